@@ -1,0 +1,70 @@
+//! How work ends when it does not end well: the kinds that the exit status tells apart, each with its problems.
+
+use std::fmt;
+
+pub use journal_format::Problem;
+
+/// Why a command did not do what it was asked. Every kind but [`Fault::Stuck`] leaves the gateway as it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fault {
+    /// It could not be done. Exit status 1.
+    Failed(Problem),
+    /// The operator said no. Exit status 1.
+    Declined,
+    /// The command line is not usable. Exit status 2.
+    Usage(String),
+    /// The archive, the plan or the gateway is not acceptable. Exit status 3.
+    Refused(Vec<Problem>),
+    /// It went back; the gateway is as before. Exit status 4.
+    RolledBack(Problem),
+    /// The operator is needed. Exit status 5.
+    Stuck(Problem),
+    /// Another one runs, or an open restore must be recovered first. Exit status 6.
+    Busy(Problem),
+}
+
+impl Fault {
+    /// The exit status that tells this kind apart.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Fault::Failed(_) | Fault::Declined => 1,
+            Fault::Usage(_) => 2,
+            Fault::Refused(_) => 3,
+            Fault::RolledBack(_) => 4,
+            Fault::Stuck(_) => 5,
+            Fault::Busy(_) => 6,
+        }
+    }
+}
+
+impl From<Problem> for Fault {
+    fn from(problem: Problem) -> Fault {
+        Fault::Failed(problem)
+    }
+}
+
+/// A problem without a command: what could not be done and why (fits behind "cannot "), and what to do.
+pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
+    Problem { what: what.into(), command: None, stderr: None, advice: advice.into() }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => write!(f, "{p}"),
+            Fault::Declined => f.write_str("declined; nothing was changed"),
+            Fault::Usage(text) => f.write_str(text),
+            Fault::Refused(problems) => {
+                for (i, p) in problems.iter().enumerate() {
+                    if i > 0 {
+                        f.write_str("\n")?;
+                    }
+                    write!(f, "{p}")?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for Fault {}

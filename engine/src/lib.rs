@@ -1,0 +1,9 @@
+//! Backup, restore and recovery of a WireGuard gateway. Synchronous; knows no web.
+//!
+//! `ARCHITECTURE.md` says which module may use which. In short: [`host`] is the seam to the system, [`journal`] the
+//! only hand that appends to a journal, `decide` the pure case table, `driver` the one loop that runs both a restore and
+//! a recovery.
+
+pub mod facts;
+pub mod fault;
+pub mod profile;

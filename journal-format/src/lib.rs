@@ -1,0 +1,22 @@
+//! The journal of a restore: the format of its bytes, the records in it, and the state that they add up to.
+//!
+//! This crate owns the only grammar ([`State::apply`]) that says which record may follow which; the driver, recovery,
+//! the command line and the web page all use it. It is pure: no files, no processes, no clock, no async. Whoever
+//! appends or reads brings the bytes and the time.
+#![forbid(unsafe_code)]
+
+mod line;
+mod plan;
+mod record;
+mod render;
+mod scan;
+mod state;
+mod words;
+
+pub use line::*;
+pub use plan::*;
+pub use record::*;
+pub use render::*;
+pub use scan::*;
+pub use state::*;
+pub use words::*;

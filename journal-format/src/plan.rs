@@ -1,0 +1,163 @@
+//! The plan: all that one restore will do, and all that is needed to go on or go back later. Pure data, written into
+//! the journal whole, so that a newer program can finish what an older one began.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Digest, Policy, Step};
+
+/// What one restore will do, in order. Its digest is what an admin approves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The backup it restores from.
+    pub archive: Archive,
+    /// Steps forward, in order; the clean-up is the last.
+    pub forward: Vec<Step>,
+    /// Steps back, in order; the clean-up is the last.
+    pub back: Vec<Step>,
+    /// What recovery does where the journal leaves the choice.
+    pub policy: Policy,
+    /// The admin accepts a restore whose firewall rules could not be loaded.
+    pub keep_going_without_firewall: bool,
+    /// Staging folders, one next to each folder that holds a target. Root only, gone after the verdict.
+    pub staging: Vec<String>,
+    /// Databases to swap, in order.
+    pub databases: Vec<Target>,
+    /// Config files (and kept rules files) to swap, in order. Only those that change.
+    pub files: Vec<Target>,
+    /// Services of the gateway that ran and are to run again.
+    pub services: Vec<Service>,
+    /// Gateway tunnels that are up and go down, by their old configs.
+    pub tunnels_down: Vec<Tunnel>,
+    /// Gateway tunnels that are up afterwards, by their new configs.
+    pub tunnels_up: Vec<Tunnel>,
+    /// What the fence holds back.
+    pub fence: Fence,
+    /// Rules and forwarding afterwards.
+    pub firewall: Firewall,
+    /// What the admin must know before agreeing: lost users, hooks that run as root, parts that the backup lacks.
+    pub warnings: Vec<String>,
+}
+
+/// The backup that a plan restores from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Archive {
+    /// File name as shown; never used as a path.
+    pub name: String,
+    /// SHA-256 of the whole file.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// When the backup was made, as its metadata say (ISO 8601).
+    pub created_at: String,
+    /// The host that it was made on, if it says so.
+    pub host: Option<String>,
+    /// Which program made it, as `holdfast 0.1.0` or `gateway`.
+    pub made_by: String,
+}
+
+/// One file to be replaced, added or removed. The staged object lies beside it on the same filesystem.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Target {
+    /// The name in the backup, as `configs/a.conf`.
+    pub entry: String,
+    /// The file's own path.
+    pub path: String,
+    /// Where its new object is staged; after the swap the old object lies there.
+    pub staged: String,
+    /// What happens to it.
+    pub change: Change,
+    /// The new object; none for a removal.
+    pub new: Option<Content>,
+}
+
+/// What happens to one file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Change {
+    Replace,
+    Add,
+    Remove,
+}
+
+/// What a new file holds and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Content {
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits, without set-id bits.
+    pub mode: u32,
+}
+
+/// One service of the gateway.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// What a person reads: the unit's name, or the profile's.
+    pub name: String,
+    /// How it is driven.
+    pub control: Control,
+}
+
+/// How a service is driven.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Control {
+    /// By `systemctl`, under this unit name.
+    Unit(String),
+    /// By commands of the profile. Each is an argument list, never a shell line.
+    Commands {
+        /// Stops it, and returns once it has stopped.
+        stop: Vec<String>,
+        /// Starts it; the service must detach from the session that starts it.
+        start: Vec<String>,
+        /// Ends with 0 while it runs.
+        active: Vec<String>,
+    },
+}
+
+/// One tunnel.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// The interface.
+    pub name: String,
+    /// The config that `wg-quick` reads.
+    pub config: String,
+}
+
+/// What the fence drops while tunnels are replaced.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fence {
+    /// Tunnel interfaces.
+    pub interfaces: Vec<String>,
+    /// Clients' networks in prefix form; never one of length 0.
+    pub networks: Vec<String>,
+}
+
+/// Rules and forwarding afterwards. The rules themselves lie in the restore's folder, bound by their digest.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Firewall {
+    /// SHA-256 of the `iptables-save` text to load; none if the backup has no rules for IPv4.
+    pub v4: Option<Digest>,
+    /// The same for IPv6.
+    pub v6: Option<Digest>,
+    /// `net.ipv4.ip_forward` afterwards; none leaves it alone.
+    pub ip_forward: Option<bool>,
+}
+
+impl Plan {
+    /// BLAKE3 of the plan's JSON: what the header binds and what an admin approves.
+    ///
+    /// Fields that later versions add must be skipped when they have their default, so that an older plan keeps its
+    /// digest when it is written again.
+    pub fn digest(&self) -> Digest {
+        // A plan is strings, numbers and lists: serde_json has nothing in it to refuse.
+        let json = serde_json::to_vec(self).unwrap_or_default();
+        Digest::of_blake3(blake3::hash(&json))
+    }
+}

@@ -1,0 +1,452 @@
+//! The grammar: what a journal's records add up to, and which record may follow which.
+//!
+//! [`State::apply`] is the only place that knows. Refused when writing, a record is a bug of the driver; refused when
+//! reading, the journal is corrupt.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Plan, Problem, Record, Role, Seq, Step, Verdict,
+};
+
+/// Why a record may not stand where it stands.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("record {seq} may not stand here: {why}")]
+pub struct Illegal {
+    /// The record's place.
+    pub seq: Seq,
+    /// The rule that it breaks.
+    pub why: String,
+}
+
+/// How far a restore is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Only the header is there.
+    Opening,
+    /// Nothing that the gateway uses has changed: the safety backup and the staging.
+    Preparing,
+    /// The barrier is up; it goes forward.
+    Forward,
+    /// It turned; it goes back.
+    Back,
+    /// It will end `restored`; the clean-up is left.
+    Committed,
+    /// It is over.
+    Closed(Verdict),
+}
+
+/// What became of one move.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// It is acting, or its driver died while it was.
+    Open,
+    /// It acted, and the host was seen to be as it should be.
+    Done,
+    /// It failed.
+    Failed,
+}
+
+/// One step in one direction as the journal tells it: its last attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MoveState {
+    /// The step.
+    pub step: Step,
+    /// The direction.
+    pub direction: Direction,
+    /// The last attempt's number.
+    pub attempt: u32,
+    /// What became of it.
+    pub fate: Fate,
+    /// The boot in which it began; none if no driver record stood before it.
+    pub boot: Option<BootId>,
+    /// When it began: wall clock, milliseconds since 1970 UTC.
+    pub began_ms: i64,
+    /// When it began: milliseconds since boot.
+    pub began_up_ms: u64,
+    /// How long it took, milliseconds; none while it is open.
+    pub took_ms: Option<u64>,
+    /// What it did, a line each.
+    pub did: Vec<String>,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
+    /// Why it failed.
+    pub problem: Option<Problem>,
+}
+
+/// What the records up to one point add up to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct State {
+    /// The journal's header.
+    pub header: Header,
+    /// The plan; none while only the header is there.
+    pub plan: Option<Plan>,
+    /// The last record's place.
+    pub seq: Seq,
+    /// When the first record was written: wall clock, milliseconds since 1970 UTC.
+    pub began_ms: i64,
+    /// When the last record was written: wall clock, milliseconds since 1970 UTC.
+    pub last_ms: i64,
+    /// How far it is.
+    pub phase: Phase,
+    /// The last driver that started.
+    pub driver: Option<Driver>,
+    /// How many drivers started since the operator last began a new count.
+    pub starts: u32,
+    /// Digest of the kernel facts, once the barrier was up.
+    pub armed: Option<Digest>,
+    /// A move whose intent stands without an outcome.
+    pub in_doubt: Option<Move>,
+    /// Why it turned back.
+    pub turned: Option<Problem>,
+    /// Why it waits for the operator.
+    pub stuck: Option<Problem>,
+    /// What was left to do or to know at the end.
+    pub closing_warnings: Vec<String>,
+    /// Every step in every direction that was begun, in the order in which each first began.
+    pub moves: Vec<MoveState>,
+    exchanges: BTreeMap<Step, Vec<Exchange>>,
+    attempts: BTreeMap<(Step, Direction), u32>,
+    position: usize,
+    stale: bool,
+    last: Entry,
+}
+
+impl State {
+    /// The state after the header, which is the first record.
+    pub fn begin(record: &Record) -> Result<State, Illegal> {
+        let illegal = |why: &str| Illegal { seq: record.seq, why: why.into() };
+        let Entry::Header(header) = &record.entry else {
+            return Err(illegal("a journal begins with its header"));
+        };
+        if record.seq != Seq(0) {
+            return Err(illegal("the header is record 0"));
+        }
+        Ok(State {
+            header: header.clone(),
+            plan: None,
+            seq: record.seq,
+            began_ms: record.at_ms,
+            last_ms: record.at_ms,
+            phase: Phase::Opening,
+            driver: None,
+            starts: 0,
+            armed: None,
+            in_doubt: None,
+            turned: None,
+            stuck: None,
+            closing_warnings: Vec::new(),
+            moves: Vec::new(),
+            exchanges: BTreeMap::new(),
+            attempts: BTreeMap::new(),
+            position: 0,
+            stale: false,
+            last: record.entry.clone(),
+        })
+    }
+
+    /// The state after one more record, or the rule that the record breaks. The state is unchanged then.
+    pub fn apply(&mut self, record: &Record) -> Result<(), Illegal> {
+        self.check(record).map_err(|why| Illegal { seq: record.seq, why })?;
+        self.take(record);
+        Ok(())
+    }
+
+    /// Every exchange of a swap with the objects as they were before the first of them, from its first intent.
+    pub fn exchanges(&self, step: Step) -> Option<&[Exchange]> {
+        self.exchanges.get(&step).map(Vec::as_slice)
+    }
+
+    /// How often a step was tried in a direction since the operator last began a new count.
+    pub fn attempts(&self, step: Step, direction: Direction) -> u32 {
+        self.attempts.get(&(step, direction)).copied().unwrap_or(0)
+    }
+
+    /// The number that the next attempt of a step in a direction gets.
+    pub fn next_attempt(&self, step: Step, direction: Direction) -> u32 {
+        self.find(step, direction).map_or(1, |m| m.attempt + 1)
+    }
+
+    /// Whether a step was ever begun in a direction.
+    pub fn begun(&self, step: Step, direction: Direction) -> bool {
+        self.find(step, direction).is_some()
+    }
+
+    /// Whether a step is done in a direction and still counts in this boot.
+    pub fn is_done(&self, step: Step, direction: Direction, boot: &BootId) -> bool {
+        self.find(step, direction)
+            .is_some_and(|m| m.fate == Fate::Done && (step.is_durable() || m.boot.as_ref() == Some(boot)))
+    }
+
+    /// Whether anything that the gateway uses may have been changed.
+    pub fn has_effects(&self) -> bool {
+        self.moves.iter().any(|m| !m.step.is_preparation() && m.step != Step::CleanUp)
+    }
+
+    /// Whether the restore is over.
+    pub fn verdict(&self) -> Option<Verdict> {
+        match self.phase {
+            Phase::Closed(verdict) => Some(verdict),
+            Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => None,
+        }
+    }
+
+    /// The move of a step in a direction, if it was ever begun.
+    pub fn find(&self, step: Step, direction: Direction) -> Option<&MoveState> {
+        self.moves.iter().find(|m| m.step == step && m.direction == direction)
+    }
+
+    fn boot(&self) -> &BootId {
+        self.driver.as_ref().map_or(&self.header.boot, |d| &d.boot)
+    }
+
+    fn check(&self, record: &Record) -> Result<(), String> {
+        if record.seq != self.seq.next() {
+            return Err(format!("record {} was expected", self.seq.next()));
+        }
+        if let Entry::Turned { .. } | Entry::Committed | Entry::Closed { .. } = &record.entry
+            && record.entry == self.last
+        {
+            return Ok(()); // the second copy of a decisive record
+        }
+        if self.stuck.is_some() && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand) {
+            return Err("it is stuck: only a recovery by hand may follow".into());
+        }
+        let Some(plan) = &self.plan else {
+            return match &record.entry {
+                Entry::Plan(plan) if plan.digest() == self.header.plan => Ok(()),
+                Entry::Plan(_) => Err("the plan is not the one that the header names".into()),
+                _ => Err("the plan follows the header".into()),
+            };
+        };
+        match &record.entry {
+            Entry::Header(_) => Err("there is one header".into()),
+            Entry::Plan(_) => Err("there is one plan".into()),
+            Entry::Driver(_) => Ok(()),
+            Entry::Stuck { .. } => match self.phase {
+                Phase::Closed(_) => Err("it is over".into()),
+                Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => Ok(()),
+            },
+            _ if self.driver.is_none() => Err("no driver has started".into()),
+            Entry::Intent { r#move, exchanges } => self.check_intent(plan, *r#move, exchanges),
+            Entry::Done { r#move, .. } | Entry::Failed { r#move, .. } => {
+                if self.in_doubt != Some(*r#move) || self.stale {
+                    return Err("an outcome follows its intent, from the same driver".into());
+                }
+                Ok(())
+            }
+            Entry::Armed { .. } => {
+                if self.phase != Phase::Preparing {
+                    return Err("the barrier goes up once, after the preparation".into());
+                }
+                self.check_settled()?;
+                for step in plan.forward.iter().filter(|s| s.is_preparation()) {
+                    if !self.is_done(*step, Direction::Forward, self.boot()) {
+                        return Err(format!("{step} is not done"));
+                    }
+                }
+                Ok(())
+            }
+            Entry::Turned { .. } => {
+                if self.phase != Phase::Forward {
+                    return Err("only a restore that goes forward behind its barrier turns back".into());
+                }
+                Ok(())
+            }
+            Entry::Committed => {
+                if self.phase != Phase::Forward {
+                    return Err("only a restore that goes forward commits".into());
+                }
+                self.check_settled()?;
+                for step in plan.forward.iter().filter(|s| **s != Step::CleanUp) {
+                    if !self.is_done(*step, Direction::Forward, self.boot()) {
+                        return Err(format!("{step} is not done in this boot"));
+                    }
+                }
+                Ok(())
+            }
+            Entry::Closed { verdict, .. } => {
+                self.check_settled()?;
+                let direction = match (self.phase, verdict) {
+                    (Phase::Committed, Verdict::Restored) => Direction::Forward,
+                    (Phase::Back, Verdict::RolledBack) => Direction::Back,
+                    (Phase::Preparing | Phase::Forward, Verdict::NothingChanged) if !self.has_effects() => {
+                        Direction::Back
+                    }
+                    _ => return Err(format!("{verdict:?} does not end a restore in {:?}", self.phase)),
+                };
+                if !self.begun(Step::CleanUp, direction) {
+                    return Err("nothing was cleaned up".into());
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn check_settled(&self) -> Result<(), String> {
+        match self.in_doubt {
+            Some(m) => Err(format!("{} {} is not settled", m.step, m.direction)),
+            None => Ok(()),
+        }
+    }
+
+    fn check_intent(&self, plan: &Plan, m: Move, exchanges: &[Exchange]) -> Result<(), String> {
+        if self.in_doubt.is_some() && !self.stale {
+            return Err("the move before it is not settled".into());
+        }
+        if m.attempt != self.next_attempt(m.step, m.direction) {
+            return Err(format!("attempt {} was expected", self.next_attempt(m.step, m.direction)));
+        }
+        if !exchanges.is_empty() && !matches!(m.step, Step::SwapDatabases | Step::SwapConfigs) {
+            return Err("only a swap has exchanges".into());
+        }
+        let list = match m.direction {
+            Direction::Forward => &plan.forward,
+            Direction::Back => &plan.back,
+        };
+        let Some(position) = list.iter().position(|s| *s == m.step) else {
+            return Err(format!("the plan has no step {} {}", m.step, m.direction));
+        };
+        let cleaning = m.step == Step::CleanUp;
+        match (self.phase, m.direction) {
+            (Phase::Opening, _) => Err("the plan follows the header".into()),
+            (Phase::Preparing, Direction::Forward) if m.step.is_preparation() => self.check_order(list, position),
+            (Phase::Preparing, Direction::Forward) => Err("effects begin behind the barrier".into()),
+            (Phase::Forward, Direction::Forward) if cleaning => Err("the clean-up follows the commit".into()),
+            (Phase::Forward, Direction::Forward) if m.step.is_preparation() => {
+                Err("the preparation ended with the barrier".into())
+            }
+            (Phase::Forward, Direction::Forward) => self.check_order(list, position),
+            (Phase::Preparing | Phase::Forward, Direction::Back) if cleaning && !self.has_effects() => Ok(()),
+            (Phase::Preparing | Phase::Forward, Direction::Back) => Err("it has not turned back".into()),
+            (Phase::Back, Direction::Forward) => Err("it turned back".into()),
+            (Phase::Back, Direction::Back) => {
+                if position < self.position {
+                    return Err("steps back follow the plan's order".into());
+                }
+                if cleaning && !self.is_done(Step::LiftFence, Direction::Back, self.boot()) {
+                    return Err("the clean-up follows the lifting of the fence".into());
+                }
+                Ok(())
+            }
+            (Phase::Committed, Direction::Forward) if cleaning => Ok(()),
+            (Phase::Committed, _) => Err("only the clean-up follows the commit".into()),
+            (Phase::Closed(verdict), direction) => {
+                let same = direction == if verdict == Verdict::Restored { Direction::Forward } else { Direction::Back };
+                if cleaning && same { Ok(()) } else { Err("it is over".into()) }
+            }
+        }
+    }
+
+    /// A step forward follows those before it, done; a fresh driver may begin anew at any of them.
+    fn check_order(&self, list: &[Step], position: usize) -> Result<(), String> {
+        if position < self.position {
+            return Err("steps forward follow the plan's order".into());
+        }
+        for step in &list[..position] {
+            if !self.find(*step, Direction::Forward).is_some_and(|m| m.fate == Fate::Done) {
+                return Err(format!("{step} is not done"));
+            }
+        }
+        if let Some(failed) = self.moves.iter().find(|m| m.fate == Fate::Failed && m.direction == Direction::Forward) {
+            return Err(format!("{} failed: it must turn back", failed.step));
+        }
+        Ok(())
+    }
+
+    fn take(&mut self, record: &Record) {
+        self.seq = record.seq;
+        self.last_ms = record.at_ms;
+        let again = record.entry == self.last;
+        self.last = record.entry.clone();
+        match &record.entry {
+            Entry::Header(_) => {}
+            Entry::Plan(plan) => {
+                self.plan = Some((**plan).clone());
+                self.phase = Phase::Preparing;
+            }
+            Entry::Driver(driver) => {
+                if driver.role == Role::RecoverByHand {
+                    self.stuck = None;
+                    self.starts = 0;
+                    self.attempts.clear();
+                }
+                self.starts += 1;
+                self.driver = Some(driver.clone());
+                self.position = 0;
+                self.stale = true;
+            }
+            Entry::Armed { facts } => {
+                self.armed = Some(facts.clone());
+                self.phase = Phase::Forward;
+            }
+            Entry::Intent { r#move: m, exchanges } => self.take_intent(record, *m, exchanges),
+            Entry::Done { r#move: m, did, warnings } => {
+                if let Some(open) = self.settle(*m, Fate::Done, record.up_ms) {
+                    open.did = did.clone();
+                    open.warnings = warnings.clone();
+                }
+            }
+            Entry::Failed { r#move: m, problem } => {
+                if let Some(open) = self.settle(*m, Fate::Failed, record.up_ms) {
+                    open.problem = Some(problem.clone());
+                }
+            }
+            Entry::Turned { problem } => {
+                if !again {
+                    self.turned = Some(problem.clone());
+                    self.phase = Phase::Back;
+                    self.position = 0;
+                    self.in_doubt = None;
+                }
+            }
+            Entry::Committed => self.phase = Phase::Committed,
+            Entry::Stuck { problem } => {
+                self.stuck = Some(problem.clone());
+            }
+            Entry::Closed { verdict, warnings } => {
+                self.phase = Phase::Closed(*verdict);
+                self.closing_warnings = warnings.clone();
+            }
+        }
+    }
+
+    fn take_intent(&mut self, record: &Record, m: Move, exchanges: &[Exchange]) {
+        if !exchanges.is_empty() {
+            self.exchanges.entry(m.step).or_insert_with(|| exchanges.to_vec());
+        }
+        *self.attempts.entry((m.step, m.direction)).or_insert(0) += 1;
+        self.in_doubt = Some(m);
+        self.stale = false;
+        let list = self.plan.as_ref().map(|p| match m.direction {
+            Direction::Forward => &p.forward,
+            Direction::Back => &p.back,
+        });
+        self.position = list.and_then(|l| l.iter().position(|s| *s == m.step)).unwrap_or(self.position);
+        let fresh = MoveState {
+            step: m.step,
+            direction: m.direction,
+            attempt: m.attempt,
+            fate: Fate::Open,
+            boot: self.driver.as_ref().map(|d| d.boot.clone()),
+            began_ms: record.at_ms,
+            began_up_ms: record.up_ms,
+            took_ms: None,
+            did: Vec::new(),
+            warnings: Vec::new(),
+            problem: None,
+        };
+        match self.moves.iter_mut().find(|o| o.step == m.step && o.direction == m.direction) {
+            Some(old) => *old = fresh,
+            None => self.moves.push(fresh),
+        }
+    }
+
+    fn settle(&mut self, m: Move, fate: Fate, up_ms: u64) -> Option<&mut MoveState> {
+        self.in_doubt = None;
+        let open = self.moves.iter_mut().find(|o| o.step == m.step && o.direction == m.direction)?;
+        open.fate = fate;
+        open.took_ms = Some(up_ms.saturating_sub(open.began_up_ms));
+        Some(open)
+    }
+}

@@ -1,0 +1,304 @@
+//! The closed vocabulary: identifiers, steps, directions, moves, verdicts. Owns their spelling; knows no record.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A string did not have the form that an identifier needs.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a {kind}: {text:?}")]
+pub struct BadWord {
+    /// Which identifier was expected.
+    pub kind: &'static str,
+    /// What was there instead.
+    pub text: String,
+}
+
+macro_rules! checked_string {
+    ($(#[$doc:meta])* $name:ident, $kind:literal, $ok:expr) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(String);
+
+        impl $name {
+            /// Checks the form and keeps the text.
+            pub fn new(text: impl Into<String>) -> Result<Self, BadWord> {
+                let text = text.into();
+                let ok: fn(&str) -> bool = $ok;
+                if ok(&text) { Ok(Self(text)) } else { Err(BadWord { kind: $kind, text }) }
+            }
+            /// The text itself.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = BadWord;
+            fn try_from(text: String) -> Result<Self, BadWord> {
+                Self::new(text)
+            }
+        }
+        impl From<$name> for String {
+            fn from(word: $name) -> String {
+                word.0
+            }
+        }
+        impl std::str::FromStr for $name {
+            type Err = BadWord;
+            fn from_str(text: &str) -> Result<Self, BadWord> {
+                Self::new(text)
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+fn is_hex(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
+checked_string!(
+    /// The name of one restore: `YYYYMMDDTHHMMSSZ-` and eight hex digits. Also the name of its folder.
+    RestoreId,
+    "restore id",
+    |t| {
+        t.len() == 25
+            && t.bytes().enumerate().all(|(i, b)| match i {
+                8 => b == b'T',
+                15 => b == b'Z',
+                16 => b == b'-',
+                17.. => b.is_ascii_digit() || (b'a'..=b'f').contains(&b),
+                _ => b.is_ascii_digit(),
+            })
+    }
+);
+checked_string!(
+    /// The kernel's name for one boot, from `/proc/sys/kernel/random/boot_id`.
+    BootId,
+    "boot id",
+    |t| !t.is_empty() && t.len() <= 64 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+);
+checked_string!(
+    /// A 256-bit digest as 64 lower-case hex digits. Which function made it is said where it is used.
+    Digest,
+    "digest",
+    |t| t.len() == 64 && is_hex(t)
+);
+
+/// The place of a record in its journal; the header is 0. Also the id of the event that shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Seq(pub u64);
+
+impl Seq {
+    /// The place after this one.
+    pub fn next(self) -> Seq {
+        Seq(self.0 + 1)
+    }
+}
+impl fmt::Display for Seq {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// One step of a restore. A closed set; `ARCHITECTURE.md` says what each does in either direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "title() says it")]
+pub enum Step {
+    SafetyBackup,
+    Stage,
+    Fence,
+    StopServices,
+    TunnelsDown,
+    ResetRules,
+    SettleDatabases,
+    SwapDatabases,
+    SwapConfigs,
+    TunnelsUp,
+    VerifyAtRest,
+    StartServices,
+    LoadFirewall,
+    VerifyRunning,
+    LiftFence,
+    CleanUp,
+}
+
+impl Step {
+    /// Every step, in the order of a restore that goes forward.
+    pub const ALL: [Step; 16] = [
+        Step::SafetyBackup,
+        Step::Stage,
+        Step::Fence,
+        Step::StopServices,
+        Step::TunnelsDown,
+        Step::ResetRules,
+        Step::SettleDatabases,
+        Step::SwapDatabases,
+        Step::SwapConfigs,
+        Step::TunnelsUp,
+        Step::VerifyAtRest,
+        Step::StartServices,
+        Step::LoadFirewall,
+        Step::VerifyRunning,
+        Step::LiftFence,
+        Step::CleanUp,
+    ];
+
+    /// What a person reads, for the given direction.
+    pub fn title(self, direction: Direction) -> &'static str {
+        match (self, direction) {
+            (Step::SafetyBackup, _) => "make a safety backup",
+            (Step::Stage, _) => "stage the new files",
+            (Step::Fence, _) => "close the fence",
+            (Step::StopServices, _) => "stop services",
+            (Step::TunnelsDown, Direction::Forward) => "take tunnels down",
+            (Step::TunnelsDown, Direction::Back) => "take new tunnels down",
+            (Step::ResetRules, _) => "reset firewall rules",
+            (Step::SettleDatabases, _) => "settle databases",
+            (Step::SwapDatabases, Direction::Forward) => "swap databases",
+            (Step::SwapDatabases, Direction::Back) => "put old databases back",
+            (Step::SwapConfigs, Direction::Forward) => "swap configs",
+            (Step::SwapConfigs, Direction::Back) => "put old configs back",
+            (Step::TunnelsUp, Direction::Forward) => "bring tunnels up",
+            (Step::TunnelsUp, Direction::Back) => "bring old tunnels up",
+            (Step::VerifyAtRest, _) => "verify at rest",
+            (Step::StartServices, _) => "start services",
+            (Step::LoadFirewall, Direction::Forward) => "load firewall rules",
+            (Step::LoadFirewall, Direction::Back) => "load old firewall rules",
+            (Step::VerifyRunning, _) => "verify the running gateway",
+            (Step::LiftFence, _) => "lift the fence",
+            (Step::CleanUp, _) => "clean up",
+        }
+    }
+
+    /// The name used in journals and addresses, as `swap-databases`.
+    pub fn slug(self) -> &'static str {
+        match self {
+            Step::SafetyBackup => "safety-backup",
+            Step::Stage => "stage",
+            Step::Fence => "fence",
+            Step::StopServices => "stop-services",
+            Step::TunnelsDown => "tunnels-down",
+            Step::ResetRules => "reset-rules",
+            Step::SettleDatabases => "settle-databases",
+            Step::SwapDatabases => "swap-databases",
+            Step::SwapConfigs => "swap-configs",
+            Step::TunnelsUp => "tunnels-up",
+            Step::VerifyAtRest => "verify-at-rest",
+            Step::StartServices => "start-services",
+            Step::LoadFirewall => "load-firewall",
+            Step::VerifyRunning => "verify-running",
+            Step::LiftFence => "lift-fence",
+            Step::CleanUp => "clean-up",
+        }
+    }
+
+    /// Before the barrier: it changes nothing that the gateway uses.
+    pub fn is_preparation(self) -> bool {
+        matches!(self, Step::SafetyBackup | Step::Stage)
+    }
+
+    /// What it does lasts over a reboot. All others count as done only in the boot that did them.
+    pub fn is_durable(self) -> bool {
+        matches!(
+            self,
+            Step::SafetyBackup | Step::Stage | Step::SettleDatabases | Step::SwapDatabases | Step::SwapConfigs | Step::CleanUp
+        )
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.slug())
+    }
+}
+
+/// Which way a restore moves. It flips at most once, from forward to back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Direction {
+    Forward,
+    Back,
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Forward => "forward",
+            Direction::Back => "back",
+        })
+    }
+}
+
+/// One try at one step in one direction. Attempts count from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Move {
+    pub step: Step,
+    pub direction: Direction,
+    pub attempt: u32,
+}
+
+/// How a restore ended. `stuck` is not here: it is not an end, `recover` by hand tries again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// The gateway is as the backup says.
+    Restored,
+    /// The gateway is as it was before.
+    RolledBack,
+    /// It ended before the first effect.
+    NothingChanged,
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Verdict::Restored => "restored",
+            Verdict::RolledBack => "rolled back",
+            Verdict::NothingChanged => "nothing changed",
+        })
+    }
+}
+
+/// Which way recovery takes where the journal leaves the choice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Policy {
+    /// On if all databases and configs are in place, else back.
+    #[default]
+    Auto,
+    /// On.
+    Resume,
+    /// Back.
+    RollBack,
+}
+
+/// What tells one file object from every other, also after a reboot: inode numbers are used again, so the time of
+/// birth is part of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FileId {
+    /// Inode number.
+    pub ino: u64,
+    /// Time of birth, nanoseconds since 1970 UTC, as `statx` gives it.
+    pub born_ns: i64,
+}
+
+impl Digest {
+    /// The digest that BLAKE3 gave.
+    pub fn of_blake3(hash: blake3::Hash) -> Digest {
+        Digest(hash.to_hex().to_string())
+    }
+    /// The digest in these 32 bytes, whichever function made them.
+    pub fn of_bytes(bytes: [u8; 32]) -> Digest {
+        Digest(blake3::Hash::from_bytes(bytes).to_hex().to_string())
+    }
+}
