@@ -1,0 +1,360 @@
+//! The closed set of messages. One request at a time on a connection; each says what it is answered with.
+
+use journal_format::{Digest, Problem, RestoreId, Seq};
+use serde::{Deserialize, Serialize};
+
+use crate::{Password, RequestId, Token, UploadId};
+
+/// What the web asks. Answered with the named reply, or [`Reply::Refused`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Request {
+    /// A person signs in. [`Reply::Session`].
+    SignIn {
+        /// Who they say they are.
+        user: String,
+        /// How they prove it.
+        password: Password,
+    },
+    /// The session ends. [`Reply::SignedOut`], also when there was none.
+    SignOut {
+        /// The session.
+        token: Token,
+    },
+    /// Whose session it is. [`Reply::Session`]. Users who are no admins may ask.
+    Who {
+        /// The session.
+        token: Token,
+    },
+    /// Something for admins only; the agent checks that each time.
+    Admin {
+        /// The session.
+        token: Token,
+        /// What is wanted.
+        ask: Ask,
+    },
+}
+
+/// What only an admin may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Ask {
+    /// [`Reply::Overview`].
+    Overview,
+    /// [`Reply::Status`].
+    Status,
+    /// Makes a backup, or joins the one that is being made. [`Reply::Alive`] while it is made, then [`Reply::Backup`]
+    /// and the bytes.
+    MakeBackup,
+    /// Takes an archive. [`Reply::Ready`]; then the bytes from the web; [`Reply::Alive`] while it is looked at, then
+    /// [`Reply::Uploaded`].
+    Upload {
+        /// The file's name for people. Never used as a path.
+        name: String,
+    },
+    /// What a restore from an upload would do, as it was found when it was uploaded. [`Reply::Uploaded`].
+    Preview {
+        /// The upload.
+        upload: UploadId,
+    },
+    /// Throws an upload away. [`Reply::Discarded`].
+    Discard {
+        /// The upload.
+        upload: UploadId,
+    },
+    /// Starts a restore from an upload, or finds the one that this request started before. [`Reply::Alive`] while it
+    /// starts, then [`Reply::Started`].
+    Start {
+        /// The upload.
+        upload: UploadId,
+        /// The plan that the admin approved.
+        plan: Digest,
+        /// The wish.
+        request: RequestId,
+        /// The admin accepts a restore whose firewall rules could not be loaded.
+        keep_going_without_firewall: bool,
+    },
+    /// A restore as it is now. [`Reply::Restore`].
+    Restore {
+        /// The restore.
+        id: RestoreId,
+    },
+    /// A restore's events after one of them, from the first if none is named. [`Reply::Event`] for each and
+    /// [`Reply::Alive`] in between, until [`Reply::Over`].
+    Events {
+        /// The restore.
+        id: RestoreId,
+        /// The last one that the browser has.
+        after: Option<Seq>,
+    },
+}
+
+/// What the agent answers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Reply {
+    /// Who is signed in.
+    Session(Session),
+    /// There is no such session any more.
+    SignedOut,
+    /// The first page.
+    Overview(Box<Overview>),
+    /// What runs.
+    Status(Box<Status>),
+    /// It is being worked on; nothing to show yet. Keeps both sides from giving up.
+    Alive,
+    /// A backup; its bytes follow.
+    Backup(Backup),
+    /// The bytes may come.
+    Ready,
+    /// An archive that a restore can start from.
+    Uploaded(Box<Preview>),
+    /// The upload is gone.
+    Discarded,
+    /// A restore runs or ran.
+    Started {
+        /// The restore.
+        id: RestoreId,
+    },
+    /// A restore: `journal_format::View` as JSON.
+    Restore(serde_json::Value),
+    /// One record of a restore's journal, as `journal_format` renders it for pages.
+    Event {
+        /// Its place in the journal.
+        seq: Seq,
+        /// What it changed.
+        data: serde_json::Value,
+    },
+    /// The restore is over, and so are its events.
+    Over,
+    /// Not done, and why.
+    Refused(Refusal),
+}
+
+/// Why something was not done.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Refusal {
+    /// The name or the password is wrong, or the user is not active; which of them is not told.
+    WrongPassword,
+    /// The session is over, or never was.
+    NotSignedIn,
+    /// The user is no admin.
+    NotAdmin,
+    /// The upload is larger than the profile allows.
+    TooLarge {
+        /// The limit, MiB.
+        limit_mib: u64,
+    },
+    /// The archive, the plan or the gateway is not acceptable.
+    Unacceptable {
+        /// Each reason.
+        problems: Vec<Problem>,
+    },
+    /// Something else runs.
+    Busy {
+        /// What.
+        problem: Problem,
+        /// The restore that runs or is open, if it is one.
+        restore: Option<RestoreId>,
+    },
+    /// There is no such upload or restore, or no longer.
+    Gone {
+        /// What was asked for.
+        problem: Problem,
+    },
+    /// The upload was used already: a confirmation counts once.
+    Used {
+        /// The restore that it started.
+        restore: RestoreId,
+    },
+    /// It was tried and did not work.
+    Failed {
+        /// Why.
+        problem: Problem,
+    },
+}
+
+/// Who is signed in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Session {
+    /// What the browser shows from now on.
+    pub token: Token,
+    /// The user's name.
+    pub user: String,
+    /// Whether the profile or the gateway says that they are an admin.
+    pub admin: bool,
+}
+
+/// One backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backup {
+    /// The file's name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// When it was made, milliseconds since 1970 UTC.
+    pub made_ms: i64,
+}
+
+/// What the first page shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overview {
+    /// The gateway's host name.
+    pub host: String,
+    /// The last good backup.
+    pub last_backup: Option<Backup>,
+    /// What runs now.
+    pub running: Option<Running>,
+    /// Restores, the newest first.
+    pub restores: Vec<RestoreLine>,
+    /// The largest upload, MiB.
+    pub upload_mib: u64,
+}
+
+/// What `/system/backup-status` shows.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// What runs now.
+    pub running: Option<Running>,
+    /// The last good backup.
+    pub last_backup: Option<Backup>,
+}
+
+/// What runs now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub enum Running {
+    /// A backup is being made.
+    Backup {
+        /// When it began, milliseconds since 1970 UTC.
+        began_ms: i64,
+        /// What it does now.
+        step: String,
+        /// Bytes or entries done, of `total`; a measure, not a promise.
+        done: u64,
+        /// All of it; 0 while that is not known.
+        total: u64,
+    },
+    /// A restore or its recovery runs, or one is open and waits.
+    Restore {
+        /// The restore.
+        id: RestoreId,
+        /// How it stands.
+        standing: Standing,
+        /// The step that it is at.
+        step: Option<String>,
+        /// Steps done.
+        done: u64,
+        /// Steps in all, in the direction that it goes.
+        total: u64,
+    },
+}
+
+/// One restore in a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreLine {
+    /// The restore.
+    pub id: RestoreId,
+    /// When it began, milliseconds since 1970 UTC.
+    pub began_ms: i64,
+    /// The backup's name.
+    pub archive: String,
+    /// How it stands.
+    pub standing: Standing,
+}
+
+/// How a restore stands, for one glance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Standing {
+    Running,
+    Restored,
+    RolledBack,
+    NothingChanged,
+    Stuck,
+    /// Open, and nothing works on it: it must be recovered.
+    Interrupted,
+    /// Its journal cannot be read.
+    Unreadable,
+}
+
+/// An upload and what a restore from it would do.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Preview {
+    /// The upload.
+    pub upload: UploadId,
+    /// The archive's name for people.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// When the backup was made, as it says itself.
+    pub created_at: String,
+    /// The host that it was made on, if it says so.
+    pub host: Option<String>,
+    /// The program that made it.
+    pub made_by: String,
+    /// What will be overwritten and what happens to tunnels, services and rules, a line each.
+    pub changes: Vec<String>,
+    /// What the admin must know before agreeing.
+    pub warnings: Vec<String>,
+    /// What the admin approves.
+    pub plan: Digest,
+    /// Until when it can be confirmed, milliseconds since 1970 UTC.
+    pub until_ms: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_request_with_secrets_shows_none_of_them() {
+        let token = Token::random().unwrap();
+        let request = Request::SignIn {
+            user: "admin".into(),
+            password: Password::new("hunter2"),
+        };
+        let admin = Request::Admin {
+            token: token.clone(),
+            ask: Ask::Overview,
+        };
+        let shown = format!("{request:?} {admin:?}");
+        assert!(
+            !shown.contains("hunter2") && !shown.contains(token.reveal()),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn an_unknown_request_and_an_upload_id_with_a_path_are_refused() {
+        let token = Token::random().unwrap();
+        let bad = [
+            r#"{"run-command":{"argv":["/bin/sh"]}}"#.to_string(),
+            format!(
+                r#"{{"admin":{{"token":"{}","ask":{{"preview":{{"upload":"../../etc/shadow"}}}}}}}}"#,
+                token.reveal()
+            ),
+            format!(
+                r#"{{"admin":{{"token":"{}","ask":{{"restore":{{"id":"../../x"}}}}}}}}"#,
+                token.reveal()
+            ),
+        ];
+        for json in bad {
+            assert!(serde_json::from_str::<Request>(&json).is_err(), "{json}");
+        }
+        let good = format!(
+            r#"{{"admin":{{"token":"{}","ask":"overview"}}}}"#,
+            token.reveal()
+        );
+        assert_eq!(
+            serde_json::from_str::<Request>(&good).unwrap(),
+            Request::Admin {
+                token,
+                ask: Ask::Overview
+            }
+        );
+    }
+}
