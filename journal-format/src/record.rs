@@ -103,6 +103,17 @@ pub struct Format {
     pub minor: u32,
 }
 
+impl Format {
+    /// The version that this program writes, and the newest that it acts on.
+    pub const CURRENT: Format = Format { major: 1, minor: 0 };
+}
+
+impl std::fmt::Display for Format {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
 /// One start of the driver.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Driver {

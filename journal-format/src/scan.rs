@@ -1,1 +1,445 @@
-//! (being built)
+//! Bytes of a journal to records, state and tail. Owns the line between a torn tail, which recovery mends, and
+//! corruption, which stops everything: where both are possible it says corruption. Mends nothing itself.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::line::{Piece, piece_of_json};
+use crate::{Chain, Format, MAX_LINE_BYTES, PREFIX_BYTES, Record, Seq, State, Verdict};
+
+/// The unit in which a disk writes: of a record that was being written, whole sectors may be missing, as zeros.
+const SECTOR_BYTES: usize = 512;
+
+/// A whole journal as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Scan {
+    /// The records that are there for certain.
+    pub records: Vec<Record>,
+    /// Lines of a newer minor version that this program has no words for. Always empty in a journal that it may
+    /// act on.
+    pub opaque: Vec<(Seq, Value)>,
+    /// What the records add up to; none if there is not even a header. Of a newer minor version, up to the first
+    /// record that this program does not understand.
+    pub state: Option<State>,
+    /// The chain to append with; none if nothing may be appended (corrupt, or of a newer version).
+    pub chain: Option<Chain>,
+    /// The bytes of those records, from the beginning.
+    pub valid_len: usize,
+    /// What is behind them.
+    pub tail: Tail,
+}
+
+/// What is behind the last good record of a journal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Tail {
+    /// Nothing.
+    Clean,
+    /// A record whose writing was cut off. It was never acknowledged; recovery keeps a copy and cuts it off.
+    Torn {
+        /// How many bytes of it are there.
+        bytes: usize,
+    },
+    /// Bytes that no cut-off write explains. The operator is needed.
+    Corrupt {
+        /// Where the bad line begins.
+        offset: usize,
+        /// The bad line's number; the header is line 1.
+        line: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A newer version of the format wrote it.
+    Newer {
+        /// That version.
+        format: Format,
+        /// Only its minor number is newer: the records can be read, but must not be acted on.
+        readable: bool,
+    },
+}
+
+/// What `journal verify` says of a journal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Soundness {
+    /// Sound, and the restore is over.
+    Closed(Verdict),
+    /// Sound, and the restore is open.
+    Open,
+    /// Not one byte is there: a crash came before the first record.
+    Empty,
+    /// Its last record was cut off.
+    Torn,
+    /// It is damaged.
+    Corrupt,
+    /// A newer version wrote it.
+    Newer,
+}
+
+impl Soundness {
+    /// The exit status that tells this answer apart. An empty journal is one whose first record was cut off.
+    pub fn exit_status(self) -> u8 {
+        match self {
+            Soundness::Closed(_) => 0,
+            Soundness::Open => 10,
+            Soundness::Empty | Soundness::Torn => 11,
+            Soundness::Corrupt => 12,
+            Soundness::Newer => 13,
+        }
+    }
+}
+
+impl Scan {
+    /// Whether it is whole, and whether the restore is over.
+    pub fn soundness(&self) -> Soundness {
+        match (&self.tail, &self.state) {
+            (Tail::Corrupt { .. }, _) => Soundness::Corrupt,
+            (Tail::Newer { .. }, _) => Soundness::Newer,
+            (Tail::Torn { .. }, _) => Soundness::Torn,
+            (Tail::Clean, None) => Soundness::Empty,
+            (Tail::Clean, Some(state)) => {
+                state.verdict().map_or(Soundness::Open, Soundness::Closed)
+            }
+        }
+    }
+}
+
+/// One line of a journal that was understood, or at least known to be whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A record.
+    Record(Record),
+    /// A line of a newer minor version for which this program has no words.
+    Opaque {
+        /// Its place.
+        seq: Seq,
+        /// Its JSON.
+        json: Value,
+    },
+}
+
+/// Why a line stops a scan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Stop {
+    /// The line is not a good one.
+    #[error("line {line} at byte {offset}: {why}")]
+    Bad {
+        /// Where the line begins.
+        offset: usize,
+        /// Its number; the header is line 1.
+        line: u64,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The header names a version that this program cannot read.
+    #[error("format {0} is newer than {current}, the newest that this program reads", current = Format::CURRENT)]
+    Newer(Format),
+}
+
+/// Reads a journal line by line, as it grows. Keeps the state and the chain, but no record.
+#[derive(Debug, Clone)]
+pub struct Scanner {
+    chain: Chain,
+    state: Option<State>,
+    newer: Option<Format>,
+    folds: bool,
+    lines: u64,
+    valid_len: usize,
+}
+
+impl Default for Scanner {
+    fn default() -> Self {
+        Scanner::new()
+    }
+}
+
+impl Scanner {
+    /// A scanner at the beginning of a journal.
+    pub fn new() -> Scanner {
+        Scanner {
+            chain: Chain::start(),
+            state: None,
+            newer: None,
+            folds: true,
+            lines: 0,
+            valid_len: 0,
+        }
+    }
+
+    /// Takes every whole line in `bytes`, which begin where the last call stopped, and hands each one on with the
+    /// state behind it. Returns how many bytes were taken; the rest is a line that is not yet whole.
+    ///
+    /// A line that stops the scan is not taken; nothing behind it may be fed.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut each: impl FnMut(Found, Option<&State>),
+    ) -> Result<usize, Stop> {
+        let mut taken = 0;
+        while let Some(end) = bytes[taken..].iter().position(|b| *b == b'\n') {
+            let found = self.line(&bytes[taken..=taken + end])?;
+            taken += end + 1;
+            each(found, self.state.as_ref());
+        }
+        Ok(taken)
+    }
+
+    /// Takes one whole line, its newline included.
+    pub fn line(&mut self, line: &[u8]) -> Result<Found, Stop> {
+        let mut chain = self.chain.clone();
+        let read = chain
+            .open(line)
+            .map_err(|why| Flaw::Bad(why.into()))
+            .and_then(|json| self.take(json));
+        match read {
+            Ok(found) => {
+                self.chain = chain;
+                self.lines += 1;
+                self.valid_len += line.len();
+                Ok(found)
+            }
+            Err(Flaw::Bad(why)) => Err(Stop::Bad {
+                offset: self.valid_len,
+                line: self.lines + 1,
+                why,
+            }),
+            Err(Flaw::Newer(format)) => Err(Stop::Newer(format)),
+        }
+    }
+
+    /// What the records so far add up to; none before the header.
+    pub fn state(&self) -> Option<&State> {
+        self.state.as_ref()
+    }
+
+    /// The version of the format, if its minor number is newer than what this program acts on.
+    pub fn newer(&self) -> Option<Format> {
+        self.newer
+    }
+
+    /// The bytes taken so far.
+    pub fn valid_len(&self) -> usize {
+        self.valid_len
+    }
+
+    /// Takes the rest of the file, from where the scanner stands, and judges its tail. Unlike [`scan`] it keeps no
+    /// records.
+    pub fn finish(mut self, rest: &[u8]) -> Scan {
+        let before = self.valid_len;
+        let stop = self.feed(rest, |_, _| {}).err();
+        let tail = self.tail(&rest[self.valid_len - before..], stop);
+        let appendable = matches!(tail, Tail::Clean | Tail::Torn { .. });
+        Scan {
+            records: Vec::new(),
+            opaque: Vec::new(),
+            state: self.state,
+            chain: appendable.then_some(self.chain),
+            valid_len: self.valid_len,
+            tail,
+        }
+    }
+
+    fn next_seq(&self) -> Seq {
+        Seq(self.lines)
+    }
+
+    fn take(&mut self, json: &[u8]) -> Result<Found, Flaw> {
+        if self.lines == 0 {
+            self.take_header(json)
+        } else if self.newer.is_some() {
+            self.take_newer(json)
+        } else {
+            let record: Record = parse(json)?;
+            match &mut self.state {
+                Some(state) => state.apply(&record).map_err(|e| Flaw::Bad(e.to_string()))?,
+                None => return Err(Flaw::Bad("there is no header before it".into())),
+            }
+            Ok(Found::Record(record))
+        }
+    }
+
+    fn take_header(&mut self, json: &[u8]) -> Result<Found, Flaw> {
+        let format = parse::<Peek>(json)?.entry.header.format;
+        if format.major > Format::CURRENT.major {
+            return Err(Flaw::Newer(format));
+        }
+        if format.major < Format::CURRENT.major {
+            return Err(Flaw::Bad(format!("there is no format {format}")));
+        }
+        if format > Format::CURRENT {
+            self.newer = Some(format);
+            return self.take_newer(json);
+        }
+        let record: Record = parse(json)?;
+        self.state = Some(State::begin(&record).map_err(|e| Flaw::Bad(e.to_string()))?);
+        Ok(Found::Record(record))
+    }
+
+    /// A line of a newer minor version: the chain vouches for it. The state is folded while every word is known.
+    fn take_newer(&mut self, json: &[u8]) -> Result<Found, Flaw> {
+        let value: Value = parse(json)?;
+        let seq = self.next_seq();
+        if value.get("seq").and_then(Value::as_u64) != Some(seq.0) {
+            return Err(Flaw::Bad(format!("record {seq} was expected")));
+        }
+        let Ok(record) = Record::deserialize(&value) else {
+            self.folds = false;
+            return Ok(Found::Opaque { seq, json: value });
+        };
+        if self.folds {
+            self.folds = match &mut self.state {
+                Some(state) => state.apply(&record).is_ok(),
+                None => State::begin(&record)
+                    .map(|state| self.state = Some(state))
+                    .is_ok(),
+            };
+        }
+        Ok(Found::Record(record))
+    }
+
+    fn tail(&self, left: &[u8], stop: Option<Stop>) -> Tail {
+        let tail = match (left, stop) {
+            (_, Some(Stop::Newer(format))) => {
+                return Tail::Newer {
+                    format,
+                    readable: false,
+                };
+            }
+            ([], _) => Tail::Clean,
+            (_, stop) => match self.torn(left) {
+                Ok(()) => Tail::Torn { bytes: left.len() },
+                Err(not_torn) => {
+                    let why = match stop {
+                        Some(Stop::Bad { why, .. }) => why,
+                        Some(Stop::Newer(_)) | None => not_torn.into(),
+                    };
+                    return Tail::Corrupt {
+                        offset: self.valid_len,
+                        line: self.lines + 1,
+                        why,
+                    };
+                }
+            },
+        };
+        match self.newer {
+            Some(format) => Tail::Newer {
+                format,
+                readable: true,
+            },
+            None => tail,
+        }
+    }
+
+    /// Whether bytes at the end of a journal can be what a cut-off write of the next record left, or why not.
+    ///
+    /// Such a write leaves a beginning of the line; and where the file had grown before its blocks were written, zeros
+    /// at the end, or whole sectors of zeros in between. A line never holds a zero byte, so zeros are always missing
+    /// bytes.
+    fn torn(&self, left: &[u8]) -> Result<(), &'static str> {
+        let Some(last) = left.iter().rposition(|b| *b != 0) else {
+            return Ok(());
+        };
+        let written = &left[..=last];
+        if written.len() > MAX_LINE_BYTES {
+            return Err("it is longer than a record may be");
+        }
+        if written[..last].contains(&b'\n') {
+            return Err("it is not a record, and there is more behind it");
+        }
+        if written[..last].iter().any(|b| (1..0x20).contains(b)) {
+            return Err("it holds bytes that a record never has");
+        }
+        let whole_line = written[last] == b'\n';
+        let Some(hole) = written.iter().position(|b| *b == 0) else {
+            if whole_line {
+                return Err("its hash does not match");
+            }
+            return self.beginning(written).map(|_| ());
+        };
+        self.holes_are_sectors(written)?;
+        if self.beginning(&written[..hole])? == Piece::Whole {
+            return Err("there is more behind a whole record");
+        }
+        let record_further_in = written
+            .windows(RECORD_OPENING.len())
+            .enumerate()
+            .any(|(at, window)| at + 1 != PREFIX_BYTES && window == RECORD_OPENING);
+        if record_further_in {
+            return Err("it is not a record, and there is a record behind it");
+        }
+        Ok(())
+    }
+
+    /// What these bytes, which have no end of line, are of the next record's line.
+    fn beginning(&self, bytes: &[u8]) -> Result<Piece, &'static str> {
+        let (prefix, json) = bytes.split_at(bytes.len().min(PREFIX_BYTES));
+        let (hex, space) = prefix.split_at(prefix.len().min(PREFIX_BYTES - 1));
+        if !hex.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'))
+            || !matches!(space, b"" | b" ")
+        {
+            return Err("it does not begin as a record does");
+        }
+        match piece_of_json(json, self.next_seq()) {
+            Piece::Whole if !self.chain.matches(hex, json) => {
+                Err("its hash does not match its text and the line before it")
+            }
+            piece @ (Piece::Beginning | Piece::Whole) => Ok(piece),
+            Piece::Foreign => Err("it is not the beginning of the next record"),
+        }
+    }
+
+    /// Whether zeros in the middle of a record begin and end where sectors do. The first sector may hold the end of
+    /// the record before, which was there already.
+    fn holes_are_sectors(&self, written: &[u8]) -> Result<(), &'static str> {
+        let on_boundary = |at: usize| (self.valid_len + at).is_multiple_of(SECTOR_BYTES);
+        let edges = (1..written.len()).filter(|at| (written[*at] == 0) != (written[at - 1] == 0));
+        if edges.into_iter().all(on_boundary) {
+            Ok(())
+        } else {
+            Err("it has zeros that no cut-off write leaves")
+        }
+    }
+}
+
+/// What every record's JSON opens with, and the space before it. Never inside a record: JSON in a text is escaped.
+const RECORD_OPENING: &[u8] = b" {\"seq\":";
+
+enum Flaw {
+    Bad(String),
+    Newer(Format),
+}
+
+/// As much of a header as every version of the format has.
+#[derive(Deserialize)]
+struct Peek {
+    entry: PeekEntry,
+}
+#[derive(Deserialize)]
+struct PeekEntry {
+    header: PeekHeader,
+}
+#[derive(Deserialize)]
+struct PeekHeader {
+    format: Format,
+}
+
+fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, Flaw> {
+    serde_json::from_slice(json)
+        .map_err(|e| Flaw::Bad(format!("its hash is right, but it is no record: {e}")))
+}
+
+/// Reads a whole journal: its records, their state, and what is behind them.
+pub fn scan(bytes: &[u8]) -> Scan {
+    let mut scanner = Scanner::new();
+    let mut records = Vec::new();
+    let mut opaque = Vec::new();
+    // The line that stops it is judged with all that follows it, below.
+    let _ = scanner.feed(bytes, |found, _| match found {
+        Found::Record(record) => records.push(record),
+        Found::Opaque { seq, json } => opaque.push((seq, json)),
+    });
+    let valid_len = scanner.valid_len;
+    Scan {
+        records,
+        opaque,
+        ..scanner.finish(&bytes[valid_len..])
+    }
+}

@@ -6,7 +6,8 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Plan, Problem, Record, Role, Seq, Step, Verdict,
+    BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Plan, Problem, Record, Role,
+    Seq, Step, Verdict,
 };
 
 /// Why a record may not stand where it stands.
@@ -115,7 +116,10 @@ pub struct State {
 impl State {
     /// The state after the header, which is the first record.
     pub fn begin(record: &Record) -> Result<State, Illegal> {
-        let illegal = |why: &str| Illegal { seq: record.seq, why: why.into() };
+        let illegal = |why: &str| Illegal {
+            seq: record.seq,
+            why: why.into(),
+        };
         let Entry::Header(header) = &record.entry else {
             return Err(illegal("a journal begins with its header"));
         };
@@ -147,7 +151,10 @@ impl State {
 
     /// The state after one more record, or the rule that the record breaks. The state is unchanged then.
     pub fn apply(&mut self, record: &Record) -> Result<(), Illegal> {
-        self.check(record).map_err(|why| Illegal { seq: record.seq, why })?;
+        self.check(record).map_err(|why| Illegal {
+            seq: record.seq,
+            why,
+        })?;
         self.take(record);
         Ok(())
     }
@@ -174,26 +181,33 @@ impl State {
 
     /// Whether a step is done in a direction and still counts in this boot.
     pub fn is_done(&self, step: Step, direction: Direction, boot: &BootId) -> bool {
-        self.find(step, direction)
-            .is_some_and(|m| m.fate == Fate::Done && (step.is_durable() || m.boot.as_ref() == Some(boot)))
+        self.find(step, direction).is_some_and(|m| {
+            m.fate == Fate::Done && (step.is_durable() || m.boot.as_ref() == Some(boot))
+        })
     }
 
     /// Whether anything that the gateway uses may have been changed.
     pub fn has_effects(&self) -> bool {
-        self.moves.iter().any(|m| !m.step.is_preparation() && m.step != Step::CleanUp)
+        self.moves
+            .iter()
+            .any(|m| !m.step.is_preparation() && m.step != Step::CleanUp)
     }
 
     /// Whether the restore is over.
     pub fn verdict(&self) -> Option<Verdict> {
         match self.phase {
             Phase::Closed(verdict) => Some(verdict),
-            Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => None,
+            Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => {
+                None
+            }
         }
     }
 
     /// The move of a step in a direction, if it was ever begun.
     pub fn find(&self, step: Step, direction: Direction) -> Option<&MoveState> {
-        self.moves.iter().find(|m| m.step == step && m.direction == direction)
+        self.moves
+            .iter()
+            .find(|m| m.step == step && m.direction == direction)
     }
 
     fn boot(&self) -> &BootId {
@@ -209,7 +223,9 @@ impl State {
         {
             return Ok(()); // the second copy of a decisive record
         }
-        if self.stuck.is_some() && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand) {
+        if self.stuck.is_some()
+            && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand)
+        {
             return Err("it is stuck: only a recovery by hand may follow".into());
         }
         let Some(plan) = &self.plan else {
@@ -225,7 +241,11 @@ impl State {
             Entry::Driver(_) => Ok(()),
             Entry::Stuck { .. } => match self.phase {
                 Phase::Closed(_) => Err("it is over".into()),
-                Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => Ok(()),
+                Phase::Opening
+                | Phase::Preparing
+                | Phase::Forward
+                | Phase::Back
+                | Phase::Committed => Ok(()),
             },
             _ if self.driver.is_none() => Err("no driver has started".into()),
             Entry::Intent { r#move, exchanges } => self.check_intent(plan, *r#move, exchanges),
@@ -249,7 +269,9 @@ impl State {
             }
             Entry::Turned { .. } => {
                 if self.phase != Phase::Forward {
-                    return Err("only a restore that goes forward behind its barrier turns back".into());
+                    return Err(
+                        "only a restore that goes forward behind its barrier turns back".into(),
+                    );
                 }
                 Ok(())
             }
@@ -270,10 +292,17 @@ impl State {
                 let direction = match (self.phase, verdict) {
                     (Phase::Committed, Verdict::Restored) => Direction::Forward,
                     (Phase::Back, Verdict::RolledBack) => Direction::Back,
-                    (Phase::Preparing | Phase::Forward, Verdict::NothingChanged) if !self.has_effects() => {
+                    (Phase::Preparing | Phase::Forward, Verdict::NothingChanged)
+                        if !self.has_effects() =>
+                    {
                         Direction::Back
                     }
-                    _ => return Err(format!("{verdict:?} does not end a restore in {:?}", self.phase)),
+                    _ => {
+                        return Err(format!(
+                            "{verdict:?} does not end a restore in {:?}",
+                            self.phase
+                        ));
+                    }
                 };
                 if !self.begun(Step::CleanUp, direction) {
                     return Err("nothing was cleaned up".into());
@@ -295,7 +324,10 @@ impl State {
             return Err("the move before it is not settled".into());
         }
         if m.attempt != self.next_attempt(m.step, m.direction) {
-            return Err(format!("attempt {} was expected", self.next_attempt(m.step, m.direction)));
+            return Err(format!(
+                "attempt {} was expected",
+                self.next_attempt(m.step, m.direction)
+            ));
         }
         if !exchanges.is_empty() && !matches!(m.step, Step::SwapDatabases | Step::SwapConfigs) {
             return Err("only a swap has exchanges".into());
@@ -310,15 +342,27 @@ impl State {
         let cleaning = m.step == Step::CleanUp;
         match (self.phase, m.direction) {
             (Phase::Opening, _) => Err("the plan follows the header".into()),
-            (Phase::Preparing, Direction::Forward) if m.step.is_preparation() => self.check_order(list, position),
-            (Phase::Preparing, Direction::Forward) => Err("effects begin behind the barrier".into()),
-            (Phase::Forward, Direction::Forward) if cleaning => Err("the clean-up follows the commit".into()),
+            (Phase::Preparing, Direction::Forward) if m.step.is_preparation() => {
+                self.check_order(list, position)
+            }
+            (Phase::Preparing, Direction::Forward) => {
+                Err("effects begin behind the barrier".into())
+            }
+            (Phase::Forward, Direction::Forward) if cleaning => {
+                Err("the clean-up follows the commit".into())
+            }
             (Phase::Forward, Direction::Forward) if m.step.is_preparation() => {
                 Err("the preparation ended with the barrier".into())
             }
             (Phase::Forward, Direction::Forward) => self.check_order(list, position),
-            (Phase::Preparing | Phase::Forward, Direction::Back) if cleaning && !self.has_effects() => Ok(()),
-            (Phase::Preparing | Phase::Forward, Direction::Back) => Err("it has not turned back".into()),
+            (Phase::Preparing | Phase::Forward, Direction::Back)
+                if cleaning && !self.has_effects() =>
+            {
+                Ok(())
+            }
+            (Phase::Preparing | Phase::Forward, Direction::Back) => {
+                Err("it has not turned back".into())
+            }
             (Phase::Back, Direction::Forward) => Err("it turned back".into()),
             (Phase::Back, Direction::Back) => {
                 if position < self.position {
@@ -332,8 +376,17 @@ impl State {
             (Phase::Committed, Direction::Forward) if cleaning => Ok(()),
             (Phase::Committed, _) => Err("only the clean-up follows the commit".into()),
             (Phase::Closed(verdict), direction) => {
-                let same = direction == if verdict == Verdict::Restored { Direction::Forward } else { Direction::Back };
-                if cleaning && same { Ok(()) } else { Err("it is over".into()) }
+                let same = direction
+                    == if verdict == Verdict::Restored {
+                        Direction::Forward
+                    } else {
+                        Direction::Back
+                    };
+                if cleaning && same {
+                    Ok(())
+                } else {
+                    Err("it is over".into())
+                }
             }
         }
     }
@@ -344,11 +397,18 @@ impl State {
             return Err("steps forward follow the plan's order".into());
         }
         for step in &list[..position] {
-            if !self.find(*step, Direction::Forward).is_some_and(|m| m.fate == Fate::Done) {
+            if !self
+                .find(*step, Direction::Forward)
+                .is_some_and(|m| m.fate == Fate::Done)
+            {
                 return Err(format!("{step} is not done"));
             }
         }
-        if let Some(failed) = self.moves.iter().find(|m| m.fate == Fate::Failed && m.direction == Direction::Forward) {
+        if let Some(failed) = self
+            .moves
+            .iter()
+            .find(|m| m.fate == Fate::Failed && m.direction == Direction::Forward)
+        {
             return Err(format!("{} failed: it must turn back", failed.step));
         }
         Ok(())
@@ -380,8 +440,15 @@ impl State {
                 self.armed = Some(facts.clone());
                 self.phase = Phase::Forward;
             }
-            Entry::Intent { r#move: m, exchanges } => self.take_intent(record, *m, exchanges),
-            Entry::Done { r#move: m, did, warnings } => {
+            Entry::Intent {
+                r#move: m,
+                exchanges,
+            } => self.take_intent(record, *m, exchanges),
+            Entry::Done {
+                r#move: m,
+                did,
+                warnings,
+            } => {
                 if let Some(open) = self.settle(*m, Fate::Done, record.up_ms) {
                     open.did = did.clone();
                     open.warnings = warnings.clone();
@@ -413,7 +480,9 @@ impl State {
 
     fn take_intent(&mut self, record: &Record, m: Move, exchanges: &[Exchange]) {
         if !exchanges.is_empty() {
-            self.exchanges.entry(m.step).or_insert_with(|| exchanges.to_vec());
+            self.exchanges
+                .entry(m.step)
+                .or_insert_with(|| exchanges.to_vec());
         }
         *self.attempts.entry((m.step, m.direction)).or_insert(0) += 1;
         self.in_doubt = Some(m);
@@ -422,7 +491,9 @@ impl State {
             Direction::Forward => &p.forward,
             Direction::Back => &p.back,
         });
-        self.position = list.and_then(|l| l.iter().position(|s| *s == m.step)).unwrap_or(self.position);
+        self.position = list
+            .and_then(|l| l.iter().position(|s| *s == m.step))
+            .unwrap_or(self.position);
         let fresh = MoveState {
             step: m.step,
             direction: m.direction,
@@ -436,7 +507,11 @@ impl State {
             warnings: Vec::new(),
             problem: None,
         };
-        match self.moves.iter_mut().find(|o| o.step == m.step && o.direction == m.direction) {
+        match self
+            .moves
+            .iter_mut()
+            .find(|o| o.step == m.step && o.direction == m.direction)
+        {
             Some(old) => *old = fresh,
             None => self.moves.push(fresh),
         }
@@ -444,7 +519,10 @@ impl State {
 
     fn settle(&mut self, m: Move, fate: Fate, up_ms: u64) -> Option<&mut MoveState> {
         self.in_doubt = None;
-        let open = self.moves.iter_mut().find(|o| o.step == m.step && o.direction == m.direction)?;
+        let open = self
+            .moves
+            .iter_mut()
+            .find(|o| o.step == m.step && o.direction == m.direction)?;
         open.fate = fate;
         open.took_ms = Some(up_ms.saturating_sub(open.began_up_ms));
         Some(open)

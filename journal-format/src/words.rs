@@ -59,7 +59,8 @@ macro_rules! checked_string {
 }
 
 fn is_hex(text: &str) -> bool {
-    text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+    text.bytes()
+        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
 checked_string!(
@@ -209,7 +210,12 @@ impl Step {
     pub fn is_durable(self) -> bool {
         matches!(
             self,
-            Step::SafetyBackup | Step::Stage | Step::SettleDatabases | Step::SwapDatabases | Step::SwapConfigs | Step::CleanUp
+            Step::SafetyBackup
+                | Step::Stage
+                | Step::SettleDatabases
+                | Step::SwapDatabases
+                | Step::SwapConfigs
+                | Step::CleanUp
         )
     }
 }
