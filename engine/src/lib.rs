@@ -4,6 +4,8 @@
 //! only hand that appends to a journal, `decide` the pure case table, `driver` the one loop that runs both a restore and
 //! a recovery.
 
+pub mod database;
 pub mod facts;
 pub mod fault;
 pub mod profile;
+pub mod wgconf;
