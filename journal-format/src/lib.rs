@@ -5,18 +5,22 @@
 //! appends or reads brings the bytes and the time.
 #![forbid(unsafe_code)]
 
+mod civil;
 mod line;
 mod plan;
 mod record;
 mod render;
 mod scan;
 mod state;
+mod view;
 mod words;
 
+pub use civil::*;
 pub use line::*;
 pub use plan::*;
 pub use record::*;
 pub use render::*;
 pub use scan::*;
 pub use state::*;
+pub use view::*;
 pub use words::*;

@@ -1,1 +1,244 @@
-//! (being built)
+//! Records and views as text for terminals, and records as JSON for programs. Owns the wording of both and the
+//! escaping of what came from outside; decides nothing.
+
+use std::fmt::Write;
+
+use serde_json::{Value, json};
+
+use crate::civil::{duration, utc};
+use crate::{Direction, Entry, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, View};
+
+/// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
+pub fn visible(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        let steers = c.is_control()
+            || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+        if steers {
+            out.extend(c.escape_default())
+        } else {
+            out.push(c)
+        }
+    }
+    out
+}
+
+/// A problem as a terminal shows it: what, command, standard error, advice, a line each.
+pub fn problem_text(problem: &Problem) -> String {
+    let shown = Problem {
+        what: visible(&problem.what),
+        command: problem.command.as_deref().map(visible),
+        stderr: problem
+            .stderr
+            .as_deref()
+            .map(|s| s.lines().map(visible).collect::<Vec<_>>().join("\n")),
+        advice: visible(&problem.advice),
+    };
+    shown.to_string()
+}
+
+/// A record as a person reads it: place, time and what it says; below it, indented, the details.
+pub fn record_text(record: &Record) -> String {
+    let mut text = format!(
+        "{:>4}  {}  {}",
+        record.seq.0,
+        utc(record.at_ms),
+        summary(record)
+    );
+    for line in details(&record.entry) {
+        let _ = write!(text, "\n{:28}{line}", "");
+    }
+    text
+}
+
+/// A line of a newer version, for which there are no words.
+pub fn opaque_text(seq: Seq, json: &Value) -> String {
+    format!(
+        "{:>4}  (unknown to this version) {}",
+        seq.0,
+        visible(&json.to_string())
+    )
+}
+
+/// A record as a program reads it: all of it, its time as text, and its one-line text.
+pub fn record_json(record: &Record) -> Value {
+    json!({
+        "seq": record.seq,
+        "at": utc(record.at_ms),
+        "at_ms": record.at_ms,
+        "up_ms": record.up_ms,
+        "text": summary(record),
+        "entry": record.entry,
+    })
+}
+
+/// What a record says, on one line.
+pub(crate) fn summary(record: &Record) -> String {
+    match &record.entry {
+        Entry::Header(h) => format!(
+            "restore {}, format {}, written by {}",
+            h.restore,
+            h.format,
+            visible(&h.program)
+        ),
+        Entry::Plan(plan) => plan_summary(plan),
+        Entry::Driver(d) => {
+            let who = match d.role {
+                Role::Restore => "the restore started",
+                Role::Recover => "a recovery started by itself",
+                Role::RecoverByHand => "a recovery started by hand",
+            };
+            let policy = match d.policy {
+                None => "",
+                Some(Policy::Auto) => ", policy auto",
+                Some(Policy::Resume) => ", policy resume",
+                Some(Policy::RollBack) => ", policy roll-back",
+            };
+            format!("{who}, process {}{policy}", d.pid)
+        }
+        Entry::Armed { .. } => "the barrier is up: effects may begin".into(),
+        Entry::Intent { r#move, .. } => format!("{}: begins", move_text(*r#move)),
+        Entry::Done { r#move, .. } => format!("{}: done", move_text(*r#move)),
+        Entry::Failed { r#move, .. } => format!("{}: failed", move_text(*r#move)),
+        Entry::Turned { .. } => "turned back".into(),
+        Entry::Committed => "committed".into(),
+        Entry::Stuck { .. } => "stuck: the operator is needed".into(),
+        Entry::Closed { verdict, .. } => format!("closed: {verdict}"),
+    }
+}
+
+fn move_text(m: Move) -> String {
+    let back = match m.direction {
+        Direction::Forward => "",
+        Direction::Back => "back: ",
+    };
+    let attempt = if m.attempt > 1 {
+        format!(" (attempt {})", m.attempt)
+    } else {
+        String::new()
+    };
+    format!("{back}{}{attempt}", m.step.title(m.direction))
+}
+
+fn plan_summary(plan: &Plan) -> String {
+    let count =
+        |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    format!(
+        "plan for {}: {}, {}, {} down, {} up",
+        visible(&plan.archive.name),
+        count(plan.databases.len(), "database", "databases"),
+        count(plan.files.len(), "file", "files"),
+        count(plan.tunnels_down.len(), "tunnel", "tunnels"),
+        plan.tunnels_up.len(),
+    )
+}
+
+fn details(entry: &Entry) -> Vec<String> {
+    let warn = |warnings: &[String]| {
+        warnings
+            .iter()
+            .map(|w| format!("warning: {}", visible(w)))
+            .collect::<Vec<_>>()
+    };
+    let lines = |problem: &Problem| {
+        problem_text(problem)
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    match entry {
+        Entry::Header(_) | Entry::Driver(_) | Entry::Armed { .. } | Entry::Committed => Vec::new(),
+        Entry::Plan(plan) => {
+            let host = plan
+                .archive
+                .host
+                .as_deref()
+                .map(|h| format!(" on {}", visible(h)))
+                .unwrap_or_default();
+            let made = format!(
+                "backup made {}{host} by {}, {} bytes",
+                visible(&plan.archive.created_at),
+                visible(&plan.archive.made_by),
+                plan.archive.size
+            );
+            std::iter::once(made).chain(warn(&plan.warnings)).collect()
+        }
+        Entry::Intent { exchanges, .. } => exchanges
+            .iter()
+            .map(|e| format!("{} <-> {}", visible(&e.path), visible(&e.staged)))
+            .collect(),
+        Entry::Done { did, warnings, .. } => did
+            .iter()
+            .map(|d| visible(d))
+            .chain(warn(warnings))
+            .collect(),
+        Entry::Failed { problem, .. } | Entry::Turned { problem } | Entry::Stuck { problem } => {
+            lines(problem)
+        }
+        Entry::Closed { warnings, .. } => warn(warnings),
+    }
+}
+
+/// A restore as a terminal shows it: where it stands, its steps, and what is to be done.
+pub fn view_text(view: &View) -> String {
+    let mut text = format!("restore {}", view.id);
+    if !view.archive.is_empty() {
+        let _ = write!(text, " from {}", visible(&view.archive));
+    }
+    let _ = write!(
+        text,
+        "\nbegan {}, last news {}\n\n{}\n",
+        view.began, view.last, view.headline
+    );
+    if let Some(problem) = &view.problem {
+        let _ = writeln!(text, "{}", problem_text(problem));
+    }
+    for warning in view.warnings.iter().chain(&view.leftovers) {
+        let _ = writeln!(text, "warning: {}", visible(warning));
+    }
+    let mut direction = Direction::Forward;
+    for (i, step) in view.steps.iter().enumerate() {
+        if i == 0 || step.direction != direction {
+            direction = step.direction;
+            let _ = write!(
+                text,
+                "{}",
+                if direction == Direction::Back {
+                    "\nback\n"
+                } else {
+                    "\n"
+                }
+            );
+        }
+        step_text(&mut text, step);
+    }
+    text
+}
+
+fn step_text(text: &mut String, step: &StepView) {
+    let mut line = format!("  {:<11}  {:<28}", step.state.words(), step.title);
+    if let Some(began) = &step.began {
+        let _ = write!(line, "  {began}");
+    }
+    if let Some(took) = step.took_ms {
+        let _ = write!(line, "  {}", duration(took));
+    }
+    if step.attempt > 1 {
+        let _ = write!(line, "  attempt {}", step.attempt);
+    }
+    let _ = writeln!(text, "{}", line.trim_end());
+    for did in &step.did {
+        let _ = writeln!(text, "{:15}{}", "", visible(did));
+    }
+    for warning in &step.warnings {
+        let _ = writeln!(text, "{:15}warning: {}", "", visible(warning));
+    }
+    for line in step.problem.iter().flat_map(|p| {
+        problem_text(p)
+            .lines()
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    }) {
+        let _ = writeln!(text, "{:15}{line}", "");
+    }
+}

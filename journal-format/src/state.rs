@@ -174,6 +174,13 @@ impl State {
         self.find(step, direction).map_or(1, |m| m.attempt + 1)
     }
 
+    /// The move that acts now, as far as the journal tells: its intent stands without an outcome, no driver started
+    /// since, and nothing stopped it. Whether the driver still lives is for others to find out.
+    pub fn running(&self) -> Option<Move> {
+        self.in_doubt
+            .filter(|_| !self.stale && self.stuck.is_none())
+    }
+
     /// Whether a step was ever begun in a direction.
     pub fn begun(&self, step: Step, direction: Direction) -> bool {
         self.find(step, direction).is_some()

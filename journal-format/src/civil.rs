@@ -1,0 +1,107 @@
+//! Times and durations as people read them. Owns the calendar arithmetic (UTC only) and no clock.
+
+/// Milliseconds since 1970 UTC as RFC 3339 in whole seconds, as `2026-11-22T18:52:20Z`.
+pub fn utc(ms: i64) -> String {
+    let seconds = ms.div_euclid(1000);
+    let (days, of_day) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    // Years are counted from March, so that the leap day is a year's last; 146,097 days make 400 years.
+    let since_march_0 = days + 719_468;
+    let (era, day_of_era) = (
+        since_march_0.div_euclid(146_097),
+        since_march_0.rem_euclid(146_097),
+    );
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (hour, minute, second) = (of_day / 3600, of_day / 60 % 60, of_day % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// A duration as `340 ms`, `1.2 s` or `2 min 5 s`.
+pub fn duration(ms: u64) -> String {
+    // Rounded to tenths before the unit is chosen, or 59.96 s would read as 60.0 s.
+    let tenths = ms.saturating_add(50) / 100;
+    if ms < 1000 {
+        format!("{ms} ms")
+    } else if tenths < 600 {
+        format!("{}.{} s", tenths / 10, tenths % 10)
+    } else {
+        format!("{} min {} s", tenths / 600, tenths % 600 / 10)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_moments_read_as_they_should() {
+        for (ms, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (951_782_399_999, "2000-02-28T23:59:59Z"),
+            (951_782_400_000, "2000-02-29T00:00:00Z"),
+            (951_868_800_000, "2000-03-01T00:00:00Z"),
+            (1_795_373_540_123, "2026-11-22T18:52:20Z"),
+            (4_107_542_400_000, "2100-03-01T00:00:00Z"),
+            (4_107_542_399_000, "2100-02-28T23:59:59Z"),
+            (-62_135_596_800_000, "0001-01-01T00:00:00Z"),
+        ] {
+            assert_eq!(utc(ms), text);
+        }
+    }
+
+    #[test]
+    fn every_day_of_a_thousand_years_follows_the_one_before() {
+        let (mut year, mut month, mut day) = (1600, 1, 1);
+        for days in -135_140_i64..230_000 {
+            assert_eq!(
+                utc(days * 86_400_000)[..10],
+                format!("{year:04}-{month:02}-{day:02}")
+            );
+            let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+            let length = match month {
+                2 => 28 + i32::from(leap),
+                4 | 6 | 9 | 11 => 30,
+                _ => 31,
+            };
+            day += 1;
+            if day > length {
+                (month, day) = (month + 1, 1);
+            }
+            if month > 12 {
+                (year, month) = (year + 1, 1);
+            }
+        }
+    }
+
+    #[test]
+    fn the_ends_of_time_are_no_panic() {
+        assert!(utc(i64::MAX).ends_with('Z'));
+        assert!(utc(i64::MIN).ends_with('Z'));
+        assert!(duration(u64::MAX).contains("min"));
+    }
+
+    #[test]
+    fn durations_carry_one_unit_or_two() {
+        for (ms, text) in [
+            (0, "0 ms"),
+            (999, "999 ms"),
+            (1_000, "1.0 s"),
+            (1_240, "1.2 s"),
+            (59_949, "59.9 s"),
+            (59_960, "1 min 0 s"),
+            (125_000, "2 min 5 s"),
+        ] {
+            assert_eq!(duration(ms), text);
+        }
+    }
+}

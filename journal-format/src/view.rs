@@ -1,0 +1,431 @@
+//! A restore as it is shown: the fold of a state that page, `status` and `journal show` have in common, and the event
+//! that brings a page from one record to the next. Owns the words that say where a restore stands; formats no text.
+
+use serde::{Deserialize, Serialize};
+
+use crate::civil::utc;
+use crate::render::summary;
+use crate::{
+    Direction, Entry, Fate, Move, MoveState, Phase, Problem, Record, RestoreId, Seq, State, Step,
+    Verdict,
+};
+
+/// One restore, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct View {
+    /// The restore.
+    pub id: RestoreId,
+    /// The last record that it takes in: what comes after it is news.
+    pub seq: Seq,
+    /// Where it stands, as one word for programs and styles.
+    pub standing: Standing,
+    /// Where it stands, as a sentence.
+    pub headline: String,
+    /// Whether nothing more is to come by itself: it is closed, or stuck.
+    pub over: bool,
+    /// How it ended, if it did.
+    pub verdict: Option<Verdict>,
+    /// What stands in its way: why it is stuck, or went back, or ended before it began.
+    pub problem: Option<Problem>,
+    /// The backup's file name; empty until the plan is there.
+    pub archive: String,
+    /// When the backup was made, as it says itself; empty until the plan is there.
+    pub archive_made: String,
+    /// The host that the backup was made on, if it says so.
+    pub archive_host: Option<String>,
+    /// The program that wrote the journal.
+    pub program: String,
+    /// When the restore began, UTC, RFC 3339.
+    pub began: String,
+    /// When the restore began, milliseconds since 1970 UTC.
+    pub began_ms: i64,
+    /// When the last record was written, UTC, RFC 3339.
+    pub last: String,
+    /// When the last record was written, milliseconds since 1970 UTC.
+    pub last_ms: i64,
+    /// The process of the last driver.
+    pub pid: Option<u32>,
+    /// What the plan warned of before it was approved.
+    pub warnings: Vec<String>,
+    /// What is left to do or to know at the end.
+    pub leftovers: Vec<String>,
+    /// The steps forward, and behind them, once it goes back, the steps back.
+    pub steps: Vec<StepView>,
+}
+
+/// One step in one direction, ready to be shown.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepView {
+    /// Tells it apart within its restore, as `forward-swap-configs`.
+    pub id: String,
+    /// The step.
+    pub slug: Step,
+    /// The direction.
+    pub direction: Direction,
+    /// What a person reads.
+    pub title: String,
+    /// What became of it.
+    pub state: StepState,
+    /// The last attempt's number; 0 before the first.
+    pub attempt: u32,
+    /// When the last attempt began, UTC, RFC 3339.
+    pub began: Option<String>,
+    /// When the last attempt began, milliseconds since 1970 UTC.
+    pub began_ms: Option<i64>,
+    /// How long it took, milliseconds; none while it runs.
+    pub took_ms: Option<u64>,
+    /// What it did, a line each.
+    pub did: Vec<String>,
+    /// What a person should know of it.
+    pub warnings: Vec<String>,
+    /// Why it failed.
+    pub problem: Option<Problem>,
+}
+
+/// What became of one step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum StepState {
+    /// It has not begun.
+    Waiting,
+    /// It is acting.
+    Running,
+    /// It acted, and the gateway was seen to be as it should be.
+    Done,
+    /// It failed.
+    Failed,
+    /// It began, and its driver went away or turned back before it ended.
+    Interrupted,
+    /// It is not going to begin.
+    NotNeeded,
+}
+
+impl StepState {
+    /// What a person reads.
+    pub fn words(self) -> &'static str {
+        match self {
+            StepState::Waiting => "waiting",
+            StepState::Running => "running",
+            StepState::Done => "done",
+            StepState::Failed => "failed",
+            StepState::Interrupted => "interrupted",
+            StepState::NotNeeded => "not needed",
+        }
+    }
+}
+
+/// Where a restore stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standing {
+    /// Its plan is not there yet.
+    Starting,
+    /// Nothing that the gateway uses has changed.
+    Preparing,
+    /// It changes the gateway.
+    Forward,
+    /// It puts the gateway back.
+    Back,
+    /// The gateway is as the backup says; the clean-up is left.
+    Finishing,
+    /// The operator is needed.
+    Stuck,
+    /// Over: the gateway is as the backup says.
+    Restored,
+    /// Over: the gateway is as it was before.
+    RolledBack,
+    /// Over before the first effect.
+    NothingChanged,
+}
+
+impl Standing {
+    /// Where a state stands.
+    pub fn of(state: &State) -> Standing {
+        if state.stuck.is_some() {
+            return Standing::Stuck;
+        }
+        match state.phase {
+            Phase::Opening => Standing::Starting,
+            Phase::Preparing => Standing::Preparing,
+            Phase::Forward => Standing::Forward,
+            Phase::Back => Standing::Back,
+            Phase::Committed => Standing::Finishing,
+            Phase::Closed(Verdict::Restored) => Standing::Restored,
+            Phase::Closed(Verdict::RolledBack) => Standing::RolledBack,
+            Phase::Closed(Verdict::NothingChanged) => Standing::NothingChanged,
+        }
+    }
+
+    /// Whether nothing more is to come by itself.
+    pub fn is_over(self) -> bool {
+        match self {
+            Standing::Stuck
+            | Standing::Restored
+            | Standing::RolledBack
+            | Standing::NothingChanged => true,
+            Standing::Starting
+            | Standing::Preparing
+            | Standing::Forward
+            | Standing::Back
+            | Standing::Finishing => false,
+        }
+    }
+
+    /// What a person reads, in a few words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Standing::Starting => "starting",
+            Standing::Preparing => "preparing",
+            Standing::Forward => "restoring",
+            Standing::Back => "going back",
+            Standing::Finishing => "cleaning up",
+            Standing::Stuck => "stuck",
+            Standing::Restored => "restored",
+            Standing::RolledBack => "rolled back",
+            Standing::NothingChanged => "nothing changed",
+        }
+    }
+}
+
+impl View {
+    /// The state as it is shown.
+    pub fn of(state: &State) -> View {
+        let standing = Standing::of(state);
+        let plan = state.plan.as_ref();
+        View {
+            id: state.header.restore.clone(),
+            seq: state.seq,
+            standing,
+            headline: headline(state, standing),
+            over: standing.is_over(),
+            verdict: state.verdict(),
+            problem: problem(state),
+            archive: plan.map_or_else(String::new, |p| p.archive.name.clone()),
+            archive_made: plan.map_or_else(String::new, |p| p.archive.created_at.clone()),
+            archive_host: plan.and_then(|p| p.archive.host.clone()),
+            program: state.header.program.clone(),
+            began: utc(state.began_ms),
+            began_ms: state.began_ms,
+            last: utc(state.last_ms),
+            last_ms: state.last_ms,
+            pid: state.driver.as_ref().map(|d| d.pid),
+            warnings: plan.map_or_else(Vec::new, |p| p.warnings.clone()),
+            leftovers: state.closing_warnings.clone(),
+            steps: steps(state),
+        }
+    }
+}
+
+/// What one record changes on a page. Its number is the record's, so a reader that has seen number n asks for what
+/// is after n. Taking the events in order, and one of them twice, gives what [`View::of`] gives at the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// The record's place: the id of the event.
+    pub seq: Seq,
+    /// When the record was written, UTC, RFC 3339.
+    pub at: String,
+    /// What the record says, on one line.
+    pub text: String,
+    /// Where the restore stands now.
+    pub standing: Standing,
+    /// Where it stands now, as a sentence.
+    pub headline: String,
+    /// Whether nothing more is to come by itself.
+    pub over: bool,
+    /// How it ended, if it did.
+    pub verdict: Option<Verdict>,
+    /// What stands in its way.
+    pub problem: Option<Problem>,
+    /// What is left to do or to know at the end.
+    pub leftovers: Vec<String>,
+    /// The steps that may look different now, whole, in the order of the list. One whose id is new goes to the end.
+    pub steps: Vec<StepView>,
+}
+
+impl Event {
+    /// The event of one record, given the state right behind it.
+    pub fn of(state: &State, record: &Record) -> Event {
+        let standing = Standing::of(state);
+        let mut steps = steps(state);
+        match &record.entry {
+            // A later step back shows that those before it which were passed over are not needed.
+            Entry::Intent { r#move, .. }
+            | Entry::Done { r#move, .. }
+            | Entry::Failed { r#move, .. } => {
+                steps.retain(|s| {
+                    s.is_of(*r#move)
+                        || (s.direction == r#move.direction && s.state == StepState::NotNeeded)
+                });
+            }
+            Entry::Header(_)
+            | Entry::Plan(_)
+            | Entry::Driver(_)
+            | Entry::Armed { .. }
+            | Entry::Turned { .. }
+            | Entry::Committed
+            | Entry::Stuck { .. }
+            | Entry::Closed { .. } => {}
+        }
+        Event {
+            seq: record.seq,
+            at: utc(record.at_ms),
+            text: summary(record),
+            standing,
+            headline: headline(state, standing),
+            over: standing.is_over(),
+            verdict: state.verdict(),
+            problem: problem(state),
+            leftovers: state.closing_warnings.clone(),
+            steps,
+        }
+    }
+}
+
+impl StepView {
+    fn is_of(&self, m: Move) -> bool {
+        self.slug == m.step && self.direction == m.direction
+    }
+
+    fn unbegun(step: Step, direction: Direction, state: StepState) -> StepView {
+        StepView {
+            id: format!("{direction}-{step}"),
+            slug: step,
+            direction,
+            title: step.title(direction).into(),
+            state,
+            attempt: 0,
+            began: None,
+            began_ms: None,
+            took_ms: None,
+            did: Vec::new(),
+            warnings: Vec::new(),
+            problem: None,
+        }
+    }
+
+    fn begun(m: &MoveState, state: StepState) -> StepView {
+        StepView {
+            attempt: m.attempt,
+            began: Some(utc(m.began_ms)),
+            began_ms: Some(m.began_ms),
+            took_ms: m.took_ms,
+            did: m.did.clone(),
+            warnings: m.warnings.clone(),
+            problem: m.problem.clone(),
+            ..StepView::unbegun(m.step, m.direction, state)
+        }
+    }
+}
+
+fn steps(state: &State) -> Vec<StepView> {
+    let Some(plan) = &state.plan else {
+        return Vec::new();
+    };
+    let view =
+        |step: Step, direction: Direction, unbegun: StepState| match state.find(step, direction) {
+            None => StepView::unbegun(step, direction, unbegun),
+            Some(m) => StepView::begun(
+                m,
+                match m.fate {
+                    Fate::Done => StepState::Done,
+                    Fate::Failed => StepState::Failed,
+                    Fate::Open
+                        if state
+                            .running()
+                            .is_some_and(|r| r.step == step && r.direction == direction) =>
+                    {
+                        StepState::Running
+                    }
+                    Fate::Open => StepState::Interrupted,
+                },
+            ),
+        };
+    // Without an effect there is nothing to go back from: of the steps back only the clean-up can begin.
+    let ends_early = state.begun(Step::CleanUp, Direction::Back) && state.turned.is_none();
+    let forward_ended = ends_early || state.turned.is_some() || state.verdict().is_some();
+    let unbegun = if forward_ended {
+        StepState::NotNeeded
+    } else {
+        StepState::Waiting
+    };
+    let mut views: Vec<StepView> = plan
+        .forward
+        .iter()
+        .map(|s| view(*s, Direction::Forward, unbegun))
+        .collect();
+    if state.turned.is_some() {
+        let last_begun = plan
+            .back
+            .iter()
+            .rposition(|s| state.begun(*s, Direction::Back));
+        views.extend(plan.back.iter().enumerate().map(|(at, step)| {
+            let passed = last_begun.is_some_and(|last| at < last) || state.verdict().is_some();
+            view(
+                *step,
+                Direction::Back,
+                if passed {
+                    StepState::NotNeeded
+                } else {
+                    StepState::Waiting
+                },
+            )
+        }));
+    } else if ends_early {
+        views.push(view(Step::CleanUp, Direction::Back, StepState::Waiting));
+    }
+    views
+}
+
+fn problem(state: &State) -> Option<Problem> {
+    let failed = || {
+        let moves = state.moves.iter().rev();
+        moves
+            .filter(|m| m.fate == Fate::Failed && m.step != Step::CleanUp)
+            .find_map(|m| m.problem.clone())
+    };
+    let restored = matches!(
+        state.phase,
+        Phase::Committed | Phase::Closed(Verdict::Restored)
+    );
+    state
+        .stuck
+        .clone()
+        .or_else(|| state.turned.clone())
+        .or_else(|| if restored { None } else { failed() })
+}
+
+fn headline(state: &State, standing: Standing) -> String {
+    let at = |list: &[Step], direction: Direction| {
+        let m = state.running().filter(|m| m.direction == direction)?;
+        let place = list.iter().position(|s| *s == m.step)? + 1;
+        Some(format!(
+            "step {place} of {}, {}",
+            list.len(),
+            m.step.title(direction)
+        ))
+    };
+    let plan = state.plan.as_ref();
+    let forward = plan.and_then(|p| at(&p.forward, Direction::Forward));
+    let back = plan.and_then(|p| at(&p.back, Direction::Back));
+    let with = |text: &str, at: Option<String>| match at {
+        Some(at) => format!("{text}: {at}."),
+        None => format!("{text}."),
+    };
+    match standing {
+        Standing::Starting => "Starting.".into(),
+        Standing::Preparing => with("Preparing, nothing has changed yet", forward),
+        Standing::Forward => with("Restoring", forward),
+        Standing::Back => with("Going back to how it was", back),
+        Standing::Finishing => "The gateway is as the backup says. Cleaning up.".into(),
+        Standing::Stuck => "Stuck: the operator is needed.".into(),
+        Standing::Restored if state.closing_warnings.is_empty() => {
+            "Restored: the gateway is as the backup says.".into()
+        }
+        Standing::Restored => {
+            "Restored, with warnings: the gateway is as the backup says, but read what is left."
+                .into()
+        }
+        Standing::RolledBack => "Rolled back: the gateway is as it was before.".into(),
+        Standing::NothingChanged => "Nothing was changed: the gateway is as it was before.".into(),
+    }
+}
