@@ -4,8 +4,11 @@
 //! only hand that appends to a journal, `decide` the pure case table, `driver` the one loop that runs both a restore and
 //! a recovery.
 
+pub mod archive;
 pub mod database;
 pub mod facts;
 pub mod fault;
+pub mod manifest;
+pub mod owner;
 pub mod profile;
 pub mod wgconf;

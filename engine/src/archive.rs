@@ -1,0 +1,621 @@
+//! One backup as one open file: its structure, its names and its limits are checked before any of it is used, and its
+//! entries are read from that same open file, never by its path again.
+//!
+//! An allow-list of names is read; the metadata never decide what is checked. Nothing is allocated from a size that the
+//! file declares, and bytes count as they are really inflated. Must not: write any file, or follow any name.
+
+mod cursor;
+mod layout;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use journal_format::Digest;
+use sha2::{Digest as _, Sha256};
+use zip::ZipArchive;
+use zip::read::{ArchiveOffset, Config};
+
+use crate::fault::{Fault, Problem, cannot};
+use crate::manifest::{self, Metadata};
+use crate::profile::Limits;
+use cursor::Cursor;
+use layout::Unfit;
+
+/// The folder of first copies in a backup.
+pub const CONFIGS: &str = "configs/";
+/// The folder of second copies, those that `wg-quick` uses.
+pub const WIREGUARD: &str = "wireguard/";
+/// `iptables-save`.
+pub const RULES_V4: &str = "iptables_rules.txt";
+/// `iptables -t nat -S`, for people and for the gateway.
+pub const RULES_NAT: &str = "iptables_nat_rules.txt";
+/// `iptables -t filter -S FORWARD`.
+pub const RULES_FORWARD: &str = "iptables_forward_rules.txt";
+/// `ip6tables-save`.
+pub const RULES_V6: &str = "ip6tables_rules.txt";
+
+/// Longest name of an entry, and of a file.
+const NAME: usize = 255;
+/// Problems named for one archive before the rest is only counted.
+const NAMED: usize = 20;
+const BUFFER: usize = 64 * 1024;
+/// Metadata are read whole: this much, and so much for each entry.
+const METADATA: u64 = 64 * 1024;
+const METADATA_EACH: u64 = 1024;
+
+/// One entry of a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its whole name, as `configs/a.conf`.
+    pub name: String,
+    /// What it is.
+    pub part: Part,
+    /// Its declared size; true once it has been copied without complaint.
+    pub size: u64,
+    index: usize,
+}
+
+/// What an entry is.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// `backup_metadata.json`.
+    Metadata,
+    /// A database, by its name in the profile.
+    Database(String),
+    /// The first copy of a config, by file name.
+    Config(String),
+    /// The second copy of a config, where it differs, by file name.
+    SecondCopy(String),
+    /// `iptables-save`.
+    RulesV4,
+    /// Rules of the NAT table as text.
+    RulesNat,
+    /// Rules of the forward chain as text.
+    RulesForward,
+    /// `ip6tables-save`.
+    RulesV6,
+}
+
+/// What copying an entry proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of them.
+    pub sha256: Digest,
+}
+
+/// An open, checked backup.
+pub struct Archive {
+    name: String,
+    file: Arc<File>,
+    size: u64,
+    sha256: Option<Digest>,
+    zip: ZipArchive<Cursor>,
+    entries: Vec<Entry>,
+    by_name: BTreeMap<String, usize>,
+    /// Bytes inflated so far, of each entry and of all.
+    inflated: Vec<u64>,
+    inflated_all: u64,
+    unpacked_most: u64,
+    metadata: Metadata,
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archive")
+            .field("name", &self.name)
+            .field("size", &self.size)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Archive {
+    /// Opens a backup and checks structure, names, limits and metadata; contents are checked as they are copied.
+    ///
+    /// `name` is what people are shown, never a path. `databases` are the names that the profile knows.
+    pub fn open(
+        file: File,
+        name: &str,
+        limits: &Limits,
+        databases: &[&str],
+    ) -> Result<Archive, Fault> {
+        let refuse = |why: String| Fault::Refused(vec![refused(name, &why)]);
+        let broken = |e: &dyn fmt::Display| Fault::Failed(unreadable(name, e));
+        let facts = file.metadata().map_err(|e| broken(&e))?;
+        if !facts.is_file() {
+            return Err(refuse("it is not a regular file".into()));
+        }
+        let size = facts.len();
+        let file = Arc::new(file);
+        let listed = layout::read(&mut Cursor::new(file.clone(), size), size, limits.entries)
+            .map_err(|unfit| match unfit {
+                Unfit::Refused(why) => refuse(why),
+                Unfit::Io(e) => broken(&e),
+            })?;
+        let unpacked_most = limits.unpacked_mib.saturating_mul(1 << 20);
+        let entries = accept(&listed, databases, unpacked_most)
+            .map_err(|whys| Fault::Refused(whys.iter().map(|why| refused(name, why)).collect()))?;
+        drop(listed);
+        // A second pair of eyes on the same bytes, and the one that inflates.
+        let config = Config {
+            archive_offset: ArchiveOffset::Known(0),
+        };
+        let structure = |e: zip::result::ZipError| match e {
+            zip::result::ZipError::Io(e) => broken(&e),
+            e => refuse(format!("its structure is damaged: {e}")),
+        };
+        let mut zip =
+            ZipArchive::with_config(config, Cursor::new(file.clone(), size)).map_err(structure)?;
+        zip.validate_header_consistency().map_err(structure)?;
+        let same = entries
+            .iter()
+            .all(|e| zip.index_for_name_raw(e.name.as_bytes()) == Some(e.index));
+        if !same {
+            return Err(refuse("two readers see two archives in it".into()));
+        }
+        let by_name: BTreeMap<String, usize> = entries
+            .iter()
+            .enumerate()
+            .map(|(i, e)| (e.name.clone(), i))
+            .collect();
+        if !by_name.contains_key(manifest::ENTRY) {
+            return Err(refuse(format!(
+                "it has no {}, so it is not a backup of a gateway",
+                manifest::ENTRY
+            )));
+        }
+        let mut archive = Archive {
+            name: name.to_owned(),
+            file,
+            size,
+            sha256: None,
+            inflated: vec![0; entries.len()],
+            inflated_all: 0,
+            zip,
+            entries,
+            by_name,
+            unpacked_most,
+            // Replaced right below; there is no reading an entry without an archive.
+            metadata: Metadata {
+                backup_version: String::new(),
+                created_at: String::new(),
+                timestamp: None,
+                system_info: None,
+                contents: manifest::Contents::default(),
+                holdfast: None,
+            },
+        };
+        let most = METADATA + METADATA_EACH * archive.entries.len() as u64;
+        let bytes = archive.read_small(manifest::ENTRY, most)?;
+        archive.metadata = Metadata::parse(&bytes).map_err(Fault::Refused)?;
+        let found = archive.against_metadata();
+        if !found.is_empty() {
+            return Err(Fault::Refused(
+                found.iter().map(|why| refused(name, why)).collect(),
+            ));
+        }
+        Ok(archive)
+    }
+
+    /// The name that people are shown.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Bytes of the file.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Every entry, in the order of the archive.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// The entry of this name.
+    pub fn entry(&self, name: &str) -> Option<&Entry> {
+        self.by_name.get(name).map(|i| &self.entries[*i])
+    }
+
+    /// The metadata.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
+    }
+
+    /// Bytes that all entries declare, together.
+    pub fn unpacked_size(&self) -> u64 {
+        self.entries.iter().map(|e| e.size).sum()
+    }
+
+    /// SHA-256 of the whole file; it is read once.
+    pub fn sha256(&mut self) -> Result<Digest, Fault> {
+        if let Some(digest) = &self.sha256 {
+            return Ok(digest.clone());
+        }
+        let mut hash = Sha256::new();
+        let mut cursor = Cursor::new(self.file.clone(), self.size);
+        let mut buffer = vec![0u8; BUFFER];
+        let mut read = 0u64;
+        loop {
+            let n = cursor
+                .read(&mut buffer)
+                .map_err(|e| Fault::Failed(unreadable(&self.name, &e)))?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            read += n as u64;
+        }
+        if read != self.size {
+            return Err(Fault::Refused(vec![refused(
+                &self.name,
+                "it changes while it is read",
+            )]));
+        }
+        let digest = Digest::of_bytes(hash.finalize().into());
+        self.sha256 = Some(digest.clone());
+        Ok(digest)
+    }
+
+    /// A small entry whole; one of more than `most` bytes is refused.
+    pub fn read_small(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Fault> {
+        let mut bytes = Bounded {
+            bytes: Vec::new(),
+            most,
+            over: false,
+        };
+        let copied = self.copy(name, &mut bytes);
+        if bytes.over {
+            let why = format!("its entry {} is over {most} bytes", name.escape_debug());
+            return Err(Fault::Refused(vec![refused(&self.name, &why)]));
+        }
+        copied.map(|_| bytes.bytes)
+    }
+
+    /// Copies an entry out. What comes is as long as declared, fits its checksum and, if there is a manifest, is what the
+    /// manifest says; over the whole archive no more is inflated than the limit.
+    pub fn copy(&mut self, name: &str, out: &mut dyn Write) -> Result<Copied, Fault> {
+        let shown = name.escape_debug().to_string();
+        let refuse = |archive: &str, why: &str| {
+            Fault::Refused(vec![refused(archive, &format!("its entry {shown} {why}"))])
+        };
+        let Some(&i) = self.by_name.get(name) else {
+            return Err(refuse(&self.name, "is not there"));
+        };
+        let (index, declared) = (self.entries[i].index, self.entries[i].size);
+        // Copying an entry again costs no more of the limit than the first time.
+        let before = self.inflated[i];
+        let most = self
+            .unpacked_most
+            .saturating_sub(self.inflated_all - before);
+        let mut input = self
+            .zip
+            .by_index(index)
+            .map_err(|e| refuse(&self.name, &format!("cannot be read: {e}")))?;
+        let mut hash = Sha256::new();
+        let mut size = 0u64;
+        let mut buffer = vec![0u8; BUFFER];
+        loop {
+            let n = match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                Err(e) if damaged(&e) => {
+                    return Err(refuse(&self.name, &format!("is damaged: {e}")));
+                }
+                Err(e) => return Err(Fault::Failed(unreadable(&self.name, &e))),
+            };
+            size += n as u64;
+            if size > self.inflated[i] {
+                self.inflated_all += size - self.inflated[i];
+                self.inflated[i] = size;
+            }
+            if size > most {
+                return Err(refuse(
+                    &self.name,
+                    "unpacks to more than the limit (unpacked_mib under [limits] in the profile)",
+                ));
+            }
+            if size > declared {
+                return Err(refuse(&self.name, "unpacks to more than it says"));
+            }
+            hash.update(&buffer[..n]);
+            out.write_all(&buffer[..n]).map_err(|e| {
+                Fault::Failed(cannot(
+                    format!(
+                        "write what entry {shown} of the backup {} holds: {e}",
+                        self.name
+                    ),
+                    "see whether the disk that holds the state folder is full or failing",
+                ))
+            })?;
+        }
+        drop(input);
+        if size != declared {
+            return Err(refuse(&self.name, "unpacks to less than it says"));
+        }
+        let copied = Copied {
+            size,
+            sha256: Digest::of_bytes(hash.finalize().into()),
+        };
+        let promised = self
+            .metadata
+            .holdfast
+            .as_ref()
+            .and_then(|m| m.entries.get(name));
+        if promised.is_some_and(|p| p.size != copied.size || p.sha256 != copied.sha256) {
+            return Err(refuse(
+                &self.name,
+                "is not what the manifest says: it was changed after the backup was made",
+            ));
+        }
+        Ok(copied)
+    }
+
+    /// What metadata and entries do not agree about.
+    fn against_metadata(&self) -> Vec<String> {
+        let mut found = Vec::new();
+        let contents = &self.metadata.contents;
+        let configs: BTreeSet<String> = contents
+            .configs
+            .iter()
+            .map(|c| format!("{CONFIGS}{c}"))
+            .collect();
+        let databases: BTreeSet<String> = contents.databases.iter().cloned().collect();
+        for listed in configs.iter().chain(&databases) {
+            if !self.by_name.contains_key(listed) {
+                found.push(format!(
+                    "its metadata list {}, which is not in it",
+                    listed.escape_debug()
+                ));
+            }
+        }
+        let manifest = self.metadata.holdfast.as_ref();
+        for entry in &self.entries {
+            let shown = entry.name.escape_debug();
+            let unlisted = match &entry.part {
+                Part::Database(_) => !databases.contains(&entry.name),
+                Part::Config(_) => !configs.contains(&entry.name),
+                // Only the manifest lists these.
+                Part::SecondCopy(name) => !manifest.is_some_and(|m| m.wireguard.contains_key(name)),
+                Part::Metadata
+                | Part::RulesV4
+                | Part::RulesNat
+                | Part::RulesForward
+                | Part::RulesV6 => false,
+            };
+            if unlisted {
+                found.push(format!("its metadata do not list its entry {shown}"));
+            }
+            if let Some(manifest) = manifest
+                && entry.part != Part::Metadata
+            {
+                match manifest.entries.get(&entry.name) {
+                    None => found.push(format!("its manifest does not list its entry {shown}")),
+                    Some(facts) if facts.size != entry.size => {
+                        found.push(format!(
+                            "its entry {shown} has {} bytes, and its manifest says {}",
+                            entry.size, facts.size
+                        ));
+                    }
+                    Some(_) => {}
+                }
+            }
+        }
+        if let Some(manifest) = manifest {
+            for name in manifest
+                .entries
+                .keys()
+                .filter(|n| !self.by_name.contains_key(*n))
+            {
+                found.push(format!(
+                    "its manifest lists {}, which is not in it",
+                    name.escape_debug()
+                ));
+            }
+            for name in manifest.wireguard.keys() {
+                let there = [CONFIGS, WIREGUARD]
+                    .iter()
+                    .any(|dir| self.by_name.contains_key(&format!("{dir}{name}")));
+                if !there {
+                    found.push(format!(
+                        "its manifest lists a second copy of {}, which is not in it",
+                        name.escape_debug()
+                    ));
+                }
+            }
+        }
+        shortened(found)
+    }
+}
+
+/// Takes what fits and notes the rest: an entry that is too long must not take memory first.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: u64,
+    over: bool,
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if (self.bytes.len() + bytes.len()) as u64 > self.most {
+            self.over = true;
+            return Err(io::Error::other("over the limit"));
+        }
+        self.bytes.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn refused(archive: &str, why: &str) -> Problem {
+    cannot(
+        format!("accept the backup {}: {why}", archive.escape_debug()),
+        "fetch the file again, or take another backup; nothing was changed",
+    )
+}
+
+fn unreadable(archive: &str, e: &dyn fmt::Display) -> Problem {
+    cannot(
+        format!("read the backup {}: {e}", archive.escape_debug()),
+        "see to the disk that holds it",
+    )
+}
+
+/// Whether a failed read says something about the bytes and not about the disk.
+fn damaged(e: &io::Error) -> bool {
+    matches!(
+        e.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
+    ) || (e.kind() == io::ErrorKind::Other && e.raw_os_error().is_none())
+}
+
+fn shortened(mut found: Vec<String>) -> Vec<String> {
+    if found.len() > NAMED {
+        let more = found.len() - NAMED;
+        found.truncate(NAMED);
+        found.push(format!("and {more} more of the kind"));
+    }
+    found
+}
+
+/// Every entry that is listed, if all are acceptable; else why not.
+fn accept(
+    listed: &[layout::Listed],
+    databases: &[&str],
+    unpacked_most: u64,
+) -> Result<Vec<Entry>, Vec<String>> {
+    let mut found = Vec::new();
+    let mut entries = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut total = 0u64;
+    for (index, l) in listed.iter().enumerate() {
+        let shown = String::from_utf8_lossy(&l.name).escape_debug().to_string();
+        match acceptable(l, databases) {
+            Ok(part) => {
+                total = total.saturating_add(l.size);
+                let name = String::from_utf8_lossy(&l.name).into_owned();
+                if !seen.insert(name.to_lowercase()) {
+                    found.push(format!(
+                        "it has two entries named {shown}, perhaps in upper and lower case"
+                    ));
+                }
+                if let Some(part) = part {
+                    entries.push(Entry {
+                        name,
+                        part,
+                        size: l.size,
+                        index,
+                    });
+                }
+            }
+            Err(why) => found.push(format!("its entry {shown} {why}")),
+        }
+    }
+    if total > unpacked_most {
+        found.push(format!(
+            "unpacked it has {} MiB, and the limit is {} MiB (unpacked_mib under [limits] in the profile)",
+            total.div_ceil(1 << 20),
+            unpacked_most >> 20
+        ));
+    }
+    if found.is_empty() {
+        Ok(entries)
+    } else {
+        Err(shortened(found))
+    }
+}
+
+/// What one entry is, or why it is not acceptable; none for a folder that may be there.
+fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, String> {
+    const TYPE: u32 = 0o170_000;
+    const REGULAR: u32 = 0o100_000;
+    const FOLDER: u32 = 0o040_000;
+    if l.flags & (1 | 1 << 6 | 1 << 13) != 0 {
+        return Err("is encrypted".into());
+    }
+    const STORED: u16 = 0;
+    const DEFLATED: u16 = 8;
+    if l.method != STORED && l.method != DEFLATED {
+        return Err(format!(
+            "is packed with method {}, and only stored and deflated are known",
+            l.method
+        ));
+    }
+    let Ok(name) = std::str::from_utf8(&l.name) else {
+        return Err("has a name that is not UTF-8".into());
+    };
+    if !name.is_ascii() && l.flags & 1 << 11 == 0 {
+        return Err("has a name beyond ASCII that is not marked as UTF-8".into());
+    }
+    if name.len() > NAME {
+        return Err(format!(
+            "has a name of {} bytes, and the limit is {NAME}",
+            name.len()
+        ));
+    }
+    if l.unix_mode & 0o7000 != 0 {
+        return Err("has set-id or sticky bits".into());
+    }
+    let kind = l.unix_mode & TYPE;
+    if name == CONFIGS || name == WIREGUARD {
+        return if (kind == 0 || kind == FOLDER) && l.size == 0 && l.packed <= 2 {
+            Ok(None)
+        } else {
+            Err("is named like a folder and is not one".into())
+        };
+    }
+    if kind != 0 && kind != REGULAR {
+        return Err(
+            "is not a regular file: links, folders and devices have no place in a backup".into(),
+        );
+    }
+    part(name, databases).map(Some)
+}
+
+/// The allow-list.
+fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
+    let config = |file: &str| -> Result<String, String> {
+        let stem = file
+            .strip_suffix(".conf")
+            .ok_or("is not a config: its name does not end in .conf")?;
+        let bad =
+            stem.is_empty() || file.contains(['/', '\\']) || file.chars().any(char::is_control);
+        if bad {
+            Err("has a name that is not the name of a plain file".into())
+        } else {
+            Ok(file.to_owned())
+        }
+    };
+    match name {
+        manifest::ENTRY => Ok(Part::Metadata),
+        RULES_V4 => Ok(Part::RulesV4),
+        RULES_NAT => Ok(Part::RulesNat),
+        RULES_FORWARD => Ok(Part::RulesForward),
+        RULES_V6 => Ok(Part::RulesV6),
+        _ if databases.contains(&name) => Ok(Part::Database(name.to_owned())),
+        _ => {
+            if let Some(file) = name.strip_prefix(CONFIGS) {
+                config(file).map(Part::Config)
+            } else if let Some(file) = name.strip_prefix(WIREGUARD) {
+                config(file).map(Part::SecondCopy)
+            } else if name.ends_with(".db")
+                && !name.contains(['/', '\\'])
+                && !name.chars().any(char::is_control)
+            {
+                Err("is a database that the profile does not know ([[gateway.database]])".into())
+            } else {
+                Err("has no place in a backup of a gateway".into())
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

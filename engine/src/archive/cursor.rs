@@ -1,0 +1,74 @@
+//! A cursor of its own over one open file: positional reads through a window, so that nobody else's offset matters and
+//! small headers do not cost a system call each. Must not open anything.
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::unix::fs::FileExt;
+use std::sync::Arc;
+
+const WINDOW: usize = 64 * 1024;
+
+/// Reads and seeks in a shared open file.
+pub(super) struct Cursor {
+    file: Arc<File>,
+    size: u64,
+    at: u64,
+    window: Vec<u8>,
+    window_at: u64,
+}
+
+impl Cursor {
+    pub(super) fn new(file: Arc<File>, size: u64) -> Cursor {
+        Cursor {
+            file,
+            size,
+            at: 0,
+            window: Vec::new(),
+            window_at: 0,
+        }
+    }
+
+    /// Exactly these bytes of the file.
+    pub(super) fn exact(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.at = at;
+        self.read_exact(buffer)
+    }
+}
+
+impl Read for Cursor {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let inside = self
+            .at
+            .checked_sub(self.window_at)
+            .filter(|o| *o < self.window.len() as u64);
+        let offset = match inside {
+            Some(offset) => offset as usize,
+            None => {
+                self.window.resize(WINDOW, 0);
+                self.window_at = self.at;
+                let filled = self.file.read_at(&mut self.window, self.at);
+                self.window.truncate(*filled.as_ref().unwrap_or(&0));
+                filled?;
+                0
+            }
+        };
+        let n = (self.window.len() - offset).min(buffer.len());
+        buffer[..n].copy_from_slice(&self.window[offset..offset + n]);
+        self.at += n as u64;
+        Ok(n)
+    }
+}
+
+impl Seek for Cursor {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let target = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.size.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = target.ok_or_else(|| {
+            io::Error::new(io::ErrorKind::InvalidInput, "seek before the beginning")
+        })?;
+        Ok(self.at)
+    }
+}

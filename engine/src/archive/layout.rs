@@ -1,0 +1,306 @@
+//! The bytes of a zip, strictly: one end record at the very end, one central directory right before it, and before that
+//! the entries, one after the other without gap or overlap. What other readers may understand in another way is
+//! refused: two readers that see two archives in one file are how a checked backup becomes another one.
+//!
+//! Sizes and counts that the file declares are compared, never allocated.
+
+use std::io;
+
+use super::cursor::Cursor;
+
+const LOCAL: u32 = 0x0403_4b50;
+const CENTRAL: u32 = 0x0201_4b50;
+const END: u32 = 0x0605_4b50;
+const END64: u32 = 0x0606_4b50;
+const END64_LOCATOR: u32 = 0x0706_4b50;
+const END_LENGTH: u64 = 22;
+const END64_LENGTH: u64 = 56;
+const LOCATOR_LENGTH: u64 = 20;
+
+/// One entry as the central directory has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Listed {
+    pub(super) name: Vec<u8>,
+    pub(super) flags: u16,
+    pub(super) method: u16,
+    pub(super) packed: u64,
+    pub(super) size: u64,
+    /// Type and permission bits, if a Unix system made it.
+    pub(super) unix_mode: u32,
+    offset: u64,
+}
+
+/// Why a zip is not acceptable, or why it could not be read.
+#[derive(Debug)]
+pub(super) enum Unfit {
+    Refused(String),
+    Io(io::Error),
+}
+
+impl From<io::Error> for Unfit {
+    fn from(e: io::Error) -> Unfit {
+        if e.kind() == io::ErrorKind::UnexpectedEof {
+            Unfit::Refused("it ends in the middle of a record".into())
+        } else {
+            Unfit::Io(e)
+        }
+    }
+}
+
+fn refuse<T>(why: impl Into<String>) -> Result<T, Unfit> {
+    Err(Unfit::Refused(why.into()))
+}
+
+/// Reads the layout and checks it. `most` is the limit of entries.
+pub(super) fn read(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Vec<Listed>, Unfit> {
+    let directory = end(cursor, file_size, most)?;
+    let listed = central(cursor, &directory)?;
+    entries_fill_the_file(cursor, &listed, directory.offset)?;
+    Ok(listed)
+}
+
+struct Directory {
+    offset: u64,
+    size: u64,
+    entries: u64,
+}
+
+fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfit> {
+    let Some(at) = file_size.checked_sub(END_LENGTH) else {
+        return refuse("it is too short for a zip archive");
+    };
+    let mut b = [0u8; END_LENGTH as usize];
+    cursor.exact(at, &mut b)?;
+    if u32_at(&b, 0) != END || u16_at(&b, 20) != 0 {
+        return refuse(
+            "it does not end with the end record of a zip archive: it is cut off, is no zip archive, or has a comment or other data after its end",
+        );
+    }
+    let disks = [u16_at(&b, 4), u16_at(&b, 6)];
+    let counts = [u16_at(&b, 8), u16_at(&b, 10)];
+    let mut directory = Directory {
+        entries: u64::from(counts[1]),
+        size: u64::from(u32_at(&b, 12)),
+        offset: u64::from(u32_at(&b, 16)),
+    };
+    let mut directory_end = at;
+    let wide = counts.contains(&u16::MAX)
+        || [directory.size, directory.offset].contains(&u64::from(u32::MAX))
+        || disks.contains(&u16::MAX);
+    let mut locator = [0u8; LOCATOR_LENGTH as usize];
+    let locator_at = at.checked_sub(LOCATOR_LENGTH);
+    if let Some(locator_at) = locator_at {
+        cursor.exact(locator_at, &mut locator)?;
+    }
+    if u32_at(&locator, 0) == END64_LOCATOR {
+        let end64_at = locator_at.and_then(|l| l.checked_sub(END64_LENGTH));
+        let Some(end64_at) = end64_at.filter(|e| u64_at(&locator, 8) == *e) else {
+            return refuse("its zip64 end record is not where it should be");
+        };
+        let mut b = [0u8; END64_LENGTH as usize];
+        cursor.exact(end64_at, &mut b)?;
+        let sound = u32_at(&b, 0) == END64
+            && u64_at(&b, 4) == END64_LENGTH - 12
+            && u32_at(&b, 16) == 0
+            && u32_at(&b, 20) == 0
+            && u64_at(&b, 24) == u64_at(&b, 32)
+            && u32_at(&locator, 4) == 0
+            && u32_at(&locator, 16) == 1;
+        let wider = Directory {
+            entries: u64_at(&b, 32),
+            size: u64_at(&b, 40),
+            offset: u64_at(&b, 48),
+        };
+        // Each small field either says the same or that it is too small to say it.
+        let agrees = counts
+            .iter()
+            .all(|c| *c == u16::MAX || u64::from(*c) == wider.entries)
+            && (directory.size == u64::from(u32::MAX) || directory.size == wider.size)
+            && (directory.offset == u64::from(u32::MAX) || directory.offset == wider.offset);
+        if !sound || !agrees {
+            return refuse("its zip64 end record and its end record do not agree");
+        }
+        directory = wider;
+        directory_end = end64_at;
+    } else if wide || disks != [0, 0] || counts[0] != counts[1] {
+        return refuse(
+            "its end record speaks of other volumes, or of a zip64 record that is not there",
+        );
+    }
+    if directory.entries > most {
+        return refuse(format!(
+            "it has {} entries, and the limit is {most}",
+            directory.entries
+        ));
+    }
+    if directory.offset.checked_add(directory.size) != Some(directory_end) {
+        return refuse(
+            "its directory does not end where its end record begins: something was put before or between them",
+        );
+    }
+    Ok(directory)
+}
+
+fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Unfit> {
+    let mut listed = Vec::new();
+    let mut at = directory.offset;
+    let end = directory.offset + directory.size;
+    for _ in 0..directory.entries {
+        let mut b = [0u8; 46];
+        if end - at < b.len() as u64 {
+            return refuse("its directory has fewer entries than it says");
+        }
+        cursor.exact(at, &mut b)?;
+        if u32_at(&b, 0) != CENTRAL {
+            return refuse("its directory is damaged");
+        }
+        let lengths = [28, 30, 32].map(|i| u16_at(&b, i));
+        let whole = 46 + lengths.iter().map(|l| u64::from(*l)).sum::<u64>();
+        if end - at < whole {
+            return refuse("its directory is cut off");
+        }
+        let mut name = vec![0u8; usize::from(lengths[0])];
+        cursor.exact(at + 46, &mut name)?;
+        let mut extra = vec![0u8; usize::from(lengths[1])];
+        cursor.exact(at + 46 + name.len() as u64, &mut extra)?;
+        let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
+        if lengths[2] != 0 {
+            return refuse(format!("its entry {shown} has a comment"));
+        }
+        if u16_at(&b, 34) != 0 {
+            return refuse(format!("its entry {shown} is on another volume"));
+        }
+        let unix = u16_at(&b, 4) >> 8 == 3;
+        let mut entry = Listed {
+            name,
+            flags: u16_at(&b, 8),
+            method: u16_at(&b, 10),
+            packed: u64::from(u32_at(&b, 20)),
+            size: u64::from(u32_at(&b, 24)),
+            unix_mode: if unix { u32_at(&b, 38) >> 16 } else { 0 },
+            offset: u64::from(u32_at(&b, 42)),
+        };
+        extra_fields(&extra, &mut entry)
+            .or_else(|why| refuse(format!("its entry {shown} {why}")))?;
+        listed.push(entry);
+        at += whole;
+    }
+    if at != end {
+        return refuse("its directory has more entries than it says");
+    }
+    Ok(listed)
+}
+
+/// Takes wide sizes from the zip64 field, and refuses fields that give an entry another name or meaning.
+fn extra_fields(mut extra: &[u8], entry: &mut Listed) -> Result<(), &'static str> {
+    let small = u64::from(u32::MAX);
+    let mut seen = false;
+    while !extra.is_empty() {
+        if extra.len() < 4 {
+            return Err("has a damaged extra field");
+        }
+        let (id, length) = (u16_at(extra, 0), usize::from(u16_at(extra, 2)));
+        let Some(mut field) = extra.get(4..4 + length) else {
+            return Err("has a damaged extra field");
+        };
+        extra = &extra[4 + length..];
+        match id {
+            0x0001 if seen => return Err("has two zip64 fields"),
+            0x0001 => {
+                seen = true;
+                for value in [&mut entry.size, &mut entry.packed, &mut entry.offset] {
+                    if *value == small {
+                        let Some(wide) = field.get(..8) else {
+                            return Err("has a zip64 field that is too short");
+                        };
+                        *value = u64_at(wide, 0);
+                        field = &field[8..];
+                    }
+                }
+            }
+            0x7075 => return Err("has a second name in an extra field"),
+            0x9901 | 0x0017 => return Err("is encrypted"),
+            _ => {}
+        }
+    }
+    if !seen && [entry.size, entry.packed, entry.offset].contains(&small) {
+        return Err("says that its sizes are in a zip64 field, and has none");
+    }
+    Ok(())
+}
+
+/// Each entry begins where the one before it ends, the first at 0, the last ending at the directory.
+fn entries_fill_the_file(
+    cursor: &mut Cursor,
+    listed: &[Listed],
+    directory: u64,
+) -> Result<(), Unfit> {
+    let mut order: Vec<&Listed> = listed.iter().collect();
+    order.sort_by_key(|e| e.offset);
+    let mut at = 0u64;
+    for (i, entry) in order.iter().enumerate() {
+        let shown = String::from_utf8_lossy(&entry.name)
+            .escape_debug()
+            .to_string();
+        if entry.offset != at {
+            return refuse(format!(
+                "its entry {shown} begins at byte {} and not at byte {at}, where the one before it ends: entries overlap, or something is hidden between them",
+                entry.offset
+            ));
+        }
+        let mut b = [0u8; 30];
+        cursor.exact(at, &mut b)?;
+        let mut name = vec![0u8; entry.name.len()];
+        cursor.exact(at + 30, &mut name)?;
+        let narrow =
+            |wide: u64, i: usize| u32_at(&b, i) == u32::MAX || u64::from(u32_at(&b, i)) == wide;
+        let streamed = entry.flags & 8 != 0;
+        let agrees = u32_at(&b, 0) == LOCAL
+            && usize::from(u16_at(&b, 26)) == name.len()
+            && name == entry.name
+            && u16_at(&b, 6) == entry.flags
+            && u16_at(&b, 8) == entry.method
+            && (streamed || (narrow(entry.packed, 18) && narrow(entry.size, 22)));
+        if !agrees {
+            return refuse(format!(
+                "its entry {shown} is described in two ways, by its own header and by the directory"
+            ));
+        }
+        let data = at + 30 + name.len() as u64 + u64::from(u16_at(&b, 28));
+        let Some(end) = data
+            .checked_add(entry.packed)
+            .filter(|end| *end <= directory)
+        else {
+            return refuse(format!("its entry {shown} overlaps the directory"));
+        };
+        let next = order.get(i + 1).map_or(directory, |n| n.offset);
+        // A streamed entry has its sizes behind it, in one of four forms.
+        let ok = if streamed {
+            [12, 16, 20, 24].iter().any(|d| end + d == next)
+        } else {
+            end == next
+        };
+        if !ok {
+            return refuse(format!(
+                "its entry {shown} does not end where the next begins: entries overlap, or something is hidden between them"
+            ));
+        }
+        at = next;
+    }
+    if order.is_empty() && directory != 0 {
+        return refuse("it has no entries, and yet something lies before its directory");
+    }
+    Ok(())
+}
+
+fn u16_at(b: &[u8], i: usize) -> u16 {
+    u16::from_le_bytes([b[i], b[i + 1]])
+}
+
+fn u32_at(b: &[u8], i: usize) -> u32 {
+    u32::from(u16_at(b, i)) | u32::from(u16_at(b, i + 2)) << 16
+}
+
+fn u64_at(b: &[u8], i: usize) -> u64 {
+    u64::from(u32_at(b, i)) | u64::from(u32_at(b, i + 4)) << 32
+}

@@ -1,0 +1,616 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::io::{Seek, SeekFrom};
+
+use zip::ZipWriter;
+use zip::write::SimpleFileOptions;
+
+use super::*;
+
+const DATABASES: [&str; 3] = ["configs.db", "wireguard.db", "app.db"];
+const CONFIG: &[u8] = b"[Interface]\nPrivateKey = x\n\n[Peer]\nPublicKey = y\n";
+
+fn file(bytes: &[u8]) -> File {
+    let mut file = tempfile::tempfile().unwrap();
+    file.write_all(bytes).unwrap();
+    file.seek(SeekFrom::Start(7.min(bytes.len() as u64)))
+        .unwrap();
+    file
+}
+
+fn open_with(bytes: &[u8], limits: &Limits) -> Result<Archive, Fault> {
+    Archive::open(file(bytes), "test.zip", limits, &DATABASES)
+}
+
+fn open(bytes: &[u8]) -> Result<Archive, Fault> {
+    open_with(bytes, &Limits::default())
+}
+
+/// Opens and copies every entry, as `verify` does.
+fn open_all(bytes: &[u8]) -> Result<Vec<Copied>, Fault> {
+    let mut archive = open(bytes)?;
+    let names: Vec<String> = archive.entries().iter().map(|e| e.name.clone()).collect();
+    names
+        .iter()
+        .map(|n| archive.copy(n, &mut io::sink()))
+        .collect()
+}
+
+/// What the refusal says; panics if it is not refused.
+fn refusal(bytes: &[u8]) -> String {
+    match open_all(bytes) {
+        Err(Fault::Refused(problems)) => problems
+            .iter()
+            .map(|p| p.what.clone())
+            .collect::<Vec<_>>()
+            .join("\n"),
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[track_caller]
+fn assert_refused(bytes: &[u8], says: &str) {
+    let said = refusal(bytes);
+    assert!(said.contains(says), "{said:?} does not contain {says:?}");
+}
+
+fn metadata(databases: &[&str], configs: &[&str]) -> Vec<u8> {
+    serde_json::to_vec(&serde_json::json!({
+        "backup_version": "1.0",
+        "created_at": "2026-11-22T18:52:20.618214+00:00",
+        "contents": { "databases": databases, "configs": configs, "iptables_rules": [] },
+    }))
+    .unwrap()
+}
+
+/// One entry to be written byte by byte, with what a hostile writer may set.
+#[derive(Clone)]
+struct Raw {
+    name: Vec<u8>,
+    local_name: Option<Vec<u8>>,
+    data: Vec<u8>,
+    flags: u16,
+    local_flags: Option<u16>,
+    method: u16,
+    mode: u32,
+    declared: Option<u32>,
+    local_declared: Option<u32>,
+    offset: Option<u32>,
+    extra: Vec<u8>,
+}
+
+impl Raw {
+    fn new(name: impl AsRef<[u8]>, data: &[u8]) -> Raw {
+        let name = name.as_ref().to_vec();
+        Raw {
+            flags: if name.is_ascii() { 0 } else { 1 << 11 },
+            name,
+            local_name: None,
+            data: data.to_vec(),
+            local_flags: None,
+            method: 0,
+            mode: 0o100_600,
+            declared: None,
+            local_declared: None,
+            offset: None,
+            extra: Vec::new(),
+        }
+    }
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(u32::MAX, |crc, b| {
+        (0..8).fold(crc ^ u32::from(*b), |c, _| {
+            if c & 1 == 1 {
+                c >> 1 ^ 0xEDB8_8320
+            } else {
+                c >> 1
+            }
+        })
+    })
+}
+
+struct Built {
+    bytes: Vec<u8>,
+    directory: usize,
+    end: usize,
+}
+
+fn build(entries: &[Raw]) -> Built {
+    let mut out = Vec::new();
+    let mut central = Vec::new();
+    for e in entries {
+        let offset = e.offset.unwrap_or(out.len() as u32);
+        let fields = |flags: u16, size: u32| {
+            let mut b = Vec::new();
+            b.extend_from_slice(&20u16.to_le_bytes());
+            b.extend_from_slice(&flags.to_le_bytes());
+            b.extend_from_slice(&e.method.to_le_bytes());
+            b.extend_from_slice(&[0, 0, 33, 0]);
+            b.extend_from_slice(&crc32(&e.data).to_le_bytes());
+            b.extend_from_slice(&(e.data.len() as u32).to_le_bytes());
+            b.extend_from_slice(&size.to_le_bytes());
+            b
+        };
+        let size = e.declared.unwrap_or(e.data.len() as u32);
+        let local_name = e.local_name.as_ref().unwrap_or(&e.name);
+        out.extend_from_slice(b"PK\x03\x04");
+        out.extend(fields(
+            e.local_flags.unwrap_or(e.flags),
+            e.local_declared.unwrap_or(size),
+        ));
+        out.extend_from_slice(&(local_name.len() as u16).to_le_bytes());
+        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(local_name);
+        out.extend_from_slice(&e.data);
+        central.extend_from_slice(b"PK\x01\x02\x14\x03");
+        central.extend(fields(e.flags, size));
+        central.extend_from_slice(&(e.name.len() as u16).to_le_bytes());
+        central.extend_from_slice(&(e.extra.len() as u16).to_le_bytes());
+        central.extend_from_slice(&[0; 6]);
+        central.extend_from_slice(&(e.mode << 16).to_le_bytes());
+        central.extend_from_slice(&offset.to_le_bytes());
+        central.extend_from_slice(&e.name);
+        central.extend_from_slice(&e.extra);
+    }
+    let directory = out.len();
+    out.extend_from_slice(&central);
+    let end = out.len();
+    out.extend_from_slice(b"PK\x05\x06\0\0\0\0");
+    out.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    out.extend_from_slice(&(entries.len() as u16).to_le_bytes());
+    out.extend_from_slice(&(central.len() as u32).to_le_bytes());
+    out.extend_from_slice(&(directory as u32).to_le_bytes());
+    out.extend_from_slice(&[0, 0]);
+    Built {
+        bytes: out,
+        directory,
+        end,
+    }
+}
+
+/// A good backup of one config, with these entries after it.
+fn with(more: &[Raw]) -> Built {
+    let mut entries = vec![
+        Raw::new("backup_metadata.json", &metadata(&[], &["a.conf"])),
+        Raw::new("configs/a.conf", CONFIG),
+    ];
+    entries.extend_from_slice(more);
+    build(&entries)
+}
+
+fn deflated(name: &str, data: &[u8]) -> Vec<u8> {
+    let mut zip = ZipWriter::new(io::Cursor::new(Vec::new()));
+    zip.start_file("backup_metadata.json", SimpleFileOptions::default())
+        .unwrap();
+    zip.write_all(&metadata(&[], &["a.conf"])).unwrap();
+    zip.start_file(name, SimpleFileOptions::default()).unwrap();
+    zip.write_all(data).unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
+#[test]
+fn a_plain_backup_opens_and_gives_its_entries() {
+    let mut archive = open(&with(&[]).bytes).unwrap();
+    assert_eq!(archive.read_small("configs/a.conf", 1000).unwrap(), CONFIG);
+    let copied = archive.copy("configs/a.conf", &mut io::sink()).unwrap();
+    assert_eq!(copied.size, CONFIG.len() as u64);
+    assert_eq!(
+        copied.sha256,
+        Digest::of_bytes(Sha256::digest(CONFIG).into())
+    );
+    assert_eq!(
+        archive.entry("configs/a.conf").unwrap().part,
+        Part::Config("a.conf".into())
+    );
+    assert_eq!(archive.metadata().made_by(), "gateway");
+    assert!(archive.read_small("configs/a.conf", 3).is_err());
+    assert!(archive.copy("configs/b.conf", &mut io::sink()).is_err());
+}
+
+#[test]
+fn the_digest_is_that_of_the_whole_file() {
+    let bytes = with(&[]).bytes;
+    let mut archive = open(&bytes).unwrap();
+    assert_eq!(
+        archive.sha256().unwrap(),
+        Digest::of_bytes(Sha256::digest(&bytes).into())
+    );
+    assert_eq!(archive.size(), bytes.len() as u64);
+}
+
+#[test]
+fn folders_of_configs_may_be_entries() {
+    let mut folder = Raw::new("configs/", b"");
+    folder.mode = 0o040_755;
+    let archive = open(&with(&[folder]).bytes).unwrap();
+    assert_eq!(archive.entries().len(), 2);
+}
+
+#[test]
+fn a_folder_with_content_is_refused() {
+    assert_refused(
+        &with(&[Raw::new("configs/", b"x")]).bytes,
+        "named like a folder",
+    );
+}
+
+#[test]
+fn names_that_lead_out_or_are_not_plain_are_refused() {
+    for name in [
+        "../evil.conf",
+        "/etc/passwd",
+        "configs/../../evil.conf",
+        "configs/a/b.conf",
+        "configs/..",
+        "configs/.",
+        "configs//a.conf",
+        "configs\\b.conf",
+        "configs/b\\c.conf",
+        "C:\\evil.conf",
+        "C:evil.conf",
+        "",
+        ".",
+        "configs/b\0.conf",
+        "configs/b\n.conf",
+        "configs/b\u{9b}.conf",
+        "configs/b.conf.",
+        "configs/b.conf/",
+        "configs/.conf",
+        "wireguard/../b.conf",
+        "./configs/b.conf",
+        "configs.db/",
+        "inner.zip",
+        "other.db",
+        "../configs.db",
+        "instance/configs.db",
+        "configs/b.txt",
+    ] {
+        let said = refusal(&with(&[Raw::new(name, b"x")]).bytes);
+        assert!(said.contains("its entry"), "{name:?}: {said}");
+        assert!(
+            !said.contains('\0') && !said.contains('\u{9b}'),
+            "{name:?} is shown raw"
+        );
+    }
+}
+
+#[test]
+fn names_that_are_not_utf8_or_not_marked_so_are_refused() {
+    let mut latin = Raw::new(b"configs/m\xfcnchen.conf", b"x");
+    assert_refused(&with(&[latin.clone()]).bytes, "not UTF-8");
+    latin.name = "configs/münchen.conf".into();
+    latin.flags = 0;
+    assert_refused(&with(&[latin]).bytes, "not marked as UTF-8");
+}
+
+#[test]
+fn over_long_names_are_refused() {
+    let name = format!("configs/{}.conf", "n".repeat(250));
+    assert_refused(&with(&[Raw::new(name, b"x")]).bytes, "the limit is 255");
+}
+
+#[test]
+fn links_devices_fifos_and_set_id_entries_are_refused() {
+    for mode in [
+        0o120_777, 0o060_600, 0o020_600, 0o010_600, 0o140_600, 0o040_755, 0o104_755, 0o102_755,
+        0o101_777,
+    ] {
+        let mut entry = Raw::new("configs/b.conf", b"/etc/shadow");
+        entry.mode = mode;
+        let said = refusal(&with(&[entry]).bytes);
+        assert!(
+            said.contains("regular file") || said.contains("set-id"),
+            "{mode:o}: {said}"
+        );
+    }
+}
+
+#[test]
+fn duplicate_names_are_refused_also_in_another_case() {
+    assert_refused(
+        &with(&[Raw::new("configs/a.conf", CONFIG)]).bytes,
+        "two entries named",
+    );
+    assert_refused(
+        &with(&[Raw::new("configs/A.conf", CONFIG)]).bytes,
+        "two entries named",
+    );
+    let umlauts = [
+        Raw::new("configs/ö.conf", CONFIG),
+        Raw::new("configs/Ö.conf", CONFIG),
+    ];
+    assert_refused(&with(&umlauts).bytes, "two entries named");
+}
+
+#[test]
+fn overlapping_entries_are_refused() {
+    let mut entry = Raw::new("configs/a2.conf", CONFIG);
+    entry.offset = Some(0);
+    assert_refused(&with(&[entry]).bytes, "overlap");
+}
+
+#[test]
+fn a_gap_that_may_hide_an_entry_is_refused() {
+    let mut built = with(&[]);
+    let insert = b"PK\x03\x04 hidden";
+    built
+        .bytes
+        .splice(built.directory..built.directory, insert.iter().copied());
+    let end = built.end + insert.len();
+    let offset = (built.directory + insert.len()) as u32;
+    built.bytes[end + 16..end + 20].copy_from_slice(&offset.to_le_bytes());
+    assert_refused(&built.bytes, "hidden between");
+}
+
+#[test]
+fn headers_that_disagree_are_refused() {
+    let mut name = Raw::new("configs/b.conf", CONFIG);
+    name.local_name = Some(b"configs/c.conf".to_vec());
+    let mut size = Raw::new("configs/b.conf", CONFIG);
+    size.local_declared = Some(3);
+    let mut flags = Raw::new("configs/b.conf", CONFIG);
+    flags.local_flags = Some(1);
+    for entry in [name, size, flags] {
+        assert_refused(&with(&[entry]).bytes, "described in two ways");
+    }
+}
+
+#[test]
+fn a_second_name_in_an_extra_field_is_refused() {
+    let mut entry = Raw::new("configs/b.conf", CONFIG);
+    entry.extra = b"\x75\x70\x09\0\x01\0\0\0\0evil".to_vec();
+    assert_refused(&with(&[entry]).bytes, "second name");
+}
+
+#[test]
+fn data_before_and_after_two_ends_and_comments_are_refused() {
+    let good = with(&[]).bytes;
+    assert!(open(&good).is_ok());
+    assert_refused(&[&good[..], b"x"].concat(), "after its end");
+    assert_refused(
+        &[&good[..], &good[good.len() - 22..]].concat(),
+        "does not end where",
+    );
+    assert_refused(&[&good[..], &good].concat(), "does not end where");
+    assert_refused(&[b"#!/bin/sh\n", &good[..]].concat(), "does not end where");
+    let mut comment = good.clone();
+    let n = comment.len();
+    comment[n - 2..].copy_from_slice(&40_000u16.to_le_bytes());
+    comment.extend(std::iter::repeat_n(b'c', 40_000));
+    assert_refused(&comment, "comment");
+}
+
+#[test]
+fn an_archive_cut_anywhere_is_refused() {
+    let good = with(&[]).bytes;
+    for n in 0..good.len() {
+        refusal(&good[..n]);
+    }
+}
+
+#[test]
+fn lying_zip64_records_are_refused() {
+    let built = with(&[]);
+    let mut wide = built.bytes.clone();
+    wide[built.end + 10..built.end + 12].copy_from_slice(&u16::MAX.to_le_bytes());
+    assert_refused(&wide, "zip64");
+    // A zip64 record that counts more entries than the directory has.
+    let mut lying = built.bytes[..built.end].to_vec();
+    let at = lying.len() as u64;
+    lying.extend_from_slice(b"PK\x06\x06");
+    lying.extend_from_slice(&44u64.to_le_bytes());
+    lying.extend_from_slice(&[45, 0, 45, 0]);
+    lying.extend_from_slice(&[0; 8]);
+    for n in [
+        100_000u64,
+        100_000,
+        (built.end - built.directory) as u64,
+        built.directory as u64,
+    ] {
+        lying.extend_from_slice(&n.to_le_bytes());
+    }
+    lying.extend_from_slice(b"PK\x06\x07\0\0\0\0");
+    lying.extend_from_slice(&at.to_le_bytes());
+    lying.extend_from_slice(&1u32.to_le_bytes());
+    let mut end = built.bytes[built.end..].to_vec();
+    assert_refused(&[&lying[..], &end].concat(), "do not agree");
+    end[8..12].copy_from_slice(&[0xff; 4]);
+    assert_refused(&[&lying[..], &end].concat(), "fewer entries");
+}
+
+#[test]
+fn more_entries_than_the_limit_are_refused_before_they_are_read() {
+    let limits = Limits {
+        entries: 1,
+        ..Limits::default()
+    };
+    let Err(Fault::Refused(problems)) = open_with(&with(&[]).bytes, &limits) else {
+        panic!("not refused")
+    };
+    assert!(
+        problems[0].what.contains("2 entries, and the limit is 1"),
+        "{}",
+        problems[0]
+    );
+}
+
+#[test]
+fn huge_declared_sizes_are_refused_and_nothing_is_allocated_for_them() {
+    let mut entry = Raw::new("configs/b.conf", CONFIG);
+    entry.declared = Some(u32::MAX - 1);
+    assert_refused(
+        &with(&[entry.clone(), entry]).bytes,
+        "the limit is 4096 MiB",
+    );
+}
+
+#[test]
+fn a_bomb_is_refused_by_the_bytes_that_really_come() {
+    let bomb = deflated("configs/a.conf", &vec![0u8; 3 << 20]);
+    let limits = Limits {
+        unpacked_mib: 1,
+        ..Limits::default()
+    };
+    assert!(
+        matches!(open_with(&bomb, &limits), Err(Fault::Refused(_))),
+        "the declared size is over the limit"
+    );
+    // The same, declaring a size that is allowed.
+    let mut lying = bomb;
+    let small = 1000u32.to_le_bytes();
+    let honest = (3u32 << 20).to_le_bytes();
+    let places: Vec<usize> = lying
+        .windows(4)
+        .enumerate()
+        .filter(|(_, w)| *w == honest)
+        .map(|(i, _)| i)
+        .collect();
+    assert_eq!(places.len(), 2, "one in each header");
+    for at in places {
+        lying[at..at + 4].copy_from_slice(&small);
+    }
+    let mut archive = open_with(&lying, &limits).unwrap();
+    let Err(Fault::Refused(problems)) = archive.copy("configs/a.conf", &mut io::sink()) else {
+        panic!("not refused")
+    };
+    assert!(
+        problems[0].what.contains("larger than its declared"),
+        "{}",
+        problems[0]
+    );
+    assert!(archive.inflated_all < 1 << 20, "it stopped early");
+}
+
+#[test]
+fn copying_twice_costs_the_limit_once() {
+    let zip = deflated("configs/a.conf", &vec![b'#'; 700 << 10]);
+    let mut archive = open_with(
+        &zip,
+        &Limits {
+            unpacked_mib: 1,
+            ..Limits::default()
+        },
+    )
+    .unwrap();
+    for _ in 0..3 {
+        archive.copy("configs/a.conf", &mut io::sink()).unwrap();
+    }
+}
+
+#[test]
+fn encrypted_entries_and_odd_methods_are_refused() {
+    for flags in [1, 1 << 6 | 1, 1 << 13] {
+        let mut entry = Raw::new("configs/b.conf", CONFIG);
+        entry.flags = flags;
+        assert_refused(&with(&[entry]).bytes, "encrypted");
+    }
+    for method in [1, 6, 9, 12, 14, 93, 95, 99, 1234] {
+        let mut entry = Raw::new("configs/b.conf", CONFIG);
+        entry.method = method;
+        assert_refused(&with(&[entry]).bytes, "method");
+    }
+}
+
+#[test]
+fn a_flipped_bit_in_any_entry_is_found() {
+    let good = deflated("configs/a.conf", CONFIG);
+    assert!(open_all(&good).is_ok());
+    let start = good
+        .windows(14)
+        .position(|w| w == b"configs/a.conf")
+        .unwrap()
+        + 14;
+    for i in start..start + 20 {
+        let mut bad = good.clone();
+        bad[i] ^= 0x10;
+        refusal(&bad);
+    }
+}
+
+#[test]
+fn what_the_metadata_list_must_be_there_and_the_other_way_round() {
+    let missing = build(&[Raw::new(
+        "backup_metadata.json",
+        &metadata(&["configs.db"], &["a.conf"]),
+    )])
+    .bytes;
+    assert_refused(&missing, "list configs.db, which is not in it");
+    assert_refused(&missing, "list configs/a.conf, which is not in it");
+    assert_refused(
+        &with(&[Raw::new("configs/b.conf", CONFIG)]).bytes,
+        "do not list its entry configs/b.conf",
+    );
+    assert_refused(
+        &with(&[Raw::new("wireguard/a.conf", CONFIG)]).bytes,
+        "do not list its entry wireguard/a.conf",
+    );
+    assert_refused(
+        &build(&[Raw::new("configs/a.conf", CONFIG)]).bytes,
+        "no backup_metadata.json",
+    );
+}
+
+#[test]
+fn another_version_is_refused_and_named() {
+    let newer = String::from_utf8(metadata(&[], &[]))
+        .unwrap()
+        .replace("\"1.0\"", "\"2.0\"");
+    assert_refused(
+        &build(&[Raw::new("backup_metadata.json", newer.as_bytes())]).bytes,
+        "its version is \"2.0\"",
+    );
+}
+
+/// A backup with a manifest that says `sha256` of the one config.
+fn with_manifest(sha256: &Digest, size: usize) -> Vec<u8> {
+    let metadata = serde_json::json!({
+        "backup_version": "1.0",
+        "created_at": "2026-11-22T18:52:20Z",
+        "contents": { "databases": [], "configs": ["a.conf"] },
+        "holdfast": {
+            "format": 1, "program": "holdfast 0.1.0", "host": "gw", "ip_forward": true, "tunnels_up": [],
+            "entries": { "configs/a.conf": { "size": size, "sha256": sha256.as_str() } },
+            "wireguard": {},
+        },
+    });
+    build(&[
+        Raw::new(
+            "backup_metadata.json",
+            &serde_json::to_vec(&metadata).unwrap(),
+        ),
+        Raw::new("configs/a.conf", CONFIG),
+    ])
+    .bytes
+}
+
+#[test]
+fn an_entry_that_is_not_what_the_manifest_says_is_refused() {
+    let right = Digest::of_bytes(Sha256::digest(CONFIG).into());
+    assert!(open_all(&with_manifest(&right, CONFIG.len())).is_ok());
+    let wrong = Digest::of_bytes([0; 32]);
+    assert_refused(
+        &with_manifest(&wrong, CONFIG.len()),
+        "changed after the backup was made",
+    );
+    assert_refused(
+        &with_manifest(&right, CONFIG.len() + 1),
+        "and its manifest says",
+    );
+}
+
+#[test]
+fn an_archive_replaced_under_its_name_stays_the_one_that_was_opened() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("b.zip");
+    std::fs::write(&path, with(&[]).bytes).unwrap();
+    let mut archive = Archive::open(
+        File::open(&path).unwrap(),
+        "b.zip",
+        &Limits::default(),
+        &DATABASES,
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("c.zip"), b"other").unwrap();
+    std::fs::rename(dir.path().join("c.zip"), &path).unwrap();
+    assert_eq!(archive.read_small("configs/a.conf", 1000).unwrap(), CONFIG);
+}

@@ -1,0 +1,172 @@
+//! `backup_metadata.json`: the gateway's own metadata of a backup (format 1.0) and, under one key of them, Holdfast's
+//! manifest. Owns their form and its check against the JSON schema. Must not: trust them; the archive is checked entry by
+//! entry, whatever they say.
+
+use std::collections::BTreeMap;
+
+use journal_format::Digest;
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Problem, cannot};
+use crate::owner::OwnerFacts;
+
+/// The entry that holds the metadata.
+pub const ENTRY: &str = "backup_metadata.json";
+/// The version of the gateway's format.
+pub const VERSION: &str = "1.0";
+/// The version of the manifest.
+pub const FORMAT: u32 = 1;
+
+const SCHEMA: &str = include_str!("../schema/backup_metadata.schema.json");
+
+/// The metadata of a backup, keys in the gateway's order.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Metadata {
+    /// `1.0`.
+    pub backup_version: String,
+    /// When it was made: ISO 8601, UTC.
+    pub created_at: String,
+    /// The same, as it is in the file's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub timestamp: Option<String>,
+    /// Where it was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system_info: Option<SystemInfo>,
+    /// What is in it.
+    pub contents: Contents,
+    /// Holdfast's own; none in a backup that the gateway made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdfast: Option<Manifest>,
+}
+
+/// Where a backup was made.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SystemInfo {
+    /// `posix`.
+    pub platform: String,
+    /// The gateway's instance folder.
+    pub instance_path: String,
+}
+
+/// What the gateway's reader wants to know is in a backup.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Contents {
+    /// Databases, by entry.
+    pub databases: Vec<String>,
+    /// Configs, by name: `configs/` goes before each.
+    pub configs: Vec<String>,
+    /// Rules, by entry.
+    #[serde(default)]
+    pub iptables_rules: Vec<String>,
+}
+
+/// What Holdfast adds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// Version of the manifest.
+    pub format: u32,
+    /// What made the backup, as `holdfast 0.1.0`.
+    pub program: String,
+    /// The host it was made on.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// `net.ipv4.ip_forward`; none if it could not be read.
+    pub ip_forward: Option<bool>,
+    /// The gateway's tunnels that were up.
+    pub tunnels_up: Vec<String>,
+    /// Every entry but the metadata.
+    pub entries: BTreeMap<String, EntryFacts>,
+    /// The managed copies that lay in the folder of `wg-quick`, whether they differ from the first copy (then they are
+    /// entries, too) or not. A config that is not here had no copy there.
+    pub wireguard: BTreeMap<String, OwnerFacts>,
+    /// What the backup could not take.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+}
+
+/// One entry of a backup.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EntryFacts {
+    /// Bytes, unpacked.
+    pub size: u64,
+    /// SHA-256 of them.
+    pub sha256: Digest,
+    /// Whose the file was; none for what was not a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<OwnerFacts>,
+}
+
+impl Metadata {
+    /// Reads metadata and checks them against the schema. Keys that are not known are ignored.
+    pub fn parse(bytes: &[u8]) -> Result<Metadata, Vec<Problem>> {
+        let refuse = |why: String| {
+            cannot(
+                format!("accept {ENTRY} of the backup: {why}"),
+                "make a new backup, or take another one",
+            )
+        };
+        let value: serde_json::Value = serde_json::from_slice(bytes)
+            .map_err(|e| vec![refuse(format!("it is not JSON: {e}"))])?;
+        // Said by itself, before the schema says it in its own words.
+        match value.get("backup_version") {
+            Some(serde_json::Value::String(version)) if version == VERSION => {}
+            Some(version) => {
+                let shown: String = version.to_string().chars().take(40).collect();
+                return Err(vec![cannot(
+                    format!(
+                        "read this backup: its version is {shown}, and only \"{VERSION}\" is known"
+                    ),
+                    "restore it with the program that made it, or with a newer Holdfast",
+                )]);
+            }
+            None => return Err(vec![refuse("it names no backup_version".into())]),
+        }
+        if let Some(format) = value
+            .pointer("/holdfast/format")
+            .and_then(serde_json::Value::as_u64)
+            && format != u64::from(FORMAT)
+        {
+            return Err(vec![cannot(
+                format!(
+                    "read this backup: its manifest has format {format}, and only {FORMAT} is known"
+                ),
+                "restore it with the Holdfast that made it, or with a newer one",
+            )]);
+        }
+        let found = against_schema(&value).map_err(|e| vec![refuse(e)])?;
+        if !found.is_empty() {
+            return Err(found.into_iter().map(refuse).collect());
+        }
+        // From the text again: the tree is a second copy in memory, and goes first.
+        drop(value);
+        serde_json::from_slice(bytes).map_err(|e| vec![refuse(e.to_string())])
+    }
+
+    /// Who made it, for people.
+    pub fn made_by(&self) -> &str {
+        self.holdfast.as_ref().map_or("gateway", |h| &h.program)
+    }
+}
+
+/// What does not fit the schema, a sentence each; a few say enough.
+fn against_schema(value: &serde_json::Value) -> Result<Vec<String>, String> {
+    let schema =
+        serde_json::from_str(SCHEMA).map_err(|e| format!("its schema is not JSON: {e}"))?;
+    let validator =
+        jsonschema::validator_for(&schema).map_err(|e| format!("its schema is not one: {e}"))?;
+    Ok(validator
+        .iter_errors(value)
+        .take(5)
+        .map(|e| {
+            let place = e.instance_path.to_string();
+            let place = if place.is_empty() {
+                "the whole".to_owned()
+            } else {
+                place
+            };
+            let why: String = e.masked().to_string().chars().take(200).collect();
+            format!("at {}: {}", place.escape_debug(), why.escape_debug())
+        })
+        .collect())
+}

@@ -1,0 +1,168 @@
+//! Whose a file is: as seen here, as a backup tells it, and what of that a restored file gets. Must not change any file.
+
+use std::fs::Metadata;
+use std::os::unix::fs::MetadataExt;
+
+use nix::unistd::{Gid, Group, Uid, User};
+use serde::{Deserialize, Serialize};
+
+use crate::fault::{Problem, cannot};
+
+/// Owner, group and mode of a file, by number and by name, as a manifest holds them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OwnerFacts {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// The owner's name, if it had one where the backup was made.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
+    /// The group's name, if it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// Permission bits, in octal.
+    #[serde(with = "octal")]
+    pub mode: u32,
+}
+
+/// What a restored file gets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Placement {
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits, without set-id bits.
+    pub mode: u32,
+}
+
+mod octal {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(mode: &u32, out: S) -> Result<S::Ok, S::Error> {
+        out.collect_str(&format_args!("{mode:04o}"))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<u32, D::Error> {
+        let text = String::deserialize(input)?;
+        u32::from_str_radix(&text, 8)
+            .map_err(|_| D::Error::custom("the mode is not a number in octal"))
+    }
+}
+
+/// Looks names up once each: a gateway has thousands of files and two owners.
+#[derive(Debug, Default)]
+pub struct Names {
+    users: std::collections::BTreeMap<u32, Option<String>>,
+    groups: std::collections::BTreeMap<u32, Option<String>>,
+}
+
+impl Names {
+    /// Owner, group and mode of a file that was looked at.
+    pub fn facts(&mut self, file: &Metadata) -> OwnerFacts {
+        let (uid, gid) = (file.uid(), file.gid());
+        let user = self.users.entry(uid).or_insert_with(|| {
+            User::from_uid(Uid::from_raw(uid))
+                .ok()
+                .flatten()
+                .map(|u| u.name)
+        });
+        let group = self.groups.entry(gid).or_insert_with(|| {
+            Group::from_gid(Gid::from_raw(gid))
+                .ok()
+                .flatten()
+                .map(|g| g.name)
+        });
+        OwnerFacts {
+            uid,
+            gid,
+            user: user.clone(),
+            group: group.clone(),
+            mode: file.mode() & 0o7777,
+        }
+    }
+}
+
+/// The ids behind the profile's `user:group`; either may be a number.
+pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
+    let unknown = |what: &str, name: &str| {
+        cannot(
+            format!("find the {what} {name:?} of the profile's owner {owner:?} on this gateway"),
+            "make that user and group, or set `owner` under [gateway] in the profile",
+        )
+    };
+    let (user, group) = owner.split_once(':').ok_or_else(|| {
+        cannot(
+            format!("use the profile's owner {owner:?}: it is not `user:group`"),
+            "mend `owner` under [gateway] in the profile",
+        )
+    })?;
+    let uid = match user.parse() {
+        Ok(uid) => uid,
+        Err(_) => User::from_name(user)
+            .ok()
+            .flatten()
+            .ok_or_else(|| unknown("user", user))?
+            .uid
+            .as_raw(),
+    };
+    let gid = match group.parse() {
+        Ok(gid) => gid,
+        Err(_) => Group::from_name(group)
+            .ok()
+            .flatten()
+            .ok_or_else(|| unknown("group", group))?
+            .gid
+            .as_raw(),
+    };
+    Ok((uid, gid))
+}
+
+/// What a restored file gets: as the manifest has it, if that user and group exist here; else the profile's owner, with a
+/// sentence that says so. Set-id bits never come back.
+///
+/// A name is looked up by name, so that it may have another number here. An owner that had no name there counts as
+/// existing if its number has no name here either: it is the same nameless one, as in a container.
+pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Placement, Option<String>) {
+    let uid = match &facts.user {
+        Some(name) => User::from_name(name).ok().flatten().map(|u| u.uid.as_raw()),
+        None => User::from_uid(Uid::from_raw(facts.uid))
+            .ok()
+            .flatten()
+            .is_none()
+            .then_some(facts.uid),
+    };
+    let gid = match &facts.group {
+        Some(name) => Group::from_name(name)
+            .ok()
+            .flatten()
+            .map(|g| g.gid.as_raw()),
+        None => Group::from_gid(Gid::from_raw(facts.gid))
+            .ok()
+            .flatten()
+            .is_none()
+            .then_some(facts.gid),
+    };
+    let mode = facts.mode & 0o777;
+    match (uid, gid) {
+        (Some(uid), Some(gid)) => (Placement { uid, gid, mode }, None),
+        _ => {
+            let shown =
+                |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
+            let note = format!(
+                "{}:{} does not exist here; the profile's owner takes its place",
+                shown(&facts.user, facts.uid),
+                shown(&facts.group, facts.gid)
+            );
+            (
+                Placement {
+                    uid: profile_owner.0,
+                    gid: profile_owner.1,
+                    mode,
+                },
+                Some(note),
+            )
+        }
+    }
+}
