@@ -37,7 +37,7 @@ pub const RULES_FORWARD: &str = "iptables_forward_rules.txt";
 /// `ip6tables-save`.
 pub const RULES_V6: &str = "ip6tables_rules.txt";
 
-/// Longest name of an entry, and of a file.
+/// Longest name of a file, as filesystems have it.
 const NAME: usize = 255;
 /// Problems named for one archive before the rest is only counted.
 const NAMED: usize = 20;

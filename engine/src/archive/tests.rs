@@ -285,7 +285,7 @@ fn names_that_are_not_utf8_or_not_marked_so_are_refused() {
 
 #[test]
 fn over_long_names_are_refused() {
-    let name = format!("configs/{}.conf", "n".repeat(250));
+    let name = format!("configs/{}.conf", "n".repeat(251));
     assert_refused(&with(&[Raw::new(name, b"x")]).bytes, "the limit is 255");
 }
 

@@ -1,0 +1,105 @@
+//! Private room for files that live only while something is being done: one folder a user under the spool, root only,
+//! gone when its owner is. Must not touch anything else in the spool.
+
+use std::fs::{DirBuilder, File, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::fault::{Problem, cannot};
+
+const PREFIX: &str = "work-";
+
+/// One folder, removed with everything in it when dropped. Its lock tells the living from what a crash left.
+#[derive(Debug)]
+pub struct Room {
+    dir: tempfile::TempDir,
+    _lock: File,
+}
+
+impl Room {
+    /// Makes a room under `spool`, which is made if need be, after rooms of dead processes are removed.
+    pub fn new(spool: &Path) -> Result<Room, Problem> {
+        let failed = |e: io::Error| {
+            cannot(
+                format!("make a private folder in {}: {e}", spool.display()),
+                "see whether that disk is full, and whether this runs as root",
+            )
+        };
+        private_folder(spool).map_err(failed)?;
+        sweep(spool);
+        let private = Permissions::from_mode(0o700);
+        let dir = tempfile::Builder::new()
+            .prefix(PREFIX)
+            .permissions(private)
+            .tempdir_in(spool)
+            .map_err(failed)?;
+        let lock = File::open(dir.path()).map_err(failed)?;
+        lock.try_lock().map_err(|e| failed(e.into()))?;
+        Ok(Room { dir, _lock: lock })
+    }
+
+    /// Where a file of this name goes.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+}
+
+/// Makes a folder and what is missing above it, for root only.
+pub fn private_folder(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(folder)
+}
+
+/// Removes rooms whose owner is dead. What cannot be removed is told of and tried again next time.
+fn sweep(spool: &Path) {
+    let Ok(entries) = spool.read_dir() else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
+        let folder = entry.file_type().is_ok_and(|t| t.is_dir());
+        if !ours || !folder {
+            continue;
+        }
+        let dead = File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok());
+        if dead && let Err(e) = std::fs::remove_dir_all(entry.path()) {
+            tracing::warn!(
+                "cannot remove {}, which an interrupted run left: {e}",
+                entry.path().display()
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_room_is_private_and_goes_with_its_owner() {
+        let spool = tempfile::tempdir().unwrap();
+        let room = Room::new(&spool.path().join("spool")).unwrap();
+        std::fs::write(room.file("x"), b"secret").unwrap();
+        let folder = room.file("x").parent().unwrap().to_owned();
+        assert_eq!(
+            folder.metadata().unwrap().permissions().mode() & 0o777,
+            0o700
+        );
+        drop(room);
+        assert!(!folder.exists());
+    }
+
+    #[test]
+    fn rooms_of_the_dead_are_swept_and_those_of_the_living_stay() {
+        let spool = tempfile::tempdir().unwrap();
+        std::fs::create_dir(spool.path().join("work-dead")).unwrap();
+        std::fs::write(spool.path().join("work-dead/x"), b"x").unwrap();
+        std::fs::write(spool.path().join("upload"), b"x").unwrap();
+        let first = Room::new(spool.path()).unwrap();
+        let second = Room::new(spool.path()).unwrap();
+        assert!(!spool.path().join("work-dead").exists());
+        assert!(spool.path().join("upload").exists());
+        assert!(first.file("").exists() && second.file("").exists());
+    }
+}

@@ -1,0 +1,555 @@
+//! What makes a backup acceptable, beyond its structure: every byte read against its digest, every database checked as a
+//! private copy, every config parsed, rules readable, room to unpack. What it found is kept, so that nothing has to be
+//! read twice to plan. Rights and tools of this host are not its business. Must not change anything but the spool.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use journal_format::Digest;
+
+use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
+use crate::database::{self, Client, Content, User};
+use crate::fault::{Fault, Problem, cannot};
+use crate::owner::OwnerFacts;
+use crate::profile::{DatabaseKind, Profile};
+use crate::space::Needs;
+use crate::spool::Room;
+use crate::wgconf::{self, Config};
+
+/// A config of a gateway has a few hundred bytes.
+pub const CONFIG_MOST: u64 = 1 << 20;
+/// `iptables-save` of a gateway with 10,000 tunnels has about 3 MiB.
+const RULES_MOST: u64 = 16 << 20;
+
+/// A backup that is acceptable, and what is in it.
+#[derive(Debug)]
+pub struct Checked {
+    /// The open archive.
+    pub archive: Archive,
+    /// SHA-256 of the whole file.
+    pub sha256: Digest,
+    /// The databases, in the order of the profile.
+    pub databases: Vec<CheckedDatabase>,
+    /// The configs by file name, as `a.conf`.
+    pub configs: BTreeMap<String, CheckedConfig>,
+    /// The clients in its client database; none if it has no such database.
+    pub clients: Option<Vec<Client>>,
+    /// `iptables-save`, if it has it.
+    pub rules_v4: Option<String>,
+    /// `ip6tables-save`, if it has it.
+    pub rules_v6: Option<String>,
+    /// `net.ipv4.ip_forward`, if a manifest says it.
+    pub ip_forward: Option<bool>,
+    /// Tunnels that belong up afterwards, by interface: those that the manifest says were up, else the active clients.
+    /// Only those whose config is in the backup and whose name an interface can have.
+    pub tunnels_up: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// One file in a backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileInBackup {
+    /// The entry that holds it.
+    pub entry: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of them.
+    pub sha256: Digest,
+    /// Whose it was, if a manifest says it.
+    pub owner: Option<OwnerFacts>,
+}
+
+/// One database in a backup.
+#[derive(Debug, Clone)]
+pub struct CheckedDatabase {
+    /// Its name in the profile, and its entry.
+    pub name: String,
+    /// What is in it.
+    pub kind: DatabaseKind,
+    /// The file.
+    pub file: FileInBackup,
+    /// Its logical content.
+    pub content: Content,
+    /// Its users, if it is of that kind.
+    pub users: Vec<User>,
+}
+
+/// One config in a backup.
+#[derive(Debug, Clone)]
+pub struct CheckedConfig {
+    /// What belongs into the folder of configs; none if there was no copy there.
+    pub first: Option<FileInBackup>,
+    /// What belongs into the folder of `wg-quick`; none if there was no copy there.
+    pub second: Option<FileInBackup>,
+    /// The interface, if its name can be one.
+    pub interface: Option<String>,
+    /// What `wg-quick` will read: the second copy, or else the first.
+    pub config: Config,
+}
+
+/// Reads and checks a whole backup. `name` is what people are shown.
+pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fault> {
+    let databases: Vec<&str> = profile
+        .gateway
+        .database
+        .iter()
+        .map(|d| d.name.as_str())
+        .collect();
+    let mut archive = Archive::open(file, name, &profile.limits, &databases)?;
+    room_to_unpack(profile, &archive)?;
+    let sha256 = archive.sha256()?;
+    let mut found = Found::default();
+    let clients_and_databases = check_databases(profile, &mut archive, &mut found)?;
+    let (databases, clients) = clients_and_databases;
+    let configs = check_configs(&mut archive, &mut found)?;
+    let rules_v4 = rules(&mut archive, RULES_V4, &mut found)?;
+    let rules_v6 = rules(&mut archive, RULES_V6, &mut found)?;
+    let texts: Vec<String> = archive
+        .entries()
+        .iter()
+        .filter(|e| matches!(e.part, Part::RulesNat | Part::RulesForward))
+        .map(|e| e.name.clone())
+        .collect();
+    for text in texts {
+        archive.copy(&text, &mut io::sink())?;
+    }
+    if !found.problems.is_empty() {
+        return Err(Fault::Refused(found.problems));
+    }
+    let mut checked = Checked {
+        ip_forward: archive
+            .metadata()
+            .holdfast
+            .as_ref()
+            .and_then(|m| m.ip_forward),
+        archive,
+        sha256,
+        databases,
+        configs,
+        clients,
+        rules_v4,
+        rules_v6,
+        tunnels_up: Vec::new(),
+        warnings: found.warnings,
+    };
+    across_parts(profile, &mut checked);
+    Ok(checked)
+}
+
+#[derive(Default)]
+struct Found {
+    problems: Vec<Problem>,
+    warnings: Vec<String>,
+}
+
+/// The largest database is unpacked into the spool to be checked; then all may be staged beside their targets.
+fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
+    let mut spool = Needs::default();
+    let mut targets = Needs::default();
+    let g = &profile.gateway;
+    for entry in archive.entries() {
+        let target = match &entry.part {
+            Part::Database(name) => {
+                spool.file(&profile.spool_dir(), entry.size)?;
+                g.database
+                    .iter()
+                    .find(|d| d.name == *name)
+                    .and_then(|d| d.path.parent())
+            }
+            Part::Config(_) => Some(g.configs_dir.as_path()),
+            Part::SecondCopy(_) => Some(g.wireguard_dir.as_path()),
+            Part::Metadata
+            | Part::RulesV4
+            | Part::RulesNat
+            | Part::RulesForward
+            | Part::RulesV6 => None,
+        };
+        if let Some(target) = target {
+            targets.file(target, entry.size)?;
+        }
+    }
+    for needs in [spool, targets] {
+        needs.check("unpack the backup").map_err(Fault::Refused)?;
+    }
+    Ok(())
+}
+
+type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>);
+
+fn check_databases(
+    profile: &Profile,
+    archive: &mut Archive,
+    found: &mut Found,
+) -> Result<Databases, Fault> {
+    let mut databases = Vec::new();
+    let mut clients = None;
+    for known in &profile.gateway.database {
+        if archive.entry(&known.name).is_none() {
+            continue;
+        }
+        // One at a time, so that the spool holds one at a time.
+        let room = Room::new(&profile.spool_dir())?;
+        let path = room.file("database");
+        let copied = extract(archive, &known.name, &path)?;
+        match database::check_named(&path, &known.name, known.kind) {
+            Ok(warnings) => found.warnings.extend(warnings),
+            Err(problems) => {
+                found.problems.extend(problems);
+                continue;
+            }
+        }
+        let users = match known.kind {
+            DatabaseKind::Users => database::users_of_copy(&path)?,
+            DatabaseKind::Clients => {
+                clients = Some(database::clients_of_copy(&path)?);
+                Vec::new()
+            }
+        };
+        databases.push(CheckedDatabase {
+            name: known.name.clone(),
+            kind: known.kind,
+            file: in_backup(archive, &known.name, &copied),
+            content: database::content_of_copy(&path)?,
+            users,
+        });
+    }
+    Ok((databases, clients))
+}
+
+fn extract(archive: &mut Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| {
+            cannot(
+                format!("make {}: {e}", path.display()),
+                "see whether that disk is full or failing",
+            )
+        })?;
+    archive.copy(entry, &mut file)
+}
+
+fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
+    let manifest = archive.metadata().holdfast.as_ref();
+    FileInBackup {
+        entry: entry.to_owned(),
+        size: copied.size,
+        sha256: copied.sha256.clone(),
+        owner: manifest
+            .and_then(|m| m.entries.get(entry))
+            .and_then(|facts| facts.owner.clone()),
+    }
+}
+
+fn check_configs(
+    archive: &mut Archive,
+    found: &mut Found,
+) -> Result<BTreeMap<String, CheckedConfig>, Fault> {
+    let entries: Vec<(String, String, bool)> = archive
+        .entries()
+        .iter()
+        .filter_map(|e| match &e.part {
+            Part::Config(file) => Some((file.clone(), e.name.clone(), true)),
+            Part::SecondCopy(file) => Some((file.clone(), e.name.clone(), false)),
+            _ => None,
+        })
+        .collect();
+    let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
+    for (file, entry, is_first) in entries {
+        let mut bytes = Vec::new();
+        let size = archive.entry(&entry).map_or(0, |e| e.size);
+        if size > CONFIG_MOST {
+            found.problems.push(cannot(
+                format!(
+                    "accept the config {}: it has {size} bytes, and the limit is {CONFIG_MOST}",
+                    entry.escape_debug()
+                ),
+                "take another backup; this is no config of a gateway",
+            ));
+            continue;
+        }
+        let copied = archive.copy(&entry, &mut bytes)?;
+        let config = match wgconf::parse(&entry, &bytes) {
+            Ok(config) => config,
+            Err(problem) => {
+                found.problems.push(problem);
+                continue;
+            }
+        };
+        warn_of(&entry, &config, found);
+        let in_backup = in_backup(archive, &entry, &copied);
+        let seen = configs.entry(file).or_insert_with(|| CheckedConfig {
+            first: None,
+            second: None,
+            interface: None,
+            config: Config::default(),
+        });
+        if is_first {
+            seen.first = Some(in_backup);
+            if seen.second.is_none() {
+                seen.config = config;
+            }
+        } else {
+            seen.second = Some(in_backup);
+            seen.config = config;
+        }
+    }
+    let manifest = archive.metadata().holdfast.as_ref();
+    for (file, config) in &mut configs {
+        if config.second.is_none() {
+            config.second = match manifest {
+                // The gateway's own backup has one copy for both places.
+                None => config.first.clone(),
+                Some(m) => m.wireguard.get(file).and_then(|owner| {
+                    config.first.clone().map(|first| FileInBackup {
+                        owner: Some(owner.clone()),
+                        ..first
+                    })
+                }),
+            };
+        }
+        let stem = file.strip_suffix(".conf").unwrap_or(file);
+        match wgconf::interface_name(stem) {
+            Ok(name) => config.interface = Some(name.to_owned()),
+            Err(why) => found.warnings.push(format!(
+                "the config {} can never come up: {why}",
+                file.escape_debug()
+            )),
+        }
+    }
+    Ok(configs)
+}
+
+/// Hooks run as root, and settings reach beyond the tunnel: whoever agrees to the restore must have read of them.
+fn warn_of(entry: &str, config: &Config, found: &mut Found) {
+    let entry = entry.escape_debug();
+    for (key, command) in &config.interface.hooks {
+        found.warnings.push(format!(
+            "{entry} runs a command as root, {key} = {}",
+            command.escape_debug()
+        ));
+    }
+    if config.interface.save_config {
+        found.warnings.push(format!(
+            "{entry} has SaveConfig: the gateway writes over it when the tunnel goes down"
+        ));
+    }
+    for (key, set) in [
+        ("Table", &config.interface.table),
+        ("FwMark", &config.interface.fwmark),
+    ] {
+        if let Some(value) = set {
+            found.warnings.push(format!("{entry} sets {key} = {value}"));
+        }
+    }
+    for peer in &config.peers {
+        for everything in peer.allowed_ips.iter().filter(|p| p.is_everything()) {
+            found.warnings.push(format!(
+                "{entry} sends all traffic into the tunnel (AllowedIPs {everything})"
+            ));
+        }
+    }
+    found.warnings.extend(
+        config
+            .warnings
+            .iter()
+            .map(|w| format!("{entry}: {}", w.escape_debug())),
+    );
+}
+
+fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
+    if archive.entry(entry).is_none() {
+        return Ok(None);
+    }
+    let bytes = archive.read_small(entry, RULES_MOST)?;
+    let text = String::from_utf8(bytes)
+        .ok()
+        .filter(|t| !t.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+    match text {
+        None => {
+            found.problems.push(cannot(
+                format!("accept {entry} of the backup: it is not text"),
+                "make a new backup, or take another one",
+            ));
+            Ok(None)
+        }
+        Some(text) if text.trim().is_empty() => {
+            found
+                .warnings
+                .push(format!("{entry} is empty: the rules stay as they are"));
+            Ok(None)
+        }
+        Some(text) => Ok(Some(text)),
+    }
+}
+
+/// What one part says of another.
+fn across_parts(profile: &Profile, checked: &mut Checked) {
+    let warnings = &mut checked.warnings;
+    let manifest = checked.archive.metadata().holdfast.as_ref();
+    if let Some(manifest) = manifest {
+        warnings.extend(
+            manifest
+                .warnings
+                .iter()
+                .map(|w| format!("when the backup was made: {}", w.escape_debug())),
+        );
+    }
+    for known in &profile.gateway.database {
+        if known.path.exists() && !checked.databases.iter().any(|d| d.name == known.name) {
+            warnings.push(format!(
+                "the backup has no {}: that database stays as it is",
+                known.name
+            ));
+        }
+    }
+    if checked.rules_v4.is_none() {
+        warnings.push("the backup has no rules for IPv4: they stay as they are".into());
+    }
+    if checked.rules_v6.is_none() {
+        warnings.push("the backup has no rules for IPv6: they stay as they are".into());
+    }
+    let clients = checked.clients.as_deref().unwrap_or_default();
+    let mut named: BTreeSet<&str> = BTreeSet::new();
+    for client in clients {
+        let shown = client.name.escape_debug();
+        if !named.insert(&client.name) {
+            warnings.push(format!("two clients of the backup are named {shown}"));
+        }
+        let file = format!("{}.conf", client.name);
+        if !checked.configs.contains_key(&file) {
+            warnings.push(format!(
+                "the client {shown} of the backup has no config in it"
+            ));
+        }
+        let path = Path::new(&client.config_path);
+        let places = [&profile.gateway.wireguard_dir, &profile.gateway.configs_dir];
+        let standard = [
+            Path::new("/etc/wireguard"),
+            Path::new("/opt/wireguard-gateway/instance/configs"),
+        ];
+        let plain = path.file_name().is_some_and(|n| n == file.as_str())
+            && path
+                .parent()
+                .is_some_and(|p| places.iter().any(|d| d.as_path() == p) || standard.contains(&p));
+        if !plain {
+            warnings.push(format!(
+                "the database says that the config of client {shown} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
+                client.config_path.escape_debug()
+            ));
+        }
+    }
+    let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
+    for (file, config) in &checked.configs {
+        if let Some(port) = config.config.interface.listen_port
+            && port != 0
+            && let Some(other) = ports.insert(port, file)
+        {
+            warnings.push(format!(
+                "{} and {} listen on the same port, {port}",
+                other.escape_debug(),
+                file.escape_debug()
+            ));
+        }
+    }
+    let wanted: BTreeSet<&str> = match manifest {
+        Some(m) => m.tunnels_up.iter().map(String::as_str).collect(),
+        None => clients
+            .iter()
+            .filter(|c| c.status == "active")
+            .map(|c| c.name.as_str())
+            .collect(),
+    };
+    for name in wanted {
+        let config = checked.configs.get(&format!("{name}.conf"));
+        if config.is_some_and(|c| c.interface.is_some() && c.second.is_some()) {
+            checked.tunnels_up.push(name.to_owned());
+        } else {
+            warnings.push(format!(
+                "the tunnel {} was up and cannot be here: it has no usable config",
+                name.escape_debug()
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::expect_used)]
+    use super::*;
+
+    fn profile(dir: &Path) -> Profile {
+        let mut profile = Profile {
+            state_dir: dir.join("state"),
+            ..Profile::default()
+        };
+        profile.gateway.configs_dir = dir.join("configs");
+        profile.gateway.wireguard_dir = dir.join("wireguard");
+        for database in &mut profile.gateway.database {
+            database.path = dir.join(&database.name);
+        }
+        profile
+    }
+
+    fn fixture(name: &str) -> File {
+        File::open(
+            Path::new(env!("CARGO_MANIFEST_DIR"))
+                .join("../fixtures/data")
+                .join(name),
+        )
+        .unwrap()
+    }
+
+    fn left_in_spool(profile: &Profile) -> usize {
+        profile.spool_dir().read_dir().unwrap().count()
+    }
+
+    #[test]
+    fn a_backup_that_the_gateway_made_is_accepted() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = profile(dir.path());
+        let checked = archive(&profile, fixture("gateway-5-own-backup.zip"), "b.zip").unwrap();
+        let names: Vec<_> = checked.databases.iter().map(|d| d.name.as_str()).collect();
+        assert_eq!(names, ["configs.db", "wireguard.db", "app.db"]);
+        assert_eq!(checked.clients.as_ref().unwrap().len(), 5);
+        assert_eq!(checked.configs.len(), 5);
+        assert!(
+            checked.configs.values().all(|c| c.first == c.second),
+            "one copy serves both places"
+        );
+        assert_eq!(checked.tunnels_up, ["c00000_30058fa2"]);
+        assert!(checked.rules_v4.as_ref().unwrap().contains("*nat"));
+        assert_eq!(checked.rules_v6, None);
+        assert_eq!(checked.ip_forward, None);
+        assert_eq!(checked.databases[1].users[0].username, "admin");
+        assert_eq!(
+            checked.warnings,
+            ["the backup has no rules for IPv6: they stay as they are"]
+        );
+        assert_eq!(left_in_spool(&profile), 0);
+    }
+
+    #[test]
+    fn a_backup_without_rules_is_accepted_with_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let checked = archive(
+            &profile(dir.path()),
+            fixture("backup_without_iptables.zip"),
+            "b.zip",
+        )
+        .unwrap();
+        assert_eq!(checked.rules_v4, None);
+        insta::assert_snapshot!(checked.warnings.join("\n"), @r"
+        the config Zweigstelle Köln_e16e2613.conf can never come up: Zweigstelle Köln_e16e2613 cannot be the name of an interface: it has 26 bytes, 1 to 15 are allowed
+        the config branch-office-3_2308c6cb.conf can never come up: branch-office-3_2308c6cb cannot be the name of an interface: it has 24 bytes, 1 to 15 are allowed
+        the backup has no rules for IPv4: they stay as they are
+        the backup has no rules for IPv6: they stay as they are
+        ");
+    }
+}
