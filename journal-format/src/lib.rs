@@ -10,6 +10,8 @@ mod line;
 mod plan;
 mod record;
 mod render;
+#[cfg(test)]
+mod sample;
 mod scan;
 mod state;
 mod view;

@@ -7,6 +7,9 @@ use serde_json::Value;
 use crate::line::{Piece, piece_of_json};
 use crate::{Chain, Format, MAX_LINE_BYTES, PREFIX_BYTES, Record, Seq, State, Verdict};
 
+#[cfg(test)]
+mod tests;
+
 /// The unit in which a disk writes: of a record that was being written, whole sectors may be missing, as zeros.
 const SECTOR_BYTES: usize = 512;
 
@@ -344,7 +347,7 @@ impl Scanner {
         if written[..last].contains(&b'\n') {
             return Err("it is not a record, and there is more behind it");
         }
-        if written[..last].iter().any(|b| (1..0x20).contains(b)) {
+        if written.iter().any(|b| (1..0x20).contains(b) && *b != b'\n') {
             return Err("it holds bytes that a record never has");
         }
         let whole_line = written[last] == b'\n';

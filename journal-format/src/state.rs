@@ -1,14 +1,19 @@
-//! The grammar: what a journal's records add up to, and which record may follow which.
+//! What a journal's records add up to. Owns the fold; which record may follow which is its part `grammar`.
 //!
-//! [`State::apply`] is the only place that knows. Refused when writing, a record is a bug of the driver; refused when
-//! reading, the journal is corrupt.
+//! [`State::apply`] is the only way in. Refused when writing, a record is a bug of the driver; refused when reading, the
+//! journal is corrupt.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::{
     BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Plan, Problem, Record, Role,
     Seq, Step, Verdict,
 };
+
+mod grammar;
+#[cfg(test)]
+mod tests;
 
 /// Why a record may not stand where it stands.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -80,8 +85,8 @@ pub struct MoveState {
 pub struct State {
     /// The journal's header.
     pub header: Header,
-    /// The plan; none while only the header is there.
-    pub plan: Option<Plan>,
+    /// The plan; none while only the header is there. Shared, since it is large and states are cloned.
+    pub plan: Option<Arc<Plan>>,
     /// The last record's place.
     pub seq: Seq,
     /// When the first record was written: wall clock, milliseconds since 1970 UTC.
@@ -106,11 +111,13 @@ pub struct State {
     pub closing_warnings: Vec<String>,
     /// Every step in every direction that was begun, in the order in which each first began.
     pub moves: Vec<MoveState>,
-    exchanges: BTreeMap<Step, Vec<Exchange>>,
+    exchanges: BTreeMap<Step, Arc<Vec<Exchange>>>,
     attempts: BTreeMap<(Step, Direction), u32>,
     position: usize,
+    /// No move was begun since the last driver started.
     stale: bool,
-    last: Entry,
+    /// A decisive record whose second copy has not come.
+    single: Option<Entry>,
 }
 
 impl State {
@@ -145,7 +152,7 @@ impl State {
             attempts: BTreeMap::new(),
             position: 0,
             stale: false,
-            last: record.entry.clone(),
+            single: None,
         })
     }
 
@@ -161,7 +168,7 @@ impl State {
 
     /// Every exchange of a swap with the objects as they were before the first of them, from its first intent.
     pub fn exchanges(&self, step: Step) -> Option<&[Exchange]> {
-        self.exchanges.get(&step).map(Vec::as_slice)
+        self.exchanges.get(&step).map(|e| e.as_slice())
     }
 
     /// How often a step was tried in a direction since the operator last began a new count.
@@ -221,215 +228,20 @@ impl State {
         self.driver.as_ref().map_or(&self.header.boot, |d| &d.boot)
     }
 
-    fn check(&self, record: &Record) -> Result<(), String> {
-        if record.seq != self.seq.next() {
-            return Err(format!("record {} was expected", self.seq.next()));
-        }
-        if let Entry::Turned { .. } | Entry::Committed | Entry::Closed { .. } = &record.entry
-            && record.entry == self.last
-        {
-            return Ok(()); // the second copy of a decisive record
-        }
-        if self.stuck.is_some()
-            && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand)
-        {
-            return Err("it is stuck: only a recovery by hand may follow".into());
-        }
-        let Some(plan) = &self.plan else {
-            return match &record.entry {
-                Entry::Plan(plan) if plan.digest() == self.header.plan => Ok(()),
-                Entry::Plan(_) => Err("the plan is not the one that the header names".into()),
-                _ => Err("the plan follows the header".into()),
-            };
-        };
-        match &record.entry {
-            Entry::Header(_) => Err("there is one header".into()),
-            Entry::Plan(_) => Err("there is one plan".into()),
-            Entry::Driver(_) => Ok(()),
-            Entry::Stuck { .. } => match self.phase {
-                Phase::Closed(_) => Err("it is over".into()),
-                Phase::Opening
-                | Phase::Preparing
-                | Phase::Forward
-                | Phase::Back
-                | Phase::Committed => Ok(()),
-            },
-            _ if self.driver.is_none() => Err("no driver has started".into()),
-            Entry::Intent { r#move, exchanges } => self.check_intent(plan, *r#move, exchanges),
-            Entry::Done { r#move, .. } | Entry::Failed { r#move, .. } => {
-                if self.in_doubt != Some(*r#move) || self.stale {
-                    return Err("an outcome follows its intent, from the same driver".into());
-                }
-                Ok(())
-            }
-            Entry::Armed { .. } => {
-                if self.phase != Phase::Preparing {
-                    return Err("the barrier goes up once, after the preparation".into());
-                }
-                self.check_settled()?;
-                for step in plan.forward.iter().filter(|s| s.is_preparation()) {
-                    if !self.is_done(*step, Direction::Forward, self.boot()) {
-                        return Err(format!("{step} is not done"));
-                    }
-                }
-                Ok(())
-            }
-            Entry::Turned { .. } => {
-                if self.phase != Phase::Forward {
-                    return Err(
-                        "only a restore that goes forward behind its barrier turns back".into(),
-                    );
-                }
-                Ok(())
-            }
-            Entry::Committed => {
-                if self.phase != Phase::Forward {
-                    return Err("only a restore that goes forward commits".into());
-                }
-                self.check_settled()?;
-                for step in plan.forward.iter().filter(|s| **s != Step::CleanUp) {
-                    if !self.is_done(*step, Direction::Forward, self.boot()) {
-                        return Err(format!("{step} is not done in this boot"));
-                    }
-                }
-                Ok(())
-            }
-            Entry::Closed { verdict, .. } => {
-                self.check_settled()?;
-                let direction = match (self.phase, verdict) {
-                    (Phase::Committed, Verdict::Restored) => Direction::Forward,
-                    (Phase::Back, Verdict::RolledBack) => Direction::Back,
-                    (Phase::Preparing | Phase::Forward, Verdict::NothingChanged)
-                        if !self.has_effects() =>
-                    {
-                        Direction::Back
-                    }
-                    _ => {
-                        return Err(format!(
-                            "{verdict:?} does not end a restore in {:?}",
-                            self.phase
-                        ));
-                    }
-                };
-                if !self.begun(Step::CleanUp, direction) {
-                    return Err("nothing was cleaned up".into());
-                }
-                Ok(())
-            }
-        }
-    }
-
-    fn check_settled(&self) -> Result<(), String> {
-        match self.in_doubt {
-            Some(m) => Err(format!("{} {} is not settled", m.step, m.direction)),
-            None => Ok(()),
-        }
-    }
-
-    fn check_intent(&self, plan: &Plan, m: Move, exchanges: &[Exchange]) -> Result<(), String> {
-        if self.in_doubt.is_some() && !self.stale {
-            return Err("the move before it is not settled".into());
-        }
-        if m.attempt != self.next_attempt(m.step, m.direction) {
-            return Err(format!(
-                "attempt {} was expected",
-                self.next_attempt(m.step, m.direction)
-            ));
-        }
-        if !exchanges.is_empty() && !matches!(m.step, Step::SwapDatabases | Step::SwapConfigs) {
-            return Err("only a swap has exchanges".into());
-        }
-        let list = match m.direction {
-            Direction::Forward => &plan.forward,
-            Direction::Back => &plan.back,
-        };
-        let Some(position) = list.iter().position(|s| *s == m.step) else {
-            return Err(format!("the plan has no step {} {}", m.step, m.direction));
-        };
-        let cleaning = m.step == Step::CleanUp;
-        match (self.phase, m.direction) {
-            (Phase::Opening, _) => Err("the plan follows the header".into()),
-            (Phase::Preparing, Direction::Forward) if m.step.is_preparation() => {
-                self.check_order(list, position)
-            }
-            (Phase::Preparing, Direction::Forward) => {
-                Err("effects begin behind the barrier".into())
-            }
-            (Phase::Forward, Direction::Forward) if cleaning => {
-                Err("the clean-up follows the commit".into())
-            }
-            (Phase::Forward, Direction::Forward) if m.step.is_preparation() => {
-                Err("the preparation ended with the barrier".into())
-            }
-            (Phase::Forward, Direction::Forward) => self.check_order(list, position),
-            (Phase::Preparing | Phase::Forward, Direction::Back)
-                if cleaning && !self.has_effects() =>
-            {
-                Ok(())
-            }
-            (Phase::Preparing | Phase::Forward, Direction::Back) => {
-                Err("it has not turned back".into())
-            }
-            (Phase::Back, Direction::Forward) => Err("it turned back".into()),
-            (Phase::Back, Direction::Back) => {
-                if position < self.position {
-                    return Err("steps back follow the plan's order".into());
-                }
-                if cleaning && !self.is_done(Step::LiftFence, Direction::Back, self.boot()) {
-                    return Err("the clean-up follows the lifting of the fence".into());
-                }
-                Ok(())
-            }
-            (Phase::Committed, Direction::Forward) if cleaning => Ok(()),
-            (Phase::Committed, _) => Err("only the clean-up follows the commit".into()),
-            (Phase::Closed(verdict), direction) => {
-                let same = direction
-                    == if verdict == Verdict::Restored {
-                        Direction::Forward
-                    } else {
-                        Direction::Back
-                    };
-                if cleaning && same {
-                    Ok(())
-                } else {
-                    Err("it is over".into())
-                }
-            }
-        }
-    }
-
-    /// A step forward follows those before it, done; a fresh driver may begin anew at any of them.
-    fn check_order(&self, list: &[Step], position: usize) -> Result<(), String> {
-        if position < self.position {
-            return Err("steps forward follow the plan's order".into());
-        }
-        for step in &list[..position] {
-            if !self
-                .find(*step, Direction::Forward)
-                .is_some_and(|m| m.fate == Fate::Done)
-            {
-                return Err(format!("{step} is not done"));
-            }
-        }
-        if let Some(failed) = self
-            .moves
-            .iter()
-            .find(|m| m.fate == Fate::Failed && m.direction == Direction::Forward)
-        {
-            return Err(format!("{} failed: it must turn back", failed.step));
-        }
-        Ok(())
-    }
-
     fn take(&mut self, record: &Record) {
         self.seq = record.seq;
         self.last_ms = record.at_ms;
-        let again = record.entry == self.last;
-        self.last = record.entry.clone();
+        if self
+            .single
+            .take()
+            .is_some_and(|first| first == record.entry)
+        {
+            return; // the second copy says nothing new
+        }
         match &record.entry {
             Entry::Header(_) => {}
             Entry::Plan(plan) => {
-                self.plan = Some((**plan).clone());
+                self.plan = Some(Arc::new((**plan).clone()));
                 self.phase = Phase::Preparing;
             }
             Entry::Driver(driver) => {
@@ -467,20 +279,23 @@ impl State {
                 }
             }
             Entry::Turned { problem } => {
-                if !again {
-                    self.turned = Some(problem.clone());
-                    self.phase = Phase::Back;
-                    self.position = 0;
-                    self.in_doubt = None;
-                }
+                self.turned = Some(problem.clone());
+                self.phase = Phase::Back;
+                self.position = 0;
+                self.in_doubt = None;
+                self.single = Some(record.entry.clone());
             }
-            Entry::Committed => self.phase = Phase::Committed,
+            Entry::Committed => {
+                self.phase = Phase::Committed;
+                self.single = Some(Entry::Committed);
+            }
             Entry::Stuck { problem } => {
                 self.stuck = Some(problem.clone());
             }
             Entry::Closed { verdict, warnings } => {
                 self.phase = Phase::Closed(*verdict);
                 self.closing_warnings = warnings.clone();
+                self.single = Some(record.entry.clone());
             }
         }
     }
@@ -489,7 +304,7 @@ impl State {
         if !exchanges.is_empty() {
             self.exchanges
                 .entry(m.step)
-                .or_insert_with(|| exchanges.to_vec());
+                .or_insert_with(|| Arc::new(exchanges.to_vec()));
         }
         *self.attempts.entry((m.step, m.direction)).or_insert(0) += 1;
         self.in_doubt = Some(m);

@@ -1,0 +1,387 @@
+//! The grammar: which record may follow which. Owns every rule, and changes nothing.
+
+use crate::{
+    Change, Direction, Entry, Exchange, Fate, Move, MoveState, Phase, Plan, Record, Role, State,
+    Step, Target, Verdict,
+};
+
+impl State {
+    pub(super) fn check(&self, record: &Record) -> Result<(), String> {
+        if record.seq != self.seq.next() {
+            return Err(format!("record {} was expected", self.seq.next()));
+        }
+        if let Some(first) = &self.single
+            && !matches!(record.entry, Entry::Driver(_))
+        {
+            let copy = record.entry == *first;
+            return if copy {
+                Ok(())
+            } else {
+                Err("a decisive record is followed by its second copy".into())
+            };
+        }
+        if self.stuck.is_some()
+            && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand)
+        {
+            return Err("it is stuck: only a recovery by hand may follow".into());
+        }
+        let Some(plan) = &self.plan else {
+            return self.check_opening(&record.entry);
+        };
+        match &record.entry {
+            Entry::Header(_) => Err("there is one header".into()),
+            Entry::Plan(_) => Err("there is one plan".into()),
+            Entry::Driver(driver) if driver.role == Role::Restore && self.driver.is_some() => {
+                Err("a restore starts once; what starts after it is a recovery".into())
+            }
+            Entry::Driver(_) => Ok(()),
+            Entry::Stuck { .. } => match self.phase {
+                Phase::Closed(_) => Err("it is over".into()),
+                Phase::Opening
+                | Phase::Preparing
+                | Phase::Forward
+                | Phase::Back
+                | Phase::Committed => Ok(()),
+            },
+            Entry::Intent { .. }
+            | Entry::Done { .. }
+            | Entry::Failed { .. }
+            | Entry::Armed { .. }
+            | Entry::Turned { .. }
+            | Entry::Committed
+            | Entry::Closed { .. }
+                if self.driver.is_none() =>
+            {
+                Err("no driver has started".into())
+            }
+            Entry::Intent { r#move, exchanges } => self.check_intent(plan, *r#move, exchanges),
+            Entry::Done { r#move, .. } => {
+                self.check_outcome(*r#move)?;
+                let swapped = r#move.direction == Direction::Forward
+                    && !targets(plan, r#move.step).is_empty();
+                if swapped && self.exchanges(r#move.step).is_none() {
+                    return Err("a swap notes its exchanges before it is done".into());
+                }
+                Ok(())
+            }
+            Entry::Failed { r#move, .. } => self.check_outcome(*r#move),
+            Entry::Armed { .. } => {
+                if self.phase != Phase::Preparing {
+                    return Err("the barrier goes up once, after the preparation".into());
+                }
+                self.check_prepares()?;
+                self.check_settled()?;
+                self.check_done_before(plan.forward.iter().filter(|s| s.is_preparation()))
+            }
+            Entry::Turned { .. } => {
+                if self.phase != Phase::Forward {
+                    return Err(
+                        "only a restore that goes forward behind its barrier turns back".into(),
+                    );
+                }
+                if self.in_doubt.is_some() && !self.stale {
+                    return Err("the move before it is not settled".into());
+                }
+                self.check_not_abandoned()
+            }
+            Entry::Committed => {
+                if self.phase != Phase::Forward {
+                    return Err("only a restore that goes forward commits".into());
+                }
+                self.check_not_abandoned()?;
+                self.check_settled()?;
+                self.check_done_before(plan.forward.iter().filter(|s| **s != Step::CleanUp))
+            }
+            Entry::Closed { verdict, .. } => self.check_closed(plan, *verdict),
+        }
+    }
+
+    /// Before the plan there is nothing to do: a recovery that finds no more than a header closes it.
+    fn check_opening(&self, entry: &Entry) -> Result<(), String> {
+        match entry {
+            Entry::Plan(_) if self.driver.is_some() => Err("a recovery makes no plan".into()),
+            Entry::Plan(plan) if plan.digest() != self.header.plan => {
+                Err("the plan is not the one that the header names".into())
+            }
+            Entry::Plan(plan) => check_lists(plan),
+            Entry::Driver(driver) if driver.role != Role::Restore => Ok(()),
+            Entry::Stuck { .. }
+            | Entry::Closed {
+                verdict: Verdict::NothingChanged,
+                ..
+            } if self.driver.is_some() && self.phase == Phase::Opening => Ok(()),
+            Entry::Header(_)
+            | Entry::Driver(_)
+            | Entry::Armed { .. }
+            | Entry::Intent { .. }
+            | Entry::Done { .. }
+            | Entry::Failed { .. }
+            | Entry::Turned { .. }
+            | Entry::Committed
+            | Entry::Stuck { .. }
+            | Entry::Closed { .. } => Err("the plan follows the header".into()),
+        }
+    }
+
+    fn check_closed(&self, plan: &Plan, verdict: Verdict) -> Result<(), String> {
+        self.check_settled()?;
+        let cleaned = match (self.phase, verdict) {
+            (Phase::Committed, Verdict::Restored) => self.begun(Step::CleanUp, Direction::Forward),
+            (Phase::Back, Verdict::RolledBack) => {
+                self.check_is_back(plan, Step::CleanUp)?;
+                self.begun(Step::CleanUp, Direction::Back)
+            }
+            (Phase::Preparing | Phase::Forward, Verdict::NothingChanged) if !self.has_effects() => {
+                self.begun(Step::CleanUp, Direction::Back)
+            }
+            (
+                Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed,
+                _,
+            ) => {
+                return Err(format!("it cannot end as {verdict} here"));
+            }
+            (Phase::Closed(_), _) => return Err("it is over".into()),
+        };
+        if cleaned {
+            Ok(())
+        } else {
+            Err("nothing was cleaned up".into())
+        }
+    }
+
+    fn check_outcome(&self, m: Move) -> Result<(), String> {
+        if self.in_doubt == Some(m) && !self.stale {
+            Ok(())
+        } else {
+            Err("an outcome follows its intent, from the same driver".into())
+        }
+    }
+
+    fn check_settled(&self) -> Result<(), String> {
+        match self.in_doubt {
+            Some(m) => Err(format!("{} {} is not settled", m.step, m.direction)),
+            None => Ok(()),
+        }
+    }
+
+    /// The preparation belongs to the restore itself: what a recovery finds unprepared it gives up.
+    fn check_prepares(&self) -> Result<(), String> {
+        if self
+            .driver
+            .as_ref()
+            .is_some_and(|d| d.role != Role::Restore)
+        {
+            return Err("a recovery prepares nothing".into());
+        }
+        self.check_not_abandoned()
+    }
+
+    /// Once the staging is being removed without a commit, there is nothing left to go forward with.
+    fn check_not_abandoned(&self) -> Result<(), String> {
+        if self.begun(Step::CleanUp, Direction::Back) {
+            return Err("it was given up before the first effect".into());
+        }
+        Ok(())
+    }
+
+    fn check_done_before<'s>(
+        &self,
+        mut steps: impl Iterator<Item = &'s Step>,
+    ) -> Result<(), String> {
+        match steps.find(|s| !self.is_done(**s, Direction::Forward, self.boot())) {
+            Some(step) => Err(format!("{step} is not done in this boot")),
+            None => Ok(()),
+        }
+    }
+
+    /// Whether all is back that must be before this step back: what was begun on the way back is done in this boot,
+    /// every swap that was begun forward is swapped back, and the gateway was looked at.
+    fn check_is_back(&self, plan: &Plan, until: Step) -> Result<(), String> {
+        for step in plan.back.iter().take_while(|s| **s != until) {
+            let swapped = is_swap(*step) && self.begun(*step, Direction::Forward);
+            let always = matches!(
+                step,
+                Step::VerifyAtRest | Step::VerifyRunning | Step::LiftFence
+            );
+            let needed = swapped || always || self.begun(*step, Direction::Back);
+            if needed && !self.is_done(*step, Direction::Back, self.boot()) {
+                return Err(format!("{step} is not done on the way back"));
+            }
+        }
+        Ok(())
+    }
+
+    fn check_intent(&self, plan: &Plan, m: Move, exchanges: &[Exchange]) -> Result<(), String> {
+        if self.in_doubt.is_some() && !self.stale {
+            return Err("the move before it is not settled".into());
+        }
+        let attempt = self.next_attempt(m.step, m.direction);
+        if m.attempt != attempt {
+            return Err(format!("attempt {attempt} was expected"));
+        }
+        self.check_exchanges(plan, m, exchanges)?;
+        let list = match m.direction {
+            Direction::Forward => &plan.forward,
+            Direction::Back => &plan.back,
+        };
+        let Some(position) = list.iter().position(|s| *s == m.step) else {
+            return Err(format!("the plan has no step {} {}", m.step, m.direction));
+        };
+        let cleaning = m.step == Step::CleanUp;
+        match (self.phase, m.direction) {
+            (Phase::Opening, _) => Err("the plan follows the header".into()),
+            (Phase::Preparing, Direction::Forward) if m.step.is_preparation() => {
+                self.check_prepares()?;
+                self.check_order(list, position)
+            }
+            (Phase::Preparing, Direction::Forward) => {
+                Err("effects begin behind the barrier".into())
+            }
+            (Phase::Forward, Direction::Forward) if cleaning => {
+                Err("the clean-up follows the commit".into())
+            }
+            (Phase::Forward, Direction::Forward) if m.step.is_preparation() => {
+                Err("the preparation ended with the barrier".into())
+            }
+            (Phase::Forward, Direction::Forward) => {
+                self.check_not_abandoned()?;
+                self.check_order(list, position)
+            }
+            (Phase::Preparing | Phase::Forward, Direction::Back)
+                if cleaning && !self.has_effects() =>
+            {
+                Ok(())
+            }
+            (Phase::Preparing | Phase::Forward, Direction::Back) => {
+                Err("it has not turned back".into())
+            }
+            (Phase::Back, Direction::Forward) => Err("it turned back".into()),
+            (Phase::Back, Direction::Back) if position < self.position => {
+                Err("steps back follow the plan's order".into())
+            }
+            (Phase::Back, Direction::Back) => self.check_is_back(plan, m.step),
+            (Phase::Committed, Direction::Forward) if cleaning => Ok(()),
+            (Phase::Committed, _) => Err("only the clean-up follows the commit".into()),
+            (Phase::Closed(verdict), direction) => {
+                let same = direction
+                    == match verdict {
+                        Verdict::Restored => Direction::Forward,
+                        Verdict::RolledBack | Verdict::NothingChanged => Direction::Back,
+                    };
+                if cleaning && same {
+                    Ok(())
+                } else {
+                    Err("it is over".into())
+                }
+            }
+        }
+    }
+
+    /// A step forward follows those before it, done in this boot. A fresh driver may begin anew at any of them.
+    fn check_order(&self, list: &[Step], position: usize) -> Result<(), String> {
+        if position < self.position {
+            return Err("steps forward follow the plan's order".into());
+        }
+        let failed = |m: &&MoveState| m.fate == Fate::Failed && m.direction == Direction::Forward;
+        if let Some(failed) = self.moves.iter().find(failed) {
+            return Err(format!("{} failed: there is no going on", failed.step));
+        }
+        self.check_done_before(list[..position].iter())?;
+        if position == self.position
+            && !self.stale
+            && self.is_done(list[position], Direction::Forward, self.boot())
+        {
+            return Err("it is done".into());
+        }
+        Ok(())
+    }
+
+    fn check_exchanges(&self, plan: &Plan, m: Move, exchanges: &[Exchange]) -> Result<(), String> {
+        if exchanges.is_empty() {
+            return Ok(());
+        }
+        if !is_swap(m.step) || m.direction == Direction::Back {
+            return Err("only a swap forward notes exchanges".into());
+        }
+        if self
+            .exchanges(m.step)
+            .is_some_and(|noted| noted != exchanges)
+        {
+            return Err("the exchanges are those of the swap's first intent".into());
+        }
+        let targets = targets(plan, m.step);
+        let planned = targets.len() == exchanges.len()
+            && targets.iter().zip(exchanges).all(|(target, exchange)| {
+                let objects = match target.change {
+                    Change::Replace => (true, true),
+                    Change::Add => (false, true),
+                    Change::Remove => (true, false),
+                };
+                target.path == exchange.path
+                    && target.staged == exchange.staged
+                    && objects == (exchange.old.is_some(), exchange.new.is_some())
+            });
+        if planned {
+            Ok(())
+        } else {
+            Err("the exchanges are not those of the plan".into())
+        }
+    }
+}
+
+fn is_swap(step: Step) -> bool {
+    matches!(step, Step::SwapDatabases | Step::SwapConfigs)
+}
+
+/// What a step swaps.
+fn targets(plan: &Plan, step: Step) -> &[Target] {
+    match step {
+        Step::SwapDatabases => &plan.databases,
+        Step::SwapConfigs => &plan.files,
+        Step::SafetyBackup
+        | Step::Stage
+        | Step::Fence
+        | Step::StopServices
+        | Step::TunnelsDown
+        | Step::ResetRules
+        | Step::SettleDatabases
+        | Step::TunnelsUp
+        | Step::VerifyAtRest
+        | Step::StartServices
+        | Step::LoadFirewall
+        | Step::VerifyRunning
+        | Step::LiftFence
+        | Step::CleanUp => &[],
+    }
+}
+
+/// Step lists that the grammar can walk to an end.
+fn check_lists(plan: &Plan) -> Result<(), String> {
+    for (name, list) in [("forward", &plan.forward), ("back", &plan.back)] {
+        if list
+            .iter()
+            .enumerate()
+            .any(|(at, step)| list[..at].contains(step))
+        {
+            return Err(format!("a step is twice in the list {name}"));
+        }
+        if list.last() != Some(&Step::CleanUp) {
+            return Err(format!("the list {name} does not end with the clean-up"));
+        }
+    }
+    let behind = plan.forward.iter().skip_while(|s| s.is_preparation());
+    if behind.chain(&plan.back).any(|s| s.is_preparation()) {
+        return Err("the preparation comes first, and only forward".into());
+    }
+    if !plan.back.contains(&Step::LiftFence) {
+        return Err("the list back does not lift the fence".into());
+    }
+    match plan
+        .forward
+        .iter()
+        .find(|s| is_swap(**s) && !plan.back.contains(s))
+    {
+        Some(step) => Err(format!("{step} has no way back")),
+        None => Ok(()),
+    }
+}
