@@ -365,7 +365,7 @@ fn of_a_newer_minor_version_all_is_read_and_nothing_acted_on() {
     );
     assert!(found.chain.is_none());
     let mut flipped = bytes.clone();
-    *flipped.iter_mut().nth(pen.bytes.len() + 80).unwrap() ^= 1;
+    flipped[pen.bytes.len() + 80] ^= 1;
     assert_eq!(soundness(&flipped), Soundness::Corrupt);
     assert_eq!(soundness(&bytes[..bytes.len() - 9]), Soundness::Newer);
 }
