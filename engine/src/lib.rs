@@ -5,6 +5,7 @@
 //! a recovery.
 
 pub mod archive;
+pub mod backup;
 pub mod database;
 pub mod facts;
 pub mod fault;

@@ -1,0 +1,363 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+use rusqlite::Connection;
+
+use super::*;
+use crate::verify;
+
+const CLIENTS: &str = "CREATE TABLE clients (id TEXT PRIMARY KEY, name TEXT NOT NULL, config_path TEXT NOT NULL, \
+    subnet TEXT NOT NULL, public_key TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'inactive'); \
+    CREATE TABLE test_history (id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT NOT NULL REFERENCES clients (id), latency_ms INTEGER);";
+const USERS: &str = "CREATE TABLE user (id INTEGER PRIMARY KEY, username VARCHAR(80) UNIQUE NOT NULL, \
+    password VARCHAR(255) NOT NULL, active BOOLEAN); INSERT INTO user VALUES (1, 'admin', 'sha256$a$00', 1);";
+
+fn config(port: u16) -> String {
+    format!(
+        "[Interface]\nPrivateKey = x\nListenPort = {port}\n[Peer]\nPublicKey = {}=\nAllowedIPs = 10.2.0.0/24\n",
+        "A".repeat(43)
+    )
+}
+
+struct Gateway {
+    dir: tempfile::TempDir,
+    profile: Profile,
+    facts: Facts,
+}
+
+impl Gateway {
+    fn new() -> Gateway {
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = Profile {
+            state_dir: dir.path().join("state"),
+            ..Profile::default()
+        };
+        profile.gateway.configs_dir = dir.path().join("instance/configs");
+        profile.gateway.wireguard_dir = dir.path().join("wireguard");
+        for database in &mut profile.gateway.database {
+            database.path = dir.path().join("instance").join(&database.name);
+        }
+        std::fs::create_dir_all(&profile.gateway.configs_dir).unwrap();
+        std::fs::create_dir_all(&profile.gateway.wireguard_dir).unwrap();
+        let gateway = Gateway {
+            dir,
+            profile,
+            facts: Facts {
+                rules_v4: Some(
+                    "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -j ACCEPT\nCOMMIT\n".into(),
+                ),
+                rules_v6: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()),
+                ip_forward: Some(true),
+                tunnels: vec!["a_00000001".into()],
+                ..Facts::default()
+            },
+        };
+        gateway.open("configs.db").execute_batch(CLIENTS).unwrap();
+        gateway.open("wireguard.db").execute_batch(USERS).unwrap();
+        for (i, name) in ["a_00000001", "b_00000002"].iter().enumerate() {
+            gateway
+                .open("configs.db")
+                .execute("INSERT INTO clients VALUES (?1, ?1, '/etc/wireguard/' || ?1 || '.conf', '10.2.0.0/24', 'y', 'active')", [name])
+                .unwrap();
+            gateway.write("instance/configs", name, &config(1000 + i as u16));
+            gateway.write("wireguard", name, &config(1000 + i as u16));
+        }
+        gateway
+    }
+
+    fn open(&self, name: &str) -> Connection {
+        Connection::open(self.dir.path().join("instance").join(name)).unwrap()
+    }
+
+    fn write(&self, dir: &str, stem: &str, text: &str) {
+        let path = self.dir.path().join(dir).join(format!("{stem}.conf"));
+        std::fs::write(&path, text).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
+    }
+
+    fn backups(&self) -> PathBuf {
+        self.profile.backups_dir()
+    }
+
+    fn make(&self) -> Result<Made, Fault> {
+        make(&self.profile, &self.facts, &self.backups(), &mut |_| ())
+    }
+
+    /// Nothing is left of the making but backups.
+    fn assert_clean(&self) {
+        for entry in self.backups().read_dir().unwrap() {
+            let name = entry.unwrap().file_name();
+            assert!(
+                name.to_string_lossy().starts_with("wireguard_backup_"),
+                "{name:?}"
+            );
+        }
+        if let Ok(spool) = self.profile.spool_dir().read_dir() {
+            assert_eq!(spool.count(), 0);
+        }
+    }
+}
+
+fn entries(path: &Path) -> Vec<String> {
+    let zip = zip::ZipArchive::new(File::open(path).unwrap()).unwrap();
+    (0..zip.len())
+        .map(|i| zip.name_for_index(i).unwrap().unwrap().into_owned())
+        .collect()
+}
+
+#[test]
+fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
+    let gateway = Gateway::new();
+    let mut told = Vec::new();
+    let made = make(
+        &gateway.profile,
+        &gateway.facts,
+        &gateway.backups(),
+        &mut |p| told.push(format!("{p:?}")),
+    )
+    .unwrap();
+    assert_eq!(made.warnings, Vec::<String>::new());
+    insta::assert_snapshot!(entries(&made.path).join("\n"), @r"
+    configs.db
+    wireguard.db
+    configs/a_00000001.conf
+    configs/b_00000002.conf
+    iptables_rules.txt
+    iptables_nat_rules.txt
+    iptables_forward_rules.txt
+    ip6tables_rules.txt
+    backup_metadata.json
+    ");
+    let checked =
+        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    assert_eq!(checked.sha256, made.sha256);
+    assert_eq!(checked.warnings, Vec::<String>::new());
+    assert_eq!(checked.tunnels_up, ["a_00000001"]);
+    assert_eq!(checked.ip_forward, Some(true));
+    assert_eq!(checked.rules_v4, gateway.facts.rules_v4);
+    assert_eq!(checked.rules_v6, gateway.facts.rules_v6);
+    let a = &checked.configs["a_00000001.conf"];
+    assert_eq!(
+        a.first.as_ref().unwrap().owner.as_ref().unwrap().mode,
+        0o640
+    );
+    assert_eq!(a.second.as_ref().unwrap().entry, "configs/a_00000001.conf");
+    assert!(
+        told[0].starts_with("Estimated"),
+        "it says beforehand how large it will be"
+    );
+    assert!(told.last().unwrap().starts_with("Verifying"));
+    let facts = made.path.metadata().unwrap();
+    assert_eq!((facts.mode() & 0o7777, facts.len()), (0o600, made.size));
+    gateway.assert_clean();
+}
+
+#[test]
+fn the_metadata_are_the_gateways_with_one_key_more() {
+    let gateway = Gateway::new();
+    let made = gateway.make().unwrap();
+    let mut zip = zip::ZipArchive::new(File::open(&made.path).unwrap()).unwrap();
+    let mut text = String::new();
+    zip.by_name("backup_metadata.json")
+        .unwrap()
+        .read_to_string(&mut text)
+        .unwrap();
+    let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut places: Vec<usize> = [
+        "backup_version",
+        "created_at",
+        "timestamp",
+        "system_info",
+        "contents",
+        "holdfast",
+    ]
+    .iter()
+    .map(|k| text.find(&format!("\n  \"{k}\"")).unwrap())
+    .collect();
+    assert!(places.is_sorted());
+    places.dedup();
+    assert_eq!(places.len(), 6);
+    assert_eq!(
+        value["contents"]["configs"],
+        serde_json::json!(["a_00000001.conf", "b_00000002.conf"])
+    );
+    assert_eq!(
+        made.path.file_name().unwrap().to_str().unwrap(),
+        format!(
+            "wireguard_backup_{}.zip",
+            value["timestamp"].as_str().unwrap()
+        )
+    );
+    let entry = &value["holdfast"]["entries"]["configs/a_00000001.conf"];
+    assert_eq!(entry["owner"]["mode"], "0640");
+    assert_eq!(
+        entry["sha256"],
+        Digest::of_bytes(Sha256::digest(config(1000)).into()).as_str()
+    );
+}
+
+#[test]
+fn a_second_copy_is_an_entry_only_where_it_differs_and_strangers_stay_out() {
+    let gateway = Gateway::new();
+    gateway.write("wireguard", "b_00000002", &config(9));
+    gateway.write("wireguard", "wg0", &config(10));
+    gateway
+        .open("configs.db")
+        .execute_batch("INSERT INTO clients VALUES ('c','c_00000003','p','s','k','inactive')")
+        .unwrap();
+    gateway.write("wireguard", "c_00000003", &config(11));
+    std::fs::remove_file(
+        gateway
+            .profile
+            .gateway
+            .wireguard_dir
+            .join("a_00000001.conf"),
+    )
+    .unwrap();
+    let made = gateway.make().unwrap();
+    let second: Vec<_> = entries(&made.path)
+        .into_iter()
+        .filter(|e| e.starts_with("wireguard/"))
+        .collect();
+    assert_eq!(
+        second,
+        ["wireguard/b_00000002.conf", "wireguard/c_00000003.conf"]
+    );
+    let checked =
+        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    assert!(
+        checked.configs["a_00000001.conf"].second.is_none(),
+        "it had no second copy"
+    );
+    assert!(
+        checked.configs["c_00000003.conf"].first.is_none(),
+        "it had no first copy"
+    );
+    assert_eq!(
+        checked.configs["b_00000002.conf"]
+            .config
+            .interface
+            .listen_port,
+        Some(9)
+    );
+}
+
+#[test]
+fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
+    let gateway = Gateway::new();
+    let writer = gateway.open("configs.db");
+    writer.pragma_update(None, "journal_mode", "wal").unwrap();
+    writer.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    for i in 0..500 {
+        writer
+            .execute(
+                "INSERT INTO test_history (client_id, latency_ms) VALUES ('a_00000001', ?1)",
+                [i],
+            )
+            .unwrap();
+    }
+    writer
+        .execute_batch(
+            "BEGIN IMMEDIATE; INSERT INTO test_history (client_id) VALUES ('a_00000001');",
+        )
+        .unwrap();
+    let made = gateway.make().unwrap();
+    let checked =
+        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    assert_eq!(
+        checked.databases[0].content.tables["test_history"].rows, 500,
+        "what is committed, and only that"
+    );
+    writer.execute_batch("COMMIT").unwrap();
+    gateway.assert_clean();
+}
+
+#[test]
+fn configs_that_cannot_be_taken_are_named_and_the_backup_goes_on() {
+    let gateway = Gateway::new();
+    let dir = &gateway.profile.gateway.configs_dir;
+    std::os::unix::fs::symlink("/etc/hostname", dir.join("link.conf")).unwrap();
+    std::os::unix::fs::symlink("/nowhere", dir.join("dangling.conf")).unwrap();
+    std::fs::create_dir(dir.join("folder.conf")).unwrap();
+    nix::unistd::mkfifo(&dir.join("fifo.conf"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    std::fs::write(dir.join("broken.conf"), b"hello").unwrap();
+    std::fs::write(dir.join("ctrl\x07.conf"), config(7)).unwrap();
+    let old = std::time::UNIX_EPOCH - Duration::from_secs(400_000_000);
+    gateway.write("instance/configs", "ancient_1", &config(8));
+    File::options()
+        .write(true)
+        .open(dir.join("ancient_1.conf"))
+        .unwrap()
+        .set_modified(old)
+        .unwrap();
+    let made = gateway.make().unwrap();
+    let said = made
+        .warnings
+        .join("\n")
+        .replace(dir.to_str().unwrap(), "CONFIGS");
+    insta::assert_snapshot!(said, @r"
+    left out: ctrl\u{7}.conf in CONFIGS, whose name is not plain text
+    left out: cannot accept the config CONFIGS/broken.conf, line 1: it is neither a section nor `Key = value`
+    left out: CONFIGS/dangling.conf: it is a link, and links are not followed
+    left out: CONFIGS/fifo.conf: it is not a regular file
+    left out: CONFIGS/folder.conf: it is not a regular file
+    left out: CONFIGS/link.conf: it is a link, and links are not followed
+    ");
+    assert!(
+        entries(&made.path).contains(&"configs/ancient_1.conf".to_owned()),
+        "a time before 1980 is no obstacle"
+    );
+}
+
+#[test]
+fn a_database_that_cannot_be_read_fails_the_backup_and_is_named() {
+    let gateway = Gateway::new();
+    std::fs::write(
+        gateway.dir.path().join("instance/app.db"),
+        b"not a database, and longer than a header would be",
+    )
+    .unwrap();
+    let Err(Fault::Failed(problem)) = gateway.make() else {
+        panic!("not failed")
+    };
+    assert!(problem.what.contains("instance/app.db"), "{problem}");
+    gateway.assert_clean();
+}
+
+#[test]
+fn two_backups_in_one_second_get_two_names() {
+    let gateway = Gateway::new();
+    let first = gateway.make().unwrap();
+    let second = gateway.make().unwrap();
+    assert_ne!(first.path, second.path);
+    assert_eq!(gateway.backups().read_dir().unwrap().count(), 2);
+}
+
+#[test]
+fn what_an_interrupted_backup_left_is_removed_and_what_a_running_one_writes_is_not() {
+    let gateway = Gateway::new();
+    std::fs::create_dir_all(gateway.backups()).unwrap();
+    let stale = gateway
+        .backups()
+        .join(".wireguard_backup_20200101_000000.zip.part");
+    let live = gateway
+        .backups()
+        .join(".wireguard_backup_20200101_000001.zip.part");
+    std::fs::write(&stale, b"x").unwrap();
+    let running = File::create(&live).unwrap();
+    running.lock().unwrap();
+    gateway.make().unwrap();
+    assert!(!stale.exists());
+    assert!(live.exists());
+}
+
+#[test]
+fn without_anything_to_save_there_is_no_backup() {
+    let gateway = Gateway::new();
+    std::fs::remove_dir_all(gateway.dir.path().join("instance")).unwrap();
+    std::fs::remove_dir_all(gateway.dir.path().join("wireguard")).unwrap();
+    let facts = Facts::default();
+    let made = make(&gateway.profile, &facts, &gateway.backups(), &mut |_| ());
+    assert!(matches!(made, Err(Fault::Failed(_))), "{made:?}");
+    gateway.assert_clean();
+}
