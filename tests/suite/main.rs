@@ -1,2 +1,3 @@
-//! (being built)
-fn main() {}
+//! Everything that crosses a crate, one module a claim.
+
+mod sample_gateway;
