@@ -26,13 +26,14 @@ use crate::archive::{Archive, CONFIGS, RULES_FORWARD, RULES_NAT, RULES_V4, RULES
 use crate::database;
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
+use crate::host::Host;
 use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo};
 use crate::owner::Names;
 use crate::profile::{DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
 use crate::verify::CONFIG_MOST;
-use crate::wgconf;
+use crate::{state_dir, survey, wgconf};
 
 /// Every read from a file and write into the zip has this size, so that the same content packs the same.
 const BUFFER: usize = 64 * 1024;
@@ -86,6 +87,27 @@ pub struct Made {
     pub created_at: String,
     /// What is not in it, and what a restore of it will say.
     pub warnings: Vec<String>,
+}
+
+/// Makes a backup of the gateway as it is now in `dest_dir`; refused while a restore is open. The caller holds the lock.
+pub fn of_gateway(
+    profile: &Profile,
+    host: &dyn Host,
+    dest_dir: &Path,
+    progress: &mut dyn FnMut(Progress<'_>),
+) -> Result<Made, Fault> {
+    if let Some(open) = state_dir::open_restore(profile)? {
+        return Err(Fault::Busy(cannot(
+            format!(
+                "back up: restore {} is open, and the gateway may be half old, half new",
+                open.id
+            ),
+            "run `holdfast recover` first",
+        )));
+    }
+    let managed = survey::managed(host, profile)?;
+    let facts = survey::facts(host, profile, &managed)?;
+    make(profile, &facts, dest_dir, progress)
 }
 
 /// Makes a backup in `dest_dir`. The caller holds the lock: one backup at a time, and none during a restore.

@@ -45,13 +45,20 @@ impl From<Problem> for Fault {
 
 /// A problem without a command: what could not be done and why (fits behind "cannot "), and what to do.
 pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
-    Problem { what: what.into(), command: None, stderr: None, advice: advice.into() }
+    Problem {
+        what: what.into(),
+        command: None,
+        stderr: None,
+        advice: advice.into(),
+    }
 }
 
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => write!(f, "{p}"),
+            Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => {
+                write!(f, "{p}")
+            }
             Fault::Declined => f.write_str("declined; nothing was changed"),
             Fault::Usage(text) => f.write_str(text),
             Fault::Refused(problems) => {

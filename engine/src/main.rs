@@ -1,2 +1,7 @@
-//! (being built)
-fn main() {}
+//! The `holdfast` program.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    engine::cli::run()
+}

@@ -152,13 +152,21 @@ impl Default for Profile {
 impl Default for Gateway {
     fn default() -> Self {
         let instance = Path::new("/opt/wireguard-gateway/instance");
-        let database = |name: &str, path: PathBuf, kind| Database { name: name.into(), path, kind };
+        let database = |name: &str, path: PathBuf, kind| Database {
+            name: name.into(),
+            path,
+            kind,
+        };
         Self {
             configs_dir: instance.join("configs"),
             wireguard_dir: "/etc/wireguard".into(),
             owner: "wireguard:wireguard".into(),
             database: vec![
-                database("configs.db", instance.join("configs.db"), DatabaseKind::Clients),
+                database(
+                    "configs.db",
+                    instance.join("configs.db"),
+                    DatabaseKind::Clients,
+                ),
                 database(
                     "wireguard.db",
                     "/var/lib/wireguard-gateway/wireguard.db".into(),
@@ -166,7 +174,9 @@ impl Default for Gateway {
                 ),
                 database("app.db", instance.join("app.db"), DatabaseKind::Users),
             ],
-            service: vec![ServiceProfile::Unit(UnitService { unit: "wireguard-gateway.service".into() })],
+            service: vec![ServiceProfile::Unit(UnitService {
+                unit: "wireguard-gateway.service".into(),
+            })],
             firewall: Firewall::default(),
         }
     }
@@ -174,13 +184,22 @@ impl Default for Gateway {
 
 impl Default for Firewall {
     fn default() -> Self {
-        Self { kept: vec!["/etc/iptables/rules.v4".into(), "/etc/iptables/rules.v6".into()] }
+        Self {
+            kept: vec![
+                "/etc/iptables/rules.v4".into(),
+                "/etc/iptables/rules.v6".into(),
+            ],
+        }
     }
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { upload_mib: 512, unpacked_mib: 4096, entries: 200_000 }
+        Self {
+            upload_mib: 512,
+            unpacked_mib: 4096,
+            entries: 200_000,
+        }
     }
 }
 
@@ -199,7 +218,10 @@ impl ServiceProfile {
     /// The service as plans and journals hold it.
     pub fn service(&self) -> Service {
         match self {
-            ServiceProfile::Unit(s) => Service { name: s.unit.clone(), control: Control::Unit(s.unit.clone()) },
+            ServiceProfile::Unit(s) => Service {
+                name: s.unit.clone(),
+                control: Control::Unit(s.unit.clone()),
+            },
             ServiceProfile::Commands(s) => Service {
                 name: s.name.clone(),
                 control: Control::Commands {
@@ -217,7 +239,9 @@ impl Profile {
     pub fn read(file: &Path, default_place: bool) -> Result<Profile, Problem> {
         let text = match std::fs::read_to_string(file) {
             Ok(text) => text,
-            Err(e) if default_place && e.kind() == std::io::ErrorKind::NotFound => return Ok(Profile::default()),
+            Err(e) if default_place && e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Profile::default());
+            }
             Err(e) => {
                 return Err(cannot(
                     format!("read the profile {}: {e}", file.display()),
@@ -226,7 +250,10 @@ impl Profile {
             }
         };
         let profile: Profile = toml::from_str(&text).map_err(|e| {
-            cannot(format!("understand the profile {}: {e}", file.display()), "mend the line; see the README for every key")
+            cannot(
+                format!("understand the profile {}: {e}", file.display()),
+                "mend the line; see the README for every key",
+            )
         })?;
         profile.check(file)?;
         Ok(profile)
@@ -234,7 +261,10 @@ impl Profile {
 
     fn check(&self, file: &Path) -> Result<(), Problem> {
         let bad = |what: String| {
-            Err(cannot(format!("use the profile {}: {what}", file.display()), "mend the profile; see the README for every key"))
+            Err(cannot(
+                format!("use the profile {}: {what}", file.display()),
+                "mend the profile; see the README for every key",
+            ))
         };
         let g = &self.gateway;
         let paths = [&self.state_dir, &g.configs_dir, &g.wireguard_dir]
@@ -243,26 +273,45 @@ impl Profile {
             .chain(&g.firewall.kept);
         for path in paths {
             let plain = path.components().all(|c| {
-                matches!(c, std::path::Component::RootDir | std::path::Component::Normal(_))
+                matches!(
+                    c,
+                    std::path::Component::RootDir | std::path::Component::Normal(_)
+                )
             });
             if !path.is_absolute() || !plain || path.to_str().is_none() {
-                return bad(format!("{} is not a plain absolute path in UTF-8", path.display()));
+                return bad(format!(
+                    "{} is not a plain absolute path in UTF-8",
+                    path.display()
+                ));
             }
         }
         for (i, d) in g.database.iter().enumerate() {
-            let plain = d.name.ends_with(".db") && !d.name.starts_with('.') && !d.name.contains(['/', '\\']);
+            let plain = d.name.ends_with(".db")
+                && !d.name.starts_with('.')
+                && !d.name.contains(['/', '\\']);
             if !plain {
-                return bad(format!("the database name {:?} is not a plain name that ends in .db", d.name));
+                return bad(format!(
+                    "the database name {:?} is not a plain name that ends in .db",
+                    d.name
+                ));
             }
-            if g.database[..i].iter().any(|o| o.name == d.name || o.path == d.path) {
+            if g.database[..i]
+                .iter()
+                .any(|o| o.name == d.name || o.path == d.path)
+            {
                 return bad(format!("the database {} is there twice", d.name));
             }
         }
         for service in &g.service {
             if let ServiceProfile::Commands(s) = service
-                && [&s.stop, &s.start, &s.active].iter().any(|argv| !argv.first().is_some_and(|a| a.starts_with('/')))
+                && [&s.stop, &s.start, &s.active]
+                    .iter()
+                    .any(|argv| !argv.first().is_some_and(|a| a.starts_with('/')))
             {
-                return bad(format!("the commands of service {} do not begin with an absolute path", s.name));
+                return bad(format!(
+                    "the commands of service {} do not begin with an absolute path",
+                    s.name
+                ));
             }
         }
         Ok(())
@@ -270,12 +319,18 @@ impl Profile {
 
     /// The database whose users sign in: the first of kind `users` that exists is for the caller to find.
     pub fn user_databases(&self) -> impl Iterator<Item = &Database> {
-        self.gateway.database.iter().filter(|d| d.kind == DatabaseKind::Users)
+        self.gateway
+            .database
+            .iter()
+            .filter(|d| d.kind == DatabaseKind::Users)
     }
 
     /// The database of clients, if the profile has one.
     pub fn client_database(&self) -> Option<&Database> {
-        self.gateway.database.iter().find(|d| d.kind == DatabaseKind::Clients)
+        self.gateway
+            .database
+            .iter()
+            .find(|d| d.kind == DatabaseKind::Clients)
     }
 
     /// Where backups are kept.

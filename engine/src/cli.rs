@@ -1,0 +1,281 @@
+//! The command line: what `holdfast` understands, and how each command ends. Owns the exit statuses' meeting with the
+//! world and what is printed; each command has its file under `cli/`.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use journal_format::{Digest, RestoreId};
+
+use crate::fault::{Fault, Problem, cannot};
+use crate::profile::Profile;
+
+// mod agent;
+mod backup;
+mod journal;
+mod recover;
+mod restore;
+mod status;
+mod survey;
+mod verify;
+
+/// Crash-safe backup and restore for WireGuard gateways.
+#[derive(Debug, Parser)]
+#[command(name = "holdfast", version, about, max_term_width = 100, after_help = EXIT_STATUS)]
+pub struct Cli {
+    /// The profile of the gateway.
+    #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_CONFIG", default_value = DEFAULT_CONFIG)]
+    config: PathBuf,
+    /// Print one JSON document on standard output (restore and journal follow: a line for each record).
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const DEFAULT_CONFIG: &str = "/etc/holdfast/holdfast.toml";
+
+const EXIT_STATUS: &str = "\
+Exit status:
+  0  done
+  1  failed or declined; nothing was changed
+  2  usage (also: a question and no terminal)
+  3  refused: archive, plan or gateway not acceptable; nothing was changed
+  4  rolled back: the gateway is as before
+  5  stuck: the operator is needed; `holdfast recover` tries again
+  6  busy, or an open restore must be recovered first";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show the gateway as it is now.
+    Survey,
+    /// Make a backup of the gateway, and print its path.
+    Backup {
+        /// Where it is written [default: backups/ in the profile's state_dir].
+        #[arg(long, value_name = "DIR")]
+        output: Option<PathBuf>,
+    },
+    /// Check a backup as far as can be known without changing anything.
+    Verify {
+        /// The backup.
+        archive: PathBuf,
+    },
+    /// Restore the gateway from a backup: say what it will do, ask, and follow the steps live.
+    Restore(RestoreArgs),
+    /// Settle a restore that a crash or a power cut left open.
+    #[command(
+        after_help = "Exit status: 0 idle or finished forward, 4 rolled back, 5 stuck, 6 a restore is running"
+    )]
+    Recover(RecoverArgs),
+    /// Show the restore that is open, where it stands and its process; or idle.
+    Status,
+    /// Show and verify journals.
+    #[command(subcommand)]
+    Journal(JournalCommand),
+    /// Serve the web page's requests on a socket; settle an open restore first.
+    Agent {
+        /// The socket.
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+    },
+}
+
+/// `holdfast restore`.
+#[derive(Debug, Args)]
+struct RestoreArgs {
+    /// The backup.
+    archive: PathBuf,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Accept a restore whose firewall rules cannot be loaded: those of before hold then.
+    #[arg(long)]
+    keep_going_without_firewall: bool,
+    /// The plan that was approved; any other is refused.
+    #[arg(long, value_name = "HASH", hide = true)]
+    approved_plan: Option<Digest>,
+    /// The name that the restore gets.
+    #[arg(long, value_name = "ID", hide = true)]
+    restore_id: Option<RestoreId>,
+    /// The file name that is shown, where the archive lies under another.
+    #[arg(long, value_name = "NAME", hide = true)]
+    shown_name: Option<String>,
+    /// The second half of an interactive restore: in a session of its own, ended with the first half.
+    #[arg(long, hide = true)]
+    second_half: bool,
+}
+
+/// `holdfast recover`.
+#[derive(Debug, Args)]
+struct RecoverArgs {
+    /// Go on, whatever the profile's policy is.
+    #[arg(long, conflicts_with = "roll_back")]
+    resume: bool,
+    /// Go back, whatever the profile's policy is.
+    #[arg(long)]
+    roll_back: bool,
+    /// Started by itself, not by the operator: counts go on.
+    #[arg(long, hide = true)]
+    unattended: bool,
+    /// Handed over by a restore whose journal could not be written: the exit status is the restore's.
+    #[arg(long, hide = true)]
+    for_restore: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// List every restore with its verdict.
+    List,
+    /// Show a restore's steps and records.
+    Show {
+        /// A restore's id, or a journal's file.
+        journal: String,
+    },
+    /// Verify a journal.
+    #[command(
+        after_help = "Exit status: 0 sound and closed, 10 sound and still open, 11 torn tail, 12 corrupt, 13 newer format"
+    )]
+    Verify {
+        /// A restore's id, or a journal's file.
+        journal: String,
+    },
+    /// Follow a restore's records as they are written, until it is over.
+    Follow {
+        /// A restore's id.
+        id: RestoreId,
+    },
+}
+
+/// What a command works with.
+struct Context {
+    profile: Profile,
+    config: PathBuf,
+    json: bool,
+}
+
+/// Runs the program.
+pub fn run() -> ExitCode {
+    // Clap ends a usage error with 2 by itself.
+    let cli = Cli::parse();
+    let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
+        .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .init();
+    let json = cli.json;
+    match dispatch(cli) {
+        Ok(status) => ExitCode::from(status),
+        Err(fault) => {
+            if json {
+                print_json(&fault_json(&fault));
+            }
+            tell(&format!("holdfast: {}", fault_text(&fault)));
+            ExitCode::from(fault.exit_status())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<u8, Fault> {
+    let default_place = cli.config.as_os_str() == DEFAULT_CONFIG;
+    let profile = Profile::read(&cli.config, default_place).map_err(|p| Fault::Refused(vec![p]))?;
+    let context = Context {
+        profile,
+        config: cli.config,
+        json: cli.json,
+    };
+    if !nix::unistd::geteuid().is_root() {
+        let needed = !matches!(
+            &cli.command,
+            Command::Journal(JournalCommand::Show { .. } | JournalCommand::Verify { .. })
+        );
+        if needed {
+            return Err(
+                cannot("look at the gateway without being root", "run it with sudo").into(),
+            );
+        }
+    }
+    match cli.command {
+        Command::Survey => survey::run(&context),
+        Command::Backup { output } => backup::run(&context, output),
+        Command::Verify { archive } => verify::run(&context, &archive),
+        Command::Restore(args) => restore::run(&context, &args),
+        Command::Recover(args) => recover::run(&context, &args),
+        Command::Status => status::run(&context),
+        Command::Journal(JournalCommand::List) => journal::list(&context),
+        Command::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
+        Command::Journal(JournalCommand::Verify { journal }) => journal::verify(&context, &journal),
+        Command::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
+        Command::Agent { socket: _ } => todo!(),
+    }
+}
+
+/// Prints on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
+fn say(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+/// Prints on standard error; as [`say`].
+fn tell(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{text}");
+}
+
+/// Prints one JSON document, on one line.
+fn print_json(value: &serde_json::Value) {
+    say(&value.to_string());
+}
+
+fn fault_text(fault: &Fault) -> String {
+    match fault {
+        Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => {
+            journal_format::problem_text(p)
+        }
+        Fault::Refused(problems) => problems
+            .iter()
+            .map(journal_format::problem_text)
+            .collect::<Vec<_>>()
+            .join("\nholdfast: "),
+        Fault::Declined | Fault::Usage(_) => fault.to_string(),
+    }
+}
+
+fn fault_json(fault: &Fault) -> serde_json::Value {
+    let (kind, problems): (&str, Vec<&Problem>) = match fault {
+        Fault::Failed(p) => ("failed", vec![p]),
+        Fault::Declined => ("declined", vec![]),
+        Fault::Usage(_) => ("usage", vec![]),
+        Fault::Refused(problems) => ("refused", problems.iter().collect()),
+        Fault::RolledBack(p) => ("rolled-back", vec![p]),
+        Fault::Stuck(p) => ("stuck", vec![p]),
+        Fault::Busy(p) => ("busy", vec![p]),
+    };
+    serde_json::json!({ "verdict": kind, "exit_status": fault.exit_status(), "problems": problems })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_help_text_says_it_all() {
+        let mut command = Cli::command().term_width(100);
+        let mut text = command.render_help().to_string();
+        for name in [
+            "survey", "backup", "verify", "restore", "recover", "status", "journal", "agent",
+        ] {
+            let sub = command.find_subcommand_mut(name).unwrap();
+            text.push_str(&format!("\n=== {name}\n{}", sub.render_help()));
+        }
+        insta::assert_snapshot!(text);
+    }
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

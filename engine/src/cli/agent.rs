@@ -1,0 +1,11 @@
+//! `holdfast agent`.
+
+use std::path::Path;
+
+use super::Context;
+use crate::fault::Fault;
+
+pub(super) fn run(context: &Context, socket: &Path) -> Result<u8, Fault> {
+    crate::agent::serve(&context.profile, &context.config, socket)?;
+    Ok(0)
+}

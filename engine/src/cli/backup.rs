@@ -1,0 +1,26 @@
+//! `holdfast backup`.
+
+use std::path::PathBuf;
+
+use super::{Context, print_json, say, tell};
+use crate::fault::Fault;
+use crate::host::linux::Linux;
+use crate::process::Lock;
+
+pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
+    let _lock = Lock::take(&context.profile, "a backup")?;
+    let host = Linux::new(&context.profile);
+    let dir = output.unwrap_or_else(|| context.profile.backups_dir());
+    let made = crate::backup::of_gateway(&context.profile, &host, &dir, &mut |_| {})?;
+    if context.json {
+        print_json(
+            &serde_json::json!({ "path": made.path, "bytes": made.size, "warnings": made.warnings }),
+        );
+    } else {
+        say(&made.path.display().to_string());
+    }
+    for warning in &made.warnings {
+        tell(&format!("warning: {}", journal_format::visible(warning)));
+    }
+    Ok(0)
+}

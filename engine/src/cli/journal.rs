@@ -1,0 +1,204 @@
+//! `holdfast journal`: shows, verifies and follows what restores wrote. Changes nothing.
+
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use journal_format::{
+    Found, RestoreId, Scan, Scanner, Soundness, Tail, View, opaque_text, record_json, record_text,
+    view_text,
+};
+
+use super::{Context, print_json, say, tell};
+use crate::fault::{Fault, Problem, cannot};
+use crate::process::Lock;
+use crate::state_dir;
+
+const POLL: Duration = Duration::from_millis(100);
+
+pub(super) fn list(context: &Context) -> Result<u8, Fault> {
+    let mut rows = Vec::new();
+    for id in state_dir::restores(&context.profile)? {
+        let path = state_dir::journal(&context.profile, &id);
+        let view = match state_dir::read(&path) {
+            Ok((_, scan)) => {
+                let words = soundness_words(&scan);
+                (words, scan.state.as_ref().map(View::of))
+            }
+            Err(problem) => (problem.what, None),
+        };
+        rows.push((id, view));
+    }
+    if context.json {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|(id, (words, view))| {
+                serde_json::json!({ "restore": id, "journal": words, "began": view.as_ref().map(|v| &v.began),
+                    "standing": view.as_ref().map(|v| v.standing), "archive": view.as_ref().map(|v| &v.archive) })
+            })
+            .collect();
+        print_json(&serde_json::json!({ "restores": rows }));
+    } else if rows.is_empty() {
+        say("no restore has been made on this gateway");
+    } else {
+        for (id, (words, view)) in rows {
+            let archive = view.map_or_else(String::new, |v| journal_format::visible(&v.archive));
+            say(&format!("{id}  {words:34}  {archive}"));
+        }
+    }
+    Ok(0)
+}
+
+/// A restore's id, or a file.
+fn find(context: &Context, name: &str) -> PathBuf {
+    match RestoreId::new(name) {
+        Ok(id) => state_dir::journal(&context.profile, &id),
+        Err(_) => PathBuf::from(name),
+    }
+}
+
+pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
+    let path = find(context, name);
+    let (_, scan) = state_dir::read(&path)?;
+    if context.json {
+        print_json(&serde_json::json!({
+            "journal": path,
+            "soundness": soundness_words(&scan),
+            "view": scan.state.as_ref().map(View::of),
+            "records": scan.records.iter().map(record_json).collect::<Vec<_>>(),
+        }));
+        return Ok(0);
+    }
+    if let Some(state) = &scan.state {
+        say(&view_text(&View::of(state)));
+    }
+    say("");
+    for record in &scan.records {
+        say(&record_text(record));
+    }
+    for (seq, json) in &scan.opaque {
+        say(&opaque_text(*seq, json));
+    }
+    say("");
+    say(&format!("journal: {}", soundness_words(&scan)));
+    Ok(0)
+}
+
+pub(super) fn verify(context: &Context, name: &str) -> Result<u8, Fault> {
+    let path = find(context, name);
+    let (_, scan) = state_dir::read(&path)?;
+    let soundness = scan.soundness();
+    if context.json {
+        print_json(&serde_json::json!({
+            "journal": path,
+            "soundness": soundness_words(&scan),
+            "exit_status": soundness.exit_status(),
+            "records": scan.records.len(),
+            "valid_bytes": scan.valid_len,
+        }));
+    } else {
+        say(&format!(
+            "{}: {}, {} records",
+            path.display(),
+            soundness_words(&scan),
+            scan.records.len()
+        ));
+    }
+    Ok(soundness.exit_status())
+}
+
+fn soundness_words(scan: &Scan) -> String {
+    match scan.soundness() {
+        Soundness::Closed(verdict) => format!("sound, closed: {verdict}"),
+        Soundness::Open => match scan.state.as_ref().and_then(|s| s.stuck.as_ref()) {
+            Some(_) => "sound, open: stuck".into(),
+            None => "sound, open".into(),
+        },
+        Soundness::Empty => "empty: a crash came before the first record".into(),
+        Soundness::Torn => match scan.tail {
+            Tail::Torn { bytes } => format!("torn tail of {bytes} bytes: recovery mends it"),
+            Tail::Clean | Tail::Corrupt { .. } | Tail::Newer { .. } => {
+                "torn tail: recovery mends it".into()
+            }
+        },
+        Soundness::Corrupt => match &scan.tail {
+            Tail::Corrupt { offset, line, why } => {
+                format!("corrupt at line {line}, byte {offset}: {why}")
+            }
+            Tail::Clean | Tail::Torn { .. } | Tail::Newer { .. } => "corrupt".into(),
+        },
+        Soundness::Newer => match scan.tail {
+            Tail::Newer { format, .. } => format!("format {format} is newer than this program"),
+            Tail::Clean | Tail::Torn { .. } | Tail::Corrupt { .. } => "of a newer format".into(),
+        },
+    }
+}
+
+/// Prints every record as it is written, until the restore is over, or stuck, or nobody writes it any more.
+pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
+    let path = state_dir::journal(&context.profile, id);
+    let mut scanner = Scanner::new();
+    let mut pending: Vec<u8> = Vec::new();
+    let mut at = 0_u64;
+    let mut idle = false;
+    loop {
+        let grown = read_from(&path, at)?;
+        at += grown.len() as u64;
+        pending.extend(&grown);
+        while let Some(end) = pending.iter().position(|b| *b == b'\n') {
+            let line: Vec<u8> = pending.drain(..=end).collect();
+            match scanner.line(&line) {
+                Ok(Found::Record(record)) if context.json => print_json(&record_json(&record)),
+                Ok(Found::Record(record)) => say(&record_text(&record)),
+                Ok(Found::Opaque { seq, json }) => say(&opaque_text(seq, &json)),
+                Err(stop) => {
+                    return Err(cannot(
+                        format!("follow {}: {stop}", path.display()),
+                        "look at it with `holdfast journal verify`",
+                    )
+                    .into());
+                }
+            }
+        }
+        if let Some(state) = scanner.state()
+            && (state.verdict().is_some() || state.stuck.is_some())
+        {
+            let view = View::of(state);
+            if context.json {
+                print_json(
+                    &serde_json::json!({ "verdict": view.verdict, "standing": view.standing, "headline": view.headline }),
+                );
+            } else {
+                say(&view.headline);
+            }
+            return Ok(0);
+        }
+        // Looked at once more after the writer was seen to be gone, so that its last record is not missed.
+        let running = Lock::holder(&context.profile).is_some();
+        if !running && idle && grown.is_empty() {
+            if context.json {
+                print_json(&serde_json::json!({ "verdict": null, "standing": "open" }));
+            }
+            tell("nothing works on this restore: run `holdfast recover`");
+            return Ok(0);
+        }
+        idle = !running;
+        std::thread::sleep(POLL);
+    }
+}
+
+fn read_from(path: &Path, at: u64) -> Result<Vec<u8>, Problem> {
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        file.seek(SeekFrom::Start(at))?;
+        let mut bytes = Vec::new();
+        file.read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    read().map_err(|e| {
+        cannot(
+            format!("read the journal {}: {e}", path.display()),
+            "see `holdfast journal list`",
+        )
+    })
+}

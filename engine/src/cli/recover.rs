@@ -1,0 +1,143 @@
+//! `holdfast recover`.
+
+use journal_format::{Policy, Role, View, record_json, record_text, visible};
+
+use super::{Context, RecoverArgs, print_json, say, tell};
+use crate::fault::Fault;
+use crate::host::linux::Linux;
+use crate::process::{self, Lock, Signals};
+use crate::recover::{self, Recovered};
+
+pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
+    let policy = match (args.resume, args.roll_back) {
+        (true, _) => Some(Policy::Resume),
+        (_, true) => Some(Policy::RollBack),
+        (false, false) => None,
+    };
+    let role = if args.unattended {
+        Role::Recover
+    } else {
+        Role::RecoverByHand
+    };
+    if process::leads_its_group() {
+        return anew(context, args);
+    }
+    process::own_session()?;
+    let signals = Signals::hold()?;
+    let _lock = Lock::take(&context.profile, "a recovery")?;
+    let host = Linux::new(&context.profile);
+    let asked = || signals.asked();
+    let json = context.json;
+    let line = |text: String| if json { tell(&text) } else { say(&text) };
+    let mut last: Option<View> = None;
+    let last_seen = &mut last;
+    let recovered = recover::run(
+        &context.profile,
+        &host,
+        role,
+        policy,
+        &asked,
+        |found| {
+            line(format!(
+                "restore {} is open; before this recovery: {}",
+                found.id,
+                View::of(found.state).headline
+            ));
+            if found.torn > 0 {
+                line(format!(
+                    "its last record was cut off: {} bytes are set aside",
+                    found.torn
+                ));
+            }
+            for process in found.ended {
+                line(format!("ended what it left running: {}", visible(process)));
+            }
+        },
+        Box::new(move |record, state| {
+            let text = if json {
+                record_json(record).to_string()
+            } else {
+                record_text(record)
+            };
+            if json {
+                tell(&text)
+            } else {
+                say(&text)
+            }
+            *last_seen = Some(View::of(state));
+        }),
+    )?;
+    let (found, id, status) = match &recovered {
+        Recovered::Idle => ("idle", None, 0),
+        Recovered::Over(id) => ("over", Some(id), 0),
+        Recovered::Settled { id, result } => (
+            "settled",
+            Some(id),
+            match result {
+                Ok(_) => 0,
+                // As before is as before, whether it changed anything on the way or not; a restore tells the two apart.
+                Err(Fault::Failed(_)) if !args.for_restore => 4,
+                Err(fault) => fault.exit_status(),
+            },
+        ),
+    };
+    if json {
+        print_json(&serde_json::json!({
+            "found": found,
+            "restore": id,
+            "exit_status": status,
+            "verdict": last.as_ref().map(|v| v.standing),
+            "headline": last.as_ref().map(|v| &v.headline),
+            "problem": last.as_ref().and_then(|v| v.problem.as_ref()),
+        }));
+    } else {
+        match &recovered {
+            Recovered::Idle => say("nothing to do: no restore is open"),
+            Recovered::Over(id) => say(&format!(
+                "restore {id} was over; nothing is left of it to settle"
+            )),
+            Recovered::Settled { result, .. } => {
+                if let Some(view) = &last {
+                    say(&view.headline);
+                }
+                match result {
+                    Ok(warnings) => warnings
+                        .iter()
+                        .for_each(|w| tell(&format!("warning: {}", visible(w)))),
+                    Err(fault) => tell(&format!("holdfast: {}", super::fault_text(fault))),
+                }
+            }
+        }
+    }
+    Ok(status)
+}
+
+/// A process that leads its group cannot leave its session; a child of it can.
+fn anew(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
+    let failed = |e: std::io::Error| {
+        crate::fault::cannot(format!("start the recovery: {e}"), "run it again")
+    };
+    let signals = Signals::hold()?;
+    let mut command = std::process::Command::new(std::env::current_exe().map_err(failed)?);
+    command.arg("--config").arg(&context.config);
+    for (flag, on) in [
+        ("--json", context.json),
+        ("recover", true),
+        ("--resume", args.resume),
+        ("--roll-back", args.roll_back),
+        ("--unattended", args.unattended),
+        ("--for-restore", args.for_restore),
+    ] {
+        if on {
+            command.arg(flag);
+        }
+    }
+    let mut child = command.spawn().map_err(failed)?;
+    // A recovery that was begun is finished: a second one would begin where this one stands.
+    let status = child.wait().map_err(failed)?;
+    drop(signals);
+    Ok(status
+        .code()
+        .and_then(|c| u8::try_from(c).ok())
+        .unwrap_or(5))
+}

@@ -1,0 +1,240 @@
+//! `holdfast restore`.
+
+use std::fs::File;
+use std::io::{BufRead, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+
+use journal_format::{View, record_json, record_text, visible};
+
+use super::{Context, RestoreArgs, print_json, say, tell};
+use crate::fault::{Fault, Problem, cannot};
+use crate::host::linux::Linux;
+use crate::planner::Choices;
+use crate::process::{self, Lock, Signals};
+use crate::restore::{self, Ended, Prepared, Request};
+
+pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
+    if args.second_half {
+        process::end_with_parent()?;
+    }
+    if args.yes && !args.second_half && process::leads_its_group() {
+        // A process that leads its group cannot leave its session; a child of it can.
+        let prepared = prepare(context, args)?;
+        show(context, &prepared);
+        return second_half(context, args, &prepared);
+    }
+    if args.yes || args.second_half {
+        process::own_session()?;
+        let signals = Signals::hold()?;
+        let _lock = Lock::take(&context.profile, "a restore")?;
+        let prepared = prepare(context, args)?;
+        if !args.second_half {
+            show(context, &prepared);
+        }
+        return drive(context, &prepared, &signals);
+    }
+    // Without the lock: a question may stay open for long.
+    if !std::io::stdin().is_terminal() {
+        return Err(Fault::Usage(
+            "there is a question to answer and no terminal; add --yes to restore without it".into(),
+        ));
+    }
+    drop(Lock::take(&context.profile, "a restore")?);
+    let prepared = prepare(context, args)?;
+    show(context, &prepared);
+    if !confirmed() {
+        return Err(Fault::Declined);
+    }
+    second_half(context, args, &prepared)
+}
+
+fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
+    let file = open(&args.archive)?;
+    let name = args.shown_name.clone().unwrap_or_else(|| {
+        args.archive
+            .file_name()
+            .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
+    });
+    let host = Linux::new(&context.profile);
+    restore::prepare(
+        &context.profile,
+        &host,
+        Request {
+            file,
+            name,
+            choices: Choices {
+                keep_going_without_firewall: args.keep_going_without_firewall,
+                policy: context.profile.recovery.policy,
+            },
+            id: args.restore_id.clone(),
+            approved: args.approved_plan.clone(),
+        },
+    )
+}
+
+pub(super) fn open(path: &Path) -> Result<File, Fault> {
+    File::open(path).map_err(|e| {
+        Fault::Refused(vec![cannot(
+            format!("open the backup {}: {e}", path.display()),
+            "name an existing backup",
+        )])
+    })
+}
+
+fn show(context: &Context, prepared: &Prepared) {
+    let line = |text: &str| if context.json { tell(text) } else { say(text) };
+    line(&format!("restore {}", prepared.id));
+    for text in restore::preview(&prepared.plan) {
+        line(&format!("  {}", visible(&text)));
+    }
+    for text in &prepared.plan.warnings {
+        line(&format!("  warning: {}", visible(text)));
+    }
+}
+
+fn confirmed() -> bool {
+    let _ = write!(
+        std::io::stderr(),
+        "Restore the gateway from this backup? Type yes: "
+    );
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}
+
+/// The rest in a session of its own, which the terminal's end does not reach; Ctrl-C is passed on.
+fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Result<u8, Fault> {
+    let failed = |e: std::io::Error| -> Problem {
+        cannot(
+            format!("start the restore: {e}"),
+            "see that the holdfast program is where it was",
+        )
+    };
+    let signals = Signals::hold()?;
+    let mut command = std::process::Command::new(std::env::current_exe().map_err(failed)?);
+    command.arg("--config").arg(&context.config);
+    if context.json {
+        command.arg("--json");
+    }
+    command
+        .arg("restore")
+        .arg(&args.archive)
+        .args(["--yes", "--second-half"]);
+    command.args(["--restore-id", prepared.id.as_str()]);
+    command.args([
+        "--approved-plan",
+        restore::approval(&prepared.plan).as_str(),
+    ]);
+    if args.keep_going_without_firewall {
+        command.arg("--keep-going-without-firewall");
+    }
+    let mut child = command
+        .stdin(std::process::Stdio::null())
+        .spawn()
+        .map_err(failed)?;
+    let mut passed_on = false;
+    loop {
+        if let Some(status) = child.try_wait().map_err(failed)? {
+            return Ok(status
+                .code()
+                .and_then(|c| u8::try_from(c).ok())
+                .unwrap_or(1));
+        }
+        if signals.asked() && !passed_on {
+            tell("turning back ...");
+            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
+            // It may have ended in between.
+            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
+            passed_on = true;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8, Fault> {
+    let host = Linux::new(&context.profile);
+    let asked = || signals.asked();
+    let json = context.json;
+    let mut last: Option<View> = None;
+    let last_seen = &mut last;
+    let ended = restore::run(
+        &context.profile,
+        &host,
+        prepared,
+        &asked,
+        Box::new(move |record, state| {
+            if json {
+                print_json(&record_json(record));
+            } else {
+                say(&record_text(record));
+            }
+            *last_seen = Some(View::of(state));
+        }),
+    );
+    match ended {
+        Ok(Ended::HandOver(problem)) => {
+            tell(&format!(
+                "holdfast: {}",
+                journal_format::problem_text(&problem)
+            ));
+            tell("handing over to `holdfast recover`");
+            Err(hand_over(context).into())
+        }
+        Ok(Ended::Restored { warnings }) => {
+            verdict(json, last.as_ref(), 0);
+            for warning in warnings {
+                tell(&format!("warning: {}", visible(&warning)));
+            }
+            Ok(0)
+        }
+        Err(fault) => {
+            if last.is_some() {
+                verdict(json, last.as_ref(), fault.exit_status());
+                tell(&format!("holdfast: {}", super::fault_text(&fault)));
+                return Ok(fault.exit_status());
+            }
+            Err(fault)
+        }
+    }
+}
+
+/// The last line: the verdict.
+pub(super) fn verdict(json: bool, view: Option<&View>, status: u8) {
+    let Some(view) = view else { return };
+    if json {
+        print_json(&serde_json::json!({
+            "restore": view.id,
+            "verdict": view.standing,
+            "headline": view.headline,
+            "exit_status": status,
+            "problem": view.problem,
+        }));
+    } else {
+        say(&view.headline);
+    }
+}
+
+/// Becomes a fresh recovery, whose status is this process's then. Comes back only if that cannot be started.
+fn hand_over(context: &Context) -> Problem {
+    let failed = |e: &std::io::Error| {
+        cannot(
+            format!("hand over to a recovery: {e}"),
+            "run `holdfast recover`; the restore is still open",
+        )
+    };
+    match std::env::current_exe() {
+        Ok(program) => {
+            let mut command = std::process::Command::new(program);
+            command.arg("--config").arg(&context.config);
+            if context.json {
+                command.arg("--json");
+            }
+            failed(
+                &command
+                    .args(["recover", "--unattended", "--for-restore"])
+                    .exec(),
+            )
+        }
+        Err(e) => failed(&e),
+    }
+}

@@ -1,0 +1,100 @@
+//! `holdfast survey`.
+
+use super::{Context, print_json, say};
+use crate::fault::Fault;
+use crate::host::linux::Linux;
+
+pub(super) fn run(context: &Context) -> Result<u8, Fault> {
+    let host = Linux::new(&context.profile);
+    let survey = crate::survey::survey(&host, &context.profile).map_err(Fault::Refused)?;
+    let databases: Vec<_> = context
+        .profile
+        .gateway
+        .database
+        .iter()
+        .map(|d| (d, survey.databases.get(&d.name).map(|m| m.size)))
+        .collect();
+    if context.json {
+        print_json(&serde_json::json!({
+            "databases": databases.iter().map(|(d, size)| serde_json::json!({
+                "name": d.name, "path": d.path, "bytes": size,
+            })).collect::<Vec<_>>(),
+            "clients": survey.clients.as_ref().map(Vec::len),
+            "users": survey.users,
+            "configs": survey.configs.len(),
+            "wireguard_configs": survey.wireguard.len(),
+            "tunnels_up": survey.facts.tunnels,
+            "other_tunnels_up": survey.facts.interfaces.iter().filter(|i| !survey.facts.tunnels.contains(i)).collect::<Vec<_>>(),
+            "services_running": survey.facts.services,
+            "ip_forward": survey.facts.ip_forward,
+            "rules": {
+                "v4": survey.facts.rules_v4.as_deref().map_or(0, rule_count),
+                "v6": survey.facts.rules_v6.as_deref().map_or(0, rule_count),
+            },
+            "kept_rules": survey.kept.iter().map(|(_, path, _)| path).collect::<Vec<_>>(),
+            "warnings": survey.warnings,
+        }));
+        return Ok(0);
+    }
+    for (database, size) in databases {
+        match size {
+            Some(size) => say(&format!(
+                "database   {:14} {}, {size} bytes",
+                database.name,
+                database.path.display()
+            )),
+            None => say(&format!(
+                "database   {:14} {}, not there",
+                database.name,
+                database.path.display()
+            )),
+        }
+    }
+    match &survey.clients {
+        Some(clients) => {
+            let active = clients.iter().filter(|c| c.status == "active").count();
+            say(&format!(
+                "clients    {}, of which {active} are active",
+                clients.len()
+            ));
+        }
+        None => say("clients    unknown: their database is not there"),
+    }
+    say(&format!(
+        "configs    {} in {}",
+        survey.configs.len(),
+        context.profile.gateway.configs_dir.display()
+    ));
+    say(&format!(
+        "           {} managed in {}",
+        survey.wireguard.len(),
+        context.profile.gateway.wireguard_dir.display()
+    ));
+    say(&format!(
+        "tunnels    {} up: {}",
+        survey.facts.tunnels.len(),
+        survey.facts.tunnels.join(", ")
+    ));
+    say(&format!(
+        "services   running: {}",
+        survey.facts.services.join(", ")
+    ));
+    say(&format!(
+        "firewall   {} rules for IPv4, {} for IPv6; packets are {}forwarded",
+        survey.facts.rules_v4.as_deref().map_or(0, rule_count),
+        survey.facts.rules_v6.as_deref().map_or(0, rule_count),
+        if survey.facts.ip_forward == Some(true) {
+            ""
+        } else {
+            "not "
+        },
+    ));
+    for warning in &survey.warnings {
+        say(&format!("warning    {}", journal_format::visible(warning)));
+    }
+    Ok(0)
+}
+
+fn rule_count(text: &str) -> usize {
+    text.lines().filter(|l| l.starts_with("-A ")).count()
+}

@@ -1,0 +1,389 @@
+//! Firewall rules as `iptables-save` prints them: parsed, compared, merged. Pure text; loads nothing.
+//!
+//! Rules are kept as the lines that they are: only what decides whether a rule belongs to a tunnel is looked into.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+
+/// The rules of one address family.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    tables: BTreeMap<String, Table>,
+}
+
+/// One table.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Table {
+    /// Chain and policy (`-` for a chain that an admin made).
+    chains: BTreeMap<String, String>,
+    /// `-A CHAIN ...`, in order.
+    rules: Vec<String>,
+}
+
+impl Table {
+    /// Without rules, chains of its own and policies: the same as a table that is not there.
+    fn is_blank(&self) -> bool {
+        self.rules.is_empty() && self.chains.values().all(|policy| policy == "ACCEPT")
+    }
+}
+
+/// A line that is not of the form that `iptables-save` prints.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("line {line} is not what iptables-save prints: {why}")]
+pub struct BadRules {
+    /// The line, from 1.
+    pub line: usize,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+impl Rules {
+    /// Reads what `iptables-save` printed; counters and comments are left out. Only lines that declare chains and append
+    /// rules are taken: no option that `iptables-restore` would follow elsewhere (A20).
+    pub fn parse(text: &str) -> Result<Rules, BadRules> {
+        let mut rules = Rules::default();
+        let mut open: Option<(String, Table)> = None;
+        for (i, line) in text.lines().enumerate() {
+            let bad = |why| BadRules { line: i + 1, why };
+            let line = line.trim_end_matches('\r');
+            match (line.chars().next(), &mut open) {
+                (None | Some('#'), _) => {}
+                (Some('*'), None) => open = Some((line[1..].trim().to_owned(), Table::default())),
+                (Some('*'), Some(_)) => {
+                    return Err(bad("a table begins before the one before it ended"));
+                }
+                (Some(_), None) => return Err(bad("it stands outside a table")),
+                (Some(':'), Some((_, table))) => {
+                    let mut words = line[1..].split_whitespace();
+                    let (Some(chain), Some(policy)) = (words.next(), words.next()) else {
+                        return Err(bad("a chain has a name and a policy"));
+                    };
+                    table.chains.insert(chain.to_owned(), policy.to_owned());
+                }
+                (Some('C'), Some(_)) if line == "COMMIT" => {
+                    if let Some((name, table)) = open.take()
+                        && rules.tables.insert(name, table).is_some()
+                    {
+                        return Err(bad("a table is there twice"));
+                    }
+                }
+                (Some(_), Some((_, table))) => {
+                    let rule = match line.strip_prefix('[') {
+                        Some(rest) => {
+                            rest.split_once("] ")
+                                .ok_or_else(|| bad("a counter does not end"))?
+                                .1
+                        }
+                        None => line,
+                    };
+                    if !rule.starts_with("-A ") {
+                        return Err(bad("only rules that are appended are taken"));
+                    }
+                    let words = words(rule).ok_or_else(|| bad("a quotation does not end"))?;
+                    let elsewhere = |w: &String| {
+                        w.starts_with("--modprobe")
+                            || w.starts_with("--table")
+                            || (w.starts_with("-t") || w.starts_with("-M"))
+                    };
+                    if words.iter().any(elsewhere) {
+                        return Err(bad("a rule names no table and no program"));
+                    }
+                    table.rules.push(rule.to_owned());
+                }
+            }
+        }
+        match open {
+            None => Ok(rules),
+            Some(_) => Err(BadRules {
+                line: text.lines().count(),
+                why: "the last table does not end with COMMIT",
+            }),
+        }
+    }
+
+    /// The text that `iptables-restore` takes.
+    pub fn text(&self) -> String {
+        let mut out = String::new();
+        for (name, table) in &self.tables {
+            table_text(&mut out, name, table);
+        }
+        out
+    }
+
+    /// The text that makes these rules the only ones, where `current` is what is loaded: tables that only `current` has
+    /// are emptied.
+    pub fn replacing(&self, current: &Rules) -> String {
+        let mut out = self.text();
+        for (name, table) in &current.tables {
+            if !self.tables.contains_key(name) && !table.is_blank() {
+                let chains = table
+                    .chains
+                    .iter()
+                    .filter(|(_, p)| *p != "-")
+                    .map(|(c, _)| (c.clone(), "ACCEPT".to_owned()));
+                table_text(
+                    &mut out,
+                    name,
+                    &Table {
+                        chains: chains.collect(),
+                        rules: Vec::new(),
+                    },
+                );
+            }
+        }
+        out
+    }
+
+    /// The rules that name one of these interfaces, by table.
+    pub fn of_interfaces(&self, names: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
+        let mut found = BTreeMap::new();
+        for (name, table) in &self.tables {
+            let rules: Vec<String> = table
+                .rules
+                .iter()
+                .filter(|r| names_interface(r, names))
+                .cloned()
+                .collect();
+            if !rules.is_empty() {
+                found.insert(name.clone(), rules);
+            }
+        }
+        found
+    }
+
+    /// What holds when a backup's rules are not loaded: those of `before`, less the ones of the replaced tunnels, and
+    /// with what tunnels and services have added for these since.
+    pub fn without_backup(before: &Rules, current: &Rules, replaced: &BTreeSet<&str>) -> Rules {
+        let mut merged = before.clone();
+        for table in merged.tables.values_mut() {
+            table.rules.retain(|r| !names_interface(r, replaced));
+        }
+        for (name, added) in current.of_interfaces(replaced) {
+            let table = merged.tables.entry(name.clone()).or_default();
+            for (chain, policy) in current
+                .tables
+                .get(&name)
+                .map(|t| &t.chains)
+                .into_iter()
+                .flatten()
+            {
+                table
+                    .chains
+                    .entry(chain.clone())
+                    .or_insert_with(|| policy.clone());
+            }
+            for rule in added {
+                if !table.rules.contains(&rule) {
+                    table.rules.push(rule);
+                }
+            }
+        }
+        merged
+    }
+
+    /// What these rules have that `other` lacks, a line each; a rule that is there twice counts twice.
+    pub fn missing_in(&self, other: &Rules) -> Vec<String> {
+        let mut missing = Vec::new();
+        let blank = Table::default();
+        for (name, table) in self.tables.iter().filter(|(_, t)| !t.is_blank()) {
+            let there = other.tables.get(name).unwrap_or(&blank);
+            for (chain, policy) in &table.chains {
+                let default = if policy == "ACCEPT" {
+                    Some("ACCEPT")
+                } else {
+                    None
+                };
+                if there.chains.get(chain).map(String::as_str).or(default) != Some(policy) {
+                    missing.push(format!("{name}: chain {chain} {policy}"));
+                }
+            }
+            let mut left: Vec<&String> = there.rules.iter().collect();
+            for rule in &table.rules {
+                match left.iter().position(|r| *r == rule) {
+                    Some(at) => drop(left.remove(at)),
+                    None => missing.push(format!("{name}: {rule}")),
+                }
+            }
+        }
+        missing
+    }
+
+    /// Whether both are the same for a packet: same policies, same rules in the same order.
+    pub fn same_as(&self, other: &Rules) -> bool {
+        let solid = |r: &Rules| -> BTreeMap<String, Table> {
+            r.tables
+                .iter()
+                .filter(|(_, t)| !t.is_blank())
+                .map(|(n, t)| (n.clone(), t.clone()))
+                .collect()
+        };
+        solid(self) == solid(other)
+    }
+}
+
+/// The text that carries out an edit (`-D` or `-A`) of these rules, by table, for `iptables-restore --noflush`.
+pub fn edit(rules: &BTreeMap<String, Vec<String>>, action: &str) -> String {
+    let mut out = String::new();
+    for (table, rules) in rules {
+        // Writing to a string does not fail.
+        let _ = writeln!(out, "*{table}");
+        for rule in rules {
+            let _ = writeln!(out, "{action} {}", rule.strip_prefix("-A ").unwrap_or(rule));
+        }
+        out.push_str("COMMIT\n");
+    }
+    out
+}
+
+fn table_text(out: &mut String, name: &str, table: &Table) {
+    // Writing to a string does not fail.
+    let _ = writeln!(out, "*{name}");
+    for (chain, policy) in &table.chains {
+        let _ = writeln!(out, ":{chain} {policy} [0:0]");
+    }
+    for rule in &table.rules {
+        let _ = writeln!(out, "{rule}");
+    }
+    out.push_str("COMMIT\n");
+}
+
+fn names_interface(rule: &str, names: &BTreeSet<&str>) -> bool {
+    let Some(words) = words(rule) else {
+        return false;
+    };
+    words
+        .windows(2)
+        .any(|w| matches!(w[0].as_str(), "-i" | "-o") && names.contains(w[1].as_str()))
+}
+
+/// The words of a rule; none if a quotation does not end.
+fn words(rule: &str) -> Option<Vec<String>> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quoted = false;
+    let mut chars = rule.chars();
+    while let Some(c) = chars.next() {
+        match c {
+            '"' => {
+                quoted = !quoted;
+                word.get_or_insert_default();
+            }
+            '\\' if quoted => word.get_or_insert_default().push(chars.next()?),
+            c if c.is_whitespace() && !quoted => words.extend(word.take()),
+            c => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    if quoted { None } else { Some(words) }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const SAVED: &str = r#"# Generated by iptables-save v1.8.9 (nf_tables)
+*nat
+:PREROUTING ACCEPT [44:2640]
+:POSTROUTING ACCEPT [0:0]
+[1:60] -A POSTROUTING -s 10.1.0.0/24 -o eth0 -j MASQUERADE
+[0:0] -A POSTROUTING -o c0 -j MASQUERADE
+COMMIT
+*filter
+:INPUT ACCEPT [1200:98231]
+:FORWARD DROP [0:0]
+:WG_GATE - [0:0]
+-A INPUT -p udp -m comment --comment "WireGuard \"main\" -i c0 gw, don\'t touch" -j ACCEPT
+-A FORWARD -j WG_GATE
+-A FORWARD -i eth0 -o c0 -j ACCEPT
+COMMIT
+"#;
+
+    fn rules(text: &str) -> Rules {
+        Rules::parse(text).unwrap()
+    }
+
+    #[test]
+    fn what_is_parsed_and_printed_is_the_same_for_a_packet() {
+        let parsed = rules(SAVED);
+        assert!(rules(&parsed.text()).same_as(&parsed));
+        assert!(parsed.missing_in(&rules(&parsed.text())).is_empty());
+    }
+
+    #[test]
+    fn a_tunnel_in_a_quoted_comment_does_not_make_a_rule_the_tunnels() {
+        let found = rules(SAVED).of_interfaces(&BTreeSet::from(["c0"]));
+        assert_eq!(found["nat"], ["-A POSTROUTING -o c0 -j MASQUERADE"]);
+        assert_eq!(found["filter"], ["-A FORWARD -i eth0 -o c0 -j ACCEPT"]);
+    }
+
+    #[test]
+    fn taking_a_tunnels_rules_out_leaves_the_others() {
+        let found = rules(SAVED).of_interfaces(&BTreeSet::from(["c0"]));
+        insta::assert_snapshot!(edit(&found, "-D"), @r"
+        *filter
+        -D FORWARD -i eth0 -o c0 -j ACCEPT
+        COMMIT
+        *nat
+        -D POSTROUTING -o c0 -j MASQUERADE
+        COMMIT
+        ");
+    }
+
+    #[test]
+    fn without_the_backups_rules_those_of_before_hold_less_the_replaced_plus_what_was_added() {
+        let current = rules(
+            "*nat\n:POSTROUTING ACCEPT [0:0]\n-A POSTROUTING -o c1 -j MASQUERADE\n-A POSTROUTING -o c1 -j MASQUERADE\nCOMMIT\n",
+        );
+        let merged = Rules::without_backup(&rules(SAVED), &current, &BTreeSet::from(["c0", "c1"]));
+        let text = merged.text();
+        assert!(!text.contains("-o c0 "), "{text}");
+        assert_eq!(text.matches("-o c1 -j MASQUERADE").count(), 1, "{text}");
+        assert!(text.contains("-s 10.1.0.0/24"), "{text}");
+        assert!(text.contains(":FORWARD DROP"), "{text}");
+    }
+
+    #[test]
+    fn a_table_that_only_the_gateway_has_is_emptied_and_an_empty_one_is_as_good_as_none() {
+        let current =
+            rules("*raw\n:PREROUTING DROP [0:0]\n:X - [0:0]\n-A PREROUTING -i c0 -j X\nCOMMIT\n");
+        let text = rules(SAVED).replacing(&current);
+        assert!(
+            text.ends_with("*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"),
+            "{text}"
+        );
+        assert!(rules(&text).same_as(&rules(SAVED)));
+    }
+
+    #[test]
+    fn a_missing_rule_policy_or_chain_is_named() {
+        let other = rules(
+            &SAVED
+                .replace("FORWARD DROP", "FORWARD ACCEPT")
+                .replace("-A FORWARD -j WG_GATE\n", ""),
+        );
+        assert_eq!(
+            rules(SAVED).missing_in(&other),
+            [
+                "filter: chain FORWARD DROP",
+                "filter: -A FORWARD -j WG_GATE"
+            ]
+        );
+    }
+
+    #[test]
+    fn text_that_would_make_iptables_restore_do_more_than_load_rules_is_refused() {
+        for (text, line) in [
+            ("-A INPUT -j ACCEPT\n", 1),
+            ("*filter\n-F\nCOMMIT\n", 2),
+            ("*filter\n-D INPUT 1\nCOMMIT\n", 2),
+            ("*filter\n-A INPUT -t nat -j ACCEPT\nCOMMIT\n", 2),
+            ("*filter\n-A INPUT --modprobe=/x -j ACCEPT\nCOMMIT\n", 2),
+            ("*filter\n-A INPUT -m comment --comment \"open\nCOMMIT\n", 2),
+            ("*filter\n*nat\nCOMMIT\n", 2),
+            ("*filter\n:INPUT ACCEPT\n", 2),
+        ] {
+            assert_eq!(Rules::parse(text).unwrap_err().line, line, "{text}");
+        }
+    }
+}

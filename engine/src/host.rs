@@ -1,0 +1,299 @@
+//! The seam to the system: everything that the engine sees of the gateway, does to it, and keeps for itself goes
+//! through these traits. Owns the closed sets of queries and commands; does nothing itself.
+//!
+//! [`Look`] reads. [`Act`] changes the gateway, and every function of it demands a [`Permit`]. [`Own`] is what belongs
+//! to Holdfast alone: its state files, its journal, what its dead processes left behind. Faults are tested with other
+//! implementations of these traits.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use journal_format::{BootId, Control, Digest, FileId};
+
+use crate::facts::Facts;
+use crate::fault::{Fault, Problem, cannot};
+use crate::journal::Permit;
+
+pub mod linux;
+
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The name of the file that holds its rules.
+    pub fn rules_file(self) -> &'static str {
+        match self {
+            Family::V4 => "rules.v4",
+            Family::V6 => "rules.v6",
+        }
+    }
+}
+
+/// What is under a name. Links are seen as links, never followed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Meta {
+    /// What it is.
+    pub kind: Kind,
+    /// The object itself; none where the filesystem keeps no time of birth.
+    pub id: Option<FileId>,
+    /// The device that holds it.
+    pub dev: u64,
+    /// Bytes.
+    pub size: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What is under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    File,
+    Dir,
+    Other,
+}
+
+/// Questions that change nothing, answered by a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// `iptables-save` or `ip6tables-save`.
+    Rules(Family),
+    /// Rules of the backend that `iptables-save` does not show (T30).
+    LegacyRules(Family),
+    /// Loads the rules given on standard input in a network namespace made for it, and prints them as the kernel has
+    /// them then (T4).
+    Rehearse(Family),
+    /// `wg show interfaces`.
+    Tunnels,
+    /// `wg show all endpoints`.
+    Endpoints,
+    /// Every network interface.
+    Links,
+    /// Whether a service runs.
+    ServiceActive(Control),
+    /// Whether the fence is up.
+    Fence,
+}
+
+/// Commands that change the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// `iptables-restore`: replaces every table that the text on standard input names.
+    LoadRules(Family),
+    /// `iptables-restore --noflush`: carries out the lines on standard input, a table at a time.
+    EditRules(Family),
+    /// `nft -f -`: the fence's ruleset on standard input.
+    Nft,
+    /// `wg-quick up` of this config.
+    TunnelUp(String),
+    /// `wg-quick down` of this config.
+    TunnelDown(String),
+    /// Starts a service.
+    ServiceStart(Control),
+    /// Stops a service.
+    ServiceStop(Control),
+}
+
+/// What a program answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The command as a person would type it; holds no secret.
+    pub shown: String,
+    /// How it ended.
+    pub end: End,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error, bounded, keys blanked.
+    pub stderr: String,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// By itself, with this status.
+    Exit(i32),
+    /// By a signal.
+    Signal(i32),
+    /// At its time limit, with all its children.
+    TimedOut,
+}
+
+impl Output {
+    /// Whether it ended with 0.
+    pub fn ok(&self) -> bool {
+        self.end == End::Exit(0)
+    }
+
+    /// Why it could not do `what`, with the command and its standard error.
+    pub fn problem(&self, what: impl Into<String>, advice: impl Into<String>) -> Problem {
+        let how = match self.end {
+            End::Exit(status) => format!("status {status}"),
+            End::Signal(signal) => format!("killed by signal {signal}"),
+            End::TimedOut => "no end within its time limit".to_string(),
+        };
+        Problem {
+            what: format!("{}: {how}", what.into()),
+            command: Some(self.shown.clone()),
+            stderr: Some(self.stderr.clone()).filter(|s| !s.is_empty()),
+            advice: advice.into(),
+        }
+    }
+
+    /// Standard output if it ended with 0, else the problem.
+    pub fn expect_ok(self, what: &str, advice: &str) -> Result<String, Problem> {
+        if self.ok() {
+            Ok(self.stdout)
+        } else {
+            Err(self.problem(what, advice))
+        }
+    }
+}
+
+/// A process that has a file open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Its command name.
+    pub command: String,
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Now {
+    /// Wall clock, milliseconds since 1970 UTC.
+    pub at_ms: i64,
+    /// Milliseconds since boot, suspended time included.
+    pub up_ms: u64,
+}
+
+/// What there is to see. Nothing here changes anything.
+pub trait Look {
+    /// What is under a name, or none.
+    fn stat(&self, path: &Path) -> Result<Option<Meta>, Problem>;
+    /// The whole of a regular file of at most `limit` bytes.
+    fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem>;
+    /// The names in a folder, sorted; those that are not UTF-8 are left out.
+    fn list(&self, dir: &Path) -> Result<Vec<String>, Problem>;
+    /// SHA-256 of a regular file. Not for a database that this process has open (T23).
+    fn sha256(&self, path: &Path) -> Result<Digest, Problem>;
+    /// Bytes that can still be written to the filesystem that holds this folder.
+    fn free_bytes(&self, dir: &Path) -> Result<u64, Problem>;
+    /// Processes other than this one that hold any of these files open.
+    fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem>;
+    /// Asks a program; `input` is its standard input.
+    fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem>;
+    /// Every path that something is mounted on.
+    fn mount_points(&self) -> Result<Vec<String>, Problem>;
+    /// `net.ipv4.ip_forward`.
+    fn ip_forward(&self) -> Result<bool, Problem>;
+    /// The boot that the machine is in.
+    fn boot(&self) -> Result<BootId, Problem>;
+    /// Both clocks.
+    fn now(&self) -> Now;
+    /// Waits.
+    fn sleep(&self, ms: u64);
+}
+
+/// Whose a new file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub struct Owner {
+    pub uid: u32,
+    pub gid: u32,
+    pub mode: u32,
+}
+
+/// Writes the bytes of a new file.
+pub type Fill<'a> = dyn FnMut(&mut dyn Write) -> Result<(), Problem> + 'a;
+
+/// What changes the gateway. Nothing here without a permit, which only a synced intent gives (I2).
+pub trait Act {
+    /// Makes a folder, root only. One that is there already is no error.
+    fn make_dir(&self, permit: &Permit, dir: &Path) -> Result<(), Problem>;
+    /// Makes a file that must not be there yet, not synced; `fill` writes its bytes.
+    fn create(
+        &self,
+        permit: &Permit,
+        path: &Path,
+        owner: Owner,
+        fill: &mut Fill,
+    ) -> Result<(), Problem>;
+    /// Puts each of two objects under the other's name, at once.
+    fn exchange(&self, permit: &Permit, a: &Path, b: &Path) -> Result<(), Problem>;
+    /// Renames, and refuses if the new name is taken.
+    fn rename(&self, permit: &Permit, from: &Path, to: &Path) -> Result<(), Problem>;
+    /// Copies a regular file with owner and mode, synced, under a name that must not be there yet; for a move across
+    /// filesystems.
+    fn copy(&self, permit: &Permit, from: &Path, to: &Path) -> Result<(), Problem>;
+    /// Removes a file. One that is gone already is no error.
+    fn remove_file(&self, permit: &Permit, path: &Path) -> Result<(), Problem>;
+    /// Removes an empty folder. One that is gone already is no error.
+    fn remove_dir(&self, permit: &Permit, dir: &Path) -> Result<(), Problem>;
+    /// Makes a file's bytes durable.
+    fn sync_file(&self, permit: &Permit, path: &Path) -> Result<(), Problem>;
+    /// Makes a folder's names durable.
+    fn sync_dir(&self, permit: &Permit, dir: &Path) -> Result<(), Problem>;
+    /// Makes the whole filesystem that holds this folder durable.
+    fn sync_filesystem(&self, permit: &Permit, dir: &Path) -> Result<(), Problem>;
+    /// Moves what lies in side files into the database, so that the file alone is all of it.
+    fn settle_database(&self, permit: &Permit, path: &Path) -> Result<(), Problem>;
+    /// Sets `net.ipv4.ip_forward`.
+    fn set_ip_forward(&self, permit: &Permit, on: bool) -> Result<(), Problem>;
+    /// Runs a command; `input` is its standard input. Its exit status is evidence, not a verdict.
+    fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem>;
+}
+
+/// What is Holdfast's own: under `state_dir`, and its own processes.
+pub trait Own {
+    /// Makes a folder under `state_dir`, root only, durable. One that is there already is no error.
+    fn keep_dir(&self, dir: &Path) -> Result<(), Problem>;
+    /// Writes a file under `state_dir` whole and durable, or not at all; replaces.
+    fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), Problem>;
+    /// Removes a file under `state_dir`, durable. One that is gone already is no error.
+    fn discard(&self, path: &Path) -> Result<(), Problem>;
+    /// Opens a journal to append to. Reserves `reserve` bytes behind its end without changing its size.
+    fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem>;
+    /// Makes the safety backup and gives its path.
+    fn safety_backup(&self, facts: &Facts) -> Result<(PathBuf, Vec<String>), Fault>;
+    /// Ends every process of a dead driver's session but those that leave on purpose (wireguard-go), and waits until
+    /// they are gone. Tells what it ended.
+    fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem>;
+}
+
+/// A journal that is open for appending.
+pub trait Append {
+    /// Appends, and makes it durable. After an error nothing more may be appended (T13).
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Problem>;
+}
+
+/// The whole seam.
+pub trait Host: Look + Act + Own + Sync {}
+
+impl<T: Look + Act + Own + Sync> Host for T {}
+
+/// The folder that holds a path.
+pub fn parent(path: &Path) -> Result<&Path, Problem> {
+    path.parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .ok_or_else(|| {
+            cannot(
+                format!("use {}: it has no folder", path.display()),
+                "name an absolute path in the profile",
+            )
+        })
+}

@@ -1,0 +1,818 @@
+//! The one file that touches the system. Owns how: no link is followed, programs run by argument list with a fixed
+//! path and an empty environment, every command has a time limit and no pipe that a daemon could inherit (T21).
+//! Decides nothing.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use journal_format::{BootId, Control, Digest, FileId};
+use nix::fcntl::{FallocateFlags, OFlag, OpenHow, RenameFlags, ResolveFlag};
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::stat::Mode;
+use nix::unistd::{Pid, UnlinkatFlags};
+use sha2::Digest as _;
+
+use super::{
+    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
+    Query, parent,
+};
+use crate::facts::Facts;
+use crate::fault::{Fault, Problem, cannot};
+use crate::journal::Permit;
+use crate::profile::Profile;
+use crate::{backup, database};
+
+/// Where programs are looked for; nothing of the caller's environment reaches them.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// `wg` tries a host name this often, a second apart, then gives up (T16).
+const RESOLUTION_RETRIES: &str = "2";
+const COMMAND_LIMIT: Duration = Duration::from_secs(60);
+const SERVICE_LIMIT: Duration = Duration::from_secs(120);
+const STDERR_LIMIT: u64 = 8 << 10;
+const STDOUT_LIMIT: u64 = 64 << 20;
+
+/// The machine that this program runs on.
+pub struct Linux {
+    profile: Profile,
+}
+
+impl Linux {
+    /// The machine, with a gateway on it as the profile says.
+    pub fn new(profile: &Profile) -> Linux {
+        Linux {
+            profile: profile.clone(),
+        }
+    }
+}
+
+fn errno(what: impl std::fmt::Display, path: &Path, error: impl Into<std::io::Error>) -> Problem {
+    let error: std::io::Error = error.into();
+    let advice = match error.raw_os_error() {
+        Some(libc_errno::ENOSPC) => "make room on that filesystem, then try again",
+        Some(libc_errno::EACCES | libc_errno::EPERM) => {
+            "run it as root; look for a read-only or immutable place"
+        }
+        Some(libc_errno::EROFS) => "that filesystem is mounted read-only: mount it for writing",
+        Some(libc_errno::ELOOP) => {
+            "a part of that path is a symbolic link: name the real path in the profile"
+        }
+        Some(libc_errno::EIO) => {
+            "the disk reports an error: look at the kernel's log before anything else"
+        }
+        _ => "see the reason; `holdfast status` says where the restore stands",
+    };
+    cannot(format!("{what} {}: {error}", path.display()), advice)
+}
+
+/// The few numbers of `errno.h` that have an advice of their own.
+mod libc_errno {
+    pub const EPERM: i32 = 1;
+    pub const EIO: i32 = 5;
+    pub const EACCES: i32 = 13;
+    pub const ENOSPC: i32 = 28;
+    pub const EROFS: i32 = 30;
+    pub const ELOOP: i32 = 40;
+}
+
+/// Opens a folder without following any link on the way.
+fn open_dir(dir: &Path) -> nix::Result<OwnedFd> {
+    open_at(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+}
+
+/// Opens a path without following any link on the way.
+fn open_at(path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+        .mode(mode)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how)
+}
+
+fn split<'p>(path: &'p Path, what: &str) -> Result<(OwnedFd, &'p OsStr), Problem> {
+    let dir = parent(path)?;
+    let name = path.file_name().ok_or_else(|| {
+        cannot(
+            format!("{what} {}: it has no name", path.display()),
+            "name a file",
+        )
+    })?;
+    Ok((open_dir(dir).map_err(|e| errno(what, path, e))?, name))
+}
+
+impl Look for Linux {
+    fn stat(&self, path: &Path) -> Result<Option<Meta>, Problem> {
+        let fd = match open_at(path, OFlag::O_PATH, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => return Ok(None),
+            Err(e) => return Err(errno("look at", path, e)),
+        };
+        let meta = File::from(fd)
+            .metadata()
+            .map_err(|e| errno("look at", path, e))?;
+        let kind = match () {
+            () if meta.is_file() => Kind::File,
+            () if meta.is_dir() => Kind::Dir,
+            () => Kind::Other,
+        };
+        let born = meta
+            .created()
+            .ok()
+            .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+        let id = born
+            .and_then(|b| i64::try_from(b.as_nanos()).ok())
+            .map(|born_ns| FileId {
+                ino: meta.ino(),
+                born_ns,
+            });
+        Ok(Some(Meta {
+            kind,
+            id,
+            dev: meta.dev(),
+            size: meta.size(),
+            uid: meta.uid(),
+            gid: meta.gid(),
+            mode: meta.mode() & 0o7777,
+        }))
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
+        let file = open_file(path)?;
+        let mut bytes = Vec::new();
+        file.take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| errno("read", path, e))?;
+        if bytes.len() as u64 > limit {
+            return Err(cannot(
+                format!("read {}: it is larger than {limit} bytes", path.display()),
+                "such a file is not the gateway's; take it away",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, Problem> {
+        let fd = open_dir(dir).map_err(|e| errno("list", dir, e))?;
+        let mut handle = nix::dir::Dir::from_fd(fd).map_err(|e| errno("list", dir, e))?;
+        let mut names = Vec::new();
+        for entry in handle.iter() {
+            let entry = entry.map_err(|e| errno("list", dir, e))?;
+            match entry.file_name().to_str() {
+                Ok("." | "..") | Err(_) => {}
+                Ok(name) => names.push(name.to_owned()),
+            }
+        }
+        names.sort();
+        Ok(names)
+    }
+
+    fn sha256(&self, path: &Path) -> Result<Digest, Problem> {
+        let mut file = open_file(path)?;
+        let mut hasher = sha2::Sha256::new();
+        let mut buffer = vec![0; 64 << 10];
+        loop {
+            let n = file.read(&mut buffer).map_err(|e| errno("read", path, e))?;
+            if n == 0 {
+                return Ok(Digest::of_bytes(hasher.finalize().into()));
+            }
+            hasher.update(&buffer[..n]);
+        }
+    }
+
+    fn free_bytes(&self, dir: &Path) -> Result<u64, Problem> {
+        let stat = nix::sys::statvfs::statvfs(dir)
+            .map_err(|e| errno("ask for the free space of", dir, e))?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem> {
+        let mut wanted = Vec::new();
+        for path in files {
+            if let Ok(meta) = std::fs::symlink_metadata(path) {
+                wanted.push(((meta.dev(), meta.ino()), path));
+            }
+        }
+        let mut holders = Vec::new();
+        for process in processes()? {
+            if process.pid == std::process::id() {
+                continue;
+            }
+            let Ok(fds) = std::fs::read_dir(format!("/proc/{}/fd", process.pid)) else {
+                continue;
+            };
+            for fd in fds.flatten() {
+                // The link's target is the open file itself, also where its name is gone or in another namespace.
+                let Ok(meta) = std::fs::metadata(fd.path()) else {
+                    continue;
+                };
+                if let Some((_, path)) = wanted
+                    .iter()
+                    .find(|(key, _)| *key == (meta.dev(), meta.ino()))
+                {
+                    let holder = Holder {
+                        pid: process.pid,
+                        command: process.command.clone(),
+                        path: (*path).clone(),
+                    };
+                    if !holders.contains(&holder) {
+                        holders.push(holder);
+                    }
+                }
+            }
+        }
+        Ok(holders)
+    }
+
+    fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
+        // Constant text: nothing is put into it.
+        let rehearse = |save: &str, restore: &str| format!("{restore} && {save}");
+        let argv: Vec<String> = match query {
+            Query::Rules(Family::V4) => words(&["iptables-save"]),
+            Query::Rules(Family::V6) => words(&["ip6tables-save"]),
+            Query::LegacyRules(family) => {
+                let (names, program) = match family {
+                    Family::V4 => ("/proc/net/ip_tables_names", "iptables-legacy-save"),
+                    Family::V6 => ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
+                };
+                // Asking the program itself would load the module and make its tables.
+                let none = std::fs::read_to_string(names)
+                    .unwrap_or_default()
+                    .trim()
+                    .is_empty();
+                if none || !on_path(program) {
+                    return Ok(Output {
+                        shown: program.into(),
+                        end: End::Exit(0),
+                        stdout: String::new(),
+                        stderr: String::new(),
+                    });
+                }
+                words(&[program])
+            }
+            Query::Rehearse(family) => {
+                let line = match family {
+                    Family::V4 => rehearse("iptables-save", "iptables-restore"),
+                    Family::V6 => rehearse("ip6tables-save", "ip6tables-restore"),
+                };
+                words(&["unshare", "--net", "--", "sh", "-c", &line])
+            }
+            Query::Tunnels => words(&["wg", "show", "interfaces"]),
+            Query::Endpoints => words(&["wg", "show", "all", "endpoints"]),
+            Query::Links => words(&["ip", "-o", "link", "show"]),
+            Query::ServiceActive(Control::Unit(unit)) => {
+                words(&["systemctl", "is-active", "--quiet", "--", unit])
+            }
+            Query::ServiceActive(Control::Commands { active, .. }) => active.clone(),
+            Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
+        };
+        execute(&argv, input, COMMAND_LIMIT)
+    }
+
+    fn mount_points(&self) -> Result<Vec<String>, Problem> {
+        let path = Path::new("/proc/self/mountinfo");
+        let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
+        // A space in a path is written as \040, a tab as \011, a backslash as \134.
+        let plain = |p: &str| {
+            p.replace("\\040", " ")
+                .replace("\\011", "\t")
+                .replace("\\134", "\\")
+        };
+        Ok(text
+            .lines()
+            .filter_map(|l| l.split(' ').nth(4))
+            .map(plain)
+            .collect())
+    }
+
+    fn ip_forward(&self) -> Result<bool, Problem> {
+        let path = Path::new(IP_FORWARD);
+        let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
+        Ok(text.trim() != "0")
+    }
+
+    fn boot(&self) -> Result<BootId, Problem> {
+        let path = Path::new("/proc/sys/kernel/random/boot_id");
+        let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
+        BootId::new(text.trim())
+            .map_err(|e| cannot(format!("read {}: {e}", path.display()), "mount /proc"))
+    }
+
+    fn now(&self) -> Now {
+        let at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // The clock is always there: it is one of the kernel's own.
+        let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+            .map(Duration::from)
+            .unwrap_or_default();
+        Now {
+            at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
+            up_ms: u64::try_from(up.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn sleep(&self, ms: u64) {
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+}
+
+const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+
+fn words(argv: &[&str]) -> Vec<String> {
+    argv.iter().map(|s| (*s).to_owned()).collect()
+}
+
+fn on_path(program: &str) -> bool {
+    PATH.split(':')
+        .any(|dir| Path::new(dir).join(program).exists())
+}
+
+/// Opens a regular file for reading; a fifo or a device is refused without waiting for it.
+fn open_file(path: &Path) -> Result<File, Problem> {
+    let fd = open_at(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())
+        .map_err(|e| errno("read", path, e))?;
+    let file = File::from(fd);
+    let meta = file.metadata().map_err(|e| errno("read", path, e))?;
+    if meta.is_file() {
+        Ok(file)
+    } else {
+        Err(cannot(
+            format!("read {}: it is not a regular file", path.display()),
+            "take it away, or name another place",
+        ))
+    }
+}
+
+impl Act for Linux {
+    fn make_dir(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        make_private_dir(dir)
+    }
+
+    fn create(
+        &self,
+        _: &Permit,
+        path: &Path,
+        owner: Owner,
+        fill: &mut Fill,
+    ) -> Result<(), Problem> {
+        let (dir, name) = split(path, "make")?;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600))
+            .map_err(|e| errno("make", path, e))?;
+        let mut file = File::from(fd);
+        fill(&mut file).map_err(|p| Problem {
+            what: format!("write {}: {}", path.display(), p.what),
+            ..p
+        })?;
+        give(&file, owner).map_err(|e| errno("set owner and mode of", path, e))
+    }
+
+    fn exchange(&self, _: &Permit, a: &Path, b: &Path) -> Result<(), Problem> {
+        rename(a, b, RenameFlags::RENAME_EXCHANGE, "exchange")
+    }
+
+    fn rename(&self, _: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
+        rename(from, to, RenameFlags::RENAME_NOREPLACE, "rename")
+    }
+
+    fn copy(&self, _: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
+        let mut source = open_file(from)?;
+        let meta = source.metadata().map_err(|e| errno("read", from, e))?;
+        let (dir, name) = split(to, "make")?;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600))
+            .map_err(|e| errno("make", to, e))?;
+        let mut file = File::from(fd);
+        std::io::copy(&mut source, &mut file).map_err(|e| errno("write", to, e))?;
+        give(
+            &file,
+            Owner {
+                uid: meta.uid(),
+                gid: meta.gid(),
+                mode: meta.mode() & 0o777,
+            },
+        )
+        .map_err(|e| errno("set owner and mode of", to, e))?;
+        file.sync_all().map_err(|e| errno("sync", to, e))
+    }
+
+    fn remove_file(&self, _: &Permit, path: &Path) -> Result<(), Problem> {
+        remove(path, UnlinkatFlags::NoRemoveDir)
+    }
+
+    fn remove_dir(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        remove(dir, UnlinkatFlags::RemoveDir)
+    }
+
+    fn sync_file(&self, _: &Permit, path: &Path) -> Result<(), Problem> {
+        open_file(path)?
+            .sync_all()
+            .map_err(|e| errno("sync", path, e))
+    }
+
+    fn sync_dir(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        sync_dir(dir)
+    }
+
+    fn sync_filesystem(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        let fd = open_dir(dir).map_err(|e| errno("sync the filesystem of", dir, e))?;
+        nix::unistd::syncfs(fd.as_fd()).map_err(|e| errno("sync the filesystem of", dir, e))
+    }
+
+    fn settle_database(&self, _: &Permit, path: &Path) -> Result<(), Problem> {
+        database::settle(path)
+    }
+
+    fn set_ip_forward(&self, _: &Permit, on: bool) -> Result<(), Problem> {
+        let path = Path::new(IP_FORWARD);
+        std::fs::write(path, if on { "1" } else { "0" }).map_err(|e| errno("write", path, e))
+    }
+
+    fn run(&self, _: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {
+        let (argv, limit) = match command {
+            Command::LoadRules(Family::V4) => {
+                (words(&["iptables-restore", "--wait", "10"]), COMMAND_LIMIT)
+            }
+            Command::LoadRules(Family::V6) => {
+                (words(&["ip6tables-restore", "--wait", "10"]), COMMAND_LIMIT)
+            }
+            Command::EditRules(Family::V4) => (
+                words(&["iptables-restore", "--noflush", "--wait", "10"]),
+                COMMAND_LIMIT,
+            ),
+            Command::EditRules(Family::V6) => (
+                words(&["ip6tables-restore", "--noflush", "--wait", "10"]),
+                COMMAND_LIMIT,
+            ),
+            Command::Nft => (words(&["nft", "-f", "-"]), COMMAND_LIMIT),
+            Command::TunnelUp(config) => (words(&["wg-quick", "up", config]), COMMAND_LIMIT),
+            Command::TunnelDown(config) => (words(&["wg-quick", "down", config]), COMMAND_LIMIT),
+            Command::ServiceStart(Control::Unit(unit)) => (
+                words(&["systemctl", "--no-ask-password", "start", "--", unit]),
+                SERVICE_LIMIT,
+            ),
+            Command::ServiceStop(Control::Unit(unit)) => (
+                words(&["systemctl", "--no-ask-password", "stop", "--", unit]),
+                SERVICE_LIMIT,
+            ),
+            Command::ServiceStart(Control::Commands { start, .. }) => {
+                (start.clone(), SERVICE_LIMIT)
+            }
+            Command::ServiceStop(Control::Commands { stop, .. }) => (stop.clone(), SERVICE_LIMIT),
+        };
+        execute(&argv, input, limit)
+    }
+}
+
+impl Own for Linux {
+    fn keep_dir(&self, dir: &Path) -> Result<(), Problem> {
+        let mut missing = Vec::new();
+        let mut at = dir;
+        while !at.exists() {
+            missing.push(at.to_owned());
+            at = parent(at)?;
+        }
+        for dir in missing.iter().rev() {
+            make_private_dir(dir)?;
+            sync_dir(parent(dir)?)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+        let dir = parent(path)?;
+        let mut file = tempfile::Builder::new()
+            .prefix(".keep-")
+            .tempfile_in(dir)
+            .map_err(|e| errno("make a file in", dir, e))?;
+        file.write_all(bytes).map_err(|e| errno("write", path, e))?;
+        file.as_file()
+            .sync_all()
+            .map_err(|e| errno("sync", path, e))?;
+        file.persist(path)
+            .map_err(|e| errno("write", path, e.error))?;
+        sync_dir(dir)
+    }
+
+    fn discard(&self, path: &Path) -> Result<(), Problem> {
+        remove(path, UnlinkatFlags::NoRemoveDir)?;
+        sync_dir(parent(path)?)
+    }
+
+    fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem> {
+        let flags = OFlag::O_RDWR | OFlag::O_CREAT;
+        let fd = open_at(path, flags, Mode::from_bits_truncate(0o600))
+            .map_err(|e| errno("open the journal", path, e))?;
+        let file = File::from(fd);
+        let end = file
+            .metadata()
+            .map_err(|e| errno("open the journal", path, e))?
+            .len();
+        let (from, len) = (
+            i64::try_from(end).unwrap_or(i64::MAX),
+            i64::try_from(reserve).unwrap_or(i64::MAX),
+        );
+        match nix::fcntl::fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
+            // Some filesystems reserve nothing; then a full disk is met by going back.
+            Ok(()) | Err(nix::Error::EOPNOTSUPP) => {}
+            Err(e) => return Err(errno("reserve space for the journal", path, e)),
+        }
+        file.sync_all().map_err(|e| errno("sync", path, e))?;
+        sync_dir(parent(path)?)?;
+        Ok(Box::new(JournalFile {
+            file,
+            path: path.to_owned(),
+            end,
+        }))
+    }
+
+    fn safety_backup(&self, facts: &Facts) -> Result<(PathBuf, Vec<String>), Fault> {
+        let made = backup::make(
+            &self.profile,
+            facts,
+            &self.profile.backups_dir(),
+            &mut |_| {},
+        )?;
+        Ok((made.path, made.warnings))
+    }
+
+    fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {
+        let mut ended = Vec::new();
+        for _ in 0..200 {
+            let mut left = processes()?;
+            // The number of a session stays taken while anything is in it; a process of that number that started at
+            // another time means that nothing of the dead driver was left and the number went round.
+            if left
+                .iter()
+                .any(|p| p.pid == session && p.started_ticks != started_ticks)
+            {
+                return Ok(ended);
+            }
+            left.retain(|p| {
+                p.session == session
+                    && p.pid != std::process::id()
+                    && p.started_ticks >= started_ticks
+                    && !p.gone
+                    && p.command != "wireguard-go"
+            });
+            if left.is_empty() {
+                return Ok(ended);
+            }
+            for process in left {
+                let line = format!("{} (pid {})", process.command, process.pid);
+                if !ended.contains(&line) {
+                    ended.push(line);
+                }
+                // It may have ended by itself in between.
+                let _ = kill(pid(process.pid), Signal::SIGKILL);
+            }
+            std::thread::sleep(Duration::from_millis(25));
+        }
+        Err(cannot(
+            format!(
+                "end what the dead restore left running: {}",
+                ended.join(", ")
+            ),
+            "end these processes by hand, then run `holdfast recover`",
+        ))
+    }
+}
+
+struct JournalFile {
+    file: File,
+    path: PathBuf,
+    end: u64,
+}
+
+impl Append for JournalFile {
+    fn append(&mut self, bytes: &[u8]) -> Result<(), Problem> {
+        self.file
+            .write_all_at(bytes, self.end)
+            .map_err(|e| errno("append to the journal", &self.path, e))?;
+        self.file
+            .sync_data()
+            .map_err(|e| errno("sync the journal", &self.path, e))?;
+        self.end += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+fn make_private_dir(dir: &Path) -> Result<(), Problem> {
+    let (at, name) = split(dir, "make the folder")?;
+    match nix::sys::stat::mkdirat(&at, name, Mode::from_bits_truncate(0o700)) {
+        Ok(()) => Ok(()),
+        Err(nix::Error::EEXIST) => {
+            // Someone else's folder of that name could be read or written by them.
+            let meta = std::fs::symlink_metadata(dir).map_err(|e| errno("look at", dir, e))?;
+            if meta.is_dir()
+                && meta.uid() == nix::unistd::geteuid().as_raw()
+                && meta.mode() & 0o077 == 0
+            {
+                Ok(())
+            } else {
+                Err(cannot(
+                    format!(
+                        "use the folder {}: it is there already and not root's alone",
+                        dir.display()
+                    ),
+                    "look at what is in it, then take it away or make it root's with mode 0700",
+                ))
+            }
+        }
+        Err(e) => Err(errno("make the folder", dir, e)),
+    }
+}
+
+fn give(file: &File, owner: Owner) -> nix::Result<()> {
+    let uid = nix::unistd::Uid::from_raw(owner.uid);
+    let gid = nix::unistd::Gid::from_raw(owner.gid);
+    nix::unistd::fchown(file, Some(uid), Some(gid))?;
+    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(owner.mode & 0o777))
+}
+
+fn rename(from: &Path, to: &Path, flags: RenameFlags, what: &str) -> Result<(), Problem> {
+    let (from_dir, from_name) = split(from, what)?;
+    let (to_dir, to_name) = split(to, what)?;
+    nix::fcntl::renameat2(&from_dir, from_name, &to_dir, to_name, flags)
+        .map_err(|e| errno(format!("{what} {} and", from.display()), to, e))
+}
+
+fn remove(path: &Path, flags: UnlinkatFlags) -> Result<(), Problem> {
+    let (dir, name) = match open_dir(parent(path)?) {
+        Ok(dir) => (dir, path.file_name().unwrap_or_default()),
+        Err(nix::Error::ENOENT) => return Ok(()),
+        Err(e) => return Err(errno("remove", path, e)),
+    };
+    match nix::unistd::unlinkat(&dir, name, flags) {
+        Ok(()) | Err(nix::Error::ENOENT) => Ok(()),
+        Err(e) => Err(errno("remove", path, e)),
+    }
+}
+
+fn sync_dir(dir: &Path) -> Result<(), Problem> {
+    let fd = open_dir(dir).map_err(|e| errno("sync the folder", dir, e))?;
+    nix::unistd::fsync(fd.as_fd()).map_err(|e| errno("sync the folder", dir, e))
+}
+
+fn pid(raw: u32) -> Pid {
+    Pid::from_raw(i32::try_from(raw).unwrap_or(i32::MAX))
+}
+
+/// One process of the machine.
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// Its command name.
+    pub command: String,
+    /// Its session.
+    pub session: u32,
+    /// When it started, in the kernel's clock ticks since boot.
+    pub started_ticks: u64,
+    /// It has ended and waits to be reaped.
+    pub gone: bool,
+}
+
+/// One process, as `/proc/PID/stat` has it; none if it is not there.
+pub fn process(pid: u32) -> Option<Process> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The command stands in brackets and may hold any character, brackets too.
+    let (head, tail) = stat.rsplit_once(')')?;
+    let command = head.split_once('(')?.1.to_owned();
+    let fields: Vec<&str> = tail.split_whitespace().collect();
+    Some(Process {
+        pid,
+        command,
+        gone: matches!(*fields.first()?, "Z" | "X"),
+        session: fields.get(3)?.parse().ok()?,
+        started_ticks: fields.get(19)?.parse().ok()?,
+    })
+}
+
+fn processes() -> Result<Vec<Process>, Problem> {
+    let proc = Path::new("/proc");
+    let entries = std::fs::read_dir(proc).map_err(|e| errno("list", proc, e))?;
+    Ok(entries
+        .flatten()
+        .filter_map(|e| process(e.file_name().to_str()?.parse().ok()?))
+        .collect())
+}
+
+/// Runs a program to its end or its time limit; then everything in its process group ends with it.
+///
+/// Its output goes to files without a name, not pipes: a daemon that it starts may keep them as long as it likes.
+fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Problem> {
+    let shown = argv.join(" ");
+    let failed = |what: &str, e: std::io::Error| {
+        cannot(
+            format!("{what} {}: {e}", argv.first().map_or("", String::as_str)),
+            "install the program, or mend the profile",
+        )
+    };
+    let Some((program, arguments)) = argv.split_first() else {
+        return Err(cannot("run a command that is empty", "mend the profile"));
+    };
+    let mut stdin = tempfile::tempfile().map_err(|e| failed("prepare", e))?;
+    stdin
+        .write_all(input.as_bytes())
+        .and_then(|()| stdin.seek(SeekFrom::Start(0)))
+        .map_err(|e| failed("prepare", e))?;
+    let mut stdout = tempfile::tempfile().map_err(|e| failed("prepare", e))?;
+    let mut stderr = tempfile::tempfile().map_err(|e| failed("prepare", e))?;
+    let mut child = std::process::Command::new(program)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", PATH)
+        .env("LC_ALL", "C")
+        .env("WG_ENDPOINT_RESOLUTION_RETRIES", RESOLUTION_RETRIES)
+        .current_dir("/")
+        .stdin(stdin)
+        .stdout(stdout.try_clone().map_err(|e| failed("prepare", e))?)
+        .stderr(stderr.try_clone().map_err(|e| failed("prepare", e))?)
+        .process_group(0)
+        .spawn()
+        .map_err(|e| failed("run", e))?;
+    let began = Instant::now();
+    let mut pause = Duration::from_micros(200);
+    let end = loop {
+        match child.try_wait().map_err(|e| failed("wait for", e))? {
+            Some(status) => {
+                break match (status.code(), status.signal()) {
+                    (Some(code), _) => End::Exit(code),
+                    (None, signal) => End::Signal(signal.unwrap_or_default()),
+                };
+            }
+            None if began.elapsed() > limit => {
+                // Its children are in its group; what left the group left on purpose.
+                let _ = killpg(pid(child.id()), Signal::SIGKILL);
+                child.wait().map_err(|e| failed("wait for", e))?;
+                break End::TimedOut;
+            }
+            None => {
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(5));
+            }
+        }
+    };
+    Ok(Output {
+        shown,
+        end,
+        stdout: text(&mut stdout, STDOUT_LIMIT).map_err(|e| failed("read the output of", e))?,
+        stderr: blank_keys(
+            &text(&mut stderr, STDERR_LIMIT).map_err(|e| failed("read the output of", e))?,
+        ),
+    })
+}
+
+fn text(file: &mut File, limit: u64) -> std::io::Result<String> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut bytes = Vec::new();
+    file.take(limit).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// `wg` repeats a line that it does not understand, key and all: every 44 characters that look like one are blanked.
+fn blank_keys(text: &str) -> String {
+    let is_key = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_key) {
+        let run = rest[start..]
+            .find(|c| !is_key(c))
+            .map_or(rest.len(), |n| start + n);
+        out.push_str(&rest[..start]);
+        if run - start >= 43 && rest[run..].starts_with('=') {
+            out.push_str("[key]");
+            rest = &rest[run + 1..];
+        } else {
+            out.push_str(&rest[start..run]);
+            rest = &rest[run..];
+        }
+    }
+    out + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_in_what_a_program_says_is_blanked() {
+        let said = "Key is not the correct length or format: `wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U='\nLine 3";
+        assert_eq!(
+            blank_keys(said),
+            "Key is not the correct length or format: `[key]'\nLine 3"
+        );
+        assert_eq!(
+            blank_keys("PrivateKey=wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U="),
+            "PrivateKey=[key]"
+        );
+        assert_eq!(blank_keys("no key here = 1"), "no key here = 1");
+    }
+}

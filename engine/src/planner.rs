@@ -1,0 +1,458 @@
+//! Makes the plan: what the gateway is, what the backup says, and so what one restore will do. Pure: all that it needs is
+//! given to it. Refuses what could not end well, and warns of what an admin would want to know first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use journal_format::{
+    Archive, Change, Content, Digest, Fence, Firewall, Plan, Policy, RestoreId, Service, Target,
+    Tunnel,
+};
+
+use crate::database::Client;
+use crate::fault::{Problem, cannot};
+use crate::host::{Family, Owner};
+use crate::profile::Profile;
+use crate::step;
+use crate::survey::{Held, Survey};
+use crate::wgconf::{Prefix, interface_name};
+
+/// One entry of a backup that becomes a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The entry that holds its bytes.
+    pub entry: String,
+    /// SHA-256 of them.
+    pub sha256: Digest,
+    /// Bytes.
+    pub size: u64,
+    /// Whose it was, if the backup says and that user exists here.
+    pub owner: Option<Owner>,
+}
+
+/// What a checked backup says, as far as a plan needs it.
+#[derive(Debug, Clone)]
+pub struct Backup {
+    /// The backup itself.
+    pub archive: Archive,
+    /// Databases, by entry.
+    pub databases: BTreeMap<String, Wanted>,
+    /// Client configs, by name.
+    pub configs: BTreeMap<String, Wanted>,
+    /// The copies that `wg-quick` uses, by name.
+    pub wireguard: BTreeMap<String, Wanted>,
+    /// Clients; none if their database is not in it.
+    pub clients: Option<Vec<Client>>,
+    /// Names of the users of each user database.
+    pub users: BTreeMap<String, BTreeSet<String>>,
+    /// Tunnels that belong up.
+    pub tunnels_up: Vec<String>,
+    /// Networks of every config that could be a tunnel's, by interface.
+    pub networks: BTreeMap<String, Vec<Prefix>>,
+    /// The rules as the rehearsal printed them, with their digest.
+    pub rules: BTreeMap<&'static str, Wanted>,
+    /// `net.ipv4.ip_forward`, if the backup says.
+    pub ip_forward: Option<bool>,
+    /// What was found while it was checked.
+    pub warnings: Vec<String>,
+}
+
+/// What the admin chose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Choices {
+    /// A restore whose rules cannot be loaded is accepted.
+    pub keep_going_without_firewall: bool,
+    /// What recovery does where the journal leaves the choice.
+    pub policy: Policy,
+}
+
+/// The plan, or every reason why there is none.
+pub fn plan(
+    profile: &Profile,
+    survey: &Survey,
+    networks_now: &BTreeMap<String, Vec<Prefix>>,
+    backup: &Backup,
+    id: &RestoreId,
+    choices: Choices,
+) -> Result<Plan, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut warnings = backup.warnings.clone();
+    warnings.extend(survey.warnings.iter().cloned());
+    let (databases, absent) = databases(profile, survey, backup, id);
+    problems.extend(absent);
+    let files = files(profile, survey, backup, id);
+
+    let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
+    problems.extend(unfit);
+    let mut tunnels_down = Vec::new();
+    for name in &survey.facts.tunnels {
+        let file = format!("{name}.conf");
+        match (survey.wireguard.contains_key(&file), survey.configs.contains_key(&file)) {
+            (true, _) => tunnels_down.push(tunnel(&profile.gateway.wireguard_dir, name)),
+            (false, true) => tunnels_down.push(tunnel(&profile.gateway.configs_dir, name)),
+            (false, false) => problems.push(cannot(
+                format!("take {name} down: it is up, but its config {file} is in neither folder"),
+                "put the config back, or take the tunnel down by hand (ip link delete), then restore again",
+            )),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+
+    missing_parts(profile, survey, backup, &mut warnings);
+    lost_users(survey, backup, &mut warnings);
+    lost_clients(survey, backup, &mut warnings);
+    let names: BTreeSet<&str> = tunnels_down
+        .iter()
+        .chain(&tunnels_up)
+        .map(|t| t.name.as_str())
+        .collect();
+    let fence = fence(
+        &names,
+        &[networks_now, &backup.networks],
+        survey.clients.iter().chain(&backup.clients).flatten(),
+    );
+    let (forward, back) = step::lists();
+    let services = services(profile, survey);
+    let mut staging = BTreeSet::new();
+    for target in databases.iter().chain(&files) {
+        if let Some(dir) = Path::new(&target.staged).parent() {
+            staging.insert(dir.display().to_string());
+        }
+    }
+    Ok(Plan {
+        archive: backup.archive.clone(),
+        forward,
+        back,
+        policy: choices.policy,
+        keep_going_without_firewall: choices.keep_going_without_firewall,
+        staging: staging.into_iter().collect(),
+        databases,
+        files,
+        services,
+        tunnels_down,
+        tunnels_up,
+        fence,
+        firewall: Firewall {
+            v4: backup
+                .rules
+                .get(Family::V4.rules_file())
+                .map(|w| w.sha256.clone()),
+            v6: backup
+                .rules
+                .get(Family::V6.rules_file())
+                .map(|w| w.sha256.clone()),
+            ip_forward: backup.ip_forward,
+        },
+        warnings,
+    })
+}
+
+fn tunnel(dir: &Path, name: &str) -> Tunnel {
+    Tunnel {
+        name: name.to_owned(),
+        config: dir.join(format!("{name}.conf")).display().to_string(),
+    }
+}
+
+fn services(profile: &Profile, survey: &Survey) -> Vec<Service> {
+    let all = profile
+        .gateway
+        .service
+        .iter()
+        .map(crate::profile::ServiceProfile::service);
+    all.filter(|s| survey.facts.services.contains(&s.name))
+        .collect()
+}
+
+/// Staged objects lie in a folder of root's beside their target, and so on the same filesystem.
+fn staged(path: &Path, id: &RestoreId) -> Option<String> {
+    let (dir, name) = (path.parent()?, path.file_name()?);
+    Some(
+        dir.join(format!(".holdfast-{id}"))
+            .join(name)
+            .display()
+            .to_string(),
+    )
+}
+
+fn target(
+    path: &Path,
+    id: &RestoreId,
+    change: Change,
+    wanted: Option<(&Wanted, Owner)>,
+) -> Option<Target> {
+    Some(Target {
+        entry: wanted.map(|(w, _)| w.entry.clone()).unwrap_or_default(),
+        path: path.display().to_string(),
+        staged: staged(path, id)?,
+        change,
+        new: wanted.map(|(w, owner)| Content {
+            sha256: w.sha256.clone(),
+            size: w.size,
+            uid: owner.uid,
+            gid: owner.gid,
+            mode: owner.mode & 0o777,
+        }),
+    })
+}
+
+/// As the backup has it; else the profile's owner, and the mode of the file that it replaces, else 0640.
+fn owner(wanted: &Wanted, survey: &Survey, replaced: Option<u32>) -> Owner {
+    wanted.owner.unwrap_or(Owner {
+        uid: survey.owner.0,
+        gid: survey.owner.1,
+        mode: replaced.unwrap_or(0o640) & 0o777,
+    })
+}
+
+fn databases(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &Backup,
+    id: &RestoreId,
+) -> (Vec<Target>, Vec<Problem>) {
+    let mut targets = Vec::new();
+    for database in &profile.gateway.database {
+        let Some(wanted) = backup.databases.get(&database.name) else {
+            continue;
+        };
+        let now = survey.databases.get(&database.name);
+        let change = if now.is_some() {
+            Change::Replace
+        } else {
+            Change::Add
+        };
+        let owner = owner(wanted, survey, now.map(|m| m.mode));
+        targets.extend(target(&database.path, id, change, Some((wanted, owner))));
+    }
+    (targets, Vec::new())
+}
+
+/// Only what changes: bytes, owner or mode.
+fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let mut one = |path: PathBuf, now: Option<&Held>, wanted: Option<&Wanted>| {
+        let made = match (now, wanted) {
+            (None, None) => None,
+            (Some(_), None) => target(&path, id, Change::Remove, None),
+            (None, Some(w)) => target(&path, id, Change::Add, Some((w, owner(w, survey, None)))),
+            (Some(held), Some(w)) => {
+                let owner = owner(w, survey, Some(held.meta.mode));
+                let same = held.sha256 == w.sha256
+                    && (held.meta.uid, held.meta.gid, held.meta.mode)
+                        == (owner.uid, owner.gid, owner.mode);
+                if same {
+                    None
+                } else {
+                    target(&path, id, Change::Replace, Some((w, owner)))
+                }
+            }
+        };
+        targets.extend(made);
+    };
+    // A backup without any config says nothing of configs: they stay.
+    if !backup.configs.is_empty() || !backup.wireguard.is_empty() {
+        let names: BTreeSet<&String> = survey.configs.keys().chain(backup.configs.keys()).collect();
+        for name in names {
+            one(
+                profile.gateway.configs_dir.join(name),
+                survey.configs.get(name),
+                backup.configs.get(name),
+            );
+        }
+        let names: BTreeSet<&String> = survey
+            .wireguard
+            .keys()
+            .chain(backup.wireguard.keys())
+            .collect();
+        for name in names {
+            one(
+                profile.gateway.wireguard_dir.join(name),
+                survey.wireguard.get(name),
+                backup.wireguard.get(name),
+            );
+        }
+    }
+    for (family, path, held) in &survey.kept {
+        if let Some(rules) = backup.rules.get(family.rules_file()) {
+            // The box's own file keeps its owner and mode, whoever made the backup.
+            let owner = Owner {
+                uid: held.meta.uid,
+                gid: held.meta.gid,
+                mode: held.meta.mode,
+            };
+            one(
+                path.clone(),
+                Some(held),
+                Some(&Wanted {
+                    owner: Some(owner),
+                    ..rules.clone()
+                }),
+            );
+        }
+    }
+    targets
+}
+
+fn tunnels_up(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &Backup,
+    warnings: &mut Vec<String>,
+) -> (Vec<Tunnel>, Vec<Problem>) {
+    let (mut tunnels, mut problems) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for name in backup.tunnels_up.iter().filter(|n| seen.insert(n.as_str())) {
+        if let Err(why) = interface_name(name) {
+            warnings.push(format!("{} stays down: {why}", name.escape_debug()));
+            continue;
+        }
+        let file = format!("{name}.conf");
+        let there = |backup: &BTreeMap<String, Wanted>, now: &BTreeMap<String, Held>| {
+            backup.contains_key(&file) || backup.is_empty() && now.contains_key(&file)
+        };
+        if !there(&backup.wireguard, &survey.wireguard) {
+            warnings.push(format!(
+                "{name} stays down: the backup has no config for it"
+            ));
+            continue;
+        }
+        if survey.links.contains(name) && !survey.facts.tunnels.contains(name) {
+            problems.push(cannot(
+                format!("bring {name} up: this box has another interface of that name"),
+                "rename that interface, or remove the client from the backup's gateway and back it up again",
+            ));
+            continue;
+        }
+        tunnels.push(tunnel(&profile.gateway.wireguard_dir, name));
+    }
+    tunnels.sort();
+    (tunnels, problems)
+}
+
+/// Tunnels by name, and their clients' networks; never everything, or the fence would cut the admin off.
+fn fence<'c>(
+    names: &BTreeSet<&str>,
+    networks: &[&BTreeMap<String, Vec<Prefix>>],
+    clients: impl Iterator<Item = &'c Client>,
+) -> Fence {
+    let mut found: BTreeSet<Prefix> = BTreeSet::new();
+    for (_, prefixes) in networks
+        .iter()
+        .flat_map(|m| m.iter())
+        .filter(|(name, _)| names.contains(name.as_str()))
+    {
+        found.extend(prefixes.iter().map(Prefix::network));
+    }
+    for client in clients.filter(|c| names.contains(c.name.as_str())) {
+        found.extend(
+            client
+                .subnet
+                .split(',')
+                .filter_map(|s| Prefix::parse(s.trim()))
+                .map(|p| p.network()),
+        );
+    }
+    Fence {
+        interfaces: names.iter().map(|n| (*n).to_owned()).collect(),
+        networks: found
+            .into_iter()
+            .filter(|p| p.length > 0)
+            .map(|p| format!("{}/{}", p.address, p.length))
+            .collect(),
+    }
+}
+
+fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
+    for database in &profile.gateway.database {
+        if survey.databases.contains_key(&database.name)
+            && !backup.databases.contains_key(&database.name)
+        {
+            warnings.push(format!(
+                "the backup has no {}: {} stays as it is",
+                database.name,
+                database.path.display()
+            ));
+        }
+    }
+    if backup.configs.is_empty() && backup.wireguard.is_empty() {
+        warnings.push("the backup has no configs: they stay as they are".into());
+    }
+    for (family, name) in [(Family::V4, "IPv4"), (Family::V6, "IPv6")] {
+        if !backup.rules.contains_key(family.rules_file()) {
+            warnings.push(format!(
+                "the backup has no {name} firewall rules: those of now stay, less the ones of replaced tunnels, plus what \
+                 tunnels and services add"
+            ));
+        }
+    }
+    if backup.ip_forward.is_none() {
+        warnings.push(
+            "the backup does not say whether packets are forwarded: net.ipv4.ip_forward stays"
+                .into(),
+        );
+    }
+}
+
+/// An old genuine backup brings back what was removed since, and takes away what was added (A9).
+fn lost_users(survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
+    for (database, then) in &backup.users {
+        let Some(now) = survey.users.get(database) else {
+            continue;
+        };
+        for user in now.difference(then) {
+            warnings.push(format!(
+                "user {} of {database} is not in the backup and will be gone",
+                user.escape_debug()
+            ));
+        }
+        for user in then.difference(now) {
+            warnings.push(format!(
+                "user {} of {database} is in the backup and comes back",
+                user.escape_debug()
+            ));
+        }
+    }
+}
+
+fn lost_clients(survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
+    let (Some(now), Some(then)) = (&survey.clients, &backup.clients) else {
+        return;
+    };
+    let names = |clients: &[Client]| -> BTreeSet<String> {
+        clients.iter().map(|c| c.name.clone()).collect()
+    };
+    let (now, then) = (names(now), names(then));
+    let list = |set: Vec<&String>| {
+        let shown: Vec<String> = set
+            .iter()
+            .take(10)
+            .map(|n| n.escape_debug().to_string())
+            .collect();
+        format!(
+            "{}{}",
+            shown.join(", "),
+            if set.len() > 10 { ", ..." } else { "" }
+        )
+    };
+    let (gone, back): (Vec<&String>, Vec<&String>) = (
+        now.difference(&then).collect(),
+        then.difference(&now).collect(),
+    );
+    if !gone.is_empty() {
+        warnings.push(format!(
+            "{} clients are not in the backup and will be gone: {}",
+            gone.len(),
+            list(gone)
+        ));
+    }
+    if !back.is_empty() {
+        warnings.push(format!(
+            "{} clients are in the backup and come back: {}",
+            back.len(),
+            list(back)
+        ));
+    }
+}

@@ -1,0 +1,189 @@
+//! This process among others: the one lock, a session of its own, the signals that turn a restore back. Owns no file of
+//! the gateway.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use journal_format::{BootId, Driver, Policy, Role};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+use crate::fault::{Fault, Problem, cannot};
+use crate::host::linux;
+use crate::profile::Profile;
+
+/// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process.
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes it, or says who holds it. `what` is what the holder is doing, for others to read.
+    pub fn take(profile: &Profile, what: &str) -> Result<Lock, Fault> {
+        let path = profile.lock();
+        let failed = |e: std::io::Error| {
+            cannot(
+                format!("take the lock {}: {e}", path.display()),
+                "run it as root, and see that state_dir of the profile is there and can be written to",
+            )
+        };
+        crate::state_dir::make(profile)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(&path)
+            .map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(std::fs::TryLockError::WouldBlock) => return Err(Fault::Busy(busy(&mut file))),
+            Err(std::fs::TryLockError::Error(e)) => return Err(failed(e).into()),
+        }
+        file.set_len(0)
+            .and_then(|()| file.write_all(format!("{} {what}\n", std::process::id()).as_bytes()))
+            .map_err(failed)?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Who holds it, as `PID WHAT`; none if nobody does.
+    pub fn holder(profile: &Profile) -> Option<(u32, String)> {
+        let mut file = File::open(profile.lock()).ok()?;
+        match file.try_lock_shared() {
+            Ok(()) => None,
+            Err(_) => {
+                let mut text = String::new();
+                file.read_to_string(&mut text).ok()?;
+                let (pid, what) = text.trim().split_once(' ')?;
+                Some((pid.parse().ok()?, what.to_owned()))
+            }
+        }
+    }
+}
+
+fn busy(file: &mut File) -> Problem {
+    let mut text = String::new();
+    let told = file
+        .seek(SeekFrom::Start(0))
+        .and_then(|_| file.read_to_string(&mut text))
+        .is_ok();
+    let who = match text.trim().split_once(' ') {
+        Some((pid, what)) if told => format!("{what} runs, process {pid}"),
+        _ => "another holdfast runs".to_owned(),
+    };
+    cannot(
+        format!("begin: {who}"),
+        "wait for its end; `holdfast status` says where it stands",
+    )
+}
+
+/// Leaves the session of whoever started this process, so that the end of a terminal or of the agent does not end it,
+/// and recovery can end what this one leaves behind.
+///
+/// A process that leads its group cannot; an interactive `holdfast restore` starts itself anew for that.
+pub fn own_session() -> Result<(), Problem> {
+    let this = nix::unistd::getpid();
+    if nix::unistd::getsid(None) == Ok(this) {
+        return Ok(());
+    }
+    match nix::unistd::setsid() {
+        Ok(_) => Ok(()),
+        Err(e) => Err(cannot(
+            format!("begin a session of its own: {e}"),
+            "start it from a shell or a service, not as the leader of a process group",
+        )),
+    }
+}
+
+/// Whether this process must start itself anew to have a session of its own.
+pub fn leads_its_group() -> bool {
+    let this = nix::unistd::getpid();
+    nix::unistd::getsid(None) != Ok(this) && nix::unistd::getpgrp() == this
+}
+
+/// Ends this process with the one that started it. For the second half of an interactive restore: to the outside both
+/// are one, and a kill of the first is a kill of the restore.
+pub fn end_with_parent() -> Result<(), Problem> {
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| {
+        cannot(
+            format!("be ended with the process that started it: {e}"),
+            "run it without a terminal",
+        )
+    })
+}
+
+/// The signals that turn a restore back, and those that are as good as not sent. Children get none of it: they start
+/// with an empty mask.
+pub struct Signals {
+    turn: SignalFd,
+}
+
+impl Signals {
+    /// From here SIGINT and SIGTERM are only noted, and SIGHUP is not heard. SIGPIPE is ignored in every Rust program.
+    /// To be called before any thread is started.
+    pub fn hold() -> Result<Signals, Problem> {
+        let failed = |e: nix::Error| {
+            cannot(
+                format!("hold signals back: {e}"),
+                "this is a fault in holdfast; report it",
+            )
+        };
+        let mut turn = SigSet::empty();
+        turn.add(Signal::SIGINT);
+        turn.add(Signal::SIGTERM);
+        let mut held = turn;
+        held.add(Signal::SIGHUP);
+        held.thread_block().map_err(failed)?;
+        let turn = SignalFd::with_flags(&turn, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+            .map_err(failed)?;
+        Ok(Signals { turn })
+    }
+
+    /// Whether one was sent. It stays so.
+    pub fn asked(&self) -> bool {
+        let mut fds = [nix::poll::PollFd::new(
+            self.turn.as_fd(),
+            nix::poll::PollFlags::POLLIN,
+        )];
+        // Not read, so that the answer stays.
+        nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+}
+
+/// This process as a journal names a driver.
+pub fn driver(role: Role, boot: BootId, policy: Option<Policy>) -> Result<Driver, Problem> {
+    let unseen = || cannot("find this process in /proc", "mount /proc");
+    let this = linux::process(std::process::id()).ok_or_else(unseen)?;
+    Ok(Driver {
+        role,
+        boot,
+        pid: this.pid,
+        // In a namespace of its own the session's leader may have no number here; then the kernel says 0, and nothing
+        // of it can be ended by number.
+        session: this.session,
+        started_ticks: this.started_ticks,
+        policy,
+    })
+}
+
+/// Whether a driver that a journal names still runs.
+pub fn runs(driver: &Driver, boot: &BootId) -> bool {
+    driver.boot == *boot
+        && linux::process(driver.pid)
+            .is_some_and(|p| p.started_ticks == driver.started_ticks && !p.gone)
+}
+
+/// This program's name in what it writes.
+pub fn program() -> String {
+    concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned()
+}
+
+/// A folder must be there and root's alone before anything is trusted in it.
+pub fn is_private(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::symlink_metadata(path).is_ok_and(|m| {
+        m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o077 == 0
+    })
+}

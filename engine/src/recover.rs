@@ -1,0 +1,178 @@
+//! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
+//! driver, and hands to the drive. Decides no direction: that is `decide`'s.
+
+use journal_format::{Policy, Record, RestoreId, Role, Soundness, State, Verdict};
+
+use crate::driver::{Drive, Ending, FACTS};
+use crate::facts::Facts;
+use crate::fault::{Fault, Problem, cannot};
+use crate::host::Host;
+use crate::journal::JournalWriter;
+use crate::profile::Profile;
+use crate::state_dir::{self, OpenRestore};
+use crate::{process, restore};
+
+/// What a recovery found and did.
+pub enum Recovered {
+    /// Nothing to do.
+    Idle,
+    /// It was over already; only the barrier was left.
+    Over(RestoreId),
+    /// It is settled.
+    Settled {
+        /// The restore.
+        id: RestoreId,
+        /// How it ended.
+        result: Result<Vec<String>, Fault>,
+    },
+}
+
+/// What was found before anything was done, for a person.
+pub struct Findings<'a> {
+    /// The restore.
+    pub id: &'a RestoreId,
+    /// Its state as the journal has it.
+    pub state: &'a State,
+    /// Bytes of a torn tail that were cut off.
+    pub torn: usize,
+    /// Processes of the dead driver that were ended.
+    pub ended: &'a [String],
+}
+
+/// Recovers. The caller holds the lock, so no driver runs.
+pub fn run<'a>(
+    profile: &Profile,
+    host: &'a dyn Host,
+    role: Role,
+    policy: Option<Policy>,
+    asked: &'a dyn Fn() -> bool,
+    mut found: impl FnMut(&Findings),
+    seen: Box<dyn FnMut(&Record, &State) + 'a>,
+) -> Result<Recovered, Fault> {
+    let Some(OpenRestore { id, barrier }) =
+        state_dir::open_restore(profile).map_err(Fault::Stuck)?
+    else {
+        return Ok(Recovered::Idle);
+    };
+    let path = state_dir::journal(profile, &id);
+    if host.stat(&path)?.is_none() {
+        return Err(Fault::Stuck(cannot(
+            format!(
+                "settle restore {id}: the barrier names it, but its journal {} is gone",
+                path.display()
+            ),
+            "nothing was touched and the fence's rules are in the barrier; put the restore's folder back, or, if the \
+             gateway is as you want it, remove the barrier by hand",
+        )));
+    }
+    let (bytes, scan) = state_dir::read(&path).map_err(Fault::Stuck)?;
+    match scan.soundness() {
+        Soundness::Closed(_) => {
+            host.discard(&profile.barrier())?;
+            return Ok(Recovered::Over(id));
+        }
+        Soundness::Open | Soundness::Torn | Soundness::Empty => {}
+        Soundness::Corrupt | Soundness::Newer => {
+            return Err(Fault::Stuck(cannot(
+                format!("settle restore {id}: its journal cannot be acted on"),
+                format!(
+                    "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
+                     that wrote it can act on it"
+                ),
+            )));
+        }
+    }
+    let Some(state) = scan.state.clone() else {
+        // Not even a header: the crash came before anything else, and nothing was staged.
+        if barrier {
+            return Err(Fault::Stuck(cannot(
+                format!(
+                    "settle restore {id}: its journal {} has no record, but the barrier is up",
+                    path.display()
+                ),
+                "put the journal back from a copy; nothing was touched",
+            )));
+        }
+        host.discard(&path)?;
+        return Ok(Recovered::Over(id));
+    };
+    if state.has_effects() && !barrier {
+        if role != Role::RecoverByHand || policy.is_none() {
+            return Err(Fault::Stuck(cannot(
+                format!("settle restore {id}: it has effects, but its barrier is gone"),
+                "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
+                 `holdfast recover --roll-back`",
+            )));
+        }
+    }
+    if state.stuck.is_some() && role != Role::RecoverByHand {
+        let problem = state
+            .stuck
+            .clone()
+            .unwrap_or_else(|| cannot("go on", "run `holdfast recover`"));
+        return Ok(Recovered::Settled {
+            id,
+            result: Err(Fault::Stuck(problem)),
+        });
+    }
+    let boot = host.boot()?;
+    let mut ended = Vec::new();
+    if let Some(driver) = state
+        .driver
+        .as_ref()
+        .filter(|d| d.boot == boot && d.session == d.pid)
+    {
+        ended = host.end_session(driver.session, driver.started_ticks)?;
+    }
+    let torn = bytes.len() - scan.valid_len;
+    found(&Findings {
+        id: &id,
+        state: &state,
+        torn,
+        ended: &ended,
+    });
+    let dir = profile.restore_dir(&id);
+    let facts = facts(host, &dir, &state).map_err(Fault::Stuck)?;
+    let driver = process::driver(role, boot, policy)?;
+    let mut journal =
+        JournalWriter::reopen(host, &path, &bytes, scan, driver, seen).map_err(Fault::Stuck)?;
+    if journal.state().plan.is_none() {
+        // Without a plan nothing was staged.
+        journal
+            .close(Verdict::NothingChanged, Vec::new())
+            .map_err(Fault::Stuck)?;
+        host.discard(&profile.barrier())?;
+        return Ok(Recovered::Over(id));
+    }
+    let barrier = profile.barrier();
+    let drive = Drive {
+        host,
+        dir: &dir,
+        barrier: &barrier,
+        facts: &facts,
+        source: None,
+        asked,
+    };
+    let ending: Ending = drive.run(&mut journal).map_err(Fault::Stuck)?;
+    let result = restore::conclude(ending, journal.state());
+    Ok(Recovered::Settled { id, result })
+}
+
+/// The kernel facts of before, bound by the journal once the barrier was up.
+fn facts(host: &dyn Host, dir: &std::path::Path, state: &State) -> Result<Facts, Problem> {
+    let path = dir.join(FACTS);
+    let Some(expected) = &state.armed else {
+        return Ok(Facts::default());
+    };
+    let unusable = |why: String| {
+        cannot(
+            format!("use the kernel facts {}: {why}", path.display()),
+            "nothing was touched; put the file back from a copy, then run `holdfast recover`",
+        )
+    };
+    if host.sha256(&path)? != *expected {
+        return Err(unusable("they are not those that the journal names".into()));
+    }
+    let bytes = host.read(&path, 256 << 20)?;
+    serde_json::from_slice(&bytes).map_err(|e| unusable(e.to_string()))
+}

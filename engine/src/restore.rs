@@ -1,0 +1,538 @@
+//! One restore from its archive to its verdict: check, survey, rehearse, plan; then the folder, the journal and the
+//! drive. Owns what lies in a restore's folder before its journal begins.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use journal_format::{
+    Digest, Fate, Format, Header, Plan, Problem, Record, RestoreId, Role, State, Verdict,
+};
+use sha2::Digest as _;
+
+use crate::archive::Archive;
+use crate::driver::{Drive, Ending, FACTS};
+use crate::facts::Facts;
+use crate::fault::{Fault, cannot};
+use crate::host::{Family, Host, Owner, Query};
+use crate::journal::JournalWriter;
+use crate::planner::{self, Backup, Choices, Wanted};
+use crate::profile::{DatabaseKind, Profile};
+use crate::step::Source;
+use crate::survey::{self, Survey};
+use crate::verify::{self, Checked, FileInBackup};
+use crate::wgconf::{self, Prefix};
+use crate::{owner, process, ruleset, state_dir};
+
+/// What the entries of rehearsed rules begin with; no entry of an archive does.
+const RULES: &str = "rehearsed/";
+
+/// What is to be restored, and how.
+pub struct Request {
+    /// The archive: one open file, never opened again by its name (A12).
+    pub file: File,
+    /// The name that is shown.
+    pub name: String,
+    /// What the admin chose.
+    pub choices: Choices,
+    /// The restore's name; a new one if none.
+    pub id: Option<RestoreId>,
+    /// The plan that was approved, by [`approval`]; any other is refused.
+    pub approved: Option<Digest>,
+}
+
+/// A restore that could begin.
+pub struct Prepared {
+    /// Its name.
+    pub id: RestoreId,
+    /// What it will do.
+    pub plan: Plan,
+    facts: Facts,
+    rules: BTreeMap<&'static str, String>,
+    archive: RefCell<Archive>,
+}
+
+/// How a restore ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// The gateway is as the backup says.
+    Restored {
+        /// What a person should know.
+        warnings: Vec<String>,
+    },
+    /// Its journal could not be written any more: a fresh recovery must take over.
+    HandOver(Problem),
+}
+
+/// What an admin approves: the plan's digest, less what differs between two restores of the same backup on the same
+/// gateway (the restore's name, and whether a firewall that cannot be loaded is accepted).
+pub fn approval(plan: &Plan) -> Digest {
+    let mut plan = plan.clone();
+    plan.keep_going_without_firewall = false;
+    plan.staging.clear();
+    for target in plan.databases.iter_mut().chain(&mut plan.files) {
+        target.staged.clear();
+    }
+    plan.digest()
+}
+
+/// What a restore would do, for a person: a line each. The warnings are the plan's own.
+pub fn preview(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![format!(
+        "restores {}, made {} by {}{}",
+        plan.archive.name,
+        plan.archive.created_at,
+        plan.archive.made_by,
+        plan.archive
+            .host
+            .as_ref()
+            .map(|h| format!(" on {h}"))
+            .unwrap_or_default(),
+    )];
+    for database in &plan.databases {
+        let verb = if database.change == journal_format::Change::Add {
+            "adds"
+        } else {
+            "overwrites"
+        };
+        lines.push(format!("{verb} the database {}", database.path));
+    }
+    let count = |change| plan.files.iter().filter(|f| f.change == change).count();
+    let (replaced, added, removed) = (
+        count(journal_format::Change::Replace),
+        count(journal_format::Change::Add),
+        count(journal_format::Change::Remove),
+    );
+    lines.push(format!(
+        "overwrites {replaced} files, adds {added}, removes {removed}; what was there is kept"
+    ));
+    let names = |tunnels: &[journal_format::Tunnel]| {
+        let shown: Vec<&str> = tunnels.iter().take(8).map(|t| t.name.as_str()).collect();
+        format!(
+            "{}{}",
+            shown.join(", "),
+            if tunnels.len() > 8 { ", ..." } else { "" }
+        )
+    };
+    lines.push(format!(
+        "takes {} tunnels down: {}",
+        plan.tunnels_down.len(),
+        names(&plan.tunnels_down)
+    ));
+    lines.push(format!(
+        "brings {} tunnels up: {}",
+        plan.tunnels_up.len(),
+        names(&plan.tunnels_up)
+    ));
+    for service in &plan.services {
+        lines.push(format!("stops {} and starts it again", service.name));
+    }
+    for (family, rules) in [("IPv4", &plan.firewall.v4), ("IPv6", &plan.firewall.v6)] {
+        if rules.is_some() {
+            lines.push(format!(
+                "replaces all {family} firewall rules by the backup's"
+            ));
+        }
+    }
+    lines
+}
+
+/// A name for a new restore, from the wall clock and random bytes.
+pub fn new_id(host: &dyn Host) -> Result<RestoreId, Problem> {
+    let mut random = [0_u8; 4];
+    getrandom::fill(&mut random).map_err(|e| {
+        cannot(
+            format!("get random bytes: {e}"),
+            "see that /dev/urandom is there",
+        )
+    })?;
+    id_at(host.now().at_ms, u32::from_be_bytes(random))
+}
+
+/// The name of a restore that begins at this wall clock time (milliseconds since 1970 UTC).
+pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
+    let failed =
+        |e: &dyn std::fmt::Display| cannot(format!("name the restore: {e}"), "set the clock");
+    let time = jiff::Timestamp::from_millisecond(at_ms).map_err(|e| failed(&e))?;
+    RestoreId::new(format!("{}-{random:08x}", time.strftime("%Y%m%dT%H%M%SZ")))
+        .map_err(|e| failed(&e))
+}
+
+/// Checks, surveys, rehearses and plans. Changes nothing.
+pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<Prepared, Fault> {
+    let checked = verify::archive(profile, request.file, &request.name)?;
+    let survey = survey::survey(host, profile).map_err(Fault::Refused)?;
+    let id = match request.id {
+        Some(id) => id,
+        None => new_id(host)?,
+    };
+    let (mut backup, rules) = backup(host, &survey, &checked, request.choices)?;
+    let (archive, warnings) = (checked.archive, checked.warnings);
+    backup.warnings.extend(warnings);
+    let networks = networks_now(host, profile, &survey)?;
+    let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
+        .map_err(Fault::Refused)?;
+    room(profile, host, &plan)?;
+    if let Some(approved) = &request.approved
+        && *approved != approval(&plan)
+    {
+        return Err(Fault::Refused(vec![cannot(
+            "restore: the gateway or the backup changed since the plan was approved",
+            "look at what it would do now, and approve that",
+        )]));
+    }
+    Ok(Prepared {
+        id,
+        plan,
+        facts: survey.facts,
+        rules,
+        archive: RefCell::new(archive),
+    })
+}
+
+/// Begins the restore and runs it to its end. The caller holds the lock.
+///
+/// `seen` is told of every record once it is durable.
+pub fn run<'a>(
+    profile: &Profile,
+    host: &'a dyn Host,
+    prepared: &'a Prepared,
+    asked: &'a dyn Fn() -> bool,
+    seen: Box<dyn FnMut(&Record, &State) + 'a>,
+) -> Result<Ended, Fault> {
+    if let Some(open) = state_dir::open_restore(profile)? {
+        return Err(Fault::Busy(cannot(
+            format!("restore: restore {} is still open", open.id),
+            "run `holdfast recover` first",
+        )));
+    }
+    let dir = profile.restore_dir(&prepared.id);
+    let journal_path = state_dir::journal(profile, &prepared.id);
+    if host.stat(&journal_path)?.is_some() {
+        return Err(Fault::Refused(vec![cannot(
+            format!("begin restore {}: it was begun before", prepared.id),
+            "see `holdfast journal show`",
+        )]));
+    }
+    for sub in ["before", "after", "originals"] {
+        host.keep_dir(&dir.join(sub))?;
+    }
+    let facts = serde_json::to_vec_pretty(&prepared.facts).map_err(|e| {
+        cannot(
+            format!("write the kernel facts: {e}"),
+            "report this fault in holdfast",
+        )
+    })?;
+    host.keep(&dir.join(FACTS), &facts)?;
+    for (name, text) in &prepared.rules {
+        host.keep(&dir.join("after").join(name), text.as_bytes())?;
+    }
+    let boot = host.boot()?;
+    let header = Header {
+        format: Format::CURRENT,
+        restore: prepared.id.clone(),
+        boot: boot.clone(),
+        program: process::program(),
+        plan: prepared.plan.digest(),
+    };
+    let driver = process::driver(Role::Restore, boot, None)?;
+    let mut journal = JournalWriter::begin(
+        host,
+        &journal_path,
+        header,
+        prepared.plan.clone(),
+        driver,
+        seen,
+    )?;
+    let source = Unpacked(prepared);
+    let barrier = profile.barrier();
+    let drive = Drive {
+        host,
+        dir: &dir,
+        barrier: &barrier,
+        facts: &prepared.facts,
+        source: Some(&source),
+        asked,
+    };
+    let ending = match drive.run(&mut journal) {
+        Ok(ending) => ending,
+        Err(problem) => return Ok(Ended::HandOver(problem)),
+    };
+    conclude(ending, journal.state()).map(|warnings| Ended::Restored { warnings })
+}
+
+/// The ending as the exit status tells it: the warnings of a gateway that is restored, or the fault.
+pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
+    match ending {
+        Ending::Closed(Verdict::Restored) => {
+            let mut warnings: Vec<String> = state
+                .moves
+                .iter()
+                .flat_map(|m| m.warnings.clone())
+                .collect();
+            warnings.extend(state.closing_warnings.clone());
+            Ok(warnings)
+        }
+        Ending::Closed(Verdict::RolledBack) => {
+            Err(Fault::RolledBack(state.turned.clone().unwrap_or_else(
+                || cannot("finish the restore", "see `holdfast journal show`"),
+            )))
+        }
+        Ending::Closed(Verdict::NothingChanged) => {
+            let failed = state
+                .moves
+                .iter()
+                .rev()
+                .find(|m| m.fate == Fate::Failed)
+                .and_then(|m| m.problem.clone());
+            Err(Fault::Failed(failed.unwrap_or_else(|| {
+                cannot(
+                    "finish the restore: it was ended before it changed anything",
+                    "restore again",
+                )
+            })))
+        }
+        Ending::Stuck(problem) => Err(Fault::Stuck(problem)),
+    }
+}
+
+/// The archive, and the rules as the rehearsal printed them.
+struct Unpacked<'a>(&'a Prepared);
+
+impl Source for Unpacked<'_> {
+    fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
+        let rules = entry
+            .strip_prefix(RULES)
+            .and_then(|name| self.0.rules.get(name));
+        if let Some(text) = rules {
+            return out.write_all(text.as_bytes()).map_err(|e| {
+                cannot(
+                    format!("write the rules: {e}"),
+                    "make room on that filesystem",
+                )
+            });
+        }
+        let mut archive = self.0.archive.borrow_mut();
+        archive
+            .copy(entry, out)
+            .map(drop)
+            .map_err(|fault| match fault {
+                Fault::Failed(p) => p,
+                Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
+                other => cannot(format!("unpack {entry}: {other}"), "restore again"),
+            })
+    }
+}
+
+/// What the planner needs of a checked backup; the rules are rehearsed on the way.
+fn backup(
+    host: &dyn Host,
+    survey: &Survey,
+    checked: &Checked,
+    choices: Choices,
+) -> Result<(Backup, BTreeMap<&'static str, String>), Fault> {
+    let metadata = checked.archive.metadata();
+    let mut warnings = Vec::new();
+    let mut wanted = |file: &FileInBackup| Wanted {
+        entry: file.entry.clone(),
+        sha256: file.sha256.clone(),
+        size: file.size,
+        owner: file.owner.as_ref().map(|facts| {
+            let (owner, warning) = owner::placement(facts, survey.owner);
+            warnings.extend(warning);
+            Owner {
+                uid: owner.uid,
+                gid: owner.gid,
+                mode: owner.mode,
+            }
+        }),
+    };
+    let databases = checked
+        .databases
+        .iter()
+        .map(|d| (d.name.clone(), wanted(&d.file)))
+        .collect();
+    let (mut configs, mut wireguard) = (BTreeMap::new(), BTreeMap::new());
+    for (name, config) in &checked.configs {
+        configs.extend(
+            config
+                .first
+                .as_ref()
+                .map(|file| (name.clone(), wanted(file))),
+        );
+        wireguard.extend(
+            config
+                .second
+                .as_ref()
+                .map(|file| (name.clone(), wanted(file))),
+        );
+    }
+    let users = checked
+        .databases
+        .iter()
+        .filter(|d| d.kind == DatabaseKind::Users);
+    let users = users
+        .map(|d| {
+            (
+                d.name.clone(),
+                d.users.iter().map(|u| u.username.clone()).collect(),
+            )
+        })
+        .collect();
+    let (mut rules, mut texts) = (BTreeMap::new(), BTreeMap::new());
+    for (family, text) in [
+        (Family::V4, &checked.rules_v4),
+        (Family::V6, &checked.rules_v6),
+    ] {
+        let Some(text) = text else { continue };
+        match rehearse(host, family, text) {
+            Ok(text) => {
+                let sha256 = Digest::of_bytes(sha2::Sha256::digest(text.as_bytes()).into());
+                let entry = format!("{RULES}{}", family.rules_file());
+                rules.insert(
+                    family.rules_file(),
+                    Wanted {
+                        entry,
+                        sha256,
+                        size: text.len() as u64,
+                        owner: None,
+                    },
+                );
+                texts.insert(family.rules_file(), text);
+            }
+            Err(problem) if choices.keep_going_without_firewall => {
+                warnings.push(format!(
+                    "the backup's firewall rules will not be loaded: {problem}"
+                ));
+            }
+            Err(problem) => {
+                return Err(Fault::Refused(vec![Problem {
+                    advice: format!(
+                        "{}; to restore all but the firewall, add --keep-going-without-firewall",
+                        problem.advice
+                    ),
+                    ..problem
+                }]));
+            }
+        }
+    }
+    let networks = checked
+        .configs
+        .values()
+        .filter_map(|c| Some((c.interface.clone()?, prefixes(&c.config))));
+    warnings.sort();
+    warnings.dedup();
+    Ok((
+        Backup {
+            archive: journal_format::Archive {
+                name: checked.archive.name().to_owned(),
+                sha256: checked.sha256.clone(),
+                size: checked.archive.size(),
+                created_at: metadata.created_at.clone(),
+                host: metadata.holdfast.as_ref().and_then(|m| m.host.clone()),
+                made_by: metadata.made_by().to_owned(),
+            },
+            databases,
+            configs,
+            wireguard,
+            clients: checked.clients.clone(),
+            users,
+            tunnels_up: checked.tunnels_up.clone(),
+            networks: networks.collect(),
+            rules,
+            ip_forward: checked.ip_forward,
+            warnings,
+        },
+        texts,
+    ))
+}
+
+/// The rules as the kernel prints them once they are loaded, in a network namespace made for it (T4).
+fn rehearse(host: &dyn Host, family: Family, text: &str) -> Result<String, Problem> {
+    let rules = ruleset::parse(text, "the backup's firewall rules")?;
+    let out = host.ask(&Query::Rehearse(family), &rules.text())?;
+    let printed = out.expect_ok(
+        "rehearse the backup's firewall rules",
+        "they cannot be loaded on this box: see which line, and which module or program is missing",
+    )?;
+    Ok(ruleset::parse(&printed, "the rehearsed rules")?.text())
+}
+
+fn prefixes(config: &wgconf::Config) -> Vec<Prefix> {
+    config
+        .peers
+        .iter()
+        .flat_map(|p| p.allowed_ips.iter().copied())
+        .collect()
+}
+
+/// Networks of the tunnels that are up now, by interface.
+fn networks_now(
+    host: &dyn Host,
+    profile: &Profile,
+    survey: &Survey,
+) -> Result<BTreeMap<String, Vec<Prefix>>, Problem> {
+    let mut networks = BTreeMap::new();
+    for name in &survey.facts.tunnels {
+        let file = format!("{name}.conf");
+        if survey.wireguard.contains_key(&file) {
+            let bytes = host.read(&profile.gateway.wireguard_dir.join(&file), 1 << 20)?;
+            // A config that is up but does not parse is fenced by its interface and its client's subnet.
+            if let Ok(config) = wgconf::parse(&file, &bytes) {
+                networks.insert(name.clone(), prefixes(&config));
+            }
+        }
+    }
+    Ok(networks)
+}
+
+/// Everything new beside everything old, on each filesystem, with something to spare.
+fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
+    const SPARE: u64 = 16 << 20;
+    let mut needed: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
+    let mut add = |dir: &Path, bytes: u64| -> Result<(), Problem> {
+        if let Some(meta) = host.stat(dir)? {
+            needed
+                .entry(meta.dev)
+                .or_insert_with(|| (dir.to_owned(), SPARE))
+                .1 += bytes;
+        }
+        Ok(())
+    };
+    for target in plan.databases.iter().chain(&plan.files) {
+        let path = Path::new(&target.path);
+        let Some(dir) = path.parent() else { continue };
+        if host.stat(dir)?.is_none() {
+            return Err(Fault::Refused(vec![cannot(
+                format!(
+                    "put {} in place: the folder {} is not there",
+                    target.path,
+                    dir.display()
+                ),
+                "make the folder, or name another place in the profile",
+            )]));
+        }
+        // A filesystem gives a small file a whole block.
+        let new = target.new.as_ref().map_or(0, |n| n.size.max(4096));
+        let old = host.stat(path)?.map_or(0, |m| m.size.max(4096));
+        add(dir, new)?;
+        // Originals go into state_dir: nothing if it is the same filesystem, all of it if not; and the safety backup
+        // holds them once more.
+        add(&profile.state_dir, old)?;
+    }
+    for (dir, bytes) in needed.into_values() {
+        let free = host.free_bytes(&dir)?;
+        if free < bytes {
+            return Err(Fault::Refused(vec![cannot(
+                format!(
+                    "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
+                    dir.display()
+                ),
+                "make room there, then try again",
+            )]));
+        }
+    }
+    Ok(())
+}

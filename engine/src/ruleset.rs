@@ -1,0 +1,146 @@
+//! Which firewall rules should hold now, for either direction, and whether they do. Reads files and the host; loads
+//! nothing.
+
+use journal_format::Direction;
+
+use crate::facts::Facts;
+use crate::fault::{Problem, cannot};
+use crate::firewall::Rules;
+use crate::host::{Family, Host, Query};
+use crate::step::Env;
+
+const RULES_BYTES: u64 = 64 << 20;
+
+/// What should hold.
+pub enum Expected {
+    /// Exactly these.
+    Whole(Rules),
+    /// At least the gateway's own of these: others have loaded theirs afresh since the reboot.
+    Own(Rules),
+    /// What was there, less the replaced tunnels' rules, plus what tunnels and services added: the backup has none, or
+    /// they could not be loaded and the admin accepted that.
+    Merged(Rules),
+}
+
+/// The rules that are loaded now.
+pub fn current(host: &dyn Host, family: Family) -> Result<Rules, Problem> {
+    let text = host
+        .ask(&Query::Rules(family), "")?
+        .expect_ok("read the firewall rules", "install iptables, run as root")?;
+    parse(&text, "the loaded rules")
+}
+
+/// The rules as they were before.
+pub fn before(facts: &Facts, family: Family) -> Result<Rules, Problem> {
+    let text = match family {
+        Family::V4 => &facts.rules_v4,
+        Family::V6 => &facts.rules_v6,
+    };
+    parse(text.as_deref().unwrap_or_default(), "the rules of before")
+}
+
+/// Reads rules in the form of `iptables-save`.
+pub fn parse(text: &str, what: &str) -> Result<Rules, Problem> {
+    Rules::parse(text).map_err(|e| {
+        cannot(
+            format!("understand {what}: {e}"),
+            "look at that line with iptables-save",
+        )
+    })
+}
+
+/// Whether the admin accepted that the backup's rules could not be loaded, and that came true.
+pub fn fell_back(env: &Env) -> Result<bool, Problem> {
+    Ok(env
+        .host
+        .stat(&env.dir.join("after").join("fell-back"))?
+        .is_some())
+}
+
+/// What should hold, in this direction.
+pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expected, Problem> {
+    let planned = match family {
+        Family::V4 => &env.plan.firewall.v4,
+        Family::V6 => &env.plan.firewall.v6,
+    };
+    match direction {
+        Direction::Forward => match planned {
+            Some(digest) if !fell_back(env)? => {
+                let path = env.after_rules(family);
+                if env.host.sha256(&path)? != *digest {
+                    return Err(cannot(
+                        format!("use {}: it is not what the plan names", path.display()),
+                        "someone changed it; `holdfast recover --roll-back` goes back without it",
+                    ));
+                }
+                let text =
+                    String::from_utf8_lossy(&env.host.read(&path, RULES_BYTES)?).into_owned();
+                Ok(Expected::Whole(parse(&text, "the backup's rules")?))
+            }
+            _ => {
+                let merged = Rules::without_backup(
+                    &before(env.facts, family)?,
+                    &current(env.host, family)?,
+                    &env.replaced(),
+                );
+                Ok(Expected::Merged(merged))
+            }
+        },
+        Direction::Back if env.same_boot => Ok(Expected::Whole(before(env.facts, family)?)),
+        Direction::Back => Ok(Expected::Own(before(env.facts, family)?)),
+    }
+}
+
+/// What is missing or too much, a line each.
+pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
+    let mut all = Vec::new();
+    for family in Family::BOTH {
+        let now = current(env.host, family)?;
+        match expected(env, direction, family)? {
+            Expected::Whole(rules) | Expected::Merged(rules) if rules.same_as(&now) => {}
+            Expected::Whole(rules) | Expected::Merged(rules) => {
+                all.extend(
+                    rules
+                        .missing_in(&now)
+                        .into_iter()
+                        .map(|l| format!("missing: {l}")),
+                );
+                all.extend(
+                    now.missing_in(&rules)
+                        .into_iter()
+                        .map(|l| format!("too much: {l}")),
+                );
+                if all.is_empty() {
+                    all.push("the rules stand in another order".into());
+                }
+            }
+            Expected::Own(rules) => {
+                let (want, have) = (
+                    rules.of_interfaces(&env.replaced()),
+                    now.of_interfaces(&env.replaced()),
+                );
+                for (table, rules) in &want {
+                    let there = have.get(table);
+                    let missing = rules
+                        .iter()
+                        .filter(|r| !there.is_some_and(|t| t.contains(r)));
+                    all.extend(missing.map(|r| format!("missing: {table}: {r}")));
+                }
+            }
+        }
+    }
+    if let Some(wanted) = forwarding(env, direction)
+        && env.host.ip_forward()? != wanted
+    {
+        all.push(format!("net.ipv4.ip_forward is not {}", u8::from(wanted)));
+    }
+    Ok(all)
+}
+
+/// What `net.ipv4.ip_forward` should be; none where it is left alone.
+pub fn forwarding(env: &Env, direction: Direction) -> Option<bool> {
+    match direction {
+        Direction::Forward => env.plan.firewall.ip_forward,
+        Direction::Back => env.facts.ip_forward,
+    }
+}

@@ -1,0 +1,168 @@
+//! Holdfast's own folder: made root's alone, and searched for restores. Owns the layout's upkeep; the names are the
+//! profile's.
+
+use std::path::{Path, PathBuf};
+
+use journal_format::{RestoreId, Scan};
+
+use crate::fault::{Problem, cannot};
+use crate::process;
+use crate::profile::Profile;
+
+const JOURNAL: &str = "journal";
+/// Behind the last line of a closed journal nothing is longer than this.
+const TAIL_BYTES: u64 = 64 << 10;
+
+/// Makes `state_dir` and its folders; refuses one that others could write to (A43).
+pub fn make(profile: &Profile) -> Result<(), Problem> {
+    for dir in [
+        &profile.state_dir,
+        &profile.backups_dir(),
+        &profile.restores_dir(),
+        &profile.spool_dir(),
+    ] {
+        let failed = |e: std::io::Error| {
+            cannot(
+                format!("make {}: {e}", dir.display()),
+                "run it as root, or name another state_dir in the profile",
+            )
+        };
+        if !dir.exists() {
+            std::fs::create_dir_all(dir).map_err(failed)?;
+            std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+                .map_err(failed)?;
+            let parent = dir.parent().unwrap_or(Path::new("/"));
+            std::fs::File::open(parent)
+                .and_then(|d| d.sync_all())
+                .map_err(failed)?;
+        }
+        if !process::is_private(dir) {
+            return Err(cannot(
+                format!(
+                    "trust {}: others could write to it, or it is not the user's own",
+                    dir.display()
+                ),
+                format!(
+                    "look at what is in it, then: chown root: {0}; chmod 700 {0}",
+                    dir.display()
+                ),
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Every restore that left a folder, oldest first.
+pub fn restores(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
+    let dir = profile.restores_dir();
+    let entries = match std::fs::read_dir(&dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => {
+            return Err(cannot(
+                format!("list {}: {e}", dir.display()),
+                "run it as root",
+            ));
+        }
+    };
+    let mut ids: Vec<RestoreId> = entries
+        .flatten()
+        .filter_map(|e| RestoreId::new(e.file_name().to_str()?).ok())
+        .collect();
+    ids.sort();
+    Ok(ids)
+}
+
+/// The journal of a restore.
+pub fn journal(profile: &Profile, id: &RestoreId) -> PathBuf {
+    profile.restore_dir(id).join(JOURNAL)
+}
+
+/// Reads a journal whole.
+pub fn read(path: &Path) -> Result<(Vec<u8>, Scan), Problem> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        cannot(
+            format!("read the journal {}: {e}", path.display()),
+            "see `holdfast journal list`",
+        )
+    })?;
+    let scan = journal_format::scan(&bytes);
+    Ok((bytes, scan))
+}
+
+/// The restore that is not over: the barrier's, else one whose journal does not end with its closing.
+pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
+    if let Some(id) = barrier(profile)? {
+        return Ok(Some(OpenRestore { id, barrier: true }));
+    }
+    for id in restores(profile)?.into_iter().rev() {
+        let path = journal(profile, &id);
+        if path.exists() && !seems_closed(&path) {
+            let (_, scan) = read(&path)?;
+            if scan.state.as_ref().is_none_or(|s| s.verdict().is_none()) {
+                return Ok(Some(OpenRestore { id, barrier: false }));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// A restore that is not over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenRestore {
+    /// Its name.
+    pub id: RestoreId,
+    /// The barrier is up.
+    pub barrier: bool,
+}
+
+/// The restore that the barrier names.
+pub fn barrier(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
+    let path = profile.barrier();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => {
+            return Err(cannot(
+                format!("read the barrier {}: {e}", path.display()),
+                "run it as root",
+            ));
+        }
+    };
+    let named = text
+        .lines()
+        .next()
+        .and_then(|l| l.strip_prefix("# holdfast "))
+        .and_then(|n| RestoreId::new(n).ok());
+    match named {
+        Some(id) => Ok(Some(id)),
+        None => Err(cannot(
+            format!(
+                "tell which restore is open: {} does not say",
+                path.display()
+            ),
+            "someone changed it; find the open restore with `holdfast journal list`, and write `# holdfast ID` as its first \
+             line",
+        )),
+    }
+}
+
+/// Looks at the end alone, so that many old journals cost little: is the last line a closing?
+fn seems_closed(path: &Path) -> bool {
+    use std::io::{Read, Seek, SeekFrom};
+    let read = || -> std::io::Result<Vec<u8>> {
+        let mut file = std::fs::File::open(path)?;
+        let len = file.metadata()?.len();
+        file.seek(SeekFrom::Start(len.saturating_sub(TAIL_BYTES)))?;
+        let mut tail = Vec::new();
+        file.take(TAIL_BYTES).read_to_end(&mut tail)?;
+        Ok(tail)
+    };
+    let tail = read().unwrap_or_default();
+    let text = String::from_utf8_lossy(&tail);
+    text.ends_with('\n')
+        && text
+            .lines()
+            .next_back()
+            .is_some_and(|l| l.contains(r#""entry":{"closed":{"#))
+}

@@ -1,0 +1,172 @@
+//! The steps: what one is, what it gets, and the two lists. Each step has its three functions side by side in a file of
+//! its own; steps never import each other. Decides nothing about order or direction: that is `decide`'s.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Direction, Exchange, Plan, Step};
+
+use crate::decide::Seen;
+use crate::facts::Facts;
+use crate::fault::{Problem, cannot};
+use crate::host::Host;
+use crate::journal::Permit;
+
+mod clean_up;
+mod configs;
+mod databases;
+mod fence;
+mod rules;
+mod safety_backup;
+mod services;
+mod stage;
+mod tunnels;
+mod verify;
+
+/// The steps of a restore that goes forward.
+pub const FORWARD: [Step; 16] = Step::ALL;
+
+/// The steps of a restore that goes back: not the mirror of the way there, but a list of its own that leads to Before
+/// from wherever it begins.
+pub const BACK: [Step; 11] = [
+    Step::Fence,
+    Step::StopServices,
+    Step::TunnelsDown,
+    Step::SwapConfigs,
+    Step::SwapDatabases,
+    Step::SettleDatabases,
+    Step::TunnelsUp,
+    Step::StartServices,
+    Step::LoadFirewall,
+    Step::VerifyRunning,
+    Step::LiftFence,
+];
+
+/// Both lists as a plan carries them.
+pub fn lists() -> (Vec<Step>, Vec<Step>) {
+    (
+        FORWARD.to_vec(),
+        BACK.into_iter().chain([Step::CleanUp]).collect(),
+    )
+}
+
+/// Where the contents of new files come from.
+pub trait Source {
+    /// Writes the bytes of one entry of the backup.
+    fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem>;
+}
+
+/// What a step works with.
+pub struct Env<'a> {
+    /// The system.
+    pub host: &'a dyn Host,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The restore's folder under `state_dir`.
+    pub dir: &'a Path,
+    /// Kernel facts as they were before.
+    pub facts: &'a Facts,
+    /// The backup; only while a restore prepares.
+    pub source: Option<&'a dyn Source>,
+    /// The machine has not been rebooted since the restore began.
+    pub same_boot: bool,
+}
+
+impl Env<'_> {
+    /// Every tunnel that goes down or comes up.
+    pub fn replaced(&self) -> std::collections::BTreeSet<&str> {
+        self.plan
+            .tunnels_down
+            .iter()
+            .chain(&self.plan.tunnels_up)
+            .map(|t| t.name.as_str())
+            .collect()
+    }
+
+    /// The rules to load, as the rehearsal printed them.
+    pub fn after_rules(&self, family: crate::host::Family) -> PathBuf {
+        self.dir.join("after").join(family.rules_file())
+    }
+}
+
+/// What a move did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// A line for each thing done.
+    pub did: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// It did one thing.
+    pub fn did(line: impl Into<String>) -> Report {
+        Report {
+            did: vec![line.into()],
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// What every step has. Each function may run twice in a row, and after a crash at any point of an earlier run.
+pub trait StepOps: Sync {
+    /// The exchanges that it will make, as they are before the first of them; most steps make none.
+    fn exchanges(&self, _env: &Env) -> Result<Vec<Exchange>, Problem> {
+        Ok(Vec::new())
+    }
+    /// Does it.
+    fn forward(
+        &self,
+        env: &Env,
+        permit: &Permit,
+        exchanges: &[Exchange],
+    ) -> Result<Report, Problem>;
+    /// Leads back to Before.
+    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem>;
+    /// Looks at the host: [`Seen::After`] is where the given direction leads.
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        exchanges: &[Exchange],
+    ) -> Result<Seen, Problem>;
+}
+
+/// The functions of a step.
+pub fn ops(step: Step) -> &'static dyn StepOps {
+    match step {
+        Step::SafetyBackup => &safety_backup::SafetyBackup,
+        Step::Stage => &stage::Stage,
+        Step::Fence => &fence::Fence,
+        Step::StopServices => &services::StopServices,
+        Step::TunnelsDown => &tunnels::TunnelsDown,
+        Step::ResetRules => &rules::ResetRules,
+        Step::SettleDatabases => &databases::SettleDatabases,
+        Step::SwapDatabases => &databases::SwapDatabases,
+        Step::SwapConfigs => &configs::SwapConfigs,
+        Step::TunnelsUp => &tunnels::TunnelsUp,
+        Step::VerifyAtRest => &verify::VerifyAtRest,
+        Step::StartServices => &services::StartServices,
+        Step::LoadFirewall => &rules::LoadFirewall,
+        Step::VerifyRunning => &verify::VerifyRunning,
+        Step::LiftFence => &fence::LiftFence,
+        Step::CleanUp => &clean_up::CleanUp,
+    }
+}
+
+/// A step has no way back because the list back does not hold it.
+fn no_way_back(step: Step) -> Problem {
+    cannot(
+        format!("go back over {step}: it has no way back"),
+        "this is a fault in holdfast; report it",
+    )
+}
+
+/// The observation of a list in which nothing may be left.
+fn seen(left: Vec<String>) -> Seen {
+    if left.is_empty() {
+        Seen::After
+    } else {
+        Seen::Between(left.join("; "))
+    }
+}

@@ -1,0 +1,92 @@
+//! After the verdict: originals into the restore's folder, where they are kept until the admin lets them go (I9), and
+//! the staging gone. Can be repeated at any point.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Direction, Exchange};
+
+use super::{Env, Report, StepOps, seen};
+use crate::decide::Seen;
+use crate::fault::Problem;
+use crate::host::parent;
+use crate::journal::Permit;
+use crate::swap::side_files;
+
+pub struct CleanUp;
+
+impl StepOps for CleanUp {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let originals = env.dir.join("originals");
+        let (mut moved, mut synced) = (0, BTreeSet::new());
+        for target in env.plan.databases.iter().chain(&env.plan.files) {
+            for (from, to) in std::iter::once((target.staged.clone(), target.path.clone())).chain(
+                side_files(&target.staged)
+                    .into_iter()
+                    .zip(side_files(&target.path)),
+            ) {
+                let from = Path::new(&from);
+                let Some(meta) = env.host.stat(from)? else {
+                    continue;
+                };
+                let to = originals.join(to.trim_start_matches('/'));
+                let folder = parent(&to)?;
+                env.host.keep_dir(folder)?;
+                if env.host.stat(folder)?.is_some_and(|f| f.dev == meta.dev) {
+                    env.host.rename(permit, from, &to)?;
+                } else {
+                    // A crash between the copy and the removal leaves a copy that may be half: it is made anew.
+                    env.host.remove_file(permit, &to)?;
+                    env.host.copy(permit, from, &to)?;
+                    env.host.sync_dir(permit, folder)?;
+                    env.host.remove_file(permit, from)?;
+                }
+                moved += 1;
+                synced.insert(folder.to_owned());
+            }
+        }
+        for folder in synced {
+            env.host.sync_dir(permit, &folder)?;
+        }
+        remove_staging(env, permit)?;
+        let mut report = Report::default();
+        if moved > 0 {
+            report.did.push(format!(
+                "kept {moved} original files in {}",
+                originals.display()
+            ));
+        }
+        Ok(report)
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        remove_staging(env, permit)?;
+        Ok(Report::default())
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut left = Vec::new();
+        for dir in &env.plan.staging {
+            if env.host.stat(Path::new(dir))?.is_some() {
+                left.push(format!("{dir} is still there"));
+            }
+        }
+        Ok(seen(left))
+    }
+}
+
+/// The staging folders are root's alone and named by the plan: whatever lies in them is this restore's.
+fn remove_staging(env: &Env, permit: &Permit) -> Result<(), Problem> {
+    for dir in &env.plan.staging {
+        let dir = PathBuf::from(dir);
+        if env.host.stat(&dir)?.is_none() {
+            continue;
+        }
+        for name in env.host.list(&dir)? {
+            env.host.remove_file(permit, &dir.join(name))?;
+        }
+        env.host.remove_dir(permit, &dir)?;
+        env.host.sync_dir(permit, parent(&dir)?)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Swaps every changed config, and the files in which the box keeps its rules, in one journaled step: the exchanges cost
+//! nothing, the syncs of the folders are shared.
+
+use journal_format::{Direction, Exchange};
+
+use super::{Env, Report, StepOps};
+use crate::decide::Seen;
+use crate::fault::Problem;
+use crate::journal::Permit;
+use crate::swap;
+
+pub struct SwapConfigs;
+
+impl StepOps for SwapConfigs {
+    fn exchanges(&self, env: &Env) -> Result<Vec<Exchange>, Problem> {
+        swap::note(env.host, &env.plan.files)
+    }
+
+    fn forward(
+        &self,
+        env: &Env,
+        permit: &Permit,
+        exchanges: &[Exchange],
+    ) -> Result<Report, Problem> {
+        swap::forward(env.host, permit, exchanges)?;
+        Ok(Report::did(format!("swapped {} files", exchanges.len())))
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
+        swap::back(env.host, permit, exchanges)?;
+        Ok(Report::did(format!(
+            "{} files are the old ones",
+            exchanges.len()
+        )))
+    }
+
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        exchanges: &[Exchange],
+    ) -> Result<Seen, Problem> {
+        swap::seen_from(env.host, direction, exchanges)
+    }
+}

@@ -1,0 +1,185 @@
+//! Settles the databases, so that each file alone is all of it, and swaps them. Between a swap's intent and its outcome
+//! no database is opened, not even to read: a stale side file would be replayed into the wrong one (T1).
+
+use std::path::{Path, PathBuf};
+
+use journal_format::{Change, Direction, Exchange, Target};
+
+use super::{Env, Report, StepOps, seen};
+use crate::decide::Seen;
+use crate::fault::{Problem, cannot};
+use crate::host::parent;
+use crate::journal::Permit;
+use crate::swap::{self, side_files, side_files_there};
+
+pub struct SettleDatabases;
+pub struct SwapDatabases;
+
+/// How long a holder is waited for, in tries of [`PAUSE_MS`].
+const TRIES: u32 = 25;
+const PAUSE_MS: u64 = 200;
+
+/// The databases that are there now.
+fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
+    env.plan
+        .databases
+        .iter()
+        .filter(|t| matches!(t.change, Change::Replace | Change::Remove))
+}
+
+/// A process that holds a swapped database writes on into the old file and believes that it succeeded (T23).
+fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(), Problem> {
+    let files: Vec<PathBuf> = paths
+        .flat_map(|p| std::iter::once(p.to_owned()).chain(side_files(p)))
+        .map(PathBuf::from)
+        .collect();
+    for tries in 1.. {
+        let holders = env.host.holders(&files)?;
+        let Some(first) = holders.first() else { break };
+        if tries >= TRIES {
+            let all: Vec<String> = holders
+                .iter()
+                .map(|h| format!("{} (pid {})", h.command, h.pid))
+                .collect();
+            return Err(cannot(
+                format!(
+                    "settle {}: still held open by {}",
+                    first.path.display(),
+                    all.join(", ")
+                ),
+                "end these processes, or name their service in the profile so that it is stopped; then restore again",
+            ));
+        }
+        env.host.sleep(PAUSE_MS);
+    }
+    Ok(())
+}
+
+impl StepOps for SettleDatabases {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        no_holders(env, old(env).map(|t| t.path.as_str()))?;
+        let mut report = Report::default();
+        for target in old(env) {
+            let path = Path::new(&target.path);
+            if let Err(problem) = env.host.settle_database(permit, path) {
+                set_aside(env, permit, target)?;
+                report.warnings.push(format!(
+                    "{} could not be read ({}): it and its side files are kept as they are",
+                    target.path, problem.what
+                ));
+            }
+            env.host.sync_file(permit, path)?;
+            // The unlinking of a side file must last: after a power cut it would be back beside the new file (T31).
+            env.host.sync_dir(permit, parent(path)?)?;
+            report.did.push(format!("settled {}", target.path));
+        }
+        Ok(report)
+    }
+
+    /// Puts side files back beside an unreadable old database, once it lies under its own name again.
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let mut report = Report::default();
+        for target in old(env) {
+            for (aside, own) in side_files(&target.staged)
+                .iter()
+                .zip(side_files(&target.path))
+            {
+                if env.host.stat(Path::new(aside))?.is_some() {
+                    env.host.rename(permit, Path::new(aside), Path::new(&own))?;
+                    report.did.push(format!("put {own} back"));
+                }
+            }
+            env.host
+                .sync_dir(permit, parent(Path::new(&target.path))?)?;
+        }
+        Ok(report)
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut left = Vec::new();
+        for target in old(env) {
+            left.extend(match direction {
+                Direction::Forward => side_files_there(env.host, &target.path)?,
+                Direction::Back => side_files_there(env.host, &target.staged)?,
+            });
+        }
+        Ok(seen(left))
+    }
+}
+
+/// Only side files of a database that cannot be read are moved: they are part of what was there before.
+fn set_aside(env: &Env, permit: &Permit, target: &Target) -> Result<(), Problem> {
+    for (own, aside) in side_files(&target.path)
+        .iter()
+        .zip(side_files(&target.staged))
+    {
+        if env.host.stat(Path::new(own))?.is_some() {
+            env.host.rename(permit, Path::new(own), Path::new(&aside))?;
+        }
+    }
+    env.host
+        .sync_dir(permit, parent(Path::new(&target.staged))?)
+}
+
+impl StepOps for SwapDatabases {
+    fn exchanges(&self, env: &Env) -> Result<Vec<Exchange>, Problem> {
+        swap::note(env.host, &env.plan.databases)
+    }
+
+    fn forward(
+        &self,
+        env: &Env,
+        permit: &Permit,
+        exchanges: &[Exchange],
+    ) -> Result<Report, Problem> {
+        swap::forward(env.host, permit, exchanges)?;
+        let names: Vec<String> = exchanges
+            .iter()
+            .map(|e| format!("swapped {}", e.path))
+            .collect();
+        Ok(Report {
+            did: names,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// The new database's side files go with it: they must not lie beside the old one when it is back.
+    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
+        no_holders(env, exchanges.iter().map(|e| e.path.as_str()))?;
+        for exchange in exchanges {
+            if !matches!(
+                swap::seen(env.host, std::slice::from_ref(exchange))?,
+                Seen::After
+            ) {
+                continue;
+            }
+            for own in side_files_there(env.host, &exchange.path)? {
+                env.host.remove_file(permit, Path::new(&own))?;
+            }
+            env.host
+                .sync_dir(permit, parent(Path::new(&exchange.path))?)?;
+        }
+        swap::back(env.host, permit, exchanges)?;
+        Ok(Report::did(format!(
+            "{} databases are the old ones",
+            exchanges.len()
+        )))
+    }
+
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        exchanges: &[Exchange],
+    ) -> Result<Seen, Problem> {
+        let seen = swap::seen_from(env.host, direction, exchanges)?;
+        if seen != Seen::After {
+            return Ok(seen);
+        }
+        let mut beside = Vec::new();
+        for exchange in exchanges {
+            beside.extend(side_files_there(env.host, &exchange.path)?);
+        }
+        Ok(super::seen(beside))
+    }
+}

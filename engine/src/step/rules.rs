@@ -1,0 +1,151 @@
+//! Takes the rules of replaced tunnels out, and loads the rules that are to hold: after the services started, which add
+//! theirs a second time (T29), and behind the fence.
+
+use std::collections::BTreeMap;
+
+use journal_format::{Direction, Exchange, Step};
+
+use super::{Env, Report, StepOps, no_way_back, seen};
+use crate::decide::Seen;
+use crate::fault::Problem;
+use crate::firewall::{Rules, edit};
+use crate::host::{Command, Family};
+use crate::journal::Permit;
+use crate::ruleset::{self, Expected};
+
+pub struct ResetRules;
+pub struct LoadFirewall;
+
+const ADVICE: &str = "look at the line that it names; `iptables-save` shows what is loaded now";
+
+impl StepOps for ResetRules {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let mut count = 0;
+        for family in Family::BOTH {
+            let found = ruleset::current(env.host, family)?.of_interfaces(&env.replaced());
+            if !found.is_empty() {
+                count += found.values().map(Vec::len).sum::<usize>();
+                env.host
+                    .run(permit, &Command::EditRules(family), &edit(&found, "-D"))?
+                    .expect_ok("take the tunnels' rules out", ADVICE)?;
+            }
+        }
+        Ok(Report::did(format!(
+            "took out {count} rules of the tunnels"
+        )))
+    }
+
+    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Err(no_way_back(Step::ResetRules))
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut left = Vec::new();
+        for family in Family::BOTH {
+            left.extend(
+                ruleset::current(env.host, family)?
+                    .of_interfaces(&env.replaced())
+                    .into_values()
+                    .flatten(),
+            );
+        }
+        Ok(seen(left))
+    }
+}
+
+/// Loads what should hold. Every table at once or the old ones: `iptables-restore` is atomic for a table, not for a
+/// file (T3), so after a failure the caller loads a whole set again.
+fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
+    for family in Family::BOTH {
+        let now = ruleset::current(env.host, family)?;
+        let run = |command: Command, text: &str| -> Result<(), Problem> {
+            if text.is_empty() {
+                return Ok(());
+            }
+            env.host
+                .run(permit, &command, text)?
+                .expect_ok("load the firewall rules", ADVICE)
+                .map(drop)
+        };
+        match ruleset::expected(env, direction, family)? {
+            Expected::Whole(rules) | Expected::Merged(rules) => {
+                if !rules.same_as(&now) {
+                    run(Command::LoadRules(family), &rules.replacing(&now))?;
+                }
+            }
+            Expected::Own(rules) => {
+                let have = now.of_interfaces(&env.replaced());
+                let mut missing: BTreeMap<String, Vec<String>> =
+                    rules.of_interfaces(&env.replaced());
+                for (table, rules) in &mut missing {
+                    rules.retain(|r| !have.get(table).is_some_and(|t| t.contains(r)));
+                }
+                missing.retain(|_, rules| !rules.is_empty());
+                run(Command::EditRules(family), &edit(&missing, "-A"))?;
+            }
+        }
+    }
+    if let Some(on) = ruleset::forwarding(env, direction)
+        && env.host.ip_forward()? != on
+    {
+        env.host.set_ip_forward(permit, on)?;
+    }
+    Ok(())
+}
+
+/// What holds instead of the backup's rules, where the admin accepted that beforehand: whole tables, none half loaded.
+fn fall_back(env: &Env, permit: &Permit, clean: &[(Family, Rules)]) -> Result<(), Problem> {
+    for (family, rules) in clean {
+        let now = ruleset::current(env.host, *family)?;
+        env.host
+            .run(permit, &Command::LoadRules(*family), &rules.replacing(&now))?
+            .expect_ok("load the rules of before", ADVICE)?;
+    }
+    env.host.keep(
+        &env.dir.join("after").join("fell-back"),
+        b"the backup's rules could not be loaded\n",
+    )
+}
+
+impl StepOps for LoadFirewall {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let mut fallback = Vec::new();
+        if env.plan.keep_going_without_firewall {
+            for family in Family::BOTH {
+                let (before, now) = (
+                    ruleset::before(env.facts, family)?,
+                    ruleset::current(env.host, family)?,
+                );
+                fallback.push((
+                    family,
+                    Rules::without_backup(&before, &now, &env.replaced()),
+                ));
+            }
+        }
+        match load(env, permit, Direction::Forward) {
+            Ok(()) => Ok(Report::did("the rules and forwarding are as planned")),
+            Err(problem) if env.plan.keep_going_without_firewall => {
+                fall_back(env, permit, &fallback)?;
+                load(env, permit, Direction::Forward)?;
+                Ok(Report {
+                    did: vec![
+                        "the rules of before hold, less those of the replaced tunnels".into(),
+                    ],
+                    warnings: vec![format!(
+                        "the backup's firewall rules are not loaded: {problem}"
+                    )],
+                })
+            }
+            Err(problem) => Err(problem),
+        }
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        load(env, permit, Direction::Back)?;
+        Ok(Report::did("the old rules and forwarding hold"))
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        Ok(seen(ruleset::differences(env, direction)?))
+    }
+}

@@ -1,0 +1,126 @@
+//! Stops the gateway's services, and starts those that ran. Both directions stop early and start after the tunnels:
+//! the gateway's monitor marks every client inactive whose interface is missing (T19).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Direction, Exchange, Service};
+
+use super::{Env, Report, StepOps, seen};
+use crate::decide::Seen;
+use crate::fault::Problem;
+use crate::host::{Command, Query, parent};
+use crate::journal::Permit;
+
+pub struct StopServices;
+pub struct StartServices;
+
+/// How long a service is watched after its start, ms: one that dies at once has not started.
+const WATCHED_MS: u64 = 400;
+
+fn runs(env: &Env, service: &Service) -> Result<bool, Problem> {
+    Ok(env
+        .host
+        .ask(&Query::ServiceActive(service.control.clone()), "")?
+        .ok())
+}
+
+fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
+    let mut report = Report::default();
+    for service in env.plan.services.iter().rev() {
+        if !runs(env, service)? {
+            continue;
+        }
+        let out = env
+            .host
+            .run(permit, &Command::ServiceStop(service.control.clone()), "")?;
+        if runs(env, service)? {
+            return Err(out.problem(
+                format!("stop {}: it still runs", service.name),
+                format!("stop {} by hand and see why it does not end", service.name),
+            ));
+        }
+        report.did.push(format!("stopped {}", service.name));
+    }
+    Ok(report)
+}
+
+fn start(env: &Env, permit: &Permit) -> Result<Report, Problem> {
+    let mut report = Report::default();
+    for service in &env.plan.services {
+        if runs(env, service)? {
+            continue;
+        }
+        let out = env
+            .host
+            .run(permit, &Command::ServiceStart(service.control.clone()), "")?;
+        env.host.sleep(WATCHED_MS);
+        if !runs(env, service)? {
+            return Err(out.problem(
+                format!("start {}: it does not run", service.name),
+                format!("look at the log of {}", service.name),
+            ));
+        }
+        report.did.push(format!("started {}", service.name));
+    }
+    Ok(report)
+}
+
+fn still(env: &Env, running: bool) -> Result<Seen, Problem> {
+    let mut wrong = Vec::new();
+    for service in &env.plan.services {
+        if runs(env, service)? != running {
+            wrong.push(format!(
+                "{} {}",
+                service.name,
+                if running { "does not run" } else { "runs" }
+            ));
+        }
+    }
+    Ok(seen(wrong))
+}
+
+impl StepOps for StopServices {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let report = stop(env, permit)?;
+        // Before itself must be durable, or there is nothing to go back to.
+        let mut filesystems: BTreeSet<u64> = BTreeSet::new();
+        let dirs: BTreeSet<PathBuf> = env
+            .plan
+            .databases
+            .iter()
+            .chain(&env.plan.files)
+            .map(|t| parent(Path::new(&t.path)).map(Path::to_owned))
+            .collect::<Result<_, _>>()?;
+        for dir in dirs {
+            if let Some(meta) = env.host.stat(&dir)?
+                && filesystems.insert(meta.dev)
+            {
+                env.host.sync_filesystem(permit, &dir)?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        stop(env, permit)
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        still(env, false)
+    }
+}
+
+impl StepOps for StartServices {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        start(env, permit)
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        start(env, permit)
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        still(env, true)
+    }
+}

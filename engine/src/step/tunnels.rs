@@ -1,0 +1,286 @@
+//! Takes tunnels down by the configs that they came up with, and brings tunnels up, several at a time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use journal_format::{Direction, Exchange, Tunnel};
+
+use super::{Env, Report, StepOps, seen};
+use crate::decide::Seen;
+use crate::facts::Facts;
+use crate::fault::Problem;
+use crate::host::{Command, Host, Output, Query};
+use crate::journal::Permit;
+use crate::wgconf;
+
+pub struct TunnelsDown;
+pub struct TunnelsUp;
+
+const AT_ONCE: usize = 8;
+const CONFIG_BYTES: u64 = 1 << 20;
+/// How many host names of one config may fail to resolve before it is given up.
+const NAMES: usize = 64;
+
+fn up_now(env: &Env) -> Result<BTreeSet<String>, Problem> {
+    let out = env
+        .host
+        .ask(&Query::Tunnels, "")?
+        .expect_ok("list the tunnels", "install wireguard-tools")?;
+    Ok(out.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Does one thing to several tunnels at a time, and gives what each reported, in order. Tunnels with hooks go one by
+/// one: their commands were not written to run side by side (A26).
+fn each<F>(env: &Env, tunnels: &[Tunnel], one: F) -> Result<Report, Problem>
+where
+    F: Fn(&dyn Host, &Tunnel) -> Result<Option<String>, Problem> + Sync,
+{
+    let host = env.host;
+    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    for tunnel in tunnels {
+        let bytes = host
+            .read(Path::new(&tunnel.config), CONFIG_BYTES)
+            .unwrap_or_default();
+        let hooks =
+            wgconf::parse(&tunnel.name, &bytes).map_or(true, |c| !c.interface.hooks.is_empty());
+        if hooks {
+            alone.push(tunnel)
+        } else {
+            together.push(tunnel)
+        }
+    }
+    let mut report = Report::default();
+    for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = batch.iter().map(|t| scope.spawn(|| one(host, t))).collect();
+            threads
+                .into_iter()
+                .map(|t| {
+                    t.join().unwrap_or_else(|_| {
+                        Err(crate::fault::cannot(
+                            "finish a tunnel: its thread ended",
+                            "report this fault in holdfast",
+                        ))
+                    })
+                })
+                .collect()
+        });
+        for result in results {
+            report.warnings.extend(result?);
+        }
+    }
+    Ok(report)
+}
+
+/// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it (T7).
+fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
+    let up = up_now(env)?;
+    let tunnels: Vec<Tunnel> = tunnels
+        .iter()
+        .filter(|t| up.contains(&t.name))
+        .cloned()
+        .collect();
+    let dir = env.dir;
+    let mut report = each(env, &tunnels, |host, tunnel| {
+        let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+        let saves = wgconf::parse(&tunnel.name, &bytes).map_or(true, |c| c.interface.save_config);
+        let config = if saves {
+            keep_copy(host, dir, tunnel, &wgconf::without_save_config(&bytes))?
+        } else {
+            tunnel.config.clone()
+        };
+        let out = host.run(permit, &Command::TunnelDown(config), "")?;
+        // A PostDown that fails makes it end with non-zero with the interface already gone (T17): the interface decides.
+        if out.ok() {
+            return Ok(None);
+        }
+        let left = host
+            .ask(&Query::Tunnels, "")?
+            .stdout
+            .split_whitespace()
+            .any(|n| n == tunnel.name);
+        if left {
+            Err(out.problem(
+                format!("take {} down", tunnel.name),
+                format!("see why, then run: wg-quick down {}", tunnel.config),
+            ))
+        } else {
+            Ok(Some(format!(
+                "{} is down, but a command of its config failed: {}",
+                tunnel.name,
+                last_line(&out)
+            )))
+        }
+    })?;
+    report
+        .did
+        .push(format!("{} tunnels are down", tunnels.len()));
+    Ok(report)
+}
+
+fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
+    let up = up_now(env)?;
+    let tunnels: Vec<Tunnel> = tunnels
+        .iter()
+        .filter(|t| !up.contains(&t.name))
+        .cloned()
+        .collect();
+    let (dir, facts) = (env.dir, env.facts);
+    let mut report = each(env, &tunnels, |host, tunnel| {
+        bring_one_up(host, permit, dir, facts, tunnel)
+    })?;
+    report.did.push(format!("{} tunnels are up", tunnels.len()));
+    Ok(report)
+}
+
+/// A peer whose host name does not resolve now gets its last known address, or none: the resolver may be behind the very
+/// tunnel (T16).
+fn bring_one_up(
+    host: &dyn Host,
+    permit: &Permit,
+    dir: &Path,
+    facts: &Facts,
+    tunnel: &Tunnel,
+) -> Result<Option<String>, Problem> {
+    let mut unresolved: Vec<String> = Vec::new();
+    let mut config = tunnel.config.clone();
+    loop {
+        let out = host.run(permit, &Command::TunnelUp(config.clone()), "")?;
+        if out.ok() {
+            break;
+        }
+        match unresolved_name(&out) {
+            Some(name) if unresolved.len() < NAMES && !unresolved.contains(&name) => {
+                unresolved.push(name);
+                let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+                let known = facts.endpoints.get(&tunnel.name);
+                let bytes = wgconf::with_endpoints(&bytes, |key, endpoint| {
+                    if unresolved.iter().any(|u| u == endpoint) {
+                        known.and_then(|k| k.get(key)).cloned()
+                    } else {
+                        Some(endpoint.to_owned())
+                    }
+                });
+                config = keep_copy(host, dir, tunnel, &bytes)?;
+            }
+            _ => {
+                return Err(out.problem(
+                    format!("bring {} up", tunnel.name),
+                    format!(
+                        "mend what it says, or the config; to try it alone: wg-quick up {}",
+                        tunnel.config
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(if unresolved.is_empty() {
+        None
+    } else {
+        Some(format!(
+            "{}: these endpoints do not resolve now: {}; their peers have their last known address or none until the \
+             tunnel is brought up again",
+            tunnel.name,
+            unresolved.join(", ")
+        ))
+    })
+}
+
+/// The endpoint that `wg` could not resolve, as it quotes it.
+fn unresolved_name(out: &Output) -> Option<String> {
+    let line = out.stderr.lines().rev().find(|l| {
+        [
+            "name resolution",
+            "Name or service not known",
+            "No address associated",
+            "nodename nor servname",
+        ]
+        .iter()
+        .any(|w| l.contains(w))
+    })?;
+    let quoted = &line[line.find('`')? + 1..];
+    Some(quoted[..quoted.find('\'')?].to_owned())
+}
+
+fn last_line(out: &Output) -> String {
+    out.stderr
+        .lines()
+        .last()
+        .unwrap_or("it says nothing")
+        .to_owned()
+}
+
+/// `wg-quick` takes the interface's name from the file's.
+fn keep_copy(
+    host: &dyn Host,
+    dir: &Path,
+    tunnel: &Tunnel,
+    bytes: &[u8],
+) -> Result<String, Problem> {
+    let dir = dir.join("tunnels");
+    host.keep_dir(&dir)?;
+    let path = dir.join(format!("{}.conf", tunnel.name));
+    host.keep(&path, bytes)?;
+    Ok(path.display().to_string())
+}
+
+fn all_up(env: &Env, tunnels: &[Tunnel]) -> Result<Seen, Problem> {
+    let up = up_now(env)?;
+    Ok(seen(
+        tunnels
+            .iter()
+            .filter(|t| !up.contains(&t.name))
+            .map(|t| format!("{} is not up", t.name))
+            .collect(),
+    ))
+}
+
+fn both(env: &Env) -> Vec<Tunnel> {
+    let mut all = env.plan.tunnels_down.clone();
+    all.extend(
+        env.plan
+            .tunnels_up
+            .iter()
+            .filter(|t| !env.plan.tunnels_down.iter().any(|d| d.name == t.name))
+            .cloned(),
+    );
+    all
+}
+
+impl StepOps for TunnelsDown {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        take_down(env, permit, &both(env))
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        take_down(env, permit, &both(env))
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let up = up_now(env)?;
+        Ok(seen(
+            both(env)
+                .iter()
+                .filter(|t| up.contains(&t.name))
+                .map(|t| format!("{} is up", t.name))
+                .collect(),
+        ))
+    }
+}
+
+impl StepOps for TunnelsUp {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        bring_up(env, permit, &env.plan.tunnels_up)
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        bring_up(env, permit, &env.plan.tunnels_down)
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        match direction {
+            Direction::Forward => all_up(env, &env.plan.tunnels_up),
+            Direction::Back => all_up(env, &env.plan.tunnels_down),
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes
+//! nothing.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use journal_format::{Direction, Exchange, Step, Tunnel};
+
+use super::{Env, Report, StepOps, no_way_back, seen};
+use crate::decide::Seen;
+use crate::fault::Problem;
+use crate::host::Query;
+use crate::journal::Permit;
+use crate::{ruleset, swap};
+
+pub struct VerifyAtRest;
+pub struct VerifyRunning;
+
+fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
+    let out = env
+        .host
+        .ask(&Query::Tunnels, "")?
+        .expect_ok("list the tunnels", "install wireguard-tools")?;
+    let up: BTreeSet<&str> = out.split_whitespace().collect();
+    let mut wrong: Vec<String> = wanted
+        .iter()
+        .filter(|t| !up.contains(t.name.as_str()))
+        .map(|t| format!("{} is not up", t.name))
+        .collect();
+    let extra = env
+        .replaced()
+        .into_iter()
+        .filter(|n| up.contains(n) && !wanted.iter().any(|t| t.name == *n));
+    wrong.extend(extra.map(|n| format!("{n} is up")));
+    Ok(wrong)
+}
+
+/// Every target against the plan, byte for byte.
+fn files(env: &Env) -> Result<Vec<String>, Problem> {
+    let mut wrong = Vec::new();
+    for target in env.plan.databases.iter().chain(&env.plan.files) {
+        let path = Path::new(&target.path);
+        match (env.host.stat(path)?, &target.new) {
+            (None, None) => {}
+            (Some(_), None) => wrong.push(format!("{} is still there", target.path)),
+            (None, Some(_)) => wrong.push(format!("{} is not there", target.path)),
+            (Some(m), Some(new)) if (m.uid, m.gid, m.mode) != (new.uid, new.gid, new.mode) => {
+                wrong.push(format!("{} has another owner or mode", target.path));
+            }
+            (Some(_), Some(new)) if env.host.sha256(path)? != new.sha256 => {
+                wrong.push(format!("{} has other bytes", target.path));
+            }
+            (Some(_), Some(_)) => {}
+        }
+    }
+    for database in &env.plan.databases {
+        wrong.extend(
+            swap::side_files_there(env.host, &database.path)?
+                .into_iter()
+                .map(|f| format!("{f} is there")),
+        );
+    }
+    Ok(wrong)
+}
+
+impl StepOps for VerifyAtRest {
+    fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let count = env.plan.databases.len() + env.plan.files.len();
+        Ok(Report::did(format!(
+            "compared {count} files and {} tunnels with the plan",
+            env.plan.tunnels_up.len()
+        )))
+    }
+
+    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Err(no_way_back(Step::VerifyAtRest))
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut wrong = files(env)?;
+        wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
+        Ok(seen(wrong))
+    }
+}
+
+impl StepOps for VerifyRunning {
+    fn forward(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Ok(Report::did(
+            "compared services, tunnels, rules and forwarding with the plan",
+        ))
+    }
+
+    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Ok(Report::did(
+            "compared services, tunnels, rules and forwarding with what was before",
+        ))
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut wrong = Vec::new();
+        for service in &env.plan.services {
+            if !env
+                .host
+                .ask(&Query::ServiceActive(service.control.clone()), "")?
+                .ok()
+            {
+                wrong.push(format!("{} does not run", service.name));
+            }
+        }
+        wrong.extend(match direction {
+            Direction::Forward => tunnels(env, &env.plan.tunnels_up)?,
+            Direction::Back => tunnels(env, &env.plan.tunnels_down)?,
+        });
+        wrong.extend(ruleset::differences(env, direction)?);
+        Ok(seen(wrong))
+    }
+}

@@ -1,0 +1,286 @@
+//! A read-only picture of the gateway as it is now: its files, databases, clients, and kernel facts. Changes nothing,
+//! and decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use journal_format::{BootId, Digest};
+
+use crate::database::{self, Client};
+use crate::facts::Facts;
+use crate::fault::{Problem, cannot};
+use crate::host::{Family, Host, Kind, Look, Meta, Query};
+use crate::owner;
+use crate::profile::{DatabaseKind, Profile};
+use crate::wgconf;
+
+/// One file that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What it is.
+    pub meta: Meta,
+    /// SHA-256 of its bytes.
+    pub sha256: Digest,
+}
+
+/// The gateway as it is.
+#[derive(Debug, Clone)]
+pub struct Survey {
+    /// The boot that the machine is in.
+    pub boot: BootId,
+    /// Kernel facts.
+    pub facts: Facts,
+    /// `*.conf` in the folder of client configs.
+    pub configs: BTreeMap<String, Held>,
+    /// Managed `*.conf` in the folder that `wg-quick` uses.
+    pub wireguard: BTreeMap<String, Held>,
+    /// Databases of the profile that are there, by entry.
+    pub databases: BTreeMap<String, Meta>,
+    /// Files in which the box keeps its rules, that are there.
+    pub kept: Vec<(Family, PathBuf, Held)>,
+    /// Clients, if their database is there.
+    pub clients: Option<Vec<Client>>,
+    /// Names of the users of each user database.
+    pub users: BTreeMap<String, BTreeSet<String>>,
+    /// Every network interface.
+    pub links: BTreeSet<String>,
+    /// Whose restored files are where the backup does not say.
+    pub owner: (u32, u32),
+    /// What should be known; each was looked at and left out.
+    pub warnings: Vec<String>,
+}
+
+/// Takes the picture.
+pub fn survey(host: &dyn Host, profile: &Profile) -> Result<Survey, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let mut warnings = Vec::new();
+    let gateway = &profile.gateway;
+    for dir in [&gateway.configs_dir, &gateway.wireguard_dir] {
+        match host.stat(dir) {
+            Ok(Some(meta)) if meta.kind == Kind::Dir => {}
+            Ok(_) => problems.push(cannot(
+                format!("find the folder {}", dir.display()),
+                "name the gateway's folders in the profile (--config)",
+            )),
+            Err(p) => problems.push(p),
+        }
+    }
+    let owner = owner::resolve(&gateway.owner).unwrap_or_else(|problem| {
+        problems.push(problem);
+        (0, 0)
+    });
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let one = |p: Problem| vec![p];
+    let mut databases = BTreeMap::new();
+    let mut users = BTreeMap::new();
+    let mut clients = None;
+    for database in &gateway.database {
+        let Some(meta) = host.stat(&database.path).map_err(one)? else {
+            continue;
+        };
+        if meta.kind != Kind::File {
+            return Err(vec![cannot(
+                format!("use {}: it is not a regular file", database.path.display()),
+                "name the real database in the profile",
+            )]);
+        }
+        // An unreadable database is there all the same: it can be replaced, and is kept as it is.
+        match database.kind {
+            DatabaseKind::Clients => match database::clients(&database.path) {
+                Ok(list) => clients = Some(list),
+                Err(p) => warnings.push(format!(
+                    "{} cannot be read: {}",
+                    database.path.display(),
+                    p.what
+                )),
+            },
+            DatabaseKind::Users => match database::users(&database.path) {
+                Ok(list) => {
+                    users.insert(
+                        database.name.clone(),
+                        list.into_iter().map(|u| u.username).collect(),
+                    );
+                }
+                Err(p) => warnings.push(format!(
+                    "{} cannot be read: {}",
+                    database.path.display(),
+                    p.what
+                )),
+            },
+        }
+        databases.insert(database.name.clone(), meta);
+    }
+    let configs = held(host, &gateway.configs_dir, |_| true, &mut warnings).map_err(one)?;
+    let mut managed: BTreeSet<String> = configs.keys().cloned().collect();
+    managed.extend(clients.iter().flatten().map(|c| format!("{}.conf", c.name)));
+    let wireguard = held(
+        host,
+        &gateway.wireguard_dir,
+        |name| managed.contains(name),
+        &mut warnings,
+    )
+    .map_err(one)?;
+    let mut kept = Vec::new();
+    for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
+        if let Some(meta) = host.stat(path).map_err(one)? {
+            let sha256 = host.sha256(path).map_err(one)?;
+            kept.push((family, path.clone(), Held { meta, sha256 }));
+        }
+    }
+    let links = host
+        .ask(&Query::Links, "")
+        .map_err(one)?
+        .expect_ok("list the interfaces", "install iproute2")
+        .map_err(one)?;
+    Ok(Survey {
+        boot: host.boot().map_err(one)?,
+        facts: facts(host, profile, &managed).map_err(one)?,
+        configs,
+        wireguard,
+        databases,
+        kept,
+        clients,
+        users,
+        links: links.lines().filter_map(link_name).collect(),
+        owner,
+        warnings,
+    })
+}
+
+/// `2: eth0@if3: <BROADCAST,...`
+fn link_name(line: &str) -> Option<String> {
+    let name = line.split(": ").nth(1)?;
+    Some(name.split('@').next().unwrap_or(name).to_owned())
+}
+
+fn held(
+    host: &dyn Look,
+    dir: &Path,
+    wanted: impl Fn(&str) -> bool,
+    warnings: &mut Vec<String>,
+) -> Result<BTreeMap<String, Held>, Problem> {
+    let mut found = BTreeMap::new();
+    for name in host.list(dir)? {
+        if !name.ends_with(".conf") || name.starts_with('.') || !wanted(&name) {
+            continue;
+        }
+        let path = dir.join(&name);
+        match host.stat(&path)? {
+            Some(meta) if meta.kind == Kind::File => {
+                let sha256 = host.sha256(&path)?;
+                found.insert(name, Held { meta, sha256 });
+            }
+            Some(_) => {
+                return Err(cannot(
+                    format!("use {}: it is not a regular file", path.display()),
+                    "put the config itself there instead of a link",
+                ));
+            }
+            None => warnings.push(format!(
+                "{} went away while it was looked at",
+                path.display()
+            )),
+        }
+    }
+    Ok(found)
+}
+
+/// The names of configs that the gateway manages, now: those in its folder, and those of its clients.
+pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, Problem> {
+    let mut names: BTreeSet<String> = host
+        .list(&profile.gateway.configs_dir)?
+        .into_iter()
+        .filter(|n| n.ends_with(".conf"))
+        .collect();
+    if let Some(database) = profile.client_database()
+        && host.stat(&database.path)?.is_some()
+    {
+        names.extend(
+            database::clients(&database.path)?
+                .into_iter()
+                .map(|c| format!("{}.conf", c.name)),
+        );
+    }
+    Ok(names)
+}
+
+/// Kernel facts as they are now. `managed` are the names of the gateway's configs.
+pub fn facts(
+    host: &dyn Host,
+    profile: &Profile,
+    managed: &BTreeSet<String>,
+) -> Result<Facts, Problem> {
+    let mut facts = Facts {
+        ip_forward: Some(host.ip_forward()?),
+        ..Facts::default()
+    };
+    for family in Family::BOTH {
+        let advice = "install iptables, and run as root";
+        let text = host
+            .ask(&Query::Rules(family), "")?
+            .expect_ok("read the firewall rules", advice)?;
+        let legacy = host.ask(&Query::LegacyRules(family), "")?;
+        if legacy.stdout.lines().any(|l| l.starts_with("-A ")) {
+            return Err(cannot(
+                format!(
+                    "back up or restore the firewall: {} shows rules that iptables-save does not",
+                    legacy.shown
+                ),
+                "two backends are mixed on this box; move all rules to one (see update-alternatives iptables)",
+            ));
+        }
+        let rules = crate::ruleset::parse(&text, "the loaded rules")?.text();
+        match family {
+            Family::V4 => facts.rules_v4 = Some(rules),
+            Family::V6 => facts.rules_v6 = Some(rules),
+        }
+    }
+    let advice = "install wireguard-tools, and run as root";
+    let up = host
+        .ask(&Query::Tunnels, "")?
+        .expect_ok("list the tunnels", advice)?;
+    facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
+    facts.interfaces.sort();
+    let ours = |name: &String| {
+        managed.contains(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok()
+    };
+    facts.tunnels = facts
+        .interfaces
+        .iter()
+        .filter(|n| ours(n))
+        .cloned()
+        .collect();
+    let endpoints = host
+        .ask(&Query::Endpoints, "")?
+        .expect_ok("list the endpoints", advice)?;
+    for line in endpoints.lines() {
+        let mut words = line.split('\t');
+        if let (Some(interface), Some(key), Some(endpoint)) =
+            (words.next(), words.next(), words.next())
+            && endpoint != "(none)"
+            && facts.tunnels.iter().any(|t| t == interface)
+        {
+            facts
+                .endpoints
+                .entry(interface.to_owned())
+                .or_default()
+                .insert(key.to_owned(), endpoint.to_owned());
+        }
+    }
+    for service in profile
+        .gateway
+        .service
+        .iter()
+        .map(crate::profile::ServiceProfile::service)
+    {
+        if host
+            .ask(&Query::ServiceActive(service.control.clone()), "")?
+            .ok()
+        {
+            facts.services.push(service.name);
+        }
+    }
+    Ok(facts)
+}
