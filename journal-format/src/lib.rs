@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod civil;
+#[cfg(test)]
+mod golden;
 mod line;
 mod plan;
 mod record;

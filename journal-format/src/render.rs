@@ -242,3 +242,29 @@ fn step_text(text: &mut String, step: &StepView) {
         let _ = writeln!(text, "{:15}{line}", "");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_steers_a_terminal_or_reorders_a_line_is_made_visible() {
+        assert_eq!(
+            visible("a\u{1b}[2Jb\r\n\u{202e}c\u{9b}\u{7f}"),
+            r"a\u{1b}[2Jb\r\n\u{202e}c\u{9b}\u{7f}"
+        );
+        assert_eq!(visible("Zürich → 東京 \"x\""), "Zürich → 東京 \"x\"");
+        let problem = Problem {
+            what: "read a\nb".into(),
+            command: None,
+            stderr: Some("one\ntwo\u{1b}\n".into()),
+            advice: "mend \u{1b}it".into(),
+        };
+        insta::assert_snapshot!(problem_text(&problem), @r"
+        cannot read a\nb
+          | one
+          | two\u{1b}
+          what to do: mend \u{1b}it
+        ");
+    }
+}

@@ -10,6 +10,9 @@ use crate::{
     Verdict,
 };
 
+#[cfg(test)]
+mod tests;
+
 /// One restore, ready to be shown.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct View {
@@ -199,7 +202,7 @@ impl View {
             headline: headline(state, standing),
             over: standing.is_over(),
             verdict: state.verdict(),
-            problem: problem(state),
+            problem: obstacle(state),
             archive: plan.map_or_else(String::new, |p| p.archive.name.clone()),
             archive_made: plan.map_or_else(String::new, |p| p.archive.created_at.clone()),
             archive_host: plan.and_then(|p| p.archive.host.clone()),
@@ -248,14 +251,11 @@ impl Event {
         let standing = Standing::of(state);
         let mut steps = steps(state);
         match &record.entry {
-            // A later step back shows that those before it which were passed over are not needed.
+            // What comes later shows that some before it are not needed.
             Entry::Intent { r#move, .. }
             | Entry::Done { r#move, .. }
             | Entry::Failed { r#move, .. } => {
-                steps.retain(|s| {
-                    s.is_of(*r#move)
-                        || (s.direction == r#move.direction && s.state == StepState::NotNeeded)
-                });
+                steps.retain(|s| s.is_of(*r#move) || s.state == StepState::NotNeeded);
             }
             Entry::Header(_)
             | Entry::Plan(_)
@@ -274,7 +274,7 @@ impl Event {
             headline: headline(state, standing),
             over: standing.is_over(),
             verdict: state.verdict(),
-            problem: problem(state),
+            problem: obstacle(state),
             leftovers: state.closing_warnings.clone(),
             steps,
         }
@@ -376,7 +376,7 @@ fn steps(state: &State) -> Vec<StepView> {
     views
 }
 
-fn problem(state: &State) -> Option<Problem> {
+fn obstacle(state: &State) -> Option<Problem> {
     let failed = || {
         let moves = state.moves.iter().rev();
         moves

@@ -1,0 +1,230 @@
+//! Golden journals: what earlier versions wrote, one folder a version of the format, and the worked example of
+//! `FORMAT.md`. They are added to, never rewritten: a journal in the field does not change either.
+//!
+//! A new one: name it below, run the tests with `HOLDFAST_GOLDEN=write`, and enter its digest and summary.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::PathBuf;
+
+use crate::sample::*;
+use crate::*;
+
+fn given_up(mut pen: Pen) -> Pen {
+    pen.step(Step::CleanUp, Direction::Back);
+    pen.close(Verdict::NothingChanged);
+    pen
+}
+
+fn stuck() -> Pen {
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    pen.fail(Step::TunnelsUp, Direction::Forward);
+    pen.turn();
+    pen.step(Step::Fence, Direction::Back);
+    for _ in 0..3 {
+        pen.fail(Step::StopServices, Direction::Back);
+    }
+    pen.write(Entry::Stuck {
+        problem: problem("stop services: tried too often"),
+    });
+    pen
+}
+
+fn recovered_by_hand() -> Pen {
+    let mut pen = stuck();
+    pen.write(driver(Role::RecoverByHand, 0));
+    pen.all_back();
+    pen.step(Step::CleanUp, Direction::Back);
+    pen.close(Verdict::RolledBack);
+    pen
+}
+
+fn power_cut() -> Pen {
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    pen.begin(Step::TunnelsUp, Direction::Forward);
+    pen
+}
+
+fn resumed_after_power_cut() -> Pen {
+    let mut pen = power_cut();
+    pen.write(driver(Role::Recover, 1));
+    for step in [
+        Step::Fence,
+        Step::StopServices,
+        Step::TunnelsDown,
+        Step::ResetRules,
+    ] {
+        pen.step(step, Direction::Forward);
+    }
+    pen.forward_between(Step::TunnelsUp, Step::CleanUp);
+    pen.twice(Entry::Committed);
+    pen.fail(Step::CleanUp, Direction::Forward);
+    pen.twice(Entry::Closed {
+        verdict: Verdict::Restored,
+        warnings: vec!["the staging is left".into()],
+    });
+    pen
+}
+
+fn torn() -> Vec<u8> {
+    let bytes = power_cut().bytes;
+    bytes[..bytes.len() - 40].to_vec()
+}
+
+fn corrupt() -> Vec<u8> {
+    let pen = power_cut();
+    let mut bytes = pen.bytes;
+    bytes[pen.ends[6] + 90] ^= 4;
+    bytes
+}
+
+/// Its name, how it was made, the beginning of its BLAKE3, and what a scan says of it.
+type Golden = (&'static str, fn() -> Vec<u8>, &'static str, &'static str);
+
+const JOURNALS: [Golden; 9] = [
+    (
+        "restored",
+        || Pen::restored().bytes,
+        "168815fa418712a5",
+        "40 records, restored, 0",
+    ),
+    (
+        "rolled-back",
+        || Pen::rolled_back().bytes,
+        "fd2916794a66227d",
+        "52 records, rolled back, 0",
+    ),
+    (
+        "nothing-changed",
+        || given_up(Pen::begun()).bytes,
+        "9753e95150e92752",
+        "7 records, nothing changed, 0",
+    ),
+    (
+        "open",
+        || power_cut().bytes,
+        "ed5fd94007a94304",
+        "23 records, restoring, 10",
+    ),
+    (
+        "resumed-after-power-cut",
+        || resumed_after_power_cut().bytes,
+        "965037d73748bbf6",
+        "50 records, restored, 0",
+    ),
+    (
+        "stuck",
+        || stuck().bytes,
+        "3c7b9ae25ad64a7a",
+        "35 records, stuck, 10",
+    ),
+    (
+        "recovered-by-hand",
+        || recovered_by_hand().bytes,
+        "9f6d5ed7fcfe90ec",
+        "62 records, rolled back, 0",
+    ),
+    (
+        "torn",
+        torn,
+        "c1ce4dedd1b34cce",
+        "22 records, restoring, 11",
+    ),
+    (
+        "corrupt",
+        corrupt,
+        "23d854a654e54cff",
+        "7 records, preparing, 12",
+    ),
+];
+
+#[test]
+fn every_golden_journal_is_unchanged_and_reads_as_it_did() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/1.0");
+    let write = std::env::var_os("HOLDFAST_GOLDEN").is_some_and(|v| v == "write");
+    let mut wrong = Vec::new();
+    for (name, make, digest, expected) in JOURNALS {
+        let path = folder.join(format!("{name}.journal"));
+        if write && !path.exists() {
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(&path, make()).unwrap();
+        }
+        let bytes = std::fs::read(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        let found = scan(&bytes);
+        let standing = found
+            .state
+            .as_ref()
+            .map_or("none", |s| Standing::of(s).words());
+        let summary = format!(
+            "{} records, {standing}, {}",
+            found.records.len(),
+            found.soundness().exit_status()
+        );
+        let now = &blake3::hash(&bytes).to_hex()[..16];
+        if (now, summary.as_str()) != (digest, expected) {
+            wrong.push(format!("{name} {now} {summary}"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+const SPECIFICATION: &str = include_str!("../FORMAT.md");
+
+fn worked_example() -> &'static str {
+    let (_, behind) = SPECIFICATION.split_once("```journal\n").unwrap();
+    behind.split_once("```").unwrap().0
+}
+
+#[test]
+fn the_worked_example_of_the_specification_is_a_sound_journal() {
+    let found = scan(worked_example().as_bytes());
+    assert_eq!(found.tail, Tail::Clean);
+    assert_eq!(
+        found.soundness(),
+        Soundness::Closed(Verdict::NothingChanged)
+    );
+    // The second hash by hand, as the specification explains it.
+    let lines: Vec<&str> = worked_example().lines().collect();
+    let first: blake3::Hash = lines[0][..64].parse().unwrap();
+    let bound = [first.as_bytes().as_slice(), &lines[1].as_bytes()[65..]].concat();
+    assert_eq!(lines[1][..64], *blake3::hash(&bound).to_hex());
+    let texts: Vec<String> = found.records.iter().map(record_text).collect();
+    insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn the_specification_names_every_record_step_and_limit() {
+    let pen = Pen::begun();
+    let mut words: Vec<String> = Step::ALL.iter().map(|s| format!("`{s}`")).collect();
+    for entry in pen.vocabulary() {
+        let json = serde_json::to_value(&entry).unwrap();
+        let name = json
+            .as_str()
+            .map(str::to_owned)
+            .or_else(|| json.as_object()?.keys().next().cloned());
+        words.push(format!("`{}`", name.unwrap()));
+    }
+    words.push(format!("{} MiB", MAX_LINE_BYTES >> 20));
+    words.push(format!("version {}", Format::CURRENT));
+    for word in words {
+        assert!(SPECIFICATION.contains(&word), "{word}");
+    }
+}
+
+/// What the worked example was made with; printed by `HOLDFAST_GOLDEN=example`.
+#[test]
+fn the_worked_example_is_small_enough_to_read() {
+    let mut plan = plan();
+    plan.files.clear();
+    plan.services.clear();
+    let mut pen = Pen::opened_with(header(&plan));
+    pen.write(Entry::Plan(Box::new(plan)));
+    pen.write(driver(Role::Restore, 0));
+    let pen = given_up(pen);
+    if std::env::var_os("HOLDFAST_GOLDEN").is_some_and(|v| v == "example") {
+        print!(
+            "```journal\n{}```\n",
+            String::from_utf8(pen.bytes.clone()).unwrap()
+        );
+    }
+    assert!(worked_example().len() < 8192);
+}

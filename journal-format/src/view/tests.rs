@@ -1,0 +1,167 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use proptest::prelude::*;
+
+use crate::sample::*;
+use crate::{Direction, Event, State, Step, StepState, StepView, Verdict, View};
+use crate::{Entry, Role, record_text, scan, view_text};
+
+/// What a page does with events: a step that is there is replaced, a new one goes to the end.
+#[derive(Default)]
+struct Page {
+    steps: Vec<StepView>,
+}
+
+impl Page {
+    fn take(&mut self, event: &Event) {
+        for step in &event.steps {
+            match self.steps.iter_mut().find(|s| s.id == step.id) {
+                Some(old) => *old = step.clone(),
+                None => self.steps.push(step.clone()),
+            }
+        }
+    }
+}
+
+fn states(pen: &Pen) -> Vec<State> {
+    let mut state = State::begin(&pen.records[0]).unwrap();
+    let mut all = vec![state.clone()];
+    for record in &pen.records[1..] {
+        state.apply(record).unwrap();
+        all.push(state.clone());
+    }
+    all
+}
+
+fn text(pen: &Pen) -> String {
+    view_text(&View::of(&pen.state))
+}
+
+#[test]
+fn a_restore_under_way_reads_as_it_stands() {
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    pen.begin(Step::TunnelsUp, Direction::Forward);
+    insta::assert_snapshot!(text(&pen));
+}
+
+#[test]
+fn a_killed_driver_leaves_its_step_interrupted() {
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    pen.begin(Step::TunnelsUp, Direction::Forward);
+    let running = |pen: &Pen| {
+        let views = View::of(&pen.state).steps;
+        views
+            .iter()
+            .find(|s| s.id == "forward-tunnels-up")
+            .unwrap()
+            .state
+    };
+    assert_eq!(running(&pen), StepState::Running);
+    pen.write(driver(Role::Recover, 0));
+    assert_eq!(running(&pen), StepState::Interrupted);
+    pen.begin(Step::TunnelsUp, Direction::Forward);
+    assert_eq!(running(&pen), StepState::Running);
+    pen.write(Entry::Stuck {
+        problem: problem("go on"),
+    });
+    assert_eq!(running(&pen), StepState::Interrupted);
+}
+
+#[test]
+fn a_restore_that_went_back_reads_with_its_reason() {
+    insta::assert_snapshot!(text(&Pen::rolled_back()));
+}
+
+#[test]
+fn a_stuck_restore_says_what_the_operator_must_do() {
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    pen.turn();
+    pen.step(Step::Fence, Direction::Back);
+    pen.fail(Step::TunnelsDown, Direction::Back);
+    pen.write(Entry::Stuck {
+        problem: problem("take wg0 down: tried 3 times"),
+    });
+    let view = View::of(&pen.state);
+    assert!(view.over);
+    insta::assert_snapshot!(view.headline, @"Stuck: the operator is needed.");
+    insta::assert_snapshot!(view.problem.unwrap(), @r"
+    cannot take wg0 down: tried 3 times
+      command: wg-quick up wg0
+      | RTNETLINK answers: Address already in use
+      what to do: free the port, then restore again
+    ");
+}
+
+#[test]
+fn a_restore_given_up_before_the_first_effect_says_why() {
+    let mut pen = Pen::begun();
+    pen.step(Step::SafetyBackup, Direction::Forward);
+    pen.fail(Step::Stage, Direction::Forward);
+    pen.step(Step::CleanUp, Direction::Back);
+    pen.close(Verdict::NothingChanged);
+    insta::assert_snapshot!(text(&pen));
+}
+
+#[test]
+fn the_records_of_a_restore_read_line_by_line() {
+    let pen = Pen::rolled_back();
+    let lines: Vec<String> = pen.records.iter().map(record_text).collect();
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn an_event_carries_what_a_page_shows() {
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    pen.fail(Step::TunnelsUp, Direction::Forward);
+    let event = Event::of(&pen.state, pen.records.last().unwrap());
+    insta::assert_json_snapshot!(event);
+}
+
+#[test]
+fn views_and_events_read_back_from_their_json() {
+    let pen = Pen::rolled_back();
+    let view = View::of(&pen.state);
+    assert_eq!(
+        serde_json::from_str::<View>(&serde_json::to_string(&view).unwrap()).unwrap(),
+        view
+    );
+    let event = Event::of(&pen.state, pen.records.last().unwrap());
+    assert_eq!(
+        serde_json::from_str::<Event>(&serde_json::to_string(&event).unwrap()).unwrap(),
+        event
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
+
+    #[test]
+    fn events_bring_a_page_to_what_the_view_shows_from_any_place_on(
+        choices in prop::collection::vec(any::<u16>(), 0..140),
+        joined in any::<prop::sample::Index>(),
+    ) {
+        let pen = Pen::walk(&choices);
+        let states = states(&pen);
+        let joined = joined.index(states.len());
+        let mut page = Page { steps: View::of(&states[joined]).steps };
+        for (state, record) in states.iter().zip(&pen.records).skip(joined + 1) {
+            let event = Event::of(state, record);
+            page.take(&event);
+            page.take(&event);
+            let view = View::of(state);
+            prop_assert_eq!(&page.steps, &view.steps, "after record {}", record.seq);
+            prop_assert_eq!((&event.headline, event.over), (&view.headline, view.over));
+            prop_assert_eq!((event.seq, event.standing, &event.problem), (view.seq, view.standing, &view.problem));
+        }
+    }
+
+    #[test]
+    fn no_text_for_a_terminal_holds_a_control_character(choices in prop::collection::vec(any::<u16>(), 0..80)) {
+        let pen = Pen::walk(&choices);
+        let steers = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
+        for record in &pen.records {
+            prop_assert!(!steers(&record_text(record)));
+        }
+        prop_assert!(!steers(&text(&pen)));
+        prop_assert_eq!(scan(&pen.bytes).state.map(|s| View::of(&s)), Some(View::of(&pen.state)));
+    }
+}
