@@ -1,6 +1,6 @@
 //! The closed set of messages. One request at a time on a connection; each says what it is answered with.
 
-use journal_format::{Digest, Problem, RestoreId, Seq};
+use journal_format::{Digest, Event, Problem, RestoreId, Seq, Standing, View};
 use serde::{Deserialize, Serialize};
 
 use crate::{Password, RequestId, Token, UploadId};
@@ -106,7 +106,10 @@ pub enum Reply {
     /// A backup; its bytes follow.
     Backup(Backup),
     /// The bytes may come.
-    Ready,
+    Ready {
+        /// The largest upload, MiB.
+        limit_mib: u64,
+    },
     /// An archive that a restore can start from.
     Uploaded(Box<Preview>),
     /// The upload is gone.
@@ -116,14 +119,14 @@ pub enum Reply {
         /// The restore.
         id: RestoreId,
     },
-    /// A restore: `journal_format::View` as JSON.
-    Restore(serde_json::Value),
-    /// One record of a restore's journal, as `journal_format` renders it for pages.
+    /// A restore.
+    Restore(Box<View>),
+    /// One record of a restore's journal.
     Event {
-        /// Its place in the journal.
-        seq: Seq,
         /// What it changed.
-        data: serde_json::Value,
+        event: Box<Event>,
+        /// The restore right behind it.
+        view: Box<View>,
     },
     /// The restore is over, and so are its events.
     Over,
@@ -240,8 +243,10 @@ pub enum Running {
     Restore {
         /// The restore.
         id: RestoreId,
-        /// How it stands.
+        /// Where it stands.
         standing: Standing,
+        /// Nothing works on it: it must be recovered.
+        interrupted: bool,
         /// The step that it is at.
         step: Option<String>,
         /// Steps done.
@@ -260,24 +265,10 @@ pub struct RestoreLine {
     pub began_ms: i64,
     /// The backup's name.
     pub archive: String,
-    /// How it stands.
-    pub standing: Standing,
-}
-
-/// How a restore stands, for one glance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Standing {
-    Running,
-    Restored,
-    RolledBack,
-    NothingChanged,
-    Stuck,
-    /// Open, and nothing works on it: it must be recovered.
-    Interrupted,
-    /// Its journal cannot be read.
-    Unreadable,
+    /// Where it stands; none if its journal cannot be read.
+    pub standing: Option<Standing>,
+    /// It is open, and nothing works on it: it must be recovered.
+    pub interrupted: bool,
 }
 
 /// An upload and what a restore from it would do.
@@ -285,6 +276,8 @@ pub enum Standing {
 pub struct Preview {
     /// The upload.
     pub upload: UploadId,
+    /// The host name of the gateway that would be overwritten.
+    pub gateway: String,
     /// The archive's name for people.
     pub name: String,
     /// Bytes.

@@ -1,0 +1,424 @@
+//! The agent's client: one connection for each question. Blocking work stays on blocking threads; what streams comes
+//! over a bounded channel, and dropping the receiving end closes the connection.
+
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use agent_protocol::{
+    Ask, Backup, Chunk, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, RequestId,
+    Session, Token, UploadId, Wire, WireError, greet,
+};
+use journal_format::{Digest, RestoreId, Seq, View};
+use rocket::tokio::sync::{mpsc, oneshot};
+use rocket::tokio::task::spawn_blocking;
+
+use crate::PROGRAM;
+
+/// Longer than the agent is ever silent while it works: it says that it is alive.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// Chunks and events in flight; the agent waits for a slow browser beyond that.
+const IN_FLIGHT: usize = 8;
+
+/// The agent on its socket.
+#[derive(Debug, Clone)]
+pub struct Agent {
+    socket: PathBuf,
+}
+
+/// A question was not answered with what was asked for.
+#[derive(Debug)]
+pub enum NoAnswer {
+    /// The agent did not answer.
+    Away(Away),
+    /// It said no, and why.
+    Refused(Refusal),
+}
+
+/// The agent did not answer, or not in a way that is understood.
+#[derive(Debug, thiserror::Error)]
+pub enum Away {
+    /// Nobody listens.
+    #[error("nothing answers on {}: {error}", socket.display())]
+    NoSocket {
+        /// Where.
+        socket: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It speaks another version.
+    #[error(transparent)]
+    Greeting(#[from] NoGreeting),
+    /// The connection did not last.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// It answered another question.
+    #[error("the agent answered something else than was asked")]
+    Confused,
+    /// The thread that talked to it ended early.
+    #[error("the connection to the agent was given up")]
+    GaveUp,
+}
+
+impl From<Away> for NoAnswer {
+    fn from(away: Away) -> Self {
+        NoAnswer::Away(away)
+    }
+}
+impl From<WireError> for NoAnswer {
+    fn from(error: WireError) -> Self {
+        NoAnswer::Away(error.into())
+    }
+}
+
+type Answer<T> = Result<T, NoAnswer>;
+
+/// The bytes of a download. An error means that it is not whole.
+pub type Bytes = mpsc::Receiver<Result<Vec<u8>, Away>>;
+
+/// A part of an upload on its way to the agent.
+#[derive(Debug)]
+pub enum Part {
+    /// More of it.
+    Bytes(Vec<u8>),
+    /// It is whole. An upload that is dropped without this is thrown away by the agent.
+    End,
+}
+
+/// An upload that the agent is ready for.
+pub struct Upload {
+    /// The largest that it takes, bytes.
+    pub limit: u64,
+    /// Where the parts go.
+    pub parts: mpsc::Sender<Part>,
+    /// What becomes of it.
+    pub outcome: oneshot::Receiver<Answer<Preview>>,
+}
+
+impl Agent {
+    /// The agent on this socket.
+    pub fn new(socket: PathBuf) -> Self {
+        Self { socket }
+    }
+
+    fn open(&self) -> Result<Wire<UnixStream>, Away> {
+        let no_socket = |error| Away::NoSocket {
+            socket: self.socket.clone(),
+            error,
+        };
+        let stream = UnixStream::connect(&self.socket).map_err(no_socket)?;
+        stream
+            .set_read_timeout(Some(ANSWER_WITHIN))
+            .map_err(no_socket)?;
+        stream
+            .set_write_timeout(Some(ANSWER_WITHIN))
+            .map_err(no_socket)?;
+        let mut wire = Wire::new(stream);
+        greet(&mut wire, PROGRAM)?;
+        Ok(wire)
+    }
+
+    fn open_with(&self, request: &Request) -> Answer<Wire<UnixStream>> {
+        let mut wire = self.open()?;
+        wire.send(request)?;
+        Ok(wire)
+    }
+
+    async fn ask(&self, request: Request) -> Answer<Reply> {
+        let agent = self.clone();
+        blocking(move || answer(&mut agent.open_with(&request)?)).await
+    }
+
+    /// Signs a person in.
+    pub async fn sign_in(
+        &self,
+        user: String,
+        password: agent_protocol::Password,
+    ) -> Answer<Session> {
+        match self.ask(Request::SignIn { user, password }).await? {
+            Reply::Session(session) => Ok(session),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// Ends a session.
+    pub async fn sign_out(&self, token: Token) -> Answer<()> {
+        match self.ask(Request::SignOut { token }).await? {
+            Reply::SignedOut => Ok(()),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// Whose session it is.
+    pub async fn who(&self, token: Token) -> Answer<Session> {
+        match self.ask(Request::Who { token }).await? {
+            Reply::Session(session) => Ok(session),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// What the first page shows.
+    pub async fn overview(&self, token: Token) -> Answer<agent_protocol::Overview> {
+        match self
+            .ask(Request::Admin {
+                token,
+                ask: Ask::Overview,
+            })
+            .await?
+        {
+            Reply::Overview(overview) => Ok(*overview),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// What runs.
+    pub async fn status(&self, token: Token) -> Answer<agent_protocol::Status> {
+        match self
+            .ask(Request::Admin {
+                token,
+                ask: Ask::Status,
+            })
+            .await?
+        {
+            Reply::Status(status) => Ok(*status),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// What a restore from an upload would do.
+    pub async fn preview(&self, token: Token, upload: UploadId) -> Answer<Preview> {
+        match self
+            .ask(Request::Admin {
+                token,
+                ask: Ask::Preview { upload },
+            })
+            .await?
+        {
+            Reply::Uploaded(preview) => Ok(*preview),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// Throws an upload away.
+    pub async fn discard(&self, token: Token, upload: UploadId) -> Answer<()> {
+        match self
+            .ask(Request::Admin {
+                token,
+                ask: Ask::Discard { upload },
+            })
+            .await?
+        {
+            Reply::Discarded => Ok(()),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// Starts a restore, or finds the one that the same request started.
+    pub async fn start(
+        &self,
+        token: Token,
+        upload: UploadId,
+        plan: Digest,
+        request: RequestId,
+        keep_going_without_firewall: bool,
+    ) -> Answer<RestoreId> {
+        let ask = Ask::Start {
+            upload,
+            plan,
+            request,
+            keep_going_without_firewall,
+        };
+        match self.ask(Request::Admin { token, ask }).await? {
+            Reply::Started { id } => Ok(id),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// A restore as it is now.
+    pub async fn restore(&self, token: Token, id: RestoreId) -> Answer<View> {
+        match self
+            .ask(Request::Admin {
+                token,
+                ask: Ask::Restore { id },
+            })
+            .await?
+        {
+            Reply::Restore(view) => Ok(*view),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
+    /// Makes a backup, or joins the one that is being made, and streams it.
+    pub async fn backup(&self, token: Token) -> Answer<(Backup, Bytes)> {
+        let agent = self.clone();
+        let (tell, told) = oneshot::channel();
+        let (send, bytes) = mpsc::channel(IN_FLIGHT);
+        spawn_blocking(move || {
+            let opened = agent.open_with(&Request::Admin {
+                token,
+                ask: Ask::MakeBackup,
+            });
+            let answered = opened.and_then(|mut wire| match answer(&mut wire)? {
+                Reply::Backup(backup) => Ok((backup, wire)),
+                _ => Err(Away::Confused.into()),
+            });
+            match answered {
+                Ok((backup, mut wire)) => {
+                    if tell.send(Ok(backup)).is_ok() {
+                        pass_on(&mut wire, &send);
+                    }
+                }
+                // Nobody waits any more: the browser went away, and so does the answer.
+                Err(e) => drop(tell.send(Err(e))),
+            }
+        });
+        let backup = told.await.map_err(|_| Away::GaveUp)??;
+        Ok((backup, bytes))
+    }
+
+    /// Begins an upload under a name for people.
+    pub async fn upload(&self, token: Token, name: String) -> Answer<Upload> {
+        let agent = self.clone();
+        let (tell_ready, ready) = oneshot::channel();
+        let (parts, mut take) = mpsc::channel(IN_FLIGHT);
+        let (tell_outcome, outcome) = oneshot::channel();
+        spawn_blocking(move || {
+            let opened = agent.open_with(&Request::Admin {
+                token,
+                ask: Ask::Upload { name },
+            });
+            let opened = opened.and_then(|mut wire| match answer(&mut wire)? {
+                Reply::Ready { limit_mib } => Ok((limit_mib << 20, wire)),
+                _ => Err(Away::Confused.into()),
+            });
+            match opened {
+                Ok((limit, mut wire)) => {
+                    if tell_ready.send(Ok(limit)).is_ok() {
+                        drop(tell_outcome.send(send_parts(&mut wire, &mut take)));
+                    }
+                }
+                Err(e) => drop(tell_ready.send(Err(e))),
+            }
+        });
+        let limit = ready.await.map_err(|_| Away::GaveUp)??;
+        Ok(Upload {
+            limit,
+            parts,
+            outcome,
+        })
+    }
+
+    /// A restore's events after one of them. The first reply is waited for, so that a refusal is known at once; the
+    /// rest come over the channel, which ends with [`Reply::Over`] or an error.
+    pub async fn events(
+        &self,
+        token: Token,
+        id: RestoreId,
+        after: Option<Seq>,
+    ) -> Answer<(Reply, Events)> {
+        let agent = self.clone();
+        let (first, rest, hang_up) = blocking(move || {
+            let mut wire = agent.open_with(&Request::Admin {
+                token,
+                ask: Ask::Events { id, after },
+            })?;
+            let hang_up = wire.stream().try_clone().map_err(WireError::Stream)?;
+            let first = match wire.receive()? {
+                Reply::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),
+                reply => reply,
+            };
+            Ok((first, wire, hang_up))
+        })
+        .await?;
+        let (send, replies) = mpsc::channel(IN_FLIGHT);
+        spawn_blocking(move || {
+            let mut wire = rest;
+            loop {
+                let got = wire.receive().map_err(Away::from);
+                let last = matches!(got, Err(_) | Ok(Reply::Over));
+                if send.blocking_send(got).is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok((first, Events { replies, hang_up }))
+    }
+}
+
+/// Events on their way. Dropping it closes the connection, and with it the thread that reads it.
+pub struct Events {
+    replies: mpsc::Receiver<Result<Reply, Away>>,
+    hang_up: UnixStream,
+}
+
+impl Events {
+    /// The next one; none once the last was taken.
+    pub async fn next(&mut self) -> Option<Result<Reply, Away>> {
+        self.replies.recv().await
+    }
+}
+
+impl Drop for Events {
+    fn drop(&mut self) {
+        // It fails only if the agent closed first, which is as good.
+        drop(self.hang_up.shutdown(std::net::Shutdown::Both));
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Answer<T> + Send + 'static,
+) -> Answer<T> {
+    spawn_blocking(work)
+        .await
+        .unwrap_or_else(|_| Err(Away::GaveUp.into()))
+}
+
+/// The next reply that is more than a sign of life.
+fn answer(wire: &mut Wire<UnixStream>) -> Answer<Reply> {
+    loop {
+        match wire.receive()? {
+            Reply::Alive => {}
+            Reply::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),
+            reply => return Ok(reply),
+        }
+    }
+}
+
+fn pass_on(wire: &mut Wire<UnixStream>, to: &mpsc::Sender<Result<Vec<u8>, Away>>) {
+    let mut buffer = Box::new([0; MAX_CHUNK]);
+    loop {
+        let (part, last) = match wire.receive_bytes(&mut buffer) {
+            Ok(Chunk::Bytes(n)) => (Ok(buffer[..n].to_vec()), false),
+            Ok(Chunk::End) => return,
+            Ok(Chunk::Aborted) => (Err(WireError::BrokenOff.into()), true),
+            Err(e) => (Err(e.into()), true),
+        };
+        if to.blocking_send(part).is_err() || last {
+            return;
+        }
+    }
+}
+
+fn send_parts(wire: &mut Wire<UnixStream>, parts: &mut mpsc::Receiver<Part>) -> Answer<Preview> {
+    let sent = loop {
+        match parts.blocking_recv() {
+            Some(Part::Bytes(bytes)) => {
+                if let Err(e) = wire.send_bytes(&bytes) {
+                    break Err(e);
+                }
+            }
+            Some(Part::End) => break wire.end_bytes(),
+            None => {
+                wire.abort_bytes()?;
+                return Err(Away::GaveUp.into());
+            }
+        }
+    };
+    // An agent that stops taking bytes says why before it closes.
+    match (sent, answer(wire)) {
+        (Err(e), Err(NoAnswer::Away(_))) => Err(e.into()),
+        (_, Ok(Reply::Uploaded(preview))) => Ok(*preview),
+        (_, Ok(_)) => Err(Away::Confused.into()),
+        (_, Err(e)) => Err(e),
+    }
+}

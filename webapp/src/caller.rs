@@ -1,0 +1,187 @@
+//! Who is asking: the session in the cookie, and whether the request comes from a page of this server. Decides nothing
+//! about a user: the agent does.
+
+use agent_protocol::{Session, Token};
+use rocket::http::{Cookie, CookieJar, SameSite};
+use rocket::request::{FromRequest, Outcome, Request};
+use subtle::ConstantTimeEq;
+
+use crate::agent::Agent;
+use crate::page::Page;
+
+const SESSION: &str = "holdfast-session";
+const SIGN_IN: &str = "holdfast-sign-in";
+
+/// What one request says about who sent it.
+pub struct Caller<'r> {
+    cookies: &'r CookieJar<'r>,
+    fetch_site: Option<&'r str>,
+    origin: Option<&'r str>,
+    host: Option<&'r str>,
+    over_tls: bool,
+}
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for Caller<'r> {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let header = |name| request.headers().get_one(name);
+        Outcome::Success(Caller {
+            cookies: request.cookies(),
+            fetch_site: header("Sec-Fetch-Site"),
+            origin: header("Origin"),
+            host: header("Host"),
+            over_tls: header("X-Forwarded-Proto") == Some("https"),
+        })
+    }
+}
+
+/// An admin, as the agent said just now.
+pub struct Admin {
+    /// Their session.
+    pub session: Session,
+}
+
+impl Admin {
+    /// The session's token, for the agent.
+    pub fn token(&self) -> Token {
+        self.session.token.clone()
+    }
+    /// What this admin's forms carry.
+    pub fn form_token(&self) -> String {
+        form_token(self.session.token.reveal())
+    }
+}
+
+/// What a form carries so that no other site can send it: known only to who knows the cookie, which no other site can
+/// read, and never the cookie itself.
+pub fn form_token(secret: &str) -> String {
+    let key = blake3::derive_key("holdfast-web 2026-11-22 form token", secret.as_bytes());
+    blake3::Hash::from_bytes(key).to_hex().to_string()
+}
+
+fn is_form_token(given: &str, secret: &str) -> bool {
+    given.as_bytes().ct_eq(form_token(secret).as_bytes()).into()
+}
+
+impl Caller<'_> {
+    fn token(&self) -> Option<Token> {
+        self.cookies
+            .get(SESSION)
+            .and_then(|c| Token::new(c.value()).ok())
+    }
+
+    /// The admin who asks, or the page that they get instead: sign-in, or that they are none.
+    pub async fn admin(&self, agent: &Agent) -> Result<Admin, Page> {
+        let Some(token) = self.token() else {
+            return Err(Page::go("/sign-in"));
+        };
+        let session = agent.who(token).await.map_err(Page::no_answer)?;
+        if session.admin {
+            Ok(Admin { session })
+        } else {
+            Err(Page::not_admin(&session))
+        }
+    }
+
+    /// The admin who asks by a form, or what they get instead.
+    pub async fn admin_by_form(&self, agent: &Agent, token: Option<&str>) -> Result<Admin, Page> {
+        self.check_site()?;
+        let admin = self.admin(agent).await?;
+        self.check_form(token)?;
+        Ok(admin)
+    }
+
+    /// Checks what a form of a signed-in user carries.
+    pub fn check_form(&self, token: Option<&str>) -> Result<(), Page> {
+        match (token, self.token()) {
+            (Some(given), Some(session)) if is_form_token(given, session.reveal()) => Ok(()),
+            _ => Err(Page::forged_form()),
+        }
+    }
+
+    /// A form that a browser says comes from elsewhere is refused.
+    pub fn check_site(&self) -> Result<(), Page> {
+        let here = match (self.fetch_site, self.origin) {
+            (Some(site), _) => matches!(site, "same-origin" | "none"),
+            (None, Some(origin)) => {
+                let host = origin
+                    .strip_prefix("http://")
+                    .or_else(|| origin.strip_prefix("https://"));
+                host.is_some() && host == self.host
+            }
+            // No browser leaves out both; what the form carries decides.
+            (None, None) => true,
+        };
+        if here {
+            Ok(())
+        } else {
+            Err(Page::forged_form())
+        }
+    }
+
+    /// A download is made only for a browser that says that its own user asked.
+    pub fn asked_by_user(&self) -> bool {
+        matches!(self.fetch_site, Some("same-origin" | "none"))
+    }
+
+    /// Whether the browser shows a session at all.
+    pub fn has_session(&self) -> bool {
+        self.token().is_some()
+    }
+
+    /// The signed-in session's token, to end it.
+    pub fn session_to_end(&self) -> Option<Token> {
+        self.token()
+    }
+
+    /// The token for the sign-in form. Sets the cookie that it is made from, if there is none yet.
+    pub fn sign_in_form(&self) -> Result<String, agent_protocol::NoRandomness> {
+        let secret = match self
+            .cookies
+            .get(SIGN_IN)
+            .and_then(|c| Token::new(c.value()).ok())
+        {
+            Some(secret) => secret,
+            None => Token::random()?,
+        };
+        self.cookies
+            .add(self.cookie(SIGN_IN, secret.reveal(), "/sign-in"));
+        Ok(form_token(secret.reveal()))
+    }
+
+    /// Checks what the sign-in form carries.
+    pub fn check_sign_in_form(&self, token: Option<&str>) -> Result<(), Page> {
+        self.check_site()?;
+        let secret = self
+            .cookies
+            .get(SIGN_IN)
+            .and_then(|c| Token::new(c.value()).ok());
+        match (token, secret) {
+            (Some(given), Some(secret)) if is_form_token(given, secret.reveal()) => Ok(()),
+            _ => Err(Page::forged_form()),
+        }
+    }
+
+    /// From now on the browser shows this session.
+    pub fn signed_in(&self, session: &Session) {
+        self.cookies.remove(self.cookie(SIGN_IN, "", "/sign-in"));
+        self.cookies
+            .add(self.cookie(SESSION, session.token.reveal(), "/"));
+    }
+
+    /// From now on the browser shows none.
+    pub fn signed_out(&self) {
+        self.cookies.remove(self.cookie(SESSION, "", "/"));
+    }
+
+    fn cookie(&self, name: &'static str, value: &str, path: &'static str) -> Cookie<'static> {
+        Cookie::build((name, value.to_string()))
+            .path(path)
+            .http_only(true)
+            .same_site(SameSite::Strict)
+            .secure(self.over_tls)
+            .build()
+    }
+}

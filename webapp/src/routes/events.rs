@@ -1,0 +1,133 @@
+//! The live step list as server-sent events. An event's id is its record's place in the journal, so a browser that
+//! comes back says what it has and gets the rest: from the agent, not from anything remembered here.
+
+use std::time::Duration;
+
+use agent_protocol::Reply;
+use journal_format::{RestoreId, Seq, View};
+use rocket::request::{FromRequest, Outcome, Request};
+use rocket::response::Responder;
+use rocket::response::status::NoContent;
+use rocket::response::stream::{Event, EventStream};
+use rocket::tokio::select;
+use rocket::tokio::time::sleep;
+use rocket::{Shutdown, State, get};
+use rocket_dyn_templates::Metadata;
+use serde_json::{Value, json};
+
+use super::restore::now_ms;
+use crate::agent::{Agent, NoAnswer};
+use crate::caller::Caller;
+use crate::page::Page;
+use crate::view;
+
+/// How long a browser waits before it comes back, and this server before it asks the agent again.
+const AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The last event that a browser that comes back has.
+pub struct LastEvent(Option<Seq>);
+
+#[rocket::async_trait]
+impl<'r> FromRequest<'r> for LastEvent {
+    type Error = std::convert::Infallible;
+
+    async fn from_request(request: &'r Request<'_>) -> Outcome<Self, Self::Error> {
+        let id = request.headers().get_one("Last-Event-ID");
+        Outcome::Success(LastEvent(id.and_then(|id| id.trim().parse().ok()).map(Seq)))
+    }
+}
+
+/// What is answered where there are no events.
+#[derive(Responder)]
+pub enum Instead {
+    /// Nothing was missed and nothing will come: the browser is not to ask again.
+    Nothing(NoContent),
+    /// A page.
+    Page(Page),
+}
+
+impl From<Page> for Instead {
+    fn from(page: Page) -> Self {
+        Instead::Page(page)
+    }
+}
+
+#[get("/restores/<id>/events?<after>")]
+pub async fn events<'r>(
+    caller: Caller<'r>,
+    agent: &'r State<Agent>,
+    templates: Metadata<'r>,
+    last: LastEvent,
+    id: &'r str,
+    after: Option<u64>,
+    mut shutdown: Shutdown,
+) -> Result<EventStream![Event + 'r], Instead> {
+    let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
+    let admin = caller.admin(agent).await?;
+    // The address says what the page had when it was made; the header, what came since.
+    let mut seen = last.0.or(after.map(Seq));
+    let opened = agent.events(admin.token(), id.clone(), seen).await;
+    let (first, mut replies) = opened.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    if matches!(first, Reply::Over) {
+        return Err(Instead::Nothing(NoContent));
+    }
+    let mut waiting = Some(first);
+    Ok(EventStream! {
+        yield Event::retry(AGAIN_AFTER);
+        loop {
+            let reply = match waiting.take() {
+                Some(reply) => Some(Ok(reply)),
+                None => select! {
+                    reply = replies.next() => reply,
+                    () = &mut shutdown => break,
+                },
+            };
+            match reply {
+                Some(Ok(Reply::Event { event, view })) => {
+                    if seen.is_some_and(|seen| event.seq <= seen) {
+                        continue;
+                    }
+                    seen = Some(event.seq);
+                    let news = news(&event, &view, &templates);
+                    yield Event::data(news.to_string()).id(event.seq.to_string());
+                }
+                Some(Ok(Reply::Alive)) => {}
+                Some(Ok(Reply::Over)) => break,
+                Some(Ok(_) | Err(_)) | None => {
+                    yield Event::data("away").event("agent");
+                    let again = loop {
+                        select! {
+                            () = sleep(AGAIN_AFTER) => {}
+                            () = &mut shutdown => break None,
+                        }
+                        match agent.events(admin.token(), id.clone(), seen).await {
+                            Ok(opened) => break Some(opened),
+                            Err(NoAnswer::Away(_)) => {}
+                            // The session is over, say: the browser's own next question tells it.
+                            Err(NoAnswer::Refused(_)) => break None,
+                        }
+                    };
+                    let Some((reply, more)) = again else { break };
+                    yield Event::data("back").event("agent");
+                    waiting = Some(reply);
+                    replies = more;
+                }
+            }
+        }
+    })
+}
+
+/// One event for programs, and with it the list as the page shows it.
+fn news(event: &journal_format::Event, view: &View, templates: &Metadata<'_>) -> Value {
+    let live = view::live(view, now_ms());
+    let html = templates
+        .render("live.html", json!({ "live": live }))
+        .map(|(_, html)| html);
+    let mut news = json!(event);
+    if let Some(fields) = news.as_object_mut() {
+        fields.insert("title".into(), format!("{} · Holdfast", live.title).into());
+        fields.insert("summary".into(), live.summary.into());
+        fields.insert("html".into(), html.into());
+    }
+    news
+}

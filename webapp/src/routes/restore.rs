@@ -1,0 +1,88 @@
+//! Confirming a restore, and the page on which it is watched.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use agent_protocol::{RequestId, UploadId};
+use journal_format::{Digest, RestoreId};
+use rocket::form::Form;
+use rocket::http::Status;
+use rocket::{FromForm, State, get, post};
+use serde_json::json;
+
+use super::home::signed_in;
+use crate::agent::Agent;
+use crate::caller::Caller;
+use crate::page::Page;
+use crate::view;
+
+#[derive(FromForm)]
+pub struct Confirm {
+    token: Option<String>,
+    upload: String,
+    plan: String,
+    request: String,
+    keep_going_without_firewall: Option<String>,
+}
+
+#[derive(FromForm)]
+pub struct Discard {
+    token: Option<String>,
+    upload: String,
+}
+
+#[post("/system/restore/confirm", data = "<form>")]
+pub async fn confirm(
+    caller: Caller<'_>,
+    agent: &State<Agent>,
+    form: Form<Confirm>,
+) -> Result<Page, Page> {
+    let admin = caller.admin_by_form(agent, form.token.as_deref()).await?;
+    let bad = || Page::not_understood(Status::BadRequest);
+    let upload = UploadId::new(form.upload.as_str()).map_err(|_| bad())?;
+    let plan = Digest::new(form.plan.as_str()).map_err(|_| bad())?;
+    let request = RequestId::new(form.request.as_str()).map_err(|_| bad())?;
+    let keep_going = form.keep_going_without_firewall.as_deref() == Some("yes");
+    let started = agent
+        .start(admin.token(), upload, plan, request, keep_going)
+        .await;
+    let id = started.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    Ok(Page::go(format!("/restores/{id}")))
+}
+
+#[post("/system/restore/discard", data = "<form>")]
+pub async fn discard(
+    caller: Caller<'_>,
+    agent: &State<Agent>,
+    form: Form<Discard>,
+) -> Result<Page, Page> {
+    let admin = caller.admin_by_form(agent, form.token.as_deref()).await?;
+    let upload = UploadId::new(form.upload.as_str());
+    let upload = upload.map_err(|_| Page::not_understood(Status::BadRequest))?;
+    let discarded = agent.discard(admin.token(), upload).await;
+    discarded.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    Ok(Page::go("/"))
+}
+
+#[get("/restores/<id>")]
+pub async fn page(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<Page, Page> {
+    let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
+    if !caller.has_session() {
+        return Err(Page::go(format!("/sign-in?restore={id}")));
+    }
+    let admin = caller.admin(agent).await?;
+    let restore = agent.restore(admin.token(), id).await;
+    let restore = restore.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    let live = view::live(&restore, now_ms());
+    Ok(Page::show(
+        "restore.html",
+        signed_in(json!({ "live": live }), &admin),
+    ))
+}
+
+/// The wall clock, milliseconds since 1970 UTC; only to say how long a step has run by now.
+pub fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,105 @@
+//! Signing in and out. Who may sign in is the agent's to say.
+
+use agent_protocol::{Password, Refusal};
+use journal_format::RestoreId;
+use rocket::form::Form;
+use rocket::http::Status;
+use rocket::{FromForm, State, get, post};
+use serde_json::json;
+
+use crate::agent::{Agent, NoAnswer};
+use crate::caller::Caller;
+use crate::page::Page;
+
+#[derive(FromForm)]
+pub struct SignIn {
+    token: Option<String>,
+    user: String,
+    password: String,
+    restore: Option<String>,
+}
+
+#[derive(FromForm)]
+pub struct OnlyToken {
+    pub token: Option<String>,
+}
+
+#[get("/sign-in?<restore>")]
+pub fn form(caller: Caller<'_>, restore: Option<&str>) -> Page {
+    show(&caller, restore, None, None)
+}
+
+/// The form. An address to come back to is known only as the id of a restore: never a text that could lead elsewhere.
+fn show(
+    caller: &Caller<'_>,
+    restore: Option<&str>,
+    name: Option<&str>,
+    says: Option<&str>,
+) -> Page {
+    let restore = restore.and_then(|id| RestoreId::new(id).ok());
+    match caller.sign_in_form() {
+        Ok(token) => {
+            let context =
+                json!({ "sign_in_token": token, "restore": restore, "name": name, "says": says });
+            Page::show("sign_in.html", context)
+        }
+        Err(e) => Page::broken(format!("The form could not be made: {e}.")),
+    }
+}
+
+#[post("/sign-in", data = "<form>")]
+pub async fn sign_in(caller: Caller<'_>, agent: &State<Agent>, form: Form<SignIn>) -> Page {
+    let form = form.into_inner();
+    if let Err(page) = caller.check_sign_in_form(form.token.as_deref()) {
+        return page;
+    }
+    let restore = form
+        .restore
+        .as_deref()
+        .and_then(|id| RestoreId::new(id).ok());
+    match agent
+        .sign_in(form.user.clone(), Password::new(form.password))
+        .await
+    {
+        Ok(session) => {
+            caller.signed_in(&session);
+            match (session.admin, restore) {
+                (false, _) => Page::not_admin(&session),
+                (true, Some(id)) => Page::go(format!("/restores/{id}")),
+                (true, None) => Page::go("/"),
+            }
+        }
+        Err(NoAnswer::Refused(Refusal::WrongPassword)) => {
+            let says = "The user or the password is wrong, or the user is not active.";
+            show(
+                &caller,
+                form.restore.as_deref(),
+                Some(&form.user),
+                Some(says),
+            )
+            .with_status(Status::Unauthorized)
+        }
+        Err(e) => Page::no_answer(e),
+    }
+}
+
+#[post("/sign-out", data = "<form>")]
+pub async fn sign_out(caller: Caller<'_>, agent: &State<Agent>, form: Form<OnlyToken>) -> Page {
+    if let Err(page) = caller
+        .check_site()
+        .and_then(|()| caller.check_form(form.token.as_deref()))
+    {
+        return page;
+    }
+    let Some(token) = caller.session_to_end() else {
+        return Page::go("/sign-in");
+    };
+    match agent.sign_out(token).await {
+        Ok(()) => {
+            caller.signed_out();
+            Page::go("/sign-in")
+        }
+        // The session would go on: it must not look as if it had ended.
+        Err(e) => Page::no_answer(e),
+    }
+}

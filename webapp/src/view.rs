@@ -1,0 +1,385 @@
+//! What the templates show, made from what the agent says: words, times and sizes as people read them. Decides nothing
+//! about a restore: `journal_format` says where it stands.
+
+use agent_protocol::{Backup, Overview, Preview, RestoreLine, Running};
+use journal_format::{Direction, Problem, Standing, StepState, StepView, View, duration, utc};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+/// A moment as `2026-11-22 18:52:20 UTC`.
+pub fn moment(ms: i64) -> String {
+    utc(ms).replace('T', " ").replace('Z', " UTC")
+}
+
+fn time_of_day(ms: i64) -> String {
+    let text = utc(ms);
+    text.split_once('T')
+        .map_or(text.clone(), |(_, time)| time.trim_end_matches('Z').into())
+}
+
+/// A size as `12.3 MiB`.
+pub fn size(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// How long something has run by now, in whole seconds.
+fn so_far(ms: u64) -> String {
+    match ms / 1000 {
+        s @ 0..60 => format!("{s} s"),
+        s => format!("{} min {} s", s / 60, s % 60),
+    }
+}
+
+/// A restore as its page shows it.
+#[derive(Debug, Serialize)]
+pub struct Live {
+    id: String,
+    seq: u64,
+    over: bool,
+    tone: &'static str,
+    icon: &'static str,
+    /// How it stands, in a word or two; also the page's title.
+    pub title: &'static str,
+    headline: String,
+    /// One sentence for those who listen.
+    pub summary: String,
+    problem: Option<Problem>,
+    closing_warnings: Vec<String>,
+    plan_warnings: Vec<String>,
+    archive: String,
+    done: usize,
+    total: usize,
+    count: String,
+    span: String,
+    lists: Vec<List>,
+}
+
+#[derive(Debug, Serialize)]
+struct List {
+    name: &'static str,
+    title: &'static str,
+    /// What these steps did has been, or is being, undone.
+    past: bool,
+    rows: Vec<Row>,
+}
+
+#[derive(Debug, Serialize)]
+struct Row {
+    key: String,
+    title: String,
+    state: &'static str,
+    word: &'static str,
+    began: Option<String>,
+    began_iso: Option<String>,
+    took: Option<String>,
+    elapsed: Option<String>,
+    elapsed_ms: Option<u64>,
+    attempt: u32,
+    did: Vec<String>,
+    warnings: Vec<String>,
+    problem: Option<Problem>,
+    /// Of a problem that the page tells in full further up, what could not be done.
+    cannot: Option<String>,
+}
+
+/// The restore as its page shows it at a moment.
+pub fn live(view: &View, now_ms: i64) -> Live {
+    let (tone, icon, title) = tone(view.standing);
+    let shown = if view.steps.iter().any(|s| s.direction == Direction::Back) {
+        Direction::Back
+    } else {
+        Direction::Forward
+    };
+    let steps = || {
+        view.steps
+            .iter()
+            .filter(|s| s.direction == shown && s.state != StepState::NotNeeded)
+    };
+    let done = steps().filter(|s| s.state == StepState::Done).count();
+    let total = steps().count();
+    let count = match (total, shown) {
+        (0, _) => "No step has begun".into(),
+        (_, Direction::Forward) => format!("{done} of {total} steps done"),
+        (_, Direction::Back) => format!("{done} of {total} steps back done"),
+    };
+    Live {
+        id: view.id.to_string(),
+        seq: view.seq.0,
+        over: view.over,
+        tone,
+        icon,
+        title,
+        headline: below_title(&view.headline, title),
+        summary: view.headline.clone(),
+        problem: view.problem.clone(),
+        closing_warnings: view.leftovers.clone(),
+        plan_warnings: view.warnings.clone(),
+        archive: match &view.archive_host {
+            Some(host) => format!("{}, made {} on {host}", view.archive, view.archive_made),
+            None => format!("{}, made {}", view.archive, view.archive_made),
+        },
+        done,
+        total,
+        count,
+        span: times(view),
+        lists: lists(view, now_ms),
+    }
+}
+
+/// The sentence without the word that stands above it already.
+fn below_title(headline: &str, title: &str) -> String {
+    let rest = [title, "Nothing was changed"]
+        .iter()
+        .find_map(|t| headline.strip_prefix(t)?.strip_prefix(": "));
+    let Some(rest) = rest else {
+        return headline.into();
+    };
+    let mut letters = rest.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
+}
+
+fn times(view: &View) -> String {
+    let began = format!("Began {}", moment(view.began_ms));
+    if view.over {
+        let took = u64::try_from(view.last_ms.saturating_sub(view.began_ms)).unwrap_or(0);
+        format!("{began}, took {}", duration(took))
+    } else {
+        began
+    }
+}
+
+/// The style, the sign and the title of a standing.
+fn tone(standing: Standing) -> (&'static str, &'static str, &'static str) {
+    match standing {
+        Standing::Starting => ("running", "running", "Starting"),
+        Standing::Preparing => ("running", "running", "Preparing"),
+        Standing::Forward => ("running", "running", "Restoring"),
+        Standing::Finishing => ("running", "running", "Cleaning up"),
+        Standing::Back => ("going-back", "undone", "Going back"),
+        Standing::Stuck => ("stuck", "warning", "Stuck"),
+        Standing::Restored => ("restored", "done", "Restored"),
+        Standing::RolledBack => ("rolled-back", "undone", "Rolled back"),
+        Standing::NothingChanged => ("nothing-changed", "skipped", "Nothing changed"),
+    }
+}
+
+fn lists(view: &View, now_ms: i64) -> Vec<List> {
+    let rows = |direction| -> Vec<Row> {
+        view.steps
+            .iter()
+            .filter(|s| s.direction == direction)
+            .map(|s| row(s, view, now_ms))
+            .collect()
+    };
+    let (forward, back) = (rows(Direction::Forward), rows(Direction::Back));
+    let went_back = !back.is_empty();
+    let forward = List {
+        name: "forward",
+        title: if went_back {
+            "Before it turned back"
+        } else {
+            "Steps"
+        },
+        past: went_back,
+        rows: forward,
+    };
+    let back = List {
+        name: "back",
+        title: "Steps back",
+        past: false,
+        rows: back,
+    };
+    // What happens now comes first.
+    [back, forward]
+        .into_iter()
+        .filter(|list| !list.rows.is_empty())
+        .collect()
+}
+
+fn row(step: &StepView, view: &View, now_ms: i64) -> Row {
+    let state = match step.state {
+        StepState::Waiting => "waiting",
+        StepState::Running => "running",
+        StepState::Done => "done",
+        StepState::Failed => "failed",
+        StepState::Interrupted => "interrupted",
+        StepState::NotNeeded => "skipped",
+    };
+    let running_for = match (step.state, step.began_ms) {
+        (StepState::Running, Some(began)) if !view.over => {
+            Some(u64::try_from(now_ms.saturating_sub(began)).unwrap_or(0))
+        }
+        _ => None,
+    };
+    let told = step.problem.is_some() && step.problem == view.problem;
+    Row {
+        key: step.id.clone(),
+        title: step.title.clone(),
+        state,
+        word: step.state.words(),
+        began: step.began_ms.map(time_of_day),
+        began_iso: step.began_ms.map(utc),
+        took: step.took_ms.map(duration),
+        elapsed: running_for.map(so_far),
+        elapsed_ms: running_for,
+        attempt: step.attempt,
+        did: step.did.clone(),
+        warnings: step.warnings.clone(),
+        problem: step.problem.clone().filter(|_| !told),
+        cannot: step
+            .problem
+            .as_ref()
+            .filter(|_| told)
+            .map(|p| p.what.clone()),
+    }
+}
+
+/// The first page.
+pub fn home(overview: &Overview) -> Value {
+    json!({
+        "host": overview.host,
+        "upload_mib": overview.upload_mib,
+        "backup": overview.last_backup.as_ref().map(backup),
+        "running": overview.running.as_ref().map(running),
+        "restores": overview.restores.iter().map(restore_line).collect::<Vec<_>>(),
+    })
+}
+
+fn backup(backup: &Backup) -> Value {
+    json!({
+        "name": backup.name,
+        "size": size(backup.size),
+        "made": moment(backup.made_ms),
+        "made_iso": utc(backup.made_ms),
+    })
+}
+
+fn running(running: &Running) -> Value {
+    match running {
+        Running::Backup {
+            began_ms,
+            step,
+            done,
+            total,
+        } => {
+            let share = done
+                .saturating_mul(100)
+                .checked_div(*total)
+                .map_or_else(String::new, |p| format!(", {}%", p.min(100)));
+            json!({
+                "tone": "running",
+                "icon": "running",
+                "title": "A backup is being made",
+                "says": format!("Since {}: {step}{share}.", moment(*began_ms)),
+                "address": null,
+            })
+        }
+        Running::Restore {
+            id,
+            standing,
+            interrupted,
+            step,
+            done,
+            total,
+        } => {
+            let (shown, icon, title) = tone(*standing);
+            let at = step.as_ref().map_or_else(String::new, |s| format!(": {s}"));
+            let (tone, icon, title, says) = if *interrupted && *standing != Standing::Stuck {
+                let says = "It is open, and nothing works on it. On the gateway: holdfast recover."
+                    .to_string();
+                (
+                    "interrupted",
+                    "interrupted",
+                    "A restore was interrupted",
+                    says,
+                )
+            } else if *standing == Standing::Stuck {
+                (
+                    shown,
+                    icon,
+                    "A restore is stuck",
+                    "The operator is needed. Its page says what to do.".to_string(),
+                )
+            } else {
+                (
+                    shown,
+                    icon,
+                    "A restore runs",
+                    format!("{title}{at} ({done} of {total} steps done)."),
+                )
+            };
+            json!({
+                "tone": tone,
+                "icon": icon,
+                "title": title,
+                "says": says,
+                "address": format!("/restores/{id}"),
+                "link": "To its live step list",
+            })
+        }
+    }
+}
+
+fn restore_line(line: &RestoreLine) -> Value {
+    let (tone, word) = match line.standing {
+        None => ("unreadable", "journal unreadable"),
+        Some(Standing::Stuck) => ("stuck", Standing::Stuck.words()),
+        Some(_) if line.interrupted => ("interrupted", "interrupted"),
+        Some(standing) => (tone(standing).0, standing.words()),
+    };
+    json!({
+        "id": line.id,
+        "began": moment(line.began_ms),
+        "began_iso": utc(line.began_ms),
+        "archive": line.archive,
+        "tone": tone,
+        "word": word,
+    })
+}
+
+/// What an admin is asked to agree to.
+pub fn preview(preview: &Preview) -> Value {
+    json!({
+        "host": preview.gateway,
+        "upload": preview.upload,
+        "plan": preview.plan,
+        "name": preview.name,
+        "size": size(preview.size),
+        "created_at": preview.created_at,
+        "backup_host": preview.host,
+        "other_host": preview.host.as_deref().is_some_and(|h| h != preview.gateway),
+        "made_by": preview.made_by,
+        "changes": preview.changes,
+        "warnings": preview.warnings,
+        "until": moment(preview.until_ms),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_and_sizes_read_as_people_say_them() {
+        assert_eq!(moment(1_795_373_540_123), "2026-11-22 18:52:20 UTC");
+        assert_eq!(time_of_day(1_795_373_540_123), "18:52:20");
+        assert_eq!(
+            [so_far(999), so_far(59_999), so_far(125_000)],
+            ["0 s", "59 s", "2 min 5 s"]
+        );
+        let sizes: Vec<_> = [0, 1023, 1024, 20 << 20, 3 << 30]
+            .into_iter()
+            .map(size)
+            .collect();
+        assert_eq!(
+            sizes,
+            ["0 bytes", "1023 bytes", "1.0 KiB", "20.0 MiB", "3.0 GiB"]
+        );
+    }
+}

@@ -1,0 +1,329 @@
+//! An agent that tells the page what a test wants, on a real socket, and remembers what it was asked.
+
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
+
+use agent_protocol::{
+    Ask, Backup, Chunk, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request, RestoreLine,
+    Running, Session, Status, Token, UploadId, Wire, greet,
+};
+use journal_format::{Digest, Problem, RestoreId, Standing};
+use rocket::local::blocking::Client;
+use webapp::{App, Settings};
+
+use crate::journals::{ID, Shown};
+
+pub const PASSWORD: &str = "correct horse battery staple";
+pub const UPLOAD: &str = "00112233445566778899aabbccddeeff";
+
+/// What the agent tells.
+#[derive(Default)]
+pub struct Told {
+    pub journal: Vec<Shown>,
+    /// How many of the journal's records are there by now.
+    pub published: usize,
+    pub running: Option<Running>,
+    pub backup: Vec<u8>,
+    /// The transfer of the backup ends here, without its mark.
+    pub break_off_at: Option<usize>,
+    pub limit_mib: u64,
+    /// What the next question of an admin is refused with.
+    pub refuse: Option<Refusal>,
+    pub asked: Vec<Ask>,
+    /// Uploads that arrived, and whether whole.
+    pub uploads: Vec<(Vec<u8>, bool)>,
+    pub streams: Vec<UnixStream>,
+}
+
+pub struct FakeAgent {
+    pub folder: tempfile::TempDir,
+    pub told: Arc<Mutex<Told>>,
+}
+
+pub fn token(of: &str) -> Token {
+    Token::new(if of == "admin" {
+        "a".repeat(64)
+    } else {
+        "b".repeat(64)
+    })
+    .unwrap()
+}
+
+impl FakeAgent {
+    pub fn start(told: Told) -> FakeAgent {
+        let agent = FakeAgent {
+            folder: tempfile::tempdir().unwrap(),
+            told: Arc::new(Mutex::new(told)),
+        };
+        agent.listen();
+        agent
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("agent.sock")
+    }
+
+    /// Listens, as an agent that was started (again).
+    pub fn listen(&self) {
+        let listener = UnixListener::bind(self.socket()).unwrap();
+        let told = self.told.clone();
+        thread::spawn(move || {
+            for stream in listener.incoming() {
+                let told = told.clone();
+                thread::spawn(move || {
+                    let stream = stream.unwrap();
+                    told.lock()
+                        .unwrap()
+                        .streams
+                        .push(stream.try_clone().unwrap());
+                    let end = stream.try_clone().unwrap();
+                    // A connection that a test broke ends its thread.
+                    let _ = serve(Wire::new(stream), &told);
+                    let _ = end.shutdown(std::net::Shutdown::Both);
+                });
+            }
+        });
+    }
+
+    /// Ends as an agent that was killed: the socket is there, nobody answers, what was open is gone.
+    pub fn kill(&self) {
+        std::fs::remove_file(self.socket()).unwrap();
+        for stream in self.told.lock().unwrap().streams.drain(..) {
+            let _ = stream.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    pub fn settings(&self) -> Settings {
+        settings(&self.socket())
+    }
+
+    /// A browser in which nobody has signed in.
+    pub fn client(&self) -> Client {
+        Client::tracked(
+            webapp::rocket(App {
+                settings: self.settings(),
+            })
+            .unwrap(),
+        )
+        .unwrap()
+    }
+
+    /// A browser in which this user has signed in.
+    pub fn client_of(&self, user: &str) -> Client {
+        let client = self.client();
+        let page = client.get("/sign-in").dispatch().into_string().unwrap();
+        let token = &page.split_once("name=\"token\" value=\"").unwrap().1[..64];
+        let body = format!(
+            "token={token}&user={user}&password={}",
+            PASSWORD.replace(' ', "+")
+        );
+        let form = rocket::http::ContentType::Form;
+        let answer = client.post("/sign-in").header(form).body(body).dispatch();
+        assert!(answer.cookies().get("holdfast-session").is_some());
+        drop(answer);
+        client
+    }
+}
+
+pub fn settings(socket: &Path) -> Settings {
+    Settings {
+        socket: socket.into(),
+        address: "127.0.0.1".parse().unwrap(),
+        port: 0,
+    }
+}
+
+pub fn problem(what: &str) -> Problem {
+    Problem {
+        what: what.into(),
+        command: None,
+        stderr: None,
+        advice: "do this".into(),
+    }
+}
+
+pub fn preview() -> Preview {
+    Preview {
+        upload: UploadId::new(UPLOAD).unwrap(),
+        gateway: "gw-north".into(),
+        name: "nightly <b>backup</b>.zip".into(),
+        size: 48_213,
+        created_at: "2026-11-20T03:00:00Z".into(),
+        host: Some("gw-south".into()),
+        made_by: "holdfast 0.1.0".into(),
+        changes: vec![
+            "databases: configs.db, wireguard.db".into(),
+            "configs: 2 changed, 1 added, 1 removed".into(),
+        ],
+        warnings: vec![
+            "the config berlin_01ab runs a command as root: PostUp = iptables -A FORWARD".into(),
+        ],
+        plan: Digest::new("c".repeat(64)).unwrap(),
+        until_ms: 1_795_377_140_000,
+    }
+}
+
+fn serve(mut wire: Wire<UnixStream>, told: &Mutex<Told>) -> Result<(), Box<dyn std::error::Error>> {
+    greet(&mut wire, "holdfast 0.1.0")?;
+    let user_of = |t: &Token| ["admin", "viewer"].into_iter().find(|u| token(u) == *t);
+    let session = |user: &str| Session {
+        token: token(user),
+        user: user.into(),
+        admin: user == "admin",
+    };
+    match wire.receive()? {
+        Request::SignIn { user, password } if password.reveal() == PASSWORD && user != "nobody" => {
+            wire.send(&Reply::Session(session(&user)))?;
+        }
+        Request::SignIn { .. } => wire.send(&Reply::Refused(Refusal::WrongPassword))?,
+        Request::SignOut { .. } => wire.send(&Reply::SignedOut)?,
+        Request::Who { token } => match user_of(&token) {
+            Some(user) => wire.send(&Reply::Session(session(user)))?,
+            None => wire.send(&Reply::Refused(Refusal::NotSignedIn))?,
+        },
+        Request::Admin { token, ask } => {
+            if user_of(&token) != Some("admin") {
+                wire.send(&Reply::Refused(Refusal::NotAdmin))?;
+                return Ok(());
+            }
+            let refusal = {
+                let mut told = told.lock().unwrap();
+                told.asked.push(ask.clone());
+                told.refuse.take()
+            };
+            match refusal {
+                Some(refusal) => wire.send(&Reply::Refused(refusal))?,
+                None => answer(&mut wire, ask, told)?,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn answer(
+    wire: &mut Wire<UnixStream>,
+    ask: Ask,
+    told: &Mutex<Told>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let backup = |size: usize| Backup {
+        name: "wireguard_backup_20261122_180000.zip".into(),
+        size: size as u64,
+        made_ms: 1_795_370_400_000,
+    };
+    let id = RestoreId::new(ID).unwrap();
+    match ask {
+        Ask::Overview => {
+            let told = told.lock().unwrap();
+            let line = |standing, interrupted| RestoreLine {
+                id: id.clone(),
+                began_ms: 1_795_373_540_000,
+                archive: "a <i>b</i>.zip".into(),
+                standing,
+                interrupted,
+            };
+            wire.send(&Reply::Overview(Box::new(Overview {
+                host: "gw-north".into(),
+                last_backup: Some(backup(12_345_678)),
+                running: told.running.clone(),
+                restores: vec![
+                    line(Some(Standing::Restored), false),
+                    line(Some(Standing::RolledBack), false),
+                    line(Some(Standing::Stuck), false),
+                    line(Some(Standing::Forward), true),
+                    line(None, false),
+                ],
+                upload_mib: told.limit_mib,
+            })))?;
+        }
+        Ask::Status => {
+            let running = told.lock().unwrap().running.clone();
+            wire.send(&Reply::Status(Box::new(Status {
+                running,
+                last_backup: Some(backup(5)),
+            })))?;
+        }
+        Ask::MakeBackup => {
+            let (bytes, end) = {
+                let told = told.lock().unwrap();
+                (told.backup.clone(), told.break_off_at)
+            };
+            wire.send(&Reply::Alive)?;
+            wire.send(&Reply::Backup(backup(bytes.len())))?;
+            wire.send_bytes(&bytes[..end.unwrap_or(bytes.len())])?;
+            if end.is_none() {
+                wire.end_bytes()?;
+            }
+        }
+        Ask::Upload { .. } => {
+            let limit_mib = told.lock().unwrap().limit_mib;
+            wire.send(&Reply::Ready { limit_mib })?;
+            let mut buffer = Box::new([0; MAX_CHUNK]);
+            let mut got = Vec::new();
+            let whole = loop {
+                match wire.receive_bytes(&mut buffer) {
+                    Ok(Chunk::Bytes(n)) => got.extend_from_slice(&buffer[..n]),
+                    Ok(Chunk::End) => break true,
+                    Ok(Chunk::Aborted) | Err(_) => break false,
+                }
+            };
+            told.lock().unwrap().uploads.push((got, whole));
+            if whole {
+                wire.send(&Reply::Alive)?;
+                wire.send(&Reply::Uploaded(Box::new(preview())))?;
+            }
+        }
+        Ask::Preview { .. } => wire.send(&Reply::Uploaded(Box::new(preview())))?,
+        Ask::Discard { .. } => wire.send(&Reply::Discarded)?,
+        Ask::Start { .. } => wire.send(&Reply::Started { id })?,
+        Ask::Restore { .. } => {
+            let view = {
+                let told = told.lock().unwrap();
+                told.published
+                    .checked_sub(1)
+                    .map(|last| told.journal[last].1.clone())
+            };
+            match view {
+                Some(view) => wire.send(&Reply::Restore(Box::new(view)))?,
+                None => wire.send(&Reply::Refused(Refusal::Gone {
+                    problem: problem("find that restore"),
+                }))?,
+            }
+        }
+        Ask::Events { after, .. } => {
+            let mut next = after.map_or(0, |seq| seq.0 as usize + 1);
+            let mut first = true;
+            loop {
+                let (shown, over) = {
+                    let told = told.lock().unwrap();
+                    let over = told.published == told.journal.len()
+                        && told.journal.last().is_some_and(|s| s.1.over);
+                    (told.journal[..told.published].get(next).cloned(), over)
+                };
+                match shown {
+                    Some((event, view)) => {
+                        wire.send(&Reply::Event {
+                            event: Box::new(event),
+                            view: Box::new(view),
+                        })?;
+                        next += 1;
+                    }
+                    None if over => {
+                        wire.send(&Reply::Over)?;
+                        return Ok(());
+                    }
+                    None => {
+                        if first {
+                            wire.send(&Reply::Alive)?;
+                        }
+                        thread::sleep(Duration::from_millis(2));
+                    }
+                }
+                first = false;
+            }
+        }
+    }
+    Ok(())
+}

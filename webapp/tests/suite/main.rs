@@ -1,0 +1,9 @@
+//! The whole application against an agent that tells it what a test wants, on a real socket.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+mod agent;
+mod events;
+mod forms;
+mod journals;
+mod pages;
+mod transfers;

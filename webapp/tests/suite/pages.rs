@@ -1,0 +1,352 @@
+//! What an admin sees: each page as it is sent, and the headers that go with it.
+
+use agent_protocol::{Refusal, Running};
+use insta::assert_snapshot;
+use journal_format::{Direction, RestoreId, Standing, Step};
+use rocket::http::Status;
+use rocket::local::blocking::{Client, LocalResponse};
+
+use crate::agent::{FakeAgent, Told, problem};
+use crate::journals::{ID, Journal};
+
+/// The page without what changes from build to build and from one request to the next.
+fn shown(answer: LocalResponse<'_>) -> String {
+    let status = answer.status();
+    let html = answer.into_string().unwrap();
+    let (_, body) = html.split_once("</svg>\n<header").unwrap();
+    let main = body
+        .split_once("<main>")
+        .unwrap()
+        .1
+        .split_once("</main>")
+        .unwrap()
+        .0;
+    let lines: Vec<_> = main
+        .lines()
+        .map(str::trim_end)
+        .filter(|l| !l.trim().is_empty())
+        .collect();
+    format!("{status}\n{}", lines.join("\n"))
+}
+
+fn without_random(f: impl FnOnce()) {
+    let mut settings = insta::Settings::clone_current();
+    settings.add_filter(
+        r#"name="request" value="[0-9a-f]{32}""#,
+        r#"name="request" value="(random)""#,
+    );
+    settings.add_filter(
+        r#"name="token" value="[0-9a-f]{64}""#,
+        r#"name="token" value="(token)""#,
+    );
+    settings.add_filter(r#"data-ms="\d+">[^<]+<"#, r#"data-ms="(so far)">(so far)<"#);
+    settings.bind(f);
+}
+
+fn restore_page(journal: Journal) -> String {
+    let shown_all = journal.shown();
+    let agent = FakeAgent::start(Told {
+        published: shown_all.len(),
+        journal: shown_all,
+        ..Told::default()
+    });
+    shown(
+        agent
+            .client_of("admin")
+            .get(format!("/restores/{ID}"))
+            .dispatch(),
+    )
+}
+
+fn get(client: &Client, address: &str) -> String {
+    shown(client.get(address).dispatch())
+}
+
+#[test]
+fn the_sign_in_page_reads_like_this() {
+    let agent = FakeAgent::start(Told::default());
+    without_random(|| assert_snapshot!("sign_in", get(&agent.client(), "/sign-in")));
+}
+
+#[test]
+fn the_first_page_reads_like_this() {
+    let agent = FakeAgent::start(Told {
+        limit_mib: 512,
+        ..Told::default()
+    });
+    without_random(|| assert_snapshot!("home", get(&agent.client_of("admin"), "/")));
+}
+
+#[test]
+fn the_first_page_says_what_runs() {
+    let restore = |standing, interrupted| Running::Restore {
+        id: RestoreId::new(ID).unwrap(),
+        standing,
+        interrupted,
+        step: Some("swap databases".into()),
+        done: 7,
+        total: 16,
+    };
+    let backup = Running::Backup {
+        began_ms: 1_795_373_540_000,
+        step: "configs.db".into(),
+        done: 1,
+        total: 4,
+    };
+    let banner = |running| {
+        let agent = FakeAgent::start(Told {
+            running: Some(running),
+            ..Told::default()
+        });
+        let page = get(&agent.client_of("admin"), "/");
+        let banner = page
+            .split_once("<section class=\"verdict")
+            .unwrap()
+            .1
+            .split_once("</section>")
+            .unwrap()
+            .0;
+        banner.to_string()
+    };
+    let all = [
+        banner(restore(Standing::Forward, false)),
+        banner(restore(Standing::Stuck, true)),
+        banner(restore(Standing::Back, true)),
+        banner(backup),
+    ];
+    assert_snapshot!("running", all.join("\n---\n"));
+}
+
+#[test]
+fn the_upload_page_reads_like_this() {
+    let agent = FakeAgent::start(Told {
+        limit_mib: 512,
+        ..Told::default()
+    });
+    without_random(|| {
+        assert_snapshot!("upload", get(&agent.client_of("admin"), "/system/restore"))
+    });
+}
+
+#[test]
+fn the_confirmation_says_what_will_be_overwritten() {
+    let agent = FakeAgent::start(Told::default());
+    let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
+    without_random(|| assert_snapshot!("confirm", get(&agent.client_of("admin"), &address)));
+}
+
+#[test]
+fn a_restore_that_runs_reads_like_this() {
+    let journal = Journal::new()
+        .forward_until(Step::TunnelsUp)
+        .begin(Step::TunnelsUp, Direction::Forward);
+    without_random(|| assert_snapshot!("restore_running", restore_page(journal)));
+}
+
+#[test]
+fn a_restore_that_succeeded_reads_like_this() {
+    assert_snapshot!("restore_restored", restore_page(Journal::new().restored()));
+}
+
+#[test]
+fn a_restore_that_went_back_says_why_and_shows_both_lists() {
+    let page = restore_page(Journal::new().rolled_back());
+    assert!(
+        !page.contains("<script>"),
+        "what a command said must be escaped"
+    );
+    assert_snapshot!("restore_rolled_back", page);
+}
+
+#[test]
+fn a_stuck_restore_says_what_to_do() {
+    let page = restore_page(Journal::new().stuck());
+    assert!(page.contains("make it writable, then run holdfast recover"));
+    assert_snapshot!(
+        "restore_stuck",
+        page.split_once("id=\"progress\"").unwrap().0
+    );
+}
+
+#[test]
+fn every_refusal_reads_as_a_page_with_its_status_and_a_way_on() {
+    let refusals = [
+        Refusal::Unacceptable {
+            problems: vec![problem("read configs/a.conf"), problem("use app.db")],
+        },
+        Refusal::Busy {
+            problem: problem("restore now"),
+            restore: Some(RestoreId::new(ID).unwrap()),
+        },
+        Refusal::Gone {
+            problem: problem("find that upload"),
+        },
+        Refusal::Used {
+            restore: RestoreId::new(ID).unwrap(),
+        },
+        Refusal::Failed {
+            problem: problem("write the spool"),
+        },
+        Refusal::TooLarge { limit_mib: 512 },
+    ];
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    let pages: Vec<_> = refusals
+        .into_iter()
+        .map(|refusal| {
+            agent.told.lock().unwrap().refuse = Some(refusal);
+            get(&client, "/")
+        })
+        .collect();
+    assert_snapshot!("refusals", pages.join("\n---\n"));
+}
+
+#[test]
+fn while_the_agent_is_away_the_page_says_so_and_tries_again() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    agent.kill();
+    let answer = client.get(format!("/restores/{ID}")).dispatch();
+    assert_eq!(answer.status(), Status::ServiceUnavailable);
+    assert_eq!(answer.headers().get_one("Retry-After"), Some("5"));
+    let page = answer.into_string().unwrap();
+    assert!(
+        page.contains("<meta http-equiv=\"refresh\" content=\"5\">"),
+        "{page}"
+    );
+    assert!(page.contains("The agent does not answer"), "{page}");
+    agent.listen();
+    assert_eq!(client.get("/").dispatch().status(), Status::Ok);
+}
+
+#[test]
+fn without_a_session_every_page_leads_to_the_sign_in() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client();
+    for address in [
+        "/",
+        "/system/backup",
+        "/system/restore",
+        "/system/backup-status",
+    ] {
+        let answer = client.get(address).dispatch();
+        assert_eq!(
+            (answer.status(), answer.headers().get_one("Location")),
+            (Status::SeeOther, Some("/sign-in")),
+            "{address}"
+        );
+    }
+    let answer = client.get(format!("/restores/{ID}")).dispatch();
+    assert_eq!(
+        answer.headers().get_one("Location"),
+        Some(format!("/sign-in?restore={ID}").as_str())
+    );
+    assert!(agent.told.lock().unwrap().asked.is_empty());
+}
+
+#[test]
+fn a_user_who_is_no_admin_gets_403_everywhere_and_the_agent_is_asked_for_nothing() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("viewer");
+    let restore = format!("/restores/{ID}");
+    let events = format!("/restores/{ID}/events");
+    for address in [
+        "/",
+        "/system/backup",
+        "/system/restore",
+        "/system/backup-status",
+        &restore,
+        &events,
+    ] {
+        let answer = client.get(address).dispatch();
+        assert_eq!(answer.status(), Status::Forbidden, "{address}");
+        assert!(
+            answer
+                .into_string()
+                .unwrap()
+                .contains("viewer is signed in, but is not an admin")
+        );
+    }
+    assert!(agent.told.lock().unwrap().asked.is_empty());
+}
+
+#[test]
+fn every_answer_carries_the_headers_that_keep_a_browser_safe() {
+    let agent = FakeAgent::start(Told {
+        backup: b"zip".to_vec(),
+        ..Told::default()
+    });
+    let client = agent.client_of("admin");
+    for address in [
+        "/",
+        "/sign-in",
+        "/system/restore",
+        "/nowhere",
+        "/system/backup-status",
+    ] {
+        let answer = client.get(address).dispatch();
+        let header = |name| {
+            answer
+                .headers()
+                .get_one(name)
+                .unwrap_or_default()
+                .to_string()
+        };
+        let policy = header("Content-Security-Policy");
+        assert!(
+            policy.starts_with("default-src 'none'; script-src 'self'; style-src 'self'"),
+            "{address}: {policy}"
+        );
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert_eq!(header("Cache-Control"), "no-store", "{address}");
+        assert_eq!(header("X-Content-Type-Options"), "nosniff", "{address}");
+        assert_eq!(header("X-Frame-Options"), "DENY", "{address}");
+        assert_eq!(header("Referrer-Policy"), "same-origin", "{address}");
+    }
+}
+
+#[test]
+fn styles_and_script_come_with_the_program_and_pages_ask_for_nothing_else() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    for (address, kind) in [
+        ("/assets/holdfast.css", "text/css; charset=utf-8"),
+        ("/assets/holdfast.js", "text/javascript"),
+        ("/assets/holdfast.svg", "image/svg+xml"),
+    ] {
+        let answer = client.get(address).dispatch();
+        assert_eq!(answer.status(), Status::Ok);
+        assert_eq!(answer.headers().get_one("Content-Type"), Some(kind));
+        assert_eq!(
+            answer.headers().get_one("Cache-Control"),
+            Some("public, max-age=31536000, immutable")
+        );
+        assert!(!answer.into_string().unwrap().contains("//cdn"));
+    }
+    let page = client.get("/").dispatch().into_string().unwrap();
+    assert!(
+        !page.contains("src=\"http") && !page.contains("href=\"http"),
+        "{page}"
+    );
+    // The policy forbids them: they would silently do nothing.
+    assert!(
+        !page.contains(" style=") && !page.contains("<style") && !page.contains(" onclick="),
+        "{page}"
+    );
+}
+
+#[test]
+fn what_does_not_exist_is_a_page_too() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    for address in ["/nowhere", "/restores/..%2f..%2fetc", "/restores/x/events"] {
+        let answer = client.get(address).dispatch();
+        assert_eq!(answer.status(), Status::NotFound, "{address}");
+        assert!(
+            answer
+                .into_string()
+                .unwrap()
+                .contains("There is no such page.")
+        );
+    }
+}
