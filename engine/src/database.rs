@@ -650,9 +650,12 @@ pub fn settle(path: &Path) -> Result<(), Problem> {
         .query_row("PRAGMA journal_mode", [], |row| row.get(0))
         .map_err(|e| failed(&e))?;
     if mode != "wal" && journal.exists() {
-        // A journal that is left but not hot (PERSIST, TRUNCATE). These modes are not kept in the file, WAL is.
-        conn.query_row("PRAGMA journal_mode = DELETE", [], |_| Ok(()))
-            .map_err(|e| failed(&e))?;
+        // A journal that was kept and is not hot. SQLite removes it on the way from one of the modes that keep it; these
+        // modes belong to the connection, not to the file.
+        for mode in ["PERSIST", "DELETE"] {
+            conn.query_row(&format!("PRAGMA journal_mode = {mode}"), [], |_| Ok(()))
+                .map_err(|e| failed(&e))?;
+        }
     }
     conn.close().map_err(|(_, e)| failed(&e))?;
     if !wal.exists() && shm.exists() {
@@ -828,3 +831,6 @@ fn read_table(
         digest: Digest::of_blake3(hash.finalize()),
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -170,3 +170,115 @@ fn against_schema(value: &serde_json::Value) -> Result<Vec<String>, String> {
         })
         .collect())
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn good() -> Value {
+        json!({
+            "backup_version": "1.0",
+            "created_at": "2026-11-22T18:52:20.618214+00:00",
+            "contents": { "databases": ["configs.db"], "configs": ["a.conf"], "iptables_rules": [] },
+            "holdfast": {
+                "format": 1, "program": "holdfast 0.1.0", "host": "gw", "ip_forward": null, "tunnels_up": ["a"],
+                "entries": { "configs/a.conf": {
+                    "size": 1, "sha256": "0".repeat(64), "owner": { "uid": 1, "gid": 2, "user": "wireguard", "mode": "0640" },
+                } },
+                "wireguard": {},
+            },
+        })
+    }
+
+    fn said(value: &Value) -> String {
+        let problems = Metadata::parse(&serde_json::to_vec(value).unwrap()).unwrap_err();
+        problems
+            .iter()
+            .map(|p| p.what.clone())
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    #[test]
+    fn the_schema_is_a_schema() {
+        assert!(jsonschema::meta::is_valid(
+            &serde_json::from_str(SCHEMA).unwrap()
+        ));
+    }
+
+    #[test]
+    fn metadata_are_read_and_keys_that_nobody_knows_are_ignored() {
+        let mut value = good();
+        value["x"] = json!(1);
+        value["holdfast"]["x"] = json!({});
+        value["contents"]["x"] = json!([]);
+        let metadata = Metadata::parse(&serde_json::to_vec(&value).unwrap()).unwrap();
+        assert_eq!(metadata.made_by(), "holdfast 0.1.0");
+        assert_eq!(
+            metadata.holdfast.unwrap().entries["configs/a.conf"]
+                .owner
+                .as_ref()
+                .unwrap()
+                .mode,
+            0o640
+        );
+    }
+
+    #[test]
+    fn what_is_written_is_read_back_and_fits_the_schema() {
+        let metadata = Metadata::parse(&serde_json::to_vec(&good()).unwrap()).unwrap();
+        assert_eq!(
+            Metadata::parse(&serde_json::to_vec_pretty(&metadata).unwrap()).unwrap(),
+            metadata
+        );
+    }
+
+    #[test]
+    fn other_versions_are_named() {
+        let mut value = good();
+        value["backup_version"] = json!("1.1");
+        insta::assert_snapshot!(said(&value), @r#"read this backup: its version is "1.1", and only "1.0" is known"#);
+        value = good();
+        value["holdfast"]["format"] = json!(2);
+        insta::assert_snapshot!(said(&value), @"read this backup: its manifest has format 2, and only 1 is known");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_named_by_its_place() {
+        for (place, bad, says) in [
+            ("/created_at", json!("yesterday"), "/created_at"),
+            ("/contents", json!({}), "databases"),
+            ("/contents/configs", json!([7]), "/contents/configs/0"),
+            (
+                "/holdfast/entries/configs~1a.conf/sha256",
+                json!("00"),
+                "sha256",
+            ),
+            ("/holdfast/entries/configs~1a.conf/size", json!(-1), "size"),
+            (
+                "/holdfast/entries/configs~1a.conf/owner/mode",
+                json!("rwx"),
+                "mode",
+            ),
+            ("/holdfast/tunnels_up", json!(["../x"]), "tunnels_up"),
+        ] {
+            let mut value = good();
+            *value.pointer_mut(place).unwrap() = bad;
+            let said = said(&value);
+            assert!(said.contains(says), "{place}: {said}");
+        }
+        for bytes in [
+            &b""[..],
+            b"[]",
+            b"{",
+            b"\xff",
+            b"{\"backup_version\": \"1.0\"}",
+            b"{\"created_at\": 1}",
+        ] {
+            assert!(Metadata::parse(bytes).is_err());
+        }
+    }
+}

@@ -166,3 +166,90 @@ pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Placement, O
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn facts(uid: u32, user: Option<&str>, mode: u32) -> OwnerFacts {
+        OwnerFacts {
+            uid,
+            gid: 0,
+            user: user.map(str::to_owned),
+            group: Some("root".into()),
+            mode,
+        }
+    }
+
+    #[test]
+    fn names_and_numbers_of_the_profile_are_found_and_unknown_ones_are_problems() {
+        assert_eq!(resolve("root:root").unwrap(), (0, 0));
+        assert_eq!(resolve("0:12345").unwrap(), (0, 12345));
+        for unknown in [
+            "no-such-user-here:root",
+            "root:no-such-group-here",
+            "root",
+            "",
+        ] {
+            assert!(resolve(unknown).is_err(), "{unknown}");
+        }
+    }
+
+    #[test]
+    fn a_name_counts_and_not_its_number_there() {
+        let (placement, note) = placement(&facts(4711, Some("root"), 0o640), (9, 9));
+        assert_eq!(
+            (placement, note),
+            (
+                Placement {
+                    uid: 0,
+                    gid: 0,
+                    mode: 0o640
+                },
+                None
+            )
+        );
+    }
+
+    #[test]
+    fn an_owner_that_is_not_here_gives_way_to_the_profiles() {
+        let (placement, note) = placement(&facts(0, Some("no-such-user-here"), 0o600), (8, 9));
+        assert_eq!((placement.uid, placement.gid), (8, 9));
+        assert_eq!(
+            note.unwrap(),
+            "no-such-user-here:root does not exist here; the profile's owner takes its place"
+        );
+    }
+
+    #[test]
+    fn a_nameless_owner_stays_unless_its_number_is_somebody_here() {
+        assert_eq!(
+            placement(&facts(3_999_999, None, 0o600), (8, 9)).0.uid,
+            3_999_999
+        );
+        assert_eq!(
+            placement(&facts(0, None, 0o600), (8, 9)).0.uid,
+            8,
+            "nobody becomes root by a number"
+        );
+    }
+
+    #[test]
+    fn set_id_bits_do_not_come_back() {
+        assert_eq!(
+            placement(&facts(0, Some("root"), 0o6755), (8, 9)).0.mode,
+            0o755
+        );
+    }
+
+    #[test]
+    fn modes_are_written_in_octal_and_read_back() {
+        let json = serde_json::to_string(&facts(1, None, 0o640)).unwrap();
+        assert_eq!(json, r#"{"uid":1,"gid":0,"group":"root","mode":"0640"}"#);
+        assert_eq!(
+            serde_json::from_str::<OwnerFacts>(&json).unwrap(),
+            facts(1, None, 0o640)
+        );
+    }
+}

@@ -471,3 +471,6 @@ fn rewrite(bytes: &[u8], mut each: impl FnMut(&str) -> Rewritten) -> Vec<u8> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests;

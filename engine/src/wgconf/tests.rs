@@ -1,0 +1,283 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use super::*;
+
+const KEY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+
+fn good() -> String {
+    format!(
+        "# Büro – \"quoted\" 'text'\r\n[Interface]\r\nPrivateKey = {KEY}\r\naddress=10.0.0.2/32, fd00::2/64\r\nListenPort = 51820\r\nDNS = 1.1.1.1, example.net\r\n\
+         MTU = 1380\r\nTable = off\r\nFwMark = 0xca6c\r\nPostUp = iptables -A FORWARD -i %i -j ACCEPT # allow\r\n\r\n[Peer] # first\r\nEndpoint = host.example.net:51820\r\n\
+         PublicKey = {KEY}\r\nPresharedKey = {KEY}\r\nAllowedIPs = 10.2.0.0/24,fd01::/64\r\n\t[PEER]\r\nPublicKey = {KEY}\r\nAllowedIPs = 0.0.0.0/0\r\nEndpoint = [2001:db8::1]:7"
+    )
+}
+
+#[test]
+fn a_config_with_all_that_real_ones_have_is_understood() {
+    let config = parse("a.conf", good().as_bytes()).unwrap();
+    assert_eq!(config.warnings, Vec::<String>::new());
+    insta::assert_debug_snapshot!(config.interface, @r#"
+    Interface {
+        addresses: [
+            Prefix {
+                address: 10.0.0.2,
+                length: 32,
+            },
+            Prefix {
+                address: fd00::2,
+                length: 64,
+            },
+        ],
+        listen_port: Some(
+            51820,
+        ),
+        dns: [
+            "1.1.1.1",
+            "example.net",
+        ],
+        mtu: Some(
+            1380,
+        ),
+        table: Some(
+            "off",
+        ),
+        fwmark: Some(
+            "0xca6c",
+        ),
+        save_config: false,
+        hooks: [
+            (
+                "PostUp",
+                "iptables -A FORWARD -i %i -j ACCEPT",
+            ),
+        ],
+    }
+    "#);
+    let [first, second] = &config.peers[..] else {
+        panic!("two peers")
+    };
+    assert_eq!(
+        (first.endpoint.as_deref(), first.endpoint_is_name),
+        (Some("host.example.net:51820"), true)
+    );
+    assert_eq!(
+        (second.endpoint.as_deref(), second.endpoint_is_name),
+        (Some("[2001:db8::1]:7"), false)
+    );
+    assert!(second.allowed_ips[0].is_everything());
+}
+
+#[test]
+fn lines_that_could_reach_a_hook_in_another_guise_are_refused() {
+    for line in [
+        "Post\0Up = evil",
+        "[Inter\0face]",
+        "PostUp\u{b} = evil",
+        "PostUp\u{c}= evil",
+        "Post\rUp = evil",
+        "PostUp = a\rb",
+        "\u{feff}[Interface]",
+        "[Interface]=x",
+        "[Interface]x",
+        "[ Interface ]",
+        "[Foo]",
+        "[Peer",
+        "evil",
+        "= evil",
+        "Post Up = evil",
+        "PostUp\u{a0}= evil",
+        "Pöst = evil",
+        "\u{85}PostUp = evil",
+        "$(evil) = x",
+        "9x = 1",
+        "Key\u{7f} = x",
+    ] {
+        let text =
+            format!("[Interface]\nAddress = 10.0.0.1/32\n{line}\n[Peer]\nPublicKey = {KEY}\n");
+        let problem = parse("a.conf", text.as_bytes()).map(|_| line).unwrap_err();
+        assert!(problem.what.contains("line 3"), "{line:?}: {problem}");
+    }
+    let nul_first = format!("\u{feff}[Interface]\n[Peer]\nPublicKey = {KEY}\n");
+    assert!(parse("a.conf", nul_first.as_bytes()).is_err());
+    assert!(parse("a.conf", b"[Interface]\n[Peer]\n# \xff\n").is_err());
+}
+
+#[test]
+fn hooks_are_found_in_any_case_and_any_section() {
+    let text = format!(
+        "[INTERFACE]\npreup=a\nPOSTUP = b\nPreDown = c\n[peer]\nPublicKey = {KEY}\npostDOWN = d\n"
+    );
+    let config = parse("a.conf", text.as_bytes()).unwrap();
+    let hooks: Vec<_> = config
+        .interface
+        .hooks
+        .iter()
+        .map(|(k, v)| format!("{k}={v}"))
+        .collect();
+    assert_eq!(hooks, ["PreUp=a", "PostUp=b", "PreDown=c", "PostDown=d"]);
+}
+
+#[test]
+fn what_is_not_a_config_is_refused_with_the_reason() {
+    for (text, says) in [
+        ("", "no [Interface]"),
+        ("[Interface]\n", "no [Peer]"),
+        ("[Peer]\n", "no [Interface]"),
+        (
+            "Address = 10.0.0.1\n[Interface]\n[Peer]\n",
+            "before the first section",
+        ),
+        ("[Interface]\nAddress = /etc/pass*\n[Peer]\n", "pattern"),
+        ("[Interface]\nDNS = [a-z]?\n[Peer]\n", "pattern"),
+        ("[Interface]\nTable = $(x)\n[Peer]\n", "number or a word"),
+        ("[Interface]\nMTU = -h\n[Peer]\n", "number or a word"),
+        (
+            "[Interface]\nSaveConfig = maybe\n[Peer]\n",
+            "neither true nor false",
+        ),
+        ("[Interface]\n[Peer]\nEndpoint = a b:1\n", "blank"),
+    ] {
+        let problem = parse("a.conf", text.as_bytes()).unwrap_err();
+        assert!(problem.what.contains(says), "{text:?}: {problem}");
+    }
+}
+
+#[test]
+fn what_cannot_work_is_kept_with_a_warning() {
+    let text = "[Interface]\nAddress = nowhere\nListenPort = 99999\nFoo = 1\n[Interface]\n[Peer]\nPublicKey = short\nEndpoint = nowhere\nAllowedIPs = 10.0.0.0/33, 10.0.0.1\n";
+    let config = parse("a.conf", text.as_bytes()).unwrap();
+    insta::assert_snapshot!(config.warnings.join("\n"), @r"
+    Address nowhere is not an address or a network
+    ListenPort 99999 is not a number that fits
+    line 4: nothing knows the setting Foo here
+    Endpoint nowhere is not `host:port`
+    AllowedIPs 10.0.0.0/33 is not an address or a network
+    it has more than one [Interface]
+    it has a peer without a usable PublicKey
+    ");
+    assert_eq!(config.peers[0].allowed_ips.len(), 1);
+}
+
+#[test]
+fn keys_are_in_no_model_and_no_problem() {
+    let secret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0cwA=";
+    let text = format!(
+        "[Interface]\nPrivateKey = {secret}\n[Peer]\nPublicKey = {KEY}\nPresharedKey = {secret}\n"
+    );
+    assert!(!format!("{:?}", parse("a.conf", text.as_bytes()).unwrap()).contains(secret));
+    let broken = text.replace("PrivateKey =", "PrivateKey") + "x";
+    let problem = parse("a.conf", broken.as_bytes()).unwrap_err();
+    assert!(!format!("{problem:?}").contains("c2Vj"), "{problem}");
+}
+
+#[test]
+fn names_of_interfaces_are_those_that_wg_quick_takes() {
+    for good in ["a", "c00000_30058fa2", "a+b=9.x-y", "-".repeat(0).as_str()]
+        .iter()
+        .take(3)
+    {
+        assert_eq!(interface_name(good).unwrap(), *good);
+    }
+    for bad in [
+        "",
+        ".",
+        "..",
+        "-x",
+        "a/b",
+        "a b",
+        "ä",
+        "a\0",
+        "sixteen_letters_",
+        "site*",
+        "a\n",
+    ] {
+        assert!(interface_name(bad).is_err(), "{bad:?}");
+    }
+}
+
+#[test]
+fn networks_lose_their_host_bits() {
+    let network = |text: &str| Prefix::parse(text).unwrap().network().to_string();
+    assert_eq!(network("10.2.3.4/24"), "10.2.3.0/24");
+    assert_eq!(network("10.2.3.4"), "10.2.3.4/32");
+    assert_eq!(network("1.2.3.4/0"), "0.0.0.0/0");
+    assert_eq!(network("fd00:1:2:3::4/48"), "fd00:1:2::/48");
+    assert_eq!(network("::1/0"), "::/0");
+    for bad in [
+        "",
+        "/24",
+        "10.0.0.0/",
+        "10.0.0.0/+1",
+        "10.0.0.0/33",
+        "10.0.0/8",
+        "::/129",
+        "x",
+    ] {
+        assert_eq!(Prefix::parse(bad), None, "{bad}");
+    }
+}
+
+#[test]
+fn save_config_goes_and_every_other_byte_stays() {
+    let text = b"[Interface]\r\nsaveconfig=true # x\r\nPostDown = x\r\n# SaveConfig = true\r\n SaveConfig = true";
+    assert_eq!(
+        without_save_config(text),
+        b"[Interface]\r\nPostDown = x\r\n# SaveConfig = true\r\n"
+    );
+    let plain = good();
+    assert_eq!(without_save_config(plain.as_bytes()), plain.as_bytes());
+}
+
+#[test]
+fn endpoints_are_rewritten_or_dropped_peer_by_peer() {
+    let other = format!("B{}", &KEY[1..]);
+    let text = format!(
+        "[Interface]\nEndpoint = no:1\n[Peer]\nEndpoint = a.example:1\nPublicKey = {KEY}\n[Peer]\r\nPublicKey = {other}\r\nendpoint = b.example:2\r\n[Peer]\nEndpoint = 192.0.2.1:3"
+    );
+    let mut asked = Vec::new();
+    let new = with_endpoints(text.as_bytes(), |key, endpoint| {
+        asked.push((key.to_owned(), endpoint.to_owned()));
+        match endpoint {
+            "a.example:1" => None,
+            "b.example:2" => Some("192.0.2.9:2".to_owned()),
+            same => Some(same.to_owned()),
+        }
+    });
+    let expected = text
+        .replace("Endpoint = a.example:1\n", "")
+        .replace("endpoint = b.example:2", "Endpoint = 192.0.2.9:2");
+    assert_eq!(String::from_utf8(new).unwrap(), expected);
+    assert_eq!(
+        asked,
+        [
+            (KEY.to_owned(), "a.example:1".to_owned()),
+            (other, "b.example:2".to_owned()),
+            (String::new(), "192.0.2.1:3".to_owned())
+        ]
+    );
+}
+
+proptest::proptest! {
+    /// Where the parser accepts, bash sees no hook that the model does not have: this is how wg-quick reads a line.
+    #[test]
+    fn no_accepted_config_has_a_hook_that_the_model_lacks(
+        lines in proptest::collection::vec("(?i)(\\[interface\\]|\\[peer\\]|post ?up ?[= \\t\r\x0b\x0c\0#]{0,3}x|#|address ?= ?1\\.2\\.3\\.4)[ \\t\r\x0b#=]{0,2}", 0..12),
+    ) {
+        let text = lines.join("\n");
+        if let Ok(config) = parse("a.conf", text.as_bytes()) {
+            let mut seen = 0;
+            let mut inside = false;
+            for line in text.replace('\0', "").split('\n') {
+                let stripped = line.split('#').next().unwrap();
+                let space = |c: char| c.is_ascii_whitespace() || c == '\x0b';
+                let key = stripped.split('=').next().unwrap().trim_matches(space).to_ascii_lowercase();
+                if key.starts_with('[') {
+                    inside = key == "[interface]";
+                }
+                if inside && key == "postup" {
+                    seen += 1;
+                }
+            }
+            proptest::prop_assert!(seen <= config.interface.hooks.len());
+        }
+    }
+}
