@@ -5,6 +5,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+/// IPv4 or IPv6.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    /// Both.
+    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
+
+    /// The name of the file that holds its rules.
+    pub fn rules_file(self) -> &'static str {
+        match self {
+            Family::V4 => "rules.v4",
+            Family::V6 => "rules.v6",
+        }
+    }
+}
+
 /// The rules of one address family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {

@@ -12,30 +12,11 @@ use journal_format::{BootId, Control, Digest, FileId};
 
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
+pub use crate::firewall::Family;
 use crate::journal::Permit;
+pub use crate::owner::Placement as Owner;
 
 pub mod linux;
-
-/// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Family {
-    V4,
-    V6,
-}
-
-impl Family {
-    /// Both.
-    pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
-
-    /// The name of the file that holds its rules.
-    pub fn rules_file(self) -> &'static str {
-        match self {
-            Family::V4 => "rules.v4",
-            Family::V6 => "rules.v6",
-        }
-    }
-}
 
 /// What is under a name. Links are seen as links, never followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -207,15 +188,6 @@ pub trait Look {
     fn now(&self) -> Now;
     /// Waits.
     fn sleep(&self, ms: u64);
-}
-
-/// Whose a new file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub struct Owner {
-    pub uid: u32,
-    pub gid: u32,
-    pub mode: u32,
 }
 
 /// Writes the bytes of a new file.

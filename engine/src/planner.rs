@@ -11,7 +11,8 @@ use journal_format::{
 
 use crate::database::Client;
 use crate::fault::{Problem, cannot};
-use crate::host::{Family, Owner};
+use crate::firewall::Family;
+use crate::owner::Placement;
 use crate::profile::Profile;
 use crate::step;
 use crate::survey::{Held, Survey};
@@ -27,7 +28,7 @@ pub struct Wanted {
     /// Bytes.
     pub size: u64,
     /// Whose it was, if the backup says and that user exists here.
-    pub owner: Option<Owner>,
+    pub owner: Option<Placement>,
 }
 
 /// What a checked backup says, as far as a plan needs it.
@@ -181,7 +182,7 @@ fn target(
     path: &Path,
     id: &RestoreId,
     change: Change,
-    wanted: Option<(&Wanted, Owner)>,
+    wanted: Option<(&Wanted, Placement)>,
 ) -> Option<Target> {
     Some(Target {
         entry: wanted.map(|(w, _)| w.entry.clone()).unwrap_or_default(),
@@ -199,8 +200,8 @@ fn target(
 }
 
 /// As the backup has it; else the profile's owner, and the mode of the file that it replaces, else 0640.
-fn owner(wanted: &Wanted, survey: &Survey, replaced: Option<u32>) -> Owner {
-    wanted.owner.unwrap_or(Owner {
+fn owner(wanted: &Wanted, survey: &Survey, replaced: Option<u32>) -> Placement {
+    wanted.owner.unwrap_or(Placement {
         uid: survey.owner.0,
         gid: survey.owner.1,
         mode: replaced.unwrap_or(0o640) & 0o777,
@@ -278,7 +279,7 @@ fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) ->
     for (family, path, held) in &survey.kept {
         if let Some(rules) = backup.rules.get(family.rules_file()) {
             // The box's own file keeps its owner and mode, whoever made the backup.
-            let owner = Owner {
+            let owner = Placement {
                 uid: held.meta.uid,
                 gid: held.meta.gid,
                 mode: held.meta.mode,

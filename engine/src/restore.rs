@@ -16,7 +16,7 @@ use crate::archive::Archive;
 use crate::driver::{Drive, Ending, FACTS};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
-use crate::host::{Family, Host, Owner, Query};
+use crate::host::{Family, Host, Query};
 use crate::journal::JournalWriter;
 use crate::planner::{self, Backup, Choices, Wanted};
 use crate::profile::{DatabaseKind, Profile};
@@ -342,11 +342,7 @@ fn backup(
         owner: file.owner.as_ref().map(|facts| {
             let (owner, warning) = owner::placement(facts, survey.owner);
             warnings.extend(warning);
-            Owner {
-                uid: owner.uid,
-                gid: owner.gid,
-                mode: owner.mode,
-            }
+            owner
         }),
     };
     let databases = checked

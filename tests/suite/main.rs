@@ -1,3 +1,4 @@
 //! Everything that crosses a crate, one module a claim.
 
+mod laws;
 mod sample_gateway;

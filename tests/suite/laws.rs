@@ -1,0 +1,304 @@
+//! The laws of the sources: who may import whom, and what may stand where. Read from the sources themselves.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .unwrap()
+        .to_owned()
+}
+
+/// Every source below a folder, with its path from the root; without its unit tests and comments.
+fn sources(folder: &str) -> Vec<(String, String)> {
+    fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
+        for entry in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
+            if entry.is_dir() {
+                walk(&entry, found);
+            } else if entry.extension().is_some_and(|e| e == "rs") {
+                found.push(entry);
+            }
+        }
+    }
+    let mut found = Vec::new();
+    walk(&root().join(folder), &mut found);
+    assert!(!found.is_empty(), "{folder} has no sources");
+    let is_code = |path: &PathBuf| {
+        path.file_stem()
+            .is_none_or(|s| s != "tests" && s != "golden")
+    };
+    found
+        .into_iter()
+        .filter(is_code)
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code: Vec<&str> = text
+                .split("#[cfg(test)]\nmod tests {")
+                .next()
+                .unwrap()
+                .lines()
+                .filter(|l| !l.trim_start().starts_with("//"))
+                .collect();
+            (
+                path.strip_prefix(root()).unwrap().display().to_string(),
+                code.join("\n"),
+            )
+        })
+        .collect()
+}
+
+/// Every place where one of these words stands in the sources below a folder, but for the files that may.
+fn places(folder: &str, words: &[&str], may: &[&str]) -> Vec<String> {
+    sources(folder)
+        .into_iter()
+        .filter(|(path, _)| !may.iter().any(|m| path.starts_with(m)))
+        .flat_map(|(path, code)| {
+            let hits = code.lines().filter(|l| words.iter().any(|w| l.contains(w)));
+            hits.map(|l| format!("{path}: {}", l.trim()))
+                .collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+fn none(found: Vec<String>) {
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+/// The crates that a crate may be built on, besides those of the registry.
+fn members_in(krate: &str, section: &str) -> Vec<String> {
+    let text = fs::read_to_string(root().join(krate).join("Cargo.toml")).unwrap();
+    let members = [
+        "journal-format",
+        "agent-protocol",
+        "engine",
+        "webapp",
+        "fixtures",
+        "tests",
+        "benches",
+    ];
+    let section = text
+        .split(&format!("[{section}]\n"))
+        .nth(1)
+        .unwrap_or_default();
+    let lines = section.lines().take_while(|l| !l.starts_with('['));
+    let names = lines.filter_map(|l| l.split(['.', ' ', '=']).next());
+    names
+        .filter(|n| members.contains(n))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn crates_are_built_only_on_those_they_may() {
+    assert_eq!(
+        members_in("journal-format", "dependencies"),
+        Vec::<String>::new()
+    );
+    assert_eq!(
+        members_in("agent-protocol", "dependencies"),
+        ["journal-format"]
+    );
+    assert_eq!(
+        members_in("engine", "dependencies"),
+        ["agent-protocol", "journal-format"]
+    );
+    assert_eq!(
+        members_in("webapp", "dependencies"),
+        ["agent-protocol", "journal-format"]
+    );
+    for krate in ["journal-format", "agent-protocol", "engine", "webapp"] {
+        assert!(
+            !members_in(krate, "dev-dependencies").contains(&"engine".to_owned()),
+            "{krate}"
+        );
+    }
+    let engine = fs::read_to_string(root().join("engine/Cargo.toml")).unwrap();
+    for foreign in ["rocket", "tokio", "async", "hyper"] {
+        assert!(
+            !engine.contains(foreign),
+            "the engine is synchronous and knows no web: {foreign}"
+        );
+    }
+}
+
+#[test]
+fn the_journals_format_knows_no_file_no_process_no_clock_and_no_async() {
+    let words = [
+        "std::fs",
+        "std::process",
+        "std::time",
+        "SystemTime",
+        "Instant",
+        "async ",
+        "std::env",
+        "std::net",
+    ];
+    none(places("journal-format/src", &words, &[]));
+}
+
+#[test]
+fn what_decides_never_sees_the_host() {
+    let pure = ["decide", "planner", "firewall", "fence", "wgconf", "facts"];
+    for module in pure {
+        let path = format!("engine/src/{module}.rs");
+        let words = ["crate::host", "std::fs", "std::process", "std::time"];
+        let hits = places("engine/src", &words, &[])
+            .into_iter()
+            .filter(|h| h.starts_with(&format!("{path}:")));
+        none(hits.collect());
+    }
+}
+
+#[test]
+fn one_file_changes_the_system() {
+    let words = [
+        "RENAME_EXCHANGE",
+        "\"iptables-restore\"",
+        "\"ip6tables-restore\"",
+        "\"wg-quick\"",
+        "\"systemctl\"",
+        "\"nft\"",
+        "/proc/sys/net",
+    ];
+    none(places("engine/src", &words, &["engine/src/host/linux.rs"]));
+    none(places("webapp/src", &words, &[]));
+}
+
+#[test]
+fn programs_are_run_by_the_host_alone_but_for_holdfast_itself() {
+    let starts_itself = [
+        "engine/src/host/linux.rs",
+        "engine/src/cli/restore.rs",
+        "engine/src/cli/recover.rs",
+        "engine/src/agent",
+    ];
+    none(places(
+        "engine/src",
+        &["process::Command::new", "Command::new("],
+        &starts_itself,
+    ));
+    for file in &starts_itself[1..] {
+        for (path, code) in sources("engine/src")
+            .into_iter()
+            .filter(|(p, _)| p.starts_with(file))
+        {
+            for line in code.lines().filter(|l| l.contains("Command::new(")) {
+                assert!(
+                    line.contains("current_exe") || line.contains("(program)"),
+                    "{path}: {line}"
+                );
+            }
+        }
+    }
+    none(places(
+        "webapp/src",
+        &["std::process::Command", "tokio::process"],
+        &[],
+    ));
+}
+
+#[test]
+fn one_type_appends_to_a_journal() {
+    none(places(
+        "engine/src",
+        &["open_journal(", ".append(&bytes"],
+        &["engine/src/journal.rs", "engine/src/host"],
+    ));
+    none(places(
+        "engine/src",
+        &["Permit {"],
+        &["engine/src/journal.rs"],
+    ));
+}
+
+#[test]
+fn steps_never_import_each_other() {
+    let steps: Vec<String> = fs::read_dir(root().join("engine/src/step"))
+        .unwrap()
+        .map(|e| {
+            e.unwrap()
+                .path()
+                .file_stem()
+                .unwrap()
+                .to_str()
+                .unwrap()
+                .to_owned()
+        })
+        .collect();
+    for (path, code) in sources("engine/src/step") {
+        for step in &steps {
+            for form in [format!("super::{step}"), format!("step::{step}")] {
+                assert!(!code.contains(&form), "{path} imports {step}");
+            }
+        }
+    }
+}
+
+#[test]
+fn no_match_on_steps_or_decisions_has_a_catch_all() {
+    let files = [
+        "engine/src/decide.rs",
+        "engine/src/driver.rs",
+        "engine/src/step.rs",
+        "journal-format/src/state.rs",
+        "journal-format/src/state/grammar.rs",
+        "journal-format/src/view.rs",
+        "journal-format/src/render.rs",
+    ];
+    for file in files {
+        let folder = file.split('/').next().unwrap();
+        let (path, code) = sources(&format!("{folder}/src"))
+            .into_iter()
+            .find(|(p, _)| p == file)
+            .expect("the file moved");
+        for line in code.lines().filter(|l| l.trim_start().starts_with("_ =>")) {
+            panic!("{path}: {line}");
+        }
+    }
+}
+
+#[test]
+fn every_module_says_what_it_is() {
+    for folder in [
+        "journal-format/src",
+        "agent-protocol/src",
+        "engine/src",
+        "webapp/src",
+        "fixtures/src",
+        "tests/suite",
+        "benches/src",
+    ] {
+        for (path, _) in sources(folder) {
+            let text = fs::read_to_string(root().join(&path)).unwrap();
+            assert!(
+                text.starts_with("//! "),
+                "{path} does not begin with what it owns"
+            );
+            assert!(
+                !text.contains(concat!("(being", " built)")),
+                "{path} is a placeholder"
+            );
+        }
+    }
+}
+
+#[test]
+fn no_room_is_named_after_nothing() {
+    for folder in [
+        "journal-format/src",
+        "agent-protocol/src",
+        "engine/src",
+        "webapp/src",
+        "fixtures/src",
+        "tests/suite",
+        "benches/src",
+    ] {
+        for (path, _) in sources(folder) {
+            for name in ["utils", "common", "misc", "helpers"] {
+                assert!(!path.contains(name), "{path}");
+            }
+        }
+    }
+}
