@@ -54,7 +54,7 @@ pub struct Inputs {
     pub effects: bool,
     /// A move forward failed.
     pub failed: bool,
-    /// Someone asked to turn back.
+    /// Someone asked to turn back, or it was given up before the first effect.
     pub asked: bool,
     /// Databases and configs together, if `recovering`.
     pub swaps: Swaps,
@@ -184,6 +184,11 @@ fn needed(state: &State, step: Step, boot: &BootId) -> bool {
         Step::StartServices | Step::LoadFirewall => begun(Step::StopServices),
         Step::SafetyBackup | Step::Stage | Step::ResetRules | Step::VerifyAtRest => false,
     }
+}
+
+/// Whether it was given up before the first effect: its staging may be gone, so nothing goes forward any more.
+pub fn given_up(state: &State) -> bool {
+    state.turned.is_none() && state.begun(Step::CleanUp, Direction::Back)
 }
 
 /// Whether a move forward failed and nothing was tried again since.

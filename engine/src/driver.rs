@@ -122,7 +122,7 @@ impl Drive<'_> {
             recovering,
             effects: state.has_effects(),
             failed: decide::forward_failed(state),
-            asked: (self.asked)(),
+            asked: (self.asked)() || decide::given_up(state),
             swaps,
             policy: journal.policy(),
             next,
