@@ -1,0 +1,282 @@
+//! The case table and the grammar, together and without a host: whatever fails, dies or reboots at whatever moment, the
+//! grammar refuses nothing that the table decides, and once nothing fails any more the restore ends.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use engine::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Swaps};
+use engine::step;
+use journal_format::{
+    Archive, BootId, Change, Content, Digest, Direction, Driver, Entry, Exchange, Fate, Fence,
+    FileId, Firewall, Format, Header, Move, Phase, Plan, Policy, Problem, Record, RestoreId, Role,
+    Seq, State, Step, Target,
+};
+use proptest::prelude::*;
+
+fn target(n: u64) -> Target {
+    let new = Content {
+        sha256: Digest::of_bytes([1; 32]),
+        size: 1,
+        uid: 0,
+        gid: 0,
+        mode: 0o600,
+    };
+    Target {
+        entry: format!("{n}"),
+        path: format!("/gateway/{n}"),
+        staged: format!("/gateway/.staged/{n}"),
+        change: Change::Replace,
+        new: Some(new),
+    }
+}
+
+fn plan(policy: Policy) -> Plan {
+    let (forward, back) = step::lists();
+    Plan {
+        archive: Archive {
+            name: "backup.zip".into(),
+            sha256: Digest::of_bytes([2; 32]),
+            size: 1,
+            created_at: String::new(),
+            host: None,
+            made_by: "gateway".into(),
+        },
+        forward,
+        back,
+        policy,
+        keep_going_without_firewall: false,
+        staging: Vec::new(),
+        databases: vec![target(1)],
+        files: vec![target(2), target(3)],
+        services: Vec::new(),
+        tunnels_down: Vec::new(),
+        tunnels_up: Vec::new(),
+        fence: Fence::default(),
+        firewall: Firewall::default(),
+        warnings: Vec::new(),
+    }
+}
+
+fn problem() -> Problem {
+    Problem {
+        what: "do it".into(),
+        command: None,
+        stderr: None,
+        advice: "look".into(),
+    }
+}
+
+fn boot(n: u32) -> BootId {
+    BootId::new(format!("boot-{n}")).unwrap()
+}
+
+/// One restore and whatever happens to it.
+struct World {
+    state: State,
+    boots: u32,
+    refused: Option<String>,
+    /// What this world does to its drivers, a number a moment. When they run out, nothing fails any more.
+    fates: std::vec::IntoIter<u8>,
+}
+
+/// How a driver went.
+#[derive(Debug, PartialEq, Eq)]
+enum Gone {
+    Died,
+    Rebooted,
+    Stuck,
+    Over,
+}
+
+impl World {
+    fn write(&mut self, entry: Entry) -> Result<(), Gone> {
+        let fate = self.fates.next().unwrap_or(255);
+        if fate < 6 {
+            return Err(Gone::Died);
+        }
+        let record = Record {
+            seq: self.state.seq.next(),
+            at_ms: 0,
+            up_ms: 0,
+            entry,
+        };
+        if let Err(illegal) = self.state.apply(&record) {
+            self.refused = Some(format!("{illegal}: {:?}", record.entry));
+            return Err(Gone::Over);
+        }
+        match fate {
+            6..12 => Err(Gone::Died),
+            12..16 => Err(Gone::Rebooted),
+            _ => Ok(()),
+        }
+    }
+
+    fn twice(&mut self, entry: Entry) -> Result<(), Gone> {
+        self.write(entry.clone())?;
+        self.write(entry)
+    }
+
+    fn make(&mut self, step: Step, direction: Direction) -> Result<(), Gone> {
+        let attempt = self.state.next_attempt(step, direction);
+        let noted = match (direction, step, &self.state.plan) {
+            (Direction::Forward, Step::SwapDatabases, Some(plan)) => &plan.databases[..],
+            (Direction::Forward, Step::SwapConfigs, Some(plan)) => &plan.files[..],
+            _ => &[],
+        };
+        let object = |ino| Some(FileId { ino, born_ns: 1 });
+        let exchange = |t: &Target| Exchange {
+            path: t.path.clone(),
+            staged: t.staged.clone(),
+            old: object(1),
+            new: object(2),
+        };
+        let exchanges = noted.iter().map(exchange).collect();
+        let r#move = Move {
+            step,
+            direction,
+            attempt,
+        };
+        self.write(Entry::Intent { r#move, exchanges })?;
+        match self.fates.next().unwrap_or(255) {
+            0..20 => self.write(Entry::Failed {
+                r#move,
+                problem: problem(),
+            }),
+            _ => self.write(Entry::Done {
+                r#move,
+                did: Vec::new(),
+                warnings: Vec::new(),
+            }),
+        }
+    }
+
+    /// What a look at the objects would tell: a swap that is in doubt may be anywhere.
+    fn swaps(&mut self) -> Swaps {
+        let fates: Vec<_> = [Step::SwapDatabases, Step::SwapConfigs]
+            .iter()
+            .map(|s| self.state.find(*s, Direction::Forward).map(|m| m.fate))
+            .collect();
+        match (&fates[..], self.fates.next().unwrap_or(255)) {
+            (_, 0..8) => Swaps::Unknown,
+            (fates, _) if fates.iter().all(|f| *f == Some(Fate::Done)) => Swaps::AllInPlace,
+            (fates, 8..128) if fates.iter().all(Option::is_some) => Swaps::AllInPlace,
+            _ => Swaps::NotAll,
+        }
+    }
+
+    /// The driver's loop, with this world for a host.
+    fn drive(&mut self, role: Role, policy: Option<Policy>) -> Result<(), Gone> {
+        let boot = boot(self.boots);
+        let driver = Driver {
+            role,
+            boot: boot.clone(),
+            pid: 1,
+            session: 1,
+            started_ticks: 1,
+            policy,
+        };
+        self.write(Entry::Driver(driver))?;
+        let mut recovering = role != Role::Restore;
+        let mut cleaned = false;
+        let mut asked = false;
+        loop {
+            let swaps = if recovering && self.state.phase == Phase::Forward {
+                self.swaps()
+            } else {
+                Swaps::NotAll
+            };
+            asked |= self.fates.next().unwrap_or(255) < 4;
+            let state = &self.state;
+            let plan = state.plan.clone().unwrap();
+            let next = decide::next_step(state, &plan, &boot);
+            let direction = if state.phase == Phase::Back {
+                Direction::Back
+            } else {
+                Direction::Forward
+            };
+            let inputs = Inputs {
+                phase: state.phase,
+                stuck: state.stuck.is_some(),
+                recovering,
+                effects: state.has_effects(),
+                failed: decide::forward_failed(state),
+                asked: asked || decide::given_up(state),
+                swaps,
+                policy: policy.unwrap_or(plan.policy),
+                next,
+                attempts_left: next.is_none_or(|step| state.attempts(step, direction) < ATTEMPTS),
+                starts_left: state.starts <= STARTS,
+                cleaned,
+            };
+            match decide::decide(&inputs).1 {
+                Decision::Do(step, direction) => {
+                    self.make(step, direction)?;
+                    cleaned |= step == Step::CleanUp;
+                    if !matches!(inputs.phase, Phase::Opening | Phase::Preparing) {
+                        recovering = false;
+                    }
+                }
+                Decision::Arm => self.write(Entry::Armed {
+                    facts: Digest::of_bytes([3; 32]),
+                })?,
+                Decision::Turn => {
+                    self.twice(Entry::Turned { problem: problem() })?;
+                    recovering = false;
+                }
+                Decision::Commit => self.twice(Entry::Committed)?,
+                Decision::Close(verdict) => self.twice(Entry::Closed {
+                    verdict,
+                    warnings: Vec::new(),
+                })?,
+                Decision::Finish => return Err(Gone::Over),
+                Decision::Stick => {
+                    self.write(Entry::Stuck { problem: problem() })?;
+                    return Err(Gone::Stuck);
+                }
+                Decision::Halt => return Err(Gone::Stuck),
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
+
+    #[test]
+    fn whatever_happens_no_decision_is_refused_and_every_restore_ends(
+        fates in prop::collection::vec(any::<u8>(), 0..400),
+        of_plan in prop::sample::select(vec![Policy::Auto, Policy::Resume, Policy::RollBack]),
+        by_hand in prop::collection::vec(
+            prop::sample::select(vec![None, Some(Policy::Resume), Some(Policy::RollBack)]), 1..8),
+    ) {
+        let plan = plan(of_plan);
+        let header = Header {
+            format: Format::CURRENT,
+            restore: RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap(),
+            boot: boot(0),
+            program: "holdfast".into(),
+            plan: plan.digest(),
+        };
+        let record = |seq, entry| Record { seq: Seq(seq), at_ms: 0, up_ms: 0, entry };
+        let mut state = State::begin(&record(0, Entry::Header(header))).unwrap();
+        state.apply(&record(1, Entry::Plan(Box::new(plan)))).unwrap();
+        let mut world = World { state, boots: 0, refused: None, fates: fates.into_iter() };
+        let mut role = Role::Restore;
+        let mut policy = None;
+        let mut choices = by_hand.iter().cycle();
+        let mut starts = 0;
+        loop {
+            let gone = world.drive(role, policy).unwrap_err();
+            prop_assert_eq!(&world.refused, &None);
+            if gone == Gone::Over {
+                break;
+            }
+            starts += 1;
+            prop_assert!(starts < 500, "it does not end: {:?}", world.state.phase);
+            world.boots += u32::from(gone == Gone::Rebooted);
+            let stuck = world.state.stuck.is_some();
+            role = if stuck || starts % 5 == 4 { Role::RecoverByHand } else { Role::Recover };
+            policy = if role == Role::RecoverByHand { *choices.next().unwrap() } else { None };
+        }
+        prop_assert!(world.state.verdict().is_some());
+    }
+}
