@@ -240,6 +240,53 @@ mod tests {
     }
 
     #[test]
+    fn the_plan_and_the_exchanges_of_ten_thousand_clients_fit() {
+        let mut plan = crate::sample::plan();
+        let path = format!(
+            "/opt/wireguard-gateway/instance/configs/{}.conf",
+            "c".repeat(40)
+        );
+        let (mut file, object) = (
+            plan.files[0].clone(),
+            crate::FileId {
+                ino: u64::MAX,
+                born_ns: i64::MAX,
+            },
+        );
+        file.staged = format!("{path}/.holdfast-20261122T185220Z-0a1b2c3d");
+        file.path = path;
+        plan.files = vec![file; 20_000];
+        let exchange = crate::Exchange {
+            path: plan.files[0].path.clone(),
+            staged: plan.files[0].staged.clone(),
+            old: Some(object),
+            new: Some(object),
+        };
+        let r#move = crate::Move {
+            step: crate::Step::SwapConfigs,
+            direction: crate::Direction::Forward,
+            attempt: 1,
+        };
+        for entry in [
+            Entry::Plan(Box::new(plan)),
+            Entry::Intent {
+                r#move,
+                exchanges: vec![exchange; 20_000],
+            },
+        ] {
+            let line = Chain::start()
+                .encode(&Record {
+                    seq: Seq(1),
+                    at_ms: 0,
+                    up_ms: 0,
+                    entry,
+                })
+                .unwrap();
+            assert!(line.len() < MAX_LINE_BYTES / 2, "{}", line.len());
+        }
+    }
+
+    #[test]
     fn every_beginning_of_a_records_json_is_known_and_nothing_else_is() {
         let json = br#"{"seq":12,"at_ms":-5,"entry":{"stuck":{"what":"\u0000\\ \u00e9 \"x\""}}}"#;
         for end in 0..json.len() {

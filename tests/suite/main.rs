@@ -1,5 +1,5 @@
 //! Everything that crosses a crate, one module a claim.
 
-mod laws;
 mod decisions_obey_the_grammar;
+mod laws;
 mod sample_gateway;

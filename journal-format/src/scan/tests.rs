@@ -1,3 +1,4 @@
+//! Torn or corrupt: cuts, flips, zeros, and lines that were moved or came from elsewhere.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use proptest::prelude::*;
 

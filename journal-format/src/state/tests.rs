@@ -1,3 +1,4 @@
+//! What the grammar allows and refuses, situation by situation.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use proptest::prelude::*;
 

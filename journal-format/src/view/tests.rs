@@ -1,3 +1,4 @@
+//! What people and pages read, and that events bring a page to where the view is.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 use proptest::prelude::*;
 
