@@ -178,6 +178,10 @@ pub trait Look {
     fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem>;
     /// Asks a program; `input` is its standard input.
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem>;
+    /// Whether a program can be found where commands are looked for.
+    fn has_program(&self, name: &str) -> bool;
+    /// Whether files can be made in a folder: it is writable, and so is its filesystem.
+    fn can_write(&self, dir: &Path) -> Result<(), Problem>;
     /// Every path that something is mounted on.
     fn mount_points(&self) -> Result<Vec<String>, Problem>;
     /// `net.ipv4.ip_forward`.

@@ -28,6 +28,9 @@ impl Permit {
     }
 }
 
+/// Is told of every record once it is durable, with the state after it (I4).
+pub type Seen<'h> = Box<dyn FnMut(&Record, &State) + 'h>;
+
 /// The open end of one journal, with the state that its records add up to.
 pub struct JournalWriter<'h> {
     host: &'h dyn Host,
@@ -36,7 +39,7 @@ pub struct JournalWriter<'h> {
     chain: Chain,
     state: State,
     poisoned: Option<Problem>,
-    seen: Box<dyn FnMut(&Record, &State) + 'h>,
+    seen: Seen<'h>,
 }
 
 /// How a move ended.
@@ -63,7 +66,7 @@ impl<'h> JournalWriter<'h> {
         header: Header,
         plan: Plan,
         driver: Driver,
-        mut seen: Box<dyn FnMut(&Record, &State) + 'h>,
+        mut seen: Seen<'h>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let now = host.now();
         let mut chain = Chain::start();
@@ -86,10 +89,10 @@ impl<'h> JournalWriter<'h> {
             bytes.extend(chain.encode(&next).map_err(bug)?);
             records.push(next);
         }
-        // Room for the exchanges of both swaps in both directions: they are at most as long as the plan.
-        let reserve = RESERVE_BYTES + 4 * bytes.len() as u64;
-        let mut file = host.open_journal(path, reserve)?;
-        file.append(&bytes)?;
+        // Whole or not at all: only a single record can be told from damage when its writing is cut off.
+        host.keep(path, &bytes)?;
+        // Room for the exchanges of both swaps: they are at most as long as the plan.
+        let file = host.open_journal(path, RESERVE_BYTES + 4 * bytes.len() as u64)?;
         for record in &records {
             seen(record, &state);
         }
@@ -112,7 +115,7 @@ impl<'h> JournalWriter<'h> {
         bytes: &[u8],
         scan: Scan,
         driver: Driver,
-        seen: Box<dyn FnMut(&Record, &State) + 'h>,
+        seen: Seen<'h>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let damaged = || {
             cannot(
@@ -229,8 +232,7 @@ impl<'h> JournalWriter<'h> {
             up_ms: now.up_ms,
             entry,
         };
-        let mut state = self.state.clone();
-        let written = state.apply(&record).map_err(bug).and_then(|()| {
+        let written = self.state.apply(&record).map_err(bug).and_then(|()| {
             let bytes = self.chain.encode(&record).map_err(bug)?;
             self.file.append(&bytes)
         });
@@ -238,7 +240,6 @@ impl<'h> JournalWriter<'h> {
             self.poisoned = Some(problem.clone());
             return Err(problem);
         }
-        self.state = state;
         (self.seen)(&record, &self.state);
         Ok(())
     }

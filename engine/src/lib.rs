@@ -22,6 +22,7 @@ pub mod password;
 pub mod planner;
 pub mod process;
 pub mod profile;
+pub mod readiness;
 pub mod recover;
 pub mod restore;
 pub mod ruleset;

@@ -1,13 +1,13 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{Policy, Record, RestoreId, Role, Soundness, State, Verdict};
+use journal_format::{Policy, RestoreId, Role, Soundness, State, Verdict};
 
 use crate::driver::{Drive, Ending, FACTS};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::Host;
-use crate::journal::JournalWriter;
+use crate::journal::{JournalWriter, Seen};
 use crate::profile::Profile;
 use crate::state_dir::{self, OpenRestore};
 use crate::{process, restore};
@@ -47,7 +47,7 @@ pub fn run<'a>(
     policy: Option<Policy>,
     asked: &'a dyn Fn() -> bool,
     mut found: impl FnMut(&Findings),
-    seen: Box<dyn FnMut(&Record, &State) + 'a>,
+    seen: Seen<'a>,
 ) -> Result<Recovered, Fault> {
     let Some(OpenRestore { id, barrier }) =
         state_dir::open_restore(profile).map_err(Fault::Stuck)?
@@ -96,14 +96,12 @@ pub fn run<'a>(
         host.discard(&path)?;
         return Ok(Recovered::Over(id));
     };
-    if state.has_effects() && !barrier {
-        if role != Role::RecoverByHand || policy.is_none() {
-            return Err(Fault::Stuck(cannot(
-                format!("settle restore {id}: it has effects, but its barrier is gone"),
-                "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
+    if state.has_effects() && !barrier && (role != Role::RecoverByHand || policy.is_none()) {
+        return Err(Fault::Stuck(cannot(
+            format!("settle restore {id}: it has effects, but its barrier is gone"),
+            "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
                  `holdfast recover --roll-back`",
-            )));
-        }
+        )));
     }
     if state.stuck.is_some() && role != Role::RecoverByHand {
         let problem = state

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Digest, Fate, Format, Header, Plan, Problem, Record, RestoreId, Role, State, Verdict,
+    Digest, Fate, Format, Header, Plan, Problem, RestoreId, Role, State, Verdict,
 };
 use sha2::Digest as _;
 
@@ -17,14 +17,14 @@ use crate::driver::{Drive, Ending, FACTS};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::host::{Family, Host, Query};
-use crate::journal::JournalWriter;
+use crate::journal::{JournalWriter, Seen};
 use crate::planner::{self, Backup, Choices, Wanted};
 use crate::profile::{DatabaseKind, Profile};
 use crate::step::Source;
 use crate::survey::{self, Survey};
 use crate::verify::{self, Checked, FileInBackup};
 use crate::wgconf::{self, Prefix};
-use crate::{owner, process, ruleset, state_dir};
+use crate::{owner, process, readiness, ruleset, state_dir};
 
 /// What the entries of rehearsed rules begin with; no entry of an archive does.
 const RULES: &str = "rehearsed/";
@@ -163,6 +163,10 @@ pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
 /// Checks, surveys, rehearses and plans. Changes nothing.
 pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<Prepared, Fault> {
     let checked = verify::archive(profile, request.file, &request.name)?;
+    let unready = readiness::check(host, profile);
+    if !unready.is_empty() {
+        return Err(Fault::Refused(unready));
+    }
     let survey = survey::survey(host, profile).map_err(Fault::Refused)?;
     let id = match request.id {
         Some(id) => id,
@@ -200,7 +204,7 @@ pub fn run<'a>(
     host: &'a dyn Host,
     prepared: &'a Prepared,
     asked: &'a dyn Fn() -> bool,
-    seen: Box<dyn FnMut(&Record, &State) + 'a>,
+    seen: Seen<'a>,
 ) -> Result<Ended, Fault> {
     if let Some(open) = state_dir::open_restore(profile)? {
         return Err(Fault::Busy(cannot(

@@ -78,7 +78,7 @@ pub fn journal(profile: &Profile, id: &RestoreId) -> PathBuf {
     profile.restore_dir(id).join(JOURNAL)
 }
 
-/// Reads a journal whole.
+/// Reads a journal whole. Its records take as much again in memory.
 pub fn read(path: &Path) -> Result<(Vec<u8>, Scan), Problem> {
     let bytes = std::fs::read(path).map_err(|e| {
         cannot(

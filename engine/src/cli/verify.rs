@@ -4,12 +4,17 @@ use std::path::Path;
 
 use super::{Context, print_json, restore, say};
 use crate::fault::Fault;
+use crate::host::linux::Linux;
 
 pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     let name = path
         .file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let checked = crate::verify::archive(&context.profile, restore::open(path)?, &name)?;
+    let unready = crate::readiness::check(&Linux::new(&context.profile), &context.profile);
+    if !unready.is_empty() {
+        return Err(Fault::Refused(unready));
+    }
     let metadata = checked.archive.metadata();
     if context.json {
         print_json(&serde_json::json!({

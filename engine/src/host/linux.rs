@@ -273,6 +273,15 @@ impl Look for Linux {
         execute(&argv, input, COMMAND_LIMIT)
     }
 
+    fn has_program(&self, name: &str) -> bool {
+        on_path(name)
+    }
+
+    fn can_write(&self, dir: &Path) -> Result<(), Problem> {
+        nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
+            .map_err(|e| errno("write to", dir, e))
+    }
+
     fn mount_points(&self) -> Result<Vec<String>, Problem> {
         let path = Path::new("/proc/self/mountinfo");
         let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
