@@ -28,7 +28,7 @@ use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::Host;
 use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo};
-use crate::owner::Names;
+use crate::owner::{Names, OwnerFacts};
 use crate::profile::{DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
@@ -135,6 +135,7 @@ pub fn make(
         contents: Contents::default(),
         entries: BTreeMap::new(),
         wireguard: BTreeMap::new(),
+        owners: Vec::new(),
         warnings: Vec::new(),
         clients: BTreeSet::new(),
         done: 0,
@@ -217,7 +218,8 @@ struct Making<'a, 'p> {
     names: Names,
     contents: Contents,
     entries: BTreeMap<String, EntryFacts>,
-    wireguard: BTreeMap<String, crate::owner::OwnerFacts>,
+    wireguard: BTreeMap<String, usize>,
+    owners: Vec<OwnerFacts>,
     warnings: Vec<String>,
     /// Files that belong to a client of the database.
     clients: BTreeSet<String>,
@@ -266,7 +268,7 @@ impl Making<'_, '_> {
                 self.clients
                     .extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
             }
-            let owner = self.names.facts(&facts);
+            let owner = self.owner(&facts);
             let size = copy.metadata().map_or(u64::MAX, |m| m.len());
             let read = |e: io::Error| {
                 cannot(
@@ -308,7 +310,7 @@ impl Making<'_, '_> {
             }
             let entry = format!("{CONFIGS}{name}");
             self.add(&entry, &mut config.bytes.as_slice(), false)?;
-            let owner = self.names.facts(&config.facts);
+            let owner = self.owner(&config.facts);
             if let Some(saved) = self.entries.get_mut(&entry) {
                 saved.owner = Some(owner);
             }
@@ -337,7 +339,7 @@ impl Making<'_, '_> {
                 .entries
                 .get(&format!("{CONFIGS}{name}"))
                 .is_some_and(|e| e.sha256 == sha256);
-            let owner = self.names.facts(&config.facts);
+            let owner = self.owner(&config.facts);
             if !same {
                 if !folded.insert(name.to_lowercase()) {
                     self.warnings.push(format!(
@@ -349,7 +351,7 @@ impl Making<'_, '_> {
                 let entry = format!("{WIREGUARD}{name}");
                 self.add(&entry, &mut config.bytes.as_slice(), false)?;
                 if let Some(saved) = self.entries.get_mut(&entry) {
-                    saved.owner = Some(owner.clone());
+                    saved.owner = Some(owner);
                 }
             }
             self.wireguard.insert(name, owner);
@@ -444,6 +446,18 @@ impl Making<'_, '_> {
         Ok(())
     }
 
+    /// The place of a file's owner and mode among those that were seen.
+    fn owner(&mut self, file: &FileMetadata) -> usize {
+        let facts = self.names.facts(file);
+        match self.owners.iter().position(|o| *o == facts) {
+            Some(place) => place,
+            None => {
+                self.owners.push(facts);
+                self.owners.len() - 1
+            }
+        }
+    }
+
     /// Packs one entry in portions of a fixed size.
     fn add(&mut self, name: &str, input: &mut dyn Read, wide: bool) -> Result<(), Fault> {
         let packing = |e: &dyn std::fmt::Display| {
@@ -533,6 +547,7 @@ impl Making<'_, '_> {
                 host: host_name(),
                 ip_forward: facts.ip_forward,
                 tunnels_up: facts.tunnels.clone(),
+                owners: self.owners,
                 entries: self.entries,
                 wireguard: self.wireguard,
                 warnings: self.warnings,

@@ -75,11 +75,13 @@ pub struct Manifest {
     pub ip_forward: Option<bool>,
     /// The gateway's tunnels that were up.
     pub tunnels_up: Vec<String>,
+    /// Owners and modes, each once: a gateway has thousands of files and a handful of these.
+    pub owners: Vec<OwnerFacts>,
     /// Every entry but the metadata.
     pub entries: BTreeMap<String, EntryFacts>,
     /// The managed copies that lay in the folder of `wg-quick`, whether they differ from the first copy (then they are
-    /// entries, too) or not. A config that is not here had no copy there.
-    pub wireguard: BTreeMap<String, OwnerFacts>,
+    /// entries, too) or not, each with its place in `owners`. A config that is not here had no copy there.
+    pub wireguard: BTreeMap<String, usize>,
     /// What the backup could not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -92,9 +94,31 @@ pub struct EntryFacts {
     pub size: u64,
     /// SHA-256 of them.
     pub sha256: Digest,
-    /// Whose the file was; none for what was not a file.
+    /// Whose the file was, as a place in `owners`; none for what was not a file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub owner: Option<OwnerFacts>,
+    pub owner: Option<usize>,
+}
+
+impl Manifest {
+    /// Whose the file behind an entry was.
+    pub fn owner_of_entry(&self, entry: &str) -> Option<&OwnerFacts> {
+        self.owners.get(self.entries.get(entry)?.owner?)
+    }
+
+    /// Whose the second copy of a config was.
+    pub fn owner_of_second_copy(&self, file: &str) -> Option<&OwnerFacts> {
+        self.owners.get(*self.wireguard.get(file)?)
+    }
+
+    /// The first place that is named and is not one of `owners`.
+    fn place_out_of_bounds(&self) -> Option<usize> {
+        let places = self
+            .entries
+            .values()
+            .filter_map(|e| e.owner)
+            .chain(self.wireguard.values().copied());
+        places.into_iter().find(|place| *place >= self.owners.len())
+    }
 }
 
 impl Metadata {
@@ -140,7 +164,18 @@ impl Metadata {
         }
         // From the text again: the tree is a second copy in memory, and goes first.
         drop(value);
-        serde_json::from_slice(bytes).map_err(|e| vec![refuse(e.to_string())])
+        let metadata: Metadata =
+            serde_json::from_slice(bytes).map_err(|e| vec![refuse(e.to_string())])?;
+        match metadata
+            .holdfast
+            .as_ref()
+            .and_then(Manifest::place_out_of_bounds)
+        {
+            Some(place) => Err(vec![refuse(format!(
+                "it names the owner {place}, and has no such owner"
+            ))]),
+            None => Ok(metadata),
+        }
     }
 
     /// Who made it, for people.
@@ -185,9 +220,8 @@ mod tests {
             "contents": { "databases": ["configs.db"], "configs": ["a.conf"], "iptables_rules": [] },
             "holdfast": {
                 "format": 1, "program": "holdfast 0.1.0", "host": "gw", "ip_forward": null, "tunnels_up": ["a"],
-                "entries": { "configs/a.conf": {
-                    "size": 1, "sha256": "0".repeat(64), "owner": { "uid": 1, "gid": 2, "user": "wireguard", "mode": "0640" },
-                } },
+                "owners": [{ "uid": 1, "gid": 2, "user": "wireguard", "mode": "0640" }],
+                "entries": { "configs/a.conf": { "size": 1, "sha256": "0".repeat(64), "owner": 0 } },
                 "wireguard": {},
             },
         })
@@ -217,12 +251,9 @@ mod tests {
         value["contents"]["x"] = json!([]);
         let metadata = Metadata::parse(&serde_json::to_vec(&value).unwrap()).unwrap();
         assert_eq!(metadata.made_by(), "holdfast 0.1.0");
+        let manifest = metadata.holdfast.unwrap();
         assert_eq!(
-            metadata.holdfast.unwrap().entries["configs/a.conf"]
-                .owner
-                .as_ref()
-                .unwrap()
-                .mode,
+            manifest.owner_of_entry("configs/a.conf").unwrap().mode,
             0o640
         );
     }
@@ -258,10 +289,11 @@ mod tests {
                 "sha256",
             ),
             ("/holdfast/entries/configs~1a.conf/size", json!(-1), "size"),
+            ("/holdfast/owners/0/mode", json!("rwx"), "mode"),
             (
-                "/holdfast/entries/configs~1a.conf/owner/mode",
-                json!("rwx"),
-                "mode",
+                "/holdfast/entries/configs~1a.conf/owner",
+                json!(1),
+                "the owner 1",
             ),
             ("/holdfast/tunnels_up", json!(["../x"]), "tunnels_up"),
         ] {

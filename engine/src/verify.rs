@@ -21,6 +21,8 @@ use crate::wgconf::{self, Config};
 
 /// A config of a gateway has a few hundred bytes.
 pub const CONFIG_MOST: u64 = 1 << 20;
+/// Configs read at once.
+const BATCH: usize = 512;
 /// `iptables-save` of a gateway with 10,000 tunnels has about 3 MiB.
 const RULES_MOST: u64 = 16 << 20;
 
@@ -241,9 +243,7 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
         entry: entry.to_owned(),
         size: copied.size,
         sha256: copied.sha256.clone(),
-        owner: manifest
-            .and_then(|m| m.entries.get(entry))
-            .and_then(|facts| facts.owner.clone()),
+        owner: manifest.and_then(|m| m.owner_of_entry(entry)).cloned(),
     }
 }
 
@@ -261,43 +261,44 @@ fn check_configs(
         })
         .collect();
     let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
-    for (file, entry, is_first) in entries {
-        let mut bytes = Vec::new();
-        let size = archive.entry(&entry).map_or(0, |e| e.size);
-        if size > CONFIG_MOST {
+    let mut left = entries.as_slice();
+    while !left.is_empty() {
+        let (batch, rest) = left.split_at(next_batch(left, archive));
+        left = rest;
+        let names: Vec<String> = batch.iter().map(|(_, entry, _)| entry.clone()).collect();
+        if let [name] = names.as_slice()
+            && let Some(size) = archive
+                .entry(name)
+                .map(|e| e.size)
+                .filter(|size| *size > CONFIG_MOST)
+        {
             found.problems.push(cannot(
                 format!(
                     "accept the config {}: it has {size} bytes, and the limit is {CONFIG_MOST}",
-                    entry.escape_debug()
+                    name.escape_debug()
                 ),
                 "take another backup; this is no config of a gateway",
             ));
             continue;
         }
-        let copied = archive.copy(&entry, &mut bytes)?;
-        let config = match wgconf::parse(&entry, &bytes) {
-            Ok(config) => config,
-            Err(problem) => {
-                found.problems.push(problem);
-                continue;
+        let (bytes, read) = archive.read_many(&names)?;
+        let mut start = 0;
+        for ((file, entry, is_first), (end, copied)) in batch.iter().zip(read) {
+            let config = wgconf::parse(entry, &bytes[start..end]);
+            start = end;
+            match config {
+                Ok(config) => {
+                    warn_of(entry, &config, found);
+                    keep(
+                        &mut configs,
+                        file,
+                        *is_first,
+                        in_backup(archive, entry, &copied),
+                        config,
+                    );
+                }
+                Err(problem) => found.problems.push(problem),
             }
-        };
-        warn_of(&entry, &config, found);
-        let in_backup = in_backup(archive, &entry, &copied);
-        let seen = configs.entry(file).or_insert_with(|| CheckedConfig {
-            first: None,
-            second: None,
-            interface: None,
-            config: Config::default(),
-        });
-        if is_first {
-            seen.first = Some(in_backup);
-            if seen.second.is_none() {
-                seen.config = config;
-            }
-        } else {
-            seen.second = Some(in_backup);
-            seen.config = config;
         }
     }
     let manifest = archive.metadata().holdfast.as_ref();
@@ -306,7 +307,7 @@ fn check_configs(
             config.second = match manifest {
                 // The gateway's own backup has one copy for both places.
                 None => config.first.clone(),
-                Some(m) => m.wireguard.get(file).and_then(|owner| {
+                Some(m) => m.owner_of_second_copy(file).and_then(|owner| {
                     config.first.clone().map(|first| FileInBackup {
                         owner: Some(owner.clone()),
                         ..first
@@ -324,6 +325,42 @@ fn check_configs(
         }
     }
     Ok(configs)
+}
+
+/// How many of these to read at once: of modest size together, at least one.
+fn next_batch(entries: &[(String, String, bool)], archive: &Archive) -> usize {
+    let mut size = 0u64;
+    let fits = |(_, entry, _): &&(String, String, bool)| {
+        size = size.saturating_add(archive.entry(entry).map_or(0, |e| e.size));
+        size <= CONFIG_MOST
+    };
+    entries.iter().take(BATCH).take_while(fits).count().max(1)
+}
+
+fn keep(
+    configs: &mut BTreeMap<String, CheckedConfig>,
+    file: &str,
+    is_first: bool,
+    in_backup: FileInBackup,
+    config: Config,
+) {
+    let seen = configs
+        .entry(file.to_owned())
+        .or_insert_with(|| CheckedConfig {
+            first: None,
+            second: None,
+            interface: None,
+            config: Config::default(),
+        });
+    if is_first {
+        seen.first = Some(in_backup);
+        if seen.second.is_none() {
+            seen.config = config;
+        }
+    } else {
+        seen.second = Some(in_backup);
+        seen.config = config;
+    }
 }
 
 /// Hooks run as root, and settings reach beyond the tunnel: whoever agrees to the restore must have read of them.

@@ -189,7 +189,8 @@ fn the_metadata_are_the_gateways_with_one_key_more() {
         )
     );
     let entry = &value["holdfast"]["entries"]["configs/a_00000001.conf"];
-    assert_eq!(entry["owner"]["mode"], "0640");
+    let owner = entry["owner"].as_u64().unwrap() as usize;
+    assert_eq!(value["holdfast"]["owners"][owner]["mode"], "0640");
     assert_eq!(
         entry["sha256"],
         Digest::of_bytes(Sha256::digest(config(1000)).into()).as_str()
