@@ -294,6 +294,8 @@ pub struct Preview {
     pub warnings: Vec<String>,
     /// What the admin approves.
     pub plan: Digest,
+    /// The backup's firewall rules cannot be loaded here: only an admin who accepts that can start it.
+    pub needs_keep_going: bool,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

@@ -11,7 +11,7 @@ use journal_format::{Digest, RestoreId};
 use crate::fault::{Fault, Problem, cannot};
 use crate::profile::Profile;
 
-// mod agent;
+mod agent;
 mod backup;
 mod journal;
 mod recover;
@@ -208,7 +208,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         Command::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
         Command::Journal(JournalCommand::Verify { journal }) => journal::verify(&context, &journal),
         Command::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
-        Command::Agent { socket: _ } => todo!(),
+        Command::Agent { socket } => agent::run(&context, &socket),
     }
 }
 

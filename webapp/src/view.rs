@@ -357,6 +357,7 @@ pub fn preview(preview: &Preview) -> Value {
         "made_by": preview.made_by,
         "changes": preview.changes,
         "warnings": preview.warnings,
+        "needs_keep_going": preview.needs_keep_going,
         "until": moment(preview.until_ms),
     })
 }

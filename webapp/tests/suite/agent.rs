@@ -162,6 +162,7 @@ pub fn preview() -> Preview {
             "the config berlin_01ab runs a command as root: PostUp = iptables -A FORWARD".into(),
         ],
         plan: Digest::new("c".repeat(64)).unwrap(),
+        needs_keep_going: false,
         until_ms: 1_795_377_140_000,
     }
 }

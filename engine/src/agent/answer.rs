@@ -1,0 +1,317 @@
+//! One connection: the greeting, then questions and answers until it ends. Checks for each question who may ask it.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use agent_protocol::{
+    Ask, MAX_CHUNK, Refusal, Reply, Request, Session, Token, Wire, WireError, greet,
+};
+use journal_format::{RestoreId, Seq};
+
+use super::follow::{self, Follower, Lost};
+use super::start::{self, Approved};
+use super::uploads::Outcome;
+use super::{Agent, overview};
+use crate::backup::Made;
+use crate::fault::{Fault, cannot};
+use crate::{process, state_dir};
+
+/// How often a sign of life is given while something takes long; well below the other side's patience.
+const ALIVE: Duration = Duration::from_secs(5);
+/// How often a journal is looked at for what is new.
+const LOOK: Duration = Duration::from_millis(50);
+
+type Answered = Result<(), WireError>;
+
+/// Serves one connection.
+pub fn answer(agent: &Arc<Agent>, stream: UnixStream) {
+    let mut wire = Wire::new(stream);
+    if let Err(e) = greet(&mut wire, &process::program()) {
+        tracing::warn!("a connection is given up: {e}");
+        return;
+    }
+    loop {
+        let answered = wire
+            .receive()
+            .and_then(|request| one(agent, &mut wire, request));
+        match answered {
+            Ok(()) => {}
+            Err(WireError::Closed | WireError::BrokenOff) => return,
+            Err(e) => {
+                tracing::debug!("a connection ends: {e}");
+                return;
+            }
+        }
+    }
+}
+
+fn one(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, request: Request) -> Answered {
+    let refuse = |refusal| Reply::Refused(refusal);
+    let reply = match request {
+        Request::SignIn { user, password } => {
+            match agent.sign_in.sign_in(agent, &user, &password) {
+                Ok(session) => Reply::Session(session),
+                Err(refusal) => refuse(refusal),
+            }
+        }
+        Request::SignOut { token } => match agent.sessions.end(&token) {
+            Ok(()) => Reply::SignedOut,
+            Err(problem) => refuse(Refusal::Failed { problem }),
+        },
+        Request::Who { token } => match who(agent, token) {
+            Ok(session) => Reply::Session(session),
+            Err(refusal) => refuse(refusal),
+        },
+        Request::Admin { token, ask } => match who(agent, token) {
+            Ok(session) if session.admin => return admin(agent, wire, &session, ask),
+            Ok(_) => refuse(Refusal::NotAdmin),
+            Err(refusal) => refuse(refusal),
+        },
+    };
+    wire.send(&reply)
+}
+
+fn who(agent: &Agent, token: Token) -> Result<Session, Refusal> {
+    let kept = agent.sessions.find(&token).ok_or(Refusal::NotSignedIn)?;
+    let checked = agent.sign_in.check(&agent.profile, &kept);
+    if matches!(checked, Err(Refusal::NotSignedIn))
+        && let Err(problem) = agent.sessions.end(&token)
+    {
+        tracing::warn!("{problem}");
+    }
+    Ok(Session {
+        admin: checked?,
+        token,
+        user: kept.user,
+    })
+}
+
+fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask: Ask) -> Answered {
+    let who = journal_format::visible(&session.user);
+    match ask {
+        Ask::Overview => wire.send(&Reply::Overview(Box::new(overview::overview(agent)))),
+        Ask::Status => wire.send(&Reply::Status(Box::new(overview::status(agent)))),
+        Ask::MakeBackup => {
+            tracing::info!("{who} asks for a backup");
+            let made = agent
+                .backups
+                .make(agent, ALIVE, || wire.send(&Reply::Alive))?;
+            match made {
+                Ok(made) => give(agent, wire, &made),
+                Err(refusal) => wire.send(&Reply::Refused(refusal)),
+            }
+        }
+        Ask::Upload { name } => {
+            tracing::info!("{who} uploads an archive");
+            upload(agent, wire, &name)
+        }
+        Ask::Preview { upload } => reply(
+            wire,
+            agent
+                .uploads
+                .find(&upload)
+                .map(|k| Reply::Uploaded(Box::new(k.preview))),
+        ),
+        Ask::Discard { upload } => {
+            agent.uploads.discard(&upload);
+            wire.send(&Reply::Discarded)
+        }
+        Ask::Start {
+            upload,
+            plan,
+            request,
+            keep_going_without_firewall,
+        } => {
+            tracing::info!("{who} confirms a restore");
+            let approved = Approved {
+                upload,
+                plan,
+                request,
+                keep_going_without_firewall,
+            };
+            let mut last = Instant::now();
+            let started = agent
+                .starts
+                .start(agent, &approved, || sign_of_life(wire, &mut last))?;
+            reply(wire, started.map(|id| Reply::Started { id }))
+        }
+        Ask::Restore { id } => reply(wire, restore(agent, &id)),
+        Ask::Events { id, after } => events(agent, wire, &id, after),
+    }
+}
+
+fn reply(wire: &mut Wire<UnixStream>, reply: Result<Reply, Refusal>) -> Answered {
+    wire.send(&reply.unwrap_or_else(Reply::Refused))
+}
+
+fn sign_of_life(wire: &mut Wire<UnixStream>, last: &mut Instant) -> Answered {
+    if last.elapsed() >= ALIVE {
+        wire.send(&Reply::Alive)?;
+        *last = Instant::now();
+    }
+    Ok(())
+}
+
+/// Gives a backup's bytes.
+fn give(agent: &Agent, wire: &mut Wire<UnixStream>, made: &Made) -> Answered {
+    let name = made
+        .path
+        .file_name()
+        .map(|n| n.to_string_lossy().into_owned());
+    let opened = File::open(&made.path)
+        .map(|file| (file, name.and_then(|n| overview::backup(&agent.profile, n))));
+    let (mut file, backup) = match opened {
+        Ok((file, Some(backup))) => (file, backup),
+        Ok((_, None)) | Err(_) => {
+            let problem = cannot(
+                format!(
+                    "give the backup {}: it is not there any more",
+                    made.path.display()
+                ),
+                "make another one",
+            );
+            return wire.send(&Reply::Refused(Refusal::Failed { problem }));
+        }
+    };
+    wire.send(&Reply::Backup(backup))?;
+    let mut buffer = vec![0; MAX_CHUNK];
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => return wire.end_bytes(),
+            Ok(n) => wire.send_bytes(&buffer[..n])?,
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => {
+                tracing::warn!("cannot read the backup {}: {e}", made.path.display());
+                return wire.abort_bytes();
+            }
+        }
+    }
+}
+
+fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
+    wire.send(&Reply::Ready {
+        limit_mib: agent.uploads.limit_mib(),
+    })?;
+    let fresh = match agent.uploads.receive(wire) {
+        Ok(fresh) => fresh,
+        Err(Outcome::Refused(refusal)) => {
+            wire.send(&Reply::Refused(refusal))?;
+            // What is still to come of it is not read: the connection cannot go on.
+            return Err(WireError::Closed);
+        }
+        Err(Outcome::BrokenOff(e)) => {
+            tracing::info!("an upload broke off; nothing of it is kept");
+            return Err(e);
+        }
+    };
+    let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
+    let looked = std::thread::scope(|scope| {
+        let looking = scope.spawn(|| start::look(agent, fresh, &name));
+        let mut last = Instant::now();
+        while !looking.is_finished() {
+            // If nobody waits any more it is still looked at to its end; the upload then waits its hour.
+            let _ = sign_of_life(wire, &mut last);
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        looking.join()
+    });
+    let looked = looked.unwrap_or_else(|_| {
+        let problem = cannot(
+            "look at the archive: that ended early",
+            "this is a fault in holdfast; report it",
+        );
+        Err(Refusal::Failed { problem })
+    });
+    reply(
+        wire,
+        looked.map(|preview| Reply::Uploaded(Box::new(preview))),
+    )
+}
+
+fn lost(lost: Lost) -> Refusal {
+    match lost {
+        Lost::Gone(problem) => Refusal::Gone { problem },
+        Lost::Unreadable(problem) => Refusal::Failed { problem },
+    }
+}
+
+fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
+    let mut follower = Follower::new(&agent.profile, id);
+    follower.look(|_, _, _| ()).map_err(lost)?;
+    match follower.state() {
+        Some(state) => Ok(Reply::Restore(Box::new(follow::view(state)))),
+        None => Err(Refusal::Gone {
+            problem: cannot(
+                "show this restore: its journal has no record that can be read",
+                "holdfast journal verify",
+            ),
+        }),
+    }
+}
+
+fn events(
+    agent: &Agent,
+    wire: &mut Wire<UnixStream>,
+    id: &RestoreId,
+    after: Option<Seq>,
+) -> Answered {
+    let mut follower = Follower::new(&agent.profile, id);
+    let mut last = Instant::now();
+    let mut silent = true;
+    loop {
+        // Looked at before the journal: what an ended process wrote is then all there.
+        let over = follower
+            .state()
+            .is_some_and(|s| follow::is_over(&agent.host, s));
+        let mut sent = Ok(());
+        let looked = follower.look(|seq, record, state| {
+            if sent.is_ok() && after.is_none_or(|after| seq > after) {
+                silent = false;
+                let (event, view) = (follow::event(state, record), follow::view(state));
+                sent = wire.send(&Reply::Event {
+                    event: Box::new(event),
+                    view: Box::new(view),
+                });
+            }
+        });
+        sent?;
+        match looked {
+            Ok(true) => continue,
+            Ok(false) if over => return wire.send(&Reply::Over),
+            Ok(false) => {}
+            Err(e) => return wire.send(&Reply::Refused(lost(e))),
+        }
+        if std::mem::take(&mut silent) {
+            // The first answer must not wait for the first event.
+            wire.send(&Reply::Alive)?;
+        }
+        sign_of_life(wire, &mut last)?;
+        std::thread::sleep(LOOK);
+    }
+}
+
+/// What the page says of a fault.
+pub fn refusal(agent: &Agent, fault: Fault) -> Refusal {
+    match fault {
+        Fault::Refused(problems) => Refusal::Unacceptable { problems },
+        Fault::Busy(problem) => Refusal::Busy {
+            problem,
+            restore: state_dir::open_restore(&agent.profile)
+                .ok()
+                .flatten()
+                .map(|o| o.id),
+        },
+        Fault::Failed(problem) | Fault::RolledBack(problem) | Fault::Stuck(problem) => {
+            Refusal::Failed { problem }
+        }
+        Fault::Declined => Refusal::Failed {
+            problem: cannot("do that: it was declined", ""),
+        },
+        Fault::Usage(text) => Refusal::Failed {
+            problem: cannot(text, ""),
+        },
+    }
+}

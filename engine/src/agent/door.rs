@@ -1,0 +1,224 @@
+//! The socket: who may connect, how many at once, how long either side may be silent. Understands no message.
+
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use journal_format::Problem;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::{Uid, User};
+
+use crate::fault::{Fault, cannot};
+use crate::profile::Profile;
+
+/// Connections at once; each is a thread.
+const CONNECTIONS: usize = 128;
+/// How long the other side may be silent, or take nothing, in the middle of something.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+pub struct Door {
+    listener: UnixListener,
+    /// The user who may connect, besides root.
+    web: Option<Uid>,
+}
+
+impl Door {
+    /// Listens. A socket that an ended agent left is removed; one on which an agent answers is not.
+    pub fn open(profile: &Profile, socket: &Path) -> Result<Door, Problem> {
+        let failed = |e: std::io::Error| {
+            cannot(
+                format!("listen on {}: {e}", socket.display()),
+                "name another place with --socket, or make its folder",
+            )
+        };
+        remove_stale(socket)?;
+        let web = web_user(profile)?;
+        // Nobody may connect before it is known who.
+        let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
+        let listener = UnixListener::bind(socket);
+        nix::sys::stat::umask(mask);
+        let listener = listener.map_err(failed)?;
+        if let Some(uid) = web {
+            std::os::unix::fs::chown(socket, Some(uid.as_raw()), None).map_err(failed)?;
+        }
+        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        Ok(Door { listener, web })
+    }
+
+    /// Lets connections in, each on a thread of its own, as long as the process lives.
+    pub fn let_in(self, serve: impl Fn(UnixStream) + Send + Clone + 'static) -> Result<(), Fault> {
+        let inside = Arc::new(AtomicUsize::new(0));
+        for stream in self.listener.incoming() {
+            let stream = match stream {
+                Ok(stream) => stream,
+                Err(e) => {
+                    tracing::warn!("cannot take a connection: {e}");
+                    std::thread::sleep(Duration::from_millis(100));
+                    continue;
+                }
+            };
+            if let Err(why) = self.check(&stream) {
+                tracing::warn!("a connection is refused: {why}");
+                continue;
+            }
+            let place = Place::take(&inside);
+            if place.is_none() {
+                tracing::warn!("a connection is refused: {CONNECTIONS} are open");
+                continue;
+            }
+            let serve = serve.clone();
+            let spawned = super::spawn("connection", move || {
+                let _place = place;
+                serve(stream);
+            });
+            if let Err(problem) = spawned {
+                tracing::warn!("{problem}");
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self, stream: &UnixStream) -> Result<(), String> {
+        let peer = getsockopt(stream, PeerCredentials)
+            .map_err(|e| format!("the kernel does not say whose it is: {e}"))?;
+        let uid = Uid::from_raw(peer.uid());
+        if !uid.is_root() && Some(uid) != self.web {
+            return Err(format!(
+                "user {uid} is neither root nor the user of [web] in the profile"
+            ));
+        }
+        stream
+            .set_read_timeout(Some(PATIENCE))
+            .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
+            .map_err(|e| format!("its time limits cannot be set: {e}"))
+    }
+}
+
+/// One of the places for connections; given back when dropped.
+struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    fn take(inside: &Arc<AtomicUsize>) -> Option<Place> {
+        let place = Place(inside.clone());
+        (inside.fetch_add(1, Ordering::SeqCst) < CONNECTIONS).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+fn remove_stale(socket: &Path) -> Result<(), Problem> {
+    let there = match std::fs::symlink_metadata(socket) {
+        Ok(there) => there,
+        Err(_) => return Ok(()),
+    };
+    if !there.file_type().is_socket() {
+        let what = format!(
+            "listen on {}: something that is no socket is there",
+            socket.display()
+        );
+        return Err(cannot(
+            what,
+            "look at it, and remove it or name another place with --socket",
+        ));
+    }
+    if UnixStream::connect(socket).is_ok() {
+        let what = format!(
+            "listen on {}: an agent answers there already",
+            socket.display()
+        );
+        return Err(cannot(
+            what,
+            "stop that one first; one agent is enough for a gateway",
+        ));
+    }
+    std::fs::remove_file(socket).map_err(|e| {
+        cannot(
+            format!("remove the old socket {}: {e}", socket.display()),
+            "remove it by hand",
+        )
+    })
+}
+
+/// The user of the profile; none where the box does not have it, and then only root may connect.
+fn web_user(profile: &Profile) -> Result<Option<Uid>, Problem> {
+    let name = &profile.web.user;
+    if let Ok(uid) = name.parse() {
+        return Ok(Some(Uid::from_raw(uid)));
+    }
+    let user = User::from_name(name).map_err(|e| {
+        cannot(
+            format!("look up the user {name}: {e}"),
+            "see that /etc/passwd can be read",
+        )
+    })?;
+    if user.is_none() {
+        tracing::warn!(
+            "there is no user {name}, as [web] in the profile names it: only root can connect"
+        );
+    }
+    Ok(user.map(|u| u.uid))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn in_folder() -> (tempfile::TempDir, PathBuf, Profile) {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("agent.sock");
+        let mut profile = Profile::default();
+        profile.web.user = Uid::current().to_string();
+        (folder, socket, profile)
+    }
+
+    #[test]
+    fn a_socket_that_an_ended_agent_left_is_taken_over_and_one_in_use_is_not() {
+        let (_folder, socket, profile) = in_folder();
+        let first = Door::open(&profile, &socket).unwrap();
+        let busy = Door::open(&profile, &socket).err().unwrap();
+        assert!(
+            busy.what.contains("an agent answers there already"),
+            "{busy}"
+        );
+        drop(first);
+        assert!(socket.exists());
+        Door::open(&profile, &socket).unwrap();
+    }
+
+    #[test]
+    fn what_is_no_socket_is_never_removed() {
+        let (_folder, socket, profile) = in_folder();
+        std::fs::write(&socket, "precious").unwrap();
+        assert!(Door::open(&profile, &socket).is_err());
+        assert_eq!(std::fs::read_to_string(&socket).unwrap(), "precious");
+    }
+
+    #[test]
+    fn only_its_owner_can_open_the_socket() {
+        let (_folder, socket, profile) = in_folder();
+        let _door = Door::open(&profile, &socket).unwrap();
+        let mode = std::fs::metadata(&socket).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn places_run_out_and_come_back() {
+        let inside = Arc::new(AtomicUsize::new(0));
+        let mut taken: Vec<_> = (0..CONNECTIONS)
+            .map(|_| Place::take(&inside).unwrap())
+            .collect();
+        assert!(Place::take(&inside).is_none());
+        taken.pop();
+        assert!(Place::take(&inside).is_some());
+    }
+}

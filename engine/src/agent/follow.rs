@@ -1,0 +1,167 @@
+//! A restore's journal as it grows, told record by record. What is told was on the disk before it is told (I4): the file
+//! is synced first, and only what was there before the sync is read.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+
+use journal_format::{Event, Found, Problem, RestoreId, Scanner, Seq, State, StepView, View};
+
+use crate::fault::cannot;
+use crate::host::Look;
+use crate::host::linux::Linux;
+use crate::process;
+use crate::profile::Profile;
+use crate::state_dir;
+
+/// The largest form of one restore that is sent, bytes; a message may be three times as long.
+const LARGEST: usize = 300 << 10;
+
+/// A reader of one journal.
+pub struct Follower {
+    path: PathBuf,
+    scanner: Scanner,
+    /// The file and its length when it was last read: the same again is nothing new.
+    seen: Option<(u64, u64)>,
+}
+
+/// A reader that cannot go on.
+#[derive(Debug)]
+pub enum Lost {
+    /// There is no such restore.
+    Gone(Problem),
+    /// Its journal cannot be read, or not be made durable.
+    Unreadable(Problem),
+}
+
+impl Follower {
+    /// From the beginning of a restore's journal.
+    pub fn new(profile: &Profile, id: &RestoreId) -> Follower {
+        Follower {
+            path: state_dir::journal(profile, id),
+            scanner: Scanner::new(),
+            seen: None,
+        }
+    }
+
+    /// Hands on every record that is new and durable, with the state behind it. Says whether anything was new.
+    pub fn look(
+        &mut self,
+        mut each: impl FnMut(Seq, &journal_format::Record, &State),
+    ) -> Result<bool, Lost> {
+        let unreadable = |e: std::io::Error| {
+            Lost::Unreadable(cannot(
+                format!("read the journal {}: {e}", self.path.display()),
+                "look at it on the gateway with `holdfast journal verify`",
+            ))
+        };
+        // By its name each time: recovery puts a mended journal in the place of a torn one.
+        let mut file = File::open(&self.path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => Lost::Gone(cannot(
+                "find this restore: there is no journal of it",
+                "the first page lists the restores of this gateway",
+            )),
+            _ => unreadable(e),
+        })?;
+        let meta = file.metadata().map_err(unreadable)?;
+        let now = (meta.ino(), meta.len());
+        let from = self.scanner.valid_len() as u64;
+        if self.seen == Some(now) || meta.len() <= from {
+            return Ok(false);
+        }
+        file.sync_data().map_err(unreadable)?;
+        let mut bytes = Vec::new();
+        file.seek(SeekFrom::Start(from)).map_err(unreadable)?;
+        file.take(meta.len() - from)
+            .read_to_end(&mut bytes)
+            .map_err(unreadable)?;
+        self.seen = Some(now);
+        let mut new = false;
+        let fed = self.scanner.feed(&bytes, |found, state| {
+            if let (Found::Record(record), Some(state)) = (found, state) {
+                new = true;
+                each(record.seq, &record, state);
+            }
+        });
+        if let Err(stop) = fed {
+            // A torn line that recovery will mend, or damage: either way nothing behind it is told.
+            tracing::warn!("the journal {}: {stop}", self.path.display());
+        }
+        Ok(new)
+    }
+
+    /// The restore as it is now; none while its journal has no record.
+    pub fn state(&self) -> Option<&State> {
+        self.scanner.state()
+    }
+}
+
+/// Whether nothing more will come by itself: it is over or stuck, and the process that wrote it is gone.
+pub fn is_over(host: &Linux, state: &State) -> bool {
+    let ended = state.verdict().is_some() || state.stuck.is_some();
+    ended && !is_worked_on(host, state)
+}
+
+/// Whether the last driver that the journal names still runs.
+pub fn is_worked_on(host: &Linux, state: &State) -> bool {
+    let Some(driver) = &state.driver else {
+        // Its first records are just being written, or its process died at once.
+        return false;
+    };
+    host.boot().is_ok_and(|boot| process::runs(driver, &boot))
+}
+
+/// The restore as it is sent.
+pub fn view(state: &State) -> View {
+    let mut view = View::of(state);
+    for keep in KEPT {
+        if size(&view) <= LARGEST {
+            break;
+        }
+        shorten(&mut view.warnings, keep);
+        shorten(&mut view.leftovers, keep);
+        view.steps.iter_mut().for_each(|s| shorten_step(s, keep));
+    }
+    view
+}
+
+/// The event as it is sent.
+pub fn event(state: &State, record: &journal_format::Record) -> Event {
+    let mut event = Event::of(state, record);
+    for keep in KEPT {
+        if size(&event) <= LARGEST {
+            break;
+        }
+        shorten(&mut event.leftovers, keep);
+        event.steps.iter_mut().for_each(|s| shorten_step(s, keep));
+    }
+    event
+}
+
+/// Lines kept of each list, fewer with each try.
+const KEPT: [usize; 4] = [200, 50, 10, 2];
+
+fn size(shown: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(shown).map_or(0, |v| v.len())
+}
+
+fn shorten_step(step: &mut StepView, keep: usize) {
+    shorten(&mut step.did, keep);
+    shorten(&mut step.warnings, keep);
+}
+
+fn shorten(lines: &mut Vec<String>, keep: usize) {
+    const LINE: usize = 400;
+    for line in lines.iter_mut() {
+        if let Some((end, _)) = line.char_indices().nth(LINE) {
+            line.truncate(end);
+            line.push('…');
+        }
+    }
+    if lines.len() > keep {
+        let more = lines.len() - keep;
+        lines.truncate(keep);
+        lines.push(format!("and {more} more: see `holdfast journal show`"));
+    }
+}

@@ -1,0 +1,196 @@
+//! What runs, the last good backup, and the restores there were: for one glance. Changes nothing.
+
+use std::collections::HashMap;
+use std::os::unix::fs::MetadataExt;
+use std::sync::Mutex;
+use std::time::UNIX_EPOCH;
+
+use agent_protocol::{Backup, Overview, RestoreLine, Running, Status};
+use journal_format::{Direction, RestoreId, Scan, Standing, State, StepState, View};
+
+use super::{Agent, follow, locked};
+use crate::process::Lock;
+use crate::profile::Profile;
+use crate::state_dir;
+
+/// Restores that are listed.
+const LISTED: usize = 50;
+
+/// Lines of restores that are over, so that their journals are read once.
+#[derive(Default)]
+pub struct Lines {
+    known: Mutex<HashMap<RestoreId, (u64, RestoreLine)>>,
+}
+
+pub fn overview(agent: &Agent) -> Overview {
+    Overview {
+        host: host_name(),
+        last_backup: last_backup(&agent.profile),
+        running: running(agent),
+        restores: restores(agent),
+        upload_mib: agent.uploads.limit_mib(),
+    }
+}
+
+pub fn status(agent: &Agent) -> Status {
+    Status {
+        running: running(agent),
+        last_backup: last_backup(&agent.profile),
+    }
+}
+
+/// The box's name.
+pub fn host_name() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    read.map_or_else(|_| "?".into(), |name| name.trim().into())
+}
+
+/// The newest backup. Under its name a backup is whole and was read back.
+fn last_backup(profile: &Profile) -> Option<Backup> {
+    let entries = std::fs::read_dir(profile.backups_dir()).ok()?;
+    let names = entries
+        .flatten()
+        .filter_map(|e| e.file_name().into_string().ok());
+    let name = names
+        .filter(|n| n.starts_with("wireguard_backup_") && n.ends_with(".zip"))
+        .max()?;
+    backup(profile, name)
+}
+
+/// A backup by its name.
+pub fn backup(profile: &Profile, name: String) -> Option<Backup> {
+    let meta = std::fs::symlink_metadata(profile.backups_dir().join(&name)).ok()?;
+    let made = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+    Some(Backup {
+        size: meta.len(),
+        made_ms: i64::try_from(made.as_millis()).ok()?,
+        name,
+    })
+}
+
+fn running(agent: &Agent) -> Option<Running> {
+    if let Some(backup) = agent.backups.running() {
+        return Some(backup);
+    }
+    match state_dir::open_restore(&agent.profile) {
+        Ok(Some(open)) => {
+            let state = scan(agent, &open.id).and_then(|s| s.state);
+            return Some(restore(agent, open.id, state.as_ref()));
+        }
+        Ok(None) => {}
+        Err(problem) => tracing::warn!("{problem}"),
+    }
+    let (_, what) = Lock::holder(&agent.profile)?;
+    // One that the command line makes: how far it is, only it knows.
+    let began = std::fs::metadata(agent.profile.lock())
+        .ok()?
+        .mtime()
+        .saturating_mul(1000);
+    (what == "a backup").then(|| Running::Backup {
+        began_ms: began,
+        step: "on the command line".into(),
+        done: 0,
+        total: 0,
+    })
+}
+
+fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
+    let Some(state) = state else {
+        return Running::Restore {
+            id,
+            standing: Standing::Starting,
+            interrupted: Lock::holder(&agent.profile).is_none(),
+            step: None,
+            done: 0,
+            total: 0,
+        };
+    };
+    let view = View::of(state);
+    let back = view.steps.iter().any(|s| s.direction == Direction::Back);
+    let direction = if back {
+        Direction::Back
+    } else {
+        Direction::Forward
+    };
+    let steps: Vec<_> = view
+        .steps
+        .iter()
+        .filter(|s| s.direction == direction && s.state != StepState::NotNeeded)
+        .collect();
+    Running::Restore {
+        id,
+        standing: view.standing,
+        interrupted: !follow::is_worked_on(&agent.host, state),
+        step: steps
+            .iter()
+            .find(|s| s.state == StepState::Running)
+            .map(|s| s.title.clone()),
+        done: steps.iter().filter(|s| s.state == StepState::Done).count() as u64,
+        total: steps.len() as u64,
+    }
+}
+
+fn scan(agent: &Agent, id: &RestoreId) -> Option<Scan> {
+    match state_dir::read(&state_dir::journal(&agent.profile, id)) {
+        Ok((_, scan)) => Some(scan),
+        Err(problem) => {
+            tracing::warn!("{problem}");
+            None
+        }
+    }
+}
+
+fn restores(agent: &Agent) -> Vec<RestoreLine> {
+    let ids = state_dir::restores(&agent.profile).unwrap_or_else(|problem| {
+        tracing::warn!("{problem}");
+        Vec::new()
+    });
+    ids.into_iter()
+        .rev()
+        .take(LISTED)
+        .map(|id| line(agent, id))
+        .collect()
+}
+
+fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
+    let path = state_dir::journal(&agent.profile, &id);
+    let length = std::fs::metadata(&path).map_or(0, |m| m.len());
+    if let Some((known, line)) = locked(&agent.lines.known).get(&id)
+        && *known == length
+    {
+        return line.clone();
+    }
+    let state = scan(agent, &id).and_then(|s| s.state);
+    let Some(state) = state else {
+        return RestoreLine {
+            began_ms: began_by_name(&id),
+            id,
+            archive: String::new(),
+            standing: None,
+            interrupted: false,
+        };
+    };
+    let standing = Standing::of(&state);
+    let line = RestoreLine {
+        id: id.clone(),
+        began_ms: state.began_ms,
+        archive: state
+            .plan
+            .as_ref()
+            .map_or_else(String::new, |p| p.archive.name.clone()),
+        standing: Some(standing),
+        interrupted: !standing.is_over() && !follow::is_worked_on(&agent.host, &state),
+    };
+    if state.verdict().is_some() {
+        locked(&agent.lines.known).insert(id, (length, line.clone()));
+    }
+    line
+}
+
+/// When a restore began, from its name: all that is left where its journal cannot be read.
+fn began_by_name(id: &RestoreId) -> i64 {
+    let text = id.as_str().split('-').next().unwrap_or_default();
+    let time = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", text);
+    let time = time.and_then(|t| t.to_zoned(jiff::tz::TimeZone::UTC));
+    time.map_or(0, |t| t.timestamp().as_millisecond())
+}
