@@ -50,6 +50,8 @@ pub struct Checked {
     pub tunnels_up: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<String>,
+    /// Parts that the profile names and the backup lacks; a plan says it in its own words, knowing the gateway.
+    pub missing: Vec<String>,
 }
 
 /// One file in a backup.
@@ -137,6 +139,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         rules_v6,
         tunnels_up: Vec::new(),
         warnings: found.warnings,
+        missing: Vec::new(),
     };
     across_parts(profile, &mut checked);
     Ok(checked)
@@ -440,17 +443,21 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
     }
     for known in &profile.gateway.database {
         if known.path.exists() && !checked.databases.iter().any(|d| d.name == known.name) {
-            warnings.push(format!(
+            checked.missing.push(format!(
                 "the backup has no {}: that database stays as it is",
                 known.name
             ));
         }
     }
     if checked.rules_v4.is_none() {
-        warnings.push("the backup has no rules for IPv4: they stay as they are".into());
+        checked
+            .missing
+            .push("the backup has no rules for IPv4: they stay as they are".into());
     }
     if checked.rules_v6.is_none() {
-        warnings.push("the backup has no rules for IPv6: they stay as they are".into());
+        checked
+            .missing
+            .push("the backup has no rules for IPv6: they stay as they are".into());
     }
     let clients = checked.clients.as_deref().unwrap_or_default();
     let mut named: BTreeSet<&str> = BTreeSet::new();
@@ -566,7 +573,7 @@ mod tests {
         assert_eq!(checked.ip_forward, None);
         assert_eq!(checked.databases[1].users[0].username, "admin");
         assert_eq!(
-            checked.warnings,
+            checked.missing,
             ["the backup has no rules for IPv6: they stay as they are"]
         );
         assert_eq!(left_in_spool(&profile), 0);
@@ -582,7 +589,7 @@ mod tests {
         )
         .unwrap();
         assert_eq!(checked.rules_v4, None);
-        insta::assert_snapshot!(checked.warnings.join("\n"), @r"
+        insta::assert_snapshot!([checked.warnings, checked.missing].concat().join("\n"), @r"
         the config Zweigstelle Köln_e16e2613.conf can never come up: Zweigstelle Köln_e16e2613 cannot be the name of an interface: it has 26 bytes, 1 to 15 are allowed
         the config branch-office-3_2308c6cb.conf can never come up: branch-office-3_2308c6cb cannot be the name of an interface: it has 24 bytes, 1 to 15 are allowed
         the backup has no rules for IPv4: they stay as they are

@@ -27,6 +27,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
             "made_by": metadata.made_by(),
             "clients": checked.clients.as_ref().map(Vec::len),
             "warnings": checked.warnings,
+            "missing": checked.missing,
         }));
         return Ok(0);
     }
@@ -41,7 +42,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         checked.archive.entries().len(),
         checked.sha256
     ));
-    for warning in &checked.warnings {
+    for warning in checked.warnings.iter().chain(&checked.missing) {
         say(&format!("  warning: {}", journal_format::visible(warning)));
     }
     Ok(0)
