@@ -42,8 +42,6 @@ const NAME: usize = 255;
 /// Problems named for one archive before the rest is only counted.
 const NAMED: usize = 20;
 const BUFFER: usize = 64 * 1024;
-/// Room made beforehand for many small entries.
-const MANY: usize = 4 << 20;
 /// Metadata are read whole: this much, and so much for each entry.
 const METADATA: u64 = 64 * 1024;
 const METADATA_EACH: u64 = 1024;
@@ -88,6 +86,15 @@ pub struct Copied {
     pub size: u64,
     /// SHA-256 of them.
     pub sha256: Digest,
+}
+
+/// Small entries that were read together.
+#[derive(Debug)]
+pub struct ReadMany {
+    /// Their bytes, one behind the other.
+    pub bytes: Vec<u8>,
+    /// Where each ends in these bytes, and what it proved to be.
+    pub entries: Vec<(usize, Copied)>,
 }
 
 /// An open, checked backup.
@@ -294,17 +301,8 @@ impl Archive {
     ///
     /// Thousands of small results kept between the large buffers that inflating takes and gives back would leave the heap
     /// in shreds (four times the memory, measured): here nothing small is kept before all are read.
-    pub fn read_many(
-        &mut self,
-        names: &[String],
-    ) -> Result<(Vec<u8>, Vec<(usize, Copied)>), Fault> {
-        let declared: u64 = names
-            .iter()
-            .filter_map(|n| self.entry(n))
-            .map(|e| e.size)
-            .sum();
-        // Declared, but bounded by the caller's choice of entries, and by what `copy` lets through.
-        let mut bytes = Vec::with_capacity(usize::try_from(declared).unwrap_or(0).min(MANY));
+    pub fn read_many(&mut self, names: &[String]) -> Result<ReadMany, Fault> {
+        let mut bytes = Vec::new();
         let mut read = Vec::with_capacity(names.len());
         for name in names {
             let (size, sha256) = self.copy_bytes(name, &mut bytes)?;
@@ -319,7 +317,8 @@ impl Archive {
                 },
             )
         };
-        Ok((bytes, read.into_iter().map(copied).collect()))
+        let entries = read.into_iter().map(copied).collect();
+        Ok(ReadMany { bytes, entries })
     }
 
     fn copy_bytes(&mut self, name: &str, out: &mut dyn Write) -> Result<(u64, [u8; 32]), Fault> {

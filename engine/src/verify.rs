@@ -284,11 +284,11 @@ fn check_configs(
             ));
             continue;
         }
-        let (bytes, read) = archive.read_many(&names)?;
+        let read = archive.read_many(&names)?;
         let mut start = 0;
-        for ((file, entry, is_first), (end, copied)) in batch.iter().zip(read) {
-            let config = wgconf::parse(entry, &bytes[start..end]);
-            start = end;
+        for ((file, entry, is_first), (end, copied)) in batch.iter().zip(&read.entries) {
+            let config = wgconf::parse(entry, &read.bytes[start..*end]);
+            start = *end;
             match config {
                 Ok(config) => {
                     warn_of(entry, &config, found);
@@ -296,7 +296,7 @@ fn check_configs(
                         &mut configs,
                         file,
                         *is_first,
-                        in_backup(archive, entry, &copied),
+                        in_backup(archive, entry, copied),
                         config,
                     );
                 }
@@ -419,7 +419,8 @@ fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option
             ));
             Ok(None)
         }
-        Some(text) if text.trim().is_empty() => {
+        // Where Holdfast wrote it, it was so: no rules. The gateway's own backup writes an empty file when it may not look.
+        Some(text) if text.trim().is_empty() && archive.metadata().holdfast.is_none() => {
             found
                 .warnings
                 .push(format!("{entry} is empty: the rules stay as they are"));

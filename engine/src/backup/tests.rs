@@ -362,3 +362,81 @@ fn without_anything_to_save_there_is_no_backup() {
     assert!(matches!(made, Err(Fault::Failed(_))), "{made:?}");
     gateway.assert_clean();
 }
+
+/// A reader written from the rules of format 1.0 alone: what the gateway's own restore asks of a backup.
+fn gateway_reads(path: &Path) -> Result<(), String> {
+    let mut zip = zip::ZipArchive::new(File::open(path).unwrap()).map_err(|e| e.to_string())?;
+    let names: Vec<String> = (0..zip.len())
+        .map(|i| zip.name_for_index(i).unwrap().unwrap().into_owned())
+        .collect();
+    if path.metadata().unwrap().len() > 50 << 20 || names.len() > 10_000 {
+        return Err("over its limits".into());
+    }
+    let mut unpacked = 0;
+    let mut read = |name: &str| -> Result<Vec<u8>, String> {
+        let mut bytes = Vec::new();
+        let mut entry = zip.by_name(name).map_err(|e| format!("{name}: {e}"))?;
+        entry.read_to_end(&mut bytes).map_err(|e| e.to_string())?;
+        Ok(bytes)
+    };
+    for name in &names {
+        if name.contains("..") || name.starts_with('/') {
+            return Err(format!("path {name}"));
+        }
+        unpacked += read(name)?.len();
+    }
+    if unpacked > 100 << 20 {
+        return Err("over its limits".into());
+    }
+    let metadata: serde_json::Value =
+        serde_json::from_slice(&read("backup_metadata.json")?).map_err(|e| e.to_string())?;
+    if metadata["backup_version"] != "1.0" || !metadata["created_at"].is_string() {
+        return Err("metadata".into());
+    }
+    let list = |key: &str| -> Vec<String> {
+        let list = metadata["contents"][key].as_array().unwrap();
+        list.iter()
+            .map(|v| v.as_str().unwrap().to_owned())
+            .collect()
+    };
+    for database in list("databases") {
+        if !read(&database)?.starts_with(b"SQLite format 3\0") {
+            return Err(database);
+        }
+    }
+    for config in list("configs") {
+        let text =
+            String::from_utf8(read(&format!("configs/{config}"))?).map_err(|e| e.to_string())?;
+        if !config.ends_with(".conf") || !text.contains("[Interface]") || !text.contains("[Peer]") {
+            return Err(config);
+        }
+    }
+    for rules in list("iptables_rules") {
+        read(&rules)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reader_of_the_gateways_format_reads_it() {
+    let gateway = Gateway::new();
+    gateway.write("wireguard", "b_00000002", &config(9));
+    let made = gateway.make().unwrap();
+    gateway_reads(&made.path).unwrap();
+}
+
+#[test]
+fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_not_saved() {
+    let mut gateway = Gateway::new();
+    gateway.facts.rules_v4 = Some(String::new());
+    gateway.facts.rules_v6 = None;
+    let made = gateway.make().unwrap();
+    assert_eq!(
+        made.warnings,
+        ["the rules for IPv6 could not be read, and are not in the backup"]
+    );
+    let checked =
+        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    assert_eq!(checked.rules_v4.as_deref(), Some(""));
+    assert_eq!(checked.rules_v6, None);
+}
