@@ -1,5 +1,8 @@
 //! Everything that crosses a crate, one module a claim.
 
+mod browser;
 mod decisions_obey_the_grammar;
 mod laws;
 mod sample_gateway;
+mod web_restore;
+mod web_stage;

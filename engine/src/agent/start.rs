@@ -40,13 +40,13 @@ pub struct Approved {
 
 /// This same program, with this profile.
 pub fn program(config: &Path) -> Result<Command, Problem> {
-    let this = std::env::current_exe().map_err(|e| {
+    let program = std::env::current_exe().map_err(|e| {
         cannot(
             format!("find this program: {e}"),
             "see that the holdfast program is where it was",
         )
     })?;
-    let mut command = Command::new(this);
+    let mut command = Command::new(program);
     command.arg("--config").arg(config);
     Ok(command)
 }

@@ -1,0 +1,158 @@
+//! An admin restores a real gateway by the page alone, whatever ends in between.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::io::Write;
+use std::time::Duration;
+
+use crate::web_stage::{Stage, field};
+
+#[test]
+fn an_admin_backs_up_and_restores_by_the_page_without_a_script() {
+    let Some(stage) = Stage::set() else { return };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let (status, archive) = admin.get_bytes("/system/backup");
+    assert_eq!((status, &archive[..4]), (200, &b"PK\x03\x04"[..]));
+    let before = stage.change_gateway();
+
+    let confirmation = admin.reach_confirmation(&archive);
+    assert!(
+        confirmation.contains("What will be overwritten"),
+        "{confirmation}"
+    );
+    let (status, restore, said) = admin.confirm(&confirmation);
+    assert_eq!(status, 303, "{said}");
+    let sent: Vec<_> = admin.events(&restore, None).collect();
+    let ids: Vec<u64> = sent.iter().map(|s| s.id).collect();
+    assert_eq!(
+        ids,
+        (0..ids.len() as u64).collect::<Vec<_>>(),
+        "each record once, in order"
+    );
+    assert_eq!(sent.last().unwrap().data["verdict"], "restored");
+    for (path, bytes) in before {
+        assert!(
+            std::fs::read(&path).unwrap() == bytes,
+            "{} is not as in the backup",
+            path.display()
+        );
+    }
+    let page = admin.get(&restore).1;
+    assert!(
+        page.contains("data-over=\"true\"") && page.contains("The gateway is as the backup says."),
+        "{page}"
+    );
+    assert!(admin.get("/").1.contains(">restored</span>"));
+
+    // The same wish finds the same restore; another one for the same upload is sent there.
+    assert_eq!(admin.confirm(&confirmation).1, restore);
+    let again = confirmation.replace(&field(&confirmation, "request"), &"0".repeat(32));
+    let (status, _, said) = admin.confirm(&again);
+    assert_eq!(status, 409);
+    assert!(said.contains(restore.rsplit('/').next().unwrap()), "{said}");
+
+    let log = stage.agent_log();
+    let user = stage.sample().admin().unwrap();
+    let session = admin
+        .cookies
+        .iter()
+        .find_map(|c| c.strip_prefix("holdfast-session="))
+        .unwrap();
+    assert!(log.contains(&format!("{} signed in", user.name)), "{log}");
+    assert!(
+        !log.contains(&user.password) && !log.contains(session),
+        "a secret is in the log"
+    );
+}
+
+#[test]
+fn killing_the_page_and_the_agent_in_mid_restore_changes_nothing_and_no_event_is_missed() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let archive = admin.get_bytes("/system/backup").1;
+    let before = stage.change_gateway();
+    let confirmation = admin.reach_confirmation(&archive);
+    let restore = admin.confirm(&confirmation).1;
+    let mut events = admin.events(&restore, None);
+    let mut ids: Vec<u64> = events.by_ref().take(8).map(|s| s.id).collect();
+    stage.kill_agent();
+    stage.kill_web();
+    drop(events);
+    stage.start_agent();
+    stage.start_web();
+
+    // The session is as good as before, and so is the list, from where it broke off.
+    let rest: Vec<_> = admin.events(&restore, ids.last().copied()).collect();
+    ids.extend(rest.iter().map(|s| s.id));
+    assert_eq!(ids, (0..ids.len() as u64).collect::<Vec<_>>());
+    let last = rest.last().unwrap();
+    assert_eq!(last.data["verdict"], "restored");
+    let drivers = rest
+        .iter()
+        .filter(|s| s.data["text"].as_str().unwrap().contains("recovery"))
+        .count();
+    assert_eq!(drivers, 0, "the restore itself went on to its end");
+    for (path, bytes) in before {
+        assert!(
+            std::fs::read(&path).unwrap() == bytes,
+            "{} is not as in the backup",
+            path.display()
+        );
+    }
+}
+
+#[test]
+fn a_user_who_is_no_admin_gets_403_and_no_backup() {
+    let Some(stage) = Stage::set() else { return };
+    let mut user = stage.client_of(stage.sample().plain_user().unwrap());
+    for address in [
+        "/",
+        "/system/backup",
+        "/system/restore",
+        "/system/backup-status",
+    ] {
+        assert_eq!(user.get(address).0, 403, "{address}");
+    }
+    let backups = stage.sample().state_dir().join("backups");
+    assert!(std::fs::read_dir(backups).map_or(0, Iterator::count) == 0);
+}
+
+#[test]
+fn an_archive_that_is_none_is_refused_with_the_reason_and_leaves_nothing_behind() {
+    let Some(stage) = Stage::set() else { return };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let token = field(&admin.get("/system/restore").1, "token");
+    let (status, _, said) = admin.upload(&token, b"this is no zip at all");
+    assert_eq!(status, 422, "{said}");
+    assert!(
+        said.contains("Nothing was changed.") && said.contains("Cannot "),
+        "{said}"
+    );
+    assert!(stage.spool().is_empty());
+}
+
+#[test]
+fn an_upload_that_breaks_off_leaves_nothing_behind() {
+    let Some(stage) = Stage::set() else { return };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let token = field(&admin.get("/system/restore").1, "token");
+    let mut browser = std::net::TcpStream::connect(("127.0.0.1", stage.port)).unwrap();
+    let cookies = admin.cookies.join("; ");
+    write!(
+        browser,
+        "POST /system/restore HTTP/1.1\r\nHost: gw\r\nCookie: {cookies}\r\nContent-Length: 9000000\r\n\
+         Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\n\
+         {token}\r\n--b\r\nContent-Disposition: form-data; name=\"archive\"; filename=\"a.zip\"\r\n\r\n"
+    )
+    .unwrap();
+    browser.write_all(&vec![7; 500_000]).unwrap();
+    while stage.spool().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    drop(browser);
+    while !stage.spool().is_empty() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(admin.get("/").0, 200);
+}
