@@ -156,3 +156,84 @@ fn an_upload_that_breaks_off_leaves_nothing_behind() {
     }
     assert_eq!(admin.get("/").0, 200);
 }
+
+#[test]
+fn a_restore_that_is_killed_is_settled_while_the_page_goes_on_showing_it() {
+    let Some(stage) = Stage::set() else { return };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let archive = admin.get_bytes("/system/backup").1;
+    let page = admin.reach_confirmation(&archive);
+    let restore = admin.confirm(&page).1;
+    let mut ids = Vec::new();
+    let mut killed = false;
+    let mut last = serde_json::Value::Null;
+    for sent in admin.events(&restore, None) {
+        ids.push(sent.id);
+        if !killed && sent.data["text"] == "settle databases: begins" {
+            stage.kill_restore();
+            killed = true;
+        }
+        last = sent.data;
+    }
+    assert!(killed, "it was over too soon");
+    assert_eq!(ids, (0..ids.len() as u64).collect::<Vec<_>>());
+    assert!(
+        last["verdict"] == "restored" || last["verdict"] == "rolled-back",
+        "{last}"
+    );
+    let page = admin.get(&restore).1;
+    assert!(page.contains("data-over=\"true\""), "{page}");
+}
+
+#[test]
+fn an_agent_that_starts_settles_what_a_crash_left_open() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let archive = admin.get_bytes("/system/backup").1;
+    let page = admin.reach_confirmation(&archive);
+    let restore = admin.confirm(&page).1;
+    let seen = admin
+        .events(&restore, None)
+        .find(|s| s.data["text"] == "settle databases: begins")
+        .unwrap();
+    stage.kill_agent();
+    stage.kill_restore();
+    stage.start_agent();
+    let rest: Vec<_> = admin.events(&restore, Some(seen.id)).collect();
+    let recovered = rest.iter().any(|s| {
+        s.data["text"]
+            .as_str()
+            .unwrap()
+            .starts_with("a recovery started by itself")
+    });
+    assert!(recovered);
+    let verdict = &rest.last().unwrap().data["verdict"];
+    assert!(
+        verdict == "restored" || verdict == "rolled-back",
+        "{verdict}"
+    );
+}
+
+#[test]
+fn a_session_ends_when_its_user_gets_another_password() {
+    let Some(stage) = Stage::set() else { return };
+    let user = stage.sample().admin().unwrap();
+    let mut admin = stage.client_of(user);
+    assert_eq!(admin.get("/").0, 200);
+    let users = stage
+        .sample()
+        .databases()
+        .into_iter()
+        .find(|d| d.name == "wireguard.db")
+        .unwrap();
+    let database = rusqlite::Connection::open(users.path).unwrap();
+    database.busy_timeout(Duration::from_secs(20)).unwrap();
+    let sql = "UPDATE user SET password = replace(password, '$', '$x') WHERE username = ?1";
+    assert_eq!(database.execute(sql, [&user.name]).unwrap(), 1);
+    while admin.get("/").0 == 200 {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    assert_eq!(admin.get("/").0, 303, "it leads to the sign-in");
+}

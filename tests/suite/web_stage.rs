@@ -89,6 +89,22 @@ impl Stage {
         agent.wait().unwrap();
     }
 
+    /// Kills the process that works on the open restore, as a crash would.
+    pub fn kill_restore(&self) {
+        let holdfast = program("holdfast").unwrap().to_str().unwrap().to_owned();
+        let status = self
+            .sandbox
+            .run(&[&holdfast, "--config", &self.config(), "--json", "status"])
+            .unwrap();
+        let status: serde_json::Value = serde_json::from_str(&status.ok().unwrap().stdout).unwrap();
+        let pid = status["view"]["pid"].as_u64().unwrap().to_string();
+        self.sandbox
+            .run(&["kill", "-9", &pid])
+            .unwrap()
+            .ok()
+            .unwrap();
+    }
+
     /// What the agent has logged.
     pub fn agent_log(&self) -> String {
         self.agent.as_ref().unwrap().stderr_so_far().unwrap()

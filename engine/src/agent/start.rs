@@ -3,14 +3,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, mpsc};
+use std::sync::{Arc, Mutex, TryLockError, mpsc};
 use std::time::Duration;
 
 use agent_protocol::{Preview, Refusal, RequestId, UploadId, WireError};
 use journal_format::{Digest, Problem, RestoreId};
 
 use super::uploads::{Fresh, Kept};
-use super::{Agent, answer, locked, now_ms, overview, spawn};
+use super::{Agent, answer, now_ms, overview, recover, spawn};
 use crate::fault::{Fault, cannot};
 use crate::planner::Choices;
 use crate::process::Lock;
@@ -180,7 +180,16 @@ impl Starts {
         approved: &Approved,
         mut alive: impl FnMut() -> Result<(), WireError>,
     ) -> Result<Result<RestoreId, Refusal>, WireError> {
-        let _one = locked(&self.one);
+        let _one = loop {
+            match self.one.try_lock() {
+                Ok(one) => break one,
+                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
+                Err(TryLockError::WouldBlock) => {
+                    alive()?;
+                    std::thread::sleep(LOOK);
+                }
+            }
+        };
         let (id, ended) = match self.begin(agent, approved) {
             Ok(Begun::Before(id)) => return Ok(Ok(id)),
             Ok(Begun::Now(id, ended)) => (id, ended),
@@ -332,6 +341,12 @@ fn wait(
     }
     // Whoever started it may have gone on long ago: it has begun.
     drop(tell.send(refusal));
+    // It was killed. A recovery that is killed as well is left for the next start, so that this has an end.
+    if status.is_none()
+        && let Err(problem) = recover(&agent.profile, agent.starts.config.clone())
+    {
+        tracing::error!("{problem}");
+    }
 }
 
 fn first(problems: Vec<Problem>, otherwise: &str) -> Problem {

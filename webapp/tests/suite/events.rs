@@ -196,7 +196,7 @@ fn a_web_server_that_is_started_again_in_the_middle_costs_no_event_and_repeats_n
 }
 
 /// The real server on a port of its own, and its orderly end while a stream may be open.
-fn with_server(agent: &FakeAgent, test: impl FnOnce(u16)) {
+pub fn with_server(agent: &FakeAgent, test: impl FnOnce(u16)) {
     let rocket = webapp::rocket(webapp::App {
         settings: agent.settings(),
     })

@@ -159,6 +159,38 @@ fn an_upload_over_the_limit_gets_a_page_that_names_the_limit() {
 }
 
 #[test]
+fn a_browser_that_sends_all_of_a_too_large_upload_still_reads_the_answer() {
+    use std::io::{Read, Write};
+    let agent = FakeAgent::start(Told {
+        limit_mib: 1,
+        ..Told::default()
+    });
+    let body = [
+        part("token", None, &form_token()),
+        part("archive", Some("a.zip"), &vec![7; 9 << 20]),
+        end(),
+    ]
+    .concat();
+    crate::events::with_server(&agent, |port| {
+        let mut browser = std::net::TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let (length, session) = (body.len(), token("admin"));
+        write!(
+            browser,
+            "POST /system/restore HTTP/1.1\r\nHost: gw\r\nConnection: close\r\nContent-Length: {length}\r\n\
+             Cookie: holdfast-session={}\r\nContent-Type: multipart/form-data; boundary={BOUNDARY}\r\n\r\n",
+            session.reveal()
+        )
+        .unwrap();
+        // As browsers do: first all of it, then the answer.
+        browser.write_all(&body).unwrap();
+        let mut answer = String::new();
+        browser.read_to_string(&mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+        assert!(answer.contains("The limit is 1 MiB."), "{answer}");
+    });
+}
+
+#[test]
 fn a_form_over_its_limit_gets_a_page_too() {
     let agent = FakeAgent::start(Told::default());
     let client = agent.client_of("admin");
