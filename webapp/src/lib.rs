@@ -1,7 +1,7 @@
 //! The page of Holdfast. Unprivileged: talks to the agent and to nothing else of the gateway; reads no gateway file and
 //! no state file; holds nothing that a restart would lose.
 //!
-//! [`rocket`] is the whole application; the program and the tests start the same one.
+//! [`rocket()`] is the whole application; the program and the tests start the same one.
 #![forbid(unsafe_code)]
 
 mod agent;

@@ -10,7 +10,7 @@ use serde::Deserialize;
 #[derive(Debug, Clone, clap::Parser)]
 #[command(name = "holdfast-web", version, about)]
 pub struct Args {
-    /// The profile; only its [web] table is read
+    /// The profile; only its table "web" is read
     #[arg(long, value_name = "FILE", env = "HOLDFAST_CONFIG")]
     pub config: Option<PathBuf>,
     /// The agent's socket
