@@ -136,6 +136,7 @@ pub fn make(
         entries: BTreeMap::new(),
         wireguard: BTreeMap::new(),
         owners: Vec::new(),
+        left_out: BTreeSet::new(),
         warnings: Vec::new(),
         clients: BTreeSet::new(),
         done: 0,
@@ -220,12 +221,24 @@ struct Making<'a, 'p> {
     entries: BTreeMap<String, EntryFacts>,
     wireguard: BTreeMap<String, usize>,
     owners: Vec<OwnerFacts>,
+    left_out: BTreeSet<String>,
     warnings: Vec<String>,
     /// Files that belong to a client of the database.
     clients: BTreeSet<String>,
     done: u64,
     of: u64,
     progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
+}
+
+/// What a snapshot that failed left.
+fn remove_if_there(path: &Path) -> Result<(), Problem> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot(
+            format!("remove {}: {e}", path.display()),
+            "see to the disk of the state folder",
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// A config as it was read.
@@ -253,7 +266,18 @@ impl Making<'_, '_> {
                 )
             })?;
             let copy = room.file("database");
-            let warnings = database::snapshot(&database.path, &copy)?;
+            let warnings = match database::snapshot(&database.path, &copy) {
+                Ok(warnings) => warnings,
+                // A damaged database is why gateways are restored: it must not keep all else from being saved.
+                Err(problem) => {
+                    self.warnings.push(format!(
+                        "left out: {}: cannot {}",
+                        database.name, problem.what
+                    ));
+                    remove_if_there(&copy)?;
+                    continue;
+                }
+            };
             self.warnings.extend(
                 warnings
                     .into_iter()
@@ -408,12 +432,14 @@ impl Making<'_, '_> {
             Ok(config) => match wgconf::parse(&path.to_string_lossy(), &config.bytes) {
                 Ok(_) => Some(config),
                 Err(problem) => {
+                    self.left_out.insert(name.to_owned());
                     self.warnings
                         .push(format!("left out: cannot {}", problem.what));
                     None
                 }
             },
             Err(why) => {
+                self.left_out.insert(name.to_owned());
                 self.warnings
                     .push(format!("left out: {}: {why}", path.display()));
                 None
@@ -550,6 +576,7 @@ impl Making<'_, '_> {
                 owners: self.owners,
                 entries: self.entries,
                 wireguard: self.wireguard,
+                left_out: self.left_out,
                 warnings: self.warnings,
             }),
         };

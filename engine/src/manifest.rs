@@ -2,7 +2,7 @@
 //! manifest. Owns their form and its check against the JSON schema. Must not: trust them; the archive is checked entry by
 //! entry, whatever they say.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use journal_format::Digest;
 use serde::{Deserialize, Serialize};
@@ -82,6 +82,10 @@ pub struct Manifest {
     /// The managed copies that lay in the folder of `wg-quick`, whether they differ from the first copy (then they are
     /// entries, too) or not, each with its place in `owners`. A config that is not here had no copy there.
     pub wireguard: BTreeMap<String, usize>,
+    /// Managed configs that were there and that the backup could not take, in either folder: a restore leaves them as it
+    /// finds them.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub left_out: BTreeSet<String>,
     /// What the backup could not take.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,

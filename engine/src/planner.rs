@@ -54,6 +54,8 @@ pub struct Backup {
     pub rules: BTreeMap<&'static str, Wanted>,
     /// `net.ipv4.ip_forward`, if the backup says.
     pub ip_forward: Option<bool>,
+    /// Configs that were there when it was made and that it could not take: they stay as they are.
+    pub left_out: BTreeSet<String>,
     /// What was found while it was checked.
     pub warnings: Vec<String>,
 }
@@ -101,6 +103,12 @@ pub fn plan(
         return Err(problems);
     }
 
+    for name in &backup.left_out {
+        warnings.push(format!(
+            "{} is not in the backup, which could not take it: what is here stays as it is",
+            name.escape_debug()
+        ));
+    }
     missing_parts(profile, survey, backup, &mut warnings);
     lost_users(survey, backup, &mut warnings);
     lost_clients(survey, backup, &mut warnings);
@@ -234,9 +242,14 @@ fn databases(
 /// Only what changes: bytes, owner or mode.
 fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> Vec<Target> {
     let mut targets = Vec::new();
+    let left_out = |path: &Path| {
+        let name = path.file_name().and_then(|n| n.to_str());
+        name.is_some_and(|n| backup.left_out.contains(n))
+    };
     let mut one = |path: PathBuf, now: Option<&Held>, wanted: Option<&Wanted>| {
         let made = match (now, wanted) {
             (None, None) => None,
+            (Some(_), None) if left_out(&path) => None,
             (Some(_), None) => target(&path, id, Change::Remove, None),
             (None, Some(w)) => target(&path, id, Change::Add, Some((w, owner(w, survey, None)))),
             (Some(held), Some(w)) => {
@@ -327,6 +340,14 @@ fn tunnels_up(
             ));
             continue;
         }
+        tunnels.push(tunnel(&profile.gateway.wireguard_dir, name));
+    }
+    // What stays as it is goes down with the others, and comes up again as it was.
+    let stay = survey.facts.tunnels.iter().filter(|name| {
+        let file = format!("{name}.conf");
+        backup.left_out.contains(&file) && survey.wireguard.contains_key(&file)
+    });
+    for name in stay.filter(|n| seen.insert(n.as_str())) {
         tunnels.push(tunnel(&profile.gateway.wireguard_dir, name));
     }
     tunnels.sort();

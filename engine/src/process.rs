@@ -3,12 +3,14 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use journal_format::{BootId, Driver, Policy, Role};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+use nix::sys::signal::Signal;
 
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::linux;
@@ -37,10 +39,12 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match file.try_lock() {
-            Ok(()) => {}
-            Err(std::fs::TryLockError::WouldBlock) => return Err(Fault::Busy(busy(&mut file))),
-            Err(std::fs::TryLockError::Error(e)) => return Err(failed(e).into()),
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => {}
+            Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
+                return Err(Fault::Busy(busy(&mut file)));
+            }
+            Err(e) => return Err(failed(e.into()).into()),
         }
         file.set_len(0)
             .and_then(|()| file.write_all(format!("{} {what}\n", std::process::id()).as_bytes()))
@@ -51,15 +55,28 @@ impl Lock {
     /// Who holds it, as `PID WHAT`; none if nobody does.
     pub fn holder(profile: &Profile) -> Option<(u32, String)> {
         let mut file = File::open(profile.lock()).ok()?;
-        match file.try_lock_shared() {
-            Ok(()) => None,
-            Err(_) => {
-                let mut text = String::new();
-                file.read_to_string(&mut text).ok()?;
-                let (pid, what) = text.trim().split_once(' ')?;
-                Some((pid.parse().ok()?, what.to_owned()))
-            }
+        // Asked, not tried: a look must not keep a driver from its lock.
+        let mut lock = whole_file();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
+        if lock.l_type == libc::F_UNLCK as libc::c_short {
+            return None;
         }
+        let mut text = String::new();
+        file.read_to_string(&mut text).ok()?;
+        let (pid, what) = text.trim().split_once(' ')?;
+        Some((pid.parse().ok()?, what.to_owned()))
+    }
+}
+
+/// A lock for writing on all of a file, of the open file and not of the process: another thread is another holder, and
+/// closing some other descriptor of the file does not give it up.
+fn whole_file() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
     }
 }
 
@@ -114,41 +131,35 @@ pub fn end_with_parent() -> Result<(), Problem> {
     })
 }
 
-/// The signals that turn a restore back, and those that are as good as not sent. Children get none of it: they start
-/// with an empty mask.
+/// The signals that turn a restore back, and those that are as good as not sent.
+///
+/// They are handled and not blocked or ignored: a handler is gone after `exec`, so that what a restore starts, a service
+/// that runs for months among it, hears every signal.
 pub struct Signals {
-    turn: SignalFd,
+    turn: Arc<AtomicBool>,
 }
 
 impl Signals {
     /// From here SIGINT and SIGTERM are only noted, and SIGHUP is not heard. SIGPIPE is ignored in every Rust program.
-    /// To be called before any thread is started.
     pub fn hold() -> Result<Signals, Problem> {
-        let failed = |e: nix::Error| {
+        let failed = |e: std::io::Error| {
             cannot(
                 format!("hold signals back: {e}"),
                 "this is a fault in holdfast; report it",
             )
         };
-        let mut turn = SigSet::empty();
-        turn.add(Signal::SIGINT);
-        turn.add(Signal::SIGTERM);
-        let mut held = turn;
-        held.add(Signal::SIGHUP);
-        held.thread_block().map_err(failed)?;
-        let turn = SignalFd::with_flags(&turn, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-            .map_err(failed)?;
+        let turn = Arc::new(AtomicBool::new(false));
+        for signal in [Signal::SIGINT, Signal::SIGTERM] {
+            signal_hook::flag::register(signal as i32, Arc::clone(&turn)).map_err(failed)?;
+        }
+        let unheard = Arc::new(AtomicBool::new(false));
+        signal_hook::flag::register(Signal::SIGHUP as i32, unheard).map_err(failed)?;
         Ok(Signals { turn })
     }
 
     /// Whether one was sent. It stays so.
     pub fn asked(&self) -> bool {
-        let mut fds = [nix::poll::PollFd::new(
-            self.turn.as_fd(),
-            nix::poll::PollFlags::POLLIN,
-        )];
-        // Not read, so that the answer stays.
-        nix::poll::poll(&mut fds, nix::poll::PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+        self.turn.load(Ordering::SeqCst)
     }
 }
 

@@ -443,6 +443,11 @@ fn backup(
             networks: networks.collect(),
             rules,
             ip_forward: checked.ip_forward,
+            left_out: metadata
+                .holdfast
+                .as_ref()
+                .map(|m| m.left_out.clone())
+                .unwrap_or_default(),
             warnings,
         },
         texts,

@@ -1,6 +1,7 @@
 //! Everything that crosses a crate, one module a claim.
 
 mod browser;
+mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod laws;
 mod sample_gateway;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Context, print_json, say, tell};
+use crate::backup::Progress;
 use crate::fault::Fault;
 use crate::host::linux::Linux;
 use crate::process::Lock;
@@ -11,10 +12,16 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
     let _lock = Lock::take(&context.profile, "a backup")?;
     let host = Linux::new(&context.profile);
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());
-    let made = crate::backup::of_gateway(&context.profile, &host, &dir, &mut |_| {})?;
+    let made = crate::backup::of_gateway(&context.profile, &host, &dir, &mut |progress| {
+        if let Progress::Estimated { bytes, free } = progress {
+            tell(&format!(
+                "the backup takes at most {bytes} bytes; {free} are free there"
+            ));
+        }
+    })?;
     if context.json {
         print_json(
-            &serde_json::json!({ "path": made.path, "bytes": made.size, "warnings": made.warnings }),
+            &serde_json::json!({ "path": made.path.display().to_string(), "bytes": made.size, "warnings": made.warnings }),
         );
     } else {
         say(&made.path.display().to_string());

@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     }
     if args.yes && !args.second_half && process::leads_its_group() {
         // A process that leads its group cannot leave its session; a child of it can.
-        let prepared = prepare(context, args)?;
+        let prepared = look(context, args)?;
         show(context, &prepared);
         return second_half(context, args, &prepared);
     }
@@ -34,19 +34,24 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
         }
         return drive(context, &prepared, &signals);
     }
-    // Without the lock: a question may stay open for long.
     if !std::io::stdin().is_terminal() {
         return Err(Fault::Usage(
             "there is a question to answer and no terminal; add --yes to restore without it".into(),
         ));
     }
-    drop(Lock::take(&context.profile, "a restore")?);
-    let prepared = prepare(context, args)?;
+    let prepared = look(context, args)?;
     show(context, &prepared);
     if !confirmed() {
         return Err(Fault::Declined);
     }
     second_half(context, args, &prepared)
+}
+
+/// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up
+/// again, since a question may stay open for long.
+fn look(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
+    let _lock = Lock::take(&context.profile, "a restore")?;
+    prepare(context, args)
 }
 
 fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {

@@ -1,10 +1,18 @@
 //! `holdfast survey`.
 
 use super::{Context, print_json, say};
-use crate::fault::Fault;
+use crate::fault::{Fault, cannot};
 use crate::host::linux::Linux;
+use crate::state_dir;
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
+    // In the middle of a restore no database may be opened, not even to read.
+    if let Some(open) = state_dir::open_restore(&context.profile)? {
+        return Err(Fault::Busy(cannot(
+            format!("survey the gateway: restore {} is open", open.id),
+            "see `holdfast status`; `holdfast recover` settles it",
+        )));
+    }
     let host = Linux::new(&context.profile);
     let survey = crate::survey::survey(&host, &context.profile).map_err(Fault::Refused)?;
     let databases: Vec<_> = context
