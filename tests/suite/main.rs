@@ -5,5 +5,6 @@ mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod laws;
 mod sample_gateway;
+mod unresolved_endpoint;
 mod web_restore;
 mod web_stage;
