@@ -56,6 +56,8 @@ pub struct Inputs {
     pub failed: bool,
     /// Someone asked to turn back, or it was given up before the first effect.
     pub asked: bool,
+    /// The kernel still has what it had before; or, after a reboot, it was given up all the same.
+    pub kernel_kept: bool,
     /// Databases and configs together, if `recovering`.
     pub swaps: Swaps,
     /// What recovery does where the journal leaves the choice.
@@ -95,7 +97,8 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
             Some(step) => ("prepare", Decision::Do(step, Forward)),
             None => ("prepared", Decision::Arm),
         },
-        Phase::Forward if !i.effects && (i.asked || i.recovering) => abandon(i),
+        // Behind the barrier a boot does not start the gateway: after a reboot it is rebuilt, not given up.
+        Phase::Forward if !i.effects && i.kernel_kept && (i.asked || i.recovering) => abandon(i),
         Phase::Forward if i.failed => ("a step failed", Decision::Turn),
         Phase::Forward if i.asked => ("asked to turn back", Decision::Turn),
         Phase::Forward if i.recovering && i.swaps == Swaps::Unknown => {
@@ -115,8 +118,13 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
             None if i.cleaned => ("back and clean", Decision::Close(Verdict::RolledBack)),
             None => ("back", Decision::Do(Step::CleanUp, Back)),
         },
-        Phase::Committed if i.cleaned => ("restored and clean", Decision::Close(Verdict::Restored)),
-        Phase::Committed => ("committed", Decision::Do(Step::CleanUp, Forward)),
+        Phase::Committed => match i.next {
+            // What the kernel had of it went with the boot.
+            Some(step) if i.attempts_left => ("rebuild", Decision::Do(step, Forward)),
+            Some(_) => ("tried too often", Decision::Stick),
+            None if i.cleaned => ("restored and clean", Decision::Close(Verdict::Restored)),
+            None => ("committed", Decision::Do(Step::CleanUp, Forward)),
+        },
     }
 }
 
@@ -146,14 +154,14 @@ pub fn next_step(state: &State, plan: &Plan, boot: &BootId) -> Option<Step> {
     let undone =
         |direction| move |s: &Step| *s != Step::CleanUp && !state.is_done(*s, direction, boot);
     match state.phase {
-        Phase::Opening | Phase::Committed | Phase::Closed(_) => None,
+        Phase::Opening | Phase::Closed(_) => None,
         Phase::Preparing => plan
             .forward
             .iter()
             .copied()
             .filter(|s| s.is_preparation())
             .find(undone(Direction::Forward)),
-        Phase::Forward => plan
+        Phase::Forward | Phase::Committed => plan
             .forward
             .iter()
             .copied()
@@ -226,7 +234,7 @@ mod tests {
         }
         let mut all = Vec::new();
         for (phase, swaps, policy, next) in cases {
-            for bits in 0..256_u32 {
+            for bits in 0..512_u32 {
                 let bit = |n: u32| bits & (1 << n) != 0;
                 all.push(Inputs {
                     phase,
@@ -241,6 +249,7 @@ mod tests {
                     attempts_left: bit(5),
                     starts_left: bit(6),
                     cleaned: bit(7),
+                    kernel_kept: bit(8),
                 });
             }
         }
@@ -266,7 +275,10 @@ mod tests {
                 Decision::Do(step, Direction::Forward) => {
                     assert!(!matches!(i.phase, Phase::Back | Phase::Closed(_)), "{why}");
                     assert!(!i.failed || i.phase == Phase::Committed, "{why}");
-                    assert_eq!(step == Step::CleanUp, i.phase == Phase::Committed, "{why}");
+                    assert!(
+                        step != Step::CleanUp || i.phase == Phase::Committed,
+                        "{why}"
+                    );
                 }
                 Decision::Do(step, Direction::Back) => {
                     let nothing_changed = step == Step::CleanUp
@@ -310,7 +322,7 @@ mod tests {
             // I6: a step that was tried too often is not tried again.
             if let Decision::Do(step, _) = decision
                 && step != Step::CleanUp
-                && matches!(i.phase, Phase::Forward | Phase::Back)
+                && matches!(i.phase, Phase::Forward | Phase::Back | Phase::Committed)
             {
                 assert!(i.attempts_left, "{why}");
             }
@@ -337,6 +349,7 @@ mod tests {
         over
         prepare
         prepared
+        rebuild
         recovery goes back
         restored and clean
         started too often
@@ -360,6 +373,7 @@ mod tests {
             attempts_left: true,
             starts_left: true,
             cleaned: false,
+            kernel_kept: true,
         };
         let on = Decision::Do(Step::SwapConfigs, Direction::Forward);
         for (policy, swaps, expected) in [
@@ -378,5 +392,29 @@ mod tests {
                 "{policy:?} {swaps:?}"
             );
         }
+    }
+
+    #[test]
+    fn behind_the_barrier_a_reboot_is_never_nothing_changed() {
+        let inputs = |kernel_kept| Inputs {
+            phase: Phase::Forward,
+            stuck: false,
+            recovering: true,
+            effects: false,
+            failed: false,
+            asked: false,
+            swaps: Swaps::NotAll,
+            policy: Policy::Auto,
+            next: Some(Step::Fence),
+            attempts_left: true,
+            starts_left: true,
+            cleaned: false,
+            kernel_kept,
+        };
+        assert_eq!(
+            decide(&inputs(true)).1,
+            Decision::Do(Step::CleanUp, Direction::Back)
+        );
+        assert_eq!(decide(&inputs(false)).1, Decision::Turn);
     }
 }

@@ -200,6 +200,7 @@ impl World {
                 effects: state.has_effects(),
                 failed: decide::forward_failed(state),
                 asked: asked || decide::given_up(state),
+                kernel_kept: state.header.boot == boot || decide::given_up(state),
                 swaps,
                 policy: policy.unwrap_or(plan.policy),
                 next,

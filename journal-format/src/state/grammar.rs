@@ -261,7 +261,15 @@ impl State {
             }
             (Phase::Back, Direction::Back) => self.check_is_back(plan, m.step),
             (Phase::Committed, Direction::Forward) if cleaning => Ok(()),
-            (Phase::Committed, _) => Err("only the clean-up follows the commit".into()),
+            (Phase::Committed, Direction::Forward) if !m.step.is_durable() => {
+                if self.is_done(m.step, m.direction, self.boot()) {
+                    return Err("it is done".into());
+                }
+                self.check_done_before(list[..position].iter())
+            }
+            (Phase::Committed, _) => {
+                Err("after the commit nothing but what a boot took is made anew".into())
+            }
             (Phase::Closed(verdict), direction) => {
                 let same = direction
                     == match verdict {

@@ -131,6 +131,31 @@ fn a_kernel_step_of_another_boot_does_not_count_but_a_swap_does() {
 }
 
 #[test]
+fn after_the_commit_only_what_another_boot_took_is_made_anew_in_order() {
+    let mut pen = Pen::forward_until(Step::CleanUp);
+    pen.twice(Entry::Committed);
+    let intent = pen.intent(Step::Fence, Direction::Forward);
+    assert_eq!(refused(&mut pen, intent), "it is done");
+    pen.write(driver(Role::Recover, 1));
+    for step in [Step::SwapConfigs, Step::Stage] {
+        let intent = pen.intent(step, Direction::Forward);
+        assert_eq!(
+            refused(&mut pen, intent),
+            "after the commit nothing but what a boot took is made anew"
+        );
+    }
+    let intent = pen.intent(Step::TunnelsUp, Direction::Forward);
+    assert_eq!(refused(&mut pen, intent), "fence is not done in this boot");
+    pen.step(Step::Fence, Direction::Forward);
+    let intent = pen.intent(Step::Fence, Direction::Back);
+    refused(&mut pen, intent);
+    pen.fail(Step::StopServices, Direction::Forward);
+    pen.step(Step::StopServices, Direction::Forward);
+    pen.step(Step::CleanUp, Direction::Forward);
+    pen.close(Verdict::Restored);
+}
+
+#[test]
 fn originals_are_not_cleaned_away_before_every_swap_is_back() {
     let mut pen = Pen::forward_until(Step::TunnelsUp);
     pen.turn();
