@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use journal_format::{BootId, Direction, Exchange, Move, Phase, Problem, Role, Step, Verdict};
+use journal_format::{
+    BootId, Direction, Exchange, Move, Phase, Problem, Role, State, Step, Verdict,
+};
 
 use crate::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Seen, Swaps};
 use crate::facts::Facts;
@@ -123,6 +125,7 @@ impl Drive<'_> {
             effects: state.has_effects(),
             failed: decide::forward_failed(state),
             asked: (self.asked)() || decide::given_up(state),
+            kernel_kept: state.header.boot == *boot || decide::given_up(state),
             swaps,
             policy: journal.policy(),
             next,
@@ -132,14 +135,15 @@ impl Drive<'_> {
         }
     }
 
-    fn env<'e>(&'e self, plan: &'e journal_format::Plan, same_boot: bool) -> Env<'e> {
+    fn env<'e>(&'e self, plan: &'e journal_format::Plan, state: &State, boot: &BootId) -> Env<'e> {
         Env {
             host: self.host,
             plan,
             dir: self.dir,
             facts: self.facts,
             source: self.source,
-            same_boot,
+            same_boot: state.header.boot == *boot,
+            served: state.begun(Step::StartServices, Direction::Forward),
         }
     }
 
@@ -158,7 +162,7 @@ impl Drive<'_> {
                 "this is a fault in holdfast; report it",
             ));
         };
-        let env = self.env(&plan, state.header.boot == *boot);
+        let env = self.env(&plan, state, boot);
         let noted = state.exchanges(step).map(<[Exchange]>::to_vec);
         let attempt = state.next_attempt(step, direction);
         if direction == Direction::Back && state.attempts(step, direction) > 0 {
@@ -211,20 +215,24 @@ impl Drive<'_> {
 
     /// The barrier is durable before the first effect: without this program it still closes the fence at boot.
     fn arm(&self, journal: &mut JournalWriter) -> Result<(), Problem> {
-        let state = journal.state();
+        let facts = self.host.sha256(&self.dir.join(FACTS))?;
+        self.raise(journal.state())?;
+        journal.armed(facts)
+    }
+
+    /// Puts the barrier up, or up again.
+    pub fn raise(&self, state: &State) -> Result<(), Problem> {
         let closed = state
             .plan
             .as_ref()
             .map(|p| fence::closed(&p.fence))
             .unwrap_or_default();
-        let id = state.header.restore.clone();
-        let facts = self.host.sha256(&self.dir.join(FACTS))?;
+        let id = &state.header.restore;
         let barrier = format!(
             "# holdfast {id}\n# This restore is open. `holdfast status` says where it stands; `holdfast recover` settles it.\n\
              # Until then `nft -f` of this file closes the fence.\n{closed}"
         );
-        self.host.keep(self.barrier, barrier.as_bytes())?;
-        journal.armed(facts)
+        self.host.keep(self.barrier, barrier.as_bytes())
     }
 
     /// Where databases and configs stand together, by their noted objects.

@@ -49,13 +49,15 @@ pub fn run<'a>(
     mut found: impl FnMut(&Findings),
     seen: Seen<'a>,
 ) -> Result<Recovered, Fault> {
-    let Some(OpenRestore { id, barrier }) =
-        state_dir::open_restore(profile).map_err(Fault::Stuck)?
+    let Some(OpenRestore {
+        id,
+        barrier: barrier_is_up,
+    }) = state_dir::open_restore(profile).map_err(Fault::Stuck)?
     else {
         return Ok(Recovered::Idle);
     };
     let path = state_dir::journal(profile, &id);
-    if host.stat(&path)?.is_none() {
+    if host.stat(&path).map_err(Fault::Stuck)?.is_none() {
         return Err(Fault::Stuck(cannot(
             format!(
                 "settle restore {id}: the barrier names it, but its journal {} is gone",
@@ -68,7 +70,7 @@ pub fn run<'a>(
     let (bytes, scan) = state_dir::read(&path).map_err(Fault::Stuck)?;
     match scan.soundness() {
         Soundness::Closed(_) => {
-            host.discard(&profile.barrier())?;
+            host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
             return Ok(Recovered::Over(id));
         }
         Soundness::Open | Soundness::Torn | Soundness::Empty => {}
@@ -84,7 +86,7 @@ pub fn run<'a>(
     }
     let Some(state) = scan.state.clone() else {
         // Not even a header: the crash came before anything else, and nothing was staged.
-        if barrier {
+        if barrier_is_up {
             return Err(Fault::Stuck(cannot(
                 format!(
                     "settle restore {id}: its journal {} has no record, but the barrier is up",
@@ -93,10 +95,20 @@ pub fn run<'a>(
                 "put the journal back from a copy; nothing was touched",
             )));
         }
-        host.discard(&path)?;
+        host.discard(&path).map_err(Fault::Stuck)?;
         return Ok(Recovered::Over(id));
     };
-    if state.has_effects() && !barrier && (role != Role::RecoverByHand || policy.is_none()) {
+    if state.header.restore != id {
+        return Err(Fault::Stuck(cannot(
+            format!(
+                "settle restore {id}: its journal {} is that of restore {}",
+                path.display(),
+                state.header.restore
+            ),
+            "nothing was touched; put the right journal back from a copy, then run `holdfast recover`",
+        )));
+    }
+    if state.has_effects() && !barrier_is_up && (role != Role::RecoverByHand || policy.is_none()) {
         return Err(Fault::Stuck(cannot(
             format!("settle restore {id}: it has effects, but its barrier is gone"),
             "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
@@ -113,14 +125,16 @@ pub fn run<'a>(
             result: Err(Fault::Stuck(problem)),
         });
     }
-    let boot = host.boot()?;
+    let boot = host.boot().map_err(Fault::Stuck)?;
     let mut ended = Vec::new();
     if let Some(driver) = state
         .driver
         .as_ref()
         .filter(|d| d.boot == boot && d.session == d.pid)
     {
-        ended = host.end_session(driver.session, driver.started_ticks)?;
+        ended = host
+            .end_session(driver.session, driver.started_ticks)
+            .map_err(Fault::Stuck)?;
     }
     let torn = bytes.len() - scan.valid_len;
     found(&Findings {
@@ -131,7 +145,7 @@ pub fn run<'a>(
     });
     let dir = profile.restore_dir(&id);
     let facts = facts(host, &dir, &state).map_err(Fault::Stuck)?;
-    let driver = process::driver(role, boot, policy)?;
+    let driver = process::driver(role, boot, policy).map_err(Fault::Stuck)?;
     let mut journal =
         JournalWriter::reopen(host, &path, &bytes, scan, driver, seen).map_err(Fault::Stuck)?;
     if journal.state().plan.is_none() {
@@ -139,7 +153,7 @@ pub fn run<'a>(
         journal
             .close(Verdict::NothingChanged, Vec::new())
             .map_err(Fault::Stuck)?;
-        host.discard(&profile.barrier())?;
+        host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
         return Ok(Recovered::Over(id));
     }
     let barrier = profile.barrier();
@@ -151,6 +165,10 @@ pub fn run<'a>(
         source: None,
         asked,
     };
+    if journal.state().has_effects() && !barrier_is_up {
+        // The operator chose to go on without it; until the verdict it is there again.
+        drive.raise(journal.state()).map_err(Fault::Stuck)?;
+    }
     let ending: Ending = drive.run(&mut journal).map_err(Fault::Stuck)?;
     let result = restore::conclude(ending, journal.state());
     Ok(Recovered::Settled { id, result })

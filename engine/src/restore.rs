@@ -162,6 +162,8 @@ pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
 
 /// Checks, surveys, rehearses and plans. Changes nothing.
 pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<Prepared, Fault> {
+    // A gateway in the middle of another restore is not one to make a plan for.
+    state_dir::none_open(profile, "restore")?;
     let checked = verify::archive(profile, request.file, &request.name)?;
     let unready = readiness::check(host, profile);
     if !unready.is_empty() {
@@ -206,12 +208,7 @@ pub fn run<'a>(
     asked: &'a dyn Fn() -> bool,
     seen: Seen<'a>,
 ) -> Result<Ended, Fault> {
-    if let Some(open) = state_dir::open_restore(profile)? {
-        return Err(Fault::Busy(cannot(
-            format!("restore: restore {} is still open", open.id),
-            "run `holdfast recover` first",
-        )));
-    }
+    state_dir::none_open(profile, "restore")?;
     let dir = profile.restore_dir(&prepared.id);
     let journal_path = state_dir::journal(profile, &prepared.id);
     if host.stat(&journal_path)?.is_some() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{RestoreId, Scan};
 
-use crate::fault::{Problem, cannot};
+use crate::fault::{Fault, Problem, cannot};
 use crate::process;
 use crate::profile::Profile;
 
@@ -105,6 +105,17 @@ pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
         }
     }
     Ok(None)
+}
+
+/// Refuses while a restore is open: `what` would work on a gateway that is neither as before nor as a backup says.
+pub fn none_open(profile: &Profile, what: &str) -> Result<(), Fault> {
+    match open_restore(profile)? {
+        None => Ok(()),
+        Some(open) => Err(Fault::Busy(cannot(
+            format!("{what}: restore {} is still open", open.id),
+            "run `holdfast recover` first; `holdfast status` says where it stands",
+        ))),
+    }
 }
 
 /// A restore that is not over.

@@ -70,6 +70,8 @@ pub struct Env<'a> {
     pub source: Option<&'a dyn Source>,
     /// The machine has not been rebooted since the restore began.
     pub same_boot: bool,
+    /// The services were started on the new databases, if only in an earlier boot: these are theirs to write to.
+    pub served: bool,
 }
 
 impl Env<'_> {

@@ -7,9 +7,11 @@ use crate::backup::Progress;
 use crate::fault::Fault;
 use crate::host::linux::Linux;
 use crate::process::Lock;
+use crate::state_dir;
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
     let _lock = Lock::take(&context.profile, "a backup")?;
+    state_dir::none_open(&context.profile, "back the gateway up")?;
     let host = Linux::new(&context.profile);
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());
     let made = crate::backup::of_gateway(&context.profile, &host, &dir, &mut |progress| {

@@ -121,6 +121,31 @@ fn set_aside(env: &Env, permit: &Permit, target: &Target) -> Result<(), Problem>
         .sync_dir(permit, parent(Path::new(&target.staged))?)
 }
 
+/// Between the settling and the swap a crash, and so any time, may have passed: whoever opened an old database since would
+/// write on into it, and what it left in side files would lie beside the new one (T1, T23).
+fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
+    let mut old = Vec::new();
+    for exchange in exchanges {
+        if exchange.old.is_some()
+            && swap::seen(env.host, std::slice::from_ref(exchange))? == Seen::Before
+        {
+            old.push(exchange.path.as_str());
+        }
+    }
+    no_holders(env, old.iter().copied())?;
+    for path in old {
+        if let Some(file) = side_files_there(env.host, path)?.first() {
+            return Err(cannot(
+                format!(
+                    "swap {path}: {file} is there, so someone wrote to it since it was settled"
+                ),
+                "find out who opened it, and name their service in the profile so that it is stopped; then restore again",
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl StepOps for SwapDatabases {
     fn exchanges(&self, env: &Env) -> Result<Vec<Exchange>, Problem> {
         swap::note(env.host, &env.plan.databases)
@@ -132,6 +157,7 @@ impl StepOps for SwapDatabases {
         permit: &Permit,
         exchanges: &[Exchange],
     ) -> Result<Report, Problem> {
+        untouched(env, exchanges)?;
         swap::forward(env.host, permit, exchanges)?;
         let names: Vec<String> = exchanges
             .iter()

@@ -28,9 +28,8 @@ fn runs(env: &Env, service: &Service) -> Result<bool, Problem> {
 fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     let mut report = Report::default();
     for service in env.plan.services.iter().rev() {
-        if !runs(env, service)? {
-            continue;
-        }
+        let ran = runs(env, service)?;
+        // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
         let out = env
             .host
             .run(permit, &Command::ServiceStop(service.control.clone()), "")?;
@@ -40,13 +39,23 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
                 format!("stop {} by hand and see why it does not end", service.name),
             ));
         }
-        report.did.push(format!("stopped {}", service.name));
+        if ran {
+            report.did.push(format!("stopped {}", service.name));
+        }
     }
     Ok(report)
 }
 
 fn start(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     let mut report = Report::default();
+    // One that runs may be on its way out: a stop that a crash cut off may still be under way.
+    let mut running = false;
+    for service in &env.plan.services {
+        running |= runs(env, service)?;
+    }
+    if running {
+        env.host.sleep(WATCHED_MS);
+    }
     for service in &env.plan.services {
         if runs(env, service)? {
             continue;

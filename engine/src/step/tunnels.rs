@@ -119,7 +119,13 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
 }
 
 fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
-    let up = up_now(env)?;
+    let mut up = up_now(env)?;
+    // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
+    // looks up and is not (T27).
+    if permit.r#move().attempt > 1 && tunnels.iter().any(|t| up.contains(&t.name)) {
+        take_down(env, permit, tunnels)?;
+        up = up_now(env)?;
+    }
     let tunnels: Vec<Tunnel> = tunnels
         .iter()
         .filter(|t| !up.contains(&t.name))
