@@ -1,0 +1,94 @@
+//! `holdfast restore` and `holdfast recover` on a host that dies at a chosen effect. For tests alone.
+//!
+//! `holdfast-crash PROFILE MOMENT restore ARCHIVE` or `... recover [resume|roll-back]`; MOMENT is `never`, `before:K` or
+//! `within:K:MS`. Ends with the exit status that `holdfast` has; if it lives, prints what each effect was.
+
+use std::fs::File;
+use std::path::Path;
+use std::process::ExitCode;
+
+use engine::fault::Fault;
+use engine::host::linux::Linux;
+use engine::planner::Choices;
+use engine::process::{Lock, own_session};
+use engine::profile::Profile;
+use engine::recover::{self, Recovered};
+use engine::restore::{self, Ended, Request};
+use journal_format::{Policy, Role};
+use tests::crashing::Crashing;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match run(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(fault) => {
+            eprintln!("{fault}");
+            ExitCode::from(fault.exit_status())
+        }
+    }
+}
+
+fn run(words: &[&str]) -> Result<(), Fault> {
+    let usage = |why: String| Fault::Usage(format!("holdfast-crash: {why}"));
+    let [profile, moment, rest @ ..] = words else {
+        return Err(usage("a profile and a moment are needed".into()));
+    };
+    let moment = match *moment {
+        "never" => None,
+        text => Some(text.parse().map_err(usage)?),
+    };
+    own_session()?;
+    let profile = Profile::read(Path::new(profile), false)?;
+    let host = Crashing::new(Linux::new(&profile), moment);
+    let _lock = Lock::take(&profile, "a crash test")?;
+    let ended = match rest {
+        ["restore", archive] => restore(&profile, &host, Path::new(archive)),
+        ["recover"] => recover(&profile, &host, None),
+        ["recover", "resume"] => recover(&profile, &host, Some(Policy::Resume)),
+        ["recover", "roll-back"] => recover(&profile, &host, Some(Policy::RollBack)),
+        _ => return Err(usage(format!("{rest:?}"))),
+    };
+    for name in host.effects() {
+        println!("{name}");
+    }
+    ended
+}
+
+fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fault> {
+    let unreadable = |e: std::io::Error| Fault::Usage(format!("{}: {e}", archive.display()));
+    let prepared = restore::prepare(
+        profile,
+        host,
+        Request {
+            file: File::open(archive).map_err(unreadable)?,
+            name: "crash.zip".into(),
+            choices: Choices {
+                keep_going_without_firewall: false,
+                policy: profile.recovery.policy,
+            },
+            id: None,
+            approved: None,
+        },
+    )?;
+    match restore::run(profile, host, &prepared, &|| false, Box::new(|_, _| {}))? {
+        Ended::Restored { .. } => Ok(()),
+        Ended::HandOver(problem) => Err(Fault::Stuck(problem)),
+    }
+}
+
+fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result<(), Fault> {
+    let recovered = recover::run(
+        profile,
+        host,
+        Role::RecoverByHand,
+        policy,
+        &|| false,
+        |_| {},
+        Box::new(|_, _| {}),
+    )?;
+    match recovered {
+        Recovered::Idle | Recovered::Over(_) => Ok(()),
+        Recovered::Settled { result, .. } => result.map(drop),
+    }
+}

@@ -1,0 +1,243 @@
+//! SIGKILL at any moment, then `holdfast recover`: the gateway is as before or as the backup says, and the journal says
+//! which. Two ways to choose the moment: by the records that a real `holdfast restore` has written, and by the effects of
+//! one on a host that dies at a chosen one (`holdfast-crash`), which hits every gap between two effects.
+//!
+//! The second takes many minutes over all effects: the suite runs a spread of them, and with `HOLDFAST_EVERY_CRASH=1`
+//! in the environment every one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::time::Duration;
+
+use fixtures::{Finished, Shape, program};
+use journal_format::{Phase, Verdict};
+
+use crate::two_states::TwoStates;
+
+fn small() -> Shape {
+    Shape {
+        active: 2,
+        hooks: true,
+        ..Shape::of(5)
+    }
+}
+
+/// The databases in WAL mode, with rows that only the `-wal` has.
+fn small_wal() -> Shape {
+    Shape {
+        wal: true,
+        ..small()
+    }
+}
+
+/// Kills a restore once it has written `records` records, and `later` after that.
+fn killed_at(two: &TwoStates, records: usize, later: Duration) {
+    let holdfast = program("holdfast").unwrap();
+    let mut restore = two
+        .sandbox()
+        .spawn(&[
+            holdfast.to_str().unwrap(),
+            "--config",
+            two.sample().profile().to_str().unwrap(),
+            "--json",
+            "restore",
+            &two.other(),
+            "--yes",
+        ])
+        .unwrap();
+    while restore.stdout_so_far().unwrap().lines().count() < records
+        && !restore.has_ended().unwrap()
+    {
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    std::thread::sleep(later);
+    restore.kill9().unwrap();
+    restore.wait().unwrap();
+}
+
+/// The restore or recovery on a host that dies at this moment.
+fn crash(two: &TwoStates, moment: &str, what: &[&str]) -> Finished {
+    let program = program("holdfast-crash").unwrap();
+    let profile = two.sample().profile();
+    let argv = [
+        &[program.to_str().unwrap(), profile.to_str().unwrap(), moment],
+        what,
+    ]
+    .concat();
+    two.sandbox().run(&argv).unwrap()
+}
+
+/// What a crash left, as its journal has it.
+fn phase(two: &TwoStates) -> (Phase, bool) {
+    let bytes = std::fs::read(two.journal(&two.newest())).unwrap();
+    let state = journal_format::scan(&bytes).state.unwrap();
+    (state.phase, state.has_effects())
+}
+
+/// Kills at every n-th record, and at some delays after one that are no multiples of anything.
+fn kill_by_records(
+    shape: &Shape,
+    records: impl Iterator<Item = usize>,
+    delays_us: &[(usize, u64)],
+) {
+    let Some(mut two) = TwoStates::make(shape) else {
+        return;
+    };
+    let moments: Vec<(usize, u64)> = records
+        .map(|n| (n, 0))
+        .chain(delays_us.iter().copied())
+        .collect();
+    let mut verdicts = Vec::new();
+    for (records, us) in moments {
+        let began = two.restores();
+        killed_at(&two, records, Duration::from_micros(us));
+        let recovered = two.holdfast(&["recover"]);
+        let what = format!("killed {us} µs after record {records}");
+        verdicts.extend(two.is_settled(began, &recovered, &what));
+    }
+    for verdict in [
+        Verdict::NothingChanged,
+        Verdict::RolledBack,
+        Verdict::Restored,
+    ] {
+        assert!(
+            verdicts.contains(&verdict),
+            "no kill ended as {verdict}: {verdicts:?}"
+        );
+    }
+}
+
+#[test]
+fn killed_at_25_moments_a_gateway_is_as_before_or_as_the_backup_says() {
+    kill_by_records(
+        &small(),
+        (1..40).step_by(2),
+        &[
+            (9, 3_300),
+            (13, 21_000),
+            (23, 47_000),
+            (27, 90_000),
+            (29, 170_000),
+        ],
+    );
+}
+
+#[test]
+fn killed_at_25_other_moments_a_gateway_with_wal_databases_is_as_before_or_as_the_backup_says() {
+    kill_by_records(
+        &small_wal(),
+        (2..41).step_by(2),
+        &[
+            (8, 1_700),
+            (11, 9_000),
+            (19, 2_900),
+            (25, 31_000),
+            (31, 13_000),
+        ],
+    );
+}
+
+#[test]
+fn the_operator_chooses_the_direction_where_the_journal_leaves_it() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    for records in [5, 9, 11, 15, 18, 21, 24, 30, 34, 36] {
+        for choice in ["--resume", "--roll-back"] {
+            let began = two.restores();
+            killed_at(&two, records, Duration::ZERO);
+            let left = phase(&two);
+            let recovered = two.holdfast(&["recover", choice]);
+            let what = format!("killed at record {records}, {choice}");
+            let verdict = two.is_settled(began, &recovered, &what);
+            let expected = match (left, choice) {
+                ((Phase::Closed(verdict), _), _) => verdict,
+                ((Phase::Committed, _), _) | ((Phase::Forward, true), "--resume") => {
+                    Verdict::Restored
+                }
+                ((Phase::Forward, true), _) | ((Phase::Back, _), _) => Verdict::RolledBack,
+                ((Phase::Opening | Phase::Preparing | Phase::Forward, _), _) => {
+                    Verdict::NothingChanged
+                }
+            };
+            assert_eq!(verdict, Some(expected), "{what}: {left:?}: {recovered}");
+        }
+    }
+}
+
+/// The moments at which a run of these effects is cut off: before each, and within those that take time. Every one if
+/// the environment asks for it; else so many, spread evenly, and those within the start of a tunnel: what is cut off there
+/// looks whole.
+fn moments(effects: &str, most: usize) -> Vec<String> {
+    let (mut always, mut others) = (Vec::new(), Vec::new());
+    for (k, name) in (1..).zip(effects.lines()) {
+        others.push(format!("before:{k}"));
+        let (short, long) = (&[4][..], &[15, 45, 80, 120][..]);
+        let within = match name {
+            "append" | "create a file" => &[0],
+            "load rules" | "edit rules" | "nft" => short,
+            "tunnel down" | "service start" | "service stop" => long,
+            "tunnel up" => {
+                always.extend(long.iter().map(|ms| format!("within:{k}:{ms}")));
+                continue;
+            }
+            _ => &[],
+        };
+        others.extend(within.iter().map(|ms| format!("within:{k}:{ms}")));
+    }
+    assert!(others.len() > 40 && !always.is_empty(), "{effects}");
+    if std::env::var("HOLDFAST_EVERY_CRASH").as_deref() == Ok("1") {
+        always.extend(others);
+    } else {
+        let total = others.len();
+        always.extend((0..most).map(|i| others[i * total / most].clone()));
+    }
+    always
+}
+
+#[test]
+fn no_gap_between_two_effects_of_a_restore_leaves_a_mixture() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let dry = crash(&two, "never", &["restore", &two.other()])
+        .ok()
+        .unwrap();
+    two.at = 1 - two.at;
+    assert_eq!(two.restores(), began + 1);
+    for moment in moments(&dry.stdout, 28) {
+        let began = two.restores();
+        let died = crash(&two, &moment, &["restore", &two.other()]);
+        let recovered = two.holdfast(&["recover"]);
+        two.is_settled(began, &recovered, &format!("{moment}: {died}"));
+    }
+}
+
+#[test]
+fn no_gap_between_two_effects_of_a_recovery_leaves_a_mixture() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    // Killed in the middle of its way forward, then recovered in either direction.
+    for (choice, records) in [("resume", 19), ("roll-back", 24)] {
+        let left = |two: &TwoStates| killed_at(two, records, Duration::from_millis(1));
+        let began = two.restores();
+        left(&two);
+        let dry = crash(&two, "never", &["recover", choice]);
+        let recovered = two.holdfast(&["recover"]);
+        let to_other = dry.code() == 0;
+        assert!(to_other == (choice == "resume"), "{dry}");
+        assert!(recovered.stdout.contains("nothing to do"), "{recovered}");
+        assert_eq!(two.restores(), began + 1);
+        if to_other {
+            two.at = 1 - two.at;
+        }
+        for moment in moments(&dry.stdout, 12) {
+            let began = two.restores();
+            left(&two);
+            let died = crash(&two, &moment, &["recover", choice]);
+            let recovered = two.holdfast(&["recover"]);
+            two.is_settled(began, &recovered, &format!("{choice} {moment}: {died}"));
+        }
+    }
+}
