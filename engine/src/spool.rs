@@ -27,6 +27,9 @@ impl Room {
             )
         };
         private_folder(spool).map_err(failed)?;
+        // Held while a room is made and locked, and while others are swept: no room is seen without its lock.
+        let making = File::open(spool).map_err(failed)?;
+        making.lock().map_err(failed)?;
         sweep(spool);
         let private = Permissions::from_mode(0o700);
         let dir = tempfile::Builder::new()
@@ -61,8 +64,13 @@ fn sweep(spool: &Path) {
         if !ours || !folder {
             continue;
         }
-        let dead = File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok());
-        if dead && let Err(e) = std::fs::remove_dir_all(entry.path()) {
+        let Ok(room) = File::open(entry.path()) else {
+            continue;
+        };
+        // The handle holds the lock until the room is gone.
+        if room.try_lock().is_ok()
+            && let Err(e) = std::fs::remove_dir_all(entry.path())
+        {
             tracing::warn!(
                 "cannot remove {}, which an interrupted run left: {e}",
                 entry.path().display()
@@ -101,5 +109,21 @@ mod tests {
         assert!(!spool.path().join("work-dead").exists());
         assert!(spool.path().join("upload").exists());
         assert!(first.file("").exists() && second.file("").exists());
+    }
+
+    #[test]
+    fn rooms_that_are_made_at_the_same_time_do_not_sweep_each_other() {
+        let spool = tempfile::tempdir().unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let room = Room::new(spool.path()).unwrap();
+                        std::fs::write(room.file("x"), b"x").unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(spool.path().read_dir().unwrap().count(), 0);
     }
 }
