@@ -25,6 +25,7 @@ pub mod process;
 pub mod profile;
 pub mod readiness;
 pub mod recover;
+pub mod redact;
 pub mod restore;
 pub mod ruleset;
 pub mod space;

@@ -15,6 +15,7 @@ use crate::database::{self, Client, Content, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::owner::OwnerFacts;
 use crate::profile::{DatabaseKind, Profile};
+use crate::redact;
 use crate::space::Needs;
 use crate::spool::Room;
 use crate::wgconf::{self, Config};
@@ -372,7 +373,7 @@ fn warn_of(entry: &str, config: &Config, found: &mut Found) {
     for (key, command) in &config.interface.hooks {
         found.warnings.push(format!(
             "{entry} runs a command as root, {key} = {}",
-            command.escape_debug()
+            redact::command(command).escape_debug()
         ));
     }
     if config.interface.save_config {

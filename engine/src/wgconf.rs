@@ -175,9 +175,7 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
                 let known = setting(&mut config, in_peer, key, value)
                     .map_err(|why| refuse(Some(n), why))?;
                 if !known {
-                    config
-                        .warnings
-                        .push(format!("line {n}: nothing knows the setting {key} here"));
+                    config.warnings.push(unknown(n, key));
                 }
             }
         }
@@ -199,6 +197,15 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
             .push("it has a peer without a usable PublicKey".into());
     }
     Ok(config)
+}
+
+/// A key in the wrong place must not be shown as if it were the name of a setting.
+fn unknown(line: usize, key: &str) -> String {
+    if key.len() <= 32 && key.bytes().all(|b| b.is_ascii_alphabetic()) {
+        format!("line {line}: nothing knows the setting {key} here")
+    } else {
+        format!("line {line}: nothing knows this setting here")
+    }
 }
 
 /// Lines without their ends. A last line needs none; `\r` counts as part of an end only right before `\n` or at the end.

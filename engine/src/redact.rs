@@ -1,0 +1,160 @@
+//! What is shown of a command that a config runs: the command as it is, with whatever may be a secret blanked. Must not
+//! be used on anything that is run.
+
+const BLANK: &str = "(hidden)";
+/// What stands before a secret, as `name=secret`, `name: secret` or `name secret`.
+const NAMES: [&str; 11] = [
+    "bearer",
+    "basic",
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api-key",
+    "apikey",
+    "private-key",
+    "preshared-key",
+];
+
+/// A command without its secrets: keys of WireGuard, what follows a word that announces one, a password in an address.
+///
+/// Only arguments and values are blanked, never the name of a command: whoever agrees to it must see what is run.
+pub fn command(text: &str) -> String {
+    let mut shown = String::new();
+    let mut rest = text;
+    let mut announced = false;
+    while !rest.is_empty() {
+        let (gap, after) = rest.split_at(rest.find(|c| !is_break(c)).unwrap_or(rest.len()));
+        let (word, after) = after.split_at(after.find(is_break).unwrap_or(after.len()));
+        rest = after;
+        shown.push_str(gap);
+        announced &= leads_on(gap);
+        if word.is_empty() {
+            continue;
+        }
+        let password = (gap == ":" && !word.starts_with("//"))
+            .then(|| word.rsplit_once('@'))
+            .flatten();
+        match password {
+            _ if announced || is_key(word, rest) => shown.push_str(BLANK),
+            Some((_, host)) => {
+                shown.push_str(BLANK);
+                shown.push('@');
+                shown.push_str(host);
+            }
+            None => shown.push_str(word),
+        }
+        // In a header the scheme comes first.
+        announced = announces(word) && (!announced || is_scheme(word));
+    }
+    shown
+}
+
+fn is_break(c: char) -> bool {
+    c.is_whitespace() || "=:'\",;&|<>()?`".contains(c)
+}
+
+/// Whether what stands behind this belongs to the word before it: not to another command, and not to the one that an
+/// empty `name= ` stands before.
+fn leads_on(gap: &str) -> bool {
+    let ends = |c: char| ";&|<>()?`\n".contains(c);
+    let empty_value = gap.contains('=') && gap.contains(char::is_whitespace);
+    !gap.contains(ends) && !empty_value
+}
+
+/// 32 bytes as base64, whose last sign is always `=`.
+fn is_key(word: &str, behind: &str) -> bool {
+    word.len() == 43
+        && behind.starts_with('=')
+        && word
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+}
+
+fn announces(word: &str) -> bool {
+    let plain = word
+        .trim_start_matches(['-', '$', '{'])
+        .to_ascii_lowercase()
+        .replace('_', "-");
+    NAMES.iter().any(|name| plain.ends_with(name))
+}
+
+fn is_scheme(word: &str) -> bool {
+    ["bearer", "basic", "token"].contains(&word.to_ascii_lowercase().as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ordinary_hook_is_shown_as_it_is() {
+        for plain in [
+            "iptables -A FORWARD -i %i -j ACCEPT; iptables -t nat -A POSTROUTING -o eth0 -j MASQUERADE",
+            "/usr/local/bin/notify --up '%i' 2>/dev/null || true",
+            "ip -6 route add fd00::/64 dev %i metric 50",
+            "",
+        ] {
+            assert_eq!(command(plain), plain);
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_blanked_wherever_it_stands() {
+        let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+        for (with, without) in [
+            (
+                format!("wg set %i peer {key} allowed-ips 0.0.0.0/0"),
+                "wg set %i peer (hidden)= allowed-ips 0.0.0.0/0",
+            ),
+            (
+                format!("wg set %i private-key <(echo {key})"),
+                "wg set %i private-key <(echo (hidden)=)",
+            ),
+            (
+                "wg set %i peer x preshared-key /etc/wireguard/psk".into(),
+                "wg set %i peer x preshared-key (hidden)",
+            ),
+            (
+                "curl -H 'Authorization: Bearer abc.def' https://x/".into(),
+                "curl -H 'Authorization: Bearer (hidden)' https://x/",
+            ),
+            (
+                "curl https://x/?token=abc&user=me".into(),
+                "curl https://x/?token=(hidden)&user=me",
+            ),
+            (
+                "mount --password=hunter2 PASSWORD=\"hunter2\" x".into(),
+                "mount --password=(hidden) PASSWORD=\"(hidden)\" x",
+            ),
+            ("login --api_key hunter2".into(), "login --api_key (hidden)"),
+            (
+                "curl https://me:hunter2@host/".into(),
+                "curl https://me:(hidden)@host/",
+            ),
+            (
+                "API_TOKEN: Bearer hunter2".into(),
+                "API_TOKEN: (hidden) (hidden)",
+            ),
+        ] {
+            assert_eq!(command(&with), without);
+        }
+    }
+
+    #[test]
+    fn no_command_hides_behind_a_word_that_announces_a_secret() {
+        for plain in [
+            "true password; evil",
+            "true token && evil",
+            "password= evil",
+            "echo secret | evil",
+            "echo token $(evil)",
+            "echo token `evil`",
+            "ssh root@host evil",
+            "evil/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa x",
+        ] {
+            assert!(command(plain).contains("evil"), "{plain}");
+        }
+    }
+}
