@@ -32,6 +32,20 @@ pub struct Kept {
     until_ms: i64,
 }
 
+#[cfg(test)]
+impl Kept {
+    /// One that is good.
+    pub fn of_test(user: &str, id: i64, proof: Digest, admin: bool) -> Kept {
+        Kept {
+            user: user.into(),
+            id,
+            proof,
+            admin,
+            until_ms: i64::MAX,
+        }
+    }
+}
+
 pub struct Sessions {
     path: PathBuf,
     kept: Mutex<BTreeMap<Digest, Kept>>,
@@ -94,7 +108,10 @@ impl Sessions {
             until_ms: now + LASTS,
         };
         kept.insert(digest(&token), session);
-        self.write(&kept)?;
+        if let Err(problem) = self.write(&kept) {
+            // A full disk must not keep the admin out who comes to make room: it is known until the agent ends.
+            tracing::warn!("{problem}");
+        }
         Ok(Session {
             token,
             user: user.into(),
@@ -114,8 +131,17 @@ impl Sessions {
     /// Ends one.
     pub fn end(&self, token: &Token) -> Result<(), Problem> {
         let mut kept = locked(&self.kept);
-        if kept.remove(&digest(token)).is_some() {
-            self.write(&kept)?;
+        if kept.remove(&digest(token)).is_some()
+            && let Err(problem) = self.write(&kept)
+        {
+            // Ended must mean ended, also for an agent that starts again: then rather none is known to that one.
+            tracing::warn!("{problem}");
+            return std::fs::remove_file(&self.path)
+                .or_else(|e| match e.kind() {
+                    std::io::ErrorKind::NotFound => Ok(()),
+                    _ => Err(e),
+                })
+                .map_err(|_| problem);
         }
         Ok(())
     }
@@ -203,5 +229,24 @@ mod tests {
         let newest = sessions.begin("admin", 1, proof(), true).unwrap();
         assert_eq!(locked(&sessions.kept).len(), MOST);
         assert!(sessions.find(&newest.token).is_some());
+    }
+
+    #[test]
+    fn where_sessions_cannot_be_written_down_they_begin_and_end_in_memory() {
+        let folder = tempfile::tempdir().unwrap();
+        let sessions = Sessions::open(&profile(&folder)).unwrap();
+        let before = sessions.begin("a", 1, proof(), true).unwrap().token;
+        // A name that nothing can be written under, as on a full disk; what is there can be removed.
+        let full = Sessions {
+            path: folder.path().join("x".repeat(300)),
+            kept: Mutex::new(locked(&sessions.kept).clone()),
+        };
+        let token = full.begin("b", 2, proof(), true).unwrap().token;
+        assert!(full.find(&token).is_some());
+        assert!(
+            full.end(&before).is_err(),
+            "it cannot promise that it stays so"
+        );
+        assert!(full.find(&before).is_none());
     }
 }

@@ -28,8 +28,11 @@ const LONGEST: Duration = Duration::from_secs(4);
 const FORGIVEN: Duration = Duration::from_secs(15 * 60);
 /// Names whose wrong passwords are counted.
 const NAMES: usize = 1000;
-/// Sign-ins at once: the rest of the connections is for those who are signed in.
-const AT_ONCE: usize = 32;
+/// Sign-ins whose passwords are checked or wait for it, at once. None of them takes long.
+const CHECKED: usize = 32;
+/// Sign-ins that were refused and are answered with silence, at once; a further one is answered without. With those
+/// that are checked they leave connections to those who are signed in.
+const SILENT: usize = 48;
 /// How long what was read of the users counts without reading again.
 const FRESH: Duration = Duration::from_secs(2);
 /// Costs what a real check costs, so that a name that does not exist answers no sooner. Of no password that is known.
@@ -40,34 +43,28 @@ const NOBODY: &str = "scrypt:32768:8:1$holdfast$\
 #[derive(Default)]
 pub struct SignIn {
     wrong: Mutex<BTreeMap<String, (u32, Instant)>>,
-    inside: AtomicUsize,
+    checked: AtomicUsize,
+    silent: AtomicUsize,
     /// One hash at a time: each takes 32 MiB and a processor.
     hashing: Mutex<()>,
-    users: Mutex<Option<(Instant, Vec<User>)>>,
+    users: Mutex<Option<(Instant, Users)>>,
+}
+
+/// The gateway's users as they were last read.
+#[derive(Clone)]
+struct Users {
+    all: Vec<User>,
+    /// From a plain copy of a file that may have been in use: enough to sign in by, not to end a session by.
+    from_copy: bool,
 }
 
 impl SignIn {
     /// Signs a person in, or says no after a while.
     pub fn sign_in(&self, agent: &Agent, name: &str, given: &Password) -> Result<Session, Refusal> {
         let failed = |problem| Refusal::Failed { problem };
-        let _inside = Inside::enter(&self.inside).ok_or_else(|| Refusal::Busy {
-            problem: cannot(
-                "sign in: too many people sign in at once",
-                "try again in a few seconds",
-            ),
-            restore: None,
-        })?;
-        let users = self.users(&agent.profile).map_err(failed)?;
+        let users = self.users(&agent.profile).map_err(failed)?.all;
         let user = users.iter().find(|u| u.username == name);
-        let right = {
-            let _one = locked(&self.hashing);
-            let hash = user.map_or(NOBODY, |u| u.password.as_str());
-            // A hash that cannot be checked is no match; the admin of the box learns why.
-            password::verify(hash, given.reveal()).unwrap_or_else(|problem| {
-                tracing::warn!("{problem}");
-                false
-            })
-        };
+        let right = self.is_right(user, given)?;
         match user.filter(|u| right && u.active) {
             Some(user) => {
                 locked(&self.wrong).remove(name);
@@ -89,9 +86,35 @@ impl SignIn {
                     journal_format::visible(&u.username)
                 });
                 tracing::warn!("a sign-in of {shown} is refused");
-                std::thread::sleep(self.cost(name, Instant::now()));
+                self.be_silent(self.cost(name, Instant::now()));
                 Err(Refusal::WrongPassword)
             }
+        }
+    }
+
+    fn is_right(&self, user: Option<&User>, given: &Password) -> Result<bool, Refusal> {
+        let _place = Place::take(&self.checked, CHECKED).ok_or_else(|| Refusal::Busy {
+            problem: cannot(
+                "sign in: too many people sign in at once",
+                "try again in a few seconds",
+            ),
+            restore: None,
+        })?;
+        let _one = locked(&self.hashing);
+        let hash = user.map_or(NOBODY, |u| u.password.as_str());
+        // A hash that cannot be checked is no match; the admin of the box learns why.
+        Ok(
+            password::verify(hash, given.reveal()).unwrap_or_else(|problem| {
+                tracing::warn!("{problem}");
+                false
+            }),
+        )
+    }
+
+    /// Those who guess hold no place that an admin needs: when all places are taken there is no wait.
+    fn be_silent(&self, cost: Duration) {
+        if let Some(_place) = Place::take(&self.silent, SILENT) {
+            std::thread::sleep(cost);
         }
     }
 
@@ -118,15 +141,10 @@ impl SignIn {
                 return Ok(kept.admin);
             }
         };
-        match users.iter().find(|u| u.username == kept.user) {
-            Some(user) if user.active && user.id == kept.id && proof(user) == kept.proof => {
-                Ok(is_admin(profile, user))
-            }
-            _ => Err(Refusal::NotSignedIn),
-        }
+        standing(profile, &users, kept)
     }
 
-    fn users(&self, profile: &Profile) -> Result<Vec<User>, Problem> {
+    fn users(&self, profile: &Profile) -> Result<Users, Problem> {
         let mut known = locked(&self.users);
         let open = state_dir::barrier(profile).is_ok_and(|b| b.is_none());
         let holder = Lock::holder(profile).filter(|(_, what)| what != "a backup");
@@ -138,17 +156,34 @@ impl SignIn {
         }
         let path = users_database(profile)?;
         let users = if quiet {
-            database::users(&path)?
+            Users {
+                all: database::users(&path)?,
+                from_copy: false,
+            }
         } else if let Some((_, what)) = holder {
             return Err(cannot(
                 format!("sign anybody in: {what} runs, and the users are not read meanwhile"),
                 "try again when it is over; sessions from before go on",
             ));
         } else {
-            users_of_open_restore(profile, &path)?
+            Users {
+                all: users_of_open_restore(profile, &path)?,
+                from_copy: true,
+            }
         };
         *known = Some((Instant::now(), users.clone()));
         Ok(users)
+    }
+}
+
+/// A session by what was read of the users.
+fn standing(profile: &Profile, users: &Users, kept: &Kept) -> Result<bool, Refusal> {
+    match users.all.iter().find(|u| u.username == kept.user) {
+        Some(user) if user.active && user.id == kept.id && proof(user) == kept.proof => {
+            Ok(is_admin(profile, user))
+        }
+        _ if users.from_copy => Ok(kept.admin),
+        _ => Err(Refusal::NotSignedIn),
     }
 }
 
@@ -186,16 +221,17 @@ fn proof(user: &User) -> Digest {
     Digest::of_blake3(blake3::hash(user.password.as_bytes()))
 }
 
-struct Inside<'a>(&'a AtomicUsize);
+/// One of a number of places; given back when dropped.
+struct Place<'a>(&'a AtomicUsize);
 
-impl<'a> Inside<'a> {
-    fn enter(count: &'a AtomicUsize) -> Option<Inside<'a>> {
-        let inside = Inside(count);
-        (count.fetch_add(1, Ordering::SeqCst) < AT_ONCE).then_some(inside)
+impl<'a> Place<'a> {
+    fn take(taken: &'a AtomicUsize, most: usize) -> Option<Place<'a>> {
+        let place = Place(taken);
+        (taken.fetch_add(1, Ordering::SeqCst) < most).then_some(place)
     }
 }
 
-impl Drop for Inside<'_> {
+impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -239,5 +275,46 @@ mod tests {
         for guess in ["", "holdfast", "0"] {
             assert!(!password::verify(NOBODY, guess).unwrap());
         }
+    }
+
+    #[test]
+    fn those_who_guess_and_wait_keep_nobody_from_signing_in_and_are_bounded_themselves() {
+        let sign_in = SignIn::default();
+        let silent: Vec<_> = (0..SILENT)
+            .map(|_| Place::take(&sign_in.silent, SILENT).unwrap())
+            .collect();
+        // With all places taken the silence is left out: this would never end.
+        sign_in.be_silent(Duration::MAX);
+        assert!(!sign_in.is_right(None, &Password::new("guess")).unwrap());
+        drop(silent);
+        assert_eq!(sign_in.silent.load(Ordering::SeqCst), 0);
+        assert_eq!(sign_in.checked.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn a_plain_copy_of_the_users_ends_no_session() {
+        let sessions_user = User {
+            id: 1,
+            username: "admin".into(),
+            password: "x".into(),
+            active: true,
+            is_admin: None,
+        };
+        let kept = Kept::of_test("admin", 1, proof(&sessions_user), true);
+        let read = |all: Vec<User>, from_copy| {
+            standing(&Profile::default(), &Users { all, from_copy }, &kept)
+        };
+        assert!(read(vec![], true).unwrap());
+        assert!(matches!(read(vec![], false), Err(Refusal::NotSignedIn)));
+        let changed = User {
+            password: "y".into(),
+            ..sessions_user.clone()
+        };
+        assert!(read(vec![changed.clone()], true).unwrap());
+        assert!(matches!(
+            read(vec![changed], false),
+            Err(Refusal::NotSignedIn)
+        ));
+        assert!(read(vec![sessions_user], false).unwrap());
     }
 }
