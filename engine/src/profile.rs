@@ -133,6 +133,8 @@ pub struct Web {
     pub address: String,
     /// Where the page is served.
     pub port: u16,
+    /// Names under which the page may be asked for, besides its address and `localhost`.
+    pub hosts: Vec<String>,
     /// Users of the gateway who may use the page.
     pub admins: Vec<String>,
 }
@@ -209,6 +211,7 @@ impl Default for Web {
             user: "holdfast-web".into(),
             address: "127.0.0.1".into(),
             port: 8080,
+            hosts: Vec::new(),
             admins: vec!["admin".into()],
         }
     }

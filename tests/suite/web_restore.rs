@@ -141,7 +141,7 @@ fn an_upload_that_breaks_off_leaves_nothing_behind() {
     let cookies = admin.cookies.join("; ");
     write!(
         browser,
-        "POST /system/restore HTTP/1.1\r\nHost: gw\r\nCookie: {cookies}\r\nContent-Length: 9000000\r\n\
+        "POST /system/restore HTTP/1.1\r\nHost: localhost\r\nCookie: {cookies}\r\nContent-Length: 9000000\r\n\
          Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\nContent-Disposition: form-data; name=\"token\"\r\n\r\n\
          {token}\r\n--b\r\nContent-Disposition: form-data; name=\"archive\"; filename=\"a.zip\"\r\n\r\n"
     )

@@ -8,6 +8,7 @@ mod agent;
 mod assets;
 mod caller;
 mod headers;
+mod host;
 mod page;
 mod routes;
 mod settings;
@@ -74,6 +75,7 @@ pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
                 }
             }
         }))
+        .attach(host::Hosts(app.settings.hosts.clone()))
         .attach(headers::Headers)
         .mount("/", routes::all())
         .register("/", routes::catchers()))

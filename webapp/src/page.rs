@@ -2,7 +2,7 @@
 
 use agent_protocol::{Refusal, Session};
 use journal_format::Problem;
-use rocket::http::{Header, Status};
+use rocket::http::{Header, Method, Status};
 use rocket::request::Request;
 use rocket::response::{self, Redirect, Responder, Response};
 use rocket_dyn_templates::Template;
@@ -37,6 +37,13 @@ impl<'r> Responder<'r, 'static> for Page {
                 mut context,
             } => {
                 if let Some(fields) = context.as_object_mut() {
+                    // Only what was asked for with GET can be asked for again.
+                    let again = fields.get("refresh") == Some(&true.into());
+                    if again && request.method() != Method::Get {
+                        fields.insert("refresh".into(), false.into());
+                        let first = json!({ "address": "/", "text": "To the first page" });
+                        fields.insert("link".into(), first);
+                    }
                     fields.insert("version".into(), assets::version().into());
                 }
                 let mut page =
@@ -156,6 +163,19 @@ impl Page {
         .page(None)
     }
 
+    /// The page was asked for under a name that is not its own.
+    pub fn wrong_host() -> Page {
+        Message::new(
+            Status::MisdirectedRequest,
+            "This page has another name",
+            "It was asked for under a name that the profile does not know: a page elsewhere may have led here. Nothing was \
+             done.",
+            "Use the gateway's IP address or localhost, or list the name in hosts in the [web] table of the profile and \
+             start holdfast-web again.",
+        )
+        .page(None)
+    }
+
     /// A download that no page of this server asked for.
     pub fn forged_download() -> Page {
         Message::new(
@@ -256,8 +276,7 @@ impl Page {
             Status::ServiceUnavailable,
             "The agent does not answer",
             format!("This page shows what Holdfast's agent tells it, and now: {away}."),
-            "A restore that runs is a process of its own and goes on. This page tries again every five seconds. If it \
-             stays like this, look on the gateway: holdfast status; is holdfast agent running?",
+            "A restore that runs is a process of its own and goes on. If it stays like this, look on the gateway: holdfast status; is holdfast agent running?",
         );
         message.refresh = true;
         message.page(who)

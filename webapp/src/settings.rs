@@ -33,6 +33,8 @@ pub struct Settings {
     pub address: IpAddr,
     /// The port to serve on; 0 takes a free one.
     pub port: u16,
+    /// Names, besides addresses and `localhost`, under which the page may be asked for.
+    pub hosts: Vec<String>,
 }
 
 /// The settings cannot be used.
@@ -69,6 +71,7 @@ struct File {
 struct Web {
     address: String,
     port: u16,
+    hosts: Vec<String>,
 }
 
 impl Default for Web {
@@ -76,6 +79,7 @@ impl Default for Web {
         Self {
             address: "127.0.0.1".into(),
             port: 8080,
+            hosts: Vec::new(),
         }
     }
 }
@@ -105,6 +109,7 @@ impl Settings {
             socket: args.socket.clone(),
             address,
             port: args.port.unwrap_or(web.port),
+            hosts: web.hosts,
         })
     }
 }
@@ -137,9 +142,10 @@ mod tests {
 
     #[test]
     fn the_command_line_goes_before_the_profile_and_the_profile_before_the_defaults() {
-        let profile = "state_dir = 5\n[gateway]\nanything = true\n[web]\naddress = \"::1\"\nport = 81\nadmins = []";
+        let profile = "state_dir = 5\n[gateway]\nanything = true\n[web]\naddress = \"::1\"\nport = 81\nhosts = [\"gw.example.org\"]\nadmins = []";
         let got = from(profile, &[]).unwrap();
         assert_eq!((got.address.to_string().as_str(), got.port), ("::1", 81));
+        assert_eq!(got.hosts, ["gw.example.org"]);
         let got = from(profile, &["--port", "82", "--address", "127.0.0.2"]).unwrap();
         assert_eq!(
             (got.address.to_string().as_str(), got.port),

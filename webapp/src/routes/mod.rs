@@ -10,8 +10,8 @@ mod upload;
 use rocket::http::Status;
 use rocket::{Catcher, Request, Route, catch, catchers, routes};
 
-use crate::assets;
 use crate::page::Page;
+use crate::{assets, host};
 
 /// Every route.
 pub fn all() -> Vec<Route> {
@@ -19,6 +19,7 @@ pub fn all() -> Vec<Route> {
         assets::style,
         assets::script,
         assets::icon,
+        host::refused,
         session::form,
         session::sign_in,
         session::sign_out,
