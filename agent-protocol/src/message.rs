@@ -80,7 +80,7 @@ pub enum Ask {
         id: RestoreId,
     },
     /// A restore's events after one of them, from the first if none is named. [`Reply::Event`] for each and
-    /// [`Reply::Alive`] in between, until [`Reply::Over`].
+    /// [`Reply::Alive`] or [`Reply::Halt`] in between, until [`Reply::Over`].
     Events {
         /// The restore.
         id: RestoreId,
@@ -120,7 +120,12 @@ pub enum Reply {
         id: RestoreId,
     },
     /// A restore.
-    Restore(Box<View>),
+    Restore {
+        /// The restore.
+        view: Box<View>,
+        /// Why it gets no further, if it does not.
+        halt: Option<Halt>,
+    },
     /// One record of a restore's journal.
     Event {
         /// What it changed.
@@ -128,10 +133,31 @@ pub enum Reply {
         /// The restore right behind it.
         view: Box<View>,
     },
+    /// A restore gets no further by itself, or does again; no record says so. An event that comes later says the same
+    /// as this with no halt.
+    Halt {
+        /// The restore.
+        view: Box<View>,
+        /// Why it gets no further.
+        halt: Option<Halt>,
+    },
     /// The restore is over, and so are its events.
     Over,
     /// Not done, and why.
     Refused(Refusal),
+}
+
+/// Why a restore that is not over gets no further by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Halt {
+    /// Nothing works on it: it must be recovered.
+    Interrupted,
+    /// Its journal cannot be read beyond what is shown.
+    Unreadable {
+        /// Why.
+        problem: Problem,
+    },
 }
 
 /// Why something was not done.

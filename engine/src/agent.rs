@@ -17,9 +17,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use journal_format::Problem;
+use journal_format::{BootId, Problem};
 
 use crate::fault::{Fault, cannot};
+use crate::host::Look;
 use crate::host::linux::Linux;
 use crate::process::Lock;
 use crate::profile::Profile;
@@ -40,6 +41,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(60);
 struct Agent {
     profile: Profile,
     host: Linux,
+    boot: BootId,
     sessions: Sessions,
     sign_in: SignIn,
     uploads: Uploads,
@@ -57,17 +59,28 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
             "name it by its whole path",
         )
     })?;
+    // Before anything is touched that a living agent may be using.
+    let _only = only_one(profile)?;
+    let door = Door::open(profile, socket)?;
+    for folder in [
+        &profile.state_dir,
+        &profile.spool_dir(),
+        &profile.backups_dir(),
+    ] {
+        sweep(folder);
+    }
+    let host = Linux::new(profile);
     let agent = Arc::new(Agent {
         profile: profile.clone(),
-        host: Linux::new(profile),
+        boot: host.boot()?,
+        host,
         sessions: Sessions::open(profile)?,
         sign_in: SignIn::default(),
         uploads: Uploads::open(profile)?,
-        backups: Backups::default(),
+        backups: Backups::open(profile),
         starts: Starts::new(config.clone()),
         lines: Lines::default(),
     });
-    let door = Door::open(profile, socket)?;
     recover(profile, config)?;
     let keeper = agent.clone();
     spawn("housekeeping", move || {
@@ -78,6 +91,51 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
     })?;
     tracing::info!("the agent listens on {}", socket.display());
     door.let_in(move |stream| answer::answer(&agent, stream))
+}
+
+/// Held as long as the process lives: a state folder has one agent.
+fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
+    let path = profile.state_dir.join("agent.lock");
+    let failed = |e: std::io::Error| {
+        cannot(
+            format!("take the agent's lock {}: {e}", path.display()),
+            "run it as root, and see that state_dir of the profile can be written to",
+        )
+    };
+    let file = std::fs::File::options()
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(&path)
+        .map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Fault::Busy(cannot(
+            format!(
+                "start the agent: another one runs with {}",
+                profile.state_dir.display()
+            ),
+            "stop that one first; one agent is enough for a gateway",
+        ))),
+        Err(std::fs::TryLockError::Error(e)) => Err(failed(e).into()),
+    }
+}
+
+/// Removes files that an ended agent was writing. Only an agent writes under these names, and there is one.
+fn sweep(folder: &Path) {
+    let Ok(entries) = folder.read_dir() else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let ours = entry.file_name().to_string_lossy().starts_with(KEEP);
+        let file = entry.file_type().is_ok_and(|t| t.is_file());
+        if ours
+            && file
+            && let Err(e) = std::fs::remove_file(entry.path())
+        {
+            tracing::warn!("cannot remove {}: {e}", entry.path().display());
+        }
+    }
 }
 
 /// Settles an open restore that nothing works on, in a process of its own.
@@ -149,12 +207,15 @@ fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
+/// How the names of files begin that are not yet whole.
+const KEEP: &str = ".keep-";
+
 /// Writes a file of the agent's own so that it is there whole or as it was: root only, synced, renamed into place.
 fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     use std::io::Write;
     let write = || -> std::io::Result<()> {
         let dir = path.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::Builder::new().prefix(".keep-").tempfile_in(dir)?;
+        let mut file = tempfile::Builder::new().prefix(KEEP).tempfile_in(dir)?;
         file.write_all(bytes)?;
         file.as_file().sync_all()?;
         file.persist(path).map_err(|e| e.error)?;
@@ -166,4 +227,50 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
             "see whether that disk is full, and whether the agent runs as root",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_second_agent_is_refused_before_it_touches_anything_of_the_first() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut profile = Profile {
+            state_dir: folder.path().join("state"),
+            ..Profile::default()
+        };
+        profile.web.user = nix::unistd::Uid::current().to_string();
+        state_dir::make(&profile).unwrap();
+        let first = only_one(&profile).unwrap();
+        let half = profile.spool_dir().join("upload-x.part");
+        std::fs::write(&half, "comes in").unwrap();
+        let socket = folder.path().join("other.sock");
+        let second = serve(&profile, Path::new("/holdfast.toml"), &socket).unwrap_err();
+        assert!(second.to_string().contains("another one runs"), "{second}");
+        assert_eq!(second.exit_status(), 6);
+        assert!(half.exists() && !socket.exists());
+        drop(first);
+        only_one(&profile).unwrap();
+    }
+
+    #[test]
+    fn files_that_an_ended_agent_was_writing_are_swept_and_others_stay() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in [".keep-abc", "sessions.json", ".wireguard_backup_x.zip.part"] {
+            std::fs::write(folder.path().join(name), "x").unwrap();
+        }
+        keep(&folder.path().join("kept"), b"x").unwrap();
+        sweep(folder.path());
+        let mut names: Vec<_> = std::fs::read_dir(folder.path())
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        assert_eq!(
+            names,
+            [".wireguard_backup_x.zip.part", "kept", "sessions.json"]
+        );
+    }
 }

@@ -50,10 +50,10 @@
     const connect = () => {
       source = new EventSource(`/restores/${live.dataset.restore}/events?after=${live.dataset.seq}`);
       source.onopen = () => say(link, "");
-      source.onmessage = (message) => {
+      const show = (message, known) => {
         const news = JSON.parse(message.data);
         const fresh = new DOMParser().parseFromString(news.html, "text/html").getElementById("live");
-        if (!fresh || Number(fresh.dataset.seq) <= Number(live.dataset.seq)) return;
+        if (!fresh || Number(fresh.dataset.seq) <= known) return;
         for (const element of live.querySelectorAll(".elapsed")) element.removeAttribute("data-since");
         renew(live, document.adoptNode(fresh));
         say(link, "");
@@ -62,6 +62,9 @@
         tick();
         if (over()) source.close();
       };
+      source.onmessage = (message) => show(message, Number(live.dataset.seq));
+      // Nothing works on it any more, or something does again: that is no record, and the list is as far as it was.
+      source.addEventListener("halt", (message) => show(message, Number(live.dataset.seq) - 1));
       source.addEventListener("agent", (message) => {
         say(link, message.data === "away" ? "Reconnecting: the agent does not answer. The restore goes on by itself." : "");
       });

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Chunk, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, RequestId,
+    Ask, Backup, Chunk, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, RequestId,
     Session, Token, UploadId, Wire, WireError, greet,
 };
 use journal_format::{Digest, RestoreId, Seq, View};
@@ -234,8 +234,8 @@ impl Agent {
         }
     }
 
-    /// A restore as it is now.
-    pub async fn restore(&self, token: Token, id: RestoreId) -> Answer<View> {
+    /// A restore as it is now, and why it gets no further, if it does not.
+    pub async fn restore(&self, token: Token, id: RestoreId) -> Answer<(View, Option<Halt>)> {
         match self
             .ask(Request::Admin {
                 token,
@@ -243,7 +243,7 @@ impl Agent {
             })
             .await?
         {
-            Reply::Restore(view) => Ok(*view),
+            Reply::Restore { view, halt } => Ok((*view, halt)),
             _ => Err(Away::Confused.into()),
         }
     }

@@ -1,7 +1,7 @@
 //! What the templates show, made from what the agent says: words, times and sizes as people read them. Decides nothing
 //! about a restore: `journal_format` says where it stands.
 
-use agent_protocol::{Backup, Overview, Preview, RestoreLine, Running};
+use agent_protocol::{Backup, Halt, Overview, Preview, RestoreLine, Running};
 use journal_format::{Direction, Problem, Standing, StepState, StepView, View, duration, utc};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -87,8 +87,21 @@ struct Row {
 }
 
 /// The restore as its page shows it at a moment.
-pub fn live(view: &View, now_ms: i64) -> Live {
-    let (tone, icon, title) = tone(view.standing);
+pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> Live {
+    let (tone, icon, title) = halt.map_or_else(|| tone(view.standing), tone_of_halt);
+    let sentence = match halt {
+        None => view.headline.clone(),
+        Some(Halt::Interrupted) => {
+            format!("{title}: nothing works on it. On the gateway, run `holdfast recover`.")
+        }
+        Some(Halt::Unreadable { .. }) => {
+            format!("{title}: what is below is all that can be read of it. The operator is needed.")
+        }
+    };
+    let problem = match halt {
+        Some(Halt::Unreadable { problem }) => Some(problem.clone()),
+        Some(Halt::Interrupted) | None => view.problem.clone(),
+    };
     let shown = if view.steps.iter().any(|s| s.direction == Direction::Back) {
         Direction::Back
     } else {
@@ -113,9 +126,9 @@ pub fn live(view: &View, now_ms: i64) -> Live {
         tone,
         icon,
         title,
-        headline: below_title(&view.headline, title),
-        summary: view.headline.clone(),
-        problem: view.problem.clone(),
+        headline: below_title(&sentence, title),
+        summary: sentence,
+        problem,
         closing_warnings: view.leftovers.clone(),
         plan_warnings: view.warnings.clone(),
         archive: match &view.archive_host {
@@ -126,7 +139,7 @@ pub fn live(view: &View, now_ms: i64) -> Live {
         total,
         count,
         span: times(view),
-        lists: lists(view, now_ms),
+        lists: lists(view, halt.is_some(), now_ms),
     }
 }
 
@@ -169,12 +182,20 @@ fn tone(standing: Standing) -> (&'static str, &'static str, &'static str) {
     }
 }
 
-fn lists(view: &View, now_ms: i64) -> Vec<List> {
+/// The same of a restore that gets no further.
+fn tone_of_halt(halt: &Halt) -> (&'static str, &'static str, &'static str) {
+    match halt {
+        Halt::Interrupted => ("interrupted", "interrupted", "Interrupted"),
+        Halt::Unreadable { .. } => ("stuck", "warning", "Journal unreadable"),
+    }
+}
+
+fn lists(view: &View, halts: bool, now_ms: i64) -> Vec<List> {
     let rows = |direction| -> Vec<Row> {
         view.steps
             .iter()
             .filter(|s| s.direction == direction)
-            .map(|s| row(s, view, now_ms))
+            .map(|s| row(s, view, halts, now_ms))
             .collect()
     };
     let (forward, back) = (rows(Direction::Forward), rows(Direction::Back));
@@ -202,8 +223,12 @@ fn lists(view: &View, now_ms: i64) -> Vec<List> {
         .collect()
 }
 
-fn row(step: &StepView, view: &View, now_ms: i64) -> Row {
-    let state = match step.state {
+fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> Row {
+    let shown = match step.state {
+        StepState::Running if halts => StepState::Interrupted,
+        state => state,
+    };
+    let state = match shown {
         StepState::Waiting => "waiting",
         StepState::Running => "running",
         StepState::Done => "done",
@@ -211,7 +236,7 @@ fn row(step: &StepView, view: &View, now_ms: i64) -> Row {
         StepState::Interrupted => "interrupted",
         StepState::NotNeeded => "skipped",
     };
-    let running_for = match (step.state, step.began_ms) {
+    let running_for = match (shown, step.began_ms) {
         (StepState::Running, Some(began)) if !view.over => {
             Some(u64::try_from(now_ms.saturating_sub(began)).unwrap_or(0))
         }
@@ -222,7 +247,7 @@ fn row(step: &StepView, view: &View, now_ms: i64) -> Row {
         key: step.id.clone(),
         title: step.title.clone(),
         state,
-        word: step.state.words(),
+        word: shown.words(),
         began: step.began_ms.map(time_of_day),
         began_iso: step.began_ms.map(utc),
         took: step.took_ms.map(duration),

@@ -11,6 +11,7 @@ use agent_protocol::{
 };
 use journal_format::{RestoreId, Seq};
 
+use super::backups::Taken;
 use super::follow::{self, Follower, Lost};
 use super::start::{self, Approved};
 use super::uploads::Outcome;
@@ -21,10 +22,27 @@ use crate::{process, state_dir};
 
 /// How often a sign of life is given while something takes long; well below the other side's patience.
 const ALIVE: Duration = Duration::from_secs(5);
+/// How long nothing must work on a restore before that is news: one process may be handing it to the next.
+const HALTS: Duration = Duration::from_secs(1);
 /// How often a journal is looked at for what is new.
 const LOOK: Duration = Duration::from_millis(50);
 
 type Answered = Result<(), WireError>;
+
+/// Sends a reply. One that is too long for a message is never silence: its place is taken by a short refusal.
+fn say(wire: &mut Wire<UnixStream>, reply: &Reply) -> Answered {
+    match wire.send(reply) {
+        Err(WireError::TooLong { length, .. }) => {
+            tracing::error!("an answer of {length} bytes is too long for a message");
+            let problem = cannot(
+                "show this: it is too long for the page",
+                "on the gateway, `holdfast verify` and `holdfast journal show` show it whole",
+            );
+            wire.send(&Reply::Refused(Refusal::Failed { problem }))
+        }
+        sent => sent,
+    }
+}
 
 /// Serves one connection.
 pub fn answer(agent: &Arc<Agent>, stream: UnixStream) {
@@ -71,7 +89,7 @@ fn one(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, request: Request) -> Ans
             Err(refusal) => refuse(refusal),
         },
     };
-    wire.send(&reply)
+    say(wire, &reply)
 }
 
 fn who(agent: &Agent, token: Token) -> Result<Session, Refusal> {
@@ -92,16 +110,16 @@ fn who(agent: &Agent, token: Token) -> Result<Session, Refusal> {
 fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask: Ask) -> Answered {
     let who = journal_format::visible(&session.user);
     match ask {
-        Ask::Overview => wire.send(&Reply::Overview(Box::new(overview::overview(agent)))),
-        Ask::Status => wire.send(&Reply::Status(Box::new(overview::status(agent)))),
+        Ask::Overview => say(wire, &Reply::Overview(Box::new(overview::overview(agent)))),
+        Ask::Status => say(wire, &Reply::Status(Box::new(overview::status(agent)))),
         Ask::MakeBackup => {
             tracing::info!("{who} asks for a backup");
             let made = agent
                 .backups
-                .make(agent, ALIVE, || wire.send(&Reply::Alive))?;
+                .make(agent, ALIVE, || say(wire, &Reply::Alive))?;
             match made {
-                Ok(made) => give(agent, wire, &made),
-                Err(refusal) => wire.send(&Reply::Refused(refusal)),
+                Ok((made, taken)) => give(agent, wire, &made, &taken),
+                Err(refusal) => say(wire, &Reply::Refused(refusal)),
             }
         }
         Ask::Upload { name } => {
@@ -117,7 +135,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
         ),
         Ask::Discard { upload } => {
             agent.uploads.discard(&upload);
-            wire.send(&Reply::Discarded)
+            say(wire, &Reply::Discarded)
         }
         Ask::Start {
             upload,
@@ -144,19 +162,19 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
 }
 
 fn reply(wire: &mut Wire<UnixStream>, reply: Result<Reply, Refusal>) -> Answered {
-    wire.send(&reply.unwrap_or_else(Reply::Refused))
+    say(wire, &reply.unwrap_or_else(Reply::Refused))
 }
 
 fn sign_of_life(wire: &mut Wire<UnixStream>, last: &mut Instant) -> Answered {
     if last.elapsed() >= ALIVE {
-        wire.send(&Reply::Alive)?;
+        say(wire, &Reply::Alive)?;
         *last = Instant::now();
     }
     Ok(())
 }
 
 /// Gives a backup's bytes.
-fn give(agent: &Agent, wire: &mut Wire<UnixStream>, made: &Made) -> Answered {
+fn give(agent: &Agent, wire: &mut Wire<UnixStream>, made: &Made, taken: &Taken) -> Answered {
     let name = made
         .path
         .file_name()
@@ -173,14 +191,18 @@ fn give(agent: &Agent, wire: &mut Wire<UnixStream>, made: &Made) -> Answered {
                 ),
                 "make another one",
             );
-            return wire.send(&Reply::Refused(Refusal::Failed { problem }));
+            return say(wire, &Reply::Refused(Refusal::Failed { problem }));
         }
     };
-    wire.send(&Reply::Backup(backup))?;
+    say(wire, &Reply::Backup(backup))?;
     let mut buffer = vec![0; MAX_CHUNK];
     loop {
         match file.read(&mut buffer) {
-            Ok(0) => return wire.end_bytes(),
+            Ok(0) => {
+                wire.end_bytes()?;
+                taken.given();
+                return Ok(());
+            }
             Ok(n) => wire.send_bytes(&buffer[..n])?,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => {
@@ -192,13 +214,21 @@ fn give(agent: &Agent, wire: &mut Wire<UnixStream>, made: &Made) -> Answered {
 }
 
 fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
-    wire.send(&Reply::Ready {
-        limit_mib: agent.uploads.limit_mib(),
-    })?;
+    // Before a byte is asked for: what cannot be looked at afterwards is not taken in.
+    let place = match start::check_quiet(agent).and_then(|()| agent.uploads.place()) {
+        Ok(place) => place,
+        Err(refusal) => return say(wire, &Reply::Refused(refusal)),
+    };
+    say(
+        wire,
+        &Reply::Ready {
+            limit_mib: agent.uploads.limit_mib(),
+        },
+    )?;
     let fresh = match agent.uploads.receive(wire) {
         Ok(fresh) => fresh,
         Err(Outcome::Refused(refusal)) => {
-            wire.send(&Reply::Refused(refusal))?;
+            say(wire, &Reply::Refused(refusal))?;
             // What is still to come of it is not read: the connection cannot go on.
             return Err(WireError::Closed);
         }
@@ -207,6 +237,7 @@ fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
             return Err(e);
         }
     };
+    drop(place);
     let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
     let looked = std::thread::scope(|scope| {
         let looking = scope.spawn(|| start::look(agent, fresh, &name));
@@ -242,7 +273,10 @@ fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
     let mut follower = Follower::new(&agent.profile, id);
     follower.look(|_, _, _| ()).map_err(lost)?;
     match follower.state() {
-        Some(state) => Ok(Reply::Restore(Box::new(follow::view(state)))),
+        Some(state) => Ok(Reply::Restore {
+            view: Box::new(follow::view(state)),
+            halt: follow::halt(agent, &follower),
+        }),
         None => Err(Refusal::Gone {
             problem: cannot(
                 "show this restore: its journal has no record that can be read",
@@ -261,32 +295,56 @@ fn events(
     let mut follower = Follower::new(&agent.profile, id);
     let mut last = Instant::now();
     let mut silent = true;
+    let mut told = None;
+    let mut halts_since = None;
     loop {
         // Looked at before the journal: what an ended process wrote is then all there.
         let over = follower
             .state()
             .is_some_and(|s| follow::is_over(&agent.host, s));
         let mut sent = Ok(());
+        let mut news = false;
         let looked = follower.look(|seq, record, state| {
             if sent.is_ok() && after.is_none_or(|after| seq > after) {
-                silent = false;
+                (silent, news) = (false, true);
                 let (event, view) = (follow::event(state, record), follow::view(state));
-                sent = wire.send(&Reply::Event {
-                    event: Box::new(event),
-                    view: Box::new(view),
-                });
+                sent = say(
+                    wire,
+                    &Reply::Event {
+                        event: Box::new(event),
+                        view: Box::new(view),
+                    },
+                );
             }
         });
         sent?;
+        if news {
+            // Whoever shows an event shows a restore that goes on.
+            told = None;
+        }
         match looked {
             Ok(true) => continue,
-            Ok(false) if over => return wire.send(&Reply::Over),
+            Ok(false) if over => return say(wire, &Reply::Over),
             Ok(false) => {}
-            Err(e) => return wire.send(&Reply::Refused(lost(e))),
+            Err(e) => return say(wire, &Reply::Refused(lost(e))),
+        }
+        let halt = follow::halt(agent, &follower);
+        let since = *halts_since.get_or_insert_with(Instant::now);
+        if halt.is_none() {
+            halts_since = None;
+        }
+        if halt != told
+            && (halt.is_none() || since.elapsed() >= HALTS)
+            && let Some(state) = follower.state()
+        {
+            silent = false;
+            told = halt.clone();
+            let view = Box::new(follow::view(state));
+            say(wire, &Reply::Halt { view, halt })?;
         }
         if std::mem::take(&mut silent) {
             // The first answer must not wait for the first event.
-            wire.send(&Reply::Alive)?;
+            say(wire, &Reply::Alive)?;
         }
         sign_of_life(wire, &mut last)?;
         std::thread::sleep(LOOK);
@@ -296,7 +354,9 @@ fn events(
 /// What the page says of a fault.
 pub fn refusal(agent: &Agent, fault: Fault) -> Refusal {
     match fault {
-        Fault::Refused(problems) => Refusal::Unacceptable { problems },
+        Fault::Refused(problems) => Refusal::Unacceptable {
+            problems: start::bounded_problems(problems),
+        },
         Fault::Busy(problem) => Refusal::Busy {
             problem,
             restore: state_dir::open_restore(&agent.profile)

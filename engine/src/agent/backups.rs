@@ -1,30 +1,162 @@
-//! Making a backup: one at a time, on a thread of its own, for everybody who asks meanwhile. Whether somebody still
-//! waits for it makes no difference to it.
+//! Making a backup to be downloaded: one at a time, on a thread of its own, for everybody who asks meanwhile. It is made
+//! to its end whoever still waits; one that nobody got whole is removed, and of the others the newest few are kept.
+//! Backups that were made otherwise are not touched.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use agent_protocol::{Refusal, Running};
 use journal_format::Problem;
 
-use super::{Agent, locked, now_ms, spawn};
+use super::{Agent, keep, locked, now_ms, spawn};
 use crate::backup::{Made, Progress};
 use crate::fault::{Fault, cannot};
 use crate::process::Lock;
+use crate::profile::Profile;
 
-#[derive(Default)]
+/// Downloaded backups that are kept.
+const KEPT: usize = 5;
+
 pub struct Backups {
     running: Mutex<Option<Arc<Job>>>,
+    downloads: Arc<Downloads>,
 }
 
 struct Job {
     began_ms: i64,
     progress: Mutex<(String, u64, u64)>,
-    outcome: Mutex<Option<Result<Made, Refusal>>>,
+    result: Mutex<Outcome>,
     ended: Condvar,
 }
 
+/// How a backup ended, and for whom it was made.
+#[derive(Default)]
+struct Outcome {
+    made: Option<Result<Made, Refusal>>,
+    /// Those who wait for it, or are being given it.
+    takers: usize,
+    /// One of them got it whole.
+    given: bool,
+}
+
+/// A backup that was asked for, until it was given or not.
+pub struct Taken {
+    job: Arc<Job>,
+    downloads: Arc<Downloads>,
+}
+
+impl Taken {
+    /// Its bytes were taken to their end.
+    pub fn given(&self) {
+        locked(&self.job.result).given = true;
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        let mut result = locked(&self.job.result);
+        result.takers -= 1;
+        self.downloads.settle(&result);
+    }
+}
+
+/// The names of the backups that were made to be downloaded, oldest first, in a file beside them.
+struct Downloads {
+    dir: PathBuf,
+    changing: Mutex<()>,
+}
+
+impl Downloads {
+    fn list(&self) -> PathBuf {
+        self.dir.join(".downloads")
+    }
+
+    fn names(&self) -> Vec<String> {
+        let text = match std::fs::read_to_string(self.list()) {
+            Ok(text) => text,
+            Err(e) => {
+                if e.kind() != std::io::ErrorKind::NotFound {
+                    tracing::warn!("cannot read {}: {e}", self.list().display());
+                }
+                return Vec::new();
+            }
+        };
+        // Only plain names of backups: what is listed here is removed some day.
+        let backup = |n: &&str| {
+            n.starts_with("wireguard_backup_") && n.ends_with(".zip") && !n.contains('/')
+        };
+        text.lines().filter(backup).map(str::to_owned).collect()
+    }
+
+    /// Lists one more, and removes those that are too many.
+    fn add(&self, made: &Path) {
+        let Some(name) = made.file_name().and_then(|n| n.to_str()) else {
+            return;
+        };
+        let _one = locked(&self.changing);
+        let mut names = self.names();
+        names.retain(|n| n != name && self.dir.join(n).exists());
+        names.push(name.to_owned());
+        while names.len() > KEPT {
+            if !self.remove(&names[0]) {
+                break;
+            }
+            names.remove(0);
+        }
+        self.write(&names);
+    }
+
+    fn remove(&self, name: &str) -> bool {
+        match std::fs::remove_file(self.dir.join(name)) {
+            Ok(()) => true,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
+            Err(e) => {
+                tracing::warn!("cannot remove the downloaded backup {name}: {e}");
+                false
+            }
+        }
+    }
+
+    fn write(&self, names: &[String]) {
+        let text: String = names.iter().map(|n| format!("{n}\n")).collect();
+        if let Err(problem) = keep(&self.list(), text.as_bytes()) {
+            // One that is not listed is kept for good, which loses nothing.
+            tracing::warn!("{problem}");
+        }
+    }
+
+    /// Removes a backup that nobody got whole and nobody waits for any more.
+    fn settle(&self, result: &Outcome) {
+        let Some(Ok(made)) = &result.made else { return };
+        if result.takers > 0 || result.given {
+            return;
+        }
+        let Some(name) = made.path.file_name().and_then(|n| n.to_str()) else {
+            return;
+        };
+        let _one = locked(&self.changing);
+        if self.remove(name) {
+            tracing::info!("the download of {name} broke off; it is removed");
+            let mut names = self.names();
+            names.retain(|n| n != name);
+            self.write(&names);
+        }
+    }
+}
+
 impl Backups {
+    /// For this profile.
+    pub fn open(profile: &Profile) -> Backups {
+        Backups {
+            running: Mutex::default(),
+            downloads: Arc::new(Downloads {
+                dir: profile.backups_dir(),
+                changing: Mutex::new(()),
+            }),
+        }
+    }
+
     /// What runs here.
     pub fn running(&self) -> Option<Running> {
         let job = locked(&self.running).clone()?;
@@ -43,48 +175,63 @@ impl Backups {
         agent: &Arc<Agent>,
         every: Duration,
         mut alive: impl FnMut() -> Result<(), agent_protocol::WireError>,
-    ) -> Result<Result<Made, Refusal>, agent_protocol::WireError> {
-        let job = match self.begin(agent) {
-            Ok(job) => job,
+    ) -> Result<Result<(Made, Taken), Refusal>, agent_protocol::WireError> {
+        let taken = match self.begin(agent) {
+            Ok(taken) => taken,
             Err(problem) => return Ok(Err(Refusal::Failed { problem })),
         };
-        let mut outcome = locked(&job.outcome);
         loop {
-            if let Some(outcome) = &*outcome {
-                return Ok(outcome.clone());
-            }
-            let waited = job.ended.wait_timeout(outcome, every);
-            let (guard, timeout) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
-            outcome = guard;
-            if timeout.timed_out() && outcome.is_none() {
-                alive()?;
+            let result = locked(&taken.job.result);
+            let waited = taken
+                .job
+                .ended
+                .wait_timeout_while(result, every, |r| r.made.is_none());
+            let (result, _) = waited.unwrap_or_else(std::sync::PoisonError::into_inner);
+            let made = result.made.clone();
+            // Given up before anything is sent, and before `taken` may be dropped: that takes it again.
+            drop(result);
+            match made {
+                Some(made) => return Ok(made.map(|made| (made, taken))),
+                None => alive()?,
             }
         }
     }
 
-    fn begin(&self, agent: &Arc<Agent>) -> Result<Arc<Job>, Problem> {
+    fn take(&self, job: &Arc<Job>) -> Taken {
+        locked(&job.result).takers += 1;
+        Taken {
+            job: job.clone(),
+            downloads: self.downloads.clone(),
+        }
+    }
+
+    fn begin(&self, agent: &Arc<Agent>) -> Result<Taken, Problem> {
         let mut running = locked(&self.running);
         if let Some(job) = &*running {
-            return Ok(job.clone());
+            return Ok(self.take(job));
         }
         let job = Arc::new(Job {
             began_ms: now_ms(),
             progress: Mutex::new(("looking at the gateway".into(), 0, 0)),
-            outcome: Mutex::new(None),
+            result: Mutex::default(),
             ended: Condvar::new(),
         });
+        let taken = self.take(&job);
         let (agent, mine) = (agent.clone(), job.clone());
         spawn("backup", move || {
-            let end = End {
+            let mut end = End {
                 agent: &agent,
                 job: &mine,
+                made: None,
             };
             let made = work(&agent, &mine);
-            *locked(&mine.outcome) = Some(made);
-            drop(end);
+            if let Ok(made) = &made {
+                agent.backups.downloads.add(&made.path);
+            }
+            end.with(made);
         })?;
-        *running = Some(job.clone());
-        Ok(job)
+        *running = Some(job);
+        Ok(taken)
     }
 }
 
@@ -92,19 +239,29 @@ impl Backups {
 struct End<'a> {
     agent: &'a Agent,
     job: &'a Job,
+    made: Option<Result<Made, Refusal>>,
+}
+
+impl End<'_> {
+    fn with(&mut self, made: Result<Made, Refusal>) {
+        self.made = Some(made);
+    }
 }
 
 impl Drop for End<'_> {
     fn drop(&mut self) {
+        // From here on nobody joins it.
         *locked(&self.agent.backups.running) = None;
-        let mut outcome = locked(&self.job.outcome);
-        if outcome.is_none() {
+        let made = self.made.take().unwrap_or_else(|| {
             let problem = cannot(
                 "make the backup: its thread ended early",
                 "this is a fault in holdfast; report it",
             );
-            *outcome = Some(Err(Refusal::Failed { problem }));
-        }
+            Err(Refusal::Failed { problem })
+        });
+        let mut result = locked(&self.job.result);
+        result.made = Some(made);
+        self.agent.backups.downloads.settle(&result);
         self.job.ended.notify_all();
     }
 }
@@ -142,5 +299,91 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
             tracing::warn!("no backup was made: {fault}");
             Err(super::answer::refusal(agent, fault))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn downloads(folder: &tempfile::TempDir) -> Arc<Downloads> {
+        Arc::new(Downloads {
+            dir: folder.path().into(),
+            changing: Mutex::new(()),
+        })
+    }
+
+    fn made(folder: &tempfile::TempDir, n: usize) -> Made {
+        let path = folder
+            .path()
+            .join(format!("wireguard_backup_20261122_18000{n}.zip"));
+        std::fs::write(&path, "zip").unwrap();
+        Made {
+            path,
+            size: 3,
+            sha256: journal_format::Digest::new("0".repeat(64)).unwrap(),
+            created_at: String::new(),
+            warnings: vec![],
+        }
+    }
+
+    fn backups(folder: &tempfile::TempDir) -> usize {
+        let entries = folder.path().read_dir().unwrap();
+        let names = entries.map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|n| n.ends_with(".zip")).count()
+    }
+
+    #[test]
+    fn the_newest_downloads_are_kept_and_backups_made_otherwise_are_not_touched() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("wireguard_backup_20200101_000000.zip");
+        std::fs::write(&other, "zip").unwrap();
+        let all: Vec<Made> = (0..8)
+            .map(|n| {
+                let made = made(&folder, n);
+                // Each by an agent that started again.
+                downloads(&folder).add(&made.path);
+                made
+            })
+            .collect();
+        assert!(other.exists());
+        assert_eq!(backups(&folder), 1 + KEPT);
+        assert!(all[8 - KEPT..].iter().all(|m| m.path.exists()));
+    }
+
+    #[test]
+    fn a_backup_that_nobody_got_whole_is_removed_once_nobody_waits_for_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let downloads = downloads(&folder);
+        let taken = |outcome: Outcome, n: usize| -> Vec<Taken> {
+            let job = Arc::new(Job {
+                began_ms: 0,
+                progress: Mutex::default(),
+                result: Mutex::new(outcome),
+                ended: Condvar::new(),
+            });
+            locked(&job.result).takers = n;
+            let one = || Taken {
+                job: job.clone(),
+                downloads: downloads.clone(),
+            };
+            (0..n).map(|_| one()).collect()
+        };
+        let outcome = |n| Outcome {
+            made: Some(Ok(made(&folder, n))),
+            ..Outcome::default()
+        };
+        let mut broken = taken(outcome(1), 2);
+        drop(broken.pop());
+        assert_eq!(backups(&folder), 1, "one still takes it");
+        drop(broken);
+        assert_eq!(backups(&folder), 0);
+        let mut got = taken(outcome(2), 2);
+        got.pop().unwrap().given();
+        drop(got);
+        assert_eq!(backups(&folder), 1);
+        downloads.settle(&outcome(3));
+        assert_eq!(backups(&folder), 1, "nobody waited for this one");
     }
 }

@@ -6,12 +6,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
-use journal_format::{Event, Found, Problem, RestoreId, Scanner, Seq, State, StepView, View};
+use agent_protocol::Halt;
+use journal_format::{Event, Found, Problem, RestoreId, Scanner, Seq, State, StepView, Tail, View};
 
+use super::Agent;
 use crate::fault::cannot;
 use crate::host::Look;
 use crate::host::linux::Linux;
-use crate::process;
+use crate::process::{self, Lock};
 use crate::profile::Profile;
 use crate::state_dir;
 
@@ -24,6 +26,8 @@ pub struct Follower {
     scanner: Scanner,
     /// The file and its length when it was last read: the same again is nothing new.
     seen: Option<(u64, u64)>,
+    /// Why nothing behind what was read can be.
+    damage: Option<Problem>,
 }
 
 /// A reader that cannot go on.
@@ -42,6 +46,7 @@ impl Follower {
             path: state_dir::journal(profile, id),
             scanner: Scanner::new(),
             seen: None,
+            damage: None,
         }
     }
 
@@ -88,7 +93,28 @@ impl Follower {
             // A torn line that recovery will mend, or damage: either way nothing behind it is told.
             tracing::warn!("the journal {}: {stop}", self.path.display());
         }
+        let taken = self.scanner.valid_len() as u64 - from;
+        let left = bytes.get(taken as usize..).unwrap_or_default();
+        self.damage = self.judge(left);
         Ok(new)
+    }
+
+    /// Whether what is left of the journal is damage, and not a record that is being written or was cut off.
+    fn judge(&self, left: &[u8]) -> Option<Problem> {
+        if left.is_empty() {
+            return None;
+        }
+        let why = match self.scanner.clone().finish(left).tail {
+            Tail::Clean | Tail::Torn { .. } | Tail::Newer { readable: true, .. } => return None,
+            Tail::Corrupt { line, why, .. } => format!("line {line} is damaged: {why}"),
+            Tail::Newer { format, .. } => {
+                format!("its format {format} is newer than what this program reads")
+            }
+        };
+        Some(cannot(
+            format!("read the journal {} to its end: {why}", self.path.display()),
+            "on the gateway: holdfast status, and holdfast journal verify",
+        ))
     }
 
     /// The restore as it is now; none while its journal has no record.
@@ -110,6 +136,24 @@ pub fn is_worked_on(host: &Linux, state: &State) -> bool {
         return false;
     };
     host.boot().is_ok_and(|boot| process::runs(driver, &boot))
+}
+
+/// Why a restore gets no further by itself, though it is not over.
+pub fn halt(agent: &Agent, follower: &Follower) -> Option<Halt> {
+    if let Some(problem) = &follower.damage {
+        return Some(Halt::Unreadable {
+            problem: problem.clone(),
+        });
+    }
+    let state = follower.state()?;
+    let ended = state.verdict().is_some() || state.stuck.is_some();
+    (!ended && !is_worked_on(&agent.host, state) && !begins(&agent.profile))
+        .then_some(Halt::Interrupted)
+}
+
+/// Whether a restore or a recovery runs that may not have written yet who it is.
+fn begins(profile: &Profile) -> bool {
+    Lock::holder(profile).is_some_and(|(_, what)| what != "a backup")
 }
 
 /// The restore as it is sent.
@@ -163,5 +207,40 @@ fn shorten(lines: &mut Vec<String>, keep: usize) {
         let more = lines.len() - keep;
         lines.truncate(keep);
         lines.push(format!("and {more} more: see `holdfast journal show`"));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_damaged_journal_is_told_as_a_problem_and_one_that_is_being_written_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = Profile {
+            state_dir: folder.path().into(),
+            ..Profile::default()
+        };
+        let id = RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap();
+        let path = state_dir::journal(&profile, &id);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        let whole = include_bytes!("../../../journal-format/golden/1.0/rolled-back.journal");
+        let ends: Vec<usize> = (0..whole.len()).filter(|i| whole[*i] == b'\n').collect();
+        let (fifth, cut) = (ends[4] + 1, ends[7] - 10);
+        let mut follower = Follower::new(&profile, &id);
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        assert!(follower.look(|_, _, _| ()).unwrap());
+        assert_eq!(follower.damage, None);
+
+        let mut damaged = whole.to_vec();
+        damaged[fifth + 80] ^= 1;
+        std::fs::write(&path, &damaged).unwrap();
+        let mut follower = Follower::new(&profile, &id);
+        let mut told = 0;
+        follower.look(|_, _, _| told += 1).unwrap();
+        assert_eq!(told, 5);
+        let problem = follower.damage.unwrap();
+        assert!(problem.what.contains("line 6 is damaged"), "{problem}");
     }
 }

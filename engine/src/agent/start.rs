@@ -1,17 +1,19 @@
 //! Looking at an uploaded archive, and starting the restore that an admin approved: the same program in a process of its
 //! own, which neither the agent's end nor the web's touches. A request that is repeated finds the same restore.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, TryLockError, mpsc};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use agent_protocol::{Preview, Refusal, RequestId, UploadId, WireError};
 use journal_format::{Digest, Problem, RestoreId};
 
-use super::uploads::{Fresh, Kept};
-use super::{Agent, answer, now_ms, overview, recover, spawn};
+use super::uploads::{Fresh, Kept, Process, Use};
+use super::{Agent, answer, locked, now_ms, overview, recover, spawn};
 use crate::fault::{Fault, cannot};
+use crate::host::linux;
 use crate::planner::Choices;
 use crate::process::Lock;
 use crate::restore::{self, Request};
@@ -24,6 +26,8 @@ pub struct Starts {
     config: PathBuf,
     /// One start at a time: a second click must find what the first began.
     one: Mutex<()>,
+    /// The processes that this agent started, and how those ended that began nothing.
+    children: Mutex<BTreeMap<RestoreId, Option<Refusal>>>,
 }
 
 /// What an admin approved.
@@ -52,7 +56,7 @@ pub fn program(config: &Path) -> Result<Command, Problem> {
 }
 
 /// Whether the gateway's databases may be looked at: no restore is open and none runs.
-fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
+pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
     let open =
         state_dir::open_restore(&agent.profile).map_err(|problem| Refusal::Failed { problem })?;
     if let Some(open) = open {
@@ -123,22 +127,70 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         .map_err(|problem| Refusal::Failed { problem })
 }
 
+/// The largest serialized form of one list in a message, bytes; a message may be over three times as long.
+const LARGEST: usize = 300 << 10;
+/// Characters of one line, or of one part of a problem.
+const LINE: usize = 500;
+
+fn size(shown: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(shown).map_or(LARGEST, |v| v.len() + 1)
+}
+
+fn short(text: &str) -> String {
+    match text.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
+/// What fits into a message, and how much does not.
+fn fitting<T: serde::Serialize>(all: Vec<T>, most: usize) -> (Vec<T>, usize) {
+    let count = all.len();
+    let mut left = LARGEST;
+    let kept: Vec<T> = all
+        .into_iter()
+        .take(most)
+        .take_while(|one| {
+            let size = size(one);
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        })
+        .collect();
+    let more = count - kept.len();
+    (kept, more)
+}
+
 /// What fits into a message; a plan of a large gateway may warn of thousands of things.
 fn bounded(lines: Vec<String>) -> Vec<String> {
     const LINES: usize = 500;
-    const LINE: usize = 500;
-    let more = lines.len().saturating_sub(LINES);
-    let mut lines: Vec<String> = lines
-        .into_iter()
-        .take(LINES)
-        .map(|l| l.chars().take(LINE).collect())
-        .collect();
+    let lines = lines.iter().map(|l| short(l)).collect();
+    let (mut lines, more) = fitting(lines, LINES);
     if more > 0 {
         lines.push(format!(
             "and {more} more: on the gateway, `holdfast verify` lists all"
         ));
     }
     lines
+}
+
+/// What fits into a refusal; a large archive may have thousands of faults.
+pub fn bounded_problems(problems: Vec<Problem>) -> Vec<Problem> {
+    const PROBLEMS: usize = 50;
+    let shortened = problems.into_iter().map(|p| Problem {
+        what: short(&p.what),
+        command: p.command.as_deref().map(short),
+        stderr: p.stderr.as_deref().map(short),
+        advice: short(&p.advice),
+    });
+    let (mut problems, more) = fitting(shortened.collect(), PROBLEMS);
+    if more > 0 {
+        problems.push(cannot(
+            format!("show {more} more problems here"),
+            "on the gateway, `holdfast verify` lists all",
+        ));
+    }
+    problems
 }
 
 /// The last digits of the name of the restore that a request starts.
@@ -170,6 +222,7 @@ impl Starts {
         Starts {
             config,
             one: Mutex::new(()),
+            children: Mutex::default(),
         }
     }
 
@@ -190,33 +243,43 @@ impl Starts {
                 }
             }
         };
-        let (id, ended) = match self.begin(agent, approved) {
+        let (id, process) = match self.begin(agent, approved) {
             Ok(Begun::Before(id)) => return Ok(Ok(id)),
-            Ok(Begun::Now(id, ended)) => (id, ended),
+            Ok(Begun::Runs(id, process)) => (id, process),
             Err(refusal) => return Ok(Err(refusal)),
         };
         loop {
-            match ended.recv_timeout(LOOK) {
-                Ok(refusal) if has_begun(agent, &id) => {
-                    drop(refusal);
-                    return Ok(Ok(id));
-                }
-                Ok(refusal) => {
-                    // Nothing began: the upload may be confirmed again.
-                    let freed = agent.uploads.use_for(&approved.upload, None);
-                    return Ok(Err(freed.err().unwrap_or(refusal)));
-                }
-                Err(mpsc::RecvTimeoutError::Timeout) if has_begun(agent, &id) => return Ok(Ok(id)),
-                // The restore goes on by itself if the web is gone; its next question finds it.
-                Err(mpsc::RecvTimeoutError::Timeout) => alive()?,
-                Err(mpsc::RecvTimeoutError::Disconnected) => {
-                    let problem = cannot(
-                        "follow the start of the restore",
-                        "look at `holdfast status`",
-                    );
-                    return Ok(Err(Refusal::Failed { problem }));
-                }
+            // Looked at before the journal: what an ended process wrote is then all there.
+            let ended = self.ended(agent, &id, &process, &approved.upload);
+            if has_begun(agent, &id) {
+                return Ok(Ok(id));
             }
+            if let Some(refusal) = ended {
+                // Nothing began: the upload may be confirmed again.
+                let freed = agent.uploads.free(&approved.upload, &id);
+                return Ok(Err(freed.err().unwrap_or(refusal)));
+            }
+            // The restore goes on by itself if the web is gone; its next question finds it.
+            alive()?;
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    /// How a restore's process ended; none while it lives.
+    fn ended(
+        &self,
+        agent: &Agent,
+        id: &RestoreId,
+        process: &Process,
+        upload: &UploadId,
+    ) -> Option<Refusal> {
+        match locked(&self.children).get(id) {
+            Some(ended) => ended.clone(),
+            // An agent that has ended started it.
+            None if lives(agent, process) => None,
+            None => Some(Refusal::Failed {
+                problem: first(said(agent, upload), ENDED),
+            }),
         }
     }
 
@@ -227,29 +290,59 @@ impl Starts {
         }
         let kept = agent.uploads.find(&approved.upload)?;
         match &kept.used {
-            Some((_, restore)) if has_begun(agent, restore) => {
+            Some(used) if has_begun(agent, &used.restore) => {
                 return Err(Refusal::Used {
-                    restore: restore.clone(),
+                    restore: used.restore.clone(),
                 });
             }
-            // It was noted, and then the agent ended before anything began.
+            Some(Use {
+                request,
+                restore,
+                process: Some(process),
+            }) if lives(agent, process) => {
+                return if *request == approved.request {
+                    Ok(Begun::Runs(restore.clone(), process.clone()))
+                } else {
+                    Err(Refusal::Busy {
+                        problem: cannot(
+                            "start a restore from this upload: another confirmation is starting one",
+                            "wait for a moment, then look at the first page",
+                        ),
+                        restore: None,
+                    })
+                };
+            }
+            // It was noted, and then its process or the agent ended before anything began.
             Some(_) | None => {}
         }
         check_quiet(agent)?;
         let id = restore::id_at(now_ms(), suffix(&approved.request)).map_err(failed)?;
-        agent.uploads.use_for(
-            &approved.upload,
-            Some((approved.request.clone(), id.clone())),
-        )?;
+        let mut used = Use {
+            request: approved.request.clone(),
+            restore: id.clone(),
+            process: None,
+        };
+        agent.uploads.use_for(&approved.upload, used.clone())?;
         let child = self.spawn(agent, approved, &kept, &id).map_err(failed)?;
         tracing::info!("restore {id} is started, process {}", child.id());
-        let (tell, ended) = mpsc::channel();
+        let process = process_of(agent, &child);
+        {
+            let mut children = locked(&self.children);
+            children.retain(|_, ended| ended.is_none());
+            children.insert(id.clone(), None);
+        }
+        used.process = Some(process.clone());
+        if let Err(refusal) = agent.uploads.use_for(&approved.upload, used) {
+            // It runs, and this agent knows it; only an agent that starts again would not.
+            tracing::warn!("the process of restore {id} is not written down: {refusal:?}");
+        }
         let (agent, upload, named) = (agent.clone(), approved.upload.clone(), id.clone());
-        spawn("restore", move || {
-            wait(&agent, child, &upload, &named, &tell)
-        })
-        .map_err(failed)?;
-        Ok(Begun::Now(id, ended))
+        spawn("restore", move || wait(&agent, child, &upload, &named)).map_err(|problem| {
+            // Nobody will say how it ended: then only whether it lives counts.
+            locked(&self.children).remove(&id);
+            failed(problem)
+        })?;
+        Ok(Begun::Runs(id, process))
     }
 
     fn spawn(
@@ -301,17 +394,28 @@ impl Starts {
 
 enum Begun {
     Before(RestoreId),
-    Now(RestoreId, mpsc::Receiver<Refusal>),
+    Runs(RestoreId, Process),
+}
+
+const ENDED: &str = "start the restore: its process ended at once";
+
+/// A child as it can be found again. One that has ended already is found by nobody, and that is as true.
+fn process_of(agent: &Agent, child: &Child) -> Process {
+    Process {
+        pid: child.id(),
+        started_ticks: linux::process(child.id()).map_or(0, |p| p.started_ticks),
+        boot: agent.boot.clone(),
+    }
+}
+
+fn lives(agent: &Agent, process: &Process) -> bool {
+    process.boot == agent.boot
+        && linux::process(process.pid)
+            .is_some_and(|p| p.started_ticks == process.started_ticks && !p.gone)
 }
 
 /// Waits for a restore's process, so that it does not stay as a zombie, and tells how it ended.
-fn wait(
-    agent: &Agent,
-    mut child: Child,
-    upload: &UploadId,
-    id: &RestoreId,
-    tell: &mpsc::Sender<Refusal>,
-) {
+fn wait(agent: &Agent, mut child: Child, upload: &UploadId, id: &RestoreId) {
     let status = match child.wait() {
         Ok(status) => {
             tracing::info!("the process of restore {id} ended: {status}");
@@ -324,7 +428,9 @@ fn wait(
     };
     let said = said(agent, upload);
     let refusal = match status {
-        Some(3) => Refusal::Unacceptable { problems: said },
+        Some(3) => Refusal::Unacceptable {
+            problems: bounded_problems(said),
+        },
         Some(6) => Refusal::Busy {
             problem: first(said, "start the restore: something else runs"),
             restore: state_dir::open_restore(&agent.profile)
@@ -333,14 +439,13 @@ fn wait(
                 .map(|o| o.id),
         },
         _ => Refusal::Failed {
-            problem: first(said, "start the restore: its process ended at once"),
+            problem: first(said, ENDED),
         },
     };
     if has_begun(agent, id) {
         agent.uploads.spent(upload);
     }
-    // Whoever started it may have gone on long ago: it has begun.
-    drop(tell.send(refusal));
+    locked(&agent.starts.children).insert(id.clone(), Some(refusal));
     // It was killed. A recovery that is killed as well is left for the next start, so that this has an end.
     if status.is_none()
         && let Err(problem) = recover(&agent.profile, agent.starts.config.clone())
@@ -350,7 +455,7 @@ fn wait(
 }
 
 fn first(problems: Vec<Problem>, otherwise: &str) -> Problem {
-    problems
+    bounded_problems(problems)
         .into_iter()
         .next()
         .unwrap_or_else(|| cannot(otherwise, "see the agent's log, then try again"))
@@ -392,8 +497,29 @@ mod tests {
                 .map(|i| format!("{i} {}", "ü".repeat(4000)))
                 .collect(),
         );
-        assert_eq!(lines.len(), 501);
-        assert!(lines[500].starts_with("and 8500 more"));
-        assert!(serde_json::to_vec(&lines).unwrap().len() < agent_protocol::MAX_MESSAGE);
+        assert!(
+            lines.last().unwrap().starts_with("and 8"),
+            "{:?}",
+            lines.last()
+        );
+        assert!(size(&lines) < agent_protocol::MAX_MESSAGE / 3);
+        assert_eq!(bounded(vec!["one".into()]), ["one"]);
+        // What grows when it is written as JSON counts as what it grows to.
+        let escaped = bounded(vec!["\u{1}".repeat(LINE); 500]);
+        assert!(size(&escaped) < agent_protocol::MAX_MESSAGE / 3);
+    }
+
+    #[test]
+    fn a_refusal_for_thousands_of_reasons_fits_into_a_message_and_says_that_there_are_more() {
+        let problem = Problem {
+            command: Some("c".repeat(9000)),
+            stderr: Some("\u{1}".repeat(9000)),
+            ..cannot("ü".repeat(9000), "a".repeat(9000))
+        };
+        let problems = bounded_problems(vec![problem; 9000]);
+        assert!(size(&problems) < agent_protocol::MAX_MESSAGE / 2);
+        assert!(problems.len() > 10);
+        let last = &problems.last().unwrap().what;
+        assert!(last.starts_with("show 89"), "{last}");
     }
 }

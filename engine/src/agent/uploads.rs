@@ -6,28 +6,56 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use agent_protocol::{Chunk, MAX_CHUNK, Preview, Refusal, RequestId, UploadId, Wire, WireError};
-use journal_format::{Problem, RestoreId};
+use journal_format::{BootId, Problem, RestoreId};
 use serde::{Deserialize, Serialize};
 
 use super::{keep, locked, now_ms};
 use crate::fault::cannot;
 use crate::profile::Profile;
+use crate::space;
 
 /// How long an upload waits to be confirmed, milliseconds.
 const WAITS: i64 = 60 * 60 * 1000;
 /// Uploads that wait at once; the oldest goes first.
 const MOST: usize = 3;
+/// Uploads that come in at once.
+const INCOMING: usize = 2;
+/// How often, in bytes, the free space is looked at while an upload comes in.
+const LOOK_EVERY: u64 = 4 << 20;
 
 /// An upload as it lies in the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Kept {
     /// What the admin was shown.
     pub preview: Preview,
-    /// The confirmation that used it, and the restore that it started.
+    /// What it was used for.
     #[serde(default)]
-    pub used: Option<(RequestId, RestoreId)>,
+    pub used: Option<Use>,
+}
+
+/// The confirmation that used an upload, and the restore that it started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Use {
+    /// The confirmation.
+    pub request: RequestId,
+    /// The restore.
+    pub restore: RestoreId,
+    /// Its process; none until that was started.
+    pub process: Option<Process>,
+}
+
+/// A process, so that its number alone is not taken for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in the kernel's clock ticks since boot.
+    pub started_ticks: u64,
+    /// The boot.
+    pub boot: BootId,
 }
 
 pub struct Uploads {
@@ -35,6 +63,16 @@ pub struct Uploads {
     limit_mib: u64,
     /// One at a time changes what lies in the spool.
     changing: Mutex<()>,
+    incoming: AtomicUsize,
+}
+
+/// A place for an upload that comes in; given back when dropped.
+pub struct Incoming<'a>(&'a AtomicUsize);
+
+impl Drop for Incoming<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// An upload that is not yet known to be whole and sound; gone when dropped.
@@ -78,6 +116,7 @@ impl Uploads {
             spool: profile.spool_dir(),
             limit_mib: profile.limits.upload_mib,
             changing: Mutex::new(()),
+            incoming: AtomicUsize::new(0),
         };
         for name in uploads.names()? {
             if name.ends_with(".part") {
@@ -91,6 +130,39 @@ impl Uploads {
     /// The largest upload, MiB.
     pub fn limit_mib(&self) -> u64 {
         self.limit_mib
+    }
+
+    /// A place for one more upload, before a byte of it is asked for.
+    pub fn place(&self) -> Result<Incoming<'_>, Refusal> {
+        let place = Incoming(&self.incoming);
+        if self.incoming.fetch_add(1, Ordering::SeqCst) >= INCOMING {
+            return Err(Refusal::Busy {
+                problem: cannot(
+                    format!("take this upload: {INCOMING} others are coming in"),
+                    "wait for their end, then upload it again",
+                ),
+                restore: None,
+            });
+        }
+        self.check_space()
+            .map_err(|problem| Refusal::Failed { problem })?;
+        Ok(place)
+    }
+
+    /// An upload may be far below the limit, so it is not the limit that must be free, but the reserve at any time.
+    fn check_space(&self) -> Result<(), Problem> {
+        let free = space::free(&self.spool)?;
+        if free >= space::RESERVE + LOOK_EVERY {
+            return Ok(());
+        }
+        Err(cannot(
+            format!(
+                "take the upload: {} MiB are free in the spool of state_dir, of which {} stay in reserve",
+                free >> 20,
+                space::RESERVE >> 20
+            ),
+            "make room on that disk, then upload it again",
+        ))
     }
 
     fn names(&self) -> Result<Vec<String>, Problem> {
@@ -127,6 +199,7 @@ impl Uploads {
         let mut file = file.map_err(|e| failed(spool_problem("make room for the upload", &e)))?;
         let mut fresh = Fresh { id, size: 0, path };
         let mut buffer = Box::new([0; MAX_CHUNK]);
+        let mut looked = 0;
         loop {
             match wire.receive_bytes(&mut buffer) {
                 Ok(Chunk::Bytes(n)) => {
@@ -136,10 +209,18 @@ impl Uploads {
                             limit_mib: self.limit_mib,
                         }));
                     }
+                    if fresh.size - looked >= LOOK_EVERY {
+                        self.check_space().map_err(failed)?;
+                        looked = fresh.size;
+                    }
                     file.write_all(&buffer[..n])
                         .map_err(|e| failed(spool_problem("write the upload", &e)))?;
                 }
-                Ok(Chunk::End) => return Ok(fresh),
+                Ok(Chunk::End) => {
+                    file.sync_all()
+                        .map_err(|e| failed(spool_problem("write the upload", &e)))?;
+                    return Ok(fresh);
+                }
                 Ok(Chunk::Aborted) => return Err(Outcome::BrokenOff(WireError::BrokenOff)),
                 Err(e) => return Err(Outcome::BrokenOff(e)),
             }
@@ -155,13 +236,18 @@ impl Uploads {
         let _one = locked(&self.changing);
         self.make_room();
         let preview = preview(now_ms() + WAITS);
-        self.write(&Kept {
+        // The archive first, and durable: what is known of an upload must not outlive it.
+        std::fs::rename(&fresh.path, self.file(&fresh.id, "zip"))
+            .and_then(|()| File::open(&self.spool)?.sync_all())
+            .map_err(|e| spool_problem("keep the upload", &e))?;
+        let written = self.write(&Kept {
             preview: preview.clone(),
             used: None,
-        })?;
-        std::fs::rename(&fresh.path, self.file(&fresh.id, "zip"))
-            .map_err(|e| spool_problem("keep the upload", &e))?;
-        Ok(preview)
+        });
+        if written.is_err() {
+            self.throw_away(&fresh.id);
+        }
+        written.map(|()| preview)
     }
 
     fn write(&self, kept: &Kept) -> Result<(), Problem> {
@@ -221,15 +307,23 @@ impl Uploads {
         self.file(id, "zip")
     }
 
-    /// Notes which restore an upload was used for, before that is started; or takes it back.
-    pub fn use_for(
-        &self,
-        id: &UploadId,
-        used: Option<(RequestId, RestoreId)>,
-    ) -> Result<(), Refusal> {
+    /// Notes which restore an upload is used for, before that is started; and again with its process.
+    pub fn use_for(&self, id: &UploadId, used: Use) -> Result<(), Refusal> {
         let _one = locked(&self.changing);
         let mut kept = self.find(id)?;
-        kept.used = used;
+        kept.used = Some(used);
+        self.write(&kept)
+            .map_err(|problem| Refusal::Failed { problem })
+    }
+
+    /// Takes back that an upload was used for a restore that never began. What it was used for since then stays.
+    pub fn free(&self, id: &UploadId, restore: &RestoreId) -> Result<(), Refusal> {
+        let _one = locked(&self.changing);
+        let mut kept = self.find(id)?;
+        if kept.used.as_ref().is_none_or(|u| u.restore != *restore) {
+            return Ok(());
+        }
+        kept.used = None;
         self.write(&kept)
             .map_err(|problem| Refusal::Failed { problem })
     }
@@ -453,5 +547,37 @@ mod tests {
         }
         let found: Vec<bool> = ids.iter().map(|id| uploads.find(id).is_ok()).collect();
         assert_eq!(found, [false, false, true, true, true]);
+    }
+
+    #[test]
+    fn only_a_few_uploads_come_in_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(&folder, 1);
+        let mut places: Vec<_> = (0..INCOMING)
+            .map(|_| uploads.place().ok().unwrap())
+            .collect();
+        assert!(matches!(uploads.place(), Err(Refusal::Busy { .. })));
+        places.pop();
+        assert!(uploads.place().is_ok());
+    }
+
+    #[test]
+    fn a_use_is_taken_back_only_by_the_restore_that_it_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(&folder, 1);
+        let fresh = send(&uploads, b"zip", whole).ok().unwrap();
+        let id = fresh.id.clone();
+        uploads.keep(fresh, |until| preview(&id, until)).unwrap();
+        let restore = |n: u8| RestoreId::new(format!("20261122T185220Z-0a1b2c3{n}")).unwrap();
+        let used = Use {
+            request: RequestId::random().unwrap(),
+            restore: restore(1),
+            process: None,
+        };
+        uploads.use_for(&id, used.clone()).unwrap();
+        uploads.free(&id, &restore(2)).unwrap();
+        assert_eq!(uploads.find(&id).unwrap().used, Some(used));
+        uploads.free(&id, &restore(1)).unwrap();
+        assert_eq!(uploads.find(&id).unwrap().used, None);
     }
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use agent_protocol::Reply;
+use agent_protocol::{Halt, Reply};
 use journal_format::{RestoreId, Seq, View};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::Responder;
@@ -91,6 +91,11 @@ pub async fn events<'r>(
                     let news = news(&event, &view, &templates);
                     yield Event::data(news.to_string()).id(event.seq.to_string());
                 }
+                // Without an id: the browser still has what it had of the journal.
+                Some(Ok(Reply::Halt { view, halt })) => {
+                    let news = shown(&view, halt.as_ref(), &templates);
+                    yield Event::data(news.to_string()).event("halt");
+                }
                 Some(Ok(Reply::Alive)) => {}
                 Some(Ok(Reply::Over)) => break,
                 Some(Ok(_) | Err(_)) | None => {
@@ -119,15 +124,24 @@ pub async fn events<'r>(
 
 /// One event for programs, and with it the list as the page shows it.
 fn news(event: &journal_format::Event, view: &View, templates: &Metadata<'_>) -> Value {
-    let live = view::live(view, now_ms());
+    let mut news = json!(event);
+    if let (Some(fields), Value::Object(shown)) =
+        (news.as_object_mut(), shown(view, None, templates))
+    {
+        fields.extend(shown);
+    }
+    news
+}
+
+/// The list as the page shows it, and what is shown around it.
+fn shown(view: &View, halt: Option<&Halt>, templates: &Metadata<'_>) -> Value {
+    let live = view::live(view, halt, now_ms());
     let html = templates
         .render("live.html", json!({ "live": live }))
         .map(|(_, html)| html);
-    let mut news = json!(event);
-    if let Some(fields) = news.as_object_mut() {
-        fields.insert("title".into(), format!("{} · Holdfast", live.title).into());
-        fields.insert("summary".into(), live.summary.into());
-        fields.insert("html".into(), html.into());
-    }
-    news
+    json!({
+        "title": format!("{} · Holdfast", live.title),
+        "summary": live.summary,
+        "html": html,
+    })
 }

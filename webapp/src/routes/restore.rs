@@ -71,8 +71,8 @@ pub async fn page(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<
     }
     let admin = caller.admin(agent).await?;
     let restore = agent.restore(admin.token(), id).await;
-    let restore = restore.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
-    let live = view::live(&restore, now_ms());
+    let (restore, halt) = restore.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    let live = view::live(&restore, halt.as_ref(), now_ms());
     Ok(Page::show(
         "restore.html",
         signed_in(json!({ "live": live }), &admin),

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Chunk, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request, RestoreLine,
+    Ask, Backup, Chunk, Halt, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request, RestoreLine,
     Running, Session, Status, Token, UploadId, Wire, greet,
 };
 use journal_format::{Digest, Problem, RestoreId, Standing};
@@ -26,6 +26,8 @@ pub struct Told {
     /// How many of the journal's records are there by now.
     pub published: usize,
     pub running: Option<Running>,
+    /// Why the restore gets no further.
+    pub halt: Option<Halt>,
     pub backup: Vec<u8>,
     /// The transfer of the backup ends here, without its mark.
     pub break_off_at: Option<usize>,
@@ -133,6 +135,7 @@ pub fn settings(socket: &Path) -> Settings {
         socket: socket.into(),
         address: "127.0.0.1".parse().unwrap(),
         port: 0,
+        hosts: vec!["gw".into()],
     }
 }
 
@@ -280,14 +283,19 @@ fn answer(
         Ask::Discard { .. } => wire.send(&Reply::Discarded)?,
         Ask::Start { .. } => wire.send(&Reply::Started { id })?,
         Ask::Restore { .. } => {
-            let view = {
+            let (view, halt) = {
                 let told = told.lock().unwrap();
-                told.published
-                    .checked_sub(1)
-                    .map(|last| told.journal[last].1.clone())
+                let last = told.published.checked_sub(1);
+                (
+                    last.map(|last| told.journal[last].1.clone()),
+                    told.halt.clone(),
+                )
             };
             match view {
-                Some(view) => wire.send(&Reply::Restore(Box::new(view)))?,
+                Some(view) => wire.send(&Reply::Restore {
+                    view: Box::new(view),
+                    halt,
+                })?,
                 None => wire.send(&Reply::Refused(Refusal::Gone {
                     problem: problem("find that restore"),
                 }))?,
@@ -296,9 +304,17 @@ fn answer(
         Ask::Events { after, .. } => {
             let mut next = after.map_or(0, |seq| seq.0 as usize + 1);
             let mut first = true;
+            let mut halted = None;
             loop {
                 let (shown, over) = {
                     let told = told.lock().unwrap();
+                    if next == told.published && told.halt != halted {
+                        halted = told.halt.clone();
+                        wire.send(&Reply::Halt {
+                            view: Box::new(told.journal[next - 1].1.clone()),
+                            halt: halted.clone(),
+                        })?;
+                    }
                     let over = told.published == told.journal.len()
                         && told.journal.last().is_some_and(|s| s.1.over);
                     (told.journal[..told.published].get(next).cloned(), over)

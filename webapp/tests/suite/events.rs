@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use agent_protocol::Halt;
 use journal_format::{Direction, Step};
 use rocket::http::{Header, Status};
 use rocket::local::blocking::Client;
@@ -131,6 +132,29 @@ fn an_event_says_for_programs_which_step_changed() {
                 .unwrap()
                 .contains("id=\"step-forward-safety-backup\" class=\"step running\"")
         );
+    });
+}
+
+#[test]
+fn that_nothing_works_on_a_restore_any_more_is_told_without_a_record_of_it() {
+    let journal = Journal::new()
+        .forward_until(Step::TunnelsUp)
+        .begin(Step::TunnelsUp, Direction::Forward)
+        .shown();
+    let count = journal.len();
+    let agent = agent_with(journal, count);
+    let address = format!("/restores/{ID}/events?after={}", count - 1);
+    with_server(&agent, |port| {
+        let mut stream = Stream::open(port, &address, None);
+        agent.told.lock().unwrap().halt = Some(Halt::Interrupted);
+        let told = stream.next();
+        assert_eq!((told.name.as_deref(), told.id), (Some("halt"), None));
+        assert!(told.data.contains("holdfast recover"), "{}", told.data);
+        assert!(!told.data.contains("step running"), "{}", told.data);
+        agent.told.lock().unwrap().halt = None;
+        let told = stream.next();
+        assert_eq!(told.name.as_deref(), Some("halt"));
+        assert!(told.data.contains("step running"), "{}", told.data);
     });
 }
 

@@ -1,9 +1,9 @@
 //! What an admin sees: each page as it is sent, and the headers that go with it.
 
-use agent_protocol::{Refusal, Running};
+use agent_protocol::{Halt, Refusal, Running};
 use insta::assert_snapshot;
 use journal_format::{Direction, RestoreId, Standing, Step};
-use rocket::http::Status;
+use rocket::http::{ContentType, Header, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 
 use crate::agent::{FakeAgent, Told, problem};
@@ -144,6 +144,40 @@ fn a_restore_that_runs_reads_like_this() {
 }
 
 #[test]
+fn a_restore_that_gets_no_further_does_not_look_alive() {
+    let journal = Journal::new()
+        .forward_until(Step::TunnelsUp)
+        .begin(Step::TunnelsUp, Direction::Forward)
+        .shown();
+    let agent = FakeAgent::start(Told {
+        published: journal.len(),
+        journal,
+        ..Told::default()
+    });
+    let client = agent.client_of("admin");
+    let unreadable = Halt::Unreadable {
+        problem: problem("read the journal to its end: line 9 is damaged"),
+    };
+    for (halt, says) in [
+        (Halt::Interrupted, "On the gateway, run `holdfast recover`."),
+        (unreadable, "line 9 is damaged"),
+    ] {
+        agent.told.lock().unwrap().halt = Some(halt);
+        let page = get(&client, &format!("/restores/{ID}"));
+        assert!(page.contains(says), "{page}");
+        assert!(
+            !page.contains("data-ms") && !page.contains("step running"),
+            "{page}"
+        );
+        assert!(page.contains("class=\"step interrupted\""), "{page}");
+        assert!(
+            page.contains("data-over=\"false\""),
+            "what comes is still waited for"
+        );
+    }
+}
+
+#[test]
 fn a_restore_that_succeeded_reads_like_this() {
     assert_snapshot!("restore_restored", restore_page(Journal::new().restored()));
 }
@@ -215,6 +249,20 @@ fn while_the_agent_is_away_the_page_says_so_and_tries_again() {
         "{page}"
     );
     assert!(page.contains("The agent does not answer"), "{page}");
+    // What a form asked for cannot be asked for again by itself: there is a way on instead.
+    let sent = client
+        .post("/system/restore/discard")
+        .header(ContentType::Form);
+    let sent = sent
+        .body(format!("token=x&upload={}", "0".repeat(32)))
+        .dispatch();
+    assert_eq!(sent.status(), Status::ServiceUnavailable);
+    let page = sent.into_string().unwrap();
+    assert!(
+        !page.contains("http-equiv") && !page.contains("tries again"),
+        "{page}"
+    );
+    assert!(page.contains(">To the first page</a>"), "{page}");
     agent.listen();
     assert_eq!(client.get("/").dispatch().status(), Status::Ok);
 }
@@ -348,5 +396,40 @@ fn what_does_not_exist_is_a_page_too() {
                 .unwrap()
                 .contains("There is no such page.")
         );
+    }
+}
+
+#[test]
+fn under_a_name_that_is_not_its_own_no_address_answers_and_the_agent_is_asked_for_nothing() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    let evil = || Header::new("Host", "evil.example:8080");
+    let token = webapp::form_token(crate::agent::token("admin").reveal());
+    for address in [
+        "/",
+        "/sign-in",
+        "/system/backup",
+        "/assets/holdfast.js",
+        "/x",
+    ] {
+        let answer = client.get(address).header(evil()).dispatch();
+        assert_eq!(answer.status(), Status::MisdirectedRequest, "{address}");
+        assert_eq!(answer.headers().get("Set-Cookie").count(), 0);
+    }
+    let form = client
+        .post("/system/restore/discard")
+        .header(ContentType::Form);
+    let body = format!("token={token}&upload={}", crate::agent::UPLOAD);
+    let page = form.header(evil()).body(body).dispatch();
+    assert_eq!(page.status(), Status::MisdirectedRequest);
+    let page = page.into_string().unwrap();
+    assert!(
+        page.contains("This page has another name") && page.contains("hosts"),
+        "{page}"
+    );
+    assert!(agent.told.lock().unwrap().asked.is_empty());
+    for own in ["127.0.0.1:8080", "localhost", "gw:8080"] {
+        let answer = client.get("/").header(Header::new("Host", own)).dispatch();
+        assert_eq!(answer.status(), Status::Ok, "{own}");
     }
 }
