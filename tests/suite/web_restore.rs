@@ -237,3 +237,40 @@ fn a_session_ends_when_its_user_gets_another_password() {
     }
     assert_eq!(admin.get("/").0, 303, "it leads to the sign-in");
 }
+
+#[test]
+fn a_confirmation_that_is_sent_again_while_its_restore_comes_up_finds_that_one() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let archive = admin.get_bytes("/system/backup").1;
+    let confirmation = admin.reach_confirmation(&archive);
+    // A browser that sends it and hears no answer: the page and the agent end in between.
+    let fields = ["token", "upload", "plan", "request"]
+        .map(|name| format!("{name}={}", field(&confirmation, name)));
+    let body = fields.join("&");
+    let mut browser = std::net::TcpStream::connect(("127.0.0.1", stage.port)).unwrap();
+    write!(
+        browser,
+        "POST /system/restore/confirm HTTP/1.1\r\nHost: localhost\r\nCookie: {}\r\nContent-Length: {}\r\n\
+         Content-Type: application/x-www-form-urlencoded\r\n\r\n{body}",
+        admin.cookies.join("; "),
+        body.len()
+    )
+    .unwrap();
+    while !stage.agent_log().contains(" is started, process ") {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    stage.kill_web();
+    stage.kill_agent();
+    drop(browser);
+    stage.start_agent();
+    stage.start_web();
+    let (status, restore, said) = admin.confirm(&confirmation);
+    assert_eq!(status, 303, "{said}");
+    let last = admin.events(&restore, None).last().unwrap();
+    assert_eq!(last.data["verdict"], "restored");
+    let restores = stage.sample().state_dir().join("restores");
+    assert_eq!(std::fs::read_dir(restores).unwrap().count(), 1);
+}
