@@ -274,3 +274,45 @@ fn a_confirmation_that_is_sent_again_while_its_restore_comes_up_finds_that_one()
     let restores = stage.sample().state_dir().join("restores");
     assert_eq!(std::fs::read_dir(restores).unwrap().count(), 1);
 }
+
+#[test]
+fn a_restore_that_nothing_works_on_does_not_look_alive_until_it_is_recovered() {
+    let Some(stage) = Stage::set() else { return };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    assert_eq!(admin.get_bytes("/system/backup").0, 200);
+    stage.change_gateway();
+    let restoring = stage.start_restore();
+    let restores = stage.sample().state_dir().join("restores");
+    let journal = loop {
+        let found = std::fs::read_dir(&restores).ok().and_then(|mut r| r.next());
+        match found.map(|e| e.unwrap().path().join("journal")) {
+            Some(journal) if journal.exists() => break journal,
+            _ => std::thread::sleep(Duration::from_millis(2)),
+        }
+    };
+    let id = journal.parent().unwrap().file_name().unwrap();
+    let page = format!("/restores/{}", id.to_str().unwrap());
+    let mut events = admin.events(&page, None);
+    events
+        .find(|s| s.data["text"] == "settle databases: begins")
+        .unwrap();
+    stage.kill_restore();
+    restoring.wait().unwrap();
+    let shown = loop {
+        let shown = admin.get(&page).1;
+        if shown.contains("<h1>Interrupted</h1>") {
+            break shown;
+        }
+        assert!(shown.contains("data-over=\"false\""), "{shown}");
+    };
+    assert!(shown.contains("run `holdfast recover`"), "{shown}");
+    assert!(!shown.contains("data-ms="), "a clock runs: {shown}");
+    assert!(admin.get("/").1.contains("A restore was interrupted"));
+    stage.recover();
+    let last = events.last().unwrap();
+    assert!(
+        last.data["verdict"] == "restored" || last.data["verdict"] == "rolled-back",
+        "{last:?}"
+    );
+    assert!(!admin.get(&page).1.contains("Interrupted</h1>"));
+}

@@ -105,6 +105,32 @@ impl Stage {
             .unwrap();
     }
 
+    /// A restore that the command line starts, from the newest backup that the page made.
+    pub fn start_restore(&self) -> Running {
+        let backups = std::fs::read_dir(self.sample().state_dir().join("backups")).unwrap();
+        let zips = backups.map(|e| e.unwrap().path().to_str().unwrap().to_owned());
+        let archive = zips.filter(|n| n.ends_with(".zip")).max().unwrap();
+        let holdfast = program("holdfast").unwrap().to_str().unwrap().to_owned();
+        self.sandbox
+            .spawn(&[
+                &holdfast,
+                "--config",
+                &self.config(),
+                "restore",
+                &archive,
+                "--yes",
+            ])
+            .unwrap()
+    }
+
+    /// Settles the open restore from the command line.
+    pub fn recover(&self) {
+        let holdfast = program("holdfast").unwrap().to_str().unwrap().to_owned();
+        self.sandbox
+            .run(&[&holdfast, "--config", &self.config(), "recover"])
+            .unwrap();
+    }
+
     /// What the agent has logged.
     pub fn agent_log(&self) -> String {
         self.agent.as_ref().unwrap().stderr_so_far().unwrap()

@@ -130,7 +130,7 @@ pub fn is_over(host: &Linux, state: &State) -> bool {
 }
 
 /// Whether the last driver that the journal names still runs.
-pub fn is_worked_on(host: &Linux, state: &State) -> bool {
+fn is_worked_on(host: &Linux, state: &State) -> bool {
     let Some(driver) = &state.driver else {
         // Its first records are just being written, or its process died at once.
         return false;
@@ -147,8 +147,12 @@ pub fn halt(agent: &Agent, follower: &Follower) -> Option<Halt> {
     }
     let state = follower.state()?;
     let ended = state.verdict().is_some() || state.stuck.is_some();
-    (!ended && !is_worked_on(&agent.host, state) && !begins(&agent.profile))
-        .then_some(Halt::Interrupted)
+    (!ended && is_left(agent, state)).then_some(Halt::Interrupted)
+}
+
+/// Whether nothing works on a restore, and nothing is about to.
+pub fn is_left(agent: &Agent, state: &State) -> bool {
+    !is_worked_on(&agent.host, state) && !begins(&agent.profile)
 }
 
 /// Whether a restore or a recovery runs that may not have written yet who it is.

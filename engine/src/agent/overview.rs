@@ -120,7 +120,7 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
     Running::Restore {
         id,
         standing: view.standing,
-        interrupted: !follow::is_worked_on(&agent.host, state),
+        interrupted: follow::is_left(agent, state),
         step: steps
             .iter()
             .find(|s| s.state == StepState::Running)
@@ -179,7 +179,7 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
             .as_ref()
             .map_or_else(String::new, |p| p.archive.name.clone()),
         standing: Some(standing),
-        interrupted: !standing.is_over() && !follow::is_worked_on(&agent.host, &state),
+        interrupted: !standing.is_over() && follow::is_left(agent, &state),
     };
     if state.verdict().is_some() {
         locked(&agent.lines.known).insert(id, (length, line.clone()));
