@@ -128,6 +128,7 @@ fn a_snapshot_under_a_writer_is_sound_private_and_alone() {
     for mode in ["wal", "delete"] {
         let path = dir.join(format!("{mode}.db"));
         let writer = made(&path, &format!("PRAGMA journal_mode = {mode}; {CLIENTS}"));
+        writer.busy_timeout(BUSY).unwrap();
         let stop = std::sync::atomic::AtomicBool::new(false);
         let copy = dir.join(format!("{mode}.copy"));
         let rows = |path: &Path| content_of_copy(path).unwrap().tables["test_history"].rows;
@@ -144,6 +145,8 @@ fn a_snapshot_under_a_writer_is_sound_private_and_alone() {
                         .unwrap();
                 }
             });
+            // Also when an assertion fails: the scope waits for the writer.
+            let _stop = Stop(&stop);
             for _ in 0..5 {
                 let committed: i64 = writer
                     .query_row("SELECT count(*) FROM test_history", [], |r| r.get(0))
@@ -154,8 +157,16 @@ fn a_snapshot_under_a_writer_is_sound_private_and_alone() {
                 assert!(side_files(&copy).iter().all(|p| !p.exists()));
                 std::fs::remove_file(&copy).unwrap();
             }
-            stop.store(true, std::sync::atomic::Ordering::Relaxed);
         });
+    }
+}
+
+/// Tells a writer to stop once it is dropped.
+struct Stop<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 }
 
