@@ -2,6 +2,7 @@
 //! as one of the two. For the tests of crashes and recoveries.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -77,13 +78,6 @@ impl TwoStates {
         holdfast(self.sandbox(), argv)
     }
 
-    /// The newest restore.
-    pub fn newest(&self) -> RestoreId {
-        let profile = engine::profile::Profile::read(&self.sample().profile(), false).unwrap();
-        let ids = engine::state_dir::restores(&profile).unwrap();
-        ids.into_iter().next_back().unwrap()
-    }
-
     pub fn journal(&self, id: &RestoreId) -> PathBuf {
         self.sample()
             .state_dir()
@@ -92,36 +86,41 @@ impl TwoStates {
             .join("journal")
     }
 
-    /// How many restores left a folder.
-    pub fn restores(&self) -> usize {
-        std::fs::read_dir(self.sample().state_dir().join("restores"))
-            .unwrap()
-            .count()
+    /// Every restore that left a folder.
+    pub fn restores(&self) -> BTreeSet<RestoreId> {
+        let profile = engine::profile::Profile::read(&self.sample().profile(), false).unwrap();
+        let ids = engine::state_dir::restores(&profile).unwrap();
+        ids.into_iter().collect()
+    }
+
+    /// The one restore that is new. Names have no order within a second.
+    pub fn fresh(&self, began: &BTreeSet<RestoreId>) -> Option<RestoreId> {
+        let now = self.restores();
+        let fresh: Vec<&RestoreId> = now.difference(began).collect();
+        assert!(fresh.len() < 2, "{fresh:?}");
+        fresh.first().map(|id| (*id).clone())
     }
 
     /// The one law: after a recovery the gateway is as before or as the backup says, the journal says which and is sound,
     /// and nothing is left to recover. `began`: the restores there were before this one.
     pub fn is_settled(
         &mut self,
-        began: usize,
+        began: &BTreeSet<RestoreId>,
         recovered: &Finished,
         what: &str,
     ) -> Option<Verdict> {
-        let verdict = if self.restores() == began {
-            None
-        } else {
-            let journal = self.journal(&self.newest());
-            match std::fs::read(&journal) {
+        let verdict = self.fresh(began).and_then(|id| {
+            let journal = self.journal(&id);
+            let bytes = match std::fs::read(&journal) {
                 // It died before it had written a record.
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
-                read => {
-                    let verify = self.holdfast(&["journal", "verify", text(&journal)]);
-                    assert_eq!(verify.code(), 0, "{what}: {verify}\n{recovered}");
-                    let scan = journal_format::scan(&read.unwrap());
-                    Some(scan.state.unwrap().verdict().unwrap())
-                }
-            }
-        };
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => return None,
+                read => read.unwrap(),
+            };
+            let verify = self.holdfast(&["journal", "verify", text(&journal)]);
+            assert_eq!(verify.code(), 0, "{what}: {verify}\n{recovered}");
+            let scan = journal_format::scan(&bytes);
+            Some(scan.state.unwrap().verdict().unwrap())
+        });
         let to = match verdict {
             Some(Verdict::Restored) => 1 - self.at,
             Some(Verdict::RolledBack | Verdict::NothingChanged) | None => self.at,
