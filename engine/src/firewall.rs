@@ -172,6 +172,29 @@ impl Rules {
         found
     }
 
+    /// The text that appends `missing`, which is of these rules, to `current`, for `iptables-restore --noflush`. A chain
+    /// that they need and that is not there, since whoever makes it has not done so in this boot, comes with them; one that
+    /// is there must not be named, or it would be emptied.
+    pub fn appending(&self, missing: &BTreeMap<String, Vec<String>>, current: &Rules) -> String {
+        let mut out = String::new();
+        for (name, rules) in missing {
+            let there = current.tables.get(name).map(|t| &t.chains);
+            let chains = self.tables.get(name).map(|t| &t.chains);
+            let needed = chains.into_iter().flatten().filter(|(chain, policy)| {
+                let named = |r: &String| words(r).is_some_and(|w| w.contains(chain));
+                *policy == "-"
+                    && there.is_none_or(|t| !t.contains_key(*chain))
+                    && rules.iter().any(named)
+            });
+            let table = Table {
+                chains: needed.map(|(c, p)| (c.clone(), p.clone())).collect(),
+                rules: rules.clone(),
+            };
+            table_text(&mut out, name, &table);
+        }
+        out
+    }
+
     /// What holds when a backup's rules are not loaded: those of `before`, less the ones of the replaced tunnels, and
     /// with what tunnels and services have added for these since.
     pub fn without_backup(before: &Rules, current: &Rules, replaced: &BTreeSet<&str>) -> Rules {
@@ -242,14 +265,14 @@ impl Rules {
     }
 }
 
-/// The text that carries out an edit (`-D` or `-A`) of these rules, by table, for `iptables-restore --noflush`.
-pub fn edit(rules: &BTreeMap<String, Vec<String>>, action: &str) -> String {
+/// The text that takes these rules out, by table, for `iptables-restore --noflush`.
+pub fn without(rules: &BTreeMap<String, Vec<String>>) -> String {
     let mut out = String::new();
     for (table, rules) in rules {
         // Writing to a string does not fail.
         let _ = writeln!(out, "*{table}");
         for rule in rules {
-            let _ = writeln!(out, "{action} {}", rule.strip_prefix("-A ").unwrap_or(rule));
+            let _ = writeln!(out, "-D {}", rule.strip_prefix("-A ").unwrap_or(rule));
         }
         out.push_str("COMMIT\n");
     }
@@ -341,7 +364,7 @@ COMMIT
     #[test]
     fn taking_a_tunnels_rules_out_leaves_the_others() {
         let found = rules(SAVED).of_interfaces(&BTreeSet::from(["c0"]));
-        insta::assert_snapshot!(edit(&found, "-D"), @r"
+        insta::assert_snapshot!(without(&found), @r"
         *filter
         -D FORWARD -i eth0 -o c0 -j ACCEPT
         COMMIT
@@ -406,5 +429,24 @@ COMMIT
         ] {
             assert_eq!(Rules::parse(text).unwrap_err().line, line, "{text}");
         }
+    }
+
+    #[test]
+    fn a_chain_that_is_not_there_comes_with_the_rules_that_need_it_and_no_other() {
+        let before = "*filter\n:FORWARD ACCEPT [0:0]\n:GATE - [0:0]\n:THERE - [0:0]\n:OTHER - [0:0]\n:LAST - [0:0]\n\
+                      -A FORWARD -i c0 -j GATE\n-A THERE -i c0 -j ACCEPT\n-A GATE -o c0 -j LAST\n-A OTHER -j DROP\nCOMMIT\n";
+        let before = Rules::parse(before).unwrap();
+        let now = "*filter\n:FORWARD ACCEPT [0:0]\n:THERE - [0:0]\nCOMMIT\n";
+        let now = Rules::parse(now).unwrap();
+        let missing = before.of_interfaces(&BTreeSet::from(["c0"]));
+        insta::assert_snapshot!(before.appending(&missing, &now), @r"
+        *filter
+        :GATE - [0:0]
+        :LAST - [0:0]
+        -A FORWARD -i c0 -j GATE
+        -A THERE -i c0 -j ACCEPT
+        -A GATE -o c0 -j LAST
+        COMMIT
+        ");
     }
 }

@@ -8,7 +8,7 @@ use journal_format::{Direction, Exchange, Step};
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::decide::Seen;
 use crate::fault::Problem;
-use crate::firewall::{Rules, edit};
+use crate::firewall::{Rules, without};
 use crate::host::{Command, Family};
 use crate::journal::Permit;
 use crate::ruleset::{self, Expected};
@@ -26,7 +26,7 @@ impl StepOps for ResetRules {
             if !found.is_empty() {
                 count += found.values().map(Vec::len).sum::<usize>();
                 env.host
-                    .run(permit, &Command::EditRules(family), &edit(&found, "-D"))?
+                    .run(permit, &Command::EditRules(family), &without(&found))?
                     .expect_ok("take the tunnels' rules out", ADVICE)?;
             }
         }
@@ -81,7 +81,7 @@ fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem>
                     rules.retain(|r| !have.get(table).is_some_and(|t| t.contains(r)));
                 }
                 missing.retain(|_, rules| !rules.is_empty());
-                run(Command::EditRules(family), &edit(&missing, "-A"))?;
+                run(Command::EditRules(family), &rules.appending(&missing, &now))?;
             }
         }
     }
