@@ -48,6 +48,22 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
     Ok(exchanges)
 }
 
+/// Whether none of these was swapped, as far as their contents tell: for a swap whose objects were never noted.
+pub fn untouched(host: &dyn Look, targets: &[Target]) -> Result<bool, Problem> {
+    for target in targets {
+        let (path, staged) = (Path::new(&target.path), Path::new(&target.staged));
+        let as_staged = match (&target.new, host.stat(staged)?) {
+            (Some(new), Some(_)) => host.sha256(staged)? == new.sha256,
+            (None, None) => host.stat(path)?.is_some(),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !as_staged {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
     let Some(meta) = host.stat(Path::new(path))? else {
         return Ok(None);
