@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use fixtures::{Finished, Shape, program};
-use journal_format::{Phase, RestoreId, Verdict};
+use journal_format::{Phase, RestoreId, Step, Verdict};
 
 use crate::two_states::TwoStates;
 
@@ -174,7 +174,7 @@ fn moments(effects: &str, most: usize) -> Vec<String> {
         others.push(format!("before:{k}"));
         let (short, long) = (&[4][..], &[15, 45, 80, 120][..]);
         let within = match name {
-            "append" | "create a file" => &[0],
+            "append" | "append an outcome" | "create a file" => &[0],
             "load rules" | "edit rules" | "nft" => short,
             "tunnel down" | "service start" | "service stop" => long,
             "tunnel up" => {
@@ -206,7 +206,7 @@ fn no_gap_between_two_effects_of_a_restore_leaves_a_mixture() {
         .unwrap();
     two.at = 1 - two.at;
     assert!(two.fresh(&began).is_some());
-    for moment in moments(&dry.stdout, 28) {
+    for moment in moments(&dry.stdout, 16) {
         let began = two.restores();
         let died = crash(&two, &moment, &["restore", &two.other()]);
         let recovered = two.holdfast(&["recover"]);
@@ -233,12 +233,75 @@ fn no_gap_between_two_effects_of_a_recovery_leaves_a_mixture() {
         if to_other {
             two.at = 1 - two.at;
         }
-        for moment in moments(&dry.stdout, 12) {
+        for moment in moments(&dry.stdout, 6) {
             let began = two.restores();
             left(&two);
             let died = crash(&two, &moment, &["recover", choice]);
             let recovered = two.holdfast(&["recover"]);
             two.is_settled(&began, &recovered, &format!("{choice} {moment}: {died}"));
         }
+    }
+}
+
+/// The moments right before a move that acted is noted as done: recovery makes it a second time.
+fn before_outcomes(effects: &str) -> Vec<String> {
+    (1..)
+        .zip(effects.lines())
+        .filter(|(_, name)| *name == "append an outcome")
+        .map(|(k, _)| format!("before:{k}"))
+        .collect()
+}
+
+#[test]
+fn every_move_forward_may_be_made_twice() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let dry = crash(&two, "never", &["restore", &two.other()])
+        .ok()
+        .unwrap();
+    two.at = 1 - two.at;
+    let moments = before_outcomes(&dry.stdout);
+    assert_eq!(moments.len(), Step::ALL.len());
+    for (moment, step) in moments.iter().zip(Step::ALL) {
+        let began = two.restores();
+        crash(&two, moment, &["restore", &two.other()]);
+        let recovered = two.holdfast(&["recover", "--resume"]);
+        let verdict = two.is_settled(&began, &recovered, step.slug());
+        let expected = if step.is_preparation() {
+            Verdict::NothingChanged
+        } else {
+            assert!(
+                recovered.stdout.contains("(attempt 2): done"),
+                "{step}: {recovered}"
+            );
+            Verdict::Restored
+        };
+        assert_eq!(verdict, Some(expected), "{step}: {recovered}");
+    }
+}
+
+#[test]
+fn every_move_back_may_be_made_twice() {
+    let Some(mut two) = TwoStates::make(&small_wal()) else {
+        return;
+    };
+    let left = |two: &TwoStates| killed_at(two, 24, Duration::from_millis(1));
+    left(&two);
+    let dry = crash(&two, "never", &["recover", "roll-back"]);
+    assert_eq!(dry.code(), 4, "{dry}");
+    let moments = before_outcomes(&dry.stdout);
+    assert_eq!(moments.len(), engine::step::BACK.len() + 1);
+    for moment in moments {
+        let began = two.restores();
+        left(&two);
+        crash(&two, &moment, &["recover", "roll-back"]);
+        let recovered = two.holdfast(&["recover"]);
+        assert!(
+            recovered.stdout.contains("(attempt 2): done"),
+            "{moment}: {recovered}"
+        );
+        let verdict = two.is_settled(&began, &recovered, &moment);
+        assert_eq!(verdict, Some(Verdict::RolledBack), "{moment}: {recovered}");
     }
 }

@@ -5,6 +5,7 @@ mod crash;
 mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod laws;
+mod recovery;
 mod sample_gateway;
 mod two_states;
 mod unresolved_endpoint;

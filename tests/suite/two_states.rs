@@ -69,9 +69,28 @@ impl TwoStates {
         self.sandbox().sample()
     }
 
+    /// The picture of the state that it is in.
+    pub fn before(&self) -> &Picture {
+        &self.pictures[self.at]
+    }
+
     /// The backup of the other state.
     pub fn other(&self) -> String {
         text(&self.backups[1 - self.at]).to_owned()
+    }
+
+    /// Another boot, with nothing up but what a boot brings up that is not the gateway's.
+    pub fn reboot(&mut self) {
+        let sandbox = self.sandbox.take().unwrap().reboot().unwrap();
+        let stranger = sandbox.sample().config("wg-admin");
+        if stranger.exists() {
+            sandbox
+                .run(&["wg-quick", "up", text(&stranger)])
+                .unwrap()
+                .ok()
+                .unwrap();
+        }
+        self.sandbox = Some(sandbox);
     }
 
     pub fn holdfast(&self, argv: &[&str]) -> Finished {

@@ -1,0 +1,509 @@
+//! What recovery does where a restore was left open: after another boot, over leftovers, over a damaged journal, when it is
+//! stuck, and while something else runs.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fixtures::{Misbehaviour, Picture, Running, Shape, program};
+use journal_format::{Phase, State, Verdict};
+
+use crate::two_states::{TwoStates, holdfast};
+
+fn small() -> Shape {
+    Shape {
+        active: 2,
+        ..Shape::of(5)
+    }
+}
+
+fn start(two: &TwoStates) -> Running {
+    let holdfast = program("holdfast").unwrap();
+    two.sandbox()
+        .spawn(&[
+            holdfast.to_str().unwrap(),
+            "--config",
+            two.sample().profile().to_str().unwrap(),
+            "--json",
+            "restore",
+            &two.other(),
+            "--yes",
+        ])
+        .unwrap()
+}
+
+fn wait_for(restore: &mut Running, text: &str) {
+    while !restore.stdout_so_far().unwrap().contains(text) {
+        assert!(
+            !restore.has_ended().unwrap(),
+            "no {text}: {}{}",
+            restore.stdout_so_far().unwrap(),
+            restore.stderr_so_far().unwrap()
+        );
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Kills a restore once it has begun this step.
+fn killed_in(two: &TwoStates, step: &str) -> PathBuf {
+    let began = two.restores();
+    let mut restore = start(two);
+    wait_for(&mut restore, &intent(step));
+    restore.kill9().unwrap();
+    restore.wait().unwrap();
+    two.journal(&two.fresh(&began).unwrap())
+}
+
+fn intent(step: &str) -> String {
+    format!("\"step\":\"{step}\"")
+}
+
+fn state(journal: &Path) -> State {
+    journal_format::scan(&std::fs::read(journal).unwrap())
+        .state
+        .unwrap()
+}
+
+/// Rules that name a tunnel of the gateway, by table: what a recovery after a reboot answers for.
+fn own_rules(picture: &Picture) -> Vec<String> {
+    let tables = picture
+        .parts()
+        .filter(|(name, _)| name.contains("tables-save"));
+    tables
+        .flat_map(|(name, is)| is.lines().map(move |l| format!("{name}: {l}")))
+        .filter(|l| l.contains(": -A") && l.contains("c0000"))
+        .collect()
+}
+
+#[test]
+fn after_another_boot_everything_is_rebuilt_from_the_set_that_holds() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    for (step, choice) in [
+        ("tunnels-down", None),
+        ("swap-databases", Some("--resume")),
+        ("swap-configs", None),
+        ("tunnels-up", None),
+        ("load-firewall", None),
+        ("load-firewall", Some("--roll-back")),
+        ("clean-up", None),
+    ] {
+        let before = two.before().clone();
+        let journal = killed_in(&two, step);
+        two.reboot();
+        let argv: Vec<&str> = std::iter::once("recover").chain(choice).collect();
+        let recovered = two.holdfast(&argv);
+        let what = format!("{step} {choice:?}: {recovered}");
+        let verdict = state(&journal).verdict().expect(&what);
+        let status = if verdict == Verdict::Restored { 0 } else { 4 };
+        assert_eq!(recovered.code(), status, "{what}");
+        match (step, choice) {
+            ("tunnels-down", _) | (_, Some("--roll-back")) => {
+                assert_eq!(verdict, Verdict::RolledBack, "{what}");
+            }
+            ("tunnels-up" | "load-firewall" | "clean-up", None) | (_, Some("--resume")) => {
+                assert_eq!(verdict, Verdict::Restored, "{what}");
+            }
+            _ => {}
+        }
+        if verdict == Verdict::Restored {
+            two.at = 1 - two.at;
+        }
+        let now = Picture::take(two.sandbox()).unwrap();
+        let rules = |name: &str| name.contains("tables-save");
+        let expected = two.before().clone();
+        let diff = expected
+            .clone()
+            .without(rules)
+            .diff(&now.clone().without(rules));
+        assert!(diff.is_empty(), "{what}\n{}", diff.join("\n"));
+        // The gateway's own start adds some more; none is there twice.
+        let there = own_rules(&now);
+        for rule in own_rules(&expected) {
+            let times = there.iter().filter(|r| **r == rule).count();
+            assert_eq!(times, 1, "{rule}: {what}");
+        }
+        if verdict == Verdict::Restored {
+            assert_ne!(before, now);
+            assert_eq!(two.before().diff(&now), Vec::<String>::new(), "{what}");
+        }
+        assert!(!two.sample().state_dir().join("open").exists(), "{what}");
+        // Others' rules are not the recovery's: load them, as their own boot would.
+        let backup = two.backups[two.at].display().to_string();
+        holdfast(two.sandbox(), &["restore", &backup, "--yes"])
+            .ok()
+            .unwrap();
+        let now = Picture::take(two.sandbox()).unwrap();
+        assert_eq!(two.before().diff(&now), Vec::<String>::new(), "{what}");
+    }
+}
+
+#[test]
+fn what_a_dead_restore_left_running_is_ended_before_anything_is_looked_at() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    // A tunnel of the other state whose PostUp adds a rule long after the interface is up.
+    let kept = two.sample().active().unwrap().remove(0);
+    let slow = "PostUp = sleep 2; iptables -A FORWARD -s 192.0.2.77/32 -j ACCEPT";
+    for path in [
+        two.sample().config(&kept),
+        two.sample().configs_dir().join(format!("{kept}.conf")),
+    ] {
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replacen("[Interface]", &format!("[Interface]\n{slow}"), 1);
+        std::fs::write(&path, text).unwrap();
+    }
+    let dir = two.sample().state_dir().join("backups");
+    let backup = two.holdfast(&["backup", "--output", dir.to_str().unwrap()]);
+    let backup = PathBuf::from(backup.ok().unwrap().stdout.trim());
+    let settle = |two: &TwoStates, backup: &Path| {
+        let done = two.holdfast(&["restore", backup.to_str().unwrap(), "--yes"]);
+        done.ok().unwrap();
+    };
+    settle(&two, &two.backups[1].clone());
+    two.backups[0] = backup;
+
+    let began = two.restores();
+    let mut restore = start(&two);
+    wait_for(&mut restore, &intent("tunnels-up"));
+    let sleeps = || {
+        let found = two.sandbox().run(&["pgrep", "-x", "sleep"]).unwrap();
+        found.status.success()
+    };
+    while !sleeps() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    restore.kill9().unwrap();
+    restore.wait().unwrap();
+    assert!(sleeps(), "nothing was left running");
+    let recovered = two.holdfast(&["recover", "--roll-back"]);
+    assert!(
+        recovered
+            .stdout
+            .contains("ended what it left running: wg-quick"),
+        "{recovered}"
+    );
+    assert!(!recovered.stdout.contains("wireguard-go"), "{recovered}");
+    assert_eq!(
+        two.is_settled(&began, &recovered, "slow PostUp"),
+        Some(Verdict::RolledBack)
+    );
+    // Past the moment at which the script would have added its rule.
+    std::thread::sleep(Duration::from_millis(2500));
+    let now = Picture::take(two.sandbox()).unwrap();
+    assert_eq!(two.before().diff(&now), Vec::<String>::new());
+}
+
+#[test]
+fn a_torn_tail_is_mended_and_kept_and_a_damaged_or_newer_journal_stops_everything() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let journal = killed_in(&two, "swap-configs");
+    let barrier = two.sample().state_dir().join("open");
+    let whole = std::fs::read(&journal).unwrap();
+    let newer = String::from_utf8_lossy(&whole).replace("\"minor\":0", "\"minor\":7");
+    // A line changed in the middle; a version of tomorrow, with hashes to match; another restore's journal.
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 1;
+    let other = began.iter().next().unwrap();
+    let others = std::fs::read(two.journal(other)).unwrap();
+    let others = others[..others.len() / 2].to_vec();
+    let cut = others.iter().rposition(|b| *b == b'\n').unwrap();
+    for (what, bytes, word) in [
+        ("a bit", flipped, "journal verify"),
+        ("the version", rehash(&newer), "program version"),
+        (
+            "another restore's",
+            others[..=cut].to_vec(),
+            "is that of restore",
+        ),
+    ] {
+        std::fs::write(&journal, &bytes).unwrap();
+        let now = Picture::take(two.sandbox()).unwrap();
+        for argv in [
+            &["recover"][..],
+            &["recover", "--resume"],
+            &["recover", "--roll-back"],
+        ] {
+            let refused = two.holdfast(argv);
+            assert_eq!(refused.code(), 5, "{what}: {refused}");
+            assert!(
+                refused.stderr.contains("nothing was touched"),
+                "{what}: {refused}"
+            );
+            assert!(refused.stderr.contains(word), "{what}: {refused}");
+        }
+        assert_eq!(std::fs::read(&journal).unwrap(), bytes, "{what}");
+        assert!(barrier.exists(), "{what}");
+        let later = Picture::take(two.sandbox()).unwrap();
+        assert_eq!(now.diff(&later), Vec::<String>::new(), "{what}");
+    }
+    std::fs::remove_file(&journal).unwrap();
+    let refused = two.holdfast(&["recover"]);
+    assert_eq!(refused.code(), 5, "{refused}");
+    assert!(
+        refused.stderr.contains("journal") && refused.stderr.contains("is gone"),
+        "{refused}"
+    );
+
+    let torn = [&whole[..], b"0123456789abcdef0123456789"].concat();
+    std::fs::write(&journal, &torn).unwrap();
+    let verify = two.holdfast(&["journal", "verify", journal.to_str().unwrap()]);
+    assert_eq!(verify.code(), 11, "{verify}");
+    let recovered = two.holdfast(&["recover"]);
+    assert!(recovered.stdout.contains("cut off"), "{recovered}");
+    two.is_settled(&began, &recovered, "torn tail");
+    let copy = journal.with_extension(format!("torn-{}", whole.len()));
+    assert_eq!(std::fs::read(copy).unwrap(), &torn[whole.len()..]);
+}
+
+#[test]
+fn what_was_swapped_without_a_record_that_says_so_is_stuck_and_not_called_fine() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let journal = killed_in(&two, "tunnels-up");
+    let whole = std::fs::read(&journal).unwrap();
+    let text = String::from_utf8(whole.clone()).unwrap();
+    for step in ["swap-configs", "swap-databases"] {
+        // An intent that was once acknowledged, and all behind it, is gone as if it had never been written.
+        let kept = text
+            .lines()
+            .take_while(|l| !(l.contains("\"entry\":{\"intent\":") && l.contains(&intent(step))));
+        let kept: String = kept.map(|l| format!("{l}\n")).collect();
+        assert!(kept.len() < text.len(), "{step}");
+        std::fs::write(&journal, kept).unwrap();
+        for choice in [&["recover"][..], &["recover", "--roll-back"]] {
+            let stuck = two.holdfast(choice);
+            assert_eq!(stuck.code(), 5, "{step}: {stuck}");
+        }
+        assert!(two.sample().state_dir().join("open").exists());
+    }
+    std::fs::write(&journal, whole).unwrap();
+    let recovered = two.holdfast(&["recover"]);
+    two.is_settled(&began, &recovered, "the whole journal");
+}
+
+/// The journal's lines with hashes that fit.
+fn rehash(text: &str) -> Vec<u8> {
+    let mut last = [0_u8; 32];
+    let mut out = Vec::new();
+    for line in text.lines() {
+        let json = &line[65..];
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&last);
+        hasher.update(json.as_bytes());
+        last = *hasher.finalize().as_bytes();
+        out.extend(format!("{} {json}\n", blake3::Hash::from_bytes(last).to_hex()).bytes());
+    }
+    out
+}
+
+#[test]
+fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stands() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let barrier = two.sample().state_dir().join("open");
+    let began = two.restores();
+    let journal = killed_in(&two, "swap-configs");
+    let text = std::fs::read(&barrier).unwrap();
+
+    // Effects and no barrier: only the operator chooses, and until the verdict it is there again.
+    std::fs::remove_file(&barrier).unwrap();
+    for argv in [
+        &["recover"][..],
+        &["recover", "--unattended", "--roll-back"],
+    ] {
+        let refused = two.holdfast(argv);
+        assert_eq!(refused.code(), 5, "{refused}");
+        assert!(refused.stderr.contains("its barrier is gone"), "{refused}");
+    }
+    std::fs::write(&barrier, "who knows\n").unwrap();
+    let refused = two.holdfast(&["recover"]);
+    assert_eq!(refused.code(), 5, "{refused}");
+    assert!(
+        refused.stderr.contains("holdfast journal list"),
+        "{refused}"
+    );
+    std::fs::remove_file(&barrier).unwrap();
+    let recovered = two.holdfast(&["recover", "--roll-back"]);
+    two.is_settled(&began, &recovered, "no barrier");
+
+    // It was over; only the barrier was left.
+    std::fs::write(&barrier, &text).unwrap();
+    assert!(matches!(state(&journal).phase, Phase::Closed(_)));
+    let again = two.holdfast(&["recover", "--unattended"]);
+    assert_eq!(again.code(), 0, "{again}");
+    assert!(again.stdout.contains("was over"), "{again}");
+    assert!(!barrier.exists());
+    let now = Picture::take(two.sandbox()).unwrap();
+    assert_eq!(two.before().diff(&now), Vec::<String>::new());
+}
+
+#[test]
+fn a_state_folder_that_cannot_be_used_is_a_refusal_that_says_so() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let dir = two.sample().state_dir();
+    let dir = dir.to_str().unwrap();
+    let inside = |script: &str| {
+        drop(
+            two.sandbox()
+                .run(&["bash", "-c", script])
+                .unwrap()
+                .ok()
+                .unwrap(),
+        )
+    };
+    inside(&format!(
+        "mount --bind {dir} {dir} && mount -o remount,bind,ro {dir}"
+    ));
+    for argv in [
+        &["restore", &two.other(), "--yes"][..],
+        &["recover"],
+        &["backup"],
+    ] {
+        let refused = two.holdfast(argv);
+        assert!(matches!(refused.code(), 1 | 3 | 5), "{refused}");
+        assert!(
+            refused.stderr.contains(dir) && refused.stderr.contains("Read-only"),
+            "{refused}"
+        );
+    }
+    inside(&format!("umount {dir} && chmod 755 {dir}"));
+    let refused = two.holdfast(&["restore", &two.other(), "--yes"]);
+    assert!(matches!(refused.code(), 1 | 3), "{refused}");
+    assert!(refused.stderr.contains("chmod 700"), "{refused}");
+    inside(&format!("chmod 700 {dir} && mv {dir} {dir}.away"));
+    let idle = two.holdfast(&["recover"]);
+    assert_eq!(idle.code(), 0, "{idle}");
+    let now = Picture::take(two.sandbox()).unwrap();
+    let moved = |name: &str| name.contains("state.away");
+    assert_eq!(two.before().diff(&now.without(moved)), Vec::<String>::new());
+}
+
+#[test]
+fn stuck_keeps_fence_and_barrier_until_the_operator_mended_it() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let barrier = two.sample().state_dir().join("open");
+    // The new state's service does not come up, and neither does the old one's when it goes back.
+    two.sample()
+        .misbehave(Misbehaviour::FailStart { times: None })
+        .unwrap();
+    let stuck = two.holdfast(&["restore", &two.other(), "--yes"]);
+    assert_eq!(stuck.code(), 5, "{stuck}");
+    assert!(stuck.stderr.contains("holdfast recover"), "{stuck}");
+    let id = two.fresh(&began).unwrap();
+    let journal = two.journal(&id);
+    let look = |two: &TwoStates| {
+        assert!(barrier.exists());
+        let fence = two
+            .sandbox()
+            .run(&["nft", "list", "table", "inet", "holdfast"]);
+        assert!(fence.unwrap().status.success(), "the fence is gone");
+        let status = two.holdfast(&["status"]);
+        assert_eq!(status.code(), 0);
+        for words in [id.as_str(), "Stuck", "start services", "holdfast recover"] {
+            assert!(status.stdout.contains(words), "{words}: {status}");
+        }
+        assert!(state(&journal).stuck.is_some());
+    };
+    look(&two);
+    for argv in [&["restore", &two.other(), "--yes"][..], &["backup"]] {
+        let busy = two.holdfast(argv);
+        assert_eq!(busy.code(), 6, "{busy}");
+        assert!(busy.stderr.contains(id.as_str()), "{busy}");
+    }
+    let written = std::fs::read(&journal).unwrap();
+    let unattended = two.holdfast(&["recover", "--unattended"]);
+    assert_eq!(unattended.code(), 5, "{unattended}");
+    assert_eq!(std::fs::read(&journal).unwrap(), written);
+    // Tried anew, in bounds (I6), and stuck again.
+    let by_hand = two.holdfast(&["recover"]);
+    assert_eq!(by_hand.code(), 5, "{by_hand}");
+    look(&two);
+    let tries = by_hand.stdout.matches("start services").count();
+    assert!((1..=12).contains(&tries), "{by_hand}");
+
+    two.sample().behave().unwrap();
+    let mended = two.holdfast(&["recover"]);
+    assert_eq!(
+        two.is_settled(&began, &mended, "mended"),
+        Some(Verdict::RolledBack)
+    );
+}
+
+#[test]
+fn recoveries_that_die_again_and_again_end_with_the_operator() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let journal = killed_in(&two, "swap-configs");
+    let mut deaths = 0;
+    let stuck = loop {
+        let program = program("holdfast").unwrap();
+        let profile = two.sample().profile();
+        let argv = [
+            program.to_str().unwrap(),
+            "--config",
+            profile.to_str().unwrap(),
+            "recover",
+            "--unattended",
+            "--roll-back",
+        ];
+        let mut recovery = two.sandbox().spawn(&argv).unwrap();
+        while !recovery
+            .stdout_so_far()
+            .unwrap()
+            .contains("back: stop services")
+        {
+            if recovery.has_ended().unwrap() {
+                break;
+            }
+            std::thread::sleep(Duration::from_micros(200));
+        }
+        if !recovery.kill9().unwrap() {
+            break recovery.wait().unwrap();
+        }
+        recovery.wait().unwrap();
+        deaths += 1;
+        assert!(deaths < 50);
+    };
+    assert_eq!(stuck.code(), 5, "{stuck}");
+    assert!(state(&journal).stuck.is_some());
+    let by_hand = two.holdfast(&["recover"]);
+    two.is_settled(&began, &by_hand, "by hand");
+}
+
+#[test]
+fn while_a_restore_runs_a_second_one_a_recovery_and_a_backup_are_told_busy() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let mut restore = start(&two);
+    wait_for(&mut restore, &intent("stop-services"));
+    for argv in [
+        &["restore", &two.other(), "--yes"][..],
+        &["recover"],
+        &["backup"],
+    ] {
+        let busy = two.holdfast(argv);
+        assert_eq!(busy.code(), 6, "{busy}");
+        assert!(busy.stderr.contains("a restore runs, process"), "{busy}");
+    }
+    let done = restore.wait().unwrap();
+    assert_eq!(done.code(), 0, "{done}");
+    two.is_settled(&began, &done, "busy");
+}
