@@ -139,6 +139,7 @@ pub fn make(
         left_out: BTreeSet::new(),
         warnings: Vec::new(),
         clients: BTreeSet::new(),
+        buffer: vec![0; BUFFER],
         done: 0,
         of,
         progress,
@@ -225,6 +226,7 @@ struct Making<'a, 'p> {
     warnings: Vec<String>,
     /// Files that belong to a client of the database.
     clients: BTreeSet<String>,
+    buffer: Vec<u8>,
     done: u64,
     of: u64,
     progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
@@ -496,11 +498,10 @@ impl Making<'_, '_> {
             .start_file(name, options().large_file(wide))
             .map_err(|e| packing(&e))?;
         let mut hash = Sha256::new();
-        let mut buffer = vec![0u8; BUFFER];
         let mut size = 0u64;
         let mut told = self.done;
         loop {
-            let n = match input.read(&mut buffer) {
+            let n = match input.read(&mut self.buffer) {
                 Ok(0) => break,
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
@@ -512,8 +513,10 @@ impl Making<'_, '_> {
                     .into());
                 }
             };
-            hash.update(&buffer[..n]);
-            self.zip.write_all(&buffer[..n]).map_err(|e| packing(&e))?;
+            hash.update(&self.buffer[..n]);
+            self.zip
+                .write_all(&self.buffer[..n])
+                .map_err(|e| packing(&e))?;
             size += n as u64;
             self.done += n as u64;
             if self.done - told >= TOLD {

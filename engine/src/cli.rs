@@ -223,8 +223,16 @@ fn tell(text: &str) {
 }
 
 /// Prints one JSON document, on one line.
-fn print_json(value: &serde_json::Value) {
-    say(&value.to_string());
+fn print_json(value: &impl serde::Serialize) {
+    print_json_on(std::io::stdout().lock(), value);
+}
+
+/// A record may have megabytes: it is written as it is made. As [`say`], a closed pipe is no error.
+fn print_json_on(out: impl Write, value: &impl serde::Serialize) {
+    let mut out = std::io::BufWriter::new(out);
+    let _ = serde_json::to_writer(&mut out, value);
+    let _ = writeln!(out);
+    let _ = out.flush();
 }
 
 fn fault_text(fault: &Fault) -> String {

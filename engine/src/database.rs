@@ -47,16 +47,12 @@ const NAMED: usize = 10;
 /// One client of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Client {
-    /// Its id.
-    pub id: String,
     /// Its name: the stem of its config and the name of its interface.
     pub name: String,
     /// Where the gateway says that its config lies. From the database: never hand it to a command.
     pub config_path: String,
     /// The network behind it.
     pub subnet: String,
-    /// The public key of its peer.
-    pub public_key: String,
     /// `active` or `inactive`.
     pub status: String,
 }
@@ -94,7 +90,6 @@ mod schema {
             name -> Text,
             config_path -> Text,
             subnet -> Text,
-            public_key -> Text,
             status -> Text,
         }
     }
@@ -140,33 +135,21 @@ pub fn users_of_copy(path: &Path) -> Result<Vec<User>, Problem> {
 
 fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
     use schema::clients::dsl;
-    type Row = (Option<String>, String, String, String, String, String);
+    type Row = (String, String, String, String);
     let rows: Vec<Row> = typed(path, how, "clients", |conn| {
         dsl::clients
-            .select((
-                dsl::id,
-                dsl::name,
-                dsl::config_path,
-                dsl::subnet,
-                dsl::public_key,
-                dsl::status,
-            ))
+            .select((dsl::name, dsl::config_path, dsl::subnet, dsl::status))
             .order(dsl::name)
             .load(conn)
     })?;
     Ok(rows
         .into_iter()
-        .map(
-            |(id, name, config_path, subnet, public_key, status)| Client {
-                // SQLite lets a TEXT PRIMARY KEY be NULL.
-                id: id.unwrap_or_default(),
-                name,
-                config_path,
-                subnet,
-                public_key,
-                status,
-            },
-        )
+        .map(|(name, config_path, subnet, status)| Client {
+            name,
+            config_path,
+            subnet,
+            status,
+        })
         .collect())
 }
 

@@ -3,9 +3,7 @@
 
 use std::path::Path;
 
-use journal_format::{
-    BootId, Direction, Exchange, Move, Phase, Problem, Role, State, Step, Verdict,
-};
+use journal_format::{BootId, Direction, Move, Phase, Problem, Role, State, Step, Verdict};
 
 use crate::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Seen, Swaps};
 use crate::facts::Facts;
@@ -163,25 +161,20 @@ impl Drive<'_> {
             ));
         };
         let env = self.env(&plan, state, boot);
-        let noted = state.exchanges(step).map(<[Exchange]>::to_vec);
+        let noted = state.shared_exchanges(step);
         let attempt = state.next_attempt(step, direction);
         if direction == Direction::Back && state.attempts(step, direction) > 0 {
             self.host.sleep(AGAIN_MS);
         }
         let ops = ops(step);
         // Exchanges are noted once: later they may be half made.
-        let (exchanges, refused) = match (noted, direction) {
-            (Some(noted), _) => (noted, None),
-            (None, Direction::Back) => (Vec::new(), None),
+        let (note, refused) = match (&noted, direction) {
+            (Some(noted), Direction::Forward) => (noted.to_vec(), None),
+            (_, Direction::Back) => (Vec::new(), None),
             (None, Direction::Forward) => match ops.exchanges(&env) {
                 Ok(exchanges) => (exchanges, None),
                 Err(problem) => (Vec::new(), Some(problem)),
             },
-        };
-        let note = if direction == Direction::Forward {
-            exchanges.clone()
-        } else {
-            Vec::new()
         };
         let permit = journal.intend(
             Move {
@@ -191,12 +184,15 @@ impl Drive<'_> {
             },
             note,
         )?;
+        // From the journal, also those that were noted just now: there they are shared.
+        let noted = journal.state().shared_exchanges(step).unwrap_or_default();
+        let exchanges = noted.as_slice();
         let acted = match (refused, direction) {
             (Some(problem), _) => Err(problem),
-            (None, Direction::Forward) => ops.forward(&env, &permit, &exchanges),
-            (None, Direction::Back) => ops.back(&env, &permit, &exchanges),
+            (None, Direction::Forward) => ops.forward(&env, &permit, exchanges),
+            (None, Direction::Back) => ops.back(&env, &permit, exchanges),
         };
-        let outcome = acted.and_then(|report| match ops.observe(&env, direction, &exchanges)? {
+        let outcome = acted.and_then(|report| match ops.observe(&env, direction, exchanges)? {
             Seen::After => Ok(report),
             Seen::Before => Err(unlike("it is as if nothing had been done")),
             Seen::Between(what) | Seen::Unknown(what) => Err(unlike(&what)),

@@ -2,6 +2,7 @@
 //! the poison: after a failed append this writer never writes again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use journal_format::{
     Chain, Driver, Entry, Exchange, Header, Move, Plan, Policy, Problem, Record, Scan, Seq, State,
@@ -64,7 +65,7 @@ impl<'h> JournalWriter<'h> {
         host: &'h dyn Host,
         path: &Path,
         header: Header,
-        plan: Plan,
+        plan: impl Into<Arc<Plan>>,
         driver: Driver,
         mut seen: Seen<'h>,
     ) -> Result<JournalWriter<'h>, Problem> {
@@ -81,18 +82,26 @@ impl<'h> JournalWriter<'h> {
         let mut bytes = chain.encode(&first).map_err(bug)?;
         let mut records = vec![first];
         for (seq, entry) in [
-            (Seq(1), Entry::Plan(Box::new(plan))),
+            (Seq(1), Entry::Plan(plan.into())),
             (Seq(2), Entry::Driver(driver)),
         ] {
             let next = record(seq, entry);
             state.apply(&next).map_err(bug)?;
-            bytes.extend(chain.encode(&next).map_err(bug)?);
+            // Not the long line behind the short one: the plan's has megabytes, and is not to be held twice.
+            let mut line = chain.encode(&next).map_err(bug)?;
+            if line.len() > bytes.len() {
+                line.splice(0..0, bytes);
+                bytes = line;
+            } else {
+                bytes.extend(line);
+            }
             records.push(next);
         }
         // Whole or not at all: only a single record can be told from damage when its writing is cut off.
         host.keep(path, &bytes)?;
         // Room for the exchanges of both swaps: they are at most as long as the plan.
         let file = host.open_journal(path, RESERVE_BYTES + 4 * bytes.len() as u64)?;
+        drop(bytes);
         for record in &records {
             seen(record, &state);
         }

@@ -104,14 +104,14 @@ pub struct EntryFacts {
 }
 
 impl Manifest {
-    /// Whose the file behind an entry was.
-    pub fn owner_of_entry(&self, entry: &str) -> Option<&OwnerFacts> {
-        self.owners.get(self.entries.get(entry)?.owner?)
+    /// Whose the file behind an entry was, as a place in `owners`.
+    pub fn owner_of_entry(&self, entry: &str) -> Option<usize> {
+        self.entries.get(entry)?.owner
     }
 
-    /// Whose the second copy of a config was.
-    pub fn owner_of_second_copy(&self, file: &str) -> Option<&OwnerFacts> {
-        self.owners.get(*self.wireguard.get(file)?)
+    /// Whose the second copy of a config was, as a place in `owners`.
+    pub fn owner_of_second_copy(&self, file: &str) -> Option<usize> {
+        self.wireguard.get(file).copied()
     }
 
     /// The first place that is named and is not one of `owners`.
@@ -257,7 +257,7 @@ mod tests {
         assert_eq!(metadata.made_by(), "holdfast 0.1.0");
         let manifest = metadata.holdfast.unwrap();
         assert_eq!(
-            manifest.owner_of_entry("configs/a.conf").unwrap().mode,
+            manifest.owners[manifest.owner_of_entry("configs/a.conf").unwrap()].mode,
             0o640
         );
     }

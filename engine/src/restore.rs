@@ -6,9 +6,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use journal_format::{
-    Digest, Fate, Format, Header, Plan, Problem, RestoreId, Role, State, Verdict,
+    Change, Content, Digest, Fate, Format, Header, Plan, Problem, RestoreId, Role, State, Target,
+    Verdict,
 };
 use sha2::Digest as _;
 
@@ -18,6 +20,7 @@ use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::host::{Family, Host, Query};
 use crate::journal::{JournalWriter, Seen};
+use crate::owner::Placement;
 use crate::planner::{self, Backup, Choices, Wanted};
 use crate::profile::{DatabaseKind, Profile};
 use crate::step::Source;
@@ -48,7 +51,7 @@ pub struct Prepared {
     /// Its name.
     pub id: RestoreId,
     /// What it will do.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
     archive: RefCell<Archive>,
@@ -69,13 +72,45 @@ pub enum Ended {
 /// What an admin approves: the plan's digest, less what differs between two restores of the same backup on the same
 /// gateway (the restore's name, and whether a firewall that cannot be loaded is accepted).
 pub fn approval(plan: &Plan) -> Digest {
-    let mut plan = plan.clone();
-    plan.keep_going_without_firewall = false;
-    plan.staging.clear();
-    for target in plan.databases.iter_mut().chain(&mut plan.files) {
-        target.staged.clear();
+    // All fields by name, so that a new one is not forgotten; by reference, since a plan may have megabytes.
+    let Plan {
+        archive,
+        forward,
+        back,
+        policy,
+        keep_going_without_firewall: _,
+        staging: _,
+        databases,
+        files,
+        services,
+        tunnels_down,
+        tunnels_up,
+        fence,
+        firewall,
+        warnings,
+    } = plan;
+    Digest::of_json(&(
+        (archive, forward, back, policy),
+        (approved(databases), approved(files)),
+        (services, tunnels_down, tunnels_up, fence, firewall),
+        warnings,
+    ))
+}
+
+/// Targets as an admin approves them: less the names of staged files, which no two restores share.
+fn approved(targets: &[Target]) -> Vec<(&String, &String, Change, &Option<Content>)> {
+    let mut views = Vec::with_capacity(targets.len());
+    for target in targets {
+        let Target {
+            entry,
+            path,
+            staged: _,
+            change,
+            new,
+        } = target;
+        views.push((entry, path, *change, new));
     }
-    plan.digest()
+    views
 }
 
 /// What a restore would do, for a person: a line each. The warnings are the plan's own.
@@ -174,12 +209,11 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         Some(id) => id,
         None => new_id(host)?,
     };
-    let (mut backup, rules) = backup(host, &survey, &checked, request.choices)?;
-    let (archive, warnings) = (checked.archive, checked.warnings);
-    backup.warnings.extend(warnings);
+    let (backup, rules, archive) = backup(host, &survey, checked, request.choices)?;
     let networks = networks_now(host, profile, &survey)?;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
+    drop(backup);
     room(profile, host, &plan)?;
     if let Some(approved) = &request.approved
         && *approved != approval(&plan)
@@ -191,7 +225,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     Ok(Prepared {
         id,
-        plan,
+        plan: Arc::new(plan),
         facts: survey.facts,
         rules,
         archive: RefCell::new(archive),
@@ -331,53 +365,43 @@ impl Source for Unpacked<'_> {
 fn backup(
     host: &dyn Host,
     survey: &Survey,
-    checked: &Checked,
+    checked: Checked,
     choices: Choices,
-) -> Result<(Backup, BTreeMap<&'static str, String>), Fault> {
+) -> Result<(Backup, BTreeMap<&'static str, String>, Archive), Fault> {
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
-    let mut wanted = |file: &FileInBackup| Wanted {
-        entry: file.entry.clone(),
-        sha256: file.sha256.clone(),
-        size: file.size,
-        owner: file.owner.as_ref().map(|facts| {
-            let (owner, warning) = owner::placement(facts, survey.owner);
-            warnings.extend(warning);
-            owner
+    let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
+    // Names are looked up once each, not for every file.
+    let mut placed: BTreeMap<usize, Placement> = BTreeMap::new();
+    let mut wanted = |file: FileInBackup| Wanted {
+        owner: file.owner.and_then(|place| {
+            let facts = owners.get(place)?;
+            Some(*placed.entry(place).or_insert_with(|| {
+                let (owner, warning) = owner::placement(facts, survey.owner);
+                warnings.extend(warning);
+                owner
+            }))
         }),
+        entry: file.entry,
+        sha256: file.sha256,
+        size: file.size,
     };
-    let databases = checked
-        .databases
-        .iter()
-        .map(|d| (d.name.clone(), wanted(&d.file)))
-        .collect();
-    let (mut configs, mut wireguard) = (BTreeMap::new(), BTreeMap::new());
-    for (name, config) in &checked.configs {
-        configs.extend(
-            config
-                .first
-                .as_ref()
-                .map(|file| (name.clone(), wanted(file))),
-        );
-        wireguard.extend(
-            config
-                .second
-                .as_ref()
-                .map(|file| (name.clone(), wanted(file))),
-        );
+    let (mut databases, mut users) = (BTreeMap::new(), BTreeMap::new());
+    for database in checked.databases {
+        if database.kind == DatabaseKind::Users {
+            let names = database.users.into_iter().map(|u| u.username).collect();
+            users.insert(database.name.clone(), names);
+        }
+        databases.insert(database.name, wanted(database.file));
     }
-    let users = checked
-        .databases
-        .iter()
-        .filter(|d| d.kind == DatabaseKind::Users);
-    let users = users
-        .map(|d| {
-            (
-                d.name.clone(),
-                d.users.iter().map(|u| u.username.clone()).collect(),
-            )
-        })
-        .collect();
+    let (mut configs, mut wireguard) = (BTreeMap::new(), BTreeMap::new());
+    let mut networks = BTreeMap::new();
+    for (name, config) in checked.configs {
+        networks.extend(config.interface.map(|i| (i, config.networks.into_vec())));
+        let first = config.first.map(|file| (name.clone(), wanted(file)));
+        configs.extend(first);
+        wireguard.extend(config.second.map(|file| (name, wanted(file))));
+    }
     let (mut rules, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for (family, text) in [
         (Family::V4, &checked.rules_v4),
@@ -415,17 +439,14 @@ fn backup(
             }
         }
     }
-    let networks = checked
-        .configs
-        .values()
-        .filter_map(|c| Some((c.interface.clone()?, prefixes(&c.config))));
     warnings.sort();
     warnings.dedup();
+    warnings.extend(checked.warnings);
     Ok((
         Backup {
             archive: journal_format::Archive {
                 name: checked.archive.name().to_owned(),
-                sha256: checked.sha256.clone(),
+                sha256: checked.sha256,
                 size: checked.archive.size(),
                 created_at: metadata.created_at.clone(),
                 host: metadata.holdfast.as_ref().and_then(|m| m.host.clone()),
@@ -434,10 +455,10 @@ fn backup(
             databases,
             configs,
             wireguard,
-            clients: checked.clients.clone(),
+            clients: checked.clients,
             users,
-            tunnels_up: checked.tunnels_up.clone(),
-            networks: networks.collect(),
+            tunnels_up: checked.tunnels_up,
+            networks,
             rules,
             ip_forward: checked.ip_forward,
             left_out: metadata
@@ -448,6 +469,7 @@ fn backup(
             warnings,
         },
         texts,
+        checked.archive,
     ))
 }
 

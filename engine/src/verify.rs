@@ -11,14 +11,13 @@ use std::path::Path;
 use journal_format::Digest;
 
 use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
-use crate::database::{self, Client, Content, User};
+use crate::database::{self, Client, User};
 use crate::fault::{Fault, Problem, cannot};
-use crate::owner::OwnerFacts;
 use crate::profile::{DatabaseKind, Profile};
 use crate::redact;
 use crate::space::Needs;
 use crate::spool::Room;
-use crate::wgconf::{self, Config};
+use crate::wgconf::{self, Config, Prefix};
 
 /// A config of a gateway has a few hundred bytes.
 pub const CONFIG_MOST: u64 = 1 << 20;
@@ -64,8 +63,8 @@ pub struct FileInBackup {
     pub size: u64,
     /// SHA-256 of them.
     pub sha256: Digest,
-    /// Whose it was, if a manifest says it.
-    pub owner: Option<OwnerFacts>,
+    /// Whose it was, as a place among the manifest's owners, if a manifest says it.
+    pub owner: Option<usize>,
 }
 
 /// One database in a backup.
@@ -77,14 +76,12 @@ pub struct CheckedDatabase {
     pub kind: DatabaseKind,
     /// The file.
     pub file: FileInBackup,
-    /// Its logical content.
-    pub content: Content,
     /// Its users, if it is of that kind.
     pub users: Vec<User>,
 }
 
 /// One config in a backup.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct CheckedConfig {
     /// What belongs into the folder of configs; none if there was no copy there.
     pub first: Option<FileInBackup>,
@@ -92,8 +89,19 @@ pub struct CheckedConfig {
     pub second: Option<FileInBackup>,
     /// The interface, if its name can be one.
     pub interface: Option<String>,
-    /// What `wg-quick` will read: the second copy, or else the first.
-    pub config: Config,
+    /// Where it listens. This and the networks are of what `wg-quick` will read: the second copy, or else the first.
+    pub listen_port: Option<u16>,
+    /// The networks behind its peers.
+    pub networks: Box<[Prefix]>,
+}
+
+impl CheckedConfig {
+    /// Only what is needed later is kept: there are thousands.
+    fn set(&mut self, config: &Config) {
+        self.listen_port = config.interface.listen_port;
+        let networks = config.peers.iter().flat_map(|p| &p.allowed_ips);
+        self.networks = networks.copied().collect();
+    }
 }
 
 /// Reads and checks a whole backup. `name` is what people are shown.
@@ -219,7 +227,6 @@ fn check_databases(
             name: known.name.clone(),
             kind: known.kind,
             file: in_backup(archive, &known.name, &copied),
-            content: database::content_of_copy(&path)?,
             users,
         });
     }
@@ -247,7 +254,7 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
         entry: entry.to_owned(),
         size: copied.size,
         sha256: copied.sha256.clone(),
-        owner: manifest.and_then(|m| m.owner_of_entry(entry)).cloned(),
+        owner: manifest.and_then(|m| m.owner_of_entry(entry)),
     }
 }
 
@@ -298,7 +305,7 @@ fn check_configs(
                         file,
                         *is_first,
                         in_backup(archive, entry, copied),
-                        config,
+                        &config,
                     );
                 }
                 Err(problem) => found.problems.push(problem),
@@ -313,7 +320,7 @@ fn check_configs(
                 None => config.first.clone(),
                 Some(m) => m.owner_of_second_copy(file).and_then(|owner| {
                     config.first.clone().map(|first| FileInBackup {
-                        owner: Some(owner.clone()),
+                        owner: Some(owner),
                         ..first
                     })
                 }),
@@ -346,24 +353,17 @@ fn keep(
     file: &str,
     is_first: bool,
     in_backup: FileInBackup,
-    config: Config,
+    config: &Config,
 ) {
-    let seen = configs
-        .entry(file.to_owned())
-        .or_insert_with(|| CheckedConfig {
-            first: None,
-            second: None,
-            interface: None,
-            config: Config::default(),
-        });
+    let seen = configs.entry(file.to_owned()).or_default();
     if is_first {
         seen.first = Some(in_backup);
         if seen.second.is_none() {
-            seen.config = config;
+            seen.set(config);
         }
     } else {
         seen.second = Some(in_backup);
-        seen.config = config;
+        seen.set(config);
     }
 }
 
@@ -493,7 +493,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
     }
     let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
     for (file, config) in &checked.configs {
-        if let Some(port) = config.config.interface.listen_port
+        if let Some(port) = config.listen_port
             && port != 0
             && let Some(other) = ports.insert(port, file)
         {

@@ -217,7 +217,7 @@ fn the_worked_example_is_small_enough_to_read() {
     plan.files.clear();
     plan.services.clear();
     let mut pen = Pen::opened_with(header(&plan));
-    pen.write(Entry::Plan(Box::new(plan)));
+    pen.write(Entry::Plan(plan.into()));
     pen.write(driver(Role::Restore, 0));
     let pen = given_up(pen);
     if std::env::var_os("HOLDFAST_GOLDEN").is_some_and(|v| v == "example") {

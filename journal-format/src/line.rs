@@ -268,7 +268,7 @@ mod tests {
             attempt: 1,
         };
         for entry in [
-            Entry::Plan(Box::new(plan)),
+            Entry::Plan(plan.into()),
             Entry::Intent {
                 r#move,
                 exchanges: vec![exchange; 20_000],

@@ -156,8 +156,6 @@ impl Plan {
     /// Fields that later versions add must be skipped when they have their default, so that an older plan keeps its
     /// digest when it is written again.
     pub fn digest(&self) -> Digest {
-        // A plan is strings, numbers and lists: serde_json has nothing in it to refuse.
-        let json = serde_json::to_vec(self).unwrap_or_default();
-        Digest::of_blake3(blake3::hash(&json))
+        Digest::of_json(self)
     }
 }

@@ -3,7 +3,8 @@
 
 use std::fmt::Write;
 
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use crate::civil::{duration, utc};
 use crate::{Direction, Entry, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, View};
@@ -61,15 +62,28 @@ pub fn opaque_text(seq: Seq, json: &Value) -> String {
 }
 
 /// A record as a program reads it: all of it, its time as text, and its one-line text.
-pub fn record_json(record: &Record) -> Value {
-    json!({
-        "seq": record.seq,
-        "at": utc(record.at_ms),
-        "at_ms": record.at_ms,
-        "up_ms": record.up_ms,
-        "text": summary(record),
-        "entry": record.entry,
-    })
+///
+/// To be written as it is, never by way of a [`Value`]: the plan of a large gateway has megabytes.
+#[derive(Debug, Serialize)]
+pub struct RecordJson<'r> {
+    seq: Seq,
+    at: String,
+    at_ms: i64,
+    up_ms: u64,
+    text: String,
+    entry: &'r Entry,
+}
+
+/// A record as a program reads it.
+pub fn record_json(record: &Record) -> RecordJson<'_> {
+    RecordJson {
+        seq: record.seq,
+        at: utc(record.at_ms),
+        at_ms: record.at_ms,
+        up_ms: record.up_ms,
+        text: summary(record),
+        entry: &record.entry,
+    }
 }
 
 /// What a record says, on one line.

@@ -177,7 +177,7 @@ impl Pen {
     pub fn begun() -> Pen {
         let plan = plan();
         let mut pen = Pen::opened_with(header(&plan));
-        pen.write(Entry::Plan(Box::new(plan)));
+        pen.write(Entry::Plan(plan.into()));
         pen.write(driver(Role::Restore, 0));
         pen
     }
@@ -334,7 +334,7 @@ impl Pen {
     pub fn vocabulary(&self) -> Vec<Entry> {
         let mut all = vec![
             Entry::Header(header(&plan())),
-            Entry::Plan(Box::new(plan())),
+            Entry::Plan(plan().into()),
             Entry::Armed { facts: digest(3) },
             Entry::Turned {
                 problem: problem("go on"),
@@ -383,7 +383,7 @@ impl Pen {
     pub fn walk(choices: &[u16]) -> Pen {
         let plan = plan();
         let mut pen = Pen::opened_with(header(&plan));
-        pen.write(Entry::Plan(Box::new(plan)));
+        pen.write(Entry::Plan(plan.into()));
         for choice in choices {
             let legal = pen.legal();
             let rare = |e: &&Entry| match e {

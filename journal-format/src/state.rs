@@ -171,6 +171,11 @@ impl State {
         self.exchanges.get(&step).map(|e| e.as_slice())
     }
 
+    /// The same, shared: those of a large gateway are not to be held twice.
+    pub fn shared_exchanges(&self, step: Step) -> Option<Arc<Vec<Exchange>>> {
+        self.exchanges.get(&step).cloned()
+    }
+
     /// How often a step was tried in a direction since the operator last began a new count.
     pub fn attempts(&self, step: Step, direction: Direction) -> u32 {
         self.attempts.get(&(step, direction)).copied().unwrap_or(0)
@@ -241,7 +246,7 @@ impl State {
         match &record.entry {
             Entry::Header(_) => {}
             Entry::Plan(plan) => {
-                self.plan = Some(Arc::new((**plan).clone()));
+                self.plan = Some(plan.clone());
                 self.phase = Phase::Preparing;
             }
             Entry::Driver(driver) => {

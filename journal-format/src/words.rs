@@ -58,11 +58,6 @@ macro_rules! checked_string {
     };
 }
 
-fn is_hex(text: &str) -> bool {
-    text.bytes()
-        .all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
-}
-
 checked_string!(
     /// The name of one restore: `YYYYMMDDTHHMMSSZ-` and eight hex digits. Also the name of its folder.
     RestoreId,
@@ -84,12 +79,12 @@ checked_string!(
     "boot id",
     |t| !t.is_empty() && t.len() <= 64 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
 );
-checked_string!(
-    /// A 256-bit digest as 64 lower-case hex digits. Which function made it is said where it is used.
-    Digest,
-    "digest",
-    |t| t.len() == 64 && is_hex(t)
-);
+/// A 256-bit digest, read and written as 64 lower-case hex digits. Which function made it is said where it is used.
+///
+/// Held as bytes: a plan of a large gateway has tens of thousands.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Digest([u8; 32]);
 
 /// The place of a record in its journal; the header is 0. Also the id of the event that shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -299,12 +294,67 @@ pub struct FileId {
 }
 
 impl Digest {
+    /// Reads 64 lower-case hex digits.
+    pub fn new(text: impl Into<String>) -> Result<Digest, BadWord> {
+        let text = text.into();
+        let upper = text.bytes().any(|b| b.is_ascii_uppercase());
+        match blake3::Hash::from_hex(&text) {
+            Ok(hash) if !upper => Ok(Digest(*hash.as_bytes())),
+            _ => Err(BadWord {
+                kind: "digest",
+                text,
+            }),
+        }
+    }
     /// The digest that BLAKE3 gave.
     pub fn of_blake3(hash: blake3::Hash) -> Digest {
-        Digest(hash.to_hex().to_string())
+        Digest(*hash.as_bytes())
+    }
+    /// BLAKE3 of the JSON of something that is strings, numbers and lists, in which serde_json has nothing to refuse.
+    ///
+    /// Hashed in portions: the plan of a large gateway has megabytes.
+    pub fn of_json(value: &impl Serialize) -> Digest {
+        let mut out = std::io::BufWriter::new(blake3::Hasher::new());
+        let written = serde_json::to_writer(&mut out, value);
+        match (written, out.into_inner()) {
+            (Ok(()), Ok(hasher)) => Digest::of_blake3(hasher.finalize()),
+            (Err(_), _) | (_, Err(_)) => Digest::of_blake3(blake3::hash(b"")),
+        }
     }
     /// The digest in these 32 bytes, whichever function made them.
     pub fn of_bytes(bytes: [u8; 32]) -> Digest {
-        Digest(blake3::Hash::from_bytes(bytes).to_hex().to_string())
+        Digest(bytes)
+    }
+}
+
+impl TryFrom<String> for Digest {
+    type Error = BadWord;
+    fn try_from(text: String) -> Result<Self, BadWord> {
+        Self::new(text)
+    }
+}
+
+impl From<Digest> for String {
+    fn from(digest: Digest) -> String {
+        digest.to_string()
+    }
+}
+
+impl std::str::FromStr for Digest {
+    type Err = BadWord;
+    fn from_str(text: &str) -> Result<Self, BadWord> {
+        Self::new(text)
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&blake3::Hash::from_bytes(self.0).to_hex())
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Digest({self})")
     }
 }

@@ -259,7 +259,7 @@ proptest! {
         };
         let record = |seq, entry| Record { seq: Seq(seq), at_ms: 0, up_ms: 0, entry };
         let mut state = State::begin(&record(0, Entry::Header(header))).unwrap();
-        state.apply(&record(1, Entry::Plan(Box::new(plan)))).unwrap();
+        state.apply(&record(1, Entry::Plan(plan.into()))).unwrap();
         let mut world = World { state, boots: 0, refused: None, fates: fates.into_iter() };
         let mut role = Role::Restore;
         let mut policy = None;

@@ -375,7 +375,7 @@ impl Starts {
             .arg("--yes");
         command.args([
             "--approved-plan",
-            approved.plan.as_str(),
+            &approved.plan.to_string(),
             "--restore-id",
             id.as_str(),
         ]);

@@ -569,7 +569,7 @@ fn with_manifest(sha256: &Digest, size: usize) -> Vec<u8> {
         "contents": { "databases": [], "configs": ["a.conf"] },
         "holdfast": {
             "format": 1, "program": "holdfast 0.1.0", "host": "gw", "ip_forward": true, "tunnels_up": [],
-            "owners": [], "entries": { "configs/a.conf": { "size": size, "sha256": sha256.as_str() } },
+            "owners": [], "entries": { "configs/a.conf": { "size": size, "sha256": sha256 } },
             "wireguard": {},
         },
     });

@@ -2,7 +2,7 @@
 
 use journal_format::{Policy, Role, View, record_json, record_text, visible};
 
-use super::{Context, RecoverArgs, print_json, say, tell};
+use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
 use crate::fault::Fault;
 use crate::host::linux::Linux;
 use crate::process::{self, Lock, Signals};
@@ -54,15 +54,10 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
             }
         },
         Box::new(move |record, state| {
-            let text = if json {
-                record_json(record).to_string()
-            } else {
-                record_text(record)
-            };
             if json {
-                tell(&text)
+                print_json_on(std::io::stderr().lock(), &record_json(record));
             } else {
-                say(&text)
+                say(&record_text(record));
             }
             *last_seen = Some(View::of(state));
         }),

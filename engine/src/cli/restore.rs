@@ -128,7 +128,7 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
     command.args(["--restore-id", prepared.id.as_str()]);
     command.args([
         "--approved-plan",
-        restore::approval(&prepared.plan).as_str(),
+        &restore::approval(&prepared.plan).to_string(),
     ]);
     if args.keep_going_without_firewall {
         command.arg("--keep-going-without-firewall");

@@ -57,7 +57,7 @@ fn clients_and_users_are_read_whatever_the_path_is_named() {
         ["alpha", "beta"]
     );
     assert_eq!(
-        (clients[0].id.as_str(), clients[1].status.as_str()),
+        (clients[0].name.as_str(), clients[1].status.as_str()),
         ("", "active")
     );
     let users = users(&dir.join("app.db")).unwrap();

@@ -174,7 +174,14 @@ impl Look for Linux {
     fn sha256(&self, path: &Path) -> Result<Digest, Problem> {
         let mut file = open_file(path)?;
         let mut hasher = sha2::Sha256::new();
-        let mut buffer = vec![0; 64 << 10];
+        // Most files are configs: a large buffer for each costs more than reading it.
+        let size = file.metadata().map_err(|e| errno("read", path, e))?.len();
+        let mut buffer = vec![
+            0;
+            usize::try_from(size)
+                .unwrap_or(usize::MAX)
+                .clamp(1, 64 << 10)
+        ];
         loop {
             let n = file.read(&mut buffer).map_err(|e| errno("read", path, e))?;
             if n == 0 {

@@ -1,7 +1,7 @@
 //! Stages every new object beside its target, on the same filesystem, synced and verified, and tries an exchange there.
 //! Changes nothing that the gateway uses. Its way back is the clean-up's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use journal_format::{Change, Direction, Exchange, Step, Target};
@@ -31,8 +31,9 @@ impl StepOps for Stage {
             }
         }
         let (mut files, mut bytes) = (0_u64, 0_u64);
+        let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
         for target in targets(env) {
-            check_target(env, target)?;
+            check_target(env, target, &mounts)?;
             let Some(new) = &target.new else { continue };
             let owner = Owner {
                 uid: new.uid,
@@ -112,7 +113,7 @@ fn try_exchange(env: &Env, permit: &Permit, dir: &Path) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_target(env: &Env, target: &Target) -> Result<(), Problem> {
+fn check_target(env: &Env, target: &Target, mounts: &BTreeSet<String>) -> Result<(), Problem> {
     let path = Path::new(&target.path);
     let there = env.host.stat(path)?;
     let expected = matches!(target.change, Change::Replace | Change::Remove);
@@ -127,7 +128,7 @@ fn check_target(env: &Env, target: &Target) -> Result<(), Problem> {
     }
     let dir = env.host.stat(parent(path)?)?;
     if let (Some(file), Some(dir)) = (there, dir)
-        && (file.dev != dir.dev || env.host.mount_points()?.contains(&target.path))
+        && (file.dev != dir.dev || mounts.contains(&target.path))
     {
         return Err(cannot(
             format!("exchange {}: it is a mount point", target.path),

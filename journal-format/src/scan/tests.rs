@@ -16,7 +16,7 @@ fn small() -> Pen {
     plan.staging.clear();
     plan.warnings.clear();
     let mut pen = Pen::opened_with(header(&plan));
-    pen.write(Entry::Plan(Box::new(plan)));
+    pen.write(Entry::Plan(plan.into()));
     pen.write(driver(Role::Restore, 0));
     pen.begin(Step::SafetyBackup, Direction::Forward);
     pen.write(driver(Role::Recover, 1));
@@ -199,7 +199,7 @@ fn a_line_of_another_restore_is_corruption() {
         ..header(&plan)
     };
     let mut other = Pen::opened_with(other_header);
-    other.write(Entry::Plan(Box::new(plan)));
+    other.write(Entry::Plan(plan.into()));
     other.write(driver(Role::Restore, 0));
     let pen = Pen::begun();
     for n in 0..pen.records.len() {
@@ -334,7 +334,7 @@ fn of_a_newer_minor_version_all_is_read_and_nothing_acted_on() {
     let mut newer = header(&plan());
     newer.format.minor += 1;
     let mut pen = Pen::opened_with(newer.clone());
-    pen.write(Entry::Plan(Box::new(plan())));
+    pen.write(Entry::Plan(plan().into()));
     pen.write(driver(Role::Restore, 0));
     let mut bytes = pen.bytes.clone();
     let mut chain = Chain::start();

@@ -43,7 +43,7 @@ fn in_each_situation_the_grammar_allows_just_these_records() {
     found.write(driver(Role::Recover, 0));
     row("header, recovery", &found);
     let mut planned = opening.clone();
-    planned.write(Entry::Plan(Box::new(plan())));
+    planned.write(Entry::Plan(plan().into()));
     row("plan", &planned);
     row("plan, driver", &Pen::begun());
     let mut pen = Pen::begun();
@@ -224,7 +224,7 @@ fn a_journal_that_ends_after_its_header_can_be_closed_and_only_that() {
     let mut pen = Pen::opened_with(header(&plan()));
     pen.write(driver(Role::Recover, 0));
     assert_eq!(
-        refused(&mut pen, Entry::Plan(Box::new(plan()))),
+        refused(&mut pen, Entry::Plan(plan().into())),
         "a recovery makes no plan"
     );
     pen.close(Verdict::NothingChanged);
@@ -321,7 +321,7 @@ fn a_plan_whose_lists_cannot_be_walked_is_refused() {
         let mut plan = plan();
         change(&mut plan);
         let mut pen = Pen::opened_with(header(&plan));
-        reasons.push(refused(&mut pen, Entry::Plan(Box::new(plan))));
+        reasons.push(refused(&mut pen, Entry::Plan(plan.into())));
     }
     insta::assert_snapshot!(reasons.join("\n"), @r"
     a step is twice in the list forward
@@ -335,7 +335,7 @@ fn a_plan_whose_lists_cannot_be_walked_is_refused() {
     other.warnings.clear();
     let mut pen = Pen::opened_with(header(&plan()));
     assert_eq!(
-        refused(&mut pen, Entry::Plan(Box::new(other))),
+        refused(&mut pen, Entry::Plan(other.into())),
         "the plan is not the one that the header names"
     );
 }

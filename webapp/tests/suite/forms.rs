@@ -231,7 +231,7 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
                 ..
             } => {
                 assert_eq!(
-                    (upload.as_str(), plan.as_str()),
+                    (upload.as_str(), plan.to_string().as_str()),
                     (UPLOAD, "c".repeat(64).as_str())
                 );
                 *keep_going_without_firewall

@@ -77,7 +77,7 @@ impl Journal {
             program: "holdfast 0.1.0".into(),
             plan: plan.digest(),
         }));
-        journal.add(Entry::Plan(Box::new(plan)));
+        journal.add(Entry::Plan(plan.into()));
         let driver = Driver {
             role: Role::Restore,
             boot,
