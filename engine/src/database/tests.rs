@@ -147,6 +147,8 @@ fn a_snapshot_under_a_writer_is_sound_private_and_alone() {
                             [],
                         )
                         .unwrap();
+                    // SQLite's locks are not fair: a writer without any pause can keep every reader out.
+                    std::thread::sleep(Duration::from_millis(1));
                 }
             });
             // Also when an assertion fails: the scope waits for the writer.
