@@ -611,7 +611,7 @@ fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String
 /// transaction is rolled back, file and folder are synced, and no side file is left. Owner, mode and journal mode stay.
 ///
 /// Only for a process in which nothing else has this database open.
-pub fn settle(path: &Path) -> Result<(), Problem> {
+pub fn settle(path: &Path) -> Result<Settled, Problem> {
     let failed = |e: &dyn std::fmt::Display| {
         cannot(
             format!("settle the database {}: {e}", path.display()),
@@ -621,11 +621,14 @@ pub fn settle(path: &Path) -> Result<(), Problem> {
     let [wal, shm, journal] = side_files(path);
     let conn = open(path, "mode=rw").map_err(|e| failed(&e))?;
     // Reading is what makes SQLite roll back a journal that an interrupted writer left.
-    conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
-        .map_err(|e| failed(&e))?;
-    let busy: i64 = conn
-        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
-        .map_err(|e| failed(&e))?;
+    let read = conn
+        .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
+        .and_then(|()| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)));
+    let busy: i64 = match read {
+        Ok(busy) => busy,
+        Err(e) if is_damage(&e) => return Ok(Settled::Unreadable(e.to_string())),
+        Err(e) => return Err(failed(&e)),
+    };
     if busy != 0 {
         return Err(failed(&"another process still uses it"));
     }
@@ -657,7 +660,25 @@ pub fn settle(path: &Path) -> Result<(), Problem> {
         .map_err(|e| failed(&e))?;
     File::open(folder)
         .and_then(|f| f.sync_all())
-        .map_err(|e| failed(&e))
+        .map_err(|e| failed(&e))?;
+    Ok(Settled::Whole)
+}
+
+/// The file itself is not what a database is. A disk that is full or fails is another matter: it says nothing of the file.
+fn is_damage(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
+    )
+}
+
+/// What settling a database led to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// The file alone is all of it.
+    Whole,
+    /// It is damaged, for this reason; it and its side files are as they were.
+    Unreadable(String),
 }
 
 /// The logical content of a database: rows of each table, and a digest of its columns and of every row with its rowid.

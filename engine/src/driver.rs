@@ -269,12 +269,25 @@ impl Drive<'_> {
             .find(|m| m.problem.is_some());
         match failed.and_then(|m| m.problem.as_ref().map(|p| (m.step, p))) {
             Some((step, p)) => Problem {
-                what: format!("{}: {}", step.title(Direction::Forward), p.what),
+                what: format!(
+                    "{} (in the step \"{}\")",
+                    p.what,
+                    step.title(Direction::Forward)
+                ),
+                advice: if p.advice.contains("restore again") {
+                    p.advice.clone()
+                } else {
+                    format!("{}; then restore again", p.advice)
+                },
                 ..p.clone()
             },
+            None if (self.asked)() => cannot(
+                "finish the restore: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)",
+                "restore again when you want it",
+            ),
             None => cannot(
-                format!("go on: {label}"),
-                "nothing: it goes back by itself; restore again when the reason is gone",
+                format!("finish the restore: it ended half way ({label})"),
+                "find out what ended it (the power, a kill, a failing disk), then restore again",
             ),
         }
     }

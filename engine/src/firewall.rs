@@ -24,6 +24,22 @@ impl Family {
             Family::V6 => "rules.v6",
         }
     }
+
+    /// Its name for a person.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "IPv4",
+            Family::V6 => "IPv6",
+        }
+    }
+
+    /// Its name for `nft`.
+    pub fn nft(self) -> &'static str {
+        match self {
+            Family::V4 => "ip",
+            Family::V6 => "ip6",
+        }
+    }
 }
 
 /// The rules of one address family.
@@ -155,6 +171,15 @@ impl Rules {
         out
     }
 
+    /// Tables that only `current` has and that do nothing: emptied ones, as nft can remove them.
+    pub fn blank_in<'c>(&self, current: &'c Rules) -> Vec<&'c str> {
+        let only_there = current
+            .tables
+            .iter()
+            .filter(|(name, table)| table.is_blank() && !self.tables.contains_key(*name));
+        only_there.map(|(name, _)| name.as_str()).collect()
+    }
+
     /// The rules that name one of these interfaces, by table.
     pub fn of_interfaces(&self, names: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
         let mut found = BTreeMap::new();
@@ -197,29 +222,66 @@ impl Rules {
 
     /// What holds when a backup's rules are not loaded: those of `before`, less the ones of the replaced tunnels, and
     /// with what tunnels and services have added for these since.
+    ///
+    /// Where the other rules of a chain are still those of before, its order is the one of now: a hook that put its rule
+    /// first meant it so.
     pub fn without_backup(before: &Rules, current: &Rules, replaced: &BTreeSet<&str>) -> Rules {
         let mut merged = before.clone();
         for table in merged.tables.values_mut() {
             table.rules.retain(|r| !names_interface(r, replaced));
         }
-        for (name, added) in current.of_interfaces(replaced) {
-            let table = merged.tables.entry(name.clone()).or_default();
-            for (chain, policy) in current
-                .tables
-                .get(&name)
-                .map(|t| &t.chains)
-                .into_iter()
-                .flatten()
-            {
-                table
-                    .chains
-                    .entry(chain.clone())
-                    .or_insert_with(|| policy.clone());
-            }
-            for rule in added {
-                if !table.rules.contains(&rule) {
-                    table.rules.push(rule);
+        for (name, now) in &current.tables {
+            let mut added: Vec<&String> = Vec::new();
+            for rule in now.rules.iter().filter(|r| names_interface(r, replaced)) {
+                if !added.contains(&rule) {
+                    added.push(rule);
                 }
+            }
+            if added.is_empty() {
+                continue;
+            }
+            let table = merged.tables.entry(name.clone()).or_default();
+            for (chain, policy) in now.chains.iter().filter(|(_, policy)| *policy != "-") {
+                let chains = &mut table.chains;
+                chains.entry(chain.clone()).or_insert(policy.clone());
+            }
+            let mut chains: Vec<&str> = added.iter().map(|r| chain_of(r)).collect();
+            let mut done = BTreeSet::new();
+            while let Some(chain) = chains.pop() {
+                if !done.insert(chain) {
+                    continue;
+                }
+                let (mut rules, others): (Vec<String>, Vec<String>) =
+                    std::mem::take(&mut table.rules)
+                        .into_iter()
+                        .partition(|r| chain_of(r) == chain);
+                table.rules = others;
+                let of_chain = now.rules.iter().filter(|r| chain_of(r) == chain);
+                let is_new = |r: &&String| names_interface(r, replaced);
+                if !table.chains.contains_key(chain) {
+                    // A chain of a hook's own, which an added rule jumps to.
+                    table.chains.insert(chain.to_owned(), "-".to_owned());
+                    rules = of_chain.clone().cloned().collect();
+                    chains.extend(of_chain.filter_map(|r| jump_of(r, now)));
+                } else {
+                    let new: Vec<&String> = added
+                        .iter()
+                        .filter(|r| chain_of(r) == chain)
+                        .copied()
+                        .collect();
+                    if of_chain.clone().filter(|r| !is_new(r)).eq(&rules) {
+                        let mut seen = BTreeSet::new();
+                        rules = of_chain
+                            .filter(|r| !is_new(r) || seen.insert(*r))
+                            .cloned()
+                            .collect();
+                    } else {
+                        rules.extend(new.iter().map(|r| (*r).clone()));
+                    }
+                    let jumps = new.iter().filter_map(|r| jump_of(r, now));
+                    chains.extend(jumps.filter(|to| !table.chains.contains_key(*to)));
+                }
+                table.rules.append(&mut rules);
             }
         }
         merged
@@ -252,14 +314,16 @@ impl Rules {
         missing
     }
 
-    /// Whether both are the same for a packet: same policies, same rules in the same order.
+    /// Whether both are the same for a packet: same policies, and in each chain the same rules in the same order.
     pub fn same_as(&self, other: &Rules) -> bool {
         let solid = |r: &Rules| -> BTreeMap<String, Table> {
-            r.tables
-                .iter()
-                .filter(|(_, t)| !t.is_blank())
-                .map(|(n, t)| (n.clone(), t.clone()))
-                .collect()
+            let mut tables = r.tables.clone();
+            tables.retain(|_, t| !t.is_blank());
+            for table in tables.values_mut() {
+                // Stable: between chains no order means anything.
+                table.rules.sort_by(|a, b| chain_of(a).cmp(chain_of(b)));
+            }
+            tables
         };
         solid(self) == solid(other)
     }
@@ -289,6 +353,19 @@ fn table_text(out: &mut String, name: &str, table: &Table) {
         let _ = writeln!(out, "{rule}");
     }
     out.push_str("COMMIT\n");
+}
+
+/// `-A CHAIN ...`
+fn chain_of(rule: &str) -> &str {
+    rule.split(' ').nth(1).unwrap_or_default()
+}
+
+/// The chain of the same table that a rule sends packets to.
+fn jump_of<'r>(rule: &'r str, rules: &Table) -> Option<&'r str> {
+    let mut words = rule.split(' ');
+    let to = words.find_map(|w| matches!(w, "-j" | "-g").then_some(()));
+    to.and_then(|()| words.next())
+        .filter(|to| rules.chains.contains_key(*to))
 }
 
 fn names_interface(rule: &str, names: &BTreeSet<&str>) -> bool {
@@ -348,6 +425,26 @@ COMMIT
     }
 
     #[test]
+    fn a_blank_table_that_only_one_side_has_is_named_and_one_with_a_rule_a_policy_or_a_chain_is_not()
+     {
+        let raw = |line: &str| {
+            rules(&format!(
+                "{SAVED}*raw\n:OUTPUT ACCEPT [0:0]\n{line}COMMIT\n"
+            ))
+        };
+        assert_eq!(rules(SAVED).blank_in(&raw("")), ["raw"]);
+        assert_eq!(raw("").blank_in(&rules(SAVED)), Vec::<&str>::new());
+        assert_eq!(raw("").blank_in(&raw("")), Vec::<&str>::new());
+        for line in [
+            "-A OUTPUT -j DROP\n",
+            ":PREROUTING DROP [0:0]\n",
+            ":OTHER - [0:0]\n",
+        ] {
+            assert_eq!(rules(SAVED).blank_in(&raw(line)), Vec::<&str>::new());
+        }
+    }
+
+    #[test]
     fn what_is_parsed_and_printed_is_the_same_for_a_packet() {
         let parsed = rules(SAVED);
         assert!(rules(&parsed.text()).same_as(&parsed));
@@ -385,6 +482,43 @@ COMMIT
         assert_eq!(text.matches("-o c1 -j MASQUERADE").count(), 1, "{text}");
         assert!(text.contains("-s 10.1.0.0/24"), "{text}");
         assert!(text.contains(":FORWARD DROP"), "{text}");
+    }
+
+    #[test]
+    fn what_a_hook_put_first_stays_first_and_a_chain_of_its_own_comes_with_it() {
+        let before = "*filter\n:FORWARD DROP [0:0]\n:OTHER - [0:0]\n-A FORWARD -j OTHER\n-A FORWARD -j LOG\n-A OTHER -j RETURN\nCOMMIT\n";
+        let current = rules(
+            "*filter\n:FORWARD DROP [0:0]\n:HOOK - [0:0]\n:OTHER - [0:0]\n-A FORWARD -i c0 -j HOOK\n-A FORWARD -j OTHER\n\
+             -A FORWARD -j LOG\n-A FORWARD -o c0 -j ACCEPT\n-A FORWARD -o c0 -j ACCEPT\n-A HOOK -s 10.0.0.0/8 -j ACCEPT\n\
+             -A OTHER -j RETURN\nCOMMIT\n",
+        );
+        let replaced = BTreeSet::from(["c0"]);
+        let merged = Rules::without_backup(&rules(before), &current, &replaced);
+        insta::assert_snapshot!(merged.text(), @r"
+        *filter
+        :FORWARD DROP [0:0]
+        :HOOK - [0:0]
+        :OTHER - [0:0]
+        -A OTHER -j RETURN
+        -A FORWARD -i c0 -j HOOK
+        -A FORWARD -j OTHER
+        -A FORWARD -j LOG
+        -A FORWARD -o c0 -j ACCEPT
+        -A HOOK -s 10.0.0.0/8 -j ACCEPT
+        COMMIT
+        ");
+        // Loaded and printed by chain, it is what should hold.
+        let again = Rules::without_backup(&rules(before), &rules(&merged.text()), &replaced);
+        assert!(again.same_as(&merged), "{}", again.text());
+    }
+
+    #[test]
+    fn the_order_of_rules_counts_within_a_chain_and_not_between_chains() {
+        let text =
+            |lines: &str| rules(&format!("*filter\n:A - [0:0]\n:B - [0:0]\n{lines}COMMIT\n"));
+        let (a1, a2, b) = ("-A A -j ACCEPT\n", "-A A -j DROP\n", "-A B -j DROP\n");
+        assert!(text(&[a1, a2, b].concat()).same_as(&text(&[a1, b, a2].concat())));
+        assert!(!text(&[a1, a2, b].concat()).same_as(&text(&[a2, a1, b].concat())));
     }
 
     #[test]

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Control, Digest, FileId};
 
+use crate::database::Settled;
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 pub use crate::firewall::Family;
@@ -60,6 +61,8 @@ pub enum Query {
     Tunnels,
     /// `wg show all endpoints`.
     Endpoints,
+    /// `wg show all listen-port`.
+    ListenPorts,
     /// Every network interface.
     Links,
     /// Whether a service runs.
@@ -120,7 +123,7 @@ impl Output {
     /// Why it could not do `what`, with the command and its standard error.
     pub fn problem(&self, what: impl Into<String>, advice: impl Into<String>) -> Problem {
         let how = match self.end {
-            End::Exit(status) => format!("status {status}"),
+            End::Exit(status) => format!("exit status {status}"),
             End::Signal(signal) => format!("killed by signal {signal}"),
             End::TimedOut => "no end within its time limit".to_string(),
         };
@@ -227,7 +230,7 @@ pub trait Act {
     /// Makes the whole filesystem that holds this folder durable.
     fn sync_filesystem(&self, permit: &Permit, dir: &Path) -> Result<(), Problem>;
     /// Moves what lies in side files into the database, so that the file alone is all of it.
-    fn settle_database(&self, permit: &Permit, path: &Path) -> Result<(), Problem>;
+    fn settle_database(&self, permit: &Permit, path: &Path) -> Result<Settled, Problem>;
     /// Sets `net.ipv4.ip_forward`.
     fn set_ip_forward(&self, permit: &Permit, on: bool) -> Result<(), Problem>;
     /// Runs a command; `input` is its standard input. Its exit status is evidence, not a verdict.
@@ -242,6 +245,8 @@ pub trait Own {
     fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), Problem>;
     /// Removes a file under `state_dir`, durable. One that is gone already is no error.
     fn discard(&self, path: &Path) -> Result<(), Problem>;
+    /// Holds so much space on the disk until the file is discarded.
+    fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem>;
     /// Opens a journal to append to. Reserves `reserve` bytes behind its end without changing its size.
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem>;
     /// Makes the safety backup and gives its path.

@@ -36,3 +36,4 @@ pub mod survey;
 pub mod swap;
 pub mod verify;
 pub mod wgconf;
+pub mod wording;

@@ -405,7 +405,7 @@ fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: 
     for (family, name) in [(Family::V4, "IPv4"), (Family::V6, "IPv6")] {
         if !backup.rules.contains_key(family.rules_file()) {
             warnings.push(format!(
-                "the backup has no {name} firewall rules: those of now stay, less the ones of replaced tunnels, plus what \
+                "the backup has no {name} firewall rules to load: those of now stay, less the ones of replaced tunnels, plus what \
                  tunnels and services add"
             ));
         }

@@ -27,6 +27,7 @@ use crate::step::Source;
 use crate::survey::{self, Survey};
 use crate::verify::{self, Checked, FileInBackup};
 use crate::wgconf::{self, Prefix};
+use crate::wording::{counted, in_a_line};
 use crate::{owner, process, readiness, ruleset, state_dir};
 
 /// What the entries of rehearsed rules begin with; no entry of an archive does.
@@ -141,24 +142,26 @@ pub fn preview(plan: &Plan) -> Vec<String> {
         count(journal_format::Change::Remove),
     );
     lines.push(format!(
-        "overwrites {replaced} files, adds {added}, removes {removed}; what was there is kept"
+        "overwrites {}, adds {added}, removes {removed}; what was there is kept",
+        counted(replaced, "file")
     ));
     let names = |tunnels: &[journal_format::Tunnel]| {
         let shown: Vec<&str> = tunnels.iter().take(8).map(|t| t.name.as_str()).collect();
         format!(
-            "{}{}",
+            "{}{}{}",
+            if tunnels.is_empty() { "" } else { ": " },
             shown.join(", "),
             if tunnels.len() > 8 { ", ..." } else { "" }
         )
     };
     lines.push(format!(
-        "takes {} tunnels down: {}",
-        plan.tunnels_down.len(),
+        "takes {} down{}",
+        counted(plan.tunnels_down.len(), "tunnel"),
         names(&plan.tunnels_down)
     ));
     lines.push(format!(
-        "brings {} tunnels up: {}",
-        plan.tunnels_up.len(),
+        "brings {} up{}",
+        counted(plan.tunnels_up.len(), "tunnel"),
         names(&plan.tunnels_up)
     ));
     for service in &plan.services {
@@ -273,14 +276,22 @@ pub fn run<'a>(
         plan: prepared.plan.digest(),
     };
     let driver = process::driver(Role::Restore, boot, None)?;
-    let mut journal = JournalWriter::begin(
+    let begun = JournalWriter::begin(
         host,
         &journal_path,
         header,
         prepared.plan.clone(),
         driver,
         seen,
-    )?;
+    );
+    let mut journal = match begun {
+        Ok(journal) => journal,
+        // Its name may be there although that is not known to last: then the restore is open, and must be closed.
+        Err(problem) if host.stat(&journal_path)?.is_some() => {
+            return Ok(Ended::HandOver(problem));
+        }
+        Err(problem) => return Err(problem.into()),
+    };
     let source = Unpacked(prepared);
     let barrier = profile.barrier();
     let drive = Drive {
@@ -425,7 +436,9 @@ fn backup(
             }
             Err(problem) if choices.keep_going_without_firewall => {
                 warnings.push(format!(
-                    "the backup's firewall rules will not be loaded: {problem}"
+                    "the backup's {} firewall rules will not be loaded: {}",
+                    family.name(),
+                    in_a_line(&problem)
                 ));
             }
             Err(problem) => {

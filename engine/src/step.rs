@@ -85,6 +85,12 @@ impl Env<'_> {
             .collect()
     }
 
+    /// Holds space on the disk while a restore is under way. Whoever goes back gives it up first: on a disk that is full
+    /// the old services would not start either.
+    pub fn ballast(&self) -> PathBuf {
+        self.dir.join("ballast")
+    }
+
     /// The rules to load, as the rehearsal printed them.
     pub fn after_rules(&self, family: crate::host::Family) -> PathBuf {
         self.dir.join("after").join(family.rules_file())

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::database::Settled;
 use engine::facts::Facts;
 use engine::fault::{Fault, Problem};
 use engine::host::linux::Linux;
@@ -220,7 +221,7 @@ impl Act for Crashing {
         })
     }
 
-    fn settle_database(&self, permit: &Permit, path: &Path) -> Result<(), Problem> {
+    fn settle_database(&self, permit: &Permit, path: &Path) -> Result<Settled, Problem> {
         self.counter.effect("settle a database", || {
             self.inner.settle_database(permit, path)
         })
@@ -268,6 +269,11 @@ impl Own for Crashing {
     fn discard(&self, path: &Path) -> Result<(), Problem> {
         self.counter
             .effect("discard a file", || self.inner.discard(path))
+    }
+
+    fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem> {
+        self.counter
+            .effect("reserve space", || self.inner.reserve(path, bytes))
     }
 
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem> {

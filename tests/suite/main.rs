@@ -5,7 +5,12 @@ mod crash;
 mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod laws;
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
+mod on_a_gateway;
 mod recovery;
+mod restore_asked;
+mod restore_failures;
+mod restore_flow;
 mod sample_gateway;
 mod two_states;
 mod unresolved_endpoint;

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-use journal_format::{View, record_json, record_text, visible};
+use journal_format::{Policy, View, record_json, record_text, visible};
 
 use super::{Context, RestoreArgs, print_json, say, tell};
 use crate::fault::{Fault, Problem, cannot};
@@ -234,11 +234,12 @@ fn hand_over(context: &Context) -> Problem {
             if context.json {
                 command.arg("--json");
             }
-            failed(
-                &command
-                    .args(["recover", "--unattended", "--for-restore"])
-                    .exec(),
-            )
+            command.args(["recover", "--unattended", "--for-restore"]);
+            if context.profile.recovery.policy == Policy::Auto {
+                // A disk that failed once is not one to go forward on.
+                command.arg("--roll-back");
+            }
+            failed(&command.exec())
         }
         Err(e) => failed(&e),
     }

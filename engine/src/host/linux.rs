@@ -22,6 +22,7 @@ use super::{
     Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
     Query, parent,
 };
+use crate::database::Settled;
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::journal::Permit;
@@ -270,6 +271,7 @@ impl Look for Linux {
             }
             Query::Tunnels => words(&["wg", "show", "interfaces"]),
             Query::Endpoints => words(&["wg", "show", "all", "endpoints"]),
+            Query::ListenPorts => words(&["wg", "show", "all", "listen-port"]),
             Query::Links => words(&["ip", "-o", "link", "show"]),
             Query::ServiceActive(Control::Unit(unit)) => {
                 words(&["systemctl", "is-active", "--quiet", "--", unit])
@@ -442,7 +444,7 @@ impl Act for Linux {
         nix::unistd::syncfs(fd.as_fd()).map_err(|e| errno("sync the filesystem of", dir, e))
     }
 
-    fn settle_database(&self, _: &Permit, path: &Path) -> Result<(), Problem> {
+    fn settle_database(&self, _: &Permit, path: &Path) -> Result<Settled, Problem> {
         database::settle(path)
     }
 
@@ -522,6 +524,13 @@ impl Own for Linux {
         sync_dir(parent(path)?)
     }
 
+    fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem> {
+        let flags = OFlag::O_WRONLY | OFlag::O_CREAT;
+        let fd = open_at(path, flags, Mode::from_bits_truncate(0o600))
+            .map_err(|e| errno("make", path, e))?;
+        allocate(&fd, 0, bytes).map_err(|e| errno("reserve space for", path, e))
+    }
+
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem> {
         let flags = OFlag::O_RDWR | OFlag::O_CREAT;
         let fd = open_at(path, flags, Mode::from_bits_truncate(0o600))
@@ -531,15 +540,8 @@ impl Own for Linux {
             .metadata()
             .map_err(|e| errno("open the journal", path, e))?
             .len();
-        let (from, len) = (
-            i64::try_from(end).unwrap_or(i64::MAX),
-            i64::try_from(reserve).unwrap_or(i64::MAX),
-        );
-        match nix::fcntl::fallocate(&file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
-            // Some filesystems reserve nothing; then a full disk is met by going back.
-            Ok(()) | Err(nix::Error::EOPNOTSUPP) => {}
-            Err(e) => return Err(errno("reserve space for the journal", path, e)),
-        }
+        allocate(&file, end, reserve)
+            .map_err(|e| errno("reserve space for the journal", path, e))?;
         file.sync_all().map_err(|e| errno("sync", path, e))?;
         sync_dir(parent(path)?)?;
         Ok(Box::new(JournalFile {
@@ -598,6 +600,19 @@ impl Own for Linux {
             ),
             "end these processes by hand, then run `holdfast recover`",
         ))
+    }
+}
+
+/// Takes space on the disk without changing the file's size.
+fn allocate(file: impl AsFd, from: u64, bytes: u64) -> nix::Result<()> {
+    let (from, len) = (
+        i64::try_from(from).unwrap_or(i64::MAX),
+        i64::try_from(bytes).unwrap_or(i64::MAX),
+    );
+    match nix::fcntl::fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
+        // Some filesystems reserve nothing; then a full disk is met by going back.
+        Ok(()) | Err(nix::Error::EOPNOTSUPP) => Ok(()),
+        Err(e) => Err(e),
     }
 }
 
@@ -722,9 +737,11 @@ fn processes() -> Result<Vec<Process>, Problem> {
 
 /// Runs a program to its end or its time limit; then everything in its process group ends with it.
 ///
-/// Its output goes to files without a name, not pipes: a daemon that it starts may keep them as long as it likes.
+/// Its output goes to files in memory, not pipes: a daemon that it starts may keep them as long as it likes, and a disk
+/// that is full does not keep a restore from loading rules.
 fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Problem> {
-    let shown = argv.join(" ");
+    let shown: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
+    let shown = shown.join(" ");
     let failed = |what: &str, e: std::io::Error| {
         cannot(
             format!("{what} {}: {e}", argv.first().map_or("", String::as_str)),
@@ -734,13 +751,13 @@ fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Prob
     let Some((program, arguments)) = argv.split_first() else {
         return Err(cannot("run a command that is empty", "mend the profile"));
     };
-    let mut stdin = tempfile::tempfile().map_err(|e| failed("prepare", e))?;
+    let mut stdin = in_memory().map_err(|e| failed("prepare", e))?;
     stdin
         .write_all(input.as_bytes())
         .and_then(|()| stdin.seek(SeekFrom::Start(0)))
         .map_err(|e| failed("prepare", e))?;
-    let mut stdout = tempfile::tempfile().map_err(|e| failed("prepare", e))?;
-    let mut stderr = tempfile::tempfile().map_err(|e| failed("prepare", e))?;
+    let mut stdout = in_memory().map_err(|e| failed("prepare", e))?;
+    let mut stderr = in_memory().map_err(|e| failed("prepare", e))?;
     let mut child = std::process::Command::new(program)
         .args(arguments)
         .env_clear()
@@ -786,6 +803,23 @@ fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Prob
     })
 }
 
+/// A word of a command as a person would type it in a shell.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);
+    if !word.is_empty() && word.chars().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}
+
+fn in_memory() -> std::io::Result<File> {
+    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
+    Ok(File::from(nix::sys::memfd::memfd_create(
+        "holdfast", flags,
+    )?))
+}
+
 fn text(file: &mut File, limit: u64) -> std::io::Result<String> {
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
@@ -817,6 +851,15 @@ fn blank_keys(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_command_is_shown_as_one_would_type_it() {
+        let shown = ["wg-quick", "a b.conf", "O'Brien", "x && y", ""].map(quoted);
+        assert_eq!(
+            shown,
+            ["wg-quick", "'a b.conf'", "'O'\\''Brien'", "'x && y'", "''"]
+        );
+    }
 
     #[test]
     fn a_key_in_what_a_program_says_is_blanked() {

@@ -12,12 +12,14 @@ use crate::fault::Problem;
 use crate::host::parent;
 use crate::journal::Permit;
 use crate::swap::side_files;
+use crate::wording::counted;
 
 pub struct CleanUp;
 
 impl StepOps for CleanUp {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
         let originals = env.dir.join("originals");
+        env.host.discard(&env.ballast())?;
         let (mut moved, mut synced) = (0, BTreeSet::new());
         for target in env.plan.databases.iter().chain(&env.plan.files) {
             for (from, to) in std::iter::once((target.staged.clone(), target.path.clone())).chain(
@@ -52,7 +54,8 @@ impl StepOps for CleanUp {
         let mut report = Report::default();
         if moved > 0 {
             report.did.push(format!(
-                "kept {moved} original files in {}",
+                "kept {} in {}",
+                counted(moved, "original file"),
                 originals.display()
             ));
         }
@@ -60,6 +63,7 @@ impl StepOps for CleanUp {
     }
 
     fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        env.host.discard(&env.ballast())?;
         remove_staging(env, permit)?;
         Ok(Report::default())
     }

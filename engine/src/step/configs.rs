@@ -8,6 +8,7 @@ use crate::decide::Seen;
 use crate::fault::Problem;
 use crate::journal::Permit;
 use crate::swap;
+use crate::wording::counted;
 
 pub struct SwapConfigs;
 
@@ -23,14 +24,17 @@ impl StepOps for SwapConfigs {
         exchanges: &[Exchange],
     ) -> Result<Report, Problem> {
         swap::forward(env.host, permit, exchanges)?;
-        Ok(Report::did(format!("swapped {} files", exchanges.len())))
+        Ok(Report::did(format!(
+            "swapped {}",
+            counted(exchanges.len(), "file")
+        )))
     }
 
     fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
         swap::back(env.host, permit, exchanges)?;
         Ok(Report::did(format!(
-            "{} files are the old ones",
-            exchanges.len()
+            "put {} back",
+            counted(exchanges.len(), "old file")
         )))
     }
 

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 use journal_format::{Change, Direction, Exchange, Target};
 
 use super::{Env, Report, StepOps, seen};
+use crate::database::Settled;
 use crate::decide::Seen;
 use crate::fault::{Problem, cannot};
 use crate::host::parent;
 use crate::journal::Permit;
 use crate::swap::{self, side_files, side_files_there};
+use crate::wording::counted;
 
 pub struct SettleDatabases;
 pub struct SwapDatabases;
@@ -61,17 +63,19 @@ impl StepOps for SettleDatabases {
         let mut report = Report::default();
         for target in old(env) {
             let path = Path::new(&target.path);
-            if let Err(problem) = env.host.settle_database(permit, path) {
-                set_aside(env, permit, target)?;
-                report.warnings.push(format!(
-                    "{} could not be read ({}): it and its side files are kept as they are",
-                    target.path, problem.what
-                ));
+            match env.host.settle_database(permit, path)? {
+                Settled::Whole => report.did.push(format!("settled {}", target.path)),
+                Settled::Unreadable(why) => {
+                    set_aside(env, permit, target)?;
+                    report.warnings.push(format!(
+                        "{} is damaged ({why}): it and its side files are kept as they are",
+                        target.path
+                    ));
+                }
             }
             env.host.sync_file(permit, path)?;
             // The unlinking of a side file must last: after a power cut it would be back beside the new file (T31).
             env.host.sync_dir(permit, parent(path)?)?;
-            report.did.push(format!("settled {}", target.path));
         }
         Ok(report)
     }
@@ -187,8 +191,8 @@ impl StepOps for SwapDatabases {
         }
         swap::back(env.host, permit, exchanges)?;
         Ok(Report::did(format!(
-            "{} databases are the old ones",
-            exchanges.len()
+            "put {} back",
+            counted(exchanges.len(), "old database")
         )))
     }
 

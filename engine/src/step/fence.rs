@@ -7,6 +7,7 @@ use crate::decide::Seen;
 use crate::fault::Problem;
 use crate::host::{Command, Query};
 use crate::journal::Permit;
+use crate::wording::counted;
 
 pub struct Fence;
 pub struct LiftFence;
@@ -20,9 +21,9 @@ impl Fence {
             .run(permit, &Command::Nft, &crate::fence::closed(fence))?
             .expect_ok("close the fence", ADVICE)?;
         Ok(Report::did(format!(
-            "holds back {} tunnels and {} networks",
-            fence.interfaces.len(),
-            fence.networks.len()
+            "holds back {} and {}",
+            counted(fence.interfaces.len(), "tunnel"),
+            counted(fence.networks.len(), "network")
         )))
     }
 }
@@ -33,6 +34,7 @@ impl StepOps for Fence {
     }
 
     fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        env.host.discard(&env.ballast())?;
         Fence::close(env, permit)
     }
 

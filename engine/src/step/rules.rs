@@ -12,6 +12,7 @@ use crate::firewall::{Rules, without};
 use crate::host::{Command, Family};
 use crate::journal::Permit;
 use crate::ruleset::{self, Expected};
+use crate::wording::{counted, in_a_line};
 
 pub struct ResetRules;
 pub struct LoadFirewall;
@@ -31,7 +32,8 @@ impl StepOps for ResetRules {
             }
         }
         Ok(Report::did(format!(
-            "took out {count} rules of the tunnels"
+            "took out {} of the tunnels",
+            counted(count, "rule")
         )))
     }
 
@@ -68,7 +70,14 @@ fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem>
                 .map(drop)
         };
         match ruleset::expected(env, direction, family)? {
-            Expected::Whole(rules) | Expected::Merged(rules) => {
+            Expected::Whole(rules) => {
+                if !rules.same_as(&now) || !now.blank_in(&rules).is_empty() {
+                    run(Command::LoadRules(family), &rules.replacing(&now))?;
+                }
+                let now = ruleset::current(env.host, family)?;
+                run(Command::Nft, &without_tables(family, &rules.blank_in(&now)))?;
+            }
+            Expected::Merged(rules) => {
                 if !rules.same_as(&now) {
                     run(Command::LoadRules(family), &rules.replacing(&now))?;
                 }
@@ -91,6 +100,16 @@ fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem>
         env.host.set_ip_forward(permit, on)?;
     }
     Ok(())
+}
+
+/// Removes emptied tables, so that `iptables-save` prints what it printed then. `iptables-restore` cannot; and where its
+/// backend is not nft there is no such table for nft, and it is made and removed in one transaction.
+fn without_tables(family: Family, tables: &[&str]) -> String {
+    let nft = family.nft();
+    tables
+        .iter()
+        .map(|t| format!("add table {nft} {t}\ndelete table {nft} {t}\n"))
+        .collect()
 }
 
 /// What holds instead of the backup's rules, where the admin accepted that beforehand: whole tables, none half loaded.
@@ -132,7 +151,8 @@ impl StepOps for LoadFirewall {
                         "the rules of before hold, less those of the replaced tunnels".into(),
                     ],
                     warnings: vec![format!(
-                        "the backup's firewall rules are not loaded: {problem}"
+                        "the backup's firewall rules are not loaded: {}",
+                        in_a_line(&problem)
                     )],
                 })
             }

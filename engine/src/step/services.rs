@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Exchange, Service};
+use journal_format::{Control, Direction, Exchange, Service};
 
 use super::{Env, Report, StepOps, seen};
 use crate::decide::Seen;
@@ -36,7 +36,7 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         if runs(env, service)? {
             return Err(out.problem(
                 format!("stop {}: it still runs", service.name),
-                format!("stop {} by hand and see why it does not end", service.name),
+                format!("stop {} by hand, and see why it does not end", service.name),
             ));
         }
         if ran {
@@ -65,14 +65,23 @@ fn start(env: &Env, permit: &Permit) -> Result<Report, Problem> {
             .run(permit, &Command::ServiceStart(service.control.clone()), "")?;
         env.host.sleep(WATCHED_MS);
         if !runs(env, service)? {
-            return Err(out.problem(
-                format!("start {}: it does not run", service.name),
-                format!("look at the log of {}", service.name),
-            ));
+            let what = if out.ok() {
+                format!("start {}: it ended right after its start", service.name)
+            } else {
+                format!("start {}", service.name)
+            };
+            return Err(out.problem(what, format!("see why in {}", log_of(service))));
         }
         report.did.push(format!("started {}", service.name));
     }
     Ok(report)
+}
+
+fn log_of(service: &Service) -> String {
+    match &service.control {
+        Control::Unit(unit) => format!("its log (journalctl -u {unit})"),
+        Control::Commands { .. } => "its own log".to_owned(),
+    }
 }
 
 fn still(env: &Env, running: bool) -> Result<Seen, Problem> {

@@ -11,8 +11,12 @@ use crate::decide::Seen;
 use crate::fault::{Problem, cannot};
 use crate::host::{Owner, parent};
 use crate::journal::Permit;
+use crate::wording::counted;
 
 pub struct Stage;
+
+/// What services may need to start, going back, on a disk that has filled up meanwhile.
+const BALLAST_BYTES: u64 = 8 << 20;
 
 impl StepOps for Stage {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
@@ -30,7 +34,8 @@ impl StepOps for Stage {
                     .or_insert_with(|| dir.to_owned());
             }
         }
-        let (mut files, mut bytes) = (0_u64, 0_u64);
+        env.host.reserve(&env.ballast(), BALLAST_BYTES)?;
+        let (mut files, mut bytes) = (0_usize, 0_u64);
         let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
         for target in targets(env) {
             check_target(env, target, &mounts)?;
@@ -49,7 +54,10 @@ impl StepOps for Stage {
         for dir in filesystems.values() {
             env.host.sync_filesystem(permit, dir)?;
         }
-        Ok(Report::did(format!("staged {files} files, {bytes} bytes")))
+        Ok(Report::did(format!(
+            "staged {}, {bytes} bytes",
+            counted(files, "file")
+        )))
     }
 
     fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {

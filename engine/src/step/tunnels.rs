@@ -12,6 +12,7 @@ use crate::fault::Problem;
 use crate::host::{Command, Host, Output, Query};
 use crate::journal::Permit;
 use crate::wgconf;
+use crate::wording::counted;
 
 pub struct TunnelsDown;
 pub struct TunnelsUp;
@@ -114,7 +115,7 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
     })?;
     report
         .did
-        .push(format!("{} tunnels are down", tunnels.len()));
+        .push(format!("took {} down", counted(tunnels.len(), "tunnel")));
     Ok(report)
 }
 
@@ -135,7 +136,9 @@ fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Pr
     let mut report = each(env, &tunnels, |host, tunnel| {
         bring_one_up(host, permit, dir, facts, tunnel)
     })?;
-    report.did.push(format!("{} tunnels are up", tunnels.len()));
+    report
+        .did
+        .push(format!("brought {} up", counted(tunnels.len(), "tunnel")));
     Ok(report)
 }
 

@@ -1,7 +1,7 @@
 //! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes
 //! nothing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use journal_format::{Direction, Exchange, Step, Tunnel};
@@ -11,10 +11,13 @@ use crate::decide::Seen;
 use crate::fault::Problem;
 use crate::host::Query;
 use crate::journal::Permit;
-use crate::{ruleset, swap};
+use crate::wording::counted;
+use crate::{ruleset, swap, wgconf};
 
 pub struct VerifyAtRest;
 pub struct VerifyRunning;
+
+const CONFIG_BYTES: u64 = 1 << 20;
 
 fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
     let out = env
@@ -32,6 +35,34 @@ fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
         .into_iter()
         .filter(|n| up.contains(n) && !wanted.iter().any(|t| t.name == *n));
     wrong.extend(extra.map(|n| format!("{n} is up")));
+    Ok(wrong)
+}
+
+/// Tunnels that are up and hear nothing: in userspace WireGuard finds out that its port is taken only after `wg-quick` has
+/// ended well.
+fn deaf(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
+    let out = env
+        .host
+        .ask(&Query::ListenPorts, "")?
+        .expect_ok("list the tunnels' ports", "install wireguard-tools")?;
+    let ports: BTreeMap<&str, &str> = out.lines().filter_map(|l| l.split_once('\t')).collect();
+    let mut wrong = Vec::new();
+    for tunnel in wanted {
+        let bytes = env.host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+        // A config that does not parse is up by what `wg-quick` made of it.
+        let port = wgconf::parse(&tunnel.name, &bytes)
+            .ok()
+            .and_then(|c| c.interface.listen_port)
+            .filter(|port| *port != 0);
+        if let (Some(port), Some(heard)) = (port, ports.get(tunnel.name.as_str()))
+            && *heard != port.to_string()
+        {
+            wrong.push(format!(
+                "{} is up but does not listen on its port {port}, which another program may have (ss -ulpn)",
+                tunnel.name
+            ));
+        }
+    }
     Ok(wrong)
 }
 
@@ -70,8 +101,9 @@ impl StepOps for VerifyAtRest {
     fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
         let count = env.plan.databases.len() + env.plan.files.len();
         Ok(Report::did(format!(
-            "compared {count} files and {} tunnels with the plan",
-            env.plan.tunnels_up.len()
+            "compared {} and {} with the plan",
+            counted(count, "file"),
+            counted(env.plan.tunnels_up.len(), "tunnel")
         )))
     }
 
@@ -82,6 +114,7 @@ impl StepOps for VerifyAtRest {
     fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
         let mut wrong = files(env)?;
         wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
+        wrong.extend(deaf(env, &env.plan.tunnels_up)?);
         Ok(seen(wrong))
     }
 }
@@ -109,6 +142,10 @@ impl StepOps for VerifyRunning {
             {
                 wrong.push(format!("{} does not run", service.name));
             }
+        }
+        if direction == Direction::Forward {
+            // Going back there is no choice: a tunnel that was deaf before is so again.
+            wrong.extend(deaf(env, &env.plan.tunnels_up)?);
         }
         wrong.extend(match direction {
             Direction::Forward => tunnels(env, &env.plan.tunnels_up)?,

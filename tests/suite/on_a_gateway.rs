@@ -1,0 +1,264 @@
+//! A sample gateway that runs in a sandbox, and `holdfast` run on it as an admin would run it. Owns what every test of a
+//! restore asks afterwards; wrecks and injures nothing itself.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fixtures::{Finished, Picture, Real, Running, Sample, Sandbox, Shape, program, skip};
+
+/// A gateway that runs.
+pub struct Gateway {
+    // In this order: the sandbox ends before its folder goes.
+    pub sandbox: Sandbox,
+    folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    /// The gateway that this makes below a folder, brought up; none, and a skip on record, where the machine cannot.
+    pub fn start(make: impl FnOnce(&Path) -> Sample) -> Option<Gateway> {
+        let gateway = Gateway::bare(make)?;
+        gateway.sandbox.bring_up().unwrap();
+        Some(gateway)
+    }
+
+    /// The same, not brought up.
+    pub fn bare(make: impl FnOnce(&Path) -> Sample) -> Option<Gateway> {
+        if skip::cannot_run_gateways() {
+            return None;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let sandbox = Sandbox::bare(&make(folder.path())).unwrap();
+        Some(Gateway { sandbox, folder })
+    }
+
+    /// A real one.
+    pub fn real(real: Real) -> Option<Gateway> {
+        Gateway::start(|folder| real.unpack(folder).unwrap())
+    }
+
+    /// A small one with two tunnels, one of them with hooks, and rules that are kept over a reboot.
+    pub fn small() -> Option<Gateway> {
+        Gateway::start(small)
+    }
+
+    /// A folder outside the gateway.
+    pub fn beside(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    pub fn sample(&self) -> &Sample {
+        self.sandbox.sample()
+    }
+
+    /// `holdfast` with these words.
+    pub fn argv(&self, words: &[&str]) -> Vec<String> {
+        let holdfast = program("holdfast").unwrap();
+        let profile = self.sample().profile();
+        [path(&holdfast), "--config", path(&profile)]
+            .iter()
+            .chain(words)
+            .map(|w| (*w).to_owned())
+            .collect()
+    }
+
+    /// Runs it to its end.
+    pub fn holdfast(&self, words: &[&str]) -> Finished {
+        let argv = self.argv(words);
+        self.sandbox
+            .run(&argv.iter().map(String::as_str).collect::<Vec<_>>())
+            .unwrap()
+    }
+
+    /// Starts it.
+    pub fn begin(&self, words: &[&str]) -> Running {
+        let argv = self.argv(words);
+        self.sandbox
+            .spawn(&argv.iter().map(String::as_str).collect::<Vec<_>>())
+            .unwrap()
+    }
+
+    /// Runs a program inside that must end well.
+    pub fn run(&self, argv: &[&str]) -> String {
+        self.sandbox.run(argv).unwrap().ok().unwrap().stdout
+    }
+
+    /// Makes a backup.
+    pub fn backup(&self) -> PathBuf {
+        let made = self.holdfast(&["backup"]).ok().unwrap();
+        PathBuf::from(made.stdout.trim())
+    }
+
+    /// Every backup in `state_dir`, the oldest first.
+    pub fn backups(&self) -> Vec<PathBuf> {
+        listed(&self.sample().state_dir().join("backups"))
+    }
+
+    pub fn picture(&self) -> Picture {
+        Picture::take(&self.sandbox).unwrap()
+    }
+
+    /// Every restore, the oldest first.
+    pub fn restores(&self) -> Vec<PathBuf> {
+        listed(&self.sample().state_dir().join("restores"))
+    }
+
+    /// The last restore's folder.
+    pub fn last_restore(&self) -> PathBuf {
+        self.restores().pop().expect("no restore has begun")
+    }
+
+    /// Its journal is whole and closed, and nothing is open.
+    pub fn is_settled(&self) {
+        let journal = self.last_restore().join("journal");
+        let verified = self.holdfast(&["journal", "verify", path(&journal)]);
+        assert_eq!(verified.code(), 0, "{verified}");
+        assert!(
+            !self.sample().state_dir().join("open").exists(),
+            "the barrier is up"
+        );
+        assert_eq!(self.holdfast(&["status"]).stdout, "idle\n");
+    }
+
+    /// Everything is as this picture has it: nothing of Holdfast's lies about either, since a picture shows it.
+    pub fn is(&self, picture: &Picture) {
+        assert_eq!(picture.diff(&self.picture()), Vec::<String>::new());
+    }
+
+    /// Waits until the barrier of a running restore is up. False if the restore ended before.
+    pub fn barrier_is_up(&self, restore: &mut Running) -> bool {
+        self.await_while(restore, || self.sample().state_dir().join("open").exists())
+    }
+
+    /// Waits for something while a restore runs. False if the restore ended before.
+    pub fn await_while(&self, restore: &mut Running, mut there: impl FnMut() -> bool) -> bool {
+        loop {
+            if there() {
+                return true;
+            }
+            if restore.has_ended().unwrap() {
+                return there();
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// The records of the last restore, as `journal show --json` gives them.
+    pub fn records(&self) -> Vec<serde_json::Value> {
+        let journal = self.last_restore().join("journal");
+        let shown = self
+            .holdfast(&["--json", "journal", "show", path(&journal)])
+            .ok()
+            .unwrap();
+        let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
+        shown["records"].as_array().unwrap().clone()
+    }
+
+    /// What people read of this gateway, with everything blanked that differs from one run to another.
+    pub fn plain(&self, text: &str) -> String {
+        let root = self.sample().root().display().to_string();
+        let text = text.replace(&root, "GATEWAY");
+        let helper = program("sample-gateway-service").unwrap();
+        let text = text.replace(path(helper.parent().unwrap()), "BIN");
+        blank(&text)
+    }
+}
+
+/// A small gateway with two tunnels, one of them with hooks.
+pub fn small(folder: &Path) -> Sample {
+    let shape = Shape {
+        active: 2,
+        hooks: true,
+        ..Shape::of(6)
+    };
+    Sample::generate(&folder.join("gateway"), &shape).unwrap()
+}
+
+/// A program of this name that runs before the real one, in the gateway's own mounts.
+pub fn stand_in(gateway: &Gateway, name: &str, text: &str) {
+    gateway.run(&["mount", "-t", "tmpfs", "stand-in", "/usr/local/sbin"]);
+    let file = gateway.sandbox.inside(&format!("/usr/local/sbin/{name}"));
+    std::fs::write(&file, text).unwrap();
+    gateway.run(&["chmod", "755", &format!("/usr/local/sbin/{name}")]);
+}
+
+pub fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn listed(folder: &Path) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
+    let mut found: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    found.sort();
+    found
+}
+
+/// Every file below a folder.
+pub fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in listed(folder) {
+        if entry.is_dir() {
+            found.extend(files_below(&entry));
+        } else {
+            found.push(entry);
+        }
+    }
+    found
+}
+
+/// Replaces every run of characters that looks like a name, time, size or number of one run by a word for it.
+fn blank(text: &str) -> String {
+    let mut out = String::new();
+    for line in text.lines() {
+        let words: Vec<String> = line.split(' ').map(blank_word).collect();
+        out.push_str(&words.join(" "));
+        out.push('\n');
+    }
+    out
+}
+
+fn blank_word(word: &str) -> String {
+    let mut out = String::new();
+    let mut rest = word;
+    while let Some(c) = rest.chars().next() {
+        let (token, kind) = token(rest);
+        if token == 0 {
+            out.push(c);
+            rest = &rest[c.len_utf8()..];
+        } else {
+            out.push_str(kind);
+            rest = &rest[token..];
+        }
+    }
+    out
+}
+
+/// The length of what begins here and differs from run to run, and the word for it; 0 if nothing does.
+fn token(text: &str) -> (usize, &'static str) {
+    let shapes: [(&str, &str); 7] = [
+        ("dddddddd_dddddd.zip", "TIME.zip"),
+        ("ddddddddTddddddZ-xxxxxxxx", "ID"),
+        ("dddd-dd-ddTdd:dd:dd.ddddddddd+dd:dd", "TIME"),
+        ("dddd-dd-ddTdd:dd:dd.dddddd+dd:dd", "TIME"),
+        ("dddd-dd-ddTdd:dd:dd.ddddddZ", "TIME"),
+        ("dddd-dd-ddTdd:dd:ddZ", "TIME"),
+        ("dd:dd:dd", "TIME"),
+    ];
+    for (shape, word) in shapes {
+        let fits = text.len() >= shape.len()
+            && shape.chars().zip(text.chars()).all(|(s, t)| match s {
+                'd' => t.is_ascii_digit(),
+                'x' => t.is_ascii_hexdigit(),
+                s => s == t,
+            });
+        if fits {
+            return (shape.len(), word);
+        }
+    }
+    let hex = text.chars().take_while(char::is_ascii_hexdigit).count();
+    if hex >= 64 {
+        return (hex, "DIGEST");
+    }
+    (0, "")
+}

@@ -1,0 +1,326 @@
+//! A restore that fails after the barrier goes back: everything is as before, and what it says is what an admin needs to
+//! know. One that fails before the barrier touched nothing.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::fs::File;
+use std::net::UdpSocket;
+use std::path::{Path, PathBuf};
+
+use fixtures::{Finished, Misbehaviour, Picture, program, skip};
+use nix::sched::{CloneFlags, setns};
+
+use crate::on_a_gateway::{Gateway, path, small, stand_in};
+
+/// A small gateway that was changed after its backup, with the backup, and the picture of it now.
+fn changed() -> Option<(Gateway, PathBuf, Picture)> {
+    let gateway = Gateway::small()?;
+    let backup = gateway.backup();
+    let sample = gateway.sample();
+    let database = rusqlite::Connection::open(sample.client_database()).unwrap();
+    database
+        .busy_timeout(std::time::Duration::from_secs(10))
+        .unwrap();
+    database
+        .execute_batch("UPDATE clients SET subnet = '10.77.0.0/24' WHERE rowid = 4; DELETE FROM test_history WHERE id % 3 = 0;")
+        .unwrap();
+    let names = sample.clients().unwrap();
+    std::fs::remove_file(sample.config(&names[5])).unwrap();
+    let config = sample.config(&names[4]);
+    let text = std::fs::read_to_string(&config).unwrap();
+    std::fs::write(&config, text + "# changed\n").unwrap();
+    gateway.run(&[
+        "iptables",
+        "-A",
+        "INPUT",
+        "-s",
+        "192.0.2.0/24",
+        "-j",
+        "DROP",
+    ]);
+    let picture = gateway.picture();
+    Some((gateway, backup, picture))
+}
+
+/// The restore went back: everything is as before. What it says at its end, for a person.
+fn went_back(gateway: &Gateway, done: &Finished, before: &Picture) -> String {
+    assert_eq!(done.code(), 4, "{done}");
+    gateway.is(before);
+    gateway.is_settled();
+    assert!(
+        done.stdout
+            .trim_end()
+            .ends_with("Rolled back: the gateway is as it was before."),
+        "{done}"
+    );
+    gateway.plain(&done.stderr)
+}
+
+/// Takes a UDP port in the gateway's network for as long as the socket lives.
+fn take_port(gateway: &Gateway, port: u16) -> UdpSocket {
+    let namespace = File::open(format!("/proc/{}/ns/net", gateway.sandbox.pid())).unwrap();
+    // A thread of its own: the namespace is the thread's, the socket stays in it.
+    std::thread::spawn(move || {
+        setns(namespace, CloneFlags::CLONE_NEWNET).unwrap();
+        UdpSocket::bind(("0.0.0.0", port)).unwrap()
+    })
+    .join()
+    .unwrap()
+}
+
+#[test]
+fn a_tunnels_port_that_is_taken_turns_it_back() {
+    let Some((gateway, backup, _)) = changed() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let (name, port) = sample
+        .active()
+        .unwrap()
+        .into_iter()
+        .find_map(|name| {
+            let text = std::fs::read_to_string(sample.config(&name)).unwrap();
+            let port = text.lines().find_map(|l| l.strip_prefix("ListenPort = "))?;
+            Some((name, port.trim().parse::<u16>().unwrap()))
+        })
+        .expect("an active client with a port of its own");
+    gateway.run(&["ip", "link", "delete", "dev", &name]);
+    let _socket = take_port(&gateway, port);
+    // The service calls the client inactive within two seconds; after that nothing changes by itself.
+    while sample.active().unwrap().contains(&name) {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    let before = gateway.picture();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    let said = went_back(&gateway, &done, &before);
+    // In userspace it may come up at first, and hear nothing.
+    let refused = format!(
+        "holdfast: cannot bring {name} up: exit status 1 (in the step \"bring tunnels up\")"
+    );
+    let deaf = format!(
+        "{name} is up but does not listen on its port {port}, which another program may have"
+    );
+    assert!(
+        said.starts_with(&refused) && said.contains("Address already in use")
+            || said.contains(&deaf),
+        "{said}"
+    );
+    assert!(said.contains("\n  what to do: "), "{said}");
+}
+
+/// `iptables-restore` takes the backup's rules in the rehearsal, and loads half of them when it counts.
+const HALF: &str = r#"#!/bin/sh
+real=/usr/sbin/iptables-restore
+if [ "$1" = --wait ] && mkdir /run/lock/refused 2>/dev/null; then
+    sed 's/-j MASQUERADE/-j NOT_THERE/' | $real "$@"
+    exit
+fi
+exec $real "$@"
+"#;
+
+#[test]
+fn rules_that_are_refused_half_way_turn_it_back_and_no_table_stays_half_loaded() {
+    let Some((gateway, backup, before)) = changed() else {
+        return;
+    };
+    stand_in(&gateway, "iptables-restore", HALF);
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert!(gateway.sandbox.inside("/run/lock/refused").exists());
+    gateway.run(&["rmdir", "/run/lock/refused"]);
+    insta::assert_snapshot!(went_back(&gateway, &done, &before));
+}
+
+#[test]
+fn a_service_that_does_not_start_turns_it_back() {
+    let Some((gateway, backup, before)) = changed() else {
+        return;
+    };
+    let how = Misbehaviour::FailStart { times: Some(1) };
+    gateway.sample().misbehave(how).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    insta::assert_snapshot!(went_back(&gateway, &done, &before));
+}
+
+#[test]
+fn a_service_that_ends_right_after_its_start_turns_it_back() {
+    let Some((gateway, backup, before)) = changed() else {
+        return;
+    };
+    let how = Misbehaviour::DieAfterStart { times: Some(1) };
+    gateway.sample().misbehave(how).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    insta::assert_snapshot!(went_back(&gateway, &done, &before));
+}
+
+#[test]
+fn a_service_that_does_not_stop_turns_it_back_before_any_tunnel_went_down() {
+    let Some((gateway, backup, before)) = changed() else {
+        return;
+    };
+    let how = Misbehaviour::IgnoreStop { times: None };
+    gateway.sample().misbehave(how).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    insta::assert_snapshot!(went_back(&gateway, &done, &before));
+    assert!(!done.stdout.contains("take tunnels down"), "{done}");
+}
+
+#[test]
+fn a_process_that_holds_a_database_and_does_not_go_turns_it_back() {
+    let Some((gateway, backup, before)) = changed() else {
+        return;
+    };
+    let database = gateway.sample().client_database();
+    let line = format!("exec 3<'{}'; echo holds; exec sleep 1000", path(&database));
+    let mut holder = gateway.sandbox.spawn(&["bash", "-c", &line]).unwrap();
+    while holder.stdout_so_far().unwrap().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    let said = went_back(&gateway, &done, &before);
+    assert!(holder.kill9().unwrap());
+    let settings = {
+        let mut settings = insta::Settings::clone_current();
+        settings.add_filter(r"\(pid \d+\)", "(pid PID)");
+        settings
+    };
+    settings.bind(|| insta::assert_snapshot!(said));
+}
+
+/// Runs a restore with one call of one kind failing with EIO, the `when`th. None if there is no such call.
+fn with_a_failing(gateway: &Gateway, call: &str, when: usize, backup: &Path) -> Option<Finished> {
+    let log = gateway.beside(&format!("{call}-{when}"));
+    let (trace, inject) = (
+        format!("trace={call}"),
+        format!("inject={call}:error=EIO:when={when}"),
+    );
+    let mut argv = vec![
+        "strace",
+        "-qq",
+        "-o",
+        path(&log),
+        "-e",
+        &trace,
+        "-e",
+        &inject,
+    ];
+    let holdfast = gateway.argv(&["restore", path(backup), "--yes"]);
+    argv.extend(holdfast.iter().map(String::as_str));
+    let done = gateway.sandbox.run(&argv).unwrap();
+    let log = std::fs::read_to_string(log).unwrap();
+    log.contains("INJECTED").then_some(done)
+}
+
+/// Ends as before, whichever call of a kind fails once: 4 after the first effect, 1 or 3 before it. Only from the commit on
+/// it ends restored; then there is a verdict too.
+fn a_failing(call: &str, whens: impl IntoIterator<Item = usize>) {
+    if skip::lacks(&["strace"]) {
+        return;
+    }
+    let Some((gateway, backup, before)) = changed() else {
+        return;
+    };
+    let (mut nothing, mut back) = (0, 0);
+    for when in whens {
+        let Some(done) = with_a_failing(&gateway, call, when, &backup) else {
+            break;
+        };
+        let why = format!("the {when}. {call}: {done}");
+        assert!(
+            done.stderr.contains("Input/output error") || done.code() == 0,
+            "{why}"
+        );
+        if done.code() == 0 {
+            let committed = gateway.records().iter().any(|r| r["entry"] == "committed");
+            assert!(committed, "{why}");
+            gateway.is_settled();
+            break;
+        }
+        assert_eq!(
+            before.diff(&gateway.picture()),
+            Vec::<String>::new(),
+            "{why}"
+        );
+        assert_eq!(gateway.holdfast(&["status"]).stdout, "idle\n", "{why}");
+        match done.code() {
+            1 | 3 => {
+                assert_eq!(back, 0, "nothing changed any more? {why}");
+                nothing += 1;
+            }
+            4 => {
+                gateway.is_settled();
+                back += 1;
+            }
+            _ => panic!("{why}"),
+        }
+    }
+    assert!(
+        nothing > 0 && back > 0,
+        "{call}: {nothing} ended before the first effect, {back} after it"
+    );
+}
+
+#[test]
+fn an_fsync_that_fails_once_turns_it_back_or_keeps_it_from_beginning() {
+    a_failing("fsync", [1, 7, 11, 12, 13, 18, 21, 24, 25, 27, 30, 33, 36]);
+}
+
+#[test]
+fn a_failing_sync_of_a_filesystem_turns_it_back_or_keeps_it_from_beginning() {
+    a_failing("syncfs", 1..);
+}
+
+#[test]
+fn a_journal_that_cannot_be_synced_is_handed_over_to_a_recovery_that_goes_back() {
+    a_failing("fdatasync", [1, 4, 5, 6, 9, 14, 19, 24]);
+}
+
+#[test]
+fn a_disk_that_fills_up_turns_it_back_and_leaves_room_for_the_old_service() {
+    let Some(gateway) = Gateway::bare(small) else {
+        return;
+    };
+    let root = path(gateway.sample().root()).to_owned();
+    gateway.run(&["cp", "-a", &root, "/run/copy"]);
+    gateway.run(&["mount", "-t", "tmpfs", "-o", "size=48m", "disk", &root]);
+    gateway.run(&[
+        "bash",
+        "-c",
+        &format!("cp -a /run/copy/. {root} && rm -r /run/copy"),
+    ]);
+    let born = gateway.run(&["stat", "-c", "%W", &root]);
+    if born.trim() == "0" {
+        skip::record("needs a tmpfs that keeps times of birth");
+        return;
+    }
+    gateway.sandbox.bring_up().unwrap();
+    let helper = program("holdfast-sample").unwrap();
+    let picture = || gateway.run(&[path(&helper), "picture", &root]);
+
+    let backup = gateway.backup();
+    gateway.run(&[
+        "iptables",
+        "-A",
+        "INPUT",
+        "-s",
+        "192.0.2.0/24",
+        "-j",
+        "DROP",
+    ]);
+    let before = picture();
+    // Where the service writes its pid, which it must to start.
+    let filler = format!(
+        "until [ -e {root}/state/open ]; do :; done; dd if=/dev/zero of={root}/run/filler bs=64k; true"
+    );
+    let filler = gateway.sandbox.spawn(&["bash", "-c", &filler]).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    let filled = filler.wait().unwrap();
+    assert!(
+        filled.stderr.contains("No space left on device"),
+        "{filled}"
+    );
+    assert_eq!(done.code(), 4, "{done}");
+    gateway.run(&["rm", &format!("{root}/run/filler")]);
+    assert_eq!(picture(), before);
+    gateway.run(&["test", "!", "-e", &format!("{root}/state/open")]);
+    assert_eq!(gateway.holdfast(&["status"]).stdout, "idle\n");
+    insta::assert_snapshot!(gateway.plain(&done.stderr));
+}
