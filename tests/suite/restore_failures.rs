@@ -306,9 +306,12 @@ fn a_disk_that_fills_up_turns_it_back_and_leaves_room_for_the_old_service() {
         "DROP",
     ]);
     let before = picture();
-    // Where the service writes its pid, which it must to start.
+    // Full for as long as it goes forward, also where something is freed on the way: the service cannot write its pid, which
+    // it must to start.
     let filler = format!(
-        "until [ -e {root}/state/open ]; do :; done; dd if=/dev/zero of={root}/run/filler bs=64k; true"
+        "until [ -e {root}/state/open ]; do :; done
+         head -c 64M /dev/zero >> {root}/run/filler
+         while ls {root}/state/restores/*/ballast > /dev/null; do head -c 64K /dev/zero >> {root}/run/filler; done; true"
     );
     let filler = gateway.sandbox.spawn(&["bash", "-c", &filler]).unwrap();
     let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
