@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use fixtures::{Misbehaviour, Picture, Running, Shape, program};
 use journal_format::{Phase, State, Verdict};
+use rusqlite::config::DbConfig;
 
 use crate::two_states::{TwoStates, holdfast};
 
@@ -287,6 +288,66 @@ fn what_was_swapped_without_a_record_that_says_so_is_stuck_and_not_called_fine()
     std::fs::write(&journal, whole).unwrap();
     let recovered = two.holdfast(&["recover"]);
     two.is_settled(&began, &recovered, "the whole journal");
+}
+
+#[test]
+fn rows_written_between_settling_and_swapping_are_not_lost_and_not_mixed() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let crash = |moment: &str, archive: &Path| {
+        let program = program("holdfast-crash").unwrap();
+        let profile = two.sample().profile();
+        two.sandbox()
+            .run(&[
+                program.to_str().unwrap(),
+                profile.to_str().unwrap(),
+                moment,
+                "restore",
+                archive.to_str().unwrap(),
+            ])
+            .unwrap()
+    };
+    let dry = crash("never", &two.backups[0]).ok().unwrap();
+    crash("never", &two.backups[1]).ok().unwrap();
+    let settled = dry.stdout.lines().position(|l| l == "settle a database");
+    let swap = (settled.unwrap()..)
+        .zip(dry.stdout.lines().skip(settled.unwrap()))
+        .find(|(_, name)| *name == "exchange")
+        .unwrap()
+        .0;
+    crash(&format!("before:{}", swap + 1), &two.backups[0]);
+
+    let path = two.sample().client_database();
+    let late = "late row";
+    let database = rusqlite::Connection::open(&path).unwrap();
+    database
+        .set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)
+        .unwrap();
+    database.pragma_update(None, "journal_mode", "wal").unwrap();
+    database
+        .execute(
+            "INSERT INTO monitoring_logs (event_type, message) VALUES ('late', ?1)",
+            [late],
+        )
+        .unwrap();
+    drop(database);
+    let wal = path.with_extension("db-wal");
+    assert!(std::fs::metadata(&wal).unwrap().len() > 0);
+
+    let recovered = two.holdfast(&["recover", "--resume"]);
+    assert_eq!(recovered.code(), 4, "{recovered}");
+    assert!(
+        recovered.stdout.contains("configs.db-wal is there"),
+        "{recovered}"
+    );
+    let now = Picture::take(two.sandbox()).unwrap();
+    let diff = two.before().diff(&now);
+    assert!(
+        diff.iter().any(|l| l.contains(late)) && diff.iter().all(|l| l.contains("monitoring_logs")),
+        "{}",
+        diff.join("\n")
+    );
 }
 
 /// The journal's lines with hashes that fit.

@@ -203,7 +203,8 @@ impl StepOps for SwapDatabases {
         exchanges: &[Exchange],
     ) -> Result<Seen, Problem> {
         let seen = swap::seen_from(env.host, direction, exchanges)?;
-        if seen != Seen::After {
+        // On the way back the new database's side files went, durably, before it did: what lies beside the old one is its own.
+        if seen != Seen::After || direction == Direction::Back {
             return Ok(seen);
         }
         let mut beside = Vec::new();
