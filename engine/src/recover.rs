@@ -1,7 +1,7 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{Policy, RestoreId, Role, Soundness, State, Verdict};
+use journal_format::{Driver, Policy, RestoreId, Role, Soundness, State, Verdict};
 
 use crate::driver::{Drive, Ending, FACTS};
 use crate::facts::Facts;
@@ -11,6 +11,9 @@ use crate::journal::{JournalWriter, Seen};
 use crate::profile::Profile;
 use crate::state_dir::{self, OpenRestore};
 use crate::{process, restore};
+
+/// No journal is longer: a plan and its exchanges are as long as the list of files is.
+const JOURNAL_BYTES: u64 = 1 << 30;
 
 /// What a recovery found and did.
 pub enum Recovered {
@@ -46,16 +49,32 @@ pub fn run<'a>(
     role: Role,
     policy: Option<Policy>,
     asked: &'a dyn Fn() -> bool,
+    found: impl FnMut(&Findings),
+    seen: Seen<'a>,
+) -> Result<Recovered, Fault> {
+    let Some(open) = state_dir::open_restore(profile).map_err(Fault::Stuck)? else {
+        return Ok(Recovered::Idle);
+    };
+    let boot = host.boot().map_err(Fault::Stuck)?;
+    let driver = process::driver(role, boot, policy).map_err(Fault::Stuck)?;
+    settle(profile, host, open, driver, asked, found, seen)
+}
+
+/// Settles this open restore, as this driver. Sees everything through the host.
+pub fn settle<'a>(
+    profile: &Profile,
+    host: &'a dyn Host,
+    open: OpenRestore,
+    driver: Driver,
+    asked: &'a dyn Fn() -> bool,
     mut found: impl FnMut(&Findings),
     seen: Seen<'a>,
 ) -> Result<Recovered, Fault> {
-    let Some(OpenRestore {
+    let OpenRestore {
         id,
         barrier: barrier_is_up,
-    }) = state_dir::open_restore(profile).map_err(Fault::Stuck)?
-    else {
-        return Ok(Recovered::Idle);
-    };
+    } = open;
+    let (role, policy) = (driver.role, driver.policy);
     let path = state_dir::journal(profile, &id);
     if host.stat(&path).map_err(Fault::Stuck)?.is_none() {
         return Err(Fault::Stuck(cannot(
@@ -67,7 +86,8 @@ pub fn run<'a>(
              gateway is as you want it, remove the barrier by hand",
         )));
     }
-    let (bytes, scan) = state_dir::read(&path).map_err(Fault::Stuck)?;
+    let bytes = host.read(&path, JOURNAL_BYTES).map_err(Fault::Stuck)?;
+    let scan = journal_format::scan(&bytes);
     match scan.soundness() {
         Soundness::Closed(_) => {
             host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
@@ -125,15 +145,14 @@ pub fn run<'a>(
             result: Err(Fault::Stuck(problem)),
         });
     }
-    let boot = host.boot().map_err(Fault::Stuck)?;
     let mut ended = Vec::new();
-    if let Some(driver) = state
+    if let Some(dead) = state
         .driver
         .as_ref()
-        .filter(|d| d.boot == boot && d.session == d.pid)
+        .filter(|d| d.boot == driver.boot && d.session == d.pid)
     {
         ended = host
-            .end_session(driver.session, driver.started_ticks)
+            .end_session(dead.session, dead.started_ticks)
             .map_err(Fault::Stuck)?;
     }
     let torn = bytes.len() - scan.valid_len;
@@ -145,7 +164,6 @@ pub fn run<'a>(
     });
     let dir = profile.restore_dir(&id);
     let facts = facts(host, &dir, &state).map_err(Fault::Stuck)?;
-    let driver = process::driver(role, boot, policy).map_err(Fault::Stuck)?;
     let mut journal =
         JournalWriter::reopen(host, &path, &bytes, scan, driver, seen).map_err(Fault::Stuck)?;
     if journal.state().plan.is_none() {

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use journal_format::{
-    Change, Content, Digest, Fate, Format, Header, Plan, Problem, RestoreId, Role, State, Target,
-    Verdict,
+    Change, Content, Digest, Driver, Fate, Format, Header, Plan, Problem, RestoreId, Role, State,
+    Target, Verdict,
 };
 use sha2::Digest as _;
 
@@ -246,42 +246,77 @@ pub fn run<'a>(
     seen: Seen<'a>,
 ) -> Result<Ended, Fault> {
     state_dir::none_open(profile, "restore")?;
-    let dir = profile.restore_dir(&prepared.id);
-    let journal_path = state_dir::journal(profile, &prepared.id);
+    let driver = process::driver(Role::Restore, host.boot()?, None)?;
+    let source = Unpacked(prepared);
+    let begin = Begin {
+        id: &prepared.id,
+        plan: &prepared.plan,
+        facts: &prepared.facts,
+        rules: &prepared.rules,
+        source: &source,
+        driver,
+    };
+    carry_out(profile, host, begin, asked, seen)
+}
+
+/// All that a restore begins with.
+pub struct Begin<'a> {
+    /// Its name.
+    pub id: &'a RestoreId,
+    /// What it will do.
+    pub plan: &'a Arc<Plan>,
+    /// Kernel facts as they are.
+    pub facts: &'a Facts,
+    /// The rules as the rehearsal printed them, by the name of their file.
+    pub rules: &'a BTreeMap<&'static str, String>,
+    /// The contents of new files.
+    pub source: &'a dyn Source,
+    /// Who drives it.
+    pub driver: Driver,
+}
+
+/// Keeps what going back needs, begins the journal, and drives. Sees everything through the host.
+pub fn carry_out<'a>(
+    profile: &Profile,
+    host: &'a dyn Host,
+    begin: Begin<'a>,
+    asked: &'a dyn Fn() -> bool,
+    seen: Seen<'a>,
+) -> Result<Ended, Fault> {
+    let dir = profile.restore_dir(begin.id);
+    let journal_path = state_dir::journal(profile, begin.id);
     if host.stat(&journal_path)?.is_some() {
         return Err(Fault::Refused(vec![cannot(
-            format!("begin restore {}: it was begun before", prepared.id),
+            format!("begin restore {}: it was begun before", begin.id),
             "see `holdfast journal show`",
         )]));
     }
     for sub in ["before", "after", "originals"] {
         host.keep_dir(&dir.join(sub))?;
     }
-    let facts = serde_json::to_vec_pretty(&prepared.facts).map_err(|e| {
+    let facts = serde_json::to_vec_pretty(begin.facts).map_err(|e| {
         cannot(
             format!("write the kernel facts: {e}"),
             "report this fault in holdfast",
         )
     })?;
     host.keep(&dir.join(FACTS), &facts)?;
-    for (name, text) in &prepared.rules {
+    for (name, text) in begin.rules {
         host.keep(&dir.join("after").join(name), text.as_bytes())?;
     }
-    let boot = host.boot()?;
     let header = Header {
         format: Format::CURRENT,
-        restore: prepared.id.clone(),
-        boot: boot.clone(),
+        restore: begin.id.clone(),
+        boot: begin.driver.boot.clone(),
         program: process::program(),
-        plan: prepared.plan.digest(),
+        plan: begin.plan.digest(),
     };
-    let driver = process::driver(Role::Restore, boot, None)?;
     let begun = JournalWriter::begin(
         host,
         &journal_path,
         header,
-        prepared.plan.clone(),
-        driver,
+        begin.plan.clone(),
+        begin.driver,
         seen,
     );
     let mut journal = match begun {
@@ -292,14 +327,13 @@ pub fn run<'a>(
         }
         Err(problem) => return Err(problem.into()),
     };
-    let source = Unpacked(prepared);
     let barrier = profile.barrier();
     let drive = Drive {
         host,
         dir: &dir,
         barrier: &barrier,
-        facts: &prepared.facts,
-        source: Some(&source),
+        facts: begin.facts,
+        source: Some(begin.source),
         asked,
     };
     let ending = match drive.run(&mut journal) {
