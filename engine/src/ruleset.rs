@@ -140,7 +140,12 @@ pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Probl
 /// What `net.ipv4.ip_forward` should be; none where it is left alone.
 pub fn forwarding(env: &Env, direction: Direction) -> Option<bool> {
     match direction {
-        Direction::Forward => env.plan.firewall.ip_forward,
+        Direction::Forward => match env.plan.firewall.ip_forward {
+            Some(planned) => Some(planned),
+            // It stays; but what it was went with the boot.
+            None if env.same_boot => None,
+            None => env.facts.ip_forward,
+        },
         Direction::Back => env.facts.ip_forward,
     }
 }

@@ -20,7 +20,10 @@ impl StepOps for CleanUp {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
         let originals = env.dir.join("originals");
         env.host.discard(&env.ballast())?;
-        let (mut moved, mut synced) = (0, BTreeSet::new());
+        // Both ends of every rename and every folder on the way, also those of an earlier attempt that was cut off
+        // before it synced them: the staging goes next, and what was moved out of it must be durable by then.
+        let mut folders = BTreeSet::from([env.dir.to_owned()]);
+        let mut moved = 0;
         for target in env.plan.databases.iter().chain(&env.plan.files) {
             for (from, to) in std::iter::once((target.staged.clone(), target.path.clone())).chain(
                 side_files(&target.staged)
@@ -28,11 +31,18 @@ impl StepOps for CleanUp {
                     .zip(side_files(&target.path)),
             ) {
                 let from = Path::new(&from);
+                let to = originals.join(to.trim_start_matches('/'));
+                let folder = parent(&to)?;
+                if !folders.contains(folder) {
+                    let way = folder.ancestors().take_while(|d| d.starts_with(&originals));
+                    folders.extend(way.map(Path::to_owned));
+                }
+                if !folders.contains(parent(from)?) {
+                    folders.insert(parent(from)?.to_owned());
+                }
                 let Some(meta) = env.host.stat(from)? else {
                     continue;
                 };
-                let to = originals.join(to.trim_start_matches('/'));
-                let folder = parent(&to)?;
                 env.host.keep_dir(folder)?;
                 if env.host.stat(folder)?.is_some_and(|f| f.dev == meta.dev) {
                     env.host.rename(permit, from, &to)?;
@@ -44,11 +54,12 @@ impl StepOps for CleanUp {
                     env.host.remove_file(permit, from)?;
                 }
                 moved += 1;
-                synced.insert(folder.to_owned());
             }
         }
-        for folder in synced {
-            env.host.sync_dir(permit, &folder)?;
+        for folder in folders {
+            if env.host.stat(&folder)?.is_some() {
+                env.host.sync_dir(permit, &folder)?;
+            }
         }
         remove_staging(env, permit)?;
         let mut report = Report::default();
@@ -83,13 +94,13 @@ impl StepOps for CleanUp {
 fn remove_staging(env: &Env, permit: &Permit) -> Result<(), Problem> {
     for dir in &env.plan.staging {
         let dir = PathBuf::from(dir);
-        if env.host.stat(&dir)?.is_none() {
-            continue;
+        if env.host.stat(&dir)?.is_some() {
+            for name in env.host.list(&dir)? {
+                env.host.remove_file(permit, &dir.join(name))?;
+            }
+            env.host.remove_dir(permit, &dir)?;
         }
-        for name in env.host.list(&dir)? {
-            env.host.remove_file(permit, &dir.join(name))?;
-        }
-        env.host.remove_dir(permit, &dir)?;
+        // Also where it is gone already: an earlier attempt may have been cut off before this.
         env.host.sync_dir(permit, parent(&dir)?)?;
     }
     Ok(())

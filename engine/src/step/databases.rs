@@ -93,8 +93,13 @@ impl StepOps for SettleDatabases {
                     report.did.push(format!("put {own} back"));
                 }
             }
-            env.host
-                .sync_dir(permit, parent(Path::new(&target.path))?)?;
+            // Both ends: the staging goes later, and must not take what was moved out of it.
+            for name in [&target.path, &target.staged] {
+                let folder = parent(Path::new(name))?;
+                if env.host.stat(folder)?.is_some() {
+                    env.host.sync_dir(permit, folder)?;
+                }
+            }
         }
         Ok(report)
     }
