@@ -1,3 +1,5 @@
-//! What tests need as a library: another implementation of the engine's seam to the system.
+//! What tests need as a library: other implementations of the engine's seam to the system, and their judges.
 
 pub mod crashing;
+pub mod oracle;
+pub mod sim;

@@ -4,6 +4,7 @@ mod browser;
 mod crash;
 mod damaged_gateway;
 mod decisions_obey_the_grammar;
+mod enumeration;
 mod laws;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;

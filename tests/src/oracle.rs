@@ -1,0 +1,313 @@
+//! The judges of the invariants, by their names. Each looks at a world after a run and says what is wrong, a line each;
+//! none of them changes anything.
+
+use std::collections::BTreeMap;
+
+use engine::decide::{ATTEMPTS, STARTS};
+use journal_format::{Change, Direction, Entry, Record, Role, Soundness, Step, Verdict, scan};
+
+use crate::sim::gateway::{SECRET, Scenario};
+use crate::sim::trial::{End, Run};
+use crate::sim::world::{Picture, World};
+
+const STATE: &str = "/var/lib/holdfast";
+
+/// The records of the journal, and how sound it is.
+pub struct Journal {
+    records: Vec<Record>,
+    soundness: Option<Soundness>,
+}
+
+impl Journal {
+    /// Reads it; none of either if there is none.
+    pub fn of(s: &Scenario, world: &World) -> Journal {
+        let scan = world.disk.read(&s.places.journal).map(|b| scan(&b));
+        Journal {
+            soundness: scan.as_ref().map(|s| s.soundness()),
+            records: scan.map(|s| s.records).unwrap_or_default(),
+        }
+    }
+}
+
+/// The verdict that the journal holds; without one nothing was begun.
+pub fn verdict(journal: &Journal) -> Verdict {
+    let last = journal.records.iter().rev().find_map(|r| match &r.entry {
+        Entry::Closed { verdict, .. } => Some(*verdict),
+        _ => None,
+    });
+    last.unwrap_or(Verdict::NothingChanged)
+}
+
+fn differ<T: PartialEq + std::fmt::Debug>(what: &str, want: &T, have: &T) -> Option<String> {
+    (want != have).then(|| format!("{what}: wanted {want:?}, there is {have:?}"))
+}
+
+fn files(want: &Picture, have: &Picture, when: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let names = want.files.keys().chain(have.files.keys());
+    for name in names.collect::<std::collections::BTreeSet<_>>() {
+        wrong.extend(differ(
+            &format!("I1{when}: {name}"),
+            &want.files.get(name),
+            &have.files.get(name),
+        ));
+    }
+    let names = want.databases.keys().chain(have.databases.keys());
+    for name in names.collect::<std::collections::BTreeSet<_>>() {
+        wrong.extend(differ(
+            &format!("I1{when}: {name}"),
+            &want.databases.get(name),
+            &have.databases.get(name),
+        ));
+    }
+    wrong
+}
+
+fn running(want: &Picture, have: &Picture) -> Vec<String> {
+    let (want, have) = (&want.running, &have.running);
+    [
+        differ("I1: tunnels", &want.tunnels, &have.tunnels),
+        differ("I1: IPv4 rules", &want.v4, &have.v4),
+        differ("I1: IPv6 rules", &want.v6, &have.v6),
+        differ("I1: forwarding", &want.ip_forward, &have.ip_forward),
+        differ("I1: service", &want.service, &have.service),
+        differ("I1: fence", &want.fence, &have.fence),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// I1: the gateway is wholly Before or wholly After, as the journal says; now, and also if the power goes right now.
+/// `booted`: the machine was rebooted on the way, so that a restore that was over is judged by what the boot started.
+pub fn i1_before_or_after(
+    s: &Scenario,
+    journal: &Journal,
+    world: &World,
+    booted: bool,
+) -> Vec<String> {
+    let want = match verdict(journal) {
+        Verdict::Restored => &s.after,
+        Verdict::RolledBack | Verdict::NothingChanged => &s.before,
+    };
+    let mut have = world.picture(&[STATE]);
+    let is_left = |path: &String| names_leftovers(journal) && path.contains("/.holdfast-");
+    have.files.retain(|path, _| !is_left(path));
+    let mut wrong = files(want, &have, "");
+    let mut cut = world.clone();
+    if let Some((_, disk)) = world.disk.images(0, &[]).into_iter().next() {
+        cut.disk = disk;
+    }
+    let mut cut = cut.picture(&[STATE]);
+    cut.files.retain(|path, _| !is_left(path));
+    wrong.extend(files(want, &cut, " after a power cut"));
+    let unlike = running(want, &have);
+    if !unlike.is_empty() && booted {
+        let mut fresh = world.reboot(world.disk.clone());
+        fresh.start_gateway();
+        if running(&fresh.picture(&[STATE]), &have).is_empty() {
+            return wrong;
+        }
+    }
+    wrong.extend(unlike);
+    wrong
+}
+
+/// I1, where the operator is needed: the barrier stays, and, once anything was done, the fence, while there is anything
+/// that it could hold back.
+pub fn i1_stuck_is_fenced(s: &Scenario, journal: &Journal, world: &World) -> Vec<String> {
+    let touched = journal.records.iter().any(|r| {
+        matches!(&r.entry, Entry::Intent { r#move, .. }
+            if !r#move.step.is_preparation() && !matches!(r#move.step, Step::Fence | Step::CleanUp))
+    });
+    let mut wrong = Vec::new();
+    if touched && world.disk.read_durable(&s.places.barrier).is_none() {
+        wrong.push("I1: it is stuck without a barrier".into());
+    }
+    let lifted = journal.records.iter().any(
+        |r| matches!(&r.entry, Entry::Intent { r#move, .. } if r#move.step == Step::LiftFence),
+    );
+    if touched && !lifted && world.kernel.fence.is_none() && !world.kernel.tunnels.is_empty() {
+        wrong.push("I1: it is stuck without a fence".into());
+    }
+    wrong
+}
+
+/// I2, I4, I8 and the order of barrier, fence and tunnels, as the host saw them.
+pub fn i2_i4_i8_as_the_host_saw(world: &World) -> Vec<String> {
+    world.broken.clone()
+}
+
+/// I3: it turned once at most, and nothing went forward after that.
+pub fn i3_turns_once(journal: &Journal) -> Vec<String> {
+    let mut turned = None;
+    let mut wrong = Vec::new();
+    for record in &journal.records {
+        match &record.entry {
+            Entry::Turned { problem } => match &turned {
+                None => turned = Some(problem.clone()),
+                Some(first) if first == problem => {}
+                Some(_) => wrong.push(format!("I3: record {} turns again", record.seq)),
+            },
+            Entry::Intent { r#move, .. }
+                if turned.is_some() && r#move.direction == Direction::Forward =>
+            {
+                wrong.push(format!("I3: record {} goes forward again", record.seq));
+            }
+            Entry::Committed if turned.is_some() => {
+                wrong.push(format!("I3: record {} commits", record.seq));
+            }
+            _ => {}
+        }
+    }
+    wrong
+}
+
+/// I5: recovering again finds nothing to do, and changes nothing.
+pub fn i5_twice_is_once(first: &World, second: &Run) -> Vec<String> {
+    let mut wrong = Vec::new();
+    if second.end != End::Idle {
+        wrong.push(format!("I5: a second recovery ended {:?}", second.end));
+    }
+    wrong.extend(differ(
+        "I5",
+        &first.picture(&[]),
+        &second.world.picture(&[]),
+    ));
+    wrong
+}
+
+/// I6: no step is tried, and no driver started, more often than its limit.
+pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
+    let mut tries: BTreeMap<(Step, Direction), u32> = BTreeMap::new();
+    let mut starts = 0;
+    let mut wrong = Vec::new();
+    for record in &journal.records {
+        match &record.entry {
+            Entry::Driver(driver) => {
+                if driver.role == Role::RecoverByHand {
+                    tries.clear();
+                    starts = 0;
+                }
+                starts += 1;
+                if starts > STARTS + 1 {
+                    wrong.push("I6: it started too often".into());
+                }
+            }
+            Entry::Intent { r#move, .. } if r#move.step != Step::CleanUp => {
+                let count = tries.entry((r#move.step, r#move.direction)).or_insert(0);
+                *count += 1;
+                if *count > ATTEMPTS {
+                    wrong.push(format!("I6: {} was tried too often", r#move.step));
+                }
+            }
+            _ => {}
+        }
+    }
+    wrong
+}
+
+/// I7: no key in anything that Holdfast writes about what it does. The configs themselves are kept, for root alone.
+pub fn i7_keeps_secrets(world: &World, said: &str) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (path, inode) in world.disk.files() {
+        let kept = ["/originals/", "/tunnels/"]
+            .iter()
+            .any(|k| path.contains(k));
+        if path.starts_with(STATE)
+            && !kept
+            && String::from_utf8_lossy(&inode.now.data).contains(SECRET)
+        {
+            wrong.push(format!("I7: {path} holds a key"));
+        }
+    }
+    if said.contains(SECRET) {
+        wrong.push("I7: a message holds a key".into());
+    }
+    wrong
+}
+
+/// Whether the verdict names what the clean-up could not do.
+fn names_leftovers(journal: &Journal) -> bool {
+    journal
+        .records
+        .iter()
+        .any(|r| matches!(&r.entry, Entry::Closed { warnings, .. } if !warnings.is_empty()))
+}
+
+/// I8: no staging and no barrier after the verdict, unless the verdict says so.
+pub fn i8_leaves_nothing_behind(s: &Scenario, journal: &Journal, world: &World) -> Vec<String> {
+    let named = names_leftovers(journal);
+    let mut wrong: Vec<String> = world
+        .disk
+        .dirs()
+        .into_iter()
+        .filter(|d| !named && d.contains("/.holdfast-"))
+        .map(|d| format!("I8: {d} is left"))
+        .collect();
+    if world.disk.find(&s.places.barrier).is_some() {
+        wrong.push("I8: the barrier is left".into());
+    }
+    wrong
+}
+
+/// I9: whatever a restore replaced or removed is kept.
+pub fn i9_keeps_what_was_there(s: &Scenario, journal: &Journal, world: &World) -> Vec<String> {
+    if verdict(journal) != Verdict::Restored || names_leftovers(journal) {
+        return Vec::new();
+    }
+    let mut wrong = Vec::new();
+    let mut cut = world.clone();
+    if let Some((_, disk)) = world.disk.images(0, &[]).into_iter().next() {
+        cut.disk = disk;
+    }
+    for target in s.plan.databases.iter().chain(&s.plan.files) {
+        if target.change == Change::Add {
+            continue;
+        }
+        let originals = s.profile.restore_dir(&s.id).join("originals");
+        let kept = originals.join(target.path.trim_start_matches('/'));
+        let kept = kept.display().to_string();
+        // Of a database that could not be settled, the side files are kept beside it.
+        let have = cut.rows(&kept);
+        let was = &s.before;
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        let want = match was.databases.get(&target.path) {
+            Some(rows) => Some(rows.clone()),
+            None => was.files.get(&target.path).map(|f| lines(&f.0)),
+        };
+        wrong.extend(differ(&format!("I9: {}", target.path), &want, &have));
+    }
+    wrong
+}
+
+/// The journal is sound and closed.
+pub fn journal_verifies(journal: &Journal) -> Vec<String> {
+    match &journal.soundness {
+        None | Some(Soundness::Closed(_)) => Vec::new(),
+        Some(other) => vec![format!("the journal is {other:?} after the end")],
+    }
+}
+
+/// All of them, after a run that came to an end.
+pub fn settled(s: &Scenario, journal: &Journal, world: &World, booted: bool) -> Vec<String> {
+    let mut wrong = i1_before_or_after(s, journal, world, booted);
+    wrong.extend(i2_i4_i8_as_the_host_saw(world));
+    wrong.extend(i3_turns_once(journal));
+    wrong.extend(i6_is_bounded(journal));
+    wrong.extend(i7_keeps_secrets(world, ""));
+    wrong.extend(i8_leaves_nothing_behind(s, journal, world));
+    wrong.extend(i9_keeps_what_was_there(s, journal, world));
+    wrong.extend(journal_verifies(journal));
+    wrong
+}
+
+/// All that hold at any time, after a run that ended for the operator.
+pub fn stuck(s: &Scenario, journal: &Journal, world: &World, why: &str) -> Vec<String> {
+    let mut wrong = i1_stuck_is_fenced(s, journal, world);
+    wrong.extend(i2_i4_i8_as_the_host_saw(world));
+    wrong.extend(i3_turns_once(journal));
+    wrong.extend(i6_is_bounded(journal));
+    wrong.extend(i7_keeps_secrets(world, why));
+    wrong
+}

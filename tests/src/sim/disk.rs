@@ -1,0 +1,699 @@
+//! A disk that forgets: file data, file names and renames are durable only after the sync that POSIX asks for. Owns the
+//! images that a power cut may leave; knows nothing of gateways.
+//!
+//! Stricter than ext4, xfs and btrfs are: syncing a file does not make its name durable, a rename between two folders is
+//! durable only once both folders are synced, and what is not synced reaches the disk in any order. Each rename or
+//! exchange by itself is atomic, as those filesystems promise.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use engine::host::Kind;
+
+/// What never is used again, unlike the number that programs see.
+pub type Object = u64;
+type Name = (Object, Arc<str>);
+
+const ROOT: Object = 1;
+const SECTOR_BYTES: usize = 512;
+
+/// What an object holds, and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// Its bytes.
+    pub data: Arc<[u8]>,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+impl Held {
+    fn fresh(mode: u32) -> Held {
+        Held {
+            data: Arc::from([]),
+            uid: 0,
+            gid: 0,
+            mode,
+        }
+    }
+}
+
+/// One object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Inode {
+    /// What it is.
+    pub kind: Kind,
+    /// The filesystem that it is on.
+    pub dev: u64,
+    /// Its number, which is used again once it is gone (T15).
+    pub number: u64,
+    /// What programs see.
+    pub now: Held,
+    durable: Held,
+}
+
+#[derive(Debug, Clone)]
+enum Op {
+    Data {
+        object: Object,
+        before: Held,
+        after: Held,
+    },
+    Names {
+        changes: Vec<(Name, Option<Object>)>,
+        unsynced: BTreeSet<Object>,
+    },
+}
+
+/// Filesystems with what of them is durable and what is not yet.
+#[derive(Debug, Clone)]
+pub struct Disk {
+    inodes: BTreeMap<Object, Inode>,
+    names: BTreeMap<Name, Object>,
+    durable: BTreeMap<Name, Object>,
+    pending: Vec<Op>,
+    next: Object,
+    mounts: Vec<String>,
+}
+
+fn no(what: &str, path: &Path) -> String {
+    format!("{what}: {}", path.display())
+}
+
+impl Disk {
+    /// An empty root, and further filesystems mounted below it.
+    pub fn new(mounts: &[&str]) -> Disk {
+        let root = Inode {
+            kind: Kind::Dir,
+            dev: 1,
+            number: 2,
+            now: Held::fresh(0o755),
+            durable: Held::fresh(0o755),
+        };
+        let mut disk = Disk {
+            inodes: BTreeMap::from([(ROOT, root)]),
+            names: BTreeMap::new(),
+            durable: BTreeMap::new(),
+            pending: Vec::new(),
+            next: ROOT + 1,
+            mounts: mounts.iter().map(|m| (*m).to_owned()).collect(),
+        };
+        for (n, mount) in mounts.iter().enumerate() {
+            disk.make_dirs(Path::new(mount));
+            if let Some(inode) = disk
+                .find(Path::new(mount))
+                .and_then(|o| disk.inodes.get_mut(&o))
+            {
+                inode.dev = n as u64 + 2;
+            }
+        }
+        disk
+    }
+
+    /// Every path that a filesystem is mounted on.
+    pub fn mounts(&self) -> &[String] {
+        &self.mounts
+    }
+
+    fn walk(&self, names: &BTreeMap<Name, Object>, path: &Path) -> Option<Object> {
+        let mut at = ROOT;
+        for part in path.to_str()?.split('/').filter(|p| !p.is_empty()) {
+            at = *names.get(&(at, Arc::from(part)))?;
+        }
+        Some(at)
+    }
+
+    /// The object under a name.
+    pub fn find(&self, path: &Path) -> Option<Object> {
+        self.walk(&self.names, path)
+    }
+
+    /// The object itself.
+    pub fn inode(&self, object: Object) -> Option<&Inode> {
+        self.inodes.get(&object)
+    }
+
+    /// What is under a name.
+    pub fn get(&self, path: &Path) -> Option<&Inode> {
+        self.inodes.get(&self.find(path)?)
+    }
+
+    /// The bytes under a name.
+    pub fn read(&self, path: &Path) -> Option<Arc<[u8]>> {
+        self.get(path)
+            .filter(|i| i.kind == Kind::File)
+            .map(|i| i.now.data.clone())
+    }
+
+    /// The bytes under a name, as far as nothing can take them away any more.
+    pub fn read_durable(&self, path: &Path) -> Option<Arc<[u8]>> {
+        let object = self.walk(&self.durable, path)?;
+        Some(self.inodes.get(&object)?.durable.data.clone())
+    }
+
+    /// The names in a folder.
+    pub fn list(&self, dir: &Path) -> Option<Vec<String>> {
+        let at = self.find(dir)?;
+        Some(
+            self.names
+                .keys()
+                .filter(|(d, _)| *d == at)
+                .map(|(_, n)| n.to_string())
+                .collect(),
+        )
+    }
+
+    /// Every file, with its path.
+    pub fn files(&self) -> BTreeMap<String, &Inode> {
+        let mut found = BTreeMap::new();
+        let mut dirs = vec![(ROOT, String::new())];
+        while let Some((dir, path)) = dirs.pop() {
+            for ((_, name), object) in self
+                .names
+                .range((dir, Arc::from(""))..(dir + 1, Arc::from("")))
+            {
+                let path = format!("{path}/{name}");
+                let Some(inode) = self.inodes.get(object) else {
+                    continue;
+                };
+                if inode.kind == Kind::Dir {
+                    dirs.push((*object, path));
+                } else {
+                    found.insert(path, inode);
+                }
+            }
+        }
+        found
+    }
+
+    /// Every folder.
+    pub fn dirs(&self) -> BTreeSet<String> {
+        let mut found = BTreeSet::new();
+        let mut dirs = vec![(ROOT, String::new())];
+        while let Some((dir, path)) = dirs.pop() {
+            for ((_, name), object) in self
+                .names
+                .range((dir, Arc::from(""))..(dir + 1, Arc::from("")))
+            {
+                if self.inodes.get(object).is_some_and(|i| i.kind == Kind::Dir) {
+                    let path = format!("{path}/{name}");
+                    found.insert(path.clone());
+                    dirs.push((*object, path));
+                }
+            }
+        }
+        found
+    }
+
+    fn slot(&self, path: &Path) -> Result<Name, String> {
+        let dir = path
+            .parent()
+            .and_then(|p| self.find(p))
+            .ok_or_else(|| no("no such folder", path))?;
+        let name = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .ok_or_else(|| no("no name", path))?;
+        Ok((dir, Arc::from(name)))
+    }
+
+    fn dev(&self, dir: Object) -> u64 {
+        self.inodes.get(&dir).map_or(0, |i| i.dev)
+    }
+
+    fn change(&mut self, changes: Vec<(Name, Option<Object>)>) {
+        let unsynced = changes.iter().map(|((dir, _), _)| *dir).collect();
+        for (name, object) in &changes {
+            bind(&mut self.names, name, *object);
+        }
+        self.pending.push(Op::Names { changes, unsynced });
+    }
+
+    fn new_inode(&mut self, kind: Kind, dev: u64, mode: u32) -> Object {
+        // An object that no name leads to any more is gone, and its number is given to the next one.
+        let kept: BTreeSet<Object> = self
+            .names
+            .values()
+            .chain(self.durable.values())
+            .copied()
+            .chain(self.pending.iter().flat_map(|op| match op {
+                Op::Names { changes, .. } => changes.iter().filter_map(|(_, o)| *o).collect(),
+                Op::Data { .. } => Vec::new(),
+            }))
+            .chain([ROOT])
+            .collect();
+        self.inodes.retain(|object, _| kept.contains(object));
+        let used: BTreeSet<u64> = self
+            .inodes
+            .values()
+            .filter(|i| i.dev == dev)
+            .map(|i| i.number)
+            .collect();
+        let number = (11..).find(|n| !used.contains(n)).unwrap_or(11);
+        let object = self.next;
+        self.next += 1;
+        self.inodes.insert(
+            object,
+            Inode {
+                kind,
+                dev,
+                number,
+                now: Held::fresh(mode),
+                durable: Held::fresh(mode),
+            },
+        );
+        object
+    }
+
+    /// Makes a folder and all above it; for setting up.
+    pub fn make_dirs(&mut self, dir: &Path) {
+        let mut above: Vec<&Path> = dir.ancestors().collect();
+        above.reverse();
+        for dir in above {
+            if self.find(dir).is_none() && self.make_dir(dir, 0o755).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes a folder.
+    pub fn make_dir(&mut self, dir: &Path, mode: u32) -> Result<(), String> {
+        let slot = self.slot(dir)?;
+        if self.names.contains_key(&slot) {
+            return Err(no("there already", dir));
+        }
+        let dev = self.dev(slot.0);
+        let object = self.new_inode(Kind::Dir, dev, mode);
+        self.change(vec![(slot, Some(object))]);
+        Ok(())
+    }
+
+    /// Makes an empty file.
+    pub fn create(&mut self, path: &Path) -> Result<Object, String> {
+        let slot = self.slot(path)?;
+        if self.names.contains_key(&slot) {
+            return Err(no("there already", path));
+        }
+        let dev = self.dev(slot.0);
+        let object = self.new_inode(Kind::File, dev, 0o600);
+        self.change(vec![(slot, Some(object))]);
+        Ok(object)
+    }
+
+    /// Gives an object other bytes, owner and mode.
+    pub fn write(&mut self, object: Object, after: Held) {
+        if let Some(inode) = self.inodes.get_mut(&object) {
+            let before = std::mem::replace(&mut inode.now, after.clone());
+            self.pending.push(Op::Data {
+                object,
+                before,
+                after,
+            });
+        }
+    }
+
+    /// Gives a file other bytes.
+    pub fn rewrite(&mut self, path: &Path, data: Vec<u8>) -> Result<(), String> {
+        let object = self.find(path).ok_or_else(|| no("no such file", path))?;
+        let Some(inode) = self.inodes.get(&object) else {
+            return Err(no("no such file", path));
+        };
+        let after = Held {
+            data: data.into(),
+            ..inode.now.clone()
+        };
+        self.write(object, after);
+        Ok(())
+    }
+
+    /// Writes a file whole, made if it is not there; for setting up.
+    pub fn put(&mut self, path: &str, data: &[u8], mode: u32) {
+        let path = Path::new(path);
+        if let Some(dir) = path.parent() {
+            self.make_dirs(dir);
+        }
+        let object = match self.find(path) {
+            Some(object) => Ok(object),
+            None => self.create(path),
+        };
+        if let Ok(object) = object {
+            let (uid, gid) = (990, 990);
+            self.write(
+                object,
+                Held {
+                    data: data.into(),
+                    uid,
+                    gid,
+                    mode,
+                },
+            );
+        }
+    }
+
+    fn two(&self, a: &Path, b: &Path) -> Result<(Name, Object, Name), String> {
+        let (one, two) = (self.slot(a)?, self.slot(b)?);
+        let object = *self.names.get(&one).ok_or_else(|| no("no such file", a))?;
+        if self.dev(one.0) != self.dev(two.0) {
+            return Err(no("invalid cross-device link", b));
+        }
+        Ok((one, object, two))
+    }
+
+    /// Renames, and refuses if the new name is taken.
+    pub fn rename(&mut self, from: &Path, to: &Path) -> Result<(), String> {
+        let (old, object, new) = self.two(from, to)?;
+        if self.names.contains_key(&new) {
+            return Err(no("there already", to));
+        }
+        self.change(vec![(old, None), (new, Some(object))]);
+        Ok(())
+    }
+
+    /// Renames over what is there.
+    pub fn rename_over(&mut self, from: &Path, to: &Path) -> Result<(), String> {
+        let (old, object, new) = self.two(from, to)?;
+        self.change(vec![(old, None), (new, Some(object))]);
+        Ok(())
+    }
+
+    /// Puts each of two objects under the other's name.
+    pub fn exchange(&mut self, a: &Path, b: &Path) -> Result<(), String> {
+        let (one, first, two) = self.two(a, b)?;
+        let second = *self.names.get(&two).ok_or_else(|| no("no such file", b))?;
+        self.change(vec![(one, Some(second)), (two, Some(first))]);
+        Ok(())
+    }
+
+    /// Removes a file, or a folder that is empty. One that is not there is no error.
+    pub fn remove(&mut self, path: &Path) -> Result<(), String> {
+        let Ok(slot) = self.slot(path) else {
+            return Ok(());
+        };
+        let Some(object) = self.names.get(&slot) else {
+            return Ok(());
+        };
+        if self.names.keys().any(|(dir, _)| dir == object) {
+            return Err(no("folder not empty", path));
+        }
+        self.change(vec![(slot, None)]);
+        Ok(())
+    }
+
+    /// Makes a file's bytes durable.
+    pub fn sync_file(&mut self, path: &Path) -> Result<(), String> {
+        let object = self.find(path).ok_or_else(|| no("no such file", path))?;
+        self.sync_object(object);
+        Ok(())
+    }
+
+    /// Makes an object's bytes durable.
+    pub fn sync_object(&mut self, object: Object) {
+        if let Some(inode) = self.inodes.get_mut(&object) {
+            inode.durable = inode.now.clone();
+        }
+        self.pending
+            .retain(|op| !matches!(op, Op::Data { object: o, .. } if *o == object));
+    }
+
+    /// Makes a folder's names durable.
+    pub fn sync_dir(&mut self, dir: &Path) -> Result<(), String> {
+        let dir = self.find(dir).ok_or_else(|| no("no such folder", dir))?;
+        self.sync_names(|d| d == dir);
+        Ok(())
+    }
+
+    fn sync_names(&mut self, is: impl Fn(Object) -> bool) {
+        for n in 0..self.pending.len() {
+            let Some(Op::Names { changes, unsynced }) = self.pending.get_mut(n) else {
+                continue;
+            };
+            unsynced.retain(|d| !is(*d));
+            if !unsynced.is_empty() {
+                continue;
+            }
+            let changes = std::mem::take(changes);
+            for (name, object) in &changes {
+                // Of a folder that is durably gone, no name is left to be made durable.
+                if let Some(gone) = self.durable.get(name).copied().filter(|_| object.is_none())
+                    && self.inodes.get(&gone).is_some_and(|i| i.kind == Kind::Dir)
+                {
+                    for op in &mut self.pending {
+                        if let Op::Names { unsynced, .. } = op {
+                            unsynced.remove(&gone);
+                        }
+                    }
+                }
+                bind(&mut self.durable, name, *object);
+                // What came to the same name earlier and is not durable yet has been overtaken.
+                for earlier in &mut self.pending[..n] {
+                    if let Op::Names { changes, .. } = earlier {
+                        changes.retain(|(other, _)| other != name);
+                    }
+                }
+            }
+        }
+        self.pending
+            .retain(|op| !matches!(op, Op::Names { changes, .. } if changes.is_empty()));
+    }
+
+    /// Makes the whole filesystem that holds a folder durable.
+    pub fn sync_filesystem(&mut self, dir: &Path) -> Result<(), String> {
+        let dev = self.get(dir).ok_or_else(|| no("no such folder", dir))?.dev;
+        self.sync_dev(|d| d == dev);
+        Ok(())
+    }
+
+    /// Makes everything durable.
+    pub fn sync_all(&mut self) {
+        self.sync_dev(|_| true);
+    }
+
+    fn sync_dev(&mut self, is: impl Fn(u64) -> bool) {
+        let inodes = &mut self.inodes;
+        self.pending.retain(|op| match op {
+            Op::Data { object, .. } => match inodes.get_mut(object) {
+                Some(inode) if is(inode.dev) => {
+                    inode.durable = inode.now.clone();
+                    false
+                }
+                Some(_) => true,
+                None => false,
+            },
+            Op::Names { .. } => true,
+        });
+        let on: BTreeSet<Object> = self
+            .inodes
+            .iter()
+            .filter(|(_, i)| is(i.dev))
+            .map(|(o, _)| *o)
+            .collect();
+        self.sync_names(|d| on.contains(&d));
+    }
+
+    /// How many writes and renames are not durable.
+    pub fn unsynced(&self) -> usize {
+        self.pending.len()
+    }
+
+    /// What a power cut may leave: everything unsynced lost, everything kept, each alone lost, each alone kept, the last
+    /// write torn in the middle or its second half zeros. With more than `most` unsynced, only the first and the last
+    /// ones are taken alone. What mends itself (`sound`) is not torn.
+    pub fn images(&self, most: usize, sound: &[String]) -> Vec<(String, Disk)> {
+        let sound: Vec<Object> = sound
+            .iter()
+            .filter_map(|path| self.find(Path::new(path)))
+            .collect();
+        let count = self.pending.len();
+        let mut images = vec![("all lost".to_owned(), self.image(|_| false, None))];
+        if count > 0 {
+            images.push(("all kept".to_owned(), self.image(|_| true, None)));
+        }
+        if count > 1 && most > 0 {
+            for n in (0..count).filter(|n| count <= most || *n < most / 2 || *n >= count - most / 2)
+            {
+                images.push((format!("{n} of {count} lost"), self.image(|m| m != n, None)));
+                images.push((format!("{n} of {count} kept"), self.image(|m| m == n, None)));
+            }
+        }
+        if let Some(last) = self
+            .pending
+            .iter()
+            .rposition(|op| matches!(op, Op::Data { object, .. } if !sound.contains(object)))
+            .filter(|_| most > 0)
+        {
+            for how in [Torn::Half, Torn::Zeros] {
+                images.push((
+                    format!("the last write {how:?}"),
+                    self.image(|_| true, Some((last, how))),
+                ));
+            }
+        }
+        images
+    }
+
+    fn image(&self, kept: impl Fn(usize) -> bool, torn: Option<(usize, Torn)>) -> Disk {
+        let mut disk = self.clone();
+        disk.names.clone_from(&self.durable);
+        for (n, op) in self.pending.iter().enumerate().filter(|(n, _)| kept(*n)) {
+            match op {
+                Op::Names { changes, .. } => {
+                    for (name, object) in changes {
+                        bind(&mut disk.names, name, *object);
+                    }
+                }
+                Op::Data {
+                    object,
+                    before,
+                    after,
+                } => {
+                    let mut held = after.clone();
+                    if let Some((_, how)) = torn.filter(|(at, _)| *at == n) {
+                        held.data = how.tear(&before.data, &after.data);
+                    }
+                    if let Some(inode) = disk.inodes.get_mut(object) {
+                        inode.durable = held;
+                    }
+                }
+            }
+        }
+        let mut reached = BTreeSet::from([ROOT]);
+        let mut dirs = vec![ROOT];
+        while let Some(dir) = dirs.pop() {
+            for (_, object) in disk
+                .names
+                .range((dir, Arc::from(""))..(dir + 1, Arc::from("")))
+            {
+                if reached.insert(*object) {
+                    dirs.push(*object);
+                }
+            }
+        }
+        disk.inodes.retain(|object, _| reached.contains(object));
+        disk.names
+            .retain(|(dir, _), object| reached.contains(dir) && disk.inodes.contains_key(object));
+        for inode in disk.inodes.values_mut() {
+            inode.now.clone_from(&inode.durable);
+        }
+        disk.durable.clone_from(&disk.names);
+        disk.pending.clear();
+        disk
+    }
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Torn {
+    Half,
+    Zeros,
+}
+
+impl Torn {
+    fn tear(self, before: &[u8], after: &[u8]) -> Arc<[u8]> {
+        let same = if after.starts_with(before) {
+            before.len()
+        } else {
+            0
+        };
+        let middle = same + (after.len() - same) / 2;
+        match self {
+            Torn::Half => after[..middle].into(),
+            Torn::Zeros => {
+                // A disk writes whole sectors; the size may be there before any of them.
+                let whole = middle.next_multiple_of(SECTOR_BYTES);
+                let from = if whole < after.len() { whole } else { same };
+                let mut bytes = after[..from].to_vec();
+                bytes.resize(after.len(), 0);
+                bytes.into()
+            }
+        }
+    }
+}
+
+fn bind(names: &mut BTreeMap<Name, Object>, name: &Name, object: Option<Object>) {
+    match object {
+        Some(object) => names.insert(name.clone(), object),
+        None => names.remove(name),
+    };
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn names(disk: &Disk) -> Vec<String> {
+        disk.files().into_keys().collect()
+    }
+
+    fn disk() -> Disk {
+        let mut disk = Disk::new(&["/data"]);
+        disk.put("/etc/a", b"old", 0o640);
+        disk.sync_all();
+        disk
+    }
+
+    #[test]
+    fn a_synced_file_without_a_synced_folder_has_no_name_after_a_power_cut() {
+        let mut disk = disk();
+        let object = disk.create(Path::new("/etc/b")).unwrap();
+        disk.rewrite(Path::new("/etc/b"), b"new".to_vec()).unwrap();
+        disk.sync_object(object);
+        assert_eq!(names(&disk.images(9, &[])[0].1), ["/etc/a"]);
+        disk.sync_dir(Path::new("/etc")).unwrap();
+        let lost = &disk.images(9, &[])[0].1;
+        assert_eq!(&*lost.read(Path::new("/etc/b")).unwrap(), b"new");
+    }
+
+    #[test]
+    fn an_exchange_between_folders_needs_both_synced() {
+        let mut disk = disk();
+        disk.put("/var/b", b"new", 0o640);
+        disk.sync_all();
+        let (a, b) = (Path::new("/etc/a"), Path::new("/var/b"));
+        disk.exchange(a, b).unwrap();
+        disk.sync_dir(Path::new("/etc")).unwrap();
+        assert_eq!(&*disk.images(9, &[])[0].1.read(a).unwrap(), b"old");
+        assert_eq!(&*disk.images(9, &[])[1].1.read(a).unwrap(), b"new");
+        disk.sync_dir(Path::new("/var")).unwrap();
+        assert_eq!(&*disk.images(9, &[])[0].1.read(a).unwrap(), b"new");
+        assert_eq!(disk.unsynced(), 0);
+    }
+
+    #[test]
+    fn a_number_is_used_again_and_a_rename_does_not_cross_filesystems() {
+        let mut disk = disk();
+        let number = |disk: &Disk, path: &str| disk.get(Path::new(path)).unwrap().number;
+        disk.put("/etc/b", b"", 0o600);
+        let first = number(&disk, "/etc/b");
+        disk.sync_all();
+        disk.remove(Path::new("/etc/b")).unwrap();
+        disk.sync_all();
+        disk.put("/etc/c", b"", 0o600);
+        assert_eq!(number(&disk, "/etc/c"), first);
+        assert!(
+            disk.rename(Path::new("/etc/c"), Path::new("/data/c"))
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn a_torn_write_is_cut_or_zeros() {
+        let mut disk = disk();
+        disk.rewrite(Path::new("/etc/a"), b"old+more".to_vec())
+            .unwrap();
+        let read = |n: usize| {
+            disk.images(9, &[])[n]
+                .1
+                .read(Path::new("/etc/a"))
+                .unwrap()
+                .to_vec()
+        };
+        assert_eq!(read(0), b"old");
+        assert_eq!(read(1), b"old+more");
+        assert_eq!(read(2), b"old+m");
+        assert_eq!(read(3), b"old\0\0\0\0\0");
+    }
+}

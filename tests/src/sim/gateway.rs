@@ -1,0 +1,415 @@
+//! Gateways to restore: one that uses every feature at once, one whose backup lacks parts, one with a database that cannot
+//! be read. Owns what each was before, and what the backup says; the plan is made by the engine's own planner.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use engine::facts::Facts;
+use engine::fault::cannot;
+use engine::host::{Family, Look};
+use engine::planner::{self, Backup, Choices, Wanted};
+use engine::profile::Profile;
+use engine::step::Source;
+use engine::survey::{Held as Surveyed, Survey};
+use engine::wgconf::Prefix;
+use journal_format::{Archive, Digest, Plan, Policy, Problem, RestoreId};
+use sha2::Digest as _;
+
+use super::host::{Places, Sim};
+use super::kernel::save;
+use super::world::{Picture, WIREGUARD, World};
+
+/// What no journal may hold (I7).
+pub const SECRET: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+
+const CONFIGS: &str = "/opt/wireguard-gateway/instance/configs";
+const STATE: &str = "/var/lib/holdfast";
+
+/// Which gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Three databases, side files, tunnels that change, go, come and stay, hooks, both families, three filesystems.
+    Everything,
+    /// The backup lacks a database, the IPv6 rules and forwarding, and brings a database that is not there yet.
+    PartsMissing,
+    /// A database of the gateway is damaged, with side files beside it.
+    Unreadable,
+}
+
+/// A gateway, a backup, and the plan to restore it.
+pub struct Scenario {
+    /// The profile.
+    pub profile: Profile,
+    /// The restore's name.
+    pub id: RestoreId,
+    /// The world before.
+    pub world: World,
+    /// The plan.
+    pub plan: Arc<Plan>,
+    /// Kernel facts of before.
+    pub facts: Facts,
+    /// The rules to load.
+    pub rules: BTreeMap<&'static str, String>,
+    /// The places of this restore.
+    pub places: Places,
+    /// The gateway as it was.
+    pub before: Picture,
+    /// The gateway as the backup says.
+    pub after: Picture,
+    entries: BTreeMap<String, Vec<u8>>,
+}
+
+impl Source for Scenario {
+    fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
+        let bytes = self
+            .entries
+            .get(entry)
+            .ok_or_else(|| cannot(format!("unpack {entry}: no such entry"), "restore again"))?;
+        out.write_all(bytes)
+            .map_err(|e| cannot(format!("unpack {entry}: {e}"), "restore again"))
+    }
+}
+
+fn config(name: &str, version: u32, saves: bool) -> Vec<u8> {
+    let mut text = format!(
+        "[Interface]\nPrivateKey = {SECRET}\nAddress = 10.{version}.0.1/24\n# {name} {version}\n"
+    );
+    if saves {
+        text.push_str("SaveConfig = true\n");
+    }
+    for (key, action) in [("PostUp", "-A"), ("PostDown", "-D")] {
+        text.push_str(&format!(
+            "{key} = iptables -t nat {action} POSTROUTING -o %i -j MASQUERADE\n\
+             {key} = ip6tables {action} FORWARD -i %i -s fd00:{version}::/64 -j ACCEPT\n"
+        ));
+    }
+    text.push_str(&format!(
+        "[Peer]\nPublicKey = {SECRET}\nAllowedIPs = 10.{version}.0.0/24\n"
+    ));
+    text.into_bytes()
+}
+
+fn database(name: &str, version: u32, clients: &[&str]) -> String {
+    let mut text = format!("db {name} {version}\nrow {name} of {version}\n");
+    for client in clients {
+        text.push_str(&format!("client {client} active\n"));
+    }
+    text
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest::of_bytes(sha2::Sha256::digest(bytes).into())
+}
+
+struct Building {
+    entries: BTreeMap<String, Vec<u8>>,
+}
+
+impl Building {
+    fn wanted(&mut self, entry: &str, bytes: Vec<u8>) -> Wanted {
+        let wanted = Wanted {
+            entry: entry.to_owned(),
+            sha256: digest(&bytes),
+            size: bytes.len() as u64,
+            owner: None,
+        };
+        self.entries.insert(entry.to_owned(), bytes);
+        wanted
+    }
+}
+
+impl Scenario {
+    /// A gateway of this kind, whose admin chose this policy.
+    pub fn new(kind: Kind, policy: Policy) -> Result<Scenario, Vec<Problem>> {
+        let profile = Profile::default();
+        let databases: Vec<String> = profile
+            .gateway
+            .database
+            .iter()
+            .map(|d| d.path.display().to_string())
+            .collect();
+        let names: Vec<&str> = databases.iter().map(String::as_str).collect();
+        let mut world = World::new(&["/opt", "/var/lib/wireguard-gateway"], &names);
+        before(&mut world, kind, &databases);
+        let mut building = Building {
+            entries: BTreeMap::new(),
+        };
+        let (backup, rules) = backup(&mut building, kind);
+        let id = RestoreId::new("20261122T185220Z-0a1b2c3d")
+            .map_err(|e| vec![cannot(e.to_string(), "name it")])?;
+        let survey = survey(&world, &profile)?;
+        let choices = Choices {
+            keep_going_without_firewall: false,
+            policy,
+        };
+        let networks = BTreeMap::new();
+        let plan = planner::plan(&profile, &survey, &networks, &backup, &id, choices)?;
+        let journal = profile.restore_dir(&id).join("journal");
+        let places = Places::of(&plan, Path::new(STATE), journal, profile.barrier());
+        let mut scenario = Scenario {
+            before: world.picture(&[STATE]),
+            after: world.picture(&[STATE]),
+            facts: survey.facts,
+            profile,
+            id,
+            world,
+            plan: Arc::new(plan),
+            rules,
+            places,
+            entries: building.entries,
+        };
+        scenario.after = scenario.wished();
+        Ok(scenario)
+    }
+
+    /// What the backup says: its files in place, the machine booted over them, its rules loaded.
+    fn wished(&self) -> Picture {
+        let mut disk = self.world.disk.clone();
+        for target in self.plan.databases.iter().chain(&self.plan.files) {
+            for side in engine::swap::side_files(&target.path) {
+                // Those of the old database are not the new one's.
+                let _ = disk.remove(Path::new(&side));
+            }
+            let _ = disk.remove(Path::new(&target.path));
+            if let (Some(new), Some(bytes)) = (&target.new, self.entries.get(&target.entry)) {
+                disk.put(&target.path, bytes, new.mode);
+                let held = disk.get(Path::new(&target.path)).map(|i| i.now.clone());
+                if let (Some(object), Some(held)) = (disk.find(Path::new(&target.path)), held) {
+                    let (uid, gid) = (new.uid, new.gid);
+                    disk.write(object, super::disk::Held { uid, gid, ..held });
+                }
+            }
+        }
+        let mut world = self.world.reboot(disk);
+        world.start_gateway();
+        let mut picture = world.picture(&[STATE]);
+        for (family, lines) in [
+            (Family::V4, &mut picture.running.v4),
+            (Family::V6, &mut picture.running.v6),
+        ] {
+            if let Some(text) = self.rules.get(family.rules_file()) {
+                *lines = lines_of(text);
+            }
+        }
+        let forward = self.plan.firewall.ip_forward;
+        picture.running.ip_forward = forward.unwrap_or(self.before.running.ip_forward);
+        picture
+    }
+}
+
+fn lines_of(text: &str) -> Vec<String> {
+    let mut world = World::new(&[], &[]);
+    for batch in super::kernel::batches(text) {
+        // The text is this module's own.
+        if let Ok(table) = batch.apply(&world.kernel.v4, true) {
+            world.kernel.v4.insert(batch.table.clone(), table);
+        }
+    }
+    world.picture(&[]).running.v4
+}
+
+fn before(world: &mut World, kind: Kind, databases: &[String]) {
+    let disk = &mut world.disk;
+    for dir in ["backups", "restores", "spool"] {
+        disk.make_dirs(&Path::new(STATE).join(dir));
+    }
+    for dir in [WIREGUARD, CONFIGS] {
+        for (name, version, saves) in [("stay", 1, false), ("change", 2, true), ("gone", 3, false)]
+        {
+            disk.put(
+                &format!("{dir}/{name}.conf"),
+                &config(name, version, saves),
+                0o640,
+            );
+        }
+    }
+    disk.put("/etc/wireguard/others.conf", b"not the gateway's", 0o600);
+    disk.put("/etc/iptables/rules.v4", b"*filter\nCOMMIT\n", 0o644);
+    disk.put("/etc/iptables/rules.v6", b"*filter\nCOMMIT\n", 0o644);
+    let clients = ["stay", "change", "gone"];
+    for (n, path) in databases.iter().enumerate() {
+        if kind == Kind::PartsMissing && n == 1 {
+            let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
+            disk.make_dirs(dir);
+            continue;
+        }
+        let mut text = database(&format!("db{n}"), 1, if n == 0 { &clients } else { &[] });
+        let log = format!("db db{n} 1\nrow of the log\n");
+        match (kind, n) {
+            (Kind::Unreadable, 2) => {
+                text = "garbage\n".into();
+                disk.put(&format!("{path}-wal"), b"garbage log\n", 0o640);
+            }
+            // A hot journal holds the content from before an interrupted transaction.
+            (_, 1) => disk.put(
+                &format!("{path}-journal"),
+                database("db1", 1, &[]).as_bytes(),
+                0o640,
+            ),
+            (_, 2) => disk.put(&format!("{path}-wal"), log.as_bytes(), 0o640),
+            _ => {}
+        }
+        disk.put(path, text.as_bytes(), 0o660);
+    }
+    disk.sync_all();
+    world.start_gateway();
+    world.kernel.ip_forward = true;
+    world.disk.sync_all();
+}
+
+fn backup(building: &mut Building, kind: Kind) -> (Backup, BTreeMap<&'static str, String>) {
+    let clients = ["stay", "change", "new"];
+    let mut databases = BTreeMap::new();
+    for (n, name) in ["configs.db", "wireguard.db", "app.db"].iter().enumerate() {
+        if kind == Kind::PartsMissing && n == 2 {
+            continue;
+        }
+        let text = database(&format!("db{n}"), 2, if n == 0 { &clients } else { &[] });
+        databases.insert((*name).to_owned(), building.wanted(name, text.into_bytes()));
+    }
+    let (mut configs, mut wireguard) = (BTreeMap::new(), BTreeMap::new());
+    for (name, version) in [("stay", 1), ("change", 22), ("new", 4)] {
+        let file = format!("{name}.conf");
+        let wanted = building.wanted(&format!("configs/{file}"), config(name, version, false));
+        configs.insert(file.clone(), wanted.clone());
+        wireguard.insert(file, wanted);
+    }
+    let mut rules = BTreeMap::new();
+    let mut world = World::new(&[], &[]);
+    for name in clients {
+        for (family, table, line) in [
+            (
+                Family::V4,
+                "nat",
+                format!("-A POSTROUTING -o {name} -j MASQUERADE"),
+            ),
+            (
+                Family::V4,
+                "filter",
+                format!("-A FORWARD -i lan -o {name} -j ACCEPT"),
+            ),
+            (
+                Family::V6,
+                "filter",
+                format!("-A FORWARD -i {name} -j ACCEPT"),
+            ),
+        ] {
+            let hook = super::kernel::Hook {
+                family,
+                table: table.into(),
+                line,
+            };
+            // The chains are the kernel's own.
+            let _ = world.kernel.hook(&hook);
+        }
+    }
+    rules.insert(Family::V4.rules_file(), save(&world.kernel.v4));
+    if kind != Kind::PartsMissing {
+        rules.insert(Family::V6.rules_file(), save(&world.kernel.v6));
+    }
+    let wanted = rules
+        .iter()
+        .map(|(name, text)| {
+            let wanted = building.wanted(&format!("rehearsed/{name}"), text.clone().into_bytes());
+            (*name, wanted)
+        })
+        .collect();
+    let backup = Backup {
+        archive: Archive {
+            name: "backup.zip".into(),
+            sha256: digest(b"archive"),
+            size: 7,
+            created_at: "2026-11-22T18:52:20Z".into(),
+            host: None,
+            made_by: "gateway".into(),
+        },
+        databases,
+        configs,
+        wireguard,
+        clients: None,
+        users: BTreeMap::new(),
+        tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
+        networks: BTreeMap::from([(
+            "new".to_owned(),
+            Prefix::parse("10.4.0.0/24").into_iter().collect(),
+        )]),
+        rules: wanted,
+        ip_forward: (kind != Kind::PartsMissing).then_some(false),
+        left_out: Default::default(),
+        warnings: Vec::new(),
+    };
+    (backup, rules)
+}
+
+fn survey(world: &World, profile: &Profile) -> Result<Survey, Vec<Problem>> {
+    let look = Sim::new(
+        world.clone(),
+        &Places {
+            state_dir: STATE.into(),
+            journal: PathBuf::new(),
+            barrier: PathBuf::new(),
+            names: BTreeSet::new(),
+            staging: BTreeSet::new(),
+        },
+        None,
+        false,
+    );
+    let one = |p: Problem| vec![p];
+    let held = |path: &Path| -> Result<Option<Surveyed>, Problem> {
+        Ok(match look.stat(path)? {
+            Some(meta) => Some(Surveyed {
+                meta,
+                sha256: look.sha256(path)?,
+            }),
+            None => None,
+        })
+    };
+    let mut folders = Vec::new();
+    for dir in [&profile.gateway.configs_dir, &profile.gateway.wireguard_dir] {
+        let mut found = BTreeMap::new();
+        for name in ["stay.conf", "change.conf", "gone.conf"] {
+            if let Some(there) = held(&dir.join(name)).map_err(one)? {
+                found.insert(name.to_owned(), there);
+            }
+        }
+        folders.push(found);
+    }
+    let wireguard = folders.pop().unwrap_or_default();
+    let configs = folders.pop().unwrap_or_default();
+    let mut databases = BTreeMap::new();
+    for database in &profile.gateway.database {
+        if let Some(meta) = look.stat(&database.path).map_err(one)? {
+            databases.insert(database.name.clone(), meta);
+        }
+    }
+    let mut kept = Vec::new();
+    for (family, path) in Family::BOTH.into_iter().zip(&profile.gateway.firewall.kept) {
+        if let Some(there) = held(path).map_err(one)? {
+            kept.push((family, path.clone(), there));
+        }
+    }
+    let tunnels: Vec<String> = world.kernel.tunnels.keys().cloned().collect();
+    Ok(Survey {
+        boot: look.boot().map_err(one)?,
+        facts: Facts {
+            rules_v4: Some(save(&world.kernel.v4)),
+            rules_v6: Some(save(&world.kernel.v6)),
+            ip_forward: Some(world.kernel.ip_forward),
+            interfaces: tunnels.clone(),
+            tunnels: tunnels.clone(),
+            endpoints: BTreeMap::new(),
+            services: vec!["wireguard-gateway.service".into()],
+        },
+        configs,
+        wireguard,
+        databases,
+        kept,
+        clients: None,
+        users: BTreeMap::new(),
+        links: tunnels.into_iter().collect(),
+        owner: (990, 990),
+        warnings: Vec::new(),
+    })
+}

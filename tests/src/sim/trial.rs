@@ -1,0 +1,256 @@
+//! Runs a restore and recoveries on simulated machines, as the program does at its start. Owns how one run follows
+//! another; judges nothing.
+
+use std::cell::RefCell;
+
+use engine::fault::Fault;
+use engine::host::Look;
+use engine::recover::{self, Recovered};
+use engine::restore::{self, Begin, Ended};
+use engine::state_dir::OpenRestore;
+use journal_format::{BootId, Driver, Policy, RestoreId, Role, Soundness, Verdict, scan};
+
+use super::gateway::Scenario;
+use super::host::{Moment, Places, Sim, Trouble};
+use super::world::World;
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// Nothing was open.
+    Idle,
+    /// With this verdict.
+    Closed(Verdict),
+    /// It was over before this run.
+    Over,
+    /// The operator is needed; why.
+    Stuck(String),
+    /// The journal could not be written: a fresh recovery must take over; or it never began.
+    Broken(String),
+}
+
+/// One run and what came of it.
+pub struct Run {
+    /// How it ended.
+    pub end: End,
+    /// The world after it.
+    pub world: World,
+    /// The world after each effect, if that was asked for.
+    pub moments: Vec<Moment>,
+    /// How many calls it made.
+    pub calls: u64,
+}
+
+/// How a recovery is started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Start {
+    /// Why.
+    pub role: Role,
+    /// The choice made for it.
+    pub policy: Option<Policy>,
+}
+
+impl Start {
+    /// At boot, or by the agent.
+    pub const AUTO: Start = Start {
+        role: Role::Recover,
+        policy: None,
+    };
+    /// `holdfast recover --resume`.
+    pub const RESUME: Start = Start {
+        role: Role::RecoverByHand,
+        policy: Some(Policy::Resume),
+    };
+    /// `holdfast recover --roll-back`.
+    pub const ROLL_BACK: Start = Start {
+        role: Role::RecoverByHand,
+        policy: Some(Policy::RollBack),
+    };
+    /// All of them.
+    pub const ALL: [Start; 3] = [Start::AUTO, Start::RESUME, Start::ROLL_BACK];
+}
+
+fn driver(world: &World, start: Start) -> Option<Driver> {
+    Some(Driver {
+        role: start.role,
+        boot: BootId::new(format!("boot-{}", world.boot)).ok()?,
+        pid: 7,
+        session: 7,
+        started_ticks: world.clock,
+        policy: start.policy,
+    })
+}
+
+impl Scenario {
+    /// Runs the restore.
+    pub fn restore(&self, trouble: Option<Trouble>, watched: bool) -> Run {
+        self.restore_on(self.world.clone(), trouble, watched, None)
+    }
+
+    /// Runs the restore; someone asks to turn back once so many records are durable.
+    pub fn restore_on(
+        &self,
+        world: World,
+        trouble: Option<Trouble>,
+        watched: bool,
+        asked_at: Option<u64>,
+    ) -> Run {
+        let start = Start {
+            role: Role::Restore,
+            policy: None,
+        };
+        let Some(driver) = driver(&world, start) else {
+            return Run {
+                end: End::Broken("no driver".into()),
+                world,
+                moments: Vec::new(),
+                calls: 0,
+            };
+        };
+        let sim = Sim::new(world, &self.places, trouble, watched);
+        let begin = Begin {
+            id: &self.id,
+            plan: &self.plan,
+            facts: &self.facts,
+            rules: &self.rules,
+            source: self,
+            driver,
+        };
+        let records = RefCell::new(0);
+        let asked = || asked_at.is_some_and(|at| *records.borrow() >= at);
+        let ended = restore::carry_out(
+            &self.profile,
+            &sim,
+            begin,
+            &asked,
+            Box::new(|record, _| {
+                *records.borrow_mut() = record.seq.0;
+                shown_is_durable(&sim, &self.places, record.seq.0);
+            }),
+        );
+        let end = match ended {
+            Ok(Ended::Restored { .. }) => End::Closed(Verdict::Restored),
+            Ok(Ended::HandOver(problem)) => End::Broken(problem.to_string()),
+            Err(fault) => of_fault(fault),
+        };
+        finish(&sim, end)
+    }
+
+    /// What `holdfast recover` does at its start: finds the open restore, and settles it.
+    pub fn recover(
+        &self,
+        world: World,
+        start: Start,
+        trouble: Option<Trouble>,
+        watched: bool,
+    ) -> Run {
+        let Some(driver) = driver(&world, start) else {
+            return Run {
+                end: End::Broken("no driver".into()),
+                world,
+                moments: Vec::new(),
+                calls: 0,
+            };
+        };
+        let open = match self.open_restore(&world) {
+            Ok(Some(open)) => open,
+            Ok(None) => {
+                return Run {
+                    end: End::Idle,
+                    world,
+                    moments: Vec::new(),
+                    calls: 0,
+                };
+            }
+            Err(why) => {
+                return Run {
+                    end: End::Stuck(why),
+                    world,
+                    moments: Vec::new(),
+                    calls: 0,
+                };
+            }
+        };
+        let sim = Sim::new(world, &self.places, trouble, watched);
+        let asked = || false;
+        let recovered = recover::settle(
+            &self.profile,
+            &sim,
+            open,
+            driver,
+            &asked,
+            |_| {},
+            Box::new(|record, _| shown_is_durable(&sim, &self.places, record.seq.0)),
+        );
+        let end = match recovered {
+            Ok(Recovered::Idle) => End::Idle,
+            Ok(Recovered::Over(_)) => End::Over,
+            Ok(Recovered::Settled { result, .. }) => match result {
+                Ok(_) => End::Closed(Verdict::Restored),
+                Err(fault) => of_fault(fault),
+            },
+            Err(fault) => of_fault(fault),
+        };
+        finish(&sim, end)
+    }
+
+    /// The barrier's restore, else one whose journal is not closed.
+    fn open_restore(&self, world: &World) -> Result<Option<OpenRestore>, String> {
+        if let Some(bytes) = world.disk.read(&self.places.barrier) {
+            let text = String::from_utf8_lossy(&bytes).into_owned();
+            let id = text
+                .lines()
+                .next()
+                .and_then(|l| l.strip_prefix("# holdfast "))
+                .and_then(|n| RestoreId::new(n).ok())
+                .ok_or("the barrier names no restore")?;
+            return Ok(Some(OpenRestore { id, barrier: true }));
+        }
+        let Some(bytes) = world.disk.read(&self.places.journal) else {
+            return Ok(None);
+        };
+        Ok(match scan(&bytes).soundness() {
+            Soundness::Closed(_) => None,
+            _ => Some(OpenRestore {
+                id: self.id.clone(),
+                barrier: false,
+            }),
+        })
+    }
+}
+
+/// I4: whoever publishes a record publishes what nothing can take away.
+fn shown_is_durable(sim: &Sim, places: &Places, seq: u64) {
+    let mut world = sim.world();
+    let durable = world.disk.read_durable(&places.journal);
+    // The very bytes that programs see.
+    if !matches!((durable, world.disk.read(&places.journal)), (Some(a), Some(b)) if std::sync::Arc::ptr_eq(&a, &b))
+    {
+        world.breaks(format!("I4: record {seq} was shown before it was durable"));
+    }
+}
+
+fn of_fault(fault: Fault) -> End {
+    match fault {
+        Fault::RolledBack(_) => End::Closed(Verdict::RolledBack),
+        Fault::Failed(_) => End::Closed(Verdict::NothingChanged),
+        Fault::Stuck(problem) => End::Stuck(problem.to_string()),
+        Fault::Declined | Fault::Usage(_) | Fault::Refused(_) | Fault::Busy(_) => {
+            End::Broken(fault.to_string())
+        }
+    }
+}
+
+fn finish(sim: &Sim, end: End) -> Run {
+    let moments = sim.moments();
+    let calls = sim.calls();
+    let mut world = sim.world().clone();
+    world.finish_under_way();
+    let _ = sim.now();
+    Run {
+        end,
+        world,
+        moments,
+        calls,
+    }
+}

@@ -1,0 +1,499 @@
+//! One gateway with all it stands on: disk, kernel, databases with their side files, and commands that are under way.
+//! Owns what each piece of a command does; every piece is one effect. Decides nothing, and crashes only where it is told.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use engine::host::Family;
+use engine::swap::side_files;
+
+use super::disk::Disk;
+use super::kernel::{Batch, Hook, Kernel, Up, hooks};
+
+/// The folder of the configs that `wg-quick` reads.
+pub const WIREGUARD: &str = "/etc/wireguard";
+
+/// One effect of a command.
+#[derive(Debug, Clone)]
+pub enum Piece {
+    /// An interface appears.
+    Interface(String, String),
+    /// A hook of a config; one that fails takes the interface with it.
+    PostUp(String, Hook),
+    /// The tunnel is whole.
+    Whole(String),
+    /// A hook of a config; its failure is remembered.
+    PostDown(Hook),
+    /// An interface goes.
+    Gone(String),
+    /// `SaveConfig` writes a new file over the config (T7).
+    Save(PathBuf),
+    /// One table is loaded.
+    Load(Family, Batch, bool),
+    /// The fence is closed or lifted.
+    Fence(Option<String>),
+    /// The service opens a database and writes to it.
+    Open(String),
+    /// The service opened them all and runs.
+    Runs,
+    /// The service brings up its active clients and adds their rules.
+    Clients,
+    /// The service checkpoints a database and lets go of it.
+    Close(String),
+    /// The service stopped.
+    Stopped,
+}
+
+/// A command that a crash of its driver leaves under way.
+#[derive(Debug, Clone, Default)]
+pub struct UnderWay {
+    /// What it has not done yet.
+    pub pieces: Vec<Piece>,
+    /// It is in the session of the driver, which recovery ends; a service manager's job is not.
+    pub of_session: bool,
+}
+
+/// The gateway and the machine.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Its filesystems.
+    pub disk: Disk,
+    /// What a reboot takes.
+    pub kernel: Kernel,
+    /// Counts boots.
+    pub boot: u32,
+    /// Milliseconds since the first boot.
+    pub clock: u64,
+    /// What is under way.
+    pub under_way: UnderWay,
+    /// The gateway's databases.
+    pub databases: Vec<String>,
+    /// Laws that were broken while it ran.
+    pub broken: Vec<String>,
+}
+
+/// The first line of a database names it: a log that is not its own replays all the same (T1).
+fn name_of(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
+}
+
+/// Rows that the gateway writes by itself while it runs are no part of a comparison.
+fn is_live(row: &str) -> bool {
+    row.starts_with("live ")
+}
+
+impl World {
+    /// A machine after boot, with nothing on it.
+    pub fn new(mounts: &[&str], databases: &[&str]) -> World {
+        World {
+            disk: Disk::new(mounts),
+            kernel: Kernel::booted(),
+            boot: 1,
+            clock: 0,
+            under_way: UnderWay::default(),
+            databases: databases.iter().map(|d| (*d).to_owned()).collect(),
+            broken: Vec::new(),
+        }
+    }
+
+    /// A law was broken.
+    pub fn breaks(&mut self, law: impl Into<String>) {
+        self.broken.push(law.into());
+    }
+
+    fn text(&self, path: &str) -> Option<String> {
+        Some(String::from_utf8_lossy(&self.disk.read(Path::new(path))?).into_owned())
+    }
+
+    /// A database with what its side files hold, as SQLite would show it; and whether that mixes two databases.
+    fn opened(&self, path: &str) -> Option<(String, bool)> {
+        let mut text = self.text(path)?;
+        let [wal, _, journal] = side_files(path);
+        let mut mixed = false;
+        // What was torn is no log to SQLite: its checksums tell.
+        let whole = |log: &String| log.starts_with("db ") && log.ends_with('\n');
+        if let Some(old) = self.text(&journal).filter(whole) {
+            mixed |= name_of(&old) != name_of(&text);
+            text = old;
+        }
+        if let Some(log) = self.text(&wal).filter(whole) {
+            mixed |= name_of(&log) != name_of(&text);
+            for row in log.lines().skip(1) {
+                if !text.lines().any(|r| r == row) {
+                    text.push_str(row);
+                    text.push('\n');
+                }
+            }
+        }
+        Some((text, mixed))
+    }
+
+    /// The logical content of a database, without the rows that the gateway writes by itself.
+    pub fn rows(&self, path: &str) -> Option<Vec<String>> {
+        let (mut text, _) = self.opened(path)?;
+        if !self.readable(path) {
+            // Nobody knows what it holds: its side files are part of it.
+            for side in side_files(path) {
+                text.push_str(&self.text(&side).unwrap_or_default());
+            }
+        }
+        Some(
+            text.lines()
+                .filter(|r| !is_live(r))
+                .map(str::to_owned)
+                .collect(),
+        )
+    }
+
+    /// Whether SQLite could read it.
+    fn readable(&self, path: &str) -> bool {
+        self.text(path).is_some_and(|t| t.starts_with("db "))
+    }
+
+    /// Opens a database as SQLite does: what side files hold comes into it, whosever they are.
+    fn open(&mut self, path: &str) -> Result<(), String> {
+        if !self.readable(path) {
+            return Err("file is not a database".into());
+        }
+        let (text, mixed) = self.opened(path).ok_or("no such database")?;
+        if mixed {
+            self.breaks(format!(
+                "T1: {path} was opened beside a side file of another database"
+            ));
+        }
+        let [_, _, journal] = side_files(path);
+        if self.disk.find(Path::new(&journal)).is_some() || mixed {
+            self.disk.rewrite(Path::new(path), text.into_bytes())?;
+            self.disk.sync_file(Path::new(path))?;
+            self.disk.remove(Path::new(&journal))?;
+        }
+        Ok(())
+    }
+
+    /// Moves what lies in side files into the database; an effect at each call that returns true.
+    pub fn settle(&mut self, path: &str, stage: usize) -> Result<bool, String> {
+        let [wal, shm, journal] = side_files(path);
+        match stage {
+            0 => {
+                self.open(path)?;
+                let (text, _) = self.opened(path).ok_or("no such database")?;
+                if self.text(path).is_none_or(|now| now != text) {
+                    self.disk.rewrite(Path::new(path), text.into_bytes())?;
+                }
+            }
+            1 => self.disk.sync_file(Path::new(path))?,
+            2 => self.disk.remove(Path::new(&wal))?,
+            3 => self.disk.remove(Path::new(&shm))?,
+            4 => self.disk.remove(Path::new(&journal))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Carries out one piece.
+    pub fn carry_out(&mut self, piece: &Piece) -> Result<(), String> {
+        match piece {
+            Piece::Interface(name, config) => {
+                let up = Up {
+                    config: config.clone(),
+                    whole: false,
+                };
+                self.kernel.tunnels.insert(name.clone(), up);
+            }
+            Piece::PostUp(name, hook) => {
+                if let Err(why) = self.kernel.hook(hook) {
+                    self.kernel.tunnels.remove(name);
+                    return Err(why);
+                }
+            }
+            Piece::Whole(name) => {
+                if let Some(up) = self.kernel.tunnels.get_mut(name) {
+                    up.whole = true;
+                }
+            }
+            Piece::PostDown(hook) => self.kernel.hook(hook)?,
+            Piece::Gone(name) => {
+                self.kernel.tunnels.remove(name);
+            }
+            Piece::Save(path) => {
+                self.breaks(format!("T7: SaveConfig wrote over {}", path.display()));
+                self.disk
+                    .rewrite(path, b"[Interface]\n# saved\n".to_vec())?;
+            }
+            Piece::Load(family, batch, flush) => {
+                let rules = self.kernel.rules(*family);
+                let table = batch.apply(rules, *flush)?;
+                rules.insert(batch.table.clone(), table);
+            }
+            Piece::Fence(rules) => self.kernel.fence.clone_from(rules),
+            Piece::Open(path) => self.service_opens(path)?,
+            Piece::Runs => self.kernel.running = true,
+            Piece::Clients => self.clients(),
+            Piece::Close(path) => self.service_closes(path)?,
+            Piece::Stopped => {
+                self.kernel.running = false;
+                self.kernel.open.clear();
+            }
+        }
+        Ok(())
+    }
+
+    fn service_opens(&mut self, path: &str) -> Result<(), String> {
+        let Some(object) = self.disk.find(Path::new(path)) else {
+            return Ok(());
+        };
+        if !self.readable(path) {
+            return Ok(());
+        }
+        self.open(path)?;
+        self.kernel.open.insert(object);
+        // Databases of the kind `users` are seldom written to.
+        if path.ends_with("configs.db") {
+            let [wal, shm, _] = side_files(path);
+            let name = self.text(path).map(|t| name_of(&t).to_owned());
+            let mut log = self
+                .text(&wal)
+                .filter(|log| log.starts_with("db ") && log.ends_with('\n'))
+                .unwrap_or_else(|| format!("{}\n", name.unwrap_or_default()));
+            log.push_str(&format!("live {}\n", self.clock));
+            self.disk.put(&wal, log.as_bytes(), 0o640);
+            self.disk.put(&shm, b"index", 0o640);
+        }
+        Ok(())
+    }
+
+    fn service_closes(&mut self, path: &str) -> Result<(), String> {
+        let held = self.disk.find(Path::new(path));
+        if !held.is_some_and(|o| self.kernel.open.contains(&o)) {
+            return Ok(());
+        }
+        // One of them is closed without a checkpoint, as by a service that is killed: its side files stay.
+        if path.ends_with("app.db") {
+            return Ok(());
+        }
+        // Another is left in the middle of a transaction, with a hot journal beside it.
+        if path.ends_with("wireguard.db") {
+            let before = self.text(path).unwrap_or_default();
+            let [_, _, journal] = side_files(path);
+            self.disk.put(&journal, before.as_bytes(), 0o640);
+            self.disk.sync_file(Path::new(&journal))?;
+            if let Some(dir) = Path::new(path).parent() {
+                self.disk.sync_dir(dir)?;
+            }
+            return self.disk.rewrite(
+                Path::new(path),
+                format!("{before}half a transaction\n").into(),
+            );
+        }
+        for stage in 0.. {
+            if !self.settle(path, stage)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The gateway's own start: every active client up, its rules added again (T29).
+    fn clients(&mut self) {
+        let Some(clients) = self.databases.first().and_then(|d| self.rows(d)) else {
+            return;
+        };
+        let active = clients
+            .iter()
+            .filter_map(|r| r.strip_prefix("client ")?.strip_suffix(" active"));
+        for name in active {
+            let path = PathBuf::from(format!("{WIREGUARD}/{name}.conf"));
+            if !self.kernel.tunnels.contains_key(name)
+                && let Ok(pieces) = self.tunnel_up(&path)
+            {
+                for piece in &pieces {
+                    // A tunnel that does not come up is not the service's affair.
+                    let _ = self.carry_out(piece);
+                }
+            }
+            for line in [
+                format!("-A FORWARD -i lan -o {name} -j ACCEPT"),
+                format!(
+                    "-A FORWARD -i {name} -o lan -m state --state RELATED,ESTABLISHED -j ACCEPT"
+                ),
+            ] {
+                let hook = Hook {
+                    family: Family::V4,
+                    table: "filter".into(),
+                    line,
+                };
+                // The chains are the kernel's own.
+                let _ = self.kernel.hook(&hook);
+            }
+        }
+    }
+
+    /// What `wg-quick up` does.
+    pub fn tunnel_up(&self, path: &Path) -> Result<Vec<Piece>, String> {
+        let (name, config) = self.config(path)?;
+        if self.kernel.tunnels.contains_key(&name) {
+            return Err(format!("wg-quick: `{name}' already exists"));
+        }
+        let mut pieces = vec![Piece::Interface(name.clone(), config.clone())];
+        let hooks = hooks(&config, "PostUp", &name);
+        pieces.extend(hooks.into_iter().map(|h| Piece::PostUp(name.clone(), h)));
+        pieces.push(Piece::Whole(name));
+        Ok(pieces)
+    }
+
+    /// What `wg-quick down` does.
+    pub fn tunnel_down(&self, path: &Path) -> Result<Vec<Piece>, String> {
+        let (name, config) = self.config(path)?;
+        if !self.kernel.tunnels.contains_key(&name) {
+            return Err(format!("wg-quick: `{name}' is not a WireGuard interface"));
+        }
+        let mut pieces = Vec::new();
+        if config.contains("SaveConfig = true") {
+            pieces.push(Piece::Save(path.to_owned()));
+        }
+        pieces.push(Piece::Gone(name.clone()));
+        let hooks = hooks(&config, "PostDown", &name);
+        pieces.extend(hooks.into_iter().map(Piece::PostDown));
+        Ok(pieces)
+    }
+
+    fn config(&self, path: &Path) -> Result<(String, String), String> {
+        let name = path.file_stem().unwrap_or_default().to_string_lossy();
+        let config = self
+            .text(&path.to_string_lossy())
+            .ok_or_else(|| format!("wg-quick: `{}' does not exist", path.display()))?;
+        Ok((name.into_owned(), config))
+    }
+
+    /// What starting the service does.
+    pub fn service_start(&self) -> Vec<Piece> {
+        if self.kernel.running {
+            return Vec::new();
+        }
+        let opens = self.databases.iter().cloned().map(Piece::Open);
+        std::iter::once(Piece::Clients)
+            .chain(opens)
+            .chain([Piece::Runs])
+            .collect()
+    }
+
+    /// What stopping the service does.
+    pub fn service_stop(&self) -> Vec<Piece> {
+        let closes = self.databases.iter().cloned().map(Piece::Close);
+        closes.chain([Piece::Stopped]).collect()
+    }
+
+    /// What was left under way goes on to its end.
+    pub fn finish_under_way(&mut self) {
+        for piece in std::mem::take(&mut self.under_way).pieces {
+            if self.carry_out(&piece).is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The power goes and comes again over this disk. A gateway behind a barrier is not started.
+    pub fn reboot(&self, disk: Disk) -> World {
+        World {
+            disk,
+            kernel: Kernel::booted(),
+            boot: self.boot + 1,
+            clock: self.clock + 60_000,
+            under_way: UnderWay::default(),
+            databases: self.databases.clone(),
+            broken: self.broken.clone(),
+        }
+    }
+
+    /// The rest of a boot, once nothing holds it back: the gateway starts as it is.
+    pub fn start_gateway(&mut self) {
+        for piece in self.service_start() {
+            if let Err(why) = self.carry_out(&piece) {
+                self.breaks(format!("the gateway does not start: {why}"));
+            }
+        }
+    }
+
+    /// All that an admin would compare.
+    pub fn picture(&self, ignored: &[&str]) -> Picture {
+        let mut files = BTreeMap::new();
+        let databases: Vec<String> = self
+            .databases
+            .iter()
+            .flat_map(|d| std::iter::once(d.clone()).chain(side_files(d)))
+            .collect();
+        for (path, inode) in self.disk.files() {
+            if databases.contains(&path) || ignored.iter().any(|i| path.starts_with(i)) {
+                continue;
+            }
+            let held = &inode.now;
+            files.insert(
+                path,
+                (
+                    String::from_utf8_lossy(&held.data).into_owned(),
+                    held.uid,
+                    held.gid,
+                    held.mode,
+                ),
+            );
+        }
+        let rules = |rules: &super::kernel::Rules| {
+            let mut lines: Vec<String> = Vec::new();
+            for (name, table) in rules {
+                lines.extend(
+                    table
+                        .chains
+                        .iter()
+                        .map(|(c, p)| format!("{name}: :{c} {p}")),
+                );
+                lines.extend(table.rules.iter().map(|r| format!("{name}: {r}")));
+            }
+            lines.sort();
+            lines
+        };
+        Picture {
+            files,
+            databases: self
+                .databases
+                .iter()
+                .filter_map(|d| Some((d.clone(), self.rows(d)?)))
+                .collect(),
+            running: Running {
+                tunnels: self.kernel.tunnels.clone(),
+                v4: rules(&self.kernel.v4),
+                v6: rules(&self.kernel.v6),
+                ip_forward: self.kernel.ip_forward,
+                service: self.kernel.running,
+                fence: self.kernel.fence.is_some(),
+            },
+        }
+    }
+}
+
+/// A gateway, for comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// Bytes, owner, group and mode of each file but databases.
+    pub files: BTreeMap<String, (String, u32, u32, u32)>,
+    /// Rows of each database.
+    pub databases: BTreeMap<String, Vec<String>>,
+    /// What a reboot takes.
+    pub running: Running,
+}
+
+/// What of a gateway a reboot takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// Tunnels with the config that each came up with.
+    pub tunnels: BTreeMap<String, Up>,
+    /// IPv4 rules, sorted; one that is there twice counts twice.
+    pub v4: Vec<String>,
+    /// IPv6 rules.
+    pub v6: Vec<String>,
+    /// Forwarding.
+    pub ip_forward: bool,
+    /// The service runs.
+    pub service: bool,
+    /// The fence is closed.
+    pub fence: bool,
+}

@@ -1,0 +1,377 @@
+//! Whatever happens to a restore at whatever moment, recovery leads to Before or After: every crash, every state that a
+//! power cut may leave, every failing call, one by one on a simulated machine. `docs/crash-safety.md` says what is
+//! enumerated; `HOLDFAST_ENUMERATE=all` enumerates all of it.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use journal_format::{Policy, Verdict};
+use tests::oracle;
+use tests::sim::disk::Disk;
+use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::host::{How, Moment, Trouble};
+use tests::sim::trial::{End, Run, Start};
+use tests::sim::world::World;
+
+/// What was counted, and what went wrong.
+#[derive(Default)]
+struct Tally {
+    counts: BTreeMap<String, u64>,
+    /// What is wrong: how often, and where first.
+    wrong: BTreeMap<String, (u64, String)>,
+}
+
+impl Tally {
+    fn count(&mut self, what: &str) {
+        *self.counts.entry(what.to_owned()).or_insert(0) += 1;
+    }
+
+    fn judge(&mut self, place: &str, wrong: Vec<String>) {
+        for what in wrong {
+            self.wrong.entry(what).or_insert((0, place.to_owned())).0 += 1;
+        }
+    }
+
+    fn add(&mut self, other: Tally) {
+        for (what, n) in other.counts {
+            *self.counts.entry(what).or_insert(0) += n;
+        }
+        for (what, (n, place)) in other.wrong {
+            let there = self.wrong.entry(what).or_insert((0, place.clone()));
+            there.0 += n;
+            there.1 = there.1.clone().min(place);
+        }
+    }
+
+    fn states(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    fn finish(&self, name: &str) -> String {
+        let shown: Vec<String> = self
+            .wrong
+            .iter()
+            .take(30)
+            .map(|(what, (n, place))| format!("{n} times: {what}\n      first {place}"))
+            .collect();
+        let shown = shown.join("\n");
+        assert!(
+            shown.is_empty(),
+            "{name}, {} states:\n{shown}",
+            self.states()
+        );
+        let mut lines = vec![format!("{} states", self.states())];
+        lines.extend(self.counts.iter().map(|(what, n)| format!("{n:>7} {what}")));
+        let text = lines.join("\n");
+        println!("{name}: {text}");
+        text
+    }
+}
+
+fn all() -> bool {
+    std::env::var("HOLDFAST_ENUMERATE").is_ok_and(|v| v == "all")
+}
+
+/// Does this for every item, on every processor.
+fn each<T: Sync>(items: &[T], one: impl Fn(&T, &mut Tally) + Sync) -> Tally {
+    let next = AtomicUsize::new(0);
+    let total = Mutex::new(Tally::default());
+    let threads = std::thread::available_parallelism().map_or(2, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut tally = Tally::default();
+                while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    one(item, &mut tally);
+                }
+                total.lock().unwrap().add(tally);
+            });
+        }
+    });
+    total.into_inner().unwrap()
+}
+
+/// How much of what a power cut may leave is taken.
+#[derive(Clone, Copy)]
+enum Images {
+    /// Everything unsynced lost, and everything kept.
+    Two,
+    /// Each write and rename alone besides, and the last write torn.
+    Each,
+}
+
+/// What a crash at this moment may leave: the same boot goes on, or the power goes.
+fn after_a_crash(s: &Scenario, moment: &Moment, images: Images) -> Vec<(String, World, bool)> {
+    let most = match (images, all()) {
+        (Images::Two, _) => 0,
+        (Images::Each, false) => 4,
+        (Images::Each, true) => 99,
+    };
+    let mut worlds = vec![("the process dies".to_owned(), moment.world.clone(), false)];
+    let world = &moment.world;
+    for (what, disk) in world.disk.images(most, &world.databases) {
+        worlds.push((what, power_cut(s, world, disk), true));
+    }
+    worlds
+}
+
+/// The power goes and comes again. A gateway behind a barrier is not started.
+fn power_cut(s: &Scenario, world: &World, disk: Disk) -> World {
+    let mut world = world.reboot(disk);
+    if world.disk.find(&s.places.barrier).is_none() {
+        world.start_gateway();
+    }
+    world
+}
+
+/// Judges a run that should have come to an end, and recovers again.
+fn ended(s: &Scenario, run: Run, booted: bool, place: &str, tally: &mut Tally) {
+    let mut world = run.world;
+    if world.disk.find(&s.places.barrier).is_none() && booted {
+        world.start_gateway();
+    }
+    match &run.end {
+        End::Closed(_) | End::Over | End::Idle => {
+            let journal = oracle::Journal::of(s, &world);
+            tally.count(&oracle::verdict(&journal).to_string());
+            tally.judge(place, oracle::settled(s, &journal, &world, booted));
+            let second = s.recover(world.clone(), Start::AUTO, None, false);
+            tally.judge(place, oracle::i5_twice_is_once(&world, &second));
+        }
+        End::Stuck(why) | End::Broken(why) => {
+            tally.count("does not end");
+            tally.judge(place, vec![format!("it does not end: {why}")]);
+        }
+    }
+}
+
+fn recovered(
+    s: &Scenario,
+    world: World,
+    booted: bool,
+    start: Start,
+    place: &str,
+    tally: &mut Tally,
+) {
+    ended(
+        s,
+        s.recover(world, start, None, false),
+        booted,
+        place,
+        tally,
+    );
+}
+
+/// Judges a run in which calls failed. What it left open is settled once nothing fails any more: by the recovery that it
+/// hands over to, or, if it asks for the operator, by hand.
+fn ended_in_trouble(s: &Scenario, run: Run, booted: bool, place: &str, tally: &mut Tally) {
+    match &run.end {
+        End::Closed(_) | End::Over | End::Idle => ended(s, run, booted, place, tally),
+        End::Broken(why) | End::Stuck(why) => {
+            let journal = oracle::Journal::of(s, &run.world);
+            if matches!(run.end, End::Stuck(_)) {
+                tally.judge(place, oracle::stuck(s, &journal, &run.world, why));
+            }
+            let mut next = s.recover(run.world, Start::AUTO, None, false);
+            if let End::Stuck(why) = &next.end {
+                let journal = oracle::Journal::of(s, &next.world);
+                tally.judge(place, oracle::stuck(s, &journal, &next.world, why));
+                tally.count("asked for the operator first");
+                next = s.recover(next.world, Start::ROLL_BACK, None, false);
+            }
+            ended(s, next, booted, place, tally);
+        }
+    }
+}
+
+fn scenario(kind: Kind, policy: Policy) -> Scenario {
+    Scenario::new(kind, policy).expect("a plan")
+}
+
+/// Every one of them, or in the quick enumeration every n-th, beginning with the first.
+fn every<T>(items: Vec<T>, n: usize) -> Vec<T> {
+    let n = if all() { 1 } else { n };
+    items.into_iter().step_by(n).collect()
+}
+
+const KINDS: [Kind; 3] = [Kind::Everything, Kind::PartsMissing, Kind::Unreadable];
+
+#[test]
+fn a_restore_that_nothing_disturbs_ends_in_after() {
+    for kind in KINDS {
+        let s = scenario(kind, Policy::Auto);
+        let run = s.restore(None, true);
+        assert_eq!(run.end, End::Closed(Verdict::Restored), "{kind:?}");
+        let journal = oracle::Journal::of(&s, &run.world);
+        let wrong = oracle::settled(&s, &journal, &run.world, false);
+        assert!(wrong.is_empty(), "{kind:?}: {}", wrong.join("\n"));
+        println!(
+            "{kind:?}: {} effects, {} calls",
+            run.moments.len(),
+            run.calls
+        );
+    }
+}
+
+#[test]
+fn after_a_crash_at_any_effect_recovery_leads_to_before_or_after() {
+    let mut total = Tally::default();
+    for kind in KINDS {
+        let s = scenario(kind, Policy::Auto);
+        let moments = s.restore(None, true).moments;
+        let dense = all() || kind == Kind::Everything;
+        total.add(each(&moments, |moment, tally| {
+            let images = if dense { Images::Each } else { Images::Two };
+            for (image, world, booted) in after_a_crash(&s, moment, images) {
+                let choices = if dense {
+                    &Start::ALL[..]
+                } else {
+                    &Start::ALL[..1]
+                };
+                for start in choices {
+                    let place = format!("{kind:?}, after `{}`, {image}, {start:?}", moment.what);
+                    recovered(&s, world.clone(), booted, *start, &place, tally);
+                }
+            }
+        }));
+    }
+    total.finish("a crash of a restore");
+    assert!(total.states() >= 10_000, "{} states", total.states());
+}
+
+#[test]
+fn after_a_crash_at_any_effect_on_the_way_back_recovery_leads_to_before() {
+    let mut total = Tally::default();
+    for kind in KINDS {
+        let s = scenario(kind, Policy::Auto);
+        // Turned at the last moment, so that all of the way back is gone.
+        let lifted = 31;
+        let run = s.restore_on(s.world.clone(), None, true, Some(lifted));
+        assert_eq!(run.end, End::Closed(Verdict::RolledBack), "{kind:?}");
+        let moments = every(run.moments, 2);
+        let images = if all() { Images::Each } else { Images::Two };
+        total.add(each(&moments, |moment, tally| {
+            for (image, world, booted) in after_a_crash(&s, moment, images) {
+                let place = format!("{kind:?}, back, after `{}`, {image}", moment.what);
+                recovered(&s, world, booted, Start::AUTO, &place, tally);
+            }
+        }));
+    }
+    total.finish("a crash on the way back");
+}
+
+#[test]
+fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_after() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let moments = every(s.restore(None, true).moments, 23);
+    let total = each(&moments, |moment, tally| {
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            for start in if all() {
+                &Start::ALL[..]
+            } else {
+                &Start::ALL[..1]
+            } {
+                let first = s.recover(world.clone(), *start, None, true);
+                for second in every(first.moments, 7) {
+                    for (again, world, rebooted) in after_a_crash(&s, &second, Images::Two) {
+                        let place = format!(
+                            "after `{}`, {image}, {start:?}, then `{}`, {again}",
+                            moment.what, second.what
+                        );
+                        recovered(&s, world, booted || rebooted, Start::AUTO, &place, tally);
+                    }
+                }
+            }
+        }
+    });
+    total.finish("a crash of a recovery");
+}
+
+fn troubles(calls: u64, every_nth: usize) -> Vec<Trouble> {
+    let mut troubles = Vec::new();
+    for at in every((0..calls).collect(), every_nth) {
+        for how in [How::Refused, How::AfterTheFact, How::HalfWay, How::Hangs] {
+            for for_ever in [false, true] {
+                troubles.push(Trouble { at, for_ever, how });
+            }
+        }
+    }
+    troubles
+}
+
+#[test]
+fn whichever_call_of_a_restore_fails_the_gateway_ends_in_before_or_after() {
+    let mut total = Tally::default();
+    for kind in KINDS {
+        let s = scenario(kind, Policy::Auto);
+        let calls = s.restore(None, false).calls;
+        total.add(each(&troubles(calls, 5), |trouble, tally| {
+            let run = s.restore(Some(*trouble), false);
+            ended_in_trouble(&s, run, false, &format!("{kind:?}, {trouble:?}"), tally);
+        }));
+    }
+    total.finish("a failing call of a restore");
+}
+
+#[test]
+fn whichever_call_of_a_recovery_fails_the_gateway_ends_in_before_or_after() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let moments = s.restore(None, true).moments;
+    let step = if all() { 10 } else { 60 };
+    let some: Vec<Moment> = moments.into_iter().step_by(step).collect();
+    let total = each(&some, |moment, tally| {
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            let calls = s.recover(world.clone(), Start::AUTO, None, false).calls;
+            for trouble in troubles(calls, 29) {
+                let place = format!("after `{}`, {image}, {trouble:?}", moment.what);
+                let run = s.recover(world.clone(), Start::AUTO, Some(trouble), false);
+                ended_in_trouble(&s, run, booted, &place, tally);
+            }
+        }
+    });
+    total.finish("a failing call of a recovery");
+}
+
+#[test]
+fn whenever_someone_asks_to_turn_back_the_gateway_ends_in_before_or_after() {
+    let mut total = Tally::default();
+    for kind in KINDS {
+        let s = scenario(kind, Policy::Auto);
+        let records: Vec<u64> = (2..60).collect();
+        total.add(each(&records, |record, tally| {
+            let run = s.restore_on(s.world.clone(), None, false, Some(*record));
+            ended(
+                &s,
+                run,
+                false,
+                &format!("{kind:?}, asked at {record}"),
+                tally,
+            );
+        }));
+    }
+    total.finish("asked to turn back");
+}
+
+#[test]
+fn a_machine_that_dies_in_every_recovery_asks_for_the_operator_in_the_end() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let moments = s.restore(None, true).moments;
+    let mut world = moments[moments.len() / 2].world.clone();
+    for starts in 1.. {
+        assert!(starts < 20, "it never asks");
+        let run = s.recover(world, Start::AUTO, None, true);
+        if let End::Stuck(why) = &run.end {
+            let journal = oracle::Journal::of(&s, &run.world);
+            assert_eq!(oracle::stuck(&s, &journal, &run.world, why), [""; 0]);
+            let again = s.recover(run.world.clone(), Start::AUTO, None, false);
+            assert!(matches!(again.end, End::Stuck(_)), "only by hand");
+            let by_hand = s.recover(again.world, Start::ROLL_BACK, None, false);
+            assert_eq!(by_hand.end, End::Closed(Verdict::RolledBack));
+            return;
+        }
+        // It dies as soon as it has done something.
+        world = run.moments[run.moments.len() / 3].world.clone();
+    }
+}
