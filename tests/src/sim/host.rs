@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use engine::database::Settled;
 use engine::facts::Facts;
 use engine::fault::{Fault, cannot};
 use engine::host::{
@@ -390,7 +391,7 @@ impl Look for Sim {
         };
         let (status, stdout) = match query {
             Query::Rules(family) => (0, save(world.kernel.rules(*family))),
-            Query::LegacyRules(_) | Query::Endpoints => (0, String::new()),
+            Query::LegacyRules(_) | Query::Endpoints | Query::ListenPorts => (0, String::new()),
             Query::Rehearse(_) => {
                 return Err(failed("rehearse: plans are made beforehand".into()));
             }
@@ -552,11 +553,14 @@ impl Act for Sim {
         self.change(permit, "sync all of", dir, |w| w.disk.sync_filesystem(dir))
     }
 
-    fn settle_database(&self, permit: &Permit, path: &Path) -> Result<(), Problem> {
+    fn settle_database(&self, permit: &Permit, path: &Path) -> Result<Settled, Problem> {
         let fails = self.fails(true);
         let mut world = self.world();
         self.watch(&mut world, permit, "settle", path);
         let text = path.display().to_string();
+        if !world.readable(&text) && fails.is_none() {
+            return Ok(Settled::Unreadable("file is not a database".into()));
+        }
         for stage in 0.. {
             if fails == Some(How::Refused) || fails == Some(How::HalfWay) && stage == 2 {
                 return Err(failed(format!("settle {text}: input/output error")));
@@ -568,7 +572,7 @@ impl Act for Sim {
         }
         match fails {
             Some(_) => Err(failed(format!("settle {text}: input/output error"))),
-            None => Ok(()),
+            None => Ok(Settled::Whole),
         }
     }
 
@@ -679,6 +683,10 @@ impl Own for Sim {
             return full();
         }
         self.own(&mut world, "sync", dir, |w| w.disk.sync_dir(dir))
+    }
+
+    fn reserve(&self, path: &Path, _: u64) -> Result<(), Problem> {
+        self.keep(path, b"")
     }
 
     fn discard(&self, path: &Path) -> Result<(), Problem> {

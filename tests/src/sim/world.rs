@@ -146,7 +146,7 @@ impl World {
     }
 
     /// Whether SQLite could read it.
-    fn readable(&self, path: &str) -> bool {
+    pub fn readable(&self, path: &str) -> bool {
         self.text(path).is_some_and(|t| t.starts_with("db "))
     }
 
