@@ -142,6 +142,9 @@ impl Drive<'_> {
             source: self.source,
             same_boot: state.header.boot == *boot,
             served: state.begun(Step::StartServices, Direction::Forward),
+            loaded: state
+                .find(Step::LoadFirewall, Direction::Forward)
+                .is_some_and(|m| m.boot.as_ref() == Some(boot)),
         }
     }
 

@@ -86,7 +86,10 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
                 Ok(Expected::Merged(merged))
             }
         },
-        Direction::Back if env.same_boot => Ok(Expected::Whole(before(env.facts, family)?)),
+        // Where this boot's rules were replaced by the backup's, there is nothing of others' left to spare.
+        Direction::Back if env.same_boot || env.loaded => {
+            Ok(Expected::Whole(before(env.facts, family)?))
+        }
         Direction::Back => Ok(Expected::Own(before(env.facts, family)?)),
     }
 }

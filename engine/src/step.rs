@@ -72,6 +72,8 @@ pub struct Env<'a> {
     pub same_boot: bool,
     /// The services were started on the new databases, if only in an earlier boot: these are theirs to write to.
     pub served: bool,
+    /// In this boot the backup's rules were loaded, or may have been.
+    pub loaded: bool,
 }
 
 impl Env<'_> {
