@@ -307,7 +307,15 @@ impl Drive<'_> {
             .find_map(|m| m.problem.as_ref().map(|p| (m.step, m.direction, p)));
         match last {
             Some((step, direction, p)) => Problem {
-                what: format!("{}: {} ({label})", step.title(direction), p.what),
+                what: format!(
+                    "{} ({}in the step \"{}\": {label})",
+                    p.what,
+                    match direction {
+                        Direction::Forward => "",
+                        Direction::Back => "going back, ",
+                    },
+                    step.title(direction)
+                ),
                 advice: format!("{}; then run `holdfast recover`", p.advice),
                 ..p.clone()
             },

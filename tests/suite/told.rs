@@ -1,0 +1,172 @@
+//! What the program tells: for a person, text that reads well at three in the morning; with `--json`, one document, or a line
+//! for each record with the verdict last.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use fixtures::{Finished, Misbehaviour};
+use serde_json::Value;
+
+use crate::on_a_gateway::{Gateway, path};
+
+/// One JSON document and nothing else.
+fn document(done: &Finished) -> Value {
+    assert_eq!(done.stdout.lines().count(), 1, "{done}");
+    serde_json::from_str(&done.stdout).unwrap()
+}
+
+/// A JSON line for each record, and the verdict.
+fn lines(done: &Finished) -> (Vec<Value>, Value) {
+    let mut lines: Vec<Value> = done
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    let verdict = lines.pop().unwrap();
+    let numbers: Vec<u64> = lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect();
+    let whole: Vec<u64> = (0..numbers.len() as u64).collect();
+    assert_eq!(numbers, whole);
+    (lines, verdict)
+}
+
+#[test]
+fn a_person_reads_what_is_what_will_be_and_what_was() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let say = |words: &[&str]| {
+        let done = gateway.holdfast(words).ok().unwrap();
+        gateway.plain(&(done.stdout + &done.stderr))
+    };
+    insta::assert_snapshot!("survey", say(&["survey"]));
+    assert_eq!(
+        say(&["journal", "list"]),
+        "no restore has been made on this gateway\n"
+    );
+    assert_eq!(say(&["recover"]), "nothing to do: no restore is open\n");
+    let backup = gateway.backup();
+    insta::assert_snapshot!("verify", say(&["verify", path(&backup)]));
+    insta::assert_snapshot!("restore", say(&["restore", path(&backup), "--yes"]));
+    let id = gateway.last_restore();
+    let id = id.file_name().unwrap().to_str().unwrap();
+    insta::assert_snapshot!("list", say(&["journal", "list"]));
+    let shown = say(&["journal", "show", id]);
+    insta::assert_snapshot!("show", shown.split("\n\n   0  ").next().unwrap());
+    assert!(
+        shown.ends_with("\njournal: sound, closed: restored\n"),
+        "{shown}"
+    );
+    let followed = say(&["journal", "follow", id]);
+    assert!(
+        followed.ends_with("\nRestored: the gateway is as the backup says.\n"),
+        "{followed}"
+    );
+}
+
+#[test]
+fn a_program_reads_one_document_or_a_line_for_each_record_with_the_verdict_last() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let tell = |words: &[&str]| gateway.holdfast(&[&["--json"], words].concat());
+    let survey = document(&tell(&["survey"]));
+    assert_eq!(survey["clients"], 6);
+    assert_eq!(survey["tunnels_up"].as_array().unwrap().len(), 2);
+    assert_eq!(document(&tell(&["status"]))["status"], "idle");
+    assert_eq!(document(&tell(&["recover"]))["found"], "idle");
+
+    let made = document(&tell(&["backup"]));
+    let backup = made["path"].as_str().unwrap();
+    assert_eq!(document(&tell(&["verify", backup]))["verdict"], "sound");
+    let refused = tell(&["verify", "/not/there.zip"]);
+    assert_eq!(refused.code(), 3);
+    let told = document(&refused);
+    assert_eq!(
+        (&told["verdict"], &told["exit_status"]),
+        (&"refused".into(), &3.into())
+    );
+    assert!(
+        told["problems"][0]["what"]
+            .as_str()
+            .unwrap()
+            .contains("/not/there.zip")
+    );
+    let asked = tell(&["restore", backup]);
+    assert_eq!(asked.code(), 2);
+    assert_eq!(document(&asked)["verdict"], "usage");
+
+    let restored = tell(&["restore", backup, "--yes"]);
+    assert_eq!(restored.code(), 0, "{restored}");
+    let (records, verdict) = lines(&restored);
+    assert_eq!(verdict["verdict"], "restored");
+    assert_eq!(verdict["exit_status"], 0);
+    let id = verdict["restore"].as_str().unwrap();
+    assert_eq!(
+        document(&tell(&["journal", "list"]))["restores"][0]["restore"],
+        id
+    );
+    assert_eq!(
+        document(&tell(&["journal", "verify", id]))["exit_status"],
+        0
+    );
+    let shown = document(&tell(&["journal", "show", id]));
+    assert_eq!(shown["records"].as_array().unwrap(), &records);
+    let (followed, verdict) = lines(&tell(&["journal", "follow", id]));
+    assert_eq!(followed, records);
+    assert_eq!(verdict["verdict"], "restored");
+
+    let how = Misbehaviour::FailStart { times: Some(1) };
+    gateway.sample().misbehave(how).unwrap();
+    let back = tell(&["restore", backup, "--yes"]);
+    assert_eq!(back.code(), 4, "{back}");
+    let (_, verdict) = lines(&back);
+    assert_eq!(verdict["exit_status"], 4);
+    let problem = &verdict["problem"];
+    assert!(
+        problem["what"]
+            .as_str()
+            .unwrap()
+            .starts_with("start sample-gateway"),
+        "{problem}"
+    );
+    assert!(
+        problem["command"]
+            .as_str()
+            .unwrap()
+            .contains("sample-gateway-service start")
+    );
+    assert_eq!(
+        problem["stderr"],
+        "the sample gateway was told not to start\n"
+    );
+    assert!(problem["advice"].is_string());
+}
+
+#[test]
+fn a_restore_that_waits_for_the_operator_says_so_and_what_to_do() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let before = gateway.picture();
+    let backup = gateway.backup();
+    gateway
+        .sample()
+        .misbehave(Misbehaviour::FailStart { times: None })
+        .unwrap();
+    let stuck = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(stuck.code(), 5, "{stuck}");
+    insta::assert_snapshot!("stuck", gateway.plain(&stuck.stderr));
+    let status = gateway.holdfast(&["status"]).ok().unwrap();
+    insta::assert_snapshot!("status_stuck", gateway.plain(&status.stdout));
+    let next = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(next.code(), 6, "{next}");
+    insta::assert_snapshot!("next", gateway.plain(&next.stderr));
+
+    gateway.sample().behave().unwrap();
+    let recovered = gateway.holdfast(&["recover"]);
+    assert_eq!(recovered.code(), 4, "{recovered}");
+    insta::assert_snapshot!(
+        "recover",
+        gateway.plain(&(recovered.stdout + &recovered.stderr))
+    );
+    gateway.is(&before);
+    gateway.is_settled();
+}
