@@ -6,6 +6,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use journal_format::{BootId, Driver, Policy, Role};
 use nix::fcntl::{FcntlArg, fcntl};
@@ -15,6 +16,9 @@ use nix::sys::signal::Signal;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::linux;
 use crate::profile::Profile;
+
+/// How long a lock is waited for that a process has which is gone.
+const LINGERS: Duration = Duration::from_secs(2);
 
 /// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process.
 pub struct Lock {
@@ -39,12 +43,21 @@ impl Lock {
             .truncate(false)
             .open(&path)
             .map_err(failed)?;
-        match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-            Ok(_) => {}
-            Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
-                return Err(Fault::Busy(busy(&mut file)));
+        let began = Instant::now();
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+                Ok(_) => break,
+                // A child of a killed driver shares its lock until its own program begins, a moment later.
+                Err(nix::Error::EAGAIN | nix::Error::EACCES)
+                    if began.elapsed() < LINGERS && !its_holder_lives(&mut file) =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
+                    return Err(Fault::Busy(busy(&mut file)));
+                }
+                Err(e) => return Err(failed(e.into()).into()),
             }
-            Err(e) => return Err(failed(e.into()).into()),
         }
         file.set_len(0)
             .and_then(|()| file.write_all(format!("{} {what}\n", std::process::id()).as_bytes()))
@@ -61,10 +74,7 @@ impl Lock {
         if lock.l_type == libc::F_UNLCK as libc::c_short {
             return None;
         }
-        let mut text = String::new();
-        file.read_to_string(&mut text).ok()?;
-        let (pid, what) = text.trim().split_once(' ')?;
-        Some((pid.parse().ok()?, what.to_owned()))
+        named(&mut file)
     }
 }
 
@@ -80,15 +90,24 @@ fn whole_file() -> libc::flock {
     }
 }
 
-fn busy(file: &mut File) -> Problem {
+/// What the holder wrote, as `PID WHAT`; none if it has not yet.
+fn named(file: &mut File) -> Option<(u32, String)> {
     let mut text = String::new();
-    let told = file
-        .seek(SeekFrom::Start(0))
-        .and_then(|_| file.read_to_string(&mut text))
-        .is_ok();
-    let who = match text.trim().split_once(' ') {
-        Some((pid, what)) if told => format!("{what} runs, process {pid}"),
-        _ => "another holdfast runs".to_owned(),
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.read_to_string(&mut text).ok()?;
+    let (pid, what) = text.trim().split_once(' ')?;
+    Some((pid.parse().ok()?, what.to_owned()))
+}
+
+fn its_holder_lives(file: &mut File) -> bool {
+    // Without a name somebody is about to write it.
+    named(file).is_none_or(|(pid, _)| linux::process(pid).is_some_and(|p| !p.gone))
+}
+
+fn busy(file: &mut File) -> Problem {
+    let who = match named(file) {
+        Some((pid, what)) => format!("{what} runs, process {pid}"),
+        None => "another holdfast runs".to_owned(),
     };
     cannot(
         format!("begin: {who}"),
@@ -197,4 +216,59 @@ pub fn is_private(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|m| {
         m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o077 == 0
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn profile(dir: &Path) -> Profile {
+        Profile {
+            state_dir: dir.join("state"),
+            ..Profile::default()
+        }
+    }
+
+    /// A lock that is held, with this in it.
+    fn held(profile: &Profile, text: &str) -> File {
+        crate::state_dir::make(profile).unwrap();
+        std::fs::write(profile.lock(), text).unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(profile.lock())
+            .unwrap();
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_holder_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = profile(dir.path());
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let lingers = held(&profile, &format!("{} a restore\n", ended.id()));
+        let giver = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(lingers);
+        });
+        Lock::take(&profile, "a recovery").unwrap();
+        giver.join().unwrap();
+    }
+
+    #[test]
+    fn a_lock_whose_holder_runs_is_told_with_what_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = profile(dir.path());
+        let _held = held(&profile, &format!("{} a restore\n", std::process::id()));
+        let Err(Fault::Busy(problem)) = Lock::take(&profile, "a recovery") else {
+            panic!("it was taken");
+        };
+        assert_eq!(
+            problem.what,
+            format!("begin: a restore runs, process {}", std::process::id())
+        );
+    }
 }
