@@ -95,11 +95,7 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
         if out.ok() {
             return Ok(None);
         }
-        let left = host
-            .ask(&Query::Tunnels, "")?
-            .stdout
-            .split_whitespace()
-            .any(|n| n == tunnel.name);
+        let left = !goes(host, &tunnel.name)?;
         if left {
             Err(out.problem(
                 format!("take {} down", tunnel.name),
@@ -117,6 +113,18 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
         .did
         .push(format!("took {} down", counted(tunnels.len(), "tunnel")));
     Ok(report)
+}
+
+/// Whether the interface goes: in userspace its process ends a moment after the command that took it down.
+fn goes(host: &dyn Host, name: &str) -> Result<bool, Problem> {
+    for _ in 0..40 {
+        let up = host.ask(&Query::Tunnels, "")?.stdout;
+        if !up.split_whitespace().any(|n| n == name) {
+            return Ok(true);
+        }
+        host.sleep(50);
+    }
+    Ok(false)
 }
 
 fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
