@@ -92,10 +92,11 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
         };
         let out = host.run(permit, &Command::TunnelDown(config), "")?;
         // A PostDown that fails makes it end with non-zero with the interface already gone (T17): the interface decides.
+        let left = !goes(host, &tunnel.name)?;
         if out.ok() {
+            // What is left all the same is the observation's to name.
             return Ok(None);
         }
-        let left = !goes(host, &tunnel.name)?;
         if left {
             Err(out.problem(
                 format!("take {} down", tunnel.name),
