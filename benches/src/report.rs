@@ -118,7 +118,7 @@ impl Report {
             "setting": self.setting,
             "compared": self.compared.iter().map(|c| json!({
                 "work": c.work, "gateway": c.gateway, "than": c.than, "ours": series(&c.ours), "theirs": series(&c.theirs),
-                "ratio": c.ratio(), "goal": c.goal,
+                "ratio": c.ratio(), "cpu_ratio": c.cpu_ratio(), "goal": c.goal,
             })).collect::<Vec<_>>(),
             "alone": self.alone.iter().map(|a| json!({
                 "work": a.work, "gateway": a.gateway, "ours": series(&a.ours), "goal_ms": a.goal_ms,
@@ -142,14 +142,22 @@ impl Compared {
         self.ours.median_ms() / self.theirs.median_ms().max(f64::MIN_POSITIVE)
     }
 
+    /// The same of processor time: of use where other work on the machine or its disk is in the way.
+    fn cpu_ratio(&self) -> Option<f64> {
+        let (ours, theirs) = (self.ours.median_cpu_ms(), self.theirs.median_cpu_ms());
+        (ours > 0.0 && theirs > 0.0).then(|| ours / theirs)
+    }
+
     fn line(&self) -> String {
         format!(
-            "{:<30} {:>13} {:>26} {:>26} {:>6.2} {:>5}  {}",
+            "{:<30} {:>13} {:>26} {:>26} {:>6.2} {:>6} {:>5}  {}",
             self.work,
             self.gateway,
             spread(&self.ours),
             spread(&self.theirs),
             self.ratio(),
+            self.cpu_ratio()
+                .map_or(String::new(), |r| format!("{r:.2}")),
             self.goal.map_or(String::new(), |goal| format!("{goal}")),
             self.than
         )
@@ -172,8 +180,8 @@ impl fmt::Display for Report {
         if !self.compared.is_empty() {
             writeln!(
                 f,
-                "{:<30} {:>13} {:>26} {:>26} {:>6} {:>5}  than",
-                "work", "gateway", "ours", "theirs", "ratio", "goal"
+                "{:<30} {:>13} {:>26} {:>26} {:>6} {:>6} {:>5}  than",
+                "work", "gateway", "ours", "theirs", "ratio", "of cpu", "goal"
             )?;
             for compared in &self.compared {
                 writeln!(f, "{}", compared.line())?;

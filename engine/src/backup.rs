@@ -285,7 +285,7 @@ impl Making<'_, '_> {
                     .into_iter()
                     .map(|w| format!("{}: {w}", database.name)),
             );
-            if let Err(problems) = database::check_named(&copy, &database.name, database.kind) {
+            if let Err(problems) = database::check_snapshot(&copy, &database.name, database.kind) {
                 self.warnings.extend(problems.into_iter().map(|p| {
                     format!("a restore of this backup will refuse it: cannot {}", p.what)
                 }));

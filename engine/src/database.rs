@@ -292,7 +292,8 @@ fn open_to_read(path: &Path, how: Use) -> rusqlite::Result<Connection> {
 }
 
 /// Copies a live database, page for page, in one go (a copy in portions starts over at every commit and may never end),
-/// and checks the copy. `dest` must not exist; it is made 0600 and is synced, with no side files. Returns warnings.
+/// and checks the copy. `dest` must not exist; it is made 0600, with no side files. It is not synced: it is there to be
+/// packed, and what it is packed into is synced. Returns warnings.
 pub fn snapshot(live: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
     let made = copy_whole(live, dest).and_then(|()| check_copy_is_whole(live, dest));
     if made.is_err() {
@@ -336,7 +337,7 @@ fn copy_whole(live: &Path, dest: &Path) -> Result<(), Problem> {
         })?;
     let source = open_to_read(live, Use::Live).map_err(|e| failed(&e))?;
     let mut copy = open(dest, "mode=rw").map_err(|e| failed(&e))?;
-    // Synced once, at the end; nobody needs the copy if the power goes before that.
+    // Nobody needs the copy once the power has gone.
     copy.pragma_update(None, "synchronous", "OFF")
         .map_err(|e| failed(&e))?;
     let mut attempt = 0;
@@ -364,9 +365,7 @@ fn copy_whole(live: &Path, dest: &Path) -> Result<(), Problem> {
             left.display()
         )));
     }
-    File::open(dest)
-        .and_then(|f| f.sync_all())
-        .map_err(|e| failed(&e))
+    Ok(())
 }
 
 fn check_copy_is_whole(live: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
@@ -422,6 +421,20 @@ pub fn check_named(
     name: &str,
     kind: DatabaseKind,
 ) -> Result<Vec<String>, Vec<Problem>> {
+    judge(path, name, kind, false)
+}
+
+/// Whether a restore would take this copy, which [`snapshot`] made: all of [`check_named`] but what that has checked.
+pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Result<(), Vec<Problem>> {
+    judge(path, name, kind, true).map(drop)
+}
+
+fn judge(
+    path: &Path,
+    name: &str,
+    kind: DatabaseKind,
+    known_to_be_sound: bool,
+) -> Result<Vec<String>, Vec<Problem>> {
     let refuse = |why: String| {
         cannot(
             format!("accept the database {name} of the backup: {why}"),
@@ -446,7 +459,7 @@ pub fn check_named(
         }
         let mut found = foreign_objects(&conn)?;
         // A damaged schema makes every later answer meaningless, and an unknown one may cost more than it tells.
-        if found.is_empty() {
+        if found.is_empty() && !known_to_be_sound {
             found.extend(
                 integrity(&conn)?
                     .into_iter()
@@ -461,6 +474,9 @@ pub fn check_named(
     .map_err(damaged)?;
     if !found.is_empty() {
         return Err(found.into_iter().map(refuse).collect());
+    }
+    if known_to_be_sound {
+        return Ok(Vec::new());
     }
     let warnings = dangling_references(&conn).map_err(damaged)?;
     Ok(warnings
