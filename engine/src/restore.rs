@@ -55,7 +55,7 @@ pub struct Prepared {
     pub plan: Arc<Plan>,
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
-    archive: RefCell<Archive>,
+    file: File,
 }
 
 /// How a restore ended.
@@ -202,6 +202,7 @@ pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
 pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<Prepared, Fault> {
     // A gateway in the middle of another restore is not one to make a plan for.
     state_dir::none_open(profile, "restore")?;
+    let file = again(&request.file, &request.name)?;
     let checked = verify::archive(profile, request.file, &request.name)?;
     let unready = readiness::check(host, profile);
     if !unready.is_empty() {
@@ -212,7 +213,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         Some(id) => id,
         None => new_id(host)?,
     };
-    let (backup, rules, archive) = backup(host, &survey, checked, request.choices)?;
+    let (backup, rules) = backup(host, &survey, checked, request.choices)?;
     let networks = networks_now(host, profile, &survey)?;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
@@ -231,7 +232,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         plan: Arc::new(plan),
         facts: survey.facts,
         rules,
-        archive: RefCell::new(archive),
+        file,
     })
 }
 
@@ -247,7 +248,11 @@ pub fn run<'a>(
 ) -> Result<Ended, Fault> {
     state_dir::none_open(profile, "restore")?;
     let driver = process::driver(Role::Restore, host.boot()?, None)?;
-    let source = Unpacked(prepared);
+    let source = Unpacked {
+        profile,
+        prepared,
+        archive: RefCell::new(None),
+    };
     let begin = Begin {
         id: &prepared.id,
         plan: &prepared.plan,
@@ -379,13 +384,49 @@ pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
 }
 
 /// The archive, and the rules as the rehearsal printed them.
-struct Unpacked<'a>(&'a Prepared);
+///
+/// The archive's tables are kept only while it is unpacked: those of a large gateway are as large as the plan. What was
+/// checked before is checked again against the plan, file by file, once it is staged.
+struct Unpacked<'a> {
+    profile: &'a Profile,
+    prepared: &'a Prepared,
+    archive: RefCell<Option<Archive>>,
+}
+
+impl Unpacked<'_> {
+    fn open(&self) -> Result<Archive, Fault> {
+        let name = &self.prepared.plan.archive.name;
+        let databases = self.profile.gateway.database.iter();
+        let databases: Vec<&str> = databases.map(|d| d.name.as_str()).collect();
+        let file = again(&self.prepared.file, name)?;
+        Archive::open(file, name, &self.profile.limits, &databases)
+    }
+
+    fn unpack(&self, entry: &str, out: &mut dyn Write) -> Result<(), Fault> {
+        let mut kept = self.archive.borrow_mut();
+        let archive = match kept.take() {
+            Some(archive) => archive,
+            None => self.open()?,
+        };
+        kept.insert(archive).copy(entry, out).map(drop)
+    }
+}
+
+/// The same open file, not the same name, once more (A12).
+fn again(file: &File, name: &str) -> Result<File, Problem> {
+    file.try_clone().map_err(|e| {
+        cannot(
+            format!("read the backup {}: {e}", name.escape_debug()),
+            "see how many files this process may have open (ulimit -n)",
+        )
+    })
+}
 
 impl Source for Unpacked<'_> {
     fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
         let rules = entry
             .strip_prefix(RULES)
-            .and_then(|name| self.0.rules.get(name));
+            .and_then(|name| self.prepared.rules.get(name));
         if let Some(text) = rules {
             return out.write_all(text.as_bytes()).map_err(|e| {
                 cannot(
@@ -394,15 +435,15 @@ impl Source for Unpacked<'_> {
                 )
             });
         }
-        let mut archive = self.0.archive.borrow_mut();
-        archive
-            .copy(entry, out)
-            .map(drop)
-            .map_err(|fault| match fault {
-                Fault::Failed(p) => p,
-                Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
-                other => cannot(format!("unpack {entry}: {other}"), "restore again"),
-            })
+        self.unpack(entry, out).map_err(|fault| match fault {
+            Fault::Failed(p) => p,
+            Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
+            other => cannot(format!("unpack {entry}: {other}"), "restore again"),
+        })
+    }
+
+    fn finished(&self) {
+        self.archive.replace(None);
     }
 }
 
@@ -412,7 +453,7 @@ fn backup(
     survey: &Survey,
     checked: Checked,
     choices: Choices,
-) -> Result<(Backup, BTreeMap<&'static str, String>, Archive), Fault> {
+) -> Result<(Backup, BTreeMap<&'static str, String>), Fault> {
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
@@ -516,7 +557,6 @@ fn backup(
             warnings,
         },
         texts,
-        checked.archive,
     ))
 }
 

@@ -54,6 +54,8 @@ pub fn lists() -> (Vec<Step>, Vec<Step>) {
 pub trait Source {
     /// Writes the bytes of one entry of the backup.
     fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem>;
+    /// Nothing more is needed for now: what was kept for it may go.
+    fn finished(&self) {}
 }
 
 /// What a step works with.

@@ -51,6 +51,7 @@ impl StepOps for Stage {
             files += 1;
             bytes += new.size;
         }
+        source.finished();
         for dir in filesystems.values() {
             env.host.sync_filesystem(permit, dir)?;
         }
