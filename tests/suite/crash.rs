@@ -286,12 +286,26 @@ fn every_move_back_may_be_made_twice() {
     let Some(mut two) = TwoStates::make(&small_wal()) else {
         return;
     };
-    let left = |two: &TwoStates| killed_at(two, 24, Duration::from_millis(1));
+    // Left at the same effect each time, so that the way back has the same effects each time.
+    let way = crash(&two, "never", &["restore", &two.other()])
+        .ok()
+        .unwrap();
+    let mine = two.backups[two.at].display().to_string();
+    crash(&two, "never", &["restore", &mine]).ok().unwrap();
+    let outcomes = Step::ALL.into_iter().zip(before_outcomes(&way.stdout));
+    let (_, moment) = outcomes
+        .into_iter()
+        .find(|(s, _)| *s == Step::VerifyAtRest)
+        .unwrap();
+    let left = |two: &TwoStates| drop(crash(two, &moment, &["restore", &two.other()]));
+    let began = two.restores();
     left(&two);
     let dry = crash(&two, "never", &["recover", "roll-back"]);
-    assert_eq!(dry.code(), 4, "{dry}");
+    let id = two.fresh(&began).unwrap();
+    let shown = two.holdfast(&["journal", "show", id.as_str()]);
+    assert_eq!(dry.code(), 4, "{dry}{shown}");
     let moments = before_outcomes(&dry.stdout);
-    assert_eq!(moments.len(), engine::step::BACK.len() + 1);
+    assert_eq!(moments.len(), engine::step::BACK.len() + 1, "{dry}{shown}");
     for moment in moments {
         let began = two.restores();
         left(&two);
