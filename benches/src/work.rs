@@ -166,6 +166,7 @@ fn outage(
         options.runs,
         || {
             gateway.change(FEW)?;
+            next_second();
             let (once, told) = gateway.restore()?;
             peak = peak.max(once.peak_kib);
             steps = told.steps;
@@ -248,6 +249,7 @@ fn restore(
         options.runs,
         || {
             gateway.change(changed)?;
+            next_second();
             let (once, stdout) =
                 gateway.holdfast(&["--json", "restore", &gateway.archive, "--yes"])?;
             steps = gateway.told(&stdout)?.steps;
@@ -274,6 +276,11 @@ fn restore(
         report.memory(&format!("journal {command}: {work}"), name, peak);
     }
     Ok(())
+}
+
+/// The name of a backup is that of the second: a safety backup right after another one would wait for the next.
+fn next_second() {
+    std::thread::sleep(Duration::from_secs(1));
 }
 
 fn restore_id(stdout: &str) -> Result<String> {
