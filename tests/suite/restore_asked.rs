@@ -172,7 +172,7 @@ fn ctrl_c_at_the_terminal_turns_it_back() {
         .sandbox
         .command(&["script", "-qefc", &line, "/dev/null"])
         .stdin(Stdio::piped())
-        .stdout(Stdio::null())
+        .stdout(Stdio::piped())
         .spawn()
         .unwrap();
     let mut keys = script.stdin.take().unwrap();
@@ -181,7 +181,10 @@ fn ctrl_c_at_the_terminal_turns_it_back() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
     keys.write_all(b"\x03").unwrap();
-    assert_eq!(script.wait().unwrap().code(), Some(4));
+    let mut shown = String::new();
+    let mut screen = script.stdout.take().unwrap();
+    screen.read_to_string(&mut shown).unwrap();
+    assert_eq!(script.wait().unwrap().code(), Some(4), "{shown}");
     gateway.is(&before);
     gateway.is_settled();
 }
