@@ -164,6 +164,8 @@ fn ctrl_c_at_the_terminal_turns_it_back() {
     let Some((gateway, _, backup, before)) = changed() else {
         return;
     };
+    let served = gateway.sample().root().join("run/service.pid");
+    assert!(served.exists());
     let line = format!(
         "bash -c 'set -m; {}'",
         gateway.argv(&["restore", path(&backup), "--yes"]).join(" ")
@@ -176,7 +178,6 @@ fn ctrl_c_at_the_terminal_turns_it_back() {
         .spawn()
         .unwrap();
     let mut keys = script.stdin.take().unwrap();
-    let served = gateway.sample().root().join("run/service.pid");
     while served.exists() && script.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
