@@ -98,6 +98,24 @@ impl Drive<'_> {
         }
     }
 
+    /// Cleans up again after a restore that is over. It changes nothing that the gateway uses.
+    pub fn tidy(&self, journal: &mut JournalWriter) -> Result<(), Problem> {
+        let direction = match journal.state().verdict() {
+            Some(Verdict::Restored) => Direction::Forward,
+            Some(Verdict::RolledBack | Verdict::NothingChanged) => Direction::Back,
+            None => {
+                return Err(cannot(
+                    "clean up after a restore that is still open",
+                    "run `holdfast recover`",
+                ));
+            }
+        };
+        let boot = self.host.boot()?;
+        self.make(journal, Step::CleanUp, direction, &boot)?;
+        let last = journal.state().find(Step::CleanUp, direction);
+        last.and_then(|m| m.problem.clone()).map_or(Ok(()), Err)
+    }
+
     fn inputs(
         &self,
         journal: &JournalWriter,

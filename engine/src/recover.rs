@@ -3,6 +3,7 @@
 
 use journal_format::{Driver, Policy, RestoreId, Role, Soundness, State, Verdict};
 
+use crate::decide::STARTS;
 use crate::driver::{Drive, Ending, FACTS};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
@@ -17,8 +18,8 @@ const JOURNAL_BYTES: u64 = 1 << 30;
 
 /// What a recovery found and did.
 pub enum Recovered {
-    /// Nothing to do.
-    Idle,
+    /// No restore is open.
+    Idle(Vec<Tidied>),
     /// It was over already; only the barrier was left.
     Over(RestoreId),
     /// It is settled.
@@ -28,6 +29,14 @@ pub enum Recovered {
         /// How it ended.
         result: Result<Vec<String>, Fault>,
     },
+}
+
+/// A restore that was over, but for its clean-up, which was tried again.
+pub struct Tidied {
+    /// The restore.
+    pub id: RestoreId,
+    /// Whether nothing is left over now; if there is, it is tried again at the next start.
+    pub result: Result<(), Problem>,
 }
 
 /// What was found before anything was done, for a person.
@@ -52,12 +61,62 @@ pub fn run<'a>(
     found: impl FnMut(&Findings),
     seen: Seen<'a>,
 ) -> Result<Recovered, Fault> {
-    let Some(open) = state_dir::open_restore(profile).map_err(Fault::Stuck)? else {
-        return Ok(Recovered::Idle);
-    };
-    let boot = host.boot().map_err(Fault::Stuck)?;
-    let driver = process::driver(role, boot, policy).map_err(Fault::Stuck)?;
-    settle(profile, host, open, driver, asked, found, seen)
+    let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
+    let driver = || process::driver(role, host.boot()?, policy);
+    match open {
+        Some(open) => {
+            let driver = driver().map_err(Fault::Stuck)?;
+            settle(profile, host, open, driver, asked, found, seen)
+        }
+        None => {
+            let left_over = state_dir::left_over(profile)?;
+            let tidied = left_over.into_iter().map(|id| Tidied {
+                result: driver().and_then(|driver| tidy(profile, host, &id, driver)),
+                id,
+            });
+            Ok(Recovered::Idle(tidied.collect()))
+        }
+    }
+}
+
+/// Tries the clean-up of a restore that is over again. The caller holds the lock.
+pub fn tidy(
+    profile: &Profile,
+    host: &dyn Host,
+    id: &RestoreId,
+    driver: Driver,
+) -> Result<(), Problem> {
+    let by_hand = driver.role == Role::RecoverByHand;
+    let path = state_dir::journal(profile, id);
+    let bytes = host.read(&path, JOURNAL_BYTES)?;
+    let scan = journal_format::scan(&bytes);
+    if let Some(state) = scan
+        .state
+        .as_ref()
+        .filter(|s| s.starts >= STARTS && !by_hand)
+    {
+        let why = state.closing_warnings.first().cloned();
+        return Err(cannot(
+            format!(
+                "clean up after restore {id}: it was tried too often ({})",
+                why.unwrap_or_default()
+            ),
+            "mend what keeps it from that, then run `holdfast recover`",
+        ));
+    }
+    let dir = profile.restore_dir(id);
+    let mut journal =
+        JournalWriter::reopen(host, &path, &bytes, scan, driver, Box::new(|_, _| ()))?;
+    let facts = facts(host, &dir, journal.state())?;
+    Drive {
+        host,
+        dir: &dir,
+        barrier: &profile.barrier(),
+        facts: &facts,
+        source: None,
+        asked: &|| false,
+    }
+    .tidy(&mut journal)
 }
 
 /// Settles this open restore, as this driver. Sees everything through the host.

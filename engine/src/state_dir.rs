@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use journal_format::{RestoreId, Scan};
+use journal_format::{Fate, RestoreId, Scan, Step};
 
 use crate::fault::{Fault, Problem, cannot};
 use crate::process;
@@ -97,7 +97,7 @@ pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
     }
     for id in restores(profile)?.into_iter().rev() {
         let path = journal(profile, &id);
-        if path.exists() && !seems_closed(&path) {
+        if path.exists() && end(&path) == End::Open {
             let (_, scan) = read(&path)?;
             if scan.state.as_ref().is_none_or(|s| s.verdict().is_none()) {
                 return Ok(Some(OpenRestore { id, barrier: false }));
@@ -158,8 +158,39 @@ pub fn barrier(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     }
 }
 
-/// Looks at the end alone, so that many old journals cost little: is the last line a closing?
-fn seems_closed(path: &Path) -> bool {
+/// Restores that are over, but for a clean-up that failed, or that was cut off when it was tried again; oldest first.
+pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
+    let mut found = Vec::new();
+    for id in restores(profile)? {
+        let path = journal(profile, &id);
+        if !path.exists() || end(&path) == End::Clean {
+            continue;
+        }
+        let (_, scan) = read(&path)?;
+        let Some(state) = scan.state.filter(|s| s.verdict().is_some()) else {
+            continue;
+        };
+        let cleaned = state.moves.iter().rev().find(|m| m.step == Step::CleanUp);
+        if cleaned.is_some_and(|m| m.fate != Fate::Done) {
+            found.push(id);
+        }
+    }
+    Ok(found)
+}
+
+/// How a journal ends, by its last line alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// With its closing, and nothing was left over.
+    Clean,
+    /// With its closing; something was left over.
+    LeftOver,
+    /// With something else: it is open, or something was done after its closing.
+    Open,
+}
+
+/// Looks at the end alone, so that many old journals cost little.
+fn end(path: &Path) -> End {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
@@ -171,9 +202,11 @@ fn seems_closed(path: &Path) -> bool {
     };
     let tail = read().unwrap_or_default();
     let text = String::from_utf8_lossy(&tail);
-    text.ends_with('\n')
-        && text
-            .lines()
-            .next_back()
-            .is_some_and(|l| l.contains(r#""entry":{"closed":{"#))
+    let last = text.lines().next_back().filter(|_| text.ends_with('\n'));
+    match last {
+        Some(line) if !line.contains(r#""entry":{"closed":{"#) => End::Open,
+        Some(line) if line.contains(r#""warnings":["#) => End::LeftOver,
+        Some(_) => End::Clean,
+        None => End::Open,
+    }
 }

@@ -277,6 +277,10 @@ impl State {
                     open.did = did.clone();
                     open.warnings = warnings.clone();
                 }
+                if matches!(self.phase, Phase::Closed(_)) {
+                    // What the closing warns of is what its clean-up left over, and that is gone now.
+                    self.closing_warnings.clear();
+                }
             }
             Entry::Failed { r#move: m, problem } => {
                 if let Some(open) = self.settle(*m, Fate::Failed, record.up_ms) {

@@ -332,3 +332,40 @@ fn a_disk_that_fills_up_turns_it_back_and_leaves_room_for_the_old_service() {
     assert_eq!(gateway.holdfast(&["status"]).stdout, "idle\n");
     insta::assert_snapshot!(gateway.plain(&done.stderr));
 }
+
+#[test]
+fn what_a_clean_up_leaves_over_is_named_and_tried_again_at_each_start() {
+    let Some((gateway, backup, _)) = changed() else {
+        return;
+    };
+    let mut restore = gateway.begin(&["restore", path(&backup), "--yes"]);
+    assert!(gateway.barrier_is_up(&mut restore));
+    let plan = &gateway.records()[1]["entry"]["plan"];
+    let staging = PathBuf::from(plan["staging"][0].as_str().unwrap());
+    // It takes files away, and this is none.
+    let foreign = staging.join("foreign");
+    std::fs::create_dir(&foreign).unwrap();
+    let done = restore.wait().unwrap();
+    assert_eq!(done.code(), 0, "{done}");
+    let warned = |said: &str| said.contains("the clean-up is not complete: cannot remove");
+    assert!(warned(&done.stderr), "{done}");
+    gateway.is_settled();
+
+    let id = gateway.last_restore();
+    let id = id.file_name().unwrap().to_str().unwrap();
+    let again = gateway.holdfast(&["recover"]);
+    assert_eq!(again.code(), 0, "{again}");
+    let failed = format!("warning: restore {id} is over, but not cleaned up: cannot remove");
+    assert!(again.stderr.contains(&failed), "{again}");
+
+    std::fs::remove_dir(&foreign).unwrap();
+    let again = gateway.holdfast(&["recover"]);
+    let tidied = format!(
+        "nothing to do: no restore is open\nrestore {id}: what was left over is cleaned up\n"
+    );
+    assert_eq!((again.code(), &again.stdout), (0, &tidied), "{again}");
+    assert!(!staging.exists());
+    gateway.is_settled();
+    let idle = gateway.holdfast(&["recover"]);
+    assert_eq!(idle.stdout, "nothing to do: no restore is open\n", "{idle}");
+}

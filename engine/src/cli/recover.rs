@@ -6,7 +6,7 @@ use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
 use crate::fault::Fault;
 use crate::host::linux::Linux;
 use crate::process::{self, Lock, Signals};
-use crate::recover::{self, Recovered};
+use crate::recover::{self, Recovered, Tidied};
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let policy = match (args.resume, args.roll_back) {
@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         }),
     )?;
     let (found, id, status) = match &recovered {
-        Recovered::Idle => ("idle", None, 0),
+        Recovered::Idle(_) => ("idle", None, 0),
         Recovered::Over(id) => ("over", Some(id), 0),
         Recovered::Settled { id, result } => (
             "settled",
@@ -87,7 +87,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         }));
     } else {
         match &recovered {
-            Recovered::Idle => say("nothing to do: no restore is open"),
+            Recovered::Idle(_) => say("nothing to do: no restore is open"),
             Recovered::Over(id) => say(&format!(
                 "restore {id} was over; nothing is left of it to settle"
             )),
@@ -101,6 +101,17 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
                         .for_each(|w| tell(&format!("warning: {}", visible(w)))),
                     Err(fault) => tell(&format!("holdfast: {}", super::fault_text(fault))),
                 }
+            }
+        }
+    }
+    if let Recovered::Idle(tidied) = &recovered {
+        for Tidied { id, result } in tidied {
+            match result {
+                Ok(()) => line(format!("restore {id}: what was left over is cleaned up")),
+                Err(problem) => tell(&format!(
+                    "warning: restore {id} is over, but not cleaned up: {}",
+                    journal_format::problem_text(problem)
+                )),
             }
         }
     }

@@ -375,8 +375,10 @@ fn leftovers_may_be_cleaned_up_after_the_end_again_and_again() {
         pen.write(driver(Role::Recover, boot));
         pen.fail(Step::CleanUp, Direction::Forward);
     }
+    assert_eq!(pen.state.closing_warnings, ["staging is left"]);
     pen.write(driver(Role::Recover, 1));
     pen.step(Step::CleanUp, Direction::Forward);
+    assert!(pen.state.closing_warnings.is_empty());
     let back = pen.intent(Step::CleanUp, Direction::Back);
     assert_eq!(refused(&mut pen, back), "it is over");
     assert_eq!(pen.state.verdict(), Some(Verdict::Restored));

@@ -183,7 +183,7 @@ impl Scenario {
             Box::new(|record, _| shown_is_durable(&sim, &self.places, record.seq.0)),
         );
         let end = match recovered {
-            Ok(Recovered::Idle) => End::Idle,
+            Ok(Recovered::Idle(_)) => End::Idle,
             Ok(Recovered::Over(_)) => End::Over,
             Ok(Recovered::Settled { result, .. }) => match result {
                 Ok(_) => End::Closed(Verdict::Restored),
