@@ -374,19 +374,25 @@ impl Client {
         let answer = request.call().unwrap();
         assert_eq!(answer.status().as_u16(), 200);
         let mut lines = BufReader::new(answer.into_body().into_reader()).lines();
-        let mut id = None;
+        let (mut id, mut named, mut data) = (None, false, None);
         std::iter::from_fn(move || {
             loop {
                 let line = lines.next()?.ok()?;
                 match line.split_once(':') {
-                    Some(("id", text)) => id = text.trim().parse().ok(),
-                    // Only events of the journal have an id; rocket writes it behind or before the data.
-                    Some(("data", text)) if text.starts_with('{') => {
-                        let data: serde_json::Value = serde_json::from_str(text).unwrap();
-                        let seq = data["seq"].as_u64().unwrap();
-                        assert!(id.take().is_none_or(|id: u64| id == seq));
-                        return Some(Sent { id: seq, data });
-                    }
+                    Some(("id", text)) => id = text.trim().parse::<u64>().ok(),
+                    Some(("event", _)) => named = true,
+                    Some(("data", text)) => data = Some(text.to_owned()),
+                    // An empty line ends an event. One with a name is no record: it says that nothing works on the
+                    // restore at this moment, or that the agent is away.
+                    None => match (id.take(), std::mem::take(&mut named), data.take()) {
+                        (Some(id), false, Some(text)) => {
+                            let data: serde_json::Value = serde_json::from_str(&text).unwrap();
+                            assert_eq!(data["seq"].as_u64(), Some(id));
+                            return Some(Sent { id, data });
+                        }
+                        (None, false, Some(text)) => panic!("a record without its number: {text}"),
+                        _ => {}
+                    },
                     _ => {}
                 }
             }
