@@ -59,8 +59,8 @@ pub enum Query {
     Rehearse(Family),
     /// `wg show interfaces`.
     Tunnels,
-    /// `wg show all endpoints`.
-    Endpoints,
+    /// `wg show all dump`. Holds secrets.
+    Peers,
     /// `wg show all listen-port`.
     ListenPorts,
     /// Every network interface.
@@ -84,6 +84,10 @@ pub enum Command {
     TunnelUp(String),
     /// `wg-quick down` of this config.
     TunnelDown(String),
+    /// `wg addconf`: adds the peers on standard input to an interface, or sets those that it has.
+    PeersAdd(String),
+    /// Takes the peer with this public key away from an interface.
+    PeerRemove(String, String),
     /// Starts a service.
     ServiceStart(Control),
     /// Stops a service.

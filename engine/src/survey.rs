@@ -250,23 +250,10 @@ pub fn facts(
         .filter(|n| ours(n))
         .cloned()
         .collect();
-    let endpoints = host
-        .ask(&Query::Endpoints, "")?
-        .expect_ok("list the endpoints", advice)?;
-    for line in endpoints.lines() {
-        let mut words = line.split('\t');
-        if let (Some(interface), Some(key), Some(endpoint)) =
-            (words.next(), words.next(), words.next())
-            && endpoint != "(none)"
-            && facts.tunnels.iter().any(|t| t == interface)
-        {
-            facts
-                .endpoints
-                .entry(interface.to_owned())
-                .or_default()
-                .insert(key.to_owned(), endpoint.to_owned());
-        }
-    }
+    let dump = host
+        .ask(&Query::Peers, "")?
+        .expect_ok("list the peers", advice)?;
+    facts.peers = crate::facts::peers(&dump, &facts.tunnels);
     for service in profile
         .gateway
         .service

@@ -239,6 +239,8 @@ impl Act for Crashing {
             Command::Nft => "nft",
             Command::TunnelUp(_) => "tunnel up",
             Command::TunnelDown(_) => "tunnel down",
+            Command::PeersAdd(_) => "peers add",
+            Command::PeerRemove(..) => "peer remove",
             Command::ServiceStart(_) => "service start",
             Command::ServiceStop(_) => "service stop",
         };

@@ -107,6 +107,38 @@ fn a_tunnels_port_that_is_taken_turns_it_back() {
     assert!(said.contains("\n  what to do: "), "{said}");
 }
 
+#[test]
+fn peers_that_were_set_while_a_tunnel_ran_are_there_again_after_going_back() {
+    let Some((gateway, backup, _)) = changed() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let tunnel = sample.active().unwrap().remove(0);
+    let of_config = gateway.run(&["wg", "show", &tunnel, "peers"]);
+    gateway.run(&["wg", "set", &tunnel, "peer", of_config.trim(), "remove"]);
+    let secret = gateway.beside("secret");
+    std::fs::write(&secret, gateway.run(&["wg", "genpsk"])).unwrap();
+    for (key, allowed) in [("1", "10.99.0.2/32,fd99::/64"), ("2", "")] {
+        let key = format!("{}{key}=", "A".repeat(42))
+            .replace("1=", "E=")
+            .replace("2=", "I=");
+        let set = ["wg", "set", &tunnel, "peer", &key, "allowed-ips", allowed];
+        let rest = ["persistent-keepalive", "25", "preshared-key", path(&secret)];
+        gateway.run(&[&set[..], &rest].concat());
+    }
+    let how = Misbehaviour::FailStart { times: Some(1) };
+    sample.misbehave(how).unwrap();
+    let before = gateway.picture();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    went_back(&gateway, &done, &before);
+    let said = "gave 1 tunnel the peers again that were set while it ran";
+    assert!(done.stdout.contains(said), "{done}");
+    let secret = std::fs::read_to_string(secret).unwrap();
+    assert!(!done.to_string().contains(secret.trim()));
+    let journal = std::fs::read_to_string(gateway.last_restore().join("journal")).unwrap();
+    assert!(!journal.contains(secret.trim()));
+}
+
 /// `iptables-restore` takes the backup's rules in the rehearsal, and loads half of them when it counts.
 const HALF: &str = r#"#!/bin/sh
 real=/usr/sbin/iptables-restore

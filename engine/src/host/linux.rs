@@ -270,7 +270,7 @@ impl Look for Linux {
                 words(&["unshare", "--net", "--", "sh", "-c", &line])
             }
             Query::Tunnels => words(&["wg", "show", "interfaces"]),
-            Query::Endpoints => words(&["wg", "show", "all", "endpoints"]),
+            Query::Peers => words(&["wg", "show", "all", "dump"]),
             Query::ListenPorts => words(&["wg", "show", "all", "listen-port"]),
             Query::Links => words(&["ip", "-o", "link", "show"]),
             Query::ServiceActive(Control::Unit(unit)) => {
@@ -472,6 +472,14 @@ impl Act for Linux {
             Command::Nft => (words(&["nft", "-f", "-"]), COMMAND_LIMIT),
             Command::TunnelUp(config) => (words(&["wg-quick", "up", config]), COMMAND_LIMIT),
             Command::TunnelDown(config) => (words(&["wg-quick", "down", config]), COMMAND_LIMIT),
+            Command::PeersAdd(tunnel) => (
+                words(&["wg", "addconf", tunnel, "/dev/stdin"]),
+                COMMAND_LIMIT,
+            ),
+            Command::PeerRemove(tunnel, key) => (
+                words(&["wg", "set", tunnel, "peer", key, "remove"]),
+                COMMAND_LIMIT,
+            ),
             Command::ServiceStart(Control::Unit(unit)) => (
                 words(&["systemctl", "--no-ask-password", "start", "--", unit]),
                 SERVICE_LIMIT,

@@ -7,7 +7,7 @@ use journal_format::{Direction, Exchange, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
 use crate::decide::Seen;
-use crate::facts::Facts;
+use crate::facts::{self, Facts, Peers};
 use crate::fault::Problem;
 use crate::host::{Command, Host, Output, Query};
 use crate::journal::Permit;
@@ -151,6 +151,71 @@ fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Pr
     Ok(report)
 }
 
+/// The tunnels whose peers are not set as they were before, with those that they have now.
+fn other_peers<'e>(env: &Env<'e>) -> Result<Vec<(&'e str, Peers)>, Problem> {
+    if env.facts.peers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let dump = env
+        .host
+        .ask(&Query::Peers, "")?
+        .expect_ok("list the peers", "install wireguard-tools")?;
+    let facts = env.facts;
+    let down = &env.plan.tunnels_down;
+    let mut now = facts::peers(&dump, &facts.tunnels);
+    let mut others = Vec::new();
+    for name in facts
+        .tunnels
+        .iter()
+        .filter(|n| down.iter().any(|d| d.name == **n))
+    {
+        let has = now.remove(name).unwrap_or_default();
+        let had = facts.peers.get(name);
+        let same = had.map_or(0, Peers::len) == has.len()
+            && had.into_iter().flatten().all(|(key, peer)| {
+                let now = has.get(key);
+                now.is_some_and(|now| now.set == peer.set)
+            });
+        if !same {
+            others.push((name.as_str(), has));
+        }
+    }
+    Ok(others)
+}
+
+/// A tunnel comes up with the peers of its config; those that were set while it ran are in no file (T7).
+fn put_peers_back(env: &Env, permit: &Permit, report: &mut Report) -> Result<(), Problem> {
+    let others = other_peers(env)?;
+    for (name, has) in &others {
+        let had = env.facts.peers.get(*name).cloned().unwrap_or_default();
+        let advice = format!("see `wg show {name}`");
+        let same = |key: &String| match (had.get(key), has.get(key)) {
+            (Some(had), Some(has)) => had.set == has.set,
+            _ => false,
+        };
+        // One that differs goes, too: what is added to a peer keeps what it lacks.
+        for key in has.keys().filter(|key| !same(key)) {
+            let remove = Command::PeerRemove((*name).to_owned(), key.clone());
+            env.host
+                .run(permit, &remove, "")?
+                .expect_ok(&format!("take a peer of {name} away again"), &advice)?;
+        }
+        let text = facts::addconf(had.iter().filter(|(key, _)| !same(key)));
+        if !text.is_empty() {
+            env.host
+                .run(permit, &Command::PeersAdd((*name).to_owned()), &text)?
+                .expect_ok(&format!("give {name} the peers again that it had"), &advice)?;
+        }
+    }
+    if !others.is_empty() {
+        report.did.push(format!(
+            "gave {} the peers again that were set while it ran",
+            counted(others.len(), "tunnel")
+        ));
+    }
+    Ok(())
+}
+
 /// A peer whose host name does not resolve now gets its last known address, or none: the resolver may be behind the very
 /// tunnel (T16).
 fn bring_one_up(
@@ -171,10 +236,10 @@ fn bring_one_up(
             Some(name) if unresolved.len() < NAMES && !unresolved.contains(&name) => {
                 unresolved.push(name);
                 let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
-                let known = facts.endpoints.get(&tunnel.name);
+                let known = facts.peers.get(&tunnel.name);
                 let bytes = wgconf::with_endpoints(&bytes, |key, endpoint| {
                     if unresolved.iter().any(|u| u == endpoint) {
-                        known.and_then(|k| k.get(key)).cloned()
+                        known.and_then(|k| k.get(key)?.endpoint.clone())
                     } else {
                         Some(endpoint.to_owned())
                     }
@@ -292,13 +357,23 @@ impl StepOps for TunnelsUp {
     }
 
     fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        bring_up(env, permit, &env.plan.tunnels_down)
+        let mut report = bring_up(env, permit, &env.plan.tunnels_down)?;
+        put_peers_back(env, permit, &mut report)?;
+        Ok(report)
     }
 
     fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
         match direction {
             Direction::Forward => all_up(env, &env.plan.tunnels_up),
-            Direction::Back => all_up(env, &env.plan.tunnels_down),
+            Direction::Back => Ok(match all_up(env, &env.plan.tunnels_down)? {
+                Seen::After => seen(
+                    other_peers(env)?
+                        .iter()
+                        .map(|(name, _)| format!("{name} does not have the peers that it had"))
+                        .collect(),
+                ),
+                up => up,
+            }),
         }
     }
 }

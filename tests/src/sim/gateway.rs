@@ -399,7 +399,7 @@ fn survey(world: &World, profile: &Profile) -> Result<Survey, Vec<Problem>> {
             ip_forward: Some(world.kernel.ip_forward),
             interfaces: tunnels.clone(),
             tunnels: tunnels.clone(),
-            endpoints: BTreeMap::new(),
+            peers: BTreeMap::new(),
             services: vec!["wireguard-gateway.service".into()],
         },
         configs,

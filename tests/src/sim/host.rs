@@ -391,7 +391,7 @@ impl Look for Sim {
         };
         let (status, stdout) = match query {
             Query::Rules(family) => (0, save(world.kernel.rules(*family))),
-            Query::LegacyRules(_) | Query::Endpoints | Query::ListenPorts => (0, String::new()),
+            Query::LegacyRules(_) | Query::Peers | Query::ListenPorts => (0, String::new()),
             Query::Rehearse(_) => {
                 return Err(failed("rehearse: plans are made beforehand".into()));
             }
@@ -592,6 +592,8 @@ impl Act for Sim {
             Command::Nft => "nft".into(),
             Command::TunnelUp(config) => format!("wg-quick up {config}"),
             Command::TunnelDown(config) => format!("wg-quick down {config}"),
+            Command::PeersAdd(tunnel) => format!("wg addconf {tunnel}"),
+            Command::PeerRemove(tunnel, _) => format!("wg set {tunnel} peer remove"),
             Command::ServiceStart(_) => "start the service".into(),
             Command::ServiceStop(_) => "stop the service".into(),
         };
@@ -615,6 +617,8 @@ impl Act for Sim {
             }
             Command::TunnelUp(config) => world.tunnel_up(Path::new(config)),
             Command::TunnelDown(config) => world.tunnel_down(Path::new(config)),
+            // The tunnels here have no peers.
+            Command::PeersAdd(_) | Command::PeerRemove(..) => Ok(Vec::new()),
             Command::ServiceStart(_) => {
                 of_session = false;
                 world.finish_under_way();
