@@ -229,6 +229,15 @@ impl State {
             .find(|m| m.step == step && m.direction == direction)
     }
 
+    /// Whether this record, which was applied last, is the second copy of a decisive one: it says nothing new.
+    pub fn repeats(&self, record: &Record) -> bool {
+        let decisive = matches!(
+            record.entry,
+            Entry::Turned { .. } | Entry::Committed | Entry::Closed { .. }
+        );
+        decisive && self.single.is_none()
+    }
+
     fn boot(&self) -> &BootId {
         self.driver.as_ref().map_or(&self.header.boot, |d| &d.boot)
     }

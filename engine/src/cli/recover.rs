@@ -56,7 +56,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         Box::new(move |record, state| {
             if json {
                 print_json_on(std::io::stderr().lock(), &record_json(record));
-            } else {
+            } else if !state.repeats(record) {
                 say(&record_text(record));
             }
             *last_seen = Some(View::of(state));

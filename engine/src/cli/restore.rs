@@ -170,7 +170,7 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
         Box::new(move |record, state| {
             if json {
                 print_json(&record_json(record));
-            } else {
+            } else if !state.repeats(record) {
                 say(&record_text(record));
             }
             *last_seen = Some(View::of(state));
