@@ -13,6 +13,7 @@ mod restore_asked;
 mod restore_failures;
 mod restore_flow;
 mod sample_gateway;
+mod system_calls;
 mod told;
 mod two_states;
 mod unresolved_endpoint;
