@@ -62,12 +62,15 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
     // Before anything is touched that a living agent may be using.
     let _only = only_one(profile)?;
     let door = Door::open(profile, socket)?;
-    for folder in [
-        &profile.state_dir,
-        &profile.spool_dir(),
-        &profile.backups_dir(),
-    ] {
-        sweep(folder);
+    // A driver writes under these names, too: the barrier.
+    if let Ok(_quiet) = Lock::take(profile, "an agent's start") {
+        for folder in [
+            &profile.state_dir,
+            &profile.spool_dir(),
+            &profile.backups_dir(),
+        ] {
+            sweep(folder);
+        }
     }
     let host = Linux::new(profile);
     let agent = Arc::new(Agent {
@@ -121,7 +124,7 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
     }
 }
 
-/// Removes files that an ended agent was writing. Only an agent writes under these names, and there is one.
+/// Removes files that an ended agent or driver was writing. The caller sees to it that none of them runs.
 fn sweep(folder: &Path) {
     let Ok(entries) = folder.read_dir() else {
         return;

@@ -106,7 +106,7 @@ pub fn of_gateway(
         )));
     }
     let managed = survey::managed(host, profile)?;
-    let facts = survey::facts(host, profile, &managed)?;
+    let facts = survey::facts(host, profile, &|name| managed.contains(name))?;
     make(profile, &facts, dest_dir, progress)
 }
 
@@ -461,15 +461,17 @@ impl Making<'_, '_> {
                     self.contents.iptables_rules.push(entry.to_owned());
                 }
             }
-            None => self
-                .warnings
-                .push("the rules for IPv4 could not be read, and are not in the backup".into()),
+            None => self.warnings.push(format!(
+                "the IPv4 firewall rules {}; they are not in the backup",
+                survey::UNREADABLE
+            )),
         }
         match &facts.rules_v6 {
             Some(save) => self.add(RULES_V6, &mut save.as_bytes(), false)?,
-            None => self
-                .warnings
-                .push("the rules for IPv6 could not be read, and are not in the backup".into()),
+            None => self.warnings.push(format!(
+                "the IPv6 firewall rules {}; they are not in the backup",
+                survey::UNREADABLE
+            )),
         }
         Ok(())
     }

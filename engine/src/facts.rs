@@ -22,8 +22,11 @@ pub struct Facts {
     /// The peers of the gateway's tunnels, by interface and public key: what was added or taken away while a tunnel ran
     /// is in no file (T7).
     pub peers: BTreeMap<String, Peers>,
-    /// The gateway's services that run, by name.
+    /// The gateway's services that run, or are about to, by name.
     pub services: Vec<String>,
+    /// Those of them that do not run at this moment: they fail, and are started again and again.
+    #[serde(default)]
+    pub faltering: Vec<String>,
 }
 
 /// The peers of one tunnel, by public key.

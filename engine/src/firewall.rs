@@ -117,12 +117,7 @@ impl Rules {
                         return Err(bad("only rules that are appended are taken"));
                     }
                     let words = words(rule).ok_or_else(|| bad("a quotation does not end"))?;
-                    let elsewhere = |w: &String| {
-                        w.starts_with("--modprobe")
-                            || w.starts_with("--table")
-                            || (w.starts_with("-t") || w.starts_with("-M"))
-                    };
-                    if words.iter().any(elsewhere) {
+                    if words.iter().any(|w| leads_elsewhere(w)) {
                         return Err(bad("a rule names no table and no program"));
                     }
                     table.rules.push(rule.to_owned());
@@ -377,6 +372,21 @@ fn names_interface(rule: &str, names: &BTreeSet<&str>) -> bool {
         .any(|w| matches!(w[0].as_str(), "-i" | "-o") && names.contains(w[1].as_str()))
 }
 
+/// Whether a word names a table or a program to run, also shortened, or among other letters.
+fn leads_elsewhere(word: &str) -> bool {
+    match word.strip_prefix("--") {
+        Some(option) => {
+            let name = option.split('=').next().unwrap_or_default();
+            !name.is_empty() && ["modprobe", "table"].iter().any(|o| o.starts_with(name))
+        }
+        None => {
+            let letters = word.strip_prefix('-').unwrap_or_default();
+            let option = letters.starts_with(|c: char| c.is_ascii_alphabetic());
+            option && letters.contains(['t', 'M'])
+        }
+    }
+}
+
 /// The words of a rule; none if a quotation does not end.
 fn words(rule: &str) -> Option<Vec<String>> {
     let mut words = Vec::new();
@@ -388,6 +398,10 @@ fn words(rule: &str) -> Option<Vec<String>> {
             '"' => {
                 quoted = !quoted;
                 word.get_or_insert_default();
+                // There iptables-restore ends the word; this would read on.
+                if !quoted && chars.clone().next().is_some_and(|c| !c.is_whitespace()) {
+                    return None;
+                }
             }
             '\\' if quoted => word.get_or_insert_default().push(chars.next()?),
             c if c.is_whitespace() && !quoted => words.extend(word.take()),
@@ -558,11 +572,20 @@ COMMIT
             ("*filter\n-A INPUT -t nat -j ACCEPT\nCOMMIT\n", 2),
             ("*filter\n-A INPUT --modprobe=/x -j ACCEPT\nCOMMIT\n", 2),
             ("*filter\n-A INPUT -m comment --comment \"open\nCOMMIT\n", 2),
+            ("*filter\n-A INPUT --modp=/x -j ACCEPT\nCOMMIT\n", 2),
+            ("*filter\n-A INPUT --tab nat -j ACCEPT\nCOMMIT\n", 2),
+            ("*filter\n-A INPUT -fM/x -j ACCEPT\nCOMMIT\n", 2),
+            (
+                "*filter\n-A INPUT --comment \"a\"--modprobe=/x\nCOMMIT\n",
+                2,
+            ),
             ("*filter\n*nat\nCOMMIT\n", 2),
             ("*filter\n:INPUT ACCEPT\n", 2),
         ] {
             assert_eq!(Rules::parse(text).unwrap_err().line, line, "{text}");
         }
+        let harmless = "*filter\n-A INPUT ! -f -m statistic --mode random --to-ports 5 --mac-source 0:1\nCOMMIT\n";
+        assert!(Rules::parse(harmless).is_ok());
     }
 
     #[test]

@@ -67,6 +67,8 @@ pub enum Query {
     Links,
     /// Whether a service runs.
     ServiceActive(Control),
+    /// The state of a unit, as a word; of a service with commands, whether it runs. For [`stirs`].
+    ServiceState(Control),
     /// Whether the fence is up.
     Fence,
 }
@@ -147,6 +149,15 @@ impl Output {
             Err(self.problem(what, advice))
         }
     }
+}
+
+/// Whether a service runs or is about to: one that fails and is started again and again is not at rest either.
+pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
+    let out = host.ask(&Query::ServiceState(control.clone()), "")?;
+    Ok(match control {
+        Control::Unit(_) => !["", "inactive", "failed"].contains(&out.stdout.trim()),
+        Control::Commands { .. } => out.ok(),
+    })
 }
 
 /// A process that has a file open.

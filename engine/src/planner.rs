@@ -2,6 +2,7 @@
 //! given to it. Refuses what could not end well, and warns of what an admin would want to know first.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use journal_format::{
@@ -354,6 +355,41 @@ fn tunnels_up(
     (tunnels, problems)
 }
 
+/// The widest networks that are a site's own. What is wider is a way out (a default route, also one in two halves): a
+/// fence around it would cut the box off, and its tunnel is fenced by name.
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 16;
+
+/// Two halves of a network as that network, as long as there are any.
+fn merged(mut prefixes: BTreeSet<Prefix>) -> BTreeSet<Prefix> {
+    let other_half = |p: &Prefix| {
+        let address = match p.address {
+            IpAddr::V4(a) => {
+                IpAddr::V4((a.to_bits() ^ 1u32.checked_shl(32 - u32::from(p.length))?).into())
+            }
+            IpAddr::V6(a) => {
+                IpAddr::V6((a.to_bits() ^ 1u128.checked_shl(128 - u32::from(p.length))?).into())
+            }
+        };
+        Some(Prefix { address, ..*p })
+    };
+    for length in (1..=128).rev() {
+        let halves: Vec<(Prefix, Prefix)> = prefixes
+            .iter()
+            .filter(|p| p.length == length)
+            .filter_map(|p| Some((*p, other_half(p)?)))
+            .filter(|(p, other)| p < other && prefixes.contains(other))
+            .collect();
+        for (one, other) in halves {
+            prefixes.remove(&one);
+            prefixes.remove(&other);
+            let length = length - 1;
+            prefixes.insert(Prefix { length, ..one }.network());
+        }
+    }
+    prefixes
+}
+
 /// Tunnels by name, and their clients' networks; never everything, or the fence would cut the admin off.
 fn fence<'c>(
     names: &BTreeSet<&str>,
@@ -379,9 +415,16 @@ fn fence<'c>(
     }
     Fence {
         interfaces: names.iter().map(|n| (*n).to_owned()).collect(),
-        networks: found
+        networks: merged(found)
             .into_iter()
-            .filter(|p| p.length > 0)
+            .filter(|p| {
+                p.length
+                    >= if p.address.is_ipv4() {
+                        WIDEST_V4
+                    } else {
+                        WIDEST_V6
+                    }
+            })
             .map(|p| format!("{}/{}", p.address, p.length))
             .collect(),
     }
@@ -476,5 +519,33 @@ fn lost_clients(survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
             back.len(),
             list(back)
         ));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn fenced(allowed: &[&str]) -> Vec<String> {
+        let prefixes = allowed.iter().map(|p| Prefix::parse(p).unwrap()).collect();
+        let networks = BTreeMap::from([("wg0".to_owned(), prefixes)]);
+        fence(&BTreeSet::from(["wg0"]), &[&networks], std::iter::empty()).networks
+    }
+
+    #[test]
+    fn a_way_out_is_never_fenced_also_in_halves_and_a_sites_own_networks_are() {
+        for way_out in [
+            &["0.0.0.0/0", "::/0"][..],
+            &["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"],
+            &["0.0.0.0/2", "64.0.0.0/2", "128.0.0.0/1", "2000::/3"],
+        ] {
+            assert!(fenced(way_out).is_empty(), "{way_out:?}");
+            let with_site = [way_out, &["10.1.2.3/24", "10.0.0.0/8", "fd00:1::/32"]].concat();
+            assert!(fenced(&with_site).contains(&"10.0.0.0/8".to_owned()));
+            assert!(fenced(&with_site).contains(&"fd00:1::/32".to_owned()));
+        }
+        assert_eq!(fenced(&["10.1.2.3/24", "10.1.3.0/24"]), ["10.1.2.0/23"]);
+        assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
     }
 }

@@ -59,7 +59,9 @@ impl Lock {
                 Err(e) => return Err(failed(e.into()).into()),
             }
         }
-        file.set_len(0)
+        // It may have been read to its end while the lock was waited for.
+        file.rewind()
+            .and_then(|()| file.set_len(0))
             .and_then(|()| file.write_all(format!("{} {what}\n", std::process::id()).as_bytes()))
             .map_err(failed)?;
         Ok(Lock { _file: file })
@@ -254,8 +256,10 @@ mod tests {
             std::thread::sleep(Duration::from_millis(50));
             drop(lingers);
         });
-        Lock::take(&profile, "a recovery").unwrap();
+        let _taken = Lock::take(&profile, "a recovery").unwrap();
         giver.join().unwrap();
+        let holder = (std::process::id(), "a recovery".to_owned());
+        assert_eq!(Lock::holder(&profile), Some(holder));
     }
 
     #[test]

@@ -305,6 +305,18 @@ impl Profile {
                 return bad(format!("the database {} is there twice", d.name));
             }
         }
+        let kept = &g.firewall.kept;
+        let ends = |i: usize, end: &str| {
+            kept.get(i)
+                .is_none_or(|p| p.extension().is_some_and(|e| e == end))
+        };
+        if kept.len() > 2 || !ends(0, "v4") || !ends(1, "v6") {
+            return bad(
+                "gateway.firewall.kept names the file of IPv4 first, which ends in .v4, and that of IPv6 second, which \
+                 ends in .v6"
+                    .into(),
+            );
+        }
         for service in &g.service {
             if let ServiceProfile::Commands(s) = service
                 && [&s.stop, &s.start, &s.active]
@@ -364,5 +376,32 @@ impl Profile {
     /// The lock that a running restore, recovery or backup holds.
     pub fn lock(&self) -> PathBuf {
         self.state_dir.join("lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn files_of_kept_rules_that_could_be_mixed_up_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("holdfast.toml");
+        let read = |kept: &str| {
+            std::fs::write(&file, format!("[gateway.firewall]\nkept = [{kept}]\n")).unwrap();
+            Profile::read(&file, false)
+        };
+        for good in ["", r#""/a/rules.v4""#, r#""/a/rules.v4", "/a/rules.v6""#] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            r#""/a/rules.v6""#,
+            r#""/a/rules.v6", "/a/rules.v4""#,
+            r#""/a/rules.v4", "/a/rules.v6", "/a/more.v4""#,
+        ] {
+            let problem = read(bad).unwrap_err();
+            assert!(problem.what.contains("IPv4 first"), "{problem}");
+        }
     }
 }

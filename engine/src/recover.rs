@@ -20,8 +20,8 @@ const JOURNAL_BYTES: u64 = 1 << 30;
 pub enum Recovered {
     /// No restore is open.
     Idle(Vec<Tidied>),
-    /// It was over already; only the barrier was left.
-    Over(RestoreId),
+    /// It was over already; only the barrier was left. Without a verdict it had not even begun.
+    Over(RestoreId, Option<Verdict>),
     /// It is settled.
     Settled {
         /// The restore.
@@ -104,6 +104,15 @@ pub fn tidy(
             "mend what keeps it from that, then run `holdfast recover`",
         ));
     }
+    match scan.soundness() {
+        Soundness::Closed(_) | Soundness::Open | Soundness::Torn => {}
+        Soundness::Empty | Soundness::Corrupt | Soundness::Newer => {
+            return Err(cannot(
+                format!("clean up after restore {id}: its journal cannot be acted on"),
+                format!("`holdfast journal verify {id}` says what is wrong with it"),
+            ));
+        }
+    }
     let dir = profile.restore_dir(id);
     let mut journal =
         JournalWriter::reopen(host, &path, &bytes, scan, driver, Box::new(|_, _| ()))?;
@@ -148,9 +157,9 @@ pub fn settle<'a>(
     let bytes = host.read(&path, JOURNAL_BYTES).map_err(Fault::Stuck)?;
     let scan = journal_format::scan(&bytes);
     match scan.soundness() {
-        Soundness::Closed(_) => {
+        Soundness::Closed(verdict) => {
             host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
-            return Ok(Recovered::Over(id));
+            return Ok(Recovered::Over(id, Some(verdict)));
         }
         Soundness::Open | Soundness::Torn | Soundness::Empty => {}
         Soundness::Corrupt | Soundness::Newer => {
@@ -175,7 +184,7 @@ pub fn settle<'a>(
             )));
         }
         host.discard(&path).map_err(Fault::Stuck)?;
-        return Ok(Recovered::Over(id));
+        return Ok(Recovered::Over(id, None));
     };
     if state.header.restore != id {
         return Err(Fault::Stuck(cannot(
@@ -231,7 +240,7 @@ pub fn settle<'a>(
             .close(Verdict::NothingChanged, Vec::new())
             .map_err(Fault::Stuck)?;
         host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
-        return Ok(Recovered::Over(id));
+        return Ok(Recovered::Over(id, Some(Verdict::NothingChanged)));
     }
     let barrier = profile.barrier();
     let drive = Drive {

@@ -2,7 +2,7 @@
 //! drive. Owns what lies in a restore's folder before its journal begins.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -208,7 +208,25 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     if !unready.is_empty() {
         return Err(Fault::Refused(unready));
     }
-    let survey = survey::survey(host, profile).map_err(Fault::Refused)?;
+    let clients: HashSet<&str> = checked
+        .clients
+        .iter()
+        .flatten()
+        .map(|c| c.name.as_str())
+        .collect();
+    let backed_up = |name: &str| {
+        let client = name
+            .strip_suffix(".conf")
+            .is_some_and(|n| clients.contains(n));
+        client || checked.configs.contains_key(name)
+    };
+    let survey = survey::survey(host, profile, &backed_up).map_err(Fault::Refused)?;
+    if survey.facts.rules_v4.is_none() || survey.facts.rules_v6.is_none() {
+        return Err(Fault::Refused(vec![cannot(
+            format!("restore: the firewall rules of now {}", survey::UNREADABLE),
+            "then restore again: what cannot be read could not be put back",
+        )]));
+    }
     let id = match request.id {
         Some(id) => id,
         None => new_id(host)?,

@@ -4,12 +4,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Exchange, Plan, Step};
+use journal_format::{Direction, Exchange, Plan, Service, Step};
 
 use crate::decide::Seen;
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
-use crate::host::Host;
+use crate::host::{Host, Query};
 use crate::journal::Permit;
 
 mod clean_up;
@@ -87,6 +87,28 @@ impl Env<'_> {
             .chain(&self.plan.tunnels_up)
             .map(|t| t.name.as_str())
             .collect()
+    }
+
+    /// Whether a service runs.
+    pub fn runs(&self, service: &Service) -> Result<bool, Problem> {
+        let active = Query::ServiceActive(service.control.clone());
+        Ok(self.host.ask(&active, "")?.ok())
+    }
+
+    /// Whether nobody can demand of a service that it runs: it did not before, and that is how it shall be again.
+    pub fn faltered(&self, service: &Service, direction: Direction) -> bool {
+        direction == Direction::Back && self.facts.faltering.contains(&service.name)
+    }
+
+    /// The services that should run and do not, as a person reads it.
+    pub fn silent(&self, direction: Direction) -> Result<Vec<String>, Problem> {
+        let mut silent = Vec::new();
+        for service in &self.plan.services {
+            if !self.faltered(service, direction) && !self.runs(service)? {
+                silent.push(format!("{} does not run", service.name));
+            }
+        }
+        Ok(silent)
     }
 
     /// Holds space on the disk while a restore is under way. Whoever goes back gives it up first: on a disk that is full

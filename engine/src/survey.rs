@@ -9,7 +9,7 @@ use journal_format::{BootId, Digest};
 use crate::database::{self, Client};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
-use crate::host::{Family, Host, Kind, Look, Meta, Query};
+use crate::host::{Family, Host, Kind, Look, Meta, Query, stirs};
 use crate::owner;
 use crate::profile::{DatabaseKind, Profile};
 use crate::wgconf;
@@ -51,7 +51,13 @@ pub struct Survey {
 }
 
 /// Takes the picture.
-pub fn survey(host: &dyn Host, profile: &Profile) -> Result<Survey, Vec<Problem>> {
+///
+/// `backed_up` tells whether a backup knows a config of this name: then it is the gateway's, too.
+pub fn survey(
+    host: &dyn Host,
+    profile: &Profile,
+    backed_up: &dyn Fn(&str) -> bool,
+) -> Result<Survey, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut warnings = Vec::new();
     let gateway = &profile.gateway;
@@ -115,13 +121,14 @@ pub fn survey(host: &dyn Host, profile: &Profile) -> Result<Survey, Vec<Problem>
     let configs = held(host, &gateway.configs_dir, |_| true, &mut warnings).map_err(one)?;
     let mut managed: BTreeSet<String> = configs.keys().cloned().collect();
     managed.extend(clients.iter().flatten().map(|c| format!("{}.conf", c.name)));
-    let wireguard = held(
-        host,
-        &gateway.wireguard_dir,
-        |name| managed.contains(name),
-        &mut warnings,
-    )
-    .map_err(one)?;
+    let managed = |name: &str| managed.contains(name) || backed_up(name);
+    let wireguard = held(host, &gateway.wireguard_dir, managed, &mut warnings).map_err(one)?;
+    let facts = facts(host, profile, &managed).map_err(one)?;
+    for (family, rules) in [("IPv4", &facts.rules_v4), ("IPv6", &facts.rules_v6)] {
+        if rules.is_none() {
+            warnings.push(format!("the {family} firewall rules {UNREADABLE}"));
+        }
+    }
     let mut kept = Vec::new();
     for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
         if let Some(meta) = host.stat(path).map_err(one)? {
@@ -136,7 +143,7 @@ pub fn survey(host: &dyn Host, profile: &Profile) -> Result<Survey, Vec<Problem>
         .map_err(one)?;
     Ok(Survey {
         boot: host.boot().map_err(one)?,
-        facts: facts(host, profile, &managed).map_err(one)?,
+        facts,
         configs,
         wireguard,
         databases,
@@ -163,7 +170,7 @@ fn held(
 ) -> Result<BTreeMap<String, Held>, Problem> {
     let mut found = BTreeMap::new();
     for name in host.list(dir)? {
-        if !name.ends_with(".conf") || name.starts_with('.') || !wanted(&name) {
+        if !name.ends_with(".conf") || !wanted(&name) {
             continue;
         }
         let path = dir.join(&name);
@@ -204,11 +211,15 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, P
     Ok(names)
 }
 
-/// Kernel facts as they are now. `managed` are the names of the gateway's configs.
+/// Why the rules of a family are not among the kernel facts.
+pub const UNREADABLE: &str = "cannot be read: a table has rules that iptables cannot show; see `nft list ruleset`, and move \
+     what was added with nft into a table of its own";
+
+/// Kernel facts as they are now. `managed` tells the names of the gateway's configs.
 pub fn facts(
     host: &dyn Host,
     profile: &Profile,
-    managed: &BTreeSet<String>,
+    managed: &dyn Fn(&str) -> bool,
 ) -> Result<Facts, Problem> {
     let mut facts = Facts {
         ip_forward: Some(host.ip_forward()?),
@@ -219,8 +230,18 @@ pub fn facts(
         let text = host
             .ask(&Query::Rules(family), "")?
             .expect_ok("read the firewall rules", advice)?;
+        // It prints this in the place of the table, and ends well.
+        if text.contains("is incompatible, use 'nft' tool") {
+            continue;
+        }
         let legacy = host.ask(&Query::LegacyRules(family), "")?;
-        if legacy.stdout.lines().any(|l| l.starts_with("-A ")) {
+        // Where that backend is the one in use, both print the same.
+        let appended = |text: &str| -> Vec<String> {
+            let lines = text.lines().filter_map(|l| Some(&l[l.find("-A ")?..]));
+            lines.map(str::to_owned).collect()
+        };
+        let of_legacy = appended(&legacy.stdout);
+        if !of_legacy.is_empty() && of_legacy != appended(&text) {
             return Err(cannot(
                 format!(
                     "back up or restore the firewall: {} shows rules that iptables-save does not",
@@ -241,9 +262,8 @@ pub fn facts(
         .expect_ok("list the tunnels", advice)?;
     facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
     facts.interfaces.sort();
-    let ours = |name: &String| {
-        managed.contains(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok()
-    };
+    let ours =
+        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
     facts.tunnels = facts
         .interfaces
         .iter()
@@ -260,10 +280,11 @@ pub fn facts(
         .iter()
         .map(crate::profile::ServiceProfile::service)
     {
-        if host
-            .ask(&Query::ServiceActive(service.control.clone()), "")?
-            .ok()
-        {
+        let active = Query::ServiceActive(service.control.clone());
+        if host.ask(&active, "")?.ok() {
+            facts.services.push(service.name);
+        } else if stirs(host, &service.control)? {
+            facts.faltering.push(service.name.clone());
             facts.services.push(service.name);
         }
     }

@@ -4,7 +4,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use fixtures::{Finished, Sample, Sandbox, Shape, program, skip};
+use fixtures::{Finished, Misbehaviour, Sample, Sandbox, Shape, program, skip};
+
+use crate::on_a_gateway::{Gateway, path, stand_in};
 
 fn holdfast(sandbox: &Sandbox, words: &[&str]) -> Finished {
     let program = program("holdfast").unwrap();
@@ -138,4 +140,98 @@ fn a_service_that_a_restore_started_hears_every_signal() {
         }
     }
     assert_eq!(mask.lines().count(), 2);
+}
+
+/// `systemctl` for one unit, which is the sample's service; with a file `flapping` it fails and is started again.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+service() { BIN "$1" ROOT; }
+[ "$1" != --no-ask-password ] || shift
+case $1 in
+    is-active) [ ! -e ROOT/flapping ] && service active ;;
+    show)
+        if [ -e ROOT/flapping ]; then echo activating
+        elif service active; then echo active
+        else echo inactive; fi ;;
+    stop) rm -f ROOT/flapping; service stop ;;
+    start) service start || { touch ROOT/flapping; exit 1; } ;;
+esac
+"#;
+
+/// A gateway whose service is a unit that fails again and again; and a backup of when it ran.
+fn flapping() -> Option<(Gateway, std::path::PathBuf)> {
+    let gateway = Gateway::small()?;
+    let sample = gateway.sample();
+    let profile = std::fs::read_to_string(sample.profile()).unwrap();
+    let (before, service) = profile.split_once("name = \"sample-gateway\"\n").unwrap();
+    let rest = &service[service.find("\n\n").unwrap()..];
+    std::fs::write(
+        sample.profile(),
+        format!("{before}unit = \"sample.service\"{rest}"),
+    )
+    .unwrap();
+    let program = program("sample-gateway-service").unwrap();
+    let text = SYSTEMCTL
+        .replace("BIN", path(&program))
+        .replace("ROOT", path(sample.root()));
+    stand_in(&gateway, "systemctl", &text);
+    let backup = gateway.backup();
+    gateway.run(&["systemctl", "stop"]);
+    std::fs::write(sample.root().join("flapping"), "").unwrap();
+    Some((gateway, backup))
+}
+
+#[test]
+fn a_service_that_fails_again_and_again_is_stopped_and_runs_after_the_restore() {
+    let Some((gateway, backup)) = flapping() else {
+        return;
+    };
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 0, "{done}");
+    assert_eq!(gateway.run(&["systemctl", "show"]), "active\n");
+    gateway.is_settled();
+}
+
+#[test]
+fn a_service_that_failed_before_and_fails_still_is_no_reason_to_be_stuck() {
+    let Some((gateway, backup)) = flapping() else {
+        return;
+    };
+    let how = Misbehaviour::FailStart { times: None };
+    gateway.sample().misbehave(how).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 4, "{done}");
+    assert!(
+        done.stderr.contains("(in the step \"start services\")"),
+        "{done}"
+    );
+    assert!(
+        done.stdout
+            .contains("does not run, as it did not before: see why in its log"),
+        "{done}"
+    );
+    assert_eq!(gateway.run(&["systemctl", "show"]), "activating\n");
+    gateway.is_settled();
+}
+
+#[test]
+fn rules_that_iptables_cannot_show_are_left_out_of_a_backup_and_refuse_a_restore() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let script = "#!/bin/sh\necho \"# Table \\`filter' is incompatible, use 'nft' tool.\"\n";
+    stand_in(&gateway, "iptables-save", script);
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 0, "{made}");
+    let why = "the IPv4 firewall rules cannot be read: a table has rules that iptables cannot show";
+    assert!(made.stderr.contains(why), "{made}");
+    let refused = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(refused.code(), 3, "{refused}");
+    assert!(
+        refused
+            .stderr
+            .contains("a table has rules that iptables cannot show"),
+        "{refused}"
+    );
+    assert!(gateway.restores().is_empty());
 }

@@ -352,3 +352,41 @@ fn without_rules_in_the_backup_those_of_before_hold_less_replaced_tunnels_plus_w
     found.sort();
     assert_eq!(found, expected);
 }
+
+#[test]
+fn a_config_that_only_the_backup_knows_and_the_box_still_has_becomes_the_backups() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let then = gateway.picture();
+    let backup = gateway.backup();
+    // Its client is deleted and its config in the gateway's folder with it; what wg-quick uses was forgotten, and is up.
+    let name = sample.active().unwrap().remove(0);
+    let database = rusqlite::Connection::open(sample.client_database()).unwrap();
+    database
+        .busy_timeout(std::time::Duration::from_secs(10))
+        .unwrap();
+    database.pragma_update(None, "foreign_keys", false).unwrap();
+    database
+        .execute("DELETE FROM clients WHERE name = ?1", [&name])
+        .unwrap();
+    std::fs::remove_file(sample.configs_dir().join(format!("{name}.conf"))).unwrap();
+    let left = sample.config(&name);
+    let text = std::fs::read_to_string(&left).unwrap();
+    std::fs::write(&left, text + "# forgotten\n").unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 0, "{done}");
+    let kept = |part: &str| part.starts_with("file etc_iptables/");
+    let now = gateway.picture().without(kept);
+    assert_eq!(then.without(kept).diff(&now), Vec::<String>::new());
+    let original = gateway
+        .last_restore()
+        .join("originals")
+        .join(path(&left).trim_start_matches('/'));
+    assert!(
+        std::fs::read_to_string(original)
+            .unwrap()
+            .ends_with("# forgotten\n")
+    );
+}

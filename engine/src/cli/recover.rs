@@ -1,6 +1,6 @@
 //! `holdfast recover`.
 
-use journal_format::{Policy, Role, View, record_json, record_text, visible};
+use journal_format::{Policy, Role, Verdict, View, record_json, record_text, visible};
 
 use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
 use crate::fault::Fault;
@@ -64,7 +64,17 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     )?;
     let (found, id, status) = match &recovered {
         Recovered::Idle(_) => ("idle", None, 0),
-        Recovered::Over(id) => ("over", Some(id), 0),
+        Recovered::Over(id, verdict) => (
+            "over",
+            Some(id),
+            match verdict {
+                Some(Verdict::Restored) => 0,
+                Some(Verdict::RolledBack) => 4,
+                Some(Verdict::NothingChanged) if !args.for_restore => 4,
+                None if !args.for_restore => 0,
+                Some(Verdict::NothingChanged) | None => 1,
+            },
+        ),
         Recovered::Settled { id, result } => (
             "settled",
             Some(id),
@@ -81,15 +91,19 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
             "found": found,
             "restore": id,
             "exit_status": status,
-            "verdict": last.as_ref().map(|v| v.standing),
+            "verdict": match &recovered {
+                Recovered::Over(_, verdict) => serde_json::json!(verdict),
+                Recovered::Idle(_) | Recovered::Settled { .. } => serde_json::json!(last.as_ref().map(|v| v.standing)),
+            },
             "headline": last.as_ref().map(|v| &v.headline),
             "problem": last.as_ref().and_then(|v| v.problem.as_ref()),
         }));
     } else {
         match &recovered {
             Recovered::Idle(_) => say("nothing to do: no restore is open"),
-            Recovered::Over(id) => say(&format!(
-                "restore {id} was over; nothing is left of it to settle"
+            Recovered::Over(id, verdict) => say(&format!(
+                "restore {id} was over{}; nothing is left of it to settle",
+                verdict.map_or_else(String::new, |v| format!(" ({v})"))
             )),
             Recovered::Settled { result, .. } => {
                 if let Some(view) = &last {

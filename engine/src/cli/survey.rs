@@ -14,7 +14,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         )));
     }
     let host = Linux::new(&context.profile);
-    let survey = crate::survey::survey(&host, &context.profile).map_err(Fault::Refused)?;
+    let survey =
+        crate::survey::survey(&host, &context.profile, &|_| false).map_err(Fault::Refused)?;
     let databases: Vec<_> = context
         .profile
         .gateway
@@ -33,7 +34,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             "wireguard_configs": survey.wireguard.len(),
             "tunnels_up": survey.facts.tunnels,
             "other_tunnels_up": survey.facts.interfaces.iter().filter(|i| !survey.facts.tunnels.contains(i)).collect::<Vec<_>>(),
-            "services_running": survey.facts.services,
+            "services_running": survey.facts.services.iter().filter(|s| !survey.facts.faltering.contains(s)).collect::<Vec<_>>(),
+            "services_faltering": survey.facts.faltering,
             "ip_forward": survey.facts.ip_forward,
             "rules": {
                 "v4": survey.facts.rules_v4.as_deref().map_or(0, rule_count),

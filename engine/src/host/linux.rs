@@ -35,7 +35,9 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const RESOLUTION_RETRIES: &str = "2";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const SERVICE_LIMIT: Duration = Duration::from_secs(120);
-const STDERR_LIMIT: u64 = 8 << 10;
+/// Of what a program says, so much of the beginning and of the end: its reason stands last.
+const STDERR_HEAD: u64 = 2 << 10;
+const STDERR_TAIL: u64 = 6 << 10;
 const STDOUT_LIMIT: u64 = 64 << 20;
 
 /// The machine that this program runs on.
@@ -237,8 +239,14 @@ impl Look for Linux {
     }
 
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
-        // Constant text: nothing is put into it.
-        let rehearse = |save: &str, restore: &str| format!("{restore} && {save}");
+        // Constant text: nothing is put into it. Rules may name sets, which are a namespace's own: empty ones will do.
+        let rehearse = |save: &str, restore: &str| {
+            format!(
+                "sets=$(ipset save 2>/dev/null | grep '^create '); \
+                 exec unshare --net -- sh -c \
+                 '[ -z \"$1\" ] || printf \"%s\\n\" \"$1\" | ipset restore; {restore} && {save}' sh \"$sets\""
+            )
+        };
         let argv: Vec<String> = match query {
             Query::Rules(Family::V4) => words(&["iptables-save"]),
             Query::Rules(Family::V6) => words(&["ip6tables-save"]),
@@ -267,7 +275,7 @@ impl Look for Linux {
                     Family::V4 => rehearse("iptables-save", "iptables-restore"),
                     Family::V6 => rehearse("ip6tables-save", "ip6tables-restore"),
                 };
-                words(&["unshare", "--net", "--", "sh", "-c", &line])
+                words(&["sh", "-c", &line])
             }
             Query::Tunnels => words(&["wg", "show", "interfaces"]),
             Query::Peers => words(&["wg", "show", "all", "dump"]),
@@ -276,7 +284,16 @@ impl Look for Linux {
             Query::ServiceActive(Control::Unit(unit)) => {
                 words(&["systemctl", "is-active", "--quiet", "--", unit])
             }
-            Query::ServiceActive(Control::Commands { active, .. }) => active.clone(),
+            Query::ServiceState(Control::Unit(unit)) => words(&[
+                "systemctl",
+                "show",
+                "--property=ActiveState",
+                "--value",
+                "--",
+                unit,
+            ]),
+            Query::ServiceActive(Control::Commands { active, .. })
+            | Query::ServiceState(Control::Commands { active, .. }) => active.clone(),
             Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
         };
         execute(&argv, input, COMMAND_LIMIT)
@@ -805,9 +822,7 @@ fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Prob
         shown,
         end,
         stdout: text(&mut stdout, STDOUT_LIMIT).map_err(|e| failed("read the output of", e))?,
-        stderr: blank_keys(
-            &text(&mut stderr, STDERR_LIMIT).map_err(|e| failed("read the output of", e))?,
-        ),
+        stderr: without_secrets(&ends(&mut stderr).map_err(|e| failed("read the output of", e))?),
     })
 }
 
@@ -835,7 +850,36 @@ fn text(file: &mut File, limit: u64) -> std::io::Result<String> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// `wg` repeats a line that it does not understand, key and all: every 44 characters that look like one are blanked.
+/// The beginning and the end, without the lines that are cut in two.
+fn ends(file: &mut File) -> std::io::Result<String> {
+    let len = file.metadata()?.len();
+    if len <= STDERR_HEAD + STDERR_TAIL {
+        return text(file, len);
+    }
+    let head = text(file, STDERR_HEAD)?;
+    file.seek(SeekFrom::Start(len - STDERR_TAIL))?;
+    let mut tail = Vec::new();
+    file.take(STDERR_TAIL).read_to_end(&mut tail)?;
+    let tail = String::from_utf8_lossy(&tail);
+    Ok(format!(
+        "{}\n[...]\n{}",
+        head.rsplit_once('\n').map_or("", |(whole, _)| whole),
+        tail.split_once('\n').map_or("", |(_, whole)| whole)
+    ))
+}
+
+/// What a program said: `wg-quick` prints every hook that it runs, behind `[#] `, and hooks may hold secrets of any kind.
+fn without_secrets(said: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("[#] ") {
+        Some(command) => format!("[#] {}", crate::redact::command(command)),
+        None => line.to_owned(),
+    };
+    let lines: Vec<String> = said.split('\n').map(line).collect();
+    blank_keys(&lines.join("\n"))
+}
+
+/// `wg` repeats a line that it does not understand, key and all: what looks like one is blanked, also where a character
+/// or two are missing.
 fn blank_keys(text: &str) -> String {
     let is_key = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
     let mut out = String::with_capacity(text.len());
@@ -845,9 +889,16 @@ fn blank_keys(text: &str) -> String {
             .find(|c| !is_key(c))
             .map_or(rest.len(), |n| start + n);
         out.push_str(&rest[..start]);
-        if run - start >= 43 && rest[run..].starts_with('=') {
+        let word = &rest[start..run];
+        let padded = rest[run..].starts_with('=');
+        // Without its padding it could be a path, or a digest, which has no capitals.
+        let mixed = |kind: fn(&char) -> bool| word.chars().any(|c| kind(&c));
+        let looks_like_one = mixed(char::is_ascii_uppercase)
+            && mixed(char::is_ascii_lowercase)
+            && mixed(char::is_ascii_digit);
+        if word.len() >= 40 && padded || (40..=44).contains(&word.len()) && looks_like_one {
             out.push_str("[key]");
-            rest = &rest[run + 1..];
+            rest = &rest[run + usize::from(padded)..];
         } else {
             out.push_str(&rest[start..run]);
             rest = &rest[run..];
@@ -858,6 +909,7 @@ fn blank_keys(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -881,5 +933,38 @@ mod tests {
             "PrivateKey=[key]"
         );
         assert_eq!(blank_keys("no key here = 1"), "no key here = 1");
+        for cut in [
+            "wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U",
+            "LdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U=",
+        ] {
+            assert_eq!(blank_keys(&format!("Line `{cut}'")), "Line `[key]'");
+        }
+        let digest = "0".repeat(40) + "deadbeef";
+        assert_eq!(blank_keys(&digest), digest);
+    }
+
+    #[test]
+    fn a_secret_in_a_hook_that_a_tunnel_runs_is_blanked() {
+        let said = "[#] ip link add c0\n[#] curl -H 'Authorization: Bearer abc123' https://a.example\nRTNETLINK answers";
+        let shown = without_secrets(said);
+        assert!(!shown.contains("abc123"), "{shown}");
+        assert!(
+            shown.starts_with("[#] ip link add c0\n[#] curl -H ")
+                && shown.ends_with("\nRTNETLINK answers")
+        );
+    }
+
+    #[test]
+    fn of_a_long_complaint_the_beginning_and_the_end_are_kept() {
+        let mut file = in_memory().unwrap();
+        let lines: Vec<String> = (0..2000).map(|i| format!("line {i}")).collect();
+        file.write_all(lines.join("\n").as_bytes()).unwrap();
+        let kept = ends(&mut file).unwrap();
+        assert!(kept.starts_with("line 0\n") && kept.ends_with("\nline 1999"));
+        assert!(kept.contains("\n[...]\n") && kept.len() < 9000);
+        assert!(
+            kept.lines()
+                .all(|l| lines.contains(&l.to_owned()) || l == "[...]")
+        );
     }
 }

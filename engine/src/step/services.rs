@@ -9,7 +9,7 @@ use journal_format::{Control, Direction, Exchange, Service};
 use super::{Env, Report, StepOps, seen};
 use crate::decide::Seen;
 use crate::fault::Problem;
-use crate::host::{Command, Query, parent};
+use crate::host::{Command, parent, stirs};
 use crate::journal::Permit;
 
 pub struct StopServices;
@@ -18,22 +18,15 @@ pub struct StartServices;
 /// How long a service is watched after its start, ms: one that dies at once has not started.
 const WATCHED_MS: u64 = 400;
 
-fn runs(env: &Env, service: &Service) -> Result<bool, Problem> {
-    Ok(env
-        .host
-        .ask(&Query::ServiceActive(service.control.clone()), "")?
-        .ok())
-}
-
 fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     let mut report = Report::default();
     for service in env.plan.services.iter().rev() {
-        let ran = runs(env, service)?;
+        let ran = env.runs(service)?;
         // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
         let out = env
             .host
             .run(permit, &Command::ServiceStop(service.control.clone()), "")?;
-        if runs(env, service)? {
+        if stirs(env.host, &service.control)? {
             return Err(out.problem(
                 format!("stop {}: it still runs", service.name),
                 format!("stop {} by hand, and see why it does not end", service.name),
@@ -46,25 +39,34 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     Ok(report)
 }
 
-fn start(env: &Env, permit: &Permit) -> Result<Report, Problem> {
+fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Problem> {
     let mut report = Report::default();
     // One that runs may be on its way out: a stop that a crash cut off may still be under way.
     let mut running = false;
     for service in &env.plan.services {
-        running |= runs(env, service)?;
+        running |= env.runs(service)?;
     }
     if running {
         env.host.sleep(WATCHED_MS);
     }
     for service in &env.plan.services {
-        if runs(env, service)? {
+        if env.runs(service)? {
             continue;
         }
         let out = env
             .host
             .run(permit, &Command::ServiceStart(service.control.clone()), "")?;
         env.host.sleep(WATCHED_MS);
-        if !runs(env, service)? {
+        let running = env.runs(service)?;
+        if !running && env.faltered(service, direction) {
+            report.warnings.push(format!(
+                "{} does not run, as it did not before: see why in {}",
+                service.name,
+                log_of(service)
+            ));
+            continue;
+        }
+        if !running {
             let what = if out.ok() {
                 format!("start {}: it ended right after its start", service.name)
             } else {
@@ -82,20 +84,6 @@ fn log_of(service: &Service) -> String {
         Control::Unit(unit) => format!("its log (journalctl -u {unit})"),
         Control::Commands { .. } => "its own log".to_owned(),
     }
-}
-
-fn still(env: &Env, running: bool) -> Result<Seen, Problem> {
-    let mut wrong = Vec::new();
-    for service in &env.plan.services {
-        if runs(env, service)? != running {
-            wrong.push(format!(
-                "{} {}",
-                service.name,
-                if running { "does not run" } else { "runs" }
-            ));
-        }
-    }
-    Ok(seen(wrong))
 }
 
 impl StepOps for StopServices {
@@ -125,20 +113,26 @@ impl StepOps for StopServices {
     }
 
     fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
-        still(env, false)
+        let mut wrong = Vec::new();
+        for service in &env.plan.services {
+            if stirs(env.host, &service.control)? {
+                wrong.push(format!("{} runs", service.name));
+            }
+        }
+        Ok(seen(wrong))
     }
 }
 
 impl StepOps for StartServices {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        start(env, permit)
+        start(env, permit, Direction::Forward)
     }
 
     fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        start(env, permit)
+        start(env, permit, Direction::Back)
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
-        still(env, true)
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        Ok(seen(env.silent(direction)?))
     }
 }

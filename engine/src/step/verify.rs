@@ -133,16 +133,7 @@ impl StepOps for VerifyRunning {
     }
 
     fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
-        let mut wrong = Vec::new();
-        for service in &env.plan.services {
-            if !env
-                .host
-                .ask(&Query::ServiceActive(service.control.clone()), "")?
-                .ok()
-            {
-                wrong.push(format!("{} does not run", service.name));
-            }
-        }
+        let mut wrong = env.silent(direction)?;
         if direction == Direction::Forward {
             // Going back there is no choice: a tunnel that was deaf before is so again.
             wrong.extend(deaf(env, &env.plan.tunnels_up)?);

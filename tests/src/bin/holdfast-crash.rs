@@ -88,7 +88,7 @@ fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result
         Box::new(|_, _| {}),
     )?;
     match recovered {
-        Recovered::Idle(_) | Recovered::Over(_) => Ok(()),
+        Recovered::Idle(_) | Recovered::Over(..) => Ok(()),
         Recovered::Settled { result, .. } => result.map(drop),
     }
 }

@@ -401,6 +401,7 @@ fn survey(world: &World, profile: &Profile) -> Result<Survey, Vec<Problem>> {
             tunnels: tunnels.clone(),
             peers: BTreeMap::new(),
             services: vec!["wireguard-gateway.service".into()],
+            faltering: Vec::new(),
         },
         configs,
         wireguard,

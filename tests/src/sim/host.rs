@@ -397,6 +397,8 @@ impl Look for Sim {
             }
             Query::Tunnels | Query::Links => (0, names(&world)),
             Query::ServiceActive(_) => (if world.kernel.running { 0 } else { 3 }, String::new()),
+            Query::ServiceState(_) if world.kernel.running => (0, "active\n".into()),
+            Query::ServiceState(_) => (0, "inactive\n".into()),
             Query::Fence => (i32::from(world.kernel.fence.is_none()), String::new()),
         };
         Ok(Output {

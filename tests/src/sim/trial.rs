@@ -184,7 +184,7 @@ impl Scenario {
         );
         let end = match recovered {
             Ok(Recovered::Idle(_)) => End::Idle,
-            Ok(Recovered::Over(_)) => End::Over,
+            Ok(Recovered::Over(..)) => End::Over,
             Ok(Recovered::Settled { result, .. }) => match result {
                 Ok(_) => End::Closed(Verdict::Restored),
                 Err(fault) => of_fault(fault),
