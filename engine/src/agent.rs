@@ -51,7 +51,14 @@ struct Agent {
 }
 
 /// Serves requests on a socket until the process ends; settles an open restore first, beside it.
-pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(), Fault> {
+///
+/// With `scopes`, what it starts gets a scope of systemd's of its own.
+pub fn serve(
+    profile: &Profile,
+    config_file: &Path,
+    socket: &Path,
+    scopes: bool,
+) -> Result<(), Fault> {
     state_dir::make(profile)?;
     let config = std::path::absolute(config_file).map_err(|e| {
         cannot(
@@ -81,10 +88,10 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
         sign_in: SignIn::default(),
         uploads: Uploads::open(profile)?,
         backups: Backups::open(profile),
-        starts: Starts::new(config.clone()),
+        starts: Starts::new(config.clone(), scopes),
         lines: Lines::default(),
     });
-    recover(profile, config)?;
+    recover(profile, config, scopes)?;
     let keeper = agent.clone();
     spawn("housekeeping", move || {
         loop {
@@ -142,7 +149,7 @@ fn sweep(folder: &Path) {
 }
 
 /// Settles an open restore that nothing works on, in a process of its own.
-fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
+fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Problem> {
     let open = match state_dir::open_restore(profile) {
         Ok(open) => open,
         // The page must still come up, to say so.
@@ -165,7 +172,7 @@ fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
         "restore {} is open and nothing works on it: recovering",
         open.id
     );
-    let mut child = start::program(&config)?
+    let mut child = start::program(&config, scopes.then(|| format!("recover-{}", open.id)))?
         .args(["recover", "--unattended"])
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
@@ -250,7 +257,7 @@ mod tests {
         let half = profile.spool_dir().join("upload-x.part");
         std::fs::write(&half, "comes in").unwrap();
         let socket = folder.path().join("other.sock");
-        let second = serve(&profile, Path::new("/holdfast.toml"), &socket).unwrap_err();
+        let second = serve(&profile, Path::new("/holdfast.toml"), &socket, false).unwrap_err();
         assert!(second.to_string().contains("another one runs"), "{second}");
         assert_eq!(second.exit_status(), 6);
         assert!(half.exists() && !socket.exists());

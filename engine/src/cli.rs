@@ -13,6 +13,7 @@ use crate::profile::Profile;
 
 mod agent;
 mod backup;
+mod boot_units;
 mod journal;
 mod recover;
 mod restore;
@@ -78,6 +79,21 @@ enum Command {
         /// The socket.
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
+        /// Start restores in scopes of their own, so that systemd stops none of them with the agent.
+        #[arg(long, hide = true)]
+        scopes: bool,
+    },
+    /// Write the units' settings that depend on the profile: what a boot holds back while a restore is open.
+    BootUnits {
+        /// Where systemd reads the units of this box.
+        #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
+        output: PathBuf,
+        /// Make state_dir, if it is new: it is mounted where it shall be.
+        #[arg(long)]
+        init: bool,
+        /// Remove what was written.
+        #[arg(long, conflicts_with = "init")]
+        remove: bool,
     },
 }
 
@@ -118,6 +134,9 @@ struct RecoverArgs {
     /// Started by itself, not by the operator: counts go on.
     #[arg(long, hide = true)]
     unattended: bool,
+    /// Only as far as can be gone before the network is up: the first stage at boot.
+    #[arg(long, hide = true, requires = "unattended")]
+    before_network: bool,
     /// Handed over by a restore whose journal could not be written: the exit status is the restore's.
     #[arg(long, hide = true)]
     for_restore: bool,
@@ -208,7 +227,12 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         Command::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
         Command::Journal(JournalCommand::Verify { journal }) => journal::verify(&context, &journal),
         Command::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
-        Command::Agent { socket } => agent::run(&context, &socket),
+        Command::Agent { socket, scopes } => agent::run(&context, &socket, scopes),
+        Command::BootUnits {
+            output,
+            init,
+            remove,
+        } => boot_units::run(&context, &output, init, remove),
     }
 }
 
@@ -274,7 +298,15 @@ mod tests {
         let mut command = Cli::command().term_width(100);
         let mut text = command.render_help().to_string();
         for name in [
-            "survey", "backup", "verify", "restore", "recover", "status", "journal", "agent",
+            "survey",
+            "backup",
+            "verify",
+            "restore",
+            "recover",
+            "status",
+            "journal",
+            "agent",
+            "boot-units",
         ] {
             let sub = command.find_subcommand_mut(name).unwrap();
             text.push_str(&format!("\n=== {name}\n{}", sub.render_help()));

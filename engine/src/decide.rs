@@ -2,10 +2,10 @@
 
 use journal_format::{BootId, Direction, Fate, Phase, Plan, Policy, State, Step, Verdict};
 
-/// How often one step is tried in one direction before the operator is asked (I6).
+/// How often one step is tried in one direction and one boot before the operator is asked (I6).
 pub const ATTEMPTS: u32 = 3;
 /// How often a driver starts by itself on one restore before the operator is asked (I6).
-pub const STARTS: u32 = 8;
+pub const STARTS: u32 = 16;
 
 /// What the host shows of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -118,13 +118,9 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
             None if i.cleaned => ("back and clean", Decision::Close(Verdict::RolledBack)),
             None => ("back", Decision::Do(Step::CleanUp, Back)),
         },
-        Phase::Committed => match i.next {
-            // What the kernel had of it went with the boot.
-            Some(step) if i.attempts_left => ("rebuild", Decision::Do(step, Forward)),
-            Some(_) => ("tried too often", Decision::Stick),
-            None if i.cleaned => ("restored and clean", Decision::Close(Verdict::Restored)),
-            None => ("committed", Decision::Do(Step::CleanUp, Forward)),
-        },
+        // Where another boot came after the commit, that boot is an ordinary one: it starts the gateway as it is now.
+        Phase::Committed if i.cleaned => ("restored and clean", Decision::Close(Verdict::Restored)),
+        Phase::Committed => ("committed", Decision::Do(Step::CleanUp, Forward)),
     }
 }
 
@@ -154,14 +150,14 @@ pub fn next_step(state: &State, plan: &Plan, boot: &BootId) -> Option<Step> {
     let undone =
         |direction| move |s: &Step| *s != Step::CleanUp && !state.is_done(*s, direction, boot);
     match state.phase {
-        Phase::Opening | Phase::Closed(_) => None,
+        Phase::Opening | Phase::Committed | Phase::Closed(_) => None,
         Phase::Preparing => plan
             .forward
             .iter()
             .copied()
             .filter(|s| s.is_preparation())
             .find(undone(Direction::Forward)),
-        Phase::Forward | Phase::Committed => plan
+        Phase::Forward => plan
             .forward
             .iter()
             .copied()
@@ -175,6 +171,29 @@ pub fn next_step(state: &State, plan: &Plan, boot: &BootId) -> Option<Step> {
                 .filter(|s| needed(state, *s, boot));
             steps.find(undone(Direction::Back))
         }
+    }
+}
+
+/// Whether a step belongs to the first stage of a boot, before the network: up to the files and databases. What comes
+/// after needs the network, and services of the box that start later.
+pub fn before_network(step: Step) -> bool {
+    match step {
+        Step::SafetyBackup
+        | Step::Stage
+        | Step::Fence
+        | Step::StopServices
+        | Step::TunnelsDown
+        | Step::ResetRules
+        | Step::SettleDatabases
+        | Step::SwapDatabases
+        | Step::SwapConfigs
+        | Step::CleanUp => true,
+        Step::TunnelsUp
+        | Step::VerifyAtRest
+        | Step::StartServices
+        | Step::LoadFirewall
+        | Step::VerifyRunning
+        | Step::LiftFence => false,
     }
 }
 
@@ -322,7 +341,7 @@ mod tests {
             // I6: a step that was tried too often is not tried again.
             if let Decision::Do(step, _) = decision
                 && step != Step::CleanUp
-                && matches!(i.phase, Phase::Forward | Phase::Back | Phase::Committed)
+                && matches!(i.phase, Phase::Forward | Phase::Back)
             {
                 assert!(i.attempts_left, "{why}");
             }
@@ -349,13 +368,48 @@ mod tests {
         over
         prepare
         prepared
-        rebuild
         recovery goes back
         restored and clean
         started too often
         tried too often
         waits for the operator
         ");
+    }
+
+    #[test]
+    fn after_the_commit_nothing_of_the_kernel_is_rebuilt() {
+        for i in all_inputs().iter().filter(|i| i.phase == Phase::Committed) {
+            let (label, decision) = decide(i);
+            assert!(
+                matches!(
+                    decision,
+                    Decision::Do(Step::CleanUp, Direction::Forward)
+                        | Decision::Close(Verdict::Restored)
+                        | Decision::Stick
+                        | Decision::Halt
+                ),
+                "{label}: {i:?} -> {decision:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn both_lists_are_cut_in_two_at_the_network() {
+        for list in [&crate::step::FORWARD[..], &crate::step::BACK[..]] {
+            let mut list = list.iter().filter(|s| **s != Step::CleanUp);
+            let swaps = [
+                Step::SwapConfigs,
+                Step::SwapDatabases,
+                Step::SettleDatabases,
+            ];
+            assert!(
+                list.clone()
+                    .filter(|s| swaps.contains(s))
+                    .all(|s| before_network(*s))
+            );
+            assert!(list.by_ref().any(|s| !before_network(*s)));
+            assert!(list.all(|s| !before_network(*s)));
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The one loop: asks `decide` what to do next and does it, for a restore and for a recovery alike. Owns the order
 //! intent, effect, observation, outcome. Knows no step from another.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use journal_format::{BootId, Direction, Move, Phase, Problem, Role, State, Step, Verdict};
@@ -21,6 +22,17 @@ pub enum Ending {
     Closed(Verdict),
     /// The operator is needed.
     Stuck(Problem),
+    /// Files and databases are settled, and the rest waits for the network.
+    BeforeNetwork,
+}
+
+/// How far a drive goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// To the end.
+    Whole,
+    /// At boot, before the network: the fence, files and databases; nothing that needs more.
+    BeforeNetwork,
 }
 
 /// What a drive works with.
@@ -37,7 +49,12 @@ pub struct Drive<'a> {
     pub source: Option<&'a dyn Source>,
     /// Whether someone asked to turn back.
     pub asked: &'a dyn Fn() -> bool,
+    /// How far it goes.
+    pub stage: Stage,
 }
+
+/// How a line of the barrier begins that names a tunnel.
+pub const HELD: &str = "# tunnel ";
 
 /// The folder and the file that hold the kernel facts of before.
 pub const FACTS: &str = "before/facts.json";
@@ -62,6 +79,11 @@ impl Drive<'_> {
             let (label, decision) = decide::decide(&inputs);
             tracing::debug!(label, ?decision, "decided");
             match decision {
+                Decision::Do(step, _)
+                    if self.stage == Stage::BeforeNetwork && !decide::before_network(step) =>
+                {
+                    return Ok(Ending::BeforeNetwork);
+                }
                 Decision::Do(step, direction) => {
                     self.make(journal, step, direction, &boot)?;
                     cleaned |= step == Step::CleanUp;
@@ -247,7 +269,8 @@ impl Drive<'_> {
         let id = &state.header.restore;
         let barrier = format!(
             "# holdfast {id}\n# This restore is open. `holdfast status` says where it stands; `holdfast recover` settles it.\n\
-             # Until then `nft -f` of this file closes the fence.\n{closed}"
+             # Until then `nft -f` of this file closes the fence, and a boot starts none of these tunnels.\n{}{closed}",
+            held(state)
         );
         self.host.keep(self.barrier, barrier.as_bytes())
     }
@@ -344,6 +367,25 @@ impl Drive<'_> {
             ),
         }
     }
+}
+
+/// A line for each tunnel that a boot must not start by itself. `boot_units` looks for them.
+fn held(state: &State) -> String {
+    let mut names = BTreeSet::new();
+    if let Some(plan) = &state.plan {
+        let tunnels = plan.tunnels_down.iter().chain(&plan.tunnels_up);
+        names.extend(tunnels.map(|t| t.name.as_str()));
+        let configs = plan.files.iter().map(|f| Path::new(&f.path));
+        names.extend(
+            configs
+                .filter(|p| p.extension().is_some_and(|e| e == "conf"))
+                .filter_map(|p| p.file_stem()?.to_str()),
+        );
+    }
+    names
+        .into_iter()
+        .map(|name| format!("{HELD}{name}\n"))
+        .collect()
 }
 
 fn unlike(what: &str) -> Problem {

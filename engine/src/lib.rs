@@ -7,6 +7,7 @@
 pub mod agent;
 pub mod archive;
 pub mod backup;
+pub mod boot_units;
 pub mod cli;
 pub mod database;
 pub mod decide;

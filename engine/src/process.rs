@@ -207,6 +207,17 @@ pub fn runs(driver: &Driver, boot: &BootId) -> bool {
             .is_some_and(|p| p.started_ticks == driver.started_ticks && !p.gone)
 }
 
+/// This program, to be started anew: the very one that runs, also when an upgrade has put another one in its place. What
+/// began a restore ends it.
+pub fn this_program() -> std::io::Result<std::path::PathBuf> {
+    let named = std::env::current_exe()?;
+    if named.exists() {
+        Ok(named)
+    } else {
+        Ok("/proc/self/exe".into())
+    }
+}
+
 /// This program's name in what it writes.
 pub fn program() -> String {
     concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned()

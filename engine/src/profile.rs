@@ -373,6 +373,11 @@ impl Profile {
         self.state_dir.join("open")
     }
 
+    /// Says that `state_dir` is there and mounted: made once, when Holdfast is set up, and never by itself again.
+    pub fn sentinel(&self) -> PathBuf {
+        self.state_dir.join("is-mounted")
+    }
+
     /// The lock that a running restore, recovery or backup holds.
     pub fn lock(&self) -> PathBuf {
         self.state_dir.join("lock")

@@ -4,7 +4,7 @@
 use journal_format::{Driver, Policy, RestoreId, Role, Soundness, State, Verdict};
 
 use crate::decide::STARTS;
-use crate::driver::{Drive, Ending, FACTS};
+use crate::driver::{Drive, Ending, FACTS, Stage};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::Host;
@@ -22,6 +22,8 @@ pub enum Recovered {
     Idle(Vec<Tidied>),
     /// It was over already; only the barrier was left. Without a verdict it had not even begun.
     Over(RestoreId, Option<Verdict>),
+    /// Its files and databases are settled; the rest waits for the network.
+    BeforeNetwork(RestoreId),
     /// It is settled.
     Settled {
         /// The restore.
@@ -37,6 +39,27 @@ pub struct Tidied {
     pub id: RestoreId,
     /// Whether nothing is left over now; if there is, it is tried again at the next start.
     pub result: Result<(), Problem>,
+}
+
+/// Who recovers, and how far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order<D> {
+    /// The process; before it is known to the journal, why it was started.
+    pub by: D,
+    /// The choice made for it.
+    pub policy: Option<Policy>,
+    /// How far it goes.
+    pub stage: Stage,
+}
+
+impl From<Driver> for Order<Driver> {
+    fn from(by: Driver) -> Order<Driver> {
+        Order {
+            policy: by.policy,
+            by,
+            stage: Stage::Whole,
+        }
+    }
 }
 
 /// What was found before anything was done, for a person.
@@ -55,19 +78,25 @@ pub struct Findings<'a> {
 pub fn run<'a>(
     profile: &Profile,
     host: &'a dyn Host,
-    role: Role,
-    policy: Option<Policy>,
+    order: Order<Role>,
     asked: &'a dyn Fn() -> bool,
     found: impl FnMut(&Findings),
     seen: Seen<'a>,
 ) -> Result<Recovered, Fault> {
     let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
-    let driver = || process::driver(role, host.boot()?, policy);
+    let driver = || process::driver(order.by, host.boot()?, order.policy);
     match open {
         Some(open) => {
             let driver = driver().map_err(Fault::Stuck)?;
-            settle(profile, host, open, driver, asked, found, seen)
+            let order = Order {
+                by: driver,
+                policy: order.policy,
+                stage: order.stage,
+            };
+            settle(profile, host, open, order, asked, found, seen)
         }
+        // What was left over is not worth a delay of the boot.
+        None if order.stage == Stage::BeforeNetwork => Ok(Recovered::Idle(Vec::new())),
         None => {
             let left_over = state_dir::left_over(profile)?;
             let tidied = left_over.into_iter().map(|id| Tidied {
@@ -124,6 +153,7 @@ pub fn tidy(
         facts: &facts,
         source: None,
         asked: &|| false,
+        stage: Stage::Whole,
     }
     .tidy(&mut journal)
 }
@@ -133,7 +163,7 @@ pub fn settle<'a>(
     profile: &Profile,
     host: &'a dyn Host,
     open: OpenRestore,
-    driver: Driver,
+    order: impl Into<Order<Driver>>,
     asked: &'a dyn Fn() -> bool,
     mut found: impl FnMut(&Findings),
     seen: Seen<'a>,
@@ -142,6 +172,9 @@ pub fn settle<'a>(
         id,
         barrier: barrier_is_up,
     } = open;
+    let Order {
+        by: driver, stage, ..
+    } = order.into();
     let (role, policy) = (driver.role, driver.policy);
     let path = state_dir::journal(profile, &id);
     if host.stat(&path).map_err(Fault::Stuck)?.is_none() {
@@ -250,12 +283,16 @@ pub fn settle<'a>(
         facts: &facts,
         source: None,
         asked,
+        stage,
     };
     if journal.state().has_effects() && !barrier_is_up {
         // The operator chose to go on without it; until the verdict it is there again.
         drive.raise(journal.state()).map_err(Fault::Stuck)?;
     }
     let ending: Ending = drive.run(&mut journal).map_err(Fault::Stuck)?;
+    if ending == Ending::BeforeNetwork {
+        return Ok(Recovered::BeforeNetwork(id));
+    }
     let result = restore::conclude(ending, journal.state());
     Ok(Recovered::Settled { id, result })
 }

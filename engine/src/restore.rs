@@ -15,7 +15,7 @@ use journal_format::{
 use sha2::Digest as _;
 
 use crate::archive::Archive;
-use crate::driver::{Drive, Ending, FACTS};
+use crate::driver::{Drive, Ending, FACTS, Stage};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::host::{Family, Host, Query};
@@ -358,6 +358,7 @@ pub fn carry_out<'a>(
         facts: begin.facts,
         source: Some(begin.source),
         asked,
+        stage: Stage::Whole,
     };
     let ending = match drive.run(&mut journal) {
         Ok(ending) => ending,
@@ -398,6 +399,7 @@ pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
             })))
         }
         Ending::Stuck(problem) => Err(Fault::Stuck(problem)),
+        Ending::BeforeNetwork => Ok(Vec::new()),
     }
 }
 

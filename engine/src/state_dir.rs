@@ -52,6 +52,21 @@ pub fn make(profile: &Profile) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Says of `state_dir`, for every boot to come, that it is there.
+pub fn mark(profile: &Profile) -> Result<(), Problem> {
+    let path = profile.sentinel();
+    let all = || -> std::io::Result<()> {
+        std::fs::File::create(&path)?.sync_all()?;
+        std::fs::File::open(&profile.state_dir)?.sync_all()
+    };
+    all().map_err(|e| {
+        cannot(
+            format!("make {}: {e}", path.display()),
+            "run it as root, and see whether that disk is full or read-only",
+        )
+    })
+}
+
 /// Every restore that left a folder, oldest first.
 pub fn restores(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
     let dir = profile.restores_dir();

@@ -176,7 +176,7 @@ impl State {
         self.exchanges.get(&step).cloned()
     }
 
-    /// How often a step was tried in a direction since the operator last began a new count.
+    /// How often a step was tried in a direction in this boot, since the operator last began a new count.
     pub fn attempts(&self, step: Step, direction: Direction) -> u32 {
         self.attempts.get(&(step, direction)).copied().unwrap_or(0)
     }
@@ -262,6 +262,10 @@ impl State {
                 if driver.role == Role::RecoverByHand {
                     self.stuck = None;
                     self.starts = 0;
+                    self.attempts.clear();
+                }
+                // What a power cut ended says nothing against the step: over boots the starts alone are counted.
+                if *self.boot() != driver.boot {
                     self.attempts.clear();
                 }
                 self.starts += 1;

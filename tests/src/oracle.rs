@@ -113,6 +113,23 @@ pub fn i1_before_or_after(
     wrong
 }
 
+/// Files and databases are wholly those of Before or wholly those of After: what holds from before the network on.
+pub fn files_are_one_set(s: &Scenario, world: &World) -> Vec<String> {
+    let mut have = world.picture(&[STATE]);
+    have.files.retain(|path, _| !path.contains("/.holdfast-"));
+    let before = files(&s.before, &have, ", one set");
+    let after = files(&s.after, &have, ", one set");
+    if before.is_empty() || after.is_empty() {
+        Vec::new()
+    } else {
+        vec![format!(
+            "neither Before: {}; nor After: {}",
+            before.join(", "),
+            after.join(", ")
+        )]
+    }
+}
+
 /// I1, where the operator is needed: the barrier stays, and, once anything was done, the fence, while there is anything
 /// that it could hold back.
 pub fn i1_stuck_is_fenced(s: &Scenario, journal: &Journal, world: &World) -> Vec<String> {
@@ -181,6 +198,7 @@ pub fn i5_twice_is_once(first: &World, second: &Run) -> Vec<String> {
 pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
     let mut tries: BTreeMap<(Step, Direction), u32> = BTreeMap::new();
     let mut starts = 0;
+    let mut boot = None;
     let mut wrong = Vec::new();
     for record in &journal.records {
         match &record.entry {
@@ -188,6 +206,10 @@ pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
                 if driver.role == Role::RecoverByHand {
                     tries.clear();
                     starts = 0;
+                }
+                // Over boots the starts are counted.
+                if boot.replace(driver.boot.clone()) != Some(driver.boot.clone()) {
+                    tries.clear();
                 }
                 starts += 1;
                 if starts > STARTS + 1 {

@@ -140,6 +140,16 @@ fn ended(s: &Scenario, run: Run, booted: bool, place: &str, tally: &mut Tally) {
             let second = s.recover(world.clone(), Start::AUTO, None, false);
             tally.judge(place, oracle::i5_twice_is_once(&world, &second));
         }
+        End::BeforeNetwork => {
+            tally.judge(place, oracle::files_are_one_set(s, &world));
+            ended(
+                s,
+                s.recover(world, Start::AUTO, None, false),
+                booted,
+                place,
+                tally,
+            );
+        }
         End::Stuck(why) | End::Broken(why) => {
             tally.count("does not end");
             tally.judge(place, vec![format!("it does not end: {why}")]);
@@ -168,7 +178,9 @@ fn recovered(
 /// hands over to, or, if it asks for the operator, by hand.
 fn ended_in_trouble(s: &Scenario, run: Run, booted: bool, place: &str, tally: &mut Tally) {
     match &run.end {
-        End::Closed(_) | End::Over | End::Idle => ended(s, run, booted, place, tally),
+        End::Closed(_) | End::Over | End::Idle | End::BeforeNetwork => {
+            ended(s, run, booted, place, tally);
+        }
         End::Broken(why) | End::Stuck(why) => {
             let journal = oracle::Journal::of(s, &run.world);
             if matches!(run.end, End::Stuck(_)) {
@@ -287,6 +299,68 @@ fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_afte
         }
     });
     total.finish("a crash of a recovery");
+}
+
+#[test]
+fn a_boot_in_two_stages_has_one_set_of_files_before_the_network_and_leads_to_before_or_after() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let moments = every(s.restore(None, true).moments, 3);
+    let total = each(&moments, |moment, tally| {
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            if !booted {
+                continue;
+            }
+            let first = s.recover(world, Start::BEFORE_NETWORK, None, true);
+            for second in every(first.moments.clone(), 11) {
+                for (again, world, _) in after_a_crash(&s, &second, Images::Two) {
+                    let place = format!(
+                        "after `{}`, {image}, then `{}`, {again}",
+                        moment.what, second.what
+                    );
+                    recovered(&s, world, true, Start::BEFORE_NETWORK, &place, tally);
+                }
+            }
+            let place = format!("after `{}`, {image}", moment.what);
+            ended(&s, first, true, &place, tally);
+        }
+    });
+    total.finish("a boot in two stages");
+}
+
+#[test]
+fn three_power_cuts_during_recovery_and_the_fourth_boot_settles() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let moments = every(s.restore(None, true).moments, 13);
+    let total = each(&moments, |moment, tally| {
+        for back in [false, true] {
+            let Some((_, disk)) = moment.world.disk.images(0, &[]).into_iter().next() else {
+                continue;
+            };
+            let mut world = power_cut(&s, &moment.world, disk);
+            for cut in 0..3 {
+                let first = s.recover(world.clone(), Start::BEFORE_NETWORK, None, true);
+                let second = s.recover(first.world, Start::AUTO, None, true);
+                let mut moments = first.moments;
+                moments.extend(second.moments);
+                // At the same place each time, or each time further on.
+                let at = if back {
+                    moments.len() / 2
+                } else {
+                    moments.len() * (cut + 1) / 4
+                };
+                let Some(at) = moments.get(at) else {
+                    continue;
+                };
+                let Some((_, disk)) = at.world.disk.images(0, &[]).into_iter().next() else {
+                    continue;
+                };
+                world = power_cut(&s, &at.world, disk);
+            }
+            let place = format!("after `{}`, three cuts", moment.what);
+            recovered(&s, world, true, Start::BEFORE_NETWORK, &place, tally);
+        }
+    });
+    total.finish("three power cuts during recovery");
 }
 
 fn troubles(calls: u64, every_nth: usize) -> Vec<Trouble> {

@@ -24,6 +24,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 pub struct Starts {
     config: PathBuf,
+    /// Each restore gets a scope of systemd's.
+    scopes: bool,
     /// One start at a time: a second click must find what the first began.
     one: Mutex<()>,
     /// The processes that this agent started, and how those ended that began nothing.
@@ -42,15 +44,30 @@ pub struct Approved {
     pub keep_going_without_firewall: bool,
 }
 
-/// This same program, with this profile.
-pub fn program(config: &Path) -> Result<Command, Problem> {
+/// This same program, with this profile; in a scope of systemd's of its own if it is named.
+///
+/// A scope takes the very process that is started here, so its number stays. What ends a scope (a shutdown) does so by a
+/// kill: a restore that is cut off is settled at the next boot, while one that were asked to turn back could not start
+/// services any more.
+pub fn program(config: &Path, scope: Option<String>) -> Result<Command, Problem> {
     let program = std::env::current_exe().map_err(|e| {
         cannot(
             format!("find this program: {e}"),
             "see that the holdfast program is where it was",
         )
     })?;
-    let mut command = Command::new(program);
+    let mut command = match scope {
+        None => Command::new(program),
+        Some(name) => {
+            let mut command = Command::new("systemd-run");
+            command
+                .args(["--scope", "--quiet", "--collect"])
+                .arg(format!("--unit=holdfast-{name}"))
+                .args(["--property=KillSignal=SIGKILL", "--"])
+                .arg(program);
+            command
+        }
+    };
     command.arg("--config").arg(config);
     Ok(command)
 }
@@ -218,9 +235,10 @@ fn has_begun(agent: &Agent, id: &RestoreId) -> bool {
 
 impl Starts {
     /// For this profile.
-    pub fn new(config: PathBuf) -> Starts {
+    pub fn new(config: PathBuf, scopes: bool) -> Starts {
         Starts {
             config,
+            scopes,
             one: Mutex::new(()),
             children: Mutex::default(),
         }
@@ -367,7 +385,8 @@ impl Starts {
             .mode(0o600)
             .open(log)
             .map_err(failed)?;
-        let mut command = program(&self.config)?;
+        let scope = self.scopes.then(|| format!("restore-{id}"));
+        let mut command = program(&self.config, scope)?;
         command
             .arg("--json")
             .arg("restore")
@@ -448,7 +467,11 @@ fn wait(agent: &Agent, mut child: Child, upload: &UploadId, id: &RestoreId) {
     locked(&agent.starts.children).insert(id.clone(), Some(refusal));
     // It was killed. A recovery that is killed as well is left for the next start, so that this has an end.
     if status.is_none()
-        && let Err(problem) = recover(&agent.profile, agent.starts.config.clone())
+        && let Err(problem) = recover(
+            &agent.profile,
+            agent.starts.config.clone(),
+            agent.starts.scopes,
+        )
     {
         tracing::error!("{problem}");
     }

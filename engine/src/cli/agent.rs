@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Context;
 use crate::fault::Fault;
 
-pub(super) fn run(context: &Context, socket: &Path) -> Result<u8, Fault> {
-    crate::agent::serve(&context.profile, &context.config, socket)?;
+pub(super) fn run(context: &Context, socket: &Path, scopes: bool) -> Result<u8, Fault> {
+    crate::agent::serve(&context.profile, &context.config, socket, scopes)?;
     Ok(0)
 }

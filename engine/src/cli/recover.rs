@@ -3,10 +3,11 @@
 use journal_format::{Policy, Role, Verdict, View, record_json, record_text, visible};
 
 use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
-use crate::fault::Fault;
+use crate::driver::Stage;
+use crate::fault::{Fault, cannot};
 use crate::host::linux::Linux;
 use crate::process::{self, Lock, Signals};
-use crate::recover::{self, Recovered, Tidied};
+use crate::recover::{self, Order, Recovered, Tidied};
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let policy = match (args.resume, args.roll_back) {
@@ -23,6 +24,16 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         return anew(context, args);
     }
     process::own_session()?;
+    if args.before_network && !context.profile.sentinel().exists() {
+        return Err(Fault::Stuck(cannot(
+            format!(
+                "look for an open restore: {} is not there, so state_dir is missing or not mounted",
+                context.profile.sentinel().display()
+            ),
+            "mount it and reboot; if it is new, `holdfast boot-units --init` makes it. Until then a boot starts nothing \
+             of the gateway",
+        )));
+    }
     let signals = Signals::hold()?;
     let _lock = Lock::take(&context.profile, "a recovery")?;
     let host = Linux::new(&context.profile);
@@ -34,8 +45,15 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let recovered = recover::run(
         &context.profile,
         &host,
-        role,
-        policy,
+        Order {
+            by: role,
+            policy,
+            stage: if args.before_network {
+                Stage::BeforeNetwork
+            } else {
+                Stage::Whole
+            },
+        },
         &asked,
         |found| {
             line(format!(
@@ -75,6 +93,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
                 Some(Verdict::NothingChanged) | None => 1,
             },
         ),
+        Recovered::BeforeNetwork(id) => ("before-network", Some(id), 0),
         Recovered::Settled { id, result } => (
             "settled",
             Some(id),
@@ -104,6 +123,9 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
             Recovered::Over(id, verdict) => say(&format!(
                 "restore {id} was over{}; nothing is left of it to settle",
                 verdict.map_or_else(String::new, |v| format!(" ({v})"))
+            )),
+            Recovered::BeforeNetwork(id) => say(&format!(
+                "restore {id}: files and databases are settled; tunnels, rules and services wait for the network"
             )),
             Recovered::Settled { result, .. } => {
                 if let Some(view) = &last {
@@ -138,7 +160,8 @@ fn anew(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         crate::fault::cannot(format!("start the recovery: {e}"), "run it again")
     };
     let signals = Signals::hold()?;
-    let mut command = std::process::Command::new(std::env::current_exe().map_err(failed)?);
+    let program = process::this_program().map_err(failed)?;
+    let mut command = std::process::Command::new(program);
     command.arg("--config").arg(&context.config);
     for (flag, on) in [
         ("--json", context.json),
@@ -146,6 +169,7 @@ fn anew(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         ("--resume", args.resume),
         ("--roll-back", args.roll_back),
         ("--unattended", args.unattended),
+        ("--before-network", args.before_network),
         ("--for-restore", args.for_restore),
     ] {
         if on {

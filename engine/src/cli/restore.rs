@@ -116,7 +116,8 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
         )
     };
     let signals = Signals::hold()?;
-    let mut command = std::process::Command::new(std::env::current_exe().map_err(failed)?);
+    let program = process::this_program().map_err(failed)?;
+    let mut command = std::process::Command::new(program);
     command.arg("--config").arg(&context.config);
     if context.json {
         command.arg("--json");
@@ -227,7 +228,7 @@ fn hand_over(context: &Context) -> Problem {
             "run `holdfast recover`; the restore is still open",
         )
     };
-    match std::env::current_exe() {
+    match process::this_program() {
         Ok(program) => {
             let mut command = std::process::Command::new(program);
             command.arg("--config").arg(&context.config);

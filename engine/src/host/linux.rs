@@ -22,6 +22,7 @@ use super::{
     Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
     Query, parent,
 };
+use crate::boot_units::MAY_START;
 use crate::database::Settled;
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
@@ -471,6 +472,19 @@ impl Act for Linux {
     }
 
     fn run(&self, _: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {
+        match command {
+            Command::ServiceStart(Control::Unit(_)) => let_start(true)?,
+            Command::ServiceStop(Control::Unit(_)) => let_start(false)?,
+            Command::ServiceStart(Control::Commands { .. })
+            | Command::ServiceStop(Control::Commands { .. })
+            | Command::LoadRules(_)
+            | Command::EditRules(_)
+            | Command::Nft
+            | Command::TunnelUp(_)
+            | Command::TunnelDown(_)
+            | Command::PeersAdd(_)
+            | Command::PeerRemove(_, _) => {}
+        }
         let (argv, limit) = match command {
             Command::LoadRules(Family::V4) => {
                 (words(&["iptables-restore", "--wait", "10"]), COMMAND_LIMIT)
@@ -512,6 +526,18 @@ impl Act for Linux {
         };
         execute(&argv, input, limit)
     }
+}
+
+/// Says to units that a boot holds back whether they may start now.
+fn let_start(now: bool) -> Result<(), Problem> {
+    let path = Path::new(MAY_START);
+    if !now {
+        return remove(path, UnlinkatFlags::NoRemoveDir);
+    }
+    let dir = parent(path)?;
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(path, ""))
+        .map_err(|e| errno("write", path, e))
 }
 
 impl Own for Linux {

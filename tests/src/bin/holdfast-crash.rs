@@ -7,12 +7,13 @@ use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
+use engine::driver::Stage;
 use engine::fault::Fault;
 use engine::host::linux::Linux;
 use engine::planner::Choices;
 use engine::process::{Lock, own_session};
 use engine::profile::Profile;
-use engine::recover::{self, Recovered};
+use engine::recover::{self, Order, Recovered};
 use engine::restore::{self, Ended, Request};
 use journal_format::{Policy, Role};
 use tests::crashing::Crashing;
@@ -81,14 +82,17 @@ fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result
     let recovered = recover::run(
         profile,
         host,
-        Role::RecoverByHand,
-        policy,
+        Order {
+            by: Role::RecoverByHand,
+            policy,
+            stage: Stage::Whole,
+        },
         &|| false,
         |_| {},
         Box::new(|_, _| {}),
     )?;
     match recovered {
-        Recovered::Idle(_) | Recovered::Over(..) => Ok(()),
+        Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_) => Ok(()),
         Recovered::Settled { result, .. } => result.map(drop),
     }
 }

@@ -3,9 +3,10 @@
 
 use std::cell::RefCell;
 
+use engine::driver::Stage;
 use engine::fault::Fault;
 use engine::host::Look;
-use engine::recover::{self, Recovered};
+use engine::recover::{self, Order, Recovered};
 use engine::restore::{self, Begin, Ended};
 use engine::state_dir::OpenRestore;
 use journal_format::{BootId, Driver, Policy, RestoreId, Role, Soundness, Verdict, scan};
@@ -23,6 +24,8 @@ pub enum End {
     Closed(Verdict),
     /// It was over before this run.
     Over,
+    /// Files and databases are settled; the rest waits for the network.
+    BeforeNetwork,
     /// The operator is needed; why.
     Stuck(String),
     /// The journal could not be written: a fresh recovery must take over; or it never began.
@@ -48,23 +51,34 @@ pub struct Start {
     pub role: Role,
     /// The choice made for it.
     pub policy: Option<Policy>,
+    /// How far it goes.
+    pub stage: Stage,
 }
 
 impl Start {
-    /// At boot, or by the agent.
+    /// At boot once the network is there, or by the agent.
     pub const AUTO: Start = Start {
         role: Role::Recover,
         policy: None,
+        stage: Stage::Whole,
+    };
+    /// At boot, before the network.
+    pub const BEFORE_NETWORK: Start = Start {
+        role: Role::Recover,
+        policy: None,
+        stage: Stage::BeforeNetwork,
     };
     /// `holdfast recover --resume`.
     pub const RESUME: Start = Start {
         role: Role::RecoverByHand,
         policy: Some(Policy::Resume),
+        stage: Stage::Whole,
     };
     /// `holdfast recover --roll-back`.
     pub const ROLL_BACK: Start = Start {
         role: Role::RecoverByHand,
         policy: Some(Policy::RollBack),
+        stage: Stage::Whole,
     };
     /// All of them.
     pub const ALL: [Start; 3] = [Start::AUTO, Start::RESUME, Start::ROLL_BACK];
@@ -98,6 +112,7 @@ impl Scenario {
         let start = Start {
             role: Role::Restore,
             policy: None,
+            stage: Stage::Whole,
         };
         let Some(driver) = driver(&world, start) else {
             return Run {
@@ -177,7 +192,11 @@ impl Scenario {
             &self.profile,
             &sim,
             open,
-            driver,
+            Order {
+                policy: driver.policy,
+                by: driver,
+                stage: start.stage,
+            },
             &asked,
             |_| {},
             Box::new(|record, _| shown_is_durable(&sim, &self.places, record.seq.0)),
@@ -185,6 +204,7 @@ impl Scenario {
         let end = match recovered {
             Ok(Recovered::Idle(_)) => End::Idle,
             Ok(Recovered::Over(..)) => End::Over,
+            Ok(Recovered::BeforeNetwork(_)) => End::BeforeNetwork,
             Ok(Recovered::Settled { result, .. }) => match result {
                 Ok(_) => End::Closed(Verdict::Restored),
                 Err(fault) => of_fault(fault),
