@@ -112,7 +112,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
             "exit_status": status,
             "verdict": match &recovered {
                 Recovered::Over(_, verdict) => serde_json::json!(verdict),
-                Recovered::Idle(_) | Recovered::Settled { .. } => serde_json::json!(last.as_ref().map(|v| v.standing)),
+                Recovered::Idle(_) | Recovered::BeforeNetwork(_) | Recovered::Settled { .. } => serde_json::json!(last.as_ref().map(|v| v.standing)),
             },
             "headline": last.as_ref().map(|v| &v.headline),
             "problem": last.as_ref().and_then(|v| v.problem.as_ref()),
