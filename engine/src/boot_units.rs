@@ -58,10 +58,10 @@ pub fn settings(profile: &Profile) -> Result<Vec<Settings>, Problem> {
         },
         Settings {
             unit: "nftables.service".into(),
-            // Its own file begins by emptying the whole ruleset.
+            // Its own file begins by emptying the whole ruleset. Should this fail, the admin's rules must still stay.
             text: format!(
                 "[Unit]\nAfter=holdfast-recover.service\n\n[Service]\n\
-                 ExecStartPost=/bin/sh -c 'test ! -e {barrier} || nft -f {barrier}'\n"
+                 ExecStartPost=-/bin/sh -c 'test ! -e {barrier} || nft -f {barrier}'\n"
             ),
         },
     ];
