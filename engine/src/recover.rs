@@ -191,6 +191,8 @@ pub fn settle<'a>(
     let scan = journal_format::scan(&bytes);
     match scan.soundness() {
         Soundness::Closed(verdict) => {
+            // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
+            host.keep(&path, &bytes).map_err(Fault::Stuck)?;
             host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
             return Ok(Recovered::Over(id, Some(verdict)));
         }

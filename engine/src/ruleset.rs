@@ -1,6 +1,8 @@
 //! Which firewall rules should hold now, for either direction, and whether they do. Reads files and the host; loads
 //! nothing.
 
+use std::collections::BTreeMap;
+
 use journal_format::Direction;
 
 use crate::facts::Facts;
@@ -15,7 +17,7 @@ const RULES_BYTES: u64 = 64 << 20;
 pub enum Expected {
     /// Exactly these.
     Whole(Rules),
-    /// At least the gateway's own of these: others have loaded theirs afresh since the reboot.
+    /// The gateway's own of these: others have loaded theirs afresh since the reboot.
     Own(Rules),
     /// What was there, less the replaced tunnels' rules, plus what tunnels and services added: the backup has none, or
     /// they could not be loaded and the admin accepted that.
@@ -94,6 +96,60 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
     }
 }
 
+/// Where the gateway's own rules differ from those of before, by table.
+pub struct Unlike {
+    /// These are there too seldom.
+    pub missing: BTreeMap<String, Vec<String>>,
+    /// These are there too often: a service that was started twice adds its rules twice, also those of tunnels that
+    /// nothing replaced.
+    pub surplus: BTreeMap<String, Vec<String>>,
+}
+
+/// Compares only what names the gateway's tunnels; of one that is not replaced, only what was there before.
+pub fn own_unlike(env: &Env, before: &Rules, now: &Rules) -> Unlike {
+    let replaced = env.replaced();
+    let mut all = replaced.clone();
+    all.extend(env.facts.tunnels.iter().map(String::as_str));
+    let (was, is) = (before.of_interfaces(&all), now.of_interfaces(&all));
+    let mine = |rules: &Rules| rules.of_interfaces(&replaced);
+    let (mine_before, mine_now) = (mine(before), mine(now));
+    let holds = |rules: &BTreeMap<String, Vec<String>>, table: &String, rule: &String| {
+        rules.get(table).is_some_and(|r| r.contains(rule))
+    };
+    let mut surplus = more(&is, &was);
+    for (table, rules) in &mut surplus {
+        rules.retain(|r| holds(&mine_now, table, r) || holds(&was, table, r));
+    }
+    surplus.retain(|_, rules| !rules.is_empty());
+    Unlike {
+        missing: more(&mine_before, &mine_now),
+        surplus,
+    }
+}
+
+/// What the first have more often than the second.
+fn more(
+    first: &BTreeMap<String, Vec<String>>,
+    second: &BTreeMap<String, Vec<String>>,
+) -> BTreeMap<String, Vec<String>> {
+    let mut more = BTreeMap::new();
+    for (table, rules) in first {
+        let mut there = second.get(table).cloned().unwrap_or_default();
+        let mut rest = rules.clone();
+        rest.retain(|rule| match there.iter().position(|t| t == rule) {
+            Some(at) => {
+                there.swap_remove(at);
+                false
+            }
+            None => true,
+        });
+        if !rest.is_empty() {
+            more.insert(table.clone(), rest);
+        }
+    }
+    more
+}
+
 /// What is missing or too much, a line each.
 pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
     let mut all = Vec::new();
@@ -118,16 +174,11 @@ pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Probl
                 }
             }
             Expected::Own(rules) => {
-                let (want, have) = (
-                    rules.of_interfaces(&env.replaced()),
-                    now.of_interfaces(&env.replaced()),
-                );
-                for (table, rules) in &want {
-                    let there = have.get(table);
-                    let missing = rules
-                        .iter()
-                        .filter(|r| !there.is_some_and(|t| t.contains(r)));
-                    all.extend(missing.map(|r| format!("missing: {table}: {r}")));
+                let unlike = own_unlike(env, &rules, &now);
+                for (how, tables) in [("missing", unlike.missing), ("too much", unlike.surplus)] {
+                    for (table, rules) in tables {
+                        all.extend(rules.iter().map(|r| format!("{how}: {table}: {r}")));
+                    }
                 }
             }
         }

@@ -27,6 +27,12 @@ impl Journal {
             records: scan.map(|s| s.records).unwrap_or_default(),
         }
     }
+
+    /// Whether a move of this step failed.
+    pub fn failed(&self, step: Step) -> bool {
+        let mut entries = self.records.iter().map(|r| &r.entry);
+        entries.any(|e| matches!(e, Entry::Failed { r#move, .. } if r#move.step == step))
+    }
 }
 
 /// The verdict that the journal holds; without one nothing was begun.

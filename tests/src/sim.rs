@@ -15,6 +15,7 @@
 //! barrier is still up.
 
 pub mod disk;
+pub mod fingerprint;
 pub mod gateway;
 pub mod host;
 pub mod kernel;

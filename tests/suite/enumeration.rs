@@ -1,9 +1,9 @@
 //! Whatever happens to a restore at whatever moment, recovery leads to Before or After: every crash, every state that a
 //! power cut may leave, every failing call, one by one on a simulated machine. `docs/crash-safety.md` says what is
-//! enumerated; `HOLDFAST_ENUMERATE=all` enumerates all of it.
+//! enumerated, and how many states that is: these tests compare its table. `scripts/enumerate` enumerates all of it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +14,22 @@ use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::{How, Moment, Trouble};
 use tests::sim::trial::{End, Run, Start};
 use tests::sim::world::World;
+
+use crate::counted;
+
+/// Worlds that were taken up before: each is run once, and counted once.
+#[derive(Default)]
+struct Taken(Mutex<HashSet<(u64, bool, String)>>);
+
+impl Taken {
+    /// Whether this world was not yet taken up in this way.
+    fn is_new(&self, world: &World, booted: bool, how: &impl std::fmt::Debug) -> bool {
+        let key = (world.fingerprint(STATE), booted, format!("{how:?}"));
+        self.0.lock().unwrap().insert(key)
+    }
+}
+
+const STATE: &str = "/var/lib/holdfast";
 
 /// What was counted, and what went wrong.
 #[derive(Default)]
@@ -49,7 +65,7 @@ impl Tally {
         self.counts.values().sum()
     }
 
-    fn finish(&self, name: &str) -> String {
+    fn finish(&self, name: &str) {
         let shown: Vec<String> = self
             .wrong
             .iter()
@@ -64,9 +80,8 @@ impl Tally {
         );
         let mut lines = vec![format!("{} states", self.states())];
         lines.extend(self.counts.iter().map(|(what, n)| format!("{n:>7} {what}")));
-        let text = lines.join("\n");
-        println!("{name}: {text}");
-        text
+        println!("{name}: {}", lines.join("\n"));
+        counted::compare(name, self.states(), all());
     }
 }
 
@@ -74,9 +89,10 @@ fn all() -> bool {
     std::env::var("HOLDFAST_ENUMERATE").is_ok_and(|v| v == "all")
 }
 
-/// Does this for every item, on every processor.
+/// Does this for every item, on every processor; with `HOLDFAST_ENUMERATE=first`, until the first that goes wrong.
 fn each<T: Sync>(items: &[T], one: impl Fn(&T, &mut Tally) + Sync) -> Tally {
     let next = AtomicUsize::new(0);
+    let first_only = std::env::var("HOLDFAST_ENUMERATE").is_ok_and(|v| v == "first");
     let total = Mutex::new(Tally::default());
     let threads = std::thread::available_parallelism().map_or(2, usize::from);
     std::thread::scope(|scope| {
@@ -85,6 +101,9 @@ fn each<T: Sync>(items: &[T], one: impl Fn(&T, &mut Tally) + Sync) -> Tally {
                 let mut tally = Tally::default();
                 while let Some(item) = items.get(next.fetch_add(1, Ordering::Relaxed)) {
                     one(item, &mut tally);
+                    if first_only && !tally.wrong.is_empty() {
+                        next.store(items.len(), Ordering::Relaxed);
+                    }
                 }
                 total.lock().unwrap().add(tally);
             });
@@ -163,8 +182,12 @@ fn recovered(
     booted: bool,
     start: Start,
     place: &str,
+    taken: &Taken,
     tally: &mut Tally,
 ) {
+    if !taken.is_new(&world, booted, &start) {
+        return;
+    }
     ended(
         s,
         s.recover(world, start, None, false),
@@ -176,7 +199,17 @@ fn recovered(
 
 /// Judges a run in which calls failed. What it left open is settled once nothing fails any more: by the recovery that it
 /// hands over to, or, if it asks for the operator, by hand.
-fn ended_in_trouble(s: &Scenario, run: Run, booted: bool, place: &str, tally: &mut Tally) {
+fn ended_in_trouble(
+    s: &Scenario,
+    run: Run,
+    booted: bool,
+    place: &str,
+    taken: &Taken,
+    tally: &mut Tally,
+) {
+    if !taken.is_new(&run.world, booted, &run.end) {
+        return;
+    }
     match &run.end {
         End::Closed(_) | End::Over | End::Idle | End::BeforeNetwork => {
             ended(s, run, booted, place, tally);
@@ -233,24 +266,17 @@ fn after_a_crash_at_any_effect_recovery_leads_to_before_or_after() {
     for kind in KINDS {
         let s = scenario(kind, Policy::Auto);
         let moments = s.restore(None, true).moments;
-        let dense = all() || kind == Kind::Everything;
+        let taken = Taken::default();
         total.add(each(&moments, |moment, tally| {
-            let images = if dense { Images::Each } else { Images::Two };
-            for (image, world, booted) in after_a_crash(&s, moment, images) {
-                let choices = if dense {
-                    &Start::ALL[..]
-                } else {
-                    &Start::ALL[..1]
-                };
-                for start in choices {
+            for (image, world, booted) in after_a_crash(&s, moment, Images::Each) {
+                for start in &Start::ALL {
                     let place = format!("{kind:?}, after `{}`, {image}, {start:?}", moment.what);
-                    recovered(&s, world.clone(), booted, *start, &place, tally);
+                    recovered(&s, world.clone(), booted, *start, &place, &taken, tally);
                 }
             }
         }));
     }
     total.finish("a crash of a restore");
-    assert!(total.states() >= 10_000, "{} states", total.states());
 }
 
 #[test]
@@ -262,12 +288,17 @@ fn after_a_crash_at_any_effect_on_the_way_back_recovery_leads_to_before() {
         let lifted = 31;
         let run = s.restore_on(s.world.clone(), None, true, Some(lifted));
         assert_eq!(run.end, End::Closed(Verdict::RolledBack), "{kind:?}");
-        let moments = every(run.moments, 2);
-        let images = if all() { Images::Each } else { Images::Two };
+        let is_turned = |m: &Moment| {
+            let journal = m.world.disk.read(&s.places.journal);
+            journal.is_some_and(|j| String::from_utf8_lossy(&j).contains(r#"{"turned""#))
+        };
+        let moments: Vec<Moment> = run.moments.into_iter().filter(is_turned).collect();
+        let images = Images::Each;
+        let taken = Taken::default();
         total.add(each(&moments, |moment, tally| {
             for (image, world, booted) in after_a_crash(&s, moment, images) {
                 let place = format!("{kind:?}, back, after `{}`, {image}", moment.what);
-                recovered(&s, world, booted, Start::AUTO, &place, tally);
+                recovered(&s, world, booted, Start::AUTO, &place, &taken, tally);
             }
         }));
     }
@@ -278,6 +309,7 @@ fn after_a_crash_at_any_effect_on_the_way_back_recovery_leads_to_before() {
 fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_after() {
     let s = scenario(Kind::Everything, Policy::Auto);
     let moments = every(s.restore(None, true).moments, 23);
+    let (firsts, taken) = (Taken::default(), Taken::default());
     let total = each(&moments, |moment, tally| {
         for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
             for start in if all() {
@@ -285,6 +317,9 @@ fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_afte
             } else {
                 &Start::ALL[..1]
             } {
+                if !firsts.is_new(&world, booted, start) {
+                    continue;
+                }
                 let first = s.recover(world.clone(), *start, None, true);
                 for second in every(first.moments, 7) {
                     for (again, world, rebooted) in after_a_crash(&s, &second, Images::Two) {
@@ -292,7 +327,8 @@ fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_afte
                             "after `{}`, {image}, {start:?}, then `{}`, {again}",
                             moment.what, second.what
                         );
-                        recovered(&s, world, booted || rebooted, Start::AUTO, &place, tally);
+                        let booted = booted || rebooted;
+                        recovered(&s, world, booted, Start::AUTO, &place, &taken, tally);
                     }
                 }
             }
@@ -305,9 +341,10 @@ fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_afte
 fn a_boot_in_two_stages_has_one_set_of_files_before_the_network_and_leads_to_before_or_after() {
     let s = scenario(Kind::Everything, Policy::Auto);
     let moments = every(s.restore(None, true).moments, 3);
+    let (firsts, taken) = (Taken::default(), Taken::default());
     let total = each(&moments, |moment, tally| {
         for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
-            if !booted {
+            if !booted || !firsts.is_new(&world, booted, &Start::BEFORE_NETWORK) {
                 continue;
             }
             let first = s.recover(world, Start::BEFORE_NETWORK, None, true);
@@ -317,7 +354,8 @@ fn a_boot_in_two_stages_has_one_set_of_files_before_the_network_and_leads_to_bef
                         "after `{}`, {image}, then `{}`, {again}",
                         moment.what, second.what
                     );
-                    recovered(&s, world, true, Start::BEFORE_NETWORK, &place, tally);
+                    let start = Start::BEFORE_NETWORK;
+                    recovered(&s, world, true, start, &place, &taken, tally);
                 }
             }
             let place = format!("after `{}`, {image}", moment.what);
@@ -331,6 +369,7 @@ fn a_boot_in_two_stages_has_one_set_of_files_before_the_network_and_leads_to_bef
 fn three_power_cuts_during_recovery_and_the_fourth_boot_settles() {
     let s = scenario(Kind::Everything, Policy::Auto);
     let moments = every(s.restore(None, true).moments, 13);
+    let taken = Taken::default();
     let total = each(&moments, |moment, tally| {
         for back in [false, true] {
             let Some((_, disk)) = moment.world.disk.images(0, &[]).into_iter().next() else {
@@ -357,7 +396,8 @@ fn three_power_cuts_during_recovery_and_the_fourth_boot_settles() {
                 world = power_cut(&s, &at.world, disk);
             }
             let place = format!("after `{}`, three cuts", moment.what);
-            recovered(&s, world, true, Start::BEFORE_NETWORK, &place, tally);
+            let start = Start::BEFORE_NETWORK;
+            recovered(&s, world, true, start, &place, &taken, tally);
         }
     });
     total.finish("three power cuts during recovery");
@@ -381,9 +421,11 @@ fn whichever_call_of_a_restore_fails_the_gateway_ends_in_before_or_after() {
     for kind in KINDS {
         let s = scenario(kind, Policy::Auto);
         let calls = s.restore(None, false).calls;
+        let taken = Taken::default();
         total.add(each(&troubles(calls, 5), |trouble, tally| {
             let run = s.restore(Some(*trouble), false);
-            ended_in_trouble(&s, run, false, &format!("{kind:?}, {trouble:?}"), tally);
+            let place = format!("{kind:?}, {trouble:?}");
+            ended_in_trouble(&s, run, false, &place, &taken, tally);
         }));
     }
     total.finish("a failing call of a restore");
@@ -395,13 +437,17 @@ fn whichever_call_of_a_recovery_fails_the_gateway_ends_in_before_or_after() {
     let moments = s.restore(None, true).moments;
     let step = if all() { 10 } else { 60 };
     let some: Vec<Moment> = moments.into_iter().step_by(step).collect();
+    let (firsts, taken) = (Taken::default(), Taken::default());
     let total = each(&some, |moment, tally| {
         for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            if !firsts.is_new(&world, booted, &Start::AUTO) {
+                continue;
+            }
             let calls = s.recover(world.clone(), Start::AUTO, None, false).calls;
             for trouble in troubles(calls, 29) {
                 let place = format!("after `{}`, {image}, {trouble:?}", moment.what);
                 let run = s.recover(world.clone(), Start::AUTO, Some(trouble), false);
-                ended_in_trouble(&s, run, booted, &place, tally);
+                ended_in_trouble(&s, run, booted, &place, &taken, tally);
             }
         }
     });
@@ -414,15 +460,13 @@ fn whenever_someone_asks_to_turn_back_the_gateway_ends_in_before_or_after() {
     for kind in KINDS {
         let s = scenario(kind, Policy::Auto);
         let records: Vec<u64> = (2..60).collect();
+        let taken = Taken::default();
         total.add(each(&records, |record, tally| {
             let run = s.restore_on(s.world.clone(), None, false, Some(*record));
-            ended(
-                &s,
-                run,
-                false,
-                &format!("{kind:?}, asked at {record}"),
-                tally,
-            );
+            if taken.is_new(&run.world, false, &run.end) {
+                let place = format!("{kind:?}, asked at {record}");
+                ended(&s, run, false, &place, tally);
+            }
         }));
     }
     total.finish("asked to turn back");
@@ -448,4 +492,74 @@ fn a_machine_that_dies_in_every_recovery_asks_for_the_operator_in_the_end() {
         // It dies as soon as it has done something.
         world = run.moments[run.moments.len() / 3].world.clone();
     }
+}
+
+#[test]
+fn after_a_reboot_a_service_whose_start_failed_half_way_leaves_no_rule_twice_on_the_way_back() {
+    // Its first start added its rules and then failed; the second one added them again.
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let moments = s.restore(None, true).moments;
+    let mut twice = 0;
+    for stopped in ["stop the service ", "sync /etc/wireguard"] {
+        let moment = moments.iter().find(|m| m.what == stopped).unwrap();
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            let calls = s.recover(world.clone(), Start::AUTO, None, false).calls;
+            for at in 0..calls {
+                let trouble = Trouble {
+                    at,
+                    for_ever: false,
+                    how: How::HalfWay,
+                };
+                let run = s.recover(world.clone(), Start::AUTO, Some(trouble), false);
+                let journal = oracle::Journal::of(&s, &run.world);
+                if run.end == End::Closed(Verdict::RolledBack) && booted {
+                    let wrong = oracle::settled(&s, &journal, &run.world, booted);
+                    assert_eq!(wrong, [""; 0], "after `{stopped}`, {image}, {trouble:?}");
+                    twice += u32::from(journal.failed(journal_format::Step::StartServices));
+                }
+            }
+        }
+    }
+    assert!(twice > 0, "no start of the service failed");
+}
+
+/// A restore dies after each of these effects, and the machine goes on; then in its recovery the power goes after each of
+/// its own, and all that was not synced is lost. How often the second recovery ended.
+fn dies_and_then_loses_all(is: impl Fn(&Scenario, &Moment) -> bool) -> u32 {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let mut ends = 0;
+    let moments = s.restore(None, true).moments;
+    for died in moments.iter().filter(|m| is(&s, m)) {
+        let recovery = s.recover(died.world.clone(), Start::AUTO, None, true);
+        for cut in &recovery.moments {
+            let (_, disk) = cut.world.disk.images(0, &[]).swap_remove(0);
+            let world = power_cut(&s, &cut.world, disk);
+            let run = s.recover(world, Start::AUTO, None, false);
+            let place = format!("after `{}`, then `{}`", died.what, cut.what);
+            let mut tally = Tally::default();
+            ended(&s, run, true, &place, &mut tally);
+            assert!(tally.wrong.is_empty(), "{:?}", tally.wrong);
+            ends += 1;
+        }
+    }
+    ends
+}
+
+#[test]
+fn before_an_original_leaves_its_old_place_the_way_to_its_new_one_is_durable() {
+    // The folder was made and not yet synced; the recovery found it there.
+    let makes_a_folder =
+        |_: &Scenario, m: &Moment| m.what.starts_with("make ") && m.what.contains("/originals/");
+    assert!(dies_and_then_loses_all(makes_a_folder) > 0);
+}
+
+#[test]
+fn before_the_barrier_goes_the_closing_is_durable() {
+    // The closing was written and not yet synced; the recovery read it.
+    let closing = |s: &Scenario, m: &Moment| {
+        let journal = m.world.disk.read(&s.places.journal).unwrap_or_default();
+        m.what.starts_with("append to ")
+            && String::from_utf8_lossy(&journal).contains(r#"{"closed""#)
+    };
+    assert!(dies_and_then_loses_all(closing) > 0);
 }

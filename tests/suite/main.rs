@@ -1,13 +1,17 @@
 //! Everything that crosses a crate, one module a claim.
 
 mod browser;
+mod counted;
 mod crash;
 mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod enumeration;
+mod evidence;
+mod hosts_agree;
 mod laws;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
+mod random_gateways;
 mod recovery;
 mod restore_asked;
 mod restore_failures;

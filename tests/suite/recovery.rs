@@ -46,7 +46,7 @@ fn wait_for(restore: &mut Running, text: &str) {
 }
 
 /// Kills a restore once it has begun this step.
-fn killed_in(two: &TwoStates, step: &str) -> PathBuf {
+pub fn killed_in(two: &TwoStates, step: &str) -> PathBuf {
     let began = two.restores();
     let mut restore = start(two);
     wait_for(&mut restore, &intent(step));

@@ -23,6 +23,7 @@ impl StepOps for CleanUp {
         // Both ends of every rename and every folder on the way, also those of an earlier attempt that was cut off
         // before it synced them: the staging goes next, and what was moved out of it must be durable by then.
         let mut folders = BTreeSet::from([env.dir.to_owned()]);
+        let mut made = BTreeSet::new();
         let mut moved = 0;
         for target in env.plan.databases.iter().chain(&env.plan.files) {
             for (from, to) in std::iter::once((target.staged.clone(), target.path.clone())).chain(
@@ -33,17 +34,23 @@ impl StepOps for CleanUp {
                 let from = Path::new(&from);
                 let to = originals.join(to.trim_start_matches('/'));
                 let folder = parent(&to)?;
-                if !folders.contains(folder) {
-                    let way = folder.ancestors().take_while(|d| d.starts_with(&originals));
-                    folders.extend(way.map(Path::to_owned));
-                }
                 if !folders.contains(parent(from)?) {
                     folders.insert(parent(from)?.to_owned());
                 }
                 let Some(meta) = env.host.stat(from)? else {
+                    // What an earlier attempt moved lies in a folder that it may not have synced.
+                    folders.extend(on_the_way(folder, &originals));
                     continue;
                 };
-                env.host.keep_dir(folder)?;
+                if made.insert(folder.to_owned()) {
+                    env.host.keep_dir(folder)?;
+                    // Also where an earlier attempt made them: before the first file leaves its old place, the way to
+                    // its new one is durable.
+                    for dir in on_the_way(folder, &originals) {
+                        env.host.sync_dir(permit, &dir)?;
+                        folders.insert(dir);
+                    }
+                }
                 if env.host.stat(folder)?.is_some_and(|f| f.dev == meta.dev) {
                     env.host.rename(permit, from, &to)?;
                 } else {
@@ -88,6 +95,14 @@ impl StepOps for CleanUp {
         }
         Ok(seen(left))
     }
+}
+
+/// The folders from the originals' own down to this one.
+fn on_the_way(folder: &Path, originals: &Path) -> Vec<PathBuf> {
+    let way = folder.ancestors().take_while(|d| d.starts_with(originals));
+    let mut way: Vec<PathBuf> = way.map(Path::to_owned).collect();
+    way.reverse();
+    way
 }
 
 /// The staging folders are root's alone and named by the plan: whatever lies in them is this restore's.

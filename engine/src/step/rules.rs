@@ -1,8 +1,6 @@
 //! Takes the rules of replaced tunnels out, and loads the rules that are to hold: after the services started, which add
 //! theirs a second time (T29), and behind the fence.
 
-use std::collections::BTreeMap;
-
 use journal_format::{Direction, Exchange, Step};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
@@ -83,14 +81,12 @@ fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem>
                 }
             }
             Expected::Own(rules) => {
-                let have = now.of_interfaces(&env.replaced());
-                let mut missing: BTreeMap<String, Vec<String>> =
-                    rules.of_interfaces(&env.replaced());
-                for (table, rules) in &mut missing {
-                    rules.retain(|r| !have.get(table).is_some_and(|t| t.contains(r)));
-                }
-                missing.retain(|_, rules| !rules.is_empty());
-                run(Command::EditRules(family), &rules.appending(&missing, &now))?;
+                let unlike = ruleset::own_unlike(env, &rules, &now);
+                run(Command::EditRules(family), &without(&unlike.surplus))?;
+                run(
+                    Command::EditRules(family),
+                    &rules.appending(&unlike.missing, &now),
+                )?;
             }
         }
     }

@@ -6,6 +6,7 @@
 //! exchange by itself is atomic, as those filesystems promise.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{Hash, Hasher};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -157,7 +158,7 @@ impl Disk {
 
     /// The names in a folder.
     pub fn list(&self, dir: &Path) -> Option<Vec<String>> {
-        let at = self.find(dir)?;
+        let at = self.find_a(Kind::Dir, dir).ok()?;
         Some(
             self.names
                 .keys()
@@ -209,10 +210,21 @@ impl Disk {
         found
     }
 
+    fn is(&self, object: Object, kind: Kind) -> bool {
+        self.inodes.get(&object).is_some_and(|i| i.kind == kind)
+    }
+
+    /// The object under a name, if it is of this kind.
+    fn find_a(&self, kind: Kind, path: &Path) -> Result<Object, String> {
+        let object = self.find(path).filter(|o| self.is(*o, kind));
+        object.ok_or_else(|| no("nothing of that kind", path))
+    }
+
     fn slot(&self, path: &Path) -> Result<Name, String> {
         let dir = path
             .parent()
             .and_then(|p| self.find(p))
+            .filter(|dir| self.is(*dir, Kind::Dir))
             .ok_or_else(|| no("no such folder", path))?;
         let name = path
             .file_name()
@@ -360,6 +372,9 @@ impl Disk {
         if self.dev(one.0) != self.dev(two.0) {
             return Err(no("invalid cross-device link", b));
         }
+        if a != b && (a.starts_with(b) || b.starts_with(a)) {
+            return Err(no("a folder into itself", b));
+        }
         Ok((one, object, two))
     }
 
@@ -376,6 +391,9 @@ impl Disk {
     /// Renames over what is there.
     pub fn rename_over(&mut self, from: &Path, to: &Path) -> Result<(), String> {
         let (old, object, new) = self.two(from, to)?;
+        if self.names.get(&new).is_some_and(|o| self.is(*o, Kind::Dir)) {
+            return Err(no("a folder is there", to));
+        }
         self.change(vec![(old, None), (new, Some(object))]);
         Ok(())
     }
@@ -388,14 +406,30 @@ impl Disk {
         Ok(())
     }
 
-    /// Removes a file, or a folder that is empty. One that is not there is no error.
+    /// Removes a file. One that is not there is no error.
     pub fn remove(&mut self, path: &Path) -> Result<(), String> {
+        self.unlink(path, Kind::File)
+    }
+
+    /// Removes a folder that is empty. One that is not there is no error.
+    pub fn remove_dir(&mut self, path: &Path) -> Result<(), String> {
+        self.unlink(path, Kind::Dir)
+    }
+
+    fn unlink(&mut self, path: &Path, kind: Kind) -> Result<(), String> {
+        let above = path.parent().and_then(|p| self.find(p));
+        if above.is_some_and(|dir| !self.is(dir, Kind::Dir)) {
+            return Err(no("not a folder", path));
+        }
         let Ok(slot) = self.slot(path) else {
             return Ok(());
         };
         let Some(object) = self.names.get(&slot) else {
             return Ok(());
         };
+        if !self.is(*object, kind) {
+            return Err(no("not of that kind", path));
+        }
         if self.names.keys().any(|(dir, _)| dir == object) {
             return Err(no("folder not empty", path));
         }
@@ -405,7 +439,7 @@ impl Disk {
 
     /// Makes a file's bytes durable.
     pub fn sync_file(&mut self, path: &Path) -> Result<(), String> {
-        let object = self.find(path).ok_or_else(|| no("no such file", path))?;
+        let object = self.find_a(Kind::File, path)?;
         self.sync_object(object);
         Ok(())
     }
@@ -421,7 +455,7 @@ impl Disk {
 
     /// Makes a folder's names durable.
     pub fn sync_dir(&mut self, dir: &Path) -> Result<(), String> {
-        let dir = self.find(dir).ok_or_else(|| no("no such folder", dir))?;
+        let dir = self.find_a(Kind::Dir, dir)?;
         self.sync_names(|d| d == dir);
         Ok(())
     }
@@ -462,7 +496,7 @@ impl Disk {
 
     /// Makes the whole filesystem that holds a folder durable.
     pub fn sync_filesystem(&mut self, dir: &Path) -> Result<(), String> {
-        let dev = self.get(dir).ok_or_else(|| no("no such folder", dir))?.dev;
+        let dev = self.dev(self.find_a(Kind::Dir, dir)?);
         self.sync_dev(|d| d == dev);
         Ok(())
     }
@@ -492,6 +526,39 @@ impl Disk {
             .map(|(o, _)| *o)
             .collect();
         self.sync_names(|d| on.contains(&d));
+    }
+
+    /// Tells a hasher all that a program or a power cut could find. `plain` gives the bytes of a file without what makes no
+    /// difference, and whether the object itself does.
+    pub fn tell(&self, hasher: &mut impl Hasher, plain: impl Fn(&str, &[u8]) -> (Vec<u8>, bool)) {
+        let mut plainly = BTreeMap::new();
+        for (path, inode) in self.files() {
+            let (bytes, counts) = plain(&path, &inode.now.data);
+            let object = self.find(Path::new(&path)).unwrap_or_default();
+            (&path, &bytes, inode.now.uid, inode.now.gid, inode.now.mode).hash(hasher);
+            if counts {
+                object.hash(hasher);
+            }
+            plainly.insert(object, path);
+        }
+        self.dirs().hash(hasher);
+        if self.pending.is_empty() {
+            return;
+        }
+        self.durable.hash(hasher);
+        let bytes = |object: &Object, held: &Held| match plainly.get(object) {
+            Some(path) => plain(path, &held.data).0,
+            None => held.data.to_vec(),
+        };
+        for (object, inode) in &self.inodes {
+            (object, bytes(object, &inode.durable)).hash(hasher);
+        }
+        for op in &self.pending {
+            match op {
+                Op::Data { object, after, .. } => (object, bytes(object, after)).hash(hasher),
+                Op::Names { changes, unsynced } => (changes, unsynced).hash(hasher),
+            }
+        }
     }
 
     /// How many writes and renames are not durable.

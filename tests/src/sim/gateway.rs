@@ -38,6 +38,97 @@ pub enum Kind {
     Unreadable,
 }
 
+/// How a database is before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Was {
+    /// Not there.
+    Absent,
+    /// One file is all of it.
+    Plain,
+    /// Rows are in its log only.
+    Log,
+    /// A transaction was cut off: a hot journal holds the content from before it.
+    HotJournal,
+    /// It cannot be read, and a side file lies beside it.
+    Unreadable,
+}
+
+/// A client, before and in the backup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Client {
+    /// Its name.
+    pub name: String,
+    /// The version of its config that is there before.
+    pub before: Option<u32>,
+    /// The version that the backup has.
+    pub after: Option<u32>,
+    /// `SaveConfig` is in the config of before.
+    pub saves: bool,
+    /// It is up before.
+    pub up_before: bool,
+    /// It is up afterwards.
+    pub up_after: bool,
+}
+
+/// What differs from one gateway and backup to another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shape {
+    /// The databases `configs.db`, `wireguard.db` and `app.db`.
+    pub databases: [Was; 3],
+    /// Which of them the backup has.
+    pub backed_up: [bool; 3],
+    /// The clients.
+    pub clients: Vec<Client>,
+    /// The backup has IPv4 rules.
+    pub v4: bool,
+    /// The backup has IPv6 rules.
+    pub v6: bool,
+    /// What the backup says about forwarding.
+    pub ip_forward: Option<bool>,
+    /// Filesystems of their own.
+    pub mounts: Vec<&'static str>,
+}
+
+impl Kind {
+    /// The gateway of this kind.
+    pub fn shape(self) -> Shape {
+        let client = |name: &str, before, after, saves| Client {
+            name: name.to_owned(),
+            before,
+            after,
+            saves,
+            up_before: before.is_some(),
+            up_after: after.is_some(),
+        };
+        let parts_missing = self == Kind::PartsMissing;
+        Shape {
+            databases: [
+                Was::Plain,
+                if parts_missing {
+                    Was::Absent
+                } else {
+                    Was::HotJournal
+                },
+                match self {
+                    Kind::Unreadable => Was::Unreadable,
+                    Kind::Everything | Kind::PartsMissing => Was::Log,
+                },
+            ],
+            backed_up: [true, true, !parts_missing],
+            clients: vec![
+                client("stay", Some(1), Some(1), false),
+                client("change", Some(2), Some(22), true),
+                client("gone", Some(3), None, false),
+                client("new", None, Some(4), false),
+            ],
+            v4: true,
+            v6: !parts_missing,
+            ip_forward: (!parts_missing).then_some(false),
+            mounts: vec!["/opt", "/var/lib/wireguard-gateway"],
+        }
+    }
+}
+
 /// A gateway, a backup, and the plan to restore it.
 pub struct Scenario {
     /// The profile.
@@ -123,6 +214,11 @@ impl Building {
 impl Scenario {
     /// A gateway of this kind, whose admin chose this policy.
     pub fn new(kind: Kind, policy: Policy) -> Result<Scenario, Vec<Problem>> {
+        Scenario::of(&kind.shape(), policy)
+    }
+
+    /// A gateway of this shape; or every reason why its backup cannot be restored.
+    pub fn of(shape: &Shape, policy: Policy) -> Result<Scenario, Vec<Problem>> {
         let profile = Profile::default();
         let databases: Vec<String> = profile
             .gateway
@@ -131,15 +227,15 @@ impl Scenario {
             .map(|d| d.path.display().to_string())
             .collect();
         let names: Vec<&str> = databases.iter().map(String::as_str).collect();
-        let mut world = World::new(&["/opt", "/var/lib/wireguard-gateway"], &names);
-        before(&mut world, kind, &databases);
+        let mut world = World::new(&shape.mounts, &names);
+        before(&mut world, shape, &databases);
         let mut building = Building {
             entries: BTreeMap::new(),
         };
-        let (backup, rules) = backup(&mut building, kind);
+        let (backup, rules) = backup(&mut building, shape);
         let id = RestoreId::new("20261122T185220Z-0a1b2c3d")
             .map_err(|e| vec![cannot(e.to_string(), "name it")])?;
-        let survey = survey(&world, &profile)?;
+        let survey = survey(&world, &profile, shape)?;
         let choices = Choices {
             keep_going_without_firewall: false,
             policy,
@@ -168,7 +264,7 @@ impl Scenario {
     fn wished(&self) -> Picture {
         let mut disk = self.world.disk.clone();
         for target in self.plan.databases.iter().chain(&self.plan.files) {
-            for side in engine::swap::side_files(&target.path) {
+            for side in super::world::side_files(&target.path) {
                 // Those of the old database are not the new one's.
                 let _ = disk.remove(Path::new(&side));
             }
@@ -210,46 +306,43 @@ fn lines_of(text: &str) -> Vec<String> {
     world.picture(&[]).running.v4
 }
 
-fn before(world: &mut World, kind: Kind, databases: &[String]) {
+fn before(world: &mut World, shape: &Shape, databases: &[String]) {
     let disk = &mut world.disk;
     for dir in ["backups", "restores", "spool"] {
         disk.make_dirs(&Path::new(STATE).join(dir));
     }
     for dir in [WIREGUARD, CONFIGS] {
-        for (name, version, saves) in [("stay", 1, false), ("change", 2, true), ("gone", 3, false)]
-        {
-            disk.put(
-                &format!("{dir}/{name}.conf"),
-                &config(name, version, saves),
-                0o640,
-            );
+        disk.make_dirs(Path::new(dir));
+        for client in &shape.clients {
+            if let Some(version) = client.before {
+                let held = config(&client.name, version, client.saves);
+                disk.put(&format!("{dir}/{}.conf", client.name), &held, 0o640);
+            }
         }
     }
     disk.put("/etc/wireguard/others.conf", b"not the gateway's", 0o600);
     disk.put("/etc/iptables/rules.v4", b"*filter\nCOMMIT\n", 0o644);
     disk.put("/etc/iptables/rules.v6", b"*filter\nCOMMIT\n", 0o644);
-    let clients = ["stay", "change", "gone"];
-    for (n, path) in databases.iter().enumerate() {
-        if kind == Kind::PartsMissing && n == 1 {
-            let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
-            disk.make_dirs(dir);
-            continue;
-        }
-        let mut text = database(&format!("db{n}"), 1, if n == 0 { &clients } else { &[] });
-        let log = format!("db db{n} 1\nrow of the log\n");
-        match (kind, n) {
-            (Kind::Unreadable, 2) => {
-                text = "garbage\n".into();
-                disk.put(&format!("{path}-wal"), b"garbage log\n", 0o640);
+    let clients = active(shape, |c| c.before.is_some() && c.up_before);
+    for (n, (path, was)) in databases.iter().zip(shape.databases).enumerate() {
+        let text = database(&format!("db{n}"), 1, if n == 0 { &clients } else { &[] });
+        match was {
+            Was::Absent => {
+                let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
+                disk.make_dirs(dir);
+                continue;
             }
-            // A hot journal holds the content from before an interrupted transaction.
-            (_, 1) => disk.put(
-                &format!("{path}-journal"),
-                database("db1", 1, &[]).as_bytes(),
-                0o640,
-            ),
-            (_, 2) => disk.put(&format!("{path}-wal"), log.as_bytes(), 0o640),
-            _ => {}
+            Was::Plain => {}
+            Was::Log => {
+                let log = format!("db db{n} 1\nrow of the log\n");
+                disk.put(&format!("{path}-wal"), log.as_bytes(), 0o640);
+            }
+            Was::HotJournal => disk.put(&format!("{path}-journal"), text.as_bytes(), 0o640),
+            Was::Unreadable => {
+                disk.put(&format!("{path}-wal"), b"garbage log\n", 0o640);
+                disk.put(path, b"garbage\n", 0o660);
+                continue;
+            }
         }
         disk.put(path, text.as_bytes(), 0o660);
     }
@@ -259,26 +352,35 @@ fn before(world: &mut World, kind: Kind, databases: &[String]) {
     world.disk.sync_all();
 }
 
-fn backup(building: &mut Building, kind: Kind) -> (Backup, BTreeMap<&'static str, String>) {
-    let clients = ["stay", "change", "new"];
+fn active(shape: &Shape, is: impl Fn(&Client) -> bool) -> Vec<&str> {
+    let clients = shape.clients.iter().filter(|c| is(c));
+    clients.map(|c| c.name.as_str()).collect()
+}
+
+fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static str, String>) {
+    let clients = active(shape, |c| c.after.is_some() && c.up_after);
     let mut databases = BTreeMap::new();
     for (n, name) in ["configs.db", "wireguard.db", "app.db"].iter().enumerate() {
-        if kind == Kind::PartsMissing && n == 2 {
+        if !shape.backed_up[n] {
             continue;
         }
         let text = database(&format!("db{n}"), 2, if n == 0 { &clients } else { &[] });
         databases.insert((*name).to_owned(), building.wanted(name, text.into_bytes()));
     }
     let (mut configs, mut wireguard) = (BTreeMap::new(), BTreeMap::new());
-    for (name, version) in [("stay", 1), ("change", 22), ("new", 4)] {
-        let file = format!("{name}.conf");
-        let wanted = building.wanted(&format!("configs/{file}"), config(name, version, false));
+    for client in &shape.clients {
+        let Some(version) = client.after else {
+            continue;
+        };
+        let file = format!("{}.conf", client.name);
+        let held = config(&client.name, version, false);
+        let wanted = building.wanted(&format!("configs/{file}"), held);
         configs.insert(file.clone(), wanted.clone());
         wireguard.insert(file, wanted);
     }
     let mut rules = BTreeMap::new();
     let mut world = World::new(&[], &[]);
-    for name in clients {
+    for name in &clients {
         for (family, table, line) in [
             (
                 Family::V4,
@@ -305,8 +407,10 @@ fn backup(building: &mut Building, kind: Kind) -> (Backup, BTreeMap<&'static str
             let _ = world.kernel.hook(&hook);
         }
     }
-    rules.insert(Family::V4.rules_file(), save(&world.kernel.v4));
-    if kind != Kind::PartsMissing {
+    if shape.v4 {
+        rules.insert(Family::V4.rules_file(), save(&world.kernel.v4));
+    }
+    if shape.v6 {
         rules.insert(Family::V6.rules_file(), save(&world.kernel.v6));
     }
     let wanted = rules
@@ -331,19 +435,24 @@ fn backup(building: &mut Building, kind: Kind) -> (Backup, BTreeMap<&'static str
         clients: None,
         users: BTreeMap::new(),
         tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
-        networks: BTreeMap::from([(
-            "new".to_owned(),
-            Prefix::parse("10.4.0.0/24").into_iter().collect(),
-        )]),
+        networks: shape
+            .clients
+            .iter()
+            .filter(|c| c.before.is_none())
+            .filter_map(|c| {
+                let network = Prefix::parse(&format!("10.{}.0.0/24", c.after?));
+                Some((c.name.clone(), network.into_iter().collect()))
+            })
+            .collect(),
         rules: wanted,
-        ip_forward: (kind != Kind::PartsMissing).then_some(false),
+        ip_forward: shape.ip_forward,
         left_out: Default::default(),
         warnings: Vec::new(),
     };
     (backup, rules)
 }
 
-fn survey(world: &World, profile: &Profile) -> Result<Survey, Vec<Problem>> {
+fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec<Problem>> {
     let look = Sim::new(
         world.clone(),
         &Places {
@@ -369,9 +478,10 @@ fn survey(world: &World, profile: &Profile) -> Result<Survey, Vec<Problem>> {
     let mut folders = Vec::new();
     for dir in [&profile.gateway.configs_dir, &profile.gateway.wireguard_dir] {
         let mut found = BTreeMap::new();
-        for name in ["stay.conf", "change.conf", "gone.conf"] {
-            if let Some(there) = held(&dir.join(name)).map_err(one)? {
-                found.insert(name.to_owned(), there);
+        for client in &shape.clients {
+            let name = format!("{}.conf", client.name);
+            if let Some(there) = held(&dir.join(&name)).map_err(one)? {
+                found.insert(name, there);
             }
         }
         folders.push(found);

@@ -14,7 +14,8 @@ use engine::database::Settled;
 use engine::facts::Facts;
 use engine::fault::{Fault, cannot};
 use engine::host::{
-    Act, Append, Command, End, Fill, Holder, Look, Meta, Now, Output, Own, Owner, Query, parent,
+    Act, Append, Command, End, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner, Query,
+    parent,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Digest, FileId, Plan, Problem, Step};
@@ -79,7 +80,7 @@ impl Places {
         for target in plan.databases.iter().chain(&plan.files) {
             for name in [&target.path, &target.staged] {
                 names.insert(name.clone());
-                names.extend(engine::swap::side_files(name));
+                names.extend(super::world::side_files(name));
             }
         }
         let staging: BTreeSet<String> = plan.staging.iter().cloned().collect();
@@ -448,9 +449,9 @@ impl Look for Sim {
 
 impl Act for Sim {
     fn make_dir(&self, permit: &Permit, dir: &Path) -> Result<(), Problem> {
-        self.change(permit, "make", dir, |w| match w.disk.find(dir) {
-            Some(_) => Ok(()),
-            None => w.disk.make_dir(dir, 0o700),
+        self.change(permit, "make", dir, |w| match w.disk.get(dir) {
+            Some(there) if there.kind == Kind::Dir => Ok(()),
+            Some(_) | None => w.disk.make_dir(dir, 0o700),
         })
     }
 
@@ -518,6 +519,7 @@ impl Act for Sim {
         let mut held = world
             .disk
             .get(from)
+            .filter(|i| i.kind == Kind::File)
             .map(|i| i.now.clone())
             .ok_or_else(|| failed(format!("copy {}: no such file", from.display())))?;
         let object = world.disk.create(to).map_err(failed)?;
@@ -540,7 +542,7 @@ impl Act for Sim {
     }
 
     fn remove_dir(&self, permit: &Permit, dir: &Path) -> Result<(), Problem> {
-        self.change(permit, "remove", dir, |w| w.disk.remove(dir))
+        self.change(permit, "remove", dir, |w| w.disk.remove_dir(dir))
     }
 
     fn sync_file(&self, permit: &Permit, path: &Path) -> Result<(), Problem> {
@@ -683,7 +685,10 @@ impl Own for Sim {
         }
         self.own(&mut world, "sync", &made, |w| w.disk.sync_file(&made))?;
         self.own(&mut world, "rename to", path, |w| {
-            w.disk.rename_over(&made, path)
+            w.disk.rename_over(&made, path).inspect_err(|_| {
+                // What was made for it goes with it.
+                let _ = w.disk.remove(&made);
+            })
         })?;
         if fails.is_some() {
             return full();
@@ -692,7 +697,17 @@ impl Own for Sim {
     }
 
     fn reserve(&self, path: &Path, _: u64) -> Result<(), Problem> {
-        self.keep(path, b"")
+        if self.fails(true).is_some() {
+            return Err(failed(format!("reserve {}: no space", path.display())));
+        }
+        let mut world = self.world();
+        if let Some(there) = world.disk.get(path) {
+            return match there.kind {
+                Kind::File => Ok(()),
+                Kind::Dir | Kind::Other => Err(failed(format!("reserve {}: no", path.display()))),
+            };
+        }
+        self.own(&mut world, "make", path, |w| w.disk.create(path).map(drop))
     }
 
     fn discard(&self, path: &Path) -> Result<(), Problem> {
@@ -737,8 +752,8 @@ impl Own for Sim {
             return Err(failed("end what is left: no".into()));
         }
         let mut world = self.world();
-        if world.under_way.of_session && !world.under_way.pieces.is_empty() {
-            world.under_way = UnderWay::default();
+        if !world.orphaned.is_empty() {
+            world.orphaned.clear();
             return Ok(vec!["wg-quick (pid 77)".into()]);
         }
         Ok(Vec::new())

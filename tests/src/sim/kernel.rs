@@ -7,7 +7,7 @@ use std::fmt::Write;
 use engine::host::Family;
 
 /// One table of one family.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Table {
     /// Chain and policy.
     pub chains: BTreeMap<String, String>,
@@ -169,7 +169,7 @@ pub fn hooks(config: &str, key: &str, interface: &str) -> Vec<Hook> {
 }
 
 /// A tunnel that is up.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Up {
     /// The config that it came up with.
     pub config: String,
@@ -178,7 +178,7 @@ pub struct Up {
 }
 
 /// All that a reboot takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Kernel {
     /// WireGuard interfaces.
     pub tunnels: BTreeMap<String, Up>,

@@ -186,6 +186,8 @@ impl Scenario {
                 };
             }
         };
+        let mut world = world;
+        world.orphan();
         let sim = Sim::new(world, &self.places, trouble, watched);
         let asked = || false;
         let recovered = recover::settle(
@@ -266,6 +268,7 @@ fn finish(sim: &Sim, end: End) -> Run {
     let calls = sim.calls();
     let mut world = sim.world().clone();
     world.finish_under_way();
+    world.finish_orphaned();
     let _ = sim.now();
     Run {
         end,

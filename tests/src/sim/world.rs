@@ -5,13 +5,21 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use engine::host::Family;
-use engine::swap::side_files;
 
 use super::disk::Disk;
 use super::kernel::{Batch, Hook, Kernel, Up, hooks};
 
 /// The folder of the configs that `wg-quick` reads.
 pub const WIREGUARD: &str = "/etc/wireguard";
+
+/// What SQLite keeps beside a database. The simulator's own list: the engine's is under test.
+pub fn side_files(path: &str) -> [String; 3] {
+    [
+        format!("{path}-wal"),
+        format!("{path}-shm"),
+        format!("{path}-journal"),
+    ]
+}
 
 /// One effect of a command.
 #[derive(Debug, Clone)]
@@ -66,6 +74,8 @@ pub struct World {
     pub clock: u64,
     /// What is under way.
     pub under_way: UnderWay,
+    /// What a dead driver's session still does, in its own time: last of all, where nobody ends it.
+    pub orphaned: Vec<Piece>,
     /// The gateway's databases.
     pub databases: Vec<String>,
     /// Laws that were broken while it ran.
@@ -91,6 +101,7 @@ impl World {
             boot: 1,
             clock: 0,
             under_way: UnderWay::default(),
+            orphaned: Vec::new(),
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
             broken: Vec::new(),
         }
@@ -271,8 +282,9 @@ impl World {
         if path.ends_with("app.db") {
             return Ok(());
         }
-        // Another is left in the middle of a transaction, with a hot journal beside it.
-        if path.ends_with("wireguard.db") {
+        // Another is left in the middle of a transaction, with a hot journal beside it; one with a log never has that.
+        let [wal, ..] = side_files(path);
+        if path.ends_with("wireguard.db") && self.disk.find(Path::new(&wal)).is_none() {
             let before = self.text(path).unwrap_or_default();
             let [_, _, journal] = side_files(path);
             self.disk.put(&journal, before.as_bytes(), 0o640);
@@ -392,6 +404,23 @@ impl World {
         }
     }
 
+    /// Its driver is dead: what is under way in its session is nobody's any more.
+    pub fn orphan(&mut self) {
+        if self.under_way.of_session {
+            self.orphaned
+                .extend(std::mem::take(&mut self.under_way).pieces);
+        }
+    }
+
+    /// What nobody ended goes on to its end.
+    pub fn finish_orphaned(&mut self) {
+        for piece in std::mem::take(&mut self.orphaned) {
+            if self.carry_out(&piece).is_err() {
+                return;
+            }
+        }
+    }
+
     /// The power goes and comes again over this disk. A gateway behind a barrier is not started.
     pub fn reboot(&self, disk: Disk) -> World {
         World {
@@ -400,6 +429,7 @@ impl World {
             boot: self.boot + 1,
             clock: self.clock + 60_000,
             under_way: UnderWay::default(),
+            orphaned: Vec::new(),
             databases: self.databases.clone(),
             broken: self.broken.clone(),
         }

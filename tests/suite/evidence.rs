@@ -1,0 +1,189 @@
+//! What a recovery goes by is damaged or gone: it never guesses, says what to do, and fence and barrier stay. And what a
+//! restore could not keep its promise on is refused before anything changes: found by trying, with the reason.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use fixtures::{Finished, Picture, Shape, program, skip};
+
+use crate::recovery::killed_in;
+use crate::two_states::TwoStates;
+
+fn small() -> Shape {
+    Shape {
+        active: 2,
+        hooks: true,
+        ..Shape::of(5)
+    }
+}
+
+fn inside(two: &TwoStates, script: &str) {
+    let done = two.sandbox().run(&["bash", "-c", script]).unwrap();
+    done.ok().unwrap();
+}
+
+/// `holdfast` under `strace` with this option.
+fn traced(two: &TwoStates, inject: &str, words: &[&str]) -> Finished {
+    let holdfast = program("holdfast").unwrap();
+    let profile = two.sample().profile();
+    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", inject];
+    let holdfast = [
+        holdfast.to_str().unwrap(),
+        "--config",
+        profile.to_str().unwrap(),
+    ];
+    let argv = [&strace[..], &holdfast, words].concat();
+    two.sandbox().run(&argv).unwrap()
+}
+
+/// It asks for the operator with these words, changes nothing, and fence and barrier stay.
+fn is_stuck(two: &TwoStates, what: &str, words: &[&str]) {
+    let before = Picture::take(two.sandbox()).unwrap();
+    for argv in [
+        &["recover"][..],
+        &["recover", "--resume"],
+        &["recover", "--roll-back"],
+    ] {
+        let stuck = two.holdfast(argv);
+        assert_eq!(stuck.code(), 5, "{what}: {stuck}");
+        for word in words {
+            assert!(stuck.stderr.contains(word), "{what}, {word}: {stuck}");
+        }
+    }
+    let after = Picture::take(two.sandbox()).unwrap();
+    assert_eq!(before.diff(&after), Vec::<String>::new(), "{what}");
+    assert!(two.sample().state_dir().join("open").exists(), "{what}");
+    let fence = ["nft", "list", "table", "inet", "holdfast"];
+    let fence = two.sandbox().run(&fence).unwrap();
+    assert!(fence.status.success(), "{what}: the fence is gone");
+}
+
+#[test]
+fn kernel_facts_that_are_changed_or_gone_are_not_gone_by() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let journal = killed_in(&two, "swap-configs");
+    let facts = journal.parent().unwrap().join("before/facts.json");
+    let whole = std::fs::read(&facts).unwrap();
+    let mut other = whole.clone();
+    other.push(b' ');
+    std::fs::write(&facts, other).unwrap();
+    is_stuck(&two, "changed", &["kernel facts", "put the file back"]);
+    std::fs::remove_file(&facts).unwrap();
+    is_stuck(&two, "gone", &["facts.json"]);
+    std::fs::write(&facts, whole).unwrap();
+    let recovered = two.holdfast(&["recover"]);
+    two.is_settled(&began, &recovered, "the facts are back");
+}
+
+#[test]
+fn an_original_that_someone_took_or_replaced_is_never_guessed() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let journal = killed_in(&two, "tunnels-up");
+    let text = std::fs::read_to_string(&journal).unwrap();
+    let plan = text.lines().nth(1).unwrap();
+    let plan: serde_json::Value = serde_json::from_str(&plan[65..]).unwrap();
+    let files = plan["entry"]["plan"]["files"].as_array().unwrap();
+    let changed = files.iter().find(|f| f["change"] == "replace").unwrap();
+    let original = Path::new(changed["staged"].as_str().unwrap());
+    let aside = original.with_extension("aside");
+    // Another object of the same bytes is not the one that the journal names.
+    std::fs::rename(original, &aside).unwrap();
+    std::fs::copy(&aside, original).unwrap();
+    for argv in [&["recover"][..], &["recover", "--roll-back"]] {
+        let stuck = two.holdfast(argv);
+        assert_eq!(stuck.code(), 5, "{stuck}");
+        assert!(two.sample().state_dir().join("open").exists());
+    }
+    std::fs::rename(&aside, original).unwrap();
+    let recovered = two.holdfast(&["recover", "--roll-back"]);
+    two.is_settled(&began, &recovered, "the original is back");
+}
+
+#[test]
+fn a_state_folder_that_is_full_keeps_a_recovery_waiting_and_no_longer() {
+    if skip::lacks(&["strace"]) {
+        return;
+    }
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    killed_in(&two, "swap-configs");
+    let barrier = two.sample().state_dir().join("open");
+    for inject in [
+        "inject=fallocate:error=ENOSPC",
+        "inject=pwrite64:error=ENOSPC",
+    ] {
+        let stuck = traced(&two, inject, &["recover"]);
+        assert_eq!(stuck.code(), 5, "{inject}: {stuck}");
+        assert!(
+            stuck.stderr.contains("No space left on device") && stuck.stderr.contains("make room"),
+            "{inject}: {stuck}"
+        );
+        assert!(barrier.exists(), "{inject}");
+    }
+    let recovered = two.holdfast(&["recover"]);
+    two.is_settled(&began, &recovered, "there is room again");
+}
+
+#[test]
+fn where_the_promise_could_not_be_kept_a_restore_is_refused_before_anything_changes() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let sample = two.sample();
+    // One that differs in the two states.
+    let config = sample.config(&sample.active().unwrap()[0]);
+    let config = config.to_str().unwrap();
+    // Not the one that the running service writes to.
+    let mut databases = sample.databases().into_iter();
+    let database = databases.find(|d| d.kind == "users").unwrap().path;
+    let database = database.to_str().unwrap();
+    let folder = sample.wireguard_dir();
+    let folder = folder.to_str().unwrap();
+    let cases = [
+        (
+            "a target that is a mount point",
+            format!("mount --bind {config} {config}"),
+            format!("umount {config}"),
+            "it is a mount point",
+        ),
+        (
+            "a target that is a link",
+            format!("mv {config} {config}.real && ln -s {config}.real {config}"),
+            format!("mv {config}.real {config}"),
+            "link",
+        ),
+        (
+            "a database that is a link",
+            format!("mv {database} {database}.real && ln -s {database}.real {database}"),
+            format!("mv {database}.real {database}"),
+            "it is not a regular file",
+        ),
+        (
+            "a folder that is mounted read-only",
+            format!("mount --bind {folder} {folder} && mount -o remount,bind,ro {folder}"),
+            format!("umount {folder}"),
+            "Read-only file system",
+        ),
+    ];
+    for (what, make, mend, word) in cases {
+        inside(&two, &make);
+        let before = Picture::take(two.sandbox()).unwrap();
+        let refused = two.holdfast(&["restore", &two.other(), "--yes"]);
+        assert!(matches!(refused.code(), 1 | 3), "{what}: {refused}");
+        assert!(refused.stderr.contains(word), "{what}: {refused}");
+        let after = Picture::take(two.sandbox()).unwrap();
+        assert_eq!(before.diff(&after), Vec::<String>::new(), "{what}");
+        assert!(!sample.state_dir().join("open").exists(), "{what}");
+        inside(&two, &mend);
+    }
+    let now = Picture::take(two.sandbox()).unwrap();
+    assert_eq!(two.before().diff(&now), Vec::<String>::new());
+}

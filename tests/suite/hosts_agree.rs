@@ -1,0 +1,264 @@
+//! The simulator against the real system: the same calls, one after another, on both. Both do them or both refuse, and after
+//! each they show the same names, kinds, bytes, modes, and the same objects under them. The calls are random; a run prints
+//! its seed when it fails, and `HOLDFAST_RANDOM=5000` takes so many runs.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use engine::host::linux::Linux;
+use engine::host::{Append, Host, Kind as Is, Look, Owner};
+use engine::journal::{JournalWriter, Permit};
+use engine::process;
+use engine::profile::Profile;
+use journal_format::{Direction, Driver, FileId, Format, Header, Move, Policy, Role, Step};
+use proptest::prelude::*;
+use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::host::Sim;
+
+/// One call, on names of a small folder.
+#[derive(Debug, Clone)]
+enum Call {
+    MakeDir(usize),
+    Create(usize, Vec<u8>),
+    Exchange(usize, usize),
+    Rename(usize, usize),
+    Copy(usize, usize),
+    RemoveFile(usize),
+    RemoveDir(usize),
+    SyncFile(usize),
+    SyncDir(usize),
+    SyncFilesystem(usize),
+    KeepDir(usize),
+    Keep(usize, Vec<u8>),
+    Discard(usize),
+    Reserve(usize),
+    OpenJournal(usize),
+    Append(Vec<u8>),
+    Read(usize),
+    List(usize),
+    Sha256(usize),
+}
+
+const NAMES: [&str; 8] = ["", "a", "b", "c", "d", "d/a", "d/b", "e/f"];
+
+fn calls() -> impl Strategy<Value = Vec<Call>> {
+    let name = || 1..NAMES.len();
+    let bytes = || proptest::collection::vec(any::<u8>(), 0..40);
+    let call = prop_oneof![
+        3 => name().prop_map(Call::MakeDir),
+        4 => (name(), bytes()).prop_map(|(n, b)| Call::Create(n, b)),
+        4 => (name(), name()).prop_map(|(a, b)| Call::Exchange(a, b)),
+        4 => (name(), name()).prop_map(|(a, b)| Call::Rename(a, b)),
+        2 => (name(), name()).prop_map(|(a, b)| Call::Copy(a, b)),
+        2 => name().prop_map(Call::RemoveFile),
+        2 => name().prop_map(Call::RemoveDir),
+        1 => name().prop_map(Call::SyncFile),
+        1 => (0..NAMES.len()).prop_map(Call::SyncDir),
+        1 => (0..NAMES.len()).prop_map(Call::SyncFilesystem),
+        2 => name().prop_map(Call::KeepDir),
+        3 => (name(), bytes()).prop_map(|(n, b)| Call::Keep(n, b)),
+        2 => name().prop_map(Call::Discard),
+        1 => name().prop_map(Call::Reserve),
+        1 => name().prop_map(Call::OpenJournal),
+        2 => bytes().prop_map(Call::Append),
+        1 => name().prop_map(Call::Read),
+        1 => (0..NAMES.len()).prop_map(Call::List),
+        1 => name().prop_map(Call::Sha256),
+    ];
+    proptest::collection::vec(call, 1..50)
+}
+
+/// One of the two hosts, with what a script needs of it.
+struct Side<'h> {
+    host: &'h dyn Host,
+    base: PathBuf,
+    permit: Permit,
+    /// One that is open, with its name and object: it is appended to only while that is still its own.
+    journal: Option<(Box<dyn Append>, usize, Option<FileId>)>,
+    /// Objects in the order in which they were first seen.
+    objects: BTreeMap<(u64, i64), usize>,
+}
+
+impl<'h> Side<'h> {
+    /// A permit comes of a journal, here as in a restore.
+    fn new(host: &'h dyn Host, s: &Scenario, folder: &Path, base: PathBuf) -> Side<'h> {
+        let boot = host.boot().unwrap();
+        let header = Header {
+            format: Format::CURRENT,
+            restore: s.id.clone(),
+            boot: boot.clone(),
+            program: process::program(),
+            plan: s.plan.digest(),
+        };
+        let driver = Driver {
+            role: Role::Restore,
+            boot,
+            pid: 7,
+            session: 7,
+            started_ticks: 7,
+            policy: None,
+        };
+        host.keep_dir(folder).unwrap();
+        host.keep_dir(&base).unwrap();
+        let mut journal = JournalWriter::begin(
+            host,
+            &folder.join("journal"),
+            header,
+            s.plan.clone(),
+            driver,
+            Box::new(|_, _| {}),
+        )
+        .unwrap();
+        let permit = journal
+            .intend(
+                Move {
+                    step: Step::SafetyBackup,
+                    direction: Direction::Forward,
+                    attempt: 1,
+                },
+                Vec::new(),
+            )
+            .unwrap();
+        Side {
+            host,
+            base,
+            permit,
+            journal: None,
+            objects: BTreeMap::new(),
+        }
+    }
+
+    fn path(&self, name: usize) -> PathBuf {
+        match NAMES[name] {
+            "" => self.base.clone(),
+            name => self.base.join(name),
+        }
+    }
+
+    fn id(&self, name: usize) -> Option<FileId> {
+        self.host.stat(&self.path(name)).unwrap()?.id
+    }
+
+    /// What it answers; none if it refuses.
+    fn answer(&mut self, call: &Call, owner: Owner) -> Option<Vec<String>> {
+        let (host, permit) = (self.host, &self.permit);
+        let at = |n: &usize| self.path(*n);
+        let nothing = |()| Vec::new();
+        match call {
+            Call::MakeDir(n) => host.make_dir(permit, &at(n)).map(nothing),
+            Call::Create(n, bytes) => host
+                .create(permit, &at(n), owner, &mut |out| {
+                    out.write_all(bytes).unwrap();
+                    Ok(())
+                })
+                .map(nothing),
+            Call::Exchange(a, b) => host.exchange(permit, &at(a), &at(b)).map(nothing),
+            Call::Rename(a, b) => host.rename(permit, &at(a), &at(b)).map(nothing),
+            Call::Copy(a, b) => host.copy(permit, &at(a), &at(b)).map(nothing),
+            Call::RemoveFile(n) => host.remove_file(permit, &at(n)).map(nothing),
+            Call::RemoveDir(n) => host.remove_dir(permit, &at(n)).map(nothing),
+            Call::SyncFile(n) => host.sync_file(permit, &at(n)).map(nothing),
+            Call::SyncDir(n) => host.sync_dir(permit, &at(n)).map(nothing),
+            Call::SyncFilesystem(n) => host.sync_filesystem(permit, &at(n)).map(nothing),
+            Call::KeepDir(n) => host.keep_dir(&at(n)).map(nothing),
+            Call::Keep(n, bytes) => host.keep(&at(n), bytes).map(nothing),
+            Call::Discard(n) => host.discard(&at(n)).map(nothing),
+            Call::Reserve(n) => host.reserve(&at(n), 4096).map(nothing),
+            Call::OpenJournal(n) => {
+                let opened = host.open_journal(&at(n), 4096);
+                let id = self.id(*n);
+                self.journal = opened.ok().map(|journal| (journal, *n, id));
+                return self.journal.is_some().then(Vec::new);
+            }
+            Call::Append(bytes) => {
+                let is_own = |(_, n, id): &(_, usize, Option<FileId>)| self.id(*n) == *id;
+                if !self.journal.as_ref().is_some_and(is_own) {
+                    return Some(Vec::new());
+                }
+                let (journal, ..) = self.journal.as_mut().unwrap();
+                journal.append(bytes).map(nothing)
+            }
+            Call::Read(n) => host.read(&at(n), 1 << 20).map(|b| vec![format!("{b:?}")]),
+            Call::List(n) => host.list(&at(n)),
+            Call::Sha256(n) => host.sha256(&at(n)).map(|d| vec![d.to_string()]),
+        }
+        .ok()
+    }
+
+    /// All that there is to see.
+    fn looks(&mut self) -> Vec<String> {
+        let mut seen = Vec::new();
+        for (n, name) in NAMES.iter().enumerate() {
+            let path = self.path(n);
+            let Some(meta) = self.host.stat(&path).unwrap() else {
+                continue;
+            };
+            let next = self.objects.len();
+            let id = meta.id.unwrap();
+            let object = *self.objects.entry((id.ino, id.born_ns)).or_insert(next);
+            let held = match meta.kind {
+                Is::File => format!(
+                    "{} bytes {:?}",
+                    meta.size,
+                    self.host.read(&path, 1 << 20).unwrap()
+                ),
+                Is::Dir => format!("{:?}", self.host.list(&path).unwrap()),
+                Is::Other => panic!("{}", path.display()),
+            };
+            let Owner { uid, gid, mode } = Owner {
+                uid: meta.uid,
+                gid: meta.gid,
+                mode: meta.mode,
+            };
+            seen.push(format!(
+                "{name} object {object} {:?} {uid}:{gid} {mode:o} {held}",
+                meta.kind
+            ));
+        }
+        seen
+    }
+}
+
+fn runs() -> u32 {
+    std::env::var("HOLDFAST_RANDOM").map_or(200, |n| n.parse().expect("a number"))
+}
+
+/// A filesystem that restores are made on keeps times of birth.
+fn keeps_births(host: &dyn Look, dir: &Path) -> bool {
+    host.stat(dir).unwrap().is_some_and(|m| m.id.is_some())
+}
+
+#[test]
+fn whatever_is_done_to_files_the_simulator_answers_as_the_system_does() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let me = nix::unistd::geteuid();
+    if !me.is_root() {
+        fixtures::skip::record("needs root: files are given to others");
+        return;
+    }
+    let owner = Owner {
+        uid: 990,
+        gid: 991,
+        mode: 0o640,
+    };
+    let config = ProptestConfig {
+        cases: runs(),
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    };
+    proptest!(config, |(script in calls())| {
+        let folder = tempfile::tempdir().unwrap();
+        let linux = Linux::new(&Profile::default());
+        prop_assert!(keeps_births(&linux, folder.path()));
+        let sim = Sim::new(s.world.clone(), &s.places, None, false);
+        let own = Path::new("/var/lib/holdfast/restores/x");
+        let mut real = Side::new(&linux, &s, &folder.path().join("own"), folder.path().join("play"));
+        let mut made = Side::new(&sim, &s, own, own.join("play"));
+        for (n, call) in script.iter().enumerate() {
+            let (one, two) = (real.answer(call, owner), made.answer(call, owner));
+            prop_assert_eq!(one, two, "call {}: {:?}: the system, then the simulator", n, call);
+            prop_assert_eq!(real.looks(), made.looks(), "after call {}: {:?}", n, call);
+        }
+    });
+}

@@ -1,0 +1,259 @@
+//! Gateways and backups of any shape, on the simulated machine: a restore that nothing disturbs ends in After, and one
+//! that is cut off or fails at any moment ends in Before or After. Each run takes a few moments of many gateways by chance,
+//! where the enumeration takes every moment of a few; the seed is printed, and `HOLDFAST_SEED` takes it again.
+//! `HOLDFAST_RANDOM=10000` takes so many gateways.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use journal_format::{Policy, Verdict};
+use proptest::prelude::*;
+use proptest::test_runner::{RngSeed, TestError, TestRunner};
+use tests::oracle;
+use tests::sim::gateway::{Client, Scenario, Shape, Was};
+use tests::sim::host::{How, Moment, Trouble};
+use tests::sim::trial::{End, Run, Start};
+use tests::sim::world::World;
+
+fn was() -> impl Strategy<Value = Was> {
+    prop_oneof![
+        Just(Was::Absent),
+        Just(Was::Plain),
+        Just(Was::Log),
+        Just(Was::HotJournal),
+        Just(Was::Unreadable),
+    ]
+}
+
+fn client(n: u32) -> impl Strategy<Value = Client> {
+    // Before and after: only one of them, another config, the same one.
+    let versions = prop_oneof![
+        Just((Some(n), None)),
+        Just((None, Some(n))),
+        Just((Some(n), Some(n + 100))),
+        Just((Some(n), Some(n))),
+    ];
+    (versions, any::<[bool; 3]>()).prop_map(move |((before, after), [saves, up, up_after])| {
+        Client {
+            name: format!("wg{n}"),
+            before,
+            after,
+            // What stays is the same in both, and the backup's configs have no such line.
+            saves: saves && before != after,
+            up_before: up,
+            up_after,
+        }
+    })
+}
+
+fn shape() -> impl Strategy<Value = Shape> {
+    let clients = (1..6_u32).prop_flat_map(|count| (1..=count).map(client).collect::<Vec<_>>());
+    let mounts = proptest::sample::subsequence(
+        vec![
+            "/opt",
+            "/var/lib/wireguard-gateway",
+            "/etc/wireguard",
+            "/etc/iptables",
+        ],
+        0..=4,
+    );
+    // A gateway without its clients' database is not one.
+    let first = prop_oneof![Just(Was::Plain), Just(Was::Log), Just(Was::HotJournal)];
+    (
+        (first, was(), was()),
+        any::<[bool; 2]>(),
+        clients,
+        any::<[bool; 2]>(),
+        any::<Option<bool>>(),
+        mounts,
+    )
+        .prop_map(
+            |(
+                (one, two, three),
+                [two_saved, three_saved],
+                clients,
+                [v4, v6],
+                ip_forward,
+                mounts,
+            )| {
+                Shape {
+                    databases: [one, two, three],
+                    backed_up: [true, two_saved, three_saved],
+                    clients,
+                    v4,
+                    v6,
+                    ip_forward,
+                    mounts,
+                }
+            },
+        )
+}
+
+/// Where chance cuts in, each a part of a whole.
+#[derive(Debug, Clone)]
+struct Chance {
+    at: [proptest::sample::Index; 4],
+    start: usize,
+    how: How,
+    for_ever: bool,
+}
+
+fn chance() -> impl Strategy<Value = Chance> {
+    let how = prop_oneof![
+        Just(How::Refused),
+        Just(How::AfterTheFact),
+        Just(How::HalfWay),
+        Just(How::Hangs),
+    ];
+    let indexes = any::<[proptest::sample::Index; 4]>();
+    (indexes, 0..Start::ALL.len(), how, any::<bool>()).prop_map(|(at, start, how, for_ever)| {
+        Chance {
+            at,
+            start,
+            how,
+            for_ever,
+        }
+    })
+}
+
+fn policies() -> impl Strategy<Value = Policy> {
+    prop_oneof![
+        Just(Policy::Auto),
+        Just(Policy::Resume),
+        Just(Policy::RollBack)
+    ]
+}
+
+/// What a crash at this moment may leave: one of all that may be.
+fn crash(s: &Scenario, moment: &Moment, image: proptest::sample::Index) -> (World, bool, String) {
+    let images = moment.world.disk.images(99, &moment.world.databases);
+    match image.index(images.len() + 1) {
+        0 => (moment.world.clone(), false, "the process dies".to_owned()),
+        n => {
+            let (what, disk) = images[n - 1].clone();
+            let mut world = moment.world.reboot(disk);
+            if world.disk.find(&s.places.barrier).is_none() {
+                world.start_gateway();
+            }
+            (world, true, what)
+        }
+    }
+}
+
+/// What is wrong with a run that should have come to an end.
+fn judged(s: &Scenario, run: Run, booted: bool) -> Vec<String> {
+    let mut world = run.world;
+    if world.disk.find(&s.places.barrier).is_none() && booted {
+        world.start_gateway();
+    }
+    if let End::Stuck(why) | End::Broken(why) = &run.end {
+        return vec![format!("it does not end: {why}")];
+    }
+    let mut wrong = oracle::settled(s, &oracle::Journal::of(s, &world), &world, booted);
+    let second = s.recover(world.clone(), Start::AUTO, None, false);
+    wrong.extend(oracle::i5_twice_is_once(&world, &second));
+    wrong
+}
+
+/// A run in which calls failed is settled once nothing fails any more.
+fn judged_in_trouble(s: &Scenario, run: Run, booted: bool) -> Vec<String> {
+    match &run.end {
+        End::Closed(_) | End::Over | End::Idle | End::BeforeNetwork => judged(s, run, booted),
+        End::Broken(_) | End::Stuck(_) => {
+            let next = s.recover(run.world, Start::AUTO, None, false);
+            match next.end {
+                End::Stuck(_) => {
+                    let by_hand = s.recover(next.world, Start::ROLL_BACK, None, false);
+                    judged(s, by_hand, booted)
+                }
+                End::Closed(_) | End::Over | End::Idle | End::BeforeNetwork | End::Broken(_) => {
+                    judged(s, next, booted)
+                }
+            }
+        }
+    }
+}
+
+fn one(shape: &Shape, policy: Policy, chances: &[Chance]) -> Result<(), String> {
+    let s = match Scenario::of(shape, policy) {
+        Ok(s) => s,
+        Err(problems) => return Err(format!("no plan: {problems:?}")),
+    };
+    let right = |place: String, wrong: Vec<String>| match wrong.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{place}:\n{}", wrong.join("\n"))),
+    };
+    let run = s.restore(None, true);
+    let (moments, calls) = (run.moments, run.calls);
+    if run.end != End::Closed(Verdict::Restored) {
+        return Err(format!("undisturbed it ends {:?}", run.end));
+    }
+    let journal = oracle::Journal::of(&s, &run.world);
+    right(
+        "undisturbed".into(),
+        oracle::settled(&s, &journal, &run.world, false),
+    )?;
+    for chance in chances {
+        let [moment, image, second, image_again] = chance.at;
+        let moment = &moments[moment.index(moments.len())];
+        let (world, booted, what) = crash(&s, moment, image);
+        let start = Start::ALL[chance.start];
+        let place = format!("after `{}`, {what}, {start:?}", moment.what);
+        let first = s.recover(world.clone(), start, None, true);
+        let recovery = first.moments.clone();
+        let recovery_calls = first.calls;
+        right(place.clone(), judged(&s, first, booted))?;
+        if !recovery.is_empty() {
+            let again = &recovery[second.index(recovery.len())];
+            let (world, rebooted, what) = crash(&s, again, image_again);
+            let run = s.recover(world, Start::AUTO, None, false);
+            right(
+                format!("{place}, then `{}`, {what}", again.what),
+                judged(&s, run, booted || rebooted),
+            )?;
+        }
+        let trouble = |calls: u64| Trouble {
+            at: second.index(usize::try_from(calls).unwrap().max(1)) as u64,
+            for_ever: chance.for_ever,
+            how: chance.how,
+        };
+        let run = s.restore(Some(trouble(calls)), false);
+        right(
+            format!("{:?}", trouble(calls)),
+            judged_in_trouble(&s, run, false),
+        )?;
+        let run = s.recover(world, Start::AUTO, Some(trouble(recovery_calls)), false);
+        right(
+            format!("{place}, {:?}", trouble(recovery_calls)),
+            judged_in_trouble(&s, run, booted),
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
+fn gateways_and_backups_of_any_shape_end_in_before_or_after() {
+    let number = |name: &str| {
+        let text = std::env::var(name).ok()?;
+        Some(text.parse::<u64>().expect("a number"))
+    };
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let seed = number("HOLDFAST_SEED").unwrap_or_else(|| u64::from(clock.unwrap().subsec_nanos()));
+    println!("HOLDFAST_SEED={seed}");
+    let config = ProptestConfig {
+        cases: u32::try_from(number("HOLDFAST_RANDOM").unwrap_or(40)).unwrap(),
+        failure_persistence: None,
+        rng_seed: RngSeed::Fixed(seed),
+        ..ProptestConfig::default()
+    };
+    let mut runner = TestRunner::new(config);
+    let all = (shape(), policies(), proptest::collection::vec(chance(), 3));
+    let result = runner.run(&all, |(shape, policy, chances)| {
+        one(&shape, policy, &chances).map_err(TestCaseError::fail)
+    });
+    match result {
+        Ok(()) => {}
+        Err(TestError::Fail(why, (shape, policy, chances))) => {
+            panic!("HOLDFAST_SEED={seed}: {shape:#?} {policy:?} {chances:?}\n{why}")
+        }
+        Err(TestError::Abort(why)) => panic!("HOLDFAST_SEED={seed}: {why}"),
+    }
+}
