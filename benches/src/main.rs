@@ -16,6 +16,7 @@ mod measure;
 mod options;
 mod record;
 mod report;
+mod settle;
 mod work;
 
 use std::process::ExitCode;
@@ -71,6 +72,7 @@ fn run(options: &Options) -> Result<()> {
     for &clients in &options.clients {
         work::live(folder.path(), clients, options, &mut report)?;
         work::files(folder.path(), clients, options, &mut report)?;
+        settle::measure(folder.path(), clients, options, &mut report)?;
     }
     if options.wants(Part::Padded) && options.padding_mib > 0 {
         work::padded(folder.path(), options, &mut report)?;

@@ -10,7 +10,7 @@ usage: benches [--clients N,N...] [--runs N] [--tunnels N] [--padding MIB] [--on
   --runs     how often each side runs [5]
   --tunnels  tunnels that are up, for the outage [20]
   --padding  size of the database whose memory is measured, 0 for none [1024]
-  --only     backup, verify, restore, outage, idle, files, padded, record [all]
+  --only     backup, verify, restore, outage, idle, settle, files, padded, record [all]
   --dir      where the gateways are made [the temporary folder]
   --json     writes every figure there, too";
 
@@ -22,6 +22,7 @@ pub enum Part {
     Restore,
     Outage,
     Idle,
+    Settle,
     Files,
     Padded,
     Record,
@@ -109,6 +110,7 @@ fn part(text: &str) -> Result<Part> {
         "restore" => Part::Restore,
         "outage" => Part::Outage,
         "idle" => Part::Idle,
+        "settle" => Part::Settle,
         "files" => Part::Files,
         "padded" => Part::Padded,
         "record" => Part::Record,
