@@ -1,4 +1,4 @@
-//! How long an open restore takes to be settled: it is killed while it swaps the configs, and recovered. Owns when it is
+//! How long an open restore takes to be settled: it is killed right before its swaps, and recovered. Owns when it is
 //! killed, and from which record to which is counted.
 
 use std::path::Path;
@@ -45,15 +45,15 @@ pub fn measure(
     Ok(())
 }
 
-/// Kills a restore in the middle of its swap of the configs. Gives its id.
+/// Kills a restore while it settles the databases: both swaps are left to the recovery. Gives its id.
 fn killed(gateway: &Gateway) -> Result<String> {
     let argv = gateway.argv(&["--json", "restore", &gateway.archive, "--yes"]);
     let mut restore = gateway.sandbox.spawn(&argv)?;
-    let swaps = |said: &str| {
+    let settles = |said: &str| {
         said.lines()
-            .any(|l| l.contains("\"intent\"") && l.contains("\"swap-configs\""))
+            .any(|l| l.contains("\"intent\"") && l.contains("\"settle-databases\""))
     };
-    while !swaps(&restore.stdout_so_far()?) {
+    while !settles(&restore.stdout_so_far()?) {
         if restore.has_ended()? {
             return Err(Trouble::new(format!(
                 "the restore ended before it was killed: {}",

@@ -187,3 +187,20 @@ fn where_the_promise_could_not_be_kept_a_restore_is_refused_before_anything_chan
     let now = Picture::take(two.sandbox()).unwrap();
     assert_eq!(two.before().diff(&now), Vec::<String>::new());
 }
+
+#[test]
+fn on_a_filesystem_that_cannot_exchange_a_restore_is_refused_before_anything_changes() {
+    if skip::lacks(&["strace"]) {
+        return;
+    }
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let restore = ["restore", &two.other(), "--yes"];
+    let refused = traced(&two, "inject=renameat2:error=EINVAL", &restore);
+    assert!(matches!(refused.code(), 1 | 3), "{refused}");
+    assert!(refused.stderr.contains("cannot exchange"), "{refused}");
+    let now = Picture::take(two.sandbox()).unwrap();
+    assert_eq!(two.before().diff(&now), Vec::<String>::new());
+    assert!(!two.sample().state_dir().join("open").exists());
+}
