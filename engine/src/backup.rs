@@ -6,6 +6,7 @@
 //! dangles) is told of, and the backup goes on. Must not change anything of the gateway.
 
 mod rules_text;
+mod up_to_error;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, Metadata as FileMetadata};
@@ -34,6 +35,7 @@ use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
 use crate::verify::CONFIG_MOST;
 use crate::{state_dir, survey, wgconf};
+use up_to_error::UpToError;
 
 /// Every read from a file and write into the zip has this size, so that the same content packs the same.
 const BUFFER: usize = 64 * 1024;
@@ -130,7 +132,7 @@ pub fn make(
     let created_at = part.at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string();
     let mut making = Making {
         profile,
-        zip: ZipWriter::new(BufWriter::with_capacity(BUFFER, part.writer()?)),
+        zip: ZipWriter::new(UpToError::new(BUFFER, part.writer()?)),
         names: Names::default(),
         contents: Contents::default(),
         entries: BTreeMap::new(),
@@ -216,7 +218,7 @@ fn estimate(
 
 struct Making<'a, 'p> {
     profile: &'a Profile,
-    zip: ZipWriter<BufWriter<File>>,
+    zip: ZipWriter<UpToError>,
     names: Names,
     contents: Contents,
     entries: BTreeMap<String, EntryFacts>,
@@ -593,7 +595,7 @@ impl Making<'_, '_> {
         out.flush().map_err(|e| packing(&e))?;
         drop(out);
         let file = self.zip.finish().map_err(|e| packing(&e))?;
-        let file = file.into_inner().map_err(|e| packing(&e))?;
+        let file = file.whole().map_err(|e| packing(&e))?;
         file.sync_all().map_err(|e| packing(&e))?;
         Ok(metadata.holdfast.map(|m| m.warnings).unwrap_or_default())
     }

@@ -240,8 +240,12 @@ impl Look for Linux {
     }
 
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
+        let tools = |family: Family| match family {
+            Family::V4 => ("iptables-save", "iptables-restore"),
+            Family::V6 => ("ip6tables-save", "ip6tables-restore"),
+        };
         // Constant text: nothing is put into it. Rules may name sets, which are a namespace's own: empty ones will do.
-        let rehearse = |save: &str, restore: &str| {
+        let rehearse = |(save, restore): (&str, &str)| {
             format!(
                 "sets=$(ipset save 2>/dev/null | grep '^create '); \
                  exec unshare --net -- sh -c \
@@ -271,13 +275,7 @@ impl Look for Linux {
                 }
                 words(&[program])
             }
-            Query::Rehearse(family) => {
-                let line = match family {
-                    Family::V4 => rehearse("iptables-save", "iptables-restore"),
-                    Family::V6 => rehearse("ip6tables-save", "ip6tables-restore"),
-                };
-                words(&["sh", "-c", &line])
-            }
+            Query::Rehearse(family) => words(&["sh", "-c", &rehearse(tools(*family))]),
             Query::Tunnels => words(&["wg", "show", "interfaces"]),
             Query::Peers => words(&["wg", "show", "all", "dump"]),
             Query::ListenPorts => words(&["wg", "show", "all", "listen-port"]),
@@ -297,7 +295,12 @@ impl Look for Linux {
             | Query::ServiceState(Control::Commands { active, .. }) => active.clone(),
             Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
         };
-        execute(&argv, input, COMMAND_LIMIT)
+        let mut out = execute(&argv, input, COMMAND_LIMIT)?;
+        if let Query::Rehearse(family) = query {
+            let (save, restore) = tools(*family);
+            out.shown = format!("unshare --net -- sh -c '{restore} && {save}'");
+        }
+        Ok(out)
     }
 
     fn has_program(&self, name: &str) -> bool {
