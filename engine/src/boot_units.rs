@@ -40,7 +40,10 @@ pub fn settings(profile: &Profile) -> Result<Vec<Settings>, Problem> {
         },
         Settings {
             unit: "holdfast-recover.service".into(),
-            text: format!("[Unit]\nRequiresMountsFor={}\n", places(profile)?),
+            text: format!(
+                "[Unit]\nRequiresMountsFor={}\n\n[Service]\nEnvironment=BARRIER={barrier}\n",
+                places(profile)?
+            ),
         },
         Settings {
             unit: "holdfast-agent.service".into(),
