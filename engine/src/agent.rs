@@ -161,7 +161,9 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
     let Some(open) = open else {
         return Ok(());
     };
-    if let Some((pid, what)) = Lock::holder(profile) {
+    // A lock may outlive its holder for a moment, in a child that ends with it: the recovery waits for that.
+    let lives = |pid: u32| crate::host::linux::process(pid).is_some_and(|p| !p.gone);
+    if let Some((pid, what)) = Lock::holder(profile).filter(|(pid, _)| lives(*pid)) {
         tracing::info!(
             "restore {} is open and {what} runs, process {pid}: it is left alone",
             open.id
