@@ -69,15 +69,12 @@ pub fn serve(
     // Before anything is touched that a living agent may be using.
     let _only = only_one(profile)?;
     let door = Door::open(profile, socket)?;
-    // A driver writes under these names, too: the barrier.
-    if let Ok(_quiet) = Lock::take(profile, "an agent's start") {
-        for folder in [
-            &profile.state_dir,
-            &profile.spool_dir(),
-            &profile.backups_dir(),
-        ] {
-            sweep(folder);
-        }
+    for folder in [
+        &profile.state_dir,
+        &profile.spool_dir(),
+        &profile.backups_dir(),
+    ] {
+        sweep(folder);
     }
     let host = Linux::new(profile);
     let agent = Arc::new(Agent {
@@ -131,7 +128,7 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
     }
 }
 
-/// Removes files that an ended agent or driver was writing. The caller sees to it that none of them runs.
+/// Removes files that an ended agent or driver was writing.
 fn sweep(folder: &Path) {
     let Ok(entries) = folder.read_dir() else {
         return;
