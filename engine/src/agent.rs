@@ -21,7 +21,7 @@ use journal_format::{BootId, Problem};
 
 use crate::fault::{Fault, cannot};
 use crate::host::Look;
-use crate::host::linux::Linux;
+use crate::host::linux::{self, Linux};
 use crate::process::Lock;
 use crate::profile::Profile;
 use crate::state_dir;
@@ -36,6 +36,8 @@ use uploads::Uploads;
 
 /// How often what was left over is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// How often it is looked whether the driver of an open restore still lives.
+const WATCH: Duration = Duration::from_millis(200);
 
 /// All that a connection may use.
 struct Agent {
@@ -145,7 +147,8 @@ fn sweep(folder: &Path) {
     }
 }
 
-/// Settles an open restore that nothing works on, in a process of its own.
+/// Settles an open restore in a process of its own, once nothing works on it any more: a driver that was killed lives on
+/// for a moment, and one that this agent did not start may be killed later.
 fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Problem> {
     let open = match state_dir::open_restore(profile) {
         Ok(open) => open,
@@ -158,14 +161,20 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
     let Some(open) = open else {
         return Ok(());
     };
-    // A lock may outlive its holder for a moment, in a child that ends with it: the recovery waits for that.
-    let lives = |pid: u32| crate::host::linux::process(pid).is_some_and(|p| !p.gone);
-    if let Some((pid, what)) = Lock::holder(profile).filter(|(pid, _)| lives(*pid)) {
+    if let Some((pid, what)) = driver(profile) {
         tracing::info!(
-            "restore {} is open and {what} runs, process {pid}: it is left alone",
+            "restore {} is open and {what} runs, process {pid}: it is left alone until that ends",
             open.id
         );
-        return Ok(());
+        let profile = profile.clone();
+        return spawn("watch", move || {
+            while driver(&profile).is_some() {
+                std::thread::sleep(WATCH);
+            }
+            if let Err(problem) = recover(&profile, config, scopes) {
+                tracing::error!("{problem}");
+            }
+        });
     }
     tracing::info!(
         "restore {} is open and nothing works on it: recovering",
@@ -186,6 +195,12 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
         Ok(status) => tracing::info!("the recovery of restore {} ended: {status}", open.id),
         Err(e) => tracing::error!("cannot wait for the recovery of restore {}: {e}", open.id),
     })
+}
+
+/// Who holds the lock and lives. It may outlive its holder in a child that ends with it: a recovery waits for that.
+fn driver(profile: &Profile) -> Option<(u32, String)> {
+    let lives = |pid: u32| linux::process(pid).is_some_and(|p| !p.gone);
+    Lock::holder(profile).filter(|(pid, _)| lives(*pid))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem> {

@@ -217,6 +217,32 @@ fn an_agent_that_starts_settles_what_a_crash_left_open() {
 }
 
 #[test]
+fn a_restore_that_an_agent_finds_running_and_that_is_killed_later_is_settled() {
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let archive = admin.get_bytes("/system/backup").1;
+    let page = admin.reach_confirmation(&archive);
+    let restore = admin.confirm(&page).1;
+    let seen = admin
+        .events(&restore, None)
+        .find(|s| s.data["text"] == "settle databases: begins")
+        .unwrap();
+    // It stands still, so that the next agent finds it alive.
+    stage.signal_restore("STOP");
+    stage.kill_agent();
+    stage.start_agent();
+    stage.kill_restore();
+    let last = admin.events(&restore, Some(seen.id)).last().unwrap();
+    let verdict = &last.data["verdict"];
+    assert!(
+        verdict == "restored" || verdict == "rolled-back",
+        "{verdict}"
+    );
+}
+
+#[test]
 fn a_session_ends_when_its_user_gets_another_password() {
     let Some(stage) = Stage::set() else { return };
     let user = stage.sample().admin().unwrap();

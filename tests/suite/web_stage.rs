@@ -91,6 +91,10 @@ impl Stage {
 
     /// Kills the process that works on the open restore, as a crash would.
     pub fn kill_restore(&self) {
+        self.signal_restore("KILL");
+    }
+
+    pub fn signal_restore(&self, signal: &str) {
         let holdfast = program("holdfast").unwrap().to_str().unwrap().to_owned();
         let status = self
             .sandbox
@@ -99,7 +103,7 @@ impl Stage {
         let status: serde_json::Value = serde_json::from_str(&status.ok().unwrap().stdout).unwrap();
         let pid = status["view"]["pid"].as_u64().unwrap().to_string();
         self.sandbox
-            .run(&["kill", "-9", &pid])
+            .run(&["kill", "-s", signal, &pid])
             .unwrap()
             .ok()
             .unwrap();

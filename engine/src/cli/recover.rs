@@ -35,16 +35,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         )));
     }
     let signals = Signals::hold()?;
-    let mut lock = Lock::take(&context.profile, "a recovery");
-    // Nobody starts it again at once: what a dead restore left may hold the lock a little longer.
-    for _ in 0..100 {
-        if !args.unattended || !matches!(lock, Err(Fault::Busy(_))) {
-            break;
-        }
-        std::thread::sleep(std::time::Duration::from_millis(100));
-        lock = Lock::take(&context.profile, "a recovery");
-    }
-    let _lock = lock?;
+    let _lock = Lock::take(&context.profile, "a recovery")?;
     let host = Linux::new(&context.profile);
     let asked = || signals.asked();
     let json = context.json;
