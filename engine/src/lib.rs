@@ -21,6 +21,7 @@ pub mod journal;
 pub mod manifest;
 pub mod owner;
 pub mod password;
+pub mod peers;
 pub mod planner;
 pub mod process;
 pub mod profile;

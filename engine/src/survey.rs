@@ -273,7 +273,7 @@ pub fn facts(
     let dump = host
         .ask(&Query::Peers, "")?
         .expect_ok("list the peers", advice)?;
-    facts.peers = crate::facts::peers(&dump, &facts.tunnels);
+    facts.peers = crate::peers::in_dump(&dump, &facts.tunnels);
     for service in profile
         .gateway
         .service

@@ -7,10 +7,11 @@ use journal_format::{Direction, Exchange, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
 use crate::decide::Seen;
-use crate::facts::{self, Facts, Peers};
+use crate::facts::Facts;
 use crate::fault::Problem;
 use crate::host::{Command, Host, Output, Query};
 use crate::journal::Permit;
+use crate::peers::{self, Peers};
 use crate::wgconf;
 use crate::wording::counted;
 
@@ -162,7 +163,7 @@ fn other_peers<'e>(env: &Env<'e>) -> Result<Vec<(&'e str, Peers)>, Problem> {
         .expect_ok("list the peers", "install wireguard-tools")?;
     let facts = env.facts;
     let down = &env.plan.tunnels_down;
-    let mut now = facts::peers(&dump, &facts.tunnels);
+    let mut now = peers::in_dump(&dump, &facts.tunnels);
     let mut others = Vec::new();
     for name in facts
         .tunnels
@@ -200,7 +201,7 @@ fn put_peers_back(env: &Env, permit: &Permit, report: &mut Report) -> Result<(),
                 .run(permit, &remove, "")?
                 .expect_ok(&format!("take a peer of {name} away again"), &advice)?;
         }
-        let text = facts::addconf(had.iter().filter(|(key, _)| !same(key)));
+        let text = peers::addconf(had.iter().filter(|(key, _)| !same(key)));
         if !text.is_empty() {
             env.host
                 .run(permit, &Command::PeersAdd((*name).to_owned()), &text)?
