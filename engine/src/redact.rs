@@ -1,5 +1,5 @@
-//! What is shown of a command that a config runs: the command as it is, with whatever may be a secret blanked. Must not
-//! be used on anything that is run.
+//! What is shown of a command that a config runs, and of what a program said: as it is, with whatever may be a secret
+//! blanked. Must not be used on anything that is run.
 
 const BLANK: &str = "(hidden)";
 /// What stands before a secret, as `name=secret`, `name: secret` or `name secret`.
@@ -49,6 +49,45 @@ pub fn command(text: &str) -> String {
         announced = announces(word) && (!announced || is_scheme(word));
     }
     shown
+}
+
+/// What a program said: `wg-quick` prints every hook that it runs, behind `[#] `, and hooks may hold secrets of any kind.
+pub fn said(text: &str) -> String {
+    let line = |line: &str| match line.strip_prefix("[#] ") {
+        Some(hook) => format!("[#] {}", command(hook)),
+        None => line.to_owned(),
+    };
+    let lines: Vec<String> = text.split('\n').map(line).collect();
+    blank_keys(&lines.join("\n"))
+}
+
+/// `wg` repeats a line that it does not understand, key and all: what looks like one is blanked, also where a character
+/// or two are missing.
+fn blank_keys(text: &str) -> String {
+    let is_key = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(is_key) {
+        let run = rest[start..]
+            .find(|c| !is_key(c))
+            .map_or(rest.len(), |n| start + n);
+        out.push_str(&rest[..start]);
+        let word = &rest[start..run];
+        let padded = rest[run..].starts_with('=');
+        // Without its padding it could be a path, or a digest, which has no capitals.
+        let mixed = |kind: fn(&char) -> bool| word.chars().any(|c| kind(&c));
+        let looks_like_one = mixed(char::is_ascii_uppercase)
+            && mixed(char::is_ascii_lowercase)
+            && mixed(char::is_ascii_digit);
+        if word.len() >= 40 && padded || (40..=44).contains(&word.len()) && looks_like_one {
+            out.push_str("[key]");
+            rest = &rest[run + usize::from(padded)..];
+        } else {
+            out.push_str(&rest[start..run]);
+            rest = &rest[run..];
+        }
+    }
+    out + rest
 }
 
 fn is_break(c: char) -> bool {
@@ -156,5 +195,38 @@ mod tests {
         ] {
             assert!(command(plain).contains("evil"), "{plain}");
         }
+    }
+
+    #[test]
+    fn a_key_in_what_a_program_says_is_blanked() {
+        let said = "Key is not the correct length or format: `wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U='\nLine 3";
+        assert_eq!(
+            blank_keys(said),
+            "Key is not the correct length or format: `[key]'\nLine 3"
+        );
+        assert_eq!(
+            blank_keys("PrivateKey=wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U="),
+            "PrivateKey=[key]"
+        );
+        assert_eq!(blank_keys("no key here = 1"), "no key here = 1");
+        for cut in [
+            "wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U",
+            "LdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U=",
+        ] {
+            assert_eq!(blank_keys(&format!("Line `{cut}'")), "Line `[key]'");
+        }
+        let digest = "0".repeat(40) + "deadbeef";
+        assert_eq!(blank_keys(&digest), digest);
+    }
+
+    #[test]
+    fn a_secret_in_a_hook_that_a_tunnel_runs_is_blanked() {
+        let said = "[#] ip link add c0\n[#] curl -H 'Authorization: Bearer abc123' https://a.example\nRTNETLINK answers";
+        let shown = super::said(said);
+        assert!(!shown.contains("abc123"), "{shown}");
+        assert!(
+            shown.starts_with("[#] ip link add c0\n[#] curl -H ")
+                && shown.ends_with("\nRTNETLINK answers")
+        );
     }
 }

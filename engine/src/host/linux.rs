@@ -28,7 +28,7 @@ use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::journal::Permit;
 use crate::profile::Profile;
-use crate::{backup, database};
+use crate::{backup, database, redact};
 
 /// Where programs are looked for; nothing of the caller's environment reaches them.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -851,7 +851,7 @@ fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Prob
         shown,
         end,
         stdout: text(&mut stdout, STDOUT_LIMIT).map_err(|e| failed("read the output of", e))?,
-        stderr: without_secrets(&ends(&mut stderr).map_err(|e| failed("read the output of", e))?),
+        stderr: redact::said(&ends(&mut stderr).map_err(|e| failed("read the output of", e))?),
     })
 }
 
@@ -897,45 +897,6 @@ fn ends(file: &mut File) -> std::io::Result<String> {
     ))
 }
 
-/// What a program said: `wg-quick` prints every hook that it runs, behind `[#] `, and hooks may hold secrets of any kind.
-fn without_secrets(said: &str) -> String {
-    let line = |line: &str| match line.strip_prefix("[#] ") {
-        Some(command) => format!("[#] {}", crate::redact::command(command)),
-        None => line.to_owned(),
-    };
-    let lines: Vec<String> = said.split('\n').map(line).collect();
-    blank_keys(&lines.join("\n"))
-}
-
-/// `wg` repeats a line that it does not understand, key and all: what looks like one is blanked, also where a character
-/// or two are missing.
-fn blank_keys(text: &str) -> String {
-    let is_key = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
-    let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(start) = rest.find(is_key) {
-        let run = rest[start..]
-            .find(|c| !is_key(c))
-            .map_or(rest.len(), |n| start + n);
-        out.push_str(&rest[..start]);
-        let word = &rest[start..run];
-        let padded = rest[run..].starts_with('=');
-        // Without its padding it could be a path, or a digest, which has no capitals.
-        let mixed = |kind: fn(&char) -> bool| word.chars().any(|c| kind(&c));
-        let looks_like_one = mixed(char::is_ascii_uppercase)
-            && mixed(char::is_ascii_lowercase)
-            && mixed(char::is_ascii_digit);
-        if word.len() >= 40 && padded || (40..=44).contains(&word.len()) && looks_like_one {
-            out.push_str("[key]");
-            rest = &rest[run + usize::from(padded)..];
-        } else {
-            out.push_str(&rest[start..run]);
-            rest = &rest[run..];
-        }
-    }
-    out + rest
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -947,39 +908,6 @@ mod tests {
         assert_eq!(
             shown,
             ["wg-quick", "'a b.conf'", "'O'\\''Brien'", "'x && y'", "''"]
-        );
-    }
-
-    #[test]
-    fn a_key_in_what_a_program_says_is_blanked() {
-        let said = "Key is not the correct length or format: `wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U='\nLine 3";
-        assert_eq!(
-            blank_keys(said),
-            "Key is not the correct length or format: `[key]'\nLine 3"
-        );
-        assert_eq!(
-            blank_keys("PrivateKey=wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U="),
-            "PrivateKey=[key]"
-        );
-        assert_eq!(blank_keys("no key here = 1"), "no key here = 1");
-        for cut in [
-            "wLdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U",
-            "LdxCV8WsZeh7fhCOlE80aZfZE0XGIOKkk1+1pvYq2U=",
-        ] {
-            assert_eq!(blank_keys(&format!("Line `{cut}'")), "Line `[key]'");
-        }
-        let digest = "0".repeat(40) + "deadbeef";
-        assert_eq!(blank_keys(&digest), digest);
-    }
-
-    #[test]
-    fn a_secret_in_a_hook_that_a_tunnel_runs_is_blanked() {
-        let said = "[#] ip link add c0\n[#] curl -H 'Authorization: Bearer abc123' https://a.example\nRTNETLINK answers";
-        let shown = without_secrets(said);
-        assert!(!shown.contains("abc123"), "{shown}");
-        assert!(
-            shown.starts_with("[#] ip link add c0\n[#] curl -H ")
-                && shown.ends_with("\nRTNETLINK answers")
         );
     }
 
