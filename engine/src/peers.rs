@@ -64,6 +64,33 @@ pub fn in_dump(dump: &str, tunnels: &[String]) -> BTreeMap<String, Peers> {
     found
 }
 
+/// In what the peers of a tunnel are not set as others are.
+pub struct Unlike<'p> {
+    /// To be taken away; among them those that are set otherwise, since what is added to a peer keeps what it lacks.
+    pub surplus: Vec<&'p String>,
+    /// To be added then.
+    pub missing: Vec<(&'p String, &'p RuntimePeer)>,
+}
+
+impl Unlike<'_> {
+    /// Whether they are set alike.
+    pub fn is_nothing(&self) -> bool {
+        self.surplus.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// What it takes to have these peers set as `wanted` has them. Endpoints move by themselves and do not count.
+pub fn unlike<'p>(wanted: &'p Peers, has: &'p Peers) -> Unlike<'p> {
+    let same = |key: &String| match (wanted.get(key), has.get(key)) {
+        (Some(wanted), Some(has)) => wanted.set == has.set,
+        _ => false,
+    };
+    Unlike {
+        surplus: has.keys().filter(|key| !same(key)).collect(),
+        missing: wanted.iter().filter(|(key, _)| !same(key)).collect(),
+    }
+}
+
 /// These peers as `wg addconf` reads them.
 pub fn addconf<'p>(peers: impl IntoIterator<Item = (&'p String, &'p RuntimePeer)>) -> String {
     let mut text = String::new();

@@ -139,6 +139,24 @@ fn peers_that_were_set_while_a_tunnel_ran_are_there_again_after_going_back() {
     assert!(!journal.contains(secret.trim()));
 }
 
+#[test]
+fn tunnels_whose_peers_were_all_taken_away_have_none_after_going_back() {
+    let Some((gateway, backup, _)) = changed() else {
+        return;
+    };
+    let sample = gateway.sample();
+    for tunnel in sample.active().unwrap() {
+        for peer in gateway.run(&["wg", "show", &tunnel, "peers"]).lines() {
+            gateway.run(&["wg", "set", &tunnel, "peer", peer, "remove"]);
+        }
+    }
+    let how = Misbehaviour::FailStart { times: Some(1) };
+    sample.misbehave(how).unwrap();
+    let before = gateway.picture();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    went_back(&gateway, &done, &before);
+}
+
 /// `iptables-restore` takes the backup's rules in the rehearsal, and loads half of them when it counts.
 const HALF: &str = r#"#!/bin/sh
 real=/usr/sbin/iptables-restore

@@ -11,7 +11,7 @@ use crate::facts::Facts;
 use crate::fault::Problem;
 use crate::host::{Command, Host, Output, Query};
 use crate::journal::Permit;
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, Unlike};
 use crate::wgconf;
 use crate::wording::counted;
 
@@ -152,66 +152,51 @@ fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Pr
     Ok(report)
 }
 
-/// The tunnels whose peers are not set as they were before, with those that they have now.
-fn other_peers<'e>(env: &Env<'e>) -> Result<Vec<(&'e str, Peers)>, Problem> {
-    if env.facts.peers.is_empty() {
-        return Ok(Vec::new());
-    }
+/// Does this for each old tunnel whose peers are not set as they were before. Gives their names.
+fn with_other_peers<'e>(
+    env: &Env<'e>,
+    mut each: impl FnMut(&str, &Unlike) -> Result<(), Problem>,
+) -> Result<Vec<&'e str>, Problem> {
     let dump = env
         .host
         .ask(&Query::Peers, "")?
         .expect_ok("list the peers", "install wireguard-tools")?;
-    let facts = env.facts;
-    let down = &env.plan.tunnels_down;
-    let mut now = peers::in_dump(&dump, &facts.tunnels);
-    let mut others = Vec::new();
-    for name in facts
-        .tunnels
-        .iter()
-        .filter(|n| down.iter().any(|d| d.name == **n))
-    {
-        let has = now.remove(name).unwrap_or_default();
-        let had = facts.peers.get(name);
-        let same = had.map_or(0, Peers::len) == has.len()
-            && had.into_iter().flatten().all(|(key, peer)| {
-                let now = has.get(key);
-                now.is_some_and(|now| now.set == peer.set)
-            });
-        if !same {
-            others.push((name.as_str(), has));
+    let (facts, none) = (env.facts, Peers::new());
+    let now = peers::in_dump(&dump, &facts.tunnels);
+    let mut names = Vec::new();
+    for name in &facts.tunnels {
+        let had = facts.peers.get(name).unwrap_or(&none);
+        let unlike = peers::unlike(had, now.get(name).unwrap_or(&none));
+        if !unlike.is_nothing() {
+            each(name, &unlike)?;
+            names.push(name.as_str());
         }
     }
-    Ok(others)
+    Ok(names)
 }
 
 /// A tunnel comes up with the peers of its config; those that were set while it ran are in no file (T7).
 fn put_peers_back(env: &Env, permit: &Permit, report: &mut Report) -> Result<(), Problem> {
-    let others = other_peers(env)?;
-    for (name, has) in &others {
-        let had = env.facts.peers.get(*name).cloned().unwrap_or_default();
+    let changed = with_other_peers(env, |name, unlike| {
         let advice = format!("see `wg show {name}`");
-        let same = |key: &String| match (had.get(key), has.get(key)) {
-            (Some(had), Some(has)) => had.set == has.set,
-            _ => false,
-        };
-        // One that differs goes, too: what is added to a peer keeps what it lacks.
-        for key in has.keys().filter(|key| !same(key)) {
-            let remove = Command::PeerRemove((*name).to_owned(), key.clone());
+        for key in &unlike.surplus {
+            let remove = Command::PeerRemove(name.to_owned(), (*key).clone());
             env.host
                 .run(permit, &remove, "")?
                 .expect_ok(&format!("take a peer of {name} away again"), &advice)?;
         }
-        let text = peers::addconf(had.iter().filter(|(key, _)| !same(key)));
-        if !text.is_empty() {
+        if !unlike.missing.is_empty() {
+            let text = peers::addconf(unlike.missing.iter().copied());
             env.host
-                .run(permit, &Command::PeersAdd((*name).to_owned()), &text)?
+                .run(permit, &Command::PeersAdd(name.to_owned()), &text)?
                 .expect_ok(&format!("give {name} the peers again that it had"), &advice)?;
         }
-    }
-    if !others.is_empty() {
+        Ok(())
+    })?;
+    if !changed.is_empty() {
         report.did.push(format!(
             "gave {} the peers again that were set while it ran",
-            counted(others.len(), "tunnel")
+            counted(changed.len(), "tunnel")
         ));
     }
     Ok(())
@@ -368,9 +353,9 @@ impl StepOps for TunnelsUp {
             Direction::Forward => all_up(env, &env.plan.tunnels_up),
             Direction::Back => Ok(match all_up(env, &env.plan.tunnels_down)? {
                 Seen::After => seen(
-                    other_peers(env)?
+                    with_other_peers(env, |_, _| Ok(()))?
                         .iter()
-                        .map(|(name, _)| format!("{name} does not have the peers that it had"))
+                        .map(|name| format!("{name} does not have the peers that it had"))
                         .collect(),
                 ),
                 up => up,
