@@ -140,6 +140,9 @@ struct RecoverArgs {
     /// Handed over by a restore whose journal could not be written: the exit status is the restore's.
     #[arg(long, hide = true)]
     for_restore: bool,
+    /// Started by the first half of an interactive recovery: to go on in a session of its own.
+    #[arg(long, hide = true)]
+    second_half: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -118,12 +118,9 @@ fn busy(file: &mut File) -> Problem {
 }
 
 /// Leaves the session of whoever started this process, so that the end of a terminal or of the agent does not end it,
-/// and recovery can end what this one leaves behind.
-///
-/// A process that leads its group cannot; an interactive `holdfast restore` starts itself anew for that.
+/// and recovery can end what this one leaves behind. Not where [`must_start_anew`] says so.
 pub fn own_session() -> Result<(), Problem> {
-    let this = nix::unistd::getpid();
-    if nix::unistd::getsid(None) == Ok(this) {
+    if leads_its_session() {
         return Ok(());
     }
     match nix::unistd::setsid() {
@@ -135,14 +132,25 @@ pub fn own_session() -> Result<(), Problem> {
     }
 }
 
-/// Whether this process must start itself anew to have a session of its own.
-pub fn leads_its_group() -> bool {
-    let this = nix::unistd::getpid();
-    nix::unistd::getsid(None) != Ok(this) && nix::unistd::getpgrp() == this
+/// Whether this process must start itself anew to have a session of its own, and stay behind itself: one that leads its
+/// group cannot leave its session, and one that leaves a terminal's does not hear its Ctrl-C any more, whether a shell
+/// started it as a job or a script or `sudo` did.
+pub fn must_start_anew() -> bool {
+    let leads_its_group = nix::unistd::getpgrp() == nix::unistd::getpid();
+    !leads_its_session() && (leads_its_group || has_a_terminal())
 }
 
-/// Ends this process with the one that started it. For the second half of an interactive restore: to the outside both
-/// are one, and a kill of the first is a kill of the restore.
+fn leads_its_session() -> bool {
+    nix::unistd::getsid(None) == Ok(nix::unistd::getpid())
+}
+
+fn has_a_terminal() -> bool {
+    // It opens for a process whose session has a terminal, and for no other: tty(4).
+    File::open("/dev/tty").is_ok()
+}
+
+/// Ends this process with the one that started it. For the second half of an interactive restore or recovery: to the
+/// outside both are one, and a kill of the first is a kill of it.
 pub fn end_with_parent() -> Result<(), Problem> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| {
         cannot(

@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use fixtures::{Picture, skip};
 use nix::sys::signal::Signal;
@@ -102,13 +102,40 @@ fn a_question_without_a_terminal_is_a_usage_error() {
     assert!(gateway.restores().is_empty());
 }
 
-/// A shell line at a terminal, as a job of its own; what is typed there. Its exit status, and what the terminal showed.
-fn at_a_terminal(gateway: &Gateway, words: &[&str], typed: &str) -> (i32, String) {
-    let line = format!("set -m; {}", gateway.argv(words).join(" "));
+/// How a terminal's user starts a program.
+#[derive(Clone, Copy, Debug)]
+enum From {
+    /// At the prompt: a job, which leads its process group.
+    Prompt,
+    /// By a script that the user started: in the script's group.
+    Script,
+    /// As the terminal's only program: it leads the session.
+    Alone,
+}
+
+const FROM: [From; 3] = [From::Prompt, From::Script, From::Alone];
+
+/// Holdfast at a terminal.
+fn terminal(gateway: &Gateway, from: From, words: &[&str]) -> Command {
+    let line = gateway.argv(words).join(" ");
+    let line = match from {
+        // With something after it, the shell stays.
+        From::Prompt => format!("set -m; {line}; exit $?"),
+        From::Script => format!("{line}; exit $?"),
+        From::Alone => line,
+    };
     let line = format!("bash -c '{line}'");
-    let mut script = gateway
+    let mut command = gateway
         .sandbox
-        .command(&["script", "-qefc", &line, "/dev/null"])
+        .command(&["script", "-qefc", &line, "/dev/null"]);
+    // A shell that replaces itself by the last program of its line: with another one between, that one's status counts.
+    command.env("SHELL", "/bin/bash");
+    command
+}
+
+/// At a terminal; what is typed there. Its exit status, and what the terminal showed.
+fn at_a_terminal(gateway: &Gateway, from: From, words: &[&str], typed: &str) -> (i32, String) {
+    let mut script = terminal(gateway, from, words)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -141,13 +168,15 @@ fn at_a_terminal_it_asks_and_takes_only_yes_for_yes() {
         return;
     };
     for answer in ["no\n", "y\n", "\n", "\u{4}"] {
-        let (status, shown) = at_a_terminal(&gateway, &["restore", path(&backup)], answer);
+        let (status, shown) =
+            at_a_terminal(&gateway, From::Prompt, &["restore", path(&backup)], answer);
         assert_eq!(status, 1, "{answer:?}: {shown}");
         assert!(shown.contains("declined; nothing was changed"), "{shown}");
         gateway.is(&before);
         assert!(gateway.restores().is_empty());
     }
-    let (status, shown) = at_a_terminal(&gateway, &["restore", path(&backup)], "yes\n");
+    let (status, shown) =
+        at_a_terminal(&gateway, From::Prompt, &["restore", path(&backup)], "yes\n");
     assert_eq!(status, 0, "{shown}");
     assert!(
         shown.contains("Restored: the gateway is as the backup says."),
@@ -158,6 +187,12 @@ fn at_a_terminal_it_asks_and_takes_only_yes_for_yes() {
 
 #[test]
 fn ctrl_c_at_the_terminal_turns_it_back() {
+    for from in FROM {
+        ctrl_c_turns_it_back(from);
+    }
+}
+
+fn ctrl_c_turns_it_back(from: From) {
     if skip::lacks(&["script"]) {
         return;
     }
@@ -166,13 +201,7 @@ fn ctrl_c_at_the_terminal_turns_it_back() {
     };
     let served = gateway.sample().root().join("run/service.pid");
     assert!(served.exists());
-    let line = format!(
-        "bash -c 'set -m; {}'",
-        gateway.argv(&["restore", path(&backup), "--yes"]).join(" ")
-    );
-    let mut script = gateway
-        .sandbox
-        .command(&["script", "-qefc", &line, "/dev/null"])
+    let mut script = terminal(&gateway, from, &["restore", path(&backup), "--yes"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -185,27 +214,27 @@ fn ctrl_c_at_the_terminal_turns_it_back() {
     let mut shown = String::new();
     let mut screen = script.stdout.take().unwrap();
     screen.read_to_string(&mut shown).unwrap();
-    assert_eq!(script.wait().unwrap().code(), Some(4), "{shown}");
+    assert_eq!(script.wait().unwrap().code(), Some(4), "{from:?}: {shown}");
     gateway.is(&before);
     gateway.is_settled();
 }
 
 #[test]
 fn the_end_of_its_terminal_changes_nothing_for_a_restore() {
+    for from in FROM {
+        the_end_of_its_terminal_changes_nothing(from);
+    }
+}
+
+fn the_end_of_its_terminal_changes_nothing(from: From) {
     if skip::lacks(&["script"]) {
         return;
     }
     let Some((gateway, then, backup, _)) = changed() else {
         return;
     };
-    let line = format!(
-        "bash -c 'set -m; {}'",
-        gateway.argv(&["restore", path(&backup), "--yes"]).join(" ")
-    );
-    let mut terminal = gateway
-        .sandbox
-        .spawn(&["script", "-qefc", &line, "/dev/null"])
-        .unwrap();
+    let restore = terminal(&gateway, from, &["restore", path(&backup), "--yes"]);
+    let mut terminal = gateway.sandbox.spawn_command(restore).unwrap();
     assert!(gateway.barrier_is_up(&mut terminal));
     assert!(terminal.kill9().unwrap());
     terminal.wait().unwrap();
@@ -213,6 +242,21 @@ fn the_end_of_its_terminal_changes_nothing_for_a_restore() {
         std::thread::sleep(std::time::Duration::from_millis(20));
     }
     is_restored(&gateway, &then);
+}
+
+#[test]
+fn a_recovery_at_a_terminal_ends_however_it_was_started() {
+    if skip::lacks(&["script"]) {
+        return;
+    }
+    let Some((gateway, ..)) = changed() else {
+        return;
+    };
+    for from in FROM {
+        let (status, shown) = at_a_terminal(&gateway, from, &["recover"], "");
+        assert_eq!(status, 0, "{from:?}: {shown}");
+        assert_eq!(shown, "nothing to do: no restore is open\r\n", "{from:?}");
+    }
 }
 
 /// `iptables-restore` takes the backup's rules in the rehearsal, and loads half of them when it counts.

@@ -20,8 +20,10 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     } else {
         Role::RecoverByHand
     };
-    if process::leads_its_group() {
-        return anew(context, args);
+    if args.second_half {
+        process::end_with_parent()?;
+    } else if process::must_start_anew() {
+        return second_half(context, args);
     }
     process::own_session()?;
     if args.before_network && !context.profile.sentinel().exists() {
@@ -154,8 +156,8 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     Ok(status)
 }
 
-/// A process that leads its group cannot leave its session; a child of it can.
-fn anew(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
+/// The rest in a session of its own, which the terminal's end does not reach.
+fn second_half(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let failed = |e: std::io::Error| {
         crate::fault::cannot(format!("start the recovery: {e}"), "run it again")
     };
@@ -171,6 +173,7 @@ fn anew(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         ("--unattended", args.unattended),
         ("--before-network", args.before_network),
         ("--for-restore", args.for_restore),
+        ("--second-half", true),
     ] {
         if on {
             command.arg(flag);

@@ -18,8 +18,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     if args.second_half {
         process::end_with_parent()?;
     }
-    if args.yes && !args.second_half && process::leads_its_group() {
-        // A process that leads its group cannot leave its session; a child of it can.
+    if args.yes && !args.second_half && process::must_start_anew() {
         let prepared = look(context, args)?;
         show(context, &prepared);
         return second_half(context, args, &prepared);
