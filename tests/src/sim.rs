@@ -19,5 +19,6 @@ pub mod fingerprint;
 pub mod gateway;
 pub mod host;
 pub mod kernel;
+pub mod peers;
 pub mod trial;
 pub mod world;

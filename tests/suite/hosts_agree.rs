@@ -1,17 +1,20 @@
-//! The simulator against the real system: the same calls, one after another, on both. Both do them or both refuse, and after
+//! The simulator's disk against the real system's: the same calls, one after another, on both. Both do them or both refuse, and after
 //! each they show the same names, kinds, bytes, modes, and the same objects under them. The calls are random; a run prints
 //! its seed when it fails, and `HOLDFAST_RANDOM=5000` takes so many runs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use engine::host::linux::Linux;
 use engine::host::{Append, Host, Kind as Is, Look, Owner};
 use engine::journal::{JournalWriter, Permit};
 use engine::process;
 use engine::profile::Profile;
-use journal_format::{Direction, Driver, FileId, Format, Header, Move, Policy, Role, Step};
+use journal_format::{
+    Direction, Driver, FileId, Format, Header, Move, Plan, Policy, RestoreId, Role, Step,
+};
 use proptest::prelude::*;
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::Sim;
@@ -80,46 +83,41 @@ struct Side<'h> {
     objects: BTreeMap<(u64, i64), usize>,
 }
 
+/// A permit comes of a journal, here as in a restore.
+pub fn permit(host: &dyn Host, id: &RestoreId, plan: &Arc<Plan>, folder: &Path) -> Permit {
+    let boot = host.boot().unwrap();
+    let header = Header {
+        format: Format::CURRENT,
+        restore: id.clone(),
+        boot: boot.clone(),
+        program: process::program(),
+        plan: plan.digest(),
+    };
+    let driver = Driver {
+        role: Role::Restore,
+        boot,
+        pid: 7,
+        session: 7,
+        started_ticks: 7,
+        policy: None,
+    };
+    host.keep_dir(folder).unwrap();
+    let path = folder.join("journal");
+    let seen = Box::new(|_: &_, _: &_| {});
+    let mut journal =
+        JournalWriter::begin(host, &path, header, plan.clone(), driver, seen).unwrap();
+    let first = Move {
+        step: Step::SafetyBackup,
+        direction: Direction::Forward,
+        attempt: 1,
+    };
+    journal.intend(first, Vec::new()).unwrap()
+}
+
 impl<'h> Side<'h> {
-    /// A permit comes of a journal, here as in a restore.
     fn new(host: &'h dyn Host, s: &Scenario, folder: &Path, base: PathBuf) -> Side<'h> {
-        let boot = host.boot().unwrap();
-        let header = Header {
-            format: Format::CURRENT,
-            restore: s.id.clone(),
-            boot: boot.clone(),
-            program: process::program(),
-            plan: s.plan.digest(),
-        };
-        let driver = Driver {
-            role: Role::Restore,
-            boot,
-            pid: 7,
-            session: 7,
-            started_ticks: 7,
-            policy: None,
-        };
-        host.keep_dir(folder).unwrap();
+        let permit = permit(host, &s.id, &s.plan, folder);
         host.keep_dir(&base).unwrap();
-        let mut journal = JournalWriter::begin(
-            host,
-            &folder.join("journal"),
-            header,
-            s.plan.clone(),
-            driver,
-            Box::new(|_, _| {}),
-        )
-        .unwrap();
-        let permit = journal
-            .intend(
-                Move {
-                    step: Step::SafetyBackup,
-                    direction: Direction::Forward,
-                    attempt: 1,
-                },
-                Vec::new(),
-            )
-            .unwrap();
         Side {
             host,
             base,

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use engine::facts::Facts;
 use engine::fault::cannot;
-use engine::host::{Family, Look};
+use engine::host::{Family, Look, Query};
 use engine::planner::{self, Backup, Choices, Wanted};
 use engine::profile::Profile;
 use engine::step::Source;
@@ -19,10 +19,16 @@ use sha2::Digest as _;
 
 use super::host::{Places, Sim};
 use super::kernel::save;
+use super::peers::{self, Setting};
 use super::world::{Picture, WIREGUARD, World};
 
 /// What no journal may hold (I7).
 pub const SECRET: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+/// A peer of every tunnel, by its config; and one that was set while a tunnel ran.
+const PEERS: [&str; 2] = [
+    "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=",
+    "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+];
 
 const CONFIGS: &str = "/opt/wireguard-gateway/instance/configs";
 const STATE: &str = "/var/lib/holdfast";
@@ -149,6 +155,8 @@ pub struct Scenario {
     pub before: Picture,
     /// The gateway as the backup says.
     pub after: Picture,
+    /// What the file held that the service writes to as it stops.
+    pub unwritten: Option<(String, String)>,
     entries: BTreeMap<String, Vec<u8>>,
 }
 
@@ -177,7 +185,8 @@ fn config(name: &str, version: u32, saves: bool) -> Vec<u8> {
         ));
     }
     text.push_str(&format!(
-        "[Peer]\nPublicKey = {SECRET}\nAllowedIPs = 10.{version}.0.0/24\n"
+        "[Peer]\nPublicKey = {}\nAllowedIPs = 10.{version}.0.0/24\n",
+        PEERS[0]
     ));
     text.into_bytes()
 }
@@ -244,9 +253,18 @@ impl Scenario {
         let plan = planner::plan(&profile, &survey, &networks, &backup, &id, choices)?;
         let journal = profile.restore_dir(&id).join("journal");
         let places = Places::of(&plan, Path::new(STATE), journal, profile.barrier());
+        let mut stopped = world.clone();
+        let unwritten = stopped.unwritten.clone().map(|(path, bytes)| {
+            let older = stopped.disk.read(Path::new(&path)).unwrap_or_default();
+            // The world is this module's own: the file is there.
+            let _ = stopped.disk.rewrite(Path::new(&path), bytes);
+            (path, String::from_utf8_lossy(&older).into_owned())
+        });
+        let before = stopped.picture(&[STATE]);
         let mut scenario = Scenario {
-            before: world.picture(&[STATE]),
-            after: world.picture(&[STATE]),
+            after: before.clone(),
+            before,
+            unwritten,
             facts: survey.facts,
             profile,
             id,
@@ -349,6 +367,17 @@ fn before(world: &mut World, shape: &Shape, databases: &[String]) {
     disk.sync_all();
     world.start_gateway();
     world.kernel.ip_forward = true;
+    for client in shape.clients.iter().filter(|c| c.saves) {
+        if let Some(up) = world.kernel.tunnels.get_mut(&client.name) {
+            peers::set(&mut up.peers, &Setting::plain(PEERS[1], "10.250.0.0/16"));
+        }
+    }
+    let replaced = shape.clients.iter().find(|c| c.before != c.after);
+    if let Some((client, version)) = replaced.and_then(|c| Some((c, c.before?))) {
+        let mut held = config(&client.name, version, client.saves);
+        held.extend(b"# its service wrote this as it stopped\n");
+        world.unwritten = Some((format!("{CONFIGS}/{}.conf", client.name), held));
+    }
     world.disk.sync_all();
 }
 
@@ -390,7 +419,7 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
             (
                 Family::V4,
                 "filter",
-                format!("-A FORWARD -i lan -o {name} -j ACCEPT"),
+                format!("-A FORWARD -i eth0 -o {name} -j ACCEPT"),
             ),
             (
                 Family::V6,
@@ -509,7 +538,10 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
             ip_forward: Some(world.kernel.ip_forward),
             interfaces: tunnels.clone(),
             tunnels: tunnels.clone(),
-            peers: BTreeMap::new(),
+            peers: engine::peers::in_dump(
+                &look.ask(&Query::Peers, "").map_err(one)?.stdout,
+                &tunnels,
+            ),
             services: vec!["wireguard-gateway.service".into()],
             faltering: Vec::new(),
         },

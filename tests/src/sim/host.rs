@@ -18,11 +18,12 @@ use engine::host::{
     parent,
 };
 use engine::journal::Permit;
-use journal_format::{BootId, Digest, FileId, Plan, Problem, Step};
+use journal_format::{BootId, Control, Digest, FileId, Plan, Problem, Step};
 use sha2::Digest as _;
 
 use super::disk::{Held, Inode};
-use super::kernel::{batches, save};
+use super::kernel::{Up, batches, nft, save};
+use super::peers;
 use super::world::{Piece, UnderWay, World};
 
 /// How a call fails.
@@ -291,14 +292,10 @@ impl Sim {
         };
         let mut why = None;
         for (n, piece) in pieces.iter().enumerate() {
-            match (world.carry_out(piece), piece) {
-                (Ok(()), _) => {}
-                // wg-quick goes on with the interface gone and ends with non-zero (T17); what else fails ends there.
-                (Err(e), Piece::PostDown(_)) => why = Some(e),
-                (Err(e), _) => {
-                    why = Some(e);
-                    break;
-                }
+            // Whatever fails ends the command there; also a hook of an interface that is gone already (T17, T26).
+            if let Err(e) = world.carry_out(piece) {
+                why = Some(e);
+                break;
             }
             world.under_way = UnderWay {
                 pieces: pieces[n + 1..].to_vec(),
@@ -381,25 +378,36 @@ impl Look for Sim {
 
     fn ask(&self, query: &Query, _: &str) -> Result<Output, Problem> {
         let mut world = self.looks("ask")?;
-        let names = |world: &World| {
-            world
-                .kernel
-                .tunnels
-                .keys()
-                .cloned()
-                .collect::<Vec<_>>()
-                .join(" ")
+        let tunnels = &world.kernel.tunnels;
+        let lines = |line: &dyn Fn(&str, &Up) -> String| -> String {
+            tunnels.iter().map(|(name, up)| line(name, up)).collect()
         };
+        // What was told to hear on no port hears on any.
+        let port = |up: &Up| peers::port(&up.config).unwrap_or_else(|| "40000".into());
         let (status, stdout) = match query {
             Query::Rules(family) => (0, save(world.kernel.rules(*family))),
-            Query::LegacyRules(_) | Query::Peers | Query::ListenPorts => (0, String::new()),
+            Query::LegacyRules(_) => (0, String::new()),
+            Query::Peers => {
+                let dump = |name: &str, up: &Up| {
+                    let own = format!("{name}\t(hidden)\t(hidden)\t{}\toff\n", port(up));
+                    own + &peers::dump(name, &up.peers)
+                };
+                (0, lines(&dump))
+            }
+            Query::ListenPorts => (0, lines(&|name, up| format!("{name}\t{}\n", port(up)))),
             Query::Rehearse(_) => {
                 return Err(failed("rehearse: plans are made beforehand".into()));
             }
-            Query::Tunnels | Query::Links => (0, names(&world)),
-            Query::ServiceActive(_) => (if world.kernel.running { 0 } else { 3 }, String::new()),
-            Query::ServiceState(_) if world.kernel.running => (0, "active\n".into()),
-            Query::ServiceState(_) => (0, "inactive\n".into()),
+            Query::Tunnels => (0, lines(&|name, _| format!("{name} "))),
+            Query::Links => {
+                let own = lines(&|name, _| format!("9: {name}: <POINTOPOINT,NOARP,UP>\n"));
+                (0, format!("1: lo: <LOOPBACK,UP>\n2: eth0: <UP>\n{own}"))
+            }
+            Query::ServiceActive(_) | Query::ServiceState(Control::Commands { .. }) => {
+                (if world.kernel.running { 0 } else { 3 }, String::new())
+            }
+            Query::ServiceState(Control::Unit(_)) if world.kernel.running => (0, "active\n".into()),
+            Query::ServiceState(Control::Unit(_)) => (0, "inactive\n".into()),
             Query::Fence => (i32::from(world.kernel.fence.is_none()), String::new()),
         };
         Ok(Output {
@@ -562,6 +570,9 @@ impl Act for Sim {
         let mut world = self.world();
         self.watch(&mut world, permit, "settle", path);
         let text = path.display().to_string();
+        if world.disk.find(path).is_none() {
+            return Err(failed(format!("settle {text}: no such database")));
+        }
         if !world.readable(&text) && fails.is_none() {
             return Ok(Settled::Unreadable("file is not a database".into()));
         }
@@ -615,14 +626,16 @@ impl Act for Sim {
                 .into_iter()
                 .map(|b| Piece::Load(*family, b, false))
                 .collect()),
-            Command::Nft => {
-                let closed = input.contains("chain forward").then(|| input.to_owned());
-                Ok(vec![Piece::Fence(closed)])
-            }
+            Command::Nft => nft(input, &world.kernel).map(|actions| vec![Piece::Nft(actions)]),
             Command::TunnelUp(config) => world.tunnel_up(Path::new(config)),
             Command::TunnelDown(config) => world.tunnel_down(Path::new(config)),
-            // The tunnels here have no peers.
-            Command::PeersAdd(_) | Command::PeerRemove(..) => Ok(Vec::new()),
+            Command::PeersAdd(tunnel) => peers::settings(input).map(|settings| {
+                let one = |setting| Piece::Peer(tunnel.clone(), setting);
+                settings.into_iter().map(one).collect()
+            }),
+            Command::PeerRemove(tunnel, key) => {
+                Ok(vec![Piece::PeerGone(tunnel.clone(), key.clone())])
+            }
             Command::ServiceStart(_) => {
                 of_session = false;
                 world.finish_under_way();

@@ -1,10 +1,13 @@
 //! What a reboot takes: tunnels, rules, forwarding, the fence, running services. Owns the semantics of `iptables-restore`
-//! (atomic for a table, not for a file), and of hooks that call `iptables`; knows no disk.
+//! (atomic for a table, not for a file), of `nft -f` (atomic for all of it), and of hooks that call `iptables`; knows no
+//! disk.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use engine::host::Family;
+
+use super::peers::Peers;
 
 /// One table of one family.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -18,27 +21,37 @@ pub struct Table {
 /// The rules of one family, by table.
 pub type Rules = BTreeMap<String, Table>;
 
-const BUILTIN: [(&str, &[&str]); 2] = [
+const BUILTIN: [(&str, &[&str]); 5] = [
     ("filter", &["FORWARD", "INPUT", "OUTPUT"]),
-    ("nat", &["POSTROUTING", "PREROUTING"]),
+    (
+        "mangle",
+        &["FORWARD", "INPUT", "OUTPUT", "POSTROUTING", "PREROUTING"],
+    ),
+    ("nat", &["INPUT", "OUTPUT", "POSTROUTING", "PREROUTING"]),
+    ("raw", &["OUTPUT", "PREROUTING"]),
+    ("security", &["FORWARD", "INPUT", "OUTPUT"]),
 ];
+
+/// Targets that are no chains.
+const TARGETS: [&str; 6] = ["ACCEPT", "DROP", "MASQUERADE", "REJECT", "RETURN", "TCPMSS"];
+
+/// A table as it is when it is first named; none if there is no such table.
+fn fresh(table: &str) -> Option<Table> {
+    let (_, chains) = BUILTIN.iter().find(|(name, _)| *name == table)?;
+    let chains = chains
+        .iter()
+        .map(|c| ((*c).to_owned(), "ACCEPT".to_owned()));
+    Some(Table {
+        chains: chains.collect(),
+        rules: Vec::new(),
+    })
+}
 
 /// The rules of a family as they are after boot.
 pub fn blank() -> Rules {
-    BUILTIN
-        .iter()
-        .map(|(table, chains)| {
-            let chains = chains
-                .iter()
-                .map(|c| ((*c).to_owned(), "ACCEPT".to_owned()));
-            (
-                (*table).to_owned(),
-                Table {
-                    chains: chains.collect(),
-                    rules: Vec::new(),
-                },
-            )
-        })
+    ["filter", "nat"]
+        .into_iter()
+        .filter_map(|table| Some((table.to_owned(), fresh(table)?)))
         .collect()
 }
 
@@ -65,21 +78,26 @@ pub struct Batch {
     /// The table.
     pub table: String,
     lines: Vec<String>,
+    /// Its `COMMIT` is there.
+    whole: bool,
 }
 
 /// Cuts the input of `iptables-restore` into its tables.
 pub fn batches(text: &str) -> Vec<Batch> {
-    let mut batches = Vec::new();
-    for line in text.lines() {
+    let mut batches: Vec<Batch> = Vec::new();
+    for line in text.lines().filter(|l| !l.starts_with('#')) {
         if let Some(table) = line.strip_prefix('*') {
             batches.push(Batch {
                 table: table.to_owned(),
                 lines: Vec::new(),
+                whole: false,
             });
-        } else if line != "COMMIT"
-            && let Some(last) = batches.last_mut()
-        {
-            last.lines.push(line.to_owned());
+        } else if let Some(last) = batches.last_mut() {
+            if line == "COMMIT" {
+                last.whole = true;
+            } else {
+                last.lines.push(line.to_owned());
+            }
         }
     }
     batches
@@ -88,8 +106,12 @@ pub fn batches(text: &str) -> Vec<Batch> {
 impl Batch {
     /// The table after it, or why it stays as it is.
     pub fn apply(&self, rules: &Rules, flush: bool) -> Result<Table, String> {
-        let now = rules.get(&self.table).cloned().unwrap_or_default();
-        let mut table = if flush { Table::default() } else { now };
+        let fresh = fresh(&self.table).ok_or("no such table")?;
+        if !self.whole {
+            return Err("COMMIT expected".into());
+        }
+        let now = rules.get(&self.table).filter(|_| !flush);
+        let mut table = now.cloned().unwrap_or(fresh);
         for line in &self.lines {
             if let Some(chain) = line.strip_prefix(':') {
                 let mut words = chain.split_whitespace();
@@ -97,6 +119,10 @@ impl Batch {
                     words.next().unwrap_or_default(),
                     words.next().unwrap_or_default(),
                 );
+                if policy == "-" {
+                    // One that is there is emptied.
+                    table.rules.retain(|rule| chain_of(rule) != name);
+                }
                 table.chains.insert(name.to_owned(), policy.to_owned());
             } else {
                 edit(&mut table, line)?;
@@ -106,19 +132,32 @@ impl Batch {
     }
 }
 
-/// Carries out one `-A` or `-D`.
+/// `-A CHAIN ...`
+fn chain_of(rule: &str) -> &str {
+    rule.split(' ').nth(1).unwrap_or_default()
+}
+
+/// Carries out one `-A`, `-I` or `-D`.
 pub fn edit(table: &mut Table, line: &str) -> Result<(), String> {
     let (action, rule) = line.split_once(' ').ok_or("a line without a rule")?;
     let rule = format!("-A {rule}");
     match action {
-        "-A" => {
-            let target = rule.split_once("-j ").map(|(_, t)| t.trim());
-            if let Some(target) = target.filter(|t| !["ACCEPT", "DROP", "MASQUERADE"].contains(t))
+        "-A" | "-I" => {
+            let chain = chain_of(&rule);
+            if !table.chains.contains_key(chain) {
+                return Err(format!("no chain {chain}"));
+            }
+            let target = rule.split(' ').skip_while(|w| *w != "-j").nth(1);
+            if let Some(target) = target.filter(|t| !TARGETS.contains(t))
                 && !table.chains.contains_key(target)
             {
                 return Err(format!("no chain {target}"));
             }
-            table.rules.push(rule);
+            let first = table.rules.iter().position(|r| chain_of(r) == chain);
+            match first.filter(|_| action == "-I") {
+                Some(first) => table.rules.insert(first, rule),
+                None => table.rules.push(rule),
+            }
             Ok(())
         }
         "-D" => {
@@ -128,6 +167,53 @@ pub fn edit(table: &mut Table, line: &str) -> Result<(), String> {
         }
         other => Err(format!("no action {other}")),
     }
+}
+
+/// One thing that `nft -f` does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Nft {
+    /// The fence is closed, by this ruleset.
+    Close(String),
+    /// The fence is lifted.
+    Lift,
+    /// A table of `iptables` is removed.
+    Remove(Family, String),
+}
+
+/// What `nft -f` makes of its input: all of it or nothing.
+pub fn nft(text: &str, kernel: &Kernel) -> Result<Vec<Nft>, String> {
+    let mut actions = Vec::new();
+    let mut made: Vec<(&str, &str)> = Vec::new();
+    for line in text.lines() {
+        match line.split_whitespace().collect::<Vec<_>>()[..] {
+            [] => {}
+            ["add", "table", family, table] => made.push((family, table)),
+            ["delete", "table", "inet", "holdfast"] => {
+                if kernel.fence.is_none() && !made.contains(&("inet", "holdfast")) {
+                    return Err("no such table".into());
+                }
+                actions.push(Nft::Lift);
+            }
+            ["delete", "table", family, table] => {
+                let (of, rules) = match family {
+                    "ip" => (Family::V4, &kernel.v4),
+                    "ip6" => (Family::V6, &kernel.v6),
+                    _ => return Err(format!("no tables of {family}")),
+                };
+                if !rules.contains_key(table) && !made.contains(&(family, table)) {
+                    return Err("no such table".into());
+                }
+                actions.push(Nft::Remove(of, table.to_owned()));
+            }
+            ["table", "inet", "holdfast", "{"] if text.ends_with("\t}\n}\n") => {
+                // The rest of it is this table.
+                actions.push(Nft::Close(text.to_owned()));
+                return Ok(actions);
+            }
+            _ => return Err(format!("syntax error: {line}")),
+        }
+    }
+    Ok(actions)
 }
 
 /// One line of a hook: `iptables [-t TABLE] -A|-D CHAIN ...`.
@@ -141,7 +227,7 @@ pub struct Hook {
     pub line: String,
 }
 
-/// The hooks of a config, `PostUp` or `PostDown`.
+/// The hooks of a config: `PreUp`, `PostUp`, `PreDown` or `PostDown`.
 pub fn hooks(config: &str, key: &str, interface: &str) -> Vec<Hook> {
     let lines = config
         .lines()
@@ -175,6 +261,8 @@ pub struct Up {
     pub config: String,
     /// Addresses and hooks are there, too.
     pub whole: bool,
+    /// Its peers: those of the config, and what was set since.
+    pub peers: Peers,
 }
 
 /// All that a reboot takes.
@@ -224,11 +312,24 @@ impl Kernel {
 
     /// Carries out a hook.
     pub fn hook(&mut self, hook: &Hook) -> Result<(), String> {
-        edit(
-            self.rules(hook.family)
-                .entry(hook.table.clone())
-                .or_default(),
-            &hook.line,
-        )
+        let rules = self.rules(hook.family);
+        let now = rules.get(&hook.table).cloned();
+        let mut table = now.or_else(|| fresh(&hook.table)).ok_or("no such table")?;
+        edit(&mut table, &hook.line)?;
+        rules.insert(hook.table.clone(), table);
+        Ok(())
+    }
+
+    /// Does what `nft -f` was told.
+    pub fn nft(&mut self, actions: &[Nft]) {
+        for action in actions {
+            match action {
+                Nft::Close(ruleset) => self.fence = Some(ruleset.clone()),
+                Nft::Lift => self.fence = None,
+                Nft::Remove(family, table) => {
+                    self.rules(*family).remove(table);
+                }
+            }
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use engine::host::Family;
 
 use super::disk::Disk;
-use super::kernel::{Batch, Hook, Kernel, Up, hooks};
+use super::kernel::{Batch, Hook, Kernel, Nft, Up, hooks};
+use super::peers::{self, Peers, Setting};
 
 /// The folder of the configs that `wg-quick` reads.
 pub const WIREGUARD: &str = "/etc/wireguard";
@@ -26,26 +27,34 @@ pub fn side_files(path: &str) -> [String; 3] {
 pub enum Piece {
     /// An interface appears.
     Interface(String, String),
-    /// A hook of a config; one that fails takes the interface with it.
+    /// It gets the peers of its config.
+    Peers(String),
+    /// A hook before the interface comes or goes, or after it went; one that fails ends the command.
+    Hook(Hook),
+    /// A hook of an interface that came; one that fails takes the interface with it.
     PostUp(String, Hook),
     /// The tunnel is whole.
     Whole(String),
-    /// A hook of a config; its failure is remembered.
-    PostDown(Hook),
+    /// A peer of a tunnel is added, or set otherwise.
+    Peer(String, Setting),
+    /// A peer is taken away from a tunnel.
+    PeerGone(String, String),
     /// An interface goes.
     Gone(String),
     /// `SaveConfig` writes a new file over the config (T7).
     Save(PathBuf),
     /// One table is loaded.
     Load(Family, Batch, bool),
-    /// The fence is closed or lifted.
-    Fence(Option<String>),
+    /// What `nft -f` does, at once.
+    Nft(Vec<Nft>),
     /// The service opens a database and writes to it.
     Open(String),
     /// The service opened them all and runs.
     Runs,
     /// The service brings up its active clients and adds their rules.
     Clients,
+    /// The service writes to a file as it stops.
+    Writes,
     /// The service checkpoints a database and lets go of it.
     Close(String),
     /// The service stopped.
@@ -78,6 +87,8 @@ pub struct World {
     pub orphaned: Vec<Piece>,
     /// The gateway's databases.
     pub databases: Vec<String>,
+    /// What the running service writes to a file as it stops, and does not sync.
+    pub unwritten: Option<(String, Vec<u8>)>,
     /// Laws that were broken while it ran.
     pub broken: Vec<String>,
 }
@@ -103,6 +114,7 @@ impl World {
             under_way: UnderWay::default(),
             orphaned: Vec::new(),
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
+            unwritten: None,
             broken: Vec::new(),
         }
     }
@@ -208,9 +220,21 @@ impl World {
                 let up = Up {
                     config: config.clone(),
                     whole: false,
+                    peers: Peers::new(),
                 };
                 self.kernel.tunnels.insert(name.clone(), up);
             }
+            Piece::Peers(name) => {
+                let up = self.kernel.tunnels.get_mut(name).ok_or("no such device")?;
+                match peers::settings(&up.config) {
+                    Ok(settings) => settings.iter().for_each(|s| peers::set(&mut up.peers, s)),
+                    Err(why) => {
+                        self.kernel.tunnels.remove(name);
+                        return Err(why);
+                    }
+                }
+            }
+            Piece::Hook(hook) => self.kernel.hook(hook)?,
             Piece::PostUp(name, hook) => {
                 if let Err(why) = self.kernel.hook(hook) {
                     self.kernel.tunnels.remove(name);
@@ -222,7 +246,14 @@ impl World {
                     up.whole = true;
                 }
             }
-            Piece::PostDown(hook) => self.kernel.hook(hook)?,
+            Piece::Peer(name, setting) => {
+                let up = self.kernel.tunnels.get_mut(name).ok_or("no such device")?;
+                peers::set(&mut up.peers, setting);
+            }
+            Piece::PeerGone(name, key) => {
+                let up = self.kernel.tunnels.get_mut(name).ok_or("no such device")?;
+                up.peers.remove(key);
+            }
             Piece::Gone(name) => {
                 self.kernel.tunnels.remove(name);
             }
@@ -236,10 +267,15 @@ impl World {
                 let table = batch.apply(rules, *flush)?;
                 rules.insert(batch.table.clone(), table);
             }
-            Piece::Fence(rules) => self.kernel.fence.clone_from(rules),
+            Piece::Nft(actions) => self.kernel.nft(actions),
             Piece::Open(path) => self.service_opens(path)?,
             Piece::Runs => self.kernel.running = true,
             Piece::Clients => self.clients(),
+            Piece::Writes => {
+                if let Some((path, bytes)) = self.unwritten.take() {
+                    self.disk.rewrite(Path::new(&path), bytes)?;
+                }
+            }
             Piece::Close(path) => self.service_closes(path)?,
             Piece::Stopped => {
                 self.kernel.running = false;
@@ -323,15 +359,19 @@ impl World {
                     let _ = self.carry_out(piece);
                 }
             }
-            for line in [
-                format!("-A FORWARD -i lan -o {name} -j ACCEPT"),
-                format!(
-                    "-A FORWARD -i {name} -o lan -m state --state RELATED,ESTABLISHED -j ACCEPT"
+            for (table, line) in [
+                ("nat", format!("-A POSTROUTING -o {name} -j MASQUERADE")),
+                ("filter", format!("-A FORWARD -i eth0 -o {name} -j ACCEPT")),
+                (
+                    "filter",
+                    format!(
+                        "-A FORWARD -i {name} -o eth0 -m state --state RELATED,ESTABLISHED -j ACCEPT"
+                    ),
                 ),
             ] {
                 let hook = Hook {
                     family: Family::V4,
-                    table: "filter".into(),
+                    table: table.into(),
                     line,
                 };
                 // The chains are the kernel's own.
@@ -346,9 +386,11 @@ impl World {
         if self.kernel.tunnels.contains_key(&name) {
             return Err(format!("wg-quick: `{name}' already exists"));
         }
-        let mut pieces = vec![Piece::Interface(name.clone(), config.clone())];
-        let hooks = hooks(&config, "PostUp", &name);
-        pieces.extend(hooks.into_iter().map(|h| Piece::PostUp(name.clone(), h)));
+        let of = |key| hooks(&config, key, &name).into_iter();
+        let mut pieces: Vec<Piece> = of("PreUp").map(Piece::Hook).collect();
+        pieces.push(Piece::Interface(name.clone(), config.clone()));
+        pieces.push(Piece::Peers(name.clone()));
+        pieces.extend(of("PostUp").map(|h| Piece::PostUp(name.clone(), h)));
         pieces.push(Piece::Whole(name));
         Ok(pieces)
     }
@@ -359,13 +401,13 @@ impl World {
         if !self.kernel.tunnels.contains_key(&name) {
             return Err(format!("wg-quick: `{name}' is not a WireGuard interface"));
         }
-        let mut pieces = Vec::new();
+        let of = |key| hooks(&config, key, &name).into_iter();
+        let mut pieces: Vec<Piece> = of("PreDown").map(Piece::Hook).collect();
         if config.contains("SaveConfig = true") {
             pieces.push(Piece::Save(path.to_owned()));
         }
         pieces.push(Piece::Gone(name.clone()));
-        let hooks = hooks(&config, "PostDown", &name);
-        pieces.extend(hooks.into_iter().map(Piece::PostDown));
+        pieces.extend(of("PostDown").map(Piece::Hook));
         Ok(pieces)
     }
 
@@ -391,8 +433,9 @@ impl World {
 
     /// What stopping the service does.
     pub fn service_stop(&self) -> Vec<Piece> {
+        let writes = self.unwritten.iter().map(|_| Piece::Writes);
         let closes = self.databases.iter().cloned().map(Piece::Close);
-        closes.chain([Piece::Stopped]).collect()
+        writes.chain(closes).chain([Piece::Stopped]).collect()
     }
 
     /// What was left under way goes on to its end.
@@ -431,6 +474,7 @@ impl World {
             under_way: UnderWay::default(),
             orphaned: Vec::new(),
             databases: self.databases.clone(),
+            unwritten: None,
             broken: self.broken.clone(),
         }
     }
