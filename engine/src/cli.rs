@@ -117,6 +117,9 @@ struct RestoreArgs {
     /// The file name that is shown, where the archive lies under another.
     #[arg(long, value_name = "NAME", hide = true)]
     shown_name: Option<String>,
+    /// Started by the agent, not by an operator at a terminal.
+    #[arg(long, hide = true)]
+    unattended: bool,
     /// The second half of an interactive restore: in a session of its own, ended with the first half.
     #[arg(long, hide = true)]
     second_half: bool,

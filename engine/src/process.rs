@@ -134,10 +134,10 @@ pub fn own_session() -> Result<(), Problem> {
 
 /// Whether this process must start itself anew to have a session of its own, and stay behind itself: one that leads its
 /// group cannot leave its session, and one that leaves a terminal's does not hear its Ctrl-C any more, whether a shell
-/// started it as a job or a script or `sudo` did.
-pub fn must_start_anew() -> bool {
+/// started it as a job or a script or `sudo` did. What no operator started is not to hear it: an agent may run at one.
+pub fn must_start_anew(unattended: bool) -> bool {
     let leads_its_group = nix::unistd::getpgrp() == nix::unistd::getpid();
-    !leads_its_session() && (leads_its_group || has_a_terminal())
+    !leads_its_session() && (leads_its_group || !unattended && has_a_terminal())
 }
 
 fn leads_its_session() -> bool {

@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::time::Duration;
 
+use fixtures::skip;
+
 use crate::web_stage::{Stage, field};
 
 #[test]
@@ -100,6 +102,31 @@ fn killing_the_page_and_the_agent_in_mid_restore_changes_nothing_and_no_event_is
             path.display()
         );
     }
+}
+
+#[test]
+fn ctrl_c_at_the_terminal_of_an_agent_does_not_reach_the_restore_that_it_started() {
+    if skip::lacks(&["script"]) {
+        return;
+    }
+    let Some(mut stage) = Stage::set() else {
+        return;
+    };
+    let mut terminal = stage.start_agent_at_a_terminal();
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let archive = admin.get_bytes("/system/backup").1;
+    stage.change_gateway();
+    let confirmation = admin.reach_confirmation(&archive);
+    let restore = admin.confirm(&confirmation).1;
+    let mut events = admin.events(&restore, None);
+    let seen = events.by_ref().take(8).last().unwrap().id;
+    let mut keys = terminal.stdin.take().unwrap();
+    keys.write_all(b"\x03").unwrap();
+    assert_eq!(terminal.wait().unwrap().code(), Some(130));
+    drop(events);
+    stage.start_agent();
+    let last = admin.events(&restore, Some(seen)).last().unwrap();
+    assert_eq!(last.data["verdict"], "restored");
 }
 
 #[test]

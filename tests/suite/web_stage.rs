@@ -61,16 +61,17 @@ impl Stage {
         self.sample().profile().to_str().unwrap().to_owned()
     }
 
+    fn agent(&self) -> [String; 6] {
+        let holdfast = program("holdfast").unwrap();
+        let options = ["--config", &self.config(), "agent", "--socket"];
+        let [config, file, agent, socket] = options.map(str::to_owned);
+        let holdfast = holdfast.to_str().unwrap().to_owned();
+        [holdfast, config, file, agent, socket, self.socket()]
+    }
+
     pub fn start_agent(&mut self) {
-        let holdfast = program("holdfast").unwrap().to_str().unwrap().to_owned();
-        let argv = [
-            &holdfast,
-            "--config",
-            &self.config(),
-            "agent",
-            "--socket",
-            &self.socket(),
-        ];
+        let argv = self.agent();
+        let argv = argv.each_ref().map(String::as_str);
         self.agent = Some(self.sandbox.spawn(&argv).unwrap());
         while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
             let agent = self.agent.as_mut().unwrap();
@@ -81,6 +82,25 @@ impl Stage {
             );
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+
+    /// In the place of the one that runs. What is written to its input is typed at the terminal.
+    pub fn start_agent_at_a_terminal(&mut self) -> std::process::Child {
+        self.kill_agent();
+        let script = ["script", "-qefc", &self.agent().join(" "), "/dev/null"];
+        let mut terminal = self
+            .sandbox
+            .command(&script)
+            .env("SHELL", "/bin/bash")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        while std::os::unix::net::UnixStream::connect(self.socket()).is_err() {
+            assert!(terminal.try_wait().unwrap().is_none());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        terminal
     }
 
     pub fn kill_agent(&mut self) {

@@ -391,7 +391,7 @@ impl Starts {
             .arg("--json")
             .arg("restore")
             .arg(agent.uploads.archive(&approved.upload))
-            .arg("--yes");
+            .args(["--yes", "--unattended"]);
         command.args([
             "--approved-plan",
             &approved.plan.to_string(),

@@ -22,7 +22,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     };
     if args.second_half {
         process::end_with_parent()?;
-    } else if process::must_start_anew() {
+    } else if process::must_start_anew(args.unattended) {
         return second_half(context, args);
     }
     process::own_session()?;

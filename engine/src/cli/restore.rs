@@ -18,7 +18,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     if args.second_half {
         process::end_with_parent()?;
     }
-    if args.yes && !args.second_half && process::must_start_anew() {
+    if args.yes && !args.second_half && process::must_start_anew(args.unattended) {
         let prepared = look(context, args)?;
         show(context, &prepared);
         return second_half(context, args, &prepared);
