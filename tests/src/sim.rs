@@ -5,7 +5,8 @@
 //! its effects: a file is made, then filled, then synced; a command changes one table, runs one hook). The process dies and
 //! the machine stays, with a command left under way; or the power goes, and of what was not synced everything is lost,
 //! everything is kept, each write or rename alone is lost, each alone is kept, the last write is torn or zeros. Any call
-//! fails, once, or every change from there on: it does nothing, does its work and then reports failure, does half, hangs.
+//! fails, once, or every change from there on: it does nothing, does its work and then reports failure, does half, hangs. A
+//! command does nothing and says that it did its work.
 //!
 //! **Faults that it may not inject.** What was synced without an error stays as it was. One rename or exchange is atomic.
 //! Nobody else changes the gateway while a restore is open. Bytes are not damaged by themselves; the journal's own tests

@@ -415,6 +415,19 @@ fn troubles(calls: u64, every_nth: usize) -> Vec<Trouble> {
     troubles
 }
 
+/// Each of these commands says that it worked and does nothing; it alone, or all from there on.
+fn lies(commands: &[u64]) -> Vec<Trouble> {
+    let lie = |for_ever| {
+        move |at: &u64| Trouble {
+            at: *at,
+            for_ever,
+            how: How::Lies,
+        }
+    };
+    let (one, all) = (lie(false), lie(true));
+    commands.iter().flat_map(|at| [one(at), all(at)]).collect()
+}
+
 #[test]
 fn whichever_call_of_a_restore_fails_the_gateway_ends_in_before_or_after() {
     let mut total = Tally::default();
@@ -427,6 +440,16 @@ fn whichever_call_of_a_restore_fails_the_gateway_ends_in_before_or_after() {
             let place = format!("{kind:?}, {trouble:?}");
             ended_in_trouble(&s, run, false, &place, &taken, tally);
         }));
+        // There and, turned at the last moment, all the way back.
+        for asked_at in [None, Some(31)] {
+            let restore = |trouble| s.restore_on(s.world.clone(), trouble, false, asked_at);
+            let commands = restore(None).commands;
+            assert!(commands.len() > 10, "{commands:?}");
+            total.add(each(&lies(&commands), |trouble, tally| {
+                let place = format!("{kind:?}, asked at {asked_at:?}, {trouble:?}");
+                ended_in_trouble(&s, restore(Some(*trouble)), false, &place, &taken, tally);
+            }));
+        }
     }
     total.finish("a failing call of a restore");
 }
@@ -472,11 +495,11 @@ fn whenever_someone_asks_to_turn_back_the_gateway_ends_in_before_or_after() {
     total.finish("asked to turn back");
 }
 
-#[test]
-fn a_machine_that_dies_in_every_recovery_asks_for_the_operator_in_the_end() {
+/// Recovers again and again, and dies each time as soon as it has done something: by itself, or with the machine.
+fn asks_in_the_end(died: impl Fn(&Scenario, &Moment) -> World) {
     let s = scenario(Kind::Everything, Policy::Auto);
     let moments = s.restore(None, true).moments;
-    let mut world = moments[moments.len() / 2].world.clone();
+    let mut world = died(&s, &moments[moments.len() / 2]);
     for starts in 1.. {
         assert!(starts < 20, "it never asks");
         let run = s.recover(world, Start::AUTO, None, true);
@@ -489,9 +512,21 @@ fn a_machine_that_dies_in_every_recovery_asks_for_the_operator_in_the_end() {
             assert_eq!(by_hand.end, End::Closed(Verdict::RolledBack));
             return;
         }
-        // It dies as soon as it has done something.
-        world = run.moments[run.moments.len() / 3].world.clone();
+        world = died(&s, &run.moments[run.moments.len() / 3]);
     }
+}
+
+#[test]
+fn a_recovery_that_dies_every_time_asks_for_the_operator_in_the_end() {
+    asks_in_the_end(|_, moment| moment.world.clone());
+}
+
+#[test]
+fn a_machine_that_dies_in_every_recovery_asks_for_the_operator_in_the_end() {
+    asks_in_the_end(|s, moment| {
+        let (_, disk) = moment.world.disk.images(0, &[]).swap_remove(0);
+        power_cut(s, &moment.world, disk)
+    });
 }
 
 #[test]

@@ -37,6 +37,8 @@ pub enum How {
     HalfWay,
     /// A command does half of its work, and is ended at its time limit.
     Hangs,
+    /// A command does nothing and says that it did its work; what is no command does not lie.
+    Lies,
 }
 
 /// Which calls fail.
@@ -111,6 +113,7 @@ struct Inner {
     places: Places,
     trouble: Option<Trouble>,
     calls: AtomicU64,
+    commands: Mutex<Vec<u64>>,
     effects: AtomicU64,
 }
 
@@ -131,6 +134,7 @@ impl Sim {
             places: places.clone(),
             trouble,
             calls: AtomicU64::new(0),
+            commands: Mutex::new(Vec::new()),
             effects: AtomicU64::new(0),
         }))
     }
@@ -155,10 +159,27 @@ impl Sim {
         self.0.calls.load(Ordering::Relaxed)
     }
 
+    /// Which of them ran a command, from 0.
+    pub fn command_calls(&self) -> Vec<u64> {
+        let commands = self.0.commands.lock();
+        commands.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn fails(&self, changes: bool) -> Option<How> {
+        self.next_call(changes).1.filter(|how| *how != How::Lies)
+    }
+
+    fn command_fails(&self) -> Option<How> {
+        let (n, how) = self.next_call(true);
+        let commands = self.0.commands.lock();
+        commands.unwrap_or_else(PoisonError::into_inner).push(n);
+        how
+    }
+
+    fn next_call(&self, changes: bool) -> (u64, Option<How>) {
         let n = self.0.calls.fetch_add(1, Ordering::Relaxed);
-        let trouble = self.0.trouble?;
-        (n == trouble.at || trouble.for_ever && changes && n > trouble.at).then_some(trouble.how)
+        let fails = |t: &Trouble| n == t.at || t.for_ever && changes && n > t.at;
+        (n, self.0.trouble.filter(fails).map(|t| t.how))
     }
 
     fn looks(&self, what: &str) -> Result<MutexGuard<'_, World>, Problem> {
@@ -284,6 +305,7 @@ impl Sim {
         let pieces = match (pieces, fails) {
             (Err(why), _) => return answer(End::Exit(1), why),
             (Ok(_), Some(How::Refused)) => return answer(End::Exit(1), "it failed".into()),
+            (Ok(_), Some(How::Lies)) => return answer(End::Exit(0), String::new()),
             (Ok(mut pieces), Some(How::HalfWay | How::Hangs)) => {
                 pieces.truncate(pieces.len() / 2);
                 pieces
@@ -599,7 +621,7 @@ impl Act for Sim {
     }
 
     fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {
-        let fails = self.fails(true);
+        let fails = self.command_fails();
         let mut world = self.world();
         let shown = match command {
             Command::LoadRules(family) => format!("load {family:?}"),

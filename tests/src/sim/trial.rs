@@ -42,6 +42,8 @@ pub struct Run {
     pub moments: Vec<Moment>,
     /// How many calls it made.
     pub calls: u64,
+    /// Which of them ran a command.
+    pub commands: Vec<u64>,
 }
 
 /// How a recovery is started.
@@ -120,6 +122,7 @@ impl Scenario {
                 world,
                 moments: Vec::new(),
                 calls: 0,
+                commands: Vec::new(),
             };
         };
         let sim = Sim::new(world, &self.places, trouble, watched);
@@ -165,6 +168,7 @@ impl Scenario {
                 world,
                 moments: Vec::new(),
                 calls: 0,
+                commands: Vec::new(),
             };
         };
         let open = match self.open_restore(&world) {
@@ -175,6 +179,7 @@ impl Scenario {
                     world,
                     moments: Vec::new(),
                     calls: 0,
+                    commands: Vec::new(),
                 };
             }
             Err(why) => {
@@ -183,6 +188,7 @@ impl Scenario {
                     world,
                     moments: Vec::new(),
                     calls: 0,
+                    commands: Vec::new(),
                 };
             }
         };
@@ -265,7 +271,7 @@ fn of_fault(fault: Fault) -> End {
 
 fn finish(sim: &Sim, end: End) -> Run {
     let moments = sim.moments();
-    let calls = sim.calls();
+    let (calls, commands) = (sim.calls(), sim.command_calls());
     let mut world = sim.world().clone();
     world.finish_under_way();
     world.finish_orphaned();
@@ -275,5 +281,6 @@ fn finish(sim: &Sim, end: End) -> Run {
         world,
         moments,
         calls,
+        commands,
     }
 }
