@@ -76,6 +76,8 @@ struct World {
     refused: Option<String>,
     /// What this world does to its drivers, a number a moment. When they run out, nothing fails any more.
     fates: std::vec::IntoIter<u8>,
+    /// The step forward that fails whatever the numbers say.
+    fails: Option<Step>,
 }
 
 /// How a driver went.
@@ -136,8 +138,9 @@ impl World {
             attempt,
         };
         self.write(Entry::Intent { r#move, exchanges })?;
+        let fails = direction == Direction::Forward && self.fails == Some(step);
         match self.fates.next().unwrap_or(255) {
-            0..20 => self.write(Entry::Failed {
+            fate if fails || fate < 20 => self.write(Entry::Failed {
                 r#move,
                 problem: problem(),
             }),
@@ -239,6 +242,68 @@ impl World {
     }
 }
 
+/// Before the first driver.
+fn planned(policy: Policy) -> State {
+    let plan = plan(policy);
+    let header = Header {
+        format: Format::CURRENT,
+        restore: RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap(),
+        boot: boot(0),
+        program: "holdfast".into(),
+        plan: plan.digest(),
+    };
+    let record = |seq, entry| Record {
+        seq: Seq(seq),
+        at_ms: 0,
+        up_ms: 0,
+        entry,
+    };
+    let mut state = State::begin(&record(0, Entry::Header(header))).unwrap();
+    state.apply(&record(1, Entry::Plan(plan.into()))).unwrap();
+    state
+}
+
+/// So that what fails early costs no outage.
+#[test]
+fn on_the_way_back_only_what_was_begun_is_undone() {
+    let (forward, _) = step::lists();
+    let effects = forward
+        .into_iter()
+        .filter(|s| !s.is_preparation() && *s != Step::CleanUp);
+    let lines: Vec<String> = effects
+        .map(|step| {
+            let mut world = World {
+                state: planned(Policy::Auto),
+                boots: 0,
+                refused: None,
+                fates: Vec::new().into_iter(),
+                fails: Some(step),
+            };
+            assert_eq!(world.drive(Role::Restore, None), Err(Gone::Over));
+            assert_eq!(world.refused, None);
+            let back = world.state.moves.iter();
+            let back = back.filter(|m| m.direction == Direction::Back);
+            let names: Vec<_> = back.map(|m| m.step.to_string()).collect();
+            format!("{step}: {}", names.join(", "))
+        })
+        .collect();
+    insta::assert_snapshot!(lines.join("\n"), @r"
+    fence: fence, verify-running, lift-fence, clean-up
+    stop-services: fence, start-services, load-firewall, verify-running, lift-fence, clean-up
+    tunnels-down: fence, stop-services, tunnels-down, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    reset-rules: fence, stop-services, tunnels-down, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    settle-databases: fence, stop-services, tunnels-down, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    swap-databases: fence, stop-services, tunnels-down, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    swap-configs: fence, stop-services, tunnels-down, swap-configs, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    tunnels-up: fence, stop-services, tunnels-down, swap-configs, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    verify-at-rest: fence, stop-services, tunnels-down, swap-configs, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    start-services: fence, stop-services, tunnels-down, swap-configs, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    load-firewall: fence, stop-services, tunnels-down, swap-configs, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    verify-running: fence, stop-services, tunnels-down, swap-configs, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    lift-fence: fence, stop-services, tunnels-down, swap-configs, swap-databases, settle-databases, tunnels-up, start-services, load-firewall, verify-running, lift-fence, clean-up
+    ");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
 
@@ -249,18 +314,13 @@ proptest! {
         by_hand in prop::collection::vec(
             prop::sample::select(vec![None, Some(Policy::Resume), Some(Policy::RollBack)]), 1..8),
     ) {
-        let plan = plan(of_plan);
-        let header = Header {
-            format: Format::CURRENT,
-            restore: RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap(),
-            boot: boot(0),
-            program: "holdfast".into(),
-            plan: plan.digest(),
+        let mut world = World {
+            state: planned(of_plan),
+            boots: 0,
+            refused: None,
+            fates: fates.into_iter(),
+            fails: None,
         };
-        let record = |seq, entry| Record { seq: Seq(seq), at_ms: 0, up_ms: 0, entry };
-        let mut state = State::begin(&record(0, Entry::Header(header))).unwrap();
-        state.apply(&record(1, Entry::Plan(plan.into()))).unwrap();
-        let mut world = World { state, boots: 0, refused: None, fates: fates.into_iter() };
         let mut role = Role::Restore;
         let mut policy = None;
         let mut choices = by_hand.iter().cycle();
