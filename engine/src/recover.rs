@@ -7,7 +7,7 @@ use crate::decide::STARTS;
 use crate::driver::{Drive, Ending, FACTS, Stage};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
-use crate::host::Host;
+use crate::host::{Host, Query};
 use crate::journal::{JournalWriter, Seen};
 use crate::profile::Profile;
 use crate::state_dir::{self, OpenRestore};
@@ -193,6 +193,19 @@ pub fn settle<'a>(
         Soundness::Closed(verdict) => {
             // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
             host.keep(&path, &bytes).map_err(Fault::Stuck)?;
+            // A boot that came in between closed the fence by the barrier.
+            if fence_is_closed(host)? {
+                let tidied = tidy(profile, host, &id, driver);
+                // What else is left over is tried again at the next start, and holds nothing back.
+                if fence_is_closed(host)? {
+                    return Err(Fault::Stuck(tidied.err().unwrap_or_else(|| {
+                        cannot(
+                            "lift the fence of a restore that is over",
+                            "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
+                        )
+                    })));
+                }
+            }
             host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
             return Ok(Recovered::Over(id, Some(verdict)));
         }
@@ -297,6 +310,11 @@ pub fn settle<'a>(
     }
     let result = restore::conclude(ending, journal.state());
     Ok(Recovered::Settled { id, result })
+}
+
+fn fence_is_closed(host: &dyn Host) -> Result<bool, Fault> {
+    let asked = host.ask(&Query::Fence, "").map_err(Fault::Stuck)?;
+    Ok(asked.ok())
 }
 
 /// The kernel facts of before, bound by the journal once the barrier was up.

@@ -558,6 +558,33 @@ fn after_a_reboot_a_service_whose_start_failed_half_way_leaves_no_rule_twice_on_
     assert!(twice > 0, "no start of the service failed");
 }
 
+#[test]
+fn a_fence_that_a_boot_closed_by_the_barrier_is_lifted_wherever_recovery_ends() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let (mut committed, mut over) = (0, 0);
+    for moment in &every(s.restore(None, true).moments, 3) {
+        for (image, mut world, booted) in after_a_crash(&s, moment, Images::Two) {
+            let Some(barrier) = world.disk.read(&s.places.barrier).filter(|_| booted) else {
+                continue;
+            };
+            let barrier = String::from_utf8_lossy(&barrier).into_owned();
+            assert!(barrier.contains("chain forward"), "{barrier}");
+            world.kernel.fence = Some(barrier);
+            let journal = world.disk.read(&s.places.journal).unwrap_or_default();
+            let journal = String::from_utf8_lossy(&journal);
+            committed += u32::from(journal.contains(r#""entry":"committed""#));
+            let run = s.recover(world, Start::AUTO, None, false);
+            over += u32::from(run.end == End::Over);
+            let place = format!("after `{}`, {image}", moment.what);
+            assert!(run.world.kernel.fence.is_none(), "{place}: {:?}", run.end);
+            let mut tally = Tally::default();
+            ended(&s, run, true, &place, &mut tally);
+            assert!(tally.wrong.is_empty(), "{:?}", tally.wrong);
+        }
+    }
+    assert!(committed > 0 && over > 0, "{committed}, {over}");
+}
+
 /// A restore dies after each of these effects, and the machine goes on; then in its recovery the power goes after each of
 /// its own, and all that was not synced is lost. How often the second recovery ended.
 fn dies_and_then_loses_all(is: impl Fn(&Scenario, &Moment) -> bool) -> u32 {

@@ -1,5 +1,5 @@
-//! After the verdict: originals into the restore's folder, where they are kept until the admin lets them go (I9), and
-//! the staging gone. Can be repeated at any point.
+//! After the verdict: originals into the restore's folder, where they are kept until the admin lets them go (I9), the
+//! staging gone, and so is a fence that a boot closed again. Can be repeated at any point.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use journal_format::{Direction, Exchange};
 use super::{Env, Report, StepOps, seen};
 use crate::decide::Seen;
 use crate::fault::Problem;
-use crate::host::parent;
+use crate::host::{Command, Query, parent};
 use crate::journal::Permit;
 use crate::swap::side_files;
 use crate::wording::counted;
@@ -18,6 +18,7 @@ pub struct CleanUp;
 
 impl StepOps for CleanUp {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        lift_fence(env, permit)?;
         let originals = env.dir.join("originals");
         env.host.discard(&env.ballast())?;
         // Both ends of every rename and every folder on the way, also those of an earlier attempt that was cut off
@@ -81,6 +82,7 @@ impl StepOps for CleanUp {
     }
 
     fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        lift_fence(env, permit)?;
         env.host.discard(&env.ballast())?;
         remove_staging(env, permit)?;
         Ok(Report::default())
@@ -95,6 +97,17 @@ impl StepOps for CleanUp {
         }
         Ok(seen(left))
     }
+}
+
+/// A boot closes the fence by the barrier, also where the restore had lifted it. First of all: whatever else of the
+/// clean-up fails, it holds nothing back.
+fn lift_fence(env: &Env, permit: &Permit) -> Result<(), Problem> {
+    if env.host.ask(&Query::Fence, "")?.ok() {
+        env.host
+            .run(permit, &Command::Nft, &crate::fence::lifted())?
+            .expect_ok("lift the fence", "look at the reason")?;
+    }
+    Ok(())
 }
 
 /// The folders from the originals' own down to this one.
