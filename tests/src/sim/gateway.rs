@@ -180,7 +180,7 @@ fn config(name: &str, version: u32, saves: bool) -> Vec<u8> {
     }
     for (key, action) in [("PostUp", "-A"), ("PostDown", "-D")] {
         text.push_str(&format!(
-            "{key} = iptables -t nat {action} POSTROUTING -o %i -j MASQUERADE\n\
+            "{key} = iptables -t nat {action} PREROUTING -i %i -j ACCEPT\n\
              {key} = ip6tables {action} FORWARD -i %i -s fd00:{version}::/64 -j ACCEPT\n"
         ));
     }
@@ -253,6 +253,9 @@ impl Scenario {
         let plan = planner::plan(&profile, &survey, &networks, &backup, &id, choices)?;
         let journal = profile.restore_dir(&id).join("journal");
         let places = Places::of(&plan, Path::new(STATE), journal, profile.barrier());
+        // A file that the restore leaves alone is no part of it.
+        let is_target = |path: &String| plan.files.iter().any(|t| t.path == *path);
+        world.unwritten = world.unwritten.filter(|(path, _)| is_target(path));
         let mut stopped = world.clone();
         let unwritten = stopped.unwritten.clone().map(|(path, bytes)| {
             let older = stopped.disk.read(Path::new(&path)).unwrap_or_default();

@@ -323,6 +323,10 @@ impl World {
         if path.ends_with("wireguard.db") && self.disk.find(Path::new(&wal)).is_none() {
             let before = self.text(path).unwrap_or_default();
             let [_, _, journal] = side_files(path);
+            if self.disk.find(Path::new(&journal)).is_some() {
+                // An earlier stop, which did not come to its end, left it so.
+                return Ok(());
+            }
             self.disk.put(&journal, before.as_bytes(), 0o640);
             self.disk.sync_file(Path::new(&journal))?;
             if let Some(dir) = Path::new(path).parent() {
