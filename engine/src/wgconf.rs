@@ -409,12 +409,11 @@ pub fn interface_name(stem: &str) -> Result<&str, String> {
     Ok(stem)
 }
 
-/// The config without `SaveConfig`, for going down from a copy: hooks run, the live file stays.
-pub fn without_save_config(bytes: &[u8]) -> Vec<u8> {
+/// The config without these settings, for going down from a copy: without `SaveConfig` hooks run and the live file stays.
+pub fn without(bytes: &[u8], settings: &[&str]) -> Vec<u8> {
+    let dropped = |key: &str| settings.iter().any(|s| key.eq_ignore_ascii_case(s));
     rewrite(bytes, |line| match read_line(line) {
-        Ok(Some(Line::Setting { key, .. })) if key.eq_ignore_ascii_case("SaveConfig") => {
-            Rewritten::Dropped
-        }
+        Ok(Some(Line::Setting { key, .. })) if dropped(key) => Rewritten::Dropped,
         _ => Rewritten::Kept,
     })
 }

@@ -157,6 +157,37 @@ fn tunnels_whose_peers_were_all_taken_away_have_none_after_going_back() {
     went_back(&gateway, &done, &before);
 }
 
+#[test]
+fn a_tunnel_whose_pre_down_fails_goes_down_and_the_operator_is_told() {
+    let Some((gateway, backup, before)) = changed() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let tunnel = &sample.active().unwrap()[0];
+    let config = sample.config(tunnel);
+    let text = std::fs::read_to_string(&config).unwrap();
+    let hook = "[Interface]\nPreDown = iptables -D FORWARD -i %i -j DROP";
+    std::fs::write(&config, text.replacen("[Interface]", hook, 1)).unwrap();
+    let how = Misbehaviour::FailStart { times: Some(1) };
+    sample.misbehave(how).unwrap();
+    let mine = format!("file etc_wireguard/{tunnel}.conf");
+    let but_mine = |picture: Picture| picture.without(|part| part == mine);
+    let told = format!("{tunnel} is down, but a command of its config failed: iptables: Bad rule");
+
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 4, "{done}");
+    assert!(done.stdout.contains(&told), "{done}");
+    assert_eq!(
+        but_mine(before).diff(&but_mine(gateway.picture())),
+        Vec::<String>::new()
+    );
+
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 0, "{done}");
+    assert!(done.stdout.contains(&told), "{done}");
+    gateway.is_settled();
+}
+
 /// `iptables-restore` takes the backup's rules in the rehearsal, and loads half of them when it counts.
 const HALF: &str = r#"#!/bin/sh
 real=/usr/sbin/iptables-restore

@@ -85,18 +85,28 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
     let dir = env.dir;
     let mut report = each(env, &tunnels, |host, tunnel| {
         let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
-        let saves = wgconf::parse(&tunnel.name, &bytes).map_or(true, |c| c.interface.save_config);
+        let parsed = wgconf::parse(&tunnel.name, &bytes);
+        let saves = parsed.as_ref().map_or(true, |c| c.interface.save_config);
         let config = if saves {
-            keep_copy(host, dir, tunnel, &wgconf::without_save_config(&bytes))?
+            keep_copy(host, dir, tunnel, &wgconf::without(&bytes, &["SaveConfig"]))?
         } else {
             tunnel.config.clone()
         };
         let out = host.run(permit, &Command::TunnelDown(config), "")?;
         // A PostDown that fails makes it end with non-zero with the interface already gone (T17): the interface decides.
-        let left = !goes(host, &tunnel.name)?;
+        let mut left = !goes(host, &tunnel.name)?;
         if out.ok() {
             // What is left all the same is the observation's to name.
             return Ok(None);
+        }
+        // A PreDown that fails ends it before that. What it was to do may well be done, by hand or by an attempt that was
+        // cut off; and held up by it, a gateway could neither go on nor back.
+        let hooks = parsed.map_or_else(|_| Vec::new(), |c| c.interface.hooks);
+        if left && hooks.iter().any(|(key, _)| key == "PreDown") {
+            let bytes = wgconf::without(&bytes, &["SaveConfig", "PreDown"]);
+            let config = keep_copy(host, dir, tunnel, &bytes)?;
+            host.run(permit, &Command::TunnelDown(config), "")?;
+            left = !goes(host, &tunnel.name)?;
         }
         if left {
             Err(out.problem(
