@@ -107,6 +107,13 @@ fn after_another_boot_everything_is_rebuilt_from_the_set_that_holds() {
         ("load-firewall", Some("--roll-back")),
         ("clean-up", None),
     ] {
+        if step == "clean-up" && two.at == 0 {
+            // Into which set the cases before led depends on the moment of a kill; an ordinary boot brings only the first
+            // set's rules wholly, and this case is to end in that.
+            let other = two.other();
+            two.holdfast(&["restore", &other, "--yes"]).ok().unwrap();
+            two.at = 1;
+        }
         let before = two.before().clone();
         let journal = killed_in(&two, step);
         two.reboot();
