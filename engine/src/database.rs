@@ -1,13 +1,14 @@
-//! The gateway's databases: what is known of them (clients, users), online snapshots, checks of copies that came in an
-//! archive, settling after services have stopped, and comparison of logical content.
+//! The gateway's databases: what is known of them (clients, users), online snapshots, settling after services have stopped;
+//! checks of copies that came in an archive, and logical content, in modules of their own.
 //!
 //! Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
 //! use one SQLite. Must not: open a database file by any other means while this process may have it open through SQLite
 //! (closing that descriptor would drop SQLite's locks), nor say what a password hash or a key is.
 
-use std::collections::BTreeMap;
+mod check;
+mod content;
+
 use std::fs::File;
-use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -17,30 +18,19 @@ use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
-use journal_format::Digest;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
-use rusqlite::limits::Limit;
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags};
 
+pub use check::{check, check_named, check_snapshot};
+pub use content::{Content, TableContent, content, content_of_copy, same_content};
+
 use crate::fault::{Problem, cannot};
-use crate::profile::DatabaseKind;
 
 /// How long one attempt waits for a lock of the gateway's.
 const BUSY: Duration = Duration::from_secs(5);
 /// Attempts at one whole copy before a busy writer is called a failure.
 const ATTEMPTS: u32 = 12;
-/// Tables that a gateway's database may hold.
-const KNOWN_TABLES: [&str; 7] = [
-    "clients",
-    "test_history",
-    "monitoring_logs",
-    "user",
-    "email_settings",
-    "alert_history",
-    "client",
-];
 /// Problems named for one database before the rest is only counted.
 const NAMED: usize = 10;
 
@@ -405,224 +395,6 @@ fn dangling_references(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     rows.collect()
 }
 
-/// Checks a database that came in an archive, as a private copy that nobody else has open. Returns warnings.
-pub fn check(path: &Path, kind: DatabaseKind) -> Result<Vec<String>, Vec<Problem>> {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    check_named(path, &name, kind)
-}
-
-/// As [`check`], where problems call the database by its name in the archive.
-pub fn check_named(
-    path: &Path,
-    name: &str,
-    kind: DatabaseKind,
-) -> Result<Vec<String>, Vec<Problem>> {
-    judge(path, name, kind, false)
-}
-
-/// Whether a restore would take this copy, which [`snapshot`] made: all of [`check_named`] but what that has checked.
-pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Result<(), Vec<Problem>> {
-    judge(path, name, kind, true).map(drop)
-}
-
-fn judge(
-    path: &Path,
-    name: &str,
-    kind: DatabaseKind,
-    known_to_be_sound: bool,
-) -> Result<Vec<String>, Vec<Problem>> {
-    let refuse = |why: String| {
-        cannot(
-            format!("accept the database {name} of the backup: {why}"),
-            "make a new backup, or take another one",
-        )
-    };
-    header(path).map_err(|why| vec![refuse(why)])?;
-    let damaged = |e: rusqlite::Error| vec![refuse(format!("it is damaged: {e}"))];
-    let conn = open(path, "mode=ro&immutable=1").map_err(damaged)?;
-    let found = (|| {
-        conn.pragma_update(None, "query_only", true)?;
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        for (limit, value) in [
-            (Limit::SQLITE_LIMIT_LENGTH, 16 << 20),
-            (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
-            (Limit::SQLITE_LIMIT_COLUMN, 64),
-            (Limit::SQLITE_LIMIT_EXPR_DEPTH, 32),
-            (Limit::SQLITE_LIMIT_ATTACHED, 0),
-            (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
-        ] {
-            conn.set_limit(limit, value)?;
-        }
-        let mut found = foreign_objects(&conn)?;
-        // A damaged schema makes every later answer meaningless, and an unknown one may cost more than it tells.
-        if found.is_empty() && !known_to_be_sound {
-            found.extend(
-                integrity(&conn)?
-                    .into_iter()
-                    .map(|line| format!("it is damaged: {line}")),
-            );
-        }
-        if found.is_empty() {
-            found.extend(missing(&conn, kind)?);
-        }
-        Ok(found)
-    })()
-    .map_err(damaged)?;
-    if !found.is_empty() {
-        return Err(found.into_iter().map(refuse).collect());
-    }
-    if known_to_be_sound {
-        return Ok(Vec::new());
-    }
-    let warnings = dangling_references(&conn).map_err(damaged)?;
-    Ok(warnings
-        .into_iter()
-        .map(|w| format!("{name}: {w}"))
-        .collect())
-}
-
-/// What the first 100 bytes promise must be so: a page count of millions in a small file costs before it fails.
-fn header(path: &Path) -> Result<(), String> {
-    let mut bytes = [0u8; 100];
-    let mut file = File::open(path).map_err(|e| format!("it cannot be read: {e}"))?;
-    let size = file
-        .metadata()
-        .map_err(|e| format!("it cannot be read: {e}"))?
-        .len();
-    file.read_exact(&mut bytes)
-        .map_err(|_| format!("with {size} bytes it is too short for a SQLite database"))?;
-    if &bytes[..16] != b"SQLite format 3\0" {
-        return Err("it is not a SQLite database".into());
-    }
-    let page = match u16::from_be_bytes([bytes[16], bytes[17]]) {
-        1 => 65_536,
-        n if n >= 512 && n.is_power_of_two() => u64::from(n),
-        n => return Err(format!("its header gives a page size of {n}")),
-    };
-    if !matches!(bytes[18..20], [1 | 2, 1 | 2]) {
-        return Err("its header gives a file format that SQLite does not have".into());
-    }
-    let pages = u64::from(u32::from_be_bytes([
-        bytes[28], bytes[29], bytes[30], bytes[31],
-    ]));
-    let counted = bytes[24..28] == bytes[92..96];
-    if !size.is_multiple_of(page) || (counted && pages != size / page) {
-        return Err(format!(
-            "its header gives {pages} pages of {page} bytes, but it has {size} bytes"
-        ));
-    }
-    Ok(())
-}
-
-/// What a gateway's database never holds: code that runs when rows are read or written, and unknown tables.
-fn foreign_objects(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut tables = Vec::new();
-    let mut more = 0usize;
-    let mut statement = conn.prepare(
-        "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema ORDER BY rowid",
-    )?;
-    let mut rows = statement.query([])?;
-    while let Some(row) = rows.next()? {
-        let (kind, name, table, sql): (String, String, String, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        let shown = name.escape_debug().to_string();
-        let virtual_table = sql
-            .trim_start()
-            .get(..14)
-            .is_some_and(|s| s.eq_ignore_ascii_case("create virtual"));
-        let why = match kind.as_str() {
-            "trigger" => Some(format!("it has a trigger, {shown}")),
-            "view" => Some(format!("it has a view, {shown}")),
-            "table" if virtual_table => Some(format!("it has a virtual table, {shown}")),
-            "table" if name == table && known(&name) => {
-                tables.push(name);
-                None
-            }
-            "table" => Some(format!(
-                "it has a table that the gateway does not know, {shown}"
-            )),
-            "index" if known(&table) => None,
-            _ => Some(format!("it has an object of unknown kind, {shown}")),
-        };
-        if let Some(why) = why {
-            if found.len() < NAMED {
-                found.push(why)
-            } else {
-                more += 1
-            }
-        }
-    }
-    if more > 0 {
-        found.push(format!(
-            "it has {more} more objects that the gateway does not know"
-        ));
-    }
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    for table in &tables {
-        let generated: i64 = conn.query_row(
-            "SELECT count(*) FROM pragma_table_xinfo(?1) WHERE hidden <> 0",
-            [table],
-            |r| r.get(0),
-        )?;
-        if generated > 0 {
-            found.push(format!("table {table} has computed columns"));
-        }
-        let computed: i64 = conn.query_row(
-            "SELECT count(*) FROM pragma_index_list(?1) AS l WHERE l.partial <> 0 \
-             OR EXISTS (SELECT 1 FROM pragma_index_xinfo(l.name) WHERE cid = -2)",
-            [table],
-            |r| r.get(0),
-        )?;
-        if computed > 0 {
-            found.push(format!("table {table} has an index over an expression"));
-        }
-    }
-    Ok(found)
-}
-
-fn known(table: &str) -> bool {
-    KNOWN_TABLES.contains(&table)
-        || matches!(
-            table,
-            "sqlite_sequence" | "sqlite_stat1" | "sqlite_stat2" | "sqlite_stat3" | "sqlite_stat4"
-        )
-}
-
-fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
-    let (table, columns): (_, &[&str]) = match kind {
-        DatabaseKind::Clients => (
-            "clients",
-            &[
-                "id",
-                "name",
-                "config_path",
-                "subnet",
-                "public_key",
-                "status",
-            ],
-        ),
-        DatabaseKind::Users => ("user", &["id", "username", "password", "active"]),
-    };
-    let mut statement = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let present = statement
-        .query_map([table], |r| r.get::<_, String>(0))?
-        .collect::<Result<Vec<_>, _>>()?;
-    if present.is_empty() {
-        return Ok(vec![format!("it has no table {table}")]);
-    }
-    let lacks = columns.iter().filter(|c| !present.iter().any(|p| p == *c));
-    Ok(lacks
-        .map(|c| format!("its table {table} has no column {c}"))
-        .collect())
-}
-
 /// Settles a database whose users have stopped: all that is committed comes into the one file, an interrupted
 /// transaction is rolled back, file and folder are synced, and no side file is left. Owner, mode and journal mode stay.
 ///
@@ -695,161 +467,6 @@ pub enum Settled {
     Whole,
     /// It is damaged, for this reason; it and its side files are as they were.
     Unreadable(String),
-}
-
-/// The logical content of a database: rows of each table, and a digest of its columns and of every row with its rowid.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
-    /// By table; `sqlite_sequence` is one of them.
-    pub tables: BTreeMap<String, TableContent>,
-}
-
-/// The logical content of one table.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableContent {
-    /// Rows.
-    pub rows: u64,
-    /// BLAKE3 of columns and rows in order of rowid (or of the primary key, where there is no rowid).
-    pub digest: Digest,
-}
-
-impl Content {
-    /// Tables in which the two differ, a sentence each; empty if none.
-    pub fn differences(&self, other: &Content) -> Vec<String> {
-        let names: std::collections::BTreeSet<_> =
-            self.tables.keys().chain(other.tables.keys()).collect();
-        names
-            .into_iter()
-            .filter_map(
-                |name| match (self.tables.get(name), other.tables.get(name)) {
-                    (Some(a), Some(b)) if a == b => None,
-                    (Some(a), Some(b)) if a.rows == b.rows => {
-                        Some(format!("table {name} has other content"))
-                    }
-                    (Some(a), Some(b)) => Some(format!(
-                        "table {name} has {} rows and {} rows",
-                        a.rows, b.rows
-                    )),
-                    (Some(_), None) => Some(format!("only the first has a table {name}")),
-                    _ => Some(format!("only the second has a table {name}")),
-                },
-            )
-            .collect()
-    }
-}
-
-/// The logical content of a database that others may have open. Streams: memory does not grow with it.
-pub fn content(path: &Path) -> Result<Content, Problem> {
-    read_content(path, Use::Live)
-}
-
-/// The logical content of a private copy.
-pub fn content_of_copy(path: &Path) -> Result<Content, Problem> {
-    read_content(path, Use::Copy)
-}
-
-/// Whether two databases, which others may have open, hold the same, row for row.
-pub fn same_content(a: &Path, b: &Path) -> Result<bool, Problem> {
-    Ok(content(a)? == content(b)?)
-}
-
-fn read_content(path: &Path, how: Use) -> Result<Content, Problem> {
-    let read = || -> rusqlite::Result<Content> {
-        let conn = open_to_read(path, how)?;
-        // One transaction: the tables as they were at one moment.
-        let conn = conn.unchecked_transaction()?;
-        let mut statement = conn.prepare(
-            "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
-             AND name <> 'sqlite_schema' AND name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\'",
-        )?;
-        let tables = statement
-            .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
-            })?
-            .collect::<Result<Vec<_>, _>>()?;
-        let mut content = Content {
-            tables: BTreeMap::new(),
-        };
-        for (table, without_rowid) in tables {
-            let digest = read_table(&conn, &table, without_rowid)?;
-            content.tables.insert(table, digest);
-        }
-        Ok(content)
-    };
-    read().map_err(|e| {
-        cannot(
-            format!("read all of the database {}: {e}", path.display()),
-            "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
-    })
-}
-
-fn read_table(
-    conn: &Connection,
-    table: &str,
-    without_rowid: bool,
-) -> rusqlite::Result<TableContent> {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
-    let mut statement = conn.prepare("SELECT name, pk FROM pragma_table_info(?1)")?;
-    let columns = statement
-        .query_map([table], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
-        })?
-        .collect::<Result<Vec<_>, _>>()?;
-    let order = if without_rowid {
-        let mut key: Vec<_> = columns.iter().filter(|c| c.1 > 0).collect();
-        key.sort_by_key(|c| c.1);
-        key.iter()
-            .map(|c| quoted(&c.0))
-            .collect::<Vec<_>>()
-            .join(", ")
-    } else {
-        // A column may carry one of these names, and then means itself.
-        let hidden = |n: &&str| !columns.iter().any(|c| c.0.eq_ignore_ascii_case(n));
-        ["rowid", "_rowid_", "oid"]
-            .iter()
-            .copied()
-            .find(hidden)
-            .unwrap_or("rowid")
-            .to_owned()
-    };
-    let mut hash = blake3::Hasher::new();
-    let mut part = |tag: u8, bytes: &[u8]| {
-        hash.update(&[tag]);
-        hash.update(&(bytes.len() as u64).to_le_bytes());
-        hash.update(bytes);
-    };
-    for (column, _) in &columns {
-        part(b'c', column.as_bytes());
-    }
-    let first = if without_rowid {
-        String::new()
-    } else {
-        format!("{order}, ")
-    };
-    let mut statement = conn.prepare(&format!(
-        "SELECT {first}* FROM {} ORDER BY {order}",
-        quoted(table)
-    ))?;
-    let width = statement.column_count();
-    let mut rows = statement.query([])?;
-    let mut count = 0;
-    while let Some(row) = rows.next()? {
-        count += 1;
-        for i in 0..width {
-            match row.get_ref(i)? {
-                ValueRef::Null => part(b'n', &[]),
-                ValueRef::Integer(n) => part(b'i', &n.to_le_bytes()),
-                ValueRef::Real(x) => part(b'r', &x.to_bits().to_le_bytes()),
-                ValueRef::Text(bytes) => part(b't', bytes),
-                ValueRef::Blob(bytes) => part(b'b', bytes),
-            }
-        }
-    }
-    Ok(TableContent {
-        rows: count,
-        digest: Digest::of_blake3(hash.finalize()),
-    })
 }
 
 #[cfg(test)]

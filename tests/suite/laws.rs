@@ -171,7 +171,7 @@ fn one_file_changes_the_system() {
 #[test]
 fn programs_are_run_by_the_host_alone_but_for_holdfast_itself() {
     let starts_itself = [
-        "engine/src/host/linux.rs",
+        "engine/src/host/linux/programs.rs",
         "engine/src/cli/restore.rs",
         "engine/src/cli/recover.rs",
         "engine/src/agent",

@@ -2,6 +2,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
+use crate::profile::DatabaseKind;
 
 const CLIENTS: &str = "CREATE TABLE clients (id TEXT PRIMARY KEY, name TEXT NOT NULL, config_path TEXT NOT NULL, \
     subnet TEXT NOT NULL, public_key TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'inactive');

@@ -1,21 +1,21 @@
-//! The one file that touches the system. Owns how: no link is followed, programs run by argument list with a fixed
-//! path and an empty environment, every command has a time limit and no pipe that a daemon could inherit (T21).
-//! Decides nothing.
+//! The one file that changes the system; `programs` runs the programs for it. Owns how: no link is followed, and each
+//! command of the engine is these words to that program, with this time limit. Decides nothing.
+
+mod programs;
 
 use std::ffi::OsStr;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use journal_format::{BootId, Control, Digest, FileId};
 use nix::fcntl::{FallocateFlags, OFlag, OpenHow, RenameFlags, ResolveFlag};
-use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::{Pid, UnlinkatFlags};
+use nix::unistd::UnlinkatFlags;
 use sha2::Digest as _;
 
 use super::{
@@ -28,18 +28,12 @@ use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::journal::Permit;
 use crate::profile::Profile;
-use crate::{backup, database, redact};
+use crate::{backup, database};
+use programs::{PATH, execute, pid, processes};
+pub use programs::{Process, process};
 
-/// Where programs are looked for; nothing of the caller's environment reaches them.
-const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// `wg` tries a host name this often, a second apart, then gives up (T16).
-const RESOLUTION_RETRIES: &str = "2";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const SERVICE_LIMIT: Duration = Duration::from_secs(120);
-/// Of what a program says, so much of the beginning and of the end: its reason stands last.
-const STDERR_HEAD: u64 = 2 << 10;
-const STDERR_TAIL: u64 = 6 << 10;
-const STDOUT_LIMIT: u64 = 64 << 20;
 
 /// The machine that this program runs on.
 pub struct Linux {
@@ -744,184 +738,4 @@ fn remove(path: &Path, flags: UnlinkatFlags) -> Result<(), Problem> {
 fn sync_dir(dir: &Path) -> Result<(), Problem> {
     let fd = open_dir(dir).map_err(|e| errno("sync the folder", dir, e))?;
     nix::unistd::fsync(fd.as_fd()).map_err(|e| errno("sync the folder", dir, e))
-}
-
-fn pid(raw: u32) -> Pid {
-    Pid::from_raw(i32::try_from(raw).unwrap_or(i32::MAX))
-}
-
-/// One process of the machine.
-pub struct Process {
-    /// Its number.
-    pub pid: u32,
-    /// Its command name.
-    pub command: String,
-    /// Its session.
-    pub session: u32,
-    /// When it started, in the kernel's clock ticks since boot.
-    pub started_ticks: u64,
-    /// It has ended and waits to be reaped.
-    pub gone: bool,
-}
-
-/// One process, as `/proc/PID/stat` has it; none if it is not there.
-pub fn process(pid: u32) -> Option<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The command stands in brackets and may hold any character, brackets too.
-    let (head, tail) = stat.rsplit_once(')')?;
-    let command = head.split_once('(')?.1.to_owned();
-    let fields: Vec<&str> = tail.split_whitespace().collect();
-    Some(Process {
-        pid,
-        command,
-        gone: matches!(*fields.first()?, "Z" | "X"),
-        session: fields.get(3)?.parse().ok()?,
-        started_ticks: fields.get(19)?.parse().ok()?,
-    })
-}
-
-fn processes() -> Result<Vec<Process>, Problem> {
-    let proc = Path::new("/proc");
-    let entries = std::fs::read_dir(proc).map_err(|e| errno("list", proc, e))?;
-    Ok(entries
-        .flatten()
-        .filter_map(|e| process(e.file_name().to_str()?.parse().ok()?))
-        .collect())
-}
-
-/// Runs a program to its end or its time limit; then everything in its process group ends with it.
-///
-/// Its output goes to files in memory, not pipes: a daemon that it starts may keep them as long as it likes, and a disk
-/// that is full does not keep a restore from loading rules.
-fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Problem> {
-    let shown: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
-    let shown = shown.join(" ");
-    let failed = |what: &str, e: std::io::Error| {
-        cannot(
-            format!("{what} {}: {e}", argv.first().map_or("", String::as_str)),
-            "install the program, or mend the profile",
-        )
-    };
-    let Some((program, arguments)) = argv.split_first() else {
-        return Err(cannot("run a command that is empty", "mend the profile"));
-    };
-    let mut stdin = in_memory().map_err(|e| failed("prepare", e))?;
-    stdin
-        .write_all(input.as_bytes())
-        .and_then(|()| stdin.seek(SeekFrom::Start(0)))
-        .map_err(|e| failed("prepare", e))?;
-    let mut stdout = in_memory().map_err(|e| failed("prepare", e))?;
-    let mut stderr = in_memory().map_err(|e| failed("prepare", e))?;
-    let mut child = std::process::Command::new(program)
-        .args(arguments)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LC_ALL", "C")
-        .env("WG_ENDPOINT_RESOLUTION_RETRIES", RESOLUTION_RETRIES)
-        .current_dir("/")
-        .stdin(stdin)
-        .stdout(stdout.try_clone().map_err(|e| failed("prepare", e))?)
-        .stderr(stderr.try_clone().map_err(|e| failed("prepare", e))?)
-        .process_group(0)
-        .spawn()
-        .map_err(|e| failed("run", e))?;
-    let began = Instant::now();
-    let mut pause = Duration::from_micros(200);
-    let end = loop {
-        match child.try_wait().map_err(|e| failed("wait for", e))? {
-            Some(status) => {
-                break match (status.code(), status.signal()) {
-                    (Some(code), _) => End::Exit(code),
-                    (None, signal) => End::Signal(signal.unwrap_or_default()),
-                };
-            }
-            None if began.elapsed() > limit => {
-                // Its children are in its group; what left the group left on purpose.
-                let _ = killpg(pid(child.id()), Signal::SIGKILL);
-                child.wait().map_err(|e| failed("wait for", e))?;
-                break End::TimedOut;
-            }
-            None => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(5));
-            }
-        }
-    };
-    Ok(Output {
-        shown,
-        end,
-        stdout: text(&mut stdout, STDOUT_LIMIT).map_err(|e| failed("read the output of", e))?,
-        stderr: redact::said(&ends(&mut stderr).map_err(|e| failed("read the output of", e))?),
-    })
-}
-
-/// A word of a command as a person would type it in a shell.
-fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
-}
-
-fn in_memory() -> std::io::Result<File> {
-    let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
-    Ok(File::from(nix::sys::memfd::memfd_create(
-        "holdfast", flags,
-    )?))
-}
-
-fn text(file: &mut File, limit: u64) -> std::io::Result<String> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut bytes = Vec::new();
-    file.take(limit).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// The beginning and the end, without the lines that are cut in two.
-fn ends(file: &mut File) -> std::io::Result<String> {
-    let len = file.metadata()?.len();
-    if len <= STDERR_HEAD + STDERR_TAIL {
-        return text(file, len);
-    }
-    let head = text(file, STDERR_HEAD)?;
-    file.seek(SeekFrom::Start(len - STDERR_TAIL))?;
-    let mut tail = Vec::new();
-    file.take(STDERR_TAIL).read_to_end(&mut tail)?;
-    let tail = String::from_utf8_lossy(&tail);
-    Ok(format!(
-        "{}\n[...]\n{}",
-        head.rsplit_once('\n').map_or("", |(whole, _)| whole),
-        tail.split_once('\n').map_or("", |(_, whole)| whole)
-    ))
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_command_is_shown_as_one_would_type_it() {
-        let shown = ["wg-quick", "a b.conf", "O'Brien", "x && y", ""].map(quoted);
-        assert_eq!(
-            shown,
-            ["wg-quick", "'a b.conf'", "'O'\\''Brien'", "'x && y'", "''"]
-        );
-    }
-
-    #[test]
-    fn of_a_long_complaint_the_beginning_and_the_end_are_kept() {
-        let mut file = in_memory().unwrap();
-        let lines: Vec<String> = (0..2000).map(|i| format!("line {i}")).collect();
-        file.write_all(lines.join("\n").as_bytes()).unwrap();
-        let kept = ends(&mut file).unwrap();
-        assert!(kept.starts_with("line 0\n") && kept.ends_with("\nline 1999"));
-        assert!(kept.contains("\n[...]\n") && kept.len() < 9000);
-        assert!(
-            kept.lines()
-                .all(|l| lines.contains(&l.to_owned()) || l == "[...]")
-        );
-    }
 }

@@ -1,0 +1,162 @@
+//! The file that a backup grows in: hidden and locked until it is whole, and never over another file. Must not know what a
+//! backup holds.
+
+use std::fs::File;
+use std::io::{self, Seek, SeekFrom};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use nix::fcntl::{AtFlags, RenameFlags};
+
+use crate::fault::{Fault, Problem, cannot};
+
+/// Attempts at a free name, ten a second.
+const NAMES: u32 = 600;
+
+/// The backup while it has no name of its own: a hidden file, locked by its maker, removed when dropped.
+pub(super) struct Part {
+    dir: PathBuf,
+    pub(super) path: PathBuf,
+    pub(super) name: String,
+    pub(super) at: jiff::Zoned,
+    file: File,
+    published: bool,
+}
+
+impl Part {
+    /// Takes the name of this second, or of the next one that is free.
+    pub(super) fn reserve(dir: &Path) -> Result<Part, Problem> {
+        let failed = |e: &dyn std::fmt::Display| {
+            cannot(
+                format!("begin a backup in {}: {e}", dir.display()),
+                "see to that folder, or name another one",
+            )
+        };
+        for _ in 0..NAMES {
+            let at = Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC);
+            let name = format!("wireguard_backup_{}.zip", at.strftime("%Y%m%d_%H%M%S"));
+            let path = dir.join(format!(".{name}.part"));
+            if !dir.join(&name).try_exists().map_err(|e| failed(&e))? {
+                match File::options()
+                    .read(true)
+                    .write(true)
+                    .create_new(true)
+                    .mode(0o600)
+                    .open(&path)
+                {
+                    Ok(file) => {
+                        let part = Part {
+                            dir: dir.to_owned(),
+                            path,
+                            name,
+                            at,
+                            file,
+                            published: false,
+                        };
+                        part.file.try_lock().map_err(|e| failed(&e))?;
+                        return Ok(part);
+                    }
+                    Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {}
+                    Err(e) => return Err(failed(&e)),
+                }
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        Err(failed(&"no name is free"))
+    }
+
+    pub(super) fn timestamp(&self) -> String {
+        self.at.strftime("%Y%m%d_%H%M%S").to_string()
+    }
+
+    pub(super) fn writer(&mut self) -> Result<File, Problem> {
+        self.file
+            .seek(SeekFrom::Start(0))
+            .and_then(|_| self.file.try_clone())
+            .map_err(|e| {
+                cannot(
+                    format!("write the backup {}: {e}", self.path.display()),
+                    "see to that folder",
+                )
+            })
+    }
+
+    /// Gives it its name, over nothing, and makes that durable.
+    pub(super) fn publish(mut self) -> Result<PathBuf, Fault> {
+        let failed = |e: &dyn std::fmt::Display| {
+            cannot(
+                format!(
+                    "give the backup its name {} in {}: {e}",
+                    self.name,
+                    self.dir.display()
+                ),
+                "see to that folder",
+            )
+        };
+        let folder = File::open(&self.dir).map_err(|e| failed(&e))?;
+        let hidden = format!(".{}.part", self.name);
+        match nix::fcntl::renameat2(
+            &folder,
+            hidden.as_str(),
+            &folder,
+            self.name.as_str(),
+            RenameFlags::RENAME_NOREPLACE,
+        ) {
+            // A filesystem that cannot do that can link, which replaces nothing either.
+            Err(nix::errno::Errno::EINVAL) => nix::unistd::linkat(
+                &folder,
+                hidden.as_str(),
+                &folder,
+                self.name.as_str(),
+                AtFlags::empty(),
+            )
+            .and_then(|()| {
+                nix::unistd::unlinkat(
+                    &folder,
+                    hidden.as_str(),
+                    nix::unistd::UnlinkatFlags::NoRemoveDir,
+                )
+            }),
+            result => result,
+        }
+        .map_err(|e| failed(&e.desc()))?;
+        self.published = true;
+        folder.sync_all().map_err(|e| failed(&e))?;
+        Ok(self.dir.join(&self.name))
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(e) = std::fs::remove_file(&self.path)
+        {
+            tracing::warn!(
+                "cannot remove {}, a backup that was not finished: {e}",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// Removes what backups of dead processes left. What cannot be removed is told of and tried again next time.
+pub(super) fn sweep(dir: &Path) {
+    let Ok(entries) = dir.read_dir() else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = name.starts_with(".wireguard_backup_") && name.ends_with(".zip.part");
+        if !ours || !entry.file_type().is_ok_and(|t| t.is_file()) {
+            continue;
+        }
+        let dead = File::open(entry.path()).is_ok_and(|f| f.try_lock().is_ok());
+        if dead && let Err(e) = std::fs::remove_file(entry.path()) {
+            tracing::warn!(
+                "cannot remove {}, which an interrupted backup left: {e}",
+                entry.path().display()
+            );
+        }
+    }
+}
