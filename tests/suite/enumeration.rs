@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use journal_format::{Policy, Verdict};
 use tests::oracle;
 use tests::sim::disk::Disk;
-use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::gateway::{Kind, Scenario, Shape};
 use tests::sim::host::{How, Moment, Trouble};
 use tests::sim::trial::{End, Run, Start};
 use tests::sim::world::World;
@@ -556,6 +556,30 @@ fn after_a_reboot_a_service_whose_start_failed_half_way_leaves_no_rule_twice_on_
         }
     }
     assert!(twice > 0, "no start of the service failed");
+}
+
+#[test]
+fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_restore() {
+    let shape = Shape {
+        falters: true,
+        ..Kind::Everything.shape()
+    };
+    let s = Scenario::of(&shape, Policy::Auto).expect("a plan");
+    assert!(!s.before.running.service && s.after.running.service);
+    let run = s.restore(None, true);
+    assert_eq!(run.end, End::Closed(Verdict::Restored));
+    let (mut verdicts, taken) = (Tally::default(), Taken::default());
+    verdicts.add(each(&every(run.moments, 3), |moment, tally| {
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            for start in &Start::ALL {
+                let place = format!("after `{}`, {image}, {start:?}", moment.what);
+                recovered(&s, world.clone(), booted, *start, &place, &taken, tally);
+            }
+        }
+    }));
+    assert_eq!(verdicts.wrong, BTreeMap::new());
+    let came = |v: Verdict| verdicts.counts.get(&v.to_string()).is_some_and(|n| *n > 0);
+    assert!(came(Verdict::Restored) && came(Verdict::RolledBack));
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn shape() -> impl Strategy<Value = Shape> {
         (first, was(), was()),
         any::<[bool; 2]>(),
         clients,
-        any::<[bool; 2]>(),
+        any::<[bool; 3]>(),
         any::<Option<bool>>(),
         mounts,
     )
@@ -70,7 +70,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                 (one, two, three),
                 [two_saved, three_saved],
                 clients,
-                [v4, v6],
+                [v4, v6, falters],
                 ip_forward,
                 mounts,
             )| {
@@ -82,6 +82,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     v6,
                     ip_forward,
                     mounts,
+                    falters,
                 }
             },
         )

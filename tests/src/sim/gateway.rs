@@ -32,6 +32,7 @@ const PEERS: [&str; 2] = [
 
 const CONFIGS: &str = "/opt/wireguard-gateway/instance/configs";
 const STATE: &str = "/var/lib/holdfast";
+const SERVICE: &str = "wireguard-gateway.service";
 
 /// Which gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,6 +94,8 @@ pub struct Shape {
     pub ip_forward: Option<bool>,
     /// Filesystems of their own.
     pub mounts: Vec<&'static str>,
+    /// With what is there before, the service fails at each start.
+    pub falters: bool,
 }
 
 impl Kind {
@@ -131,6 +134,7 @@ impl Kind {
             v6: !parts_missing,
             ip_forward: (!parts_missing).then_some(false),
             mounts: vec!["/opt", "/var/lib/wireguard-gateway"],
+            falters: false,
         }
     }
 }
@@ -368,6 +372,7 @@ fn before(world: &mut World, shape: &Shape, databases: &[String]) {
         disk.put(path, text.as_bytes(), 0o660);
     }
     disk.sync_all();
+    world.fails_with = shape.falters.then(|| "db db0 1".to_owned());
     world.start_gateway();
     world.kernel.ip_forward = true;
     for client in shape.clients.iter().filter(|c| c.saves) {
@@ -375,7 +380,12 @@ fn before(world: &mut World, shape: &Shape, databases: &[String]) {
             peers::set(&mut up.peers, &Setting::plain(PEERS[1], "10.250.0.0/16"));
         }
     }
-    let replaced = shape.clients.iter().find(|c| c.before != c.after);
+    let runs = |_: &&Client| !shape.falters;
+    let replaced = shape
+        .clients
+        .iter()
+        .find(|c| c.before != c.after)
+        .filter(runs);
     if let Some((client, version)) = replaced.and_then(|c| Some((c, c.before?))) {
         let mut held = config(&client.name, version, client.saves);
         held.extend(b"# its service wrote this as it stopped\n");
@@ -545,8 +555,8 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
                 &look.ask(&Query::Peers, "").map_err(one)?.stdout,
                 &tunnels,
             ),
-            services: vec!["wireguard-gateway.service".into()],
-            faltering: Vec::new(),
+            services: vec![SERVICE.into()],
+            faltering: shape.falters.then(|| SERVICE.into()).into_iter().collect(),
         },
         configs,
         wireguard,

@@ -429,6 +429,9 @@ impl Look for Sim {
                 (if world.kernel.running { 0 } else { 3 }, String::new())
             }
             Query::ServiceState(Control::Unit(_)) if world.kernel.running => (0, "active\n".into()),
+            Query::ServiceState(Control::Unit(_)) if world.kernel.falters => {
+                (0, "activating\n".into())
+            }
             Query::ServiceState(Control::Unit(_)) => (0, "inactive\n".into()),
             Query::Fence => (i32::from(world.kernel.fence.is_none()), String::new()),
         };

@@ -280,6 +280,8 @@ pub struct Kernel {
     pub ip_forward: bool,
     /// The gateway's service runs.
     pub running: bool,
+    /// It does not run, but fails and is started again and again.
+    pub falters: bool,
     /// The objects that it has open.
     pub open: BTreeSet<super::disk::Object>,
 }
@@ -298,6 +300,7 @@ impl Kernel {
             fence: None,
             ip_forward: false,
             running: false,
+            falters: false,
             open: BTreeSet::new(),
         }
     }

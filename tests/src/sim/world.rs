@@ -57,6 +57,8 @@ pub enum Piece {
     Writes,
     /// The service checkpoints a database and lets go of it.
     Close(String),
+    /// The service fails, and its manager starts it again and again.
+    Falters,
     /// The service stopped.
     Stopped,
 }
@@ -89,6 +91,8 @@ pub struct World {
     pub databases: Vec<String>,
     /// What the running service writes to a file as it stops, and does not sync.
     pub unwritten: Option<(String, Vec<u8>)>,
+    /// The name of the first database as its first line says it, with which the service fails at each start.
+    pub fails_with: Option<String>,
     /// Laws that were broken while it ran.
     pub broken: Vec<String>,
 }
@@ -115,6 +119,7 @@ impl World {
             orphaned: Vec::new(),
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
             unwritten: None,
+            fails_with: None,
             broken: Vec::new(),
         }
     }
@@ -270,6 +275,10 @@ impl World {
             Piece::Nft(actions) => self.kernel.nft(actions),
             Piece::Open(path) => self.service_opens(path)?,
             Piece::Runs => self.kernel.running = true,
+            Piece::Falters => {
+                self.kernel.falters = true;
+                self.kernel.open.clear();
+            }
             Piece::Clients => self.clients(),
             Piece::Writes => {
                 if let Some((path, bytes)) = self.unwritten.take() {
@@ -279,6 +288,7 @@ impl World {
             Piece::Close(path) => self.service_closes(path)?,
             Piece::Stopped => {
                 self.kernel.running = false;
+                self.kernel.falters = false;
                 self.kernel.open.clear();
             }
         }
@@ -429,9 +439,11 @@ impl World {
             return Vec::new();
         }
         let opens = self.databases.iter().cloned().map(Piece::Open);
+        let first = self.databases.first().and_then(|path| self.text(path));
+        let fails = first.is_some_and(|text| self.fails_with.as_deref() == Some(name_of(&text)));
         std::iter::once(Piece::Clients)
             .chain(opens)
-            .chain([Piece::Runs])
+            .chain([if fails { Piece::Falters } else { Piece::Runs }])
             .collect()
     }
 
@@ -479,12 +491,17 @@ impl World {
             orphaned: Vec::new(),
             databases: self.databases.clone(),
             unwritten: None,
+            fails_with: self.fails_with.clone(),
             broken: self.broken.clone(),
         }
     }
 
     /// The rest of a boot, once nothing holds it back: the gateway starts as it is.
     pub fn start_gateway(&mut self) {
+        if self.kernel.falters {
+            // Its manager is at it already.
+            return;
+        }
         for piece in self.service_start() {
             if let Err(why) = self.carry_out(&piece) {
                 self.breaks(format!("the gateway does not start: {why}"));
