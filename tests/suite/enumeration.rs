@@ -35,6 +35,8 @@ const STATE: &str = "/var/lib/holdfast";
 #[derive(Default)]
 struct Tally {
     counts: BTreeMap<String, u64>,
+    /// Of these states, how many asked for the operator on the way to their end.
+    asked: u64,
     /// What is wrong: how often, and where first.
     wrong: BTreeMap<String, (u64, String)>,
 }
@@ -51,6 +53,7 @@ impl Tally {
     }
 
     fn add(&mut self, other: Tally) {
+        self.asked += other.asked;
         for (what, n) in other.counts {
             *self.counts.entry(what).or_insert(0) += n;
         }
@@ -80,6 +83,10 @@ impl Tally {
         );
         let mut lines = vec![format!("{} states", self.states())];
         lines.extend(self.counts.iter().map(|(what, n)| format!("{n:>7} {what}")));
+        lines.push(format!(
+            "{:>7} of them asked for the operator first",
+            self.asked
+        ));
         println!("{name}: {}", lines.join("\n"));
         counted::compare(name, self.states(), all());
     }
@@ -223,7 +230,7 @@ fn ended_in_trouble(
             if let End::Stuck(why) = &next.end {
                 let journal = oracle::Journal::of(s, &next.world);
                 tally.judge(place, oracle::stuck(s, &journal, &next.world, why));
-                tally.count("asked for the operator first");
+                tally.asked += 1;
                 next = s.recover(next.world, Start::ROLL_BACK, None, false);
             }
             ended(s, next, booted, place, tally);

@@ -559,6 +559,7 @@ impl World {
                 v6: rules(&self.kernel.v6),
                 ip_forward: self.kernel.ip_forward,
                 service: self.kernel.running,
+                falters: self.kernel.falters,
                 fence: self.kernel.fence.is_some(),
             },
         }
@@ -589,6 +590,8 @@ pub struct Running {
     pub ip_forward: bool,
     /// The service runs.
     pub service: bool,
+    /// It fails, and is started again and again.
+    pub falters: bool,
     /// The fence is closed.
     pub fence: bool,
 }
