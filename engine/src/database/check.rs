@@ -43,7 +43,7 @@ pub fn check_named(
     judge(path, name, kind, false)
 }
 
-/// Whether a restore would take this copy, which [`snapshot`] made: all of [`check_named`] but what that has checked.
+/// Whether a restore would take this copy, which [`super::snapshot`] made: all of [`check_named`] but what that has checked.
 pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Result<(), Vec<Problem>> {
     judge(path, name, kind, true).map(drop)
 }
