@@ -575,15 +575,15 @@ fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_
     assert!(!s.before.running.service && s.after.running.service);
     let run = s.restore(None, true);
     assert_eq!(run.end, End::Closed(Verdict::Restored));
-    let (mut verdicts, taken) = (Tally::default(), Taken::default());
-    verdicts.add(each(&every(run.moments, 3), |moment, tally| {
+    let taken = Taken::default();
+    let verdicts = each(&every(run.moments, 3), |moment, tally| {
         for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
             for start in &Start::ALL {
                 let place = format!("after `{}`, {image}, {start:?}", moment.what);
                 recovered(&s, world.clone(), booted, *start, &place, &taken, tally);
             }
         }
-    }));
+    });
     assert_eq!(verdicts.wrong, BTreeMap::new());
     let came = |v: Verdict| verdicts.counts.get(&v.to_string()).is_some_and(|n| *n > 0);
     assert!(came(Verdict::Restored) && came(Verdict::RolledBack));

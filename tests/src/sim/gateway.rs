@@ -380,12 +380,9 @@ fn before(world: &mut World, shape: &Shape, databases: &[String]) {
             peers::set(&mut up.peers, &Setting::plain(PEERS[1], "10.250.0.0/16"));
         }
     }
-    let runs = |_: &&Client| !shape.falters;
-    let replaced = shape
-        .clients
-        .iter()
-        .find(|c| c.before != c.after)
-        .filter(runs);
+    // A service that does not run writes nothing as it stops.
+    let written = |c: &&Client| !shape.falters && c.before != c.after;
+    let replaced = shape.clients.iter().find(written);
     if let Some((client, version)) = replaced.and_then(|c| Some((c, c.before?))) {
         let mut held = config(&client.name, version, client.saves);
         held.extend(b"# its service wrote this as it stopped\n");

@@ -1,4 +1,4 @@
-//! Other programs of the machine: which ones run, and how one is run. An argument list, a fixed path, an empty environment,
+//! Other programs of the machine: which ones run, and how one is run. An argument list, a fixed path and environment,
 //! a time limit, and no pipe that a daemon could inherit (T21). Must not know what a command is for.
 
 use std::fs::File;
