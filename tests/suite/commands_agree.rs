@@ -1,7 +1,6 @@
 //! The simulator's commands against the real ones: the same calls, one after another, on the simulated gateway and on a real
 //! one in a sandbox. Both do them or both refuse, and after each they show the same tunnels, peers, rules, forwarding,
-//! fence, service and holders, and each step's `observe` says the same of both. Scripts by hand, and random ones: a run
-//! prints its seed, `HOLDFAST_SEED` takes it again, `HOLDFAST_RANDOM=200` takes so many.
+//! fence, service and holders, and each step's `observe` says the same of both. Scripts by hand, and random ones.
 //!
 //! A test runs itself a second time, inside the sandbox, and there talks to both hosts.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
@@ -23,7 +22,6 @@ use journal_format::{
     Control, Digest, Direction, Fence, Firewall, Plan, Policy, Service, Step, Tunnel,
 };
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestError, TestRunner};
 use sha2::Digest as _;
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::{Places, Sim};
@@ -32,6 +30,7 @@ use tests::sim::world::World;
 
 use crate::hosts_agree::permit;
 use crate::on_a_gateway::{Gateway, path};
+use crate::seeded::each_of;
 
 /// What the sandbox's own run of a test is told: where the gateway lies.
 const INSIDE: &str = "HOLDFAST_INSIDE";
@@ -855,31 +854,7 @@ fn whatever_is_run_on_a_gateway_the_simulator_answers_as_the_system_does() {
     inside(
         "whatever_is_run_on_a_gateway_the_simulator_answers_as_the_system_does",
         |course| {
-            let number = |name: &str| {
-                let text = std::env::var(name).ok()?;
-                Some(text.parse::<u64>().expect("a number"))
-            };
-            let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-            let seed =
-                number("HOLDFAST_SEED").unwrap_or_else(|| u64::from(clock.unwrap().subsec_nanos()));
-            println!("HOLDFAST_SEED={seed}");
-            let config = ProptestConfig {
-                cases: u32::try_from(number("HOLDFAST_RANDOM").unwrap_or(5)).unwrap(),
-                failure_persistence: None,
-                rng_seed: RngSeed::Fixed(seed),
-                max_shrink_iters: 40,
-                ..ProptestConfig::default()
-            };
-            let result = TestRunner::new(config).run(&calls(), |script| {
-                course.agree(&script).map_err(TestCaseError::fail)
-            });
-            match result {
-                Ok(()) => {}
-                Err(TestError::Fail(why, script)) => {
-                    panic!("HOLDFAST_SEED={seed}: {script:?}\n{why}")
-                }
-                Err(TestError::Abort(why)) => panic!("HOLDFAST_SEED={seed}: {why}"),
-            }
+            each_of(5, 40, &calls(), |script| course.agree(&script));
         },
     );
 }

@@ -590,6 +590,35 @@ fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_
 }
 
 #[test]
+fn on_the_way_back_a_service_that_failed_before_is_started_until_its_manager_tried() {
+    // A start that was refused once left it at rest: started by hand, or by the rest of the boot, it then added its rules to
+    // those that were already back.
+    let shape = Shape {
+        falters: true,
+        ..Kind::Everything.shape()
+    };
+    let s = Scenario::of(&shape, Policy::RollBack).expect("a plan");
+    let moments = s.restore(None, true).moments;
+    let taken = Taken::default();
+    let total = each(&every(moments, 40), |moment, tally| {
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            let commands = s.recover(world.clone(), Start::AUTO, None, false).commands;
+            for at in commands {
+                for how in [How::Refused, How::AfterTheFact, How::HalfWay, How::Hangs] {
+                    let for_ever = false;
+                    let trouble = Trouble { at, for_ever, how };
+                    let place = format!("after `{}`, {image}, {trouble:?}", moment.what);
+                    let run = s.recover(world.clone(), Start::AUTO, Some(trouble), false);
+                    ended_in_trouble(&s, run, booted, &place, &taken, tally);
+                }
+            }
+        }
+    });
+    assert_eq!(total.wrong, BTreeMap::new());
+    assert!(total.counts.values().sum::<u64>() > 100);
+}
+
+#[test]
 fn a_fence_that_a_boot_closed_by_the_barrier_is_lifted_wherever_recovery_ends() {
     let s = scenario(Kind::Everything, Policy::Auto);
     let (mut committed, mut over) = (0, 0);

@@ -1,6 +1,5 @@
 //! The simulator's disk against the real system's: the same calls, one after another, on both. Both do them or both refuse, and after
-//! each they show the same names, kinds, bytes, modes, and the same objects under them. The calls are random; a run prints
-//! its seed when it fails, and `HOLDFAST_RANDOM=5000` takes so many runs.
+//! each they show the same names, kinds, bytes, modes, and the same objects under them. The calls are random.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
@@ -18,6 +17,8 @@ use journal_format::{
 use proptest::prelude::*;
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::Sim;
+
+use crate::seeded::each_of;
 
 /// One call, on names of a small folder.
 #[derive(Debug, Clone)]
@@ -218,10 +219,6 @@ impl<'h> Side<'h> {
     }
 }
 
-fn runs() -> u32 {
-    std::env::var("HOLDFAST_RANDOM").map_or(200, |n| n.parse().expect("a number"))
-}
-
 /// A filesystem that restores are made on keeps times of birth.
 fn keeps_births(host: &dyn Look, dir: &Path) -> bool {
     host.stat(dir).unwrap().is_some_and(|m| m.id.is_some())
@@ -240,23 +237,24 @@ fn whatever_is_done_to_files_the_simulator_answers_as_the_system_does() {
         gid: 991,
         mode: 0o640,
     };
-    let config = ProptestConfig {
-        cases: runs(),
-        failure_persistence: None,
-        ..ProptestConfig::default()
-    };
-    proptest!(config, |(script in calls())| {
+    each_of(200, 1000, &calls(), |script| {
         let folder = tempfile::tempdir().unwrap();
         let linux = Linux::new(&Profile::default());
-        prop_assert!(keeps_births(&linux, folder.path()));
+        assert!(keeps_births(&linux, folder.path()));
         let sim = Sim::new(s.world.clone(), &s.places, None, false);
         let own = Path::new("/var/lib/holdfast/restores/x");
-        let mut real = Side::new(&linux, &s, &folder.path().join("own"), folder.path().join("play"));
+        let play = folder.path().join("play");
+        let mut real = Side::new(&linux, &s, &folder.path().join("own"), play);
         let mut made = Side::new(&sim, &s, own, own.join("play"));
         for (n, call) in script.iter().enumerate() {
-            let (one, two) = (real.answer(call, owner), made.answer(call, owner));
-            prop_assert_eq!(one, two, "call {}: {:?}: the system, then the simulator", n, call);
-            prop_assert_eq!(real.looks(), made.looks(), "after call {}: {:?}", n, call);
+            let answers = (real.answer(call, owner), made.answer(call, owner));
+            let after = (real.looks(), made.looks());
+            if answers.0 != answers.1 || after.0 != after.1 {
+                return Err(format!(
+                    "call {n}, {call:?}: the system, then the simulator: {answers:#?}, and after it {after:#?}"
+                ));
+            }
         }
+        Ok(())
     });
 }

@@ -18,6 +18,8 @@ mod restore_asked;
 mod restore_failures;
 mod restore_flow;
 mod sample_gateway;
+#[allow(clippy::expect_used, reason = "only tests use it")]
+mod seeded;
 mod system_calls;
 mod told;
 mod two_states;

@@ -1,17 +1,17 @@
 //! Gateways and backups of any shape, on the simulated machine: a restore that nothing disturbs ends in After, and one
 //! that is cut off or fails at any moment ends in Before or After. Each run takes a few moments of many gateways by chance,
-//! where the enumeration takes every moment of a few; the seed is printed, and `HOLDFAST_SEED` takes it again.
-//! `HOLDFAST_RANDOM=10000` takes so many gateways.
+//! where the enumeration takes every moment of a few.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use journal_format::{Policy, Verdict};
 use proptest::prelude::*;
-use proptest::test_runner::{RngSeed, TestError, TestRunner};
 use tests::oracle;
 use tests::sim::gateway::{Client, Scenario, Shape, Was};
 use tests::sim::host::{How, Moment, Trouble};
 use tests::sim::trial::{End, Run, Start};
 use tests::sim::world::World;
+
+use crate::seeded::each_of;
 
 fn was() -> impl Strategy<Value = Was> {
     prop_oneof![
@@ -232,29 +232,8 @@ fn one(shape: &Shape, policy: Policy, chances: &[Chance]) -> Result<(), String> 
 
 #[test]
 fn gateways_and_backups_of_any_shape_end_in_before_or_after() {
-    let number = |name: &str| {
-        let text = std::env::var(name).ok()?;
-        Some(text.parse::<u64>().expect("a number"))
-    };
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-    let seed = number("HOLDFAST_SEED").unwrap_or_else(|| u64::from(clock.unwrap().subsec_nanos()));
-    println!("HOLDFAST_SEED={seed}");
-    let config = ProptestConfig {
-        cases: u32::try_from(number("HOLDFAST_RANDOM").unwrap_or(40)).unwrap(),
-        failure_persistence: None,
-        rng_seed: RngSeed::Fixed(seed),
-        ..ProptestConfig::default()
-    };
-    let mut runner = TestRunner::new(config);
     let all = (shape(), policies(), proptest::collection::vec(chance(), 3));
-    let result = runner.run(&all, |(shape, policy, chances)| {
-        one(&shape, policy, &chances).map_err(TestCaseError::fail)
+    each_of(40, 160, &all, |(shape, policy, chances)| {
+        one(&shape, policy, &chances)
     });
-    match result {
-        Ok(()) => {}
-        Err(TestError::Fail(why, (shape, policy, chances))) => {
-            panic!("HOLDFAST_SEED={seed}: {shape:#?} {policy:?} {chances:?}\n{why}")
-        }
-        Err(TestError::Abort(why)) => panic!("HOLDFAST_SEED={seed}: {why}"),
-    }
 }

@@ -9,7 +9,7 @@ use journal_format::{Control, Direction, Exchange, Service};
 use super::{Env, Report, StepOps, seen};
 use crate::decide::Seen;
 use crate::fault::Problem;
-use crate::host::{Command, parent, stirs};
+use crate::host::{Command, Output, Query, parent, stirs};
 use crate::journal::Permit;
 
 pub struct StopServices;
@@ -58,7 +58,7 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
             .run(permit, &Command::ServiceStart(service.control.clone()), "")?;
         env.host.sleep(WATCHED_MS);
         let running = env.runs(service)?;
-        if !running && env.faltered(service, direction) {
+        if !running && env.faltered(service, direction) && was_tried(env, service, &out)? {
             report.warnings.push(format!(
                 "{} does not run, as it did not before: see why in {}",
                 service.name,
@@ -77,6 +77,12 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         report.did.push(format!("started {}", service.name));
     }
     Ok(report)
+}
+
+/// Whether a service that does not run was at least started: one that its manager did not even try is not yet as it was.
+fn was_tried(env: &Env, service: &Service, start: &Output) -> Result<bool, Problem> {
+    let state = Query::ServiceState(service.control.clone());
+    Ok(start.ok() || env.host.ask(&state, "")?.stdout.trim() != "inactive")
 }
 
 fn log_of(service: &Service) -> String {
