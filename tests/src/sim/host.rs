@@ -107,6 +107,9 @@ impl Places {
     }
 }
 
+/// The longest runs make some thousand calls.
+const ENDLESS: u64 = 20_000;
+
 struct Inner {
     world: Mutex<World>,
     moments: Mutex<Option<Vec<Moment>>>,
@@ -178,6 +181,7 @@ impl Sim {
 
     fn next_call(&self, changes: bool) -> (u64, Option<How>) {
         let n = self.0.calls.fetch_add(1, Ordering::Relaxed);
+        assert!(n < ENDLESS, "a run that makes {n} calls does not end");
         let fails = |t: &Trouble| n == t.at || t.for_ever && changes && n > t.at;
         (n, self.0.trouble.filter(fails).map(|t| t.how))
     }
