@@ -306,7 +306,7 @@ pub fn i7_keeps_secrets(world: &World, said: &str) -> Vec<String> {
 }
 
 /// Whether the verdict names what the clean-up could not do.
-fn names_leftovers(journal: &Journal) -> bool {
+pub fn names_leftovers(journal: &Journal) -> bool {
     journal
         .records
         .iter()

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use journal_format::{Phase, Policy, Verdict, scan};
+use journal_format::{Direction, Entry, Phase, Policy, Verdict, scan};
 use tests::oracle;
 use tests::sim::disk::Disk;
 use tests::sim::gateway::{Kind, Scenario, Shape};
@@ -262,6 +262,7 @@ fn a_restore_that_nothing_disturbs_ends_in_after() {
         let journal = oracle::Journal::of(&s, &run.world);
         let wrong = oracle::settled(&s, &journal, &run.world, false);
         assert!(wrong.is_empty(), "{kind:?}: {}", wrong.join("\n"));
+        assert!(!oracle::names_leftovers(&journal), "{kind:?}");
         println!(
             "{kind:?}: {} effects, {} calls",
             run.moments.len(),
@@ -504,6 +505,30 @@ fn lies(commands: &[u64]) -> Vec<Trouble> {
 }
 
 #[test]
+fn before_a_step_back_is_tried_again_there_is_a_pause_and_before_nothing_else() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let back = |trouble| s.restore_on(s.world.clone(), trouble, false, Some(31));
+    let (mut again, mut first) = (0, 0);
+    for at in back(None).commands {
+        for for_ever in [false, true] {
+            let how = How::Refused;
+            let run = back(Some(Trouble { at, for_ever, how }));
+            let records = scan(&run.world.disk.read(&s.places.journal).unwrap()).records;
+            for pair in records.windows(2) {
+                let Entry::Intent { r#move, .. } = &pair[1].entry else {
+                    continue;
+                };
+                let paused = pair[1].up_ms - pair[0].up_ms >= 1000;
+                let is_again = r#move.direction == Direction::Back && r#move.attempt > 1;
+                assert_eq!(paused, is_again, "{at}, {for_ever}: {move:?}");
+                *(if is_again { &mut again } else { &mut first }) += 1;
+            }
+        }
+    }
+    assert!(again > 10 && first > again, "{again}, {first}");
+}
+
+#[test]
 fn whichever_call_of_a_restore_fails_the_gateway_ends_in_before_or_after() {
     let mut total = Tally::default();
     for kind in KINDS {
@@ -631,6 +656,28 @@ fn after_a_reboot_a_service_whose_start_failed_half_way_leaves_no_rule_twice_on_
         }
     }
     assert!(twice > 0, "no start of the service failed");
+}
+
+#[test]
+fn a_restore_that_went_on_after_a_reboot_and_then_turned_leaves_none_of_the_backups_rules() {
+    let s = scenario(Kind::Everything, Policy::Resume);
+    let moments = s.restore(None, true).moments;
+    let moment = moments.iter().find(|m| m.what == "stop the service ");
+    let worlds = after_a_crash(&s, moment.unwrap(), Images::Two);
+    let (taken, mut total) = (Taken::default(), Tally::default());
+    for (image, world, booted) in worlds.into_iter().filter(|(.., booted)| *booted) {
+        let calls = s.recover(world.clone(), Start::AUTO, None, false).calls;
+        // The rules are loaded late.
+        let mut late = troubles(calls, 3);
+        late.retain(|t| !t.for_ever && t.at > calls / 2);
+        total.add(each(&late, |trouble, tally| {
+            let place = format!("{image}, {trouble:?}");
+            let run = s.recover(world.clone(), Start::AUTO, Some(*trouble), false);
+            ended_in_trouble(&s, run, booted, &place, &taken, tally);
+        }));
+    }
+    assert_eq!(total.wrong, BTreeMap::new());
+    assert_eq!(total.counts.len(), 2, "{:?}", total.counts);
 }
 
 #[test]

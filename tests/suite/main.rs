@@ -9,6 +9,7 @@ mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
 mod hosts_agree;
+mod journal_says;
 mod laws;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;

@@ -309,8 +309,12 @@ fn what_was_swapped_without_a_record_that_says_so_is_stuck_and_not_called_fine()
             .take_while(|l| !(l.contains("\"entry\":{\"intent\":") && l.contains(&intent(step))));
         let kept: String = kept.map(|l| format!("{l}\n")).collect();
         assert!(kept.len() < text.len(), "{step}");
-        std::fs::write(&journal, kept).unwrap();
-        for choice in [&["recover"][..], &["recover", "--roll-back"]] {
+        for choice in [
+            &["recover"][..],
+            &["recover", "--resume"],
+            &["recover", "--roll-back"],
+        ] {
+            std::fs::write(&journal, &kept).unwrap();
             let stuck = two.holdfast(choice);
             assert_eq!(stuck.code(), 5, "{step}: {stuck}");
         }

@@ -271,6 +271,31 @@ fn a_process_that_holds_a_database_and_does_not_go_turns_it_back() {
     settings.bind(|| insta::assert_snapshot!(said));
 }
 
+#[test]
+fn a_process_that_lets_go_of_a_database_in_time_is_waited_for() {
+    let Some((gateway, backup, _)) = changed() else {
+        return;
+    };
+    let database = gateway.sample().client_database();
+    let journals = gateway.sample().state_dir().join("restores");
+    let line = format!(
+        "exec 3<'{}'; echo holds; \
+         until grep -qs '\"step\":\"settle-databases\",\"direction\"' '{}'/*/journal; do sleep 0.02; done; \
+         sleep 0.5; echo lets go",
+        path(&database),
+        path(&journals)
+    );
+    let mut holder = gateway.sandbox.spawn(&["bash", "-c", &line]).unwrap();
+    while holder.stdout_so_far().unwrap().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    let said = holder.stdout_so_far().unwrap();
+    let _ = holder.kill9();
+    assert_eq!(done.code(), 0, "{done}");
+    assert!(said.contains("lets go"), "{said}");
+}
+
 /// Runs a restore with one call of one kind failing with EIO, the `when`th. None if there is no such call.
 fn with_a_failing(gateway: &Gateway, call: &str, when: usize, backup: &Path) -> Option<Finished> {
     let log = gateway.beside(&format!("{call}-{when}"));

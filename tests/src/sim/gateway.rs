@@ -419,8 +419,11 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
     }
     let mut rules = BTreeMap::new();
     let mut world = World::new(&[], &[]);
+    // One that names no tunnel: only the backup's whole rules bring it, and nothing but whole rules takes it away.
+    let of_the_box = "-A INPUT -p udp --dport 5353 -j ACCEPT".to_owned();
+    let mut hooks = vec![(Family::V4, "filter", of_the_box)];
     for name in &clients {
-        for (family, table, line) in [
+        hooks.extend([
             (
                 Family::V4,
                 "nat",
@@ -436,15 +439,16 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
                 "filter",
                 format!("-A FORWARD -i {name} -j ACCEPT"),
             ),
-        ] {
-            let hook = super::kernel::Hook {
-                family,
-                table: table.into(),
-                line,
-            };
-            // The chains are the kernel's own.
-            let _ = world.kernel.hook(&hook);
-        }
+        ]);
+    }
+    for (family, table, line) in hooks {
+        let hook = super::kernel::Hook {
+            family,
+            table: table.into(),
+            line,
+        };
+        // The chains are the kernel's own.
+        let _ = world.kernel.hook(&hook);
     }
     if shape.v4 {
         rules.insert(Family::V4.rules_file(), save(&world.kernel.v4));
