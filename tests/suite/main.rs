@@ -11,6 +11,7 @@ mod evidence;
 mod hosts_agree;
 mod journal_says;
 mod laws;
+mod looks;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod random_gateways;

@@ -1,0 +1,166 @@
+//! What the steps see that look and change little: each thing that is not as planned is named, in each step that looks, on a
+//! simulated machine. A look that saw nothing would let a restore end that is not whole.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+
+use engine::decide::Seen;
+use engine::step::{Env, ops};
+use journal_format::{Change, Direction, Policy, Step, Target, Verdict};
+use tests::oracle;
+use tests::sim::disk::Held;
+use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::host::{Moment, Sim};
+use tests::sim::world::World;
+
+/// The world when this step has just begun.
+fn begun(s: &Scenario, step: Step) -> World {
+    let is_begun = |m: &Moment| {
+        let journal = m.world.disk.read(&s.places.journal).unwrap_or_default();
+        let intent = format!(r#""intent":{{"move":{{"step":"{step}","direction":"forward""#);
+        String::from_utf8_lossy(&journal).contains(&intent)
+    };
+    let moments = s.restore(None, true).moments;
+    moments.into_iter().find(is_begun).unwrap().world
+}
+
+fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Seen {
+    let sim = Sim::new(world.clone(), &s.places, None, false);
+    let dir = s.places.journal.parent().unwrap();
+    let env = Env {
+        host: &sim,
+        plan: &s.plan,
+        dir,
+        facts: &s.facts,
+        source: None,
+        same_boot: true,
+        served,
+        loaded: true,
+    };
+    ops(step).observe(&env, Direction::Forward, &[]).unwrap()
+}
+
+fn rewritten(world: &mut World, path: &str, change: impl Fn(&mut Held)) {
+    let inode = world.disk.get(Path::new(path)).unwrap().now.clone();
+    let object = world.disk.find(Path::new(path)).unwrap();
+    let mut held = inode;
+    change(&mut held);
+    world.disk.write(object, held);
+}
+
+fn of(targets: &[Target], change: Change) -> &Target {
+    targets.iter().find(|t| t.change == change).unwrap()
+}
+
+type Tamper<'a> = (&'a str, Box<dyn Fn(&mut World) + 'a>);
+
+/// What anyone may do to a file that is as planned, under this name.
+fn to_a_file<'a>(path: &'a str) -> Vec<Tamper<'a>> {
+    let change = |f: fn(&mut Held)| -> Box<dyn Fn(&mut World) + 'a> {
+        Box::new(move |w| rewritten(w, path, f))
+    };
+    vec![
+        (
+            "gone",
+            Box::new(move |w| w.disk.remove(Path::new(path)).unwrap()),
+        ),
+        ("another owner", change(|h| h.uid += 1)),
+        ("another group", change(|h| h.gid += 1)),
+        ("another mode", change(|h| h.mode ^= 0o7)),
+        (
+            "other bytes, as many",
+            change(|h| h.data = h.data.iter().rev().copied().collect()),
+        ),
+        (
+            "more bytes",
+            change(|h| h.data = [&h.data[..], b"\n"].concat().into()),
+        ),
+    ]
+}
+
+/// What is seen after each of these, a line each.
+fn looked(s: &Scenario, world: &World, step: Step, served: bool, tampers: Vec<Tamper>) -> String {
+    assert_eq!(seen(s, world, step, served), Seen::After, "{step}");
+    let line = |(name, tamper): Tamper| {
+        let mut world = world.clone();
+        tamper(&mut world);
+        format!("{name}: {:?}\n", seen(s, &world, step, served))
+    };
+    tampers.into_iter().map(line).collect()
+}
+
+#[test]
+fn whatever_is_not_as_planned_at_rest_is_named() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let world = begun(&s, Step::VerifyAtRest);
+    let file = &of(&s.plan.files, Change::Replace).path;
+    let removed = &of(&s.plan.files, Change::Remove).path;
+    let database = &of(&s.plan.databases, Change::Replace).path;
+    let mut tampers = to_a_file(file);
+    tampers.push((
+        "a removed file is there",
+        Box::new(|w| w.disk.put(removed, b"", 0o600)),
+    ));
+    tampers.push((
+        "a tunnel is gone",
+        Box::new(|w| {
+            let up = s.plan.tunnels_up.first().unwrap();
+            w.kernel.tunnels.remove(&up.name).unwrap();
+        }),
+    ));
+    let goes = |name: &&String| s.plan.tunnels_up.iter().all(|t| t.name != **name);
+    tampers.push((
+        "a tunnel that goes is up",
+        Box::new(|w| {
+            let any = w.kernel.tunnels.values().next().unwrap().clone();
+            let names = s.plan.tunnels_down.iter().map(|t| &t.name);
+            let gone = names.into_iter().find(goes).unwrap();
+            w.kernel.tunnels.insert(gone.clone(), any);
+        }),
+    ));
+    let text = looked(&s, &world, Step::VerifyAtRest, false, tampers);
+    insta::assert_snapshot!("at_rest", text);
+
+    let side = format!("{database}-wal");
+    let beside = || -> Tamper { ("a side file", Box::new(|w| w.disk.put(&side, b"", 0o600))) };
+    let mut tampers = to_a_file(database);
+    tampers.push(beside());
+    let text = looked(&s, &world, Step::VerifyAtRest, false, tampers);
+    insta::assert_snapshot!("database_at_rest", text);
+    // Once the services run, a database's bytes and side files are theirs.
+    let mut tampers = to_a_file(database);
+    tampers.push(beside());
+    let text = looked(&s, &world, Step::VerifyAtRest, true, tampers);
+    insta::assert_snapshot!("database_served", text);
+}
+
+#[test]
+fn whatever_is_not_as_planned_in_the_staging_is_named() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let world = begun(&s, Step::Fence);
+    let staged = &of(&s.plan.files, Change::Replace).staged;
+    let text = looked(&s, &world, Step::Stage, false, to_a_file(staged));
+    insta::assert_snapshot!("staged", text);
+}
+
+#[test]
+fn a_gateway_that_changed_since_the_plan_is_left_as_it_is() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let replaced = &of(&s.plan.files, Change::Replace).path;
+    let added = &of(&s.plan.files, Change::Add).path;
+    let gone: Tamper = (
+        "gone",
+        Box::new(|w| w.disk.remove(Path::new(replaced)).unwrap()),
+    );
+    let there: Tamper = ("there", Box::new(|w| w.disk.put(added, b"", 0o600)));
+    for (name, tamper) in [gone, there] {
+        let mut world = s.world.clone();
+        tamper(&mut world);
+        let running = world.picture(&[]).running;
+        let run = s.restore_on(world, None, false, None);
+        let journal = oracle::Journal::of(&s, &run.world);
+        assert_eq!(oracle::verdict(&journal), Verdict::NothingChanged, "{name}");
+        assert!(journal.failed(Step::Stage), "{name}");
+        assert_eq!(run.world.picture(&[]).running, running, "{name}");
+    }
+}
