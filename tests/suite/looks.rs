@@ -135,6 +135,50 @@ fn whatever_is_not_as_planned_at_rest_is_named() {
 }
 
 #[test]
+fn whatever_is_not_as_planned_while_it_runs_is_named() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let world = begun(&s, Step::VerifyRunning);
+    let tampers = || -> Vec<Tamper> {
+        vec![
+            (
+                "the service is gone",
+                Box::new(|w| w.kernel.running = false),
+            ),
+            (
+                "a tunnel is gone",
+                Box::new(|w| {
+                    let up = s.plan.tunnels_up.first().unwrap();
+                    w.kernel.tunnels.remove(&up.name).unwrap();
+                }),
+            ),
+            (
+                "a rule is gone",
+                Box::new(|w| {
+                    w.kernel.v4.get_mut("filter").unwrap().rules.pop().unwrap();
+                }),
+            ),
+            (
+                "a rule of the other family is gone",
+                Box::new(|w| {
+                    w.kernel.v6.get_mut("filter").unwrap().rules.pop().unwrap();
+                }),
+            ),
+            (
+                "forwarding is turned",
+                Box::new(|w| w.kernel.ip_forward ^= true),
+            ),
+        ]
+    };
+    let text = looked(&s, &world, Step::VerifyRunning, true, tampers());
+    insta::assert_snapshot!("running", text);
+    let gone = tampers().into_iter().take(1).collect();
+    insta::assert_snapshot!(
+        "started",
+        looked(&s, &world, Step::StartServices, true, gone)
+    );
+}
+
+#[test]
 fn whatever_is_not_as_planned_in_the_staging_is_named() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
     let world = begun(&s, Step::Fence);
