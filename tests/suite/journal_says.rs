@@ -116,3 +116,12 @@ fn a_step_that_fails_says_what_failed_and_what_becomes_of_the_restore() {
     let back = s.restore_on(s.world.clone(), None, false, Some(31));
     insta::assert_snapshot!("failed_before", disturbed(&s, &back));
 }
+
+#[test]
+fn the_barrier_names_its_restore_and_each_tunnel_that_a_boot_must_not_start_and_holds_the_fence() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let moments = s.restore(None, true).moments;
+    let barrier = |m: &Moment| m.world.disk.read_durable(&s.places.barrier);
+    let barrier = moments.iter().find_map(barrier).unwrap();
+    insta::assert_snapshot!("barrier", String::from_utf8_lossy(&barrier));
+}

@@ -138,6 +138,14 @@ fn whatever_is_not_as_planned_at_rest_is_named() {
 fn whatever_is_not_as_planned_while_it_runs_is_named() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
     let world = begun(&s, Step::VerifyRunning);
+    // It is up by its config without that line, so on a port that the kernel chose.
+    let of_port = |w: &mut World, port: u16| {
+        let line = format!("[Interface]\nListenPort = {port}\n");
+        rewritten(w, &s.plan.tunnels_up[0].config, |held| {
+            let text = String::from_utf8_lossy(&held.data).into_owned();
+            held.data = text.replacen("[Interface]\n", &line, 1).into_bytes().into();
+        });
+    };
     let tampers = || -> Vec<Tamper> {
         vec![
             (
@@ -163,6 +171,11 @@ fn whatever_is_not_as_planned_while_it_runs_is_named() {
                     w.kernel.v6.get_mut("filter").unwrap().rules.pop().unwrap();
                 }),
             ),
+            (
+                "a tunnel hears on another port than its own",
+                Box::new(|w| of_port(w, 51_999)),
+            ),
+            ("a tunnel may hear on any port", Box::new(|w| of_port(w, 0))),
             (
                 "forwarding is turned",
                 Box::new(|w| w.kernel.ip_forward ^= true),
