@@ -390,6 +390,7 @@ fn recovery_goes_the_way_it_was_told_and_by_itself_forward_where_everything_new_
             for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
                 for start in &Start::ALL {
                     let Some(expected) = expected(&s, &world, booted, start) else {
+                        tally.count("no journal yet");
                         continue;
                     };
                     let run = s.recover(world.clone(), *start, None, false);
@@ -408,7 +409,7 @@ fn recovery_goes_the_way_it_was_told_and_by_itself_forward_where_everything_new_
         }));
     }
     assert_eq!(verdicts.wrong, BTreeMap::new());
-    assert_eq!(verdicts.counts.len(), 3, "{:?}", verdicts.counts);
+    assert_eq!(verdicts.counts.len(), 4, "{:?}", verdicts.counts);
 }
 
 #[test]
@@ -682,7 +683,8 @@ fn a_restore_that_went_on_after_a_reboot_and_then_turned_leaves_none_of_the_back
         }));
     }
     assert_eq!(total.wrong, BTreeMap::new());
-    assert_eq!(total.counts.len(), 2, "{:?}", total.counts);
+    let came = |v: Verdict| total.counts.contains_key(&v.to_string());
+    assert!(came(Verdict::Restored) && came(Verdict::RolledBack));
 }
 
 #[test]

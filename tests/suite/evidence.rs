@@ -199,7 +199,6 @@ fn on_a_filesystem_that_cannot_exchange_a_restore_is_refused_before_anything_cha
     let restore = ["restore", &two.other(), "--yes"];
     let refused = traced(&two, "inject=renameat2:error=EINVAL", &restore);
     assert!(matches!(refused.code(), 1 | 3), "{refused}");
-    assert!(refused.stderr.contains("cannot exchange"), "{refused}");
     let advice = "this filesystem cannot exchange two files: use ext4, xfs or btrfs";
     assert!(refused.stderr.contains(advice), "{refused}");
     let now = Picture::take(two.sandbox()).unwrap();

@@ -127,15 +127,22 @@ fn whatever_is_not_as_planned_at_rest_is_named() {
     tampers.push(beside());
     let text = looked(&s, &world, Step::VerifyAtRest, false, tampers);
     insta::assert_snapshot!("database_at_rest", text);
-    // Once the services run, a database's bytes and side files are theirs.
+}
+
+#[test]
+fn once_the_services_run_a_databases_bytes_and_side_files_are_theirs() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let world = begun(&s, Step::VerifyAtRest);
+    let database = &of(&s.plan.databases, Change::Replace).path;
+    let side = format!("{database}-wal");
     let mut tampers = to_a_file(database);
-    tampers.push(beside());
+    tampers.push(("a side file", Box::new(|w| w.disk.put(&side, b"", 0o600))));
     let text = looked(&s, &world, Step::VerifyAtRest, true, tampers);
     insta::assert_snapshot!("database_served", text);
 }
 
 #[test]
-fn whatever_is_not_as_planned_while_it_runs_is_named() {
+fn whatever_is_not_as_planned_while_it_runs_is_named_and_nothing_else() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
     let world = begun(&s, Step::VerifyRunning);
     // It is up by its config without that line, so on a port that the kernel chose.
@@ -213,11 +220,12 @@ fn a_gateway_that_changed_since_the_plan_is_left_as_it_is() {
     for (name, tamper) in [gone, there] {
         let mut world = s.world.clone();
         tamper(&mut world);
-        let running = world.picture(&[]).running;
+        let state_dir = s.places.state_dir.as_str();
+        let tampered = world.picture(&[state_dir]);
         let run = s.restore_on(world, None, false, None);
         let journal = oracle::Journal::of(&s, &run.world);
         assert_eq!(oracle::verdict(&journal), Verdict::NothingChanged, "{name}");
         assert!(journal.failed(Step::Stage), "{name}");
-        assert_eq!(run.world.picture(&[]).running, running, "{name}");
+        assert_eq!(run.world.picture(&[state_dir]), tampered, "{name}");
     }
 }

@@ -16,8 +16,8 @@ fn number(name: &str) -> Option<u64> {
     )
 }
 
-/// Tries this on `quick` cases, the same ones every time; with `HOLDFAST_RANDOM=n` on n fresh ones. Prints the seed;
-/// `HOLDFAST_SEED` takes it again. Panics with the smallest case found that fails, and why.
+/// Tries this on `quick` cases, the same ones every time; with `HOLDFAST_RANDOM=n` on n fresh ones. Prints what to set
+/// to have the same ones again. Panics with the smallest case found that fails, and why.
 pub fn each_of<S: Strategy>(
     quick: u32,
     shrink: u32,
@@ -30,9 +30,11 @@ pub fn each_of<S: Strategy>(
         u64::from(since.expect("a clock after 1970").subsec_nanos())
     };
     let seed = number("HOLDFAST_SEED").unwrap_or_else(|| asked.map_or(ALWAYS, |_| fresh()));
-    println!("HOLDFAST_SEED={seed}");
+    let count = asked.map_or(quick, |n| u32::try_from(n).expect("so many cases"));
+    let again = format!("HOLDFAST_SEED={seed} HOLDFAST_RANDOM={count}");
+    println!("{again}");
     let config = ProptestConfig {
-        cases: asked.map_or(quick, |n| u32::try_from(n).expect("so many cases")),
+        cases: count,
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(seed),
         max_shrink_iters: shrink,
@@ -41,7 +43,7 @@ pub fn each_of<S: Strategy>(
     let result = TestRunner::new(config).run(cases, |case| one(case).map_err(TestCaseError::fail));
     match result {
         Ok(()) => {}
-        Err(TestError::Fail(why, case)) => panic!("HOLDFAST_SEED={seed}: {case:#?}\n{why}"),
-        Err(TestError::Abort(why)) => panic!("HOLDFAST_SEED={seed}: {why}"),
+        Err(TestError::Fail(why, case)) => panic!("{again}: {case:#?}\n{why}"),
+        Err(TestError::Abort(why)) => panic!("{again}: {why}"),
     }
 }

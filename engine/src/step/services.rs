@@ -79,10 +79,11 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
     Ok(report)
 }
 
-/// Whether a service that does not run was at least started: one that its manager did not even try is not yet as it was.
+/// Whether a service that does not run was at least started: one that its manager did not even try, or of which it says
+/// nothing, is not yet as it was.
 fn was_tried(env: &Env, service: &Service, start: &Output) -> Result<bool, Problem> {
     let state = Query::ServiceState(service.control.clone());
-    Ok(start.ok() || env.host.ask(&state, "")?.stdout.trim() != "inactive")
+    Ok(start.ok() || !["", "inactive"].contains(&env.host.ask(&state, "")?.stdout.trim()))
 }
 
 fn log_of(service: &Service) -> String {

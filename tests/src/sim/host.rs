@@ -107,7 +107,7 @@ impl Places {
     }
 }
 
-/// The longest runs make some thousand calls.
+/// Ten times what the longest runs make, and more: one that goes on is taken for endless.
 const ENDLESS: u64 = 20_000;
 
 struct Inner {
