@@ -14,7 +14,8 @@ const STATE: &str = "/var/lib/holdfast";
 
 /// The records of the journal, and how sound it is.
 pub struct Journal {
-    records: Vec<Record>,
+    /// All that are sound.
+    pub records: Vec<Record>,
     soundness: Option<Soundness>,
 }
 

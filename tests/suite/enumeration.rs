@@ -519,7 +519,7 @@ fn before_a_step_back_is_tried_again_there_is_a_pause_and_before_nothing_else() 
         for for_ever in [false, true] {
             let how = How::Refused;
             let run = back(Some(Trouble { at, for_ever, how }));
-            let records = scan(&run.world.disk.read(&s.places.journal).unwrap()).records;
+            let records = oracle::Journal::of(&s, &run.world).records;
             for pair in records.windows(2) {
                 let Entry::Intent { r#move, .. } = &pair[1].entry else {
                     continue;
@@ -689,11 +689,7 @@ fn a_restore_that_went_on_after_a_reboot_and_then_turned_leaves_none_of_the_back
 
 #[test]
 fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_restore() {
-    let shape = Shape {
-        falters: true,
-        ..Kind::Everything.shape()
-    };
-    let s = Scenario::of(&shape, Policy::Auto).expect("a plan");
+    let s = scenario(Kind::Faltering, Policy::Auto);
     assert!(!s.before.running.service && s.after.running.service);
     let run = s.restore(None, true);
     assert_eq!(run.end, End::Closed(Verdict::Restored));
@@ -715,11 +711,7 @@ fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_
 fn on_the_way_back_a_service_that_failed_before_is_started_until_its_manager_tried() {
     // A start that was refused once left it at rest: started by hand, or by the rest of the boot, it then added its rules to
     // those that were already back.
-    let shape = Shape {
-        falters: true,
-        ..Kind::Everything.shape()
-    };
-    let s = Scenario::of(&shape, Policy::RollBack).expect("a plan");
+    let s = scenario(Kind::Faltering, Policy::RollBack);
     let moments = s.restore(None, true).moments;
     let taken = Taken::default();
     let total = each(&every(moments, 20), |moment, tally| {

@@ -1,8 +1,9 @@
 //! What the journal of a simulated restore says to a person, of each step and of each way that it may go: snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use journal_format::{Direction, Entry, Policy, Role, Step, record_text, scan};
-use tests::sim::gateway::{Kind, Scenario, Shape};
+use journal_format::{Direction, Entry, Policy, Role, Step, record_text};
+use tests::oracle;
+use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::{How, Moment, Trouble};
 use tests::sim::trial::{Run, Start};
 
@@ -23,7 +24,7 @@ fn disturbed(s: &Scenario, run: &Run) -> String {
 }
 
 fn from(s: &Scenario, run: &Run, begins: impl Fn(&Entry) -> bool) -> String {
-    let records = scan(&run.world.disk.read(&s.places.journal).unwrap()).records;
+    let records = oracle::Journal::of(s, &run.world).records;
     let said = records
         .iter()
         .skip_while(|r| !begins(&r.entry))
@@ -49,19 +50,6 @@ fn each_step_says_what_it_did_there_and_back() {
 fn a_recovery_says_why_it_goes_which_way() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
     let moments = s.restore(None, true).moments;
-    let moment = |step: Step| {
-        let is_begun = |bytes: &[u8]| {
-            let mut entries = scan(bytes).records.into_iter().map(|r| r.entry);
-            entries.any(|e| matches!(e, Entry::Intent { r#move, .. } if r#move.step == step))
-        };
-        let journal = |m: &&Moment| {
-            m.world
-                .disk
-                .read(&s.places.journal)
-                .is_some_and(|j| is_begun(&j))
-        };
-        moments.iter().find(journal).unwrap().world.clone()
-    };
     let is_open = |m: &&Moment| {
         let journal = m.world.disk.read(&s.places.journal).unwrap_or_default();
         !String::from_utf8_lossy(&journal).contains(r#"{"closed""#)
@@ -75,7 +63,7 @@ fn a_recovery_says_why_it_goes_which_way() {
         ("in_place", Step::TunnelsUp),
         ("committed", Step::CleanUp),
     ] {
-        let run = s.recover(moment(step), Start::AUTO, None, false);
+        let run = s.recover(s.begun(step).unwrap(), Start::AUTO, None, false);
         insta::assert_snapshot!(name, disturbed(&s, &run));
     }
 }
@@ -91,7 +79,7 @@ fn failed(s: &Scenario, asked_at: Option<u64>, step: Step, direction: Direction)
         }))
     });
     let found = runs.find(|run| {
-        let records = scan(&run.world.disk.read(&s.places.journal).unwrap()).records;
+        let records = oracle::Journal::of(s, &run.world).records;
         let first = records.into_iter().find_map(|r| match r.entry {
             Entry::Failed { r#move, .. } => Some((r#move.step, r#move.direction)),
             _ => None,
@@ -108,11 +96,7 @@ fn a_step_that_fails_says_what_failed_and_what_becomes_of_the_restore() {
     insta::assert_snapshot!("failed_there", disturbed(&s, &there));
     let back = failed(&s, Some(31), Step::TunnelsUp, Direction::Back);
     insta::assert_snapshot!("failed_back", disturbed(&s, &back));
-    let shape = Shape {
-        falters: true,
-        ..Kind::Everything.shape()
-    };
-    let s = Scenario::of(&shape, Policy::Auto).unwrap();
+    let s = Scenario::new(Kind::Faltering, Policy::Auto).unwrap();
     let back = s.restore_on(s.world.clone(), None, false, Some(31));
     insta::assert_snapshot!("failed_before", disturbed(&s, &back));
 }

@@ -10,19 +10,8 @@ use journal_format::{Change, Direction, Policy, Step, Target, Verdict};
 use tests::oracle;
 use tests::sim::disk::Held;
 use tests::sim::gateway::{Kind, Scenario};
-use tests::sim::host::{Moment, Sim};
+use tests::sim::host::Sim;
 use tests::sim::world::World;
-
-/// The world when this step has just begun.
-fn begun(s: &Scenario, step: Step) -> World {
-    let is_begun = |m: &Moment| {
-        let journal = m.world.disk.read(&s.places.journal).unwrap_or_default();
-        let intent = format!(r#""intent":{{"move":{{"step":"{step}","direction":"forward""#);
-        String::from_utf8_lossy(&journal).contains(&intent)
-    };
-    let moments = s.restore(None, true).moments;
-    moments.into_iter().find(is_begun).unwrap().world
-}
 
 fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Seen {
     let sim = Sim::new(world.clone(), &s.places, None, false);
@@ -41,9 +30,8 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Seen {
 }
 
 fn rewritten(world: &mut World, path: &str, change: impl Fn(&mut Held)) {
-    let inode = world.disk.get(Path::new(path)).unwrap().now.clone();
     let object = world.disk.find(Path::new(path)).unwrap();
-    let mut held = inode;
+    let mut held = world.disk.get(Path::new(path)).unwrap().now.clone();
     change(&mut held);
     world.disk.write(object, held);
 }
@@ -78,6 +66,12 @@ fn to_a_file<'a>(path: &'a str) -> Vec<Tamper<'a>> {
     ]
 }
 
+fn tunnel_gone(s: &Scenario) -> Tamper<'_> {
+    let name = &s.plan.tunnels_up[0].name;
+    let goes = |w: &mut World| drop(w.kernel.tunnels.remove(name).unwrap());
+    ("a tunnel is gone", Box::new(goes))
+}
+
 /// What is seen after each of these, a line each.
 fn looked(s: &Scenario, world: &World, step: Step, served: bool, tampers: Vec<Tamper>) -> String {
     assert_eq!(seen(s, world, step, served), Seen::After, "{step}");
@@ -92,7 +86,7 @@ fn looked(s: &Scenario, world: &World, step: Step, served: bool, tampers: Vec<Ta
 #[test]
 fn whatever_is_not_as_planned_at_rest_is_named() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
-    let world = begun(&s, Step::VerifyAtRest);
+    let world = s.begun(Step::VerifyAtRest).unwrap();
     let file = &of(&s.plan.files, Change::Replace).path;
     let removed = &of(&s.plan.files, Change::Remove).path;
     let database = &of(&s.plan.databases, Change::Replace).path;
@@ -101,13 +95,7 @@ fn whatever_is_not_as_planned_at_rest_is_named() {
         "a removed file is there",
         Box::new(|w| w.disk.put(removed, b"", 0o600)),
     ));
-    tampers.push((
-        "a tunnel is gone",
-        Box::new(|w| {
-            let up = s.plan.tunnels_up.first().unwrap();
-            w.kernel.tunnels.remove(&up.name).unwrap();
-        }),
-    ));
+    tampers.push(tunnel_gone(&s));
     let goes = |name: &&String| s.plan.tunnels_up.iter().all(|t| t.name != **name);
     tampers.push((
         "a tunnel that goes is up",
@@ -122,9 +110,8 @@ fn whatever_is_not_as_planned_at_rest_is_named() {
     insta::assert_snapshot!("at_rest", text);
 
     let side = format!("{database}-wal");
-    let beside = || -> Tamper { ("a side file", Box::new(|w| w.disk.put(&side, b"", 0o600))) };
     let mut tampers = to_a_file(database);
-    tampers.push(beside());
+    tampers.push(("a side file", Box::new(|w| w.disk.put(&side, b"", 0o600))));
     let text = looked(&s, &world, Step::VerifyAtRest, false, tampers);
     insta::assert_snapshot!("database_at_rest", text);
 }
@@ -132,7 +119,7 @@ fn whatever_is_not_as_planned_at_rest_is_named() {
 #[test]
 fn once_the_services_run_a_databases_bytes_and_side_files_are_theirs() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
-    let world = begun(&s, Step::VerifyAtRest);
+    let world = s.begun(Step::VerifyAtRest).unwrap();
     let database = &of(&s.plan.databases, Change::Replace).path;
     let side = format!("{database}-wal");
     let mut tampers = to_a_file(database);
@@ -144,7 +131,7 @@ fn once_the_services_run_a_databases_bytes_and_side_files_are_theirs() {
 #[test]
 fn whatever_is_not_as_planned_while_it_runs_is_named_and_nothing_else() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
-    let world = begun(&s, Step::VerifyRunning);
+    let world = s.begun(Step::VerifyRunning).unwrap();
     // It is up by its config without that line, so on a port that the kernel chose.
     let of_port = |w: &mut World, port: u16| {
         let line = format!("[Interface]\nListenPort = {port}\n");
@@ -159,13 +146,7 @@ fn whatever_is_not_as_planned_while_it_runs_is_named_and_nothing_else() {
                 "the service is gone",
                 Box::new(|w| w.kernel.running = false),
             ),
-            (
-                "a tunnel is gone",
-                Box::new(|w| {
-                    let up = s.plan.tunnels_up.first().unwrap();
-                    w.kernel.tunnels.remove(&up.name).unwrap();
-                }),
-            ),
+            tunnel_gone(&s),
             (
                 "a rule is gone",
                 Box::new(|w| {
@@ -201,7 +182,7 @@ fn whatever_is_not_as_planned_while_it_runs_is_named_and_nothing_else() {
 #[test]
 fn whatever_is_not_as_planned_in_the_staging_is_named() {
     let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
-    let world = begun(&s, Step::Fence);
+    let world = s.begun(Step::Fence).unwrap();
     let staged = &of(&s.plan.files, Change::Replace).staged;
     let text = looked(&s, &world, Step::Stage, false, to_a_file(staged));
     insta::assert_snapshot!("staged", text);

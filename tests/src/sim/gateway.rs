@@ -43,6 +43,8 @@ pub enum Kind {
     PartsMissing,
     /// A database of the gateway is damaged, with side files beside it.
     Unreadable,
+    /// Everything, and the service fails at each start with what is there before.
+    Faltering,
 }
 
 /// How a database is before.
@@ -120,7 +122,7 @@ impl Kind {
                 },
                 match self {
                     Kind::Unreadable => Was::Unreadable,
-                    Kind::Everything | Kind::PartsMissing => Was::Log,
+                    Kind::Everything | Kind::PartsMissing | Kind::Faltering => Was::Log,
                 },
             ],
             backed_up: [true, true, !parts_missing],
@@ -134,7 +136,7 @@ impl Kind {
             v6: !parts_missing,
             ip_forward: (!parts_missing).then_some(false),
             mounts: vec!["/opt", "/var/lib/wireguard-gateway"],
-            falters: false,
+            falters: self == Kind::Faltering,
         }
     }
 }

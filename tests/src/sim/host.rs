@@ -107,7 +107,7 @@ impl Places {
     }
 }
 
-/// Ten times what the longest runs make, and more: one that goes on is taken for endless.
+/// A restore makes some 570 calls, and one with all of its tries a few thousand: what goes on is taken for endless.
 const ENDLESS: u64 = 20_000;
 
 struct Inner {

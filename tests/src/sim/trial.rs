@@ -9,7 +9,9 @@ use engine::host::Look;
 use engine::recover::{self, Order, Recovered};
 use engine::restore::{self, Begin, Ended};
 use engine::state_dir::OpenRestore;
-use journal_format::{BootId, Driver, Policy, RestoreId, Role, Soundness, Verdict, scan};
+use journal_format::{
+    BootId, Driver, Entry, Policy, RestoreId, Role, Soundness, Step, Verdict, scan,
+};
 
 use super::gateway::Scenario;
 use super::host::{Moment, Places, Sim, Trouble};
@@ -152,6 +154,17 @@ impl Scenario {
             Err(fault) => of_fault(fault),
         };
         finish(&sim, end)
+    }
+
+    /// The world of a restore that nothing disturbs, when the intent of this step is first there.
+    pub fn begun(&self, step: Step) -> Option<World> {
+        let is_begun = |m: &Moment| {
+            let journal = m.world.disk.read(&self.places.journal).unwrap_or_default();
+            let mut entries = scan(&journal).records.into_iter().map(|r| r.entry);
+            entries.any(|e| matches!(e, Entry::Intent { r#move, .. } if r#move.step == step))
+        };
+        let mut moments = self.restore(None, true).moments.into_iter();
+        Some(moments.find(is_begun)?.world)
     }
 
     /// What `holdfast recover` does at its start: finds the open restore, and settles it.
