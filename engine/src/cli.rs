@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use journal_format::{Digest, RestoreId};
 
+use crate::database;
 use crate::fault::{Fault, Problem, cannot};
 use crate::profile::Profile;
 
@@ -83,6 +84,9 @@ enum Command {
         #[arg(long, hide = true)]
         scopes: bool,
     },
+    /// Work on one database with the rights of its account; for holdfast itself.
+    #[command(name = database::COMMAND, hide = true)]
+    DatabaseWork,
     /// Write the units' settings that depend on the profile: what a boot holds back while a restore is open.
     BootUnits {
         /// Where systemd reads the units of this box.
@@ -204,6 +208,10 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<u8, Fault> {
+    // Before the profile: it may be closed to nobody but root, and what is needed of it stands in the order.
+    if matches!(cli.command, Command::DatabaseWork) {
+        return database::serve().map(|()| 0).map_err(Fault::from);
+    }
     let default_place = cli.config.as_os_str() == DEFAULT_CONFIG;
     let profile = Profile::read(&cli.config, default_place).map_err(|p| Fault::Refused(vec![p]))?;
     let context = Context {
@@ -234,6 +242,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         Command::Journal(JournalCommand::Verify { journal }) => journal::verify(&context, &journal),
         Command::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
         Command::Agent { socket, scopes } => agent::run(&context, &socket, scopes),
+        Command::DatabaseWork => Ok(0),
         Command::BootUnits {
             output,
             init,

@@ -15,6 +15,7 @@ use journal_format::{
 use sha2::Digest as _;
 
 use crate::archive::Archive;
+use crate::database::Live;
 use crate::driver::{Drive, Ending, FACTS, Stage};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
@@ -226,6 +227,16 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
             format!("restore: the firewall rules of now {}", survey::UNREADABLE),
             "then restore again: what cannot be read could not be put back",
         )]));
+    }
+    let closed: Vec<Problem> = profile
+        .gateway
+        .database
+        .iter()
+        .filter(|d| survey.databases.contains_key(&d.name))
+        .filter_map(|d| Live::new(profile).may_be_opened(&d.path).err())
+        .collect();
+    if !closed.is_empty() {
+        return Err(Fault::Refused(closed));
     }
     let id = match request.id {
         Some(id) => id,

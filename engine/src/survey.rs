@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Digest};
 
-use crate::database::{self, Client};
+use crate::database::{Client, Live};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::host::{Family, Host, Kind, Look, Meta, Query, stirs};
@@ -94,7 +94,7 @@ pub fn survey(
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
         match database.kind {
-            DatabaseKind::Clients => match database::clients(&database.path) {
+            DatabaseKind::Clients => match Live::new(profile).clients(&database.path) {
                 Ok(list) => clients = Some(list),
                 Err(p) => warnings.push(format!(
                     "{} cannot be read: {}",
@@ -102,7 +102,7 @@ pub fn survey(
                     p.what
                 )),
             },
-            DatabaseKind::Users => match database::users(&database.path) {
+            DatabaseKind::Users => match Live::new(profile).users(&database.path) {
                 Ok(list) => {
                     users.insert(
                         database.name.clone(),
@@ -205,7 +205,9 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, P
         && host.stat(&database.path)?.is_some()
     {
         // One that cannot be read names nobody; the backup says so.
-        let clients = database::clients(&database.path).unwrap_or_default();
+        let clients = Live::new(profile)
+            .clients(&database.path)
+            .unwrap_or_default();
         names.extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
     }
     Ok(names)
