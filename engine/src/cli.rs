@@ -18,6 +18,7 @@ mod boot_units;
 mod journal;
 mod recover;
 mod restore;
+mod secure;
 mod status;
 mod survey;
 mod verify;
@@ -70,6 +71,12 @@ enum Command {
         after_help = "Exit status: 0 idle or finished forward, 4 rolled back, 5 stuck, 6 a restore is running"
     )]
     Recover(RecoverArgs),
+    /// Close the gateway's folders, databases and configs to accounts that are not the gateway's.
+    Secure {
+        /// Say what it would do, and change nothing. Exit status: 0 nothing to do, 10 something is open.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show the restore that is open, where it stands and its process; or idle.
     Status,
     /// Show and verify journals.
@@ -112,6 +119,9 @@ struct RestoreArgs {
     /// Accept a restore whose firewall rules cannot be loaded: those of before hold then.
     #[arg(long)]
     keep_going_without_firewall: bool,
+    /// Leave files and folders of the gateway as open to other accounts as they are.
+    #[arg(long)]
+    keep_open_folders: bool,
     /// The plan that was approved; any other is refused.
     #[arg(long, value_name = "HASH", hide = true)]
     approved_plan: Option<Digest>,
@@ -236,6 +246,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         Command::Verify { archive } => verify::run(&context, &archive),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Recover(args) => recover::run(&context, &args),
+        Command::Secure { dry_run } => secure::run(&context, dry_run),
         Command::Status => status::run(&context),
         Command::Journal(JournalCommand::List) => journal::list(&context),
         Command::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
@@ -318,6 +329,7 @@ mod tests {
             "verify",
             "restore",
             "recover",
+            "secure",
             "status",
             "journal",
             "agent",

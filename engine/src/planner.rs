@@ -68,6 +68,8 @@ pub struct Choices {
     pub keep_going_without_firewall: bool,
     /// What recovery does where the journal leaves the choice.
     pub policy: Policy,
+    /// Files and folders that others may write or read stay as open as they are.
+    pub keep_open_folders: bool,
 }
 
 /// The plan, or every reason why there is none.
@@ -110,6 +112,7 @@ pub fn plan(
             name.escape_debug()
         ));
     }
+    exposed(survey, &mut warnings);
     missing_parts(profile, survey, backup, &mut warnings);
     lost_users(survey, backup, &mut warnings);
     lost_clients(survey, backup, &mut warnings);
@@ -459,6 +462,20 @@ fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: 
                 .into(),
         );
     }
+}
+
+/// The same words whatever is chosen: the choice is no part of what is approved.
+fn exposed(survey: &Survey, warnings: &mut Vec<String>) {
+    let closes = "the restore closes that first, unless --keep-open-folders leaves it";
+    let sentences = survey.exposure.sentences().into_iter();
+    warnings.extend(sentences.map(|said| format!("{said}: {closes}")));
+    warnings.extend(
+        survey
+            .exposure
+            .problems
+            .iter()
+            .map(crate::wording::in_a_line),
+    );
 }
 
 /// An old genuine backup brings back what was removed since, and takes away what was added (A9).

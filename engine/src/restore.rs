@@ -17,6 +17,7 @@ use sha2::Digest as _;
 use crate::archive::Archive;
 use crate::database::Live;
 use crate::driver::{Drive, Ending, FACTS, Stage};
+use crate::exposure::{self, Exposed};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::host::{Family, Host, Query};
@@ -57,6 +58,20 @@ pub struct Prepared {
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
     file: File,
+    exposed: Vec<Exposed>,
+}
+
+impl Prepared {
+    /// Whether [`Prepared::close_what_is_open`] has something to do.
+    pub fn closes_something(&self) -> bool {
+        !self.exposed.is_empty()
+    }
+
+    /// Closes what the plan said that others may write or read, and tells what it did; nothing if the admin chose to leave it.
+    /// The caller holds the lock. It comes before the journal begins and stays, whatever becomes of the restore.
+    pub fn close_what_is_open(&self) -> Result<Vec<String>, Problem> {
+        exposure::close(&self.exposed)
+    }
 }
 
 /// How a restore ended.
@@ -262,6 +277,10 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         facts: survey.facts,
         rules,
         file,
+        exposed: match request.choices.keep_open_folders {
+            true => Vec::new(),
+            false => survey.exposure.exposed,
+        },
     })
 }
 

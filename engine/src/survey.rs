@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Digest};
 
 use crate::database::{Client, Live};
+use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::host::{Family, Host, Kind, Look, Meta, Query, stirs};
@@ -46,6 +47,8 @@ pub struct Survey {
     pub links: BTreeSet<String>,
     /// Whose restored files are where the backup does not say.
     pub owner: (u32, u32),
+    /// What others may write or read.
+    pub exposure: Exposure,
     /// What should be known; each was looked at and left out.
     pub warnings: Vec<String>,
 }
@@ -141,6 +144,7 @@ pub fn survey(
         .map_err(one)?
         .expect_ok("list the interfaces", "install iproute2")
         .map_err(one)?;
+    let exposure = exposure::look(profile, &wireguard.keys().cloned().collect());
     Ok(Survey {
         boot: host.boot().map_err(one)?,
         facts,
@@ -152,6 +156,7 @@ pub fn survey(
         users,
         links: links.lines().filter_map(link_name).collect(),
         owner,
+        exposure,
         warnings,
     })
 }

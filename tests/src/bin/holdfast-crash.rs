@@ -68,6 +68,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
             name: "crash.zip".into(),
             choices: Choices {
                 keep_going_without_firewall: false,
+                keep_open_folders: true,
                 policy: profile.recovery.policy,
             },
             id: None,
