@@ -1,5 +1,5 @@
 //! The gateway's databases: what is known of them (clients, users), online snapshots, settling after services have stopped;
-//! checks of copies that came in an archive, and logical content, in modules of their own.
+//! checks of copies that came in an archive, what a restore makes of them, and logical content, in modules of their own.
 //!
 //! Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
 //! use one SQLite. Must not: open a database file by any other means while this process may have it open through SQLite
@@ -7,6 +7,8 @@
 
 mod check;
 mod content;
+mod rebuild;
+mod shape;
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -22,8 +24,10 @@ use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
-pub use check::{check, check_named, check_snapshot};
+pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
+pub use rebuild::{Terms, add_what_is_missing, copy_rows};
+pub use shape::{Column, Shape, Table, shape};
 
 use crate::fault::{Problem, cannot};
 

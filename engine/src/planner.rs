@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use journal_format::{
     Archive, Change, Content, Digest, Fence, Firewall, Plan, Policy, RestoreId, Service, Target,
@@ -13,7 +14,7 @@ use journal_format::{
 use crate::database::Client;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Family;
-use crate::owner::Placement;
+use crate::owner::{CONFIG_MODE, DATABASE_MODE, Placement};
 use crate::profile::Profile;
 use crate::step;
 use crate::survey::{Held, Survey};
@@ -30,6 +31,8 @@ pub struct Wanted {
     pub size: u64,
     /// Whose it was, if the backup says and that user exists here.
     pub owner: Option<Placement>,
+    /// The same as people know it.
+    pub owner_shown: Option<Rc<str>>,
 }
 
 /// What a checked backup says, as far as a plan needs it.
@@ -82,9 +85,10 @@ pub fn plan(
     let mut problems = Vec::new();
     let mut warnings = backup.warnings.clone();
     warnings.extend(survey.warnings.iter().cloned());
-    let (databases, absent) = databases(profile, survey, backup, id);
-    problems.extend(absent);
-    let files = files(profile, survey, backup, id);
+    let mut strangers = Strangers::default();
+    let databases = databases(profile, survey, backup, id, &mut strangers);
+    let files = files(profile, survey, backup, id, &mut strangers);
+    problems.extend(strangers.problems(profile));
 
     let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
     problems.extend(unfit);
@@ -208,13 +212,57 @@ fn target(
     })
 }
 
-/// As the backup has it; else the profile's owner, and the mode of the file that it replaces, else 0640.
-fn owner(wanted: &Wanted, survey: &Survey, replaced: Option<u32>) -> Placement {
-    wanted.owner.unwrap_or(Placement {
-        uid: survey.owner.0,
-        gid: survey.owner.1,
-        mode: replaced.unwrap_or(0o640) & 0o777,
-    })
+/// Files that a backup would give to somebody who has no part in the gateway: by that somebody, how many and the first.
+#[derive(Default)]
+struct Strangers(BTreeMap<Rc<str>, (usize, String)>);
+
+impl Strangers {
+    fn problems(self, profile: &Profile) -> Vec<Problem> {
+        let more = |count: usize| match count {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let strangers = self.0.into_iter();
+        strangers
+            .map(|(who, (count, first))| {
+                cannot(
+                    format!(
+                        "put {first}{} in place: in the backup it belongs to {who}, and that is neither root, nor the profile's \
+                         owner {}, nor whose the present file is",
+                        more(count),
+                        profile.gateway.owner
+                    ),
+                    "if they are to belong to that account, name it as `owner` under [gateway] in the profile, or give it the \
+                     present files (chown); else take another backup",
+                )
+            })
+            .collect()
+    }
+}
+
+/// As the backup has it, where that is somebody who has a part in the gateway; without a word in the backup the profile's
+/// owner, and the mode of the file that it replaces. Never more open than `most`.
+fn owner(
+    wanted: &Wanted,
+    survey: &Survey,
+    (path, most): (&Path, u32),
+    replaced: Option<Placement>,
+    strangers: &mut Strangers,
+) -> Placement {
+    let (uid, gid) = survey.owner;
+    let mut owner = wanted.owner.unwrap_or(Placement {
+        uid,
+        gid,
+        mode: replaced.map_or(most, |m| m.mode),
+    });
+    if !owner.is_of(survey.owner, replaced.map(|m| (m.uid, m.gid))) {
+        let shown = wanted.owner_shown.clone();
+        let who = shown.unwrap_or_else(|| format!("{}:{}", owner.uid, owner.gid).into());
+        let first = || (0, path.display().to_string());
+        strangers.0.entry(who).or_insert_with(first).0 += 1;
+    }
+    owner.mode &= most;
+    owner
 }
 
 fn databases(
@@ -222,7 +270,8 @@ fn databases(
     survey: &Survey,
     backup: &Backup,
     id: &RestoreId,
-) -> (Vec<Target>, Vec<Problem>) {
+    strangers: &mut Strangers,
+) -> Vec<Target> {
     let mut targets = Vec::new();
     for database in &profile.gateway.database {
         let Some(wanted) = backup.databases.get(&database.name) else {
@@ -234,14 +283,35 @@ fn databases(
         } else {
             Change::Add
         };
-        let owner = owner(wanted, survey, now.map(|m| m.mode));
+        let place = (database.path.as_path(), DATABASE_MODE);
+        let now = now.map(|m| Placement {
+            uid: m.uid,
+            gid: m.gid,
+            mode: m.mode,
+        });
+        let owner = owner(wanted, survey, place, now, strangers);
         targets.extend(target(&database.path, id, change, Some((wanted, owner))));
     }
-    (targets, Vec::new())
+    targets
 }
 
-/// Only what changes: bytes, owner or mode.
-fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> Vec<Target> {
+fn has(held: &Held) -> Placement {
+    Placement {
+        uid: held.meta.uid,
+        gid: held.meta.gid,
+        mode: held.meta.mode,
+    }
+}
+
+/// Only what changes: bytes, owner or mode. A file that is more open now than it may be is no change: who closes it is not
+/// a restore's plan to say.
+fn files(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &Backup,
+    id: &RestoreId,
+    strangers: &mut Strangers,
+) -> Vec<Target> {
     let mut targets = Vec::new();
     let left_out = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str());
@@ -252,11 +322,15 @@ fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) ->
             (None, None) => None,
             (Some(_), None) if left_out(&path) => None,
             (Some(_), None) => target(&path, id, Change::Remove, None),
-            (None, Some(w)) => target(&path, id, Change::Add, Some((w, owner(w, survey, None)))),
+            (None, Some(w)) => {
+                let owner = owner(w, survey, (&path, CONFIG_MODE), None, strangers);
+                target(&path, id, Change::Add, Some((w, owner)))
+            }
             (Some(held), Some(w)) => {
-                let owner = owner(w, survey, Some(held.meta.mode));
+                let place = (path.as_path(), CONFIG_MODE);
+                let owner = owner(w, survey, place, Some(has(held)), strangers);
                 let same = held.sha256 == w.sha256
-                    && (held.meta.uid, held.meta.gid, held.meta.mode)
+                    && (held.meta.uid, held.meta.gid, held.meta.mode & CONFIG_MODE)
                         == (owner.uid, owner.gid, owner.mode);
                 if same {
                     None
@@ -291,21 +365,12 @@ fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) ->
         }
     }
     for (family, path, held) in &survey.kept {
-        if let Some(rules) = backup.rules.get(family.rules_file()) {
+        if let Some(rules) = backup.rules.get(family.rules_file())
+            && held.sha256 != rules.sha256
+        {
             // The box's own file keeps its owner and mode, whoever made the backup.
-            let owner = Placement {
-                uid: held.meta.uid,
-                gid: held.meta.gid,
-                mode: held.meta.mode,
-            };
-            one(
-                path.clone(),
-                Some(held),
-                Some(&Wanted {
-                    owner: Some(owner),
-                    ..rules.clone()
-                }),
-            );
+            let wanted = Some((rules, has(held)));
+            targets.extend(target(path, id, Change::Replace, wanted));
         }
     }
     targets
