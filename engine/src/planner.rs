@@ -613,4 +613,156 @@ mod tests {
         assert_eq!(fenced(&["10.1.2.3/24", "10.1.3.0/24"]), ["10.1.2.0/23"]);
         assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
     }
+
+    fn survey(configs: BTreeMap<String, Held>) -> Survey {
+        Survey {
+            boot: journal_format::BootId::new("b").unwrap(),
+            facts: crate::facts::Facts::default(),
+            configs,
+            wireguard: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            kept: Vec::new(),
+            clients: None,
+            users: BTreeMap::new(),
+            links: BTreeSet::new(),
+            owner: (8, 9),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn held(uid: u32, mode: u32) -> Held {
+        Held {
+            meta: crate::host::Meta {
+                kind: crate::host::Kind::File,
+                id: None,
+                dev: 1,
+                size: 1,
+                uid,
+                gid: 9,
+                mode,
+            },
+            sha256: sha256(b"as it is"),
+        }
+    }
+
+    fn sha256(bytes: &[u8]) -> Digest {
+        Digest::of_blake3(blake3::hash(bytes))
+    }
+
+    fn backup(configs: &[(&str, Wanted)]) -> Backup {
+        let configs = configs.iter().map(|(n, w)| ((*n).to_owned(), w.clone()));
+        Backup {
+            archive: Archive {
+                name: "b.zip".into(),
+                sha256: sha256(b"archive"),
+                size: 1,
+                created_at: "2026-11-22T18:52:20Z".into(),
+                host: None,
+                made_by: "gateway".into(),
+            },
+            databases: BTreeMap::new(),
+            configs: configs.collect(),
+            wireguard: BTreeMap::new(),
+            clients: None,
+            users: BTreeMap::new(),
+            tunnels_up: Vec::new(),
+            networks: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            ip_forward: None,
+            left_out: BTreeSet::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
+        Wanted {
+            entry: "x".into(),
+            sha256: sha256(bytes),
+            size: 1,
+            owner: owner.map(|(uid, gid, mode)| Placement { uid, gid, mode }),
+            owner_shown: owner.map(|(uid, gid, _)| format!("u{uid}:g{gid}").into()),
+        }
+    }
+
+    fn planned(survey: &Survey, backup: &Backup) -> Result<Plan, Vec<Problem>> {
+        let choices = Choices {
+            keep_going_without_firewall: false,
+            policy: Policy::Auto,
+        };
+        let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
+        let profile = Profile::default();
+        plan(&profile, survey, &BTreeMap::new(), backup, &id, choices)
+    }
+
+    fn placed(survey: &Survey, backup: &Backup) -> Vec<(u32, u32, u32)> {
+        let plan = planned(survey, backup).unwrap();
+        let files = plan.databases.iter().chain(&plan.files);
+        let new = files.filter_map(|f| f.new.as_ref());
+        new.map(|n| (n.uid, n.gid, n.mode)).collect()
+    }
+
+    #[test]
+    fn a_config_is_never_more_open_than_to_its_group_nor_is_one_that_is_replaced() {
+        let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o666))]);
+        for (asked, given) in [
+            (Some((0, 0, 0o777)), (0, 0, 0o640)),
+            (Some((8, 9, 0o600)), (8, 9, 0o600)),
+            (Some((0, 9, 0o4755)), (0, 9, 0o640)),
+            (None, (8, 9, 0o640)),
+        ] {
+            let backup = backup(&[("a.conf", wanted(asked, b"new"))]);
+            assert_eq!(placed(&survey(BTreeMap::new()), &backup), [given]);
+            assert_eq!(placed(&survey(now.clone()), &backup), [given]);
+        }
+    }
+
+    #[test]
+    fn a_database_is_never_open_to_everybody() {
+        let mut backup = backup(&[]);
+        let database = wanted(Some((8, 9, 0o666)), b"new");
+        backup.databases.insert("configs.db".into(), database);
+        let mut survey = survey(BTreeMap::new());
+        assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+        survey
+            .databases
+            .insert("configs.db".into(), held(8, 0o666).meta);
+        assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+        backup
+            .databases
+            .insert("configs.db".into(), wanted(None, b"new"));
+        assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+    }
+
+    #[test]
+    fn a_file_that_only_stands_open_is_no_change() {
+        let same = |now: u32, asked: u32| {
+            let now = BTreeMap::from([("a.conf".to_owned(), held(8, now))]);
+            let backup = backup(&[("a.conf", wanted(Some((8, 9, asked)), b"as it is"))]);
+            placed(&survey(now), &backup).is_empty()
+        };
+        assert!(same(0o644, 0o644) && same(0o666, 0o640));
+        assert!(!same(0o600, 0o644));
+    }
+
+    #[test]
+    fn an_owner_or_a_group_without_a_part_in_the_gateway_is_refused_by_name() {
+        let of_seven = BTreeMap::from([("a.conf".to_owned(), held(7, 0o640))]);
+        let backup = |uid, gid| {
+            let wanted = wanted(Some((uid, gid, 0o640)), b"new");
+            backup(&[("a.conf", wanted.clone()), ("b.conf", wanted)])
+        };
+        for (uid, gid) in [(7, 9), (8, 100), (65534, 65534)] {
+            let problems = planned(&survey(BTreeMap::new()), &backup(uid, gid)).unwrap_err();
+            let [problem] = &problems[..] else {
+                panic!("{problems:?}")
+            };
+            let first = "instance/configs/a.conf and 1 more in place";
+            assert!(problem.what.contains(first), "{problem}");
+            let who = format!("it belongs to u{uid}:g{gid}, ");
+            assert!(problem.what.contains(&who), "{problem}");
+        }
+        // Whose the present file is may have it again; the other file is no longer his.
+        let problems = planned(&survey(of_seven), &backup(7, 9)).unwrap_err();
+        assert!(problems[0].what.contains("b.conf in place"), "{problems:?}");
+    }
 }
