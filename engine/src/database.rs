@@ -1,6 +1,6 @@
 //! The gateway's databases: what is known of them (clients, users), online snapshots, settling after services have stopped;
-//! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, and logical content,
-//! in modules of their own.
+//! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, what a restore makes
+//! of them, and logical content, in modules of their own.
 //!
 //! What works on a live file here is for the process that [`live`] starts, and for tests: elsewhere it is [`Live`] that is
 //! asked. Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
@@ -11,6 +11,8 @@ mod account;
 mod check;
 mod content;
 mod live;
+mod rebuild;
+mod shape;
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -28,9 +30,12 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-pub use check::{check, check_named, check_snapshot};
+pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use live::{COMMAND, Live, serve};
+pub use rebuild::{Terms, add_what_is_missing, copy_rows};
+use shape::shape;
+pub use shape::{Column, Shape, Table};
 
 use crate::fault::{Problem, cannot};
 

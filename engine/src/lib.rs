@@ -19,6 +19,7 @@ pub mod fence;
 pub mod firewall;
 pub mod host;
 pub mod journal;
+pub mod made;
 pub mod manifest;
 pub mod owner;
 pub mod password;

@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::account::{self, Account};
-use super::{Client, Settled, Use, User};
+use super::{Client, Settled, Shape, Use, User};
 use crate::fault::{Problem, cannot};
 use crate::host::End;
 use crate::host::linux::itself;
@@ -44,6 +44,7 @@ pub struct Live<'p> {
 enum Work {
     Clients,
     Users,
+    Shape,
     Snapshot,
     Settle,
 }
@@ -64,6 +65,7 @@ struct Order {
 enum Answer {
     Clients(Vec<Client>),
     Users(Vec<User>),
+    Shape(Shape),
     /// Copied; with warnings.
     Copied(Vec<String>),
     Settled(Settled),
@@ -90,6 +92,14 @@ impl<'p> Live<'p> {
     pub fn users(&self, path: &Path) -> Result<Vec<User>, Problem> {
         match self.read(path, Work::Users)? {
             Answer::Users(users) => Ok(users),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    /// Its tables and their columns.
+    pub fn shape(&self, path: &Path) -> Result<Shape, Problem> {
+        match self.read(path, Work::Shape)? {
+            Answer::Shape(shape) => Ok(shape),
             other => Err(unexpected(path, &other)),
         }
     }
@@ -204,7 +214,7 @@ fn ask(
     };
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
     let limit = match work {
-        Work::Clients | Work::Users => READING,
+        Work::Clients | Work::Users | Work::Shape => READING,
         Work::Snapshot | Work::Settle => COPYING,
     };
     let output = itself(COMMAND, &order, limit)?;
@@ -294,6 +304,7 @@ fn answer(path: &Path, work: Work, folder: Option<&Path>) -> Result<Answer, Prob
     match work {
         Work::Clients => read(&|p| super::read_clients(p, Use::Live).map(Answer::Clients)),
         Work::Users => read(&|p| super::read_users(p, Use::Live).map(Answer::Users)),
+        Work::Shape => read(&|p| super::shape(p).map(Answer::Shape)),
         Work::Snapshot => read(&|p| match folder {
             Some(folder) => super::snapshot(p, &folder.join(COPY)).map(Answer::Copied),
             None => Ok(Answer::NeedsFolder),

@@ -220,6 +220,7 @@ impl Building {
             sha256: digest(&bytes),
             size: bytes.len() as u64,
             owner: None,
+            owner_shown: None,
         };
         self.entries.insert(entry.to_owned(), bytes);
         wanted
