@@ -542,7 +542,7 @@ fn accept(
         let shown = String::from_utf8_lossy(&l.name).escape_debug().to_string();
         match acceptable(l, databases) {
             Ok(part) => {
-                total = total.saturating_add(l.size);
+                total = total.saturating_add(l.sizes.size);
                 let name = String::from_utf8_lossy(&l.name).into_owned();
                 if !seen.insert(name.to_lowercase()) {
                     found.push(format!(
@@ -553,7 +553,7 @@ fn accept(
                     entries.push(Entry {
                         name,
                         part,
-                        size: l.size,
+                        size: l.sizes.size,
                         index,
                     });
                 }
@@ -608,7 +608,7 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
     }
     let kind = l.unix_mode & TYPE;
     if name == CONFIGS || name == WIREGUARD {
-        return if (kind == 0 || kind == FOLDER) && l.size == 0 && l.packed <= 2 {
+        return if (kind == 0 || kind == FOLDER) && l.sizes.size == 0 && l.sizes.packed <= 2 {
             Ok(None)
         } else {
             Err("is named like a folder and is not one".into())
