@@ -210,11 +210,7 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
 }
 
 /// Takes wide sizes from the zip64 field of either header, and refuses fields that give an entry another name or meaning.
-fn extra_fields(
-    mut extra: &[u8],
-    sizes: &mut Sizes,
-    offset: &mut u64,
-) -> Result<(), &'static str> {
+fn extra_fields(mut extra: &[u8], sizes: &mut Sizes, offset: &mut u64) -> Result<(), &'static str> {
     let small = u64::from(u32::MAX);
     let mut seen = false;
     while !extra.is_empty() {
