@@ -414,13 +414,13 @@ impl Archive {
             if !self.by_name.contains_key(listed) {
                 found.push(format!(
                     "its metadata list {}, which is not in it",
-                    listed.escape_debug()
+                    layout::shown(listed.as_bytes())
                 ));
             }
         }
         let manifest = self.metadata.holdfast.as_ref();
         for entry in &self.entries {
-            let shown = entry.name.escape_debug();
+            let shown = layout::shown(entry.name.as_bytes());
             let unlisted = match &entry.part {
                 Part::Database(_) => !databases.contains(&entry.name),
                 Part::Config(_) => !configs.contains(&entry.name),
@@ -458,7 +458,7 @@ impl Archive {
             {
                 found.push(format!(
                     "its manifest lists {}, which is not in it",
-                    name.escape_debug()
+                    layout::shown(name.as_bytes())
                 ));
             }
             for name in manifest.wireguard.keys() {
@@ -468,7 +468,7 @@ impl Archive {
                 if !there {
                     found.push(format!(
                         "its manifest lists a second copy of {}, which is not in it",
-                        name.escape_debug()
+                        layout::shown(name.as_bytes())
                     ));
                 }
             }
@@ -540,7 +540,7 @@ fn accept(
     let mut seen = BTreeSet::new();
     let mut total = 0u64;
     for (index, l) in listed.iter().enumerate() {
-        let shown = String::from_utf8_lossy(&l.name).escape_debug().to_string();
+        let shown = layout::shown(&l.name);
         match acceptable(l, databases) {
             Ok(part) => {
                 total = total.saturating_add(l.sizes.size);

@@ -42,6 +42,13 @@ impl Target {
             etc: tempfile::tempdir().unwrap(),
         };
         target.keep_etc_apart();
+        // Or all that follows would be refused for another reason than its own.
+        let file = target.write(&target.sound.bytes().unwrap());
+        target
+            .gateway
+            .holdfast(&["verify", path(&file)])
+            .ok()
+            .unwrap();
         Some(target)
     }
 
@@ -84,9 +91,12 @@ impl Target {
         match case.expected {
             Expected::Refused(says) => {
                 wrong.extend(not_refused("verify", &verified, says));
-                let restored = self.gateway.holdfast(&["restore", path(&file), "--yes"]);
-                wrong.extend(not_refused("restore", &restored, says));
-                wrong.extend(unfit_for_a_terminal(&restored));
+                // What `verify` takes may go far, and the next case needs the gateway as it is.
+                if verified.code() == 3 {
+                    let restored = self.gateway.holdfast(&["restore", path(&file), "--yes"]);
+                    wrong.extend(not_refused("restore", &restored, says));
+                    wrong.extend(unfit_for_a_terminal(&restored));
+                }
             }
             Expected::Survived(says) => {
                 if verified.code() != 0 || !verified.stdout.contains(says) {
@@ -138,8 +148,11 @@ impl Target {
     }
 }
 
+/// Enough of it to see what went wrong among a hundred others.
 fn cut(finished: &Finished) -> String {
-    finished.to_string().chars().take(700).collect()
+    let said = [finished.stderr.as_str(), &finished.stdout].concat();
+    let said: String = said.chars().take(400).collect();
+    format!("exit status {}\n{said}", finished.code())
 }
 
 fn not_refused(command: &str, finished: &Finished, says: &str) -> Option<String> {
@@ -159,7 +172,7 @@ fn unfit_for_a_terminal(finished: &Finished) -> Option<String> {
     if let Some(c) = said.chars().find(|c| steers(*c)) {
         return Some(format!("the output holds {c:?}"));
     }
-    (said.len() > 64 << 10).then(|| format!("the output has {} bytes", said.len()))
+    (said.len() > 24 << 10).then(|| format!("the output has {} bytes", said.len()))
 }
 
 #[test]

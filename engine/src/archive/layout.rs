@@ -17,6 +17,8 @@ const END64_LOCATOR: u32 = 0x0706_4b50;
 const END_LENGTH: u64 = 22;
 const END64_LENGTH: u64 = 56;
 const LOCATOR_LENGTH: u64 = 20;
+/// Characters of a name that are shown.
+const SHOWN: usize = 100;
 /// The flag of an entry whose sizes stand behind its bytes.
 const STREAMED: u16 = 8;
 
@@ -64,6 +66,16 @@ impl Sizes {
         packed: 0,
         size: 0,
     };
+}
+
+/// The name of an entry as people are shown it: whole where it is a name, else its beginning.
+pub(super) fn shown(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push_str("...");
+    }
+    shown.escape_debug().to_string()
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Unfit> {
@@ -182,7 +194,7 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
         cursor.exact(at + 46, &mut name)?;
         let mut extra = vec![0u8; usize::from(lengths[1])];
         cursor.exact(at + 46 + name.len() as u64, &mut extra)?;
-        let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
+        let shown = shown(&name);
         if lengths[2] != 0 {
             return refuse(format!("its entry {shown} has a comment"));
         }
@@ -257,9 +269,7 @@ fn entries_fill_the_file(
     order.sort_by_key(|e| e.offset);
     let mut at = 0u64;
     for (i, entry) in order.iter().enumerate() {
-        let shown = String::from_utf8_lossy(&entry.name)
-            .escape_debug()
-            .to_string();
+        let shown = shown(&entry.name);
         if entry.offset != at {
             return refuse(format!(
                 "its entry {shown} begins at byte {} and not at byte {at}, where the one before it ends: entries overlap, or something is hidden between them",
