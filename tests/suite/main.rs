@@ -21,6 +21,7 @@ mod restore_asked;
 mod restore_failures;
 mod restore_flow;
 mod sample_gateway;
+mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
 mod system_calls;
