@@ -268,7 +268,7 @@ impl Making<'_, '_> {
                 )
             })?;
             let copy = room.file("database");
-            let warnings = match database::snapshot(&database.path, &copy) {
+            let warnings = match database::Live::new(self.profile).snapshot(&database.path, &copy) {
                 Ok(warnings) => warnings,
                 // A damaged database is why gateways are restored: it must not keep all else from being saved.
                 Err(problem) => {

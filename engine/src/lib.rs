@@ -12,6 +12,7 @@ pub mod cli;
 pub mod database;
 pub mod decide;
 pub mod driver;
+pub mod exposure;
 pub mod facts;
 pub mod fault;
 pub mod fence;

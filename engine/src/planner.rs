@@ -71,6 +71,8 @@ pub struct Choices {
     pub keep_going_without_firewall: bool,
     /// What recovery does where the journal leaves the choice.
     pub policy: Policy,
+    /// Files and folders that others may write or read stay as open as they are.
+    pub keep_open_folders: bool,
 }
 
 /// The plan, or every reason why there is none.
@@ -114,6 +116,7 @@ pub fn plan(
             name.escape_debug()
         ));
     }
+    exposed(survey, &mut warnings);
     missing_parts(profile, survey, backup, &mut warnings);
     lost_users(survey, backup, &mut warnings);
     lost_clients(survey, backup, &mut warnings);
@@ -526,6 +529,20 @@ fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: 
     }
 }
 
+/// The same words whatever is chosen: the choice is no part of what is approved.
+fn exposed(survey: &Survey, warnings: &mut Vec<String>) {
+    let closes = "the restore closes that first, unless --keep-open-folders leaves it";
+    let sentences = survey.exposure.sentences().into_iter();
+    warnings.extend(sentences.map(|said| format!("{said}: {closes}")));
+    warnings.extend(
+        survey
+            .exposure
+            .problems
+            .iter()
+            .map(crate::wording::in_a_line),
+    );
+}
+
 /// An old genuine backup brings back what was removed since, and takes away what was added (A9).
 fn lost_users(survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
     for (database, then) in &backup.users {
@@ -626,6 +643,7 @@ mod tests {
             users: BTreeMap::new(),
             links: BTreeSet::new(),
             owner: (8, 9),
+            exposure: Default::default(),
             warnings: Vec::new(),
         }
     }
@@ -687,6 +705,7 @@ mod tests {
     fn planned(survey: &Survey, backup: &Backup) -> Result<Plan, Vec<Problem>> {
         let choices = Choices {
             keep_going_without_firewall: false,
+            keep_open_folders: false,
             policy: Policy::Auto,
         };
         let id = RestoreId::new("20261122T185220Z-00000001").unwrap();

@@ -16,7 +16,9 @@ use journal_format::{
 use sha2::Digest as _;
 
 use crate::archive::Archive;
+use crate::database::Live;
 use crate::driver::{Drive, Ending, FACTS, Stage};
+use crate::exposure::{self, Exposed};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::host::{Family, Host, Query};
@@ -58,6 +60,20 @@ pub struct Prepared {
     rules: BTreeMap<&'static str, String>,
     file: File,
     rebuilt: Rebuilt,
+    exposed: Vec<Exposed>,
+}
+
+impl Prepared {
+    /// Whether [`Prepared::close_what_is_open`] has something to do.
+    pub fn closes_something(&self) -> bool {
+        !self.exposed.is_empty()
+    }
+
+    /// Closes what the plan said that others may write or read, and tells what it did; nothing if the admin chose to leave it.
+    /// The caller holds the lock. It comes before the journal begins and stays, whatever becomes of the restore.
+    pub fn close_what_is_open(&self) -> Result<Vec<String>, Problem> {
+        exposure::close(&self.exposed)
+    }
 }
 
 /// How a restore ended.
@@ -229,6 +245,16 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
             "then restore again: what cannot be read could not be put back",
         )]));
     }
+    let closed: Vec<Problem> = profile
+        .gateway
+        .database
+        .iter()
+        .filter(|d| survey.databases.contains_key(&d.name))
+        .filter_map(|d| Live::new(profile).may_be_opened(&d.path).err())
+        .collect();
+    if !closed.is_empty() {
+        return Err(Fault::Refused(closed));
+    }
     let id = match request.id {
         Some(id) => id,
         None => new_id(host)?,
@@ -254,6 +280,10 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         rules,
         file,
         rebuilt,
+        exposed: match request.choices.keep_open_folders {
+            true => Vec::new(),
+            false => survey.exposure.exposed,
+        },
     })
 }
 

@@ -14,7 +14,7 @@ use journal_format::{Digest, Problem};
 
 use super::sessions::Kept;
 use super::{Agent, locked};
-use crate::database::{self, User};
+use crate::database::{self, Live, User};
 use crate::fault::cannot;
 use crate::process::Lock;
 use crate::profile::Profile;
@@ -157,7 +157,7 @@ impl SignIn {
         let path = users_database(profile)?;
         let users = if quiet {
             Users {
-                all: database::users(&path)?,
+                all: Live::new(profile).users(&path)?,
                 from_copy: false,
             }
         } else if let Some((_, what)) = holder {

@@ -251,8 +251,8 @@ fn unique(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> 
     Ok(sets)
 }
 
-/// The shape of the gateway's live database.
-pub fn shape(path: &Path) -> Result<Shape, Problem> {
+/// What [`super::Live::shape`] does, in this process.
+pub(super) fn shape(path: &Path) -> Result<Shape, Problem> {
     let read = || -> rusqlite::Result<Shape> {
         let conn = open_to_read(path, Use::Live)?;
         bound(&conn, path)?;

@@ -2,6 +2,15 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
+
+fn clients(path: &Path) -> Result<Vec<Client>, Problem> {
+    read_clients(path, Use::Live)
+}
+
+fn users(path: &Path) -> Result<Vec<User>, Problem> {
+    read_users(path, Use::Live)
+}
+
 use crate::profile::DatabaseKind;
 
 const CLIENTS: &str = "CREATE TABLE clients (id TEXT PRIMARY KEY, name TEXT NOT NULL, config_path TEXT NOT NULL, \

@@ -254,6 +254,7 @@ impl Scenario {
         let survey = survey(&world, &profile, shape)?;
         let choices = Choices {
             keep_going_without_firewall: false,
+            keep_open_folders: false,
             policy,
         };
         let networks = BTreeMap::new();
@@ -548,6 +549,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
     }
     let tunnels: Vec<String> = world.kernel.tunnels.keys().cloned().collect();
     Ok(Survey {
+        exposure: Default::default(),
         boot: look.boot().map_err(one)?,
         facts: Facts {
             rules_v4: Some(save(&world.kernel.v4)),
