@@ -7,6 +7,7 @@
 
 mod check;
 mod content;
+mod mail;
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -24,6 +25,7 @@ use rusqlite::{Connection, OpenFlags};
 
 pub use check::{check, check_named, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
+pub use mail::{mail_relay, mail_relay_of_copy};
 
 use crate::fault::{Problem, cannot};
 
