@@ -327,6 +327,10 @@ pub struct Preview {
     pub host: Option<String>,
     /// The program that made it.
     pub made_by: String,
+    /// What is here now and will not be, a line each.
+    pub lost: Vec<String>,
+    /// What runs as root because of this restore and does not today.
+    pub commands: RootCommands,
     /// What will be overwritten and what happens to tunnels, services and rules, a line each.
     pub changes: Vec<String>,
     /// What the admin must know before agreeing.
@@ -339,6 +343,32 @@ pub struct Preview {
     pub has_open_folders: bool,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
+}
+
+/// Commands of the backup's configs that would run as root and do not today.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RootCommands {
+    /// All of them, each whole.
+    Shown(Vec<RootCommand>),
+    /// More than anybody reads on a page: such a restore is not started from one.
+    TooMany {
+        /// How many.
+        count: u64,
+    },
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RootCommand {
+    /// The setting that runs it, as `PostUp`.
+    pub key: String,
+    /// The whole command; only what has the shape of a key is blanked.
+    pub command: String,
+    /// The first of the tunnels that run it.
+    pub tunnels: Vec<String>,
+    /// How many more do.
+    pub more: u64,
 }
 
 #[cfg(test)]

@@ -615,7 +615,8 @@ fn options() -> SimpleFileOptions {
         .unix_permissions(0o600)
 }
 
-fn host_name() -> Option<String> {
+/// The name of this box.
+pub fn host_name() -> Option<String> {
     let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
     Some(text.trim().to_owned()).filter(|t| !t.is_empty())
 }

@@ -7,11 +7,12 @@
 //! use one SQLite. Must not: open a database file by any other means while this process may have it open through SQLite
 //! (closing that descriptor would drop SQLite's locks), nor say what a password hash or a key is.
 
-mod account;
 mod check;
 mod content;
 mod live;
+mod mail;
 mod rebuild;
+mod rights;
 mod shape;
 
 use std::fs::File;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use live::{COMMAND, Live, copy_plain_file, serve};
+pub use mail::mail_relay_of_copy;
 pub use rebuild::{Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
@@ -73,6 +75,8 @@ pub struct User {
     /// The gateway makes them choose another password before anything else: until then this one may be the published
     /// one of a fresh install.
     pub must_change_password: bool,
+    /// An admin of the gateway's, in the forks that keep such a role. Of this page it makes nobody an admin.
+    pub is_admin: bool,
 }
 
 impl std::fmt::Debug for User {
@@ -102,7 +106,6 @@ mod schema {
             username -> Text,
             password -> Text,
             active -> Nullable<Bool>,
-            must_change_password -> Nullable<Bool>,
         }
     }
 }
@@ -147,6 +150,7 @@ fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
 }
 
 fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
+    use diesel::sql_types::{Bool, Nullable};
     use schema::user::dsl;
     #[derive(diesel::QueryableByName)]
     struct Column {
@@ -156,38 +160,41 @@ fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
     typed(path, how, "users", |conn| {
         let columns: Vec<Column> =
             diesel::sql_query("SELECT name FROM pragma_table_info('user')").load(conn)?;
-        let plain = (dsl::id, dsl::username, dsl::password, dsl::active);
-        let user = |id, username, password, active: Option<bool>, must: Option<bool>| User {
-            id,
-            username,
-            password,
-            active: active.unwrap_or(false),
-            must_change_password: must.unwrap_or(false),
+        // Some gateways lack the one, most the other.
+        let optional = |name: &'static str| {
+            let there = columns.iter().any(|c| c.name == name);
+            diesel::dsl::sql::<Nullable<Bool>>(if there { name } else { "NULL" })
         };
-        if columns.iter().any(|c| c.name == "must_change_password") {
-            type Row = (i64, String, String, Option<bool>, Option<bool>);
-            let rows: Vec<Row> = dsl::user
-                .select((
-                    plain.0,
-                    plain.1,
-                    plain.2,
-                    plain.3,
-                    dsl::must_change_password,
-                ))
-                .order(dsl::id)
-                .load(conn)?;
-            Ok(rows
-                .into_iter()
-                .map(|(i, u, p, a, m)| user(i, u, p, a, m))
-                .collect())
-        } else {
-            let rows: Vec<(i64, String, String, Option<bool>)> =
-                dsl::user.select(plain).order(dsl::id).load(conn)?;
-            Ok(rows
-                .into_iter()
-                .map(|(i, u, p, a)| user(i, u, p, a, None))
-                .collect())
-        }
+        type Row = (
+            i64,
+            String,
+            String,
+            Option<bool>,
+            Option<bool>,
+            Option<bool>,
+        );
+        let rows: Vec<Row> = dsl::user
+            .select((
+                dsl::id,
+                dsl::username,
+                dsl::password,
+                dsl::active,
+                optional("must_change_password"),
+                optional("is_admin"),
+            ))
+            .order(dsl::id)
+            .load(conn)?;
+        let users = rows.into_iter();
+        Ok(users
+            .map(|(id, username, password, active, must, is_admin)| User {
+                id,
+                username,
+                password,
+                active: active.unwrap_or(false),
+                must_change_password: must.unwrap_or(false),
+                is_admin: is_admin.unwrap_or(false),
+            })
+            .collect())
     })
 }
 

@@ -1,8 +1,9 @@
 //! Makes the plan: what the gateway is, what the backup says, and so what one restore will do. Pure: all that it needs is
 //! given to it. Refuses what could not end well, and warns of what an admin would want to know first.
 
+pub mod said;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -11,14 +12,17 @@ use journal_format::{
     Tunnel,
 };
 
+use crate::account::{Account, MailRelay};
 use crate::database::Client;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Family;
 use crate::owner::{CONFIG_MODE, DATABASE_MODE, Placement};
+use crate::planner::said::Said;
 use crate::profile::Profile;
 use crate::step;
 use crate::survey::{Held, Survey};
-use crate::wgconf::{Prefix, interface_name};
+use crate::wgconf::{Prefix, interface_name, merged};
+use crate::wording::name as shown;
 
 /// One entry of a backup that becomes a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,8 +52,10 @@ pub struct Backup {
     pub wireguard: BTreeMap<String, Wanted>,
     /// Clients; none if their database is not in it.
     pub clients: Option<Vec<Client>>,
-    /// Names of the users of each user database.
-    pub users: BTreeMap<String, BTreeSet<String>>,
+    /// The users of each user database.
+    pub users: BTreeMap<String, Vec<Account>>,
+    /// The mail relay that each user database names.
+    pub mail: BTreeMap<String, MailRelay>,
     /// Tunnels that belong up.
     pub tunnels_up: Vec<String>,
     /// Networks of every config that could be a tunnel's, by interface.
@@ -62,6 +68,8 @@ pub struct Backup {
     pub left_out: BTreeSet<String>,
     /// What was found while it was checked.
     pub warnings: Vec<String>,
+    /// What [`said`] found when it compared it with the gateway.
+    pub said: Said,
 }
 
 /// What the admin chose.
@@ -85,7 +93,9 @@ pub fn plan(
     choices: Choices,
 ) -> Result<Plan, Vec<Problem>> {
     let mut problems = Vec::new();
-    let mut warnings = backup.warnings.clone();
+    let mut warnings = backup.said.lost.clone();
+    warnings.extend(backup.said.known.iter().cloned());
+    warnings.extend(backup.warnings.iter().cloned());
     warnings.extend(survey.warnings.iter().cloned());
     let mut strangers = Strangers::default();
     let databases = databases(profile, survey, backup, id, &mut strangers);
@@ -113,13 +123,11 @@ pub fn plan(
     for name in &backup.left_out {
         warnings.push(format!(
             "{} is not in the backup, which could not take it: what is here stays as it is",
-            name.escape_debug()
+            shown(name)
         ));
     }
     exposed(survey, &mut warnings);
     missing_parts(profile, survey, backup, &mut warnings);
-    lost_users(survey, backup, &mut warnings);
-    lost_clients(survey, backup, &mut warnings);
     let names: BTreeSet<&str> = tunnels_down
         .iter()
         .chain(&tunnels_up)
@@ -389,7 +397,7 @@ fn tunnels_up(
     let mut seen = BTreeSet::new();
     for name in backup.tunnels_up.iter().filter(|n| seen.insert(n.as_str())) {
         if let Err(why) = interface_name(name) {
-            warnings.push(format!("{} stays down: {why}", name.escape_debug()));
+            warnings.push(format!("{} stays down: {why}", shown(name)));
             continue;
         }
         let file = format!("{name}.conf");
@@ -427,36 +435,6 @@ fn tunnels_up(
 /// fence around it would cut the box off, and its tunnel is fenced by name.
 const WIDEST_V4: u8 = 8;
 const WIDEST_V6: u8 = 16;
-
-/// Two halves of a network as that network, as long as there are any.
-fn merged(mut prefixes: BTreeSet<Prefix>) -> BTreeSet<Prefix> {
-    let other_half = |p: &Prefix| {
-        let address = match p.address {
-            IpAddr::V4(a) => {
-                IpAddr::V4((a.to_bits() ^ 1u32.checked_shl(32 - u32::from(p.length))?).into())
-            }
-            IpAddr::V6(a) => {
-                IpAddr::V6((a.to_bits() ^ 1u128.checked_shl(128 - u32::from(p.length))?).into())
-            }
-        };
-        Some(Prefix { address, ..*p })
-    };
-    for length in (1..=128).rev() {
-        let halves: Vec<(Prefix, Prefix)> = prefixes
-            .iter()
-            .filter(|p| p.length == length)
-            .filter_map(|p| Some((*p, other_half(p)?)))
-            .filter(|(p, other)| p < other && prefixes.contains(other))
-            .collect();
-        for (one, other) in halves {
-            prefixes.remove(&one);
-            prefixes.remove(&other);
-            let length = length - 1;
-            prefixes.insert(Prefix { length, ..one }.network());
-        }
-    }
-    prefixes
-}
 
 /// Tunnels by name, and their clients' networks; never everything, or the fence would cut the admin off.
 fn fence<'c>(
@@ -543,67 +521,6 @@ fn exposed(survey: &Survey, warnings: &mut Vec<String>) {
     );
 }
 
-/// An old genuine backup brings back what was removed since, and takes away what was added (A9).
-fn lost_users(survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
-    for (database, then) in &backup.users {
-        let Some(now) = survey.users.get(database) else {
-            continue;
-        };
-        for user in now.difference(then) {
-            warnings.push(format!(
-                "user {} of {database} is not in the backup and will be gone",
-                user.escape_debug()
-            ));
-        }
-        for user in then.difference(now) {
-            warnings.push(format!(
-                "user {} of {database} is in the backup and comes back",
-                user.escape_debug()
-            ));
-        }
-    }
-}
-
-fn lost_clients(survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
-    let (Some(now), Some(then)) = (&survey.clients, &backup.clients) else {
-        return;
-    };
-    let names = |clients: &[Client]| -> BTreeSet<String> {
-        clients.iter().map(|c| c.name.clone()).collect()
-    };
-    let (now, then) = (names(now), names(then));
-    let list = |set: Vec<&String>| {
-        let shown: Vec<String> = set
-            .iter()
-            .take(10)
-            .map(|n| n.escape_debug().to_string())
-            .collect();
-        format!(
-            "{}{}",
-            shown.join(", "),
-            if set.len() > 10 { ", ..." } else { "" }
-        )
-    };
-    let (gone, back): (Vec<&String>, Vec<&String>) = (
-        now.difference(&then).collect(),
-        then.difference(&now).collect(),
-    );
-    if !gone.is_empty() {
-        warnings.push(format!(
-            "{} clients are not in the backup and will be gone: {}",
-            gone.len(),
-            list(gone)
-        ));
-    }
-    if !back.is_empty() {
-        warnings.push(format!(
-            "{} clients are in the backup and come back: {}",
-            back.len(),
-            list(back)
-        ));
-    }
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -641,6 +558,7 @@ mod tests {
             kept: Vec::new(),
             clients: None,
             users: BTreeMap::new(),
+            mail: BTreeMap::new(),
             links: BTreeSet::new(),
             owner: (8, 9),
             exposure: Default::default(),
@@ -683,6 +601,8 @@ mod tests {
             wireguard: BTreeMap::new(),
             clients: None,
             users: BTreeMap::new(),
+            mail: BTreeMap::new(),
+            said: Said::default(),
             tunnels_up: Vec::new(),
             networks: BTreeMap::new(),
             rules: BTreeMap::new(),

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Digest};
 
+use crate::account::{Account, MailRelay};
 use crate::database::{Client, Live};
 use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
@@ -41,8 +42,10 @@ pub struct Survey {
     pub kept: Vec<(Family, PathBuf, Held)>,
     /// Clients, if their database is there.
     pub clients: Option<Vec<Client>>,
-    /// Names of the users of each user database.
-    pub users: BTreeMap<String, BTreeSet<String>>,
+    /// The users of each user database.
+    pub users: BTreeMap<String, Vec<Account>>,
+    /// The mail relay that each user database names.
+    pub mail: BTreeMap<String, MailRelay>,
     /// Every network interface.
     pub links: BTreeSet<String>,
     /// Whose restored files are where the backup does not say.
@@ -84,6 +87,7 @@ pub fn survey(
     let one = |p: Problem| vec![p];
     let mut databases = BTreeMap::new();
     let mut users = BTreeMap::new();
+    let mut mail = BTreeMap::new();
     let mut clients = None;
     for database in &gateway.database {
         let Some(meta) = host.stat(&database.path).map_err(one)? else {
@@ -107,10 +111,11 @@ pub fn survey(
             },
             DatabaseKind::Users => match Live::new(profile).users(&database.path) {
                 Ok(list) => {
-                    users.insert(
-                        database.name.clone(),
-                        list.into_iter().map(|u| u.username).collect(),
-                    );
+                    let accounts = list.into_iter().map(Account::from).collect();
+                    users.insert(database.name.clone(), accounts);
+                    // Whoever cannot be compared is as good as nobody.
+                    let relay = Live::new(profile).mail_relay(&database.path).ok().flatten();
+                    mail.extend(relay.map(|r| (database.name.clone(), r)));
                 }
                 Err(p) => warnings.push(format!(
                     "{} cannot be read: {}",
@@ -154,6 +159,7 @@ pub fn survey(
         kept,
         clients,
         users,
+        mail,
         links: links.lines().filter_map(link_name).collect(),
         owner,
         exposure,

@@ -11,16 +11,23 @@ use std::path::{Path, PathBuf};
 use journal_format::Digest;
 use sha2::Digest as _;
 
+use crate::account::MailRelay;
 use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
+use crate::consent::{self, Consent, Hook};
 use crate::database::{self, Client, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::made;
+use crate::mark::Mark;
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::redact;
 use crate::space::Needs;
 use crate::spool::Room;
-use crate::wgconf::{self, Config, Prefix};
+use crate::wgconf::{self, Config, Prefix, merged};
+use crate::wording::{counted, name, names};
 
+/// What is said of a backup that the gateway made itself.
+pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches \
+     for what is in it, and nobody can tell whether it was changed since it was made";
 /// A config of a gateway has a few hundred bytes.
 pub const CONFIG_MOST: u64 = 1 << 20;
 /// Configs read at once.
@@ -100,6 +107,8 @@ pub struct CheckedDatabase {
     pub file: FileInBackup,
     /// Its users, if it is of that kind.
     pub users: Vec<User>,
+    /// The mail relay that it names, if it is of that kind.
+    pub mail: Option<MailRelay>,
 }
 
 /// One config in a backup.
@@ -115,6 +124,16 @@ pub struct CheckedConfig {
     pub listen_port: Option<u16>,
     /// The networks behind its peers.
     pub networks: Box<[Prefix]>,
+    /// Whether `wg-quick` makes routes to them in the main table.
+    pub makes_routes: bool,
+    /// Whether it sets the box's resolver.
+    pub sets_dns: bool,
+    /// Stands for its private key.
+    pub key: Option<Mark>,
+    /// Why `wg-quick` could not bring it up.
+    pub unfit: Vec<String>,
+    /// What it runs as root, in either copy.
+    pub hooks: Vec<Hook>,
 }
 
 impl CheckedConfig {
@@ -123,6 +142,21 @@ impl CheckedConfig {
         self.listen_port = config.interface.listen_port;
         let networks = config.peers.iter().flat_map(|p| &p.allowed_ips);
         self.networks = networks.copied().collect();
+        let table = config.interface.table.as_deref();
+        self.makes_routes = table.is_none_or(|t| t.eq_ignore_ascii_case("auto"));
+        self.sets_dns = config
+            .interface
+            .dns
+            .iter()
+            .any(|d| d.parse::<std::net::IpAddr>().is_ok());
+        self.key = config.interface.key;
+        self.unfit.clone_from(&config.unfit);
+    }
+
+    /// The routes that `wg-quick` makes in the main table.
+    pub fn routes(&self) -> impl Iterator<Item = Prefix> {
+        let networks = self.networks.iter().filter(|_| self.makes_routes);
+        networks.filter(|n| !n.is_everything()).map(Prefix::network)
     }
 }
 
@@ -178,7 +212,23 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         missing: Vec::new(),
     };
     across_parts(profile, &mut checked);
-    Ok(checked)
+    let unfit = unfit(&checked);
+    if unfit.is_empty() {
+        Ok(checked)
+    } else {
+        Err(Fault::Refused(unfit))
+    }
+}
+
+impl Checked {
+    /// What its configs run as root and do not run today, where `now` tells what a tunnel runs.
+    pub fn consent(&self, now: impl FnMut(&str) -> Vec<Hook>) -> Consent {
+        let hooks = self.configs.iter().map(|(file, config)| {
+            let stem = file.strip_suffix(".conf").unwrap_or(file);
+            (stem, config.hooks.as_slice())
+        });
+        Consent::new(hooks, now)
+    }
 }
 
 #[derive(Default)]
@@ -268,8 +318,12 @@ fn check_databases(
                 ..problem
             }])
         };
+        let mut mail = None;
         let users = match known.kind {
-            DatabaseKind::Users => database::users_of_copy(&made).map_err(unreadable)?,
+            DatabaseKind::Users => {
+                mail = database::mail_relay_of_copy(&made).map_err(unreadable)?;
+                database::users_of_copy(&made).map_err(unreadable)?
+            }
             DatabaseKind::Clients => {
                 clients = Some(database::clients_of_copy(&made).map_err(unreadable)?);
                 Vec::new()
@@ -283,6 +337,7 @@ fn check_databases(
             kind: known.kind,
             file,
             users,
+            mail,
         });
     }
     Ok((databases, clients, rebuilt))
@@ -461,10 +516,10 @@ fn check_configs(
         }
         let stem = file.strip_suffix(".conf").unwrap_or(file);
         match wgconf::interface_name(stem) {
-            Ok(name) => config.interface = Some(name.to_owned()),
+            Ok(interface) => config.interface = Some(interface.to_owned()),
             Err(why) => found.warnings.push(format!(
                 "the config {} can never come up: {why}",
-                file.escape_debug()
+                name(file)
             )),
         }
     }
@@ -489,6 +544,7 @@ fn keep(
     config: &Config,
 ) {
     let seen = configs.entry(file.to_owned()).or_default();
+    seen.hooks = consent::either(std::mem::take(&mut seen.hooks), &config.interface.hooks);
     if is_first {
         seen.first = Some(in_backup);
         if seen.second.is_none() {
@@ -500,15 +556,9 @@ fn keep(
     }
 }
 
-/// Hooks run as root, and settings reach beyond the tunnel: whoever agrees to the restore must have read of them.
+/// Settings reach beyond the tunnel: whoever agrees to the restore must have read of them. Hooks are [`Consent`]'s.
 fn warn_of(entry: &str, config: &Config, found: &mut Found) {
-    let entry = entry.escape_debug();
-    for (key, command) in &config.interface.hooks {
-        found.warnings.push(format!(
-            "{entry} runs a command as root, {key} = {}",
-            redact::command(command).escape_debug()
-        ));
-    }
+    let entry = name(entry);
     if config.interface.save_config {
         found.warnings.push(format!(
             "{entry} has SaveConfig: the gateway writes over it when the tunnel goes down"
@@ -518,23 +568,20 @@ fn warn_of(entry: &str, config: &Config, found: &mut Found) {
         ("Table", &config.interface.table),
         ("FwMark", &config.interface.fwmark),
     ] {
-        if let Some(value) = set {
-            found.warnings.push(format!("{entry} sets {key} = {value}"));
+        match set {
+            Some(value) if redact::may_be_a_key(value) => {
+                found.warnings.push(format!("{entry} sets {key}"));
+            }
+            Some(value) => found
+                .warnings
+                .push(format!("{entry} sets {key} = {}", name(value))),
+            None => {}
         }
     }
-    for peer in &config.peers {
-        for everything in peer.allowed_ips.iter().filter(|p| p.is_everything()) {
-            found.warnings.push(format!(
-                "{entry} sends all traffic into the tunnel (AllowedIPs {everything})"
-            ));
-        }
-    }
-    found.warnings.extend(
-        config
-            .warnings
-            .iter()
-            .map(|w| format!("{entry}: {}", w.escape_debug())),
-    );
+    let all = config.warnings.iter().chain(&config.unfit);
+    found
+        .warnings
+        .extend(all.map(|w| format!("{entry}: {}", w.escape_debug())));
 }
 
 fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
@@ -578,13 +625,15 @@ fn folders(profile: &Profile) -> [&Path; 4] {
 fn across_parts(profile: &Profile, checked: &mut Checked) {
     let warnings = &mut checked.warnings;
     let manifest = checked.archive.metadata().holdfast.as_ref();
-    if let Some(manifest) = manifest {
-        warnings.extend(
+    match manifest {
+        Some(manifest) => warnings.extend(
             manifest
                 .warnings
                 .iter()
                 .map(|w| format!("when the backup was made: {}", w.escape_debug())),
-        );
+        ),
+        // It could have been cut out as well (A8).
+        None => warnings.push(NO_MANIFEST.into()),
     }
     for known in &profile.gateway.database {
         if known.path.exists() && !checked.databases.iter().any(|d| d.name == known.name) {
@@ -606,16 +655,15 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
     }
     let clients = checked.clients.as_deref().unwrap_or_default();
     let mut named: BTreeSet<&str> = BTreeSet::new();
+    let mut without_config = Vec::new();
     for client in clients {
-        let shown = client.name.escape_debug();
+        let shown = name(&client.name);
         if !named.insert(&client.name) {
             warnings.push(format!("two clients of the backup are named {shown}"));
         }
         let file = format!("{}.conf", client.name);
         if !checked.configs.contains_key(&file) {
-            warnings.push(format!(
-                "the client {shown} of the backup has no config in it"
-            ));
+            without_config.push(&client.name);
         }
         let path = Path::new(&client.config_path);
         let plain = path.file_name().is_some_and(|n| n == file.as_str())
@@ -627,19 +675,19 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             ));
         }
     }
-    let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
-    for (file, config) in &checked.configs {
-        if let Some(port) = config.listen_port
-            && port != 0
-            && let Some(other) = ports.insert(port, file)
-        {
-            warnings.push(format!(
-                "{} and {} listen on the same port, {port}",
-                other.escape_debug(),
-                file.escape_debug()
-            ));
-        }
+    match without_config.as_slice() {
+        [] => {}
+        [one] => warnings.push(format!(
+            "the client {} of the backup has no config in it",
+            name(one)
+        )),
+        many => warnings.push(format!(
+            "{} of the backup have no config in it: {}",
+            counted(many.len(), "client"),
+            names(many)
+        )),
     }
+    leads_away(&checked.configs, warnings);
     let wanted: BTreeSet<&str> = match manifest {
         Some(m) => m.tunnels_up.iter().map(String::as_str).collect(),
         None => clients
@@ -648,17 +696,123 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             .map(|c| c.name.as_str())
             .collect(),
     };
-    for name in wanted {
-        let config = checked.configs.get(&format!("{name}.conf"));
+    for tunnel in wanted {
+        let config = checked.configs.get(&format!("{tunnel}.conf"));
         if config.is_some_and(|c| c.interface.is_some() && c.second.is_some()) {
-            checked.tunnels_up.push(name.to_owned());
+            checked.tunnels_up.push(tunnel.to_owned());
         } else {
             warnings.push(format!(
                 "the tunnel {} was up and cannot be here: it has no usable config",
-                name.escape_debug()
+                name(tunnel)
             ));
         }
     }
+    // The others may come up later.
+    let up: BTreeSet<&str> = checked.tunnels_up.iter().map(String::as_str).collect();
+    let mut ports: BTreeMap<u16, Vec<&String>> = BTreeMap::new();
+    for (file, config) in &checked.configs {
+        if let Some(port) = config.listen_port.filter(|p| *p != 0) {
+            ports.entry(port).or_default().push(file);
+        }
+    }
+    for (port, files) in ports.iter().filter(|(_, files)| files.len() > 1) {
+        let belongs_up = |file: &&&String| {
+            let stem = file.strip_suffix(".conf");
+            stem.is_some_and(|s| up.contains(s))
+        };
+        // Two of those are refused.
+        if files.iter().filter(belongs_up).count() < 2 {
+            checked
+                .warnings
+                .push(format!("{} listen on the same port, {port}", names(files)));
+        }
+    }
+}
+
+/// Tunnels that take over more than a site's own networks (A17).
+fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &mut Vec<String>) {
+    let loopback = ["127.0.0.0/8", "::1/128"].map(Prefix::parse);
+    let (mut everything, mut to_itself) = (Vec::new(), Vec::new());
+    for (file, config) in configs {
+        // Also in halves.
+        if merged(config.networks.iter().map(Prefix::network).collect())
+            .iter()
+            .any(Prefix::is_everything)
+        {
+            everything.push(file);
+            continue;
+        }
+        if config.networks.iter().any(|n| {
+            loopback
+                .iter()
+                .flatten()
+                .any(|l| l.contains(n) || n.contains(l))
+        }) {
+            to_itself.push(file);
+        }
+    }
+    for (files, what) in [
+        (everything, "all traffic"),
+        (
+            to_itself,
+            "the box's traffic with itself (127.0.0.0/8 or ::1)",
+        ),
+    ] {
+        match files.as_slice() {
+            [] => {}
+            [one] => warnings.push(format!(
+                "{} sends {what} into its tunnel (AllowedIPs)",
+                name(one)
+            )),
+            many => warnings.push(format!(
+                "{} send {what} into their tunnels (AllowedIPs): {}",
+                counted(many.len(), "config"),
+                names(many)
+            )),
+        }
+    }
+}
+
+/// Every reason why tunnels that belong up could not come up, alone or beside each other: known now, before any outage.
+fn unfit(checked: &Checked) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut keys: BTreeMap<Mark, &str> = BTreeMap::new();
+    let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
+    let mut routes: BTreeMap<Prefix, &str> = BTreeMap::new();
+    for tunnel in &checked.tunnels_up {
+        let Some(config) = checked.configs.get(&format!("{tunnel}.conf")) else {
+            continue;
+        };
+        let mut refuse = |why: String| {
+            problems.push(cannot(
+                format!("bring {} of the backup up: {why}", name(tunnel)),
+                "mend its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
+                 another backup",
+            ));
+        };
+        for why in &config.unfit {
+            refuse(why.escape_debug().to_string());
+        }
+        if let Some(other) = config.key.and_then(|key| keys.insert(key, tunnel)) {
+            refuse(format!("it has the private key of {}", name(other)));
+        }
+        let port = config.listen_port.filter(|p| *p != 0);
+        if let Some((port, other)) = port.and_then(|p| Some((p, ports.insert(p, tunnel)?))) {
+            refuse(format!("{} listens on the same port, {port}", name(other)));
+        }
+        let same = config.routes().filter_map(|route| {
+            let other = routes.insert(route, tunnel)?;
+            (other != tunnel).then(|| (route, other))
+        });
+        // One is enough to say.
+        if let Some((route, other)) = same.last() {
+            refuse(format!(
+                "{} has the network {route} in its AllowedIPs as well",
+                name(other)
+            ));
+        }
+    }
+    problems
 }
 
 #[cfg(test)]
@@ -718,6 +872,117 @@ mod tests {
         assert_eq!(left_in_spool(&profile), 0);
     }
 
+    /// A backup like the gateway's own, of these active clients with these configs.
+    fn of_configs(dir: &Path, configs: &[(&str, String)]) -> Result<Checked, Fault> {
+        let profile = profile(dir);
+        let database = dir.join("clients.db");
+        let conn = rusqlite::Connection::open(&database).unwrap();
+        conn.execute_batch("CREATE TABLE clients (id TEXT, name TEXT, config_path TEXT, subnet TEXT, public_key TEXT, status TEXT)")
+            .unwrap();
+        for (client, _) in configs {
+            let row = "INSERT INTO clients VALUES (?1, ?1, '/etc/wireguard/' || ?1 || '.conf', '10.9.0.0/24', 'k', 'active')";
+            conn.execute(row, [client]).unwrap();
+        }
+        conn.close().unwrap();
+        let names: Vec<String> = configs.iter().map(|(c, _)| format!("{c}.conf")).collect();
+        let metadata = serde_json::json!({
+            "backup_version": "1.0",
+            "created_at": "2026-11-22T18:52:20.618214+00:00",
+            "contents": {"databases": ["configs.db"], "configs": names, "iptables_rules": []},
+        });
+        let path = dir.join("b.zip");
+        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+        let mut put = |name: &str, bytes: &[u8]| {
+            use std::io::Write;
+            zip.start_file(name, zip::write::SimpleFileOptions::default())
+                .unwrap();
+            zip.write_all(bytes).unwrap();
+        };
+        put("configs.db", &std::fs::read(&database).unwrap());
+        for (name, (_, text)) in names.iter().zip(configs) {
+            put(&format!("configs/{name}"), text.as_bytes());
+        }
+        put("backup_metadata.json", metadata.to_string().as_bytes());
+        zip.finish().unwrap();
+        archive(&profile, File::open(&path).unwrap(), "b.zip")
+    }
+
+    fn config(key: char, interface: &str, allowed: &str) -> String {
+        let key = format!("{}A=", key.to_string().repeat(42));
+        format!(
+            "[Interface]\nPrivateKey = {key}\n{interface}\n[Peer]\nPublicKey = {key}\nAllowedIPs = {allowed}\n"
+        )
+    }
+
+    #[test]
+    fn tunnels_that_could_not_come_up_beside_each_other_are_refused_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let beside = |a: String, b: String| {
+            let made = dir.path().join("made");
+            if made.exists() {
+                std::fs::remove_dir_all(&made).unwrap();
+            }
+            std::fs::create_dir(&made).unwrap();
+            match of_configs(&made, &[("a", a), ("b", b)]) {
+                Ok(_) => String::new(),
+                Err(Fault::Refused(problems)) => {
+                    problems.iter().map(|p| format!("{}\n", p.what)).collect()
+                }
+                Err(other) => panic!("{other:?}"),
+            }
+        };
+        let a = || config('x', "ListenPort = 5000", "10.9.0.0/24");
+        assert_eq!(
+            beside(a(), config('y', "ListenPort = 5001", "10.9.1.0/24")),
+            ""
+        );
+        assert_eq!(
+            beside(a(), config('x', "", "10.9.1.0/24")),
+            "bring b of the backup up: it has the private key of a\n"
+        );
+        assert_eq!(
+            beside(a(), config('y', "ListenPort = 5000", "10.9.1.0/24")),
+            "bring b of the backup up: a listens on the same port, 5000\n"
+        );
+        assert_eq!(
+            beside(a(), config('y', "", "10.9.1.0/24, 10.9.0.7/24")),
+            "bring b of the backup up: a has the network 10.9.0.0/24 in its AllowedIPs as well\n"
+        );
+        assert_eq!(beside(a(), config('y', "Table = off", "10.9.0.0/24")), "");
+        assert_eq!(
+            beside(a(), config('y', "ListenPort = 0", "10.9.0.0/16")),
+            ""
+        );
+        let bad = config('y', "Address = $(id)\nFoo = 1", "10.9.1.0/24");
+        assert_eq!(
+            beside(a(), bad),
+            "bring b of the backup up: line 3: Address $(id) is not an address\n\
+             bring b of the backup up: line 4: nothing knows the setting Foo here\n"
+        );
+    }
+
+    #[test]
+    fn a_tunnel_that_takes_all_traffic_is_named_also_in_halves() {
+        let dir = tempfile::tempdir().unwrap();
+        let configs = [
+            ("a", config('x', "", "0.0.0.0/1, 128.0.0.0/1")),
+            ("b", config('y', "", "127.0.0.0/8")),
+            ("c", config('z', "", "10.9.0.0/24, ::/0")),
+        ];
+        let checked = of_configs(dir.path(), &configs).unwrap();
+        let said = checked.warnings.join("\n");
+        assert!(
+            said.contains(
+                "2 configs send all traffic into their tunnels (AllowedIPs): a.conf, c.conf"
+            ),
+            "{said}"
+        );
+        assert!(
+            said.contains("b.conf sends the box's traffic with itself (127.0.0.0/8 or ::1)"),
+            "{said}"
+        );
+    }
+
     #[test]
     fn a_backup_without_rules_is_accepted_with_a_warning() {
         let dir = tempfile::tempdir().unwrap();
@@ -731,6 +996,7 @@ mod tests {
         insta::assert_snapshot!([checked.warnings, checked.missing].concat().join("\n"), @r"
         the config Zweigstelle Köln_e16e2613.conf can never come up: Zweigstelle Köln_e16e2613 cannot be the name of an interface: it has 26 bytes, 1 to 15 are allowed
         the config branch-office-3_2308c6cb.conf can never come up: branch-office-3_2308c6cb cannot be the name of an interface: it has 24 bytes, 1 to 15 are allowed
+        the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches for what is in it, and nobody can tell whether it was changed since it was made
         the backup has no rules for IPv4: they stay as they are
         the backup has no rules for IPv6: they stay as they are
         ");

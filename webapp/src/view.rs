@@ -1,7 +1,7 @@
 //! What the templates show, made from what the agent says: words, times and sizes as people read them. Decides nothing
 //! about a restore: `journal_format` says where it stands.
 
-use agent_protocol::{Backup, Halt, Overview, Preview, RestoreLine, Running};
+use agent_protocol::{Backup, Halt, Overview, Preview, RestoreLine, RootCommands, Running};
 use journal_format::{
     Direction, Problem, Standing, StepState, StepView, View, duration, utc, visible,
 };
@@ -394,6 +394,10 @@ fn restore_line(line: &RestoreLine) -> Value {
 
 /// What an admin is asked to agree to.
 pub fn preview(preview: &Preview) -> Value {
+    let (commands, too_many) = match &preview.commands {
+        RootCommands::Shown(shown) => (shown.as_slice(), None),
+        RootCommands::TooMany { count } => (&[][..], Some(count)),
+    };
     json!({
         "host": preview.gateway,
         "upload": preview.upload,
@@ -404,6 +408,9 @@ pub fn preview(preview: &Preview) -> Value {
         "backup_host": preview.host,
         "other_host": preview.host.as_deref().is_some_and(|h| h != preview.gateway),
         "made_by": preview.made_by,
+        "lost": preview.lost,
+        "commands": commands,
+        "too_many": too_many,
         "changes": preview.changes,
         "warnings": preview.warnings,
         "needs_keep_going": preview.needs_keep_going,

@@ -699,6 +699,7 @@ mod tests {
             password: "x".into(),
             active: true,
             must_change_password: false,
+            is_admin: true,
         };
         let kept = Kept::of_test("admin", 1, proof(&sessions_user), true);
         let read = |all: Vec<User>, from_copy| {

@@ -15,7 +15,7 @@ const USERS: &str = concat!(
 
 fn config(port: u16) -> String {
     format!(
-        "[Interface]\nPrivateKey = x\nListenPort = {port}\n[Peer]\nPublicKey = {}=\nAllowedIPs = 10.2.0.0/24\n",
+        "[Interface]\nPrivateKey = {port:0>42}A=\nListenPort = {port}\n[Peer]\nPublicKey = {}=\nAllowedIPs = 10.2.0.0/24\n",
         "A".repeat(43)
     )
 }

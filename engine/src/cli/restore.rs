@@ -90,10 +90,19 @@ pub(super) fn open(path: &Path) -> Result<File, Fault> {
 fn show(context: &Context, prepared: &Prepared) {
     let line = |text: &str| if context.json { tell(text) } else { say(text) };
     line(&format!("restore {}", prepared.id));
+    let warnings = &prepared.plan.warnings;
+    let (lost, known) = warnings.split_at(prepared.lost.min(warnings.len()));
+    for text in lost {
+        line(&format!("  lost: {}", visible(text)));
+    }
+    for (command, tunnels) in prepared.consent.lines() {
+        line(&format!("  will run as root, {tunnels}:"));
+        line(&format!("    {command}"));
+    }
     for text in restore::preview(&prepared.plan) {
         line(&format!("  {}", visible(&text)));
     }
-    for text in &prepared.plan.warnings {
+    for text in known {
         line(&format!("  warning: {}", visible(text)));
     }
 }

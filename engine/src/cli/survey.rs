@@ -23,13 +23,18 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         .iter()
         .map(|d| (d, survey.databases.get(&d.name).map(|m| m.size)))
         .collect();
+    let users: std::collections::BTreeMap<_, Vec<_>> = survey
+        .users
+        .iter()
+        .map(|(database, users)| (database, users.iter().map(|u| &u.username).collect()))
+        .collect();
     if context.json {
         print_json(&serde_json::json!({
             "databases": databases.iter().map(|(d, size)| serde_json::json!({
                 "name": d.name, "path": d.path, "bytes": size,
             })).collect::<Vec<_>>(),
             "clients": survey.clients.as_ref().map(Vec::len),
-            "users": survey.users,
+            "users": users,
             "configs": survey.configs.len(),
             "wireguard_configs": survey.wireguard.len(),
             "tunnels_up": survey.facts.tunnels,

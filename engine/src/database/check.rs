@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 
 use super::rebuild::{named, shown};
@@ -273,47 +274,65 @@ fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String
         .collect())
 }
 
-/// Rows that the gateway could not read: no value, or bytes, where it expects a text.
+/// Values that neither the gateway nor Holdfast can read: what should be text is none (a BLOB, nothing, or not UTF-8), what
+/// should be a number is text. SQLite keeps anything in any column.
 fn unreadable(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
-    let (table, columns): (_, &[(&str, &str)]) = match kind {
+    let (table, texts, numbers): (_, &[&str], &[(&str, bool)]) = match kind {
         DatabaseKind::Clients => (
             "clients",
-            &[
-                ("id", "'blob'"),
-                ("name", "'blob', 'null'"),
-                ("config_path", "'blob', 'null'"),
-                ("subnet", "'blob', 'null'"),
-                ("public_key", "'blob', 'null'"),
-                ("status", "'blob', 'null'"),
-            ],
+            &["name", "config_path", "subnet", "public_key", "status"],
+            // SQLite takes no id for one.
+            &[],
         ),
         DatabaseKind::Users => (
             "user",
-            &[
-                ("id", "'blob', 'null', 'text', 'real'"),
-                ("username", "'blob', 'null'"),
-                ("password", "'blob', 'null'"),
-                ("active", "'blob'"),
-            ],
+            &["username", "password"],
+            &[("id", false), ("active", true), ("is_admin", true)],
         ),
     };
-    let mut found = Vec::new();
-    for (column, unfit) in columns {
-        let sql = format!(
-            "SELECT count(*), min(typeof({column})) FROM {table} WHERE typeof({column}) IN ({unfit})"
-        );
-        let (rows, what): (i64, Option<String>) =
-            conn.query_row(&sql, [], |r| Ok((r.get(0)?, r.get(1)?)))?;
-        if let Some(what) = what {
-            let holds = match what.as_str() {
-                "blob" => "bytes",
-                "null" => "nothing",
-                _ => "no whole number",
+    let mut present = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let present = present
+        .query_map([table], |r| r.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let numbers = numbers
+        .iter()
+        .filter(|(c, _)| present.iter().any(|p| p == c));
+    let columns: Vec<(&str, Option<bool>)> = texts
+        .iter()
+        .map(|c| (*c, None))
+        .chain(numbers.map(|(c, may_be_null)| (*c, Some(*may_be_null))))
+        .collect();
+    let names: Vec<&str> = columns.iter().map(|(c, _)| *c).collect();
+    let mut statement = conn.prepare(&format!("SELECT {} FROM {table}", names.join(", ")))?;
+    let mut rows = statement.query([])?;
+    let (mut found, mut more, mut at) = (Vec::new(), 0usize, 0usize);
+    while let Some(row) = rows.next()? {
+        at += 1;
+        for (i, (column, number)) in columns.iter().enumerate() {
+            let value = row.get_ref(i)?;
+            let (good, what) = match (number, value) {
+                (None, ValueRef::Text(text)) => (std::str::from_utf8(text).is_ok(), "text"),
+                (None, _) => (false, "text"),
+                (Some(_), ValueRef::Integer(_)) => (true, "number"),
+                (Some(may_be_null), ValueRef::Null) => (*may_be_null, "number"),
+                (Some(_), _) => (false, "number"),
             };
-            found.push(format!(
-                "in {rows} of the rows of its table {table} the column {column} holds {holds}"
-            ));
+            if good {
+                continue;
+            }
+            if found.len() < NAMED {
+                found.push(format!(
+                    "row {at} of its table {table} has no {what} in {column}"
+                ));
+            } else {
+                more += 1;
+            }
         }
+    }
+    if more > 0 {
+        found.push(format!(
+            "{more} more values of its table {table} cannot be read"
+        ));
     }
     Ok(found)
 }

@@ -1,5 +1,5 @@
 //! The gateway's own databases, in use or not: read, copied and settled with the rights of the account that
-//! [`super::account`] finds, in a process of this program's that has given up root. Owns how that process is asked.
+//! [`super::rights`] finds, in a process of this program's that has given up root. Owns how that process is asked.
 //!
 //! Whoever may write beside a database decides what SQLite does there; what comes back is therefore data, read with the
 //! care that an archive gets. Must not open a live database in a process that is root, but where root alone may write.
@@ -14,8 +14,9 @@ use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
-use super::account::{self, Account};
+use super::rights::{self, Rights};
 use super::{Client, Settled, Shape, Use, User};
+use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 use crate::host::End;
 use crate::host::linux::itself;
@@ -45,6 +46,7 @@ enum Work {
     Clients,
     Users,
     Shape,
+    MailRelay,
     Snapshot,
     Settle,
 }
@@ -66,6 +68,7 @@ enum Answer {
     Clients(Vec<Client>),
     Users(Vec<User>),
     Shape(Shape),
+    MailRelay(Option<MailRelay>),
     /// Copied; with warnings.
     Copied(Vec<String>),
     Settled(Settled),
@@ -100,6 +103,14 @@ impl<'p> Live<'p> {
     pub fn shape(&self, path: &Path) -> Result<Shape, Problem> {
         match self.read(path, Work::Shape)? {
             Answer::Shape(shape) => Ok(shape),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    /// The mail relay that it names, if it names one.
+    pub fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Problem> {
+        match self.read(path, Work::MailRelay)? {
+            Answer::MailRelay(relay) => Ok(relay),
             other => Err(unexpected(path, &other)),
         }
     }
@@ -155,9 +166,9 @@ impl<'p> Live<'p> {
             return Ok(None);
         }
         let owner = owner::resolve(&self.profile.gateway.owner);
-        Ok(match account::of(path, owner)? {
-            Account::Root => None,
-            Account::Of(uid) => Some(uid),
+        Ok(match rights::of(path, owner)? {
+            Rights::Root => None,
+            Rights::Of(uid) => Some(uid),
         })
     }
 }
@@ -214,7 +225,7 @@ fn ask(
     };
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
     let limit = match work {
-        Work::Clients | Work::Users | Work::Shape => READING,
+        Work::Clients | Work::Users | Work::Shape | Work::MailRelay => READING,
         Work::Snapshot | Work::Settle => COPYING,
     };
     let output = itself(COMMAND, &order, limit)?;
@@ -305,6 +316,7 @@ fn answer(path: &Path, work: Work, folder: Option<&Path>) -> Result<Answer, Prob
         Work::Clients => read(&|p| super::read_clients(p, Use::Live).map(Answer::Clients)),
         Work::Users => read(&|p| super::read_users(p, Use::Live).map(Answer::Users)),
         Work::Shape => read(&|p| super::shape(p).map(Answer::Shape)),
+        Work::MailRelay => read(&|p| super::mail::mail_relay(p).map(Answer::MailRelay)),
         Work::Snapshot => read(&|p| match folder {
             Some(folder) => super::snapshot(p, &folder.join(COPY)).map(Answer::Copied),
             None => Ok(Answer::NeedsFolder),

@@ -491,3 +491,48 @@ fn content_is_the_same_after_a_vacuum_and_in_tables_of_any_form() {
         .unwrap();
     assert_eq!(content(&path).unwrap(), before);
 }
+
+#[test]
+fn a_value_that_cannot_be_read_is_refused_by_table_row_and_column() {
+    let (_dir, dir) = folder();
+    for (i, (value, good)) in [
+        ("X'6162'", false),
+        ("NULL", false),
+        ("CAST(X'ff' AS TEXT)", false),
+        ("'b'", true),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let path = dir.join(format!("{i}.db"));
+        made(&path, "CREATE TABLE clients (id TEXT, name TEXT, config_path TEXT, subnet TEXT, public_key TEXT, status TEXT)")
+            .execute_batch(&format!(
+                "INSERT INTO clients VALUES ('1', 'a', 'p', 's', 'k', 'active'); \
+                 INSERT INTO clients VALUES ('2', {value}, 'p', 's', 'k', 'active');"
+            ))
+            .unwrap();
+        let judged = check(&path, "x.db", DatabaseKind::Clients, Origin::Elsewhere);
+        if good {
+            judged.unwrap();
+            clients_of_copy(&path).unwrap();
+        } else {
+            let said = refusals(&path, DatabaseKind::Clients);
+            assert!(
+                said.contains("row 2 of its table clients has no text in name"),
+                "{said}"
+            );
+        }
+    }
+    let path = dir.join("users.db");
+    made(&path, "CREATE TABLE user (id, username, password, active)")
+        .execute_batch("INSERT INTO user VALUES ('x', 'a', X'00', 'yes'), (2, 'b', 'h', NULL)")
+        .unwrap();
+    let said = refusals(&path, DatabaseKind::Users);
+    for column in [
+        "no number in id",
+        "no text in password",
+        "no number in active",
+    ] {
+        assert!(said.contains(column), "{said}");
+    }
+}

@@ -274,6 +274,7 @@ impl Look for Linux {
             Query::Peers => words(&["wg", "show", "all", "dump"]),
             Query::ListenPorts => words(&["wg", "show", "all", "listen-port"]),
             Query::Links => words(&["ip", "-o", "link", "show"]),
+            Query::Addresses => words(&["ip", "-o", "address", "show"]),
             Query::ServiceActive(Control::Unit(unit)) => {
                 words(&["systemctl", "is-active", "--quiet", "--", unit])
             }

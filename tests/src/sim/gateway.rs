@@ -481,6 +481,8 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
         wireguard,
         clients: None,
         users: BTreeMap::new(),
+        mail: BTreeMap::new(),
+        said: Default::default(),
         tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
         networks: shape
             .clients
@@ -570,6 +572,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
         kept,
         clients: None,
         users: BTreeMap::new(),
+        mail: BTreeMap::new(),
         links: tunnels.into_iter().collect(),
         owner: (990, 990),
         warnings: Vec::new(),

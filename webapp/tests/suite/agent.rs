@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use agent_protocol::{
     Ask, Backup, Chunk, Halt, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request, RestoreLine,
-    Running, Session, Status, Token, UploadId, Wire, greet,
+    RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
 };
 use journal_format::{Digest, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
@@ -159,6 +159,13 @@ pub fn preview() -> Preview {
         created_at: "2026-11-20T03:00:00Z".into(),
         host: Some("gw-south".into()),
         made_by: "holdfast 0.1.0".into(),
+        lost: vec!["1 client is not in the backup and will be gone: branch-9".into()],
+        commands: RootCommands::Shown(vec![RootCommand {
+            key: "PostUp".into(),
+            command: "exec -a token /tmp/<evil>".into(),
+            tunnels: vec!["c0".into(), "c1".into()],
+            more: 3,
+        }]),
         changes: vec![
             "databases: configs.db, wireguard.db".into(),
             "configs: 2 changed, 1 added, 1 removed".into(),

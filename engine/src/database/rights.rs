@@ -17,7 +17,7 @@ const ALL_WRITE: u32 = 0o002;
 
 /// With whose rights a database is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Account {
+pub(super) enum Rights {
     /// Root's: file, folder and side files are root's, and nobody else may write them.
     Root,
     /// This user's.
@@ -26,7 +26,7 @@ pub(super) enum Account {
 
 /// The account for a database, by its file, its folder and the files beside it; `owner` is the profile's, if there is such a
 /// one on this box.
-pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Account, Problem> {
+pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Rights, Problem> {
     let file = looked_at(path)?.ok_or_else(|| {
         cannot(
             format!("read the database {}: it is not there", path.display()),
@@ -66,7 +66,7 @@ pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Acco
         }
     }
     if closed {
-        return Ok(Account::Root);
+        return Ok(Rights::Root);
     }
     match file.uid() {
         0 if owner.as_ref().is_ok_and(|o| o.0 == 0) => Err(cannot(
@@ -77,8 +77,8 @@ pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Acco
             ),
             "run `holdfast secure`, or name the account of the gateway's service as `owner` under [gateway] in the profile",
         )),
-        0 => owner.map(|o| Account::Of(o.0)),
-        uid => Ok(Account::Of(uid)),
+        0 => owner.map(|o| Rights::Of(o.0)),
+        uid => Ok(Rights::Of(uid)),
     }
 }
 
@@ -159,14 +159,14 @@ mod tests {
     #[test]
     fn root_opens_only_what_is_roots_and_closed_and_else_the_owner_does() {
         for (folder, file, expected) in [
-            ((0, 0o755), (0, 0o644), Account::Root),
-            ((0, 0o775), (0, 0o664), Account::Root),
-            ((0, 0o777), (0, 0o644), Account::Of(GATEWAY.0)),
-            ((0, 0o1777), (0, 0o644), Account::Of(GATEWAY.0)),
-            ((0, 0o755), (0, 0o666), Account::Of(GATEWAY.0)),
-            ((61_000, 0o755), (0, 0o644), Account::Of(GATEWAY.0)),
-            ((0, 0o755), (61_000, 0o644), Account::Of(GATEWAY.0)),
-            ((0, 0o777), (4_711, 0o644), Account::Of(4_711)),
+            ((0, 0o755), (0, 0o644), Rights::Root),
+            ((0, 0o775), (0, 0o664), Rights::Root),
+            ((0, 0o777), (0, 0o644), Rights::Of(GATEWAY.0)),
+            ((0, 0o1777), (0, 0o644), Rights::Of(GATEWAY.0)),
+            ((0, 0o755), (0, 0o666), Rights::Of(GATEWAY.0)),
+            ((61_000, 0o755), (0, 0o644), Rights::Of(GATEWAY.0)),
+            ((0, 0o755), (61_000, 0o644), Rights::Of(GATEWAY.0)),
+            ((0, 0o777), (4_711, 0o644), Rights::Of(4_711)),
         ] {
             let Some((_dir, path)) = database(folder, file) else {
                 return;
@@ -189,7 +189,7 @@ mod tests {
         std::fs::write(&side, "x").unwrap();
         for uid in [0, 61_000] {
             chown(&side, Some(uid), None).unwrap();
-            assert_eq!(of(&path, Ok(GATEWAY)).unwrap(), Account::Of(61_000));
+            assert_eq!(of(&path, Ok(GATEWAY)).unwrap(), Rights::Of(61_000));
         }
         chown(&side, Some(4_711), None).unwrap();
         let problem = of(&path, Ok(GATEWAY)).unwrap_err();
