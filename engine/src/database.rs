@@ -34,6 +34,7 @@ pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use live::{COMMAND, Live, serve};
 pub use rebuild::{Terms, add_what_is_missing, copy_rows};
+use shape::shape;
 pub use shape::{Column, Shape, Table};
 
 use crate::fault::{Problem, cannot};

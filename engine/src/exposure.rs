@@ -1,5 +1,5 @@
 //! What of the gateway accounts other than root's and the gateway's own may write, or read although it holds keys; and how
-//! that is closed. Owns the modes that are the most: a database 0660, a config 0640, a folder of theirs 0750.
+//! that is closed: a database to 0660 at most, a config to 0640, a folder of theirs to 0750.
 //!
 //! Modes are no part of what a restore puts back or takes away: closing comes before a restore's journal begins, and stays
 //! whatever becomes of the restore. Must not: give anything to an account that is neither root's nor the profile's, open
@@ -13,13 +13,9 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use crate::fault::{Problem, cannot};
-use crate::owner;
+use crate::owner::{self, CONFIG_MODE, DATABASE_MODE};
 use crate::profile::{Database, Profile};
 
-/// The most that a database of the gateway allows.
-pub const DATABASE_MODE: u32 = 0o660;
-/// The most that a config allows: it holds a private key.
-pub const CONFIG_MODE: u32 = 0o640;
 /// The most that a folder of databases or configs allows.
 pub const FOLDER_MODE: u32 = 0o750;
 

@@ -59,8 +59,8 @@ pub struct Prepared {
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
     file: File,
-    rebuilt: Rebuilt,
     exposed: Vec<Exposed>,
+    rebuilt: Rebuilt,
 }
 
 impl Prepared {
@@ -279,11 +279,11 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         facts: survey.facts,
         rules,
         file,
-        rebuilt,
         exposed: match request.choices.keep_open_folders {
             true => Vec::new(),
             false => survey.exposure.exposed,
         },
+        rebuilt,
     })
 }
 

@@ -12,7 +12,7 @@ use journal_format::Digest;
 use sha2::Digest as _;
 
 use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
-use crate::database::{self, Client, Live, Origin, Terms, User};
+use crate::database::{self, Client, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::made;
 use crate::profile::{self, DatabaseKind, Profile};
@@ -308,7 +308,7 @@ fn copy_rows(
     known: &profile::Database,
     found: &mut Found,
 ) -> Result<(), Vec<Problem>> {
-    let live = Live::new(profile);
+    let live = database::Live::new(profile);
     let present = match known.path.exists().then(|| live.shape(&known.path)) {
         None => None,
         Some(Ok(shape)) => Some(shape),

@@ -96,7 +96,7 @@ impl<'p> Live<'p> {
         }
     }
 
-    /// Its tables and columns.
+    /// Its tables and their columns.
     pub fn shape(&self, path: &Path) -> Result<Shape, Problem> {
         match self.read(path, Work::Shape)? {
             Answer::Shape(shape) => Ok(shape),
@@ -304,7 +304,7 @@ fn answer(path: &Path, work: Work, folder: Option<&Path>) -> Result<Answer, Prob
     match work {
         Work::Clients => read(&|p| super::read_clients(p, Use::Live).map(Answer::Clients)),
         Work::Users => read(&|p| super::read_users(p, Use::Live).map(Answer::Users)),
-        Work::Shape => read(&|p| super::shape::shape(p).map(Answer::Shape)),
+        Work::Shape => read(&|p| super::shape(p).map(Answer::Shape)),
         Work::Snapshot => read(&|p| match folder {
             Some(folder) => super::snapshot(p, &folder.join(COPY)).map(Answer::Copied),
             None => Ok(Answer::NeedsFolder),

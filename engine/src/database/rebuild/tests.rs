@@ -3,8 +3,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::super::shape::shape;
-use super::super::{Content, Origin, check, content_of_copy};
+use super::super::{Content, Origin, check, content_of_copy, shape};
 use super::*;
 
 const CLIENTS: &str = include_str!("../../../../fixtures/data/clients.sql");
