@@ -5,9 +5,11 @@
 
 mod answer;
 mod backups;
+mod devices;
 mod door;
 mod follow;
 mod overview;
+mod queue;
 mod sessions;
 mod sign_in;
 mod start;
@@ -28,6 +30,7 @@ use crate::profile::Profile;
 use crate::state_dir;
 
 use backups::Backups;
+use devices::Devices;
 use door::Door;
 use overview::Lines;
 use sessions::Sessions;
@@ -47,10 +50,30 @@ struct Agent {
     boot: BootId,
     sessions: Sessions,
     sign_in: SignIn,
+    devices: Devices,
     uploads: Uploads,
     backups: Backups,
     starts: Starts,
     lines: Lines,
+}
+
+impl Agent {
+    fn new(profile: &Profile, config: PathBuf, scopes: bool) -> Result<Agent, Problem> {
+        let host = Linux::new(profile);
+        Ok(Agent {
+            profile: profile.clone(),
+            boot: host.boot()?,
+            host,
+            sessions: Sessions::open(profile)?,
+            sign_in: SignIn::new(profile),
+            devices: Devices::open(profile)
+                .map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?,
+            uploads: Uploads::open(profile)?,
+            backups: Backups::open(profile),
+            starts: Starts::new(config, scopes),
+            lines: Lines::default(),
+        })
+    }
 }
 
 /// Serves requests on a socket until the process ends; settles an open restore first, beside it.
@@ -79,18 +102,7 @@ pub fn serve(
     ] {
         sweep(folder);
     }
-    let host = Linux::new(profile);
-    let agent = Arc::new(Agent {
-        profile: profile.clone(),
-        boot: host.boot()?,
-        host,
-        sessions: Sessions::open(profile)?,
-        sign_in: SignIn::default(),
-        uploads: Uploads::open(profile)?,
-        backups: Backups::open(profile),
-        starts: Starts::new(config.clone(), scopes),
-        lines: Lines::default(),
-    });
+    let agent = Arc::new(Agent::new(profile, config.clone(), scopes)?);
     recover(profile, config, scopes)?;
     let keeper = agent.clone();
     spawn("housekeeping", move || {

@@ -32,7 +32,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
-pub use live::{COMMAND, Live, serve};
+pub use live::{COMMAND, Live, copy_plain_file, serve};
 pub use rebuild::{Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
@@ -70,8 +70,9 @@ pub struct User {
     pub password: String,
     /// May sign in.
     pub active: bool,
-    /// The role that some forks keep; none where there is no such column.
-    pub is_admin: Option<bool>,
+    /// The gateway makes them choose another password before anything else: until then this one may be the published
+    /// one of a fresh install.
+    pub must_change_password: bool,
 }
 
 impl std::fmt::Debug for User {
@@ -80,7 +81,7 @@ impl std::fmt::Debug for User {
             .field("id", &self.id)
             .field("username", &self.username)
             .field("active", &self.active)
-            .field("is_admin", &self.is_admin)
+            .field("must_change_password", &self.must_change_password)
             .finish_non_exhaustive()
     }
 }
@@ -101,7 +102,7 @@ mod schema {
             username -> Text,
             password -> Text,
             active -> Nullable<Bool>,
-            is_admin -> Nullable<Bool>,
+            must_change_password -> Nullable<Bool>,
         }
     }
 }
@@ -156,22 +157,28 @@ fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
         let columns: Vec<Column> =
             diesel::sql_query("SELECT name FROM pragma_table_info('user')").load(conn)?;
         let plain = (dsl::id, dsl::username, dsl::password, dsl::active);
-        let user = |id, username, password, active: Option<bool>, is_admin| User {
+        let user = |id, username, password, active: Option<bool>, must: Option<bool>| User {
             id,
             username,
             password,
             active: active.unwrap_or(false),
-            is_admin,
+            must_change_password: must.unwrap_or(false),
         };
-        if columns.iter().any(|c| c.name == "is_admin") {
+        if columns.iter().any(|c| c.name == "must_change_password") {
             type Row = (i64, String, String, Option<bool>, Option<bool>);
             let rows: Vec<Row> = dsl::user
-                .select((plain.0, plain.1, plain.2, plain.3, dsl::is_admin))
+                .select((
+                    plain.0,
+                    plain.1,
+                    plain.2,
+                    plain.3,
+                    dsl::must_change_password,
+                ))
                 .order(dsl::id)
                 .load(conn)?;
             Ok(rows
                 .into_iter()
-                .map(|(i, u, p, a, r)| user(i, u, p, a, Some(r.unwrap_or(false))))
+                .map(|(i, u, p, a, m)| user(i, u, p, a, m))
                 .collect())
         } else {
             let rows: Vec<(i64, String, String, Option<bool>)> =

@@ -706,7 +706,6 @@ mod tests {
         let choices = Choices {
             keep_going_without_firewall: false,
             policy: Policy::Auto,
-            keep_open_folders: false,
         };
         let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
         let profile = Profile::default();

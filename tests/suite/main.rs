@@ -8,6 +8,7 @@ mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
+mod hostile;
 mod hosts_agree;
 mod journal_says;
 mod laws;
@@ -22,6 +23,7 @@ mod restore_asked;
 mod restore_failures;
 mod restore_flow;
 mod sample_gateway;
+mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
 mod system_calls;

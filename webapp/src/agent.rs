@@ -129,14 +129,20 @@ impl Agent {
         blocking(move || answer(&mut agent.open_with(&request)?)).await
     }
 
-    /// Signs a person in.
+    /// Signs a person in. With the session comes what their browser keeps for the next time.
     pub async fn sign_in(
         &self,
         user: String,
         password: agent_protocol::Password,
-    ) -> Answer<Session> {
-        match self.ask(Request::SignIn { user, password }).await? {
-            Reply::Session(session) => Ok(session),
+        device: Option<Token>,
+    ) -> Answer<(Session, Option<Token>)> {
+        let request = Request::SignIn {
+            user,
+            password,
+            device,
+        };
+        match self.ask(request).await? {
+            Reply::SignedIn { session, device } => Ok((session, device)),
             _ => Err(Away::Confused.into()),
         }
     }

@@ -120,7 +120,7 @@ impl<'p> Live<'p> {
             Answer::Copied(warnings) => warnings,
             other => return Err(unexpected(path, &other)),
         };
-        take_over(&folder.join(COPY), dest).map_err(|e| {
+        copy_plain_file(&folder.join(COPY), dest).map_err(|e| {
             cannot(
                 format!("take over the copy of the database {}: {e}", path.display()),
                 "see whether the disk of the state folder is full or failing",
@@ -314,8 +314,9 @@ fn answer(path: &Path, work: Work, folder: Option<&Path>) -> Result<Answer, Prob
     }
 }
 
-/// Copies the bytes of one file that another account made: that very file, not what a link or a pipe leads to.
-fn take_over(copy: &Path, dest: &Path) -> std::io::Result<()> {
+/// Copies the bytes of one file that another account may have made, into a new file of 0600: of that very file, not of what a
+/// link or a pipe leads to.
+pub fn copy_plain_file(copy: &Path, dest: &Path) -> std::io::Result<()> {
     let mut from = File::options()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())

@@ -79,7 +79,7 @@ fn clients_and_users_are_read_whatever_the_path_is_named() {
         users.iter().map(|u| u.active).collect::<Vec<_>>(),
         [true, false, false]
     );
-    assert!(users.iter().all(|u| u.is_admin.is_none()));
+    assert!(users.iter().all(|u| !u.must_change_password));
     assert_eq!(
         names(&dir),
         ["app.db", "configs.db"],
@@ -88,16 +88,16 @@ fn clients_and_users_are_read_whatever_the_path_is_named() {
 }
 
 #[test]
-fn a_role_is_read_where_a_fork_has_one() {
+fn who_must_change_the_password_is_read_where_the_gateway_says_it() {
     let (_dir, dir) = folder();
     let path = dir.join("app.db");
-    made(&path, USERS).execute_batch("ALTER TABLE user ADD COLUMN is_admin BOOLEAN; UPDATE user SET is_admin = 1 WHERE id = 2").unwrap();
-    let roles: Vec<_> = users(&path)
+    made(&path, USERS).execute_batch("ALTER TABLE user ADD COLUMN must_change_password BOOLEAN; UPDATE user SET must_change_password = 1 WHERE id = 2").unwrap();
+    let must: Vec<_> = users(&path)
         .unwrap()
         .into_iter()
-        .map(|u| u.is_admin)
+        .map(|u| u.must_change_password)
         .collect();
-    assert_eq!(roles, [Some(false), Some(true), Some(false)]);
+    assert_eq!(must, [false, true, false]);
 }
 
 #[test]
