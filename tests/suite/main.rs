@@ -26,6 +26,7 @@ mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
 mod system_calls;
+mod threats;
 mod told;
 mod two_states;
 mod unresolved_endpoint;
