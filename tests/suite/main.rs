@@ -8,6 +8,7 @@ mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
+mod fuzzed;
 mod hostile;
 mod hosts_agree;
 mod journal_says;
@@ -27,6 +28,7 @@ mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
 mod system_calls;
+mod threats;
 mod told;
 mod two_states;
 mod unresolved_endpoint;
