@@ -625,6 +625,7 @@ mod tests {
     fn planned(survey: &Survey, backup: &Backup) -> Result<Plan, Vec<Problem>> {
         let choices = Choices {
             keep_going_without_firewall: false,
+            keep_open_folders: false,
             policy: Policy::Auto,
         };
         let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
