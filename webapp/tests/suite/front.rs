@@ -195,7 +195,9 @@ fn an_upload_that_trickles_is_cut_and_the_agent_keeps_nothing_of_it() {
     behind_front(&agent, limits, |port| {
         let body = form(&vec![b'z'; 200_000]);
         let mut stream = upload(port, body.len());
-        let mut sent = 0;
+        // The agent is asked for a place.
+        let mut sent = 1000;
+        stream.write_all(&body[..sent]).unwrap();
         // A byte every few milliseconds: never silent for long.
         while sent < body.len() && stream.write_all(&body[sent..=sent]).is_ok() {
             sent += 1;
