@@ -75,6 +75,8 @@ pub enum Ask {
         request: RequestId,
         /// The admin accepts a restore whose firewall rules could not be loaded.
         keep_going_without_firewall: bool,
+        /// What accounts that are not the gateway's may write or read stays as open as it is.
+        keep_open_folders: bool,
     },
     /// A restore as it is now. [`Reply::Restore`].
     Restore {
@@ -333,6 +335,8 @@ pub struct Preview {
     pub plan: Digest,
     /// The backup's firewall rules cannot be loaded here: only an admin who accepts that can start it.
     pub needs_keep_going: bool,
+    /// Accounts that are not the gateway's may write or read some of it, which the restore closes unless it is told not to.
+    pub has_open_folders: bool,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

@@ -15,6 +15,7 @@ mod sign_in;
 mod start;
 mod uploads;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -127,7 +128,11 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
+        .map_err(failed)?;
+    // Whoever may read it could hold a lock on it and keep the agent from starting.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Digest};
 
-use crate::database::{self, Client};
+use crate::database::{Client, Live};
+use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::host::{Family, Host, Kind, Look, Meta, Query, stirs};
@@ -46,6 +47,8 @@ pub struct Survey {
     pub links: BTreeSet<String>,
     /// Whose restored files are where the backup does not say.
     pub owner: (u32, u32),
+    /// What others may write or read.
+    pub exposure: Exposure,
     /// What should be known; each was looked at and left out.
     pub warnings: Vec<String>,
 }
@@ -94,7 +97,7 @@ pub fn survey(
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
         match database.kind {
-            DatabaseKind::Clients => match database::clients(&database.path) {
+            DatabaseKind::Clients => match Live::new(profile).clients(&database.path) {
                 Ok(list) => clients = Some(list),
                 Err(p) => warnings.push(format!(
                     "{} cannot be read: {}",
@@ -102,7 +105,7 @@ pub fn survey(
                     p.what
                 )),
             },
-            DatabaseKind::Users => match database::users(&database.path) {
+            DatabaseKind::Users => match Live::new(profile).users(&database.path) {
                 Ok(list) => {
                     users.insert(
                         database.name.clone(),
@@ -141,6 +144,7 @@ pub fn survey(
         .map_err(one)?
         .expect_ok("list the interfaces", "install iproute2")
         .map_err(one)?;
+    let exposure = exposure::look(profile, &wireguard.keys().cloned().collect());
     Ok(Survey {
         boot: host.boot().map_err(one)?,
         facts,
@@ -152,6 +156,7 @@ pub fn survey(
         users,
         links: links.lines().filter_map(link_name).collect(),
         owner,
+        exposure,
         warnings,
     })
 }
@@ -205,7 +210,9 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, P
         && host.stat(&database.path)?.is_some()
     {
         // One that cannot be read names nobody; the backup says so.
-        let clients = database::clients(&database.path).unwrap_or_default();
+        let clients = Live::new(profile)
+            .clients(&database.path)
+            .unwrap_or_default();
         names.extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
     }
     Ok(names)

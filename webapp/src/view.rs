@@ -407,6 +407,7 @@ pub fn preview(preview: &Preview) -> Value {
         "changes": preview.changes,
         "warnings": preview.warnings,
         "needs_keep_going": preview.needs_keep_going,
+        "has_open_folders": preview.has_open_folders,
         "until": moment(preview.until_ms),
     })
 }

@@ -151,6 +151,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             plan,
             request,
             keep_going_without_firewall,
+            keep_open_folders,
         } => {
             tracing::info!("{who} confirms a restore");
             let approved = Approved {
@@ -158,6 +159,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 plan,
                 request,
                 keep_going_without_firewall,
+                keep_open_folders,
             };
             let mut last = Instant::now();
             let started = agent

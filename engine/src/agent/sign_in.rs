@@ -18,12 +18,12 @@ use journal_format::{Digest, Problem};
 use super::queue::{Lane, Queue};
 use super::sessions::Kept;
 use super::{Agent, locked};
-use crate::database::{self, User};
+use crate::database::{self, Live, User};
 use crate::fault::cannot;
 use crate::process::Lock;
 use crate::profile::{Database, Profile};
 use crate::spool::Room;
-use crate::{password, state_dir};
+use crate::{exposure, password, state_dir};
 
 /// What the first wrong password of a name costs; each further one twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(250);
@@ -221,7 +221,7 @@ impl SignIn {
             return Ok(known.users.clone());
         }
         let database = database_of_users(profile).map_err(Unread::Failed)?;
-        if let Some(problem) = exposed(profile, database).map_err(Unread::Failed)? {
+        if let Some(problem) = exposure::of_database(profile, database) {
             return Err(Unread::Exposed(problem));
         }
         let stamp = Stamp::of(&database.path);
@@ -232,7 +232,9 @@ impl SignIn {
             return Ok(known.users.clone());
         }
         let users = if quiet {
-            let all = database::users(&database.path).map_err(Unread::Failed)?;
+            let all = Live::new(profile)
+                .users(&database.path)
+                .map_err(Unread::Failed)?;
             Users {
                 all,
                 from_copy: false,
@@ -343,7 +345,7 @@ fn standing(profile: &Profile, users: &Users, kept: &Kept) -> Result<bool, Refus
 fn users_of_open_restore(profile: &Profile, path: &std::path::Path) -> Result<Vec<User>, Problem> {
     let room = Room::new(&profile.spool_dir())?;
     let copy = room.file("users.db");
-    std::fs::copy(path, &copy).map_err(|e| {
+    database::copy_plain_file(path, &copy).map_err(|e| {
         cannot(
             format!("read the users in {}: {e}", path.display()),
             "use the command line: holdfast status",
@@ -378,22 +380,6 @@ fn database_of_users(profile: &Profile) -> Result<&Database, Problem> {
             "see that the agent runs as root",
         )),
     }
-}
-
-/// Why the database is nobody's word: others than the gateway and root may write it.
-fn exposed(_profile: &Profile, database: &Database) -> Result<Option<Problem>, Problem> {
-    let folder = database.path.parent().unwrap_or(Path::new("/"));
-    for path in [folder, &database.path] {
-        let open = std::fs::metadata(path).is_ok_and(|m| m.mode() & 0o002 != 0);
-        if open {
-            let what = format!(
-                "sign anybody in: everybody on this box may write {}",
-                path.display()
-            );
-            return Ok(Some(cannot(what, "on the gateway: holdfast secure")));
-        }
-    }
-    Ok(None)
 }
 
 fn proof(user: &User) -> Digest {

@@ -42,6 +42,8 @@ pub struct Approved {
     pub request: RequestId,
     /// A firewall that cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
+    /// What others may write or read stays as open as it is.
+    pub keep_open_folders: bool,
 }
 
 /// This same program, with this profile; in a scope of systemd's of its own if it is named.
@@ -105,6 +107,7 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         let choices = Choices {
             keep_going_without_firewall,
             policy: agent.profile.recovery.policy,
+            keep_open_folders: false,
         };
         let request = Request {
             file,
@@ -113,9 +116,10 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
             id: None,
             approved: None,
         };
-        Ok(restore::prepare(&agent.profile, &agent.host, request)?.plan)
+        let prepared = restore::prepare(&agent.profile, &agent.host, request)?;
+        Ok((prepared.closes_something(), prepared.plan))
     };
-    let (plan, needs_keep_going) = match prepare(false) {
+    let ((has_open_folders, plan), needs_keep_going) = match prepare(false) {
         // It may be the firewall alone that is not acceptable, and that the admin may accept.
         Err(refused @ Fault::Refused(_)) => match prepare(true) {
             Ok(plan) => (plan, true),
@@ -136,6 +140,7 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         warnings: bounded(plan.warnings.clone()),
         plan: restore::approval(&plan),
         needs_keep_going,
+        has_open_folders,
         until_ms,
     };
     agent
@@ -402,6 +407,9 @@ impl Starts {
         command.arg(format!("--shown-name={}", kept.preview.name));
         if approved.keep_going_without_firewall {
             command.arg("--keep-going-without-firewall");
+        }
+        if approved.keep_open_folders {
+            command.arg("--keep-open-folders");
         }
         let command = command
             .stdin(Stdio::null())

@@ -168,6 +168,7 @@ pub fn preview() -> Preview {
         ],
         plan: Digest::new("c".repeat(64)).unwrap(),
         needs_keep_going: false,
+        has_open_folders: true,
         until_ms: 1_795_377_140_000,
     }
 }

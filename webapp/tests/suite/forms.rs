@@ -261,7 +261,8 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
             "{headers:?}"
         );
     }
-    let body = confirm_body(&form_token("admin")) + "&keep_going_without_firewall=yes";
+    let body = confirm_body(&form_token("admin"))
+        + "&keep_going_without_firewall=yes&keep_open_folders=yes";
     post(&client, "/system/restore/confirm", body, &[]);
     let asked = std::mem::take(&mut agent.told.lock().unwrap().asked);
     let choices: Vec<_> = asked
@@ -271,12 +272,14 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
                 upload,
                 plan,
                 keep_going_without_firewall,
+                keep_open_folders,
                 ..
             } => {
                 assert_eq!(
                     (upload.as_str(), plan.to_string().as_str()),
                     (UPLOAD, "c".repeat(64).as_str())
                 );
+                assert_eq!(keep_going_without_firewall, keep_open_folders);
                 *keep_going_without_firewall
             }
             other => panic!("{other:?}"),
