@@ -2,11 +2,15 @@
 //!
 //! Rules are kept as the lines that they are: only what decides whether a rule belongs to a tunnel is looked into.
 
+mod reach;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+pub use reach::{Entrance, Gone};
+
 /// IPv4 or IPv6.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Family {
     V4,
@@ -22,6 +26,14 @@ impl Family {
         match self {
             Family::V4 => "rules.v4",
             Family::V6 => "rules.v6",
+        }
+    }
+
+    /// The programs that load and print its rules, and the one that makes a namespace to try them in.
+    pub fn programs(self) -> [&'static str; 3] {
+        match self {
+            Family::V4 => ["iptables-save", "iptables-restore", "unshare"],
+            Family::V6 => ["ip6tables-save", "ip6tables-restore", "unshare"],
         }
     }
 

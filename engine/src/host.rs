@@ -65,6 +65,8 @@ pub enum Query {
     ListenPorts,
     /// Every network interface.
     Links,
+    /// Every address of every network interface.
+    Addresses,
     /// Whether a service runs.
     ServiceActive(Control),
     /// The state of a unit, as a word; of a service with commands, whether it runs. For [`stirs`].

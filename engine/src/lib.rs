@@ -4,21 +4,27 @@
 //! only hand that appends to a journal, `decide` the pure case table, `driver` the one loop that runs both a restore and
 //! a recovery.
 
+pub mod account;
 pub mod agent;
 pub mod archive;
+
 pub mod backup;
 pub mod boot_units;
 pub mod cli;
+pub mod consent;
 pub mod database;
 pub mod decide;
 pub mod driver;
+pub mod exposure;
 pub mod facts;
 pub mod fault;
 pub mod fence;
 pub mod firewall;
 pub mod host;
 pub mod journal;
+pub mod made;
 pub mod manifest;
+pub mod mark;
 pub mod owner;
 pub mod password;
 pub mod peers;
@@ -28,6 +34,7 @@ pub mod profile;
 pub mod readiness;
 pub mod recover;
 pub mod redact;
+pub mod rehearsal;
 pub mod restore;
 pub mod ruleset;
 pub mod space;

@@ -51,6 +51,35 @@ pub fn command(text: &str) -> String {
     shown
 }
 
+/// A command as whoever agrees to it must see it: whole. Only what has the very shape of a key is blanked, from its fifth
+/// character on: a path can have that shape as well.
+pub fn keys(command: &str) -> String {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
+    let mut shown = String::with_capacity(command.len());
+    let mut rest = command;
+    while let Some(start) = rest.find(is_base64) {
+        let end = rest[start..]
+            .find(|c| !is_base64(c))
+            .map_or(rest.len(), |n| start + n);
+        let (word, behind) = (&rest[start..end], &rest[end..]);
+        shown.push_str(&rest[..start]);
+        if is_key(word, behind) {
+            shown.push_str(&word[..4]);
+            shown.push_str("(key)");
+        } else {
+            shown.push_str(word);
+        }
+        rest = behind;
+    }
+    shown + rest
+}
+
+/// Whether so much base64 stands together in it that it may be a key.
+pub fn may_be_a_key(value: &str) -> bool {
+    let is_base64 = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/' || c == '=';
+    value.split(|c| !is_base64(c)).any(|run| run.len() >= 40)
+}
+
 /// What a program said: `wg-quick` prints every hook that it runs, behind `[#] `, and hooks may hold secrets of any kind.
 pub fn said(text: &str) -> String {
     let line = |line: &str| match line.strip_prefix("[#] ") {

@@ -5,7 +5,9 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::io::Write;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use journal_format::{
@@ -14,21 +16,28 @@ use journal_format::{
 };
 use sha2::Digest as _;
 
+use crate::account::Account;
 use crate::archive::Archive;
+use crate::consent::{Consent, Hook};
+use crate::database::Live;
 use crate::driver::{Drive, Ending, FACTS, Stage};
+use crate::exposure::{self, Exposed};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
-use crate::host::{Family, Host, Query};
+use crate::firewall::Entrance;
+use crate::host::{Family, Host};
 use crate::journal::{JournalWriter, Seen};
 use crate::owner::Placement;
+use crate::planner::said::{self, BothRules, Here, Said};
 use crate::planner::{self, Backup, Choices, Wanted};
 use crate::profile::{DatabaseKind, Profile};
+use crate::rehearsal::{self, Tried};
 use crate::step::Source;
 use crate::survey::{self, Survey};
-use crate::verify::{self, Checked, FileInBackup};
+use crate::verify::{self, Checked, FileInBackup, Rebuilt};
 use crate::wgconf::{self, Prefix};
 use crate::wording::{counted, in_a_line};
-use crate::{owner, process, readiness, ruleset, state_dir};
+use crate::{backup, owner, process, readiness, ruleset, state_dir};
 
 /// What the entries of rehearsed rules begin with; no entry of an archive does.
 const RULES: &str = "rehearsed/";
@@ -53,9 +62,28 @@ pub struct Prepared {
     pub id: RestoreId,
     /// What it will do.
     pub plan: Arc<Plan>,
+    /// What of it is lost: so many of the plan's warnings, the first.
+    pub lost: usize,
+    /// What runs as root because of it.
+    pub consent: Consent,
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
     file: File,
+    exposed: Vec<Exposed>,
+    rebuilt: Rebuilt,
+}
+
+impl Prepared {
+    /// Whether [`Prepared::close_what_is_open`] has something to do.
+    pub fn closes_something(&self) -> bool {
+        !self.exposed.is_empty()
+    }
+
+    /// Closes what the plan said that others may write or read, and tells what it did; nothing if the admin chose to leave it.
+    /// The caller holds the lock. It comes before the journal begins and stays, whatever becomes of the restore.
+    pub fn close_what_is_open(&self) -> Result<Vec<String>, Problem> {
+        exposure::close(&self.exposed)
+    }
 }
 
 /// How a restore ended.
@@ -227,11 +255,31 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
             "then restore again: what cannot be read could not be put back",
         )]));
     }
+    let closed: Vec<Problem> = profile
+        .gateway
+        .database
+        .iter()
+        .filter(|d| survey.databases.contains_key(&d.name))
+        .filter_map(|d| Live::new(profile).may_be_opened(&d.path).err())
+        .collect();
+    if !closed.is_empty() {
+        return Err(Fault::Refused(closed));
+    }
     let id = match request.id {
         Some(id) => id,
         None => new_id(host)?,
     };
-    let (backup, rules) = backup(host, &survey, checked, request.choices)?;
+    let clash = rehearsal::tunnels(host, profile, &checked)?;
+    if !clash.is_empty() {
+        return Err(Fault::Refused(clash));
+    }
+    let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
+    let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, request.choices)?;
+    backup.warnings.splice(0..0, consent.sentences());
+    let here = here(host, profile)?;
+    let both = both_rules(&survey.facts, &rules)?;
+    backup.said = said::said(&here, &survey, &backup, &both);
+    let lost = backup.said.lost.len();
     let networks = networks_now(host, profile, &survey)?;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
@@ -248,9 +296,16 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     Ok(Prepared {
         id,
         plan: Arc::new(plan),
+        lost,
+        consent,
         facts: survey.facts,
         rules,
         file,
+        exposed: match request.choices.keep_open_folders {
+            true => Vec::new(),
+            false => survey.exposure.exposed,
+        },
+        rebuilt,
     })
 }
 
@@ -403,7 +458,7 @@ pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
     }
 }
 
-/// The archive, and the rules as the rehearsal printed them.
+/// The archive, the databases that were rebuilt, and the rules as the rehearsal printed them.
 ///
 /// The archive's tables are kept only while it is unpacked: those of a large gateway are as large as the plan. What was
 /// checked before is checked again against the plan, file by file, once it is staged.
@@ -455,6 +510,15 @@ impl Source for Unpacked<'_> {
                 )
             });
         }
+        if let Some(path) = self.prepared.rebuilt.file(entry) {
+            let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
+            return copied.map(drop).map_err(|e| {
+                cannot(
+                    format!("copy the rebuilt {entry} from {}: {e}", path.display()),
+                    "see whether a disk is full or failing, then restore again",
+                )
+            });
+        }
         self.unpack(entry, out).map_err(|fault| match fault {
             Fault::Failed(p) => p,
             Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
@@ -468,35 +532,44 @@ impl Source for Unpacked<'_> {
 }
 
 /// What the planner needs of a checked backup; the rules are rehearsed on the way.
-fn backup(
+fn wanted(
     host: &dyn Host,
     survey: &Survey,
     checked: Checked,
     choices: Choices,
-) -> Result<(Backup, BTreeMap<&'static str, String>), Fault> {
+) -> Result<(Backup, BTreeMap<&'static str, String>, Rebuilt), Fault> {
+    let tried = rehearsal::rules(host, &checked)?;
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
     // Names are looked up once each, not for every file.
-    let mut placed: BTreeMap<usize, Placement> = BTreeMap::new();
-    let mut wanted = |file: FileInBackup| Wanted {
-        owner: file.owner.and_then(|place| {
+    let mut placed: BTreeMap<usize, (Placement, Rc<str>)> = BTreeMap::new();
+    let mut wanted = |file: FileInBackup| {
+        let owner = file.owner.and_then(|place| {
             let facts = owners.get(place)?;
-            Some(*placed.entry(place).or_insert_with(|| {
+            let placed = placed.entry(place).or_insert_with(|| {
                 let (owner, warning) = owner::placement(facts, survey.owner);
                 warnings.extend(warning);
-                owner
-            }))
-        }),
-        entry: file.entry,
-        sha256: file.sha256,
-        size: file.size,
+                (owner, facts.shown().into())
+            });
+            Some(placed.clone())
+        });
+        let (owner, owner_shown) = owner.unzip();
+        Wanted {
+            owner,
+            owner_shown,
+            entry: file.entry,
+            sha256: file.sha256,
+            size: file.size,
+        }
     };
     let (mut databases, mut users) = (BTreeMap::new(), BTreeMap::new());
+    let mut mail = BTreeMap::new();
     for database in checked.databases {
         if database.kind == DatabaseKind::Users {
-            let names = database.users.into_iter().map(|u| u.username).collect();
-            users.insert(database.name.clone(), names);
+            let accounts = database.users.into_iter().map(Account::from).collect();
+            users.insert(database.name.clone(), accounts);
+            mail.extend(database.mail.map(|m| (database.name.clone(), m)));
         }
         databases.insert(database.name, wanted(database.file));
     }
@@ -509,13 +582,9 @@ fn backup(
         wireguard.extend(config.second.map(|file| (name, wanted(file))));
     }
     let (mut rules, mut texts) = (BTreeMap::new(), BTreeMap::new());
-    for (family, text) in [
-        (Family::V4, &checked.rules_v4),
-        (Family::V6, &checked.rules_v6),
-    ] {
-        let Some(text) = text else { continue };
-        match rehearse(host, family, text) {
-            Ok(text) => {
+    for (family, tried) in tried {
+        match tried {
+            Tried::Loaded(text) => {
                 let sha256 = Digest::of_bytes(sha2::Sha256::digest(text.as_bytes()).into());
                 let entry = format!("{RULES}{}", family.rules_file());
                 rules.insert(
@@ -525,18 +594,21 @@ fn backup(
                         sha256,
                         size: text.len() as u64,
                         owner: None,
+                        owner_shown: None,
                     },
                 );
                 texts.insert(family.rules_file(), text);
             }
-            Err(problem) if choices.keep_going_without_firewall => {
+            Tried::Refused(problem) | Tried::Untried(problem)
+                if choices.keep_going_without_firewall =>
+            {
                 warnings.push(format!(
                     "the backup's {} firewall rules will not be loaded: {}",
                     family.name(),
                     in_a_line(&problem)
                 ));
             }
-            Err(problem) => {
+            Tried::Refused(problem) | Tried::Untried(problem) => {
                 return Err(Fault::Refused(vec![Problem {
                     advice: format!(
                         "{}; to restore all but the firewall, add --keep-going-without-firewall",
@@ -565,6 +637,8 @@ fn backup(
             wireguard,
             clients: checked.clients,
             users,
+            mail,
+            said: Said::default(),
             tunnels_up: checked.tunnels_up,
             networks,
             rules,
@@ -577,18 +651,60 @@ fn backup(
             warnings,
         },
         texts,
+        checked.rebuilt,
     ))
 }
 
-/// The rules as the kernel prints them once they are loaded, in a network namespace made for it (T4).
-fn rehearse(host: &dyn Host, family: Family, text: &str) -> Result<String, Problem> {
-    let rules = ruleset::parse(text, "the backup's firewall rules")?;
-    let out = host.ask(&Query::Rehearse(family), &rules.text())?;
-    let printed = out.expect_ok(
-        "rehearse the backup's firewall rules",
-        "they cannot be loaded on this box: see which line, and which module or program is missing",
-    )?;
-    Ok(ruleset::parse(&printed, "the rehearsed rules")?.text())
+/// What a tunnel runs as root today: the hooks of the config that `wg-quick` reads. One that it could not bring up is not in
+/// force.
+fn hooks_now(host: &dyn Host, profile: &Profile, survey: &Survey, tunnel: &str) -> Vec<Hook> {
+    let file = format!("{tunnel}.conf");
+    if !survey.wireguard.contains_key(&file) {
+        return Vec::new();
+    }
+    let read = host.read(
+        &profile.gateway.wireguard_dir.join(&file),
+        verify::CONFIG_MOST,
+    );
+    let config = read
+        .ok()
+        .and_then(|bytes| wgconf::parse(&file, &bytes).ok());
+    config
+        .filter(|c| c.unfit.is_empty())
+        .map_or_else(Vec::new, |c| c.interface.hooks)
+}
+
+/// This box, as a backup is held against it.
+fn here(host: &dyn Host, profile: &Profile) -> Result<Here, Problem> {
+    let address = profile.web.address.parse::<IpAddr>();
+    Ok(Here {
+        host: backup::host_name().unwrap_or_default(),
+        now_ms: host.now().at_ms,
+        interfaces: rehearsal::interfaces(host)?,
+        ssh: process::ssh_connection(),
+        page: Some(Entrance {
+            port: profile.web.port,
+            loopback: address.is_ok_and(|a| a.is_loopback()),
+        }),
+    })
+}
+
+/// The rules of now and those of the backup, of each family whose rules will be loaded.
+fn both_rules(
+    facts: &Facts,
+    texts: &BTreeMap<&'static str, String>,
+) -> Result<Vec<BothRules>, Problem> {
+    let mut both = Vec::new();
+    for family in Family::BOTH {
+        if let Some(text) = texts.get(family.rules_file()) {
+            both.push(BothRules {
+                family,
+                now: ruleset::before(facts, family)?,
+                then: ruleset::parse(text, "the rehearsed rules")?,
+            });
+        }
+    }
+    Ok(both)
 }
 
 fn prefixes(config: &wgconf::Config) -> Vec<Prefix> {

@@ -3,12 +3,18 @@
 //!
 //! `wg-quick` is bash: it drops NUL bytes, ignores case, cuts comments anywhere and runs hooks as root, so a filter over
 //! text can be got round. Here every line must be one that both `wg-quick` and this parser understand in the same way;
-//! anything else refuses the config. Must not: keep, show or name a private or preshared key.
+//! anything else refuses the config. Must not: keep, show or name a private or preshared key; two private keys are told
+//! apart by their marks.
 
-use std::fmt;
-use std::net::IpAddr;
+mod prefix;
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+pub use prefix::{Prefix, merged};
 
 use crate::fault::{Problem, cannot};
+use crate::mark::Mark;
+use crate::redact;
 
 /// What a config says, less its keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -19,6 +25,9 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// What will not work, or not as meant; the file is kept all the same.
     pub warnings: Vec<String>,
+    /// With which `wg-quick` cannot bring it up, or takes so long that an outage would last: the file is kept, but a
+    /// restore that would bring the tunnel up must not begin.
+    pub unfit: Vec<String>,
 }
 
 /// The interface's side.
@@ -26,6 +35,8 @@ pub struct Config {
 pub struct Interface {
     /// Its addresses.
     pub addresses: Vec<Prefix>,
+    /// Stands for `PrivateKey`, if that is a key.
+    pub key: Option<Mark>,
     /// `ListenPort`.
     pub listen_port: Option<u16>,
     /// `DNS`: servers and search domains.
@@ -53,68 +64,6 @@ pub struct Peer {
     pub endpoint: Option<String>,
     /// The host of the endpoint is a name and not an address.
     pub endpoint_is_name: bool,
-}
-
-/// An address with the length of its network.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Prefix {
-    /// The address as written, host bits and all.
-    pub address: IpAddr,
-    /// Bits of the network.
-    pub length: u8,
-}
-
-impl Prefix {
-    /// Reads `address` or `address/length`.
-    pub fn parse(text: &str) -> Option<Prefix> {
-        let (address, length) = match text.split_once('/') {
-            Some((address, length)) => (address, Some(length)),
-            None => (text, None),
-        };
-        let address: IpAddr = address.parse().ok()?;
-        let most = if address.is_ipv4() { 32 } else { 128 };
-        let length = match length {
-            None => most,
-            Some(l) if l.bytes().all(|b| b.is_ascii_digit()) => {
-                l.parse().ok().filter(|l| *l <= most)?
-            }
-            Some(_) => return None,
-        };
-        Some(Prefix { address, length })
-    }
-
-    /// The network, host bits cleared.
-    pub fn network(&self) -> Prefix {
-        let address = match self.address {
-            IpAddr::V4(a) => {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(self.length))
-                    .unwrap_or(0);
-                IpAddr::V4((a.to_bits() & mask).into())
-            }
-            IpAddr::V6(a) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.length))
-                    .unwrap_or(0);
-                IpAddr::V6((a.to_bits() & mask).into())
-            }
-        };
-        Prefix {
-            address,
-            length: self.length,
-        }
-    }
-
-    /// Every address there is (`0.0.0.0/0`, `::/0`).
-    pub fn is_everything(&self) -> bool {
-        self.length == 0
-    }
-}
-
-impl fmt::Display for Prefix {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.length)
-    }
 }
 
 /// One line, comment cut off, that means something.
@@ -155,8 +104,10 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
     let text = std::str::from_utf8(bytes).map_err(|_| refuse(None, "it is not UTF-8"))?;
     let mut config = Config::default();
     let (mut in_interface, mut in_peer, mut interfaces) = (false, false, 0u32);
+    let mut reading = Reading::default();
     for (n, raw) in lines(text).enumerate() {
         let n = n + 1;
+        reading.line(n, raw);
         let line = read_line(raw).map_err(|why| refuse(Some(n), why))?;
         match line {
             None => {}
@@ -172,10 +123,10 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
                 if !in_interface && !in_peer {
                     return Err(refuse(Some(n), "a setting stands before the first section"));
                 }
-                let known = setting(&mut config, in_peer, key, value)
+                let known = setting(&mut config, in_peer, key, value, n)
                     .map_err(|why| refuse(Some(n), why))?;
                 if !known {
-                    config.warnings.push(unknown(n, key));
+                    config.unfit.push(unknown(n, key));
                 }
             }
         }
@@ -193,10 +144,77 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
     }
     if config.peers.iter().any(|p| p.public_key.is_empty()) {
         config
-            .warnings
+            .unfit
             .push("it has a peer without a usable PublicKey".into());
     }
+    bounds(&mut config, &reading);
     Ok(config)
+}
+
+/// What reading a config costs `wg-quick`: its patterns take time by the square of a line's length, and by the cube of a run
+/// of blanks in it.
+#[derive(Default)]
+struct Reading {
+    ns: u64,
+    /// The line that costs most: its cost, number, characters, and its longest run of blanks.
+    worst: (u64, usize, usize, usize),
+}
+
+impl Reading {
+    fn line(&mut self, number: usize, raw: &str) {
+        /// As measured with bash 5.2 on a slow core, nanoseconds.
+        const SQUARE: u64 = 32;
+        const CUBE: u64 = 4;
+        // What stands behind `#` is cut off first.
+        let meant = raw.split('#').next().unwrap_or_default();
+        let run = meant
+            .split(|c: char| !c.is_whitespace())
+            .map(str::len)
+            .max()
+            .unwrap_or_default();
+        let power =
+            |n: usize, times: u32| u64::try_from(n).unwrap_or(u64::MAX).saturating_pow(times);
+        let ns = power(meant.len(), 2)
+            .saturating_mul(SQUARE)
+            .saturating_add(power(run, 3).saturating_mul(CUBE));
+        self.ns = self.ns.saturating_add(ns);
+        self.worst = self.worst.max((ns, number, meant.len(), run));
+    }
+}
+
+/// The longest that `wg-quick` may take to read a config, nanoseconds.
+const READING: u64 = 3_000_000_000;
+/// Networks behind the peers of one tunnel: each is a route, of 4 to 15 ms.
+const NETWORKS: usize = 4000;
+/// Peers, addresses, hooks of one tunnel.
+const PEERS: usize = 4000;
+const ADDRESSES: usize = 250;
+const HOOKS_MOST: usize = 250;
+
+/// `wg-quick` has a minute for a tunnel, and the gateway is down meanwhile.
+fn bounds(config: &mut Config, reading: &Reading) {
+    if reading.ns > READING {
+        let (_, line, length, run) = reading.worst;
+        config.unfit.push(format!(
+            "wg-quick would take about {} s to read it, and {} s are allowed: line {line} has {length} characters, {run} \
+             blanks of them in a row",
+            reading.ns / 1_000_000_000,
+            READING / 1_000_000_000
+        ));
+    }
+    let networks = config.peers.iter().map(|p| p.allowed_ips.len()).sum();
+    for (count, most, of) in [
+        (config.peers.len(), PEERS, "peers"),
+        (networks, NETWORKS, "networks in AllowedIPs"),
+        (config.interface.addresses.len(), ADDRESSES, "addresses"),
+        (config.interface.hooks.len(), HOOKS_MOST, "hooks"),
+    ] {
+        if count > most {
+            config.unfit.push(format!(
+                "it has {count} {of}, and {most} are allowed: the gateway is down while wg-quick goes through them"
+            ));
+        }
+    }
 }
 
 /// A key in the wrong place must not be shown as if it were the name of a setting.
@@ -259,6 +277,7 @@ fn setting(
     in_peer: bool,
     key: &str,
     value: &str,
+    line: usize,
 ) -> Result<bool, &'static str> {
     if let Some(hook) = HOOKS.iter().find(|h| h.eq_ignore_ascii_case(key)) {
         // In [Peer] wg-quick passes it over; it is told of all the same, since one moved line makes it live.
@@ -272,8 +291,24 @@ fn setting(
     let Some(known) = table.iter().find(|k| k.eq_ignore_ascii_case(key)) else {
         return Ok(false);
     };
-    let warnings = &mut config.warnings;
-    match (*known, config.peers.last_mut()) {
+    let Config {
+        interface,
+        peers,
+        warnings,
+        unfit,
+    } = config;
+    // A value that is none is not shown: it may be a key that stands in the wrong place.
+    let none = |value: &str, what: &str| format!("line {line}: {known} {}", not(value, what));
+    match (*known, peers.last_mut()) {
+        ("PrivateKey", _) => {
+            interface.key = is_key(value).then(|| Mark::of(value)).flatten();
+            if !is_key(value) {
+                unfit.push(format!("line {line}: PrivateKey is no key"));
+            }
+        }
+        ("PresharedKey", _) if !is_key(value) => {
+            unfit.push(format!("line {line}: PresharedKey is no key"));
+        }
         ("PublicKey", Some(peer)) => {
             peer.public_key = if is_key(value) {
                 value.to_owned()
@@ -281,47 +316,111 @@ fn setting(
                 String::new()
             }
         }
-        ("AllowedIPs", Some(peer)) => peer.allowed_ips.extend(prefixes(known, value, warnings)),
+        ("AllowedIPs", Some(peer)) if !value.is_empty() => {
+            // wg takes blanks out, and splits at commas.
+            for item in value.split(',') {
+                match Prefix::parse(item.trim_matches(blank)) {
+                    Some(prefix) => peer.allowed_ips.push(prefix),
+                    None => unfit.push(none(item, "an address or a network")),
+                }
+            }
+        }
         ("Endpoint", Some(peer)) => {
             if value.contains(blank) {
                 return Err("an endpoint holds a blank");
             }
-            peer.endpoint_is_name = match endpoint_host(value) {
-                Some(host) => host.parse::<IpAddr>().is_err(),
-                None => {
-                    warnings.push(format!("Endpoint {value} is not `host:port`"));
-                    false
-                }
-            };
+            let host = endpoint_host(value);
+            let address = host.is_some_and(|h| h.parse::<IpAddr>().is_ok());
+            match host {
+                None => unfit.push(none(value, "`host:port`")),
+                Some(host) if !address && !is_host_name(host) => warnings.push(format!(
+                    "line {line}: Endpoint {}: its peer will have none",
+                    not(value, "an address or the name of a host")
+                )),
+                Some(_) => {}
+            }
+            peer.endpoint_is_name = host.is_some() && !address;
             peer.endpoint = Some(value.to_owned());
         }
         ("Address", _) => {
             no_patterns(value)?;
-            config
-                .interface
-                .addresses
-                .extend(prefixes(known, value, warnings));
+            for item in items(value) {
+                match address(item) {
+                    Some(prefix) if interface.addresses.contains(&prefix) => {
+                        unfit.push(format!("line {line}: it has the address {prefix} twice"));
+                    }
+                    Some(prefix) => interface.addresses.push(prefix),
+                    None => unfit.push(none(item, "an address")),
+                }
+            }
         }
         ("DNS", _) => {
             no_patterns(value)?;
-            config.interface.dns.extend(items(value).map(str::to_owned));
+            for item in items(value) {
+                if item.parse::<IpAddr>().is_err() && !is_host_name(item) {
+                    warnings.push(none(item, "an address or the name of a domain"));
+                }
+                interface.dns.push(item.to_owned());
+            }
         }
-        ("ListenPort", _) => config.interface.listen_port = number(known, plain(value)?, warnings),
-        ("MTU", _) => config.interface.mtu = number(known, plain(value)?, warnings),
-        ("Table", _) => config.interface.table = Some(plain(value)?.to_owned()),
-        ("FwMark", _) => config.interface.fwmark = Some(plain(value)?.to_owned()),
+        ("ListenPort", _) => match plain(value)?.parse() {
+            Ok(port) => interface.listen_port = Some(port),
+            Err(_) => unfit.push(none(value, "a port")),
+        },
+        ("MTU", _) => match plain(value)?.parse() {
+            Ok(mtu @ 68..=65_535) => interface.mtu = Some(mtu),
+            Ok(_) | Err(_) => unfit.push(none(value, "a number from 68 to 65535")),
+        },
+        ("Table", _) => interface.table = Some(plain(value)?.to_owned()),
+        ("FwMark", _) => {
+            let mark = plain(value)?;
+            let hex = mark.strip_prefix("0x").map(|h| u32::from_str_radix(h, 16));
+            if mark != "off" && !hex.unwrap_or_else(|| mark.parse()).is_ok() {
+                unfit.push(none(value, "a number or `off`"));
+            }
+            interface.fwmark = Some(mark.to_owned());
+        }
         ("SaveConfig", _) => match plain(value)? {
-            "true" => config.interface.save_config = true,
-            "false" => config.interface.save_config = false,
+            "true" => interface.save_config = true,
+            "false" => interface.save_config = false,
             _ => return Err("SaveConfig is neither true nor false"),
         },
         ("PersistentKeepalive", _) => {
-            plain(value)?;
+            let seconds = plain(value)?;
+            if seconds != "off" && seconds.parse::<u16>().is_err() {
+                unfit.push(none(value, "a number from 0 to 65535 or `off`"));
+            }
         }
-        // Keys are never looked at.
         _ => {}
     }
     Ok(true)
+}
+
+/// `x is not an address`; without the `x` where that may be a key.
+fn not(value: &str, what: &str) -> String {
+    const MOST: usize = 60;
+    if value.len() > MOST || redact::may_be_a_key(value) {
+        format!("is not {what}")
+    } else {
+        format!("{value} is not {what}")
+    }
+}
+
+/// As `ip address add` takes it: also with the mask in place of a length.
+fn address(item: &str) -> Option<Prefix> {
+    let masked = |item: &str| {
+        let (address, mask) = item.split_once('/')?;
+        let mask = u32::from(mask.parse::<Ipv4Addr>().ok()?);
+        let length = mask.leading_ones();
+        (mask.count_ones() == length).then(|| Prefix::parse(&format!("{address}/{length}")))?
+    };
+    Prefix::parse(item).or_else(|| masked(item))
+}
+
+/// Letters, digits, dots, dashes and underscores, and no dash first: what a resolver may know.
+fn is_host_name(host: &str) -> bool {
+    let letter = |c: char| c.is_alphanumeric() || "._-".contains(c);
+    host.len() <= 253 && !host.starts_with('-') && host.chars().all(letter)
 }
 
 fn items(value: &str) -> impl Iterator<Item = &str> {
@@ -350,25 +449,6 @@ fn plain(value: &str) -> Result<&str, &'static str> {
     }
 }
 
-fn number<T: std::str::FromStr>(key: &str, value: &str, warnings: &mut Vec<String>) -> Option<T> {
-    let number = value.parse().ok();
-    if number.is_none() {
-        warnings.push(format!("{key} {value} is not a number that fits"));
-    }
-    number
-}
-
-fn prefixes(key: &str, value: &str, warnings: &mut Vec<String>) -> Vec<Prefix> {
-    let mut found = Vec::new();
-    for item in items(value) {
-        match Prefix::parse(item) {
-            Some(prefix) => found.push(prefix),
-            None => warnings.push(format!("{key} {item} is not an address or a network")),
-        }
-    }
-    found
-}
-
 /// 32 bytes in base64: 43 characters, the last of which carries four bits, and one `=`.
 fn is_key(value: &str) -> bool {
     let bytes = value.as_bytes();
@@ -379,13 +459,13 @@ fn is_key(value: &str) -> bool {
         && b"AEIMQUYcgkosw048".contains(&bytes[42])
 }
 
-/// The host in `host:port`, without the brackets of an IPv6 address.
+/// The host in `host:port`, without the brackets that an IPv6 address may have.
 fn endpoint_host(endpoint: &str) -> Option<&str> {
     let (host, port) = endpoint.rsplit_once(':')?;
     port.parse::<u16>().ok()?;
     let host = match host.strip_prefix('[') {
         Some(inner) => inner.strip_suffix(']')?,
-        None if host.contains(':') => return None,
+        None if host.contains(':') && host.parse::<Ipv6Addr>().is_err() => return None,
         None => host,
     };
     (!host.is_empty()).then_some(host)

@@ -7,6 +7,34 @@ pub fn counted(n: usize, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 
+/// Characters of a name that are shown: names come from archives, and one may have thousands.
+const NAME: usize = 100;
+/// Names that are shown of many.
+const NAMES: usize = 10;
+
+/// A name as it is shown: what steers a terminal made visible, and cut where it is long.
+pub fn name(text: &str) -> String {
+    let shown = |text: &str| text.escape_debug().to_string();
+    match text.char_indices().nth(NAME) {
+        Some((end, _)) => format!(
+            "{}… ({} characters)",
+            shown(&text[..end]),
+            text.chars().count()
+        ),
+        None => shown(text),
+    }
+}
+
+/// The first ten names, and how many more there are.
+pub fn names<T: AsRef<str>>(all: impl IntoIterator<Item = T>) -> String {
+    let all: Vec<T> = all.into_iter().collect();
+    let first: Vec<String> = all.iter().take(NAMES).map(|n| name(n.as_ref())).collect();
+    match all.len().saturating_sub(NAMES) {
+        0 => first.join(", "),
+        more => format!("{} and {more} more", first.join(", ")),
+    }
+}
+
 /// A problem on one line, for a warning: what could not be done, and the first thing that the command said about it.
 pub fn in_a_line(problem: &Problem) -> String {
     let said = problem
@@ -28,6 +56,20 @@ mod tests {
     fn one_is_one_and_none_and_more_are_many() {
         let shown = [0, 1, 2].map(|n| counted(n, "file"));
         assert_eq!(shown, ["0 files", "1 file", "2 files"]);
+    }
+
+    #[test]
+    fn a_long_name_is_cut_and_many_names_are_counted() {
+        let long = name(&"é".repeat(200_000));
+        assert!(long.starts_with("éé") && long.ends_with("… (200000 characters)"));
+        assert!(long.chars().count() < 150);
+        let many: Vec<String> = (0..12).map(|i| format!("n{i}")).collect();
+        assert_eq!(
+            names(&many),
+            "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9 and 2 more"
+        );
+        assert_eq!(names(&many[..2]), "n0, n1");
+        assert_eq!(name("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
     }
 
     #[test]

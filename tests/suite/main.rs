@@ -16,6 +16,8 @@ mod laws;
 mod looks;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
+mod open_folders;
+mod planted_journal;
 mod random_gateways;
 mod recovery;
 mod restore_asked;

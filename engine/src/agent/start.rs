@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
-use agent_protocol::{Preview, Refusal, RequestId, UploadId, WireError};
+use agent_protocol::{Preview, Refusal, RequestId, RootCommands, UploadId, WireError};
 use journal_format::{Digest, Problem, RestoreId};
 
 use super::uploads::{Fresh, Kept, Process, Use};
@@ -42,6 +42,8 @@ pub struct Approved {
     pub request: RequestId,
     /// A firewall that cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
+    /// What others may write or read stays as open as it is.
+    pub keep_open_folders: bool,
 }
 
 /// This same program, with this profile; in a scope of systemd's of its own if it is named.
@@ -105,6 +107,7 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         let choices = Choices {
             keep_going_without_firewall,
             policy: agent.profile.recovery.policy,
+            keep_open_folders: false,
         };
         let request = Request {
             file,
@@ -113,17 +116,21 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
             id: None,
             approved: None,
         };
-        Ok(restore::prepare(&agent.profile, &agent.host, request)?.plan)
+        restore::prepare(&agent.profile, &agent.host, request)
     };
-    let (plan, needs_keep_going) = match prepare(false) {
+    let (prepared, needs_keep_going) = match prepare(false) {
         // It may be the firewall alone that is not acceptable, and that the admin may accept.
         Err(refused @ Fault::Refused(_)) => match prepare(true) {
-            Ok(plan) => (plan, true),
+            Ok(prepared) => (prepared, true),
             Err(_) => return Err(answer::refusal(agent, refused)),
         },
         other => (other.map_err(|fault| answer::refusal(agent, fault))?, false),
     };
     let (upload, size) = (fresh.id.clone(), fresh.size);
+    let plan = &prepared.plan;
+    let (lost, known) = plan
+        .warnings
+        .split_at(prepared.lost.min(plan.warnings.len()));
     let preview = |until_ms| Preview {
         upload,
         gateway: overview::host_name(),
@@ -132,10 +139,13 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         created_at: plan.archive.created_at.clone(),
         host: plan.archive.host.clone(),
         made_by: plan.archive.made_by.clone(),
-        changes: bounded(restore::preview(&plan)),
-        warnings: bounded(plan.warnings.clone()),
-        plan: restore::approval(&plan),
+        lost: bounded(lost.to_vec()),
+        commands: prepared.consent.for_a_page(),
+        changes: bounded(restore::preview(plan)),
+        warnings: bounded(known.to_vec()),
+        plan: restore::approval(plan),
         needs_keep_going,
+        has_open_folders: prepared.closes_something(),
         until_ms,
     };
     agent
@@ -307,6 +317,16 @@ impl Starts {
             return Ok(Begun::Before(id));
         }
         let kept = agent.uploads.find(&approved.upload)?;
+        if let RootCommands::TooMany { count } = kept.preview.commands {
+            return Err(Refusal::Unacceptable {
+                problems: vec![cannot(
+                    format!(
+                        "start this restore from a page: {count} commands would run as root, too many to be read here"
+                    ),
+                    "on the gateway, run `holdfast restore ARCHIVE`: it shows them all, and asks",
+                )],
+            });
+        }
         match &kept.used {
             Some(used) if has_begun(agent, &used.restore) => {
                 return Err(Refusal::Used {
@@ -402,6 +422,9 @@ impl Starts {
         command.arg(format!("--shown-name={}", kept.preview.name));
         if approved.keep_going_without_firewall {
             command.arg("--keep-going-without-firewall");
+        }
+        if approved.keep_open_folders {
+            command.arg("--keep-open-folders");
         }
         let command = command
             .stdin(Stdio::null())

@@ -433,10 +433,13 @@ mod tests {
             created_at: String::new(),
             host: None,
             made_by: String::new(),
+            lost: Vec::new(),
+            commands: agent_protocol::RootCommands::Shown(Vec::new()),
             changes: vec![],
             warnings: vec![],
             plan: Digest::new("0".repeat(64)).unwrap(),
             needs_keep_going: false,
+            has_open_folders: false,
             until_ms,
         }
     }

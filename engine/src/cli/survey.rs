@@ -3,7 +3,7 @@
 use super::{Context, print_json, say};
 use crate::fault::{Fault, cannot};
 use crate::host::linux::Linux;
-use crate::state_dir;
+use crate::{exposure, state_dir};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     // In the middle of a restore no database may be opened, not even to read.
@@ -23,13 +23,18 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         .iter()
         .map(|d| (d, survey.databases.get(&d.name).map(|m| m.size)))
         .collect();
+    let users: std::collections::BTreeMap<_, Vec<_>> = survey
+        .users
+        .iter()
+        .map(|(database, users)| (database, users.iter().map(|u| &u.username).collect()))
+        .collect();
     if context.json {
         print_json(&serde_json::json!({
             "databases": databases.iter().map(|(d, size)| serde_json::json!({
                 "name": d.name, "path": d.path, "bytes": size,
             })).collect::<Vec<_>>(),
             "clients": survey.clients.as_ref().map(Vec::len),
-            "users": survey.users,
+            "users": users,
             "configs": survey.configs.len(),
             "wireguard_configs": survey.wireguard.len(),
             "tunnels_up": survey.facts.tunnels,
@@ -42,6 +47,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
                 "v6": survey.facts.rules_v6.as_deref().map_or(0, rule_count),
             },
             "kept_rules": survey.kept.iter().map(|(_, path, _)| path).collect::<Vec<_>>(),
+            "open": survey.exposure.exposed.iter().map(exposure::Exposed::change).collect::<Vec<_>>(),
+            "open_problems": survey.exposure.problems,
             "warnings": survey.warnings,
         }));
         return Ok(0);
@@ -99,6 +106,20 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             "not "
         },
     ));
+    for open in survey.exposure.sentences() {
+        say(&format!(
+            "warning    {}: `{}` closes that",
+            journal_format::visible(&open),
+            exposure::COMMAND
+        ));
+    }
+    for problem in &survey.exposure.problems {
+        say(&format!(
+            "warning    {}: {}",
+            journal_format::visible(&crate::wording::in_a_line(problem)),
+            journal_format::visible(&problem.advice)
+        ));
+    }
     for warning in &survey.warnings {
         say(&format!("warning    {}", journal_format::visible(warning)));
     }

@@ -2,21 +2,52 @@
 
 use std::path::Path;
 
+use journal_format::visible;
+
 use super::{Context, print_json, restore, say};
 use crate::fault::Fault;
+use crate::firewall::Family;
 use crate::host::linux::Linux;
+use crate::rehearsal::{self, Tried};
+use crate::wording::in_a_line;
 
 pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     let name = path
         .file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let checked = crate::verify::archive(&context.profile, restore::open(path)?, &name)?;
-    let unready = crate::readiness::check(&Linux::new(&context.profile), &context.profile);
-    if !unready.is_empty() {
-        return Err(Fault::Refused(unready));
+    let profile = &context.profile;
+    let host = Linux::new(profile);
+    let checked = crate::verify::archive(profile, restore::open(path)?, &name)?;
+    let mut problems = crate::readiness::check(&host, profile);
+    let mut untried = Vec::new();
+    for (family, tried) in rehearsal::rules(&host, &checked)? {
+        match tried {
+            Tried::Loaded(_) => {}
+            Tried::Refused(problem) => problems.push(problem),
+            Tried::Untried(problem) => untried.push((family, problem)),
+        }
+    }
+    // A box that lacks programs has said so.
+    if problems.is_empty() {
+        problems.extend(rehearsal::tunnels(&host, profile, &checked)?);
+    } else {
+        problems.extend(untried.iter().map(|(_, problem)| problem.clone()));
+    }
+    if !problems.is_empty() {
+        return Err(Fault::Refused(problems));
     }
     let metadata = checked.archive.metadata();
+    let consent = checked.consent(|_| Vec::new());
+    let untried: Vec<(&str, String)> = untried
+        .iter()
+        .map(|(family, problem)| (Family::name(*family), in_a_line(problem)))
+        .collect();
     if context.json {
+        let commands: Vec<_> = consent
+            .lines()
+            .into_iter()
+            .map(|(command, tunnels)| serde_json::json!({"command": command, "tunnels": tunnels}))
+            .collect();
         print_json(&serde_json::json!({
             "archive": name,
             "verdict": "sound",
@@ -25,25 +56,48 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
             "entries": checked.archive.entries().len(),
             "created_at": metadata.created_at,
             "made_by": metadata.made_by(),
+            "manifest": metadata.holdfast.is_some(),
             "clients": checked.clients.as_ref().map(Vec::len),
+            "commands": commands,
+            "rules_not_tried": untried
+                .iter()
+                .map(|(family, why)| serde_json::json!({"family": family, "why": why}))
+                .collect::<Vec<_>>(),
             "warnings": checked.warnings,
             "missing": checked.missing,
         }));
         return Ok(0);
     }
-    say(&format!("{}: sound", journal_format::visible(&name)));
+    if untried.is_empty() {
+        say(&format!("{}: sound", visible(&name)));
+    } else {
+        say(&format!(
+            "{}: sound, but for its firewall rules, which were not tried",
+            visible(&name)
+        ));
+    }
     say(&format!(
         "  made {} by {}",
         metadata.created_at,
-        journal_format::visible(metadata.made_by())
+        visible(metadata.made_by())
     ));
     say(&format!(
         "  {} entries, SHA-256 {}",
         checked.archive.entries().len(),
         checked.sha256
     ));
+    for (command, tunnels) in consent.lines() {
+        say(&format!("  runs as root, {tunnels}:"));
+        say(&format!("    {command}"));
+    }
+    for (family, why) in untried {
+        say(&format!(
+            "  not tried: whether its {family} firewall rules load: {}",
+            visible(&why)
+        ));
+    }
     for warning in checked.warnings.iter().chain(&checked.missing) {
-        say(&format!("  warning: {}", journal_format::visible(warning)));
+        say(&format!("  warning: {}", visible(warning)));
     }
     Ok(0)
 }

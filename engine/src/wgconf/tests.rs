@@ -27,6 +27,9 @@ fn a_config_with_all_that_real_ones_have_is_understood() {
                 length: 64,
             },
         ],
+        key: Some(
+            Mark,
+        ),
         listen_port: Some(
             51820,
         ),
@@ -142,16 +145,160 @@ fn what_is_not_a_config_is_refused_with_the_reason() {
 }
 
 #[test]
+fn what_wg_quick_would_refuse_makes_a_config_unfit_and_what_it_takes_does_not() {
+    let unfit = |interface: &str, peer: &str| {
+        let text = format!("[Interface]\n{interface}\n[Peer]\nPublicKey = {KEY}\n{peer}\n");
+        parse("a.conf", text.as_bytes()).unwrap().unfit
+    };
+    // Each was tried with wg-quick.
+    for (interface, peer) in [
+        ("PrivateKey = short", ""),
+        ("Address = $(id)", ""),
+        ("Address = ~root", ""),
+        ("Address = -force", ""),
+        ("Address = 10.0.0.1/33", ""),
+        ("Address = 10.0.0.1/32, 10.0.0.1/32", ""),
+        ("ListenPort = http", ""),
+        ("ListenPort = 99999", ""),
+        ("FwMark = 77x", ""),
+        ("MTU = 1", ""),
+        ("MTU = 70000", ""),
+        ("Foo = 1", ""),
+        ("AllowedIPs = 10.0.0.0/8", ""),
+        ("", "AllowedIPs = $(id)"),
+        ("", "AllowedIPs = 10.0.0.0/24 10.1.0.0/24"),
+        ("", "AllowedIPs = 10.0.0.0/24,"),
+        ("", "PostUp = true"),
+        ("", "PresharedKey = short"),
+        ("", "Endpoint = nowhere"),
+        ("", "PersistentKeepalive = 70000"),
+    ] {
+        assert_eq!(unfit(interface, peer).len(), 1, "{interface} {peer}");
+    }
+    for (interface, peer) in [
+        ("Address = 10.0.0.1/255.255.255.0, 10.0.0.1/16", ""),
+        ("Address =", ""),
+        ("ListenPort = 0", "AllowedIPs ="),
+        (
+            "FwMark = off\nTable = 1234",
+            "AllowedIPs = 10.0.0.0/24 , fd00::/8",
+        ),
+        ("FwMark = 0xca6c", "PersistentKeepalive = off"),
+        ("DNS = -x", "Endpoint = -x:5"),
+        ("", "Endpoint = 2001:db8::1:51820"),
+        ("", "Endpoint = $(id):5"),
+    ] {
+        assert_eq!(
+            unfit(interface, peer),
+            Vec::<String>::new(),
+            "{interface} {peer}"
+        );
+    }
+}
+
+#[test]
+fn a_host_or_domain_that_is_none_is_named() {
+    let text = "[Interface]\nDNS = -x, 1.1.1.1, example.net\n[Peer]\nEndpoint = $(id):5\n[Peer]\nEndpoint = -x:5\n";
+    assert_eq!(
+        parse("a.conf", text.as_bytes()).unwrap().warnings,
+        [
+            "line 2: DNS -x is not an address or the name of a domain",
+            "line 4: Endpoint $(id):5 is not an address or the name of a host: its peer will have none",
+            "line 6: Endpoint -x:5 is not an address or the name of a host: its peer will have none",
+        ]
+    );
+}
+
+#[test]
+fn a_config_that_would_hold_the_outage_open_is_unfit_and_says_the_number() {
+    let unfit = |interface: &str, peers: &str| {
+        let text = format!("[Interface]\n{interface}\n[Peer]\nPublicKey = {KEY}\n{peers}");
+        parse("a.conf", text.as_bytes()).unwrap().unfit.join("\n")
+    };
+    let blanks = unfit(&format!("PostUp = a{}b", " ".repeat(3000)), "");
+    assert!(
+        blanks.contains("about 108 s")
+            && blanks.contains("line 2")
+            && blanks.contains("3000 blanks"),
+        "{blanks}"
+    );
+    let letters = unfit(&format!("PostUp = {}", "a".repeat(16_000)), "");
+    assert!(letters.contains("about 8 s"), "{letters}");
+    let lines = format!("PostUp = {}\n", "a".repeat(4000)).repeat(20);
+    assert!(unfit(&lines, "").contains("to read it"), "{lines:.60}");
+    let peer = |i: usize| {
+        format!(
+            "[Peer]\nPublicKey = {KEY}\nAllowedIPs = 10.{}.{}.0/24\n",
+            i / 256,
+            i % 256
+        )
+    };
+    let peers = |n: usize| (0..n).map(peer).collect::<String>();
+    assert_eq!(
+        unfit("", &peers(9000)),
+        "it has 9001 peers, and 4000 are allowed: the gateway is down while wg-quick goes through them\n\
+         it has 9000 networks in AllowedIPs, and 4000 are allowed: the gateway is down while wg-quick goes through them"
+    );
+    // A large site, and a long hook.
+    assert_eq!(
+        unfit(&format!("PostUp = {}", "a ".repeat(1000)), &peers(3000)),
+        ""
+    );
+}
+
+#[test]
+fn private_keys_are_told_apart_and_not_kept() {
+    let other = format!("B{}", &KEY[1..]);
+    let key = |key: &str| {
+        let text = format!("[Interface]\nPrivateKey = {key}\n[Peer]\n");
+        parse("a.conf", text.as_bytes()).unwrap().interface.key
+    };
+    assert!(key(KEY).is_some());
+    assert_eq!(key(KEY), key(KEY));
+    assert_ne!(key(KEY), key(&other));
+    assert_eq!(key("short"), None);
+}
+
+#[test]
+fn a_key_in_the_wrong_place_is_not_shown() {
+    let secret = "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0cwA=";
+    for (interface, peer) in [
+        (format!("Address = {secret}"), String::new()),
+        (format!("DNS = {secret}"), String::new()),
+        (String::new(), format!("AllowedIPs = {secret}")),
+        (
+            String::new(),
+            format!("AllowedIPs = 10.0.0.0/8,{}", &secret[..43]),
+        ),
+        (String::new(), format!("Endpoint = {secret}")),
+        (String::new(), format!("Endpoint = {secret}:51820")),
+        (
+            String::new(),
+            format!("{} = x", secret.trim_end_matches('=')),
+        ),
+    ] {
+        let text = format!("[Interface]\n{interface}\n[Peer]\nPublicKey = {KEY}\n{peer}\n");
+        let config = parse("a.conf", text.as_bytes()).unwrap();
+        let said = [config.warnings, config.unfit].concat();
+        assert_eq!(said.len(), 1, "{text}");
+        assert!(
+            !said[0].contains("c2Vj") && said[0].starts_with("line "),
+            "{said:?}"
+        );
+    }
+}
+
+#[test]
 fn what_cannot_work_is_kept_with_a_warning() {
     let text = "[Interface]\nAddress = nowhere\nListenPort = 99999\nFoo = 1\n[Interface]\n[Peer]\nPublicKey = short\nEndpoint = nowhere\nAllowedIPs = 10.0.0.0/33, 10.0.0.1\n";
     let config = parse("a.conf", text.as_bytes()).unwrap();
-    insta::assert_snapshot!(config.warnings.join("\n"), @r"
-    Address nowhere is not an address or a network
-    ListenPort 99999 is not a number that fits
-    line 4: nothing knows the setting Foo here
-    Endpoint nowhere is not `host:port`
-    AllowedIPs 10.0.0.0/33 is not an address or a network
+    insta::assert_snapshot!([config.warnings, config.unfit].concat().join("\n"), @r"
     it has more than one [Interface]
+    line 2: Address nowhere is not an address
+    line 3: ListenPort 99999 is not a port
+    line 4: nothing knows the setting Foo here
+    line 8: Endpoint nowhere is not `host:port`
+    line 9: AllowedIPs 10.0.0.0/33 is not an address or a network
     it has a peer without a usable PublicKey
     ");
     assert_eq!(config.peers[0].allowed_ips.len(), 1);

@@ -220,6 +220,7 @@ impl Building {
             sha256: digest(&bytes),
             size: bytes.len() as u64,
             owner: None,
+            owner_shown: None,
         };
         self.entries.insert(entry.to_owned(), bytes);
         wanted
@@ -253,6 +254,7 @@ impl Scenario {
         let survey = survey(&world, &profile, shape)?;
         let choices = Choices {
             keep_going_without_firewall: false,
+            keep_open_folders: false,
             policy,
         };
         let networks = BTreeMap::new();
@@ -479,6 +481,8 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
         wireguard,
         clients: None,
         users: BTreeMap::new(),
+        mail: BTreeMap::new(),
+        said: Default::default(),
         tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
         networks: shape
             .clients
@@ -547,6 +551,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
     }
     let tunnels: Vec<String> = world.kernel.tunnels.keys().cloned().collect();
     Ok(Survey {
+        exposure: Default::default(),
         boot: look.boot().map_err(one)?,
         facts: Facts {
             rules_v4: Some(save(&world.kernel.v4)),
@@ -567,6 +572,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
         kept,
         clients: None,
         users: BTreeMap::new(),
+        mail: BTreeMap::new(),
         links: tunnels.into_iter().collect(),
         owner: (990, 990),
         warnings: Vec::new(),

@@ -429,6 +429,7 @@ impl Look for Sim {
                 let own = lines(&|name, _| format!("9: {name}: <POINTOPOINT,NOARP,UP>\n"));
                 (0, format!("1: lo: <LOOPBACK,UP>\n2: eth0: <UP>\n{own}"))
             }
+            Query::Addresses => (0, "2: eth0    inet 192.0.2.1/24 scope global eth0\n".into()),
             Query::ServiceActive(_) | Query::ServiceState(Control::Commands { .. }) => {
                 (if world.kernel.running { 0 } else { 3 }, String::new())
             }

@@ -1,0 +1,319 @@
+//! What runs as root because of a restore, for whoever agrees to it: each hook of the backup's configs that is not in force
+//! for that very tunnel today, whole, grouped by what it runs. Must not cut, fold or blank any of it, but what has the very
+//! shape of a key; must not be kept in a journal.
+
+use std::collections::{BTreeMap, HashMap};
+
+use agent_protocol::{RootCommand, RootCommands};
+use journal_format::{Digest, visible};
+
+use crate::redact;
+use crate::wording::{counted, name, names};
+
+/// Bytes of commands that are shown on a page; who runs more at once reads it at the command line.
+const MOST_ON_A_PAGE: usize = 32 << 10;
+
+/// Bytes of all of it in a message, with the names of tunnels.
+const MOST_IN_A_MESSAGE: usize = 250 << 10;
+
+/// A setting, as `PostUp`, and the command that it runs.
+pub type Hook = (String, String);
+
+/// Commands that run as root.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Consent {
+    groups: Vec<Group>,
+    in_force: usize,
+}
+
+/// One command and the tunnels that run it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+struct Group {
+    key: String,
+    command: String,
+    tunnels: Vec<String>,
+}
+
+impl Consent {
+    /// The hooks of a backup, by the stem of their config, less those that `now` says are in force for that tunnel.
+    pub fn new<'h>(
+        hooks: impl IntoIterator<Item = (&'h str, &'h [Hook])>,
+        mut now: impl FnMut(&str) -> Vec<Hook>,
+    ) -> Consent {
+        let mut in_force = 0;
+        let mut found: Vec<Group> = Vec::new();
+        let mut places: HashMap<(String, String), usize> = HashMap::new();
+        for (tunnel, hooks) in hooks {
+            if hooks.is_empty() {
+                continue;
+            }
+            let mut now = now(tunnel);
+            for (key, command) in hooks {
+                if let Some(at) = now.iter().position(|(k, c)| (k, c) == (key, command)) {
+                    now.swap_remove(at);
+                    in_force += 1;
+                    continue;
+                }
+                let general = without_name(command, tunnel);
+                let place = *places
+                    .entry((key.clone(), general.clone()))
+                    .or_insert(found.len());
+                match found.get_mut(place) {
+                    None => {
+                        found.push(Group {
+                            key: key.clone(),
+                            command: command.clone(),
+                            tunnels: vec![tunnel.to_owned()],
+                        });
+                    }
+                    Some(group) => {
+                        // As it stands, as long as it stands so in all of them.
+                        if group.command != *command {
+                            group.command = general;
+                        }
+                        if group.tunnels.last().is_none_or(|t| t != tunnel) {
+                            group.tunnels.push(tunnel.to_owned());
+                        }
+                    }
+                }
+            }
+        }
+        let groups = found.into_iter().map(|group| Group {
+            command: visible(&redact::keys(&group.command)),
+            ..group
+        });
+        Consent {
+            groups: groups.collect(),
+            in_force,
+        }
+    }
+
+    /// What a plan says of it, without any command: a plan stays in the journal. The digest binds what is approved to what
+    /// was shown.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut said = Vec::new();
+        let is = |n: usize| if n == 1 { "runs" } else { "run" };
+        if !self.groups.is_empty() {
+            let digest = Digest::of_json(&self.groups);
+            let count = self.groups.len();
+            said.push(format!(
+                "{} of the backup's configs {} as root and do not today (digest of what is shown: {digest})",
+                counted(count, "command"),
+                is(count)
+            ));
+        }
+        if self.in_force > 0 {
+            said.push(format!(
+                "{} of the backup's configs {} as root as today",
+                counted(self.in_force, "command"),
+                is(self.in_force)
+            ));
+        }
+        said
+    }
+
+    /// Each command, whole, and on the line below it the tunnels that run it.
+    pub fn lines(&self) -> Vec<(String, String)> {
+        let line = |g: &Group| {
+            (
+                format!("{} = {}", g.key, g.command),
+                format!("of {}", names(&g.tunnels)),
+            )
+        };
+        self.groups.iter().map(line).collect()
+    }
+
+    /// As a page shows it.
+    pub fn for_a_page(&self) -> RootCommands {
+        let shown = |group: &Group| RootCommand {
+            key: group.key.clone(),
+            command: group.command.clone(),
+            tunnels: group.tunnels.iter().take(10).map(|t| name(t)).collect(),
+            more: u64::try_from(group.tunnels.len().saturating_sub(10)).unwrap_or(u64::MAX),
+        };
+        let bytes: usize = self
+            .groups
+            .iter()
+            .map(|g| g.key.len() + g.command.len())
+            .sum();
+        if bytes <= MOST_ON_A_PAGE {
+            let shown: Vec<RootCommand> = self.groups.iter().map(shown).collect();
+            let size = serde_json::to_vec(&shown).map_or(usize::MAX, |json| json.len());
+            if size <= MOST_IN_A_MESSAGE {
+                return RootCommands::Shown(shown);
+            }
+        }
+        RootCommands::TooMany {
+            count: u64::try_from(self.groups.len()).unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// The command with `%i`, which `wg-quick` replaces by the tunnel's name, in the place of that name.
+fn without_name(command: &str, tunnel: &str) -> String {
+    let belongs = |c: char| c.is_alphanumeric() || "_=+.-".contains(c);
+    let mut out = String::with_capacity(command.len());
+    let mut at = 0;
+    for (start, found) in command.match_indices(tunnel) {
+        let end = start + found.len();
+        let alone = !command[..start].ends_with(belongs) && !command[end..].starts_with(belongs);
+        if alone && !tunnel.is_empty() {
+            out.push_str(&command[at..start]);
+            out.push_str("%i");
+            at = end;
+        }
+    }
+    out + &command[at..]
+}
+
+/// Of two copies of a config that may both be used, every hook that either has.
+pub fn either(mut first: Vec<Hook>, second: &[Hook]) -> Vec<Hook> {
+    let mut left: BTreeMap<&Hook, usize> = BTreeMap::new();
+    for hook in second {
+        *left.entry(hook).or_default() += 1;
+    }
+    for hook in &first {
+        if let Some(n) = left.get_mut(hook) {
+            *n = n.saturating_sub(1);
+        }
+    }
+    let more: Vec<Hook> = left
+        .into_iter()
+        .flat_map(|(hook, n)| std::iter::repeat_n(hook.clone(), n))
+        .collect();
+    first.extend(more);
+    first
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hook(key: &str, command: &str) -> Hook {
+        (key.into(), command.into())
+    }
+
+    fn consent(then: &[(&str, Vec<Hook>)], now: &[(&str, Vec<Hook>)]) -> Consent {
+        Consent::new(then.iter().map(|(t, h)| (*t, h.as_slice())), |tunnel| {
+            let found = now.iter().find(|(t, _)| *t == tunnel);
+            found.map_or_else(Vec::new, |(_, h)| h.clone())
+        })
+    }
+
+    #[test]
+    fn only_what_that_very_tunnel_does_not_run_under_that_very_key_today_is_shown() {
+        let a = || vec![hook("PostUp", "a")];
+        let found = consent(
+            &[("c0", a()), ("c1", a()), ("c2", vec![hook("PreUp", "a")])],
+            &[("c0", a()), ("c2", a())],
+        );
+        assert_eq!(
+            found.lines(),
+            [
+                ("PostUp = a".to_owned(), "of c1".to_owned()),
+                ("PreUp = a".to_owned(), "of c2".to_owned())
+            ]
+        );
+        assert!(
+            found.sentences()[1]
+                .starts_with("1 command of the backup's configs runs as root as today")
+        );
+        let twice = consent(&[("c0", [a(), a()].concat())], &[("c0", a())]);
+        assert_eq!(twice.lines().len(), 1, "once more than today");
+    }
+
+    #[test]
+    fn one_command_of_many_tunnels_is_shown_once_with_ten_of_their_names() {
+        let names: Vec<String> = (0..12).map(|i| format!("c{i}")).collect();
+        let then: Vec<(&str, Vec<Hook>)> = names
+            .iter()
+            .map(|n| {
+                (
+                    n.as_str(),
+                    vec![hook(
+                        "PostUp",
+                        &format!("ip route add x dev {n}; echo {n}x"),
+                    )],
+                )
+            })
+            .collect();
+        let found = consent(&then[..1], &[]);
+        assert_eq!(
+            found.lines()[0].0,
+            "PostUp = ip route add x dev c0; echo c0x"
+        );
+        let same: Vec<(&str, Vec<Hook>)> = names
+            .iter()
+            .map(|n| {
+                (
+                    n.as_str(),
+                    vec![hook("PostUp", &format!("ip route add x dev {n}"))],
+                )
+            })
+            .collect();
+        let found = consent(&same, &[]);
+        assert_eq!(found.lines().len(), 1);
+        assert_eq!(found.lines()[0].0, "PostUp = ip route add x dev %i");
+        assert!(found.lines()[0].1.ends_with("c9 and 2 more"));
+        assert_eq!(
+            consent(&then, &[]).lines().len(),
+            12,
+            "`c1x` is no name of a tunnel"
+        );
+    }
+
+    #[test]
+    fn nothing_of_a_command_is_cut_or_blanked_but_the_rest_of_a_key() {
+        let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+        let long = format!("true {}; evil", "x".repeat(2000));
+        let then = [(
+            "c0",
+            vec![
+                hook("PostUp", "exec -a token /tmp/evil --password=hunter2"),
+                hook("PostUp", &long),
+                hook("PostUp", &format!("wg set %i peer {key} x")),
+                hook("PostUp", "a\u{202e}b"),
+            ],
+        )];
+        let lines = consent(&then, &[]).lines();
+        assert_eq!(
+            lines[0].0,
+            "PostUp = exec -a token /tmp/evil --password=hunter2"
+        );
+        assert_eq!(lines[1].0, format!("PostUp = {long}"));
+        assert_eq!(lines[2].0, "PostUp = wg set %i peer yAnz(key)= x");
+        assert_eq!(lines[3].0, "PostUp = a\\u{202e}b");
+    }
+
+    #[test]
+    fn another_command_tunnel_or_key_is_another_sentence_and_no_sentence_has_a_command() {
+        let one =
+            |t: &'static str, k: &str, c: &str| consent(&[(t, vec![hook(k, c)])], &[]).sentences();
+        let first = one("c0", "PostUp", "secret-a");
+        for other in [
+            one("c1", "PostUp", "secret-a"),
+            one("c0", "PreUp", "secret-a"),
+            one("c0", "PostUp", "secret-b"),
+        ] {
+            assert_ne!(first, other);
+        }
+        assert!(!first.concat().contains("secret"));
+        assert!(consent(&[("c0", vec![])], &[]).sentences().is_empty());
+    }
+
+    #[test]
+    fn what_does_not_fit_on_a_page_is_not_shown_in_part() {
+        let many = |n: usize| vec![hook("PostUp", &"x".repeat(n))];
+        let fits = consent(&[("c0", many(32_000))], &[]).for_a_page();
+        assert!(matches!(fits, RootCommands::Shown(shown) if shown[0].command.len() == 32_000));
+        let not = consent(&[("c0", many(33_000))], &[]).for_a_page();
+        assert_eq!(not, RootCommands::TooMany { count: 1 });
+    }
+
+    #[test]
+    fn hooks_of_either_copy_count_and_those_of_both_once() {
+        let (a, b) = (hook("PostUp", "a"), hook("PostUp", "b"));
+        let both = either(vec![a.clone()], &[a.clone(), b.clone(), b.clone()]);
+        assert_eq!(both, [a, b.clone(), b]);
+    }
+}

@@ -1,0 +1,347 @@
+//! What an admin would want to know of a backup before agreeing to it, by name: where it comes from, whose accounts it
+//! changes, what its rules and networks do to this box. Pure; compares, and decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use super::Backup;
+use crate::account::Account;
+use crate::firewall::{Entrance, Family, Rules};
+use crate::survey::Survey;
+use crate::wgconf::Prefix;
+use crate::wording::{counted, name, names};
+
+/// What was found, a sentence each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// What is here now and will not be.
+    pub lost: Vec<String>,
+    /// Everything else.
+    pub known: Vec<String>,
+}
+
+/// This box, as far as a backup is held against it.
+#[derive(Debug, Clone, Default)]
+pub struct Here {
+    /// Its name.
+    pub host: String,
+    /// Milliseconds since 1970 UTC.
+    pub now_ms: i64,
+    /// Its addresses with their networks, by interface.
+    pub interfaces: Vec<(String, Prefix)>,
+    /// Where the admin's SSH session comes from, and to which port, if it is known.
+    pub ssh: Option<(IpAddr, u16)>,
+    /// Where the page is served.
+    pub page: Option<Entrance>,
+}
+
+/// The rules of one family: those of now, and those of the backup as they were rehearsed.
+#[derive(Debug, Clone)]
+pub struct BothRules {
+    /// Which.
+    pub family: Family,
+    /// Now.
+    pub now: Rules,
+    /// Then.
+    pub then: Rules,
+}
+
+/// Compares a backup with the gateway as it is.
+pub fn said(here: &Here, survey: &Survey, backup: &Backup, rules: &[BothRules]) -> Said {
+    let mut said = Said::default();
+    origin(here, backup, &mut said);
+    for (database, then) in &backup.users {
+        if let Some(now) = survey.users.get(database) {
+            users(database, now, then, &mut said);
+        }
+    }
+    clients(survey, backup, &mut said);
+    for (database, then) in &backup.mail {
+        let now = survey.mail.get(database);
+        if now != Some(then) && survey.users.contains_key(database) {
+            let shown = |r: &crate::account::MailRelay| {
+                format!(
+                    "{}:{} as {}",
+                    name(&r.host),
+                    name(&r.port),
+                    name(&r.username)
+                )
+            };
+            said.known.push(format!(
+                "the gateway will hand its mail to {} ({database}); now to {}",
+                shown(then),
+                now.map_or_else(|| "none".into(), shown)
+            ));
+        }
+    }
+    let tunnels: BTreeSet<&str> = survey
+        .facts
+        .tunnels
+        .iter()
+        .chain(&backup.tunnels_up)
+        .map(String::as_str)
+        .collect();
+    for both in rules {
+        of_rules(here, both, &tunnels, &mut said);
+    }
+    networks(here, &tunnels, survey, backup, &mut said);
+    said
+}
+
+/// Days after which a backup is old.
+const OLD: i64 = 30;
+
+fn origin(here: &Here, backup: &Backup, said: &mut Said) {
+    let archive = &backup.archive;
+    if let Some(host) = archive.host.as_ref().filter(|h| **h != here.host) {
+        said.known.push(format!(
+            "the backup was made on another host, {}; this one is {}",
+            name(host),
+            name(&here.host)
+        ));
+    }
+    let made = archive.created_at.parse::<jiff::Timestamp>().ok();
+    let Some(made) = made.map(|t| t.as_millisecond()) else {
+        return;
+    };
+    const DAY: i64 = 86_400_000;
+    let date = name(&archive.created_at);
+    if made < here.now_ms.saturating_sub(OLD * DAY) {
+        said.known.push(format!(
+            "the backup is over {OLD} days old: it was made {date}"
+        ));
+    } else if made > here.now_ms.saturating_add(DAY) {
+        said.known.push(format!(
+            "the backup's date lies in the future, {date}: a clock was wrong then or is wrong now, or the date was written by hand"
+        ));
+    }
+}
+
+/// An old genuine backup brings back what was removed since, and takes away what was added (A9); a forged one gives
+/// accounts to somebody (A30).
+fn users(database: &str, now: &[Account], then: &[Account], said: &mut Said) {
+    fn by_name(accounts: &[Account]) -> BTreeMap<&str, &Account> {
+        accounts.iter().map(|a| (a.username.as_str(), a)).collect()
+    }
+    let (now_by, then_by) = (by_name(now), by_name(then));
+    let line = |list: &mut Vec<String>, found: Vec<String>, one: &str, many: &str| match found.len()
+    {
+        0 => {}
+        1 => list.push(format!("1 user of {database} {one}: {}", found[0])),
+        n => list.push(format!(
+            "{n} users of {database} {many}: {}",
+            joined(&found)
+        )),
+    };
+    let named = |keep: &dyn Fn(&Account) -> bool, from: &[Account]| -> Vec<String> {
+        from.iter()
+            .filter(|a| keep(a))
+            .map(|a| name(&a.username))
+            .collect()
+    };
+    let gone = named(&|a| !then_by.contains_key(a.username.as_str()), now);
+    line(
+        &mut said.lost,
+        gone,
+        "is not in the backup and will be gone",
+        "are not in the backup and will be gone",
+    );
+    let list = &mut said.known;
+    let is_now = |a: &Account| now_by.get(a.username.as_str()).copied();
+    let back = named(&|a| is_now(a).is_none(), then);
+    line(
+        list,
+        back,
+        "is in the backup and not here: it comes back, or is new",
+        "are in the backup and not here: they come back, or are new",
+    );
+    let password = named(
+        &|a| is_now(a).is_some_and(|n| n.password != a.password),
+        then,
+    );
+    line(
+        list,
+        password,
+        "gets the password of the backup, which is another one",
+        "get the passwords of the backup, which are others",
+    );
+    let admin = named(
+        &|a| a.is_admin && is_now(a).is_none_or(|n| !n.is_admin),
+        then,
+    );
+    line(
+        list,
+        admin,
+        "becomes an admin of the gateway",
+        "become admins of the gateway",
+    );
+    let active = named(&|a| a.active && is_now(a).is_some_and(|n| !n.active), then);
+    line(
+        list,
+        active,
+        "is switched off now and may sign in afterwards",
+        "are switched off now and may sign in afterwards",
+    );
+    // A session of the gateway's own page holds the id.
+    let ids: BTreeMap<i64, &Account> = then.iter().map(|a| (a.id, a)).collect();
+    let moved: Vec<String> = now
+        .iter()
+        .filter_map(|n| ids.get(&n.id).map(|t| (n, t)))
+        .filter(|(n, t)| n.username != t.username)
+        .map(|(n, t)| {
+            format!(
+                "{} (id {}, then {})",
+                name(&n.username),
+                n.id,
+                name(&t.username)
+            )
+        })
+        .collect();
+    line(
+        list,
+        moved,
+        "has an id that is another user's in the backup, and so will an open session be",
+        "have ids that are other users' in the backup, and so will open sessions be",
+    );
+}
+
+/// The first ten of what is shown already.
+fn joined(shown: &[String]) -> String {
+    match shown.len().saturating_sub(10) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown[..10].join(", ")),
+    }
+}
+
+fn clients(survey: &Survey, backup: &Backup, said: &mut Said) {
+    let (Some(now), Some(then)) = (&survey.clients, &backup.clients) else {
+        return;
+    };
+    let set = |clients: &[crate::database::Client]| -> BTreeSet<String> {
+        clients.iter().map(|c| c.name.clone()).collect()
+    };
+    let (now, then) = (set(now), set(then));
+    let (gone, back): (Vec<_>, Vec<_>) = (
+        now.difference(&then).collect(),
+        then.difference(&now).collect(),
+    );
+    let is = |n: usize| if n == 1 { "is" } else { "are" };
+    if !gone.is_empty() {
+        said.lost.push(format!(
+            "{} {} not in the backup and will be gone: {}",
+            counted(gone.len(), "client"),
+            is(gone.len()),
+            names(gone)
+        ));
+    }
+    if !back.is_empty() {
+        said.known.push(format!(
+            "{} {} in the backup and not here, and will be: {}",
+            counted(back.len(), "client"),
+            is(back.len()),
+            names(back)
+        ));
+    }
+}
+
+fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut Said) {
+    let family = both.family.name();
+    let (now, then) = (&both.now, &both.then);
+    // Load by load a table is replaced whole, whoever put what into it (A22).
+    let gone = now.gone_in(then, tunnels);
+    for (found, what) in [(&gone.chains, "chain"), (&gone.rules, "rule")] {
+        if !found.is_empty() {
+            let go = if found.len() == 1 { "goes" } else { "go" };
+            said.lost.push(format!(
+                "{} of the {family} firewall that the backup lacks {go}: {}",
+                counted(found.len(), what),
+                names(found)
+            ));
+        }
+    }
+    let mut doors = vec![(
+        Entrance {
+            port: here.ssh.map_or(22, |(_, port)| port),
+            loopback: false,
+        },
+        "SSH",
+    )];
+    doors.extend(here.page.map(|page| (page, "this page")));
+    for (entrance, what) in doors {
+        if then.shuts_out(entrance) && !now.shuts_out(entrance) {
+            said.known.push(format!(
+                "the backup's {family} rules shut out {what}: nobody reaches port {} any more",
+                entrance.port
+            ));
+        }
+    }
+    for (chain, lets) in [("INPUT", "into this box"), ("FORWARD", "through this box")] {
+        if then.is_open(chain) && !now.is_open(chain) {
+            said.known.push(format!(
+                "the backup's {family} rules let everything {lets} ({chain} has policy ACCEPT, and nothing in it drops); those of \
+                 now do not"
+            ));
+        }
+    }
+    let copies: Vec<String> = then.copies().difference(&now.copies()).cloned().collect();
+    if !copies.is_empty() {
+        said.known.push(format!(
+            "{} of the backup's {family} firewall hand packets to somebody else, and are not there now: {}",
+            counted(copies.len(), "rule"),
+            names(copies)
+        ));
+    }
+}
+
+/// Tunnels that would take over the network that the box or its admin is in (A17).
+fn networks(
+    here: &Here,
+    tunnels: &BTreeSet<&str>,
+    survey: &Survey,
+    backup: &Backup,
+    said: &mut Said,
+) {
+    let foreign: Vec<&(String, Prefix)> = here
+        .interfaces
+        .iter()
+        .filter(|(interface, _)| {
+            let file = format!("{interface}.conf");
+            let ours = survey.wireguard.contains_key(&file) || backup.wireguard.contains_key(&file);
+            !tunnels.contains(interface.as_str()) && !ours
+        })
+        .collect();
+    let admin = here.ssh.map(|(address, _)| Prefix {
+        address,
+        length: if address.is_ipv4() { 32 } else { 128 },
+    });
+    let (mut own, mut admins) = (Vec::new(), Vec::new());
+    for (tunnel, networks) in &backup.networks {
+        for network in networks.iter().filter(|n| !n.is_everything()) {
+            let here = foreign.iter().find(|(_, p)| p.contains(network));
+            if let Some((interface, prefix)) = here {
+                let of = prefix.network();
+                own.push(format!("{tunnel} ({network}, of {interface}'s {of})"));
+            }
+            if let Some(admin) = admin.filter(|a| network.contains(a)) {
+                admins.push(format!("{tunnel} ({network}, {})", admin.address));
+            }
+        }
+    }
+    for (found, what) in [
+        (own, "what lies in a network of this box itself"),
+        (admins, "the network that your SSH session comes from"),
+    ] {
+        if !found.is_empty() {
+            let count = found.len();
+            said.known.push(format!(
+                "AllowedIPs of the backup's configs {} to {what}: {}",
+                if count == 1 {
+                    "lead a tunnel".to_owned()
+                } else {
+                    format!("lead tunnels ({count} times)")
+                },
+                names(found)
+            ));
+        }
+    }
+}

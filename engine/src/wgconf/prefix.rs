@@ -1,0 +1,128 @@
+//! Addresses with the length of their network: read, compared, merged. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::net::IpAddr;
+
+/// An address with the length of its network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    /// The address as written, host bits and all.
+    pub address: IpAddr,
+    /// Bits of the network.
+    pub length: u8,
+}
+
+impl Prefix {
+    /// Reads `address` or `address/length`.
+    pub fn parse(text: &str) -> Option<Prefix> {
+        let (address, length) = match text.split_once('/') {
+            Some((address, length)) => (address, Some(length)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let length = match length {
+            None => most,
+            Some(l) if l.bytes().all(|b| b.is_ascii_digit()) => {
+                l.parse().ok().filter(|l| *l <= most)?
+            }
+            Some(_) => return None,
+        };
+        Some(Prefix { address, length })
+    }
+
+    /// The network, host bits cleared.
+    pub fn network(&self) -> Prefix {
+        let address = match self.address {
+            IpAddr::V4(a) => {
+                let mask = u32::MAX
+                    .checked_shl(32 - u32::from(self.length))
+                    .unwrap_or(0);
+                IpAddr::V4((a.to_bits() & mask).into())
+            }
+            IpAddr::V6(a) => {
+                let mask = u128::MAX
+                    .checked_shl(128 - u32::from(self.length))
+                    .unwrap_or(0);
+                IpAddr::V6((a.to_bits() & mask).into())
+            }
+        };
+        Prefix {
+            address,
+            length: self.length,
+        }
+    }
+
+    /// Every address there is (`0.0.0.0/0`, `::/0`).
+    pub fn is_everything(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Whether every address of the other is one of this network.
+    pub fn contains(&self, other: &Prefix) -> bool {
+        let shortened = Prefix {
+            length: self.length,
+            ..*other
+        };
+        self.address.is_ipv4() == other.address.is_ipv4()
+            && self.length <= other.length
+            && self.network() == shortened.network()
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// Two halves of a network as that network, as long as there are any.
+pub fn merged(mut prefixes: BTreeSet<Prefix>) -> BTreeSet<Prefix> {
+    let other_half = |p: &Prefix| {
+        let address = match p.address {
+            IpAddr::V4(a) => {
+                IpAddr::V4((a.to_bits() ^ 1u32.checked_shl(32 - u32::from(p.length))?).into())
+            }
+            IpAddr::V6(a) => {
+                IpAddr::V6((a.to_bits() ^ 1u128.checked_shl(128 - u32::from(p.length))?).into())
+            }
+        };
+        Some(Prefix { address, ..*p })
+    };
+    for length in (1..=128).rev() {
+        let halves: Vec<(Prefix, Prefix)> = prefixes
+            .iter()
+            .filter(|p| p.length == length)
+            .filter_map(|p| Some((*p, other_half(p)?)))
+            .filter(|(p, other)| p < other && prefixes.contains(other))
+            .collect();
+        for (one, other) in halves {
+            prefixes.remove(&one);
+            prefixes.remove(&other);
+            let length = length - 1;
+            prefixes.insert(Prefix { length, ..one }.network());
+        }
+    }
+    prefixes
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_network_contains_what_is_in_it_and_of_its_own_family_alone() {
+        let contains = |a: &str, b: &str| {
+            let prefix = |text: &str| Prefix::parse(text).unwrap();
+            prefix(a).contains(&prefix(b))
+        };
+        assert!(contains("10.1.0.1/24", "10.1.0.128/25"));
+        assert!(contains("10.1.0.1/24", "10.1.0.7"));
+        assert!(contains("0.0.0.0/0", "192.0.2.1"));
+        assert!(!contains("10.1.0.0/24", "10.1.0.0/16"));
+        assert!(!contains("10.1.0.0/24", "10.1.1.0/24"));
+        assert!(!contains("::/0", "10.1.1.0/24"));
+    }
+}
