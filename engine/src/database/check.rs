@@ -10,7 +10,7 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 
-use super::rebuild::{named, shown};
+use super::rebuild::{named, quoted, shown};
 use super::{NAMED, dangling_references, integrity, open};
 use crate::fault::{Problem, cannot};
 use crate::profile::DatabaseKind;
@@ -44,7 +44,7 @@ pub fn check(
         // A damaged schema makes every later answer meaningless, and an unknown one may cost more than it tells.
         if found.is_empty() {
             found.extend(
-                integrity(&conn)?
+                damage(&conn)?
                     .into_iter()
                     .map(|line| format!("it is damaged: {line}")),
             );
@@ -94,6 +94,30 @@ pub fn check_snapshot(
         return Err(found.iter().map(|why| refuse(name, why)).collect());
     }
     Ok(elsewhere)
+}
+
+/// What is wrong with its pages. Beside virtual tables, which one of this box's own may have, only plain tables are looked
+/// at: a look at the others runs their modules.
+fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let names = |rule: &str| -> rusqlite::Result<Vec<String>> {
+        let sql =
+            format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage {rule} 0");
+        let mut statement = conn.prepare(&sql)?;
+        statement.query_map([], |r| r.get(0))?.collect()
+    };
+    if names("=")?.is_empty() {
+        return integrity(conn);
+    }
+    let mut found = Vec::new();
+    for table in names(">")? {
+        let mut statement = conn.prepare(&format!("PRAGMA integrity_check({})", quoted(&table)))?;
+        let lines = statement
+            .query_map([], |r| r.get::<_, String>(0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        found.extend(lines.into_iter().filter(|l| l != "ok"));
+    }
+    found.truncate(NAMED);
+    Ok(found)
 }
 
 /// A database of this name that is not taken, and why.

@@ -18,6 +18,9 @@ use crate::fault::Problem;
 use crate::profile::DatabaseKind;
 use crate::wording::counted;
 
+/// Tables of a present database beyond which nothing of it is taken over.
+const MOST_TABLES: usize = 100;
+
 /// What a rebuilt database is made for.
 #[derive(Debug, Clone, Copy)]
 pub struct Terms<'a> {
@@ -47,6 +50,11 @@ pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Vec<String>
         Ok((from, to))
     })()
     .map_err(failed)?;
+    let terms = Terms {
+        // Whoever may write the present database decides what it has besides; what no gateway has adds nothing.
+        present: terms.present.filter(|p| p.tables.len() <= MOST_TABLES),
+        ..terms
+    };
     let mut copying = Copying {
         from,
         to,
@@ -547,7 +555,8 @@ fn make_file(dest: &Path) -> Result<(), String> {
         .map_err(|e| format!("{} cannot be made: {e}", dest.display()))
 }
 
-fn quoted(name: &str) -> String {
+/// A name as SQL.
+pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 

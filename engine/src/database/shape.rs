@@ -56,9 +56,12 @@ impl Shape {
 
     /// The shape of an open database.
     pub(super) fn of(conn: &Connection) -> rusqlite::Result<Shape> {
+        // Not from `pragma_table_list`, which would call the modules of virtual tables. A table without a rowid is an index
+        // that does not end with one.
         let mut statement = conn.prepare(
-            "SELECT name, wr FROM pragma_table_list WHERE schema = 'main' AND type = 'table' \
-             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+            "SELECT name, EXISTS (SELECT 1 FROM pragma_index_list(s.name) AS i WHERE origin = 'pk' AND NOT EXISTS \
+             (SELECT 1 FROM pragma_index_xinfo(i.name) WHERE cid = -1)) FROM sqlite_schema AS s \
+             WHERE type = 'table' AND rootpage > 0 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
         )?;
         let names = statement
             .query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, bool>(1)?)))?

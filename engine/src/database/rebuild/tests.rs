@@ -3,8 +3,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::super::shape::shape;
-use super::super::{Content, Origin, check, content_of_copy};
+use super::super::{Content, Origin, check, content_of_copy, shape};
 use super::*;
 
 const CLIENTS: &str = include_str!("../../../../fixtures/data/clients.sql");
@@ -591,7 +590,7 @@ fn rows_keep_their_numbers_from_tables_with_and_without_a_rowid() {
 fn a_database_of_this_box_that_lacks_nothing_is_untouched_and_one_that_lacks_something_gets_that_alone()
  {
     let room = Room::new();
-    let more = "CREATE TABLE own (a CHECK (a > 0)); INSERT INTO own VALUES (1); \
+    let more = "CREATE TABLE own (a CHECK (a > 0)); INSERT INTO own VALUES (1); CREATE VIRTUAL TABLE f USING fts5(x); \
         CREATE TRIGGER t AFTER INSERT ON own BEGIN SELECT 1; END; CREATE VIEW v AS SELECT a FROM own;";
     let [oldest, .., newest] = shapes();
     let path = room.made(
@@ -603,6 +602,18 @@ fn a_database_of_this_box_that_lacks_nothing_is_untouched_and_one_that_lacks_som
     let added = add_what_is_missing(&path, "a.db", DatabaseKind::Clients).unwrap();
     assert_eq!(added, Vec::<String>::new());
     assert!(std::fs::read(&path).unwrap() == before);
+    // Damage is refused here, too, also beside a virtual table.
+    let conn = Connection::open(&path).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = 'test_history'";
+    let root: u32 = conn.query_row(sql, [], |r| r.get(0)).unwrap();
+    let root = root as usize;
+    conn.close().unwrap();
+    let mut bytes = before.clone();
+    bytes[(root - 1) * 4096 + 100..root * 4096].fill(0xAB);
+    let damaged = room.at("damaged.db");
+    std::fs::write(&damaged, bytes).unwrap();
+    let problems = check(&damaged, "a.db", DatabaseKind::Clients, Origin::Here).unwrap_err();
+    assert!(problems[0].what.contains("damaged"), "{problems:?}");
 
     let rows = ROWS.split("INSERT INTO monitoring_logs").next().unwrap();
     let [one, two] = ["one.db", "two.db"].map(|name| {
