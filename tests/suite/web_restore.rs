@@ -369,3 +369,23 @@ fn a_restore_that_nothing_works_on_does_not_look_alive_until_it_is_recovered() {
     );
     assert!(!admin.get(&page).1.contains("Interrupted</h1>"));
 }
+
+#[test]
+fn while_anybody_may_write_who_the_users_are_the_page_opens_to_nobody_and_names_the_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(stage) = Stage::set() else { return };
+    let user = stage.sample().admin().unwrap().clone();
+    let database = stage.sample().databases()[1].path.clone();
+    let folder = database.parent().unwrap();
+    let mut admin = stage.client_of(&user);
+    for (open, mode) in [(folder, 0o777), (database.as_path(), 0o666)] {
+        std::fs::set_permissions(open, PermissionsExt::from_mode(mode)).unwrap();
+        let refused = stage.try_sign_in(&user);
+        for said in [open.to_str().unwrap(), "holdfast secure"] {
+            assert!(refused.contains(said), "{refused}");
+        }
+        stage.secure();
+        admin = stage.client_of(&user);
+    }
+    assert_eq!(admin.get("/").0, 200);
+}

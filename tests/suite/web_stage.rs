@@ -47,9 +47,22 @@ impl Stage {
             web_log: tempfile::NamedTempFile::new().unwrap(),
             _folder: folder,
         };
+        stage.secure();
         stage.start_agent();
         stage.start_web();
         Some(stage)
+    }
+
+    /// Closes what an install leaves open to every account, as an admin must before the page opens to anybody.
+    pub fn secure(&self) {
+        let holdfast = program("holdfast").unwrap();
+        let argv = [
+            holdfast.to_str().unwrap(),
+            "--config",
+            &self.config(),
+            "secure",
+        ];
+        self.sandbox.run(&argv).unwrap().ok().unwrap();
     }
 
     pub fn sample(&self) -> &Sample {
