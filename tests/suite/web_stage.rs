@@ -247,8 +247,8 @@ impl Stage {
         before
     }
 
-    /// A client that has signed in as this user.
-    pub fn client_of(&self, user: &User) -> Client {
+    /// A client that has tried to sign in as this user, and what it was answered.
+    fn asked_for(&self, user: &User) -> (Client, String) {
         let mut client = Client::new(self);
         let page = client.get("/sign-in").1;
         let form = [
@@ -256,7 +256,18 @@ impl Stage {
             ("user", user.name.clone()),
             ("password", user.password.clone()),
         ];
-        client.post("/sign-in", &form);
+        let answer = client.post("/sign-in", &form).2;
+        (client, answer)
+    }
+
+    /// What this user is answered who tries to sign in.
+    pub fn try_sign_in(&self, user: &User) -> String {
+        self.asked_for(user).1
+    }
+
+    /// A client that has signed in as this user.
+    pub fn client_of(&self, user: &User) -> Client {
+        let (client, _) = self.asked_for(user);
         assert!(
             client
                 .cookies
