@@ -16,6 +16,7 @@ mod looks;
 mod on_a_gateway;
 mod random_gateways;
 mod recovery;
+mod refused_beforehand;
 mod restore_asked;
 mod restore_failures;
 mod restore_flow;

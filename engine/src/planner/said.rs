@@ -286,8 +286,8 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     let copies: Vec<String> = then.copies().difference(&now.copies()).cloned().collect();
     if !copies.is_empty() {
         said.known.push(format!(
-            "{} of the backup's {family} firewall hand packets to somebody else, and are not there now: {}",
-            counted(copies.len(), "rule"),
+            "the backup's {family} rules hand packets to somebody else where those of now do not, {}: {}",
+            counted(copies.len(), "time"),
             names(copies)
         ));
     }
