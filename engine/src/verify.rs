@@ -535,7 +535,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         if !plain {
             warnings.push(format!(
                 "the database says that the config of client {shown} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
-                client.config_path.escape_debug()
+                name(&client.config_path)
             ));
         }
     }

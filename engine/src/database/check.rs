@@ -153,7 +153,7 @@ fn foreign_objects(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     while let Some(row) = rows.next()? {
         let (kind, name, table, sql): (String, String, String, String) =
             (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        let shown = name.escape_debug().to_string();
+        let shown = crate::wording::name(&name);
         let virtual_table = sql
             .trim_start()
             .get(..14)
