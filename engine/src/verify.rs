@@ -666,7 +666,7 @@ fn unfit(checked: &Checked) -> Vec<Problem> {
         }
         let same = config.routes().filter_map(|route| {
             let other = routes.insert(route, tunnel)?;
-            (other != tunnel).then(|| (route, other))
+            (other != tunnel).then_some((route, other))
         });
         // One is enough to say.
         if let Some((route, other)) = same.last() {
