@@ -249,6 +249,14 @@ impl Stage {
 
     /// A client that has signed in as this user.
     pub fn client_of(&self, user: &User) -> Client {
+        let (client, said) = self.try_to_sign_in(user);
+        let signed_in = |c: &String| c.starts_with("holdfast-session=");
+        assert!(client.cookies.iter().any(signed_in), "{said}");
+        client
+    }
+
+    /// A client that tried to sign in as this user, and what the page says to it.
+    pub fn try_to_sign_in(&self, user: &User) -> (Client, String) {
         let mut client = Client::new(self);
         let page = client.get("/sign-in").1;
         let form = [
@@ -256,16 +264,8 @@ impl Stage {
             ("user", user.name.clone()),
             ("password", user.password.clone()),
         ];
-        client.post("/sign-in", &form);
-        assert!(
-            client
-                .cookies
-                .iter()
-                .any(|c| c.starts_with("holdfast-session=")),
-            "{} could not sign in",
-            user.name
-        );
-        client
+        let said = client.post("/sign-in", &form).2;
+        (client, said)
     }
 }
 
