@@ -509,22 +509,22 @@ fn what_the_gateway_could_not_read_is_refused_with_its_column() {
         (
             DatabaseKind::Clients,
             "UPDATE clients SET subnet = x'00'",
-            "the column subnet holds bytes",
+            "has no text in subnet",
         ),
         (
             DatabaseKind::Clients,
             "UPDATE clients SET name = NULL",
-            "the column name holds nothing",
+            "has no text in name",
         ),
         (
             DatabaseKind::Users,
             "UPDATE user SET username = x'00'",
-            "the column username holds bytes",
+            "has no text in username",
         ),
         (
             DatabaseKind::Users,
             "UPDATE user SET id = 'x'",
-            "the column id holds no whole number",
+            "has no number in id",
         ),
     ]
     .iter()
