@@ -9,12 +9,14 @@ use crate::{Password, RequestId, Token, UploadId};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Request {
-    /// A person signs in. [`Reply::Session`].
+    /// A person signs in. [`Reply::SignedIn`].
     SignIn {
         /// Who they say they are.
         user: String,
         /// How they prove it.
         password: Password,
+        /// What their browser keeps from an earlier time.
+        device: Option<Token>,
     },
     /// The session ends. [`Reply::SignedOut`], also when there was none.
     SignOut {
@@ -73,6 +75,8 @@ pub enum Ask {
         request: RequestId,
         /// The admin accepts a restore whose firewall rules could not be loaded.
         keep_going_without_firewall: bool,
+        /// What accounts that are not the gateway's may write or read stays as open as it is.
+        keep_open_folders: bool,
     },
     /// A restore as it is now. [`Reply::Restore`].
     Restore {
@@ -93,6 +97,13 @@ pub enum Ask {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Reply {
+    /// Who has signed in just now.
+    SignedIn {
+        /// The session.
+        session: Session,
+        /// What the browser keeps for the next time; it opens nothing by itself.
+        device: Option<Token>,
+    },
     /// Who is signed in.
     Session(Session),
     /// There is no such session any more.
@@ -166,6 +177,8 @@ pub enum Halt {
 pub enum Refusal {
     /// The name or the password is wrong, or the user is not active; which of them is not told.
     WrongPassword,
+    /// The password is right, and the gateway wants another one before anything else.
+    MustChangePassword,
     /// The session is over, or never was.
     NotSignedIn,
     /// The user is no admin.
@@ -211,7 +224,7 @@ pub struct Session {
     pub token: Token,
     /// The user's name.
     pub user: String,
-    /// Whether the profile or the gateway says that they are an admin.
+    /// Whether the profile says that they are an admin.
     pub admin: bool,
 }
 
@@ -326,6 +339,8 @@ pub struct Preview {
     pub plan: Digest,
     /// The backup's firewall rules cannot be loaded here: only an admin who accepts that can start it.
     pub needs_keep_going: bool,
+    /// Accounts that are not the gateway's may write or read some of it, which the restore closes unless it is told not to.
+    pub has_open_folders: bool,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }
@@ -367,6 +382,7 @@ mod tests {
         let request = Request::SignIn {
             user: "admin".into(),
             password: Password::new("hunter2"),
+            device: Some(token.clone()),
         };
         let admin = Request::Admin {
             token: token.clone(),

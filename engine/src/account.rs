@@ -1,5 +1,7 @@
 //! Accounts of the gateway and its mail relay, as plans compare them. Must not hold a password's hash, nor a password.
 
+use serde::{Deserialize, Serialize};
+
 use crate::database::User;
 use crate::mark::Mark;
 
@@ -23,7 +25,7 @@ impl From<User> for Account {
         Account {
             id: user.id,
             active: user.active,
-            is_admin: user.is_admin.unwrap_or(false),
+            is_admin: user.is_admin,
             password: Mark::of(&user.password),
             username: user.username,
         }
@@ -31,7 +33,7 @@ impl From<User> for Account {
 }
 
 /// Where the gateway hands its mail in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailRelay {
     /// The server.
     pub host: String,

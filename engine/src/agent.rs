@@ -5,14 +5,17 @@
 
 mod answer;
 mod backups;
+mod devices;
 mod door;
 mod follow;
 mod overview;
+mod queue;
 mod sessions;
 mod sign_in;
 mod start;
 mod uploads;
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -27,6 +30,7 @@ use crate::profile::Profile;
 use crate::state_dir;
 
 use backups::Backups;
+use devices::Devices;
 use door::Door;
 use overview::Lines;
 use sessions::Sessions;
@@ -46,10 +50,30 @@ struct Agent {
     boot: BootId,
     sessions: Sessions,
     sign_in: SignIn,
+    devices: Devices,
     uploads: Uploads,
     backups: Backups,
     starts: Starts,
     lines: Lines,
+}
+
+impl Agent {
+    fn new(profile: &Profile, config: PathBuf, scopes: bool) -> Result<Agent, Problem> {
+        let host = Linux::new(profile);
+        Ok(Agent {
+            profile: profile.clone(),
+            boot: host.boot()?,
+            host,
+            sessions: Sessions::open(profile)?,
+            sign_in: SignIn::new(profile),
+            devices: Devices::open(profile)
+                .map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?,
+            uploads: Uploads::open(profile)?,
+            backups: Backups::open(profile),
+            starts: Starts::new(config, scopes),
+            lines: Lines::default(),
+        })
+    }
 }
 
 /// Serves requests on a socket until the process ends; settles an open restore first, beside it.
@@ -78,18 +102,7 @@ pub fn serve(
     ] {
         sweep(folder);
     }
-    let host = Linux::new(profile);
-    let agent = Arc::new(Agent {
-        profile: profile.clone(),
-        boot: host.boot()?,
-        host,
-        sessions: Sessions::open(profile)?,
-        sign_in: SignIn::default(),
-        uploads: Uploads::open(profile)?,
-        backups: Backups::open(profile),
-        starts: Starts::new(config.clone(), scopes),
-        lines: Lines::default(),
-    });
+    let agent = Arc::new(Agent::new(profile, config.clone(), scopes)?);
     recover(profile, config, scopes)?;
     let keeper = agent.clone();
     spawn("housekeeping", move || {
@@ -115,7 +128,11 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
         .write(true)
         .create(true)
         .truncate(false)
+        .mode(0o600)
         .open(&path)
+        .map_err(failed)?;
+    // Whoever may read it could hold a lock on it and keep the agent from starting.
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),

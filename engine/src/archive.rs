@@ -13,6 +13,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use icu_normalizer::ComposingNormalizerBorrowed;
 use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
@@ -413,13 +414,13 @@ impl Archive {
             if !self.by_name.contains_key(listed) {
                 found.push(format!(
                     "its metadata list {}, which is not in it",
-                    listed.escape_debug()
+                    layout::shown(listed.as_bytes())
                 ));
             }
         }
         let manifest = self.metadata.holdfast.as_ref();
         for entry in &self.entries {
-            let shown = entry.name.escape_debug();
+            let shown = layout::shown(entry.name.as_bytes());
             let unlisted = match &entry.part {
                 Part::Database(_) => !databases.contains(&entry.name),
                 Part::Config(_) => !configs.contains(&entry.name),
@@ -457,7 +458,7 @@ impl Archive {
             {
                 found.push(format!(
                     "its manifest lists {}, which is not in it",
-                    name.escape_debug()
+                    layout::shown(name.as_bytes())
                 ));
             }
             for name in manifest.wireguard.keys() {
@@ -467,7 +468,7 @@ impl Archive {
                 if !there {
                     found.push(format!(
                         "its manifest lists a second copy of {}, which is not in it",
-                        name.escape_debug()
+                        layout::shown(name.as_bytes())
                     ));
                 }
             }
@@ -539,21 +540,21 @@ fn accept(
     let mut seen = BTreeSet::new();
     let mut total = 0u64;
     for (index, l) in listed.iter().enumerate() {
-        let shown = String::from_utf8_lossy(&l.name).escape_debug().to_string();
+        let shown = layout::shown(&l.name);
         match acceptable(l, databases) {
             Ok(part) => {
-                total = total.saturating_add(l.size);
+                total = total.saturating_add(l.sizes.size);
                 let name = String::from_utf8_lossy(&l.name).into_owned();
-                if !seen.insert(name.to_lowercase()) {
+                if !seen.insert(folded(&name)) {
                     found.push(format!(
-                        "it has two entries named {shown}, perhaps in upper and lower case"
+                        "it has two entries named {shown}, perhaps in upper and lower case, or once composed and once not"
                     ));
                 }
                 if let Some(part) = part {
                     entries.push(Entry {
                         name,
                         part,
-                        size: l.size,
+                        size: l.sizes.size,
                         index,
                     });
                 }
@@ -573,6 +574,14 @@ fn accept(
     } else {
         Err(shortened(found))
     }
+}
+
+/// What names have in common that are one to some filesystem, or to whoever reads them.
+fn folded(name: &str) -> String {
+    let composed = ComposingNormalizerBorrowed::new_nfc();
+    composed
+        .normalize(&composed.normalize(name).to_lowercase())
+        .into_owned()
 }
 
 /// What one entry is, or why it is not acceptable; none for a folder that may be there.
@@ -608,7 +617,7 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
     }
     let kind = l.unix_mode & TYPE;
     if name == CONFIGS || name == WIREGUARD {
-        return if (kind == 0 || kind == FOLDER) && l.size == 0 && l.packed <= 2 {
+        return if (kind == 0 || kind == FOLDER) && l.sizes.size == 0 && l.sizes.packed <= 2 {
             Ok(None)
         } else {
             Err("is named like a folder and is not one".into())

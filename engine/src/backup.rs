@@ -32,7 +32,7 @@ use crate::profile::{DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
 use crate::verify::CONFIG_MOST;
-use crate::{state_dir, survey, wgconf};
+use crate::{made, state_dir, survey, wgconf};
 use part::{Part, sweep};
 use up_to_error::UpToError;
 
@@ -156,6 +156,7 @@ pub fn make(
     let warnings = making.finish(facts, created_at.clone(), &part)?;
     drop(room);
     let (size, sha256, more) = read_back(profile, &part, progress)?;
+    made::remember(profile, &sha256)?;
     let path = part.publish()?;
     Ok(Made {
         path,
@@ -267,7 +268,7 @@ impl Making<'_, '_> {
                 )
             })?;
             let copy = room.file("database");
-            let warnings = match database::snapshot(&database.path, &copy) {
+            let warnings = match database::Live::new(self.profile).snapshot(&database.path, &copy) {
                 Ok(warnings) => warnings,
                 // A damaged database is why gateways are restored: it must not keep all else from being saved.
                 Err(problem) => {
@@ -284,14 +285,23 @@ impl Making<'_, '_> {
                     .into_iter()
                     .map(|w| format!("{}: {w}", database.name)),
             );
-            if let Err(problems) = database::check_snapshot(&copy, &database.name, database.kind) {
-                self.warnings.extend(problems.into_iter().map(|p| {
+            match database::check_snapshot(&copy, &database.name, database.kind) {
+                Err(problems) => self.warnings.extend(problems.into_iter().map(|p| {
                     format!("a restore of this backup will refuse it: cannot {}", p.what)
-                }));
-            } else if database.kind == DatabaseKind::Clients {
-                let clients = database::clients_of_copy(&copy)?;
-                self.clients
-                    .extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
+                })),
+                Ok(elsewhere) => {
+                    self.warnings.extend(elsewhere.into_iter().map(|why| {
+                        format!(
+                            "{}: {why}; this box takes it back, another one will refuse it",
+                            database.name
+                        )
+                    }));
+                    if database.kind == DatabaseKind::Clients {
+                        let clients = database::clients_of_copy(&copy)?;
+                        self.clients
+                            .extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
+                    }
+                }
             }
             let owner = self.owner(&facts);
             let size = copy.metadata().map_or(u64::MAX, |m| m.len());

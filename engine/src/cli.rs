@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use journal_format::{Digest, RestoreId};
 
+use crate::database;
 use crate::fault::{Fault, Problem, cannot};
 use crate::profile::Profile;
 
@@ -17,6 +18,7 @@ mod boot_units;
 mod journal;
 mod recover;
 mod restore;
+mod secure;
 mod status;
 mod survey;
 mod verify;
@@ -69,6 +71,12 @@ enum Command {
         after_help = "Exit status: 0 idle or finished forward, 4 rolled back, 5 stuck, 6 a restore is running"
     )]
     Recover(RecoverArgs),
+    /// Close the gateway's folders, databases and configs to accounts that are not the gateway's.
+    Secure {
+        /// Say what it would do, and change nothing. Exit status: 0 nothing to do, 10 something is open.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Show the restore that is open, where it stands and its process; or idle.
     Status,
     /// Show and verify journals.
@@ -83,6 +91,9 @@ enum Command {
         #[arg(long, hide = true)]
         scopes: bool,
     },
+    /// Work on one database with the rights of its account; for holdfast itself.
+    #[command(name = database::COMMAND, hide = true)]
+    DatabaseWork,
     /// Write the units' settings that depend on the profile: what a boot holds back while a restore is open.
     BootUnits {
         /// Where systemd reads the units of this box.
@@ -108,6 +119,9 @@ struct RestoreArgs {
     /// Accept a restore whose firewall rules cannot be loaded: those of before hold then.
     #[arg(long)]
     keep_going_without_firewall: bool,
+    /// Leave files and folders of the gateway as open to other accounts as they are.
+    #[arg(long)]
+    keep_open_folders: bool,
     /// The plan that was approved; any other is refused.
     #[arg(long, value_name = "HASH", hide = true)]
     approved_plan: Option<Digest>,
@@ -204,6 +218,10 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<u8, Fault> {
+    // Before the profile: it may be closed to nobody but root, and what is needed of it stands in the order.
+    if matches!(cli.command, Command::DatabaseWork) {
+        return database::serve().map(|()| 0).map_err(Fault::from);
+    }
     let default_place = cli.config.as_os_str() == DEFAULT_CONFIG;
     let profile = Profile::read(&cli.config, default_place).map_err(|p| Fault::Refused(vec![p]))?;
     let context = Context {
@@ -228,12 +246,14 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         Command::Verify { archive } => verify::run(&context, &archive),
         Command::Restore(args) => restore::run(&context, &args),
         Command::Recover(args) => recover::run(&context, &args),
+        Command::Secure { dry_run } => secure::run(&context, dry_run),
         Command::Status => status::run(&context),
         Command::Journal(JournalCommand::List) => journal::list(&context),
         Command::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
         Command::Journal(JournalCommand::Verify { journal }) => journal::verify(&context, &journal),
         Command::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
         Command::Agent { socket, scopes } => agent::run(&context, &socket, scopes),
+        Command::DatabaseWork => Ok(0),
         Command::BootUnits {
             output,
             init,
@@ -309,6 +329,7 @@ mod tests {
             "verify",
             "restore",
             "recover",
+            "secure",
             "status",
             "journal",
             "agent",

@@ -1,13 +1,19 @@
 //! The gateway's databases: what is known of them (clients, users), online snapshots, settling after services have stopped;
-//! checks of copies that came in an archive, and logical content, in modules of their own.
+//! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, what a restore makes
+//! of them, and logical content, in modules of their own.
 //!
-//! Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
+//! What works on a live file here is for the process that [`live`] starts, and for tests: elsewhere it is [`Live`] that is
+//! asked. Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
 //! use one SQLite. Must not: open a database file by any other means while this process may have it open through SQLite
 //! (closing that descriptor would drop SQLite's locks), nor say what a password hash or a key is.
 
 mod check;
 mod content;
+mod live;
 mod mail;
+mod rebuild;
+mod rights;
+mod shape;
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -19,13 +25,19 @@ use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
+use nix::fcntl::OFlag;
 use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
+use serde::{Deserialize, Serialize};
 
-pub use check::{check, check_named, check_snapshot};
+pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
-pub use mail::{mail_relay, mail_relay_of_copy};
+pub use live::{COMMAND, Live, copy_plain_file, serve};
+pub use mail::mail_relay_of_copy;
+pub use rebuild::{Terms, add_what_is_missing, copy_rows};
+use shape::shape;
+pub use shape::{Column, Shape, Table};
 
 use crate::fault::{Problem, cannot};
 
@@ -37,7 +49,7 @@ const ATTEMPTS: u32 = 12;
 const NAMED: usize = 10;
 
 /// One client of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Client {
     /// Its name: the stem of its config and the name of its interface.
     pub name: String,
@@ -49,8 +61,8 @@ pub struct Client {
     pub status: String,
 }
 
-/// One user of the gateway.
-#[derive(Clone, PartialEq, Eq)]
+/// One user of the gateway. Written down only on the way from the process that read it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// Its id.
     pub id: i64,
@@ -60,8 +72,11 @@ pub struct User {
     pub password: String,
     /// May sign in.
     pub active: bool,
-    /// The role that some forks keep; none where there is no such column.
-    pub is_admin: Option<bool>,
+    /// The gateway makes them choose another password before anything else: until then this one may be the published
+    /// one of a fresh install.
+    pub must_change_password: bool,
+    /// An admin of the gateway's, in the forks that keep such a role. Of this page it makes nobody an admin.
+    pub is_admin: bool,
 }
 
 impl std::fmt::Debug for User {
@@ -70,7 +85,7 @@ impl std::fmt::Debug for User {
             .field("id", &self.id)
             .field("username", &self.username)
             .field("active", &self.active)
-            .field("is_admin", &self.is_admin)
+            .field("must_change_password", &self.must_change_password)
             .finish_non_exhaustive()
     }
 }
@@ -91,7 +106,6 @@ mod schema {
             username -> Text,
             password -> Text,
             active -> Nullable<Bool>,
-            is_admin -> Nullable<Bool>,
         }
     }
 }
@@ -105,19 +119,9 @@ enum Use {
     Copy,
 }
 
-/// The clients in the gateway's live database.
-pub fn clients(path: &Path) -> Result<Vec<Client>, Problem> {
-    read_clients(path, Use::Live)
-}
-
 /// The clients in a private copy of a database.
 pub fn clients_of_copy(path: &Path) -> Result<Vec<Client>, Problem> {
     read_clients(path, Use::Copy)
-}
-
-/// The users in the gateway's live database.
-pub fn users(path: &Path) -> Result<Vec<User>, Problem> {
-    read_users(path, Use::Live)
 }
 
 /// The users in a private copy of a database.
@@ -146,6 +150,7 @@ fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
 }
 
 fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
+    use diesel::sql_types::{Bool, Nullable};
     use schema::user::dsl;
     #[derive(diesel::QueryableByName)]
     struct Column {
@@ -155,32 +160,41 @@ fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
     typed(path, how, "users", |conn| {
         let columns: Vec<Column> =
             diesel::sql_query("SELECT name FROM pragma_table_info('user')").load(conn)?;
-        let plain = (dsl::id, dsl::username, dsl::password, dsl::active);
-        let user = |id, username, password, active: Option<bool>, is_admin| User {
-            id,
-            username,
-            password,
-            active: active.unwrap_or(false),
-            is_admin,
+        // Some gateways lack the one, most the other.
+        let optional = |name: &'static str| {
+            let there = columns.iter().any(|c| c.name == name);
+            diesel::dsl::sql::<Nullable<Bool>>(if there { name } else { "NULL" })
         };
-        if columns.iter().any(|c| c.name == "is_admin") {
-            type Row = (i64, String, String, Option<bool>, Option<bool>);
-            let rows: Vec<Row> = dsl::user
-                .select((plain.0, plain.1, plain.2, plain.3, dsl::is_admin))
-                .order(dsl::id)
-                .load(conn)?;
-            Ok(rows
-                .into_iter()
-                .map(|(i, u, p, a, r)| user(i, u, p, a, Some(r.unwrap_or(false))))
-                .collect())
-        } else {
-            let rows: Vec<(i64, String, String, Option<bool>)> =
-                dsl::user.select(plain).order(dsl::id).load(conn)?;
-            Ok(rows
-                .into_iter()
-                .map(|(i, u, p, a)| user(i, u, p, a, None))
-                .collect())
-        }
+        type Row = (
+            i64,
+            String,
+            String,
+            Option<bool>,
+            Option<bool>,
+            Option<bool>,
+        );
+        let rows: Vec<Row> = dsl::user
+            .select((
+                dsl::id,
+                dsl::username,
+                dsl::password,
+                dsl::active,
+                optional("must_change_password"),
+                optional("is_admin"),
+            ))
+            .order(dsl::id)
+            .load(conn)?;
+        let users = rows.into_iter();
+        Ok(users
+            .map(|(id, username, password, active, must, is_admin)| User {
+                id,
+                username,
+                password,
+                active: active.unwrap_or(false),
+                must_change_password: must.unwrap_or(false),
+                is_admin: is_admin.unwrap_or(false),
+            })
+            .collect())
     })
 }
 
@@ -217,15 +231,64 @@ fn typed<T>(
 
 /// Ways to open it, best first.
 ///
-/// Read-only is not always the gentler way: a read-only connection to a WAL database that was closed cleanly makes `-wal`
-/// and `-shm` and leaves them there, and one to a database with a hot journal can read nothing. A read-write connection
-/// that only reads takes its side files with it when it goes.
+/// Read-only first: it rolls nothing back. But a read-only connection to a WAL database that was closed cleanly makes `-wal`
+/// and `-shm` and leaves them there; a read-write connection that only reads takes them with it when it goes, and where
+/// no file lies beside such a database there is nothing to roll back.
 fn modes(path: &Path, how: Use) -> &'static [&'static str] {
+    let [wal, _, journal] = side_files(path);
     match how {
         Use::Copy => &["mode=ro&immutable=1"],
-        Use::Live if side_files(path)[0].exists() => &["mode=ro", "mode=rw"],
-        Use::Live => &["mode=rw"],
+        Use::Live if wal.exists() => &["mode=ro", "mode=rw"],
+        Use::Live if !journal.exists() && says_wal(path) => &["mode=rw"],
+        Use::Live => &["mode=ro"],
     }
+}
+
+/// The header gives the WAL mode. Only for a process that does not have it open through SQLite.
+fn says_wal(path: &Path) -> bool {
+    use std::io::Read;
+    let mut header = [0u8; 20];
+    File::open(path).is_ok_and(|mut f| f.read_exact(&mut header).is_ok() && header[18] == 2)
+}
+
+/// A transaction that was cut off lies beside it, and a connection that only reads cannot tell what the database holds.
+fn is_cut_off(path: &Path) -> bool {
+    let read = open(path, "mode=ro")
+        .and_then(|conn| conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())));
+    let Err(rusqlite::Error::SqliteFailure(error, _)) = read else {
+        return false;
+    };
+    error.extended_code == rusqlite::ffi::SQLITE_READONLY_ROLLBACK
+}
+
+/// Copies a database with the journal beside it, and rolls the copy back: what the database will hold once it is settled.
+fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Problem> {
+    let [_, _, journal] = side_files(live);
+    let failed = |e: &dyn std::fmt::Display| {
+        cannot(
+            format!(
+                "read the database {}: an interrupted change lies beside it and cannot be rolled back ({e})",
+                live.display()
+            ),
+            format!(
+                "start the gateway's service, which rolls it back; if that cannot open the database either, remove {}",
+                journal.display()
+            ),
+        )
+    };
+    let [_, _, to] = side_files(copy);
+    for (from, to) in [(live, copy), (&journal, &to)] {
+        let mut from = File::options()
+            .read(true)
+            .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+            .open(from)
+            .map_err(|e| failed(&e))?;
+        let mut to = File::create_new(to).map_err(|e| failed(&e))?;
+        std::io::copy(&mut from, &mut to).map_err(|e| failed(&e))?;
+    }
+    open(copy, "mode=rw")
+        .and_then(|conn| conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
+        .map_err(|e| failed(&e))
 }
 
 /// The path as SQLite's URI, so that no character of it is taken for a parameter, and nothing is created.
@@ -283,10 +346,8 @@ fn open_to_read(path: &Path, how: Use) -> rusqlite::Result<Connection> {
     Err(last.unwrap_or(rusqlite::Error::InvalidQuery))
 }
 
-/// Copies a live database, page for page, in one go (a copy in portions starts over at every commit and may never end),
-/// and checks the copy. `dest` must not exist; it is made 0600, with no side files. It is not synced: it is there to be
-/// packed, and what it is packed into is synced. Returns warnings.
-pub fn snapshot(live: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
+/// What [`Live::snapshot`] does, in this process.
+fn snapshot(live: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
     let made = copy_whole(live, dest).and_then(|()| check_copy_is_whole(live, dest));
     if made.is_err() {
         remove_copy(dest);
@@ -400,8 +461,8 @@ fn dangling_references(conn: &Connection) -> rusqlite::Result<Vec<String>> {
 /// Settles a database whose users have stopped: all that is committed comes into the one file, an interrupted
 /// transaction is rolled back, file and folder are synced, and no side file is left. Owner, mode and journal mode stay.
 ///
-/// Only for a process in which nothing else has this database open.
-pub fn settle(path: &Path) -> Result<Settled, Problem> {
+/// Only for a process in which nothing else has this database open. [`Live::settle`] is it for all but tests.
+fn settle(path: &Path) -> Result<Settled, Problem> {
     let failed = |e: &dyn std::fmt::Display| {
         cannot(
             format!("settle the database {}: {e}", path.display()),
@@ -463,7 +524,7 @@ fn is_damage(error: &rusqlite::Error) -> bool {
 }
 
 /// What settling a database led to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settled {
     /// The file alone is all of it.
     Whole,

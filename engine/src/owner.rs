@@ -26,6 +26,11 @@ pub struct OwnerFacts {
     pub mode: u32,
 }
 
+/// What a config may be open to at most: it holds keys, and `wg-quick` runs what it says as root.
+pub const CONFIG_MODE: u32 = 0o640;
+/// What a database may be open to at most.
+pub const DATABASE_MODE: u32 = 0o660;
+
 /// What a restored file gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Placement {
@@ -35,6 +40,35 @@ pub struct Placement {
     pub gid: u32,
     /// Permission bits, without set-id bits.
     pub mode: u32,
+}
+
+impl Placement {
+    /// Whether an archive may ask for this owner and group: each is root's, the profile's, or that of the file it replaces.
+    pub fn is_of(&self, profile: (u32, u32), replaced: Option<(u32, u32)>) -> bool {
+        let known = [Some((0, 0)), Some(profile), replaced];
+        let mut known = known.into_iter().flatten();
+        known.clone().any(|(uid, _)| uid == self.uid) && known.any(|(_, gid)| gid == self.gid)
+    }
+}
+
+impl OwnerFacts {
+    /// The owner and the group as people know them.
+    pub fn shown(&self) -> String {
+        let shown = |name: &Option<String>, id: u32| match name {
+            Some(name) => name
+                .chars()
+                .take(100)
+                .collect::<String>()
+                .escape_debug()
+                .to_string(),
+            None => id.to_string(),
+        };
+        format!(
+            "{}:{}",
+            shown(&self.user, self.uid),
+            shown(&self.group, self.gid)
+        )
+    }
 }
 
 mod octal {
@@ -119,8 +153,8 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
     Ok((uid, gid))
 }
 
-/// What a restored file gets: as the manifest has it, if that user and group exist here; else the profile's owner, with a
-/// sentence that says so. Set-id bits never come back.
+/// What a manifest asks for: its owner, if that user and group exist here; else the profile's owner, with a sentence that
+/// says so. Set-id bits never come back. Whether it gets that owner is the planner's to say.
 ///
 /// A name is looked up by name, so that it may have another number here. An owner that had no name there counts as
 /// existing if its number has no name here either: it is the same nameless one, as in a container.
@@ -148,12 +182,9 @@ pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Placement, O
     match (uid, gid) {
         (Some(uid), Some(gid)) => (Placement { uid, gid, mode }, None),
         _ => {
-            let shown =
-                |name: &Option<String>, id: u32| name.clone().unwrap_or_else(|| id.to_string());
             let note = format!(
-                "{}:{} does not exist here; the profile's owner takes its place",
-                shown(&facts.user, facts.uid),
-                shown(&facts.group, facts.gid)
+                "{} does not exist here; the profile's owner takes its place",
+                facts.shown()
             );
             (
                 Placement {

@@ -2,6 +2,7 @@
 //! not say, log or keep a password or a hash.
 
 use pbkdf2::hmac::{Hmac, KeyInit, Mac};
+use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
@@ -13,9 +14,9 @@ const SCRYPT_MEMORY: u64 = 64 << 20;
 const SCRYPT_PASSES: u32 = 8;
 /// PBKDF2 rounds: five times Werkzeug's default of today.
 const ROUNDS: u32 = 5_000_000;
-/// Rounds that Werkzeug took where none were named, newest first (3.1, 2.3, 2.0, 1.0, 0.12). A hash that names none does
-/// not say which, so each is tried.
-const UNNAMED_ROUNDS: [u32; 5] = [1_000_000, 600_000, 260_000, 150_000, 50_000];
+/// Rounds that Werkzeug took where none were named, newest first (3.1, 2.3, 2.0, 1.0, 0.12, 0.9). A hash that names none
+/// does not say which, so each is tried.
+const UNNAMED_ROUNDS: [u32; 6] = [1_000_000, 600_000, 260_000, 150_000, 50_000, 1000];
 /// Longer ones are no passwords, but a way to keep the box busy.
 const LONGEST: usize = 4096;
 
@@ -126,6 +127,7 @@ fn scrypt_matches(
 fn pbkdf2(digest: &str, password: &str, salt: &str, rounds: u32) -> Option<Vec<u8>> {
     let (password, salt) = (password.as_bytes(), salt.as_bytes());
     Some(match digest {
+        "sha1" => pbkdf2::pbkdf2_hmac_array::<Sha1, 20>(password, salt, rounds).to_vec(),
         "sha224" => pbkdf2::pbkdf2_hmac_array::<Sha224, 28>(password, salt, rounds).to_vec(),
         "sha256" => pbkdf2::pbkdf2_hmac_array::<Sha256, 32>(password, salt, rounds).to_vec(),
         "sha384" => pbkdf2::pbkdf2_hmac_array::<Sha384, 48>(password, salt, rounds).to_vec(),
@@ -142,6 +144,7 @@ fn hmac(digest: &str, salt: &str, password: &str) -> Option<Vec<u8>> {
         Some(mac.finalize().into_bytes().to_vec())
     }
     match digest {
+        "sha1" => tag::<Hmac<Sha1>>(salt, password),
         "sha224" => tag::<Hmac<Sha224>>(salt, password),
         "sha256" => tag::<Hmac<Sha256>>(salt, password),
         "sha384" => tag::<Hmac<Sha384>>(salt, password),
@@ -155,8 +158,8 @@ mod tests {
     #![allow(clippy::unwrap_used, clippy::expect_used)]
     use super::*;
 
-    /// Made by Werkzeug from random test passwords; no gateway has them.
-    const VECTORS: [(&str, &str); 6] = [
+    /// In Werkzeug's forms, from random test passwords; no gateway has them.
+    const VECTORS: [(&str, &str); 9] = [
         (
             "scrypt:32768:8:1$ArFkJkuPpjtMI9B6$049180a9f5d1f615af0132e0cfc2e6e2388cbe400c1d55bdbae4e02c4913ac72c0136df2c010c4b0db2da7b5296cd757bcd7ed9199d346c09ed83bb49bd8992f",
             "Pass-wireguard-0!",
@@ -180,6 +183,18 @@ mod tests {
         (
             "sha256$abcDEF12$d36c17037717390d31273469e4d5366587cc4b8029ba5d3eda647ba317514564",
             "legacy-pass",
+        ),
+        (
+            "pbkdf2:sha1:1000$Qz8fTnLw$ac25f784430d7a6de6de6b10a4addea9c24f23b2",
+            "Pass-wireguard-5!",
+        ),
+        (
+            "pbkdf2:sha1:150000$k3VbXe0P$0fc7eca331aefe8e0d017c3660abb2e640f005f4",
+            "Pass-wireguard-6!",
+        ),
+        (
+            "sha1$hG7sLp2d$df3976ba14914a9123e077bfea874cdbbd9ff900",
+            "older-legacy",
         ),
     ];
 

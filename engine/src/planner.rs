@@ -5,6 +5,7 @@ pub mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use journal_format::{
     Archive, Change, Content, Digest, Fence, Firewall, Plan, Policy, RestoreId, Service, Target,
@@ -15,7 +16,7 @@ use crate::account::{Account, MailRelay};
 use crate::database::Client;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Family;
-use crate::owner::Placement;
+use crate::owner::{CONFIG_MODE, DATABASE_MODE, Placement};
 use crate::planner::said::Said;
 use crate::profile::Profile;
 use crate::step;
@@ -34,6 +35,8 @@ pub struct Wanted {
     pub size: u64,
     /// Whose it was, if the backup says and that user exists here.
     pub owner: Option<Placement>,
+    /// The same as people know it.
+    pub owner_shown: Option<Rc<str>>,
 }
 
 /// What a checked backup says, as far as a plan needs it.
@@ -76,6 +79,8 @@ pub struct Choices {
     pub keep_going_without_firewall: bool,
     /// What recovery does where the journal leaves the choice.
     pub policy: Policy,
+    /// Files and folders that others may write or read stay as open as they are.
+    pub keep_open_folders: bool,
 }
 
 /// The plan, or every reason why there is none.
@@ -92,9 +97,10 @@ pub fn plan(
     warnings.extend(backup.said.known.iter().cloned());
     warnings.extend(backup.warnings.iter().cloned());
     warnings.extend(survey.warnings.iter().cloned());
-    let (databases, absent) = databases(profile, survey, backup, id);
-    problems.extend(absent);
-    let files = files(profile, survey, backup, id);
+    let mut strangers = Strangers::default();
+    let databases = databases(profile, survey, backup, id, &mut strangers);
+    let files = files(profile, survey, backup, id, &mut strangers);
+    problems.extend(strangers.problems(profile));
 
     let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
     problems.extend(unfit);
@@ -120,6 +126,7 @@ pub fn plan(
             shown(name)
         ));
     }
+    exposed(survey, &mut warnings);
     missing_parts(profile, survey, backup, &mut warnings);
     let names: BTreeSet<&str> = tunnels_down
         .iter()
@@ -216,13 +223,57 @@ fn target(
     })
 }
 
-/// As the backup has it; else the profile's owner, and the mode of the file that it replaces, else 0640.
-fn owner(wanted: &Wanted, survey: &Survey, replaced: Option<u32>) -> Placement {
-    wanted.owner.unwrap_or(Placement {
-        uid: survey.owner.0,
-        gid: survey.owner.1,
-        mode: replaced.unwrap_or(0o640) & 0o777,
-    })
+/// Files that a backup would give to somebody who has no part in the gateway: by that somebody, how many and the first.
+#[derive(Default)]
+struct Strangers(BTreeMap<Rc<str>, (usize, String)>);
+
+impl Strangers {
+    fn problems(self, profile: &Profile) -> Vec<Problem> {
+        let more = |count: usize| match count {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let strangers = self.0.into_iter();
+        strangers
+            .map(|(who, (count, first))| {
+                cannot(
+                    format!(
+                        "put {first}{} in place: in the backup it belongs to {who}, and that is neither root, nor the profile's \
+                         owner {}, nor whose the present file is",
+                        more(count),
+                        profile.gateway.owner
+                    ),
+                    "if they are to belong to that account, name it as `owner` under [gateway] in the profile, or give it the \
+                     present files (chown); else take another backup",
+                )
+            })
+            .collect()
+    }
+}
+
+/// As the backup has it, where that is somebody who has a part in the gateway; without a word in the backup the profile's
+/// owner, and the mode of the file that it replaces. Never more open than `most`.
+fn owner(
+    wanted: &Wanted,
+    survey: &Survey,
+    (path, most): (&Path, u32),
+    replaced: Option<Placement>,
+    strangers: &mut Strangers,
+) -> Placement {
+    let (uid, gid) = survey.owner;
+    let mut owner = wanted.owner.unwrap_or(Placement {
+        uid,
+        gid,
+        mode: replaced.map_or(most, |m| m.mode),
+    });
+    if !owner.is_of(survey.owner, replaced.map(|m| (m.uid, m.gid))) {
+        let shown = wanted.owner_shown.clone();
+        let who = shown.unwrap_or_else(|| format!("{}:{}", owner.uid, owner.gid).into());
+        let first = || (0, path.display().to_string());
+        strangers.0.entry(who).or_insert_with(first).0 += 1;
+    }
+    owner.mode &= most;
+    owner
 }
 
 fn databases(
@@ -230,7 +281,8 @@ fn databases(
     survey: &Survey,
     backup: &Backup,
     id: &RestoreId,
-) -> (Vec<Target>, Vec<Problem>) {
+    strangers: &mut Strangers,
+) -> Vec<Target> {
     let mut targets = Vec::new();
     for database in &profile.gateway.database {
         let Some(wanted) = backup.databases.get(&database.name) else {
@@ -242,14 +294,35 @@ fn databases(
         } else {
             Change::Add
         };
-        let owner = owner(wanted, survey, now.map(|m| m.mode));
+        let place = (database.path.as_path(), DATABASE_MODE);
+        let now = now.map(|m| Placement {
+            uid: m.uid,
+            gid: m.gid,
+            mode: m.mode,
+        });
+        let owner = owner(wanted, survey, place, now, strangers);
         targets.extend(target(&database.path, id, change, Some((wanted, owner))));
     }
-    (targets, Vec::new())
+    targets
 }
 
-/// Only what changes: bytes, owner or mode.
-fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> Vec<Target> {
+fn has(held: &Held) -> Placement {
+    Placement {
+        uid: held.meta.uid,
+        gid: held.meta.gid,
+        mode: held.meta.mode,
+    }
+}
+
+/// Only what changes: bytes, owner or mode. A file that is more open now than it may be is no change: who closes it is not
+/// a restore's plan to say.
+fn files(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &Backup,
+    id: &RestoreId,
+    strangers: &mut Strangers,
+) -> Vec<Target> {
     let mut targets = Vec::new();
     let left_out = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str());
@@ -260,11 +333,15 @@ fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) ->
             (None, None) => None,
             (Some(_), None) if left_out(&path) => None,
             (Some(_), None) => target(&path, id, Change::Remove, None),
-            (None, Some(w)) => target(&path, id, Change::Add, Some((w, owner(w, survey, None)))),
+            (None, Some(w)) => {
+                let owner = owner(w, survey, (&path, CONFIG_MODE), None, strangers);
+                target(&path, id, Change::Add, Some((w, owner)))
+            }
             (Some(held), Some(w)) => {
-                let owner = owner(w, survey, Some(held.meta.mode));
+                let place = (path.as_path(), CONFIG_MODE);
+                let owner = owner(w, survey, place, Some(has(held)), strangers);
                 let same = held.sha256 == w.sha256
-                    && (held.meta.uid, held.meta.gid, held.meta.mode)
+                    && (held.meta.uid, held.meta.gid, held.meta.mode & CONFIG_MODE)
                         == (owner.uid, owner.gid, owner.mode);
                 if same {
                     None
@@ -299,21 +376,12 @@ fn files(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) ->
         }
     }
     for (family, path, held) in &survey.kept {
-        if let Some(rules) = backup.rules.get(family.rules_file()) {
+        if let Some(rules) = backup.rules.get(family.rules_file())
+            && held.sha256 != rules.sha256
+        {
             // The box's own file keeps its owner and mode, whoever made the backup.
-            let owner = Placement {
-                uid: held.meta.uid,
-                gid: held.meta.gid,
-                mode: held.meta.mode,
-            };
-            one(
-                path.clone(),
-                Some(held),
-                Some(&Wanted {
-                    owner: Some(owner),
-                    ..rules.clone()
-                }),
-            );
+            let wanted = Some((rules, has(held)));
+            targets.extend(target(path, id, Change::Replace, wanted));
         }
     }
     targets
@@ -439,6 +507,20 @@ fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: 
     }
 }
 
+/// The same words whatever is chosen: the choice is no part of what is approved.
+fn exposed(survey: &Survey, warnings: &mut Vec<String>) {
+    let closes = "the restore closes that first, unless --keep-open-folders leaves it";
+    let sentences = survey.exposure.sentences().into_iter();
+    warnings.extend(sentences.map(|said| format!("{said}: {closes}")));
+    warnings.extend(
+        survey
+            .exposure
+            .problems
+            .iter()
+            .map(crate::wording::in_a_line),
+    );
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -464,5 +546,162 @@ mod tests {
         }
         assert_eq!(fenced(&["10.1.2.3/24", "10.1.3.0/24"]), ["10.1.2.0/23"]);
         assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
+    }
+
+    fn survey(configs: BTreeMap<String, Held>) -> Survey {
+        Survey {
+            boot: journal_format::BootId::new("b").unwrap(),
+            facts: crate::facts::Facts::default(),
+            configs,
+            wireguard: BTreeMap::new(),
+            databases: BTreeMap::new(),
+            kept: Vec::new(),
+            clients: None,
+            users: BTreeMap::new(),
+            mail: BTreeMap::new(),
+            links: BTreeSet::new(),
+            owner: (8, 9),
+            exposure: Default::default(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn held(uid: u32, mode: u32) -> Held {
+        Held {
+            meta: crate::host::Meta {
+                kind: crate::host::Kind::File,
+                id: None,
+                dev: 1,
+                size: 1,
+                uid,
+                gid: 9,
+                mode,
+            },
+            sha256: sha256(b"as it is"),
+        }
+    }
+
+    fn sha256(bytes: &[u8]) -> Digest {
+        Digest::of_blake3(blake3::hash(bytes))
+    }
+
+    fn backup(configs: &[(&str, Wanted)]) -> Backup {
+        let configs = configs.iter().map(|(n, w)| ((*n).to_owned(), w.clone()));
+        Backup {
+            archive: Archive {
+                name: "b.zip".into(),
+                sha256: sha256(b"archive"),
+                size: 1,
+                created_at: "2026-11-22T18:52:20Z".into(),
+                host: None,
+                made_by: "gateway".into(),
+            },
+            databases: BTreeMap::new(),
+            configs: configs.collect(),
+            wireguard: BTreeMap::new(),
+            clients: None,
+            users: BTreeMap::new(),
+            mail: BTreeMap::new(),
+            said: Said::default(),
+            tunnels_up: Vec::new(),
+            networks: BTreeMap::new(),
+            rules: BTreeMap::new(),
+            ip_forward: None,
+            left_out: BTreeSet::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
+        Wanted {
+            entry: "x".into(),
+            sha256: sha256(bytes),
+            size: 1,
+            owner: owner.map(|(uid, gid, mode)| Placement { uid, gid, mode }),
+            owner_shown: owner.map(|(uid, gid, _)| format!("u{uid}:g{gid}").into()),
+        }
+    }
+
+    fn planned(survey: &Survey, backup: &Backup) -> Result<Plan, Vec<Problem>> {
+        let choices = Choices {
+            keep_going_without_firewall: false,
+            keep_open_folders: false,
+            policy: Policy::Auto,
+        };
+        let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
+        let profile = Profile::default();
+        plan(&profile, survey, &BTreeMap::new(), backup, &id, choices)
+    }
+
+    fn placed(survey: &Survey, backup: &Backup) -> Vec<(u32, u32, u32)> {
+        let plan = planned(survey, backup).unwrap();
+        let files = plan.databases.iter().chain(&plan.files);
+        let new = files.filter_map(|f| f.new.as_ref());
+        new.map(|n| (n.uid, n.gid, n.mode)).collect()
+    }
+
+    #[test]
+    fn a_config_is_never_more_open_than_to_its_group_nor_is_one_that_is_replaced() {
+        let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o666))]);
+        for (asked, given) in [
+            (Some((0, 0, 0o777)), (0, 0, 0o640)),
+            (Some((8, 9, 0o600)), (8, 9, 0o600)),
+            (Some((0, 9, 0o4755)), (0, 9, 0o640)),
+            (None, (8, 9, 0o640)),
+        ] {
+            let backup = backup(&[("a.conf", wanted(asked, b"new"))]);
+            assert_eq!(placed(&survey(BTreeMap::new()), &backup), [given]);
+            assert_eq!(placed(&survey(now.clone()), &backup), [given]);
+        }
+    }
+
+    #[test]
+    fn a_database_is_never_open_to_everybody() {
+        let mut backup = backup(&[]);
+        let database = wanted(Some((8, 9, 0o666)), b"new");
+        backup.databases.insert("configs.db".into(), database);
+        let mut survey = survey(BTreeMap::new());
+        assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+        survey
+            .databases
+            .insert("configs.db".into(), held(8, 0o666).meta);
+        assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+        backup
+            .databases
+            .insert("configs.db".into(), wanted(None, b"new"));
+        assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+    }
+
+    #[test]
+    fn a_file_that_only_stands_open_is_no_change() {
+        let same = |now: u32, asked: u32| {
+            let now = BTreeMap::from([("a.conf".to_owned(), held(8, now))]);
+            let backup = backup(&[("a.conf", wanted(Some((8, 9, asked)), b"as it is"))]);
+            placed(&survey(now), &backup).is_empty()
+        };
+        assert!(same(0o644, 0o644) && same(0o666, 0o640));
+        assert!(!same(0o600, 0o644));
+    }
+
+    #[test]
+    fn an_owner_or_a_group_without_a_part_in_the_gateway_is_refused_by_name() {
+        let of_seven = BTreeMap::from([("a.conf".to_owned(), held(7, 0o640))]);
+        let backup = |uid, gid| {
+            let wanted = wanted(Some((uid, gid, 0o640)), b"new");
+            backup(&[("a.conf", wanted.clone()), ("b.conf", wanted)])
+        };
+        for (uid, gid) in [(7, 9), (8, 100), (65534, 65534)] {
+            let problems = planned(&survey(BTreeMap::new()), &backup(uid, gid)).unwrap_err();
+            let [problem] = &problems[..] else {
+                panic!("{problems:?}")
+            };
+            let first = "instance/configs/a.conf and 1 more in place";
+            assert!(problem.what.contains(first), "{problem}");
+            let who = format!("it belongs to u{uid}:g{gid}, ");
+            assert!(problem.what.contains(&who), "{problem}");
+        }
+        // Whose the present file is may have it again; the other file is no longer his.
+        let problems = planned(&survey(of_seven), &backup(7, 9)).unwrap_err();
+        assert!(problems[0].what.contains("b.conf in place"), "{problems:?}");
     }
 }

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +42,11 @@ impl Lock {
             .write(true)
             .create(true)
             .truncate(false)
+            .mode(0o600)
             .open(&path)
+            .map_err(failed)?;
+        // Whoever may read it could hold a lock on it and keep every restore from beginning.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
             .map_err(failed)?;
         let began = Instant::now();
         loop {
@@ -223,9 +228,19 @@ pub fn runs(driver: &Driver, boot: &BootId) -> bool {
             .is_some_and(|p| p.started_ticks == driver.started_ticks && !p.gone)
 }
 
+static PROGRAM: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+
+/// Where the `holdfast` program is, for one that uses this crate as a library. Counts the first time.
+pub fn program_is(path: std::path::PathBuf) {
+    let _ = PROGRAM.set(path);
+}
+
 /// This program, to be started anew: the very one that runs, also when an upgrade has put another one in its place. What
 /// began a restore ends it.
 pub fn this_program() -> std::io::Result<std::path::PathBuf> {
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program.clone());
+    }
     let named = std::env::current_exe()?;
     if named.exists() {
         Ok(named)
@@ -239,11 +254,12 @@ pub fn program() -> String {
     concat!("holdfast ", env!("CARGO_PKG_VERSION")).to_owned()
 }
 
-/// A folder must be there and root's alone before anything is trusted in it.
+/// A folder must be there and root's alone before anything is trusted in it. Others may walk through it to what is lent
+/// to them below, if anything is; they may not list it.
 pub fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|m| {
-        m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o077 == 0
+        m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o066 == 0
     })
 }
 

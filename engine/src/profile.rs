@@ -135,8 +135,10 @@ pub struct Web {
     pub port: u16,
     /// Names under which the page may be asked for, besides its address and `localhost`.
     pub hosts: Vec<String>,
-    /// Users of the gateway who may use the page.
+    /// Users of the gateway who may use the page. Nothing that a database says makes anybody else an admin.
     pub admins: Vec<String>,
+    /// The database of the gateway, by its name, whose users sign in; without it the first of kind `users`.
+    pub users: Option<String>,
 }
 
 impl Default for Profile {
@@ -213,6 +215,7 @@ impl Default for Web {
             port: 8080,
             hosts: Vec::new(),
             admins: vec!["admin".into()],
+            users: None,
         }
     }
 }
@@ -305,6 +308,13 @@ impl Profile {
                 return bad(format!("the database {} is there twice", d.name));
             }
         }
+        if let Some(name) = &self.web.users
+            && self.sign_in_database().is_none()
+        {
+            return bad(format!(
+                "web.users names {name:?}, and no database of kind \"users\" has that name"
+            ));
+        }
         let kept = &g.firewall.kept;
         let ends = |i: usize, end: &str| {
             kept.get(i)
@@ -332,12 +342,12 @@ impl Profile {
         Ok(())
     }
 
-    /// The database whose users sign in: the first of kind `users` that exists is for the caller to find.
-    pub fn user_databases(&self) -> impl Iterator<Item = &Database> {
-        self.gateway
-            .database
-            .iter()
-            .filter(|d| d.kind == DatabaseKind::Users)
+    /// The one database whose users sign in, whether it is there or not.
+    pub fn sign_in_database(&self) -> Option<&Database> {
+        self.gateway.database.iter().find(|d| {
+            let named = self.web.users.as_ref().is_none_or(|name| *name == d.name);
+            named && d.kind == DatabaseKind::Users
+        })
     }
 
     /// The database of clients, if the profile has one.
@@ -388,6 +398,23 @@ impl Profile {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn one_database_is_asked_who_signs_in_and_it_must_be_one_of_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("holdfast.toml");
+        let read = |web: &str| {
+            std::fs::write(&file, format!("[web]\n{web}\n")).unwrap();
+            Profile::read(&file, false)
+        };
+        let asked = |web| read(web).unwrap().sign_in_database().unwrap().name.clone();
+        assert_eq!(asked(""), "wireguard.db");
+        assert_eq!(asked("users = \"app.db\""), "app.db");
+        for bad in ["configs.db", "nothing.db", ""] {
+            let problem = read(&format!("users = \"{bad}\"")).unwrap_err();
+            assert!(problem.what.contains("web.users names"), "{problem}");
+        }
+    }
 
     #[test]
     fn files_of_kept_rules_that_could_be_mixed_up_are_refused() {

@@ -118,7 +118,7 @@ pub fn tidy(
     let by_hand = driver.role == Role::RecoverByHand;
     let path = state_dir::journal(profile, id);
     let bytes = host.read(&path, JOURNAL_BYTES)?;
-    let scan = journal_format::scan(&bytes);
+    let scan = journal_format::scan_of(id, &bytes);
     if let Some(state) = scan
         .state
         .as_ref()
@@ -188,7 +188,7 @@ pub fn settle<'a>(
         )));
     }
     let bytes = host.read(&path, JOURNAL_BYTES).map_err(Fault::Stuck)?;
-    let scan = journal_format::scan(&bytes);
+    let scan = journal_format::scan_of(&id, &bytes);
     match scan.soundness() {
         Soundness::Closed(verdict) => {
             // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
@@ -234,16 +234,6 @@ pub fn settle<'a>(
         host.discard(&path).map_err(Fault::Stuck)?;
         return Ok(Recovered::Over(id, None));
     };
-    if state.header.restore != id {
-        return Err(Fault::Stuck(cannot(
-            format!(
-                "settle restore {id}: its journal {} is that of restore {}",
-                path.display(),
-                state.header.restore
-            ),
-            "nothing was touched; put the right journal back from a copy, then run `holdfast recover`",
-        )));
-    }
     if state.has_effects() && !barrier_is_up && (role != Role::RecoverByHand || policy.is_none()) {
         return Err(Fault::Stuck(cannot(
             format!("settle restore {id}: it has effects, but its barrier is gone"),

@@ -7,6 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use journal_format::{
@@ -18,7 +19,9 @@ use sha2::Digest as _;
 use crate::account::Account;
 use crate::archive::Archive;
 use crate::consent::{Consent, Hook};
+use crate::database::Live;
 use crate::driver::{Drive, Ending, FACTS, Stage};
+use crate::exposure::{self, Exposed};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::firewall::Entrance;
@@ -31,7 +34,7 @@ use crate::profile::{DatabaseKind, Profile};
 use crate::rehearsal::{self, Tried};
 use crate::step::Source;
 use crate::survey::{self, Survey};
-use crate::verify::{self, Checked, FileInBackup};
+use crate::verify::{self, Checked, FileInBackup, Rebuilt};
 use crate::wgconf::{self, Prefix};
 use crate::wording::{counted, in_a_line};
 use crate::{backup, owner, process, readiness, ruleset, state_dir};
@@ -66,6 +69,21 @@ pub struct Prepared {
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
     file: File,
+    exposed: Vec<Exposed>,
+    rebuilt: Rebuilt,
+}
+
+impl Prepared {
+    /// Whether [`Prepared::close_what_is_open`] has something to do.
+    pub fn closes_something(&self) -> bool {
+        !self.exposed.is_empty()
+    }
+
+    /// Closes what the plan said that others may write or read, and tells what it did; nothing if the admin chose to leave it.
+    /// The caller holds the lock. It comes before the journal begins and stays, whatever becomes of the restore.
+    pub fn close_what_is_open(&self) -> Result<Vec<String>, Problem> {
+        exposure::close(&self.exposed)
+    }
 }
 
 /// How a restore ended.
@@ -237,6 +255,16 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
             "then restore again: what cannot be read could not be put back",
         )]));
     }
+    let closed: Vec<Problem> = profile
+        .gateway
+        .database
+        .iter()
+        .filter(|d| survey.databases.contains_key(&d.name))
+        .filter_map(|d| Live::new(profile).may_be_opened(&d.path).err())
+        .collect();
+    if !closed.is_empty() {
+        return Err(Fault::Refused(closed));
+    }
     let id = match request.id {
         Some(id) => id,
         None => new_id(host)?,
@@ -246,7 +274,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         return Err(Fault::Refused(clash));
     }
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
-    let (mut backup, rules) = wanted(host, &survey, checked, request.choices)?;
+    let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &rules)?;
@@ -273,6 +301,11 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         facts: survey.facts,
         rules,
         file,
+        exposed: match request.choices.keep_open_folders {
+            true => Vec::new(),
+            false => survey.exposure.exposed,
+        },
+        rebuilt,
     })
 }
 
@@ -425,7 +458,7 @@ pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
     }
 }
 
-/// The archive, and the rules as the rehearsal printed them.
+/// The archive, the databases that were rebuilt, and the rules as the rehearsal printed them.
 ///
 /// The archive's tables are kept only while it is unpacked: those of a large gateway are as large as the plan. What was
 /// checked before is checked again against the plan, file by file, once it is staged.
@@ -477,6 +510,15 @@ impl Source for Unpacked<'_> {
                 )
             });
         }
+        if let Some(path) = self.prepared.rebuilt.file(entry) {
+            let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
+            return copied.map(drop).map_err(|e| {
+                cannot(
+                    format!("copy the rebuilt {entry} from {}: {e}", path.display()),
+                    "see whether a disk is full or failing, then restore again",
+                )
+            });
+        }
         self.unpack(entry, out).map_err(|fault| match fault {
             Fault::Failed(p) => p,
             Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
@@ -495,25 +537,31 @@ fn wanted(
     survey: &Survey,
     checked: Checked,
     choices: Choices,
-) -> Result<(Backup, BTreeMap<&'static str, String>), Fault> {
+) -> Result<(Backup, BTreeMap<&'static str, String>, Rebuilt), Fault> {
     let tried = rehearsal::rules(host, &checked)?;
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
     // Names are looked up once each, not for every file.
-    let mut placed: BTreeMap<usize, Placement> = BTreeMap::new();
-    let mut wanted = |file: FileInBackup| Wanted {
-        owner: file.owner.and_then(|place| {
+    let mut placed: BTreeMap<usize, (Placement, Rc<str>)> = BTreeMap::new();
+    let mut wanted = |file: FileInBackup| {
+        let owner = file.owner.and_then(|place| {
             let facts = owners.get(place)?;
-            Some(*placed.entry(place).or_insert_with(|| {
+            let placed = placed.entry(place).or_insert_with(|| {
                 let (owner, warning) = owner::placement(facts, survey.owner);
                 warnings.extend(warning);
-                owner
-            }))
-        }),
-        entry: file.entry,
-        sha256: file.sha256,
-        size: file.size,
+                (owner, facts.shown().into())
+            });
+            Some(placed.clone())
+        });
+        let (owner, owner_shown) = owner.unzip();
+        Wanted {
+            owner,
+            owner_shown,
+            entry: file.entry,
+            sha256: file.sha256,
+            size: file.size,
+        }
     };
     let (mut databases, mut users) = (BTreeMap::new(), BTreeMap::new());
     let mut mail = BTreeMap::new();
@@ -546,6 +594,7 @@ fn wanted(
                         sha256,
                         size: text.len() as u64,
                         owner: None,
+                        owner_shown: None,
                     },
                 );
                 texts.insert(family.rules_file(), text);
@@ -602,6 +651,7 @@ fn wanted(
             warnings,
         },
         texts,
+        checked.rebuilt,
     ))
 }
 

@@ -42,6 +42,30 @@ impl Room {
         Ok(Room { dir, _lock: lock })
     }
 
+    /// A folder in it for another account's own, which that account can reach and others cannot. It goes with the room.
+    pub fn lend(&self, uid: u32, gid: u32) -> Result<PathBuf, Problem> {
+        let lent = self.file("lent");
+        let make = || -> io::Result<()> {
+            DirBuilder::new().mode(0o700).create(&lent)?;
+            std::os::unix::fs::chown(&lent, Some(uid), Some(gid))?;
+            // The room, the spool and the state folder: to be walked through, not to be listed.
+            for folder in lent.ancestors().skip(1).take(3) {
+                let mode = folder.metadata()?.permissions().mode() & 0o7777;
+                if mode & 0o011 != 0o011 {
+                    std::fs::set_permissions(folder, Permissions::from_mode(mode | 0o011))?;
+                }
+            }
+            Ok(())
+        };
+        make().map_err(|e| {
+            cannot(
+                format!("lend the folder {} to user {uid}: {e}", lent.display()),
+                "see whether that disk is full, and whether this runs as root",
+            )
+        })?;
+        Ok(lent)
+    }
+
     /// Where a file of this name goes.
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)

@@ -93,16 +93,25 @@ pub fn journal(profile: &Profile, id: &RestoreId) -> PathBuf {
     profile.restore_dir(id).join(JOURNAL)
 }
 
-/// Reads a journal whole. Its records take as much again in memory.
-pub fn read(path: &Path) -> Result<(Vec<u8>, Scan), Problem> {
-    let bytes = std::fs::read(path).map_err(|e| {
+/// Reads a restore's journal whole; one that names another restore is corrupt here. Its records take as much again in
+/// memory.
+pub fn read(profile: &Profile, id: &RestoreId) -> Result<Scan, Problem> {
+    let bytes = bytes_of(&journal(profile, id))?;
+    Ok(journal_format::scan_of(id, &bytes))
+}
+
+/// Reads a journal that lies anywhere, of whichever restore.
+pub fn read_file(path: &Path) -> Result<Scan, Problem> {
+    Ok(journal_format::scan(&bytes_of(path)?))
+}
+
+fn bytes_of(path: &Path) -> Result<Vec<u8>, Problem> {
+    std::fs::read(path).map_err(|e| {
         cannot(
             format!("read the journal {}: {e}", path.display()),
             "see `holdfast journal list`",
         )
-    })?;
-    let scan = journal_format::scan(&bytes);
-    Ok((bytes, scan))
+    })
 }
 
 /// The restore that is not over: the barrier's, else one whose journal does not end with its closing.
@@ -113,7 +122,7 @@ pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
     for id in restores(profile)?.into_iter().rev() {
         let path = journal(profile, &id);
         if path.exists() && end(&path) == End::Open {
-            let (_, scan) = read(&path)?;
+            let scan = read(profile, &id)?;
             if scan.state.as_ref().is_none_or(|s| s.verdict().is_none()) {
                 return Ok(Some(OpenRestore { id, barrier: false }));
             }
@@ -181,7 +190,7 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
         if !path.exists() || end(&path) == End::Clean {
             continue;
         }
-        let (_, scan) = read(&path)?;
+        let scan = read(profile, &id)?;
         let Some(state) = scan.state.filter(|s| s.verdict().is_some()) else {
             continue;
         };

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Digest};
 
 use crate::account::{Account, MailRelay};
-use crate::database::{self, Client};
+use crate::database::{Client, Live};
+use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::host::{Family, Host, Kind, Look, Meta, Query, stirs};
@@ -49,6 +50,8 @@ pub struct Survey {
     pub links: BTreeSet<String>,
     /// Whose restored files are where the backup does not say.
     pub owner: (u32, u32),
+    /// What others may write or read.
+    pub exposure: Exposure,
     /// What should be known; each was looked at and left out.
     pub warnings: Vec<String>,
 }
@@ -98,7 +101,7 @@ pub fn survey(
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
         match database.kind {
-            DatabaseKind::Clients => match database::clients(&database.path) {
+            DatabaseKind::Clients => match Live::new(profile).clients(&database.path) {
                 Ok(list) => clients = Some(list),
                 Err(p) => warnings.push(format!(
                     "{} cannot be read: {}",
@@ -106,12 +109,12 @@ pub fn survey(
                     p.what
                 )),
             },
-            DatabaseKind::Users => match database::users(&database.path) {
+            DatabaseKind::Users => match Live::new(profile).users(&database.path) {
                 Ok(list) => {
                     let accounts = list.into_iter().map(Account::from).collect();
                     users.insert(database.name.clone(), accounts);
                     // Whoever cannot be compared is as good as nobody.
-                    let relay = database::mail_relay(&database.path).ok().flatten();
+                    let relay = Live::new(profile).mail_relay(&database.path).ok().flatten();
                     mail.extend(relay.map(|r| (database.name.clone(), r)));
                 }
                 Err(p) => warnings.push(format!(
@@ -146,6 +149,7 @@ pub fn survey(
         .map_err(one)?
         .expect_ok("list the interfaces", "install iproute2")
         .map_err(one)?;
+    let exposure = exposure::look(profile, &wireguard.keys().cloned().collect());
     Ok(Survey {
         boot: host.boot().map_err(one)?,
         facts,
@@ -158,6 +162,7 @@ pub fn survey(
         mail,
         links: links.lines().filter_map(link_name).collect(),
         owner,
+        exposure,
         warnings,
     })
 }
@@ -211,7 +216,9 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, P
         && host.stat(&database.path)?.is_some()
     {
         // One that cannot be read names nobody; the backup says so.
-        let clients = database::clients(&database.path).unwrap_or_default();
+        let clients = Live::new(profile)
+            .clients(&database.path)
+            .unwrap_or_default();
         names.extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
     }
     Ok(names)

@@ -4,19 +4,21 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use journal_format::Digest;
+use sha2::Digest as _;
 
 use crate::account::MailRelay;
 use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
 use crate::consent::{self, Consent, Hook};
-use crate::database::{self, Client, User};
+use crate::database::{self, Client, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
+use crate::made;
 use crate::mark::Mark;
-use crate::profile::{DatabaseKind, Profile};
+use crate::profile::{self, DatabaseKind, Profile};
 use crate::redact;
 use crate::space::Needs;
 use crate::spool::Room;
@@ -42,6 +44,8 @@ pub struct Checked {
     pub sha256: Digest,
     /// The databases, in the order of the profile.
     pub databases: Vec<CheckedDatabase>,
+    /// Those that will not be put in place byte for byte as the archive has them.
+    pub rebuilt: Rebuilt,
     /// The configs by file name, as `a.conf`.
     pub configs: BTreeMap<String, CheckedConfig>,
     /// The clients in its client database; none if it has no such database.
@@ -74,6 +78,24 @@ pub struct FileInBackup {
     pub owner: Option<usize>,
 }
 
+/// Databases as they will be put in place, in the spool for as long as this lives.
+#[derive(Debug)]
+pub struct Rebuilt {
+    room: Room,
+    entries: BTreeSet<String>,
+}
+
+impl Rebuilt {
+    /// The file that takes the place of an entry; none where the entry itself is taken.
+    pub fn file(&self, entry: &str) -> Option<PathBuf> {
+        self.entries.contains(entry).then(|| self.place(entry))
+    }
+
+    fn place(&self, entry: &str) -> PathBuf {
+        self.room.file(&format!("rebuilt-{entry}"))
+    }
+}
+
 /// One database in a backup.
 #[derive(Debug, Clone)]
 pub struct CheckedDatabase {
@@ -81,7 +103,7 @@ pub struct CheckedDatabase {
     pub name: String,
     /// What is in it.
     pub kind: DatabaseKind,
-    /// The file.
+    /// The file, as it will be put in place.
     pub file: FileInBackup,
     /// Its users, if it is of that kind.
     pub users: Vec<User>,
@@ -150,8 +172,12 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
     let mut found = Found::default();
-    let clients_and_databases = check_databases(profile, &mut archive, &mut found)?;
-    let (databases, clients) = clients_and_databases;
+    let origin = if made::knows(profile, &sha256)? {
+        Origin::Here
+    } else {
+        Origin::Elsewhere
+    };
+    let (databases, clients, rebuilt) = check_databases(profile, &mut archive, origin, &mut found)?;
     let configs = check_configs(&mut archive, &mut found)?;
     let rules_v4 = rules(&mut archive, RULES_V4, &mut found)?;
     let rules_v6 = rules(&mut archive, RULES_V6, &mut found)?;
@@ -176,6 +202,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         archive,
         sha256,
         databases,
+        rebuilt,
         configs,
         clients,
         rules_v4,
@@ -210,7 +237,7 @@ struct Found {
     warnings: Vec<String>,
 }
 
-/// The largest database is unpacked into the spool to be checked; then all may be staged beside their targets.
+/// Databases are unpacked into the spool to be checked, and rebuilt there; then all may be staged beside their targets.
 fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     let mut spool = Needs::default();
     let mut targets = Needs::default();
@@ -218,7 +245,7 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     for entry in archive.entries() {
         let target = match &entry.part {
             Part::Database(name) => {
-                spool.file(&profile.spool_dir(), entry.size)?;
+                spool.file(&profile.spool_dir(), entry.size.saturating_mul(2))?;
                 g.database
                     .iter()
                     .find(|d| d.name == *name)
@@ -242,50 +269,156 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     Ok(())
 }
 
-type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>);
+type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
 
 fn check_databases(
     profile: &Profile,
     archive: &mut Archive,
+    origin: Origin,
     found: &mut Found,
 ) -> Result<Databases, Fault> {
     let mut databases = Vec::new();
     let mut clients = None;
+    let mut rebuilt = Rebuilt {
+        room: Room::new(&profile.spool_dir())?,
+        entries: BTreeSet::new(),
+    };
     for known in &profile.gateway.database {
         if archive.entry(&known.name).is_none() {
             continue;
         }
-        // One at a time, so that the spool holds one at a time.
-        let room = Room::new(&profile.spool_dir())?;
-        let path = room.file("database");
+        let path = rebuilt.room.file("database");
         let copied = extract(archive, &known.name, &path)?;
-        match database::check_named(&path, &known.name, known.kind) {
-            Ok(warnings) => found.warnings.extend(warnings),
-            Err(problems) => {
-                found.problems.extend(problems);
-                continue;
+        let mut file = in_backup(archive, &known.name, &copied);
+        let made = rebuilt.place(&known.name);
+        let taken = database::check(&path, &known.name, known.kind, origin).and_then(|said| {
+            found.warnings.extend(said);
+            match origin {
+                Origin::Here => keep_own(&path, &made, known, found),
+                Origin::Elsewhere => copy_rows(profile, &path, &made, known, found),
             }
+        });
+        remove(&path)?;
+        if let Err(problems) = taken {
+            found.problems.extend(problems);
+            continue;
         }
+        let digest = digest(&made)?;
+        if digest.sha256 != file.sha256 {
+            rebuilt.entries.insert(known.name.clone());
+            (file.size, file.sha256) = (digest.size, digest.sha256);
+        }
+        let unreadable = |problem: Problem| {
+            Fault::Refused(vec![Problem {
+                what: format!(
+                    "accept the database {} of the backup: cannot {}",
+                    known.name, problem.what
+                ),
+                advice: "make a new backup, or take another one".into(),
+                ..problem
+            }])
+        };
         let mut mail = None;
         let users = match known.kind {
             DatabaseKind::Users => {
-                mail = database::mail_relay_of_copy(&path)?;
-                database::users_of_copy(&path)?
+                mail = database::mail_relay_of_copy(&made).map_err(unreadable)?;
+                database::users_of_copy(&made).map_err(unreadable)?
             }
             DatabaseKind::Clients => {
-                clients = Some(database::clients_of_copy(&path)?);
+                clients = Some(database::clients_of_copy(&made).map_err(unreadable)?);
                 Vec::new()
             }
         };
+        if !rebuilt.entries.contains(&known.name) {
+            remove(&made)?;
+        }
         databases.push(CheckedDatabase {
             name: known.name.clone(),
             kind: known.kind,
-            file: in_backup(archive, &known.name, &copied),
+            file,
             users,
             mail,
         });
     }
-    Ok((databases, clients))
+    Ok((databases, clients, rebuilt))
+}
+
+/// A database of this box's own goes back as it is, with what the application needs besides.
+fn keep_own(
+    path: &Path,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<(), Vec<Problem>> {
+    let added = database::add_what_is_missing(path, &known.name, known.kind)?;
+    found.warnings.extend(added);
+    std::fs::rename(path, made).map_err(|e| vec![spool_problem(made, &e)])
+}
+
+/// Of a database from elsewhere only the rows come.
+fn copy_rows(
+    profile: &Profile,
+    path: &Path,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<(), Vec<Problem>> {
+    let live = database::Live::new(profile);
+    let present = match known.path.exists().then(|| live.shape(&known.path)) {
+        None => None,
+        Some(Ok(shape)) => Some(shape),
+        Some(Err(problem)) => {
+            found.warnings.push(format!(
+                "what the gateway's present {} has besides the usual tables is not known: cannot {}",
+                known.name, problem.what
+            ));
+            None
+        }
+    };
+    let terms = Terms {
+        name: &known.name,
+        kind: known.kind,
+        present: present.as_ref(),
+        folders: folders(profile),
+    };
+    found
+        .warnings
+        .extend(database::copy_rows(path, made, terms)?);
+    Ok(())
+}
+
+fn spool_problem(path: &Path, e: &io::Error) -> Problem {
+    cannot(
+        format!("keep {}: {e}", path.display()),
+        "see whether that disk is full or failing",
+    )
+}
+
+fn remove(path: &Path) -> Result<(), Problem> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(spool_problem(path, &e)),
+        _ => Ok(()),
+    }
+}
+
+fn digest(path: &Path) -> Result<Copied, Problem> {
+    let hashed = || -> io::Result<Copied> {
+        let mut file = File::open(path)?;
+        let mut hash = sha2::Sha256::new();
+        let mut buffer = vec![0; 64 << 10];
+        let mut size = 0;
+        loop {
+            let n = file.read(&mut buffer)?;
+            if n == 0 {
+                break;
+            }
+            hash.update(&buffer[..n]);
+            size += n as u64;
+        }
+        let sha256 = Digest::of_bytes(hash.finalize().into());
+        Ok(Copied { size, sha256 })
+    };
+    hashed().map_err(|e| spool_problem(path, &e))
 }
 
 fn extract(archive: &mut Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
@@ -478,6 +611,16 @@ fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option
     }
 }
 
+/// Where configs of clients lie on this gateway, or on a usual one.
+fn folders(profile: &Profile) -> [&Path; 4] {
+    [
+        &profile.gateway.wireguard_dir,
+        &profile.gateway.configs_dir,
+        Path::new("/etc/wireguard"),
+        Path::new("/opt/wireguard-gateway/instance/configs"),
+    ]
+}
+
 /// What one part says of another.
 fn across_parts(profile: &Profile, checked: &mut Checked) {
     let warnings = &mut checked.warnings;
@@ -523,15 +666,8 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             without_config.push(&client.name);
         }
         let path = Path::new(&client.config_path);
-        let places = [&profile.gateway.wireguard_dir, &profile.gateway.configs_dir];
-        let standard = [
-            Path::new("/etc/wireguard"),
-            Path::new("/opt/wireguard-gateway/instance/configs"),
-        ];
         let plain = path.file_name().is_some_and(|n| n == file.as_str())
-            && path
-                .parent()
-                .is_some_and(|p| places.iter().any(|d| d.as_path() == p) || standard.contains(&p));
+            && path.parent().is_some_and(|p| folders(profile).contains(&p));
         if !plain {
             warnings.push(format!(
                 "the database says that the config of client {shown} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
@@ -732,6 +868,7 @@ mod tests {
             checked.missing,
             ["the backup has no rules for IPv6: they stay as they are"]
         );
+        drop(checked);
         assert_eq!(left_in_spool(&profile), 0);
     }
 
@@ -863,5 +1000,88 @@ mod tests {
         the backup has no rules for IPv4: they stay as they are
         the backup has no rules for IPv6: they stay as they are
         ");
+    }
+
+    /// A backup with this client database, and no manifest, as a file.
+    fn packed(dir: &Path, sql: &str) -> PathBuf {
+        let database = dir.join("packed.db");
+        let _ = std::fs::remove_file(&database);
+        let conn = rusqlite::Connection::open(&database).unwrap();
+        conn.execute_batch(include_str!("../../fixtures/data/clients.sql"))
+            .unwrap();
+        conn.execute_batch(sql).unwrap();
+        conn.close().unwrap();
+        let path = dir.join("packed.zip");
+        let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+        let metadata = r#"{"backup_version":"1.0","created_at":"2026-11-22T18:52:20+00:00",
+            "contents":{"databases":["configs.db"],"configs":[],"iptables_rules":[]}}"#;
+        for (name, bytes) in [
+            ("configs.db", std::fs::read(&database).unwrap()),
+            ("backup_metadata.json", metadata.into()),
+        ] {
+            zip.start_file(name, zip::write::SimpleFileOptions::default())
+                .unwrap();
+            io::Write::write_all(&mut zip, &bytes).unwrap();
+        }
+        zip.finish().unwrap();
+        path
+    }
+
+    const ROWS: &str = "INSERT INTO clients (id, name, config_path, subnet, public_key) VALUES
+          ('1', 'beta', '/tmp/evil.conf', '10.2.0.0/24', 'k');
+        CREATE TABLE own (a CHECK (a > 0)); INSERT INTO own VALUES (1);
+        CREATE TRIGGER t AFTER INSERT ON own BEGIN SELECT 1; END;";
+
+    #[test]
+    fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = profile(dir.path());
+        let path = packed(dir.path(), ROWS);
+        let refused = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap_err();
+        assert!(
+            refused.to_string().contains("it has a trigger, t"),
+            "{refused}"
+        );
+        let sha256 = digest(&path).unwrap().sha256;
+        std::fs::create_dir_all(&profile.state_dir).unwrap();
+        made::remember(&profile, &sha256).unwrap();
+        let checked = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
+        assert_eq!(checked.rebuilt.file("configs.db"), None);
+        let packed = digest(&dir.path().join("packed.db")).unwrap();
+        assert_eq!(checked.databases[0].file.sha256, packed.sha256);
+        let clients = checked.clients.as_ref().unwrap();
+        assert_eq!(clients[0].config_path, "/tmp/evil.conf");
+        assert!(
+            checked
+                .warnings
+                .iter()
+                .any(|w| w.contains("lies at /tmp/evil.conf")),
+            "{:?}",
+            checked.warnings
+        );
+    }
+
+    #[test]
+    fn of_a_backup_from_elsewhere_the_plan_gets_the_fresh_file_twice_the_same_and_none_is_left() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = profile(dir.path());
+        let rows = ROWS.split("CREATE TRIGGER").next().unwrap();
+        let path = packed(dir.path(), rows);
+        let checked = || archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
+        let (one, two) = (checked(), checked());
+        assert_eq!(one.databases[0].file, two.databases[0].file);
+        assert_eq!(one.warnings, two.warnings);
+        let fresh = one.rebuilt.file("configs.db").unwrap();
+        let is = digest(&fresh).unwrap();
+        let planned = &one.databases[0].file;
+        assert_eq!((is.size, is.sha256), (planned.size, planned.sha256.clone()));
+        let own = profile.gateway.wireguard_dir.join("beta.conf");
+        let clients = one.clients.as_ref().unwrap();
+        assert_eq!(Path::new(&clients[0].config_path), own);
+        let said = one.warnings.join("\n");
+        assert!(said.contains("will name"), "{said}");
+        assert!(said.contains("no table own: its 1 row"), "{said}");
+        drop((one, two));
+        assert_eq!(left_in_spool(&profile), 0);
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::line::{Piece, piece_of_json};
-use crate::{Chain, Format, MAX_LINE_BYTES, PREFIX_BYTES, Record, Seq, State, Verdict};
+use crate::{Chain, Format, MAX_LINE_BYTES, PREFIX_BYTES, Record, RestoreId, Seq, State, Verdict};
 
 #[cfg(test)]
 mod tests;
@@ -140,6 +140,8 @@ pub enum Stop {
 /// Reads a journal line by line, as it grows. Keeps the state and the chain, but no record.
 #[derive(Debug, Clone)]
 pub struct Scanner {
+    /// The restore whose journal it must be.
+    of: Option<RestoreId>,
     chain: Chain,
     state: Option<State>,
     newer: Option<Format>,
@@ -158,12 +160,21 @@ impl Scanner {
     /// A scanner at the beginning of a journal.
     pub fn new() -> Scanner {
         Scanner {
+            of: None,
             chain: Chain::start(),
             state: None,
             newer: None,
             folds: true,
             lines: 0,
             valid_len: 0,
+        }
+    }
+
+    /// The same, of this restore's journal: whatever names another one is not it, however sound.
+    pub fn of(restore: &RestoreId) -> Scanner {
+        Scanner {
+            of: Some(restore.clone()),
+            ..Scanner::new()
         }
     }
 
@@ -260,12 +271,17 @@ impl Scanner {
     }
 
     fn take_header(&mut self, json: &[u8]) -> Result<Found, Flaw> {
-        let format = parse::<Peek>(json)?.entry.header.format;
+        let PeekHeader { format, restore } = parse::<Peek>(json)?.entry.header;
         if format.major > Format::CURRENT.major {
             return Err(Flaw::Newer(format));
         }
         if format.major < Format::CURRENT.major {
             return Err(Flaw::Bad(format!("there is no format {format}")));
+        }
+        if let Some(of) = self.of.as_ref().filter(|of| of.as_str() != restore) {
+            return Err(Flaw::Bad(format!(
+                "it is the journal of restore {restore:?}, and that of {of} should be here"
+            )));
         }
         if format > Format::CURRENT {
             self.newer = Some(format);
@@ -422,6 +438,8 @@ struct PeekEntry {
 #[derive(Deserialize)]
 struct PeekHeader {
     format: Format,
+    #[serde(default)]
+    restore: String,
 }
 
 fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, Flaw> {
@@ -431,7 +449,15 @@ fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, Flaw> {
 
 /// Reads a whole journal: its records, their state, and what is behind them.
 pub fn scan(bytes: &[u8]) -> Scan {
-    let mut scanner = Scanner::new();
+    scan_with(Scanner::new(), bytes)
+}
+
+/// Reads the whole journal of this restore: one that names another is corrupt here.
+pub fn scan_of(restore: &RestoreId, bytes: &[u8]) -> Scan {
+    scan_with(Scanner::of(restore), bytes)
+}
+
+fn scan_with(mut scanner: Scanner, bytes: &[u8]) -> Scan {
     let mut records = Vec::new();
     let mut opaque = Vec::new();
     // The line that stops it is judged with all that follows it, below.

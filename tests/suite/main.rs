@@ -8,12 +8,16 @@ mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
+mod fuzzed;
+mod hostile;
 mod hosts_agree;
 mod journal_says;
 mod laws;
 mod looks;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
+mod open_folders;
+mod planted_journal;
 mod random_gateways;
 mod recovery;
 mod refused_beforehand;
@@ -21,9 +25,11 @@ mod restore_asked;
 mod restore_failures;
 mod restore_flow;
 mod sample_gateway;
+mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
 mod system_calls;
+mod threats;
 mod told;
 mod two_states;
 mod unresolved_endpoint;

@@ -242,8 +242,8 @@ fn a_torn_tail_is_mended_and_kept_and_a_damaged_or_newer_journal_stops_everythin
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;
     let other = began.iter().next().unwrap();
-    let others = std::fs::read(two.journal(other)).unwrap();
-    let others = others[..others.len() / 2].to_vec();
+    let closed = std::fs::read(two.journal(other)).unwrap();
+    let others = closed[..closed.len() / 2].to_vec();
     let cut = others.iter().rposition(|b| *b == b'\n').unwrap();
     for (what, bytes, word) in [
         ("a bit", flipped, "journal verify"),
@@ -251,7 +251,12 @@ fn a_torn_tail_is_mended_and_kept_and_a_damaged_or_newer_journal_stops_everythin
         (
             "another restore's",
             others[..=cut].to_vec(),
-            "is that of restore",
+            "journal verify",
+        ),
+        (
+            "another restore's that is over",
+            closed.clone(),
+            "journal verify",
         ),
     ] {
         std::fs::write(&journal, &bytes).unwrap();
@@ -274,6 +279,12 @@ fn a_torn_tail_is_mended_and_kept_and_a_damaged_or_newer_journal_stops_everythin
         let later = Picture::take(two.sandbox()).unwrap();
         assert_eq!(now.diff(&later), Vec::<String>::new(), "{what}");
     }
+    std::fs::write(&journal, &closed).unwrap();
+    let id = two.fresh(&began).unwrap();
+    let verify = two.holdfast(&["journal", "verify", id.as_str()]);
+    assert_eq!(verify.code(), 12, "{verify}");
+    let said = format!("it is the journal of restore {:?}", other.as_str());
+    assert!(verify.stdout.contains(&said), "{verify}");
     std::fs::remove_file(&journal).unwrap();
     let refused = two.holdfast(&["recover"]);
     assert_eq!(refused.code(), 5, "{refused}");

@@ -390,3 +390,37 @@ fn a_config_that_only_the_backup_knows_and_the_box_still_has_becomes_the_backups
             .ends_with("# forgotten\n")
     );
 }
+
+#[test]
+fn a_backup_that_gives_every_file_to_everybody_opens_none() {
+    let Some(gateway) = Gateway::real(Real::gateway_5()) else {
+        return;
+    };
+    let sample = gateway.sample();
+    let name = sample.clients().unwrap().remove(0);
+    let configs = [
+        sample.config(&name),
+        sample.configs_dir().join(format!("{name}.conf")),
+    ];
+    let databases: Vec<_> = sample.databases().into_iter().map(|d| d.path).collect();
+    let files: Vec<_> = configs.iter().chain(&databases).collect();
+    let open_all = || {
+        for file in &files {
+            std::fs::set_permissions(file, PermissionsExt::from_mode(0o777)).unwrap();
+        }
+    };
+    open_all();
+    let backup = gateway.backup();
+    for file in &configs {
+        let text = std::fs::read_to_string(file).unwrap();
+        std::fs::write(file, text.replace("[Peer]", "# changed\n[Peer]")).unwrap();
+    }
+    open_all();
+    gateway
+        .holdfast(&["restore", path(&backup), "--yes", "--keep-open-folders"])
+        .ok()
+        .unwrap();
+    let mode = |file: &Path| std::fs::metadata(file).unwrap().mode() & 0o7777;
+    assert!(configs.iter().all(|c| mode(c) == 0o640));
+    assert!(databases.iter().all(|d| mode(d) == 0o660));
+}

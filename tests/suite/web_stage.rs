@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::TcpListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -15,17 +16,23 @@ pub struct Stage {
     pub port: u16,
     agent: Option<Running>,
     web: Option<Child>,
+    web_log: tempfile::NamedTempFile,
     _folder: tempfile::TempDir,
 }
 
 impl Stage {
     /// Up and ready; none where the machine cannot have it.
     pub fn set() -> Option<Stage> {
+        Stage::with(|folder| Real::gateway_5().unpack(folder).unwrap())
+    }
+
+    /// With the gateway that this makes below a folder.
+    pub fn with(make: impl FnOnce(&Path) -> Sample) -> Option<Stage> {
         if skip::cannot_run_gateways() {
             return None;
         }
         let folder = tempfile::tempdir().unwrap();
-        let sample = Real::gateway_5().unpack(folder.path()).unwrap();
+        let sample = make(folder.path());
         let sandbox = Sandbox::start(&sample).unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -37,6 +44,7 @@ impl Stage {
             port,
             agent: None,
             web: None,
+            web_log: tempfile::NamedTempFile::new().unwrap(),
             _folder: folder,
         };
         stage.start_agent();
@@ -160,6 +168,11 @@ impl Stage {
         self.agent.as_ref().unwrap().stderr_so_far().unwrap()
     }
 
+    /// What the page has logged.
+    pub fn web_log(&self) -> String {
+        std::fs::read_to_string(self.web_log.path()).unwrap()
+    }
+
     pub fn start_web(&mut self) {
         let web = Command::new(program("holdfast-web").unwrap())
             .args([
@@ -171,7 +184,8 @@ impl Stage {
                 &self.port.to_string(),
             ])
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(self.web_log.as_file().try_clone().unwrap())
+            .stderr(self.web_log.as_file().try_clone().unwrap())
             .spawn()
             .unwrap();
         self.web = Some(web);

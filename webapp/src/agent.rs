@@ -6,10 +6,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Chunk, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, RequestId,
-    Session, Token, UploadId, Wire, WireError, greet,
+    Ask, Backup, Chunk, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, Session,
+    Token, UploadId, Wire, WireError, greet,
 };
-use journal_format::{Digest, RestoreId, Seq, View};
+use journal_format::{RestoreId, Seq, View};
 use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::spawn_blocking;
 
@@ -129,14 +129,20 @@ impl Agent {
         blocking(move || answer(&mut agent.open_with(&request)?)).await
     }
 
-    /// Signs a person in.
+    /// Signs a person in. With the session comes what their browser keeps for the next time.
     pub async fn sign_in(
         &self,
         user: String,
         password: agent_protocol::Password,
-    ) -> Answer<Session> {
-        match self.ask(Request::SignIn { user, password }).await? {
-            Reply::Session(session) => Ok(session),
+        device: Option<Token>,
+    ) -> Answer<(Session, Option<Token>)> {
+        let request = Request::SignIn {
+            user,
+            password,
+            device,
+        };
+        match self.ask(request).await? {
+            Reply::SignedIn { session, device } => Ok((session, device)),
             _ => Err(Away::Confused.into()),
         }
     }
@@ -213,21 +219,8 @@ impl Agent {
         }
     }
 
-    /// Starts a restore, or finds the one that the same request started.
-    pub async fn start(
-        &self,
-        token: Token,
-        upload: UploadId,
-        plan: Digest,
-        request: RequestId,
-        keep_going_without_firewall: bool,
-    ) -> Answer<RestoreId> {
-        let ask = Ask::Start {
-            upload,
-            plan,
-            request,
-            keep_going_without_firewall,
-        };
+    /// Starts a restore, or finds the one that the same request started: asks an [`Ask::Start`].
+    pub async fn start(&self, token: Token, ask: Ask) -> Answer<RestoreId> {
         match self.ask(Request::Admin { token, ask }).await? {
             Reply::Started { id } => Ok(id),
             _ => Err(Away::Confused.into()),

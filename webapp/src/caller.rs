@@ -4,6 +4,7 @@
 use agent_protocol::{Session, Token};
 use rocket::http::{Cookie, CookieJar, SameSite};
 use rocket::request::{FromRequest, Outcome, Request};
+use rocket::time::Duration;
 use subtle::ConstantTimeEq;
 
 use crate::agent::Agent;
@@ -11,6 +12,10 @@ use crate::page::Page;
 
 const SESSION: &str = "holdfast-session";
 const SIGN_IN: &str = "holdfast-sign-in";
+/// Opens nothing: it says to the agent that an admin has signed in here before.
+const DEVICE: &str = "holdfast-device";
+/// How long a browser keeps that; none keeps it longer.
+const DEVICE_LASTS: Duration = Duration::days(400);
 
 /// What one request says about who sent it.
 pub struct Caller<'r> {
@@ -164,8 +169,20 @@ impl Caller<'_> {
         }
     }
 
-    /// From now on the browser shows this session.
-    pub fn signed_in(&self, session: &Session) {
+    /// What this browser has kept of an earlier sign-in.
+    pub fn device(&self) -> Option<Token> {
+        self.cookies
+            .get(DEVICE)
+            .and_then(|c| Token::new(c.value()).ok())
+    }
+
+    /// From now on the browser shows this session, and the next time that it is known.
+    pub fn signed_in(&self, session: &Session, device: Option<&Token>) {
+        if let Some(device) = device {
+            let mut cookie = self.cookie(DEVICE, device.reveal(), "/sign-in");
+            cookie.set_max_age(DEVICE_LASTS);
+            self.cookies.add(cookie);
+        }
         self.cookies.remove(self.cookie(SIGN_IN, "", "/sign-in"));
         self.cookies
             .add(self.cookie(SESSION, session.token.reveal(), "/"));

@@ -1,12 +1,14 @@
 //! The page of Holdfast. Unprivileged: talks to the agent and to nothing else of the gateway; reads no gateway file and
 //! no state file; holds nothing that a restart would lose.
 //!
-//! [`rocket()`] is the whole application; the program and the tests start the same one.
+//! [`rocket()`] is the whole application; the program and the tests start the same one. To the network it is served by
+//! [`behind_front()`].
 #![forbid(unsafe_code)]
 
 mod agent;
 mod assets;
 mod caller;
+mod front;
 mod headers;
 mod host;
 mod page;
@@ -16,6 +18,7 @@ mod view;
 
 pub use agent::Agent;
 pub use caller::form_token;
+pub use front::Limits;
 pub use settings::{Args, BadSettings, Settings};
 
 use rocket::config::{LogLevel, Shutdown};
@@ -43,8 +46,11 @@ struct NoTemplates {
 pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
     let folder = tempfile::Builder::new().prefix("holdfast-web-").tempdir()?;
     let config = Config {
-        address: app.settings.address,
-        port: app.settings.port,
+        // Nobody connects here but the front.
+        address: std::net::Ipv4Addr::LOCALHOST.into(),
+        port: 0,
+        // The front passes on one request of each connection.
+        keep_alive: 0,
         // A header that any client can send says nothing about the client.
         ip_header: None,
         // Names that clients send stay out of the log: only what Rocket calls critical is written.
@@ -68,6 +74,7 @@ pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
             engines
                 .minijinja
                 .set_auto_escape_callback(|_| AutoEscape::Html);
+            engines.minijinja.set_formatter(view::visible_formatter);
             for (name, text) in assets::TEMPLATES {
                 if let Err(e) = engines.minijinja.add_template(name, text) {
                     // The texts are constants, and a test renders each of them.
@@ -79,4 +86,15 @@ pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
         .attach(headers::Headers)
         .mount("/", routes::all())
         .register("/", routes::catchers()))
+}
+
+/// The whole application behind its front, which serves this listener within these limits. Must be called on the runtime
+/// that serves it.
+pub fn behind_front(
+    app: App,
+    listener: std::net::TcpListener,
+    limits: Limits,
+) -> std::io::Result<Rocket<Build>> {
+    let front = front::Front::new(listener, limits)?;
+    Ok(rocket(app)?.attach(front))
 }

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use webapp::{App, Args, Settings};
+use webapp::{App, Args, Limits, Settings};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_args(&Args::parse()) {
@@ -13,22 +13,34 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let rocket = match webapp::rocket(App { settings }) {
-        Ok(rocket) => rocket,
+    let (address, port) = (settings.address, settings.port);
+    let listener = match std::net::TcpListener::bind((address, port)) {
+        Ok(listener) => listener,
         Err(e) => {
             eprintln!(
-                "holdfast-web: cannot make its temporary folder: {e}\n  what to do: make room in TMPDIR, or name another"
+                "holdfast-web: cannot serve on {address} port {port}: {e}\n  what to do: choose a free address and port with --address and --port"
             );
             return ExitCode::FAILURE;
         }
     };
-    match rocket::execute(rocket.launch()) {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(e) => {
-            eprintln!(
-                "holdfast-web: cannot serve: {e}\n  what to do: choose a free address and port with --address and --port"
-            );
-            ExitCode::FAILURE
+    rocket::execute(async {
+        let rocket = match webapp::behind_front(App { settings }, listener, Limits::default()) {
+            Ok(rocket) => rocket,
+            Err(e) => {
+                eprintln!(
+                    "holdfast-web: cannot make its temporary folder: {e}\n  what to do: make room in TMPDIR, or name another"
+                );
+                return ExitCode::FAILURE;
+            }
+        };
+        match rocket.launch().await {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(e) => {
+                eprintln!(
+                    "holdfast-web: cannot serve: {e}\n  what to do: see that 127.0.0.1 can be used on this box (ip address show lo)"
+                );
+                ExitCode::FAILURE
+            }
         }
-    }
+    })
 }

@@ -285,7 +285,9 @@ impl Page {
     fn refused(refusal: Refusal, who: Option<&Session>) -> Page {
         match refusal {
             // Wherever it is not the sign-in form that is answered, they must sign in again.
-            Refusal::WrongPassword | Refusal::NotSignedIn => Page::go("/sign-in"),
+            Refusal::WrongPassword | Refusal::MustChangePassword | Refusal::NotSignedIn => {
+                Page::go("/sign-in")
+            }
             Refusal::NotAdmin => match who {
                 Some(session) => Page::not_admin(session),
                 None => Message::new(

@@ -2,9 +2,33 @@
 //! about a restore: `journal_format` says where it stands.
 
 use agent_protocol::{Backup, Halt, Overview, Preview, RestoreLine, RootCommands, Running};
-use journal_format::{Direction, Problem, Standing, StepState, StepView, View, duration, utc};
+use journal_format::{
+    Direction, Problem, Standing, StepState, StepView, View, duration, utc, visible,
+};
+use rocket_dyn_templates::minijinja::{self, Output, State, escape_formatter};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+/// How the templates print a value: text from outside steers neither the page nor the order of its lines. Line ends and
+/// tabs stay.
+pub fn visible_formatter(
+    out: &mut Output,
+    state: &State,
+    value: &minijinja::Value,
+) -> Result<(), minijinja::Error> {
+    match value.as_str().filter(|_| !value.is_safe()) {
+        Some(text) => {
+            let mut shown = String::with_capacity(text.len());
+            for part in text.split_inclusive(['\n', '\t']) {
+                let plain = part.trim_end_matches(['\n', '\t']);
+                shown.push_str(&visible(plain));
+                shown.push_str(&part[plain.len()..]);
+            }
+            escape_formatter(out, state, &shown.into())
+        }
+        None => escape_formatter(out, state, value),
+    }
+}
 
 /// A moment as `2026-11-22 18:52:20 UTC`.
 pub fn moment(ms: i64) -> String {
@@ -390,6 +414,7 @@ pub fn preview(preview: &Preview) -> Value {
         "changes": preview.changes,
         "warnings": preview.warnings,
         "needs_keep_going": preview.needs_keep_going,
+        "has_open_folders": preview.has_open_folders,
         "until": moment(preview.until_ms),
     })
 }

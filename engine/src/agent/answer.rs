@@ -26,6 +26,8 @@ const ALIVE: Duration = Duration::from_secs(5);
 const HALTS: Duration = Duration::from_secs(1);
 /// How often a journal is looked at for what is new.
 const LOOK: Duration = Duration::from_millis(50);
+/// How often a session is looked at that something long is given to.
+const SESSIONS: Duration = Duration::from_secs(1);
 
 type Answered = Result<(), WireError>;
 
@@ -69,9 +71,16 @@ pub fn answer(agent: &Arc<Agent>, stream: UnixStream) {
 fn one(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, request: Request) -> Answered {
     let refuse = |refusal| Reply::Refused(refusal);
     let reply = match request {
-        Request::SignIn { user, password } => {
-            match agent.sign_in.sign_in(agent, &user, &password) {
-                Ok(session) => Reply::Session(session),
+        Request::SignIn {
+            user,
+            password,
+            device,
+        } => {
+            let signed_in = agent
+                .sign_in
+                .sign_in(agent, &user, &password, device.as_ref());
+            match signed_in {
+                Ok((session, device)) => Reply::SignedIn { session, device },
                 Err(refusal) => refuse(refusal),
             }
         }
@@ -118,7 +127,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 .backups
                 .make(agent, ALIVE, || say(wire, &Reply::Alive))?;
             match made {
-                Ok((made, taken)) => give(agent, wire, &made, &taken),
+                Ok((made, taken)) => give(agent, wire, &session.token, &made, &taken),
                 Err(refusal) => say(wire, &Reply::Refused(refusal)),
             }
         }
@@ -142,6 +151,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             plan,
             request,
             keep_going_without_firewall,
+            keep_open_folders,
         } => {
             tracing::info!("{who} confirms a restore");
             let approved = Approved {
@@ -149,6 +159,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 plan,
                 request,
                 keep_going_without_firewall,
+                keep_open_folders,
             };
             let mut last = Instant::now();
             let started = agent
@@ -157,7 +168,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             reply(wire, started.map(|id| Reply::Started { id }))
         }
         Ask::Restore { id } => reply(wire, restore(agent, &id)),
-        Ask::Events { id, after } => events(agent, wire, &id, after),
+        Ask::Events { id, after } => events(agent, wire, &session.token, &id, after),
     }
 }
 
@@ -173,8 +184,47 @@ fn sign_of_life(wire: &mut Wire<UnixStream>, last: &mut Instant) -> Answered {
     Ok(())
 }
 
-/// Gives a backup's bytes.
-fn give(agent: &Agent, wire: &mut Wire<UnixStream>, made: &Made, taken: &Taken) -> Answered {
+/// Looks again and again whether a session is still an admin's, while something long is given to it.
+struct Watched<'a> {
+    agent: &'a Agent,
+    token: &'a Token,
+    looked: Option<Instant>,
+}
+
+impl Watched<'_> {
+    fn still(&mut self) -> Result<(), Refusal> {
+        if self.looked.is_some_and(|at| at.elapsed() < SESSIONS) {
+            return Ok(());
+        }
+        self.looked = Some(Instant::now());
+        match who(self.agent, self.token.clone()) {
+            Ok(session) if session.admin => Ok(()),
+            Ok(_) => Err(Refusal::NotAdmin),
+            Err(refusal) => Err(refusal),
+        }
+    }
+}
+
+fn watched<'a>(agent: &'a Agent, token: &'a Token) -> Watched<'a> {
+    Watched {
+        agent,
+        token,
+        looked: None,
+    }
+}
+
+/// Gives a backup's bytes, as long as the session lasts.
+fn give(
+    agent: &Agent,
+    wire: &mut Wire<UnixStream>,
+    token: &Token,
+    made: &Made,
+    taken: &Taken,
+) -> Answered {
+    let mut watched = watched(agent, token);
+    if let Err(refusal) = watched.still() {
+        return say(wire, &Reply::Refused(refusal));
+    }
     let name = made
         .path
         .file_name()
@@ -202,6 +252,10 @@ fn give(agent: &Agent, wire: &mut Wire<UnixStream>, made: &Made, taken: &Taken) 
                 wire.end_bytes()?;
                 taken.given();
                 return Ok(());
+            }
+            Ok(_) if watched.still().is_err() => {
+                tracing::info!("a download is broken off: its session is over");
+                return wire.abort_bytes();
             }
             Ok(n) => wire.send_bytes(&buffer[..n])?,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
@@ -289,15 +343,20 @@ fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
 fn events(
     agent: &Agent,
     wire: &mut Wire<UnixStream>,
+    token: &Token,
     id: &RestoreId,
     after: Option<Seq>,
 ) -> Answered {
+    let mut watched = watched(agent, token);
     let mut follower = Follower::new(&agent.profile, id);
     let mut last = Instant::now();
     let mut silent = true;
     let mut told = None;
     let mut halts_since = None;
     loop {
+        if let Err(refusal) = watched.still() {
+            return say(wire, &Reply::Refused(refusal));
+        }
         // Looked at before the journal: what an ended process wrote is then all there.
         let over = follower
             .state()

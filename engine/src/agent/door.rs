@@ -14,8 +14,9 @@ use nix::unistd::{Uid, User};
 use crate::fault::{Fault, cannot};
 use crate::profile::Profile;
 
-/// Connections at once; each is a thread.
-const CONNECTIONS: usize = 128;
+/// Connections at once; each is a thread. Those who are not signed in hold little more than half of them (`queue`,
+/// `sign_in`).
+const CONNECTIONS: usize = 256;
 /// How long the other side may be silent, or take nothing, in the middle of something.
 const PATIENCE: Duration = Duration::from_secs(30);
 

@@ -44,7 +44,7 @@ impl Follower {
     pub fn new(profile: &Profile, id: &RestoreId) -> Follower {
         Follower {
             path: state_dir::journal(profile, id),
-            scanner: Scanner::new(),
+            scanner: Scanner::of(id),
             seen: None,
             damage: None,
         }

@@ -131,8 +131,8 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
 }
 
 fn scan(agent: &Agent, id: &RestoreId) -> Option<Scan> {
-    match state_dir::read(&state_dir::journal(&agent.profile, id)) {
-        Ok((_, scan)) => Some(scan),
+    match state_dir::read(&agent.profile, id) {
+        Ok(scan) => Some(scan),
         Err(problem) => {
             tracing::warn!("{problem}");
             None

@@ -1,25 +1,29 @@
 //! Who a person is: the gateway's own users, their passwords, and which of them are admins. Wrong passwords cost time,
-//! for each name by itself, and never more than a moment, so that nobody can lock an admin out.
+//! for each name by itself, and never more than a moment; `queue` says whose is checked next, so that nobody can lock an
+//! admin out. Only the profile makes an admin: a database may have come out of an archive.
 //!
-//! While a restore is open no database of the gateway is opened: what was read before it counts, or a private copy.
+//! The users are read anew once their database was written, and only while nobody else on the box may write it. While a
+//! restore is open no database of the gateway is opened: what was read before it counts, or a private copy.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::sync::Mutex;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use agent_protocol::{Password, Refusal, Session};
+use agent_protocol::{Password, Refusal, Session, Token};
 use journal_format::{Digest, Problem};
 
+use super::queue::{Lane, Queue};
 use super::sessions::Kept;
 use super::{Agent, locked};
-use crate::database::{self, User};
+use crate::database::{self, Live, User};
 use crate::fault::cannot;
 use crate::process::Lock;
-use crate::profile::Profile;
+use crate::profile::{Database, Profile};
 use crate::spool::Room;
-use crate::{password, state_dir};
+use crate::{exposure, password, state_dir};
 
 /// What the first wrong password of a name costs; each further one twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(250);
@@ -28,47 +32,92 @@ const LONGEST: Duration = Duration::from_secs(4);
 const FORGIVEN: Duration = Duration::from_secs(15 * 60);
 /// Names whose wrong passwords are counted.
 const NAMES: usize = 1000;
-/// Sign-ins whose passwords are checked or wait for it, at once. None of them takes long.
-const CHECKED: usize = 32;
 /// Sign-ins that were refused and are answered with silence, at once; a further one is answered without. With those
-/// that are checked they leave connections to those who are signed in.
+/// that wait for their check they leave connections to those who are signed in.
 const SILENT: usize = 48;
-/// How long what was read of the users counts without reading again.
-const FRESH: Duration = Duration::from_secs(2);
+/// A database that was written less than this before it was read may have been written again within one tick of the
+/// clock of its filesystem, which no look at the file tells. Then it is read again the next time.
+const SETTLED: Duration = Duration::from_secs(1);
 /// Costs what a real check costs, so that a name that does not exist answers no sooner. Of no password that is known.
 const NOBODY: &str = "scrypt:32768:8:1$holdfast$\
     00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
     0000000000000000";
 
-#[derive(Default)]
 pub struct SignIn {
     wrong: Mutex<BTreeMap<String, (u32, Instant)>>,
-    checked: AtomicUsize,
     silent: AtomicUsize,
-    /// One hash at a time: each takes 32 MiB and a processor.
-    hashing: Mutex<()>,
-    users: Mutex<Option<(Instant, Users)>>,
+    queue: Queue,
+    known: Mutex<Option<Known>>,
 }
 
-/// The gateway's users as they were last read.
-#[derive(Clone)]
+/// What was last read of the users.
+struct Known {
+    users: Arc<Users>,
+    /// The file as it was then; none where that cannot tell whether it was written since.
+    read_at: Option<Stamp>,
+}
+
+/// The gateway's users.
 struct Users {
     all: Vec<User>,
     /// From a plain copy of a file that may have been in use: enough to sign in by, not to end a session by.
     from_copy: bool,
 }
 
+/// Why it is not known who the users are.
+enum Unread {
+    /// Others may write what says so: it is nobody's word.
+    Exposed(Problem),
+    /// It cannot be read.
+    Failed(Problem),
+}
+
+impl From<Unread> for Refusal {
+    fn from(unread: Unread) -> Refusal {
+        let (Unread::Exposed(problem) | Unread::Failed(problem)) = unread;
+        Refusal::Failed { problem }
+    }
+}
+
 impl SignIn {
-    /// Signs a person in, or says no after a while.
-    pub fn sign_in(&self, agent: &Agent, name: &str, given: &Password) -> Result<Session, Refusal> {
+    /// Nobody has signed in.
+    pub fn new(profile: &Profile) -> SignIn {
+        SignIn {
+            wrong: Mutex::default(),
+            silent: AtomicUsize::new(0),
+            queue: Queue::new(profile.web.admins.len()),
+            known: Mutex::default(),
+        }
+    }
+
+    /// Signs a person in, or says no after a while. With the session comes what the browser of an admin keeps, to be
+    /// known the next time.
+    pub fn sign_in(
+        &self,
+        agent: &Agent,
+        name: &str,
+        given: &Password,
+        device: Option<&Token>,
+    ) -> Result<(Session, Option<Token>), Refusal> {
         let failed = |problem| Refusal::Failed { problem };
-        let users = self.users(&agent.profile).map_err(failed)?.all;
-        let user = users.iter().find(|u| u.username == name);
-        let right = self.is_right(user, given)?;
+        let admin = agent.profile.web.admins.iter().any(|a| a == name);
+        let known = device.filter(|d| admin && agent.devices.knows(d, name));
+        let turn = self.turn(name, admin, known.is_some())?;
+        let users = self.users(&agent.profile)?;
+        let user = users.all.iter().find(|u| u.username == name);
+        let right = is_right(user, given);
+        drop(turn);
         match user.filter(|u| right && u.active) {
+            // Told to those alone who have the password: it may be the one that every fresh install has.
+            Some(user) if user.must_change_password => {
+                tracing::warn!(
+                    "a sign-in of {} is refused: the password must be changed first",
+                    journal_format::visible(name)
+                );
+                Err(Refusal::MustChangePassword)
+            }
             Some(user) => {
                 locked(&self.wrong).remove(name);
-                let admin = is_admin(&agent.profile, user);
                 let session = agent
                     .sessions
                     .begin(&user.username, user.id, proof(user), admin)
@@ -78,7 +127,12 @@ impl SignIn {
                     journal_format::visible(name),
                     if admin { "" } else { ", no admin" }
                 );
-                Ok(session)
+                let device = match known {
+                    Some(known) => Some(known.clone()),
+                    None if admin => agent.devices.token(name).ok(),
+                    None => None,
+                };
+                Ok((session, device))
             }
             None => {
                 // A name that is not known may be a password in the wrong field.
@@ -86,29 +140,41 @@ impl SignIn {
                     journal_format::visible(&u.username)
                 });
                 tracing::warn!("a sign-in of {shown} is refused");
+                if let Some(known) = known {
+                    agent.devices.was_wrong(known, name);
+                }
                 self.be_silent(self.cost(name, Instant::now()));
                 Err(Refusal::WrongPassword)
             }
         }
     }
 
-    fn is_right(&self, user: Option<&User>, given: &Password) -> Result<bool, Refusal> {
-        let _place = Place::take(&self.checked, CHECKED).ok_or_else(|| Refusal::Busy {
+    fn turn(
+        &self,
+        name: &str,
+        admin: bool,
+        known: bool,
+    ) -> Result<super::queue::Turn<'_>, Refusal> {
+        let stranger = || {
+            self.queue.turn(if admin {
+                Lane::Admin(name.into())
+            } else {
+                Lane::Others
+            })
+        };
+        let turn = if known {
+            self.queue.turn(Lane::Known(name.into())).or_else(stranger)
+        } else {
+            stranger()
+        };
+        turn.ok_or_else(|| Refusal::Busy {
             problem: cannot(
-                "sign in: too many people sign in at once",
-                "try again in a few seconds",
+                "sign in: too many try it with this name at once, as somebody who guesses passwords does",
+                "try again in a few seconds, or in a browser in which you have signed in before; on the gateway itself the \
+                 holdfast command needs no sign-in",
             ),
             restore: None,
-        })?;
-        let _one = locked(&self.hashing);
-        let hash = user.map_or(NOBODY, |u| u.password.as_str());
-        // A hash that cannot be checked is no match; the admin of the box learns why.
-        Ok(
-            password::verify(hash, given.reveal()).unwrap_or_else(|problem| {
-                tracing::warn!("{problem}");
-                false
-            }),
-        )
+        })
     }
 
     /// Those who guess hold no place that an admin needs: when all places are taken there is no wait.
@@ -133,54 +199,142 @@ impl SignIn {
 
     /// The session as it stands now: over, if the user is gone, was switched off, or has another password.
     pub fn check(&self, profile: &Profile, kept: &Kept) -> Result<bool, Refusal> {
-        // A box whose users cannot be read needs its admin most: what was true at the sign-in counts.
-        let users = match self.users(profile) {
-            Ok(users) => users,
-            Err(problem) => {
-                tracing::warn!("{problem}");
-                return Ok(kept.admin);
+        match self.users(profile) {
+            Ok(users) => standing(profile, &users, kept),
+            Err(Unread::Exposed(problem)) => Err(Refusal::Failed { problem }),
+            // A box whose users cannot be read needs its admin most: what was true at the sign-in counts.
+            Err(Unread::Failed(problem)) => {
+                tracing::debug!("{problem}");
+                Ok(kept.admin)
             }
-        };
-        standing(profile, &users, kept)
+        }
     }
 
-    fn users(&self, profile: &Profile) -> Result<Users, Problem> {
-        let mut known = locked(&self.users);
+    fn users(&self, profile: &Profile) -> Result<Arc<Users>, Unread> {
+        let mut known = locked(&self.known);
         let open = state_dir::barrier(profile).is_ok_and(|b| b.is_none());
         let holder = Lock::holder(profile).filter(|(_, what)| what != "a backup");
         let quiet = open && holder.is_none();
-        if let Some((read, users)) = &*known
-            && (!quiet || read.elapsed() < FRESH)
+        if let Some(known) = &*known
+            && !quiet
         {
-            return Ok(users.clone());
+            return Ok(known.users.clone());
         }
-        let path = users_database(profile)?;
+        let database = database_of_users(profile).map_err(Unread::Failed)?;
+        if let Some(problem) = exposure::of_database(profile, database) {
+            return Err(Unread::Exposed(problem));
+        }
+        let stamp = Stamp::of(&database.path);
+        if let Some(known) = &*known
+            && known.read_at.is_some()
+            && known.read_at == stamp
+        {
+            return Ok(known.users.clone());
+        }
         let users = if quiet {
+            let all = Live::new(profile)
+                .users(&database.path)
+                .map_err(Unread::Failed)?;
             Users {
-                all: database::users(&path)?,
+                all,
                 from_copy: false,
             }
         } else if let Some((_, what)) = holder {
-            return Err(cannot(
+            return Err(Unread::Failed(cannot(
                 format!("sign anybody in: {what} runs, and the users are not read meanwhile"),
                 "try again when it is over; sessions from before go on",
-            ));
+            )));
         } else {
             Users {
-                all: users_of_open_restore(profile, &path)?,
+                all: users_of_open_restore(profile, &database.path).map_err(Unread::Failed)?,
                 from_copy: true,
             }
         };
-        *known = Some((Instant::now(), users.clone()));
+        if users.all.is_empty() {
+            return Err(Unread::Failed(cannot(
+                format!(
+                    "sign anybody in: {} has no users yet",
+                    database.path.display()
+                ),
+                "make the first user in the gateway; to restore a backup without one, on the gateway itself: \
+                 holdfast restore ARCHIVE",
+            )));
+        }
+        let users = Arc::new(users);
+        *known = Some(Known {
+            users: users.clone(),
+            read_at: stamp.filter(|stamp| !users.from_copy && stamp.is_settled(SystemTime::now())),
+        });
         Ok(users)
     }
+}
+
+/// Of a database and of the side files that hold what it does not hold yet: what tells whether they were written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Stamp([Option<FileStamp>; 3]);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct FileStamp {
+    file: (u64, u64),
+    size: u64,
+    written: (i64, i64),
+    /// Nobody but the clock sets this one.
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// None where they cannot be looked at.
+    fn of(path: &Path) -> Option<Stamp> {
+        let one = |end: &str| {
+            let mut name = path.as_os_str().to_owned();
+            name.push(end);
+            match std::fs::symlink_metadata(Path::new(&name)) {
+                Ok(m) => Some(Some(FileStamp {
+                    file: (m.dev(), m.ino()),
+                    size: m.size(),
+                    written: (m.mtime(), m.mtime_nsec()),
+                    changed: (m.ctime(), m.ctime_nsec()),
+                })),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(None),
+                Err(_) => None,
+            }
+        };
+        Some(Stamp([one("")?, one("-wal")?, one("-journal")?]))
+    }
+
+    /// Whether a further write would show.
+    fn is_settled(&self, now: SystemTime) -> bool {
+        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.0.iter().flatten().all(|file| {
+            let (seconds, nanos) = file.changed;
+            let changed = Duration::new(
+                u64::try_from(seconds).unwrap_or(0),
+                u32::try_from(nanos).unwrap_or(0),
+            );
+            now.checked_sub(changed).is_some_and(|ago| ago >= SETTLED)
+        })
+    }
+}
+
+fn is_right(user: Option<&User>, given: &Password) -> bool {
+    let hash = user.map_or(NOBODY, |u| u.password.as_str());
+    // A hash that cannot be checked is no match; the admin of the box learns why.
+    password::verify(hash, given.reveal()).unwrap_or_else(|problem| {
+        tracing::warn!("{problem}");
+        false
+    })
 }
 
 /// A session by what was read of the users.
 fn standing(profile: &Profile, users: &Users, kept: &Kept) -> Result<bool, Refusal> {
     match users.all.iter().find(|u| u.username == kept.user) {
-        Some(user) if user.active && user.id == kept.id && proof(user) == kept.proof => {
-            Ok(is_admin(profile, user))
+        Some(user)
+            if user.active
+                && !user.must_change_password
+                && user.id == kept.id
+                && proof(user) == kept.proof =>
+        {
+            Ok(profile.web.admins.contains(&user.username))
         }
         _ if users.from_copy => Ok(kept.admin),
         _ => Err(Refusal::NotSignedIn),
@@ -191,7 +345,7 @@ fn standing(profile: &Profile, users: &Users, kept: &Kept) -> Result<bool, Refus
 fn users_of_open_restore(profile: &Profile, path: &std::path::Path) -> Result<Vec<User>, Problem> {
     let room = Room::new(&profile.spool_dir())?;
     let copy = room.file("users.db");
-    std::fs::copy(path, &copy).map_err(|e| {
+    database::copy_plain_file(path, &copy).map_err(|e| {
         cannot(
             format!("read the users in {}: {e}", path.display()),
             "use the command line: holdfast status",
@@ -200,21 +354,32 @@ fn users_of_open_restore(profile: &Profile, path: &std::path::Path) -> Result<Ve
     database::users_of_copy(&copy)
 }
 
-fn users_database(profile: &Profile) -> Result<PathBuf, Problem> {
-    profile
-        .user_databases()
-        .map(|d| d.path.clone())
-        .find(|p| p.exists())
-        .ok_or_else(|| {
-            cannot(
-                "sign anybody in: none of the profile's databases of users is there",
-                "on the gateway itself `holdfast restore ARCHIVE` needs no sign-in",
-            )
-        })
-}
-
-fn is_admin(profile: &Profile, user: &User) -> bool {
-    user.is_admin == Some(true) || profile.web.admins.contains(&user.username)
+/// The one database that is asked. One that is missing is no reason to ask another, which may hold anybody's old users.
+fn database_of_users(profile: &Profile) -> Result<&Database, Problem> {
+    let database = profile.sign_in_database().ok_or_else(|| {
+        cannot(
+            "sign anybody in: the profile has no database of users",
+            "list it under gateway.database in the profile, with kind = \"users\"",
+        )
+    })?;
+    match database.path.try_exists() {
+        Ok(true) => Ok(database),
+        Ok(false) => Err(cannot(
+            format!(
+                "sign anybody in: the database of users {} is not there",
+                database.path.display()
+            ),
+            "on the gateway itself `holdfast restore ARCHIVE` needs no sign-in; where the users are in another database, name \
+             it: users = \"NAME.db\" in [web] of the profile",
+        )),
+        Err(e) => Err(cannot(
+            format!(
+                "look for the database of users {}: {e}",
+                database.path.display()
+            ),
+            "see that the agent runs as root",
+        )),
+    }
 }
 
 fn proof(user: &User) -> Digest {
@@ -242,9 +407,246 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    /// A gateway with one database of users, and its agent.
+    struct Gateway {
+        folder: tempfile::TempDir,
+        agent: Agent,
+    }
+
+    impl Gateway {
+        fn new() -> Gateway {
+            let folder = tempfile::tempdir().unwrap();
+            let mut profile = Profile {
+                state_dir: folder.path().join("state"),
+                ..Profile::default()
+            };
+            profile.gateway.database = ["users.db", "old.db"]
+                .map(|name| Database {
+                    name: name.into(),
+                    path: folder.path().join(name),
+                    kind: crate::profile::DatabaseKind::Users,
+                })
+                .into();
+            state_dir::make(&profile).unwrap();
+            let agent = Agent::new(&profile, "/holdfast.toml".into(), false).unwrap();
+            let gateway = Gateway { folder, agent };
+            gateway.sql(
+                "users.db",
+                "CREATE TABLE user (id INTEGER PRIMARY KEY, username TEXT, password TEXT, active BOOLEAN, \
+                 must_change_password BOOLEAN, is_admin BOOLEAN)",
+            );
+            gateway.add("admin");
+            gateway
+        }
+
+        fn sql(&self, name: &str, sql: &str) {
+            let path = self.folder.path().join(name);
+            let database = rusqlite::Connection::open(&path).unwrap();
+            database.execute_batch(sql).unwrap();
+        }
+
+        fn add(&self, name: &str) {
+            self.sql(
+                "users.db",
+                &format!(
+                    "INSERT INTO user (username, password, active) VALUES ('{name}', '{}', 1)",
+                    hash("right")
+                ),
+            );
+        }
+
+        fn sign_in(&self, name: &str, password: &str) -> Result<Session, Refusal> {
+            let given = Password::new(password);
+            let signed_in = self.agent.sign_in.sign_in(&self.agent, name, &given, None);
+            signed_in.map(|(session, _)| session)
+        }
+
+        fn still(&self, session: &Session) -> Result<bool, Refusal> {
+            let kept = self.agent.sessions.find(&session.token).unwrap();
+            self.agent.sign_in.check(&self.agent.profile, &kept)
+        }
+
+        /// As if the last write were long ago.
+        fn settle(&self) {
+            let known = self.agent.sign_in.users(&self.agent.profile);
+            assert!(known.is_ok());
+            std::thread::sleep(SETTLED);
+            assert!(self.agent.sign_in.users(&self.agent.profile).is_ok());
+        }
+    }
+
+    fn hash(password: &str) -> String {
+        let mut tag =
+            <pbkdf2::hmac::Hmac<sha2::Sha256> as pbkdf2::hmac::KeyInit>::new_from_slice(b"salt")
+                .unwrap();
+        pbkdf2::hmac::Mac::update(&mut tag, password.as_bytes());
+        let tag = pbkdf2::hmac::Mac::finalize(tag).into_bytes();
+        let hex: String = tag.iter().map(|b| format!("{b:02x}")).collect();
+        format!("sha256$salt${hex}")
+    }
+
+    fn says(refusal: Result<Session, Refusal>) -> String {
+        match refusal {
+            Err(Refusal::Failed { problem }) => problem.to_string(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn who_must_change_the_password_does_not_get_in_and_only_who_knows_it_is_told() {
+        let gateway = Gateway::new();
+        let before = gateway.sign_in("admin", "right").unwrap();
+        gateway.sql("users.db", "UPDATE user SET must_change_password = 1");
+        assert!(matches!(
+            gateway.sign_in("admin", "right"),
+            Err(Refusal::MustChangePassword)
+        ));
+        assert!(matches!(
+            gateway.sign_in("admin", "wrong"),
+            Err(Refusal::WrongPassword)
+        ));
+        assert!(matches!(gateway.still(&before), Err(Refusal::NotSignedIn)));
+    }
+
+    #[test]
+    fn a_changed_password_counts_at_once_for_sign_ins_and_for_sessions() {
+        let gateway = Gateway::new();
+        for settled in [false, true] {
+            let session = gateway.sign_in("admin", "right").unwrap();
+            if settled {
+                gateway.settle();
+            }
+            assert!(gateway.still(&session).unwrap());
+            // As long as the one before: the file keeps its size.
+            let change = |to| format!("UPDATE user SET password = '{}'", hash(to));
+            gateway.sql("users.db", &change("other"));
+            assert!(matches!(
+                gateway.sign_in("admin", "right"),
+                Err(Refusal::WrongPassword)
+            ));
+            assert!(matches!(gateway.still(&session), Err(Refusal::NotSignedIn)));
+            assert!(gateway.sign_in("admin", "other").is_ok());
+            gateway.sql("users.db", &change("right"));
+        }
+    }
+
+    #[test]
+    fn users_that_nobody_wrote_are_not_read_again() {
+        let gateway = Gateway::new();
+        gateway.settle();
+        let users = || {
+            gateway
+                .agent
+                .sign_in
+                .users(&gateway.agent.profile)
+                .ok()
+                .unwrap()
+        };
+        let before = users();
+        assert!(Arc::ptr_eq(&before, &users()));
+        gateway.add("second");
+        assert_eq!(users().all.len(), 2);
+    }
+
+    #[test]
+    fn a_role_in_the_database_makes_nobody_an_admin() {
+        let gateway = Gateway::new();
+        gateway.add("second");
+        gateway.sql("users.db", "UPDATE user SET is_admin = 1");
+        assert!(gateway.sign_in("admin", "right").unwrap().admin);
+        assert!(!gateway.sign_in("second", "right").unwrap().admin);
+    }
+
+    #[test]
+    fn a_database_that_is_missing_is_no_reason_to_ask_another() {
+        let gateway = Gateway::new();
+        let path = |name| gateway.folder.path().join(name);
+        std::fs::rename(path("users.db"), path("old.db")).unwrap();
+        let said = says(gateway.sign_in("admin", "right"));
+        assert!(said.contains("users.db is not there"), "{said}");
+        std::fs::rename(path("old.db"), path("users.db")).unwrap();
+        assert!(gateway.sign_in("admin", "right").is_ok());
+    }
+
+    #[test]
+    fn a_table_without_users_says_so() {
+        let gateway = Gateway::new();
+        gateway.sql("users.db", "DELETE FROM user");
+        let said = says(gateway.sign_in("admin", "right"));
+        assert!(said.contains("users.db has no users yet"), "{said}");
+    }
+
+    #[test]
+    fn a_database_that_others_may_write_opens_nothing_and_goes_on_when_that_is_mended() {
+        use std::os::unix::fs::PermissionsExt;
+        let gateway = Gateway::new();
+        let file = gateway.folder.path().join("users.db");
+        let session = gateway.sign_in("admin", "right").unwrap();
+        gateway.settle();
+        for (path, open, closed) in [
+            (file.as_path(), 0o666, 0o600),
+            (gateway.folder.path(), 0o777, 0o700),
+        ] {
+            let set =
+                |mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+            set(open);
+            let said = says(gateway.sign_in("admin", "right"));
+            assert!(said.contains("holdfast secure"), "{said}");
+            assert!(matches!(
+                gateway.still(&session),
+                Err(Refusal::Failed { .. })
+            ));
+            set(closed);
+            assert!(gateway.still(&session).unwrap());
+            assert!(gateway.sign_in("admin", "right").is_ok());
+        }
+    }
+
+    #[test]
+    fn sixty_guesses_at_once_keep_no_admin_out_in_a_browser_that_is_new() {
+        let gateway = Gateway::new();
+        let over = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            for _ in 0..60 {
+                scope.spawn(|| {
+                    while !over.load(Ordering::SeqCst) {
+                        assert!(gateway.sign_in("admin", "guess").is_err());
+                    }
+                });
+            }
+            while gateway.agent.sign_in.silent.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+            let tries: Vec<_> = (0..5).map(|_| gateway.sign_in("admin", "right")).collect();
+            over.store(true, Ordering::SeqCst);
+            for signed_in in tries {
+                assert!(signed_in.is_ok(), "{signed_in:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_browser_is_known_after_an_admin_signed_in_and_after_no_other_user() {
+        let gateway = Gateway::new();
+        gateway.add("second");
+        let sign_in = |name, device: Option<&Token>| {
+            let given = Password::new("right");
+            let agent = &gateway.agent;
+            agent
+                .sign_in
+                .sign_in(agent, name, &given, device)
+                .unwrap()
+                .1
+        };
+        let device = sign_in("admin", None).unwrap();
+        assert!(gateway.agent.devices.knows(&device, "admin"));
+        assert_eq!(sign_in("admin", Some(&device)), Some(device.clone()));
+        assert_eq!(sign_in("second", Some(&device)), None);
+    }
+
     #[test]
     fn each_wrong_password_of_a_name_costs_more_up_to_a_bound_and_others_pay_nothing_for_it() {
-        let sign_in = SignIn::default();
+        let sign_in = SignIn::new(&Profile::default());
         let now = Instant::now();
         let costs: Vec<_> = (0..40)
             .map(|_| sign_in.cost("admin", now).as_millis())
@@ -261,7 +663,7 @@ mod tests {
 
     #[test]
     fn names_that_are_made_up_do_not_fill_the_memory() {
-        let sign_in = SignIn::default();
+        let sign_in = SignIn::new(&Profile::default());
         let now = Instant::now();
         for i in 0..NAMES + 50 {
             sign_in.cost(&format!("n{i}"), now);
@@ -278,17 +680,15 @@ mod tests {
     }
 
     #[test]
-    fn those_who_guess_and_wait_keep_nobody_from_signing_in_and_are_bounded_themselves() {
-        let sign_in = SignIn::default();
+    fn those_who_guess_and_wait_are_bounded_themselves() {
+        let sign_in = SignIn::new(&Profile::default());
         let silent: Vec<_> = (0..SILENT)
             .map(|_| Place::take(&sign_in.silent, SILENT).unwrap())
             .collect();
         // With all places taken the silence is left out: this would never end.
         sign_in.be_silent(Duration::MAX);
-        assert!(!sign_in.is_right(None, &Password::new("guess")).unwrap());
         drop(silent);
         assert_eq!(sign_in.silent.load(Ordering::SeqCst), 0);
-        assert_eq!(sign_in.checked.load(Ordering::SeqCst), 0);
     }
 
     #[test]
@@ -298,7 +698,8 @@ mod tests {
             username: "admin".into(),
             password: "x".into(),
             active: true,
-            is_admin: None,
+            must_change_password: false,
+            is_admin: true,
         };
         let kept = Kept::of_test("admin", 1, proof(&sessions_user), true);
         let read = |all: Vec<User>, from_copy| {

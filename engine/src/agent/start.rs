@@ -42,6 +42,8 @@ pub struct Approved {
     pub request: RequestId,
     /// A firewall that cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
+    /// What others may write or read stays as open as it is.
+    pub keep_open_folders: bool,
 }
 
 /// This same program, with this profile; in a scope of systemd's of its own if it is named.
@@ -105,6 +107,7 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         let choices = Choices {
             keep_going_without_firewall,
             policy: agent.profile.recovery.policy,
+            keep_open_folders: false,
         };
         let request = Request {
             file,
@@ -142,6 +145,7 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         warnings: bounded(known.to_vec()),
         plan: restore::approval(plan),
         needs_keep_going,
+        has_open_folders: prepared.closes_something(),
         until_ms,
     };
     agent
@@ -418,6 +422,9 @@ impl Starts {
         command.arg(format!("--shown-name={}", kept.preview.name));
         if approved.keep_going_without_firewall {
             command.arg("--keep-going-without-firewall");
+        }
+        if approved.keep_open_folders {
+            command.arg("--keep-open-folders");
         }
         let command = command
             .stdin(Stdio::null())

@@ -439,6 +439,7 @@ mod tests {
             warnings: vec![],
             plan: Digest::new("0".repeat(64)).unwrap(),
             needs_keep_going: false,
+            has_open_folders: false,
             until_ms,
         }
     }

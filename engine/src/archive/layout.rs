@@ -10,12 +10,17 @@ use super::cursor::Cursor;
 
 const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
+const DESCRIPTOR: u32 = 0x0807_4b50;
 const END: u32 = 0x0605_4b50;
 const END64: u32 = 0x0606_4b50;
 const END64_LOCATOR: u32 = 0x0706_4b50;
 const END_LENGTH: u64 = 22;
 const END64_LENGTH: u64 = 56;
 const LOCATOR_LENGTH: u64 = 20;
+/// Characters of a name that are shown.
+const SHOWN: usize = 100;
+/// The flag of an entry whose sizes stand behind its bytes.
+const STREAMED: u16 = 8;
 
 /// One entry as the central directory has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,11 +28,18 @@ pub(super) struct Listed {
     pub(super) name: Vec<u8>,
     pub(super) flags: u16,
     pub(super) method: u16,
-    pub(super) packed: u64,
-    pub(super) size: u64,
+    pub(super) sizes: Sizes,
     /// Type and permission bits, if a Unix system made it.
     pub(super) unix_mode: u32,
     offset: u64,
+}
+
+/// What a zip says up to three times of the bytes of an entry: in the directory, before them and behind them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Sizes {
+    crc: u32,
+    pub(super) packed: u64,
+    pub(super) size: u64,
 }
 
 /// Why a zip is not acceptable, or why it could not be read.
@@ -45,6 +57,25 @@ impl From<io::Error> for Unfit {
             Unfit::Io(e)
         }
     }
+}
+
+impl Sizes {
+    /// What a streamed entry says before its bytes.
+    const UNSAID: Sizes = Sizes {
+        crc: 0,
+        packed: 0,
+        size: 0,
+    };
+}
+
+/// The name of an entry as people are shown it: whole where it is a name, else its beginning.
+pub(super) fn shown(name: &[u8]) -> String {
+    let text = String::from_utf8_lossy(name);
+    let mut shown: String = text.chars().take(SHOWN).collect();
+    if shown.len() < text.len() {
+        shown.push_str("...");
+    }
+    shown.escape_debug().to_string()
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Unfit> {
@@ -163,7 +194,7 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
         cursor.exact(at + 46, &mut name)?;
         let mut extra = vec![0u8; usize::from(lengths[1])];
         cursor.exact(at + 46 + name.len() as u64, &mut extra)?;
-        let shown = String::from_utf8_lossy(&name).escape_debug().to_string();
+        let shown = shown(&name);
         if lengths[2] != 0 {
             return refuse(format!("its entry {shown} has a comment"));
         }
@@ -175,12 +206,11 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
             name,
             flags: u16_at(&b, 8),
             method: u16_at(&b, 10),
-            packed: u64::from(u32_at(&b, 20)),
-            size: u64::from(u32_at(&b, 24)),
+            sizes: sizes_at(&b, 16),
             unix_mode: if unix { u32_at(&b, 38) >> 16 } else { 0 },
             offset: u64::from(u32_at(&b, 42)),
         };
-        extra_fields(&extra, &mut entry)
+        extra_fields(&extra, &mut entry.sizes, &mut entry.offset)
             .or_else(|why| refuse(format!("its entry {shown} {why}")))?;
         listed.push(entry);
         at += whole;
@@ -191,8 +221,8 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
     Ok(listed)
 }
 
-/// Takes wide sizes from the zip64 field, and refuses fields that give an entry another name or meaning.
-fn extra_fields(mut extra: &[u8], entry: &mut Listed) -> Result<(), &'static str> {
+/// Takes wide sizes from the zip64 field of either header, and refuses fields that give an entry another name or meaning.
+fn extra_fields(mut extra: &[u8], sizes: &mut Sizes, offset: &mut u64) -> Result<(), &'static str> {
     let small = u64::from(u32::MAX);
     let mut seen = false;
     while !extra.is_empty() {
@@ -208,7 +238,7 @@ fn extra_fields(mut extra: &[u8], entry: &mut Listed) -> Result<(), &'static str
             0x0001 if seen => return Err("has two zip64 fields"),
             0x0001 => {
                 seen = true;
-                for value in [&mut entry.size, &mut entry.packed, &mut entry.offset] {
+                for value in [&mut sizes.size, &mut sizes.packed, &mut *offset] {
                     if *value == small {
                         let Some(wide) = field.get(..8) else {
                             return Err("has a zip64 field that is too short");
@@ -223,7 +253,7 @@ fn extra_fields(mut extra: &[u8], entry: &mut Listed) -> Result<(), &'static str
             _ => {}
         }
     }
-    if !seen && [entry.size, entry.packed, entry.offset].contains(&small) {
+    if !seen && [sizes.size, sizes.packed, *offset].contains(&small) {
         return Err("says that its sizes are in a zip64 field, and has none");
     }
     Ok(())
@@ -239,9 +269,7 @@ fn entries_fill_the_file(
     order.sort_by_key(|e| e.offset);
     let mut at = 0u64;
     for (i, entry) in order.iter().enumerate() {
-        let shown = String::from_utf8_lossy(&entry.name)
-            .escape_debug()
-            .to_string();
+        let shown = shown(&entry.name);
         if entry.offset != at {
             return refuse(format!(
                 "its entry {shown} begins at byte {} and not at byte {at}, where the one before it ends: entries overlap, or something is hidden between them",
@@ -252,33 +280,46 @@ fn entries_fill_the_file(
         cursor.exact(at, &mut b)?;
         let mut name = vec![0u8; entry.name.len()];
         cursor.exact(at + 30, &mut name)?;
-        let narrow =
-            |wide: u64, i: usize| u32_at(&b, i) == u32::MAX || u64::from(u32_at(&b, i)) == wide;
-        let streamed = entry.flags & 8 != 0;
-        let agrees = u32_at(&b, 0) == LOCAL
+        let streamed = entry.flags & STREAMED != 0;
+        let alike = u32_at(&b, 0) == LOCAL
             && usize::from(u16_at(&b, 26)) == name.len()
             && name == entry.name
             && u16_at(&b, 6) == entry.flags
-            && u16_at(&b, 8) == entry.method
-            && (streamed || (narrow(entry.packed, 18) && narrow(entry.size, 22)));
-        if !agrees {
+            && u16_at(&b, 8) == entry.method;
+        let extra_at = at + 30 + name.len() as u64;
+        let mut local = sizes_at(&b, 14);
+        if alike {
+            let mut extra = vec![0u8; usize::from(u16_at(&b, 28))];
+            cursor.exact(extra_at, &mut extra)?;
+            extra_fields(&extra, &mut local, &mut 0)
+                .or_else(|why| refuse(format!("its entry {shown} {why}, in its own header")))?;
+        }
+        // A streamed entry says nothing of its sizes before its bytes, or the truth.
+        let agrees = local == entry.sizes || (streamed && local == Sizes::UNSAID);
+        if !alike || !agrees {
             return refuse(format!(
                 "its entry {shown} is described in two ways, by its own header and by the directory"
             ));
         }
-        let data = at + 30 + name.len() as u64 + u64::from(u16_at(&b, 28));
+        let data = extra_at + u64::from(u16_at(&b, 28));
         let Some(end) = data
-            .checked_add(entry.packed)
+            .checked_add(entry.sizes.packed)
             .filter(|end| *end <= directory)
         else {
             return refuse(format!("its entry {shown} overlaps the directory"));
         };
         let next = order.get(i + 1).map_or(directory, |n| n.offset);
-        // A streamed entry has its sizes behind it, in one of four forms.
-        let ok = if streamed {
-            [12, 16, 20, 24].iter().any(|d| end + d == next)
-        } else {
-            end == next
+        let behind = next.checked_sub(end);
+        let ok = match behind {
+            Some(length) if streamed => match descriptor(cursor, end, length)? {
+                Some(sizes) if sizes != entry.sizes => {
+                    return refuse(format!(
+                        "its entry {shown} is described in two ways, behind its bytes and by the directory"
+                    ));
+                }
+                found => found.is_some(),
+            },
+            other => other == Some(0),
         };
         if !ok {
             return refuse(format!(
@@ -291,6 +332,41 @@ fn entries_fill_the_file(
         return refuse("it has no entries, and yet something lies before its directory");
     }
     Ok(())
+}
+
+/// What stands behind the bytes of a streamed entry: with a mark or without, narrow or wide. None if it is none of the four.
+fn descriptor(cursor: &mut Cursor, at: u64, length: u64) -> Result<Option<Sizes>, Unfit> {
+    let (marked, wide) = match length {
+        12 => (false, false),
+        16 => (true, false),
+        20 => (false, true),
+        24 => (true, true),
+        _ => return Ok(None),
+    };
+    let mut b = [0u8; 24];
+    cursor.exact(at, &mut b[..length as usize])?;
+    if marked && u32_at(&b, 0) != DESCRIPTOR {
+        return Ok(None);
+    }
+    let from = if marked { 4 } else { 0 };
+    Ok(Some(if wide {
+        Sizes {
+            crc: u32_at(&b, from),
+            packed: u64_at(&b, from + 4),
+            size: u64_at(&b, from + 12),
+        }
+    } else {
+        sizes_at(&b, from)
+    }))
+}
+
+/// Checksum, packed size and size in 32 bits each.
+fn sizes_at(b: &[u8], i: usize) -> Sizes {
+    Sizes {
+        crc: u32_at(b, i),
+        packed: u64::from(u32_at(b, i + 4)),
+        size: u64::from(u32_at(b, i + 8)),
+    }
 }
 
 fn u16_at(b: &[u8], i: usize) -> u16 {

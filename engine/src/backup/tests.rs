@@ -7,11 +7,11 @@ use rusqlite::Connection;
 use super::*;
 use crate::verify;
 
-const CLIENTS: &str = "CREATE TABLE clients (id TEXT PRIMARY KEY, name TEXT NOT NULL, config_path TEXT NOT NULL, \
-    subnet TEXT NOT NULL, public_key TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'inactive'); \
-    CREATE TABLE test_history (id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT NOT NULL REFERENCES clients (id), latency_ms INTEGER);";
-const USERS: &str = "CREATE TABLE user (id INTEGER PRIMARY KEY, username VARCHAR(80) UNIQUE NOT NULL, \
-    password VARCHAR(255) NOT NULL, active BOOLEAN); INSERT INTO user VALUES (1, 'admin', 'sha256$a$00', 1);";
+const CLIENTS: &str = include_str!("../../../fixtures/data/clients.sql");
+const USERS: &str = concat!(
+    include_str!("../../../fixtures/data/users.sql"),
+    "INSERT INTO user (id, username, password, active) VALUES (1, 'admin', 'sha256$a$00', 1);"
+);
 
 fn config(port: u16) -> String {
     format!(
@@ -58,7 +58,7 @@ impl Gateway {
         for (i, name) in ["a_00000001", "b_00000002"].iter().enumerate() {
             gateway
                 .open("configs.db")
-                .execute("INSERT INTO clients VALUES (?1, ?1, '/etc/wireguard/' || ?1 || '.conf', '10.2.0.0/24', 'y', 'active')", [name])
+                .execute("INSERT INTO clients (id, name, config_path, subnet, public_key, status) VALUES (?1, ?1, '/etc/wireguard/' || ?1 || '.conf', '10.2.0.0/24', 'y', 'active')", [name])
                 .unwrap();
             gateway.write("instance/configs", name, &config(1000 + i as u16));
             gateway.write("wireguard", name, &config(1000 + i as u16));
@@ -148,6 +148,7 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
     assert!(told.last().unwrap().starts_with("Verifying"));
     let facts = made.path.metadata().unwrap();
     assert_eq!((facts.mode() & 0o7777, facts.len()), (0o600, made.size));
+    drop(checked);
     gateway.assert_clean();
 }
 
@@ -203,7 +204,7 @@ fn a_second_copy_is_an_entry_only_where_it_differs_and_strangers_stay_out() {
     gateway.write("wireguard", "wg0", &config(10));
     gateway
         .open("configs.db")
-        .execute_batch("INSERT INTO clients VALUES ('c','c_00000003','p','s','k','inactive')")
+        .execute_batch("INSERT INTO clients (id, name, config_path, subnet, public_key, status) VALUES ('c','c_00000003','p','s','k','inactive')")
         .unwrap();
     gateway.write("wireguard", "c_00000003", &config(11));
     std::fs::remove_file(
@@ -269,6 +270,7 @@ fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
         "what is committed, and only that"
     );
     writer.execute_batch("COMMIT").unwrap();
+    drop(checked);
     gateway.assert_clean();
 }
 

@@ -19,9 +19,8 @@ const POLL: Duration = Duration::from_millis(100);
 pub(super) fn list(context: &Context) -> Result<u8, Fault> {
     let mut rows = Vec::new();
     for id in state_dir::restores(&context.profile)? {
-        let path = state_dir::journal(&context.profile, &id);
-        let view = match state_dir::read(&path) {
-            Ok((_, scan)) => {
+        let view = match state_dir::read(&context.profile, &id) {
+            Ok(scan) => {
                 let words = soundness_words(&scan);
                 (words, scan.state.as_ref().map(View::of))
             }
@@ -50,16 +49,18 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
 }
 
 /// A restore's id, or a file.
-fn find(context: &Context, name: &str) -> PathBuf {
+fn find(context: &Context, name: &str) -> Result<(PathBuf, Scan), Problem> {
     match RestoreId::new(name) {
-        Ok(id) => state_dir::journal(&context.profile, &id),
-        Err(_) => PathBuf::from(name),
+        Ok(id) => {
+            let scan = state_dir::read(&context.profile, &id)?;
+            Ok((state_dir::journal(&context.profile, &id), scan))
+        }
+        Err(_) => Ok((PathBuf::from(name), state_dir::read_file(Path::new(name))?)),
     }
 }
 
 pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
-    let path = find(context, name);
-    let (_, scan) = state_dir::read(&path)?;
+    let (path, scan) = find(context, name)?;
     if context.json {
         print_json(&serde_json::json!({
             "journal": path,
@@ -85,8 +86,7 @@ pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
 }
 
 pub(super) fn verify(context: &Context, name: &str) -> Result<u8, Fault> {
-    let path = find(context, name);
-    let (_, scan) = state_dir::read(&path)?;
+    let (path, scan) = find(context, name)?;
     let soundness = scan.soundness();
     if context.json {
         print_json(&serde_json::json!({
@@ -137,7 +137,7 @@ fn soundness_words(scan: &Scan) -> String {
 /// Prints every record as it is written, until the restore is over, or stuck, or nobody writes it any more.
 pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
     let path = state_dir::journal(&context.profile, id);
-    let mut scanner = Scanner::new();
+    let mut scanner = Scanner::of(id);
     let mut pending: Vec<u8> = Vec::new();
     let mut at = 0_u64;
     let mut idle = false;

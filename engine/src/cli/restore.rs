@@ -70,6 +70,7 @@ fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
             choices: Choices {
                 keep_going_without_firewall: args.keep_going_without_firewall,
                 policy: context.profile.recovery.policy,
+                keep_open_folders: args.keep_open_folders,
             },
             id: args.restore_id.clone(),
             approved: args.approved_plan.clone(),
@@ -142,6 +143,9 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
     if args.keep_going_without_firewall {
         command.arg("--keep-going-without-firewall");
     }
+    if args.keep_open_folders {
+        command.arg("--keep-open-folders");
+    }
     let mut child = command
         .stdin(std::process::Stdio::null())
         .spawn()
@@ -167,6 +171,7 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
 
 fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8, Fault> {
     let host = Linux::new(&context.profile);
+    let closed = prepared.close_what_is_open()?;
     let asked = || signals.asked();
     let json = context.json;
     let mut last: Option<View> = None;
@@ -195,7 +200,7 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
             Err(hand_over(context).into())
         }
         Ok(Ended::Restored { warnings }) => {
-            verdict(json, last.as_ref(), 0);
+            verdict(json, last.as_ref(), 0, &closed);
             for warning in warnings {
                 tell(&format!("warning: {}", visible(&warning)));
             }
@@ -203,7 +208,7 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
         }
         Err(fault) => {
             if last.is_some() {
-                verdict(json, last.as_ref(), fault.exit_status());
+                verdict(json, last.as_ref(), fault.exit_status(), &closed);
                 tell(&format!("holdfast: {}", super::fault_text(&fault)));
                 return Ok(fault.exit_status());
             }
@@ -212,8 +217,8 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
     }
 }
 
-/// The last line: the verdict.
-pub(super) fn verdict(json: bool, view: Option<&View>, status: u8) {
+/// The last line: the verdict; and what was closed before it began, which stays.
+pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
     let Some(view) = view else { return };
     if json {
         print_json(&serde_json::json!({
@@ -222,9 +227,16 @@ pub(super) fn verdict(json: bool, view: Option<&View>, status: u8) {
             "headline": view.headline,
             "exit_status": status,
             "problem": view.problem,
+            "closed": closed,
         }));
     } else {
         say(&view.headline);
+        for one in closed {
+            say(&format!(
+                "closed to accounts that are not the gateway's: {}",
+                visible(one)
+            ));
+        }
     }
 }
 

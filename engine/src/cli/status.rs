@@ -23,7 +23,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         return Ok(0);
     };
     let path = state_dir::journal(&context.profile, &open.id);
-    let (_, scan) = state_dir::read(&path)?;
+    let scan = state_dir::read(&context.profile, &open.id)?;
     let view = scan.state.as_ref().map(View::of);
     if context.json {
         print_json(&serde_json::json!({

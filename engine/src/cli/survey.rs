@@ -3,7 +3,7 @@
 use super::{Context, print_json, say};
 use crate::fault::{Fault, cannot};
 use crate::host::linux::Linux;
-use crate::state_dir;
+use crate::{exposure, state_dir};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     // In the middle of a restore no database may be opened, not even to read.
@@ -47,6 +47,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
                 "v6": survey.facts.rules_v6.as_deref().map_or(0, rule_count),
             },
             "kept_rules": survey.kept.iter().map(|(_, path, _)| path).collect::<Vec<_>>(),
+            "open": survey.exposure.exposed.iter().map(exposure::Exposed::change).collect::<Vec<_>>(),
+            "open_problems": survey.exposure.problems,
             "warnings": survey.warnings,
         }));
         return Ok(0);
@@ -104,6 +106,20 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             "not "
         },
     ));
+    for open in survey.exposure.sentences() {
+        say(&format!(
+            "warning    {}: `{}` closes that",
+            journal_format::visible(&open),
+            exposure::COMMAND
+        ));
+    }
+    for problem in &survey.exposure.problems {
+        say(&format!(
+            "warning    {}: {}",
+            journal_format::visible(&crate::wording::in_a_line(problem)),
+            journal_format::visible(&problem.advice)
+        ));
+    }
     for warning in &survey.warnings {
         say(&format!("warning    {}", journal_format::visible(warning)));
     }

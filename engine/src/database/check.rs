@@ -1,87 +1,50 @@
-//! Whether a database that came in an archive may take the place of the gateway's: sound, no code in it, no table that the
-//! gateway does not know, and what the gateway reads is there. Must not trust any of it: limits first, schema before rows.
+//! Whether a database that came in an archive may give its rows to the gateway's, or take its place: sound, no code in it,
+//! and what the gateway reads is there. Must not trust any of it: limits first, schema before rows.
 
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use rusqlite::Connection;
 use rusqlite::config::DbConfig;
 use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode};
 
+use super::rebuild::{named, quoted, shown};
 use super::{NAMED, dangling_references, integrity, open};
 use crate::fault::{Problem, cannot};
 use crate::profile::DatabaseKind;
 
-/// Tables that a gateway's database may hold.
-const KNOWN_TABLES: [&str; 7] = [
-    "clients",
-    "test_history",
-    "monitoring_logs",
-    "user",
-    "email_settings",
-    "alert_history",
-    "client",
-];
-
-/// Checks a database that came in an archive, as a private copy that nobody else has open. Returns warnings.
-pub fn check(path: &Path, kind: DatabaseKind) -> Result<Vec<String>, Vec<Problem>> {
-    let name = path
-        .file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned();
-    check_named(path, &name, kind)
+/// Who made the backup that a database came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This box: what is in it was in the gateway's own.
+    Here,
+    /// Anybody.
+    Elsewhere,
 }
 
-/// As [`check`], where problems call the database by its name in the archive.
-pub fn check_named(
+/// Checks a database that came in an archive, as a private copy that nobody else has open; `name` is what it is called
+/// there. Returns warnings.
+pub fn check(
     path: &Path,
     name: &str,
     kind: DatabaseKind,
+    origin: Origin,
 ) -> Result<Vec<String>, Vec<Problem>> {
-    judge(path, name, kind, false)
-}
-
-/// Whether a restore would take this copy, which [`super::snapshot`] made: all of [`check_named`] but what that has checked.
-pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Result<(), Vec<Problem>> {
-    judge(path, name, kind, true).map(drop)
-}
-
-fn judge(
-    path: &Path,
-    name: &str,
-    kind: DatabaseKind,
-    known_to_be_sound: bool,
-) -> Result<Vec<String>, Vec<Problem>> {
-    let refuse = |why: String| {
-        cannot(
-            format!("accept the database {name} of the backup: {why}"),
-            "make a new backup, or take another one",
-        )
-    };
-    header(path).map_err(|why| vec![refuse(why)])?;
-    let damaged = |e: rusqlite::Error| vec![refuse(format!("it is damaged: {e}"))];
+    header(path).map_err(|why| vec![refuse(name, &why)])?;
+    let damaged = |e: rusqlite::Error| vec![refuse(name, &cut_off(&e))];
     let conn = open(path, "mode=ro&immutable=1").map_err(damaged)?;
     let found = (|| {
-        conn.pragma_update(None, "query_only", true)?;
-        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-        for (limit, value) in [
-            (Limit::SQLITE_LIMIT_LENGTH, 16 << 20),
-            (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
-            (Limit::SQLITE_LIMIT_COLUMN, 64),
-            (Limit::SQLITE_LIMIT_EXPR_DEPTH, 32),
-            (Limit::SQLITE_LIMIT_ATTACHED, 0),
-            (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
-        ] {
-            conn.set_limit(limit, value)?;
-        }
-        let mut found = foreign_objects(&conn)?;
+        bound(&conn, path)?;
+        let mut found = match origin {
+            Origin::Here => Vec::new(),
+            Origin::Elsewhere => foreign_objects(&conn)?,
+        };
         // A damaged schema makes every later answer meaningless, and an unknown one may cost more than it tells.
-        if found.is_empty() && !known_to_be_sound {
+        if found.is_empty() {
             found.extend(
-                integrity(&conn)?
+                damage(&conn)?
                     .into_iter()
                     .map(|line| format!("it is damaged: {line}")),
             );
@@ -96,16 +59,114 @@ fn judge(
     })()
     .map_err(damaged)?;
     if !found.is_empty() {
-        return Err(found.into_iter().map(refuse).collect());
+        return Err(found.iter().map(|why| refuse(name, why)).collect());
     }
-    if known_to_be_sound {
-        return Ok(Vec::new());
+    let mut warnings = dangling_references(&conn).map_err(damaged)?;
+    if kind == DatabaseKind::Clients {
+        warnings.extend(odd_clients(&conn).map_err(damaged)?);
     }
-    let warnings = dangling_references(&conn).map_err(damaged)?;
     Ok(warnings
         .into_iter()
         .map(|w| format!("{name}: {w}"))
         .collect())
+}
+
+/// Whether a restore on this box would take this copy, which [`super::snapshot`] made and found sound. Returns what a
+/// restore on another one would mind.
+pub fn check_snapshot(
+    path: &Path,
+    name: &str,
+    kind: DatabaseKind,
+) -> Result<Vec<String>, Vec<Problem>> {
+    header(path).map_err(|why| vec![refuse(name, &why)])?;
+    let damaged = |e: rusqlite::Error| vec![refuse(name, &cut_off(&e))];
+    let conn = open(path, "mode=ro&immutable=1").map_err(damaged)?;
+    let (found, elsewhere) = (|| {
+        bound(&conn, path)?;
+        let mut found = missing(&conn, kind)?;
+        if found.is_empty() {
+            found.extend(unreadable(&conn, kind)?);
+        }
+        Ok((found, foreign_objects(&conn)?))
+    })()
+    .map_err(damaged)?;
+    if !found.is_empty() {
+        return Err(found.iter().map(|why| refuse(name, why)).collect());
+    }
+    Ok(elsewhere)
+}
+
+/// What is wrong with its pages. Beside virtual tables, which one of this box's own may have, only plain tables are looked
+/// at: a look at the others runs their modules.
+fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let names = |rule: &str| -> rusqlite::Result<Vec<String>> {
+        let sql =
+            format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage {rule} 0");
+        let mut statement = conn.prepare(&sql)?;
+        statement.query_map([], |r| r.get(0))?.collect()
+    };
+    if names("=")?.is_empty() {
+        return integrity(conn);
+    }
+    let mut found = Vec::new();
+    for table in names(">")? {
+        let mut statement = conn.prepare(&format!("PRAGMA integrity_check({})", quoted(&table)))?;
+        let lines = statement
+            .query_map([], |r| r.get::<_, String>(0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        found.extend(lines.into_iter().filter(|l| l != "ok"));
+    }
+    found.truncate(NAMED);
+    Ok(found)
+}
+
+/// A database of this name that is not taken, and why.
+pub(super) fn refuse(name: &str, why: &str) -> Problem {
+    cannot(
+        format!("accept the database {name} of the backup: {why}"),
+        "make a new backup, or take another one",
+    )
+}
+
+/// Why reading stopped.
+pub(super) fn cut_off(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => {
+            "reading it is more work than a database of its size can be".into()
+        }
+        _ => format!("it is damaged: {error}"),
+    }
+}
+
+/// Bounds what a connection to a file of strangers may do: no writing, no checks and functions of its schema, and work
+/// in proportion to its size.
+pub(super) fn bound(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
+    /// Instructions of SQLite's machine between two looks at the count.
+    const PORTION: i32 = 1_000_000;
+    conn.pragma_update(None, "query_only", true)?;
+    // A check of the schema's is code; the rows meet the fresh schema's own.
+    conn.pragma_update(None, "ignore_check_constraints", true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    for (limit, value) in [
+        (Limit::SQLITE_LIMIT_LENGTH, 16 << 20),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
+        (Limit::SQLITE_LIMIT_COLUMN, 64),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 32),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    ] {
+        conn.set_limit(limit, value)?;
+    }
+    let size = path.metadata().map_or(0, |m| m.len());
+    // A row of a few bytes costs some hundred instructions, over all that is asked of it.
+    let mut left = 50 + size / 5_000;
+    conn.progress_handler(
+        PORTION,
+        Some(move || {
+            left = left.saturating_sub(1);
+            left == 0
+        }),
+    )
 }
 
 /// What the first 100 bytes promise must be so: a page count of millions in a small file costs before it fails.
@@ -141,81 +202,70 @@ fn header(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What a gateway's database never holds: code that runs when rows are read or written, and unknown tables.
+/// What a gateway's database never holds: code that runs when rows are read or written, and tables that are none. What
+/// kind each thing is says SQLite, not the text of the schema.
 fn foreign_objects(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut found = Vec::new();
-    let mut tables = Vec::new();
-    let mut more = 0usize;
+    let mut found: Vec<String> = Vec::new();
+    // Before anything asks for their columns, which would call their modules.
     let mut statement = conn.prepare(
-        "SELECT type, name, tbl_name, coalesce(sql, '') FROM sqlite_schema ORDER BY rowid",
+        "SELECT type, name, rootpage FROM sqlite_schema \
+         WHERE type NOT IN ('table', 'index') OR coalesce(rootpage, 0) <= 0 ORDER BY rowid",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (kind, name, table, sql): (String, String, String, String) =
-            (row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?);
-        let shown = crate::wording::name(&name);
-        let virtual_table = sql
-            .trim_start()
-            .get(..14)
-            .is_some_and(|s| s.eq_ignore_ascii_case("create virtual"));
-        let why = match kind.as_str() {
-            "trigger" => Some(format!("it has a trigger, {shown}")),
-            "view" => Some(format!("it has a view, {shown}")),
-            "table" if virtual_table => Some(format!("it has a virtual table, {shown}")),
-            "table" if name == table && known(&name) => {
-                tables.push(name);
-                None
-            }
-            "table" => Some(format!(
-                "it has a table that the gateway does not know, {shown}"
-            )),
-            "index" if known(&table) => None,
-            _ => Some(format!("it has an object of unknown kind, {shown}")),
+        let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
+        let kind = match kind.as_str() {
+            "trigger" => "a trigger",
+            "view" => "a view",
+            "table" => "a virtual table",
+            _ => "an object of unknown kind",
         };
-        if let Some(why) = why {
-            if found.len() < NAMED {
-                found.push(why)
-            } else {
-                more += 1
-            }
-        }
+        found.push(format!("it has {kind}, {}", shown(&name)));
     }
-    if more > 0 {
-        found.push(format!(
-            "it has {more} more objects that the gateway does not know"
-        ));
-    }
-    if !found.is_empty() {
-        return Ok(found);
-    }
-    for table in &tables {
-        let generated: i64 = conn.query_row(
-            "SELECT count(*) FROM pragma_table_xinfo(?1) WHERE hidden <> 0",
-            [table],
-            |r| r.get(0),
+    if found.is_empty() {
+        let mut statement = conn.prepare(
+            "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'table' ORDER BY name",
         )?;
-        if generated > 0 {
-            found.push(format!("table {table} has computed columns"));
+        let mut rows = statement.query([])?;
+        while let Some(row) = rows.next()? {
+            let (name, kind): (String, String) = (row.get(0)?, row.get(1)?);
+            found.push(format!("it has a {kind} table, {}", shown(&name)));
         }
-        let computed: i64 = conn.query_row(
-            "SELECT count(*) FROM pragma_index_list(?1) AS l WHERE l.partial <> 0 \
-             OR EXISTS (SELECT 1 FROM pragma_index_xinfo(l.name) WHERE cid = -2)",
-            [table],
-            |r| r.get(0),
-        )?;
-        if computed > 0 {
-            found.push(format!("table {table} has an index over an expression"));
-        }
+    }
+    if found.is_empty() {
+        found = computed(conn)?;
+    }
+    if found.len() > NAMED {
+        let more = found.len() - NAMED;
+        found.truncate(NAMED);
+        found.push(format!("it has {more} more of the kind"));
     }
     Ok(found)
 }
 
-fn known(table: &str) -> bool {
-    KNOWN_TABLES.contains(&table)
-        || matches!(
-            table,
-            "sqlite_sequence" | "sqlite_stat1" | "sqlite_stat2" | "sqlite_stat3" | "sqlite_stat4"
-        )
+/// Tables whose rows are computed as they are read or looked for.
+fn computed(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut found = Vec::new();
+    let mut statement = conn.prepare(
+        "SELECT name, (SELECT count(*) FROM pragma_table_xinfo(l.name) WHERE hidden <> 0), \
+         (SELECT count(*) FROM pragma_index_list(l.name) AS i WHERE i.partial <> 0 \
+          OR EXISTS (SELECT 1 FROM pragma_index_xinfo(i.name) WHERE cid = -2)) \
+         FROM pragma_table_list AS l WHERE schema = 'main' ORDER BY name",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, columns, indexes): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        if columns > 0 {
+            found.push(format!("table {} has computed columns", shown(&name)));
+        }
+        if indexes > 0 {
+            found.push(format!(
+                "table {} has an index over an expression",
+                shown(&name)
+            ));
+        }
+    }
+    Ok(found)
 }
 
 fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
@@ -240,7 +290,9 @@ fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String
     if present.is_empty() {
         return Ok(vec![format!("it has no table {table}")]);
     }
-    let lacks = columns.iter().filter(|c| !present.iter().any(|p| p == *c));
+    let lacks = columns
+        .iter()
+        .filter(|c| !present.iter().any(|p| p.eq_ignore_ascii_case(c)));
     Ok(lacks
         .map(|c| format!("its table {table} has no column {c}"))
         .collect())
@@ -305,6 +357,34 @@ fn unreadable(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<Str
         found.push(format!(
             "{more} more values of its table {table} cannot be read"
         ));
+    }
+    Ok(found)
+}
+
+/// Clients that the gateway itself would not have made.
+fn odd_clients(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (rule, says) in [
+        ("id IS NULL", "have no id"),
+        (
+            "status NOT IN ('active', 'inactive')",
+            "are neither active nor inactive",
+        ),
+    ] {
+        let mut statement = conn.prepare(&format!(
+            "SELECT CAST(name AS TEXT) FROM clients WHERE {rule} ORDER BY name"
+        ))?;
+        let names = statement
+            .query_map([], |r| {
+                Ok(
+                    String::from_utf8_lossy(r.get_ref(0)?.as_bytes().unwrap_or_default())
+                        .into_owned(),
+                )
+            })?
+            .collect::<Result<Vec<_>, _>>()?;
+        if !names.is_empty() {
+            found.push(format!("these clients {says}: {}", named(&names)));
+        }
     }
     Ok(found)
 }

@@ -6,8 +6,8 @@ use super::{Use, open_to_read};
 use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 
-/// The mail relay in the gateway's live database; none where it names none.
-pub fn mail_relay(path: &Path) -> Result<Option<MailRelay>, Problem> {
+/// What [`super::Live::mail_relay`] does, in this process.
+pub(super) fn mail_relay(path: &Path) -> Result<Option<MailRelay>, Problem> {
     read(path, Use::Live)
 }
 

@@ -22,15 +22,15 @@ use super::{
     Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
     Query, parent,
 };
+use crate::backup;
 use crate::boot_units::MAY_START;
-use crate::database::Settled;
+use crate::database::{Live, Settled};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::journal::Permit;
 use crate::profile::Profile;
-use crate::{backup, database};
 use programs::{PATH, execute, pid, processes};
-pub use programs::{Process, process};
+pub use programs::{Process, itself, process};
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const SERVICE_LIMIT: Duration = Duration::from_secs(120);
@@ -461,7 +461,7 @@ impl Act for Linux {
     }
 
     fn settle_database(&self, _: &Permit, path: &Path) -> Result<Settled, Problem> {
-        database::settle(path)
+        Live::new(&self.profile).settle(path)
     }
 
     fn set_ip_forward(&self, _: &Permit, on: bool) -> Result<(), Problem> {

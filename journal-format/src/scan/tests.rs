@@ -469,3 +469,18 @@ proptest! {
         prop_assert!(pen.records.starts_with(&found.records));
     }
 }
+
+#[test]
+fn the_journal_of_another_restore_is_corrupt_however_far_it_got_and_its_own_is_not() {
+    for pen in [small(), Pen::armed(), Pen::restored(), Pen::rolled_back()] {
+        let own = &pen.state.header.restore;
+        assert_eq!(scan_of(own, &pen.bytes), scan(&pen.bytes));
+        let other = RestoreId::new("20260101T000000Z-00000000").unwrap();
+        let found = scan_of(&other, &pen.bytes);
+        assert_eq!(found.soundness(), Soundness::Corrupt);
+        assert_eq!(
+            (found.records.len(), found.state, found.chain),
+            (0, None, None)
+        );
+    }
+}

@@ -40,6 +40,8 @@ fn run(words: &[&str]) -> Result<(), Fault> {
         text => Some(text.parse().map_err(usage)?),
     };
     own_session()?;
+    let this = std::env::current_exe().map_err(|e| usage(e.to_string()))?;
+    engine::process::program_is(this.with_file_name("holdfast"));
     let profile = Profile::read(Path::new(profile), false)?;
     let host = Crashing::new(Linux::new(&profile), moment);
     let _lock = Lock::take(&profile, "a crash test")?;
@@ -66,6 +68,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
             name: "crash.zip".into(),
             choices: Choices {
                 keep_going_without_firewall: false,
+                keep_open_folders: true,
                 policy: profile.recovery.policy,
             },
             id: None,

@@ -220,6 +220,7 @@ impl Building {
             sha256: digest(&bytes),
             size: bytes.len() as u64,
             owner: None,
+            owner_shown: None,
         };
         self.entries.insert(entry.to_owned(), bytes);
         wanted
@@ -253,6 +254,7 @@ impl Scenario {
         let survey = survey(&world, &profile, shape)?;
         let choices = Choices {
             keep_going_without_firewall: false,
+            keep_open_folders: false,
             policy,
         };
         let networks = BTreeMap::new();
@@ -549,6 +551,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
     }
     let tunnels: Vec<String> = world.kernel.tunnels.keys().cloned().collect();
     Ok(Survey {
+        exposure: Default::default(),
         boot: look.boot().map_err(one)?,
         facts: Facts {
             rules_v4: Some(save(&world.kernel.v4)),

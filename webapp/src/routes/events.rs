@@ -97,7 +97,8 @@ pub async fn events<'r>(
                     yield Event::data(news.to_string()).event("halt");
                 }
                 Some(Ok(Reply::Alive)) => {}
-                Some(Ok(Reply::Over)) => break,
+                // The session is over, say: the browser's own next question tells it.
+                Some(Ok(Reply::Over | Reply::Refused(_))) => break,
                 Some(Ok(_) | Err(_)) | None => {
                     yield Event::data("away").event("agent");
                     let again = loop {
@@ -108,7 +109,6 @@ pub async fn events<'r>(
                         match agent.events(admin.token(), id.clone(), seen).await {
                             Ok(opened) => break Some(opened),
                             Err(NoAnswer::Away(_)) => {}
-                            // The session is over, say: the browser's own next question tells it.
                             Err(NoAnswer::Refused(_)) => break None,
                         }
                     };
@@ -141,7 +141,7 @@ fn shown(view: &View, halt: Option<&Halt>, templates: &Metadata<'_>) -> Value {
         .map(|(_, html)| html);
     json!({
         "title": format!("{} · Holdfast", live.title),
-        "summary": live.summary,
+        "summary": journal_format::visible(&live.summary),
         "html": html,
     })
 }

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use agent_protocol::{RequestId, UploadId};
+use agent_protocol::{Ask, RequestId, UploadId};
 use journal_format::{Digest, RestoreId};
 use rocket::form::Form;
 use rocket::http::Status;
@@ -22,6 +22,7 @@ pub struct Confirm {
     plan: String,
     request: String,
     keep_going_without_firewall: Option<String>,
+    keep_open_folders: Option<String>,
 }
 
 #[derive(FromForm)]
@@ -38,13 +39,15 @@ pub async fn confirm(
 ) -> Result<Page, Page> {
     let admin = caller.admin_by_form(agent, form.token.as_deref()).await?;
     let bad = || Page::not_understood(Status::BadRequest);
-    let upload = UploadId::new(form.upload.as_str()).map_err(|_| bad())?;
-    let plan = Digest::new(form.plan.as_str()).map_err(|_| bad())?;
-    let request = RequestId::new(form.request.as_str()).map_err(|_| bad())?;
-    let keep_going = form.keep_going_without_firewall.as_deref() == Some("yes");
-    let started = agent
-        .start(admin.token(), upload, plan, request, keep_going)
-        .await;
+    let ticked = |tick: &Option<String>| tick.as_deref() == Some("yes");
+    let ask = Ask::Start {
+        upload: UploadId::new(form.upload.as_str()).map_err(|_| bad())?,
+        plan: Digest::new(form.plan.as_str()).map_err(|_| bad())?,
+        request: RequestId::new(form.request.as_str()).map_err(|_| bad())?,
+        keep_going_without_firewall: ticked(&form.keep_going_without_firewall),
+        keep_open_folders: ticked(&form.keep_open_folders),
+    };
+    let started = agent.start(admin.token(), ask).await;
     let id = started.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
     Ok(Page::go(format!("/restores/{id}")))
 }

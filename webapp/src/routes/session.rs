@@ -57,28 +57,31 @@ pub async fn sign_in(caller: Caller<'_>, agent: &State<Agent>, form: Form<SignIn
         .restore
         .as_deref()
         .and_then(|id| RestoreId::new(id).ok());
+    let password = Password::new(form.password);
+    let again = |says, status| {
+        let (restore, name) = (form.restore.as_deref(), form.user.as_str());
+        show(&caller, restore, Some(name), Some(says)).with_status(status)
+    };
     match agent
-        .sign_in(form.user.clone(), Password::new(form.password))
+        .sign_in(form.user.clone(), password, caller.device())
         .await
     {
-        Ok(session) => {
-            caller.signed_in(&session);
+        Ok((session, device)) => {
+            caller.signed_in(&session, device.as_ref());
             match (session.admin, restore) {
                 (false, _) => Page::not_admin(&session),
                 (true, Some(id)) => Page::go(format!("/restores/{id}")),
                 (true, None) => Page::go("/"),
             }
         }
-        Err(NoAnswer::Refused(Refusal::WrongPassword)) => {
-            let says = "The user or the password is wrong, or the user is not active.";
-            show(
-                &caller,
-                form.restore.as_deref(),
-                Some(&form.user),
-                Some(says),
-            )
-            .with_status(Status::Unauthorized)
-        }
+        Err(NoAnswer::Refused(Refusal::WrongPassword)) => again(
+            "The user or the password is wrong, or the user is not active.",
+            Status::Unauthorized,
+        ),
+        Err(NoAnswer::Refused(Refusal::MustChangePassword)) => again(
+            "This password must be changed first. Sign in to the gateway once and choose another, then sign in here with that.",
+            Status::Forbidden,
+        ),
         Err(e) => Page::no_answer(e),
     }
 }

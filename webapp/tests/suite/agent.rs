@@ -35,6 +35,8 @@ pub struct Told {
     /// What the next question of an admin is refused with.
     pub refuse: Option<Refusal>,
     pub asked: Vec<Ask>,
+    /// What browsers showed of an earlier time when they signed in.
+    pub devices: Vec<Option<Token>>,
     /// Uploads that arrived, and whether whole.
     pub uploads: Vec<(Vec<u8>, bool)>,
     pub streams: Vec<UnixStream>,
@@ -46,12 +48,12 @@ pub struct FakeAgent {
 }
 
 pub fn token(of: &str) -> Token {
-    Token::new(if of == "admin" {
-        "a".repeat(64)
-    } else {
-        "b".repeat(64)
-    })
-    .unwrap()
+    let digit = match of {
+        "admin" => "a",
+        "device" => "d",
+        _ => "b",
+    };
+    Token::new(digit.repeat(64)).unwrap()
 }
 
 impl FakeAgent {
@@ -173,6 +175,7 @@ pub fn preview() -> Preview {
         ],
         plan: Digest::new("c".repeat(64)).unwrap(),
         needs_keep_going: false,
+        has_open_folders: true,
         until_ms: 1_795_377_140_000,
     }
 }
@@ -186,8 +189,19 @@ fn serve(mut wire: Wire<UnixStream>, told: &Mutex<Told>) -> Result<(), Box<dyn s
         admin: user == "admin",
     };
     match wire.receive()? {
-        Request::SignIn { user, password } if password.reveal() == PASSWORD && user != "nobody" => {
-            wire.send(&Reply::Session(session(&user)))?;
+        Request::SignIn { user, .. } if user == "fresh" => {
+            wire.send(&Reply::Refused(Refusal::MustChangePassword))?;
+        }
+        Request::SignIn {
+            user,
+            password,
+            device,
+        } if password.reveal() == PASSWORD && user != "nobody" => {
+            told.lock().unwrap().devices.push(device);
+            wire.send(&Reply::SignedIn {
+                session: session(&user),
+                device: (user == "admin").then(|| token("device")),
+            })?;
         }
         Request::SignIn { .. } => wire.send(&Reply::Refused(Refusal::WrongPassword))?,
         Request::SignOut { .. } => wire.send(&Reply::SignedOut)?,

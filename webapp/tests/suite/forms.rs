@@ -73,6 +73,49 @@ fn an_admin_signs_in_and_gets_a_cookie_that_scripts_and_other_sites_cannot_use()
 }
 
 #[test]
+fn a_browser_in_which_an_admin_signed_in_is_known_the_next_time_and_says_it_nowhere_else() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client();
+    let sign_in = || {
+        let token = sign_in_token(&client);
+        let body = format!(
+            "token={token}&user=admin&password={}",
+            PASSWORD.replace(' ', "+")
+        );
+        let request = client.post("/sign-in").header(ContentType::Form);
+        let answer = request.body(body).dispatch();
+        answer.cookies().get("holdfast-device").unwrap().clone()
+    };
+    let cookie = sign_in();
+    assert_eq!(cookie.http_only(), Some(true));
+    assert_eq!(cookie.same_site(), Some(rocket::http::SameSite::Strict));
+    assert_eq!(cookie.path(), Some("/sign-in"));
+    assert!(cookie.max_age().unwrap().whole_days() >= 365);
+    let out = format!("token={}", form_token("admin"));
+    post(&client, "/sign-out", out, &[]);
+    sign_in();
+    let device = token("device");
+    assert_eq!(agent.told.lock().unwrap().devices, [None, Some(device)]);
+}
+
+#[test]
+fn who_must_change_the_password_reads_where_and_gets_no_session() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client();
+    let body = format!(
+        "token={}&user=fresh&password=admin123",
+        sign_in_token(&client)
+    );
+    let (status, _, page) = post(&client, "/sign-in", body, &[]);
+    assert_eq!(status, Status::Forbidden);
+    assert!(page.contains("Sign in to the gateway once and choose another"));
+    assert_eq!(
+        client.get("/").dispatch().headers().get_one("Location"),
+        Some("/sign-in")
+    );
+}
+
+#[test]
 fn behind_tls_the_cookie_is_for_tls_only() {
     let agent = FakeAgent::start(Told::default());
     let client = agent.client();
@@ -218,7 +261,8 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
             "{headers:?}"
         );
     }
-    let body = confirm_body(&form_token("admin")) + "&keep_going_without_firewall=yes";
+    let body = confirm_body(&form_token("admin"))
+        + "&keep_going_without_firewall=yes&keep_open_folders=yes";
     post(&client, "/system/restore/confirm", body, &[]);
     let asked = std::mem::take(&mut agent.told.lock().unwrap().asked);
     let choices: Vec<_> = asked
@@ -228,12 +272,14 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
                 upload,
                 plan,
                 keep_going_without_firewall,
+                keep_open_folders,
                 ..
             } => {
                 assert_eq!(
                     (upload.as_str(), plan.to_string().as_str()),
                     (UPLOAD, "c".repeat(64).as_str())
                 );
+                assert_eq!(keep_going_without_firewall, keep_open_folders);
                 *keep_going_without_firewall
             }
             other => panic!("{other:?}"),

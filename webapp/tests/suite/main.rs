@@ -4,6 +4,7 @@
 mod agent;
 mod events;
 mod forms;
+mod front;
 mod journals;
 mod pages;
 mod transfers;

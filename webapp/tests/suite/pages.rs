@@ -433,3 +433,26 @@ fn under_a_name_that_is_not_its_own_no_address_answers_and_the_agent_is_asked_fo
         assert_eq!(answer.status(), Status::Ok, "{own}");
     }
 }
+
+#[test]
+fn what_would_steer_a_page_or_a_terminal_is_shown_as_what_it_is() {
+    let mut steering = problem("read \u{1b}[31mred\u{7}\u{202e}evil\u{9b}");
+    steering.stderr = Some("first\u{1b}c line\n\tsecond".into());
+    let agent = FakeAgent::start(Told {
+        refuse: Some(Refusal::Failed { problem: steering }),
+        ..Told::default()
+    });
+    let page = agent
+        .client_of("admin")
+        .get("/")
+        .dispatch()
+        .into_string()
+        .unwrap();
+    assert!(
+        page.contains(r"read \u{1b}[31mred\u{7}\u{202e}evil\u{9b}"),
+        "{page}"
+    );
+    assert!(page.contains("first\\u{1b}c line\n\tsecond"), "{page}");
+    let steers = |c: char| c.is_control() && c != '\n' && c != '\t' || c == '\u{202e}';
+    assert!(!page.contains(steers));
+}

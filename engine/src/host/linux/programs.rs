@@ -133,6 +133,18 @@ pub(super) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<O
     })
 }
 
+/// Runs this program itself, with one argument and `input`, as [`execute`] runs any.
+pub fn itself(argument: &str, input: &str, limit: Duration) -> Result<Output, Problem> {
+    let program = crate::process::this_program().map_err(|e| {
+        cannot(
+            format!("find this program: {e}"),
+            "see that the holdfast program is where it was",
+        )
+    })?;
+    let program = program.to_string_lossy().into_owned();
+    execute(&[program, argument.to_owned()], input, limit)
+}
+
 /// A word of a command as a person would type it in a shell.
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);

@@ -1,0 +1,53 @@
+//! `holdfast secure`.
+
+use journal_format::visible;
+
+use super::{Context, print_json, say, tell};
+use crate::exposure::{self, Exposed};
+use crate::fault::Fault;
+use crate::host::linux::Linux;
+use crate::process::Lock;
+use crate::{state_dir, survey};
+
+/// Something is open, and was left so.
+const OPEN: u8 = 10;
+
+pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
+    let profile = &context.profile;
+    let _lock = Lock::take(profile, "a change of modes")?;
+    state_dir::none_open(profile, "close the gateway's files")?;
+    let managed = survey::managed(&Linux::new(profile), profile)?;
+    let found = exposure::look(profile, &managed);
+    let changes: Vec<String> = match dry_run {
+        true => found.exposed.iter().map(Exposed::change).collect(),
+        false => exposure::close(&found.exposed)?,
+    };
+    let status = match (dry_run, changes.is_empty(), found.problems.is_empty()) {
+        (_, true, true) | (false, _, true) => 0,
+        (true, _, _) => OPEN,
+        (false, _, false) => 1,
+    };
+    if context.json {
+        print_json(&serde_json::json!({
+            "dry_run": dry_run, "changes": changes, "problems": found.problems, "exit_status": status,
+        }));
+        return Ok(status);
+    }
+    for change in &changes {
+        say(&format!(
+            "{} {}",
+            if dry_run { "would close" } else { "closed" },
+            visible(change)
+        ));
+    }
+    for problem in &found.problems {
+        tell(&format!(
+            "holdfast: {}",
+            journal_format::problem_text(problem)
+        ));
+    }
+    if changes.is_empty() && found.problems.is_empty() {
+        say("only root and the gateway's account can write the gateway's files, and read its keys");
+    }
+    Ok(status)
+}

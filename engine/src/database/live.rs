@@ -1,0 +1,347 @@
+//! The gateway's own databases, in use or not: read, copied and settled with the rights of the account that
+//! [`super::rights`] finds, in a process of this program's that has given up root. Owns how that process is asked.
+//!
+//! Whoever may write beside a database decides what SQLite does there; what comes back is therefore data, read with the
+//! care that an archive gets. Must not open a live database in a process that is root, but where root alone may write.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::unistd::{Gid, Uid};
+use serde::{Deserialize, Serialize};
+
+use super::rights::{self, Rights};
+use super::{Client, Settled, Shape, Use, User};
+use crate::account::MailRelay;
+use crate::fault::{Problem, cannot};
+use crate::host::End;
+use crate::host::linux::itself;
+use crate::owner;
+use crate::profile::Profile;
+use crate::spool::Room;
+
+/// The hidden command that does the work.
+pub const COMMAND: &str = "database-work";
+/// Reading a table of a large gateway takes a second, and a lock of the gateway's may be waited for.
+const READING: Duration = Duration::from_secs(120);
+/// A copy of a large database under a busy writer, and its check.
+const COPYING: Duration = Duration::from_secs(900);
+/// The name of a copy in the folder that the other process has for itself.
+const COPY: &str = "copy";
+/// What the other process may have in memory, bytes: a planted database must not cost the box its memory.
+const MEMORY: u64 = 1 << 30;
+
+/// The gateway's own databases.
+pub struct Live<'p> {
+    profile: &'p Profile,
+}
+
+/// What is to be done with one database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+enum Work {
+    Clients,
+    Users,
+    Shape,
+    MailRelay,
+    Snapshot,
+    Settle,
+}
+
+/// What the other process is told.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    path: PathBuf,
+    work: Work,
+    /// The user whose rights it works with.
+    uid: u32,
+    /// A folder that is that user's own.
+    folder: Option<PathBuf>,
+}
+
+/// What it answers.
+#[derive(Debug, Serialize, Deserialize)]
+enum Answer {
+    Clients(Vec<Client>),
+    Users(Vec<User>),
+    Shape(Shape),
+    MailRelay(Option<MailRelay>),
+    /// Copied; with warnings.
+    Copied(Vec<String>),
+    Settled(Settled),
+    /// A transaction that was cut off lies beside it: it can only be read as a copy, which needs a folder.
+    NeedsFolder,
+    Failed(Problem),
+}
+
+impl<'p> Live<'p> {
+    /// Those of this profile.
+    pub fn new(profile: &'p Profile) -> Live<'p> {
+        Live { profile }
+    }
+
+    /// The clients.
+    pub fn clients(&self, path: &Path) -> Result<Vec<Client>, Problem> {
+        match self.read(path, Work::Clients)? {
+            Answer::Clients(clients) => Ok(clients),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    /// The users.
+    pub fn users(&self, path: &Path) -> Result<Vec<User>, Problem> {
+        match self.read(path, Work::Users)? {
+            Answer::Users(users) => Ok(users),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    /// Its tables and their columns.
+    pub fn shape(&self, path: &Path) -> Result<Shape, Problem> {
+        match self.read(path, Work::Shape)? {
+            Answer::Shape(shape) => Ok(shape),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    /// The mail relay that it names, if it names one.
+    pub fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Problem> {
+        match self.read(path, Work::MailRelay)? {
+            Answer::MailRelay(relay) => Ok(relay),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    /// Whether SQLite may be let near it at all; if not, neither can a restore settle it.
+    pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
+        self.other_account(path).map(drop)
+    }
+
+    /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and checks
+    /// the copy. `dest` must not exist; it is made 0600, root's, with no side files. It is not synced: it is there to be
+    /// packed, and what it is packed into is synced. Returns warnings.
+    pub fn snapshot(&self, path: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
+        let uid = self.other_account(path)?;
+        let room = Room::new(&self.profile.spool_dir())?;
+        let folder = lent(&room, uid)?;
+        let warnings = match ask(path, Work::Snapshot, uid, Some(&folder))? {
+            Answer::Copied(warnings) => warnings,
+            other => return Err(unexpected(path, &other)),
+        };
+        copy_plain_file(&folder.join(COPY), dest).map_err(|e| {
+            cannot(
+                format!("take over the copy of the database {}: {e}", path.display()),
+                "see whether the disk of the state folder is full or failing",
+            )
+        })?;
+        Ok(warnings)
+    }
+
+    /// Settles a database whose users have stopped: see [`Settled`]. Only this rolls back what an interrupted writer left.
+    pub fn settle(&self, path: &Path) -> Result<Settled, Problem> {
+        match ask(path, Work::Settle, self.other_account(path)?, None)? {
+            Answer::Settled(settled) => Ok(settled),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    fn read(&self, path: &Path, work: Work) -> Result<Answer, Problem> {
+        let uid = self.other_account(path)?;
+        match ask(path, work, uid, None)? {
+            Answer::NeedsFolder => {
+                let room = Room::new(&self.profile.spool_dir())?;
+                ask(path, work, uid, Some(&lent(&room, uid)?))
+            }
+            answered => Ok(answered),
+        }
+    }
+
+    /// The user whose rights are taken; none where this process may do it itself.
+    fn other_account(&self, path: &Path) -> Result<Option<u32>, Problem> {
+        if !nix::unistd::geteuid().is_root() {
+            // It has no rights to give up.
+            return Ok(None);
+        }
+        let owner = owner::resolve(&self.profile.gateway.owner);
+        Ok(match rights::of(path, owner)? {
+            Rights::Root => None,
+            Rights::Of(uid) => Some(uid),
+        })
+    }
+}
+
+fn unexpected(path: &Path, answer: &Answer) -> Problem {
+    match answer {
+        Answer::Failed(problem) => problem.clone(),
+        _ => cannot(
+            format!(
+                "work on the database {}: its reader gave another answer than was asked for",
+                path.display()
+            ),
+            "see who could have replaced the holdfast program while it ran; then try again",
+        ),
+    }
+}
+
+/// The group of a user without more: what its account says, else one of its own.
+fn group_of(uid: u32) -> u32 {
+    let user = nix::unistd::User::from_uid(Uid::from_raw(uid));
+    user.ok().flatten().map_or(uid, |u| u.gid.as_raw())
+}
+
+/// A folder for whoever does the work.
+fn lent(room: &Room, uid: Option<u32>) -> Result<PathBuf, Problem> {
+    let uid = uid.unwrap_or_else(|| nix::unistd::geteuid().as_raw());
+    room.lend(uid, group_of(uid))
+}
+
+/// Does it here, or asks a process that becomes this user.
+fn ask(
+    path: &Path,
+    work: Work,
+    uid: Option<u32>,
+    folder: Option<&Path>,
+) -> Result<Answer, Problem> {
+    let Some(uid) = uid else {
+        return answer(path, work, folder);
+    };
+    let failed = |why: String| {
+        cannot(
+            format!(
+                "work on the database {} as its account, user {uid}: {why}",
+                path.display()
+            ),
+            "see whether that file is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
+        )
+    };
+    let order = Order {
+        path: path.to_owned(),
+        work,
+        uid,
+        folder: folder.map(Path::to_owned),
+    };
+    let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
+    let limit = match work {
+        Work::Clients | Work::Users | Work::Shape | Work::MailRelay => READING,
+        Work::Snapshot | Work::Settle => COPYING,
+    };
+    let output = itself(COMMAND, &order, limit)?;
+    match output.end {
+        End::Exit(0) => {}
+        End::Exit(status) => {
+            let said = output.stderr.lines().next().unwrap_or_default();
+            return Err(failed(format!("its reader ended with {status}: {said}")));
+        }
+        End::Signal(signal) => {
+            return Err(failed(format!("its reader was ended by signal {signal}")));
+        }
+        End::TimedOut => {
+            return Err(failed(format!(
+                "its reader did not end within {} s",
+                limit.as_secs()
+            )));
+        }
+    }
+    match serde_json::from_str(&output.stdout).map_err(|e| failed(e.to_string()))? {
+        Answer::Failed(problem) => Err(problem),
+        answer => Ok(answer),
+    }
+}
+
+/// The other process: reads its order, gives up root, works, answers. Prints nothing else on standard output.
+pub fn serve() -> Result<(), Problem> {
+    let failed = |e: &dyn std::fmt::Display| {
+        cannot(
+            format!("work on a database: {e}"),
+            "this command is for holdfast itself",
+        )
+    };
+    let mut order = String::new();
+    std::io::stdin()
+        .take(1 << 20)
+        .read_to_string(&mut order)
+        .map_err(|e| failed(&e))?;
+    let order: Order = serde_json::from_str(&order).map_err(|e| failed(&e))?;
+    let answered = give_up_root(order.uid)
+        .and_then(|()| answer(&order.path, order.work, order.folder.as_deref()));
+    let answer = answered.unwrap_or_else(Answer::Failed);
+    serde_json::to_writer(std::io::stdout().lock(), &answer).map_err(|e| failed(&e))
+}
+
+/// Becomes this user, for good.
+///
+/// Only once this program runs: a folder that is closed to that user may hold it. Nobody of that user can look into this
+/// process or trace it, since it was root's when it began.
+fn give_up_root(uid: u32) -> Result<(), Problem> {
+    let gid = Gid::from_raw(group_of(uid));
+    let name = nix::unistd::User::from_uid(Uid::from_raw(uid))
+        .ok()
+        .flatten()
+        .and_then(|u| std::ffi::CString::new(u.name).ok());
+    let uid = Uid::from_raw(uid);
+    let groups = match &name {
+        Some(name) => nix::unistd::initgroups(name, gid),
+        None => nix::unistd::setgroups(&[gid]),
+    };
+    groups
+        .and_then(|()| nix::unistd::setresgid(gid, gid, gid))
+        .and_then(|()| nix::unistd::setresuid(uid, uid, uid))
+        .and_then(|()| nix::sys::prctl::set_no_new_privs())
+        .and_then(|()| {
+            nix::sys::resource::setrlimit(nix::sys::resource::Resource::RLIMIT_AS, MEMORY, MEMORY)
+        })
+        .map_err(|e| {
+            cannot(
+                format!("take the rights of user {uid}, whose database it is: {e}"),
+                "in a container, map that user id; else name an account of this box as `owner` under [gateway]",
+            )
+        })
+}
+
+fn answer(path: &Path, work: Work, folder: Option<&Path>) -> Result<Answer, Problem> {
+    let read =
+        |read: &dyn Fn(&Path) -> Result<Answer, Problem>| match (super::is_cut_off(path), folder) {
+            (false, _) => read(path),
+            (true, None) => Ok(Answer::NeedsFolder),
+            (true, Some(folder)) => {
+                let copy = folder.join("cut-off");
+                super::roll_back_copy(path, &copy)?;
+                read(&copy)
+            }
+        };
+    match work {
+        Work::Clients => read(&|p| super::read_clients(p, Use::Live).map(Answer::Clients)),
+        Work::Users => read(&|p| super::read_users(p, Use::Live).map(Answer::Users)),
+        Work::Shape => read(&|p| super::shape(p).map(Answer::Shape)),
+        Work::MailRelay => read(&|p| super::mail::mail_relay(p).map(Answer::MailRelay)),
+        Work::Snapshot => read(&|p| match folder {
+            Some(folder) => super::snapshot(p, &folder.join(COPY)).map(Answer::Copied),
+            None => Ok(Answer::NeedsFolder),
+        }),
+        // Only this rolls back what lies beside the gateway's own file.
+        Work::Settle => super::settle(path).map(Answer::Settled),
+    }
+}
+
+/// Copies the bytes of one file that another account may have made, into a new file of 0600: of that very file, not of what a
+/// link or a pipe leads to.
+pub fn copy_plain_file(copy: &Path, dest: &Path) -> std::io::Result<()> {
+    let mut from = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(copy)?;
+    let meta = from.metadata()?;
+    if !meta.is_file() || meta.nlink() != 1 {
+        return Err(std::io::Error::other("it is no plain file"));
+    }
+    let mut to = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(dest)?;
+    // What grows while it is read is not taken.
+    std::io::copy(&mut (&mut from).take(meta.len()), &mut to).map(drop)
+}

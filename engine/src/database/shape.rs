@@ -1,0 +1,348 @@
+//! The shapes of databases: what tables and columns one has, and the newest that the gateway's application is known to
+//! make. Only names, types and plain defaults: what a schema says beyond that (checks, triggers, conflict rules) is code.
+
+use std::path::Path;
+
+use rusqlite::Connection;
+use serde::{Deserialize, Serialize};
+
+use super::check::bound;
+use super::{Use, open_to_read};
+use crate::fault::{Problem, cannot};
+use crate::profile::DatabaseKind;
+
+/// The tables of a database, by name.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shape {
+    /// Tables with rows of their own; none of SQLite's.
+    pub tables: Vec<Table>,
+}
+
+/// One table.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Whether its rows have a rowid.
+    pub rowid: bool,
+    /// Its columns, in order.
+    pub columns: Vec<Column>,
+    /// Sets of columns in which no two rows are the same, besides the primary key.
+    pub unique: Vec<Vec<String>>,
+}
+
+/// One column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Column {
+    /// Its name.
+    pub name: String,
+    /// Its type, as it is declared.
+    pub declared: String,
+    /// Whether it holds a value in every row.
+    pub not_null: bool,
+    /// Its default, as SQL.
+    pub default: Option<String>,
+    /// Its place in the primary key, from 1; 0 if it is not of it.
+    pub key: u32,
+}
+
+impl Shape {
+    /// The table of this name.
+    pub fn table(&self, name: &str) -> Option<&Table> {
+        self.tables
+            .iter()
+            .find(|t| t.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The shape of an open database.
+    pub(super) fn of(conn: &Connection) -> rusqlite::Result<Shape> {
+        // Not from `pragma_table_list`, which would call the modules of virtual tables. A table without a rowid is an index
+        // that does not end with one.
+        let mut statement = conn.prepare(
+            "SELECT name, EXISTS (SELECT 1 FROM pragma_index_list(s.name) AS i WHERE origin = 'pk' AND NOT EXISTS \
+             (SELECT 1 FROM pragma_index_xinfo(i.name) WHERE cid = -1)) FROM sqlite_schema AS s \
+             WHERE type = 'table' AND rootpage > 0 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+        )?;
+        let names = statement
+            .query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, bool>(1)?)))?
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut tables = Vec::with_capacity(names.len());
+        for (name, without_rowid) in names {
+            tables.push(Table {
+                rowid: !without_rowid,
+                columns: columns(conn, &name)?,
+                unique: unique(conn, &name)?,
+                name,
+            });
+        }
+        Ok(Shape { tables })
+    }
+}
+
+impl Table {
+    /// The column of this name.
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns
+            .iter()
+            .find(|c| c.name.eq_ignore_ascii_case(name))
+    }
+
+    /// The column that is the rowid by another name.
+    pub(super) fn alias(&self) -> Option<&Column> {
+        let mut key = self.columns.iter().filter(|c| c.key > 0);
+        match (key.next(), key.next()) {
+            (Some(one), None) if self.rowid && one.declared.eq_ignore_ascii_case("INTEGER") => {
+                Some(one)
+            }
+            _ => None,
+        }
+    }
+
+    /// A name for the rowid that no column carries.
+    pub(super) fn rowid_name(&self) -> Option<&'static str> {
+        ["rowid", "_rowid_", "oid"]
+            .into_iter()
+            .find(|n| self.rowid && self.column(n).is_none())
+    }
+}
+
+impl Column {
+    /// Its type as one of the known ones: what else is declared is not carried into another schema.
+    pub(super) fn plain_type(&self) -> String {
+        const KNOWN: [&str; 24] = [
+            "INTEGER",
+            "INT",
+            "BIGINT",
+            "SMALLINT",
+            "TINYINT",
+            "BOOLEAN",
+            "BOOL",
+            "TEXT",
+            "VARCHAR",
+            "CHAR",
+            "NVARCHAR",
+            "CLOB",
+            "BLOB",
+            "REAL",
+            "DOUBLE",
+            "FLOAT",
+            "NUMERIC",
+            "DECIMAL",
+            "DATE",
+            "TIME",
+            "DATETIME",
+            "TIMESTAMP",
+            "JSON",
+            "STRING",
+        ];
+        let declared = self.declared.to_ascii_uppercase();
+        let (word, rest) = match declared.split_once('(') {
+            Some((word, rest)) => (word.trim(), Some(rest)),
+            None => (declared.trim(), None),
+        };
+        let sizes = rest.is_none_or(|r| {
+            r.strip_suffix(')').is_some_and(|n| {
+                n.bytes()
+                    .all(|b| b.is_ascii_digit() || b == b',' || b == b' ')
+                    && n.bytes().any(|b| b.is_ascii_digit())
+            })
+        });
+        if KNOWN.contains(&word) && sizes && self.declared.len() < 40 {
+            return self.declared.clone();
+        }
+        match self.affinity() {
+            Affinity::Text => "TEXT",
+            Affinity::Number => "NUMERIC",
+            Affinity::Bytes => "BLOB",
+        }
+        .into()
+    }
+
+    /// Its default, where that is a plain value or a time that SQLite fills in.
+    pub(super) fn plain_default(&self) -> Option<&str> {
+        let text = self.default.as_deref()?.trim();
+        let number = text
+            .strip_prefix(['-', '+'])
+            .unwrap_or(text)
+            .bytes()
+            .all(|b| b.is_ascii_digit() || b == b'.');
+        let quoted = text
+            .strip_prefix('\'')
+            .and_then(|t| t.strip_suffix('\''))
+            .is_some_and(|t| !t.replace("''", "").contains(['\'', '\0']));
+        let word = [
+            "NULL",
+            "TRUE",
+            "FALSE",
+            "CURRENT_TIMESTAMP",
+            "CURRENT_DATE",
+            "CURRENT_TIME",
+        ]
+        .iter()
+        .any(|w| text.eq_ignore_ascii_case(w));
+        let number = number
+            && text.bytes().any(|b| b.is_ascii_digit())
+            && text.bytes().filter(|b| *b == b'.').count() < 2;
+        (text.len() <= 1000 && (number || quoted || word)).then_some(text)
+    }
+
+    /// Whether its default is the moment at which a row is written.
+    pub(super) fn defaults_to_now(&self) -> bool {
+        self.default
+            .as_deref()
+            .is_some_and(|d| d.trim().to_ascii_uppercase().starts_with("CURRENT_"))
+    }
+
+    /// What kind of value it keeps, by SQLite's rules.
+    pub(super) fn affinity(&self) -> Affinity {
+        let declared = self.declared.to_ascii_uppercase();
+        let has = |word: &str| declared.contains(word);
+        if has("INT") {
+            Affinity::Number
+        } else if has("CHAR") || has("CLOB") || has("TEXT") {
+            Affinity::Text
+        } else if has("BLOB") || declared.trim().is_empty() {
+            Affinity::Bytes
+        } else {
+            Affinity::Number
+        }
+    }
+}
+
+/// What kind of value a column keeps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Affinity {
+    Text,
+    Number,
+    /// Anything.
+    Bytes,
+}
+
+fn columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+    let mut statement = conn.prepare(
+        "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo(?1) WHERE hidden = 0",
+    )?;
+    statement
+        .query_map([table], |r| {
+            Ok(Column {
+                name: r.get(0)?,
+                declared: r.get(1)?,
+                not_null: r.get(2)?,
+                default: r.get(3)?,
+                key: r.get(4)?,
+            })
+        })?
+        .collect()
+}
+
+fn unique(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> {
+    let mut statement = conn.prepare(
+        "SELECT name FROM pragma_index_list(?1) WHERE \"unique\" AND NOT partial AND origin <> 'pk' ORDER BY name",
+    )?;
+    let indexes = statement
+        .query_map([table], |r| r.get::<_, String>(0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut statement = conn.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
+    let mut sets = Vec::new();
+    for index in indexes {
+        let names = statement
+            .query_map([index], |r| r.get::<_, Option<String>>(0))?
+            .collect::<Result<Option<Vec<_>>, _>>()?;
+        // An index over an expression has columns without a name.
+        sets.extend(names.filter(|n| !n.is_empty()));
+    }
+    Ok(sets)
+}
+
+/// What [`super::Live::shape`] does, in this process.
+pub(super) fn shape(path: &Path) -> Result<Shape, Problem> {
+    let read = || -> rusqlite::Result<Shape> {
+        let conn = open_to_read(path, Use::Live)?;
+        bound(&conn, path)?;
+        Shape::of(&conn)
+    };
+    read().map_err(|e| {
+        cannot(
+            format!("read the tables of {}: {e}", path.display()),
+            "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+        )
+    })
+}
+
+/// A table as the newest application makes it.
+pub(super) struct Newest {
+    pub name: &'static str,
+    pub kind: DatabaseKind,
+    columns: &'static str,
+    constraints: &'static str,
+}
+
+impl Newest {
+    /// The statement that makes it, with more columns behind its own.
+    pub(super) fn create(&self, more: &[String]) -> String {
+        let more: String = more.iter().map(|m| format!(", {m}")).collect();
+        format!(
+            "CREATE TABLE {} ({}{more}{})",
+            self.name, self.columns, self.constraints
+        )
+    }
+}
+
+/// Every table that the newest application makes. Its leftover `client` has no columns that are known for certain.
+pub(super) const NEWEST: [Newest; 6] = [
+    Newest {
+        name: "clients",
+        kind: DatabaseKind::Clients,
+        columns: "id TEXT PRIMARY KEY, name TEXT NOT NULL, config_path TEXT NOT NULL, subnet TEXT NOT NULL, \
+            public_key TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'inactive', last_handshake TIMESTAMP, \
+            last_activated TIMESTAMP, last_deactivated TIMESTAMP, created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP, \
+            updated_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
+        constraints: "",
+    },
+    Newest {
+        name: "test_history",
+        kind: DatabaseKind::Clients,
+        columns: "id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT NOT NULL, \
+            timestamp TIMESTAMP DEFAULT CURRENT_TIMESTAMP, latency_ms INTEGER, success BOOLEAN, target TEXT, error TEXT",
+        constraints: ", FOREIGN KEY (client_id) REFERENCES clients (id)",
+    },
+    Newest {
+        name: "monitoring_logs",
+        kind: DatabaseKind::Clients,
+        columns: "id INTEGER PRIMARY KEY AUTOINCREMENT, client_id TEXT, client_name TEXT, event_type TEXT NOT NULL, \
+            message TEXT NOT NULL, details TEXT, timestamp TIMESTAMP DEFAULT CURRENT_TIMESTAMP",
+        constraints: ", FOREIGN KEY (client_id) REFERENCES clients (id)",
+    },
+    Newest {
+        name: "user",
+        kind: DatabaseKind::Users,
+        columns: "id INTEGER NOT NULL, username VARCHAR(80) NOT NULL, password VARCHAR(255) NOT NULL, active BOOLEAN, \
+            last_login_at DATETIME, current_login_at DATETIME, last_login_ip VARCHAR(45), current_login_ip VARCHAR(45), \
+            login_count INTEGER, must_change_password BOOLEAN",
+        constraints: ", PRIMARY KEY (id), UNIQUE (username)",
+    },
+    Newest {
+        name: "email_settings",
+        kind: DatabaseKind::Users,
+        columns: "id INTEGER NOT NULL, smtp_host VARCHAR(255) NOT NULL, smtp_port INTEGER NOT NULL, \
+            smtp_username VARCHAR(255) NOT NULL, smtp_password VARCHAR(255) NOT NULL, smtp_from VARCHAR(255) NOT NULL, \
+            smtp_use_tls BOOLEAN, alert_recipients VARCHAR(1000) NOT NULL, created_at DATETIME, updated_at DATETIME",
+        constraints: ", PRIMARY KEY (id)",
+    },
+    Newest {
+        name: "alert_history",
+        kind: DatabaseKind::Users,
+        columns: "id INTEGER NOT NULL, client_name VARCHAR(255) NOT NULL, peer_key VARCHAR(255) NOT NULL, \
+            subject VARCHAR(255) NOT NULL, message TEXT NOT NULL, sent_at DATETIME, success BOOLEAN",
+        constraints: ", PRIMARY KEY (id)",
+    },
+];
+
+/// The newest tables as a shape.
+pub(super) fn newest() -> rusqlite::Result<Shape> {
+    let conn = Connection::open_in_memory()?;
+    for table in &NEWEST {
+        conn.execute_batch(&table.create(&[]))?;
+    }
+    Shape::of(&conn)
+}
