@@ -2,7 +2,7 @@
 //! for that very tunnel today, whole, grouped by what it runs. Must not cut, fold or blank any of it, but what has the very
 //! shape of a key; must not be kept in a journal.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 
 use agent_protocol::{RootCommand, RootCommands};
 use journal_format::{Digest, visible};
@@ -97,9 +97,10 @@ impl Consent {
             let digest = Digest::of_json(&self.groups);
             let count = self.groups.len();
             said.push(format!(
-                "{} of the backup's configs {} as root and do not today (digest of what is shown: {digest})",
+                "{} of the backup's configs {} as root and {} not today (digest of what is shown: {digest})",
                 counted(count, "command"),
-                is(count)
+                is(count),
+                if count == 1 { "does" } else { "do" }
             ));
         }
         if self.in_force > 0 {
@@ -112,14 +113,9 @@ impl Consent {
         said
     }
 
-    /// Each command, whole, and on the line below it the tunnels that run it.
+    /// Each command, whole, and the tunnels that run it.
     pub fn lines(&self) -> Vec<(String, String)> {
-        let line = |g: &Group| {
-            (
-                format!("{} = {}", g.key, g.command),
-                format!("of {}", names(&g.tunnels)),
-            )
-        };
+        let line = |g: &Group| (format!("{} = {}", g.key, g.command), names(&g.tunnels));
         self.groups.iter().map(line).collect()
     }
 
@@ -168,20 +164,13 @@ fn without_name(command: &str, tunnel: &str) -> String {
 
 /// Of two copies of a config that may both be used, every hook that either has.
 pub fn either(mut first: Vec<Hook>, second: &[Hook]) -> Vec<Hook> {
-    let mut left: BTreeMap<&Hook, usize> = BTreeMap::new();
+    let mut left = first.clone();
     for hook in second {
-        *left.entry(hook).or_default() += 1;
-    }
-    for hook in &first {
-        if let Some(n) = left.get_mut(hook) {
-            *n = n.saturating_sub(1);
+        match left.iter().position(|h| h == hook) {
+            Some(at) => drop(left.swap_remove(at)),
+            None => first.push(hook.clone()),
         }
     }
-    let more: Vec<Hook> = left
-        .into_iter()
-        .flat_map(|(hook, n)| std::iter::repeat_n(hook.clone(), n))
-        .collect();
-    first.extend(more);
     first
 }
 
@@ -210,8 +199,8 @@ mod tests {
         assert_eq!(
             found.lines(),
             [
-                ("PostUp = a".to_owned(), "of c1".to_owned()),
-                ("PreUp = a".to_owned(), "of c2".to_owned())
+                ("PostUp = a".to_owned(), "c1".to_owned()),
+                ("PreUp = a".to_owned(), "c2".to_owned())
             ]
         );
         assert!(

@@ -29,14 +29,6 @@ impl Family {
         }
     }
 
-    /// The programs that load and print its rules, and the one that makes a namespace to try them in.
-    pub fn programs(self) -> [&'static str; 3] {
-        match self {
-            Family::V4 => ["iptables-save", "iptables-restore", "unshare"],
-            Family::V6 => ["ip6tables-save", "ip6tables-restore", "unshare"],
-        }
-    }
-
     /// Its name for a person.
     pub fn name(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::fault::{Problem, cannot};
-use crate::host::{Kind, Look};
+use crate::host::{Family, Kind, Look};
 use crate::profile::{Profile, ServiceProfile};
 
 /// The programs that a restore runs, with the package that has them on Debian.
@@ -20,6 +20,15 @@ const PROGRAMS: [(&str, &str); 10] = [
     ("wg", "wireguard-tools"),
     ("wg-quick", "wireguard-tools"),
 ];
+
+/// A program that this box lacks to try a family's rules: to load and print them, and to make a namespace for that.
+pub fn lacks_to_rehearse(host: &dyn Look, family: Family) -> Option<&'static str> {
+    let programs = match family {
+        Family::V4 => ["iptables-save", "iptables-restore", "unshare"],
+        Family::V6 => ["ip6tables-save", "ip6tables-restore", "unshare"],
+    };
+    programs.into_iter().find(|p| !host.has_program(p))
+}
 
 /// Every reason why a restore could not work on this box.
 pub fn check(host: &dyn Look, profile: &Profile) -> Vec<Problem> {

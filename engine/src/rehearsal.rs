@@ -8,10 +8,10 @@ use std::net::IpAddr;
 use crate::fault::{Problem, cannot};
 use crate::host::{Family, Look, Query};
 use crate::profile::Profile;
-use crate::ruleset;
 use crate::verify::Checked;
 use crate::wgconf::Prefix;
 use crate::wording::name;
+use crate::{readiness, ruleset};
 
 /// What came of trying the backup's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,8 +46,7 @@ fn one(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
         Ok(rules) => rules,
         Err(problem) => return Ok(Tried::Refused(problem)),
     };
-    let missing = family.programs().into_iter().find(|p| !host.has_program(p));
-    if let Some(program) = missing {
+    if let Some(program) = readiness::lacks_to_rehearse(host, family) {
         return Ok(Tried::Untried(cannot(
             format!("try the backup's firewall rules: {program} is not there"),
             "install iptables and util-linux",

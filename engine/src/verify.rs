@@ -671,7 +671,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         if !plain {
             warnings.push(format!(
                 "the database says that the config of client {shown} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
-                client.config_path.escape_debug()
+                name(&client.config_path)
             ));
         }
     }
@@ -802,7 +802,7 @@ fn unfit(checked: &Checked) -> Vec<Problem> {
         }
         let same = config.routes().filter_map(|route| {
             let other = routes.insert(route, tunnel)?;
-            (other != tunnel).then(|| (route, other))
+            (other != tunnel).then_some((route, other))
         });
         // One is enough to say.
         if let Some((route, other)) = same.last() {

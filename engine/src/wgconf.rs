@@ -375,7 +375,7 @@ fn setting(
         ("FwMark", _) => {
             let mark = plain(value)?;
             let hex = mark.strip_prefix("0x").map(|h| u32::from_str_radix(h, 16));
-            if mark != "off" && !hex.unwrap_or_else(|| mark.parse()).is_ok() {
+            if mark != "off" && hex.unwrap_or_else(|| mark.parse()).is_err() {
                 unfit.push(none(value, "a number or `off`"));
             }
             interface.fwmark = Some(mark.to_owned());

@@ -14,7 +14,12 @@ const NAMES: usize = 10;
 
 /// A name as it is shown: what steers a terminal made visible, and cut where it is long.
 pub fn name(text: &str) -> String {
-    let shown = |text: &str| text.escape_debug().to_string();
+    // Quotes steer nothing.
+    let one = |c: char| match c {
+        '"' | '\'' | '\\' => c.to_string(),
+        c => c.escape_debug().to_string(),
+    };
+    let shown = |text: &str| text.chars().map(one).collect::<String>();
     match text.char_indices().nth(NAME) {
         Some((end, _)) => format!(
             "{}… ({} characters)",
@@ -69,7 +74,7 @@ mod tests {
             "n0, n1, n2, n3, n4, n5, n6, n7, n8, n9 and 2 more"
         );
         assert_eq!(names(&many[..2]), "n0, n1");
-        assert_eq!(name("a\u{1b}[2Jb"), "a\\u{1b}[2Jb");
+        assert_eq!(name("O'B\u{1b}[2J\u{202e}"), "O'B\\u{1b}[2J\\u{202e}");
     }
 
     #[test]

@@ -20,6 +20,7 @@ mod open_folders;
 mod planted_journal;
 mod random_gateways;
 mod recovery;
+mod refused_beforehand;
 mod restore_asked;
 mod restore_failures;
 mod restore_flow;

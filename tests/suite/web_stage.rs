@@ -34,6 +34,16 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let sample = make(folder.path());
         let sandbox = Sandbox::start(&sample).unwrap();
+        // As the first steps say: while others may write the users' database, nobody gets in.
+        let holdfast = program("holdfast").unwrap();
+        let profile = sample.profile();
+        let secure = [
+            holdfast.to_str().unwrap(),
+            "--config",
+            profile.to_str().unwrap(),
+            "secure",
+        ];
+        sandbox.run(&secure).unwrap().ok().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -247,8 +257,16 @@ impl Stage {
         before
     }
 
-    /// A client that has tried to sign in as this user, and what it was answered.
-    fn asked_for(&self, user: &User) -> (Client, String) {
+    /// A client that has signed in as this user.
+    pub fn client_of(&self, user: &User) -> Client {
+        let (client, said) = self.try_to_sign_in(user);
+        let signed_in = |c: &String| c.starts_with("holdfast-session=");
+        assert!(client.cookies.iter().any(signed_in), "{said}");
+        client
+    }
+
+    /// A client that tried to sign in as this user, and what the page says to it.
+    pub fn try_to_sign_in(&self, user: &User) -> (Client, String) {
         let mut client = Client::new(self);
         let page = client.get("/sign-in").1;
         let form = [
@@ -256,27 +274,8 @@ impl Stage {
             ("user", user.name.clone()),
             ("password", user.password.clone()),
         ];
-        let answer = client.post("/sign-in", &form).2;
-        (client, answer)
-    }
-
-    /// What this user is answered who tries to sign in.
-    pub fn try_sign_in(&self, user: &User) -> String {
-        self.asked_for(user).1
-    }
-
-    /// A client that has signed in as this user.
-    pub fn client_of(&self, user: &User) -> Client {
-        let (client, _) = self.asked_for(user);
-        assert!(
-            client
-                .cookies
-                .iter()
-                .any(|c| c.starts_with("holdfast-session=")),
-            "{} could not sign in",
-            user.name
-        );
-        client
+        let said = client.post("/sign-in", &form).2;
+        (client, said)
     }
 }
 

@@ -96,7 +96,7 @@ fn show(context: &Context, prepared: &Prepared) {
         line(&format!("  lost: {}", visible(text)));
     }
     for (command, tunnels) in prepared.consent.lines() {
-        line(&format!("  will run as root, {tunnels}:"));
+        line(&format!("  will run as root for {tunnels}:"));
         line(&format!("    {command}"));
     }
     for text in restore::preview(&prepared.plan) {

@@ -87,7 +87,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         checked.sha256
     ));
     for (command, tunnels) in consent.lines() {
-        say(&format!("  runs as root, {tunnels}:"));
+        say(&format!("  runs as root for {tunnels}:"));
         say(&format!("    {command}"));
     }
     for (family, why) in untried {
