@@ -77,8 +77,11 @@ mod tests {
         let error = greet(&mut web, "holdfast-web 0.1.0").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "holdfast 9.0.0 speaks version 2 of the agent's protocol and holdfast-web 0.1.0 version 1: \
-             install the same version of holdfast and holdfast-web, then restart both"
+            format!(
+                "holdfast 9.0.0 speaks version {} of the agent's protocol and holdfast-web 0.1.0 version {PROTOCOL}: \
+                 install the same version of holdfast and holdfast-web, then restart both",
+                PROTOCOL + 1
+            )
         );
     }
 

@@ -370,6 +370,24 @@ fn a_restore_that_nothing_works_on_does_not_look_alive_until_it_is_recovered() {
     assert!(!admin.get(&page).1.contains("Interrupted</h1>"));
 }
 
+#[test]
+fn while_anybody_may_write_who_the_users_are_the_page_opens_to_nobody_and_names_the_command() {
+    use std::os::unix::fs::PermissionsExt;
+    let Some(stage) = Stage::set() else { return };
+    let user = stage.sample().admin().unwrap().clone();
+    let database = stage.sample().databases()[1].path.clone();
+    let folder = database.parent().unwrap();
+    for (open, mode) in [(folder, 0o777), (database.as_path(), 0o666)] {
+        std::fs::set_permissions(open, PermissionsExt::from_mode(mode)).unwrap();
+        let (_, refused) = stage.try_to_sign_in(&user);
+        for said in [open.to_str().unwrap(), "holdfast secure"] {
+            assert!(refused.contains(said), "{refused}");
+        }
+        stage.secure();
+        assert_eq!(stage.client_of(&user).get("/").0, 200);
+    }
+}
+
 /// A backup of the kind that the gateway makes itself, with one config more.
 fn with_config(stage: &Stage, name: &str, text: &str) -> Vec<u8> {
     let file = stage.sample().root().join("own.zip");

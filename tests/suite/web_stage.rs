@@ -34,6 +34,16 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let sample = make(folder.path());
         let sandbox = Sandbox::start(&sample).unwrap();
+        // As the first steps say: while others may write the users' database, nobody gets in.
+        let holdfast = program("holdfast").unwrap();
+        let profile = sample.profile();
+        let secure = [
+            holdfast.to_str().unwrap(),
+            "--config",
+            profile.to_str().unwrap(),
+            "secure",
+        ];
+        sandbox.run(&secure).unwrap().ok().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
@@ -47,9 +57,22 @@ impl Stage {
             web_log: tempfile::NamedTempFile::new().unwrap(),
             _folder: folder,
         };
+        stage.secure();
         stage.start_agent();
         stage.start_web();
         Some(stage)
+    }
+
+    /// Closes what an install leaves open to every account, as an admin must before the page opens to anybody.
+    pub fn secure(&self) {
+        let holdfast = program("holdfast").unwrap();
+        let argv = [
+            holdfast.to_str().unwrap(),
+            "--config",
+            &self.config(),
+            "secure",
+        ];
+        self.sandbox.run(&argv).unwrap().ok().unwrap();
     }
 
     pub fn sample(&self) -> &Sample {
@@ -236,6 +259,14 @@ impl Stage {
 
     /// A client that has signed in as this user.
     pub fn client_of(&self, user: &User) -> Client {
+        let (client, said) = self.try_to_sign_in(user);
+        let signed_in = |c: &String| c.starts_with("holdfast-session=");
+        assert!(client.cookies.iter().any(signed_in), "{said}");
+        client
+    }
+
+    /// A client that tried to sign in as this user, and what the page says to it.
+    pub fn try_to_sign_in(&self, user: &User) -> (Client, String) {
         let mut client = Client::new(self);
         let page = client.get("/sign-in").1;
         let form = [
@@ -243,16 +274,8 @@ impl Stage {
             ("user", user.name.clone()),
             ("password", user.password.clone()),
         ];
-        client.post("/sign-in", &form);
-        assert!(
-            client
-                .cookies
-                .iter()
-                .any(|c| c.starts_with("holdfast-session=")),
-            "{} could not sign in",
-            user.name
-        );
-        client
+        let said = client.post("/sign-in", &form).2;
+        (client, said)
     }
 }
 

@@ -109,11 +109,11 @@ async fn let_in(listener: TcpListener, inner: SocketAddr, limits: Limits, mut sh
             sleep(Duration::from_millis(50)).await;
             continue;
         };
-        if let Some(place) = Places::take(&places) {
+        if let Some((place, waited_for)) = Places::take(&places) {
             spawn(async move {
                 select! {
                     // That one of the two sides broke off, or was too slow, is no news here.
-                    _ = pass(client, inner, &limits, &place) => {}
+                    _ = pass(client, inner, &limits, &place, waited_for) => {}
                     () = place.way.notified() => {}
                 }
             });
@@ -142,22 +142,26 @@ struct Place {
 }
 
 /// As long as this is there the other side is waited for.
-struct WaitedFor<'a> {
-    place: &'a Place,
+struct WaitedFor {
+    places: Arc<Places>,
     since: u64,
 }
 
 impl Places {
-    fn take(places: &Arc<Places>) -> Option<Place> {
+    /// A place for a connection whose request is waited for from now on.
+    fn take(places: &Arc<Places>) -> Option<(Place, WaitedFor)> {
         let mut inside = locked(&places.inside);
         if inside.taken >= places.most {
             inside.waited_for.pop_first()?.1.notify_one();
         }
         inside.taken += 1;
-        Some(Place {
+        drop(inside);
+        let place = Place {
             places: places.clone(),
             way: Arc::default(),
-        })
+        };
+        let waited_for = place.waited_for();
+        Some((place, waited_for))
     }
 
     fn make_way(&self) {
@@ -168,20 +172,21 @@ impl Places {
 }
 
 impl Place {
-    fn waited_for(&self) -> WaitedFor<'_> {
+    fn waited_for(&self) -> WaitedFor {
         let mut inside = locked(&self.places.inside);
         inside.counted += 1;
         let since = inside.counted;
         inside.waited_for.insert(since, self.way.clone());
-        WaitedFor { place: self, since }
+        WaitedFor {
+            places: self.places.clone(),
+            since,
+        }
     }
 }
 
-impl Drop for WaitedFor<'_> {
+impl Drop for WaitedFor {
     fn drop(&mut self) {
-        locked(&self.place.places.inside)
-            .waited_for
-            .remove(&self.since);
+        locked(&self.places.inside).waited_for.remove(&self.since);
     }
 }
 
@@ -237,8 +242,8 @@ async fn pass(
     inner: SocketAddr,
     limits: &Limits,
     place: &Place,
+    waited_for: WaitedFor,
 ) -> io::Result<()> {
-    let waited_for = place.waited_for();
     let head = match timeout(limits.head_within, head(&mut client)).await? {
         Ok(head) => head,
         Err(NoHead::Refused(answer)) => {
@@ -323,7 +328,7 @@ async fn request(
     mut server: WriteHalf<'_>,
     mut rest: u64,
     limits: &Limits,
-    waited_for: WaitedFor<'_>,
+    waited_for: WaitedFor,
 ) -> io::Result<()> {
     let mut part = vec![0; PART];
     let mut patience = Patience::new(limits);

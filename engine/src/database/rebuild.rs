@@ -199,7 +199,7 @@ impl Copying<'_> {
     fn all(&mut self) -> rusqlite::Result<()> {
         let source = Shape::of(&self.from)?;
         self.to.execute_batch("BEGIN")?;
-        self.create(&source)?;
+        self.create()?;
         let fresh = Shape::of(&self.to)?;
         self.sequences()?;
         for table in &fresh.tables {
@@ -216,16 +216,13 @@ impl Copying<'_> {
         self.to.execute_batch("COMMIT")
     }
 
-    /// The newest tables, those of another kind only where they are used; with what the present database has besides.
-    fn create(&self, source: &Shape) -> rusqlite::Result<()> {
+    /// The newest tables of its kind, with what the present database has besides.
+    fn create(&self) -> rusqlite::Result<()> {
         let newest = newest()?;
         let present = self.terms.present;
         for table in &NEWEST {
             let there = present.and_then(|p| p.table(table.name));
-            if table.kind != self.terms.kind
-                && there.is_none()
-                && source.table(table.name).is_none()
-            {
+            if table.kind != self.terms.kind && there.is_none() {
                 continue;
             }
             let known = newest.table(table.name);

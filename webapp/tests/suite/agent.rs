@@ -37,6 +37,8 @@ pub struct Told {
     pub asked: Vec<Ask>,
     /// What browsers showed of an earlier time when they signed in.
     pub devices: Vec<Option<Token>>,
+    /// Bytes of the upload that comes in now.
+    pub received: usize,
     /// Uploads that arrived, and whether whole.
     pub uploads: Vec<(Vec<u8>, bool)>,
     pub streams: Vec<UnixStream>,
@@ -289,7 +291,10 @@ fn answer(
             let mut got = Vec::new();
             let whole = loop {
                 match wire.receive_bytes(&mut buffer) {
-                    Ok(Chunk::Bytes(n)) => got.extend_from_slice(&buffer[..n]),
+                    Ok(Chunk::Bytes(n)) => {
+                        got.extend_from_slice(&buffer[..n]);
+                        told.lock().unwrap().received = got.len();
+                    }
                     Ok(Chunk::End) => break true,
                     Ok(Chunk::Aborted) | Err(_) => break false,
                 }
