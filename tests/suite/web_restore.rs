@@ -466,6 +466,12 @@ fn nothing_that_runs_as_root_is_cut_folded_or_blanked_on_the_page_that_asks() {
         "{commands}"
     );
     assert!(page.contains("Overwrite and restore"));
+    // One config with much to say does not hide what is said of the whole.
+    assert!(
+        page.contains("configs&#x2f;zz.conf: and 590 more lines like these"),
+        "{page}"
+    );
+    assert!(page.contains("nothing vouches for what is in it"), "{page}");
 
     // What runs today changes: what was approved is not what would be done.
     let live = stage.sample().wireguard_dir().join("zz.conf");

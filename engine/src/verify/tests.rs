@@ -1,0 +1,265 @@
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+use super::*;
+
+fn profile(dir: &Path) -> Profile {
+    let mut profile = Profile {
+        state_dir: dir.join("state"),
+        ..Profile::default()
+    };
+    profile.gateway.configs_dir = dir.join("configs");
+    profile.gateway.wireguard_dir = dir.join("wireguard");
+    for database in &mut profile.gateway.database {
+        database.path = dir.join(&database.name);
+    }
+    profile
+}
+
+fn fixture(name: &str) -> File {
+    File::open(
+        Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../fixtures/data")
+            .join(name),
+    )
+    .unwrap()
+}
+
+fn left_in_spool(profile: &Profile) -> usize {
+    profile.spool_dir().read_dir().unwrap().count()
+}
+
+#[test]
+fn a_backup_that_the_gateway_made_is_accepted() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = profile(dir.path());
+    let checked = archive(&profile, fixture("gateway-5-own-backup.zip"), "b.zip").unwrap();
+    let names: Vec<_> = checked.databases.iter().map(|d| d.name.as_str()).collect();
+    assert_eq!(names, ["configs.db", "wireguard.db", "app.db"]);
+    assert_eq!(checked.clients.as_ref().unwrap().len(), 5);
+    assert_eq!(checked.configs.len(), 5);
+    assert!(
+        checked.configs.values().all(|c| c.first == c.second),
+        "one copy serves both places"
+    );
+    assert_eq!(checked.tunnels_up, ["c00000_30058fa2"]);
+    assert!(checked.rules_v4.as_ref().unwrap().contains("*nat"));
+    assert_eq!(checked.rules_v6, None);
+    assert_eq!(checked.ip_forward, None);
+    assert_eq!(checked.databases[1].users[0].username, "admin");
+    assert_eq!(
+        checked.missing,
+        ["the backup has no rules for IPv6: they stay as they are"]
+    );
+    drop(checked);
+    assert_eq!(left_in_spool(&profile), 0);
+}
+
+/// A backup like the gateway's own, of these active clients with these configs.
+fn of_configs(dir: &Path, configs: &[(&str, String)]) -> Result<Checked, Fault> {
+    let profile = profile(dir);
+    let database = dir.join("clients.db");
+    let conn = rusqlite::Connection::open(&database).unwrap();
+    conn.execute_batch("CREATE TABLE clients (id TEXT, name TEXT, config_path TEXT, subnet TEXT, public_key TEXT, status TEXT)")
+        .unwrap();
+    for (client, _) in configs {
+        let row = "INSERT INTO clients VALUES (?1, ?1, '/etc/wireguard/' || ?1 || '.conf', '10.9.0.0/24', 'k', 'active')";
+        conn.execute(row, [client]).unwrap();
+    }
+    conn.close().unwrap();
+    let names: Vec<String> = configs.iter().map(|(c, _)| format!("{c}.conf")).collect();
+    let metadata = serde_json::json!({
+        "backup_version": "1.0",
+        "created_at": "2026-11-22T18:52:20.618214+00:00",
+        "contents": {"databases": ["configs.db"], "configs": names, "iptables_rules": []},
+    });
+    let path = dir.join("b.zip");
+    let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+    let mut put = |name: &str, bytes: &[u8]| {
+        use std::io::Write;
+        zip.start_file(name, zip::write::SimpleFileOptions::default())
+            .unwrap();
+        zip.write_all(bytes).unwrap();
+    };
+    put("configs.db", &std::fs::read(&database).unwrap());
+    for (name, (_, text)) in names.iter().zip(configs) {
+        put(&format!("configs/{name}"), text.as_bytes());
+    }
+    put("backup_metadata.json", metadata.to_string().as_bytes());
+    zip.finish().unwrap();
+    archive(&profile, File::open(&path).unwrap(), "b.zip")
+}
+
+fn config(key: char, interface: &str, allowed: &str) -> String {
+    let key = format!("{}A=", key.to_string().repeat(42));
+    format!(
+        "[Interface]\nPrivateKey = {key}\n{interface}\n[Peer]\nPublicKey = {key}\nAllowedIPs = {allowed}\n"
+    )
+}
+
+#[test]
+fn tunnels_that_could_not_come_up_beside_each_other_are_refused_by_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let beside = |a: String, b: String| {
+        let made = dir.path().join("made");
+        if made.exists() {
+            std::fs::remove_dir_all(&made).unwrap();
+        }
+        std::fs::create_dir(&made).unwrap();
+        match of_configs(&made, &[("a", a), ("b", b)]) {
+            Ok(_) => String::new(),
+            Err(Fault::Refused(problems)) => {
+                problems.iter().map(|p| format!("{}\n", p.what)).collect()
+            }
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let a = || config('x', "ListenPort = 5000", "10.9.0.0/24");
+    assert_eq!(
+        beside(a(), config('y', "ListenPort = 5001", "10.9.1.0/24")),
+        ""
+    );
+    assert_eq!(
+        beside(a(), config('x', "", "10.9.1.0/24")),
+        "bring b of the backup up: it has the private key of a\n"
+    );
+    assert_eq!(
+        beside(a(), config('y', "ListenPort = 5000", "10.9.1.0/24")),
+        "bring b of the backup up: a listens on the same port, 5000\n"
+    );
+    assert_eq!(
+        beside(a(), config('y', "", "10.9.1.0/24, 10.9.0.7/24")),
+        "bring b of the backup up: a has the network 10.9.0.0/24 in its AllowedIPs as well\n"
+    );
+    assert_eq!(beside(a(), config('y', "Table = off", "10.9.0.0/24")), "");
+    assert_eq!(
+        beside(a(), config('y', "ListenPort = 0", "10.9.0.0/16")),
+        ""
+    );
+    let bad = config('y', "Address = $(id)\nFoo = 1", "10.9.1.0/24");
+    assert_eq!(
+        beside(a(), bad),
+        "bring b of the backup up: line 3: Address $(id) is not an address\n\
+         bring b of the backup up: line 4: nothing knows the setting Foo here\n"
+    );
+}
+
+#[test]
+fn a_tunnel_that_takes_all_traffic_is_named_also_in_halves() {
+    let dir = tempfile::tempdir().unwrap();
+    let configs = [
+        ("a", config('x', "", "0.0.0.0/1, 128.0.0.0/1")),
+        ("b", config('y', "", "127.0.0.0/8")),
+        ("c", config('z', "", "10.9.0.0/24, ::/0")),
+    ];
+    let checked = of_configs(dir.path(), &configs).unwrap();
+    let said = checked.warnings.join("\n");
+    assert!(
+        said.contains("2 configs send all traffic into their tunnels (AllowedIPs): a.conf, c.conf"),
+        "{said}"
+    );
+    assert!(
+        said.contains("b.conf sends the box's traffic with itself (127.0.0.0/8 or ::1)"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_backup_without_rules_is_accepted_with_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let checked = archive(
+        &profile(dir.path()),
+        fixture("backup_without_iptables.zip"),
+        "b.zip",
+    )
+    .unwrap();
+    assert_eq!(checked.rules_v4, None);
+    insta::assert_snapshot!([checked.warnings, checked.missing].concat().join("\n"), @r"
+    the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches for what is in it, and nobody can tell whether it was changed since it was made
+    the config Zweigstelle Köln_e16e2613.conf can never come up: Zweigstelle Köln_e16e2613 cannot be the name of an interface: it has 26 bytes, 1 to 15 are allowed
+    the config branch-office-3_2308c6cb.conf can never come up: branch-office-3_2308c6cb cannot be the name of an interface: it has 24 bytes, 1 to 15 are allowed
+    the backup has no rules for IPv4: they stay as they are
+    the backup has no rules for IPv6: they stay as they are
+    ");
+}
+
+/// A backup with this client database, and no manifest, as a file.
+fn packed(dir: &Path, sql: &str) -> PathBuf {
+    let database = dir.join("packed.db");
+    let _ = std::fs::remove_file(&database);
+    let conn = rusqlite::Connection::open(&database).unwrap();
+    conn.execute_batch(include_str!("../../../fixtures/data/clients.sql"))
+        .unwrap();
+    conn.execute_batch(sql).unwrap();
+    conn.close().unwrap();
+    let path = dir.join("packed.zip");
+    let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
+    let metadata = r#"{"backup_version":"1.0","created_at":"2026-11-22T18:52:20+00:00",
+        "contents":{"databases":["configs.db"],"configs":[],"iptables_rules":[]}}"#;
+    for (name, bytes) in [
+        ("configs.db", std::fs::read(&database).unwrap()),
+        ("backup_metadata.json", metadata.into()),
+    ] {
+        zip.start_file(name, zip::write::SimpleFileOptions::default())
+            .unwrap();
+        io::Write::write_all(&mut zip, &bytes).unwrap();
+    }
+    zip.finish().unwrap();
+    path
+}
+
+const ROWS: &str = "INSERT INTO clients (id, name, config_path, subnet, public_key) VALUES
+      ('1', 'beta', '/tmp/evil.conf', '10.2.0.0/24', 'k');
+    CREATE TABLE own (a CHECK (a > 0)); INSERT INTO own VALUES (1);
+    CREATE TRIGGER t AFTER INSERT ON own BEGIN SELECT 1; END;";
+
+#[test]
+fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = profile(dir.path());
+    let path = packed(dir.path(), ROWS);
+    let refused = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap_err();
+    assert!(
+        refused.to_string().contains("it has a trigger, t"),
+        "{refused}"
+    );
+    let sha256 = digest(&path).unwrap().sha256;
+    std::fs::create_dir_all(&profile.state_dir).unwrap();
+    made::remember(&profile, &sha256).unwrap();
+    let checked = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
+    assert_eq!(checked.rebuilt.file("configs.db"), None);
+    let packed = digest(&dir.path().join("packed.db")).unwrap();
+    assert_eq!(checked.databases[0].file.sha256, packed.sha256);
+    let clients = checked.clients.as_ref().unwrap();
+    assert_eq!(clients[0].config_path, "/tmp/evil.conf");
+    assert!(
+        checked
+            .warnings
+            .iter()
+            .any(|w| w.contains("lies at /tmp/evil.conf")),
+        "{:?}",
+        checked.warnings
+    );
+}
+
+#[test]
+fn of_a_backup_from_elsewhere_the_plan_gets_the_fresh_file_twice_the_same_and_none_is_left() {
+    let dir = tempfile::tempdir().unwrap();
+    let profile = profile(dir.path());
+    let rows = ROWS.split("CREATE TRIGGER").next().unwrap();
+    let path = packed(dir.path(), rows);
+    let checked = || archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
+    let (one, two) = (checked(), checked());
+    assert_eq!(one.databases[0].file, two.databases[0].file);
+    assert_eq!(one.warnings, two.warnings);
+    let fresh = one.rebuilt.file("configs.db").unwrap();
+    let is = digest(&fresh).unwrap();
+    let planned = &one.databases[0].file;
+    assert_eq!((is.size, is.sha256), (planned.size, planned.sha256.clone()));
+    let own = profile.gateway.wireguard_dir.join("beta.conf");
+    let clients = one.clients.as_ref().unwrap();
+    assert_eq!(Path::new(&clients[0].config_path), own);
+    let said = one.warnings.join("\n");
+    assert!(said.contains("will name"), "{said}");
+    assert!(said.contains("no table own: its 1 row"), "{said}");
+    drop((one, two));
+    assert_eq!(left_in_spool(&profile), 0);
+}
