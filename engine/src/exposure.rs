@@ -216,7 +216,7 @@ impl Exposure {
         let writable = others_write(meta, owner);
         let the_gateways = owner.is_some_and(|o| o.0 == meta.uid());
         // A folder of root's that nobody else may write to may be the system's, and others' as well.
-        if mode & !FOLDER_MODE == 0 && !writable || !writable && !the_gateways {
+        if !writable && (mode & !FOLDER_MODE == 0 || !the_gateways) {
             return;
         }
         if mode & 0o1000 != 0 || !the_gateways && meta.uid() != 0 {

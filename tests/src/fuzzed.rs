@@ -13,8 +13,11 @@ use engine::wgconf::{self, Config};
 use journal_format::{Soundness, scan};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
+/// Reads bytes, and panics where what must hold does not.
+pub type Target = fn(&[u8]);
+
 /// Every reader, by the name of its target.
-pub const TARGETS: [(&str, fn(&[u8])); 5] = [
+pub const TARGETS: [(&str, Target); 5] = [
     ("archive", archive),
     ("config", config),
     ("rules", rules),

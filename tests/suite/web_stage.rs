@@ -34,16 +34,6 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let sample = make(folder.path());
         let sandbox = Sandbox::start(&sample).unwrap();
-        // As the first steps say: while others may write the users' database, nobody gets in.
-        let holdfast = program("holdfast").unwrap();
-        let profile = sample.profile();
-        let secure = [
-            holdfast.to_str().unwrap(),
-            "--config",
-            profile.to_str().unwrap(),
-            "secure",
-        ];
-        sandbox.run(&secure).unwrap().ok().unwrap();
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
