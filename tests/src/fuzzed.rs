@@ -94,8 +94,9 @@ pub fn config(bytes: &[u8]) {
     assert!(!again.interface.save_config);
     let plain = |mut config: Config| {
         config.interface.save_config = false;
-        // Warnings name lines, which are others now.
+        // These name lines, which are others now.
         config.warnings.clear();
+        config.unfit.clear();
         config
     };
     assert_eq!(plain(again), plain(parsed));
