@@ -19,6 +19,9 @@ use crate::profile::{Database, Profile};
 /// The most that a folder of databases or configs allows.
 pub const FOLDER_MODE: u32 = 0o750;
 
+/// So many files and folders are named; folders come first, configs last.
+const NAMED: usize = 8;
+
 /// The command that closes all of it, for advice.
 pub const COMMAND: &str = "holdfast secure";
 
@@ -45,16 +48,6 @@ enum Kind {
 }
 
 impl Exposed {
-    /// What is wrong with it, as a sentence without its full stop.
-    pub fn said(&self) -> String {
-        let who = if self.writable {
-            "accounts that are not the gateway's may write to"
-        } else {
-            "accounts that are not the gateway's may read"
-        };
-        format!("{who} {} (mode {:04o})", self.path.display(), self.mode)
-    }
-
     /// What closing does to it.
     pub fn change(&self) -> String {
         let given = match self.given_to {
@@ -187,22 +180,28 @@ pub fn close(exposed: &[Exposed]) -> Result<Vec<String>, Problem> {
 }
 
 impl Exposure {
-    /// What is too open, a sentence for each folder and database; configs, of which there may be thousands, are counted.
+    /// What is too open, in a sentence for what others may write and one for what they may read, without full stops.
     pub fn sentences(&self) -> Vec<String> {
-        let config = |e: &&Exposed| e.path.extension().is_some_and(|x| x == "conf");
-        let (configs, others): (Vec<&Exposed>, Vec<&Exposed>) =
-            self.exposed.iter().partition(config);
-        let mut said: Vec<String> = others.into_iter().map(Exposed::said).collect();
-        match configs.as_slice() {
-            [] => {}
-            [one] => said.push(one.said()),
-            [first, rest @ ..] => said.push(format!(
-                "{}, and so are {} more configs",
-                first.said(),
-                rest.len()
-            )),
-        }
-        said
+        [(true, "write to"), (false, "read")]
+            .into_iter()
+            .filter_map(|(writable, verb)| {
+                let of_kind = self.exposed.iter().filter(|e| e.writable == writable);
+                let shown: Vec<String> = of_kind
+                    .map(|e| format!("{} (mode {:04o})", e.path.display(), e.mode))
+                    .collect();
+                let (first, more) = shown.split_at(shown.len().min(NAMED));
+                let more = match more.len() {
+                    0 => String::new(),
+                    n => format!(" and {n} more"),
+                };
+                (!first.is_empty()).then(|| {
+                    format!(
+                        "accounts that are not the gateway's may {verb} {}{more}",
+                        first.join(", ")
+                    )
+                })
+            })
+            .collect()
     }
 
     fn folder(

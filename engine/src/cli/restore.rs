@@ -217,7 +217,7 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
     }
 }
 
-/// The last line: the verdict; and what was closed before it began, which stays.
+/// The last line: the verdict. Before it what was closed before the restore began, which stays so.
 pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
     let Some(view) = view else { return };
     if json {
@@ -230,13 +230,13 @@ pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[Str
             "closed": closed,
         }));
     } else {
-        say(&view.headline);
         for one in closed {
             say(&format!(
                 "closed to accounts that are not the gateway's: {}",
                 visible(one)
             ));
         }
+        say(&view.headline);
     }
 }
 
