@@ -252,7 +252,13 @@ fn says_wal(path: &Path) -> bool {
 }
 
 /// A transaction that was cut off lies beside it, and a connection that only reads cannot tell what the database holds.
+///
+/// Without a journal nothing is, and a connection that only reads would leave files beside a database in WAL mode.
 fn is_cut_off(path: &Path) -> bool {
+    let [_, _, journal] = side_files(path);
+    if !journal.exists() {
+        return false;
+    }
     let read = open(path, "mode=ro")
         .and_then(|conn| conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())));
     let Err(rusqlite::Error::SqliteFailure(error, _)) = read else {

@@ -6,13 +6,15 @@
 //! what is closed, or touch what is not the gateway's.
 
 use std::collections::BTreeSet;
-use std::fs::{File, Metadata};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, fchown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
+use crate::access::{self, Seen};
+use crate::database::side_files;
 use crate::fault::{Problem, cannot};
+use crate::host::linux::{names_in, open_without_links};
 use crate::owner::{self, CONFIG_MODE, DATABASE_MODE};
 use crate::profile::{Database, Profile};
 
@@ -39,6 +41,8 @@ pub struct Exposed {
     /// Somebody else may write it.
     pub writable: bool,
     kind: Kind,
+    /// The very object, by device and inode.
+    object: (u64, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,29 +76,30 @@ pub struct Exposure {
     pub problems: Vec<Problem>,
 }
 
-/// Everything of the gateway that is too open, as it is now. `clients` are the names of configs in the WireGuard folder that
+/// Everything of the gateway that is too open, as it is now. `managed` are the names of configs in the WireGuard folder that
 /// are the gateway's; other files there are not.
 pub fn look(profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
     let gateway = &profile.gateway;
-    let owner = owner::resolve(&gateway.owner).ok();
-    let mut found = Exposure::default();
+    let mut found = Looking {
+        owner: owner::resolve(&gateway.owner).ok(),
+        profile,
+        found: Exposure::default(),
+    };
     let mut folders: BTreeSet<&Path> = [&gateway.configs_dir, &gateway.wireguard_dir]
         .map(PathBuf::as_path)
         .into();
     folders.extend(gateway.database.iter().filter_map(|d| d.path.parent()));
-    for folder in folders {
-        if let Some(meta) = looked_at(folder).filter(Metadata::is_dir) {
-            found.folder(
-                folder,
-                &meta,
-                owner,
-                holds_the_gateways(profile, folder, owner),
-            );
-        }
+    let above: BTreeSet<&Path> = folders.iter().flat_map(|f| f.ancestors().skip(1)).collect();
+    for folder in above.difference(&folders) {
+        found.above(folder);
+    }
+    for folder in &folders {
+        found.folder(folder);
     }
     for database in &gateway.database {
-        if let Some(meta) = looked_at(&database.path) {
-            found.file(&database.path, &meta, owner, DATABASE_MODE);
+        found.file(&database.path, DATABASE_MODE);
+        for side in side_files(&database.path) {
+            found.file(&side, DATABASE_MODE);
         }
     }
     for (folder, all) in [
@@ -102,46 +107,66 @@ pub fn look(profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
         (&gateway.wireguard_dir, false),
     ] {
         for name in configs_in(folder) {
-            let path = folder.join(&name);
-            if (all || managed.contains(&name))
-                && let Some(meta) = looked_at(&path)
-            {
-                found.file(&path, &meta, owner, CONFIG_MODE);
+            if all || managed.contains(&name) {
+                found.file(&folder.join(&name), CONFIG_MODE);
             }
         }
     }
-    found
+    found.found
 }
 
 /// Why nobody can be trusted to be who the users' database says: others may write it or put another in its place.
 pub fn of_database(profile: &Profile, database: &Database) -> Option<Problem> {
-    let owner = owner::resolve(&profile.gateway.owner).ok();
-    let folder = database.path.parent().unwrap_or(Path::new("/"));
-    let open = |path: &Path| {
-        looked_at(path)
-            .filter(|m| others_write(m, owner))
-            .map(|m| format!("{} (mode {:04o})", path.display(), m.mode() & 0o7777))
+    let owner = owner::resolve(&profile.gateway.owner);
+    let (uids, gids) = known(owner.as_ref().ok());
+    let path = &database.path;
+    let mut open = Vec::new();
+    let mut look = |one: &Path, above: bool| match access::look(one) {
+        Ok(None) => {}
+        Ok(Some(seen)) => {
+            let others = match above {
+                true => seen.others_replace(&uids, &gids),
+                false => seen.others_write(&uids, &gids),
+            };
+            open.extend(others.then(|| seen.shown()));
+        }
+        Err(e) => open.push(format!("{} ({e})", one.display())),
     };
-    let open: Vec<String> = [folder, &database.path]
-        .into_iter()
-        .filter_map(open)
-        .collect();
+    let mut folders = path.ancestors().skip(1);
+    if let Some(own) = folders.next() {
+        look(own, false);
+    }
+    look(path, false);
+    for side in side_files(path) {
+        look(&side, false);
+    }
+    for folder in folders {
+        look(folder, true);
+    }
     if open.is_empty() {
         return None;
     }
+    let first = match owner {
+        Ok(_) => String::new(),
+        Err(problem) => format!(
+            "Holdfast cannot {}: {}; then ",
+            problem.what, problem.advice
+        ),
+    };
     Some(cannot(
         format!(
             "trust the users in {}: accounts that are not the gateway's may write to {}",
-            database.path.display(),
+            path.display(),
             open.join(" and to ")
         ),
-        format!("run `{COMMAND}` on the gateway"),
+        format!(
+            "{first}run `{COMMAND}` on the gateway: it closes that, and says of what it cannot close what to do"
+        ),
     ))
 }
 
-/// Closes what was found, and says what it did. What changed its nature meanwhile is left alone, and said.
-pub fn close(exposed: &[Exposed]) -> Result<Vec<String>, Problem> {
-    let mut did = Vec::new();
+/// Closes what was found; `done` is told of each that was. What is not the very object that was looked at is left alone.
+pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Problem> {
     for one in exposed {
         let failed = |e: std::io::Error| {
             cannot(
@@ -149,34 +174,35 @@ pub fn close(exposed: &[Exposed]) -> Result<Vec<String>, Problem> {
                 format!("by hand: chmod {:o} {}", one.closed, one.path.display()),
             )
         };
-        let directory = match one.kind {
+        let kind = match one.kind {
             Kind::Folder => OFlag::O_DIRECTORY,
             Kind::File => OFlag::O_NONBLOCK,
         };
-        let file = File::options()
-            .read(true)
-            .custom_flags((OFlag::O_NOFOLLOW | directory).bits())
-            .open(&one.path)
-            .map_err(failed)?;
+        let file = open_without_links(&one.path, OFlag::O_RDONLY | kind).map_err(failed)?;
         let meta = file.metadata().map_err(failed)?;
-        let plain = match one.kind {
-            Kind::Folder => meta.is_dir(),
-            Kind::File => meta.is_file() && meta.nlink() == 1,
-        };
-        if !plain || meta.mode() & 0o7777 != one.mode {
+        let plain = one.kind == Kind::Folder || meta.is_file() && meta.nlink() == 1;
+        let same = (meta.dev(), meta.ino(), meta.mode() & 0o7777)
+            == (one.object.0, one.object.1, one.mode);
+        if !plain || !same {
             return Err(failed(std::io::Error::other(
                 "somebody changed it meanwhile",
             )));
         }
-        // Closed first: nobody gets at it between the two.
-        file.set_permissions(PermissionsExt::from_mode(one.closed))
-            .map_err(failed)?;
+        // Given away first: cut off in between it is still open, and closed the next time.
         if let Some((uid, gid)) = one.given_to {
             fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
         }
-        did.push(one.change());
+        file.set_permissions(PermissionsExt::from_mode(one.closed))
+            .map_err(failed)?;
+        done(one.change());
     }
-    Ok(did)
+    Ok(())
+}
+
+/// The users and groups that may write the gateway's files.
+fn known(owner: Option<&(u32, u32)>) -> ([u32; 2], [u32; 2]) {
+    let (uid, gid) = owner.copied().unwrap_or((0, 0));
+    ([0, uid], [0, gid])
 }
 
 impl Exposure {
@@ -203,118 +229,172 @@ impl Exposure {
             })
             .collect()
     }
+}
 
-    fn folder(
-        &mut self,
-        path: &Path,
-        meta: &Metadata,
-        owner: Option<(u32, u32)>,
-        holds_the_gateways: bool,
-    ) {
-        let mode = meta.mode() & 0o7777;
-        let writable = others_write(meta, owner);
-        let the_gateways = owner.is_some_and(|o| o.0 == meta.uid());
-        // A folder of root's that nobody else may write to may be the system's, and others' as well.
-        if !writable && (mode & !FOLDER_MODE == 0 || !the_gateways) {
-            return;
+/// What has been found so far.
+struct Looking<'p> {
+    owner: Option<(u32, u32)>,
+    profile: &'p Profile,
+    found: Exposure,
+}
+
+impl Looking<'_> {
+    /// What lies there; that it cannot be looked at is a problem of its own.
+    fn seen(&mut self, path: &Path) -> Option<Seen> {
+        match access::look(path) {
+            Ok(seen) => seen,
+            Err(e) => {
+                self.problem(
+                    format!("look at {}: {e}", path.display()),
+                    "a link on the way leads elsewhere: name the real path in the profile, or put the file itself there",
+                );
+                None
+            }
         }
-        if mode & 0o1000 != 0 || !the_gateways && meta.uid() != 0 {
-            self.problems.push(cannot(
-                format!(
-                    "close the folder {} (user {}, mode {mode:04o}): it is not the gateway's alone",
-                    path.display(),
-                    meta.uid()
-                ),
-                "move the gateway's files to a folder of its account's, and name that in the profile",
-            ));
-            return;
-        }
-        self.exposed.push(Exposed {
-            path: path.to_owned(),
-            mode,
-            closed: mode & FOLDER_MODE,
-            given_to: owner.filter(|_| holds_the_gateways && !the_gateways),
-            writable,
-            kind: Kind::Folder,
-        });
     }
 
-    fn file(&mut self, path: &Path, meta: &Metadata, owner: Option<(u32, u32)>, most: u32) {
-        let mode = meta.mode() & 0o7777;
-        if !meta.is_file() || meta.nlink() != 1 {
-            self.problems.push(cannot(
+    fn problem(&mut self, what: String, advice: impl Into<String>) {
+        self.found.problems.push(cannot(what, advice));
+    }
+
+    fn is_the_gateways(&self, seen: &Seen) -> bool {
+        self.owner.is_some_and(|o| o.0 == seen.meta.uid())
+    }
+
+    /// A folder above those of the gateway: the box's, not ours to close.
+    fn above(&mut self, path: &Path) {
+        let (uids, gids) = known(self.owner.as_ref());
+        if let Some(seen) = self.seen(path)
+            && seen.others_replace(&uids, &gids)
+        {
+            self.problem(
                 format!(
-                    "close {}: it is a link, or has a second name elsewhere",
+                    "keep others from the gateway's files: they may write to {}, above them",
+                    seen.shown()
+                ),
+                format!("if nobody needs that: chmod go-w {}", path.display()),
+            );
+        }
+    }
+
+    fn folder(&mut self, path: &Path) {
+        let Some(seen) = self.seen(path).filter(|s| s.meta.is_dir()) else {
+            return;
+        };
+        let (uids, gids) = known(self.owner.as_ref());
+        let writable = seen.others_write(&uids, &gids);
+        let the_gateways = self.is_the_gateways(&seen);
+        self.list(&seen);
+        // A folder of root's that nobody else may write to may be the system's, and others' as well.
+        if seen.mode() & !FOLDER_MODE == 0 && uids.contains(&seen.meta.uid())
+            || !writable && !the_gateways
+        {
+            return;
+        }
+        if seen.mode() & 0o1000 != 0 || !uids.contains(&seen.meta.uid()) {
+            self.problem(
+                format!(
+                    "close the folder {} of user {}: it is not the gateway's alone",
+                    seen.shown(),
+                    seen.meta.uid()
+                ),
+                "move the gateway's files to a folder of its account's, and name that in the profile",
+            );
+            return;
+        }
+        let given = self.owner.filter(|_| !the_gateways && self.uses(path));
+        self.open(&seen, FOLDER_MODE, given, writable, Kind::Folder);
+    }
+
+    fn file(&mut self, path: &Path, most: u32) {
+        let Some(seen) = self.seen(path) else {
+            return;
+        };
+        if !seen.meta.is_file() || seen.meta.nlink() != 1 {
+            self.problem(
+                format!(
+                    "close {}: it is no regular file, or has a second name elsewhere",
                     path.display()
                 ),
                 "put the file itself there",
-            ));
+            );
             return;
         }
-        if owner.is_some_and(|o| ![0, o.0].contains(&meta.uid())) {
-            self.problems.push(cannot(
+        let (uids, gids) = known(self.owner.as_ref());
+        if self.owner.is_some() && !uids.contains(&seen.meta.uid()) {
+            let owner = &self.profile.gateway.owner;
+            self.problem(
                 format!(
-                    "trust {}: it belongs to user {}, who is neither root nor the profile's owner",
+                    "trust {}: it belongs to user {}, who is neither root nor the profile's owner {owner}",
                     path.display(),
-                    meta.uid()
+                    seen.meta.uid()
                 ),
                 format!(
-                    "see who put it there; then: chown {}, or name that account as `owner` under [gateway] in the profile",
+                    "see who put it there; then: chown {owner} {}; or name that account as `owner` under [gateway] in the \
+                     profile",
                     path.display()
                 ),
-            ));
+            );
         }
-        if mode & !most == 0 {
-            return;
+        self.list(&seen);
+        if seen.mode() & !most != 0 {
+            // What the gateway's account could read and write as everybody it then can by its group.
+            let given = self
+                .owner
+                .filter(|_| seen.meta.uid() == 0)
+                .map(|o| (0, o.1));
+            let writable = seen.others_write(&uids, &gids);
+            self.open(&seen, most, given, writable, Kind::File);
         }
-        self.exposed.push(Exposed {
-            path: path.to_owned(),
-            mode,
-            closed: mode & most,
-            given_to: None,
-            writable: others_write(meta, owner),
-            kind: Kind::File,
+    }
+
+    /// A list of who may is not in the mode, and whether it is meant is not ours to say.
+    fn list(&mut self, seen: &Seen) {
+        if seen.has_list {
+            let path = seen.path.display();
+            self.problem(
+                format!("say who may write {path}: it has an access control list"),
+                format!("see `getfacl {path}`; if nobody needs it: setfacl -b {path}"),
+            );
+        }
+    }
+
+    fn open(
+        &mut self,
+        seen: &Seen,
+        most: u32,
+        given_to: Option<(u32, u32)>,
+        writable: bool,
+        kind: Kind,
+    ) {
+        self.found.exposed.push(Exposed {
+            path: seen.path.clone(),
+            mode: seen.mode(),
+            closed: seen.mode() & most,
+            given_to,
+            writable,
+            kind,
+            object: (seen.meta.dev(), seen.meta.ino()),
         });
+    }
+
+    /// Whether the gateway's account works in this folder of root's: it keeps a database or its configs there.
+    fn uses(&self, folder: &Path) -> bool {
+        let gateway = &self.profile.gateway;
+        let mut databases = gateway.database.iter().filter(|d| d.path.exists());
+        databases.any(|d| d.path.parent() == Some(folder))
+            || gateway.configs_dir == folder
+            || configs_in(folder).iter().any(|name| {
+                let config = access::look(&folder.join(name)).ok().flatten();
+                config.is_some_and(|c| self.is_the_gateways(&c))
+            })
     }
 }
 
-/// Whether a database of the profile's owner lies in this folder, or a config: then that account must get at it.
-fn holds_the_gateways(profile: &Profile, folder: &Path, owner: Option<(u32, u32)>) -> bool {
-    let of_owner =
-        |path: &Path| looked_at(path).is_some_and(|m| owner.is_some_and(|o| o.0 == m.uid()));
-    let databases = profile.gateway.database.iter();
-    databases
-        .filter(|d| d.path.parent() == Some(folder))
-        .any(|d| of_owner(&d.path))
-        || configs_in(folder)
-            .iter()
-            .any(|name| of_owner(&folder.join(name)))
-}
-
 fn configs_in(folder: &Path) -> Vec<String> {
-    let Ok(entries) = folder.read_dir() else {
-        return Vec::new();
-    };
-    let names = entries
-        .flatten()
-        .filter_map(|e| e.file_name().into_string().ok());
-    names.filter(|n| n.ends_with(".conf")).collect()
-}
-
-/// Not root and not the profile's owner, with or without a group of theirs.
-fn others_write(meta: &Metadata, owner: Option<(u32, u32)>) -> bool {
-    let (uids, gids) = match owner {
-        Some((uid, gid)) => ([0, uid], [0, gid]),
-        None => ([0, 0], [0, 0]),
-    };
-    meta.mode() & 0o002 != 0
-        || meta.mode() & 0o020 != 0 && !gids.contains(&meta.gid())
-        || !uids.contains(&meta.uid())
-}
-
-/// What lies under a name, if it can be looked at; links are not followed.
-fn looked_at(path: &Path) -> Option<Metadata> {
-    std::fs::symlink_metadata(path).ok()
+    let mut names = names_in(folder).unwrap_or_default();
+    names.retain(|n| n.ends_with(".conf"));
+    names
 }
 
 #[cfg(test)]
@@ -400,9 +480,9 @@ mod tests {
         instance/configs.db: mode 0666 -> 0660
         var/wireguard.db: mode 0666 -> 0660
         instance/configs/a.conf: mode 0644 -> 0640
-        wireguard/a.conf: mode 0644 -> 0640
+        wireguard/a.conf: owner 0:61000, mode 0644 -> 0640
         ");
-        close(&gateway.look().exposed).unwrap();
+        close(&gateway.look().exposed, |_| ()).unwrap();
         assert_eq!(gateway.said(), "");
         let var = gateway.at("var").metadata().unwrap();
         assert_eq!((var.uid(), var.mode() & 0o7777), (GATEWAY, 0o750));
@@ -444,7 +524,12 @@ mod tests {
         let Some(gateway) = installed() else { return };
         gateway.set("var/wireguard.db", 4_711, 0o660);
         let found = gateway.look();
-        assert!(found.exposed.iter().all(|e| e.given_to.is_none()));
+        let given: Vec<u32> = found
+            .exposed
+            .iter()
+            .filter_map(|e| Some(e.given_to?.0))
+            .collect();
+        assert!(!given.contains(&4_711), "{given:?}");
         assert!(gateway.said().contains("belongs to user 4711"));
         gateway.set("var", 0, 0o1777);
         let said = gateway.said();
@@ -466,8 +551,98 @@ mod tests {
                 0 => std::os::unix::fs::symlink(&victim, &config).unwrap(),
                 _ => std::fs::hard_link(&victim, &config).unwrap(),
             }
-            assert!(close(&found.exposed).is_err());
+            assert!(close(&found.exposed, |_| ()).is_err());
             assert_eq!(victim.metadata().unwrap().mode() & 0o7777, 0o666);
+        }
+    }
+
+    #[test]
+    fn a_folder_on_the_way_that_was_swapped_for_a_link_leads_nowhere() {
+        let Some(gateway) = installed() else { return };
+        let found = gateway.look();
+        let elsewhere = gateway.at("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("a.conf"), "x").unwrap();
+        std::fs::set_permissions(elsewhere.join("a.conf"), PermissionsExt::from_mode(0o644))
+            .unwrap();
+        std::fs::rename(gateway.at("instance/configs"), gateway.at("instance/aside")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, gateway.at("instance/configs")).unwrap();
+        assert!(close(&found.exposed, |_| ()).is_err());
+        let again = gateway.look();
+        assert!(
+            again
+                .exposed
+                .iter()
+                .all(|e| !e.path.ends_with("configs/a.conf"))
+        );
+        let _ = close(&again.exposed, |_| ());
+        let mode = elsewhere.join("a.conf").metadata().unwrap().mode() & 0o7777;
+        assert_eq!(mode, 0o644);
+    }
+
+    #[test]
+    fn a_database_of_roots_that_the_gateway_writes_as_everybody_it_writes_afterwards_by_its_group()
+    {
+        let Some(gateway) = installed() else { return };
+        gateway.set("var/wireguard.db", 0, 0o666);
+        close(&gateway.look().exposed, |_| ()).unwrap();
+        let (folder, file) = (gateway.at("var"), gateway.at("var/wireguard.db"));
+        let of = |p: &Path| {
+            let m = p.metadata().unwrap();
+            (m.uid(), m.gid(), m.mode() & 0o7777)
+        };
+        assert_eq!(of(&folder), (GATEWAY, GATEWAY, 0o750));
+        assert_eq!(of(&file), (0, GATEWAY, 0o660));
+        let users = &gateway.profile.gateway.database[1];
+        assert!(of_database(&gateway.profile, users).is_none());
+    }
+
+    #[test]
+    fn side_files_lists_and_folders_above_count_as_ways_in() {
+        let Some(gateway) = installed() else { return };
+        close(&gateway.look().exposed, |_| ()).unwrap();
+        let users = &gateway.profile.gateway.database[1];
+        let exposed = || of_database(&gateway.profile, users).map(|p| p.what);
+        assert_eq!(exposed(), None);
+        let wal = gateway.at("var/wireguard.db-wal");
+        std::fs::write(&wal, "x").unwrap();
+        gateway.set("var/wireguard.db-wal", GATEWAY, 0o666);
+        assert!(exposed().unwrap().contains("wireguard.db-wal"));
+        close(&gateway.look().exposed, |_| ()).unwrap();
+        assert_eq!(exposed(), None);
+        let above = gateway.dir.path();
+        std::fs::set_permissions(above, PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(exposed().unwrap().contains("(mode 0777)"));
+        assert!(gateway.said().contains("chmod go-w"));
+        std::fs::set_permissions(above, PermissionsExt::from_mode(0o700)).unwrap();
+        // Version 2; the owner rw, user 4711 rw, the group r, the mask rw, others nothing.
+        let entry = |tag: u16, perm: u16, id: u32| {
+            [
+                &tag.to_le_bytes()[..],
+                &perm.to_le_bytes(),
+                &id.to_le_bytes(),
+            ]
+            .concat()
+        };
+        let list = [
+            2u32.to_le_bytes().to_vec(),
+            entry(1, 6, u32::MAX),
+            entry(2, 6, 4_711),
+            entry(4, 4, u32::MAX),
+            entry(16, 6, u32::MAX),
+            entry(32, 0, u32::MAX),
+        ];
+        let database = gateway.at("var/wireguard.db");
+        let set = rustix::fs::setxattr(
+            &database,
+            "system.posix_acl_access",
+            &list.concat(),
+            rustix::fs::XattrFlags::empty(),
+        );
+        // Not every filesystem keeps such lists.
+        if set.is_ok() {
+            assert!(exposed().unwrap().contains("access control list"));
+            assert!(gateway.said().contains("setfacl -b"));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! only hand that appends to a journal, `decide` the pure case table, `driver` the one loop that runs both a restore and
 //! a recovery.
 
+pub mod access;
 pub mod account;
 pub mod agent;
 pub mod archive;

@@ -512,13 +512,8 @@ fn exposed(survey: &Survey, warnings: &mut Vec<String>) {
     let closes = "the restore closes that first, unless --keep-open-folders leaves it";
     let sentences = survey.exposure.sentences().into_iter();
     warnings.extend(sentences.map(|said| format!("{said}: {closes}")));
-    warnings.extend(
-        survey
-            .exposure
-            .problems
-            .iter()
-            .map(crate::wording::in_a_line),
-    );
+    let problems = survey.exposure.problems.iter();
+    warnings.extend(problems.map(|p| format!("{}: {}", crate::wording::in_a_line(p), p.advice)));
 }
 
 #[cfg(test)]

@@ -79,10 +79,11 @@ impl Prepared {
         !self.exposed.is_empty()
     }
 
-    /// Closes what the plan said that others may write or read, and tells what it did; nothing if the admin chose to leave it.
+    /// Closes what the plan said that others may write or read, and tells of each that it did; nothing if the admin chose to
+    /// leave it.
     /// The caller holds the lock. It comes before the journal begins and stays, whatever becomes of the restore.
-    pub fn close_what_is_open(&self) -> Result<Vec<String>, Problem> {
-        exposure::close(&self.exposed)
+    pub fn close_what_is_open(&self, done: impl FnMut(String)) -> Result<(), Problem> {
+        exposure::close(&self.exposed, done)
     }
 }
 

@@ -106,7 +106,7 @@ fn a_restore_is_refused_where_a_stranger_planted_a_journal_before_it() {
     let before = as_they_are(&planted);
     let refused = gateway.holdfast(&["restore", archive.trim(), "--yes"]);
     assert_eq!(refused.code(), 3, "{refused}");
-    assert!(refused.stderr.contains("rm '"), "{refused}");
+    assert!(refused.stderr.contains("then: rm "), "{refused}");
     assert!(canary.exists());
     assert_eq!(as_they_are(&planted), before);
 }

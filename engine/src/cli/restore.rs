@@ -171,7 +171,11 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
 
 fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8, Fault> {
     let host = Linux::new(&context.profile);
-    let closed = prepared.close_what_is_open()?;
+    let mut closed = Vec::new();
+    if let Err(problem) = prepared.close_what_is_open(|one| closed.push(one)) {
+        tell_of_closed(&closed);
+        return Err(problem.into());
+    }
     let asked = || signals.asked();
     let json = context.json;
     let mut last: Option<View> = None;
@@ -196,6 +200,7 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
                 "holdfast: {}",
                 journal_format::problem_text(&problem)
             ));
+            tell_of_closed(&closed);
             tell("handing over to `holdfast recover`");
             Err(hand_over(context).into())
         }
@@ -212,9 +217,24 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
                 tell(&format!("holdfast: {}", super::fault_text(&fault)));
                 return Ok(fault.exit_status());
             }
+            tell_of_closed(&closed);
             Err(fault)
         }
     }
+}
+
+/// Of a restore that has no verdict of its own.
+fn tell_of_closed(closed: &[String]) {
+    for one in closed {
+        tell(&closed_line(one));
+    }
+}
+
+fn closed_line(one: &str) -> String {
+    format!(
+        "closed to accounts that are not the gateway's: {}",
+        visible(one)
+    )
 }
 
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so.
@@ -231,10 +251,7 @@ pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[Str
         }));
     } else {
         for one in closed {
-            say(&format!(
-                "closed to accounts that are not the gateway's: {}",
-                visible(one)
-            ));
+            say(&closed_line(one));
         }
         say(&view.headline);
     }

@@ -18,18 +18,21 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     state_dir::none_open(profile, "close the gateway's files")?;
     let managed = survey::managed(&Linux::new(profile), profile)?;
     let found = exposure::look(profile, &managed);
-    let changes: Vec<String> = match dry_run {
-        true => found.exposed.iter().map(Exposed::change).collect(),
-        false => exposure::close(&found.exposed)?,
-    };
-    let status = match (dry_run, changes.is_empty(), found.problems.is_empty()) {
+    let mut changes: Vec<String> = Vec::new();
+    let mut problems = found.problems;
+    if dry_run {
+        changes.extend(found.exposed.iter().map(Exposed::change));
+    } else {
+        problems.extend(exposure::close(&found.exposed, |one| changes.push(one)).err());
+    }
+    let status = match (dry_run, changes.is_empty(), problems.is_empty()) {
         (_, true, true) | (false, _, true) => 0,
         (true, _, _) => OPEN,
         (false, _, false) => 1,
     };
     if context.json {
         print_json(&serde_json::json!({
-            "dry_run": dry_run, "changes": changes, "problems": found.problems, "exit_status": status,
+            "dry_run": dry_run, "changes": changes, "problems": problems, "exit_status": status,
         }));
         return Ok(status);
     }
@@ -40,13 +43,13 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
             visible(change)
         ));
     }
-    for problem in &found.problems {
+    for problem in &problems {
         tell(&format!(
             "holdfast: {}",
             journal_format::problem_text(problem)
         ));
     }
-    if changes.is_empty() && found.problems.is_empty() {
+    if changes.is_empty() && problems.is_empty() {
         say("only root and the gateway's account can write the gateway's files, and read its keys");
     }
     Ok(status)

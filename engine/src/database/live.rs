@@ -47,6 +47,8 @@ enum Work {
     Users,
     Shape,
     MailRelay,
+    /// Nothing but becoming that user.
+    Probe,
     Snapshot,
     Settle,
 }
@@ -69,6 +71,7 @@ enum Answer {
     Users(Vec<User>),
     Shape(Shape),
     MailRelay(Option<MailRelay>),
+    Probed,
     /// Copied; with warnings.
     Copied(Vec<String>),
     Settled(Settled),
@@ -115,9 +118,12 @@ impl<'p> Live<'p> {
         }
     }
 
-    /// Whether SQLite may be let near it at all; if not, neither can a restore settle it.
+    /// Whether SQLite may be let near it at all, and that account's rights be had; if not, neither can a restore settle it.
     pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
-        self.other_account(path).map(drop)
+        match ask(path, Work::Probe, self.other_account(path)?, None)? {
+            Answer::Probed => Ok(()),
+            other => Err(unexpected(path, &other)),
+        }
     }
 
     /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and checks
@@ -225,7 +231,7 @@ fn ask(
     };
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
     let limit = match work {
-        Work::Clients | Work::Users | Work::Shape | Work::MailRelay => READING,
+        Work::Clients | Work::Users | Work::Shape | Work::MailRelay | Work::Probe => READING,
         Work::Snapshot | Work::Settle => COPYING,
     };
     let output = itself(COMMAND, &order, limit)?;
@@ -321,6 +327,7 @@ fn answer(path: &Path, work: Work, folder: Option<&Path>) -> Result<Answer, Prob
             Some(folder) => super::snapshot(p, &folder.join(COPY)).map(Answer::Copied),
             None => Ok(Answer::NeedsFolder),
         }),
+        Work::Probe => Ok(Answer::Probed),
         // Only this rolls back what lies beside the gateway's own file.
         Work::Settle => super::settle(path).map(Answer::Settled),
     }

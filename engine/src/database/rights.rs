@@ -8,12 +8,12 @@ use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::side_files;
-use crate::fault::{Problem, cannot};
+use nix::libc;
 
-/// Write permission of the group and of everybody.
-const GROUP_WRITES: u32 = 0o020;
-const ALL_WRITE: u32 = 0o002;
+use super::side_files;
+use crate::access::{self, Seen};
+use crate::fault::{Problem, cannot};
+use crate::host::linux::quoted;
 
 /// With whose rights a database is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,42 +33,43 @@ pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
             "name the gateway's database in the profile",
         )
     })?;
-    if !file.is_file() {
+    if !file.meta.is_file() || file.meta.nlink() != 1 {
         return Err(cannot(
             format!(
-                "read the database {}: it is not a regular file",
+                "read the database {}: it is not a regular file with one name",
                 path.display()
             ),
-            "name the file itself in the profile",
+            "name the file itself in the profile, and remove other hard links to it",
         ));
     }
-    let mut closed = belongs_to_root_alone(&file);
-    // Whoever may rename a folder on the way can put another one in its place.
-    for folder in path.ancestors().skip(1) {
+    // The group root is root's.
+    let others_write = |seen: &Seen| seen.others_write(&[0], &[0]);
+    let mut closed = !others_write(&file);
+    for (above, folder) in path.ancestors().skip(1).enumerate() {
         if let Some(folder) = looked_at(folder)? {
-            let sticky = folder.mode() & 0o1000 != 0;
-            closed &= belongs_to_root_alone(&folder) || sticky && folder.uid() == 0;
+            closed &= match above {
+                // Everybody can make a file in a sticky folder.
+                0 => !others_write(&folder),
+                _ => !folder.others_replace(&[0], &[0]),
+            };
         }
     }
-    // A file can be made in a sticky folder by everybody.
-    if let Some(folder) = path.parent().map(looked_at).transpose()?.flatten() {
-        closed &= belongs_to_root_alone(&folder);
-    }
     for side in side_files(path) {
-        let Some(meta) = looked_at(&side)? else {
+        let Some(seen) = looked_at(&side)? else {
             continue;
         };
-        closed &= belongs_to_root_alone(&meta);
+        closed &= !others_write(&seen);
+        let meta = &seen.meta;
         let profiles = owner.as_ref().is_ok_and(|o| o.0 == meta.uid());
-        let known = profiles || [0, file.uid()].contains(&meta.uid());
+        let known = profiles || [0, file.meta.uid()].contains(&meta.uid());
         if !meta.is_file() || meta.nlink() != 1 || !known {
-            return Err(planted(path, &side, &meta));
+            return Err(planted(path, &side, meta));
         }
     }
     if closed {
         return Ok(Rights::Root);
     }
-    match file.uid() {
+    match file.meta.uid() {
         0 if owner.as_ref().is_ok_and(|o| o.0 == 0) => Err(cannot(
             format!(
                 "read the database {}: it is root's, others may write to it or beside it, and the profile's owner is root as \
@@ -99,32 +100,21 @@ fn planted(path: &Path, side: &Path, meta: &Metadata) -> Problem {
             path.display(),
             side.display()
         ),
-        format!("look at it, then: rm {}", quoted(side)),
+        format!(
+            "look at it, then: rm {}",
+            quoted(&side.display().to_string())
+        ),
     )
 }
 
-/// As one word of a shell's.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.display().to_string().replace('\'', "'\\''"))
-}
-
-/// What lies under a name; links are not followed.
-fn looked_at(path: &Path) -> Result<Option<Metadata>, Problem> {
-    match std::fs::symlink_metadata(path) {
-        Ok(meta) => Ok(Some(meta)),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(e) => Err(cannot(
-            format!("look at {}: {e}", path.display()),
-            "run it as root",
-        )),
-    }
-}
-
-/// Root's, and nobody else may write it. The group root is root's.
-fn belongs_to_root_alone(meta: &Metadata) -> bool {
-    meta.uid() == 0
-        && meta.mode() & ALL_WRITE == 0
-        && (meta.mode() & GROUP_WRITES == 0 || meta.gid() == 0)
+fn looked_at(path: &Path) -> Result<Option<Seen>, Problem> {
+    access::look(path).map_err(|e| {
+        let advice = match e.raw_os_error() {
+            Some(libc::ELOOP) => "a part of that path is a link: name the real path in the profile",
+            _ => "run it as root",
+        };
+        cannot(format!("look at {}: {e}", path.display()), advice)
+    })
 }
 
 #[cfg(test)]
@@ -194,7 +184,7 @@ mod tests {
         chown(&side, Some(4_711), None).unwrap();
         let problem = of(&path, Ok(GATEWAY)).unwrap_err();
         assert!(problem.what.contains("belongs to user 4711"), "{problem}");
-        assert!(problem.advice.contains(&format!("rm '{}'", side.display())));
+        assert!(problem.advice.contains(&format!("rm {}", side.display())));
         chown(&side, Some(0), None).unwrap();
         std::fs::hard_link(&side, path.with_file_name("other")).unwrap();
         assert!(
@@ -204,7 +194,7 @@ mod tests {
                 .contains("hard link")
         );
         std::fs::remove_file(&side).unwrap();
-        symlink("/etc/passwd", &side).unwrap();
+        std::fs::create_dir(&side).unwrap();
         assert!(
             of(&path, Ok(GATEWAY))
                 .unwrap_err()
@@ -220,8 +210,14 @@ mod tests {
         };
         let problem = of(&path, Ok((0, 0))).unwrap_err();
         assert!(problem.advice.contains("holdfast secure"), "{problem}");
-        let link = path.with_file_name("link.db");
-        symlink(&path, &link).unwrap();
-        assert!(of(&link, Ok(GATEWAY)).is_err());
+        for plant in [
+            |from: &Path, to: &Path| symlink(from, to).unwrap(),
+            |from: &Path, to: &Path| std::fs::hard_link(from, to).unwrap(),
+        ] {
+            let other = path.with_file_name("other.db");
+            plant(&path, &other);
+            assert!(of(&other, Ok(GATEWAY)).is_err());
+            std::fs::remove_file(&other).unwrap();
+        }
     }
 }

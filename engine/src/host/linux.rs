@@ -30,7 +30,7 @@ use crate::fault::{Fault, Problem, cannot};
 use crate::journal::Permit;
 use crate::profile::Profile;
 use programs::{PATH, execute, pid, processes};
-pub use programs::{Process, itself, process};
+pub use programs::{Process, itself, process, quoted};
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const SERVICE_LIMIT: Duration = Duration::from_secs(120);
@@ -90,6 +90,25 @@ fn open_at(path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
         .mode(mode)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
     nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how)
+}
+
+/// Opens what lies under a name; a link anywhere on the way is an error.
+pub fn open_without_links(path: &Path, flags: OFlag) -> std::io::Result<File> {
+    Ok(File::from(open_at(path, flags, Mode::empty())?))
+}
+
+/// The names in a folder, sorted; those that are not UTF-8 are left out. A link anywhere on the way is an error.
+pub fn names_in(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut handle = nix::dir::Dir::from_fd(open_dir(dir)?)?;
+    let mut names = Vec::new();
+    for entry in handle.iter() {
+        match entry?.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.to_owned()),
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 fn split<'p>(path: &'p Path, what: &str) -> Result<(OwnedFd, &'p OsStr), Problem> {
@@ -155,18 +174,7 @@ impl Look for Linux {
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<String>, Problem> {
-        let fd = open_dir(dir).map_err(|e| errno("list", dir, e))?;
-        let mut handle = nix::dir::Dir::from_fd(fd).map_err(|e| errno("list", dir, e))?;
-        let mut names = Vec::new();
-        for entry in handle.iter() {
-            let entry = entry.map_err(|e| errno("list", dir, e))?;
-            match entry.file_name().to_str() {
-                Ok("." | "..") | Err(_) => {}
-                Ok(name) => names.push(name.to_owned()),
-            }
-        }
-        names.sort();
-        Ok(names)
+        names_in(dir).map_err(|e| errno("list", dir, e))
     }
 
     fn sha256(&self, path: &Path) -> Result<Digest, Problem> {

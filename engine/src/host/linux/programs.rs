@@ -146,7 +146,7 @@ pub fn itself(argument: &str, input: &str, limit: Duration) -> Result<Output, Pr
 }
 
 /// A word of a command as a person would type it in a shell.
-fn quoted(word: &str) -> String {
+pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);
     if !word.is_empty() && word.chars().all(plain) {
         word.to_owned()
