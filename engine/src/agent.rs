@@ -14,6 +14,7 @@ mod sessions;
 mod sign_in;
 mod start;
 mod uploads;
+mod users;
 
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};

@@ -46,7 +46,8 @@ struct NoTemplates {
 pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
     let folder = tempfile::Builder::new().prefix("holdfast-web-").tempdir()?;
     let config = Config {
-        // Nobody connects here but the front.
+        // For the front. Rocket listens on no socket that is closed to other accounts of this machine: whoever is on it can
+        // connect here past the front's limits. There they find what the front passes on, and can fill it.
         address: std::net::Ipv4Addr::LOCALHOST.into(),
         port: 0,
         // The front passes on one request of each connection.

@@ -1,29 +1,23 @@
 //! Who a person is: the gateway's own users, their passwords, and which of them are admins. Wrong passwords cost time,
 //! for each name by itself, and never more than a moment; `queue` says whose is checked next, so that nobody can lock an
-//! admin out. Only the profile makes an admin: a database may have come out of an archive.
-//!
-//! The users are read anew once their database was written, and only while nobody else on the box may write it. While a
-//! restore is open no database of the gateway is opened: what was read before it counts, or a private copy.
+//! admin out. Only the profile makes an admin: a database may have come out of an archive. `users` reads who there is.
 
 use std::collections::BTreeMap;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use agent_protocol::{Password, Refusal, Session, Token};
-use journal_format::{Digest, Problem};
+use journal_format::Digest;
 
 use super::queue::{Lane, Queue};
 use super::sessions::Kept;
+use super::users::{Listed, Unread, Users};
 use super::{Agent, locked};
-use crate::database::{self, Live, User};
+use crate::database::User;
 use crate::fault::cannot;
-use crate::process::Lock;
-use crate::profile::{Database, Profile};
-use crate::spool::Room;
-use crate::{exposure, password, state_dir};
+use crate::password;
+use crate::profile::Profile;
 
 /// What the first wrong password of a name costs; each further one twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(250);
@@ -35,9 +29,6 @@ const NAMES: usize = 1000;
 /// Sign-ins that were refused and are answered with silence, at once; a further one is answered without. With those
 /// that wait for their check they leave connections to those who are signed in.
 const SILENT: usize = 48;
-/// A database that was written less than this before it was read may have been written again within one tick of the
-/// clock of its filesystem, which no look at the file tells. Then it is read again the next time.
-const SETTLED: Duration = Duration::from_secs(1);
 /// Costs what a real check costs, so that a name that does not exist answers no sooner. Of no password that is known.
 const NOBODY: &str = "scrypt:32768:8:1$holdfast$\
     00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
@@ -47,35 +38,18 @@ pub struct SignIn {
     wrong: Mutex<BTreeMap<String, (u32, Instant)>>,
     silent: AtomicUsize,
     queue: Queue,
-    known: Mutex<Option<Known>>,
-}
-
-/// What was last read of the users.
-struct Known {
-    users: Arc<Users>,
-    /// The file as it was then; none where that cannot tell whether it was written since.
-    read_at: Option<Stamp>,
-}
-
-/// The gateway's users.
-struct Users {
-    all: Vec<User>,
-    /// From a plain copy of a file that may have been in use: enough to sign in by, not to end a session by.
-    from_copy: bool,
-}
-
-/// Why it is not known who the users are.
-enum Unread {
-    /// Others may write what says so: it is nobody's word.
-    Exposed(Problem),
-    /// It cannot be read.
-    Failed(Problem),
+    users: Users,
 }
 
 impl From<Unread> for Refusal {
     fn from(unread: Unread) -> Refusal {
-        let (Unread::Exposed(problem) | Unread::Failed(problem)) = unread;
-        Refusal::Failed { problem }
+        match unread {
+            Unread::Exposed(problem) | Unread::Failed(problem) => Refusal::Failed { problem },
+            Unread::Slow(problem) => Refusal::Busy {
+                problem,
+                restore: None,
+            },
+        }
     }
 }
 
@@ -86,7 +60,7 @@ impl SignIn {
             wrong: Mutex::default(),
             silent: AtomicUsize::new(0),
             queue: Queue::new(profile.web.admins.len()),
-            known: Mutex::default(),
+            users: Users::default(),
         }
     }
 
@@ -102,8 +76,18 @@ impl SignIn {
         let failed = |problem| Refusal::Failed { problem };
         let admin = agent.profile.web.admins.iter().any(|a| a == name);
         let known = device.filter(|d| admin && agent.devices.knows(d, name));
+        // Before the turn: nobody waits in line for a database.
+        let users = self.users.now(&agent.profile)?;
+        if users.all.is_empty() {
+            let database = agent.profile.sign_in_database();
+            let database = database.map_or("the gateway".into(), |d| d.path.display().to_string());
+            return Err(failed(cannot(
+                format!("sign anybody in: {database} has no users yet"),
+                "make the first user in the gateway; to restore a backup without one, on the gateway itself: \
+                 holdfast restore ARCHIVE",
+            )));
+        }
         let turn = self.turn(name, admin, known.is_some())?;
-        let users = self.users(&agent.profile)?;
         let user = users.all.iter().find(|u| u.username == name);
         let right = is_right(user, given);
         drop(turn);
@@ -199,120 +183,21 @@ impl SignIn {
 
     /// The session as it stands now: over, if the user is gone, was switched off, or has another password.
     pub fn check(&self, profile: &Profile, kept: &Kept) -> Result<bool, Refusal> {
-        match self.users(profile) {
+        match self.users.now(profile) {
             Ok(users) => standing(profile, &users, kept),
-            Err(Unread::Exposed(problem)) => Err(Refusal::Failed { problem }),
-            // A box whose users cannot be read needs its admin most: what was true at the sign-in counts.
+            Err(unread @ (Unread::Exposed(_) | Unread::Slow(_))) => Err(unread.into()),
+            // What cannot be read is missing, damaged, locked, or has a side file that is not its own. A box in that state
+            // needs its admin most, so what was last true counts, for as long as a session lasts. It lets in nobody new.
+            // Whoever could bring it about to keep a session is root or the gateway's own account, which can write the
+            // users anyway: anybody else is an `Exposed`. A table that can be read and is empty is no such case.
             Err(Unread::Failed(problem)) => {
                 tracing::debug!("{problem}");
-                Ok(kept.admin)
+                match self.users.last_known() {
+                    Some(users) => standing(profile, &users, kept),
+                    None => Ok(kept.admin),
+                }
             }
         }
-    }
-
-    fn users(&self, profile: &Profile) -> Result<Arc<Users>, Unread> {
-        let mut known = locked(&self.known);
-        let open = state_dir::barrier(profile).is_ok_and(|b| b.is_none());
-        let holder = Lock::holder(profile).filter(|(_, what)| what != "a backup");
-        let quiet = open && holder.is_none();
-        if let Some(known) = &*known
-            && !quiet
-        {
-            return Ok(known.users.clone());
-        }
-        let database = database_of_users(profile).map_err(Unread::Failed)?;
-        if let Some(problem) = exposure::of_database(profile, database) {
-            return Err(Unread::Exposed(problem));
-        }
-        let stamp = Stamp::of(&database.path);
-        if let Some(known) = &*known
-            && known.read_at.is_some()
-            && known.read_at == stamp
-        {
-            return Ok(known.users.clone());
-        }
-        let users = if quiet {
-            let all = Live::new(profile)
-                .users(&database.path)
-                .map_err(Unread::Failed)?;
-            Users {
-                all,
-                from_copy: false,
-            }
-        } else if let Some((_, what)) = holder {
-            return Err(Unread::Failed(cannot(
-                format!("sign anybody in: {what} runs, and the users are not read meanwhile"),
-                "try again when it is over; sessions from before go on",
-            )));
-        } else {
-            Users {
-                all: users_of_open_restore(profile, &database.path).map_err(Unread::Failed)?,
-                from_copy: true,
-            }
-        };
-        if users.all.is_empty() {
-            return Err(Unread::Failed(cannot(
-                format!(
-                    "sign anybody in: {} has no users yet",
-                    database.path.display()
-                ),
-                "make the first user in the gateway; to restore a backup without one, on the gateway itself: \
-                 holdfast restore ARCHIVE",
-            )));
-        }
-        let users = Arc::new(users);
-        *known = Some(Known {
-            users: users.clone(),
-            read_at: stamp.filter(|stamp| !users.from_copy && stamp.is_settled(SystemTime::now())),
-        });
-        Ok(users)
-    }
-}
-
-/// Of a database and of the side files that hold what it does not hold yet: what tells whether they were written.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp([Option<FileStamp>; 3]);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct FileStamp {
-    file: (u64, u64),
-    size: u64,
-    written: (i64, i64),
-    /// Nobody but the clock sets this one.
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    /// None where they cannot be looked at.
-    fn of(path: &Path) -> Option<Stamp> {
-        let one = |end: &str| {
-            let mut name = path.as_os_str().to_owned();
-            name.push(end);
-            match std::fs::symlink_metadata(Path::new(&name)) {
-                Ok(m) => Some(Some(FileStamp {
-                    file: (m.dev(), m.ino()),
-                    size: m.size(),
-                    written: (m.mtime(), m.mtime_nsec()),
-                    changed: (m.ctime(), m.ctime_nsec()),
-                })),
-                Err(e) if e.kind() == std::io::ErrorKind::NotFound => Some(None),
-                Err(_) => None,
-            }
-        };
-        Some(Stamp([one("")?, one("-wal")?, one("-journal")?]))
-    }
-
-    /// Whether a further write would show.
-    fn is_settled(&self, now: SystemTime) -> bool {
-        let now = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.0.iter().flatten().all(|file| {
-            let (seconds, nanos) = file.changed;
-            let changed = Duration::new(
-                u64::try_from(seconds).unwrap_or(0),
-                u32::try_from(nanos).unwrap_or(0),
-            );
-            now.checked_sub(changed).is_some_and(|ago| ago >= SETTLED)
-        })
     }
 }
 
@@ -326,7 +211,7 @@ fn is_right(user: Option<&User>, given: &Password) -> bool {
 }
 
 /// A session by what was read of the users.
-fn standing(profile: &Profile, users: &Users, kept: &Kept) -> Result<bool, Refusal> {
+fn standing(profile: &Profile, users: &Listed, kept: &Kept) -> Result<bool, Refusal> {
     match users.all.iter().find(|u| u.username == kept.user) {
         Some(user)
             if user.active
@@ -338,47 +223,6 @@ fn standing(profile: &Profile, users: &Users, kept: &Kept) -> Result<bool, Refus
         }
         _ if users.from_copy => Ok(kept.admin),
         _ => Err(Refusal::NotSignedIn),
-    }
-}
-
-/// The users while a restore is open and nothing works on it: from a private copy, since nothing may touch the file.
-fn users_of_open_restore(profile: &Profile, path: &std::path::Path) -> Result<Vec<User>, Problem> {
-    let room = Room::new(&profile.spool_dir())?;
-    let copy = room.file("users.db");
-    database::copy_plain_file(path, &copy).map_err(|e| {
-        cannot(
-            format!("read the users in {}: {e}", path.display()),
-            "use the command line: holdfast status",
-        )
-    })?;
-    database::users_of_copy(&copy)
-}
-
-/// The one database that is asked. One that is missing is no reason to ask another, which may hold anybody's old users.
-fn database_of_users(profile: &Profile) -> Result<&Database, Problem> {
-    let database = profile.sign_in_database().ok_or_else(|| {
-        cannot(
-            "sign anybody in: the profile has no database of users",
-            "list it under gateway.database in the profile, with kind = \"users\"",
-        )
-    })?;
-    match database.path.try_exists() {
-        Ok(true) => Ok(database),
-        Ok(false) => Err(cannot(
-            format!(
-                "sign anybody in: the database of users {} is not there",
-                database.path.display()
-            ),
-            "on the gateway itself `holdfast restore ARCHIVE` needs no sign-in; where the users are in another database, name \
-             it: users = \"NAME.db\" in [web] of the profile",
-        )),
-        Err(e) => Err(cannot(
-            format!(
-                "look for the database of users {}: {e}",
-                database.path.display()
-            ),
-            "see that the agent runs as root",
-        )),
     }
 }
 
@@ -405,7 +249,12 @@ impl Drop for Place<'_> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::sync::Arc;
+
     use super::*;
+    use crate::agent::users::SETTLED;
+    use crate::profile::Database;
+    use crate::state_dir;
 
     /// A gateway with one database of users, and its agent.
     struct Gateway {
@@ -466,12 +315,15 @@ mod tests {
             self.agent.sign_in.check(&self.agent.profile, &kept)
         }
 
+        fn users(&self) -> Result<Arc<Listed>, Unread> {
+            self.agent.sign_in.users.now(&self.agent.profile)
+        }
+
         /// As if the last write were long ago.
         fn settle(&self) {
-            let known = self.agent.sign_in.users(&self.agent.profile);
-            assert!(known.is_ok());
+            assert!(self.users().is_ok());
             std::thread::sleep(SETTLED);
-            assert!(self.agent.sign_in.users(&self.agent.profile).is_ok());
+            assert!(self.users().is_ok());
         }
     }
 
@@ -534,14 +386,7 @@ mod tests {
     fn users_that_nobody_wrote_are_not_read_again() {
         let gateway = Gateway::new();
         gateway.settle();
-        let users = || {
-            gateway
-                .agent
-                .sign_in
-                .users(&gateway.agent.profile)
-                .ok()
-                .unwrap()
-        };
+        let users = || gateway.users().ok().unwrap();
         let before = users();
         assert!(Arc::ptr_eq(&before, &users()));
         gateway.add("second");
@@ -569,11 +414,110 @@ mod tests {
     }
 
     #[test]
-    fn a_table_without_users_says_so() {
+    fn a_table_without_users_says_so_and_ends_every_session() {
         let gateway = Gateway::new();
+        let session = gateway.sign_in("admin", "right").unwrap();
         gateway.sql("users.db", "DELETE FROM user");
         let said = says(gateway.sign_in("admin", "right"));
         assert!(said.contains("users.db has no users yet"), "{said}");
+        assert!(matches!(gateway.still(&session), Err(Refusal::NotSignedIn)));
+    }
+
+    #[test]
+    fn users_that_cannot_be_read_let_nobody_in_and_leave_sessions_as_they_were_last_known() {
+        let gateway = Gateway::new();
+        gateway.add("second");
+        let [admin, second] =
+            ["admin", "second"].map(|name| gateway.sign_in(name, "right").unwrap());
+        gateway.sql("users.db", "DELETE FROM user WHERE username = 'second'");
+        assert!(gateway.users().is_ok());
+        let path = gateway.folder.path().join("users.db");
+        for breaks in [
+            (|path| std::fs::remove_file(path)) as fn(&std::path::Path) -> std::io::Result<()>,
+            |path| std::fs::write(path, "no database"),
+            |path| std::fs::write(path, ""),
+        ] {
+            breaks(&path).unwrap();
+            gateway.agent.sign_in.users.forget_failure();
+            assert!(gateway.sign_in("admin", "right").is_err());
+            assert!(gateway.still(&admin).unwrap());
+            assert!(matches!(gateway.still(&second), Err(Refusal::NotSignedIn)));
+        }
+    }
+
+    /// Does this while somebody else reads the users, which does not end.
+    fn while_reading(gateway: &Gateway, does: &dyn Fn()) {
+        let path = gateway.folder.path().join("users.db");
+        let writer = rusqlite::Connection::open(&path).unwrap();
+        writer.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        std::thread::scope(|scope| {
+            let reading = scope.spawn(|| gateway.users().is_ok());
+            while !gateway.agent.sign_in.users.is_reading() {
+                std::thread::yield_now();
+            }
+            does();
+            assert!(!reading.is_finished());
+            writer.execute_batch("COMMIT").unwrap();
+            assert!(reading.join().unwrap());
+        });
+    }
+
+    #[test]
+    fn while_a_database_is_slow_the_page_goes_on_with_what_was_read_of_it_just_before() {
+        let gateway = Gateway::new();
+        let session = gateway.sign_in("admin", "right").unwrap();
+        while_reading(&gateway, &|| {
+            assert!(gateway.still(&session).unwrap());
+            assert!(gateway.sign_in("admin", "right").is_ok());
+        });
+    }
+
+    #[test]
+    fn what_was_read_long_ago_lets_nobody_in_beside_somebody_who_reads() {
+        let gateway = Gateway::new();
+        let session = gateway.sign_in("admin", "right").unwrap();
+        gateway.agent.sign_in.users.age();
+        while_reading(&gateway, &|| {
+            for refused in [
+                gateway.sign_in("admin", "right").map(drop),
+                gateway.still(&session).map(drop),
+            ] {
+                let Err(Refusal::Busy { problem, .. }) = refused else {
+                    panic!("{refused:?}");
+                };
+                assert!(problem.to_string().contains("try again"), "{problem}");
+            }
+        });
+        assert!(gateway.still(&session).unwrap());
+    }
+
+    #[test]
+    fn a_user_who_is_gone_gets_in_by_no_number_of_requests_at_once() {
+        let gateway = Gateway::new();
+        let session = gateway.sign_in("admin", "right").unwrap();
+        gateway.sql("users.db", "DELETE FROM user");
+        std::thread::scope(|scope| {
+            let all: Vec<_> = (0..20)
+                .map(|_| scope.spawn(|| gateway.still(&session)))
+                .collect();
+            for one in all {
+                let said = one.join().unwrap();
+                assert!(matches!(said, Err(Refusal::NotSignedIn)), "{said:?}");
+            }
+        });
+    }
+
+    #[test]
+    fn a_reading_that_failed_is_not_tried_again_by_each_request() {
+        let gateway = Gateway::new();
+        let path = gateway.folder.path().join("users.db");
+        let sound = std::fs::read(&path).unwrap();
+        std::fs::write(&path, "no database").unwrap();
+        let failed = says(gateway.sign_in("admin", "right"));
+        std::fs::write(&path, &sound).unwrap();
+        assert_eq!(says(gateway.sign_in("admin", "right")), failed);
+        gateway.agent.sign_in.users.forget_failure();
+        assert!(gateway.sign_in("admin", "right").is_ok());
     }
 
     #[test]
@@ -703,7 +647,7 @@ mod tests {
         };
         let kept = Kept::of_test("admin", 1, proof(&sessions_user), true);
         let read = |all: Vec<User>, from_copy| {
-            standing(&Profile::default(), &Users { all, from_copy }, &kept)
+            standing(&Profile::default(), &Listed { all, from_copy }, &kept)
         };
         assert!(read(vec![], true).unwrap());
         assert!(matches!(read(vec![], false), Err(Refusal::NotSignedIn)));

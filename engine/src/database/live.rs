@@ -38,6 +38,8 @@ const MEMORY: u64 = 1 << 30;
 /// The gateway's own databases.
 pub struct Live<'p> {
     profile: &'p Profile,
+    /// How long reading may take.
+    reading: Duration,
 }
 
 /// What is to be done with one database.
@@ -83,7 +85,15 @@ enum Answer {
 impl<'p> Live<'p> {
     /// Those of this profile.
     pub fn new(profile: &'p Profile) -> Live<'p> {
-        Live { profile }
+        Live {
+            profile,
+            reading: READING,
+        }
+    }
+
+    /// For somebody who does not wait as long: whoever reads there gets this time.
+    pub fn within(self, reading: Duration) -> Live<'p> {
+        Live { reading, ..self }
     }
 
     /// The clients.
@@ -120,7 +130,7 @@ impl<'p> Live<'p> {
 
     /// Whether SQLite may be let near it at all, and that account's rights be had; if not, neither can a restore settle it.
     pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
-        match ask(path, Work::Probe, self.other_account(path)?, None)? {
+        match ask(path, Work::Probe, self.other_account(path)?, None, READING)? {
             Answer::Probed => Ok(()),
             other => Err(unexpected(path, &other)),
         }
@@ -133,7 +143,7 @@ impl<'p> Live<'p> {
         let uid = self.other_account(path)?;
         let room = Room::new(&self.profile.spool_dir())?;
         let folder = lent(&room, uid)?;
-        let warnings = match ask(path, Work::Snapshot, uid, Some(&folder))? {
+        let warnings = match ask(path, Work::Snapshot, uid, Some(&folder), COPYING)? {
             Answer::Copied(warnings) => warnings,
             other => return Err(unexpected(path, &other)),
         };
@@ -148,7 +158,8 @@ impl<'p> Live<'p> {
 
     /// Settles a database whose users have stopped: see [`Settled`]. Only this rolls back what an interrupted writer left.
     pub fn settle(&self, path: &Path) -> Result<Settled, Problem> {
-        match ask(path, Work::Settle, self.other_account(path)?, None)? {
+        let uid = self.other_account(path)?;
+        match ask(path, Work::Settle, uid, None, COPYING)? {
             Answer::Settled(settled) => Ok(settled),
             other => Err(unexpected(path, &other)),
         }
@@ -156,10 +167,10 @@ impl<'p> Live<'p> {
 
     fn read(&self, path: &Path, work: Work) -> Result<Answer, Problem> {
         let uid = self.other_account(path)?;
-        match ask(path, work, uid, None)? {
+        match ask(path, work, uid, None, self.reading)? {
             Answer::NeedsFolder => {
                 let room = Room::new(&self.profile.spool_dir())?;
-                ask(path, work, uid, Some(&lent(&room, uid)?))
+                ask(path, work, uid, Some(&lent(&room, uid)?), self.reading)
             }
             answered => Ok(answered),
         }
@@ -210,6 +221,7 @@ fn ask(
     work: Work,
     uid: Option<u32>,
     folder: Option<&Path>,
+    limit: Duration,
 ) -> Result<Answer, Problem> {
     let Some(uid) = uid else {
         return answer(path, work, folder);
@@ -230,10 +242,6 @@ fn ask(
         folder: folder.map(Path::to_owned),
     };
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
-    let limit = match work {
-        Work::Clients | Work::Users | Work::Shape | Work::MailRelay | Work::Probe => READING,
-        Work::Snapshot | Work::Settle => COPYING,
-    };
     let output = itself(COMMAND, &order, limit)?;
     match output.end {
         End::Exit(0) => {}
