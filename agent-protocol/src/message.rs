@@ -363,9 +363,9 @@ pub enum RootCommands {
 pub struct RootCommand {
     /// The setting that runs it, as `PostUp`.
     pub key: String,
-    /// The whole command; only what has the shape of a key is blanked.
+    /// The whole command; only a key that WireGuard is given by name is blanked.
     pub command: String,
-    /// The first of the tunnels that run it.
+    /// The tunnels that run it: all, where a name can be part of what runs, else the first.
     pub tunnels: Vec<String>,
     /// How many more do.
     pub more: u64,

@@ -1,6 +1,6 @@
 //! What runs as root because of a restore, for whoever agrees to it: each hook of the backup's configs that is not in force
-//! for that very tunnel today, whole, grouped by what it runs. Must not cut, fold or blank any of it, but what has the very
-//! shape of a key; must not be kept in a journal.
+//! for that very tunnel today, whole, grouped by what it runs. Must not cut, fold or blank any of it, but a key
+//! that WireGuard is given by name; must not be kept in a journal.
 
 use std::collections::HashMap;
 
@@ -8,12 +8,12 @@ use agent_protocol::{RootCommand, RootCommands};
 use journal_format::{Digest, visible};
 
 use crate::redact;
-use crate::wording::{counted, name, names};
+use crate::wording::{counted, name};
 
-/// Bytes of commands that are shown on a page; who runs more at once reads it at the command line.
+/// Bytes that are shown on a page, with the names of tunnels; who runs more at once reads it at the command line.
 const MOST_ON_A_PAGE: usize = 32 << 10;
 
-/// Bytes of all of it in a message, with the names of tunnels.
+/// Bytes of all of it in a message.
 const MOST_IN_A_MESSAGE: usize = 250 << 10;
 
 /// A setting, as `PostUp`, and the command that it runs.
@@ -26,12 +26,33 @@ pub struct Consent {
     in_force: usize,
 }
 
+/// Tunnels that are named of many, where their names are no part of what runs.
+const TUNNELS: usize = 10;
+
 /// One command and the tunnels that run it.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 struct Group {
     key: String,
     command: String,
     tunnels: Vec<String>,
+}
+
+impl Group {
+    /// Whether the name of its tunnel can become part of the command: `wg-quick` puts it in the place of `%i`, and runs the
+    /// command in a shell that has it in a variable. Then each name is as much a command as the rest.
+    fn runs_names(&self) -> bool {
+        self.command.contains("%i") || self.command.contains('$')
+    }
+
+    /// The tunnels as they are named, and how many more there are.
+    fn named(&self) -> (Vec<String>, usize) {
+        let all = &self.tunnels;
+        if self.runs_names() {
+            return (all.iter().map(|t| visible(t)).collect(), 0);
+        }
+        let first = all.iter().take(TUNNELS).map(|t| name(t)).collect();
+        (first, all.len().saturating_sub(TUNNELS))
+    }
 }
 
 impl Consent {
@@ -115,29 +136,37 @@ impl Consent {
 
     /// Each command, whole, and the tunnels that run it.
     pub fn lines(&self) -> Vec<(String, String)> {
-        let line = |g: &Group| (format!("{} = {}", g.key, g.command), names(&g.tunnels));
+        let line = |group: &Group| {
+            let tunnels = match group.named() {
+                (named, 0) => named.join(", "),
+                (named, more) => format!("{} and {more} more", named.join(", ")),
+            };
+            (format!("{} = {}", group.key, group.command), tunnels)
+        };
         self.groups.iter().map(line).collect()
     }
 
     /// As a page shows it.
     pub fn for_a_page(&self) -> RootCommands {
-        let shown = |group: &Group| RootCommand {
-            key: group.key.clone(),
-            command: group.command.clone(),
-            tunnels: group.tunnels.iter().take(10).map(|t| name(t)).collect(),
-            more: u64::try_from(group.tunnels.len().saturating_sub(10)).unwrap_or(u64::MAX),
-        };
-        let bytes: usize = self
-            .groups
-            .iter()
-            .map(|g| g.key.len() + g.command.len())
-            .sum();
-        if bytes <= MOST_ON_A_PAGE {
-            let shown: Vec<RootCommand> = self.groups.iter().map(shown).collect();
-            let size = serde_json::to_vec(&shown).map_or(usize::MAX, |json| json.len());
-            if size <= MOST_IN_A_MESSAGE {
-                return RootCommands::Shown(shown);
+        let shown = |group: &Group| {
+            let (tunnels, more) = group.named();
+            RootCommand {
+                key: group.key.clone(),
+                command: group.command.clone(),
+                tunnels,
+                more: u64::try_from(more).unwrap_or(u64::MAX),
             }
+        };
+        let shown: Vec<RootCommand> = self.groups.iter().map(shown).collect();
+        let bytes = |c: &RootCommand| {
+            let names: usize = c.tunnels.iter().map(|t| t.len() + ", ".len()).sum();
+            c.key.len() + c.command.len() + names
+        };
+        let fits = shown.iter().map(bytes).sum::<usize>() <= MOST_ON_A_PAGE;
+        let size =
+            |shown: &[RootCommand]| serde_json::to_vec(shown).map_or(usize::MAX, |j| j.len());
+        if fits && size(&shown) <= MOST_IN_A_MESSAGE {
+            return RootCommands::Shown(shown);
         }
         RootCommands::TooMany {
             count: u64::try_from(self.groups.len()).unwrap_or(u64::MAX),
@@ -212,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn one_command_of_many_tunnels_is_shown_once_with_ten_of_their_names() {
+    fn a_command_that_is_the_same_in_many_tunnels_is_shown_once_and_with_the_names_that_it_runs() {
         let names: Vec<String> = (0..12).map(|i| format!("c{i}")).collect();
         let then: Vec<(&str, Vec<Hook>)> = names
             .iter()
@@ -243,7 +272,12 @@ mod tests {
         let found = consent(&same, &[]);
         assert_eq!(found.lines().len(), 1);
         assert_eq!(found.lines()[0].0, "PostUp = ip route add x dev %i");
-        assert!(found.lines()[0].1.ends_with("c9 and 2 more"));
+        assert_eq!(found.lines()[0].1, names.join(", "));
+        let plain: Vec<(&str, Vec<Hook>)> = names
+            .iter()
+            .map(|n| (n.as_str(), vec![hook("PostUp", "true")]))
+            .collect();
+        assert!(consent(&plain, &[]).lines()[0].1.ends_with("c9 and 2 more"));
         assert_eq!(
             consent(&then, &[]).lines().len(),
             12,
@@ -252,7 +286,42 @@ mod tests {
     }
 
     #[test]
-    fn nothing_of_a_command_is_cut_or_blanked_but_the_rest_of_a_key() {
+    fn no_command_hides_in_the_names_of_tunnels() {
+        let mut names: Vec<String> = (0..10).map(|i| format!("c{i}")).collect();
+        names.push("reboot".into());
+        for command in ["%i", "x=1 re%i", "$INTERFACE", "\"${!INTER*}\""] {
+            let then: Vec<(&str, Vec<Hook>)> = names
+                .iter()
+                .map(|n| (n.as_str(), vec![hook("PostUp", command)]))
+                .collect();
+            let found = consent(&then, &[]);
+            assert!(found.lines()[0].1.ends_with("c9, reboot"), "{command}");
+            let RootCommands::Shown(shown) = found.for_a_page() else {
+                panic!("{command}")
+            };
+            assert_eq!((&shown[0].tunnels, shown[0].more), (&names, 0), "{command}");
+        }
+        let long = "x".repeat(200);
+        let found = consent(&[(&long, vec![hook("PostUp", "%i")])], &[]);
+        assert_eq!(found.lines()[0].1, long, "not cut");
+    }
+
+    #[test]
+    fn names_that_run_count_in_what_fits_on_a_page() {
+        let names: Vec<String> = (0..4000).map(|i| format!("client{i:04}")).collect();
+        let of = |command: &str| {
+            let then: Vec<(&str, Vec<Hook>)> = names
+                .iter()
+                .map(|n| (n.as_str(), vec![hook("PostUp", command)]))
+                .collect();
+            consent(&then, &[]).for_a_page()
+        };
+        assert_eq!(of("ip link show %i"), RootCommands::TooMany { count: 1 });
+        assert!(matches!(of("true"), RootCommands::Shown(_)));
+    }
+
+    #[test]
+    fn nothing_of_a_command_is_cut_or_blanked_but_a_key_given_by_name() {
         let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
         let long = format!("true {}; evil", "x".repeat(2000));
         let then = [(
@@ -260,7 +329,10 @@ mod tests {
             vec![
                 hook("PostUp", "exec -a token /tmp/evil --password=hunter2"),
                 hook("PostUp", &long),
-                hook("PostUp", &format!("wg set %i peer {key} x")),
+                hook(
+                    "PostUp",
+                    &format!("wg set %i peer {key} preshared-key <(echo {key})"),
+                ),
                 hook("PostUp", "a\u{202e}b"),
             ],
         )];
@@ -270,7 +342,10 @@ mod tests {
             "PostUp = exec -a token /tmp/evil --password=hunter2"
         );
         assert_eq!(lines[1].0, format!("PostUp = {long}"));
-        assert_eq!(lines[2].0, "PostUp = wg set %i peer yAnz(key)= x");
+        assert_eq!(
+            lines[2].0,
+            format!("PostUp = wg set %i peer {key} preshared-key <(echo yAnz(key)=)")
+        );
         assert_eq!(lines[3].0, "PostUp = a\\u{202e}b");
     }
 

@@ -35,7 +35,7 @@ pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use live::{COMMAND, Live, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
-pub use rebuild::{Terms, add_what_is_missing, copy_rows};
+pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
 

@@ -7,6 +7,7 @@ use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Problem, cannot};
+use crate::wording::name;
 
 /// Owner, group and mode of a file, by number and by name, as a manifest holds them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,13 +55,8 @@ impl Placement {
 impl OwnerFacts {
     /// The owner and the group as people know them.
     pub fn shown(&self) -> String {
-        let shown = |name: &Option<String>, id: u32| match name {
-            Some(name) => name
-                .chars()
-                .take(100)
-                .collect::<String>()
-                .escape_debug()
-                .to_string(),
+        let shown = |known: &Option<String>, id: u32| match known {
+            Some(known) => name(known),
             None => id.to_string(),
         };
         format!(

@@ -1,5 +1,5 @@
 //! What is shown of a command that a config runs, and of what a program said: as it is, with whatever may be a secret
-//! blanked. Must not be used on anything that is run.
+//! blanked; but whoever agrees to a command sees it whole. Must not be used on anything that is run.
 
 const BLANK: &str = "(hidden)";
 /// What stands before a secret, as `name=secret`, `name: secret` or `name secret`.
@@ -17,10 +17,9 @@ const NAMES: [&str; 11] = [
     "preshared-key",
 ];
 
-/// A command without its secrets: keys of WireGuard, what follows a word that announces one, a password in an address.
-///
-/// Only arguments and values are blanked, never the name of a command: whoever agrees to it must see what is run.
-pub fn command(text: &str) -> String {
+/// A command without its secrets, as a program's standard error repeats it: without keys of WireGuard, what follows a word
+/// that announces one, a password in an address. Only arguments and values are blanked, never the name of a command.
+fn command(text: &str) -> String {
     let mut shown = String::new();
     let mut rest = text;
     let mut announced = false;
@@ -51,8 +50,11 @@ pub fn command(text: &str) -> String {
     shown
 }
 
-/// A command as whoever agrees to it must see it: whole. Only what has the very shape of a key is blanked, from its fifth
-/// character on: a path can have that shape as well.
+/// What WireGuard is given a secret key by, in a command and in a config.
+const GIVEN_BY: [&str; 4] = ["private-key", "preshared-key", "PrivateKey", "PresharedKey"];
+
+/// A command as whoever agrees to it must see it: whole. Only a key that WireGuard is given by name is blanked, from its
+/// fifth character on: what has no more than the shape of a key can be a path, or a command for `base64 -d | sh`.
 pub fn keys(command: &str) -> String {
     let is_base64 = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
     let mut shown = String::with_capacity(command.len());
@@ -63,7 +65,8 @@ pub fn keys(command: &str) -> String {
             .map_or(rest.len(), |n| start + n);
         let (word, behind) = (&rest[start..end], &rest[end..]);
         shown.push_str(&rest[..start]);
-        if is_key(word, behind) {
+        let before = &command[..command.len() - rest.len() + start];
+        if is_key(word, behind) && is_given(before, &behind[1..]) {
             shown.push_str(&word[..4]);
             shown.push_str("(key)");
         } else {
@@ -72,6 +75,34 @@ pub fn keys(command: &str) -> String {
         rest = behind;
     }
     shown + rest
+}
+
+/// Whether WireGuard is given what stands between these: behind a name and a blank or `=`, or as `name <(echo KEY)`.
+fn is_given(before: &str, behind: &str) -> bool {
+    const BLANKS: [char; 2] = [' ', '\t'];
+    const QUOTES: [char; 2] = ['"', '\''];
+    if behind.starts_with(|c: char| c.is_ascii_alphanumeric() || "+/=".contains(c)) {
+        return false;
+    }
+    let named = |text: &str| GIVEN_BY.iter().any(|name| text.ends_with(name));
+    let before = before.strip_suffix(QUOTES).unwrap_or(before);
+    let bare = before.trim_end_matches(BLANKS);
+    let apart = bare.len() < before.len();
+    if let Some(name) = bare.strip_suffix('=') {
+        // `PrivateKey=KEY` is a variable of the shell, and `PrivateKey= KEY` runs KEY.
+        let variable = name.ends_with("Key");
+        return !variable && named(name.trim_end_matches(BLANKS));
+    }
+    let printed = ["echo", "printf"].iter().find_map(|p| bare.strip_suffix(p));
+    match printed.and_then(|p| p.trim_end_matches(BLANKS).strip_suffix("<(")) {
+        Some(name) => {
+            let behind = behind.strip_prefix(QUOTES).unwrap_or(behind);
+            // Or something else reads what is printed.
+            let alone = behind.trim_start_matches(BLANKS).starts_with(')');
+            apart && alone && named(name.trim_end_matches(BLANKS))
+        }
+        None => apart && named(bare),
+    }
 }
 
 /// Whether so much base64 stands together in it that it may be a key.
@@ -207,6 +238,38 @@ mod tests {
             ),
         ] {
             assert_eq!(command(&with), without);
+        }
+    }
+
+    #[test]
+    fn whoever_agrees_to_a_command_sees_all_of_it_but_keys_given_by_name() {
+        let key = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
+        for given in [
+            "wg set %i private-key KEY",
+            "wg set %i peer KEY preshared-key <(echo \"KEY\") x",
+            "wg set %i private-key <( printf 'KEY' )",
+            "echo -e \"[Interface]\\nPrivateKey = KEY\\n\" >x",
+            "x --preshared-key=KEY",
+        ] {
+            // Only the last is given by name.
+            let at = given.rfind("KEY").unwrap_or_default();
+            let (front, back) = (given[..at].replace("KEY", key), &given[at + 3..]);
+            let shown = keys(&format!("{front}{key}{back}"));
+            assert_eq!(shown, format!("{front}yAnz(key)={back}"), "{given}");
+        }
+        for whole in [
+            "echo KEY|base64 -d|sh",
+            "wg set %i peer KEY",
+            "private-key <(echo KEY|base64 -d|sh)",
+            "private-key <(KEY)",
+            "private-key;KEY",
+            "private-key KEYKEY",
+            "PrivateKey=KEY; echo $PrivateKey|base64 -d|sh",
+            "PrivateKey= KEY",
+            "x--privateKEY",
+        ] {
+            let whole = whole.replace("KEY", key);
+            assert_eq!(keys(&whole), whole);
         }
     }
 

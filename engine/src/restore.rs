@@ -275,11 +275,13 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         return Err(Fault::Refused(clash));
     }
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
+    let left_behind = checked.lost.clone();
     let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &rules)?;
     backup.said = said::said(&here, &survey, &backup, &both);
+    backup.said.lost.extend(left_behind);
     let lost = backup.said.lost.len();
     let networks = networks_now(host, profile, &survey)?;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)

@@ -1,6 +1,7 @@
 //! What makes a backup acceptable, beyond its structure: every byte read against its digest, every database checked as a
 //! private copy, every config parsed, rules readable, room to unpack. What it found is kept, so that nothing has to be
-//! read twice to plan. Rights and tools of this host are not its business. Must not change anything but the spool.
+//! read twice to plan. Of this host it asks the present databases' shapes and the room on its disks; whether its programs and
+//! its kernel can do it is asked elsewhere. Must not change anything but the spool.
 
 mod configs;
 
@@ -57,7 +58,9 @@ pub struct Checked {
     /// Tunnels that belong up afterwards, by interface: those that the manifest says were up, else the active clients.
     /// Only those whose config is in the backup and whose name an interface can have.
     pub tunnels_up: Vec<String>,
-    /// What a person should know.
+    /// What of its databases has no place on this gateway, or is here now and will be empty.
+    pub lost: Vec<String>,
+    /// What else a person should know.
     pub warnings: Vec<String>,
     /// Parts that the profile names and the backup lacks; a plan says it in its own words, knowing the gateway.
     pub missing: Vec<String>,
@@ -157,6 +160,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         rules_v4,
         rules_v6,
         tunnels_up: Vec::new(),
+        lost: found.lost,
         warnings: found.warnings,
         missing: Vec::new(),
     };
@@ -183,6 +187,7 @@ impl Checked {
 #[derive(Default)]
 struct Found {
     problems: Vec<Problem>,
+    lost: Vec<String>,
     warnings: Vec<String>,
 }
 
@@ -330,9 +335,9 @@ fn copy_rows(
         present: present.as_ref(),
         folders: folders(profile),
     };
-    found
-        .warnings
-        .extend(database::copy_rows(path, made, terms)?);
+    let taken = database::copy_rows(path, made, terms)?;
+    found.lost.extend(taken.lost);
+    found.warnings.extend(taken.changed);
     Ok(())
 }
 

@@ -241,7 +241,7 @@ fn what_a_backup_changes_is_said_by_name_before_the_question() {
         .unwrap();
     change
         .execute_batch("UPDATE user SET id = id + 100; INSERT INTO user (id, username, password, active) VALUES (1, 'new', 'h', 1); \
-                        UPDATE email_settings SET smtp_host = 'mail.example';")
+                        UPDATE email_settings SET smtp_host = 'mail.example'; CREATE TABLE own (x);")
         .unwrap();
     change.close().unwrap();
     for argv in [
@@ -292,9 +292,19 @@ fn what_a_backup_changes_is_said_by_name_before_the_question() {
     with(&between, &archive, &first, &|text| {
         text.replacen("[Peer]", "PostUp = exec -a token /bin/true\n[Peer]", 1)
     });
+    let own =
+        "  lost: wireguard.db: the backup has no table own, which is here now: it will be empty\n";
+    let verified = gateway.holdfast(&["verify", path(&archive)]).stdout;
+    let at = |what: &str| {
+        verified
+            .find(what)
+            .unwrap_or_else(|| panic!("{what}\n{verified}"))
+    };
+    assert!(at(own) < at("  runs as root for"), "{verified}");
     let done = gateway.holdfast(&["restore", path(&archive), "--yes"]);
     let shown = done.stdout.clone() + &done.stderr;
     for says in [
+        own,
         "  lost: 1 user of wireguard.db is not in the backup and will be gone: new\n",
         "  lost: 1 chain of the IPv4 firewall that the backup lacks goes: nat f2b-sshd\n",
         "  lost: 1 rule of the IPv4 firewall that the backup lacks goes: raw: -A PREROUTING -p icmp -j ACCEPT\n",

@@ -24,7 +24,7 @@ pub struct Lines {
 
 pub fn overview(agent: &Agent) -> Overview {
     Overview {
-        host: host_name(),
+        host: crate::backup::host_name().unwrap_or_else(|| "?".into()),
         last_backup: last_backup(&agent.profile),
         running: running(agent),
         restores: restores(agent),
@@ -37,12 +37,6 @@ pub fn status(agent: &Agent) -> Status {
         running: running(agent),
         last_backup: last_backup(&agent.profile),
     }
-}
-
-/// The box's name.
-pub fn host_name() -> String {
-    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
-    read.map_or_else(|_| "?".into(), |name| name.trim().into())
 }
 
 /// The newest backup. Under its name a backup is whole and was read back.

@@ -11,7 +11,7 @@ use agent_protocol::{Preview, Refusal, RequestId, RootCommands, UploadId, WireEr
 use journal_format::{Digest, Problem, RestoreId};
 
 use super::uploads::{Fresh, Kept, Process, Use};
-use super::{Agent, answer, locked, now_ms, overview, recover, spawn};
+use super::{Agent, answer, locked, now_ms, recover, spawn};
 use crate::fault::{Fault, cannot};
 use crate::host::linux;
 use crate::planner::Choices;
@@ -133,7 +133,7 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         .split_at(prepared.lost.min(plan.warnings.len()));
     let preview = |until_ms| Preview {
         upload,
-        gateway: overview::host_name(),
+        gateway: crate::backup::host_name().unwrap_or_else(|| "?".into()),
         name: name.into(),
         size,
         created_at: plan.archive.created_at.clone(),

@@ -7,6 +7,7 @@
 use std::io;
 
 use super::cursor::Cursor;
+use crate::wording;
 
 const LOCAL: u32 = 0x0403_4b50;
 const CENTRAL: u32 = 0x0201_4b50;
@@ -17,8 +18,6 @@ const END64_LOCATOR: u32 = 0x0706_4b50;
 const END_LENGTH: u64 = 22;
 const END64_LENGTH: u64 = 56;
 const LOCATOR_LENGTH: u64 = 20;
-/// Characters of a name that are shown.
-const SHOWN: usize = 100;
 /// The flag of an entry whose sizes stand behind its bytes.
 const STREAMED: u16 = 8;
 
@@ -68,14 +67,9 @@ impl Sizes {
     };
 }
 
-/// The name of an entry as people are shown it: whole where it is a name, else its beginning.
+/// The name of an entry as people are shown it.
 pub(super) fn shown(name: &[u8]) -> String {
-    let text = String::from_utf8_lossy(name);
-    let mut shown: String = text.chars().take(SHOWN).collect();
-    if shown.len() < text.len() {
-        shown.push_str("...");
-    }
-    shown.escape_debug().to_string()
+    wording::name(&String::from_utf8_lossy(name))
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Unfit> {

@@ -63,6 +63,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
                 .iter()
                 .map(|(family, why)| serde_json::json!({"family": family, "why": why}))
                 .collect::<Vec<_>>(),
+            "lost": checked.lost,
             "warnings": checked.warnings,
             "missing": checked.missing,
         }));
@@ -86,6 +87,9 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         checked.archive.entries().len(),
         checked.sha256
     ));
+    for text in &checked.lost {
+        say(&format!("  lost: {}", visible(text)));
+    }
     for (command, tunnels) in consent.lines() {
         say(&format!("  runs as root for {tunnels}:"));
         say(&format!("    {command}"));

@@ -10,10 +10,11 @@ use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 
-use super::rebuild::{named, quoted, shown};
+use super::rebuild::quoted;
 use super::{NAMED, dangling_references, integrity, open};
 use crate::fault::{Problem, cannot};
 use crate::profile::DatabaseKind;
+use crate::wording;
 
 /// Who made the backup that a database came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -220,7 +221,7 @@ fn foreign_objects(conn: &Connection) -> rusqlite::Result<Vec<String>> {
             "table" => "a virtual table",
             _ => "an object of unknown kind",
         };
-        found.push(format!("it has {kind}, {}", shown(&name)));
+        found.push(format!("it has {kind}, {}", wording::name(&name)));
     }
     if found.is_empty() {
         let mut statement = conn.prepare(
@@ -229,7 +230,7 @@ fn foreign_objects(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {
             let (name, kind): (String, String) = (row.get(0)?, row.get(1)?);
-            found.push(format!("it has a {kind} table, {}", shown(&name)));
+            found.push(format!("it has a {kind} table, {}", wording::name(&name)));
         }
     }
     if found.is_empty() {
@@ -256,12 +257,15 @@ fn computed(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     while let Some(row) = rows.next()? {
         let (name, columns, indexes): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
         if columns > 0 {
-            found.push(format!("table {} has computed columns", shown(&name)));
+            found.push(format!(
+                "table {} has computed columns",
+                wording::name(&name)
+            ));
         }
         if indexes > 0 {
             found.push(format!(
                 "table {} has an index over an expression",
-                shown(&name)
+                wording::name(&name)
             ));
         }
     }
@@ -383,7 +387,7 @@ fn odd_clients(conn: &Connection) -> rusqlite::Result<Vec<String>> {
             })?
             .collect::<Result<Vec<_>, _>>()?;
         if !names.is_empty() {
-            found.push(format!("these clients {says}: {}", named(&names)));
+            found.push(format!("these clients {says}: {}", wording::names(&names)));
         }
     }
     Ok(found)

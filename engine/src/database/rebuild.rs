@@ -16,7 +16,7 @@ use super::shape::{Affinity, NEWEST, newest};
 use super::{Column, NAMED, Shape, Table, open, side_files};
 use crate::fault::Problem;
 use crate::profile::DatabaseKind;
-use crate::wording::counted;
+use crate::wording::{counted, name, names};
 
 /// Tables of a present database beyond which nothing of it is taken over.
 const MOST_TABLES: usize = 100;
@@ -34,9 +34,18 @@ pub struct Terms<'a> {
     pub folders: [&'a Path; 4],
 }
 
+/// What came of copying, a sentence each.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// What does not come, having no place there, and what is here now and will be empty.
+    pub lost: Vec<String>,
+    /// What comes in another way than it was.
+    pub changed: Vec<String>,
+}
+
 /// Copies the rows of a database from elsewhere, a private copy that was checked, into a fresh one at `dest`, which must
-/// not exist. Returns what has no place there, a sentence each.
-pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Vec<String>, Vec<Problem>> {
+/// not exist.
+pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, Vec<Problem>> {
     let failed = |e: rusqlite::Error| vec![refuse(terms.name, &cut_off(&e))];
     make_file(dest).map_err(|why| vec![refuse(terms.name, &why)])?;
     let (from, to) = (|| {
@@ -59,20 +68,20 @@ pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Vec<String>
         from,
         to,
         terms,
-        lost: Vec::new(),
+        taken: Taken::default(),
         unfit: Vec::new(),
         moved: Vec::new(),
     };
     copying.all().map_err(failed)?;
     let Copying {
         to,
-        mut lost,
+        mut taken,
         unfit,
         moved,
         ..
     } = copying;
     if !unfit.is_empty() {
-        let (count, names) = (unfit.len(), named(&unfit));
+        let (count, names) = (unfit.len(), names(&unfit));
         return Err(vec![refuse(
             terms.name,
             &format!(
@@ -87,17 +96,17 @@ pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Vec<String>
     }
     to.close().map_err(|(_, e)| failed(e))?;
     if !moved.is_empty() {
-        lost.push(format!(
+        taken.changed.push(format!(
             "the backup names a place for the config of {} where none lies; the database will name {} instead: {}",
             counted(moved.len(), "client"),
             terms.folders[0].display(),
-            named(&moved)
+            names(&moved)
         ));
     }
-    Ok(lost
-        .into_iter()
-        .map(|l| format!("{}: {l}", terms.name))
-        .collect())
+    for line in taken.lost.iter_mut().chain(&mut taken.changed) {
+        line.insert_str(0, &format!("{}: ", terms.name));
+    }
+    Ok(taken)
 }
 
 /// Adds what the newest application needs and this copy of the gateway's own database lacks. Returns what was added, a
@@ -178,7 +187,7 @@ struct Copying<'a> {
     from: Connection,
     to: Connection,
     terms: Terms<'a>,
-    lost: Vec<String>,
+    taken: Taken,
     /// Clients whose name cannot be that of a file.
     unfit: Vec<String>,
     /// Clients whose config lay where none belongs.
@@ -186,7 +195,7 @@ struct Copying<'a> {
 }
 
 /// Where a value of a fresh row comes from.
-enum Origin {
+enum ValueFrom {
     /// This column of the row that is read.
     Row(usize),
     /// The same in every row.
@@ -206,9 +215,9 @@ impl Copying<'_> {
             match source.table(&table.name) {
                 Some(rows) => self.rows(rows, table)?,
                 None if NEWEST.iter().any(|n| n.name == table.name) => {}
-                None => self.lost.push(format!(
+                None => self.taken.lost.push(format!(
                     "the backup has no table {}, which is here now: it will be empty",
-                    shown(&table.name)
+                    name(&table.name)
                 )),
             }
         }
@@ -273,7 +282,7 @@ impl Copying<'_> {
                         write.execute((row.get::<_, i64>(0)?, table.name, n))?;
                     }
                 }
-                _ => self.lost.push(format!(
+                _ => self.taken.changed.push(format!(
                     "the last number given in table {} of the backup is none: it is counted anew",
                     table.name
                 )),
@@ -286,7 +295,7 @@ impl Copying<'_> {
         let is_clients = fresh.name == "clients";
         let mut select: Vec<String> = Vec::new();
         let mut insert: Vec<String> = Vec::new();
-        let mut origins: Vec<(Origin, Option<&Column>)> = Vec::new();
+        let mut sources: Vec<(ValueFrom, Option<&Column>)> = Vec::new();
         let keyed = fresh
             .alias()
             .is_some_and(|c| source.column(&c.name).is_some());
@@ -295,22 +304,22 @@ impl Copying<'_> {
             select.len() - 1
         };
         if let (false, Some(there), Some(here)) = (keyed, source.rowid_name(), fresh.rowid_name()) {
-            origins.push((Origin::Row(take(there.to_owned())), None));
+            sources.push((ValueFrom::Row(take(there.to_owned())), None));
             insert.push(here.to_owned());
         }
         for column in &fresh.columns {
             let there = source.column(&column.name).map(|c| take(quoted(&c.name)));
-            let origin = match there {
+            let from = match there {
                 was if is_clients && column.name == "config_path" => {
                     let name = source.column("name").map(|c| take(quoted(&c.name)));
                     // The check asks for the name.
-                    name.map(|name| Origin::ConfigPath { name, was })
+                    name.map(|name| ValueFrom::ConfigPath { name, was })
                 }
-                Some(at) => Some(Origin::Row(at)),
-                None => self.filled_in(fresh, column).map(Origin::Fixed),
+                Some(at) => Some(ValueFrom::Row(at)),
+                None => self.filled_in(fresh, column).map(ValueFrom::Fixed),
             };
-            if let Some(origin) = origin {
-                origins.push((origin, Some(column)));
+            if let Some(from) = from {
+                sources.push((from, Some(column)));
                 insert.push(quoted(&column.name));
             }
         }
@@ -347,15 +356,15 @@ impl Copying<'_> {
         let mut rows = read.query([])?;
         while let Some(row) = rows.next()? {
             let mut unfit = None;
-            for (i, (origin, column)) in origins.iter().enumerate() {
-                match origin {
-                    Origin::Row(at) => {
+            for (i, (from, column)) in sources.iter().enumerate() {
+                match from {
+                    ValueFrom::Row(at) => {
                         let value = row.get_ref(*at)?;
                         unfit = unfit.or_else(|| why_unfit(value, *column));
                         write.raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(value))?;
                     }
-                    Origin::Fixed(value) => write.raw_bind_parameter(i + 1, value)?,
-                    Origin::ConfigPath { name, was } => {
+                    ValueFrom::Fixed(value) => write.raw_bind_parameter(i + 1, value)?,
+                    ValueFrom::ConfigPath { name, was } => {
                         let name: String = match row.get_ref(*name)? {
                             ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
                             ValueRef::Integer(n) => n.to_string(),
@@ -398,10 +407,10 @@ impl Copying<'_> {
             }
         }
         for (why, count) in lost {
-            self.lost.push(format!(
+            self.taken.lost.push(format!(
                 "{} of table {} will not come back: {why}",
                 counted(usize::try_from(count).unwrap_or(usize::MAX), "row"),
-                shown(&fresh.name)
+                name(&fresh.name)
             ));
         }
         Ok(())
@@ -420,10 +429,10 @@ impl Copying<'_> {
             Affinity::Number => (Value::Integer(0), "0"),
             Affinity::Text | Affinity::Bytes => (Value::Text(String::new()), "empty"),
         };
-        self.lost.push(format!(
+        self.taken.changed.push(format!(
             "table {} of the backup has no column {}: it will be {word} in every row",
-            shown(&table.name),
-            shown(&column.name)
+            name(&table.name),
+            name(&column.name)
         ));
         Some(value)
     }
@@ -434,9 +443,9 @@ impl Copying<'_> {
             let Some(there) = fresh.table(&table.name) else {
                 if more < NAMED {
                     let rows = self.count("count(*)", &table.name)?;
-                    self.lost.push(format!(
+                    self.taken.lost.push(format!(
                         "the gateway has no table {}: its {rows} will not come back",
-                        shown(&table.name)
+                        name(&table.name)
                     ));
                 }
                 more += 1;
@@ -446,16 +455,16 @@ impl Copying<'_> {
                 if there.column(&column.name).is_none() {
                     let rows =
                         self.count(&format!("count({})", quoted(&column.name)), &table.name)?;
-                    self.lost.push(format!(
+                    self.taken.lost.push(format!(
                         "table {} of the gateway has no column {}: what {rows} of the backup hold in it will not come back",
-                        shown(&table.name),
-                        shown(&column.name)
+                        name(&table.name),
+                        name(&column.name)
                     ));
                 }
             }
         }
         if more > NAMED {
-            self.lost.push(format!(
+            self.taken.lost.push(format!(
                 "{} more tables of the backup are not known to the gateway and will not come back",
                 more - NAMED
             ));
@@ -555,25 +564,6 @@ fn make_file(dest: &Path) -> Result<(), String> {
 /// A name as SQL.
 pub(super) fn quoted(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
-}
-
-/// A name of the archive's as people see it: no control characters, and not long.
-pub(super) fn shown(name: &str) -> String {
-    const MOST: usize = 100;
-    let mut shown: String = name.chars().take(MOST).collect();
-    if shown.len() < name.len() {
-        shown.push_str("...");
-    }
-    shown.escape_debug().to_string()
-}
-
-/// The first of these names.
-pub(super) fn named(names: &[String]) -> String {
-    let mut list: Vec<String> = names.iter().take(NAMED).map(|n| shown(n)).collect();
-    if names.len() > NAMED {
-        list.push(format!("and {} more", names.len() - NAMED));
-    }
-    list.join(", ")
 }
 
 #[cfg(test)]

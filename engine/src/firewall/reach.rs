@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Rules, chain_of, names_interface, words};
+use super::{Rules, Table, chain_of, names_interface, words};
 
 /// How somebody gets into this box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,27 +101,39 @@ impl Rules {
         }
     }
 
-    /// Whether this chain of `filter` lets everything through: its policy is ACCEPT, and nothing in it could drop.
+    /// The policy and the rules of a chain of `filter`; a chain that is not there is as one that accepts.
+    pub fn chain(&self, chain: &str) -> (&str, Vec<&str>) {
+        let table = self.tables.get("filter");
+        let policy = table.and_then(|t| t.chains.get(chain));
+        let rules = table.into_iter().flat_map(|t| &t.rules);
+        (
+            policy.map_or("ACCEPT", String::as_str),
+            rules
+                .map(String::as_str)
+                .filter(|r| chain_of(r) == chain)
+                .collect(),
+        )
+    }
+
+    /// Whether this chain of `filter` lets everything through: nothing in it could drop before a rule that takes all, or, where
+    /// there is none, before a policy that is ACCEPT.
     pub fn is_open(&self, chain: &str) -> bool {
         let Some(table) = self.tables.get("filter") else {
             return true;
         };
-        let harmless = |rule: &&String| {
+        for rule in table.rules.iter().filter(|r| chain_of(r) == chain) {
             let words = words(rule).unwrap_or_default();
-            let target = target(&words);
-            target.is_none_or(|(t, _)| {
-                ["ACCEPT", "RETURN", "LOG"].contains(&t) || COPIES.contains(&t)
-            })
-        };
-        table
-            .chains
-            .get(chain)
-            .is_none_or(|policy| policy == "ACCEPT")
-            && table
-                .rules
-                .iter()
-                .filter(|r| chain_of(r) == chain)
-                .all(|r| harmless(&r))
+            match target(&words) {
+                Some(("ACCEPT", _)) if takes_all(&words) => return true,
+                Some(("RETURN", _)) if takes_all(&words) => break,
+                Some((t, _)) if ["ACCEPT", "LOG"].contains(&t) || COPIES.contains(&t) => {}
+                // It could meet the policy.
+                Some(("RETURN", _)) if table.accepts(chain) => {}
+                Some(_) => return false,
+                None => {}
+            }
+        }
+        table.accepts(chain)
     }
 
     /// Rules that hand packets to somebody else, as `table: rule`.
@@ -166,6 +178,26 @@ impl Rules {
             }
         }
         gone
+    }
+}
+
+impl Table {
+    fn accepts(&self, chain: &str) -> bool {
+        self.chains
+            .get(chain)
+            .is_none_or(|policy| policy == "ACCEPT")
+    }
+}
+
+/// Whether a rule has no condition.
+fn takes_all(words: &[String]) -> bool {
+    let mut words = words.iter().skip(2).map(String::as_str);
+    loop {
+        match (words.next(), words.next()) {
+            (Some("-m"), Some("comment")) | (Some("--comment"), Some(_)) => {}
+            (Some("-j" | "-g"), Some(_)) => return true,
+            _ => return false,
+        }
     }
 }
 
@@ -387,6 +419,14 @@ mod tests {
         assert!(!filter("DROP", &[]).is_open("INPUT"));
         assert!(!filter("ACCEPT", &["INPUT -j SUB"]).is_open("INPUT"));
         assert!(!filter("ACCEPT", &["INPUT -s 192.0.2.0/24 -j DROP"]).is_open("INPUT"));
+        let all = "INPUT -m comment --comment \"-s x\" -j ACCEPT";
+        let (some, drop) = ("INPUT -s 192.0.2.0/24 -j ACCEPT", "INPUT -j DROP");
+        assert!(filter("DROP", &["INPUT -j ACCEPT"]).is_open("INPUT"));
+        assert!(filter("DROP", &[some, all, drop]).is_open("INPUT"));
+        assert!(!filter("DROP", &[drop, all]).is_open("INPUT"));
+        assert!(!filter("DROP", &[some]).is_open("INPUT"));
+        assert!(!filter("DROP", &["INPUT -s 192.0.2.7/32 -j RETURN", all]).is_open("INPUT"));
+        assert!(!filter("DROP", &["INPUT -j RETURN", all]).is_open("INPUT"));
     }
 
     #[test]

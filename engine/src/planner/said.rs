@@ -48,6 +48,9 @@ pub struct BothRules {
     pub then: Rules,
 }
 
+const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those of now, and it is not known where you connect \
+     from: see that they let you in";
+
 /// Compares a backup with the gateway as it is.
 pub fn said(here: &Here, survey: &Survey, backup: &Backup, rules: &[BothRules]) -> Said {
     let mut said = Said::default();
@@ -93,7 +96,15 @@ pub fn said(here: &Here, survey: &Survey, backup: &Backup, rules: &[BothRules]) 
             || backup.wireguard.contains_key(&file)
     };
     networks(here, &ours, &backup.networks, &mut said);
+    said.known
+        .extend(unknown_admin(here, rules).map(str::to_owned));
     said
+}
+
+/// `sudo` strips where the admin comes from, and the page's agent never had it: said where it would count.
+fn unknown_admin(here: &Here, rules: &[BothRules]) -> Option<&'static str> {
+    let others = |both: &BothRules| both.now.chain("INPUT") != both.then.chain("INPUT");
+    (here.ssh.is_none() && rules.iter().any(others)).then_some(UNKNOWN_ADMIN)
 }
 
 /// Days after which a backup is old.
@@ -285,8 +296,7 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     for (chain, lets) in [("INPUT", "into this box"), ("FORWARD", "through this box")] {
         if then.is_open(chain) && !now.is_open(chain) {
             said.known.push(format!(
-                "the backup's {family} rules let everything {lets} ({chain} has policy ACCEPT, and nothing in it drops); those of \
-                 now do not"
+                "the backup's {family} rules let everything {lets} ({chain} drops nothing); those of now do not"
             ));
         }
     }
@@ -420,6 +430,29 @@ mod tests {
                  b (198.51.100.0/24, 198.51.100.7)",
             ]
         );
+    }
+
+    #[test]
+    fn where_the_admin_is_unknown_only_other_rules_for_who_gets_in_are_said() {
+        let rules = |rules: &str| Rules::parse(&format!("*filter\n{rules}COMMIT\n")).unwrap();
+        let both = |now: &str, then: &str| BothRules {
+            family: Family::V4,
+            now: rules(now),
+            then: rules(then),
+        };
+        let drop = both("", ":INPUT DROP [0:0]\n");
+        let forward = both(":INPUT ACCEPT [0:0]\n", "-A FORWARD -j DROP\n");
+        let known = here();
+        let unknown = Here {
+            ssh: None,
+            ..here()
+        };
+        assert_eq!(
+            unknown_admin(&unknown, &[forward.clone(), drop.clone()]),
+            Some(UNKNOWN_ADMIN)
+        );
+        assert_eq!(unknown_admin(&known, &[drop]), None);
+        assert_eq!(unknown_admin(&unknown, &[forward]), None);
     }
 
     #[test]

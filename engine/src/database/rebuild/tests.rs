@@ -55,8 +55,13 @@ fn terms<'a>(kind: DatabaseKind, present: Option<&'a Shape>) -> Terms<'a> {
     }
 }
 
-/// Checks a database as one from elsewhere and copies its rows: warnings of the copying, or why it is refused.
+/// All that [`copied`] says of the copying, what is lost first.
 fn taken(source: &Path, dest: &Path, terms: Terms) -> Result<Vec<String>, String> {
+    copied(source, dest, terms).map(|taken| [taken.lost, taken.changed].concat())
+}
+
+/// Checks a database as one from elsewhere and copies its rows: what came of it, or why it is refused.
+fn copied(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, String> {
     let said = |problems: Vec<Problem>| {
         let all: Vec<String> = problems.into_iter().map(|p| p.what).collect();
         all.join("\n")
@@ -413,9 +418,9 @@ fn what_the_present_database_has_besides_is_made_but_none_of_its_code() {
         ),
     );
     let dest = room.at("b.db");
-    let said = taken(&source, &dest, terms(DatabaseKind::Clients, Some(&present))).unwrap();
+    let said = copied(&source, &dest, terms(DatabaseKind::Clients, Some(&present))).unwrap();
     assert_eq!(
-        said,
+        said.lost,
         [
             "a.db: the backup has no table own, which is here now: it will be empty",
             "a.db: table clients of the gateway has no column e\\u{1b}[31m: what 1 row of the backup hold in it will not come back",
@@ -506,9 +511,9 @@ fn rows_that_break_the_rules_of_their_table_are_counted_and_the_others_come() {
         ),
     );
     let dest = room.at("fresh.db");
-    let said = taken(&source, &dest, terms(DatabaseKind::Users, None)).unwrap();
+    let said = copied(&source, &dest, terms(DatabaseKind::Users, None)).unwrap();
     assert_eq!(
-        said,
+        said.lost,
         [
             "a.db: 1 row of table alert_history will not come back: a text of theirs is not UTF-8",
             "a.db: 1 row of table alert_history will not come back: a value that must be there is missing",
