@@ -10,6 +10,7 @@ mod rules_text;
 mod up_to_error;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::{File, Metadata as FileMetadata};
 use std::io::{self, BufWriter, Read, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -26,6 +27,7 @@ use crate::database;
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::Host;
+use crate::host::linux::open_without_links;
 use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo};
 use crate::owner::{Names, OwnerFacts};
 use crate::profile::{DatabaseKind, Limits, Profile};
@@ -176,6 +178,13 @@ fn estimate(
     let mut all = 0u64;
     let mut largest = 0u64;
     for database in &profile.gateway.database {
+        // What may not be opened is not packed; its turn comes, and its reason.
+        if database::Live::new(profile)
+            .has_rights(&database.path)
+            .is_err()
+        {
+            continue;
+        }
         // What is in the log may come on top of what is in the file.
         let [wal, ..] = database::side_files(&database.path);
         let size: u64 = [&database.path, &wal]
@@ -402,7 +411,8 @@ impl Making<'_, '_> {
                 "see to that folder",
             )
         };
-        let folder = match File::open(dir) {
+        // No link on the way: whoever may rename that folder chooses what root packs.
+        let folder = match open_without_links(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
             Ok(folder) => folder,
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 self.warnings
@@ -412,8 +422,11 @@ impl Making<'_, '_> {
             Err(e) => return Err(failed(e).into()),
         };
         let mut names = Vec::new();
-        for entry in dir.read_dir().map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name();
+        let listed = nix::dir::Dir::from_fd(folder.try_clone().map_err(failed)?.into());
+        let mut listed = listed.map_err(|e| failed(e.into()))?;
+        for entry in listed.iter() {
+            let entry = entry.map_err(|e| failed(e.into()))?;
+            let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
             if !name.as_bytes().ends_with(b".conf") {
                 continue;
             }
@@ -664,7 +677,7 @@ fn read_back(
             "try again; if it happens again, the disk or the memory of this box may be failing",
         ))
     };
-    let file = File::open(&part.path).map_err(|e| failed(&e))?;
+    let file = part.reader().map_err(|e| failed(&e))?;
     let known: Vec<&str> = profile
         .gateway
         .database

@@ -45,6 +45,8 @@ use crate::fault::{Problem, cannot};
 const BUSY: Duration = Duration::from_secs(5);
 /// Attempts at one whole copy before a busy writer is called a failure.
 const ATTEMPTS: u32 = 12;
+/// What a rollback journal may have besides the pages: headers, each as large as a sector.
+const JOURNAL_SLACK: u64 = 1 << 20;
 /// Problems named for one database before the rest is only counted.
 const NAMED: usize = 10;
 
@@ -282,6 +284,11 @@ fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Problem> {
             ),
         )
     };
+    // It holds each page of before once, at most. Whoever makes it longer wants the disk full.
+    let size = |path: &Path| path.metadata().map_or(0, |m| m.len());
+    if size(&journal) > 2 * size(live) + JOURNAL_SLACK {
+        return Err(failed(&"it is far longer than the database"));
+    }
     let [_, _, to] = side_files(copy);
     for (from, to) in [(live, copy), (&journal, &to)] {
         let mut from = File::options()

@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use crate::access::{self, Seen};
 use crate::database::side_files;
 use crate::fault::{Problem, cannot};
+use crate::host::Look;
 use crate::host::linux::{names_in, open_without_links};
 use crate::owner::{self, CONFIG_MODE, DATABASE_MODE};
 use crate::profile::{Database, Profile};
@@ -197,6 +198,35 @@ pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Pr
         done(one.change());
     }
     Ok(())
+}
+
+/// Processes of other accounts that have a database open: closing it takes nothing away from them.
+pub fn still_held(profile: &Profile, host: &dyn Look) -> Result<Vec<Problem>, Problem> {
+    let owner = owner::resolve(&profile.gateway.owner).ok();
+    let (uids, _) = known(owner.as_ref());
+    let databases = profile.gateway.database.iter();
+    let files: Vec<PathBuf> = databases
+        .flat_map(|d| std::iter::once(d.path.clone()).chain(side_files(&d.path)))
+        .collect();
+    let holders = host.holders(&files)?;
+    let foreign = holders.into_iter().filter_map(|holder| {
+        let uid = std::fs::metadata(format!("/proc/{}", holder.pid)).ok()?.uid();
+        (!uids.contains(&uid)).then(|| {
+            cannot(
+                format!(
+                    "keep user {uid} from {}: {} (pid {}) has had it open since before",
+                    holder.path.display(),
+                    holder.command,
+                    holder.pid
+                ),
+                format!(
+                    "see what it is, then: kill {}; look at the gateway's users, and give its admins new passwords",
+                    holder.pid
+                ),
+            )
+        })
+    });
+    Ok(foreign.collect())
 }
 
 /// The users and groups that may write the gateway's files.

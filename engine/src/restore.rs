@@ -19,7 +19,7 @@ use sha2::Digest as _;
 use crate::account::Account;
 use crate::archive::Archive;
 use crate::consent::{Consent, Hook};
-use crate::database::Live;
+use crate::database::{Live, Origin};
 use crate::driver::{Drive, Ending, FACTS, Stage};
 use crate::exposure::{self, Exposed};
 use crate::facts::Facts;
@@ -256,6 +256,10 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
             "then restore again: what cannot be read could not be put back",
         )]));
     }
+    let foreign = foreign_configs(profile, &survey, &checked);
+    if !foreign.is_empty() {
+        return Err(Fault::Refused(foreign));
+    }
     let closed: Vec<Problem> = profile
         .gateway
         .database
@@ -310,6 +314,39 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         },
         rebuilt,
     })
+}
+
+/// Configs that a backup from elsewhere would take over although they are somebody else's here: neither among the gateway's
+/// configs nor of one of its clients, and not its account's (`wg-quick` runs what they say as root).
+fn foreign_configs(profile: &Profile, survey: &Survey, checked: &Checked) -> Vec<Problem> {
+    if checked.origin == Origin::Here {
+        return Vec::new();
+    }
+    let clients: HashSet<&str> = survey
+        .clients
+        .iter()
+        .flatten()
+        .map(|c| c.name.as_str())
+        .collect();
+    let foreign = survey.wireguard.iter().filter(|(name, held)| {
+        let stem = name.strip_suffix(".conf").unwrap_or(name);
+        held.meta.uid != survey.owner.0
+            && !survey.configs.contains_key(*name)
+            && !clients.contains(stem)
+    });
+    foreign
+        .map(|(name, _)| {
+            let path = profile.gateway.wireguard_dir.join(name);
+            cannot(
+                format!(
+                    "take {} over: it is not the gateway's, and a backup from elsewhere has a config of that name",
+                    path.display()
+                ),
+                "rename it and its interface, or take that config out of the backup's gateway; where it is a leftover of the \
+                 gateway's: remove it, then restore again",
+            )
+        })
+        .collect()
 }
 
 /// Begins the restore and runs it to its end. The caller holds the lock.

@@ -41,6 +41,8 @@ pub struct Checked {
     pub archive: Archive,
     /// SHA-256 of the whole file.
     pub sha256: Digest,
+    /// Whether this box made it.
+    pub origin: Origin,
     /// The databases, in the order of the profile.
     pub databases: Vec<CheckedDatabase>,
     /// Those that will not be put in place byte for byte as the archive has them.
@@ -153,6 +155,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
             .and_then(|m| m.ip_forward),
         archive,
         sha256,
+        origin,
         databases,
         rebuilt,
         configs,

@@ -402,6 +402,25 @@ fn a_tunnel_named_as_an_interface_of_the_box_leaves_that_interface_alone() {
 }
 
 #[test]
+fn a_config_of_roots_that_is_not_the_gateways_is_not_taken_over_by_a_backup_from_elsewhere() {
+    let Some(target) = Target::running() else {
+        return;
+    };
+    let theirs = target
+        .gateway
+        .sample()
+        .wireguard_dir()
+        .join("wg-admin.conf");
+    let before = std::fs::read(&theirs).unwrap();
+    let archive = configs::named_and_up(&target.sound, "wg-admin").unwrap();
+    let refused = target.restore(&archive.bytes().unwrap());
+    assert_eq!(refused.code(), 3, "{refused}");
+    assert!(refused.stderr.contains("wg-admin.conf over"), "{refused}");
+    assert_eq!(std::fs::read(&theirs).unwrap(), before);
+    target.gateway.run(&["ip", "link", "show", "wg-admin"]);
+}
+
+#[test]
 fn rules_that_copy_traffic_or_shut_out_the_admin_are_shown_before_they_are_loaded() {
     let Some(target) = Target::running() else {
         return;

@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -83,6 +83,21 @@ impl Part {
             })
     }
 
+    /// What was written, from the same open file: under its name somebody may have put another.
+    pub(super) fn reader(&self) -> io::Result<File> {
+        (&self.file).seek(SeekFrom::Start(0))?;
+        self.file.try_clone()
+    }
+
+    /// Whether the hidden name is still that of what was written, in a folder that others may write to.
+    fn is_named(&self) -> io::Result<bool> {
+        let (written, named) = (
+            self.file.metadata()?,
+            std::fs::symlink_metadata(&self.path)?,
+        );
+        Ok((written.dev(), written.ino()) == (named.dev(), named.ino()))
+    }
+
     /// Gives it its name, over nothing, and makes that durable.
     pub(super) fn publish(mut self) -> Result<PathBuf, Fault> {
         let failed = |e: &dyn std::fmt::Display| {
@@ -95,6 +110,9 @@ impl Part {
                 "see to that folder",
             )
         };
+        if !self.is_named().map_err(|e| failed(&e))? {
+            return Err(failed(&"somebody put another file in its place").into());
+        }
         let folder = File::open(&self.dir).map_err(|e| failed(&e))?;
         let hidden = format!(".{}.part", self.name);
         match nix::fcntl::renameat2(

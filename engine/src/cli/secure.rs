@@ -16,7 +16,8 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     let profile = &context.profile;
     let _lock = Lock::take(profile, "a change of modes")?;
     state_dir::none_open(profile, "close the gateway's files")?;
-    let managed = survey::managed(&Linux::new(profile), profile)?;
+    let host = Linux::new(profile);
+    let managed = survey::managed(&host, profile)?;
     let found = exposure::look(profile, &managed);
     let mut changes: Vec<String> = Vec::new();
     let mut problems = found.problems;
@@ -24,6 +25,7 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
         changes.extend(found.exposed.iter().map(Exposed::change));
     } else {
         problems.extend(exposure::close(&found.exposed, |one| changes.push(one)).err());
+        problems.extend(exposure::still_held(profile, &host)?);
     }
     let status = match (dry_run, changes.is_empty(), problems.is_empty()) {
         (_, true, true) | (false, _, true) => 0,

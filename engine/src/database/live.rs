@@ -136,6 +136,11 @@ impl<'p> Live<'p> {
         }
     }
 
+    /// Whether there is an account with whose rights it may be opened; starts nothing.
+    pub fn has_rights(&self, path: &Path) -> Result<(), Problem> {
+        self.other_account(path).map(drop)
+    }
+
     /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and checks
     /// the copy. `dest` must not exist; it is made 0600, root's, with no side files. It is not synced: it is there to be
     /// packed, and what it is packed into is synced. Returns warnings.

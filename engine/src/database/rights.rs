@@ -61,7 +61,7 @@ pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
         closed &= !others_write(&seen);
         let meta = &seen.meta;
         let profiles = owner.as_ref().is_ok_and(|o| o.0 == meta.uid());
-        let known = profiles || [0, file.meta.uid()].contains(&meta.uid());
+        let known = profiles || meta.uid() == 0;
         if !meta.is_file() || meta.nlink() != 1 || !known {
             return Err(planted(path, &side, meta));
         }
@@ -69,8 +69,17 @@ pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
     if closed {
         return Ok(Rights::Root);
     }
+    let owner = owner?;
     match file.meta.uid() {
-        0 if owner.as_ref().is_ok_and(|o| o.0 == 0) => Err(cannot(
+        // No other account: somebody could lend himself its rights by a link to a file of its own.
+        uid if uid != 0 && uid != owner.0 => Err(cannot(
+            format!(
+                "read the database {}: it belongs to user {uid}, who is neither root nor the profile's owner",
+                path.display()
+            ),
+            "see who put it there; if the gateway's service is that user, name it as `owner` under [gateway] in the profile",
+        )),
+        _ if owner.0 == 0 => Err(cannot(
             format!(
                 "read the database {}: it is root's, others may write to it or beside it, and the profile's owner is root as \
                  well",
@@ -78,8 +87,7 @@ pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
             ),
             "run `holdfast secure`, or name the account of the gateway's service as `owner` under [gateway] in the profile",
         )),
-        0 => owner.map(|o| Rights::Of(o.0)),
-        uid => Ok(Rights::Of(uid)),
+        _ => Ok(Rights::Of(owner.0)),
     }
 }
 
@@ -90,7 +98,7 @@ fn planted(path: &Path, side: &Path, meta: &Metadata) -> Problem {
         "has a second name elsewhere (a hard link)".to_owned()
     } else {
         format!(
-            "belongs to user {}, neither the database's owner nor the profile's",
+            "belongs to user {}, who is neither root nor the profile's owner",
             meta.uid()
         )
     };
@@ -156,7 +164,6 @@ mod tests {
             ((0, 0o755), (0, 0o666), Rights::Of(GATEWAY.0)),
             ((61_000, 0o755), (0, 0o644), Rights::Of(GATEWAY.0)),
             ((0, 0o755), (61_000, 0o644), Rights::Of(GATEWAY.0)),
-            ((0, 0o777), (4_711, 0o644), Rights::Of(4_711)),
         ] {
             let Some((_dir, path)) = database(folder, file) else {
                 return;
@@ -201,6 +208,15 @@ mod tests {
                 .what
                 .contains("no regular file")
         );
+    }
+
+    #[test]
+    fn nobody_lends_himself_the_rights_of_a_third_account() {
+        let Some((_dir, path)) = database((0, 0o777), (4_711, 0o666)) else {
+            return;
+        };
+        let problem = of(&path, Ok(GATEWAY)).unwrap_err();
+        assert!(problem.what.contains("belongs to user 4711"), "{problem}");
     }
 
     #[test]

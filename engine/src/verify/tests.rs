@@ -257,7 +257,7 @@ fn of_a_backup_from_elsewhere_the_plan_gets_the_fresh_file_twice_the_same_and_no
     let own = profile.gateway.wireguard_dir.join("beta.conf");
     let clients = one.clients.as_ref().unwrap();
     assert_eq!(Path::new(&clients[0].config_path), own);
-    let said = one.warnings.join("\n");
+    let said = [one.warnings.clone(), one.lost.clone()].concat().join("\n");
     assert!(said.contains("will name"), "{said}");
     assert!(said.contains("no table own: its 1 row"), "{said}");
     drop((one, two));
