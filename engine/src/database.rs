@@ -2,7 +2,7 @@
 //! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, what a restore makes
 //! of them, and logical content, in modules of their own.
 //!
-//! What works on a live file here is for the process that [`live`] starts, and for tests: elsewhere it is [`Live`] that is
+//! What works on a live file here is for the process that `live` starts, and for tests: elsewhere it is [`Live`] that is
 //! asked. Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
 //! use one SQLite. Must not: open a database file by any other means while this process may have it open through SQLite
 //! (closing that descriptor would drop SQLite's locks), nor say what a password hash or a key is.

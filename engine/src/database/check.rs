@@ -72,7 +72,7 @@ pub fn check(
         .collect())
 }
 
-/// Whether a restore on this box would take this copy, which [`super::snapshot`] made and found sound. Returns what a
+/// Whether a restore on this box would take this copy, which `super::snapshot` made and found sound. Returns what a
 /// restore on another one would mind.
 pub fn check_snapshot(
     path: &Path,

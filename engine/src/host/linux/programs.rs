@@ -133,7 +133,7 @@ pub(super) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<O
     })
 }
 
-/// Runs this program itself, with one argument and `input`, as [`execute`] runs any.
+/// Runs this program itself, with one argument and `input`, as `execute` runs any.
 pub fn itself(argument: &str, input: &str, limit: Duration) -> Result<Output, Problem> {
     let program = crate::process::this_program().map_err(|e| {
         cannot(
