@@ -2,7 +2,8 @@
 //!
 //! A hot journal beside a database may name any file, and the SQLite that rolls it back deletes that file with the rights
 //! of whoever runs it; so does one that reads a copy with its copied journal (seen with SQLite 3.40 and 3.53). So the work
-//! is done as the database's owner, who could delete no more by himself. Looks only; must not open what it looks at.
+//! is done as the profile's owner, who could delete no more by himself; no third account's rights are taken. Looks only;
+//! must not open what it looks at.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
