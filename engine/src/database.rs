@@ -134,7 +134,7 @@ pub fn users_of_copy(path: &Path) -> Result<Vec<User>, Problem> {
 fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
     use schema::clients::dsl;
     type Row = (String, String, String, String);
-    let rows: Vec<Row> = typed(path, how, "clients", |conn| {
+    let rows: Vec<Row> = typed(path, how, ("clients", "clients"), |conn| {
         dsl::clients
             .select((dsl::name, dsl::config_path, dsl::subnet, dsl::status))
             .order(dsl::name)
@@ -154,13 +154,8 @@ fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
 fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
     use diesel::sql_types::{Bool, Nullable};
     use schema::user::dsl;
-    #[derive(diesel::QueryableByName)]
-    struct Column {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        name: String,
-    }
-    typed(path, how, "users", |conn| {
-        let columns: Vec<Column> =
+    typed(path, how, ("user", "users"), |conn| {
+        let columns: Vec<Name> =
             diesel::sql_query("SELECT name FROM pragma_table_info('user')").load(conn)?;
         // Some gateways lack the one, most the other.
         let optional = |name: &'static str| {
@@ -200,10 +195,18 @@ fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
     })
 }
 
+/// A name that SQLite gives.
+#[derive(diesel::QueryableByName)]
+struct Name {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    name: String,
+}
+
+/// Reads a table: `what` people call its rows. A view of that name is none: it makes its rows up, as many as it likes.
 fn typed<T>(
     path: &Path,
     how: Use,
-    what: &str,
+    (table, what): (&str, &str),
     read: impl Fn(&mut SqliteConnection) -> QueryResult<T>,
 ) -> Result<T, Problem> {
     let attempt = |mode: &str| -> Result<T, String> {
@@ -212,8 +215,17 @@ fn typed<T>(
             "PRAGMA busy_timeout = {}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
             BUSY.as_millis()
         ))
-        .and_then(|()| read(&mut conn))
-        .map_err(|e| e.to_string())
+        .map_err(|e| e.to_string())?;
+        let there: Vec<Name> = diesel::sql_query(
+            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?1",
+        )
+        .bind::<diesel::sql_types::Text, _>(table)
+        .load(&mut conn)
+        .map_err(|e| e.to_string())?;
+        if there.is_empty() {
+            return Err(format!("it has no table {table}"));
+        }
+        read(&mut conn).map_err(|e| e.to_string())
     };
     let modes = modes(path, how);
     let mut result = attempt(modes[0]);

@@ -362,7 +362,6 @@ impl Starts {
         };
         agent.uploads.use_for(&approved.upload, used.clone())?;
         let child = self.spawn(agent, approved, &kept, &id).map_err(failed)?;
-        tracing::info!("restore {id} is started, process {}", child.id());
         let process = process_of(agent, &child);
         {
             let mut children = locked(&self.children);
@@ -374,6 +373,8 @@ impl Starts {
             // It runs, and this agent knows it; only an agent that starts again would not.
             tracing::warn!("the process of restore {id} is not written down: {refusal:?}");
         }
+        // Said once it is known for whichever agent comes next.
+        tracing::info!("restore {id} is started, process {}", child.id());
         let (agent, upload, named) = (agent.clone(), approved.upload.clone(), id.clone());
         spawn("restore", move || wait(&agent, child, &upload, &named)).map_err(|problem| {
             // Nobody will say how it ended: then only whether it lives counts.

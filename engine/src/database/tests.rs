@@ -536,3 +536,26 @@ fn a_value_that_cannot_be_read_is_refused_by_table_row_and_column() {
         assert!(said.contains(column), "{said}");
     }
 }
+
+#[test]
+fn rows_that_a_view_makes_up_are_not_read() {
+    let (_dir, dir) = folder();
+    let path = dir.join("view.db");
+    made(
+        &path,
+        "CREATE VIEW user AS SELECT 1 AS id, 'a' AS username, 'p' AS password, 1 AS active; \
+        CREATE VIEW clients AS SELECT 'a' AS name, 'p' AS config_path, 's' AS subnet, 'active' AS status",
+    );
+    assert!(
+        users(&path)
+            .unwrap_err()
+            .what
+            .contains("it has no table user")
+    );
+    assert!(
+        clients(&path)
+            .unwrap_err()
+            .what
+            .contains("it has no table clients")
+    );
+}
