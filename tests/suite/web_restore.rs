@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
 use fixtures::skip;
@@ -476,6 +477,8 @@ fn nothing_that_runs_as_root_is_cut_folded_or_blanked_on_the_page_that_asks() {
     // What runs today changes: what was approved is not what would be done.
     let live = stage.sample().wireguard_dir().join("zz.conf");
     std::fs::write(&live, hooks(&["other"], "")).unwrap();
+    let owner = stage.sample().configs_dir().metadata().unwrap();
+    std::os::unix::fs::chown(&live, Some(owner.uid()), Some(owner.gid())).unwrap();
     let page = admin.reach_confirmation(&with_config(&stage, "zz", &hooks(&["mine"], "")));
     assert!(page.contains("PostUp = mine<"));
     std::fs::write(&live, hooks(&["mine"], "MTU = 1400\n")).unwrap();
