@@ -80,3 +80,20 @@ fn every_reader_has_a_program_for_the_fuzzer() {
         assert!(manifest.contains(&format!("name = \"{name}\"")), "{name}");
     }
 }
+
+#[test]
+fn the_fuzzer_is_built_of_what_the_product_is_built_of() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let engine = |lock: &str| {
+        let text = std::fs::read_to_string(root.join(lock)).unwrap();
+        let block = text
+            .split("[[package]]\n")
+            .find(|b| b.starts_with("name = \"engine\"\n"));
+        block.unwrap().to_owned()
+    };
+    assert_eq!(
+        engine("Cargo.lock"),
+        engine("fuzz/Cargo.lock"),
+        "cp Cargo.lock fuzz/Cargo.lock, then cargo metadata in fuzz/"
+    );
+}
