@@ -83,17 +83,22 @@ fn every_reader_has_a_program_for_the_fuzzer() {
 
 #[test]
 fn the_fuzzer_is_built_of_what_the_product_is_built_of() {
-    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let engine = |lock: &str| {
-        let text = std::fs::read_to_string(root.join(lock)).unwrap();
-        let block = text
-            .split("[[package]]\n")
-            .find(|b| b.starts_with("name = \"engine\"\n"));
-        block.unwrap().to_owned()
-    };
-    assert_eq!(
-        engine("Cargo.lock"),
-        engine("fuzz/Cargo.lock"),
-        "cp Cargo.lock fuzz/Cargo.lock, then cargo metadata in fuzz/"
-    );
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let lock = read("fuzz/Cargo.lock");
+    let mut blocks = lock.split("[[package]]\n");
+    let locked = blocks
+        .find(|b| b.starts_with("name = \"engine\"\n"))
+        .unwrap();
+    let manifest = read("engine/Cargo.toml");
+    let (_, dependencies) = manifest.split_once("[dependencies]\n").unwrap();
+    for line in dependencies.lines().take_while(|l| !l.starts_with('[')) {
+        let Some((name, _)) = line.split_once('.') else {
+            continue;
+        };
+        assert!(
+            locked.contains(&format!(" \"{name}\"")),
+            "{name}: cp Cargo.lock fuzz/Cargo.lock, then cargo metadata in fuzz/"
+        );
+    }
 }
