@@ -570,18 +570,27 @@ mod tests {
     #[test]
     fn what_was_swapped_after_it_was_looked_at_is_not_touched() {
         let Some(gateway) = installed() else { return };
-        let found = gateway.look();
         let victim = gateway.at("victim");
         std::fs::write(&victim, "x").unwrap();
         std::fs::set_permissions(&victim, PermissionsExt::from_mode(0o666)).unwrap();
         let config = gateway.at("instance/configs/a.conf");
-        for plant in [0, 1] {
-            std::fs::remove_file(&config).unwrap();
+        // This one alone: what comes before it would be closed the first time.
+        let mut found = gateway.look().exposed;
+        found.retain(|e| e.path == config);
+        assert_eq!(found.len(), 1);
+        // Kept, so that no other file gets its number.
+        std::fs::rename(&config, gateway.at("aside")).unwrap();
+        for plant in ["link", "second name", "another file"] {
             match plant {
-                0 => std::os::unix::fs::symlink(&victim, &config).unwrap(),
-                _ => std::fs::hard_link(&victim, &config).unwrap(),
+                "link" => std::os::unix::fs::symlink(&victim, &config).unwrap(),
+                "second name" => std::fs::hard_link(&victim, &config).unwrap(),
+                _ => {
+                    std::fs::write(&config, "of the same mode").unwrap();
+                    gateway.set("instance/configs/a.conf", GATEWAY, 0o644);
+                }
             }
-            assert!(close(&found.exposed, |_| ()).is_err());
+            assert!(close(&found, |_| ()).is_err(), "{plant}");
+            std::fs::remove_file(&config).unwrap();
             assert_eq!(victim.metadata().unwrap().mode() & 0o7777, 0o666);
         }
     }
