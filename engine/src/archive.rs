@@ -37,6 +37,11 @@ pub const RULES_NAT: &str = "iptables_nat_rules.txt";
 pub const RULES_FORWARD: &str = "iptables_forward_rules.txt";
 /// `ip6tables-save`.
 pub const RULES_V6: &str = "ip6tables_rules.txt";
+/// The folder of what the gateway's own reader would not take: `configs/`, `wireguard/` and `databases/` in it, with names as
+/// [`manifest::escaped`] writes them. A database's side files stand beside it, as `databases/configs.db-wal`.
+pub const RAW: &str = "holdfast/raw/";
+/// The folder of the files in which the box keeps rules over a reboot: `rules.v4` and `rules.v6` in it.
+pub const KEPT: &str = "holdfast/kept/";
 
 /// Longest name of a file, as filesystems have it.
 const NAME: usize = 255;

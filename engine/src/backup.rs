@@ -30,6 +30,7 @@ use crate::host::Host;
 use crate::host::linux::open_without_links;
 use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo};
 use crate::owner::{Names, OwnerFacts};
+use crate::parts::Lack;
 use crate::profile::{DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
@@ -86,7 +87,9 @@ pub struct Made {
     pub sha256: Digest,
     /// When it was made, as its metadata say.
     pub created_at: String,
-    /// What is not in it, and what a restore of it will say.
+    /// The parts that it should have and lacks. With one of them it is incomplete, and no good backup.
+    pub lacks: Vec<Lack>,
+    /// What else is not in it, and what a restore of it will say.
     pub warnings: Vec<String>,
 }
 
@@ -155,7 +158,7 @@ pub fn make(
             "see whether the profile describes this gateway",
         )));
     }
-    let warnings = making.finish(facts, created_at.clone(), &part)?;
+    let (lacks, warnings) = making.finish(facts, created_at.clone(), &part)?;
     drop(room);
     let (size, sha256, more) = read_back(profile, &part, progress)?;
     made::remember(profile, &sha256)?;
@@ -165,6 +168,7 @@ pub fn make(
         size,
         sha256,
         created_at,
+        lacks,
         warnings: warnings.into_iter().chain(more).collect(),
     })
 }
@@ -572,7 +576,7 @@ impl Making<'_, '_> {
         facts: &Facts,
         created_at: String,
         part: &Part,
-    ) -> Result<Vec<String>, Fault> {
+    ) -> Result<(Vec<Lack>, Vec<String>), Fault> {
         let packing = |e: &dyn std::fmt::Display| {
             cannot(
                 format!("write the backup {}: {e}", part.path.display()),
@@ -595,7 +599,7 @@ impl Making<'_, '_> {
             }),
             contents: self.contents,
             holdfast: Some(Manifest {
-                format: manifest::FORMAT,
+                format: manifest::FORMAT_WHOLE,
                 program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).into(),
                 host: host_name(),
                 ip_forward: facts.ip_forward,
@@ -604,6 +608,12 @@ impl Making<'_, '_> {
                 entries: self.entries,
                 wireguard: self.wireguard,
                 left_out: self.left_out,
+                parts: BTreeMap::new(),
+                ipv6_forward: facts.ipv6_forward,
+                peers: BTreeMap::new(),
+                links: BTreeMap::new(),
+                unpaired: BTreeSet::new(),
+                beyond: facts.beyond.clone(),
                 warnings: self.warnings,
             }),
         };
@@ -617,7 +627,8 @@ impl Making<'_, '_> {
         let file = self.zip.finish().map_err(|e| packing(&e))?;
         let file = file.whole().map_err(|e| packing(&e))?;
         file.sync_all().map_err(|e| packing(&e))?;
-        Ok(metadata.holdfast.map(|m| m.warnings).unwrap_or_default())
+        let said = metadata.holdfast.map(|m| (m.lacks(), m.warnings));
+        Ok(said.unwrap_or_default())
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::parts::Part;
 use crate::peers::Peers;
 
 /// What the kernel and the service manager hold and no file says.
@@ -16,6 +17,15 @@ pub struct Facts {
     pub rules_v6: Option<String>,
     /// `net.ipv4.ip_forward`.
     pub ip_forward: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`; none where this kernel has no IPv6, or if it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_forward: Option<bool>,
+    /// The parts that are there and could not be read, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unread: BTreeMap<Part, String>,
+    /// State of kinds that Holdfast does not save, a sentence each: tables of nft, sets, a firewall of another program's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beyond: Vec<String>,
     /// Every WireGuard interface that is up, the gateway's or not.
     pub interfaces: Vec<String>,
     /// The gateway's tunnels that are up: those whose name is a client's.

@@ -27,6 +27,7 @@ pub mod made;
 pub mod manifest;
 pub mod mark;
 pub mod owner;
+pub mod parts;
 pub mod password;
 pub mod peers;
 pub mod planner;

@@ -9,13 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::fault::{Problem, cannot};
 use crate::owner::OwnerFacts;
+use crate::parts::{Fate, Lack, Part};
+use crate::peers::Peers;
 
 /// The entry that holds the metadata.
 pub const ENTRY: &str = "backup_metadata.json";
 /// The version of the gateway's format.
 pub const VERSION: &str = "1.0";
-/// The version of the manifest.
-pub const FORMAT: u32 = 1;
+/// The newest version of the manifest. A manifest that has nothing but what version 1 knows says 1.
+pub const FORMAT: u32 = 2;
+/// The manifest of a backup that has every part, and nothing that the gateway's own reader would not take.
+pub const FORMAT_WHOLE: u32 = 1;
 
 const SCHEMA: &str = include_str!("../schema/backup_metadata.schema.json");
 
@@ -86,9 +90,59 @@ pub struct Manifest {
     /// finds them.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub left_out: BTreeSet<String>,
-    /// What the backup could not take.
+    /// What became of each part; empty in manifests made before there was such a list.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parts: BTreeMap<Part, Fate>,
+    /// `net.ipv6.conf.all.forwarding`; none if it could not be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_forward: Option<bool>,
+    /// The peers of tunnels whose peers the kernel had otherwise than their config, all of them, by interface and public key.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub peers: BTreeMap<String, Peers>,
+    /// Links among the configs: path, escaped as [`escaped`] does, and target. They are not followed, and a restore leaves both
+    /// as they are.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
+    /// Clients whose row and files are not of one moment, or one without the other, by name.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub unpaired: BTreeSet<String>,
+    /// State of kinds that Holdfast does not save, a sentence each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beyond: Vec<String>,
+    /// What else a person should know.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// A file name of any bytes as plain ASCII: what is neither a letter, a digit nor one of `._=+-` stands as `%` and two hex digits.
+pub fn escaped(name: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._=+-".contains(b);
+    let one = |b: &u8| match plain(b) {
+        true => char::from(*b).to_string(),
+        false => format!("%{b:02X}"),
+    };
+    name.iter().map(one).collect()
+}
+
+/// The name that [`escaped`] made this of; none if it did not.
+pub fn unescaped(text: &str) -> Option<Vec<u8>> {
+    let mut name = Vec::new();
+    let mut rest = text.as_bytes();
+    while let [first, behind @ ..] = rest {
+        (name, rest) = match (first, behind) {
+            (b'%', [a, b, behind @ ..]) => {
+                let hex = std::str::from_utf8(&[*a, *b]).ok().map(str::to_owned)?;
+                name.push(u8::from_str_radix(&hex, 16).ok()?);
+                (name, behind)
+            }
+            (plain, behind) => {
+                name.push(*plain);
+                (name, behind)
+            }
+        };
+    }
+    // One way to write each name, and no other.
+    (escaped(&name) == text).then_some(name)
 }
 
 /// One entry of a backup.
@@ -104,6 +158,19 @@ pub struct EntryFacts {
 }
 
 impl Manifest {
+    /// The parts that the backup should have and lacks.
+    pub fn lacks(&self) -> Vec<Lack> {
+        let parts = self.parts.iter();
+        let lacks = parts.filter_map(|(part, fate)| match fate {
+            Fate::NotSaved { why } => Some(Lack {
+                part: part.clone(),
+                why: why.clone(),
+            }),
+            Fate::Saved | Fate::SavedRaw { .. } | Fate::NotThere => None,
+        });
+        lacks.collect()
+    }
+
     /// Whose the file behind an entry was, as a place in `owners`.
     pub fn owner_of_entry(&self, entry: &str) -> Option<usize> {
         self.entries.get(entry)?.owner
@@ -153,11 +220,11 @@ impl Metadata {
         if let Some(format) = value
             .pointer("/holdfast/format")
             .and_then(serde_json::Value::as_u64)
-            && format != u64::from(FORMAT)
+            && !(1..=u64::from(FORMAT)).contains(&format)
         {
             return Err(vec![cannot(
                 format!(
-                    "read this backup: its manifest has format {format}, and only {FORMAT} is known"
+                    "read this backup: its manifest has format {format}, and only those up to {FORMAT} are known"
                 ),
                 "restore it with the Holdfast that made it, or with a newer one",
             )]);
@@ -272,13 +339,33 @@ mod tests {
     }
 
     #[test]
+    fn a_name_of_any_bytes_is_escaped_in_one_way_and_comes_back() {
+        let every: Vec<u8> = (0..=255).collect();
+        for name in [
+            &b""[..],
+            b"a.conf",
+            b"a%b.conf",
+            "\u{fc}.conf".as_bytes(),
+            b"\xfc/..",
+            &every,
+        ] {
+            let text = escaped(name);
+            assert!(text.is_ascii() && !text.contains('/'));
+            assert_eq!(unescaped(&text).unwrap(), name);
+        }
+        for other in ["%61", "%fc", "%", "%4", "a b", "a/b", "%+1"] {
+            assert_eq!(unescaped(other), None, "{other}");
+        }
+    }
+
+    #[test]
     fn other_versions_are_named() {
         let mut value = good();
         value["backup_version"] = json!("1.1");
         insta::assert_snapshot!(said(&value), @r#"read this backup: its version is "1.1", and only "1.0" is known"#);
         value = good();
-        value["holdfast"]["format"] = json!(2);
-        insta::assert_snapshot!(said(&value), @"read this backup: its manifest has format 2, and only 1 is known");
+        value["holdfast"]["format"] = json!(3);
+        insta::assert_snapshot!(said(&value), @"read this backup: its manifest has format 3, and only those up to 2 are known");
     }
 
     #[test]

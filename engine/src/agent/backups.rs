@@ -324,6 +324,7 @@ mod tests {
             size: 3,
             sha256: journal_format::Digest::new("0".repeat(64)).unwrap(),
             created_at: String::new(),
+            lacks: vec![],
             warnings: vec![],
         }
     }

@@ -565,6 +565,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
             ),
             services: vec![SERVICE.into()],
             faltering: shape.falters.then(|| SERVICE.into()).into_iter().collect(),
+            ..Facts::default()
         },
         configs,
         wireguard,
