@@ -41,7 +41,9 @@ pub fn in_order<T: Sync, S, R: Send, E>(
         // Where there is no thread to be had, this one does it all.
         let Some(hands) = hands else {
             let mut kept = new();
-            return items.iter().try_for_each(|item| take(work(&mut kept, item)));
+            return items
+                .iter()
+                .try_for_each(|item| take(work(&mut kept, item)));
         };
         for hand in (0..items.len()).map(|i| &hands[i % threads]) {
             match hand.recv() {
