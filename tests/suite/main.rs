@@ -35,3 +35,4 @@ mod two_states;
 mod unresolved_endpoint;
 mod web_restore;
 mod web_stage;
+mod what_the_gateways_reader_takes;
