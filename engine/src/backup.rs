@@ -89,6 +89,8 @@ pub struct Made {
     pub created_at: String,
     /// The parts that it should have and lacks. With one of them it is incomplete, and no good backup.
     pub lacks: Vec<Lack>,
+    /// The names of configs that could not be read, where it lacks only some of them; empty where it may lack any.
+    pub unread: BTreeSet<String>,
     /// What else is not in it, and what a restore of it will say.
     pub warnings: Vec<String>,
 }
@@ -154,6 +156,7 @@ pub fn make(
         wireguard: BTreeMap::new(),
         links: BTreeMap::new(),
         left_out: BTreeSet::new(),
+        unread: BTreeSet::new(),
         parts: BTreeMap::new(),
         warnings: taken.warnings,
         done: 0,
@@ -170,6 +173,7 @@ pub fn make(
             "see whether the profile describes this gateway",
         )));
     }
+    let unread = std::mem::take(&mut making.unread);
     let (lacks, warnings) = making.finish(facts, taken.unpaired, created_at.clone(), &growing)?;
     drop(room);
     let (size, sha256, more) = read_back(profile, &growing, progress)?;
@@ -181,6 +185,7 @@ pub fn make(
         sha256,
         created_at,
         lacks,
+        unread,
         warnings: warnings.into_iter().chain(more).collect(),
     })
 }
@@ -382,6 +387,7 @@ struct Making<'a, 'p> {
     wireguard: BTreeMap<String, usize>,
     links: BTreeMap<String, String>,
     left_out: BTreeSet<String>,
+    unread: BTreeSet<String>,
     parts: BTreeMap<Part, Fate>,
     warnings: Vec<String>,
     done: u64,
@@ -503,6 +509,9 @@ impl Making<'_, '_> {
             }
             self.config(Folder::Second, second_path, &name, lying, &mut unread)?;
         }
+        if folders.iter().any(|f| matches!(f, There::Unread(_))) {
+            self.unread.clear();
+        }
         let fate = match unread.as_slice() {
             [] if there => Fate::Saved,
             [] => Fate::NotThere,
@@ -565,7 +574,10 @@ impl Making<'_, '_> {
             Lying::NoFile { what, .. } => self.warnings.push(format!(
                 "{shown} is not saved: {what}; a restore leaves it as it is"
             )),
-            Lying::Unread { why } => unread.push(format!("{shown}: {why}")),
+            Lying::Unread { why } => {
+                unread.push(format!("{shown}: {why}"));
+                self.unread.insert(name.to_string_lossy().into_owned());
+            }
         }
         self.left_out.insert(name.to_string_lossy().into_owned());
         Ok(())
