@@ -1,6 +1,6 @@
 //! `holdfast status`: idle, or the restore that is open, where it stands, its process. Always ends with 0: it tells.
 
-use journal_format::{View, view_text};
+use journal_format::{Soundness, View, view_text};
 
 use super::{Context, print_json, say};
 use crate::fault::Fault;
@@ -38,6 +38,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     }
     match &holder {
         Some((pid, what)) => say(&format!("{what} runs, process {pid}")),
+        None if scan.soundness() == Soundness::Newer => say(&format!(
+            "a newer Holdfast began restore {}, and nothing works on it: run `holdfast recover` of that version",
+            open.id
+        )),
         None => say(&format!(
             "restore {} is open and nothing works on it: run `holdfast recover`",
             open.id
@@ -45,6 +49,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     }
     match view {
         Some(view) => say(&view_text(&view)),
+        None if scan.soundness() == Soundness::Newer => say(&format!(
+            "this program does not understand its journal {}",
+            path.display()
+        )),
         None => say(&format!("its journal {} says nothing yet", path.display())),
     }
     Ok(0)
