@@ -260,6 +260,11 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
             Some(rows) if later.is_busy() => moment::half_there(rows, &configs),
             _ => BTreeSet::new(),
         };
+        // What is old and half stays half.
+        half.retain(|name| match configs.newest(name) {
+            Some(changed) => later.is_fresh(changed),
+            None => true,
+        });
         if look.is_still(&later, configs.newest_of_all()) && half.is_empty() {
             break;
         }
@@ -284,8 +289,9 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
             break;
         }
         if anew == moment::ANEW {
+            // What has been half there all along is no news.
             let known = all_along.unwrap_or_default();
-            half.retain(|name| !known.contains(name) || look.is_fresh(configs.newest(name)));
+            half.retain(|name| !known.contains(name));
             unpaired = moved;
             unpaired.extend(half);
             break;

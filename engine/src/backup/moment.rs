@@ -77,14 +77,14 @@ impl Look {
     }
 
     /// Whether what was changed then is part of something that may be going on.
-    pub(super) fn is_fresh(&self, changed: Option<i64>) -> bool {
-        changed.is_some_and(|at| at > self.at - HALF)
+    pub(super) fn is_fresh(&self, changed: i64) -> bool {
+        changed > self.at - HALF
     }
 
     /// Whether something moved so lately that a client may be half there.
     pub(super) fn is_busy(&self) -> bool {
         let mut stamps = self.stamps.iter().flatten();
-        stamps.any(|s| self.is_fresh(Some(s.changed)))
+        stamps.any(|s| self.is_fresh(s.changed))
     }
 }
 

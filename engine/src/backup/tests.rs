@@ -595,11 +595,12 @@ fn uploads(
         gateway.profile.gateway.configs_dir.clone(),
         gateway.profile.gateway.wireguard_dir.clone(),
     ];
+    let prefix = format!("up{}", pause.as_millis());
     let work = move || {
         let mut n = 0;
         while !stopped.load(Ordering::Relaxed) {
             n += 1;
-            let name = format!("up_{n:08x}");
+            let name = format!("{prefix}_{n:08x}");
             let row = "INSERT INTO clients (id, name, config_path, subnet, public_key) VALUES (?1, ?1, 'p', 's', ?1)";
             connection.execute(row, [&name]).unwrap();
             for folder in &folders {
@@ -607,7 +608,7 @@ fn uploads(
                 std::fs::write(folder.join(format!("{name}.conf")), config(2000)).unwrap();
             }
             if n > 3 && n % 3 == 0 {
-                let gone = format!("up_{:08x}", n - 3);
+                let gone = format!("{prefix}_{:08x}", n - 3);
                 connection
                     .execute("DELETE FROM clients WHERE name = ?1", [&gone])
                     .unwrap();
