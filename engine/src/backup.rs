@@ -287,7 +287,8 @@ impl Making<'_, '_> {
                 Err(problem) => {
                     self.warnings.push(format!(
                         "left out: {}: cannot {}",
-                        database.name, problem.what
+                        database.name,
+                        problem.problem().what
                     ));
                     remove_if_there(&copy)?;
                     continue;
@@ -310,9 +311,13 @@ impl Making<'_, '_> {
                         )
                     }));
                     if database.kind == DatabaseKind::Clients {
-                        let clients = database::clients_of_copy(&copy)?;
-                        self.clients
-                            .extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
+                        match database::clients_of_copy(&copy) {
+                            Ok(clients) => self
+                                .clients
+                                .extend(clients.into_iter().map(|c| format!("{}.conf", c.name))),
+                            // It is saved all the same.
+                            Err(problem) => self.warnings.push(format!("cannot {}", problem.what)),
+                        }
                     }
                 }
             }
