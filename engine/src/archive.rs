@@ -42,6 +42,10 @@ pub const RULES_V6: &str = "ip6tables_rules.txt";
 pub const RAW: &str = "holdfast/raw/";
 /// The folder of the files in which the box keeps rules over a reboot: `rules.v4` and `rules.v6` in it.
 pub const KEPT: &str = "holdfast/kept/";
+/// The folder of databases' bytes in [`RAW`].
+pub const RAW_DATABASES: &str = "holdfast/raw/databases/";
+/// What the names of a database's files have behind the database's own: the file itself first.
+pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// Longest name of a file, as filesystems have it.
 const NAME: usize = 255;
@@ -83,6 +87,21 @@ pub enum Part {
     RulesForward,
     /// `ip6tables-save`.
     RulesV6,
+    /// The bytes of a database that SQLite could not read, or of a file beside it.
+    RawDatabase {
+        /// The database's name in the profile.
+        name: String,
+        /// Which of its files: one of [`SIDES`].
+        side: &'static str,
+    },
+}
+
+/// The entry of a file of a database whose bytes are saved: one of [`SIDES`].
+pub fn raw_database(name: &str, side: &str) -> String {
+    format!(
+        "{RAW_DATABASES}{}{side}",
+        manifest::escaped(name.as_bytes())
+    )
 }
 
 /// What copying an entry proved.
@@ -431,6 +450,21 @@ impl Archive {
                 Part::Config(_) => !configs.contains(&entry.name),
                 // Only the manifest lists these.
                 Part::SecondCopy(name) => !manifest.is_some_and(|m| m.wireguard.contains_key(name)),
+                Part::RawDatabase { name, side } => {
+                    let twice = self.by_name.contains_key(name);
+                    let alone = !self.by_name.contains_key(&raw_database(name, ""));
+                    if twice && side.is_empty() || alone {
+                        let why = if alone {
+                            "without the database itself"
+                        } else {
+                            "besides the database"
+                        };
+                        found.push(format!("it has {shown} {why}"));
+                    }
+                    let part = crate::parts::Part::Database(name.clone());
+                    let fate = manifest.and_then(|m| m.parts.get(&part));
+                    !matches!(fate, Some(crate::parts::Fate::SavedRaw { .. }))
+                }
                 Part::Metadata
                 | Part::RulesV4
                 | Part::RulesNat
@@ -662,6 +696,8 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
                 config(file).map(Part::Config)
             } else if let Some(file) = name.strip_prefix(WIREGUARD) {
                 config(file).map(Part::SecondCopy)
+            } else if let Some(file) = name.strip_prefix(RAW_DATABASES) {
+                raw_file(file, databases)
             } else if name.ends_with(".db")
                 && !name.contains(['/', '\\'])
                 && !name.chars().any(char::is_control)
@@ -672,6 +708,23 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
             }
         }
     }
+}
+
+/// A file of a database whose bytes are saved, by its escaped name.
+fn raw_file(escaped: &str, databases: &[&str]) -> Result<Part, String> {
+    let file = manifest::unescaped(escaped).and_then(|name| String::from_utf8(name).ok());
+    let known = file.and_then(|file| {
+        SIDES.into_iter().find_map(|side| {
+            let name = file.strip_suffix(side)?;
+            databases.contains(&name).then(|| Part::RawDatabase {
+                name: name.to_owned(),
+                side,
+            })
+        })
+    });
+    known.ok_or_else(|| {
+        "is a file of a database that the profile does not know ([[gateway.database]])".into()
+    })
 }
 
 #[cfg(test)]

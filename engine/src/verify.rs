@@ -210,6 +210,11 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
             }
             Part::Config(_) => Some(g.configs_dir.as_path()),
             Part::SecondCopy(_) => Some(g.wireguard_dir.as_path()),
+            Part::RawDatabase { name, .. } => g
+                .database
+                .iter()
+                .find(|d| d.name == *name)
+                .and_then(|d| d.path.parent()),
             Part::Metadata
             | Part::RulesV4
             | Part::RulesNat
