@@ -24,8 +24,9 @@ use journal_format::Digest;
 
 use crate::archive::{
     Archive, CONFIGS, Copied, KEPT, RAW, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, WIREGUARD,
+    raw_database,
 };
-use crate::database::{self, Live};
+use crate::database::{self, Live, Trouble};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
@@ -363,10 +364,32 @@ fn save(
             saving.copies = vec![("", copy)];
             saving.fate = Fate::Saved;
         }
-        Err(problem) => {
+        Err(trouble) => {
             remove_if_there(&copy)?;
-            let why = format!("cannot {}", problem.what);
-            saving.fate = Fate::NotSaved { why };
+            let why = format!("cannot {}", trouble.problem().what);
+            saving.fate = match &trouble {
+                Trouble::Unreadable(_) => {
+                    match database::raw_bytes(profile, &database.path, room, place) {
+                        Ok(raw) => {
+                            if !raw.of_one_moment {
+                                saving.warnings.push(
+                                "its files were written while their bytes were copied, and may be of different moments".into(),
+                            );
+                            }
+                            let copies = raw.files.into_iter().map(|f| (f.side, f.copy));
+                            saving.copies = copies.collect();
+                            Fate::SavedRaw { why }
+                        }
+                        Err(problem) => Fate::NotSaved {
+                            why: format!(
+                                "{why}; nor can its bytes be saved: cannot {}",
+                                problem.what
+                            ),
+                        },
+                    }
+                }
+                Trouble::Busy(_) | Trouble::Failed(_) => Fate::NotSaved { why },
+            };
         }
     }
     Ok(saving)
@@ -425,7 +448,7 @@ impl Making<'_, '_> {
                 self.check_database(copy, name, kind);
             }
             let entry = match raw {
-                true => format!("{RAW}databases/{name}{side}"),
+                true => raw_database(name, side),
                 false => name.clone(),
             };
             let read = |e: io::Error| {
@@ -574,8 +597,8 @@ impl Making<'_, '_> {
                 self.warnings.push(format!(
                     "{shown} is a link to {target}: neither is saved, and a restore leaves both as they are"
                 ));
-                self.links
-                    .insert(format!("{raw_folder}{}", escaped(name.as_bytes())), target);
+                let path = escaped_path(path.as_os_str().as_bytes());
+                self.links.insert(path, target);
             }
             Lying::NoFile { what, .. } => self.warnings.push(format!(
                 "{shown} is not saved: {what}; a restore leaves it as it is"

@@ -17,6 +17,7 @@ use nix::sys::stat::Mode;
 
 use super::moment::{Stamp, nanoseconds};
 use super::pack::{Packed, Packer};
+use crate::archive::plain_config_name;
 use crate::host::linux::open_without_links;
 use crate::parallel;
 
@@ -310,9 +311,7 @@ fn link(folder: &File, name: &OsStr) -> Option<Lying> {
 
 /// Whether the gateway's own reader takes it under its own name.
 fn is_plain(name: &OsStr, bytes: &[u8]) -> bool {
-    let name = name.to_str().is_some_and(|name| {
-        name != ".conf" && !name.contains('\\') && !name.chars().any(char::is_control)
-    });
+    let name = plain_config_name(name.as_bytes()).is_some();
     let text = std::str::from_utf8(bytes);
     name && bytes.len() as u64 <= crate::verify::CONFIG_MOST
         && text.is_ok_and(|text| text.contains("[Interface]") && text.contains("[Peer]"))
