@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use icu_normalizer::ComposingNormalizerBorrowed;
 use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
@@ -633,10 +632,9 @@ fn accept(
             Ok(part) => {
                 total = total.saturating_add(l.sizes.size);
                 let name = String::from_utf8_lossy(&l.name).into_owned();
-                if !seen.insert(folded(&name)) {
-                    found.push(format!(
-                        "it has two entries named {shown}, perhaps in upper and lower case, or once composed and once not"
-                    ));
+                // Names on Linux have case, and umlauts of one sign or two: others are other files.
+                if !seen.insert(name.clone()) {
+                    found.push(format!("it has two entries named {shown}"));
                 }
                 if let Some(part) = part {
                     entries.push(Entry {
@@ -662,14 +660,6 @@ fn accept(
     } else {
         Err(shortened(found))
     }
-}
-
-/// What names have in common that are one to some filesystem, or to whoever reads them.
-fn folded(name: &str) -> String {
-    let composed = ComposingNormalizerBorrowed::new_nfc();
-    composed
-        .normalize(&composed.normalize(name).to_lowercase())
-        .into_owned()
 }
 
 /// What one entry is, or why it is not acceptable; none for a folder that may be there.

@@ -15,6 +15,7 @@ mod journal_says;
 mod laws;
 mod looks;
 mod newer_journal;
+mod odd_configs;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;

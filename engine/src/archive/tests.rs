@@ -306,20 +306,29 @@ fn links_devices_fifos_and_set_id_entries_are_refused() {
 }
 
 #[test]
-fn duplicate_names_are_refused_also_in_another_case() {
-    assert_refused(
-        &with(&[Raw::new("configs/a.conf", CONFIG)]).bytes,
-        "two entries named",
-    );
-    assert_refused(
-        &with(&[Raw::new("configs/A.conf", CONFIG)]).bytes,
-        "two entries named",
-    );
-    let umlauts = [
-        Raw::new("configs/ö.conf", CONFIG),
-        Raw::new("configs/Ö.conf", CONFIG),
+fn the_very_same_name_twice_is_refused_and_names_that_differ_in_case_are_two_files() {
+    for name in [
+        "configs/a.conf",
+        "backup_metadata.json",
+        "configs/\u{f6}.conf",
+    ] {
+        let twice = [Raw::new(name, CONFIG), Raw::new(name, CONFIG)];
+        assert_refused(&with(&twice).bytes, "two entries named");
+    }
+    let names = [
+        "a.conf",
+        "A.conf",
+        "\u{f6}.conf",
+        "\u{d6}.conf",
+        "o\u{308}.conf",
     ];
-    assert_refused(&with(&umlauts).bytes, "two entries named");
+    let mut entries = vec![Raw::new("backup_metadata.json", &metadata(&[], &names))];
+    entries.extend(names.map(|n| Raw::new(format!("configs/{n}"), n.as_bytes())));
+    let mut archive = open(&build(&entries).bytes).unwrap();
+    for name in names {
+        let read = archive.read_small(&format!("configs/{name}"), 100).unwrap();
+        assert_eq!(read, name.as_bytes());
+    }
 }
 
 #[test]
