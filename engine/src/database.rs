@@ -16,6 +16,7 @@ mod rebuild;
 mod rights;
 mod shape;
 mod trouble;
+mod unnamed;
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
@@ -42,6 +43,7 @@ pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
 pub use trouble::Trouble;
+pub use unnamed::unnamed;
 
 use crate::fault::{Problem, cannot};
 
