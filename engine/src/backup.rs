@@ -680,6 +680,10 @@ impl Making<'_, '_> {
             };
             self.parts.insert(part, fate);
         }
+        for (part, why) in &facts.unread {
+            let lacks = || Fate::NotSaved { why: why.clone() };
+            self.parts.entry(part.clone()).or_insert_with(lacks);
+        }
         Ok(())
     }
 
