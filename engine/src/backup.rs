@@ -161,7 +161,14 @@ pub fn make(
     let (lacks, warnings) = making.finish(facts, created_at.clone(), &part)?;
     drop(room);
     let (size, sha256, more) = read_back(profile, &part, progress)?;
-    made::remember(profile, &sha256)?;
+    let note = made::Note {
+        name: part.name.clone(),
+        size,
+        made_ms: part.at.timestamp().as_millisecond(),
+        lacks: lacks.clone(),
+    };
+    let note = made::Note::in_folder(profile, dest_dir, note);
+    made::remember(profile, &sha256, note)?;
     let path = part.publish()?;
     Ok(Made {
         path,
