@@ -20,6 +20,7 @@ use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};
 
 use crate::fault::{Fault, Problem, cannot};
+use crate::firewall::Family;
 use crate::manifest::{self, Metadata};
 use crate::profile::Limits;
 use cursor::Cursor;
@@ -42,15 +43,25 @@ pub const RULES_V6: &str = "ip6tables_rules.txt";
 pub const RAW: &str = "holdfast/raw/";
 /// The folder of the files in which the box keeps rules over a reboot: `rules.v4` and `rules.v6` in it.
 pub const KEPT: &str = "holdfast/kept/";
+/// First copies, below [`RAW`].
+pub const RAW_CONFIGS: &str = "holdfast/raw/configs/";
+/// Second copies, below [`RAW`].
+pub const RAW_WIREGUARD: &str = "holdfast/raw/wireguard/";
+/// Databases and their side files, below [`RAW`].
+pub const RAW_DATABASES: &str = "holdfast/raw/databases/";
+/// The file that keeps the rules of IPv4, below [`KEPT`].
+pub const KEPT_V4: &str = "holdfast/kept/rules.v4";
+/// The file that keeps the rules of IPv6, below [`KEPT`].
+pub const KEPT_V6: &str = "holdfast/kept/rules.v6";
 
 /// Longest name of a file, as filesystems have it.
 const NAME: usize = 255;
 /// Problems named for one archive before the rest is only counted.
 const NAMED: usize = 20;
 const BUFFER: usize = 64 * 1024;
-/// Metadata are read whole: this much, and so much for each entry.
-const METADATA: u64 = 64 * 1024;
-const METADATA_EACH: u64 = 1024;
+/// Metadata are read whole: this much, for what is listed and is no entry, and so much for each entry.
+const METADATA: u64 = 4 << 20;
+const METADATA_EACH: u64 = 2048;
 
 /// One entry of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,7 +94,23 @@ pub enum Part {
     RulesForward,
     /// `ip6tables-save`.
     RulesV6,
+    /// The bytes of a database that SQLite could not read, or of one of its side files.
+    RawDatabase {
+        /// The name of the database in the profile.
+        name: String,
+        /// The end that tells the side file, as `-wal`; none for the database itself.
+        side: Option<&'static str>,
+    },
+    /// The first copy of a config that the gateway's own reader would not take, by file name, which may be of any bytes.
+    RawConfig(Vec<u8>),
+    /// The second copy of one.
+    RawSecondCopy(Vec<u8>),
+    /// The file in which the box keeps the rules of a family over a reboot.
+    Kept(Family),
 }
+
+/// The ends of the names of the files that SQLite puts beside a database.
+pub const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
 
 /// What copying an entry proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -431,12 +458,21 @@ impl Archive {
                 Part::Config(_) => !configs.contains(&entry.name),
                 // Only the manifest lists these.
                 Part::SecondCopy(name) => !manifest.is_some_and(|m| m.wireguard.contains_key(name)),
+                Part::RawDatabase { .. }
+                | Part::RawConfig(_)
+                | Part::RawSecondCopy(_)
+                | Part::Kept(_) => manifest.is_none(),
                 Part::Metadata
                 | Part::RulesV4
                 | Part::RulesNat
                 | Part::RulesForward
                 | Part::RulesV6 => false,
             };
+            if self.plain_twin(&entry.part).is_some() {
+                found.push(format!(
+                    "it has its entry {shown} once more, in a form for the gateway's own reader"
+                ));
+            }
             if unlisted {
                 found.push(format!("its metadata do not list its entry {shown}"));
             }
@@ -467,9 +503,15 @@ impl Archive {
                 ));
             }
             for name in manifest.wireguard.keys() {
-                let there = [CONFIGS, WIREGUARD]
-                    .iter()
-                    .any(|dir| self.by_name.contains_key(&format!("{dir}{name}")));
+                let raw = manifest::escaped(name.as_bytes());
+                let there = [
+                    format!("{CONFIGS}{name}"),
+                    format!("{WIREGUARD}{name}"),
+                    format!("{RAW_CONFIGS}{raw}"),
+                    format!("{RAW_WIREGUARD}{raw}"),
+                ]
+                .iter()
+                .any(|entry| self.by_name.contains_key(entry));
                 if !there {
                     found.push(format!(
                         "its manifest lists a second copy of {}, which is not in it",
@@ -479,6 +521,28 @@ impl Archive {
             }
         }
         shortened(found)
+    }
+
+    /// The entry that holds the same file in its plain form, beside this raw one: nobody could say which of the two it is.
+    fn plain_twin(&self, part: &Part) -> Option<&Entry> {
+        let plain = |dir: &str, name: &[u8]| {
+            let name = std::str::from_utf8(name).ok()?;
+            self.entry(&format!("{dir}{name}"))
+        };
+        match part {
+            Part::RawDatabase { name, .. } => self.entry(name),
+            Part::RawConfig(name) => plain(CONFIGS, name),
+            Part::RawSecondCopy(name) => plain(WIREGUARD, name),
+            Part::Metadata
+            | Part::Database(_)
+            | Part::Config(_)
+            | Part::SecondCopy(_)
+            | Part::RulesV4
+            | Part::RulesNat
+            | Part::RulesForward
+            | Part::RulesV6
+            | Part::Kept(_) => None,
+        }
     }
 }
 
@@ -611,17 +675,23 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
     if !name.is_ascii() && l.flags & 1 << 11 == 0 {
         return Err("has a name beyond ASCII that is not marked as UTF-8".into());
     }
-    if name.len() > NAME {
+    // As long as a file's name may be, in each of its folders; escaped it may be three times as long.
+    let most = if name.starts_with(RAW) {
+        3 * NAME
+    } else {
+        NAME
+    };
+    let longest = name.split('/').map(str::len).max().unwrap_or_default();
+    if longest > most {
         return Err(format!(
-            "has a name of {} bytes, and the limit is {NAME}",
-            name.len()
+            "has a name of {longest} bytes, and the limit is {most}"
         ));
     }
     if l.unix_mode & 0o7000 != 0 {
         return Err("has set-id or sticky bits".into());
     }
     let kind = l.unix_mode & TYPE;
-    if name == CONFIGS || name == WIREGUARD {
+    if is_folder(name) {
         return if (kind == 0 || kind == FOLDER) && l.sizes.size == 0 && l.sizes.packed <= 2 {
             Ok(None)
         } else {
@@ -634,6 +704,74 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
         );
     }
     part(name, databases).map(Some)
+}
+
+/// The folders that a backup's entries lie in, and those above them: a tool that packs folders makes entries of them.
+fn is_folder(name: &str) -> bool {
+    let places = [
+        CONFIGS,
+        WIREGUARD,
+        KEPT,
+        RAW_CONFIGS,
+        RAW_WIREGUARD,
+        RAW_DATABASES,
+    ];
+    name.ends_with('/') && places.iter().any(|place| place.starts_with(name))
+}
+
+/// The name of a config, as an entry in a form for the gateway's own reader can have it; none if its bytes stand below
+/// [`RAW`], whatever is in it.
+pub fn plain_config_name(name: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(name).ok()?;
+    let stem = name.strip_suffix(".conf")?;
+    let plain = !stem.is_empty()
+        && name.len() <= NAME
+        // The gateway's own reader takes no name that could lead out.
+        && !name.contains("..")
+        && !name.contains(['/', '\\'])
+        && !name.chars().any(char::is_control);
+    plain.then_some(name)
+}
+
+/// What an entry below [`RAW`] is.
+fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
+    let file = |escaped: &str| {
+        manifest::unescaped(escaped)
+            .filter(|name| !name.is_empty() && name.len() <= NAME)
+            .filter(|name| !name.contains(&b'/') && !name.contains(&0))
+            .ok_or_else(|| "has a name that is not that of a file, escaped".to_owned())
+    };
+    let config = |escaped: &str| {
+        let name = file(escaped)?;
+        if name.ends_with(b".conf") {
+            Ok(name)
+        } else {
+            Err("is not a config: its name does not end in .conf".to_owned())
+        }
+    };
+    if let Some(escaped) = name.strip_prefix(RAW_CONFIGS) {
+        config(escaped).map(Part::RawConfig)
+    } else if let Some(escaped) = name.strip_prefix(RAW_WIREGUARD) {
+        config(escaped).map(Part::RawSecondCopy)
+    } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
+        let name = file(escaped)?;
+        let ends = SIDE_FILES.into_iter().map(Some).chain([None]);
+        for side in ends {
+            let of = databases.iter().find(|d| {
+                let end = side.unwrap_or_default();
+                name.strip_suffix(end.as_bytes()) == Some(d.as_bytes())
+            });
+            if let Some(of) = of {
+                return Ok(Part::RawDatabase {
+                    name: (*of).to_owned(),
+                    side,
+                });
+            }
+        }
+        Err("is of a database that the profile does not know ([[gateway.database]])".into())
+    } else {
+        Err("has no place in a backup of a gateway".into())
+    }
 }
 
 /// The allow-list.
@@ -656,6 +794,9 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
         RULES_NAT => Ok(Part::RulesNat),
         RULES_FORWARD => Ok(Part::RulesForward),
         RULES_V6 => Ok(Part::RulesV6),
+        KEPT_V4 => Ok(Part::Kept(Family::V4)),
+        KEPT_V6 => Ok(Part::Kept(Family::V6)),
+        _ if name.starts_with(RAW) => raw_part(name, databases),
         _ if databases.contains(&name) => Ok(Part::Database(name.to_owned())),
         _ => {
             if let Some(file) = name.strip_prefix(CONFIGS) {

@@ -14,6 +14,7 @@ mod hosts_agree;
 mod journal_says;
 mod laws;
 mod looks;
+mod newer_journal;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;
@@ -35,3 +36,4 @@ mod two_states;
 mod unresolved_endpoint;
 mod web_restore;
 mod web_stage;
+mod what_the_gateways_reader_takes;

@@ -203,6 +203,7 @@ fn tone(standing: Standing) -> (&'static str, &'static str, &'static str) {
         Standing::Restored => ("restored", "done", "Restored"),
         Standing::RolledBack => ("rolled-back", "undone", "Rolled back"),
         Standing::NothingChanged => ("nothing-changed", "skipped", "Nothing changed"),
+        Standing::Unknown => ("unreadable", "warning", "Not understood"),
     }
 }
 
@@ -360,6 +361,13 @@ fn running(running: &Running) -> Value {
                     icon,
                     "A restore is stuck",
                     "The operator is needed. Its page says what to do.".to_string(),
+                )
+            } else if *standing == Standing::Unknown {
+                (
+                    shown,
+                    icon,
+                    "A restore by a newer Holdfast",
+                    "This program does not understand its journal. On the gateway: holdfast status.".to_string(),
                 )
             } else {
                 (

@@ -367,6 +367,7 @@ mod tests {
             sha256: journal_format::Digest::new("0".repeat(64)).unwrap(),
             created_at: String::new(),
             lacks: vec![],
+            unread: Default::default(),
             warnings: vec![],
         }
     }

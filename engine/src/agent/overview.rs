@@ -121,7 +121,7 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
     Running::Restore {
         id,
         standing: view.standing,
-        interrupted: follow::is_left(agent, state),
+        interrupted: is_interrupted(agent, view.standing, state),
         step: steps
             .iter()
             .find(|s| s.state == StepState::Running)
@@ -129,6 +129,11 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
         done: steps.iter().filter(|s| s.state == StepState::Done).count() as u64,
         total: steps.len() as u64,
     }
+}
+
+/// Whether nothing works on an open restore. Of one that a newer version wrote that is not known to be open.
+fn is_interrupted(agent: &Agent, standing: Standing, state: &State) -> bool {
+    standing != Standing::Unknown && follow::is_left(agent, state)
 }
 
 fn scan(agent: &Agent, id: &RestoreId) -> Option<Scan> {
@@ -185,7 +190,7 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
             .as_ref()
             .map_or_else(String::new, |p| p.archive.name.clone()),
         standing: Some(standing),
-        interrupted: !standing.is_over() && follow::is_left(agent, &state),
+        interrupted: !standing.is_over() && is_interrupted(agent, standing, &state),
         in_future: state.began_ms > now_ms(),
     };
     if state.verdict().is_some() {

@@ -614,3 +614,134 @@ fn an_archive_replaced_under_its_name_stays_the_one_that_was_opened() {
     std::fs::rename(dir.path().join("c.zip"), &path).unwrap();
     assert_eq!(archive.read_small("configs/a.conf", 1000).unwrap(), CONFIG);
 }
+
+/// A backup with a manifest, and these entries, which the manifest lists.
+fn with_raw(more: &[(&str, &[u8])]) -> Vec<u8> {
+    let facts = |bytes: &[u8]| {
+        let sha256 = Digest::of_bytes(Sha256::digest(bytes).into());
+        serde_json::json!({ "size": bytes.len(), "sha256": sha256 })
+    };
+    let mut listed = serde_json::json!({ "configs/a.conf": facts(CONFIG) });
+    for (name, bytes) in more {
+        listed[*name] = facts(bytes);
+    }
+    let mut metadata: serde_json::Value =
+        serde_json::from_slice(&metadata(&[], &["a.conf"])).unwrap();
+    metadata["holdfast"] = serde_json::json!({
+        "format": 2, "program": "holdfast 0.1.0", "host": "gw", "ip_forward": true, "tunnels_up": [],
+        "owners": [], "entries": listed, "wireguard": {},
+    });
+    let mut entries = vec![
+        Raw::new(
+            "backup_metadata.json",
+            &serde_json::to_vec(&metadata).unwrap(),
+        ),
+        Raw::new("configs/a.conf", CONFIG),
+    ];
+    entries.extend(more.iter().map(|(name, bytes)| Raw::new(name, bytes)));
+    build(&entries).bytes
+}
+
+#[test]
+fn what_the_gateways_own_reader_would_not_take_stands_below_raw_with_its_name_escaped() {
+    let archive = open(&with_raw(&[
+        ("holdfast/raw/configs/%FC.conf", b"\xfc"),
+        ("holdfast/raw/wireguard/b.conf", b"\xfc"),
+        ("holdfast/raw/databases/configs.db-wal", b"x"),
+        ("holdfast/kept/rules.v6", b""),
+    ]))
+    .unwrap();
+    let part = |name: &str| archive.entry(name).unwrap().part.clone();
+    assert_eq!(
+        part("holdfast/raw/configs/%FC.conf"),
+        Part::RawConfig(b"\xfc.conf".to_vec())
+    );
+    assert_eq!(
+        part("holdfast/raw/wireguard/b.conf"),
+        Part::RawSecondCopy(b"b.conf".to_vec())
+    );
+    assert_eq!(
+        part("holdfast/raw/databases/configs.db-wal"),
+        Part::RawDatabase {
+            name: "configs.db".into(),
+            side: Some("-wal")
+        }
+    );
+    assert_eq!(part("holdfast/kept/rules.v6"), Part::Kept(Family::V6));
+}
+
+#[test]
+fn raw_entries_have_names_of_files_escaped_in_one_way_and_no_others() {
+    for name in [
+        "configs/%2E%2E%2Fevil.conf",
+        "configs/..%2Fevil.conf",
+        "configs/%66.conf",
+        "configs/a/b.conf",
+        "configs/a%00.conf",
+        "configs/a.txt",
+        "configs/",
+        "wireguard/a b.conf",
+        "databases/other.db",
+        "databases/configs.db-old",
+        "databases/../configs.db",
+        "x/configs.db",
+        "configs.db",
+        "../kept/rules.v4",
+    ] {
+        let said = refusal(&with_raw(&[(&format!("holdfast/raw/{name}"), b"x")]));
+        assert!(said.contains("its entry"), "{name:?}: {said}");
+    }
+    let long = format!("holdfast/raw/configs/{}.conf", "n".repeat(251));
+    assert_refused(&with_raw(&[(&long, b"x")]), "not that of a file, escaped");
+    for name in ["holdfast/kept/rules.v5", "holdfast/x", "holdfast/kept/v4/x"] {
+        assert_refused(&with_raw(&[(name, b"x")]), "has no place");
+    }
+}
+
+#[test]
+fn no_raw_entry_is_taken_without_a_manifest_or_beside_a_plain_one_of_the_same_file() {
+    for name in [
+        "holdfast/raw/configs/b.conf",
+        "holdfast/raw/wireguard/b.conf",
+        "holdfast/raw/databases/configs.db",
+        "holdfast/kept/rules.v4",
+    ] {
+        assert_refused(
+            &with(&[Raw::new(name, b"x")]).bytes,
+            "do not list its entry",
+        );
+    }
+    assert_refused(
+        &with_raw(&[("holdfast/raw/configs/a.conf", b"x")]),
+        "once more",
+    );
+}
+
+#[test]
+fn a_config_with_the_longest_name_that_a_file_can_have_is_an_entry() {
+    let name = format!("{}.conf", "n".repeat(250));
+    assert_eq!(plain_config_name(name.as_bytes()), Some(name.as_str()));
+    let entry = format!("configs/{name}");
+    let bytes = build(&[
+        Raw::new("backup_metadata.json", &metadata(&[], &[&name])),
+        Raw::new(&entry, CONFIG),
+    ])
+    .bytes;
+    assert!(open(&bytes).unwrap().entry(&entry).is_some());
+}
+
+#[test]
+fn folders_of_raw_entries_may_be_entries() {
+    let folders = [
+        "holdfast/",
+        "holdfast/raw/",
+        "holdfast/raw/configs/",
+        "holdfast/kept/",
+    ];
+    let folders = folders.map(|name| {
+        let mut folder = Raw::new(name, b"");
+        folder.mode = 0o040_755;
+        folder
+    });
+    assert_eq!(open(&with(&folders).bytes).unwrap().entries().len(), 2);
+}

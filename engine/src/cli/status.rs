@@ -1,7 +1,7 @@
 //! `holdfast status`: idle and the last backups, or the restore that is open, where it stands, its process. Always ends with
 //! 0: it tells.
 
-use journal_format::{Digest, View, utc, view_text, visible};
+use journal_format::{Digest, Soundness, View, utc, view_text, visible};
 
 use super::{Context, print_json, say};
 use crate::fault::Fault;
@@ -63,6 +63,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     }
     match &holder {
         Some((pid, what)) => say(&format!("{what} runs, process {pid}")),
+        None if scan.soundness() == Soundness::Newer => say(&format!(
+            "a newer Holdfast began restore {}, and nothing works on it: run `holdfast recover` of that version",
+            open.id
+        )),
         None => say(&format!(
             "restore {} is open and nothing works on it: run `holdfast recover`",
             open.id
@@ -70,6 +74,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     }
     match view {
         Some(view) => say(&view_text(&view)),
+        None if scan.soundness() == Soundness::Newer => say(&format!(
+            "this program does not understand its journal {}",
+            path.display()
+        )),
         None => say(&format!("its journal {} says nothing yet", path.display())),
     }
     Ok(0)
