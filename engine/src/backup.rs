@@ -178,7 +178,14 @@ pub fn make(
     let (lacks, warnings) = making.finish(facts, taken.unpaired, created_at.clone(), &growing)?;
     drop(room);
     let (size, sha256, more) = read_back(profile, &growing, progress)?;
-    made::remember(profile, &sha256)?;
+    let note = made::Note {
+        name: growing.name.clone(),
+        size,
+        made_ms: growing.at.timestamp().as_millisecond(),
+        lacks: lacks.clone(),
+    };
+    let note = made::Note::in_folder(profile, dest_dir, note);
+    made::remember(profile, &sha256, note)?;
     let path = growing.publish()?;
     Ok(Made {
         path,
