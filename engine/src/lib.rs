@@ -27,6 +27,7 @@ pub mod made;
 pub mod manifest;
 pub mod mark;
 pub mod owner;
+pub mod parallel;
 pub mod parts;
 pub mod password;
 pub mod peers;

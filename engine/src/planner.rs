@@ -169,7 +169,10 @@ pub fn plan(
                 .get(Family::V6.rules_file())
                 .map(|w| w.sha256.clone()),
             ip_forward: backup.ip_forward,
+            ipv6_forward: None,
         },
+        peers: None,
+        without_safety_backup_of: Vec::new(),
         warnings,
     })
 }

@@ -11,8 +11,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use journal_format::{
-    Change, Content, Digest, Driver, Fate, Format, Header, Plan, Problem, RestoreId, Role, State,
-    Target, Verdict,
+    Change, Content, Digest, Driver, Fate, Header, Plan, Problem, RestoreId, Role, State, Target,
+    Verdict,
 };
 use sha2::Digest as _;
 
@@ -117,12 +117,15 @@ pub fn approval(plan: &Plan) -> Digest {
         tunnels_up,
         fence,
         firewall,
+        peers,
+        without_safety_backup_of,
         warnings,
     } = plan;
     Digest::of_json(&(
         (archive, forward, back, policy),
         (approved(databases), approved(files)),
         (services, tunnels_down, tunnels_up, fence, firewall),
+        (peers, without_safety_backup_of),
         warnings,
     ))
 }
@@ -423,7 +426,7 @@ pub fn carry_out<'a>(
         host.keep(&dir.join("after").join(name), text.as_bytes())?;
     }
     let header = Header {
-        format: Format::CURRENT,
+        format: begin.plan.format(),
         restore: begin.id.clone(),
         boot: begin.driver.boot.clone(),
         program: process::program(),

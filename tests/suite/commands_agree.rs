@@ -167,7 +167,10 @@ impl Course {
                 v4: Some(Digest::of_bytes(sha2::Sha256::digest(rules).into())),
                 v6: None,
                 ip_forward: Some(true),
+                ipv6_forward: None,
             },
+            peers: None,
+            without_safety_backup_of: Vec::new(),
             ..scenario.plan.as_ref().clone()
         };
         Course {

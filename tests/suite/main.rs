@@ -14,6 +14,7 @@ mod hosts_agree;
 mod journal_says;
 mod laws;
 mod looks;
+mod newer_journal;
 mod odd_configs;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;

@@ -62,6 +62,8 @@ impl Journal {
             }],
             fence: Fence::default(),
             firewall: Firewall::default(),
+            peers: None,
+            without_safety_backup_of: Vec::new(),
             warnings: vec!["the user guest is not in the backup and will be gone".into()],
         };
         let boot = BootId::new("11111111-2222-3333-4444-555555555555").unwrap();
