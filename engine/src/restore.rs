@@ -713,7 +713,7 @@ fn hooks_now(host: &dyn Host, profile: &Profile, survey: &Survey, tunnel: &str) 
         .ok()
         .and_then(|bytes| wgconf::parse(&file, &bytes).ok());
     config
-        .filter(|c| c.unfit.is_empty())
+        .filter(|c| c.unfit.is_empty() && c.slow.is_empty())
         .map_or_else(Vec::new, |c| c.interface.hooks)
 }
 
