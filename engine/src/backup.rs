@@ -35,7 +35,7 @@ use crate::profile::{DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
 use crate::verify::CONFIG_MOST;
-use crate::{made, state_dir, survey, wgconf};
+use crate::{made, octets, state_dir, survey, wgconf};
 use part::{Part, sweep};
 use up_to_error::UpToError;
 
@@ -483,7 +483,7 @@ impl Making<'_, '_> {
                     (RULES_NAT, rules_text::nat(save)),
                     (RULES_FORWARD, rules_text::forward(save)),
                 ] {
-                    self.add(entry, &mut text.as_bytes(), false)?;
+                    self.add(entry, &mut &*octets::bytes(&text), false)?;
                     self.contents.iptables_rules.push(entry.to_owned());
                 }
             }
@@ -493,7 +493,7 @@ impl Making<'_, '_> {
             )),
         }
         match &facts.rules_v6 {
-            Some(save) => self.add(RULES_V6, &mut save.as_bytes(), false)?,
+            Some(save) => self.add(RULES_V6, &mut &*octets::bytes(save), false)?,
             None => self.warnings.push(format!(
                 "the IPv6 firewall rules {}; they are not in the backup",
                 survey::UNREADABLE
