@@ -351,6 +351,15 @@ fn stamp_of(folder: &File, name: &OsStr) -> Option<Stamp> {
     })
 }
 
+/// The bytes of a config; none if it cannot be read.
+pub(super) fn bytes(path: &Path) -> Option<Vec<u8>> {
+    let file = open_without_links(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK).ok()?;
+    let size = file.metadata().ok().filter(|m| m.is_file())?.size();
+    let mut hand = Hand::new();
+    hand.read(&file, size.min(MOST)).ok()?;
+    Some(hand.bytes)
+}
+
 /// What lies where a file of the box's own is, as a config is looked at: for kept rules.
 pub(super) fn look_at(path: &Path) -> Option<Lying> {
     let unread = |why: String| Some(Lying::Unread { why });

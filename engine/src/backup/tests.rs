@@ -622,6 +622,7 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
     let mut gateway = Gateway::new();
     gateway.facts.rules_v4 = Some(String::new());
     gateway.facts.rules_v6 = None;
+    gateway.facts.ipv6_forward = Some(true);
     let made = gateway.make().unwrap();
     let [lack] = &made.lacks[..] else {
         panic!("{:?}", made.lacks);
