@@ -299,26 +299,18 @@ impl Making<'_, '_> {
                     .into_iter()
                     .map(|w| format!("{}: {w}", database.name)),
             );
-            match database::check_snapshot(&copy, &database.name, database.kind) {
-                Err(problems) => self.warnings.extend(problems.into_iter().map(|p| {
-                    format!("a restore of this backup will refuse it: cannot {}", p.what)
-                })),
-                Ok(elsewhere) => {
-                    self.warnings.extend(elsewhere.into_iter().map(|why| {
-                        format!(
-                            "{}: {why}; this box takes it back, another one will refuse it",
-                            database.name
-                        )
-                    }));
-                    if database.kind == DatabaseKind::Clients {
-                        match database::clients_of_copy(&copy) {
-                            Ok(clients) => self
-                                .clients
-                                .extend(clients.into_iter().map(|c| format!("{}.conf", c.name))),
-                            // It is saved all the same.
-                            Err(problem) => self.warnings.push(format!("cannot {}", problem.what)),
-                        }
-                    }
+            self.warnings.extend(database::check_snapshot(
+                &copy,
+                &database.name,
+                database.kind,
+            ));
+            if database.kind == DatabaseKind::Clients {
+                match database::clients_of_copy(&copy) {
+                    Ok(clients) => self
+                        .clients
+                        .extend(clients.into_iter().map(|c| format!("{}.conf", c.name))),
+                    // It is saved all the same.
+                    Err(problem) => self.warnings.push(format!("cannot {}", problem.what)),
                 }
             }
             let owner = self.owner(&facts);
