@@ -18,7 +18,7 @@ use sha2::Digest as _;
 use crate::account::MailRelay;
 use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
 use crate::consent::{Consent, Hook};
-use crate::database::{self, Client, Origin, Terms, User};
+use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::peers::{self, Peers};
 use crate::profile::{self, DatabaseKind, Profile};
@@ -140,6 +140,9 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     let configs = configs::check_configs(&mut archive, &mut found)?;
     let rules_v4 = rules(&mut archive, RULES_V4, &mut found)?;
     let rules_v6 = rules(&mut archive, RULES_V6, &mut found)?;
+    let rules_there = rules_v4.is_some() || rules_v6.is_some();
+    let anything_else = rules_there || !(databases.is_empty() && configs.is_empty());
+    found.judge_databases(anything_else);
     let texts: Vec<String> = archive
         .entries()
         .iter()
@@ -199,6 +202,8 @@ impl Checked {
 #[derive(Default)]
 struct Found {
     problems: Vec<Problem>,
+    /// Databases of the backup that cannot be restored, and so count as absent.
+    unfit: Vec<(String, Vec<Problem>)>,
     lost: Vec<String>,
     warnings: Vec<String>,
 }
@@ -218,6 +223,27 @@ fn only_read(part: &Part) -> bool {
         | Part::SecondCopy(_)
         | Part::RulesV4
         | Part::RulesV6 => false,
+    }
+}
+
+impl Found {
+    /// A database that cannot be restored keeps nothing else from it, and comes first of what is lost. Where nothing else is
+    /// in the backup, it is refused.
+    fn judge_databases(&mut self, anything_else: bool) {
+        let unfit = std::mem::take(&mut self.unfit);
+        if !anything_else {
+            self.problems
+                .extend(unfit.into_iter().flat_map(|(_, why)| why));
+            return;
+        }
+        let named = unfit.into_iter().map(|(name, problems)| {
+            let why: Vec<String> = problems.into_iter().map(|p| p.what).collect();
+            format!(
+                "the database {name} of the backup will not be restored, and the one that is here stays as it is: cannot {}",
+                why.join("; ")
+            )
+        });
+        self.lost.splice(0..0, named);
     }
 }
 
@@ -281,44 +307,39 @@ fn check_databases(
         let copied = extract(archive, &known.name, &path)?;
         let mut file = in_backup(archive, &known.name, &copied);
         let made = rebuilt.place(&known.name);
-        let taken = database::check(&path, &known.name, known.kind, origin).and_then(|said| {
-            found.warnings.extend(said);
-            match origin {
-                Origin::Here => keep_own(&path, &made, known, found),
-                Origin::Elsewhere => copy_rows(profile, &path, &made, known, found),
+        let read = match origin {
+            Origin::Here => {
+                keep_own(archive, &path, &made, known, found)?;
+                let read = read_rows(&made, known);
+                // Who cannot be compared with those of now is as good as nobody.
+                read.unwrap_or_else(|problem| {
+                    found.warnings.push(format!("cannot {}", problem.what));
+                    Rows::default()
+                })
             }
-        });
-        remove(&path)?;
-        if let Err(problems) = taken {
-            found.problems.extend(problems);
-            continue;
-        }
+            Origin::Elsewhere => {
+                let taken = rows_from_elsewhere(profile, &path, &made, known, found);
+                remove(&path)?;
+                match taken {
+                    Ok(rows) => rows,
+                    Err(NotTaken::Unfit(problems)) => {
+                        remove(&made)?;
+                        found.unfit.push((known.name.clone(), problems));
+                        continue;
+                    }
+                    Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+                }
+            }
+        };
         let digest = digest(&made)?;
         if digest.sha256 != file.sha256 {
             rebuilt.entries.insert(known.name.clone());
             (file.size, file.sha256) = (digest.size, digest.sha256);
         }
-        let unreadable = |problem: Problem| {
-            Fault::Refused(vec![Problem {
-                what: format!(
-                    "accept the database {} of the backup: cannot {}",
-                    known.name, problem.what
-                ),
-                advice: "make a new backup, or take another one".into(),
-                ..problem
-            }])
-        };
-        let mut mail = None;
-        let users = match known.kind {
-            DatabaseKind::Users => {
-                mail = database::mail_relay_of_copy(&made).map_err(unreadable)?;
-                database::users_of_copy(&made).map_err(unreadable)?
-            }
-            DatabaseKind::Clients => {
-                clients = Some(database::clients_of_copy(&made).map_err(unreadable)?);
-                Vec::new()
-            }
-        };
+        if known.kind == DatabaseKind::Clients {
+            clients = read.clients;
+        }
+        let (users, mail) = (read.users, read.mail);
         if !rebuilt.entries.contains(&known.name) {
             remove(&made)?;
         }
@@ -333,16 +354,81 @@ fn check_databases(
     Ok((databases, clients, rebuilt))
 }
 
-/// A database of this box's own goes back as it is, with what the application needs besides.
+/// What is read of a database for people.
+#[derive(Default)]
+struct Rows {
+    clients: Option<Vec<Client>>,
+    users: Vec<User>,
+    mail: Option<MailRelay>,
+}
+
+fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
+    Ok(match known.kind {
+        DatabaseKind::Users => Rows {
+            users: database::users_of_copy(made)?,
+            mail: database::mail_relay_of_copy(made)?,
+            clients: None,
+        },
+        DatabaseKind::Clients => Rows {
+            clients: Some(database::clients_of_copy(made)?),
+            ..Rows::default()
+        },
+    })
+}
+
+/// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
+/// can be added.
 fn keep_own(
+    archive: &mut Archive,
     path: &Path,
     made: &Path,
     known: &profile::Database,
     found: &mut Found,
-) -> Result<(), Vec<Problem>> {
-    let added = database::add_what_is_missing(path, &known.name, known.kind)?;
-    found.warnings.extend(added);
-    std::fs::rename(path, made).map_err(|e| vec![spool_problem(made, &e)])
+) -> Result<(), Fault> {
+    if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
+        found.warnings.extend(judged.warnings);
+    }
+    match database::add_what_is_missing(path, &known.name, known.kind) {
+        Ok(added) => found.warnings.extend(added),
+        Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+        Err(NotTaken::Unfit(problems)) => {
+            found.warnings.extend(problems.into_iter().map(|p| {
+                format!(
+                    "{}: what the application may need besides cannot be added: {}",
+                    known.name, p.what
+                )
+            }));
+            // It may have been begun.
+            for file in database::side_files(path)
+                .iter()
+                .map(PathBuf::as_path)
+                .chain([path])
+            {
+                remove(file)?;
+            }
+            extract(archive, &known.name, path)?;
+        }
+    }
+    std::fs::rename(path, made).map_err(|e| Fault::from(spool_problem(made, &e)))
+}
+
+fn rows_from_elsewhere(
+    profile: &Profile,
+    path: &Path,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<Rows, NotTaken> {
+    let judged = database::check(path, &known.name, known.kind, Origin::Elsewhere)?;
+    // What is said of a database that then does not come would only confuse.
+    let mut taken = Found::default();
+    copy_rows(profile, path, made, known, &mut taken)?;
+    let rows = read_rows(made, known).map_err(|p| NotTaken::Unfit(vec![p]))?;
+    found.lost.extend(judged.left_behind);
+    found.lost.extend(taken.lost);
+    found.warnings.extend(judged.warnings);
+    found.warnings.extend(taken.warnings);
+    Ok(rows)
 }
 
 /// Of a database from elsewhere only the rows come.
@@ -352,7 +438,7 @@ fn copy_rows(
     made: &Path,
     known: &profile::Database,
     found: &mut Found,
-) -> Result<(), Vec<Problem>> {
+) -> Result<(), NotTaken> {
     let live = database::Live::new(profile);
     let present = match known.path.exists().then(|| live.shape(&known.path)) {
         None => None,
