@@ -17,6 +17,7 @@ use crate::database::Client;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Family;
 use crate::owner::{CONFIG_MODE, DATABASE_MODE, Placement};
+use crate::parts::Part;
 use crate::planner::said::Said;
 use crate::profile::Profile;
 use crate::step;
@@ -73,7 +74,7 @@ pub struct Backup {
 }
 
 /// What the admin chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
     /// A restore whose rules cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
@@ -81,6 +82,8 @@ pub struct Choices {
     pub policy: Policy,
     /// Files and folders that others may write or read stay as open as they are.
     pub keep_open_folders: bool,
+    /// The safety backup may lack these, though then nothing brings them back.
+    pub without_safety_backup_of: BTreeSet<Part>,
 }
 
 /// The plan, or every reason why there is none.
@@ -172,9 +175,13 @@ pub fn plan(
             ipv6_forward: None,
         },
         peers: None,
-        without_safety_backup_of: Vec::new(),
+        without_safety_backup_of: parts(&choices.without_safety_backup_of),
         warnings,
     })
+}
+
+fn parts(parts: &BTreeSet<Part>) -> Vec<String> {
+    parts.iter().map(Part::to_string).collect()
 }
 
 fn tunnel(dir: &Path, name: &str) -> Tunnel {
@@ -625,6 +632,7 @@ mod tests {
             keep_going_without_firewall: false,
             keep_open_folders: false,
             policy: Policy::Auto,
+            without_safety_backup_of: BTreeSet::new(),
         };
         let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
         let profile = Profile::default();

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Backups, Chunk, Halt, Lack, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request, RestoreLine,
-    RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
+    Ask, Backup, Backups, Chunk, Halt, Lack, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request,
+    RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
 };
 use journal_format::{Digest, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
@@ -174,8 +174,16 @@ pub fn lacks() -> Vec<Lack> {
         why: why.into(),
     };
     vec![
-        lack("configs.db", "the database configs.db", "database is locked: waited for 30 s <b>"),
-        lack("rules-v4", "the IPv4 firewall rules", "two back ends hold rules"),
+        lack(
+            "configs.db",
+            "the database configs.db",
+            "database is locked: waited for 30 s <b>",
+        ),
+        lack(
+            "rules-v4",
+            "the IPv4 firewall rules",
+            "two back ends hold rules",
+        ),
     ]
 }
 
@@ -205,6 +213,7 @@ pub fn preview() -> Preview {
         plan: Digest::new("c".repeat(64)).unwrap(),
         needs_keep_going: false,
         has_open_folders: true,
+        unsaved: Vec::new(),
         until_ms: 1_795_377_140_000,
     }
 }
@@ -336,7 +345,13 @@ fn answer(
                 wire.send(&Reply::Uploaded(Box::new(preview())))?;
             }
         }
-        Ask::Preview { .. } => wire.send(&Reply::Uploaded(Box::new(preview())))?,
+        Ask::Preview { .. } | Ask::Again { .. } => {
+            let preview = Preview {
+                unsaved: told.lock().unwrap().lacks.clone(),
+                ..preview()
+            };
+            wire.send(&Reply::Uploaded(Box::new(preview)))?;
+        }
         Ask::Discard { .. } => wire.send(&Reply::Discarded)?,
         Ask::Start { .. } => wire.send(&Reply::Started { id })?,
         Ask::Restore { .. } => {

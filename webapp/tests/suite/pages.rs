@@ -89,7 +89,11 @@ fn backups_on_the_first_page(backups: Backups) -> String {
     });
     let page = get(&agent.client_of("admin"), "/");
     let (_, behind) = page.split_once("</h1>").unwrap();
-    behind.split_once("<p><a class=\"button").unwrap().0.to_string()
+    behind
+        .split_once("<p><a class=\"button")
+        .unwrap()
+        .0
+        .to_string()
 }
 
 #[test]
@@ -135,7 +139,9 @@ fn an_incomplete_backup_reads_like_this() {
     });
     let client = agent.client_of("admin");
     let request = client.get("/system/backup");
-    let answer = request.header(Header::new("Sec-Fetch-Site", "none")).dispatch();
+    let answer = request
+        .header(Header::new("Sec-Fetch-Site", "none"))
+        .dispatch();
     assert_snapshot!("incomplete", shown(answer));
 }
 
@@ -195,6 +201,29 @@ fn the_confirmation_says_what_will_be_overwritten() {
     let agent = FakeAgent::start(Told::default());
     let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
     without_random(|| assert_snapshot!("confirm", get(&agent.client_of("admin"), &address)));
+}
+
+#[test]
+fn the_confirmation_offers_to_go_without_a_safety_backup_of_what_cannot_be_saved() {
+    let agent = FakeAgent::start(Told {
+        lacks: lacks(),
+        ..Told::default()
+    });
+    let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
+    let page = get(&agent.client_of("admin"), &address);
+    let (_, behind) = page.split_once("name=\"keep_open_folders\"").unwrap();
+    let (_, ticks) = behind.split_once("</label>").unwrap();
+    assert_snapshot!("confirm_unsaved", ticks.split_once("<button").unwrap().0);
+}
+
+#[test]
+fn a_restore_that_ended_for_want_of_a_part_says_which_and_how_it_is_accepted() {
+    let page = restore_page(Journal::new().without_a_part());
+    let (verdict, _) = page.split_once("<section id=\"progress\"").unwrap();
+    let (_, verdict) = verdict.split_once("<section id=\"verdict\"").unwrap();
+    assert_snapshot!("restore_without_a_part", verdict);
+    let rolled_back = restore_page(Journal::new().rolled_back());
+    assert!(!rolled_back.contains("/again\""), "{rolled_back}");
 }
 
 #[test]
