@@ -13,7 +13,6 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use icu_normalizer::ComposingNormalizerBorrowed;
 use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
@@ -53,6 +52,8 @@ pub const RAW_DATABASES: &str = "holdfast/raw/databases/";
 pub const KEPT_V4: &str = "holdfast/kept/rules.v4";
 /// The file that keeps the rules of IPv6, below [`KEPT`].
 pub const KEPT_V6: &str = "holdfast/kept/rules.v6";
+/// What the names of a database's files have behind the database's own: the file itself first.
+pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// Longest name of a file, as filesystems have it.
 const NAME: usize = 255;
@@ -94,23 +95,28 @@ pub enum Part {
     RulesForward,
     /// `ip6tables-save`.
     RulesV6,
-    /// The bytes of a database that SQLite could not read, or of one of its side files.
-    RawDatabase {
-        /// The name of the database in the profile.
-        name: String,
-        /// The end that tells the side file, as `-wal`; none for the database itself.
-        side: Option<&'static str>,
-    },
     /// The first copy of a config that the gateway's own reader would not take, by file name, which may be of any bytes.
     RawConfig(Vec<u8>),
     /// The second copy of one.
     RawSecondCopy(Vec<u8>),
     /// The file in which the box keeps the rules of a family over a reboot.
     Kept(Family),
+    /// The bytes of a database that SQLite could not read, or of a file beside it.
+    RawDatabase {
+        /// The database's name in the profile.
+        name: String,
+        /// Which of its files: one of [`SIDES`].
+        side: &'static str,
+    },
 }
 
-/// The ends of the names of the files that SQLite puts beside a database.
-pub const SIDE_FILES: [&str; 3] = ["-wal", "-shm", "-journal"];
+/// The entry of a file of a database whose bytes are saved: one of [`SIDES`].
+pub fn raw_database(name: &str, side: &str) -> String {
+    format!(
+        "{RAW_DATABASES}{}{side}",
+        manifest::escaped(name.as_bytes())
+    )
+}
 
 /// What copying an entry proved.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -458,10 +464,22 @@ impl Archive {
                 Part::Config(_) => !configs.contains(&entry.name),
                 // Only the manifest lists these.
                 Part::SecondCopy(name) => !manifest.is_some_and(|m| m.wireguard.contains_key(name)),
-                Part::RawDatabase { .. }
-                | Part::RawConfig(_)
-                | Part::RawSecondCopy(_)
-                | Part::Kept(_) => manifest.is_none(),
+                Part::RawConfig(_) | Part::RawSecondCopy(_) | Part::Kept(_) => manifest.is_none(),
+                Part::RawDatabase { name, side } => {
+                    let twice = self.by_name.contains_key(name);
+                    let alone = !self.by_name.contains_key(&raw_database(name, ""));
+                    if twice && side.is_empty() || alone {
+                        let why = if alone {
+                            "without the database itself"
+                        } else {
+                            "besides the database"
+                        };
+                        found.push(format!("it has {shown} {why}"));
+                    }
+                    let part = crate::parts::Part::Database(name.clone());
+                    let fate = manifest.and_then(|m| m.parts.get(&part));
+                    !matches!(fate, Some(crate::parts::Fate::SavedRaw { .. }))
+                }
                 Part::Metadata
                 | Part::RulesV4
                 | Part::RulesNat
@@ -614,10 +632,9 @@ fn accept(
             Ok(part) => {
                 total = total.saturating_add(l.sizes.size);
                 let name = String::from_utf8_lossy(&l.name).into_owned();
-                if !seen.insert(folded(&name)) {
-                    found.push(format!(
-                        "it has two entries named {shown}, perhaps in upper and lower case, or once composed and once not"
-                    ));
+                // Names on Linux have case, and umlauts of one sign or two: others are other files.
+                if !seen.insert(name.clone()) {
+                    found.push(format!("it has two entries named {shown}"));
                 }
                 if let Some(part) = part {
                     entries.push(Entry {
@@ -643,14 +660,6 @@ fn accept(
     } else {
         Err(shortened(found))
     }
-}
-
-/// What names have in common that are one to some filesystem, or to whoever reads them.
-fn folded(name: &str) -> String {
-    let composed = ComposingNormalizerBorrowed::new_nfc();
-    composed
-        .normalize(&composed.normalize(name).to_lowercase())
-        .into_owned()
 }
 
 /// What one entry is, or why it is not acceptable; none for a folder that may be there.
@@ -754,21 +763,7 @@ fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
     } else if let Some(escaped) = name.strip_prefix(RAW_WIREGUARD) {
         config(escaped).map(Part::RawSecondCopy)
     } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
-        let name = file(escaped)?;
-        let ends = SIDE_FILES.into_iter().map(Some).chain([None]);
-        for side in ends {
-            let of = databases.iter().find(|d| {
-                let end = side.unwrap_or_default();
-                name.strip_suffix(end.as_bytes()) == Some(d.as_bytes())
-            });
-            if let Some(of) = of {
-                return Ok(Part::RawDatabase {
-                    name: (*of).to_owned(),
-                    side,
-                });
-            }
-        }
-        Err("is of a database that the profile does not know ([[gateway.database]])".into())
+        raw_file(escaped, databases)
     } else {
         Err("has no place in a backup of a gateway".into())
     }
@@ -813,6 +808,23 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
             }
         }
     }
+}
+
+/// A file of a database whose bytes are saved, by its escaped name.
+fn raw_file(escaped: &str, databases: &[&str]) -> Result<Part, String> {
+    let file = manifest::unescaped(escaped).and_then(|name| String::from_utf8(name).ok());
+    let known = file.and_then(|file| {
+        SIDES.into_iter().find_map(|side| {
+            let name = file.strip_suffix(side)?;
+            databases.contains(&name).then(|| Part::RawDatabase {
+                name: name.to_owned(),
+                side,
+            })
+        })
+    });
+    known.ok_or_else(|| {
+        "is a file of a database that the profile does not know ([[gateway.database]])".into()
+    })
 }
 
 #[cfg(test)]

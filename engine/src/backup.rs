@@ -24,8 +24,9 @@ use journal_format::Digest;
 
 use crate::archive::{
     Archive, CONFIGS, Copied, KEPT, RAW, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, WIREGUARD,
+    raw_database,
 };
-use crate::database::{self, Live};
+use crate::database::{self, Live, Trouble};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
@@ -33,11 +34,12 @@ use crate::host::Host;
 use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo, escaped};
 use crate::owner::{Names, OwnerFacts};
 use crate::parts::{Fate, Lack, Part};
+use crate::peers::Peers;
 use crate::profile::{self, DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
 use crate::wording::{counted, names};
-use crate::{made, state_dir, survey};
+use crate::{made, octets, peers, state_dir, survey, wgconf};
 use configs::{Configs, Folder, Lying, There};
 use growing::{Growing, sweep};
 use moment::{Look, Rows};
@@ -370,10 +372,32 @@ fn save(
             saving.copies = vec![("", copy)];
             saving.fate = Fate::Saved;
         }
-        Err(problem) => {
+        Err(trouble) => {
             remove_if_there(&copy)?;
-            let why = format!("cannot {}", problem.what);
-            saving.fate = Fate::NotSaved { why };
+            let why = format!("cannot {}", trouble.problem().what);
+            saving.fate = match &trouble {
+                Trouble::Unreadable(_) => {
+                    match database::raw_bytes(profile, &database.path, room, place) {
+                        Ok(raw) => {
+                            if !raw.of_one_moment {
+                                saving.warnings.push(
+                                "its files were written while their bytes were copied, and may be of different moments".into(),
+                            );
+                            }
+                            let copies = raw.files.into_iter().map(|f| (f.side, f.copy));
+                            saving.copies = copies.collect();
+                            Fate::SavedRaw { why }
+                        }
+                        Err(problem) => Fate::NotSaved {
+                            why: format!(
+                                "{why}; nor can its bytes be saved: cannot {}",
+                                problem.what
+                            ),
+                        },
+                    }
+                }
+                Trouble::Busy(_) | Trouble::Failed(_) => Fate::NotSaved { why },
+            };
         }
     }
     Ok(saving)
@@ -432,7 +456,7 @@ impl Making<'_, '_> {
                 self.check_database(copy, name, kind);
             }
             let entry = match raw {
-                true => format!("{RAW}databases/{name}{side}"),
+                true => raw_database(name, side),
                 false => name.clone(),
             };
             let read = |e: io::Error| {
@@ -581,8 +605,8 @@ impl Making<'_, '_> {
                 self.warnings.push(format!(
                     "{shown} is a link to {target}: neither is saved, and a restore leaves both as they are"
                 ));
-                self.links
-                    .insert(format!("{raw_folder}{}", escaped(name.as_bytes())), target);
+                let path = escaped_path(path.as_os_str().as_bytes());
+                self.links.insert(path, target);
             }
             Lying::NoFile { what, .. } => self.warnings.push(format!(
                 "{shown} is not saved: {what}; a restore leaves it as it is"
@@ -637,12 +661,12 @@ impl Making<'_, '_> {
         if let Some(save) = &facts.rules_v6 {
             self.add_text(RULES_V6, save)?;
         }
-        let unreadable = || Fate::NotSaved {
-            why: survey::UNREADABLE.into(),
-        };
-        let rules = |text: &Option<String>| match text {
+        let rules = |family, text: &Option<String>| match text {
             Some(_) => Fate::Saved,
-            None => unreadable(),
+            None if facts.lack_protocol(family) => Fate::NotThere,
+            None => Fate::NotSaved {
+                why: survey::UNREADABLE.into(),
+            },
         };
         let forwarding = |on: Option<bool>| match on {
             Some(_) => Fate::Saved,
@@ -650,8 +674,8 @@ impl Making<'_, '_> {
             None => Fate::NotThere,
         };
         let fates = [
-            (Part::Rules(Family::V4), rules(&facts.rules_v4)),
-            (Part::Rules(Family::V6), rules(&facts.rules_v6)),
+            (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
+            (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
             (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
             (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
             (Part::Tunnels, Fate::Saved),
@@ -663,6 +687,10 @@ impl Making<'_, '_> {
                 None => read,
             };
             self.parts.insert(part, fate);
+        }
+        for (part, why) in &facts.unread {
+            let lacks = || Fate::NotSaved { why: why.clone() };
+            self.parts.entry(part.clone()).or_insert_with(lacks);
         }
         Ok(())
     }
@@ -678,7 +706,7 @@ impl Making<'_, '_> {
     }
 
     fn add_text(&mut self, entry: &str, text: &str) -> Result<(), Fault> {
-        let packed = Packer::new().pack(text.as_bytes());
+        let packed = Packer::new().pack(&octets::bytes(text));
         let packed = packed.map_err(|e| packing(entry, &e))?;
         self.add(entry, &packed, None)
     }
@@ -732,7 +760,12 @@ impl Making<'_, '_> {
     }
 
     /// Whether the manifest says something that its first version has no words for.
-    fn format(&self, unpaired: &BTreeSet<String>, facts: &Facts) -> u32 {
+    fn format(
+        &self,
+        unpaired: &BTreeSet<String>,
+        peers: &BTreeMap<String, Peers>,
+        facts: &Facts,
+    ) -> u32 {
         let beyond = self
             .entries
             .keys()
@@ -742,6 +775,7 @@ impl Making<'_, '_> {
             && self.links.is_empty()
             && unpaired.is_empty()
             && facts.ipv6_forward.is_none()
+            && peers.is_empty()
             && self.parts.values().all(plain);
         match known {
             true => manifest::FORMAT_WHOLE,
@@ -770,7 +804,8 @@ impl Making<'_, '_> {
             ));
         }
         self.warnings.extend(facts.beyond.iter().cloned());
-        let format = self.format(&unpaired, facts);
+        let peers = beyond_configs(self.profile, facts);
+        let format = self.format(&unpaired, &peers, facts);
         let gateway = &self.profile.gateway;
         let instance = gateway.configs_dir.parent().unwrap_or(Path::new("/"));
         let metadata = Metadata {
@@ -794,7 +829,7 @@ impl Making<'_, '_> {
                 left_out: self.left_out,
                 parts: self.parts,
                 ipv6_forward: facts.ipv6_forward,
-                peers: BTreeMap::new(),
+                peers,
                 links: self.links,
                 unpaired,
                 beyond: facts.beyond.clone(),
@@ -828,6 +863,24 @@ fn packing(entry: &str, e: &io::Error) -> Problem {
         ),
         "see whether the disk is full or failing",
     )
+}
+
+/// The peers of each tunnel that runs with others than its config gives it, or whose config cannot tell.
+fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
+    let mut beyond = BTreeMap::new();
+    if facts.unread.contains_key(&Part::Peers) {
+        return beyond;
+    }
+    for tunnel in &facts.tunnels {
+        let runs = facts.peers.get(tunnel).cloned().unwrap_or_default();
+        let path = profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
+        let config = configs::bytes(&path).and_then(|bytes| wgconf::read(&bytes).ok());
+        let same = config.is_some_and(|c| peers::beyond_config(&runs, &c).is_nothing());
+        if !same {
+            beyond.insert(tunnel.clone(), runs);
+        }
+    }
+    beyond
 }
 
 /// The client to whom a file belongs.

@@ -99,8 +99,8 @@ pub struct Manifest {
     /// The peers of tunnels whose peers the kernel had otherwise than their config, all of them, by interface and public key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peers: BTreeMap<String, Peers>,
-    /// Links among the configs: path, escaped as [`escaped`] does, and target. They are not followed, and a restore leaves both
-    /// as they are.
+    /// Links among the configs: path and target, each piece between slashes as [`escaped`] writes it. They are not followed,
+    /// and a restore leaves both as they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, String>,
     /// Clients whose row and files are not of one moment, or one without the other, by name.

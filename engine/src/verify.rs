@@ -20,11 +20,12 @@ use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
 use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
-use crate::made;
+use crate::peers::{self, Peers};
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::space::Needs;
 use crate::spool::Room;
 use crate::wording::{counted, name, names};
+use crate::{made, octets, wgconf};
 
 /// What is said of a backup that the gateway made itself.
 pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches \
@@ -57,6 +58,10 @@ pub struct Checked {
     pub rules_v6: Option<String>,
     /// `net.ipv4.ip_forward`, if a manifest says it.
     pub ip_forward: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
+    pub ipv6_forward: Option<bool>,
+    /// The peers of tunnels that had others than those of their configs, if a manifest says it: only of tunnels that belong up.
+    pub peers: BTreeMap<String, Peers>,
     /// Tunnels that belong up afterwards, by interface: those that the manifest says were up, else the active clients.
     /// Only those whose config is in the backup and whose name an interface can have.
     pub tunnels_up: Vec<String>,
@@ -147,7 +152,10 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
+    let manifest = archive.metadata().holdfast.as_ref();
     let mut checked = Checked {
+        ipv6_forward: manifest.and_then(|m| m.ipv6_forward),
+        peers: manifest.map(|m| m.peers.clone()).unwrap_or_default(),
         ip_forward: archive
             .metadata()
             .holdfast
@@ -168,6 +176,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         missing: Vec::new(),
     };
     across_parts(profile, &mut checked);
+    fit_peers(&mut checked);
     let unfit = configs::unfit(&checked.tunnels_up, &checked.configs);
     if unfit.is_empty() {
         Ok(checked)
@@ -432,9 +441,8 @@ fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option
         return Ok(None);
     }
     let bytes = archive.read_small(entry, RULES_MOST)?;
-    let text = String::from_utf8(bytes)
-        .ok()
-        .filter(|t| !t.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+    // A comment may have any byte but this one.
+    let text = Some(octets::text(&bytes)).filter(|t| !t.contains('\0'));
     match text {
         None => {
             found.problems.push(cannot(
@@ -462,6 +470,29 @@ fn folders(profile: &Profile) -> [&Path; 4] {
         Path::new("/etc/wireguard"),
         Path::new("/opt/wireguard-gateway/instance/configs"),
     ]
+}
+
+/// Keeps the peers of tunnels that belong up, if they are peers and nothing else.
+fn fit_peers(checked: &mut Checked) {
+    let up: BTreeSet<&String> = checked.tunnels_up.iter().collect();
+    let warnings = &mut checked.warnings;
+    checked.peers.retain(|tunnel, peers| {
+        let plain = peers::are_plain(peers) && peers.len() <= wgconf::PEERS;
+        if up.contains(tunnel) && !plain {
+            warnings.push(format!(
+                "the peers that {} had besides those of its config are not taken: they are not what wg prints of peers",
+                name(tunnel)
+            ));
+        }
+        up.contains(tunnel) && plain
+    });
+    for (tunnel, peers) in &checked.peers {
+        warnings.push(format!(
+            "{} gets {} once it is up, as it had when the backup was made: its config has others",
+            name(tunnel),
+            counted(peers.len(), "peer")
+        ));
+    }
 }
 
 /// What one part says of another.

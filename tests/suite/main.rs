@@ -8,6 +8,7 @@ mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
+mod failing_backup;
 mod fuzzed;
 mod hostile;
 mod hosts_agree;
@@ -15,6 +16,7 @@ mod journal_says;
 mod laws;
 mod looks;
 mod newer_journal;
+mod odd_configs;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;

@@ -114,7 +114,7 @@ fn a_backup_with_every_kind_of_raw_entry_is_read_by_the_gateways_own_reader_and_
         assert!(parts.contains(&&Part::RawConfig(name.clone())));
         assert!(parts.contains(&&Part::RawSecondCopy(name)));
     }
-    for side in [None, Some("-wal"), Some("-shm"), Some("-journal")] {
+    for side in engine::archive::SIDES {
         let name = "configs.db".to_owned();
         assert!(parts.contains(&&Part::RawDatabase { name, side }));
     }

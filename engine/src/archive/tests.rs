@@ -306,20 +306,29 @@ fn links_devices_fifos_and_set_id_entries_are_refused() {
 }
 
 #[test]
-fn duplicate_names_are_refused_also_in_another_case() {
-    assert_refused(
-        &with(&[Raw::new("configs/a.conf", CONFIG)]).bytes,
-        "two entries named",
-    );
-    assert_refused(
-        &with(&[Raw::new("configs/A.conf", CONFIG)]).bytes,
-        "two entries named",
-    );
-    let umlauts = [
-        Raw::new("configs/ö.conf", CONFIG),
-        Raw::new("configs/Ö.conf", CONFIG),
+fn the_very_same_name_twice_is_refused_and_names_that_differ_in_case_are_two_files() {
+    for name in [
+        "configs/a.conf",
+        "backup_metadata.json",
+        "configs/\u{f6}.conf",
+    ] {
+        let twice = [Raw::new(name, CONFIG), Raw::new(name, CONFIG)];
+        assert_refused(&with(&twice).bytes, "two entries named");
+    }
+    let names = [
+        "a.conf",
+        "A.conf",
+        "\u{f6}.conf",
+        "\u{d6}.conf",
+        "o\u{308}.conf",
     ];
-    assert_refused(&with(&umlauts).bytes, "two entries named");
+    let mut entries = vec![Raw::new("backup_metadata.json", &metadata(&[], &names))];
+    entries.extend(names.map(|n| Raw::new(format!("configs/{n}"), n.as_bytes())));
+    let mut archive = open(&build(&entries).bytes).unwrap();
+    for name in names {
+        let read = archive.read_small(&format!("configs/{name}"), 100).unwrap();
+        assert_eq!(read, name.as_bytes());
+    }
 }
 
 #[test]
@@ -647,7 +656,6 @@ fn what_the_gateways_own_reader_would_not_take_stands_below_raw_with_its_name_es
     let archive = open(&with_raw(&[
         ("holdfast/raw/configs/%FC.conf", b"\xfc"),
         ("holdfast/raw/wireguard/b.conf", b"\xfc"),
-        ("holdfast/raw/databases/configs.db-wal", b"x"),
         ("holdfast/kept/rules.v6", b""),
     ]))
     .unwrap();
@@ -659,13 +667,6 @@ fn what_the_gateways_own_reader_would_not_take_stands_below_raw_with_its_name_es
     assert_eq!(
         part("holdfast/raw/wireguard/b.conf"),
         Part::RawSecondCopy(b"b.conf".to_vec())
-    );
-    assert_eq!(
-        part("holdfast/raw/databases/configs.db-wal"),
-        Part::RawDatabase {
-            name: "configs.db".into(),
-            side: Some("-wal")
-        }
     );
     assert_eq!(part("holdfast/kept/rules.v6"), Part::Kept(Family::V6));
 }
@@ -744,4 +745,88 @@ fn folders_of_raw_entries_may_be_entries() {
         folder
     });
     assert_eq!(open(&with(&folders).bytes).unwrap().entries().len(), 2);
+}
+
+/// A backup whose manifest says that the database was saved by its bytes, with these entries.
+fn with_raw_database(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let digest = |bytes: &[u8]| Digest::of_bytes(Sha256::digest(bytes).into());
+    let facts: serde_json::Map<String, serde_json::Value> = entries
+        .iter()
+        .chain(&[("configs/a.conf", CONFIG)])
+        .map(|(name, bytes)| {
+            let facts =
+                serde_json::json!({ "size": bytes.len(), "sha256": digest(bytes), "owner": 0 });
+            ((*name).to_owned(), facts)
+        })
+        .collect();
+    let databases: Vec<&str> = entries
+        .iter()
+        .filter_map(|(name, _)| DATABASES.into_iter().find(|d| d == name))
+        .collect();
+    let metadata = serde_json::json!({
+        "backup_version": "1.0",
+        "created_at": "2026-11-22T18:52:20.618214+00:00",
+        "contents": { "databases": databases, "configs": ["a.conf"], "iptables_rules": [] },
+        "holdfast": {
+            "format": 2, "program": "holdfast 0.1.0", "host": "gw", "ip_forward": null, "tunnels_up": [],
+            "owners": [{ "uid": 1, "gid": 2, "user": "wireguard", "mode": "0640" }],
+            "entries": facts, "wireguard": {},
+            "parts": { "configs.db": { "is": "saved-raw", "why": "file is not a database" } },
+        },
+    });
+    let mut all = vec![
+        Raw::new(
+            "backup_metadata.json",
+            &serde_json::to_vec(&metadata).unwrap(),
+        ),
+        Raw::new("configs/a.conf", CONFIG),
+    ];
+    all.extend(entries.iter().map(|(name, bytes)| Raw::new(name, bytes)));
+    build(&all).bytes
+}
+
+#[test]
+fn the_bytes_of_a_database_are_entries_of_their_own_with_those_of_the_files_beside_it() {
+    let raw = "holdfast/raw/databases/configs.db";
+    let wal = &format!("{raw}-wal");
+    let mut archive = open(&with_raw_database(&[(raw, b"garbage"), (wal, b"")])).unwrap();
+    assert_eq!(raw_database("configs.db", "-wal"), *wal);
+    assert_eq!(
+        archive.entry(wal).unwrap().part,
+        Part::RawDatabase {
+            name: "configs.db".into(),
+            side: "-wal"
+        }
+    );
+    assert_eq!(archive.read_small(raw, 100).unwrap(), b"garbage");
+    for (entries, says) in [
+        (
+            vec![(wal.as_str(), &b"x"[..])],
+            "without the database itself",
+        ),
+        (
+            vec![(raw, b"x"), ("configs.db", b"x")],
+            "besides the database",
+        ),
+        (
+            vec![("holdfast/raw/databases/app.db", b"x")],
+            "do not list its entry",
+        ),
+        (
+            vec![("holdfast/raw/databases/other.db", b"x")],
+            "the profile does not know",
+        ),
+        (
+            vec![("holdfast/raw/databases/configs.db-shm-wal", b"x")],
+            "the profile does not know",
+        ),
+        (
+            vec![("holdfast/raw/databases/%63onfigs.db", b"x")],
+            "the profile does not know",
+        ),
+    ] {
+        assert_refused(&with_raw_database(&entries), says);
+    }
+    // Only a manifest can say that they are meant.
+    assert_refused(&with(&[Raw::new(raw, b"x")]).bytes, "do not list its entry");
 }

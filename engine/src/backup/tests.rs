@@ -325,10 +325,8 @@ fn what_is_no_config_is_named_and_left_as_it_is_and_the_backup_is_whole() {
     ");
     assert_eq!(made.lacks, []);
     let manifest = manifest_of(&made.path);
-    let links = BTreeMap::from([(
-        "configs/link.conf".to_owned(),
-        "/etc/host%20name".to_owned(),
-    )]);
+    let link = dir.join("link.conf").display().to_string();
+    let links = BTreeMap::from([(link, "/etc/host%20name".to_owned())]);
     assert_eq!(manifest.links, links);
     let left: Vec<&str> = manifest.left_out.iter().map(String::as_str).collect();
     assert_eq!(
@@ -462,6 +460,60 @@ fn a_folder_of_configs_that_is_a_link_makes_the_backup_incomplete() {
 }
 
 #[test]
+fn the_bytes_of_a_database_that_sqlite_cannot_read_are_saved_with_its_side_files() {
+    let gateway = Gateway::new();
+    let path = |side: &str| {
+        gateway
+            .dir
+            .path()
+            .join(format!("instance/configs.db{side}"))
+    };
+    let files: [(&str, &[u8]); 3] = [
+        ("", b"not a database, and longer than a header would be"),
+        ("-wal", b"\xff log"),
+        ("-journal", b""),
+    ];
+    for (side, bytes) in files {
+        std::fs::write(path(side), bytes).unwrap();
+    }
+    let made = gateway.make().unwrap();
+    assert_eq!(made.lacks, [], "it can be put back as it is");
+    for (side, bytes) in files {
+        let entry = format!("holdfast/raw/databases/configs.db{side}");
+        assert_eq!(bytes_of(&made.path, &entry), bytes);
+    }
+    let manifest = manifest_of(&made.path);
+    let fate = &manifest.parts[&Part::Database("configs.db".into())];
+    assert!(matches!(fate, Fate::SavedRaw { .. }), "{fate:?}");
+    assert!(!entries(&made.path).contains(&"configs.db".to_owned()));
+    gateway_reads(&made.path).unwrap();
+}
+
+#[test]
+fn a_database_that_stays_locked_makes_the_backup_incomplete_and_one_that_is_freed_does_not() {
+    let mut gateway = Gateway::new();
+    gateway.profile.gateway.busy_seconds = 1;
+    let holder = gateway.open("configs.db");
+    holder.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    let made = gateway.make().unwrap();
+    let [lack] = made.lacks.as_slice() else {
+        panic!("{:?}", made.lacks)
+    };
+    assert_eq!(lack.part, Part::Database("configs.db".into()));
+    assert!(lack.why.contains("locked"), "{lack}");
+    assert!(!entries(&made.path).contains(&"configs.db".to_owned()));
+    gateway.profile.gateway.busy_seconds = 30;
+    let freed = std::thread::spawn(move || {
+        std::thread::sleep(Duration::from_secs(2));
+        holder.execute_batch("COMMIT").unwrap();
+    });
+    let made = gateway.make().unwrap();
+    freed.join().unwrap();
+    assert_eq!(made.lacks, []);
+    assert!(entries(&made.path).contains(&"configs.db".to_owned()));
+}
+
+#[test]
 fn two_backups_in_one_second_get_two_names() {
     let gateway = Gateway::new();
     let first = gateway.make().unwrap();
@@ -570,6 +622,7 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
     let mut gateway = Gateway::new();
     gateway.facts.rules_v4 = Some(String::new());
     gateway.facts.rules_v6 = None;
+    gateway.facts.ipv6_forward = Some(true);
     let made = gateway.make().unwrap();
     let [lack] = &made.lacks[..] else {
         panic!("{:?}", made.lacks);

@@ -59,6 +59,8 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
         Part::Forwarding(Family::V4) => plan.firewall.ip_forward.is_some(),
         Part::Forwarding(Family::V6) => plan.firewall.ipv6_forward.is_some(),
         Part::Tunnels | Part::Peers => !plan.tunnels_down.is_empty(),
+        // A restore touches what the profile names.
+        Part::Unnamed(_) => false,
     }
 }
 
