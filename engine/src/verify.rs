@@ -21,6 +21,7 @@ use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::made;
+use crate::parallel;
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::space::Needs;
 use crate::spool::Room;
@@ -125,25 +126,20 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     let mut archive = Archive::open(file, name, &profile.limits, &databases)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
-    let mut found = Found::default();
     let origin = if made::knows(profile, &sha256)? {
         Origin::Here
     } else {
         Origin::Elsewhere
     };
-    let (databases, clients, rebuilt) = check_databases(profile, &mut archive, origin, &mut found)?;
-    let configs = configs::check_configs(&mut archive, &mut found)?;
-    let rules_v4 = rules(&mut archive, RULES_V4, &mut found)?;
-    let rules_v6 = rules(&mut archive, RULES_V6, &mut found)?;
-    let texts: Vec<String> = archive
-        .entries()
-        .iter()
-        .filter(|e| only_read(&e.part))
-        .map(|e| e.name.clone())
-        .collect();
-    for text in texts {
-        archive.copy(&text, &mut io::sink())?;
-    }
+    // Databases take the longest; the rest is read beside them.
+    let (databases, rest) = parallel::both(
+        || check_databases(profile, &archive, origin),
+        || check_rest(&archive),
+    );
+    let (mut found, (databases, clients, rebuilt)) = databases?;
+    let rest = rest?;
+    found.problems.extend(rest.found.problems);
+    found.warnings.extend(rest.found.warnings);
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
@@ -158,10 +154,10 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         origin,
         databases,
         rebuilt,
-        configs,
+        configs: rest.configs,
         clients,
-        rules_v4,
-        rules_v6,
+        rules_v4: rest.rules_v4,
+        rules_v6: rest.rules_v6,
         tunnels_up: Vec::new(),
         lost: found.lost,
         warnings: found.warnings,
@@ -174,6 +170,30 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     } else {
         Err(Fault::Refused(unfit))
     }
+}
+
+/// What is not a database.
+struct Rest {
+    configs: BTreeMap<String, CheckedConfig>,
+    rules_v4: Option<String>,
+    rules_v6: Option<String>,
+    found: Found,
+}
+
+fn check_rest(archive: &Archive) -> Result<Rest, Fault> {
+    let mut found = Found::default();
+    let configs = configs::check_configs(archive, &mut found)?;
+    let rules_v4 = rules(archive, RULES_V4, &mut found)?;
+    let rules_v6 = rules(archive, RULES_V6, &mut found)?;
+    for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
+        archive.copy(&entry.name, &mut io::sink())?;
+    }
+    Ok(Rest {
+        configs,
+        rules_v4,
+        rules_v6,
+        found,
+    })
 }
 
 impl Checked {
@@ -254,10 +274,10 @@ type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
 
 fn check_databases(
     profile: &Profile,
-    archive: &mut Archive,
+    archive: &Archive,
     origin: Origin,
-    found: &mut Found,
-) -> Result<Databases, Fault> {
+) -> Result<(Found, Databases), Fault> {
+    let mut found = Found::default();
     let mut databases = Vec::new();
     let mut clients = None;
     let mut rebuilt = Rebuilt {
@@ -275,16 +295,18 @@ fn check_databases(
         let taken = database::check(&path, &known.name, known.kind, origin).and_then(|said| {
             found.warnings.extend(said);
             match origin {
-                Origin::Here => keep_own(&path, &made, known, found),
-                Origin::Elsewhere => copy_rows(profile, &path, &made, known, found),
+                Origin::Here => keep_own(&path, &made, known, &copied, &mut found),
+                Origin::Elsewhere => copy_rows(profile, &path, &made, known, &mut found),
             }
         });
         remove(&path)?;
-        if let Err(problems) = taken {
-            found.problems.extend(problems);
-            continue;
-        }
-        let digest = digest(&made)?;
+        let digest = match taken {
+            Ok(digest) => digest,
+            Err(problems) => {
+                found.problems.extend(problems);
+                continue;
+            }
+        };
         if digest.sha256 != file.sha256 {
             rebuilt.entries.insert(known.name.clone());
             (file.size, file.sha256) = (digest.size, digest.sha256);
@@ -321,7 +343,7 @@ fn check_databases(
             mail,
         });
     }
-    Ok((databases, clients, rebuilt))
+    Ok((found, (databases, clients, rebuilt)))
 }
 
 /// A database of this box's own goes back as it is, with what the application needs besides.
@@ -329,11 +351,17 @@ fn keep_own(
     path: &Path,
     made: &Path,
     known: &profile::Database,
+    copied: &Copied,
     found: &mut Found,
-) -> Result<(), Vec<Problem>> {
+) -> Result<Copied, Vec<Problem>> {
     let added = database::add_what_is_missing(path, &known.name, known.kind)?;
+    std::fs::rename(path, made).map_err(|e| vec![spool_problem(made, &e)])?;
+    // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
+    if added.is_empty() {
+        return Ok(copied.clone());
+    }
     found.warnings.extend(added);
-    std::fs::rename(path, made).map_err(|e| vec![spool_problem(made, &e)])
+    digest(made).map_err(|problem| vec![problem])
 }
 
 /// Of a database from elsewhere only the rows come.
@@ -343,7 +371,7 @@ fn copy_rows(
     made: &Path,
     known: &profile::Database,
     found: &mut Found,
-) -> Result<(), Vec<Problem>> {
+) -> Result<Copied, Vec<Problem>> {
     let live = database::Live::new(profile);
     let present = match known.path.exists().then(|| live.shape(&known.path)) {
         None => None,
@@ -365,7 +393,7 @@ fn copy_rows(
     let taken = database::copy_rows(path, made, terms)?;
     found.lost.extend(taken.lost);
     found.warnings.extend(taken.changed);
-    Ok(())
+    digest(made).map_err(|problem| vec![problem])
 }
 
 fn spool_problem(path: &Path, e: &io::Error) -> Problem {
@@ -402,7 +430,7 @@ fn digest(path: &Path) -> Result<Copied, Problem> {
     hashed().map_err(|e| spool_problem(path, &e))
 }
 
-fn extract(archive: &mut Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
+fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
     let mut file = File::options()
         .write(true)
         .create_new(true)
@@ -427,7 +455,7 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
     }
 }
 
-fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
+fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
     if archive.entry(entry).is_none() {
         return Ok(None);
     }
