@@ -20,6 +20,7 @@ use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
 use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
+use crate::parallel;
 use crate::peers::{self, Peers};
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::space::Needs;
@@ -130,28 +131,23 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     let mut archive = Archive::open(file, name, &profile.limits, &databases)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
-    let mut found = Found::default();
     let origin = if made::knows(profile, &sha256)? {
         Origin::Here
     } else {
         Origin::Elsewhere
     };
-    let (databases, clients, rebuilt) = check_databases(profile, &mut archive, origin, &mut found)?;
-    let configs = configs::check_configs(&mut archive, &mut found)?;
-    let rules_v4 = rules(&mut archive, RULES_V4, &mut found)?;
-    let rules_v6 = rules(&mut archive, RULES_V6, &mut found)?;
-    let rules_there = rules_v4.is_some() || rules_v6.is_some();
-    let anything_else = rules_there || !(databases.is_empty() && configs.is_empty());
+    // Databases take the longest; the rest is read beside them.
+    let (databases, rest) = parallel::both(
+        || check_databases(profile, &archive, origin),
+        || check_rest(&archive),
+    );
+    let (mut found, (databases, clients, rebuilt)) = databases?;
+    let rest = rest?;
+    found.problems.extend(rest.found.problems);
+    found.warnings.extend(rest.found.warnings);
+    let rules_there = rest.rules_v4.is_some() || rest.rules_v6.is_some();
+    let anything_else = rules_there || !(databases.is_empty() && rest.configs.is_empty());
     found.judge_databases(anything_else);
-    let texts: Vec<String> = archive
-        .entries()
-        .iter()
-        .filter(|e| only_read(&e.part))
-        .map(|e| e.name.clone())
-        .collect();
-    for text in texts {
-        archive.copy(&text, &mut io::sink())?;
-    }
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
@@ -169,10 +165,10 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         origin,
         databases,
         rebuilt,
-        configs,
+        configs: rest.configs,
         clients,
-        rules_v4,
-        rules_v6,
+        rules_v4: rest.rules_v4,
+        rules_v6: rest.rules_v6,
         tunnels_up: Vec::new(),
         lost: found.lost,
         warnings: found.warnings,
@@ -186,6 +182,30 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     } else {
         Err(Fault::Refused(unfit))
     }
+}
+
+/// What is not a database.
+struct Rest {
+    configs: BTreeMap<String, CheckedConfig>,
+    rules_v4: Option<String>,
+    rules_v6: Option<String>,
+    found: Found,
+}
+
+fn check_rest(archive: &Archive) -> Result<Rest, Fault> {
+    let mut found = Found::default();
+    let configs = configs::check_configs(archive, &mut found)?;
+    let rules_v4 = rules(archive, RULES_V4, &mut found)?;
+    let rules_v6 = rules(archive, RULES_V6, &mut found)?;
+    for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
+        archive.copy(&entry.name, &mut io::sink())?;
+    }
+    Ok(Rest {
+        configs,
+        rules_v4,
+        rules_v6,
+        found,
+    })
 }
 
 impl Checked {
@@ -289,10 +309,10 @@ type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
 
 fn check_databases(
     profile: &Profile,
-    archive: &mut Archive,
+    archive: &Archive,
     origin: Origin,
-    found: &mut Found,
-) -> Result<Databases, Fault> {
+) -> Result<(Found, Databases), Fault> {
+    let mut found = Found::default();
     let mut databases = Vec::new();
     let mut clients = None;
     let mut rebuilt = Rebuilt {
@@ -307,21 +327,22 @@ fn check_databases(
         let copied = extract(archive, &known.name, &path)?;
         let mut file = in_backup(archive, &known.name, &copied);
         let made = rebuilt.place(&known.name);
-        let read = match origin {
+        let (read, digest) = match origin {
             Origin::Here => {
-                keep_own(archive, &path, &made, known, found)?;
+                let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
                 let read = read_rows(&made, known);
                 // Who cannot be compared with those of now is as good as nobody.
-                read.unwrap_or_else(|problem| {
+                let rows = read.unwrap_or_else(|problem| {
                     found.warnings.push(format!("cannot {}", problem.what));
                     Rows::default()
-                })
+                });
+                (rows, digest)
             }
             Origin::Elsewhere => {
-                let taken = rows_from_elsewhere(profile, &path, &made, known, found);
+                let taken = rows_from_elsewhere(profile, &path, &made, known, &mut found);
                 remove(&path)?;
                 match taken {
-                    Ok(rows) => rows,
+                    Ok(rows) => (rows, digest(&made)?),
                     Err(NotTaken::Unfit(problems)) => {
                         remove(&made)?;
                         found.unfit.push((known.name.clone(), problems));
@@ -331,7 +352,6 @@ fn check_databases(
                 }
             }
         };
-        let digest = digest(&made)?;
         if digest.sha256 != file.sha256 {
             rebuilt.entries.insert(known.name.clone());
             (file.size, file.sha256) = (digest.size, digest.sha256);
@@ -351,7 +371,7 @@ fn check_databases(
             mail,
         });
     }
-    Ok((databases, clients, rebuilt))
+    Ok((found, (databases, clients, rebuilt)))
 }
 
 /// What is read of a database for people.
@@ -379,16 +399,20 @@ fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
 /// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
 /// can be added.
 fn keep_own(
-    archive: &mut Archive,
-    path: &Path,
-    made: &Path,
+    archive: &Archive,
+    (path, made): (&Path, &Path),
     known: &profile::Database,
+    copied: &Copied,
     found: &mut Found,
-) -> Result<(), Fault> {
+) -> Result<Copied, Fault> {
     if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
         found.warnings.extend(judged.warnings);
     }
     match database::add_what_is_missing(path, &known.name, known.kind) {
+        // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
+        Ok(added) if added.is_empty() => {
+            return keep(path, made).map(|()| copied.clone());
+        }
         Ok(added) => found.warnings.extend(added),
         Err(NotTaken::Failed(problem)) => return Err(problem.into()),
         Err(NotTaken::Unfit(problems)) => {
@@ -409,6 +433,11 @@ fn keep_own(
             extract(archive, &known.name, path)?;
         }
     }
+    keep(path, made)?;
+    Ok(digest(made)?)
+}
+
+fn keep(path: &Path, made: &Path) -> Result<(), Fault> {
     std::fs::rename(path, made).map_err(|e| Fault::from(spool_problem(made, &e)))
 }
 
@@ -497,7 +526,7 @@ fn digest(path: &Path) -> Result<Copied, Problem> {
     hashed().map_err(|e| spool_problem(path, &e))
 }
 
-fn extract(archive: &mut Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
+fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
     let mut file = File::options()
         .write(true)
         .create_new(true)
@@ -522,7 +551,7 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
     }
 }
 
-fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
+fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
     if archive.entry(entry).is_none() {
         return Ok(None);
     }
