@@ -64,6 +64,10 @@ fn shape() -> impl Strategy<Value = Shape> {
         any::<[bool; 3]>(),
         any::<Option<bool>>(),
         mounts,
+        proptest::option::of(proptest::sample::subsequence(
+            vec!["-wal", "-shm", "-journal"],
+            0..=3,
+        )),
     )
         .prop_map(
             |(
@@ -73,10 +77,12 @@ fn shape() -> impl Strategy<Value = Shape> {
                 [v4, v6, falters],
                 ip_forward,
                 mounts,
+                raw,
             )| {
                 Shape {
                     databases: [one, two, three],
                     backed_up: [true, two_saved, three_saved],
+                    raw,
                     clients,
                     v4,
                     v6,
