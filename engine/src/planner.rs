@@ -45,8 +45,11 @@ pub struct Wanted {
 pub struct Backup {
     /// The backup itself.
     pub archive: Archive,
-    /// Databases, by entry.
+    /// Databases, by name.
     pub databases: BTreeMap<String, Wanted>,
+    /// The files beside databases that are there as bytes alone, by the database's name: what the file's name has behind the
+    /// database's, and the file.
+    pub beside: BTreeMap<String, Vec<(&'static str, Wanted)>>,
     /// Client configs, by name.
     pub configs: BTreeMap<String, Wanted>,
     /// The copies that `wg-quick` uses, by name.
@@ -314,10 +317,46 @@ fn databases(
             gid: m.gid,
             mode: m.mode,
         });
-        let owner = owner(wanted, survey, place, now, strangers);
-        targets.extend(target(&database.path, id, change, Some((wanted, owner))));
+        let given = owner(wanted, survey, place, now, strangers);
+        targets.extend(target(&database.path, id, change, Some((wanted, given))));
+        // Right behind their database, and so in place and away with it. What lies there now is gone by then: it is settled
+        // into the database, or set aside.
+        for (side, wanted) in backup.beside.get(&database.name).into_iter().flatten() {
+            let mut path = database.path.clone().into_os_string();
+            path.push(side);
+            let path = PathBuf::from(path);
+            let given = owner(wanted, survey, (&path, DATABASE_MODE), None, strangers);
+            let made = target(&path, id, Change::Add, Some((wanted, given)));
+            targets.extend(made.map(|made| Target {
+                staged: staged_beside(profile, &database.path, &made.staged),
+                ..made
+            }));
+        }
     }
     targets
+}
+
+/// Another name for the staged side file of a database: under its own lies what is set aside of the present one's.
+fn staged_beside(profile: &Profile, database: &Path, staged: &str) -> String {
+    let (folder, name) = staged.rsplit_once('/').unwrap_or(("", staged));
+    let stem = database
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or(name);
+    let mut prefix = "raw-".to_owned();
+    // No other database is called so.
+    let taken = |prefix: &str| {
+        let mut names = profile
+            .gateway
+            .database
+            .iter()
+            .filter_map(|d| d.path.file_name()?.to_str());
+        names.any(|n| n == format!("{prefix}{stem}"))
+    };
+    while taken(&prefix) {
+        prefix.push_str("raw-");
+    }
+    format!("{folder}/{prefix}{name}")
 }
 
 fn has(held: &Held) -> Placement {
@@ -637,6 +676,7 @@ mod tests {
                 made_by: "gateway".into(),
             },
             databases: BTreeMap::new(),
+            beside: BTreeMap::new(),
             configs: configs.collect(),
             wireguard: BTreeMap::new(),
             clients: None,

@@ -39,7 +39,7 @@ use crate::survey::{self, Survey};
 use crate::verify::{self, Checked, FileInBackup, Rebuilt};
 use crate::wgconf::{self, Prefix};
 use crate::wording::{counted, in_a_line};
-use crate::{backup, octets, owner, peerset, process, readiness, ruleset, state_dir};
+use crate::{backup, octets, owner, peerset, process, readiness, ruleset, state_dir, swap};
 
 /// What the entries of rehearsed rules begin with; no entry of an archive does.
 const RULES: &str = "rehearsed/";
@@ -165,6 +165,10 @@ pub fn preview(plan: &Plan) -> Vec<String> {
             .unwrap_or_default(),
     )];
     for database in &plan.databases {
+        if swap::beside(database, &plan.databases).is_some() {
+            lines.push(format!("puts {} beside it", database.path));
+            continue;
+        }
         let verb = if database.change == journal_format::Change::Add {
             "adds"
         } else {
@@ -638,8 +642,12 @@ fn wanted(
     };
     let (mut databases, mut users) = (BTreeMap::new(), BTreeMap::new());
     let mut mail = BTreeMap::new();
+    let mut beside = BTreeMap::new();
     for database in checked.databases {
-        if database.kind == DatabaseKind::Users {
+        if let Some(files) = database.beside {
+            let files = files.into_iter().map(|(side, file)| (side, wanted(file)));
+            beside.insert(database.name.clone(), files.collect());
+        } else if database.kind == DatabaseKind::Users {
             let accounts = database.users.into_iter().map(Account::from).collect();
             users.insert(database.name.clone(), accounts);
             mail.extend(database.mail.map(|m| (database.name.clone(), m)));
@@ -730,6 +738,7 @@ fn wanted(
                 made_by: metadata.made_by().to_owned(),
             },
             databases,
+            beside,
             configs,
             wireguard,
             clients: checked.clients,

@@ -1,5 +1,9 @@
 //! Exchanges: putting staged objects under the names of targets, and back, each at once. Owns how the two sides are told
 //! apart: by the objects themselves (inode and time of birth), never by their names or contents.
+//!
+//! A target may be a file beside another target, a database that cannot be read: it comes with that database, and once
+//! somebody has opened that, SQLite may have done with it what it likes. Where its own object is gone it counts as being where
+//! its database is.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -99,11 +103,44 @@ fn side(host: &dyn Host, exchange: &Exchange) -> Result<Side, Problem> {
     })
 }
 
+/// The same, of one of these.
+fn side_among(
+    host: &dyn Host,
+    exchanges: &[Exchange],
+    exchange: &Exchange,
+) -> Result<Side, Problem> {
+    match side(host, exchange)? {
+        Side::Unknown => match database_of(exchange, exchanges) {
+            Some(database) => side(host, database),
+            None => Ok(Side::Unknown),
+        },
+        known => Ok(known),
+    }
+}
+
+fn database_of<'e>(exchange: &Exchange, exchanges: &'e [Exchange]) -> Option<&'e Exchange> {
+    exchanges
+        .iter()
+        .find(|d| side_files(&d.path).contains(&exchange.path))
+}
+
+/// The database among these targets beside which this one lies; none for all but side files.
+pub fn beside<'t>(target: &Target, targets: &'t [Target]) -> Option<&'t Target> {
+    targets
+        .iter()
+        .find(|d| side_files(&d.path).contains(&target.path))
+}
+
+/// Whether this exchange has brought its object into place.
+pub fn is_in_place(host: &dyn Host, exchange: &Exchange) -> Result<bool, Problem> {
+    Ok(side(host, exchange)? == Side::After)
+}
+
 /// Where all of these stand together.
 pub fn seen(host: &dyn Host, exchanges: &[Exchange]) -> Result<Seen, Problem> {
     let (mut before, mut after) = (Vec::new(), 0);
     for exchange in exchanges {
-        match side(host, exchange)? {
+        match side_among(host, exchanges, exchange)? {
             Side::Before => before.push(exchange.path.as_str()),
             Side::After => after += 1,
             Side::Unknown => {
@@ -139,7 +176,7 @@ fn swap(
 ) -> Result<(), Problem> {
     for exchange in exchanges {
         let (path, staged) = (Path::new(&exchange.path), Path::new(&exchange.staged));
-        let now = side(host, exchange)?;
+        let now = side_among(host, exchanges, exchange)?;
         if now == Side::Unknown {
             return Err(cannot(
                 format!(

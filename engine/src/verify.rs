@@ -16,7 +16,7 @@ use journal_format::Digest;
 use sha2::Digest as _;
 
 use crate::account::MailRelay;
-use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
+use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6, SIDES, raw_database};
 use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
@@ -114,6 +114,8 @@ pub struct CheckedDatabase {
     pub kind: DatabaseKind,
     /// The file, as it will be put in place.
     pub file: FileInBackup,
+    /// Of one that is there as bytes alone, the files beside it: what each name has behind the database's.
+    pub beside: Option<Vec<(&'static str, FileInBackup)>>,
     /// Its users, if it is of that kind.
     pub users: Vec<User>,
     /// The mail relay that it names, if it is of that kind.
@@ -320,6 +322,15 @@ fn check_databases(
         entries: BTreeSet::new(),
     };
     for known in &profile.gateway.database {
+        if archive.entry(&raw_database(&known.name, "")).is_some() {
+            match origin {
+                Origin::Here => databases.push(raw(archive, known)?),
+                Origin::Elsewhere => found
+                    .unfit
+                    .push((known.name.clone(), vec![not_here(known)])),
+            }
+            continue;
+        }
         if archive.entry(&known.name).is_none() {
             continue;
         }
@@ -367,11 +378,44 @@ fn check_databases(
             name: known.name.clone(),
             kind: known.kind,
             file,
+            beside: None,
             users,
             mail,
         });
     }
     Ok((found, (databases, clients, rebuilt)))
+}
+
+/// A database that SQLite could not read when it was saved goes back by its bytes, and so do the files beside it.
+fn raw(archive: &mut Archive, known: &profile::Database) -> Result<CheckedDatabase, Fault> {
+    let mut files = Vec::new();
+    for side in SIDES {
+        let entry = raw_database(&known.name, side);
+        if archive.entry(&entry).is_some() {
+            let copied = archive.copy(&entry, &mut io::sink())?;
+            files.push((side, in_backup(archive, &entry, &copied)));
+        }
+    }
+    let (_, file) = files.remove(0);
+    Ok(CheckedDatabase {
+        name: known.name.clone(),
+        kind: known.kind,
+        file,
+        beside: Some(files),
+        users: Vec::new(),
+        mail: None,
+    })
+}
+
+fn not_here(known: &profile::Database) -> Problem {
+    cannot(
+        format!(
+            "accept the database {} of the backup: SQLite could not read it when it was saved, and only the box that saved its \
+             bytes takes them back",
+            known.name
+        ),
+        "restore another backup for it",
+    )
 }
 
 /// What is read of a database for people.

@@ -137,10 +137,24 @@ fn move_text(m: Move) -> String {
 fn plan_summary(plan: &Plan) -> String {
     let count =
         |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
+    // Files beside a database that cannot be read come with it.
+    let is_beside = |path: &str| {
+        let stems = ["-wal", "-shm", "-journal"]
+            .iter()
+            .filter_map(|side| path.strip_suffix(side));
+        stems
+            .into_iter()
+            .any(|stem| plan.databases.iter().any(|d| d.path == stem))
+    };
+    let databases = plan
+        .databases
+        .iter()
+        .filter(|d| !is_beside(&d.path))
+        .count();
     format!(
         "plan for {}: {}, {}, {} down, {} up",
         visible(&plan.archive.name),
-        count(plan.databases.len(), "database", "databases"),
+        count(databases, "database", "databases"),
         count(plan.files.len(), "file", "files"),
         count(plan.tunnels_down.len(), "tunnel", "tunnels"),
         plan.tunnels_up.len(),

@@ -251,7 +251,13 @@ fn every<T>(items: Vec<T>, n: usize) -> Vec<T> {
     items.into_iter().step_by(n).collect()
 }
 
-const KINDS: [Kind; 3] = [Kind::Everything, Kind::PartsMissing, Kind::Unreadable];
+const KINDS: [Kind; 5] = [
+    Kind::Everything,
+    Kind::PartsMissing,
+    Kind::Unreadable,
+    Kind::Raw,
+    Kind::RawOverSound,
+];
 
 #[test]
 fn a_restore_that_nothing_disturbs_ends_in_after() {

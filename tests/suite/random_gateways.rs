@@ -65,6 +65,10 @@ fn shape() -> impl Strategy<Value = Shape> {
         any::<[Option<bool>; 2]>(),
         prop_oneof![Just(None), Just(Some("wg1")), Just(Some("wg2"))],
         mounts,
+        proptest::option::of(proptest::sample::subsequence(
+            vec!["-wal", "-shm", "-journal"],
+            0..=3,
+        )),
     )
         .prop_map(
             |(
@@ -75,10 +79,12 @@ fn shape() -> impl Strategy<Value = Shape> {
                 forwards,
                 peers,
                 mounts,
+                raw,
             )| {
                 Shape {
                     databases: [one, two, three],
                     backed_up: [true, two_saved, three_saved],
+                    raw,
                     clients,
                     v4,
                     v6,

@@ -143,7 +143,7 @@ fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
     }
     no_holders(env, old.iter().copied())?;
     for path in old {
-        if let Some(file) = side_files_there(env.host, path)?.first() {
+        if let Some(file) = strangers_beside(env, path, exchanges)?.first() {
             return Err(cannot(
                 format!(
                     "swap {path}: {file} is there, so someone wrote to it since it was settled"
@@ -153,6 +153,30 @@ fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
         }
     }
     Ok(())
+}
+
+/// Side files beside a database that are none of those that were brought along with it.
+fn strangers_beside(env: &Env, path: &str, exchanges: &[Exchange]) -> Result<Vec<String>, Problem> {
+    let mut strangers = Vec::new();
+    for file in side_files_there(env.host, path)? {
+        let brought = exchanges.iter().find(|e| e.path == file);
+        let is_own = match brought {
+            Some(exchange) => swap::is_in_place(env.host, exchange)?,
+            None => false,
+        };
+        if !is_own {
+            strangers.push(file);
+        }
+    }
+    Ok(strangers)
+}
+
+fn databases<'e>(exchanges: &'e [Exchange]) -> impl Iterator<Item = &'e Exchange> {
+    exchanges.iter().filter(|e| {
+        !exchanges
+            .iter()
+            .any(|d| side_files(&d.path).contains(&e.path))
+    })
 }
 
 impl StepOps for SwapDatabases {
@@ -178,10 +202,11 @@ impl StepOps for SwapDatabases {
         })
     }
 
-    /// The new database's side files go with it: they must not lie beside the old one when it is back.
+    /// The new database's side files go with it, also those that were brought along: they must not lie beside the old one when
+    /// it is back.
     fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
         no_holders(env, exchanges.iter().map(|e| e.path.as_str()))?;
-        for exchange in exchanges {
+        for exchange in databases(exchanges) {
             if !matches!(
                 swap::seen(env.host, std::slice::from_ref(exchange))?,
                 Seen::After
@@ -197,7 +222,7 @@ impl StepOps for SwapDatabases {
         swap::back(env.host, permit, exchanges)?;
         Ok(Report::did(format!(
             "put {} back",
-            counted(exchanges.len(), "old database")
+            counted(databases(exchanges).count(), "old database")
         )))
     }
 
@@ -214,7 +239,7 @@ impl StepOps for SwapDatabases {
         }
         let mut beside = Vec::new();
         for exchange in exchanges {
-            beside.extend(side_files_there(env.host, &exchange.path)?);
+            beside.extend(strangers_beside(env, &exchange.path, exchanges)?);
         }
         Ok(super::seen(beside))
     }

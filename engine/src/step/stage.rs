@@ -11,6 +11,7 @@ use crate::decide::Seen;
 use crate::fault::{Problem, cannot};
 use crate::host::{Owner, parent};
 use crate::journal::Permit;
+use crate::swap;
 use crate::wording::counted;
 
 pub struct Stage;
@@ -126,7 +127,10 @@ fn check_target(env: &Env, target: &Target, mounts: &BTreeSet<String>) -> Result
     let path = Path::new(&target.path);
     let there = env.host.stat(path)?;
     let expected = matches!(target.change, Change::Replace | Change::Remove);
-    if there.is_some() != expected {
+    // Beside a database that is there now a file may lie until that is settled.
+    let may_be_there = swap::beside(target, &env.plan.databases)
+        .is_some_and(|database| database.change == Change::Replace);
+    if there.is_some() != expected && !may_be_there {
         return Err(cannot(
             format!(
                 "stage {}: it is not as it was when the plan was made",

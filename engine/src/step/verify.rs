@@ -73,6 +73,10 @@ fn files(env: &Env) -> Result<Vec<String>, Problem> {
     let files = env.plan.files.iter().map(|t| (false, t));
     for (database, target) in databases.chain(files) {
         let path = Path::new(&target.path);
+        if database && env.served && swap::beside(target, &env.plan.databases).is_some() {
+            // Whoever opened its database may have done away with it.
+            continue;
+        }
         match (env.host.stat(path)?, &target.new) {
             (None, None) => {}
             (Some(_), None) => wrong.push(format!("{} is still there", target.path)),
@@ -91,6 +95,7 @@ fn files(env: &Env) -> Result<Vec<String>, Problem> {
         wrong.extend(
             swap::side_files_there(env.host, &database.path)?
                 .into_iter()
+                .filter(|f| !env.plan.databases.iter().any(|t| t.path == *f))
                 .map(|f| format!("{f} is there")),
         );
     }

@@ -46,6 +46,10 @@ pub enum Kind {
     Unreadable,
     /// Everything, and the service fails at each start with what is there before.
     Faltering,
+    /// A database of the backup is there as bytes alone, with those of its side files; the present one is damaged as well.
+    Raw,
+    /// The same, but the present one is sound.
+    RawOverSound,
 }
 
 /// How a database is before.
@@ -87,6 +91,8 @@ pub struct Shape {
     pub databases: [Was; 3],
     /// Which of them the backup has.
     pub backed_up: [bool; 3],
+    /// The third is in the backup as bytes that nobody can read, with the files beside it whose names end so.
+    pub raw: Option<Vec<&'static str>>,
     /// The clients.
     pub clients: Vec<Client>,
     /// The backup has IPv4 rules.
@@ -124,11 +130,15 @@ impl Kind {
                     Was::HotJournal
                 },
                 match self {
-                    Kind::Unreadable => Was::Unreadable,
-                    Kind::Everything | Kind::PartsMissing | Kind::Faltering => Was::Log,
+                    Kind::Unreadable | Kind::Raw => Was::Unreadable,
+                    Kind::Everything
+                    | Kind::PartsMissing
+                    | Kind::Faltering
+                    | Kind::RawOverSound => Was::Log,
                 },
             ],
             backed_up: [true, true, !parts_missing],
+            raw: matches!(self, Kind::Raw | Kind::RawOverSound).then(|| vec!["-wal", "-journal"]),
             clients: vec![
                 client("stay", Some(1), Some(1), false),
                 client("change", Some(2), Some(22), true),
@@ -430,9 +440,20 @@ fn active(shape: &Shape, is: impl Fn(&Client) -> bool) -> Vec<&str> {
 
 fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static str, String>) {
     let clients = active(shape, |c| c.after.is_some() && c.up_after);
-    let mut databases = BTreeMap::new();
+    let (mut databases, mut beside) = (BTreeMap::new(), BTreeMap::new());
     for (n, name) in ["configs.db", "wireguard.db", "app.db"].iter().enumerate() {
         if !shape.backed_up[n] {
+            continue;
+        }
+        if let (2, Some(sides)) = (n, &shape.raw) {
+            let entry = "holdfast/raw/databases/app.db";
+            let bytes = b"other garbage\n".to_vec();
+            databases.insert((*name).to_owned(), building.wanted(entry, bytes));
+            let files = sides.iter().map(|side| {
+                let bytes = format!("garbage of {side}\n").into_bytes();
+                (*side, building.wanted(&format!("{entry}{side}"), bytes))
+            });
+            beside.insert((*name).to_owned(), files.collect());
             continue;
         }
         let text = database(&format!("db{n}"), 2, if n == 0 { &clients } else { &[] });
@@ -509,6 +530,7 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
             made_by: "gateway".into(),
         },
         databases,
+        beside,
         configs,
         wireguard,
         clients: None,

@@ -300,7 +300,11 @@ impl World {
             return Ok(());
         };
         if !self.readable(path) {
-            return Ok(());
+            // SQLite looks at a journal before it sees that the database is none, and does away with one that is none.
+            let [_, _, journal] = side_files(path);
+            self.disk.remove(Path::new(&journal))?;
+            let dir = Path::new(path).parent();
+            return dir.map_or(Ok(()), |dir| self.disk.sync_dir(dir));
         }
         self.open(path)?;
         self.kernel.open.insert(object);
