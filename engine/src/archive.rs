@@ -13,13 +13,13 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
-use icu_normalizer::ComposingNormalizerBorrowed;
 use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};
 
 use crate::fault::{Fault, Problem, cannot};
+use crate::firewall::Family;
 use crate::manifest::{self, Metadata};
 use crate::profile::Limits;
 use cursor::Cursor;
@@ -42,15 +42,27 @@ pub const RULES_V6: &str = "ip6tables_rules.txt";
 pub const RAW: &str = "holdfast/raw/";
 /// The folder of the files in which the box keeps rules over a reboot: `rules.v4` and `rules.v6` in it.
 pub const KEPT: &str = "holdfast/kept/";
+/// First copies, below [`RAW`].
+pub const RAW_CONFIGS: &str = "holdfast/raw/configs/";
+/// Second copies, below [`RAW`].
+pub const RAW_WIREGUARD: &str = "holdfast/raw/wireguard/";
+/// Databases and their side files, below [`RAW`].
+pub const RAW_DATABASES: &str = "holdfast/raw/databases/";
+/// The file that keeps the rules of IPv4, below [`KEPT`].
+pub const KEPT_V4: &str = "holdfast/kept/rules.v4";
+/// The file that keeps the rules of IPv6, below [`KEPT`].
+pub const KEPT_V6: &str = "holdfast/kept/rules.v6";
+/// What the names of a database's files have behind the database's own: the file itself first.
+pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// Longest name of a file, as filesystems have it.
 const NAME: usize = 255;
 /// Problems named for one archive before the rest is only counted.
 const NAMED: usize = 20;
 const BUFFER: usize = 64 * 1024;
-/// Metadata are read whole: this much, and so much for each entry.
-const METADATA: u64 = 64 * 1024;
-const METADATA_EACH: u64 = 1024;
+/// Metadata are read whole: this much, for what is listed and is no entry, and so much for each entry.
+const METADATA: u64 = 4 << 20;
+const METADATA_EACH: u64 = 2048;
 
 /// One entry of a backup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -83,6 +95,27 @@ pub enum Part {
     RulesForward,
     /// `ip6tables-save`.
     RulesV6,
+    /// The first copy of a config that the gateway's own reader would not take, by file name, which may be of any bytes.
+    RawConfig(Vec<u8>),
+    /// The second copy of one.
+    RawSecondCopy(Vec<u8>),
+    /// The file in which the box keeps the rules of a family over a reboot.
+    Kept(Family),
+    /// The bytes of a database that SQLite could not read, or of a file beside it.
+    RawDatabase {
+        /// The database's name in the profile.
+        name: String,
+        /// Which of its files: one of [`SIDES`].
+        side: &'static str,
+    },
+}
+
+/// The entry of a file of a database whose bytes are saved: one of [`SIDES`].
+pub fn raw_database(name: &str, side: &str) -> String {
+    format!(
+        "{RAW_DATABASES}{}{side}",
+        manifest::escaped(name.as_bytes())
+    )
 }
 
 /// What copying an entry proved.
@@ -431,12 +464,33 @@ impl Archive {
                 Part::Config(_) => !configs.contains(&entry.name),
                 // Only the manifest lists these.
                 Part::SecondCopy(name) => !manifest.is_some_and(|m| m.wireguard.contains_key(name)),
+                Part::RawConfig(_) | Part::RawSecondCopy(_) | Part::Kept(_) => manifest.is_none(),
+                Part::RawDatabase { name, side } => {
+                    let twice = self.by_name.contains_key(name);
+                    let alone = !self.by_name.contains_key(&raw_database(name, ""));
+                    if twice && side.is_empty() || alone {
+                        let why = if alone {
+                            "without the database itself"
+                        } else {
+                            "besides the database"
+                        };
+                        found.push(format!("it has {shown} {why}"));
+                    }
+                    let part = crate::parts::Part::Database(name.clone());
+                    let fate = manifest.and_then(|m| m.parts.get(&part));
+                    !matches!(fate, Some(crate::parts::Fate::SavedRaw { .. }))
+                }
                 Part::Metadata
                 | Part::RulesV4
                 | Part::RulesNat
                 | Part::RulesForward
                 | Part::RulesV6 => false,
             };
+            if self.plain_twin(&entry.part).is_some() {
+                found.push(format!(
+                    "it has its entry {shown} once more, in a form for the gateway's own reader"
+                ));
+            }
             if unlisted {
                 found.push(format!("its metadata do not list its entry {shown}"));
             }
@@ -467,9 +521,15 @@ impl Archive {
                 ));
             }
             for name in manifest.wireguard.keys() {
-                let there = [CONFIGS, WIREGUARD]
-                    .iter()
-                    .any(|dir| self.by_name.contains_key(&format!("{dir}{name}")));
+                let raw = manifest::escaped(name.as_bytes());
+                let there = [
+                    format!("{CONFIGS}{name}"),
+                    format!("{WIREGUARD}{name}"),
+                    format!("{RAW_CONFIGS}{raw}"),
+                    format!("{RAW_WIREGUARD}{raw}"),
+                ]
+                .iter()
+                .any(|entry| self.by_name.contains_key(entry));
                 if !there {
                     found.push(format!(
                         "its manifest lists a second copy of {}, which is not in it",
@@ -479,6 +539,28 @@ impl Archive {
             }
         }
         shortened(found)
+    }
+
+    /// The entry that holds the same file in its plain form, beside this raw one: nobody could say which of the two it is.
+    fn plain_twin(&self, part: &Part) -> Option<&Entry> {
+        let plain = |dir: &str, name: &[u8]| {
+            let name = std::str::from_utf8(name).ok()?;
+            self.entry(&format!("{dir}{name}"))
+        };
+        match part {
+            Part::RawDatabase { name, .. } => self.entry(name),
+            Part::RawConfig(name) => plain(CONFIGS, name),
+            Part::RawSecondCopy(name) => plain(WIREGUARD, name),
+            Part::Metadata
+            | Part::Database(_)
+            | Part::Config(_)
+            | Part::SecondCopy(_)
+            | Part::RulesV4
+            | Part::RulesNat
+            | Part::RulesForward
+            | Part::RulesV6
+            | Part::Kept(_) => None,
+        }
     }
 }
 
@@ -550,10 +632,9 @@ fn accept(
             Ok(part) => {
                 total = total.saturating_add(l.sizes.size);
                 let name = String::from_utf8_lossy(&l.name).into_owned();
-                if !seen.insert(folded(&name)) {
-                    found.push(format!(
-                        "it has two entries named {shown}, perhaps in upper and lower case, or once composed and once not"
-                    ));
+                // Names on Linux have case, and umlauts of one sign or two: others are other files.
+                if !seen.insert(name.clone()) {
+                    found.push(format!("it has two entries named {shown}"));
                 }
                 if let Some(part) = part {
                     entries.push(Entry {
@@ -581,14 +662,6 @@ fn accept(
     }
 }
 
-/// What names have in common that are one to some filesystem, or to whoever reads them.
-fn folded(name: &str) -> String {
-    let composed = ComposingNormalizerBorrowed::new_nfc();
-    composed
-        .normalize(&composed.normalize(name).to_lowercase())
-        .into_owned()
-}
-
 /// What one entry is, or why it is not acceptable; none for a folder that may be there.
 fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, String> {
     const TYPE: u32 = 0o170_000;
@@ -611,17 +684,23 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
     if !name.is_ascii() && l.flags & 1 << 11 == 0 {
         return Err("has a name beyond ASCII that is not marked as UTF-8".into());
     }
-    if name.len() > NAME {
+    // As long as a file's name may be, in each of its folders; escaped it may be three times as long.
+    let most = if name.starts_with(RAW) {
+        3 * NAME
+    } else {
+        NAME
+    };
+    let longest = name.split('/').map(str::len).max().unwrap_or_default();
+    if longest > most {
         return Err(format!(
-            "has a name of {} bytes, and the limit is {NAME}",
-            name.len()
+            "has a name of {longest} bytes, and the limit is {most}"
         ));
     }
     if l.unix_mode & 0o7000 != 0 {
         return Err("has set-id or sticky bits".into());
     }
     let kind = l.unix_mode & TYPE;
-    if name == CONFIGS || name == WIREGUARD {
+    if is_folder(name) {
         return if (kind == 0 || kind == FOLDER) && l.sizes.size == 0 && l.sizes.packed <= 2 {
             Ok(None)
         } else {
@@ -634,6 +713,60 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
         );
     }
     part(name, databases).map(Some)
+}
+
+/// The folders that a backup's entries lie in, and those above them: a tool that packs folders makes entries of them.
+fn is_folder(name: &str) -> bool {
+    let places = [
+        CONFIGS,
+        WIREGUARD,
+        KEPT,
+        RAW_CONFIGS,
+        RAW_WIREGUARD,
+        RAW_DATABASES,
+    ];
+    name.ends_with('/') && places.iter().any(|place| place.starts_with(name))
+}
+
+/// The name of a config, as an entry in a form for the gateway's own reader can have it; none if its bytes stand below
+/// [`RAW`], whatever is in it.
+pub fn plain_config_name(name: &[u8]) -> Option<&str> {
+    let name = std::str::from_utf8(name).ok()?;
+    let stem = name.strip_suffix(".conf")?;
+    let plain = !stem.is_empty()
+        && name.len() <= NAME
+        // The gateway's own reader takes no name that could lead out.
+        && !name.contains("..")
+        && !name.contains(['/', '\\'])
+        && !name.chars().any(char::is_control);
+    plain.then_some(name)
+}
+
+/// What an entry below [`RAW`] is.
+fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
+    let file = |escaped: &str| {
+        manifest::unescaped(escaped)
+            .filter(|name| !name.is_empty() && name.len() <= NAME)
+            .filter(|name| !name.contains(&b'/') && !name.contains(&0))
+            .ok_or_else(|| "has a name that is not that of a file, escaped".to_owned())
+    };
+    let config = |escaped: &str| {
+        let name = file(escaped)?;
+        if name.ends_with(b".conf") {
+            Ok(name)
+        } else {
+            Err("is not a config: its name does not end in .conf".to_owned())
+        }
+    };
+    if let Some(escaped) = name.strip_prefix(RAW_CONFIGS) {
+        config(escaped).map(Part::RawConfig)
+    } else if let Some(escaped) = name.strip_prefix(RAW_WIREGUARD) {
+        config(escaped).map(Part::RawSecondCopy)
+    } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
+        raw_file(escaped, databases)
+    } else {
+        Err("has no place in a backup of a gateway".into())
+    }
 }
 
 /// The allow-list.
@@ -656,6 +789,9 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
         RULES_NAT => Ok(Part::RulesNat),
         RULES_FORWARD => Ok(Part::RulesForward),
         RULES_V6 => Ok(Part::RulesV6),
+        KEPT_V4 => Ok(Part::Kept(Family::V4)),
+        KEPT_V6 => Ok(Part::Kept(Family::V6)),
+        _ if name.starts_with(RAW) => raw_part(name, databases),
         _ if databases.contains(&name) => Ok(Part::Database(name.to_owned())),
         _ => {
             if let Some(file) = name.strip_prefix(CONFIGS) {
@@ -672,6 +808,23 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
             }
         }
     }
+}
+
+/// A file of a database whose bytes are saved, by its escaped name.
+fn raw_file(escaped: &str, databases: &[&str]) -> Result<Part, String> {
+    let file = manifest::unescaped(escaped).and_then(|name| String::from_utf8(name).ok());
+    let known = file.and_then(|file| {
+        SIDES.into_iter().find_map(|side| {
+            let name = file.strip_suffix(side)?;
+            databases.contains(&name).then(|| Part::RawDatabase {
+                name: name.to_owned(),
+                side,
+            })
+        })
+    });
+    known.ok_or_else(|| {
+        "is a file of a database that the profile does not know ([[gateway.database]])".into()
+    })
 }
 
 #[cfg(test)]

@@ -11,15 +11,18 @@ mod check;
 mod content;
 mod live;
 mod mail;
+mod raw;
 mod rebuild;
 mod rights;
 mod shape;
+mod trouble;
+mod unnamed;
 
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::Connection as _;
 use diesel::connection::SimpleConnection;
@@ -35,16 +38,17 @@ pub use check::{Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use live::{COMMAND, Live, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
+pub use raw::{RawDatabase, RawFile, raw_bytes};
 pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
+pub use trouble::Trouble;
+pub use unnamed::unnamed;
 
 use crate::fault::{Problem, cannot};
 
-/// How long one attempt waits for a lock of the gateway's.
+/// How long settling waits for a lock, when all users have stopped.
 const BUSY: Duration = Duration::from_secs(5);
-/// Attempts at one whole copy before a busy writer is called a failure.
-const ATTEMPTS: u32 = 12;
 /// What a rollback journal may have besides the pages: headers, each as large as a sector.
 const JOURNAL_SLACK: u64 = 1 << 20;
 /// Problems named for one database before the rest is only counted.
@@ -112,11 +116,25 @@ mod schema {
     }
 }
 
+/// Until when a lock of another process is waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Patience(Instant);
+
+impl Patience {
+    fn of(wait: Duration) -> Patience {
+        Patience(Instant::now() + wait)
+    }
+
+    fn left(self) -> Duration {
+        self.0.saturating_duration_since(Instant::now())
+    }
+}
+
 /// Whether other processes may be writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Use {
     /// The gateway's own file, in use or not.
-    Live,
+    Live(Patience),
     /// A private copy that nobody else has open: opened as unchanging, so that no side files appear.
     Copy,
 }
@@ -213,7 +231,7 @@ fn typed<T>(
         let mut conn = SqliteConnection::establish(&uri(path, mode)).map_err(|e| e.to_string())?;
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
-            BUSY.as_millis()
+            wait(how).as_millis()
         ))
         .map_err(|e| e.to_string())?;
         let there: Vec<Name> = diesel::sql_query(
@@ -252,9 +270,9 @@ fn modes(path: &Path, how: Use) -> &'static [&'static str] {
     let [wal, _, journal] = side_files(path);
     match how {
         Use::Copy => &["mode=ro&immutable=1"],
-        Use::Live if wal.exists() => &["mode=ro", "mode=rw"],
-        Use::Live if !journal.exists() && says_wal(path) => &["mode=rw"],
-        Use::Live => &["mode=ro"],
+        Use::Live(_) if wal.exists() => &["mode=ro", "mode=rw"],
+        Use::Live(_) if !journal.exists() && says_wal(path) => &["mode=rw"],
+        Use::Live(_) => &["mode=ro"],
     }
 }
 
@@ -268,12 +286,12 @@ fn says_wal(path: &Path) -> bool {
 /// A transaction that was cut off lies beside it, and a connection that only reads cannot tell what the database holds.
 ///
 /// Without a journal nothing is, and a connection that only reads would leave files beside a database in WAL mode.
-fn is_cut_off(path: &Path) -> bool {
+fn is_cut_off(path: &Path, patience: Patience) -> bool {
     let [_, _, journal] = side_files(path);
     if !journal.exists() {
         return false;
     }
-    let read = open(path, "mode=ro")
+    let read = open_waiting(path, "mode=ro", patience.left())
         .and_then(|conn| conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())));
     let Err(rusqlite::Error::SqliteFailure(error, _)) = read else {
         return false;
@@ -282,7 +300,7 @@ fn is_cut_off(path: &Path) -> bool {
 }
 
 /// Copies a database with the journal beside it, and rolls the copy back: what the database will hold once it is settled.
-fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Problem> {
+fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Trouble> {
     let [_, _, journal] = side_files(live);
     let failed = |e: &dyn std::fmt::Display| {
         cannot(
@@ -299,7 +317,7 @@ fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Problem> {
     // It holds each page of before once, at most. Whoever makes it longer wants the disk full.
     let size = |path: &Path| path.metadata().map_or(0, |m| m.len());
     if size(&journal) > 2 * size(live) + JOURNAL_SLACK {
-        return Err(failed(&"it is far longer than the database"));
+        return Err(failed(&"it is far longer than the database").into());
     }
     let [_, _, to] = side_files(copy);
     for (from, to) in [(live, copy), (&journal, &to)] {
@@ -313,7 +331,15 @@ fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Problem> {
     }
     open(copy, "mode=rw")
         .and_then(|conn| conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(())))
-        .map_err(|e| failed(&e))
+        .map_err(|e| Trouble::of(&e, failed(&e)))
+}
+
+/// How long a lock is waited for.
+fn wait(how: Use) -> Duration {
+    match how {
+        Use::Live(patience) => patience.left(),
+        Use::Copy => BUSY,
+    }
 }
 
 /// The path as SQLite's URI, so that no character of it is taken for a parameter, and nothing is created.
@@ -339,13 +365,17 @@ pub fn side_files(path: &Path) -> [PathBuf; 3] {
 }
 
 fn open(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
+    open_waiting(path, parameters, BUSY)
+}
+
+fn open_waiting(path: &Path, parameters: &str, wait: Duration) -> rusqlite::Result<Connection> {
     let conn = Connection::open_with_flags(
         uri(path, parameters),
         OpenFlags::SQLITE_OPEN_READ_WRITE
             | OpenFlags::SQLITE_OPEN_URI
             | OpenFlags::SQLITE_OPEN_NO_MUTEX,
     )?;
-    conn.busy_timeout(BUSY)?;
+    conn.busy_timeout(wait)?;
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_TRUSTED_SCHEMA, false)?;
     conn.pragma_update(None, "cell_size_check", true)?;
     Ok(conn)
@@ -355,7 +385,7 @@ fn open_to_read(path: &Path, how: Use) -> rusqlite::Result<Connection> {
     let modes = modes(path, how);
     let mut last = None;
     for mode in modes {
-        let opened = open(path, mode).and_then(|conn| {
+        let opened = open_waiting(path, mode, wait(how)).and_then(|conn| {
             conn.pragma_update(None, "query_only", true)?;
             conn.query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))?;
             Ok(conn)
@@ -364,7 +394,9 @@ fn open_to_read(path: &Path, how: Use) -> rusqlite::Result<Connection> {
             Ok(conn) => return Ok(conn),
             Err(e) => last = Some(e),
         }
-        if !path.exists() {
+        // Whoever may write takes the files beside one that cannot be read away with it.
+        let damaged = last.as_ref().is_some_and(trouble::is_unreadable);
+        if damaged || !path.exists() {
             break;
         }
     }
@@ -372,8 +404,8 @@ fn open_to_read(path: &Path, how: Use) -> rusqlite::Result<Connection> {
 }
 
 /// What [`Live::snapshot`] does, in this process.
-fn snapshot(live: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
-    let made = copy_whole(live, dest).and_then(|()| check_copy_is_whole(live, dest));
+fn snapshot(live: &Path, dest: &Path, patience: Patience) -> Result<Vec<String>, Trouble> {
+    let made = copy_whole(live, dest, patience).and_then(|()| what_is_wrong(live, dest));
     if made.is_err() {
         remove_copy(dest);
     }
@@ -391,13 +423,14 @@ fn remove_copy(dest: &Path) {
     }
 }
 
-fn copy_whole(live: &Path, dest: &Path) -> Result<(), Problem> {
+fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Trouble> {
     let failed = |e: &dyn std::fmt::Display| {
         cannot(
             format!("copy the database {}: {e}", live.display()),
             "see whether the database is sound (sqlite3 FILE 'PRAGMA integrity_check') and the disk has space",
         )
     };
+    let trouble = |e: rusqlite::Error| Trouble::of(&e, failed(&e));
     File::options()
         .write(true)
         .create_new(true)
@@ -413,24 +446,21 @@ fn copy_whole(live: &Path, dest: &Path) -> Result<(), Problem> {
                 "see to that folder",
             )
         })?;
-    let source = open_to_read(live, Use::Live).map_err(|e| failed(&e))?;
+    let source = open_to_read(live, Use::Live(patience)).map_err(trouble)?;
+    // Nothing of the copy says anything of the database.
     let mut copy = open(dest, "mode=rw").map_err(|e| failed(&e))?;
     // Nobody needs the copy once the power has gone.
     copy.pragma_update(None, "synchronous", "OFF")
         .map_err(|e| failed(&e))?;
-    let mut attempt = 0;
     loop {
-        attempt += 1;
+        source.busy_timeout(patience.left()).map_err(trouble)?;
         let step = Backup::new(&source, &mut copy)
             .and_then(|backup| backup.step(-1))
-            .map_err(|e| failed(&e))?;
+            .map_err(trouble)?;
         match step {
             StepResult::Done => break,
-            _ if attempt == ATTEMPTS => {
-                return Err(failed(&format!(
-                    "a writer held it locked through {ATTEMPTS} attempts of {} s",
-                    BUSY.as_secs()
-                )));
+            _ if patience.left().is_zero() => {
+                return Err(Trouble::Busy(failed(&"another process holds it locked")));
             }
             _ => std::thread::sleep(Duration::from_millis(50)),
         }
@@ -438,27 +468,40 @@ fn copy_whole(live: &Path, dest: &Path) -> Result<(), Problem> {
     drop(source);
     copy.close().map_err(|(_, e)| failed(&e))?;
     if let Some(left) = side_files(dest).into_iter().find(|p| p.exists()) {
-        return Err(failed(&format!(
-            "the copy has a side file {}",
-            left.display()
-        )));
+        return Err(failed(&format!("the copy has a side file {}", left.display())).into());
     }
     Ok(())
 }
 
-fn check_copy_is_whole(live: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
-    let failed = |e: &dyn std::fmt::Display| {
-        cannot(
-            format!("take a sound copy of the database {}: {e}", live.display()),
-            "the live database itself is likely damaged: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
+/// What a copy, page for page, shows of the database. Warnings: that SQLite could copy it is enough to bring it back.
+fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
+    let looked = || -> rusqlite::Result<Vec<String>> {
+        let conn = open_to_read(dest, Use::Copy)?;
+        let damage = check::damage(&conn)?;
+        if damage.is_empty() {
+            return dangling_references(&conn);
+        }
+        Ok(damage
+            .into_iter()
+            .map(|line| format!("it is damaged, and saved as it is: {line}"))
+            .collect())
     };
-    let conn = open_to_read(dest, Use::Copy).map_err(|e| failed(&e))?;
-    let damage = integrity(&conn).map_err(|e| failed(&e))?;
-    if let Some(first) = damage.first() {
-        return Err(failed(first));
+    match looked() {
+        Ok(said) => Ok(said),
+        Err(e) if trouble::is_unreadable(&e) => {
+            Ok(vec![format!("it is damaged, and saved as it is: {e}")])
+        }
+        Err(e) if trouble::says_of_the_file(&e) => Ok(vec![format!(
+            "it could not be checked, and is saved as it is: {e}"
+        )]),
+        Err(e) => Err(Trouble::of(
+            &e,
+            cannot(
+                format!("look at the copy of the database {}: {e}", live.display()),
+                "see whether the disk of the state folder is full or failing",
+            ),
+        )),
     }
-    dangling_references(&conn).map_err(|e| failed(&e))
 }
 
 fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
@@ -502,7 +545,7 @@ fn settle(path: &Path) -> Result<Settled, Problem> {
         .and_then(|()| conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0)));
     let busy: i64 = match read {
         Ok(busy) => busy,
-        Err(e) if is_damage(&e) => return Ok(Settled::Unreadable(e.to_string())),
+        Err(e) if trouble::is_unreadable(&e) => return Ok(Settled::Unreadable(e.to_string())),
         Err(e) => return Err(failed(&e)),
     };
     if busy != 0 {
@@ -538,14 +581,6 @@ fn settle(path: &Path) -> Result<Settled, Problem> {
         .and_then(|f| f.sync_all())
         .map_err(|e| failed(&e))?;
     Ok(Settled::Whole)
-}
-
-/// The file itself is not what a database is. A disk that is full or fails is another matter: it says nothing of the file.
-fn is_damage(error: &rusqlite::Error) -> bool {
-    matches!(
-        error.sqlite_error_code(),
-        Some(rusqlite::ErrorCode::NotADatabase | rusqlite::ErrorCode::DatabaseCorrupt)
-    )
 }
 
 /// What settling a database led to.

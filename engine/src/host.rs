@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Control, Digest, FileId};
 
+use crate::backup::Made;
 use crate::database::Settled;
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
@@ -270,8 +271,8 @@ pub trait Own {
     fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem>;
     /// Opens a journal to append to. Reserves `reserve` bytes behind its end without changing its size.
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem>;
-    /// Makes the safety backup and gives its path.
-    fn safety_backup(&self, facts: &Facts) -> Result<(PathBuf, Vec<String>), Fault>;
+    /// Makes the safety backup; what it lacks is no fault here.
+    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault>;
     /// Ends every process of a dead driver's session but those that leave on purpose (wireguard-go), and waits until
     /// they are gone. Tells what it ended.
     fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem>;

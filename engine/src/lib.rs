@@ -28,6 +28,7 @@ pub mod manifest;
 pub mod mark;
 pub mod octets;
 pub mod owner;
+pub mod parallel;
 pub mod parts;
 pub mod password;
 pub mod peers;

@@ -7,6 +7,10 @@ use journal_format::{Control, Policy, RestoreId, Service};
 use serde::Deserialize;
 
 use crate::fault::{Problem, cannot};
+use crate::firewall::Family;
+
+/// Nobody waits longer for a locked database, seconds.
+const BUSY_MOST: u64 = 3600;
 
 /// A gateway and what Holdfast may do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -34,6 +38,8 @@ pub struct Gateway {
     pub wireguard_dir: PathBuf,
     /// `user:group` that restored files get when the backup names no owner.
     pub owner: String,
+    /// How long a database that another process holds locked is waited for, seconds.
+    pub busy_seconds: u64,
     /// Databases; each is one entry of a backup.
     pub database: Vec<Database>,
     /// Services, in the order in which they start.
@@ -165,6 +171,7 @@ impl Default for Gateway {
             configs_dir: instance.join("configs"),
             wireguard_dir: "/etc/wireguard".into(),
             owner: "wireguard:wireguard".into(),
+            busy_seconds: 30,
             database: vec![
                 database(
                     "configs.db",
@@ -183,6 +190,16 @@ impl Default for Gateway {
             })],
             firewall: Firewall::default(),
         }
+    }
+}
+
+impl Firewall {
+    /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
+    pub fn kept_file(&self, family: Family) -> Option<&Path> {
+        let of = Family::BOTH.into_iter().zip(&self.kept);
+        of.filter(|(f, _)| *f == family)
+            .map(|(_, path)| path.as_path())
+            .next()
     }
 }
 
@@ -326,6 +343,12 @@ impl Profile {
                  ends in .v6"
                     .into(),
             );
+        }
+        if g.busy_seconds > BUSY_MOST {
+            return bad(format!(
+                "gateway.busy_seconds is {}, and at most {BUSY_MOST} seconds are waited for a database",
+                g.busy_seconds
+            ));
         }
         for service in &g.service {
             if let ServiceProfile::Commands(s) = service

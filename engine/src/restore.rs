@@ -329,7 +329,7 @@ fn unread(facts: &Facts, choices: Choices) -> Vec<Problem> {
             // It stays as it is; the plan says so.
             Part::Forwarding(_) => false,
             Part::Tunnels | Part::Peers => true,
-            Part::Database(_) | Part::Configs | Part::Kept(_) => true,
+            Part::Database(_) | Part::Unnamed(_) | Part::Configs | Part::Kept(_) => true,
         };
         if let Some(mut problem) = facts.why_unread(part).filter(|_| touched) {
             if rules {
@@ -771,7 +771,7 @@ fn hooks_now(host: &dyn Host, profile: &Profile, survey: &Survey, tunnel: &str) 
         .ok()
         .and_then(|bytes| wgconf::parse(&file, &bytes).ok());
     config
-        .filter(|c| c.unfit.is_empty())
+        .filter(|c| c.unfit.is_empty() && c.slow.is_empty())
         .map_or_else(Vec::new, |c| c.interface.hooks)
 }
 

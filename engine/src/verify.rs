@@ -143,7 +143,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     let texts: Vec<String> = archive
         .entries()
         .iter()
-        .filter(|e| matches!(e.part, Part::RulesNat | Part::RulesForward))
+        .filter(|e| only_read(&e.part))
         .map(|e| e.name.clone())
         .collect();
     for text in texts {
@@ -203,6 +203,24 @@ struct Found {
     warnings: Vec<String>,
 }
 
+/// What is read for its digest alone: it is not looked into, or not before a plan.
+fn only_read(part: &Part) -> bool {
+    match part {
+        Part::RulesNat
+        | Part::RulesForward
+        | Part::RawDatabase { .. }
+        | Part::RawConfig(_)
+        | Part::RawSecondCopy(_)
+        | Part::Kept(_) => true,
+        Part::Metadata
+        | Part::Database(_)
+        | Part::Config(_)
+        | Part::SecondCopy(_)
+        | Part::RulesV4
+        | Part::RulesV6 => false,
+    }
+}
+
 /// Databases are unpacked into the spool to be checked, and rebuilt there; then all may be staged beside their targets.
 fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     let mut spool = Needs::default();
@@ -217,8 +235,14 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
                     .find(|d| d.name == *name)
                     .and_then(|d| d.path.parent())
             }
-            Part::Config(_) => Some(g.configs_dir.as_path()),
-            Part::SecondCopy(_) => Some(g.wireguard_dir.as_path()),
+            Part::Config(_) | Part::RawConfig(_) => Some(g.configs_dir.as_path()),
+            Part::SecondCopy(_) | Part::RawSecondCopy(_) => Some(g.wireguard_dir.as_path()),
+            Part::RawDatabase { name, .. } => g
+                .database
+                .iter()
+                .find(|d| d.name == *name)
+                .and_then(|d| d.path.parent()),
+            Part::Kept(family) => g.firewall.kept_file(*family).and_then(Path::parent),
             Part::Metadata
             | Part::RulesV4
             | Part::RulesNat

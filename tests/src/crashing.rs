@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use engine::backup::Made;
 use engine::database::Settled;
 use engine::facts::Facts;
 use engine::fault::{Fault, Problem};
@@ -289,7 +290,7 @@ impl Own for Crashing {
         }))
     }
 
-    fn safety_backup(&self, facts: &Facts) -> Result<(PathBuf, Vec<String>), Fault> {
+    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
         self.counter
             .effect("back up", || self.inner.safety_backup(facts))
     }

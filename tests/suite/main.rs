@@ -15,6 +15,7 @@ mod journal_says;
 mod laws;
 mod looks;
 mod newer_journal;
+mod odd_configs;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;
@@ -36,3 +37,4 @@ mod two_states;
 mod unresolved_endpoint;
 mod web_restore;
 mod web_stage;
+mod what_the_gateways_reader_takes;

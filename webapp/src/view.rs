@@ -295,18 +295,24 @@ pub fn home(overview: &Overview) -> Value {
     json!({
         "host": overview.host,
         "upload_mib": overview.upload_mib,
-        "backup": overview.last_backup.as_ref().map(backup),
+        "backup": overview.backups.last_backup.as_ref().map(backup),
+        "incomplete": overview.backups.incomplete_backup.as_ref().map(backup),
+        "unknown": overview.backups.unknown_backups,
         "running": overview.running.as_ref().map(running),
         "restores": overview.restores.iter().map(restore_line).collect::<Vec<_>>(),
     })
 }
 
-fn backup(backup: &Backup) -> Value {
+/// A backup as the pages show it.
+pub fn backup(backup: &Backup) -> Value {
     json!({
         "name": backup.name,
         "size": size(backup.size),
         "made": moment(backup.made_ms),
         "made_iso": utc(backup.made_ms),
+        "in_future": backup.in_future,
+        "lacks": backup.lacks,
+        "address": format!("/system/backup/{}", backup.sha256),
     })
 }
 
@@ -394,6 +400,7 @@ fn restore_line(line: &RestoreLine) -> Value {
         "id": line.id,
         "began": moment(line.began_ms),
         "began_iso": utc(line.began_ms),
+        "in_future": line.in_future,
         "archive": line.archive,
         "tone": tone,
         "word": word,

@@ -99,7 +99,7 @@ pub fn check_snapshot(
 
 /// What is wrong with its pages. Beside virtual tables, which one of this box's own may have, only plain tables are looked
 /// at: a look at the others runs their modules.
-fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+pub(super) fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     let names = |rule: &str| -> rusqlite::Result<Vec<String>> {
         let sql =
             format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage {rule} 0");

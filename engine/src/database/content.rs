@@ -7,7 +7,7 @@ use journal_format::Digest;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::{Use, open_to_read};
+use super::{BUSY, Patience, Use, open_to_read};
 use crate::fault::{Problem, cannot};
 
 /// The logical content of a database: rows of each table, and a digest of its columns and of every row with its rowid.
@@ -52,7 +52,7 @@ impl Content {
 
 /// The logical content of a database that others may have open. Streams: memory does not grow with it.
 pub fn content(path: &Path) -> Result<Content, Problem> {
-    read_content(path, Use::Live)
+    read_content(path, Use::Live(Patience::of(BUSY)))
 }
 
 /// The logical content of a private copy.

@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::rights::{self, Rights};
-use super::{Client, Settled, Shape, Use, User};
+use super::{Client, Patience, Settled, Shape, Trouble, Use, User};
 use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 use crate::host::End;
@@ -26,9 +26,9 @@ use crate::spool::Room;
 
 /// The hidden command that does the work.
 pub const COMMAND: &str = "database-work";
-/// Reading a table of a large gateway takes a second, and a lock of the gateway's may be waited for.
+/// Reading a table of a large gateway takes a second; what a lock is waited for comes on top.
 const READING: Duration = Duration::from_secs(120);
-/// A copy of a large database under a busy writer, and its check.
+/// A copy of a large database and its check; what a lock is waited for comes on top.
 const COPYING: Duration = Duration::from_secs(900);
 /// The name of a copy in the folder that the other process has for itself.
 const COPY: &str = "copy";
@@ -40,6 +40,8 @@ pub struct Live<'p> {
     profile: &'p Profile,
     /// How long reading may take.
     reading: Duration,
+    /// How much of that may go by in waiting for a lock.
+    busy: Duration,
 }
 
 /// What is to be done with one database.
@@ -64,6 +66,8 @@ struct Order {
     uid: u32,
     /// A folder that is that user's own.
     folder: Option<PathBuf>,
+    /// How long a lock is waited for.
+    busy: Duration,
 }
 
 /// What it answers.
@@ -79,28 +83,35 @@ enum Answer {
     Settled(Settled),
     /// A transaction that was cut off lies beside it: it can only be read as a copy, which needs a folder.
     NeedsFolder,
-    Failed(Problem),
+    Failed(Trouble),
 }
 
 impl<'p> Live<'p> {
     /// Those of this profile.
     pub fn new(profile: &'p Profile) -> Live<'p> {
+        let busy = Duration::from_secs(profile.gateway.busy_seconds);
         Live {
             profile,
-            reading: READING,
+            reading: READING + busy,
+            busy,
         }
     }
 
     /// For somebody who does not wait as long: whoever reads there gets this time.
     pub fn within(self, reading: Duration) -> Live<'p> {
-        Live { reading, ..self }
+        Live {
+            reading,
+            // A lock is told of before the time is over.
+            busy: self.busy.min(reading / 2),
+            ..self
+        }
     }
 
     /// The clients.
     pub fn clients(&self, path: &Path) -> Result<Vec<Client>, Problem> {
         match self.read(path, Work::Clients)? {
             Answer::Clients(clients) => Ok(clients),
-            other => Err(unexpected(path, &other)),
+            other => Err(unexpected(path, &other).into()),
         }
     }
 
@@ -108,7 +119,7 @@ impl<'p> Live<'p> {
     pub fn users(&self, path: &Path) -> Result<Vec<User>, Problem> {
         match self.read(path, Work::Users)? {
             Answer::Users(users) => Ok(users),
-            other => Err(unexpected(path, &other)),
+            other => Err(unexpected(path, &other).into()),
         }
     }
 
@@ -116,7 +127,7 @@ impl<'p> Live<'p> {
     pub fn shape(&self, path: &Path) -> Result<Shape, Problem> {
         match self.read(path, Work::Shape)? {
             Answer::Shape(shape) => Ok(shape),
-            other => Err(unexpected(path, &other)),
+            other => Err(unexpected(path, &other).into()),
         }
     }
 
@@ -124,15 +135,15 @@ impl<'p> Live<'p> {
     pub fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Problem> {
         match self.read(path, Work::MailRelay)? {
             Answer::MailRelay(relay) => Ok(relay),
-            other => Err(unexpected(path, &other)),
+            other => Err(unexpected(path, &other).into()),
         }
     }
 
     /// Whether SQLite may be let near it at all, and that account's rights be had; if not, neither can a restore settle it.
     pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
-        match ask(path, Work::Probe, self.other_account(path)?, None, READING)? {
+        match self.ask(path, Work::Probe, self.other_account(path)?, None, READING)? {
             Answer::Probed => Ok(()),
-            other => Err(unexpected(path, &other)),
+            other => Err(unexpected(path, &other).into()),
         }
     }
 
@@ -143,12 +154,16 @@ impl<'p> Live<'p> {
 
     /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and checks
     /// the copy. `dest` must not exist; it is made 0600, root's, with no side files. It is not synced: it is there to be
-    /// packed, and what it is packed into is synced. Returns warnings.
-    pub fn snapshot(&self, path: &Path, dest: &Path) -> Result<Vec<String>, Problem> {
+    /// packed, and what it is packed into is synced. Returns warnings: what is wrong with it, damage too.
+    ///
+    /// A lock is waited for as long as the profile says. What SQLite cannot read is [`Trouble::Unreadable`]: of that,
+    /// [`super::raw_bytes`] can be had.
+    pub fn snapshot(&self, path: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
         let uid = self.other_account(path)?;
         let room = Room::new(&self.profile.spool_dir())?;
         let folder = lent(&room, uid)?;
-        let warnings = match ask(path, Work::Snapshot, uid, Some(&folder), COPYING)? {
+        let limit = COPYING + self.busy;
+        let warnings = match self.ask(path, Work::Snapshot, uid, Some(&folder), limit)? {
             Answer::Copied(warnings) => warnings,
             other => return Err(unexpected(path, &other)),
         };
@@ -164,21 +179,46 @@ impl<'p> Live<'p> {
     /// Settles a database whose users have stopped: see [`Settled`]. Only this rolls back what an interrupted writer left.
     pub fn settle(&self, path: &Path) -> Result<Settled, Problem> {
         let uid = self.other_account(path)?;
-        match ask(path, Work::Settle, uid, None, COPYING)? {
+        match self.ask(path, Work::Settle, uid, None, COPYING)? {
             Answer::Settled(settled) => Ok(settled),
-            other => Err(unexpected(path, &other)),
+            other => Err(unexpected(path, &other).into()),
         }
     }
 
-    fn read(&self, path: &Path, work: Work) -> Result<Answer, Problem> {
+    fn read(&self, path: &Path, work: Work) -> Result<Answer, Trouble> {
         let uid = self.other_account(path)?;
-        match ask(path, work, uid, None, self.reading)? {
+        match self.ask(path, work, uid, None, self.reading)? {
             Answer::NeedsFolder => {
                 let room = Room::new(&self.profile.spool_dir())?;
-                ask(path, work, uid, Some(&lent(&room, uid)?), self.reading)
+                let folder = lent(&room, uid)?;
+                self.ask(path, work, uid, Some(&folder), self.reading)
             }
             answered => Ok(answered),
         }
+    }
+
+    fn ask(
+        &self,
+        path: &Path,
+        work: Work,
+        uid: Option<u32>,
+        folder: Option<&Path>,
+        limit: Duration,
+    ) -> Result<Answer, Trouble> {
+        let answered = match uid {
+            None => answer(path, work, folder, Patience::of(self.busy)),
+            Some(uid) => {
+                let order = Order {
+                    path: path.to_owned(),
+                    work,
+                    uid,
+                    folder: folder.map(Path::to_owned),
+                    busy: self.busy,
+                };
+                delegate(&order, limit)
+            }
+        };
+        answered.map_err(|trouble| trouble.with_holders(path, self.busy))
     }
 
     /// The user whose rights are taken; none where this process may do it itself.
@@ -195,16 +235,16 @@ impl<'p> Live<'p> {
     }
 }
 
-fn unexpected(path: &Path, answer: &Answer) -> Problem {
+fn unexpected(path: &Path, answer: &Answer) -> Trouble {
     match answer {
-        Answer::Failed(problem) => problem.clone(),
-        _ => cannot(
+        Answer::Failed(trouble) => trouble.clone(),
+        _ => Trouble::Failed(cannot(
             format!(
                 "work on the database {}: its reader gave another answer than was asked for",
                 path.display()
             ),
             "see who could have replaced the holdfast program while it ran; then try again",
-        ),
+        )),
     }
 }
 
@@ -220,31 +260,17 @@ fn lent(room: &Room, uid: Option<u32>) -> Result<PathBuf, Problem> {
     room.lend(uid, group_of(uid))
 }
 
-/// Does it here, or asks a process that becomes this user.
-fn ask(
-    path: &Path,
-    work: Work,
-    uid: Option<u32>,
-    folder: Option<&Path>,
-    limit: Duration,
-) -> Result<Answer, Problem> {
-    let Some(uid) = uid else {
-        return answer(path, work, folder);
-    };
+/// Has a process do it that becomes this user.
+fn delegate(order: &Order, limit: Duration) -> Result<Answer, Trouble> {
     let failed = |why: String| {
         cannot(
             format!(
-                "work on the database {} as its account, user {uid}: {why}",
-                path.display()
+                "work on the database {} as its account, user {}: {why}",
+                order.path.display(),
+                order.uid
             ),
             "see whether that file is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
         )
-    };
-    let order = Order {
-        path: path.to_owned(),
-        work,
-        uid,
-        folder: folder.map(Path::to_owned),
     };
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
     let output = itself(COMMAND, &order, limit)?;
@@ -252,20 +278,21 @@ fn ask(
         End::Exit(0) => {}
         End::Exit(status) => {
             let said = output.stderr.lines().next().unwrap_or_default();
-            return Err(failed(format!("its reader ended with {status}: {said}")));
+            return Err(failed(format!("its reader ended with {status}: {said}")).into());
         }
         End::Signal(signal) => {
-            return Err(failed(format!("its reader was ended by signal {signal}")));
+            return Err(failed(format!("its reader was ended by signal {signal}")).into());
         }
         End::TimedOut => {
             return Err(failed(format!(
                 "its reader did not end within {} s",
                 limit.as_secs()
-            )));
+            ))
+            .into());
         }
     }
     match serde_json::from_str(&output.stdout).map_err(|e| failed(e.to_string()))? {
-        Answer::Failed(problem) => Err(problem),
+        Answer::Failed(trouble) => Err(trouble),
         answer => Ok(answer),
     }
 }
@@ -285,7 +312,11 @@ pub fn serve() -> Result<(), Problem> {
         .map_err(|e| failed(&e))?;
     let order: Order = serde_json::from_str(&order).map_err(|e| failed(&e))?;
     let answered = give_up_root(order.uid)
-        .and_then(|()| answer(&order.path, order.work, order.folder.as_deref()));
+        .map_err(Trouble::from)
+        .and_then(|()| {
+            let patience = Patience::of(order.busy);
+            answer(&order.path, order.work, order.folder.as_deref(), patience)
+        });
     let answer = answered.unwrap_or_else(Answer::Failed);
     serde_json::to_writer(std::io::stdout().lock(), &answer).map_err(|e| failed(&e))
 }
@@ -320,29 +351,37 @@ fn give_up_root(uid: u32) -> Result<(), Problem> {
         })
 }
 
-fn answer(path: &Path, work: Work, folder: Option<&Path>) -> Result<Answer, Problem> {
-    let read =
-        |read: &dyn Fn(&Path) -> Result<Answer, Problem>| match (super::is_cut_off(path), folder) {
-            (false, _) => read(path),
-            (true, None) => Ok(Answer::NeedsFolder),
-            (true, Some(folder)) => {
-                let copy = folder.join("cut-off");
-                super::roll_back_copy(path, &copy)?;
-                read(&copy)
-            }
-        };
+fn answer(
+    path: &Path,
+    work: Work,
+    folder: Option<&Path>,
+    patience: Patience,
+) -> Result<Answer, Trouble> {
+    let read = |read: &dyn Fn(&Path) -> Result<Answer, Trouble>| match (
+        super::is_cut_off(path, patience),
+        folder,
+    ) {
+        (false, _) => read(path),
+        (true, None) => Ok(Answer::NeedsFolder),
+        (true, Some(folder)) => {
+            let copy = folder.join("cut-off");
+            super::roll_back_copy(path, &copy)?;
+            read(&copy)
+        }
+    };
+    let how = Use::Live(patience);
     match work {
-        Work::Clients => read(&|p| super::read_clients(p, Use::Live).map(Answer::Clients)),
-        Work::Users => read(&|p| super::read_users(p, Use::Live).map(Answer::Users)),
-        Work::Shape => read(&|p| super::shape(p).map(Answer::Shape)),
-        Work::MailRelay => read(&|p| super::mail::mail_relay(p).map(Answer::MailRelay)),
+        Work::Clients => read(&|p| Ok(Answer::Clients(super::read_clients(p, how)?))),
+        Work::Users => read(&|p| Ok(Answer::Users(super::read_users(p, how)?))),
+        Work::Shape => read(&|p| Ok(Answer::Shape(super::shape(p, how)?))),
+        Work::MailRelay => read(&|p| Ok(Answer::MailRelay(super::mail::mail_relay(p, how)?))),
         Work::Snapshot => read(&|p| match folder {
-            Some(folder) => super::snapshot(p, &folder.join(COPY)).map(Answer::Copied),
+            Some(folder) => super::snapshot(p, &folder.join(COPY), patience).map(Answer::Copied),
             None => Ok(Answer::NeedsFolder),
         }),
         Work::Probe => Ok(Answer::Probed),
         // Only this rolls back what lies beside the gateway's own file.
-        Work::Settle => super::settle(path).map(Answer::Settled),
+        Work::Settle => Ok(Answer::Settled(super::settle(path)?)),
     }
 }
 

@@ -7,8 +7,8 @@ use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 
 /// What [`super::Live::mail_relay`] does, in this process.
-pub(super) fn mail_relay(path: &Path) -> Result<Option<MailRelay>, Problem> {
-    read(path, Use::Live)
+pub(super) fn mail_relay(path: &Path, how: Use) -> Result<Option<MailRelay>, Problem> {
+    read(path, how)
 }
 
 /// The mail relay in a private copy of a database.

@@ -255,9 +255,9 @@ fn unique(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> 
 }
 
 /// What [`super::Live::shape`] does, in this process.
-pub(super) fn shape(path: &Path) -> Result<Shape, Problem> {
+pub(super) fn shape(path: &Path, how: Use) -> Result<Shape, Problem> {
     let read = || -> rusqlite::Result<Shape> {
-        let conn = open_to_read(path, Use::Live)?;
+        let conn = open_to_read(path, how)?;
         bound(&conn, path)?;
         Shape::of(&conn)
     };

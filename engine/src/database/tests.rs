@@ -3,12 +3,20 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 
+fn patience() -> Patience {
+    Patience::of(BUSY)
+}
+
+fn snapshot(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
+    super::snapshot(live, dest, patience())
+}
+
 fn clients(path: &Path) -> Result<Vec<Client>, Problem> {
-    read_clients(path, Use::Live)
+    read_clients(path, Use::Live(patience()))
 }
 
 fn users(path: &Path) -> Result<Vec<User>, Problem> {
-    read_users(path, Use::Live)
+    read_users(path, Use::Live(patience()))
 }
 
 use crate::profile::DatabaseKind;
@@ -205,17 +213,84 @@ fn a_snapshot_is_page_exact() {
 }
 
 #[test]
-fn a_snapshot_of_a_damaged_database_fails_and_leaves_nothing() {
+fn a_snapshot_of_a_database_with_a_damaged_page_is_page_exact_and_says_so() {
     let (_dir, dir) = folder();
     let live = dir.join("a.db");
     drop(made(&live, CLIENTS));
     let mut bytes = std::fs::read(&live).unwrap();
     let n = bytes.len();
     bytes[n - 4096..n - 2048].fill(0xAB);
-    std::fs::write(&live, bytes).unwrap();
-    let problem = snapshot(&live, &dir.join("copy.db")).unwrap_err();
-    assert!(problem.what.contains("a.db"), "{problem}");
-    assert_eq!(names(&dir), ["a.db"]);
+    std::fs::write(&live, &bytes).unwrap();
+    let copy = dir.join("copy.db");
+    let said = snapshot(&live, &copy).unwrap();
+    assert!(said[0].contains("it is damaged"), "{said:?}");
+    assert_eq!(std::fs::read(&copy).unwrap()[4096..], bytes[4096..]);
+}
+
+#[test]
+fn what_sqlite_cannot_read_is_told_apart_from_what_is_locked_and_from_what_fails() {
+    let (_dir, dir) = folder();
+    let copy = dir.join("copy.db");
+    let (path, good) = (dir.join("a.db"), dir.join("good.db"));
+    drop(made(&good, CLIENTS));
+    let good = std::fs::read(&good).unwrap();
+    let with = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        std::fs::write(&path, bytes).unwrap();
+        let trouble = snapshot(&path, &copy).unwrap_err();
+        assert!(!copy.exists(), "{trouble}");
+        trouble
+    };
+    for unreadable in [
+        &(|b: &mut Vec<u8>| b[..16].fill(0xff)) as &dyn Fn(&mut Vec<u8>),
+        &|b| b[100..4096].fill(0xAB),
+        &|b| b.truncate(5000),
+        &|b| b[28..32].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff]),
+        // A schema of a format that is not known yet.
+        &|b| b[44..48].copy_from_slice(&[0, 0, 0, 9]),
+        &|b| *b = b"it was a text all along, and a rather long one at that".repeat(100),
+    ] {
+        let trouble = with(unreadable);
+        assert!(matches!(trouble, Trouble::Unreadable(_)), "{trouble:?}");
+        assert!(trouble.problem().what.contains("a.db"), "{trouble}");
+    }
+    let none = snapshot(&dir.join("none.db"), &copy).unwrap_err();
+    assert!(matches!(none, Trouble::Failed(_)), "{none:?}");
+    std::fs::write(&path, &good).unwrap();
+    for begin in [
+        "PRAGMA journal_mode = delete; BEGIN EXCLUSIVE",
+        "PRAGMA journal_mode = wal; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE",
+    ] {
+        let holder = made(&path, begin);
+        let soon = Patience::of(Duration::from_millis(50));
+        let busy = super::snapshot(&path, &copy, soon).unwrap_err();
+        assert!(matches!(busy, Trouble::Busy(_)), "{busy:?}");
+        assert!(!copy.exists());
+        drop(holder);
+    }
+}
+
+#[test]
+fn a_lock_is_waited_for() {
+    let (_dir, dir) = folder();
+    let (path, copy) = (dir.join("a.db"), dir.join("copy.db"));
+    for mode in ["delete", "wal"] {
+        let holder = made(
+            &path,
+            &format!(
+                "PRAGMA journal_mode = {mode}; PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"
+            ),
+        );
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                std::thread::sleep(Duration::from_millis(300));
+                drop(holder);
+            });
+            snapshot(&path, &copy).unwrap();
+        });
+        std::fs::remove_file(&copy).unwrap();
+    }
 }
 
 #[test]

@@ -22,7 +22,7 @@ use super::{
     Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
     Query, parent,
 };
-use crate::backup;
+use crate::backup::{self, Made};
 use crate::boot_units::MAY_START;
 use crate::database::{Live, Settled};
 use crate::facts::Facts;
@@ -635,14 +635,9 @@ impl Own for Linux {
         }))
     }
 
-    fn safety_backup(&self, facts: &Facts) -> Result<(PathBuf, Vec<String>), Fault> {
-        let made = backup::make(
-            &self.profile,
-            facts,
-            &self.profile.backups_dir(),
-            &mut |_| {},
-        )?;
-        Ok((made.path, made.warnings))
+    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
+        let dir = self.profile.backups_dir();
+        backup::make(&self.profile, facts, &dir, &mut |_| {})
     }
 
     fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {

@@ -1,34 +1,91 @@
-//! Makes a backup of the gateway as it is, before anything is staged. Changes nothing.
+//! Makes a backup of the gateway as it is, before anything is staged. Changes nothing. One that could not bring back what is
+//! about to be replaced stops the restore, unless the admin accepted that part by name.
 
-use journal_format::{Direction, Exchange, Step};
+use std::path::Path;
+
+use journal_format::{Change, Direction, Exchange, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back};
+use crate::backup::Made;
 use crate::decide::Seen;
-use crate::fault::{Fault, Problem};
+use crate::fault::{Fault, Problem, cannot};
+use crate::firewall::Family;
 use crate::journal::Permit;
+use crate::parts::Part;
 
 pub struct SafetyBackup;
 
 /// The name of the file in the restore's folder that holds the path of the safety backup.
 const MADE: &str = "safety-backup";
 
+/// Whether the restore takes away something that a safety backup which lacks this part could not bring back.
+fn replaces(plan: &Plan, part: &Part, made: &Made) -> bool {
+    let gone = |t: &&journal_format::Target| t.change != Change::Add;
+    let name = |path: &str| {
+        let name = Path::new(path).file_name();
+        name.map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    let mut files = plan.files.iter().filter(gone).map(|t| name(&t.path));
+    match part {
+        // A raw one and its side files have entries that end so.
+        Part::Database(entry) => {
+            let mut databases = plan.databases.iter().filter(gone);
+            databases.any(|t| t.entry.rsplit('/').next() == Some(entry))
+        }
+        Part::Configs => files.any(|file| {
+            let config = file.ends_with(".conf");
+            config && (made.unread.is_empty() || made.unread.contains(&file))
+        }),
+        Part::Kept(family) => files.any(|file| match family {
+            Family::V4 => file.ends_with(".v4"),
+            Family::V6 => file.ends_with(".v6"),
+        }),
+        Part::Rules(Family::V4) => plan.firewall.v4.is_some(),
+        Part::Rules(Family::V6) => plan.firewall.v6.is_some(),
+        Part::Forwarding(Family::V4) => plan.firewall.ip_forward.is_some(),
+        Part::Forwarding(Family::V6) => plan.firewall.ipv6_forward.is_some(),
+        Part::Tunnels | Part::Peers => !plan.tunnels_down.is_empty(),
+        // A restore touches what the profile names.
+        Part::Unnamed(_) => false,
+    }
+}
+
 impl StepOps for SafetyBackup {
     fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        let (path, warnings) = env
+        let made = env
             .host
             .safety_backup(env.facts)
             .map_err(|fault| match fault {
                 Fault::Failed(p) | Fault::Busy(p) | Fault::RolledBack(p) | Fault::Stuck(p) => p,
                 Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
-                other => crate::fault::cannot(
+                other => cannot(
                     format!("make the safety backup: {other}"),
                     "see `holdfast backup`",
                 ),
             })?;
-        env.host
-            .keep(&env.dir.join(MADE), path.display().to_string().as_bytes())?;
+        let mut warnings = Vec::new();
+        for lack in &made.lacks {
+            let part = lack.part.to_string();
+            let accepted = env.plan.without_safety_backup_of.contains(&part);
+            if replaces(env.plan, &lack.part, &made) && !accepted {
+                return Err(cannot(
+                    format!(
+                        "make a safety backup that could bring back what the restore replaces: {lack}"
+                    ),
+                    format!(
+                        "mend that and restore again; or accept that nothing brings that part back: restore with \
+                         --without-safety-backup-of {part}"
+                    ),
+                ));
+            }
+            warnings.push(format!("the safety backup lacks a part: {lack}"));
+        }
+        warnings.extend(made.warnings);
+        let path = made.path.display().to_string();
+        env.host.keep(&env.dir.join(MADE), path.as_bytes())?;
         Ok(Report {
-            did: vec![format!("wrote {}", path.display())],
+            did: vec![format!("wrote {path}")],
             warnings,
         })
     }

@@ -223,7 +223,7 @@ fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_
     );
     let sha256 = digest(&path).unwrap().sha256;
     std::fs::create_dir_all(&profile.state_dir).unwrap();
-    made::remember(&profile, &sha256).unwrap();
+    made::remember(&profile, &sha256, None).unwrap();
     let checked = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
     assert_eq!(checked.rebuilt.file("configs.db"), None);
     let packed = digest(&dir.path().join("packed.db")).unwrap();

@@ -25,6 +25,7 @@ pub fn all() -> Vec<Route> {
         session::sign_out,
         home::home,
         backup::download,
+        backup::download_as_it_is,
         backup::status,
         upload::form,
         upload::upload,

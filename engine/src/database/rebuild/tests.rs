@@ -3,7 +3,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 
-use super::super::{Content, Origin, check, content_of_copy, shape};
+use super::super::{Content, Origin, Use, check, content_of_copy, shape};
 use super::*;
 
 const CLIENTS: &str = include_str!("../../../../fixtures/data/clients.sql");
@@ -254,7 +254,7 @@ fn the_same_database_gives_the_same_bytes() {
             "{CLIENTS} ALTER TABLE clients ADD COLUMN note TEXT; CREATE TABLE own (a TEXT UNIQUE);"
         ),
     );
-    let present = shape(&present).unwrap();
+    let present = shape(&present, Use::Copy).unwrap();
     let many: String = (0..2000)
         .map(|i| format!("INSERT INTO test_history (client_id, error) VALUES ('1', 'e{i:0300}');"))
         .collect();
@@ -408,7 +408,7 @@ fn what_the_present_database_has_besides_is_made_but_none_of_its_code() {
              ALTER TABLE clients ADD COLUMN level INTEGER NOT NULL DEFAULT 0 CHECK (level < 9);"
         ),
     );
-    let present = shape(&present).unwrap();
+    let present = shape(&present, Use::Copy).unwrap();
     let source = room.made(
         "a.db",
         &format!(
@@ -457,7 +457,7 @@ fn a_role_that_this_gateway_keeps_and_the_backup_does_not_know_is_nobodys() {
     let conn = Connection::open(&present).unwrap();
     conn.execute_batch("DROP TABLE user; CREATE TABLE user (id INTEGER PRIMARY KEY, username TEXT, is_admin BOOLEAN NOT NULL)")
         .unwrap();
-    let present = shape(&present).unwrap();
+    let present = shape(&present, Use::Copy).unwrap();
     let source = room.made(
         "a.db",
         &format!(
@@ -488,7 +488,11 @@ fn a_table_of_users_in_a_database_of_clients_comes_only_where_one_is_now() {
     assert!(said.contains(&lost.to_owned()), "{said:?}");
     assert!(!schema(&dest).join("").contains("user"));
 
-    let present = shape(&room.made("present.db", &format!("{CLIENTS} {USERS}"))).unwrap();
+    let present = shape(
+        &room.made("present.db", &format!("{CLIENTS} {USERS}")),
+        Use::Copy,
+    )
+    .unwrap();
     let dest = room.at("c.db");
     taken(&source, &dest, terms(DatabaseKind::Clients, Some(&present))).unwrap();
     assert_eq!(texts(&dest, "SELECT username FROM user"), ["evil"]);
