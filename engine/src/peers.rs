@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::facts::Facts;
 use crate::mark::Mark;
+use crate::parts::Part;
 use crate::wgconf::{self, Config, Prefix, is_key};
 
 /// The peers of one tunnel, by public key.
@@ -194,6 +195,9 @@ pub fn beyond_configs(
     mut config: impl FnMut(&str) -> Option<Config>,
 ) -> BTreeMap<String, Peers> {
     let mut found = BTreeMap::new();
+    if facts.unread.contains_key(&Part::Peers) {
+        return found;
+    }
     for tunnel in &facts.tunnels {
         let peers = facts.peers.get(tunnel).cloned().unwrap_or_default();
         let as_config = config(tunnel).is_some_and(|c| beyond_config(&peers, &c).is_nothing());

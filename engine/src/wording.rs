@@ -1,6 +1,7 @@
 //! How counts and problems stand within a sentence. Knows nothing of what they are about.
 
 use crate::fault::Problem;
+use crate::octets;
 
 /// `1 tunnel`, `2 tunnels`.
 pub fn counted(n: usize, one: &str) -> String {
@@ -19,7 +20,7 @@ pub fn name(text: &str) -> String {
         '"' | '\'' | '\\' => c.to_string(),
         c => c.escape_debug().to_string(),
     };
-    let shown = |text: &str| text.chars().map(one).collect::<String>();
+    let shown = |text: &str| octets::shown(text).chars().map(one).collect::<String>();
     match text.char_indices().nth(NAME) {
         Some((end, _)) => format!(
             "{}… ({} characters)",
