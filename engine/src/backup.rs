@@ -648,16 +648,13 @@ impl Making<'_, '_> {
         if let Some(save) = &facts.rules_v6 {
             self.add_text(RULES_V6, save)?;
         }
-        let rules = |family, text: &Option<String>| match text {
+        // A kernel without that family; what could not be read is told below.
+        let rules = |text: &Option<String>| match text {
             Some(_) => Fate::Saved,
-            None if facts.lack_protocol(family) => Fate::NotThere,
-            None => Fate::NotSaved {
-                why: survey::UNREADABLE.into(),
-            },
+            None => Fate::NotThere,
         };
         let forwarding = |on: Option<bool>| match on {
             Some(_) => Fate::Saved,
-            // A kernel without that family.
             None => Fate::NotThere,
         };
         let fates = [
@@ -750,8 +747,8 @@ impl Making<'_, '_> {
     fn format(
         &self,
         unpaired: &BTreeSet<String>,
-        peers: &BTreeMap<String, Peers>,
         facts: &Facts,
+        peers: &BTreeMap<String, Peers>,
     ) -> u32 {
         let beyond = self
             .entries
@@ -792,7 +789,7 @@ impl Making<'_, '_> {
         }
         self.warnings.extend(facts.beyond.iter().cloned());
         let peers = beyond_configs(self.profile, facts);
-        let format = self.format(&unpaired, &peers, facts);
+        let format = self.format(&unpaired, facts, &peers);
         let gateway = &self.profile.gateway;
         let instance = gateway.configs_dir.parent().unwrap_or(Path::new("/"));
         let metadata = Metadata {
@@ -880,6 +877,19 @@ fn client_of(file: &OsStr) -> &OsStr {
 fn escaped_path(path: &[u8]) -> String {
     let pieces: Vec<String> = path.split(|b| *b == b'/').map(escaped).collect();
     pieces.join("/")
+}
+
+/// The peers of tunnels that run with others than those of the config that `wg-quick` reads.
+fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
+    let gateway = &profile.gateway;
+    peers::beyond_configs(facts, |tunnel| {
+        let file = format!("{tunnel}.conf");
+        let folders = [&gateway.wireguard_dir, &gateway.configs_dir];
+        let bytes = folders
+            .iter()
+            .find_map(|dir| std::fs::read(dir.join(&file)).ok())?;
+        wgconf::parse(&file, &bytes).ok()
+    })
 }
 
 /// The name of this box.

@@ -7,7 +7,9 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use crate::facts::Facts;
 use crate::mark::Mark;
+use crate::parts::Part;
 use crate::wgconf::{self, Config, Prefix, is_key};
 
 /// The peers of one tunnel, by public key.
@@ -184,6 +186,26 @@ pub fn beyond_config(kernel: &Peers, config: &Config) -> Beyond {
     }
     beyond.fewer = of_config.len();
     beyond
+}
+
+/// The peers, all of them, of each tunnel that runs with others than those of its config, by interface. One whose config cannot
+/// be read is taken to be such a tunnel.
+pub fn beyond_configs(
+    facts: &Facts,
+    mut config: impl FnMut(&str) -> Option<Config>,
+) -> BTreeMap<String, Peers> {
+    let mut found = BTreeMap::new();
+    if facts.unread.contains_key(&Part::Peers) {
+        return found;
+    }
+    for tunnel in &facts.tunnels {
+        let peers = facts.peers.get(tunnel).cloned().unwrap_or_default();
+        let as_config = config(tunnel).is_some_and(|c| beyond_config(&peers, &c).is_nothing());
+        if !as_config {
+            found.insert(tunnel.clone(), peers);
+        }
+    }
+    found
 }
 
 /// Whether these peers, which come from a backup, are what `wg` prints of peers, and nothing else: they are written into a

@@ -183,6 +183,9 @@ fn beyond_configs(
 ) -> Vec<String> {
     let gateway = &profile.gateway;
     let mut said = Vec::new();
+    if facts.unread.contains_key(&Part::Peers) {
+        return said;
+    }
     for tunnel in &facts.tunnels {
         let file = format!("{tunnel}.conf");
         let dir = match wireguard.contains_key(&file) {
@@ -262,10 +265,6 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, P
     }
     Ok(names)
 }
-
-/// Why the rules of a family are not among the kernel facts.
-pub const UNREADABLE: &str = "cannot be read: a table has rules that iptables cannot show; see `nft list ruleset`, and move \
-     what was added with nft into a table of its own";
 
 /// Kernel facts as they are now. `managed` tells the names of the gateway's configs.
 ///
@@ -348,8 +347,9 @@ fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
     let text = host
         .ask(&Query::Rules(family), "")?
         .expect_ok("read the firewall rules", advice)?;
-    // It prints this in the place of the table, and ends well.
-    if text.contains("is incompatible, use 'nft' tool") {
+    // It says so in the place of the table, or before it where there are chains that it leaves out, and ends well.
+    let leaves_out = |line: &str| line.starts_with("# Table") && line.contains("use 'nft' tool");
+    if text.lines().any(leaves_out) {
         return Err(cannot(
             "show all of them: a table has rules that iptables cannot show",
             "see `nft list ruleset`, and move what was added with nft into a table of its own",
@@ -461,14 +461,6 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
             false => "; rules name them, and load only where there are sets of these names",
         };
         found.push(format!("{}{load}", not_saved(&sets, "set", "of ipset")));
-    }
-    let others = facts
-        .interfaces
-        .iter()
-        .filter(|i| !facts.tunnels.contains(i));
-    let others: Vec<&String> = others.collect();
-    if !others.is_empty() {
-        found.push(not_saved(others, "WireGuard interface", "of another's"));
     }
     found
 }

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use crate::fault::Problem;
+use crate::octets;
 
 /// `1 tunnel`, `2 tunnels`.
 pub fn counted(n: usize, one: &str) -> String {
@@ -26,7 +27,7 @@ pub struct Named<'n>(pub &'n str);
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.char_indices().nth(NAME).map(|(end, _)| end);
-        for c in self.0[..end.unwrap_or(self.0.len())].chars() {
+        for c in octets::shown(&self.0[..end.unwrap_or(self.0.len())]).chars() {
             match c {
                 // Quotes steer nothing.
                 '"' | '\'' | '\\' => f.write_char(c)?,

@@ -222,8 +222,8 @@ fn rules_that_iptables_cannot_show_are_left_out_of_a_backup_and_refuse_a_restore
     let script = "#!/bin/sh\necho \"# Table \\`filter' is incompatible, use 'nft' tool.\"\n";
     stand_in(&gateway, "iptables-save", script);
     let made = gateway.holdfast(&["backup"]);
-    assert_eq!(made.code(), 0, "{made}");
-    let why = "the IPv4 firewall rules cannot be read: a table has rules that iptables cannot show";
+    assert_eq!(made.code(), 8, "{made}");
+    let why = "the IPv4 firewall rules could not be saved: cannot show all of them: a table has rules that iptables cannot show";
     assert!(made.stderr.contains(why), "{made}");
     let refused = gateway.holdfast(&["restore", path(&backup), "--yes"]);
     assert_eq!(refused.code(), 3, "{refused}");

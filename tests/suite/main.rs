@@ -13,6 +13,7 @@ mod fuzzed;
 mod hostile;
 mod hosts_agree;
 mod journal_says;
+mod kernel_state;
 mod laws;
 mod looks;
 mod newer_journal;

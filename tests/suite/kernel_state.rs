@@ -1,0 +1,481 @@
+//! What is in the kernel alone comes back as it was, byte for byte; what cannot be read keeps nothing else from being saved
+//! and restored; what is not saved is named. On real gateways.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use fixtures::Misbehaviour;
+
+use crate::on_a_gateway::{Gateway, files_below, path};
+
+const FORWARDING: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
+/// A public key, and a preshared one.
+const KEY: &str = "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=";
+const SECRET: &str = "bHXnZ3T2zYgKQ0fOzq1sWJVjK4Jq2m3XwzRr0H5b3Qw=";
+
+fn forwards(gateway: &Gateway) -> String {
+    gateway
+        .run(&["sysctl", "-n", FORWARDING[0], FORWARDING[1]])
+        .replace('\n', " ")
+}
+
+fn forward(gateway: &Gateway, on: [u8; 2]) {
+    for (setting, on) in FORWARDING.iter().zip(on) {
+        gateway.run(&["sysctl", "-qw", &format!("{setting}={on}")]);
+    }
+}
+
+fn sh(gateway: &Gateway, script: &str) -> String {
+    gateway.run(&["sh", "-c", script])
+}
+
+fn restored(gateway: &Gateway, backup: &Path, words: &[&str]) -> String {
+    let words = [&["restore", path(backup), "--yes"], words].concat();
+    let done = gateway.holdfast(&words).ok().unwrap();
+    gateway.is_settled();
+    done.stdout + &done.stderr
+}
+
+/// A restore of this backup that fails behind the barrier, and goes back.
+fn rolled_back(gateway: &Gateway, backup: &Path) {
+    let once = Misbehaviour::FailStart { times: Some(1) };
+    gateway.sample().misbehave(once).unwrap();
+    let done = gateway.holdfast(&["restore", path(backup), "--yes"]);
+    assert_eq!(done.code(), 4, "{done}");
+    gateway.is_settled();
+}
+
+#[test]
+fn forwarding_of_each_protocol_is_restored_and_on_the_way_back_is_as_it_was() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    for (then, now) in [([1, 1], [0, 0]), ([0, 0], [1, 1]), ([0, 1], [1, 0])] {
+        forward(&gateway, then);
+        let backup = gateway.backup();
+        let was = forwards(&gateway);
+        forward(&gateway, now);
+        let is = forwards(&gateway);
+        rolled_back(&gateway, &backup);
+        assert_eq!(forwards(&gateway), is);
+        restored(&gateway, &backup, &[]);
+        assert_eq!(forwards(&gateway), was);
+        let safety = gateway.backups().pop().unwrap();
+        restored(&gateway, &safety, &[]);
+        assert_eq!(forwards(&gateway), is);
+    }
+}
+
+#[test]
+fn a_kernel_without_ipv6_is_backed_up_whole_and_restored_to_without_it() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    forward(&gateway, [1, 1]);
+    let backup = gateway.backup();
+    gateway.run(&["ip6tables-restore", "-c", "/dev/null"]);
+    gateway.run(&["mount", "-t", "tmpfs", "none", "/proc/sys/net/ipv6"]);
+    let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
+    assert!(surveyed.contains("has no IPv6"), "{surveyed}");
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 0, "{made}");
+    gateway.run(&["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+    let said = restored(&gateway, &backup, &[]);
+    assert!(
+        said.contains("neither its rules nor its forwarding are set"),
+        "{said}"
+    );
+    assert_eq!(gateway.run(&["sysctl", "-n", FORWARDING[0]]), "1\n");
+    restored(&gateway, Path::new(made.stdout.trim()), &[]);
+}
+
+/// A tunnel that is up.
+fn tunnel(gateway: &Gateway) -> String {
+    gateway.sample().active().unwrap().remove(0)
+}
+
+/// The peers of a tunnel as the kernel has them, but for where they are heard.
+fn peers(gateway: &Gateway, tunnel: &str) -> Vec<String> {
+    let dump = gateway.run(&["wg", "show", tunnel, "dump"]);
+    let plain = |line: &str| {
+        let words: Vec<&str> = line.split('\t').collect();
+        [words[0], words[1], words[3], words[7]].join(" ")
+    };
+    let mut peers: Vec<String> = dump.lines().skip(1).map(plain).collect();
+    peers.sort();
+    peers
+}
+
+/// Brings a tunnel down and up by its file, as a reboot does that writes nothing.
+fn from_its_file(gateway: &Gateway, tunnel: &str) {
+    gateway.run(&["ip", "link", "delete", tunnel]);
+    let config = gateway
+        .sample()
+        .wireguard_dir()
+        .join(format!("{tunnel}.conf"));
+    gateway.run(&["wg-quick", "up", path(&config)]);
+}
+
+#[test]
+fn peers_that_are_in_no_file_are_named_and_backed_up_and_come_back_with_their_keys() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let tunnel = tunnel(&gateway);
+    let secret = gateway.beside("secret");
+    std::fs::write(&secret, SECRET).unwrap();
+    gateway.run(&[
+        "wg",
+        "set",
+        &tunnel,
+        "peer",
+        KEY,
+        "allowed-ips",
+        "10.77.0.0/16,fd77::/64",
+        "preshared-key",
+        path(&secret),
+        "persistent-keepalive",
+        "21",
+    ]);
+    let was = peers(&gateway, &tunnel);
+    let backup = gateway.backup();
+    let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
+    let named = format!(
+        "the tunnel {tunnel} runs with other peers than those of its config: 1 is in no file"
+    );
+    assert!(surveyed.contains(&named), "{surveyed}");
+
+    from_its_file(&gateway, &tunnel);
+    let is = peers(&gateway, &tunnel);
+    assert_ne!(is, was);
+    rolled_back(&gateway, &backup);
+    assert_eq!(peers(&gateway, &tunnel), is);
+    let said = restored(&gateway, &backup, &[]);
+    assert_eq!(peers(&gateway, &tunnel), was);
+    let gets = format!("{tunnel} gets 2 peers once it is up");
+    assert!(said.contains(&gets), "{said}");
+
+    // The way back of a restore from a backup without them has them, too, and so has its safety backup.
+    from_its_file(&gateway, &tunnel);
+    let without = gateway.backup();
+    restored(&gateway, &backup, &[]);
+    rolled_back(&gateway, &without);
+    assert_eq!(peers(&gateway, &tunnel), was);
+    restored(&gateway, &without, &[]);
+    assert_eq!(peers(&gateway, &tunnel), is);
+
+    // Nothing that is written of it says its key.
+    let shown = gateway.holdfast(&[
+        "journal",
+        "show",
+        path(&gateway.last_restore().join("journal")),
+    ]);
+    assert!(!said.contains(SECRET) && !shown.stdout.contains(SECRET));
+    for restore in gateway.restores() {
+        for file in files_below(&restore) {
+            let is_for_going_back = ["before", "after"]
+                .iter()
+                .any(|f| file.starts_with(restore.join(f)));
+            let bytes = std::fs::read(&file).unwrap();
+            let told = bytes.windows(SECRET.len()).any(|w| w == SECRET.as_bytes());
+            assert!(!told || is_for_going_back, "{}", file.display());
+        }
+    }
+}
+
+#[test]
+fn a_peer_that_was_taken_away_while_its_tunnel_ran_stays_away_although_its_config_has_it() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let tunnel = tunnel(&gateway);
+    let all = peers(&gateway, &tunnel);
+    let key = all[0].split(' ').next().unwrap();
+    gateway.run(&["wg", "set", &tunnel, "peer", key, "remove"]);
+    assert!(peers(&gateway, &tunnel).is_empty());
+    let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
+    assert!(
+        surveyed.contains("1 of the config is not there"),
+        "{surveyed}"
+    );
+    let backup = gateway.backup();
+    from_its_file(&gateway, &tunnel);
+    assert_eq!(peers(&gateway, &tunnel), all);
+    restored(&gateway, &backup, &[]);
+    assert!(peers(&gateway, &tunnel).is_empty());
+}
+
+/// Rules of both families with a comment that is not UTF-8: one names a tunnel, the other none.
+fn comment(gateway: &Gateway) {
+    let tunnel = tunnel(gateway);
+    for program in ["iptables", "ip6tables"] {
+        for rule in [
+            format!("-A FORWARD -i {tunnel} -m comment --comment \"$c\" -j ACCEPT"),
+            "-A INPUT -p udp --dport 4711 -m comment --comment \"$c\" -j ACCEPT".to_owned(),
+        ] {
+            sh(
+                gateway,
+                &format!("c=$(printf 'L\\374beck \\363\\217\\277\\377'); {program} {rule}"),
+            );
+        }
+    }
+}
+
+/// The bytes of the rules with such a comment.
+fn comments(gateway: &Gateway) -> String {
+    let of = |program: &str| {
+        sh(
+            gateway,
+            &format!("{program} | LC_ALL=C grep -a beck | sort | od -An -v -tx1"),
+        )
+    };
+    of("iptables-save") + &of("ip6tables-save")
+}
+
+#[test]
+fn a_rule_whose_comment_is_not_utf8_is_backed_up_and_restored_byte_for_byte_there_and_back() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    comment(&gateway);
+    let was = comments(&gateway);
+    assert_eq!(
+        was.matches("4c fc 62 65 63 6b").count() + was.matches("4c fc\n").count(),
+        4,
+        "{was}"
+    );
+    let backup = gateway.backup();
+    gateway.holdfast(&["verify", path(&backup)]).ok().unwrap();
+    rolled_back(&gateway, &backup);
+    assert_eq!(comments(&gateway), was);
+
+    for program in ["iptables", "ip6tables"] {
+        gateway.run(&[program, "-F"]);
+    }
+    assert_eq!(comments(&gateway), "");
+    let said = restored(&gateway, &backup, &[]);
+    assert_eq!(comments(&gateway), was);
+    // The safety backup has none of them.
+    let safety = gateway.backups().pop().unwrap();
+    restored(&gateway, &safety, &[]);
+    assert_eq!(comments(&gateway), "");
+    assert!(
+        !said.contains('\u{fffd}') && !said.contains('\u{10fefc}'),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_rule_with_such_a_comment_that_goes_missing_is_shown_with_the_byte_spelled_out() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    comment(&gateway);
+    let backup = gateway.backup();
+    // What takes it out again each time is another's affair: here it makes the check fail.
+    let real = sh(&gateway, "command -v iptables-restore");
+    let here = sh(&gateway, "readlink /proc/self/ns/net");
+    let script = format!(
+        "#!/bin/sh\n{} \"$@\"\nstatus=$?\n[ \"$(readlink /proc/self/ns/net)\" != '{}' ] || iptables -F INPUT\nexit $status\n",
+        real.trim(),
+        here.trim()
+    );
+    crate::on_a_gateway::stand_in(&gateway, "iptables-restore", &script);
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_ne!(done.code(), 0, "{done}");
+    assert!(done.stderr.contains(r"L\xfcbeck"), "{done}");
+}
+
+#[test]
+fn a_rule_that_could_not_be_given_back_is_found_before_the_outage_and_named_by_the_backup() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let made = gateway.sandbox.run(&[
+        "iptables",
+        "-A",
+        "INPUT",
+        "-m",
+        "comment",
+        "--comment",
+        "two\nlines",
+        "-j",
+        "ACCEPT",
+    ]);
+    made.unwrap().ok().unwrap();
+    let before = gateway.run(&["iptables-save"]);
+    assert!(before.contains("two\nlines"), "{before}");
+    let lacks = gateway.holdfast(&["backup"]);
+    assert_eq!(lacks.code(), 8, "{lacks}");
+    assert!(
+        lacks
+            .stderr
+            .contains("IPv4 firewall rules could not be saved"),
+        "{lacks}"
+    );
+    let refused = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(refused.code(), 3, "{refused}");
+    assert!(
+        refused.stderr.contains("--keep-going-without-firewall"),
+        "{refused}"
+    );
+    assert!(gateway.restores().is_empty());
+}
+
+/// One rule in the backend that is not the one in use.
+fn mix(gateway: &Gateway) {
+    let rule = "-t nat -A POSTROUTING -s 172.17.0.0/16 ! -o docker0 -j MASQUERADE";
+    sh(gateway, &format!("iptables-legacy {rule}"));
+}
+
+#[test]
+fn rules_in_two_backends_keep_nothing_else_from_being_saved_or_restored() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let backup = gateway.backup();
+    let config = sample
+        .wireguard_dir()
+        .join(format!("{}.conf", tunnel(&gateway)));
+    let was = std::fs::read(&config).unwrap();
+    let changed = [&was[..], b"# changed\n"].concat();
+    std::fs::write(&config, &changed).unwrap();
+    forward(&gateway, [0, 0]);
+    mix(&gateway);
+
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 8, "{made}");
+    let lacks = "the IPv4 firewall rules could not be saved: cannot take all of them: iptables-legacy-save shows rules that \
+                 iptables-save does not";
+    assert!(made.stderr.contains(lacks), "{made}");
+    let refused = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(refused.code(), 3, "{refused}");
+
+    let rules = || {
+        let rules = ["iptables-save", "iptables-legacy-save"]
+            .map(|p| sh(&gateway, &format!("{p} | grep ^-A | sort")));
+        rules.concat()
+    };
+    let loaded = rules();
+    let without = ["--keep-going-without-firewall"];
+    let said = restored(&gateway, &backup, &without);
+    assert!(
+        said.contains(
+            "the IPv4 firewall rules stay as they are, those of replaced tunnels among them"
+        ),
+        "{said}"
+    );
+    assert_eq!(std::fs::read(&config).unwrap(), was);
+    assert_eq!(forwards(&gateway), "1 1 ");
+    // None is gone; what hooks add is as it was.
+    let mut now = rules();
+    for rule in loaded.lines() {
+        let at = now
+            .find(rule)
+            .unwrap_or_else(|| panic!("{rule} is gone\n{now}"));
+        now.replace_range(at..at + rule.len(), "");
+    }
+    // The way back touches them as little.
+    let once = Misbehaviour::FailStart { times: Some(1) };
+    sample.misbehave(once).unwrap();
+    let words = [&["restore", path(&backup), "--yes"], &without[..]].concat();
+    let done = gateway.holdfast(&words);
+    assert_eq!(done.code(), 4, "{done}");
+    gateway.is_settled();
+}
+
+#[test]
+fn a_table_that_iptables_cannot_show_whole_is_left_alone_and_the_rest_restored() {
+    for rule in [
+        "add rule ip6 filter INPUT meta mark set jhash ip6 saddr mod 2",
+        // One that it leaves out, and would take away.
+        "add chain ip6 filter own { type filter hook input priority 5; }",
+    ] {
+        let Some(gateway) = Gateway::small() else {
+            return;
+        };
+        let backup = gateway.backup();
+        gateway.run(&["nft", rule]);
+        let listed = || {
+            let tables = sh(&gateway, "nft -s list table ip6 filter");
+            tables.replace(
+                "# Warning: table ip6 filter is managed by iptables-nft, do not touch!\n",
+                "",
+            )
+        };
+        let up = || {
+            let up = gateway.run(&["wg", "show", "interfaces"]);
+            up.split_whitespace()
+                .map(str::to_owned)
+                .collect::<BTreeSet<_>>()
+        };
+        let (was, tunnels) = (listed(), up());
+        let made = gateway.holdfast(&["backup"]);
+        assert_eq!(made.code(), 8, "{made}");
+        assert!(
+            made.stderr
+                .contains("a table has rules that iptables cannot show"),
+            "{made}"
+        );
+        let refused = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+        assert_eq!(refused.code(), 3, "{refused}");
+        gateway.run(&["iptables", "-F", "FORWARD"]);
+        let said = restored(&gateway, &backup, &["--keep-going-without-firewall"]);
+        assert!(
+            said.contains("the IPv6 firewall rules stay as they are"),
+            "{said}"
+        );
+        assert_eq!(up(), tunnels);
+        let forward = gateway.run(&["iptables", "-S", "FORWARD"]);
+        assert!(forward.lines().count() > 1, "{forward}");
+        let now = listed();
+        // Hooks and services add theirs.
+        for line in was.lines() {
+            assert!(now.contains(line), "{line} is gone\n{now}");
+        }
+    }
+}
+
+#[test]
+fn what_of_the_firewall_is_not_saved_is_named_by_survey_backup_and_plan() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    gateway.run(&["nft", "add", "table", "inet", "myfw"]);
+    gateway.run(&["nft", "add", "table", "bridge", "mine"]);
+    // One of `wg-quick` goes with its tunnel.
+    gateway.run(&["nft", "add", "table", "ip", "wg-quick-x"]);
+    let tables = "2 tables of nft are not saved: inet myfw, bridge mine";
+    let mut named = vec![tables.to_owned()];
+    gateway.run(&["ipset", "create", "blocked", "hash:ip"]);
+    gateway.run(&[
+        "iptables",
+        "-A",
+        "INPUT",
+        "-m",
+        "set",
+        "--match-set",
+        "blocked",
+        "src",
+        "-j",
+        "DROP",
+    ]);
+    named.push("1 set of ipset is not saved: blocked; rules name them".into());
+    let made = gateway.holdfast(&["backup"]).ok().unwrap();
+    let backup = made.stdout.trim().to_owned();
+    let surveyed = gateway.holdfast(&["survey"]).ok().unwrap();
+    let planned = gateway
+        .holdfast(&["restore", &backup, "--yes"])
+        .ok()
+        .unwrap();
+    for said in [&made, &surveyed, &planned] {
+        for words in &named {
+            assert!(format!("{said}").contains(words), "{words}: {said}");
+        }
+        assert!(!format!("{said}").contains("wg-quick-x"), "{said}");
+    }
+    assert!(!format!("{planned}").contains("inet holdfast"), "{planned}");
+}
