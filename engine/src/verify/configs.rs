@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{CONFIG_MOST, FileInBackup, Found, in_backup};
 use crate::archive::{Archive, Part};
-use crate::consent::{self, Hook};
+use crate::consent::{self, Hook, Opaque};
+use crate::database::Origin;
 use crate::fault::{Fault, Problem, cannot};
 use crate::mark::Mark;
 use crate::redact;
@@ -38,6 +39,10 @@ pub struct CheckedConfig {
     pub key: Option<Mark>,
     /// Why `wg-quick` could not bring it up.
     pub unfit: Vec<String>,
+    /// Why `wg-quick` would take too long over it.
+    pub slow: Vec<String>,
+    /// The copies of which nobody can say what they run.
+    pub opaque: Vec<Opaque>,
     /// What it runs as root, in either copy.
     pub hooks: Vec<Hook>,
 }
@@ -57,6 +62,14 @@ impl CheckedConfig {
             .any(|d| d.parse::<std::net::IpAddr>().is_ok());
         self.key = config.interface.key;
         self.unfit.clone_from(&config.unfit);
+        self.slow.clone_from(&config.slow);
+    }
+
+    fn place(&mut self, is_first: bool, file: FileInBackup) {
+        match is_first {
+            true => self.first = Some(file),
+            false => self.second = Some(file),
+        }
     }
 
     /// The routes that `wg-quick` makes in the main table.
@@ -66,58 +79,108 @@ impl CheckedConfig {
     }
 }
 
+/// One config of an archive, where it can be put back: its file name, its entry, and whether it is the first copy.
+type Listed = (String, String, bool);
+
+/// The configs of an archive that can be put back, in its order.
+fn listed(archive: &Archive, found: &mut Found) -> Vec<Listed> {
+    let mut by_hand = Vec::new();
+    let one = |entry: &crate::archive::Entry| {
+        let (name, is_first) = match &entry.part {
+            Part::Config(file) => return Some((file.clone(), entry.name.clone(), true)),
+            Part::SecondCopy(file) => return Some((file.clone(), entry.name.clone(), false)),
+            Part::RawConfig(name) => (name, true),
+            Part::RawSecondCopy(name) => (name, false),
+            Part::Metadata
+            | Part::Database(_)
+            | Part::RulesV4
+            | Part::RulesNat
+            | Part::RulesForward
+            | Part::RulesV6
+            | Part::RawDatabase { .. }
+            | Part::Kept(_) => return None,
+        };
+        let plain = std::str::from_utf8(name).ok();
+        match plain.filter(|_| can_be_put_back(name)) {
+            Some(text) => Some((text.to_owned(), entry.name.clone(), is_first)),
+            None => {
+                by_hand.push((name.clone(), entry.name.clone()));
+                None
+            }
+        }
+    };
+    let listed = archive.entries().iter().filter_map(one).collect();
+    for (name, entry) in by_hand {
+        found.lost.push(format!(
+            "a config whose name is no plain text is not put back, and what is here stays as it is; to take it out: unzip -p {} \
+             {entry} > {}",
+            quoted(archive.name().as_bytes()),
+            quoted(&name)
+        ));
+        // In a listing of a folder it goes by this name, if by any.
+        found.stays.extend(String::from_utf8(name));
+    }
+    listed
+}
+
+/// Whether a file of this name is one that a plan can name.
+pub(super) fn can_be_put_back(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|text| !text.chars().any(char::is_control))
+}
+
+/// As bash takes it, in plain letters.
+fn quoted(name: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._=+-/,:@".contains(b);
+    if !name.is_empty() && name.iter().all(plain) {
+        return String::from_utf8_lossy(name).into_owned();
+    }
+    let one = |b: &u8| match b {
+        b if plain(b) || *b == b' ' => char::from(*b).to_string(),
+        b => format!("\\x{b:02x}"),
+    };
+    format!("$'{}'", name.iter().map(one).collect::<String>())
+}
+
 /// Reads and parses all of them.
 pub(super) fn check_configs(
     archive: &mut Archive,
     found: &mut Found,
 ) -> Result<BTreeMap<String, CheckedConfig>, Fault> {
-    let entries: Vec<(String, String, bool)> = archive
-        .entries()
-        .iter()
-        .filter_map(|e| match &e.part {
-            Part::Config(file) => Some((file.clone(), e.name.clone(), true)),
-            Part::SecondCopy(file) => Some((file.clone(), e.name.clone(), false)),
-            _ => None,
-        })
-        .collect();
+    let entries = listed(archive, found);
     let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
     let mut left = entries.as_slice();
     while !left.is_empty() {
         let (batch, rest) = left.split_at(next_batch(left, archive));
         left = rest;
         let names: Vec<String> = batch.iter().map(|(_, entry, _)| entry.clone()).collect();
-        if let [name] = names.as_slice()
+        if let [(file, entry, is_first)] = batch
             && let Some(size) = archive
-                .entry(name)
+                .entry(entry)
                 .map(|e| e.size)
                 .filter(|size| *size > CONFIG_MOST)
         {
-            found.problems.push(cannot(
-                format!(
-                    "accept the config {}: it has {size} bytes, and the limit is {CONFIG_MOST}",
-                    name.escape_debug()
-                ),
-                "take another backup; this is no config of a gateway",
-            ));
+            let copied = archive.copy(entry, &mut std::io::sink())?;
+            let file_in_backup = in_backup(archive, entry, &copied);
+            let why = format!("it has {size} bytes, and no config has more than {CONFIG_MOST}");
+            let config = configs.entry(file.clone()).or_default();
+            config.keep_opaque(file, *is_first, file_in_backup, why);
             continue;
         }
         let read = archive.read_many(&names)?;
         let mut start = 0;
         for ((file, entry, is_first), (end, copied)) in batch.iter().zip(&read.entries) {
-            let config = wgconf::parse(entry, &read.bytes[start..*end]);
+            let config = wgconf::read(&read.bytes[start..*end]);
             start = *end;
+            let file_in_backup = in_backup(archive, entry, copied);
             match config {
                 Ok(config) => {
                     warn_of(entry, &config, found);
-                    keep(
-                        &mut configs,
-                        file,
-                        *is_first,
-                        in_backup(archive, entry, copied),
-                        &config,
-                    );
+                    keep(&mut configs, file, *is_first, file_in_backup, &config);
                 }
-                Err(problem) => found.problems.push(problem),
+                Err(why) => {
+                    let config = configs.entry(file.clone()).or_default();
+                    config.keep_opaque(file, *is_first, file_in_backup, why.to_string());
+                }
             }
         }
     }
@@ -147,10 +210,23 @@ pub(super) fn check_configs(
     Ok(configs)
 }
 
+impl CheckedConfig {
+    fn keep_opaque(&mut self, file: &str, is_first: bool, in_backup: FileInBackup, why: String) {
+        self.opaque.push(Opaque {
+            tunnel: file.strip_suffix(".conf").unwrap_or(file).to_owned(),
+            entry: in_backup.entry.clone(),
+            why,
+            size: in_backup.size,
+            sha256: in_backup.sha256.clone(),
+        });
+        self.place(is_first, in_backup);
+    }
+}
+
 /// How many of these to read at once: of modest size together, at least one.
-fn next_batch(entries: &[(String, String, bool)], archive: &Archive) -> usize {
+fn next_batch(entries: &[Listed], archive: &Archive) -> usize {
     let mut size = 0u64;
-    let fits = |(_, entry, _): &&(String, String, bool)| {
+    let fits = |(_, entry, _): &&Listed| {
         size = size.saturating_add(archive.entry(entry).map_or(0, |e| e.size));
         size <= CONFIG_MOST
     };
@@ -199,7 +275,10 @@ fn warn_of(entry: &str, config: &Config, found: &mut Found) {
             None => {}
         }
     }
-    let all = || config.unfit.iter().chain(&config.warnings);
+    let all = || {
+        let unfit = config.unfit.iter().chain(&config.slow);
+        unfit.chain(&config.warnings)
+    };
     found.warnings.extend(
         all()
             .take(SAID)
@@ -257,47 +336,88 @@ pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &m
     }
 }
 
-/// Every reason why tunnels that belong up could not come up, alone or beside each other: known now, before any outage.
-pub(super) fn unfit(
-    tunnels_up: &[String],
+/// Which of the tunnels that belong up can come up, known before any outage. One whose own config is the reason stays down
+/// and is named: its file is put back, and the others are not held up by it. Two that are in each other's way are refused in
+/// a backup from elsewhere, which could bring up either; a backup of this box brings up the first, as they were here.
+pub(super) fn able(
+    origin: Origin,
+    tunnels_up: Vec<String>,
     configs: &BTreeMap<String, CheckedConfig>,
-) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut keys: BTreeMap<Mark, &str> = BTreeMap::new();
-    let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
-    let mut routes: BTreeMap<Prefix, &str> = BTreeMap::new();
+) -> Able {
+    let mut able = Able::default();
+    let mut keys: BTreeMap<Mark, String> = BTreeMap::new();
+    let mut ports: BTreeMap<u16, String> = BTreeMap::new();
+    let mut routes: BTreeMap<Prefix, String> = BTreeMap::new();
     for tunnel in tunnels_up {
+        // The planner knows whether one is here.
         let Some(config) = configs.get(&format!("{tunnel}.conf")) else {
+            able.up.push(tunnel);
             continue;
         };
-        let mut refuse = |why: String| {
-            problems.push(cannot(
-                format!("bring {} of the backup up: {why}", name(tunnel)),
-                "mend its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
-                 another backup",
-            ));
-        };
-        for why in &config.unfit {
-            refuse(why.escape_debug().to_string());
+        let mut own: Vec<String> = config.unfit.clone();
+        if origin == Origin::Elsewhere {
+            own.extend(config.slow.iter().cloned());
+            own.extend(config.opaque.iter().map(|o| o.why.clone()));
         }
-        if let Some(other) = config.key.and_then(|key| keys.insert(key, tunnel)) {
-            refuse(format!("it has the private key of {}", name(other)));
+        if let Some(why) = own.first() {
+            let more = match own.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {}", counted(more, "more reason")),
+            };
+            able.down
+                .insert(tunnel, format!("{}{more}", why.escape_debug()));
+            continue;
+        }
+        let mut others = Vec::new();
+        if let Some(other) = config.key.and_then(|key| keys.get(&key))
+            // Two of this box's own may have one, as they had here.
+            && origin == Origin::Elsewhere
+        {
+            others.push(format!("it has the private key of {}", name(other)));
         }
         let port = config.listen_port.filter(|p| *p != 0);
-        if let Some((port, other)) = port.and_then(|p| Some((p, ports.insert(p, tunnel)?))) {
-            refuse(format!("{} listens on the same port, {port}", name(other)));
+        if let Some((port, other)) = port.and_then(|p| Some((p, ports.get(&p)?))) {
+            others.push(format!("{} listens on the same port, {port}", name(other)));
         }
-        let same = config.routes().filter_map(|route| {
-            let other = routes.insert(route, tunnel)?;
-            (other != tunnel).then_some((route, other))
-        });
+        let mut same = config
+            .routes()
+            .filter_map(|route| Some((route, routes.get(&route)?)));
         // One is enough to say.
-        if let Some((route, other)) = same.last() {
-            refuse(format!(
+        if let Some((route, other)) = same.next() {
+            others.push(format!(
                 "{} has the network {route} in its AllowedIPs as well",
                 name(other)
             ));
         }
+        match (origin, others.is_empty()) {
+            (_, true) => {}
+            (Origin::Here, false) => {
+                able.down.insert(tunnel, others.join(", and "));
+                continue;
+            }
+            (Origin::Elsewhere, false) => able.problems.extend(others.into_iter().map(|why| {
+                cannot(
+                    format!("bring {} of the backup up: {why}", name(&tunnel)),
+                    "mend its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
+                     another backup",
+                )
+            })),
+        }
+        keys.extend(config.key.map(|key| (key, tunnel.clone())));
+        ports.extend(port.map(|port| (port, tunnel.clone())));
+        routes.extend(config.routes().map(|route| (route, tunnel.clone())));
+        able.up.push(tunnel);
     }
-    problems
+    able
+}
+
+/// What can become of the tunnels that belong up.
+#[derive(Debug, Default)]
+pub(super) struct Able {
+    /// These come up.
+    pub(super) up: Vec<String>,
+    /// These stay down, and why.
+    pub(super) down: BTreeMap<String, String>,
+    /// Why nothing is restored.
+    pub(super) problems: Vec<Problem>,
 }

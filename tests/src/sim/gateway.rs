@@ -467,6 +467,16 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
             (*name, wanted)
         })
         .collect();
+    // One family's file comes back, the other's was not there.
+    let mut kept = BTreeMap::new();
+    let mut kept_gone = BTreeSet::new();
+    if shape.v4 {
+        let text = b"*filter\n:INPUT DROP [0:0]\nCOMMIT\n".to_vec();
+        kept.insert(Family::V4, building.wanted("holdfast/kept/rules.v4", text));
+    }
+    if shape.v6 {
+        kept_gone.insert(Family::V6);
+    }
     let backup = Backup {
         archive: Archive {
             name: "backup.zip".into(),
@@ -496,6 +506,10 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
         rules: wanted,
         ip_forward: shape.ip_forward,
         left_out: Default::default(),
+        stays: Default::default(),
+        parts: Default::default(),
+        kept,
+        kept_gone,
         warnings: Vec::new(),
     };
     (backup, rules)
@@ -569,6 +583,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
         },
         configs,
         wireguard,
+        no_files: BTreeSet::new(),
         databases,
         kept,
         clients: None,
