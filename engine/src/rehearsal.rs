@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::database::Origin;
-use crate::fault::{Problem, cannot};
+use crate::fault::{Fault, Problem, cannot};
 use crate::host::{Family, Look, Query};
 use crate::profile::Profile;
 use crate::verify::Checked;
@@ -104,7 +104,7 @@ pub fn tunnels(
     host: &dyn Look,
     profile: &Profile,
     checked: &mut Checked,
-) -> Result<Vec<Problem>, Problem> {
+) -> Result<Vec<Problem>, Fault> {
     let found = in_the_way(host, profile, checked)?;
     if checked.origin == Origin::Elsewhere {
         let problem = |(tunnel, why, advice): (String, String, &str)| {
@@ -117,7 +117,7 @@ pub fn tunnels(
         .map(|(tunnel, why, advice)| (tunnel, format!("{why} ({advice})")))
         .collect();
     checked.tunnels_up.retain(|t| !down.contains_key(t));
-    checked.stay_down(down);
+    checked.stay_down(down)?;
     Ok(Vec::new())
 }
 

@@ -184,7 +184,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         return Err(Fault::Refused(able.problems));
     }
     checked.tunnels_up = able.up;
-    checked.stay_down(able.down);
+    checked.stay_down(able.down)?;
     Ok(checked)
 }
 
@@ -199,15 +199,44 @@ impl Checked {
         Consent::new(hooks, now).with_opaque(opaque)
     }
 
-    /// Names these among what is lost, each with the reason why it will not come up.
-    pub fn stay_down(&mut self, tunnels: BTreeMap<String, String>) {
+    /// Keeps these tunnels down: each is named among what is lost, with the reason, and its client is called inactive.
+    pub fn stay_down(&mut self, tunnels: BTreeMap<String, String>) -> Result<(), Fault> {
+        let names: BTreeSet<String> = tunnels.keys().cloned().collect();
+        let called = self.call_inactive(&names)?;
         let said = tunnels.into_iter().map(|(tunnel, why)| {
-            format!(
-                "the tunnel {} was up and stays down: {why}; its config is put in place, and its client must be mended by hand",
-                name(&tunnel)
-            )
+            let client = match called.contains(&tunnel) {
+                true => " and its client is called inactive",
+                false => "",
+            };
+            let shown = name(&tunnel);
+            format!("the tunnel {shown} was up and stays down: {why}; its config is put in place{client}")
         });
         self.lost.splice(0..0, said);
+        Ok(())
+    }
+
+    /// Those of these clients that the database of clients has, and that were active.
+    fn call_inactive(&mut self, names: &BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+        let clients = self.clients.iter_mut().flatten();
+        let mut called = BTreeSet::new();
+        for client in clients.filter(|c| c.status == "active" && names.contains(&c.name)) {
+            client.status = "inactive".into();
+            called.insert(client.name.clone());
+        }
+        let mut databases = self.databases.iter_mut();
+        let database = databases.find(|d| d.kind == DatabaseKind::Clients);
+        if let Some(database) = database
+            && !called.is_empty()
+        {
+            let path = self.rebuilt.place(&database.name);
+            if self.rebuilt.entries.insert(database.name.clone()) {
+                extract(&mut self.archive, &database.name, &path)?;
+            }
+            database::call_inactive(&path, &called)?;
+            let is = digest(&path)?;
+            (database.file.size, database.file.sha256) = (is.size, is.sha256);
+        }
+        Ok(called)
     }
 }
 
