@@ -65,6 +65,10 @@ pub struct Backup {
     pub rules: BTreeMap<&'static str, Wanted>,
     /// `net.ipv4.ip_forward`, if the backup says.
     pub ip_forward: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`, if the backup says.
+    pub ipv6_forward: Option<bool>,
+    /// SHA-256 of the file with the peers that its tunnels had besides those of their configs.
+    pub peers: Option<Digest>,
     /// Configs that were there when it was made and that it could not take: they stay as they are.
     pub left_out: BTreeSet<String>,
     /// Configs that it has and that are not put back: what is here under that name stays as it is.
@@ -82,7 +86,7 @@ pub struct Backup {
 }
 
 /// What the admin chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
     /// A restore whose rules cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
@@ -90,6 +94,8 @@ pub struct Choices {
     pub policy: Policy,
     /// Files and folders that others may write or read stay as open as they are.
     pub keep_open_folders: bool,
+    /// The safety backup may lack these, though then nothing brings them back.
+    pub without_safety_backup_of: BTreeSet<Part>,
 }
 
 impl Backup {
@@ -104,20 +110,39 @@ impl Backup {
             || matches!(self.parts.get(&Part::Configs), Some(Fate::NotThere))
     }
 
-    /// Whether the row of a client stays, since the backup has no clients.
-    fn row_stays(&self, file: &str, survey: &Survey) -> bool {
+    /// Whether the database of clients stays as it is.
+    fn clients_stay(&self, profile: &Profile) -> bool {
+        profile.client_database().is_none_or(|known| {
+            let raw = self.parts.get(&Part::Database(known.name.clone()));
+            !self.databases.contains_key(&known.name) && !matches!(raw, Some(Fate::SavedRaw { .. }))
+        })
+    }
+
+    /// Whether the row of a client stays.
+    fn row_stays(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
         let client = file.strip_suffix(".conf");
         let mut now = survey.clients.iter().flatten();
-        self.clients.is_none() && now.any(|c| Some(c.name.as_str()) == client)
+        self.clients_stay(profile) && now.any(|c| Some(c.name.as_str()) == client)
     }
 
     /// Whether a config that it does not have stays as it is here: it could not be saved, or its client's row stays.
-    fn leaves(&self, file: &str, survey: &Survey) -> bool {
+    fn leaves(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
         !self.speaks_of_configs()
-            || self.not_saved(&Part::Configs)
-            || self.left_out.contains(file)
-            || self.stays.contains(file)
-            || self.row_stays(file, survey)
+            || self.leaves_by_name(file)
+            || self.row_stays(profile, survey, file)
+    }
+
+    fn leaves_by_name(&self, file: &str) -> bool {
+        self.not_saved(&Part::Configs) || self.left_out.contains(file) || self.stays.contains(file)
+    }
+
+    /// Whether a tunnel that is up stays so, as its config does: the service brings up whoever's row stays, and takes nobody
+    /// down.
+    fn leaves_up(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
+        let there = self.wireguard.contains_key(file);
+        self.row_stays(profile, survey, file)
+            || !there && self.leaves_by_name(file)
+            || !self.speaks_of_configs() && self.clients_stay(profile)
     }
 }
 
@@ -206,13 +231,17 @@ pub fn plan(
                 .rules
                 .get(Family::V6.rules_file())
                 .map(|w| w.sha256.clone()),
-            ip_forward: backup.ip_forward,
-            ipv6_forward: None,
+            ip_forward: forwarding(survey, backup, Family::V4),
+            ipv6_forward: forwarding(survey, backup, Family::V6),
         },
-        peers: None,
-        without_safety_backup_of: Vec::new(),
+        peers: backup.peers.clone(),
+        without_safety_backup_of: parts(&choices.without_safety_backup_of),
         warnings,
     })
+}
+
+fn parts(parts: &BTreeSet<Part>) -> Vec<String> {
+    parts.iter().map(Part::to_string).collect()
 }
 
 fn tunnel(dir: &Path, name: &str) -> Tunnel {
@@ -367,7 +396,7 @@ fn files(
     let mut targets = Vec::new();
     let leaves = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str());
-        name.is_some_and(|n| backup.leaves(n, survey))
+        name.is_some_and(|n| backup.leaves(profile, survey, n))
     };
     let mut one = |path: PathBuf, now: Option<&Held>, wanted: Option<&Wanted>| {
         let made = match (now, wanted) {
@@ -485,7 +514,7 @@ fn tunnels_up(
             ));
             continue;
         }
-        let stays = survey.wireguard.contains_key(&file) && backup.leaves(&file, survey);
+        let stays = survey.wireguard.contains_key(&file) && backup.leaves(profile, survey, &file);
         if !backup.wireguard.contains_key(&file) && !stays {
             warnings.push(format!(
                 "{name} stays down: the backup has no config for it"
@@ -504,11 +533,7 @@ fn tunnels_up(
     // What stays as it is goes down with the others, and comes up again as it was.
     let stay = survey.facts.tunnels.iter().filter(|name| {
         let file = format!("{name}.conf");
-        let here = survey.wireguard.contains_key(&file);
-        let there = backup.wireguard.contains_key(&file);
-        // The service brings up whoever's row stays.
-        let row_stays = backup.row_stays(&file, survey);
-        here && (row_stays || backup.leaves(&file, survey) && !there)
+        survey.wireguard.contains_key(&file) && backup.leaves_up(profile, survey, &file)
     });
     for name in stay.filter(|n| seen.insert(n.as_str())) {
         tunnels.push(tunnel(&profile.gateway.wireguard_dir, name));
@@ -590,20 +615,51 @@ fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: 
             lacks(Part::Kept(*family), &what, &stays);
         }
     }
-    for (family, name) in [(Family::V4, "IPv4"), (Family::V6, "IPv6")] {
-        if !backup.rules.contains_key(family.rules_file()) {
+    for family in Family::BOTH {
+        let name = family.name();
+        if survey.facts.unread.contains_key(&Part::Rules(family)) {
+            warnings.push(format!(
+                "the {name} firewall rules stay as they are, those of replaced tunnels among them: they cannot be read, and so not \
+                 be put back; what tunnels and services add comes on top"
+            ));
+        } else if survey.facts.rules(family).is_some()
+            && !backup.rules.contains_key(family.rules_file())
+        {
             warnings.push(format!(
                 "the backup has no {name} firewall rules to load: those of now stay, less the ones of replaced tunnels, plus what \
                  tunnels and services add"
             ));
         }
     }
-    if backup.ip_forward.is_none() {
-        warnings.push(
-            "the backup does not say whether packets are forwarded: net.ipv4.ip_forward stays"
-                .into(),
-        );
+    for family in Family::BOTH {
+        let facts = &survey.facts;
+        let (name, setting) = (family.name(), family.forwarding());
+        match (forwarded(backup, family), facts.forwards(family)) {
+            (Some(_), Some(_)) => {}
+            (None, Some(_)) => warnings.push(format!(
+                "the backup does not say whether packets of {name} are forwarded: {setting} stays"
+            )),
+            (Some(_), None) if facts.lack_protocol(family) => warnings.push(format!(
+                "the backup has {name}, and the kernel of this box does not: neither its rules nor its forwarding are set"
+            )),
+            (Some(_), None) => warnings.push(format!(
+                "{setting} stays as it is: it cannot be read, and so not be put back"
+            )),
+            (None, None) => {}
+        }
     }
+}
+
+fn forwarded(backup: &Backup, family: Family) -> Option<bool> {
+    match family {
+        Family::V4 => backup.ip_forward,
+        Family::V6 => backup.ipv6_forward,
+    }
+}
+
+/// What the backup says of forwarding, where that can be set here and put back.
+fn forwarding(survey: &Survey, backup: &Backup, family: Family) -> Option<bool> {
+    forwarded(backup, family).filter(|_| survey.facts.forwards(family).is_some())
 }
 
 /// The same words whatever is chosen: the choice is no part of what is approved.
@@ -702,6 +758,8 @@ mod tests {
             networks: BTreeMap::new(),
             rules: BTreeMap::new(),
             ip_forward: None,
+            ipv6_forward: None,
+            peers: None,
             left_out: BTreeSet::new(),
             stays: BTreeSet::new(),
             parts: BTreeMap::new(),
@@ -726,6 +784,7 @@ mod tests {
             keep_going_without_firewall: false,
             keep_open_folders: false,
             policy: Policy::Auto,
+            without_safety_backup_of: BTreeSet::new(),
         };
         let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
         let profile = Profile::default();

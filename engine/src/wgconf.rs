@@ -23,6 +23,8 @@ pub type Hook = (String, Vec<u8>);
 
 /// A config of a gateway has a few hundred bytes.
 pub const MOST: u64 = 1 << 20;
+/// What is larger than this is no config, whatever its name.
+pub const FILE_MOST: u64 = 16 << 20;
 
 /// Nobody can say what a config does: it is not looked into any further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -78,6 +80,10 @@ pub struct Peer {
     pub endpoint: Option<String>,
     /// The host of the endpoint is a name and not an address.
     pub endpoint_is_name: bool,
+    /// Stands for `PresharedKey`; none for a key of zeros, which is none.
+    pub preshared_key: Option<Mark>,
+    /// `PersistentKeepalive`, if it is on.
+    pub keepalive: Option<u16>,
 }
 
 const HOOKS: [&str; 4] = ["PreUp", "PostUp", "PreDown", "PostDown"];
@@ -329,8 +335,8 @@ impl Reading {
 const READING: u64 = 3_000_000_000;
 /// Networks behind the peers of one tunnel: each is a route, of 4 to 15 ms.
 const NETWORKS: usize = 4000;
-/// Peers, addresses, hooks of one tunnel.
-const PEERS: usize = 4000;
+/// Peers of one tunnel; and addresses, hooks.
+pub const PEERS: usize = 4000;
 const ADDRESSES: usize = 250;
 const HOOKS_MOST: usize = 250;
 
@@ -472,6 +478,9 @@ fn for_wg(
         ("PresharedKey", _) if !is_key(value) => {
             unfit.push(format!("line {line}: PresharedKey is no key"));
         }
+        ("PresharedKey", Some(peer)) => {
+            peer.preshared_key = preshared(value);
+        }
         ("PublicKey", Some(peer)) => {
             peer.public_key = if is_key(value) {
                 value.to_owned()
@@ -512,12 +521,24 @@ fn for_wg(
             }
             interface.fwmark = Some(value.to_owned());
         }
-        ("PersistentKeepalive", _) if value != "off" && value.parse::<u16>().is_err() => {
-            unfit.push(none(value, "a number from 0 to 65535 or `off`"));
+        ("PersistentKeepalive", peer) => {
+            let on = value.parse::<u16>();
+            if value != "off" && on.is_err() {
+                unfit.push(none(value, "a number from 0 to 65535 or `off`"));
+            }
+            if let Some(peer) = peer {
+                peer.keepalive = on.ok().filter(|on| *on != 0);
+            }
         }
         _ => {}
     }
     Ok(true)
+}
+
+/// Stands for a preshared key; none for one of zeros, by which `wg` takes it away.
+pub fn preshared(key: &str) -> Option<Mark> {
+    const ZEROS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    (key != ZEROS).then(|| Mark::of(key)).flatten()
 }
 
 /// `x is not an address`; without the `x` where that may be a key.
@@ -572,7 +593,7 @@ fn plain(value: &str) -> Result<&str, &'static str> {
 }
 
 /// 32 bytes in base64: 43 characters, the last of which carries four bits, and one `=`.
-fn is_key(value: &str) -> bool {
+pub fn is_key(value: &str) -> bool {
     let bytes = value.as_bytes();
     let base64 = |b: &u8| b.is_ascii_alphanumeric() || *b == b'+' || *b == b'/';
     bytes.len() == 44

@@ -4,17 +4,15 @@
 use std::collections::BTreeMap;
 
 use super::{CONFIG_MOST, FileInBackup, Found, in_backup};
-use crate::archive::{Archive, Part};
+use crate::archive::{Archive, Entry, Part};
 use crate::consent::{self, Hook, Opaque};
 use crate::database::Origin;
 use crate::fault::{Fault, Problem, cannot};
 use crate::mark::Mark;
 use crate::redact;
 use crate::wgconf::{self, Config, Prefix, merged};
-use crate::wording::{counted, name, names};
+use crate::wording::{Named, counted, name, names};
 
-/// Configs read at once.
-const BATCH: usize = 512;
 /// What is said of one config before the rest is only counted: nobody reads what stands behind 600 lines.
 const SAID: usize = 10;
 
@@ -79,48 +77,25 @@ impl CheckedConfig {
     }
 }
 
-/// One config of an archive, where it can be put back: its file name, its entry, and whether it is the first copy.
-type Listed = (String, String, bool);
-
-/// The configs of an archive that can be put back, in its order.
-fn listed(archive: &Archive, found: &mut Found) -> Vec<Listed> {
-    let mut by_hand = Vec::new();
-    let one = |entry: &crate::archive::Entry| {
-        let (name, is_first) = match &entry.part {
-            Part::Config(file) => return Some((file.clone(), entry.name.clone(), true)),
-            Part::SecondCopy(file) => return Some((file.clone(), entry.name.clone(), false)),
-            Part::RawConfig(name) => (name, true),
-            Part::RawSecondCopy(name) => (name, false),
-            Part::Metadata
-            | Part::Database(_)
-            | Part::RulesV4
-            | Part::RulesNat
-            | Part::RulesForward
-            | Part::RulesV6
-            | Part::RawDatabase { .. }
-            | Part::Kept(_) => return None,
+/// Names the configs that are not put back, with the command that takes them out.
+fn name_what_is_not_put_back(archive: &Archive, found: &mut Found) {
+    for entry in archive.entries() {
+        let (Part::RawConfig(name) | Part::RawSecondCopy(name)) = &entry.part else {
+            continue;
         };
-        let plain = std::str::from_utf8(name).ok();
-        match plain.filter(|_| can_be_put_back(name)) {
-            Some(text) => Some((text.to_owned(), entry.name.clone(), is_first)),
-            None => {
-                by_hand.push((name.clone(), entry.name.clone()));
-                None
-            }
+        if can_be_put_back(name) {
+            continue;
         }
-    };
-    let listed = archive.entries().iter().filter_map(one).collect();
-    for (name, entry) in by_hand {
         found.lost.push(format!(
             "a config whose name is no plain text is not put back, and what is here stays as it is; to take it out: unzip -p {} \
-             {entry} > {}",
+             {} > {}",
             quoted(archive.name().as_bytes()),
-            quoted(&name)
+            entry.name,
+            quoted(name)
         ));
         // In a listing of a folder it goes by this name, if by any.
-        found.stays.extend(String::from_utf8(name));
+        found.stays.extend(String::from_utf8(name.clone()));
     }
-    listed
 }
 
 /// Whether a file of this name is one that a plan can name.
@@ -143,47 +118,52 @@ fn quoted(name: &[u8]) -> String {
 
 /// Reads and parses all of them.
 pub(super) fn check_configs(
-    archive: &mut Archive,
+    archive: &Archive,
     found: &mut Found,
 ) -> Result<BTreeMap<String, CheckedConfig>, Fault> {
-    let entries = listed(archive, found);
     let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
-    let mut left = entries.as_slice();
-    while !left.is_empty() {
-        let (batch, rest) = left.split_at(next_batch(left, archive));
-        left = rest;
-        let names: Vec<String> = batch.iter().map(|(_, entry, _)| entry.clone()).collect();
-        if let [(file, entry, is_first)] = batch
-            && let Some(size) = archive
-                .entry(entry)
-                .map(|e| e.size)
-                .filter(|size| *size > CONFIG_MOST)
-        {
-            let copied = archive.copy(entry, &mut std::io::sink())?;
-            let file_in_backup = in_backup(archive, entry, &copied);
-            let why = format!("it has {size} bytes, and no config has more than {CONFIG_MOST}");
-            let config = configs.entry(file.clone()).or_default();
-            config.keep_opaque(file, *is_first, file_in_backup, why);
+    let mut entries: Vec<&Entry> = archive.entries().iter().collect();
+    name_what_is_not_put_back(archive, found);
+    entries.retain(|e| place(&e.part).is_some());
+    for entry in entries.iter().filter(|e| e.size > CONFIG_MOST) {
+        let Some((file, is_first)) = place(&entry.part) else {
             continue;
-        }
-        let read = archive.read_many(&names)?;
-        let mut start = 0;
-        for ((file, entry, is_first), (end, copied)) in batch.iter().zip(&read.entries) {
-            let config = wgconf::read(&read.bytes[start..*end]);
-            start = *end;
-            let file_in_backup = in_backup(archive, entry, copied);
-            match config {
-                Ok(config) => {
-                    warn_of(entry, &config, found);
-                    keep(&mut configs, file, *is_first, file_in_backup, &config);
-                }
-                Err(why) => {
-                    let config = configs.entry(file.clone()).or_default();
-                    config.keep_opaque(file, *is_first, file_in_backup, why.to_string());
-                }
+        };
+        let copied = archive.copy(&entry.name, &mut std::io::sink())?;
+        let in_backup = in_backup(archive, &entry.name, &copied);
+        let why = format!(
+            "it has {} bytes, and no config has more than {CONFIG_MOST}",
+            entry.size
+        );
+        let config = configs.entry(file.to_owned()).or_default();
+        config.keep_opaque(file, is_first, in_backup, why);
+    }
+    entries.retain(|e| e.size <= CONFIG_MOST);
+    let look = |entry: &Entry, bytes: &[u8], copied| {
+        let looked = wgconf::read(bytes).map(|config| {
+            let mut warnings = Vec::new();
+            warn_of(&entry.name, &config, &mut warnings);
+            (config, warnings)
+        });
+        (copied, looked)
+    };
+    archive.read_each(&entries, look, |entry, (copied, looked)| {
+        let Some((file, is_first)) = place(&entry.part) else {
+            return Ok(());
+        };
+        let in_backup = in_backup(archive, &entry.name, &copied);
+        match looked {
+            Ok((config, warnings)) => {
+                found.warnings.extend(warnings);
+                keep(&mut configs, file, is_first, in_backup, &config);
+            }
+            Err(why) => {
+                let config = configs.entry(file.to_owned()).or_default();
+                config.keep_opaque(file, is_first, in_backup, why.to_string());
             }
         }
-    }
+        Ok(())
+    })?;
     let manifest = archive.metadata().holdfast.as_ref();
     for (file, config) in &mut configs {
         if config.second.is_none() {
@@ -223,14 +203,26 @@ impl CheckedConfig {
     }
 }
 
-/// How many of these to read at once: of modest size together, at least one.
-fn next_batch(entries: &[Listed], archive: &Archive) -> usize {
-    let mut size = 0u64;
-    let fits = |(_, entry, _): &&Listed| {
-        size = size.saturating_add(archive.entry(entry).map_or(0, |e| e.size));
-        size <= CONFIG_MOST
+/// Of which file an entry is a copy, and whether it is the first one; none if it is none that can be put back.
+fn place(part: &Part) -> Option<(&str, bool)> {
+    let raw = |name| {
+        let text = std::str::from_utf8(name).ok();
+        text.filter(|_| can_be_put_back(name))
     };
-    entries.iter().take(BATCH).take_while(fits).count().max(1)
+    match part {
+        Part::Config(file) => Some((file, true)),
+        Part::SecondCopy(file) => Some((file, false)),
+        Part::RawConfig(name) => Some((raw(name)?, true)),
+        Part::RawSecondCopy(name) => Some((raw(name)?, false)),
+        Part::Metadata
+        | Part::Database(_)
+        | Part::RulesV4
+        | Part::RulesNat
+        | Part::RulesForward
+        | Part::RulesV6
+        | Part::RawDatabase { .. }
+        | Part::Kept(_) => None,
+    }
 }
 
 fn keep(
@@ -254,10 +246,10 @@ fn keep(
 }
 
 /// Settings reach beyond the tunnel: whoever agrees to the restore must have read of them. Hooks are [`Consent`]'s.
-fn warn_of(entry: &str, config: &Config, found: &mut Found) {
-    let entry = name(entry);
+fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
+    let entry = Named(entry);
     if config.interface.save_config {
-        found.warnings.push(format!(
+        warnings.push(format!(
             "{entry} has SaveConfig: the gateway writes over it when the tunnel goes down"
         ));
     }
@@ -267,11 +259,9 @@ fn warn_of(entry: &str, config: &Config, found: &mut Found) {
     ] {
         match set {
             Some(value) if redact::may_be_a_key(value) => {
-                found.warnings.push(format!("{entry} sets {key}"));
+                warnings.push(format!("{entry} sets {key}"));
             }
-            Some(value) => found
-                .warnings
-                .push(format!("{entry} sets {key} = {}", name(value))),
+            Some(value) => warnings.push(format!("{entry} sets {key} = {}", Named(value))),
             None => {}
         }
     }
@@ -279,16 +269,14 @@ fn warn_of(entry: &str, config: &Config, found: &mut Found) {
         let unfit = config.unfit.iter().chain(&config.slow);
         unfit.chain(&config.warnings)
     };
-    found.warnings.extend(
+    warnings.extend(
         all()
             .take(SAID)
             .map(|w| format!("{entry}: {}", w.escape_debug())),
     );
     let more = all().count().saturating_sub(SAID);
     if more > 0 {
-        found
-            .warnings
-            .push(format!("{entry}: and {more} more lines like these"));
+        warnings.push(format!("{entry}: and {more} more lines like these"));
     }
 }
 
