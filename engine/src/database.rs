@@ -9,6 +9,7 @@
 
 mod check;
 mod content;
+mod inactive;
 mod live;
 mod mail;
 mod raw;
@@ -36,6 +37,7 @@ use serde::{Deserialize, Serialize};
 
 pub use check::{Judged, NotTaken, Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
+pub use inactive::call_inactive;
 pub use live::{COMMAND, Live, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
 pub use raw::{RawDatabase, RawFile, raw_bytes};

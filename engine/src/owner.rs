@@ -28,6 +28,8 @@ pub struct OwnerFacts {
 pub const CONFIG_MODE: u32 = 0o640;
 /// What a database may be open to at most.
 pub const DATABASE_MODE: u32 = 0o660;
+/// The most that a file of rules that are kept over a reboot allows.
+pub const KEPT_MODE: u32 = 0o644;
 
 /// What a restored file gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

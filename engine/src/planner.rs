@@ -16,8 +16,8 @@ use crate::account::{Account, MailRelay};
 use crate::database::Client;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Family;
-use crate::owner::{CONFIG_MODE, DATABASE_MODE, Placement};
-use crate::parts::Part;
+use crate::owner::{CONFIG_MODE, DATABASE_MODE, KEPT_MODE, Placement};
+use crate::parts::{Fate, Part};
 use crate::planner::said::Said;
 use crate::profile::Profile;
 use crate::step;
@@ -74,6 +74,14 @@ pub struct Backup {
     pub peers: Option<Digest>,
     /// Configs that were there when it was made and that it could not take: they stay as they are.
     pub left_out: BTreeSet<String>,
+    /// Configs that it has and that are not put back: what is here under that name stays as it is.
+    pub stays: BTreeSet<String>,
+    /// What became of each part when it was made, where it says.
+    pub parts: BTreeMap<Part, Fate>,
+    /// The files in which the box keeps rules.
+    pub kept: BTreeMap<Family, Wanted>,
+    /// Those that were not there when it was made, on this very box.
+    pub kept_gone: BTreeSet<Family>,
     /// What was found while it was checked.
     pub warnings: Vec<String>,
     /// What [`said`] found when it compared it with the gateway.
@@ -91,6 +99,54 @@ pub struct Choices {
     pub keep_open_folders: bool,
     /// The safety backup may lack these, though then nothing brings them back.
     pub without_safety_backup_of: BTreeSet<Part>,
+}
+
+impl Backup {
+    fn not_saved(&self, part: &Part) -> bool {
+        matches!(self.parts.get(part), Some(Fate::NotSaved { .. }))
+    }
+
+    /// Whether it says which configs there are: without any it says so only if it says that there were none.
+    fn speaks_of_configs(&self) -> bool {
+        !self.configs.is_empty()
+            || !self.wireguard.is_empty()
+            || matches!(self.parts.get(&Part::Configs), Some(Fate::NotThere))
+    }
+
+    /// Whether the database of clients stays as it is.
+    fn clients_stay(&self, profile: &Profile) -> bool {
+        profile.client_database().is_none_or(|known| {
+            let raw = self.parts.get(&Part::Database(known.name.clone()));
+            !self.databases.contains_key(&known.name) && !matches!(raw, Some(Fate::SavedRaw { .. }))
+        })
+    }
+
+    /// Whether the row of a client stays.
+    fn row_stays(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
+        let client = file.strip_suffix(".conf");
+        let mut now = survey.clients.iter().flatten();
+        self.clients_stay(profile) && now.any(|c| Some(c.name.as_str()) == client)
+    }
+
+    /// Whether a config that it does not have stays as it is here: it could not be saved, or its client's row stays.
+    fn leaves(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
+        !self.speaks_of_configs()
+            || self.leaves_by_name(file)
+            || self.row_stays(profile, survey, file)
+    }
+
+    fn leaves_by_name(&self, file: &str) -> bool {
+        self.not_saved(&Part::Configs) || self.left_out.contains(file) || self.stays.contains(file)
+    }
+
+    /// Whether a tunnel that is up stays so, as its config does: the service brings up whoever's row stays, and takes nobody
+    /// down.
+    fn leaves_up(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
+        let there = self.wireguard.contains_key(file);
+        self.row_stays(profile, survey, file)
+            || !there && self.leaves_by_name(file)
+            || !self.speaks_of_configs() && self.clients_stay(profile)
+    }
 }
 
 /// The plan, or every reason why there is none.
@@ -377,15 +433,17 @@ fn files(
     strangers: &mut Strangers,
 ) -> Vec<Target> {
     let mut targets = Vec::new();
-    let left_out = |path: &Path| {
+    let leaves = |path: &Path| {
         let name = path.file_name().and_then(|n| n.to_str());
-        name.is_some_and(|n| backup.left_out.contains(n))
+        name.is_some_and(|n| backup.leaves(profile, survey, n))
     };
     let mut one = |path: PathBuf, now: Option<&Held>, wanted: Option<&Wanted>| {
         let made = match (now, wanted) {
             (None, None) => None,
-            (Some(_), None) if left_out(&path) => None,
+            (Some(_), None) if leaves(&path) => None,
             (Some(_), None) => target(&path, id, Change::Remove, None),
+            // What lies there, and where it may lead, is not touched.
+            (None, Some(_)) if survey.no_files.contains(&path) => None,
             (None, Some(w)) => {
                 let owner = owner(w, survey, (&path, CONFIG_MODE), None, strangers);
                 target(&path, id, Change::Add, Some((w, owner)))
@@ -393,9 +451,7 @@ fn files(
             (Some(held), Some(w)) => {
                 let place = (path.as_path(), CONFIG_MODE);
                 let owner = owner(w, survey, place, Some(has(held)), strangers);
-                let same = held.sha256 == w.sha256
-                    && (held.meta.uid, held.meta.gid, held.meta.mode & CONFIG_MODE)
-                        == (owner.uid, owner.gid, owner.mode);
+                let same = is_so(held, w, owner, CONFIG_MODE);
                 if same {
                     None
                 } else {
@@ -405,8 +461,7 @@ fn files(
         };
         targets.extend(made);
     };
-    // A backup without any config says nothing of configs: they stay.
-    if !backup.configs.is_empty() || !backup.wireguard.is_empty() {
+    if backup.speaks_of_configs() {
         let names: BTreeSet<&String> = survey.configs.keys().chain(backup.configs.keys()).collect();
         for name in names {
             one(
@@ -428,13 +483,48 @@ fn files(
             );
         }
     }
-    for (family, path, held) in &survey.kept {
-        if let Some(rules) = backup.rules.get(family.rules_file())
-            && held.sha256 != rules.sha256
-        {
-            // The box's own file keeps its owner and mode, whoever made the backup.
-            let wanted = Some((rules, has(held)));
-            targets.extend(target(path, id, Change::Replace, wanted));
+    targets.extend(kept(profile, survey, backup, id));
+    targets
+}
+
+/// Whether a file is already as the backup has it.
+fn is_so(held: &Held, wanted: &Wanted, owner: Placement, most: u32) -> bool {
+    held.sha256 == wanted.sha256
+        && (held.meta.uid, held.meta.gid, held.meta.mode & most)
+            == (owner.uid, owner.gid, owner.mode)
+}
+
+/// The files in which the box keeps rules over a reboot, as they were: never the rules that are loaded now, of which the
+/// gateway adds its own at each start.
+fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for family in Family::BOTH {
+        let Some(path) = profile.gateway.firewall.kept_file(family) else {
+            continue;
+        };
+        let now = survey.kept.iter().find(|(f, _, _)| *f == family);
+        let now = now.map(|(_, _, held)| held);
+        let Some(wanted) = backup.kept.get(&family) else {
+            if now.is_some() && backup.kept_gone.contains(&family) {
+                targets.extend(target(path, id, Change::Remove, None));
+            }
+            continue;
+        };
+        if survey.no_files.contains(path) {
+            continue;
+        }
+        // A file of the box's, not of the gateway's: root's, whoever made the backup.
+        let asked = wanted.owner.filter(|o| o.uid == 0);
+        let mut owner = asked.or(now.map(has)).unwrap_or(Placement {
+            uid: 0,
+            gid: 0,
+            mode: CONFIG_MODE,
+        });
+        owner.mode &= KEPT_MODE;
+        match now {
+            Some(held) if is_so(held, wanted, owner, KEPT_MODE) => {}
+            Some(_) => targets.extend(target(path, id, Change::Replace, Some((wanted, owner)))),
+            None => targets.extend(target(path, id, Change::Add, Some((wanted, owner)))),
         }
     }
     targets
@@ -454,10 +544,17 @@ fn tunnels_up(
             continue;
         }
         let file = format!("{name}.conf");
-        let there = |backup: &BTreeMap<String, Wanted>, now: &BTreeMap<String, Held>| {
-            backup.contains_key(&file) || backup.is_empty() && now.contains_key(&file)
-        };
-        if !there(&backup.wireguard, &survey.wireguard) {
+        if survey
+            .no_files
+            .contains(&profile.gateway.wireguard_dir.join(&file))
+        {
+            warnings.push(format!(
+                "{name} stays as it is: its config here is not a regular file"
+            ));
+            continue;
+        }
+        let stays = survey.wireguard.contains_key(&file) && backup.leaves(profile, survey, &file);
+        if !backup.wireguard.contains_key(&file) && !stays {
             warnings.push(format!(
                 "{name} stays down: the backup has no config for it"
             ));
@@ -475,7 +572,7 @@ fn tunnels_up(
     // What stays as it is goes down with the others, and comes up again as it was.
     let stay = survey.facts.tunnels.iter().filter(|name| {
         let file = format!("{name}.conf");
-        backup.left_out.contains(&file) && survey.wireguard.contains_key(&file)
+        survey.wireguard.contains_key(&file) && backup.leaves_up(profile, survey, &file)
     });
     for name in stay.filter(|n| seen.insert(n.as_str())) {
         tunnels.push(tunnel(&profile.gateway.wireguard_dir, name));
@@ -530,19 +627,32 @@ fn fence<'c>(
 }
 
 fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
+    // What could not be saved is said first, with the reason.
+    let mut lacks = |part: Part, what: &str, stays: &str| match backup.parts.get(&part) {
+        Some(Fate::NotSaved { .. } | Fate::SavedRaw { .. }) => {}
+        Some(Fate::NotThere) => warnings.push(format!(
+            "there was no {what} when the backup was made: {stays}"
+        )),
+        Some(Fate::Saved) | None => warnings.push(format!("the backup has no {what}: {stays}")),
+    };
     for database in &profile.gateway.database {
         if survey.databases.contains_key(&database.name)
             && !backup.databases.contains_key(&database.name)
         {
-            warnings.push(format!(
-                "the backup has no {}: {} stays as it is",
-                database.name,
-                database.path.display()
-            ));
+            let part = Part::Database(database.name.clone());
+            let stays = format!("{} stays as it is", database.path.display());
+            lacks(part, &database.name, &stays);
         }
     }
-    if backup.configs.is_empty() && backup.wireguard.is_empty() {
-        warnings.push("the backup has no configs: they stay as they are".into());
+    if !backup.speaks_of_configs() {
+        lacks(Part::Configs, "configs", "they stay as they are");
+    }
+    for (family, path, _) in &survey.kept {
+        if !backup.kept.contains_key(family) && !backup.kept_gone.contains(family) {
+            let what = format!("file of {} rules kept over a reboot", family.name());
+            let stays = format!("{} stays as it is", path.display());
+            lacks(Part::Kept(*family), &what, &stays);
+        }
     }
     for family in Family::BOTH {
         let name = family.name();
@@ -634,6 +744,7 @@ mod tests {
             configs,
             wireguard: BTreeMap::new(),
             databases: BTreeMap::new(),
+            no_files: BTreeSet::new(),
             kept: Vec::new(),
             clients: None,
             users: BTreeMap::new(),
@@ -690,6 +801,10 @@ mod tests {
             ipv6_forward: None,
             peers: None,
             left_out: BTreeSet::new(),
+            stays: BTreeSet::new(),
+            parts: BTreeMap::new(),
+            kept: BTreeMap::new(),
+            kept_gone: BTreeSet::new(),
             warnings: Vec::new(),
         }
     }

@@ -5,7 +5,8 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::fault::{Problem, cannot};
+use crate::database::Origin;
+use crate::fault::{Fault, Problem, cannot};
 use crate::host::{Family, Look, Query};
 use crate::profile::Profile;
 use crate::verify::Checked;
@@ -106,12 +107,36 @@ fn address(line: &str) -> Option<(String, Prefix)> {
 }
 
 /// Every reason why a tunnel of the backup could not come up beside what else is on this box. What the gateway itself has
-/// up now does not count: it goes down first.
+/// up now does not count: it goes down first. In a backup of this very box none is a reason to refuse it: such a tunnel stays
+/// down, and is named.
 pub fn tunnels(
     host: &dyn Look,
     profile: &Profile,
+    checked: &mut Checked,
+) -> Result<Vec<Problem>, Fault> {
+    let found = in_the_way(host, profile, checked)?;
+    if checked.origin == Origin::Elsewhere {
+        let problem = |(tunnel, why, advice): (String, String, &str)| {
+            cannot(format!("bring {} up: {why}", name(&tunnel)), advice)
+        };
+        return Ok(found.into_iter().map(problem).collect());
+    }
+    let down: BTreeMap<String, String> = found
+        .into_iter()
+        .map(|(tunnel, why, advice)| (tunnel, format!("{why} ({advice})")))
+        .collect();
+    checked.tunnels_up.retain(|t| !down.contains_key(t));
+    checked.stay_down(down)?;
+    Ok(Vec::new())
+}
+
+type InTheWay = (String, String, &'static str);
+
+fn in_the_way(
+    host: &dyn Look,
+    profile: &Profile,
     checked: &Checked,
-) -> Result<Vec<Problem>, Problem> {
+) -> Result<Vec<InTheWay>, Problem> {
     let mut problems = Vec::new();
     if checked.tunnels_up.is_empty() {
         return Ok(problems);
@@ -139,8 +164,8 @@ pub fn tunnels(
         let Some(config) = checked.configs.get(&format!("{tunnel}.conf")) else {
             continue;
         };
-        let mut refuse = |why: String, advice: &str| {
-            problems.push(cannot(format!("bring {} up: {why}", name(tunnel)), advice));
+        let mut refuse = |why: String, advice: &'static str| {
+            problems.push((tunnel.clone(), why, advice));
         };
         if let Some(other) = config
             .listen_port

@@ -28,7 +28,7 @@ use crate::firewall::Entrance;
 use crate::host::{Family, Host};
 use crate::journal::{JournalWriter, Seen};
 use crate::owner::Placement;
-use crate::parts::{Lack, Part};
+use crate::parts::{self, Lack, Part};
 use crate::peers::Peers;
 use crate::planner::said::{self, BothRules, Here, Said};
 use crate::planner::{self, Backup, Choices, Wanted};
@@ -244,7 +244,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     // A gateway in the middle of another restore is not one to make a plan for.
     state_dir::none_open(profile, "restore")?;
     let file = again(&request.file, &request.name)?;
-    let checked = verify::archive(profile, request.file, &request.name)?;
+    let mut checked = verify::archive(profile, request.file, &request.name)?;
     let unready = readiness::check(host, profile);
     if !unready.is_empty() {
         return Err(Fault::Refused(unready));
@@ -284,7 +284,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         Some(id) => id,
         None => new_id(host)?,
     };
-    let clash = rehearsal::tunnels(host, profile, &checked)?;
+    let clash = rehearsal::tunnels(host, profile, &mut checked)?;
     if !clash.is_empty() {
         return Err(Fault::Refused(clash));
     }
@@ -662,6 +662,15 @@ fn wanted(
         configs.extend(first);
         wireguard.extend(config.second.map(|file| (name, wanted(file))));
     }
+    let kept = checked.kept.into_iter();
+    let kept = kept.map(|(family, file)| (family, wanted(file))).collect();
+    let parts = metadata.holdfast.as_ref().map(|m| m.parts.clone());
+    let parts = parts.unwrap_or_default();
+    let was_not_there = |family: &Family| {
+        let fate = parts.get(&Part::Kept(*family));
+        checked.origin == Origin::Here && matches!(fate, Some(parts::Fate::NotThere))
+    };
+    let kept_gone = Family::BOTH.into_iter().filter(was_not_there).collect();
     let (mut rules, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for (family, tried) in tried {
         let facts = &survey.facts;
@@ -756,6 +765,10 @@ fn wanted(
                 .as_ref()
                 .map(|m| m.left_out.clone())
                 .unwrap_or_default(),
+            stays: checked.stays,
+            parts,
+            kept,
+            kept_gone,
             warnings,
         },
         texts,
@@ -842,7 +855,10 @@ fn networks_now(
     for name in &survey.facts.tunnels {
         let file = format!("{name}.conf");
         if survey.wireguard.contains_key(&file) {
-            let bytes = host.read(&profile.gateway.wireguard_dir.join(&file), 1 << 20)?;
+            let bytes = host.read(
+                &profile.gateway.wireguard_dir.join(&file),
+                wgconf::FILE_MOST,
+            )?;
             // A config that is up but does not parse is fenced by its interface and its client's subnet.
             if let Ok(config) = wgconf::parse(&file, &bytes) {
                 networks.insert(name.clone(), prefixes(&config));

@@ -40,6 +40,8 @@ pub struct Survey {
     pub configs: BTreeMap<String, Held>,
     /// Managed `*.conf` in the folder that `wg-quick` uses.
     pub wireguard: BTreeMap<String, Held>,
+    /// Links, folders and the like where a config or a file of kept rules could lie: nothing is done to them.
+    pub no_files: BTreeSet<PathBuf>,
     /// Databases of the profile that are there, by entry.
     pub databases: BTreeMap<String, Meta>,
     /// Files in which the box keeps its rules, that are there.
@@ -130,11 +132,15 @@ pub fn survey(
         }
         databases.insert(database.name.clone(), meta);
     }
-    let configs = held(host, &gateway.configs_dir, |_| true, &mut warnings).map_err(one)?;
+    let mut aside = Aside::default();
+    let configs = held(host, &gateway.configs_dir, |_| true, &mut aside).map_err(one)?;
     let mut managed: BTreeSet<String> = configs.keys().cloned().collect();
     managed.extend(clients.iter().flatten().map(|c| format!("{}.conf", c.name)));
     let managed = |name: &str| managed.contains(name) || backed_up(name);
-    let wireguard = held(host, &gateway.wireguard_dir, managed, &mut warnings).map_err(one)?;
+    let wireguard = held(host, &gateway.wireguard_dir, managed, &mut aside).map_err(one)?;
+    // A tunnel whose config is a link is whoever's made the link.
+    let managed =
+        |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
     let facts = facts(host, profile, &managed).map_err(one)?;
     for (part, why) in &facts.unread {
         warnings.push(format!("{} cannot be read: {why}", part.shown()));
@@ -146,11 +152,28 @@ pub fn survey(
     warnings.extend(beyond_configs(host, profile, &facts, &wireguard));
     let mut kept = Vec::new();
     for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
-        if let Some(meta) = host.stat(path).map_err(one)? {
-            let sha256 = host.sha256(path).map_err(one)?;
-            kept.push((family, path.clone(), Held { meta, sha256 }));
+        match host.stat(path).map_err(one)? {
+            None => {}
+            Some(meta) if meta.kind == Kind::File => {
+                let sha256 = host.sha256(path).map_err(one)?;
+                kept.push((family, path.clone(), Held { meta, sha256 }));
+            }
+            Some(_) => {
+                aside.no_files.insert(path.clone());
+            }
         }
     }
+    let Aside {
+        no_files,
+        warnings: more,
+    } = aside;
+    warnings.extend(more);
+    warnings.extend(no_files.iter().map(|path| {
+        format!(
+            "{} is not a regular file: neither it nor what it may lead to is saved or changed",
+            path.display()
+        )
+    }));
     let links = host
         .ask(&Query::Links, "")
         .map_err(one)?
@@ -162,6 +185,7 @@ pub fn survey(
         facts,
         configs,
         wireguard,
+        no_files,
         databases,
         kept,
         clients,
@@ -215,11 +239,18 @@ fn link_name(line: &str) -> Option<String> {
     Some(name.split('@').next().unwrap_or(name).to_owned())
 }
 
+/// What lies among configs and is none.
+#[derive(Default)]
+struct Aside {
+    no_files: BTreeSet<PathBuf>,
+    warnings: Vec<String>,
+}
+
 fn held(
     host: &dyn Look,
     dir: &Path,
     wanted: impl Fn(&str) -> bool,
-    warnings: &mut Vec<String>,
+    aside: &mut Aside,
 ) -> Result<BTreeMap<String, Held>, Problem> {
     let mut found = BTreeMap::new();
     for name in host.list(dir)? {
@@ -233,12 +264,9 @@ fn held(
                 found.insert(name, Held { meta, sha256 });
             }
             Some(_) => {
-                return Err(cannot(
-                    format!("use {}: it is not a regular file", path.display()),
-                    "put the config itself there instead of a link",
-                ));
+                aside.no_files.insert(path);
             }
-            None => warnings.push(format!(
+            None => aside.warnings.push(format!(
                 "{} went away while it was looked at",
                 path.display()
             )),

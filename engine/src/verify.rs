@@ -16,13 +16,18 @@ use journal_format::Digest;
 use sha2::Digest as _;
 
 use crate::account::MailRelay;
-use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6, SIDES, raw_database};
+use crate::archive::{
+    Archive, Copied, KEPT_V4, KEPT_V6, Part, RULES_V4, RULES_V6, SIDES, raw_database,
+};
 use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
+use crate::firewall::Family;
 use crate::parallel;
+use crate::parts::{self, Fate};
 use crate::peers::{self, Peers};
 use crate::profile::{self, DatabaseKind, Profile};
+use crate::ruleset;
 use crate::space::Needs;
 use crate::spool::Room;
 use crate::wording::{counted, name, names};
@@ -72,6 +77,10 @@ pub struct Checked {
     pub warnings: Vec<String>,
     /// Parts that the profile names and the backup lacks; a plan says it in its own words, knowing the gateway.
     pub missing: Vec<String>,
+    /// Configs that it does not put back although they are in it, by file name: what is here stays as it is.
+    pub stays: BTreeSet<String>,
+    /// The files in which the box keeps rules, as the backup has them.
+    pub kept: BTreeMap<Family, FileInBackup>,
 }
 
 /// One file in a backup.
@@ -141,12 +150,14 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     // Databases take the longest; the rest is read beside them.
     let (databases, rest) = parallel::both(
         || check_databases(profile, &archive, origin),
-        || check_rest(&archive),
+        || check_rest(&archive, origin),
     );
     let (mut found, (databases, clients, rebuilt)) = databases?;
     let rest = rest?;
     found.problems.extend(rest.found.problems);
     found.warnings.extend(rest.found.warnings);
+    found.lost.splice(0..0, rest.found.lost);
+    found.stays.extend(rest.found.stays);
     let rules_there = rest.rules_v4.is_some() || rest.rules_v6.is_some();
     let anything_else = rules_there || !(databases.is_empty() && rest.configs.is_empty());
     found.judge_databases(anything_else);
@@ -175,15 +186,19 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         lost: found.lost,
         warnings: found.warnings,
         missing: Vec::new(),
+        stays: found.stays,
+        kept: rest.kept,
     };
     across_parts(profile, &mut checked);
     fit_peers(&mut checked);
-    let unfit = configs::unfit(&checked.tunnels_up, &checked.configs);
-    if unfit.is_empty() {
-        Ok(checked)
-    } else {
-        Err(Fault::Refused(unfit))
+    let belong_up = std::mem::take(&mut checked.tunnels_up);
+    let able = configs::able(origin, belong_up, &checked.configs);
+    if !able.problems.is_empty() {
+        return Err(Fault::Refused(able.problems));
     }
+    checked.tunnels_up = able.up;
+    checked.stay_down(able.down)?;
+    Ok(checked)
 }
 
 /// What is not a database.
@@ -191,14 +206,16 @@ struct Rest {
     configs: BTreeMap<String, CheckedConfig>,
     rules_v4: Option<String>,
     rules_v6: Option<String>,
+    kept: BTreeMap<Family, FileInBackup>,
     found: Found,
 }
 
-fn check_rest(archive: &Archive) -> Result<Rest, Fault> {
+fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     let mut found = Found::default();
     let configs = configs::check_configs(archive, &mut found)?;
     let rules_v4 = rules(archive, RULES_V4, &mut found)?;
     let rules_v6 = rules(archive, RULES_V6, &mut found)?;
+    let kept = kept(archive, origin, &mut found)?;
     for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
         archive.copy(&entry.name, &mut io::sink())?;
     }
@@ -206,6 +223,7 @@ fn check_rest(archive: &Archive) -> Result<Rest, Fault> {
         configs,
         rules_v4,
         rules_v6,
+        kept,
         found,
     })
 }
@@ -217,7 +235,48 @@ impl Checked {
             let stem = file.strip_suffix(".conf").unwrap_or(file);
             (stem, config.hooks.as_slice())
         });
-        Consent::new(hooks, now)
+        let opaque = self.configs.values().flat_map(|c| c.opaque.iter().cloned());
+        Consent::new(hooks, now).with_opaque(opaque)
+    }
+
+    /// Keeps these tunnels down: each is named among what is lost, with the reason, and its client is called inactive.
+    pub fn stay_down(&mut self, tunnels: BTreeMap<String, String>) -> Result<(), Fault> {
+        let names: BTreeSet<String> = tunnels.keys().cloned().collect();
+        let called = self.call_inactive(&names)?;
+        let said = tunnels.into_iter().map(|(tunnel, why)| {
+            let client = match called.contains(&tunnel) {
+                true => " and its client is called inactive",
+                false => "",
+            };
+            let shown = name(&tunnel);
+            format!("the tunnel {shown} was up and stays down: {why}; its config is put in place{client}")
+        });
+        self.lost.splice(0..0, said);
+        Ok(())
+    }
+
+    /// Those of these clients that the database of clients has, and that were active.
+    fn call_inactive(&mut self, names: &BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+        let clients = self.clients.iter_mut().flatten();
+        let mut called = BTreeSet::new();
+        for client in clients.filter(|c| c.status == "active" && names.contains(&c.name)) {
+            client.status = "inactive".into();
+            called.insert(client.name.clone());
+        }
+        let mut databases = self.databases.iter_mut();
+        let database = databases.find(|d| d.kind == DatabaseKind::Clients);
+        if let Some(database) = database
+            && !called.is_empty()
+        {
+            let path = self.rebuilt.place(&database.name);
+            if self.rebuilt.entries.insert(database.name.clone()) {
+                extract(&mut self.archive, &database.name, &path)?;
+            }
+            database::call_inactive(&path, &called)?;
+            let is = digest(&path)?;
+            (database.file.size, database.file.sha256) = (is.size, is.sha256);
+        }
+        Ok(called)
     }
 }
 
@@ -228,23 +287,22 @@ struct Found {
     unfit: Vec<(String, Vec<Problem>)>,
     lost: Vec<String>,
     warnings: Vec<String>,
+    stays: BTreeSet<String>,
 }
 
 /// What is read for its digest alone: it is not looked into, or not before a plan.
 fn only_read(part: &Part) -> bool {
     match part {
-        Part::RulesNat
-        | Part::RulesForward
-        | Part::RawDatabase { .. }
-        | Part::RawConfig(_)
-        | Part::RawSecondCopy(_)
-        | Part::Kept(_) => true,
+        Part::RulesNat | Part::RulesForward | Part::RawDatabase { .. } => true,
+        // Those that are not put back.
+        Part::RawConfig(name) | Part::RawSecondCopy(name) => !configs::can_be_put_back(name),
         Part::Metadata
         | Part::Database(_)
         | Part::Config(_)
         | Part::SecondCopy(_)
         | Part::RulesV4
-        | Part::RulesV6 => false,
+        | Part::RulesV6
+        | Part::Kept(_) => false,
     }
 }
 
@@ -621,6 +679,52 @@ fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<Str
     }
 }
 
+/// The files in which the box keeps rules. They are loaded at each boot, as root: of those from elsewhere only what would be
+/// taken as rules is put in place.
+fn kept(
+    archive: &Archive,
+    origin: Origin,
+    found: &mut Found,
+) -> Result<BTreeMap<Family, FileInBackup>, Fault> {
+    let mut kept = BTreeMap::new();
+    for (family, entry) in [(Family::V4, KEPT_V4), (Family::V6, KEPT_V6)] {
+        let Some(size) = archive.entry(entry).map(|e| e.size) else {
+            continue;
+        };
+        let vetted = |bytes: &[u8]| {
+            let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+            // An empty file keeps no rules.
+            let rules = match text.trim() {
+                "" => return Ok(()),
+                _ => ruleset::parse(text, "it"),
+            };
+            rules.map(drop).map_err(|p| format!("cannot {}", p.what))
+        };
+        let (copied, taken) = if origin == Origin::Elsewhere && size <= RULES_MOST {
+            let mut bytes = Vec::new();
+            let copied = archive.copy(entry, &mut bytes)?;
+            (copied, vetted(&bytes))
+        } else {
+            let taken = match origin {
+                Origin::Here => Ok(()),
+                Origin::Elsewhere => Err(format!("it has over {RULES_MOST} bytes")),
+            };
+            (archive.copy(entry, &mut io::sink())?, taken)
+        };
+        match taken {
+            Ok(()) => {
+                kept.insert(family, in_backup(archive, entry, &copied));
+            }
+            Err(why) => found.lost.push(format!(
+                "the file in which the gateway that was backed up kept its {} rules is not put in place: {why}; the one here \
+                 stays as it is",
+                family.name()
+            )),
+        }
+    }
+    Ok(kept)
+}
+
 /// Where configs of clients lie on this gateway, or on a usual one.
 fn folders(profile: &Profile) -> [&Path; 4] {
     [
@@ -670,23 +774,61 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         // It could have been cut out as well (A8).
         None => first.push(NO_MANIFEST.into()),
     }
+    let fate = |part: parts::Part| manifest.and_then(|m| m.parts.get(&part));
+    let mut missing = |part: parts::Part, what: &str, stays: &str| match fate(part) {
+        // Said below, among what is lost.
+        Some(Fate::NotSaved { .. }) => {}
+        Some(Fate::NotThere) => checked.missing.push(format!(
+            "there was no {what} when the backup was made: {stays}"
+        )),
+        Some(Fate::Saved | Fate::SavedRaw { .. }) | None => checked
+            .missing
+            .push(format!("the backup has no {what}: {stays}")),
+    };
     for known in &profile.gateway.database {
-        if known.path.exists() && !checked.databases.iter().any(|d| d.name == known.name) {
-            checked.missing.push(format!(
-                "the backup has no {}: that database stays as it is",
-                known.name
-            ));
+        let raw = || {
+            matches!(
+                fate(parts::Part::Database(known.name.clone())),
+                Some(Fate::SavedRaw { .. })
+            )
+        };
+        let there = checked.databases.iter().any(|d| d.name == known.name);
+        if known.path.exists() && !there && !raw() {
+            let part = parts::Part::Database(known.name.clone());
+            missing(part, &known.name, "that database stays as it is");
         }
     }
-    if checked.rules_v4.is_none() {
-        checked
-            .missing
-            .push("the backup has no rules for IPv4: they stay as they are".into());
+    for (family, rules) in [
+        (Family::V4, &checked.rules_v4),
+        (Family::V6, &checked.rules_v6),
+    ] {
+        if rules.is_none() {
+            let what = format!("rules for {}", family.name());
+            missing(parts::Part::Rules(family), &what, "they stay as they are");
+        }
     }
-    if checked.rules_v6.is_none() {
-        checked
-            .missing
-            .push("the backup has no rules for IPv6: they stay as they are".into());
+    if let Some(manifest) = manifest {
+        let lacks = manifest.lacks().into_iter();
+        // Read as if it had not been asked for, never as if it had not been there.
+        checked.lost.splice(
+            0..0,
+            lacks.map(|lack| format!("{lack}; what is here of that stays as it is")),
+        );
+        checked.lost.extend(manifest.links.iter().map(|(path, target)| {
+            format!(
+                "{} was a link to {} and is not in the backup: what is here under that name stays as it is",
+                name(path),
+                name(target)
+            )
+        }));
+        if !manifest.unpaired.is_empty() {
+            let count = manifest.unpaired.len();
+            first.push(format!(
+                "of {} the row and the files are not of one moment, since they changed while the backup was made: {}",
+                counted(count, "client"),
+                names(&manifest.unpaired)
+            ));
+        }
     }
     let clients = checked.clients.as_deref().unwrap_or_default();
     let mut named: BTreeSet<&str> = BTreeSet::new();
@@ -724,7 +866,11 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
     }
     configs::leads_away(&checked.configs, &mut first);
     warnings.splice(0..0, first);
-    let wanted: BTreeSet<&str> = match manifest {
+    let known = manifest.filter(|m| {
+        let tunnels = m.parts.get(&parts::Part::Tunnels);
+        !matches!(tunnels, Some(Fate::NotSaved { .. }))
+    });
+    let wanted: BTreeSet<&str> = match known {
         Some(m) => m.tunnels_up.iter().map(String::as_str).collect(),
         None => clients
             .iter()
@@ -734,7 +880,10 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
     };
     for tunnel in wanted {
         let config = checked.configs.get(&format!("{tunnel}.conf"));
-        if config.is_some_and(|c| c.interface.is_some() && c.second.is_some()) {
+        // Without any config in the backup those of now stay, and the planner sees to it.
+        if checked.configs.is_empty()
+            || config.is_some_and(|c| c.interface.is_some() && c.second.is_some())
+        {
             checked.tunnels_up.push(tunnel.to_owned());
         } else {
             warnings.push(format!(

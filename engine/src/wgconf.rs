@@ -23,6 +23,8 @@ pub type Hook = (String, Vec<u8>);
 
 /// A config of a gateway has a few hundred bytes.
 pub const MOST: u64 = 1 << 20;
+/// What is larger than this is no config, whatever its name.
+pub const FILE_MOST: u64 = 16 << 20;
 
 /// Nobody can say what a config does: it is not looked into any further.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

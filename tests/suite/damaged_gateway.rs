@@ -66,35 +66,6 @@ fn a_damaged_database_keeps_nothing_else_from_being_saved_and_is_replaced_by_a_r
 }
 
 #[test]
-fn a_config_that_a_backup_could_not_take_is_not_removed_by_restoring_that_backup() {
-    if skip::cannot_run_gateways() {
-        return;
-    }
-    let folder = tempfile::tempdir().unwrap();
-    let sandbox = gateway(folder.path());
-    let sample = sandbox.sample();
-    let odd =
-        b"[Interface]\n# B\xfcro, in Latin-1\nPrivateKey = x\n[Peer]\nPublicKey = y\n".to_vec();
-    let name = format!("{}.conf", sample.clients().unwrap().last().unwrap());
-    for dir in [sample.configs_dir(), sample.wireguard_dir()] {
-        fs::write(dir.join(&name), &odd).unwrap();
-    }
-    let made = holdfast(&sandbox, &["backup"]);
-    assert!(made.stderr.contains("left out"), "{}", made.stderr);
-
-    let restored = holdfast(&sandbox, &["restore", made.stdout.trim(), "--yes"]);
-    assert_eq!(restored.code(), 0, "{restored:?}");
-    assert!(
-        restored.stdout.contains("stays as it is"),
-        "{}",
-        restored.stdout
-    );
-    for dir in [sample.configs_dir(), sample.wireguard_dir()] {
-        assert_eq!(fs::read(dir.join(&name)).unwrap(), odd, "{}", dir.display());
-    }
-}
-
-#[test]
 fn a_service_that_a_restore_started_hears_every_signal() {
     if skip::cannot_run_gateways() {
         return;

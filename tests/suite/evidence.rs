@@ -155,12 +155,6 @@ fn where_the_promise_could_not_be_kept_a_restore_is_refused_before_anything_chan
             "it is a mount point",
         ),
         (
-            "a target that is a link",
-            format!("mv {config} {config}.real && ln -s {config}.real {config}"),
-            format!("mv {config}.real {config}"),
-            "link",
-        ),
-        (
             "a database that is a link",
             format!("mv {database} {database}.real && ln -s {database}.real {database}"),
             format!("mv {database}.real {database}"),

@@ -19,7 +19,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let profile = &context.profile;
     let host = Linux::new(profile);
-    let checked = crate::verify::archive(profile, restore::open(path)?, &name)?;
+    let mut checked = crate::verify::archive(profile, restore::open(path)?, &name)?;
     let mut problems = crate::readiness::check(&host, profile);
     let mut untried = Vec::new();
     for (family, tried) in rehearsal::rules(&host, &checked)? {
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     }
     // A box that lacks programs has said so.
     if problems.is_empty() {
-        problems.extend(rehearsal::tunnels(&host, profile, &checked)?);
+        problems.extend(rehearsal::tunnels(&host, profile, &mut checked)?);
     } else {
         problems.extend(untried.iter().map(|(_, problem)| problem.clone()));
     }

@@ -61,6 +61,7 @@ pub fn said(here: &Here, survey: &Survey, backup: &Backup, rules: &[BothRules]) 
         }
     }
     clients(survey, backup, &mut said);
+    files(survey, backup, &mut said);
     for (database, then) in &backup.mail {
         let now = survey.mail.get(database);
         if now != Some(then) && survey.users.contains_key(database) {
@@ -259,6 +260,36 @@ fn clients(survey: &Survey, backup: &Backup, said: &mut Said) {
             is(back.len()),
             names(back)
         ));
+    }
+}
+
+/// What of the backup's files is not put where it was, and what a boot will load.
+fn files(survey: &Survey, backup: &Backup, said: &mut Said) {
+    for path in &survey.no_files {
+        let file = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        if backup.configs.contains_key(file) || backup.wireguard.contains_key(file) {
+            said.lost.push(format!(
+                "{} is not a regular file: the backup's config is not put there, and nothing is done to what is",
+                name(&path.display().to_string())
+            ));
+        }
+    }
+    for (family, path, held) in &survey.kept {
+        let path = path.display();
+        match backup.kept.get(family) {
+            Some(then) if then.sha256 != held.sha256 => said.known.push(format!(
+                "{path}, whose {} rules each boot loads, becomes what it was when the backup was made",
+                family.name()
+            )),
+            None if backup.kept_gone.contains(family) => said.known.push(format!(
+                "{path}, whose {} rules each boot loads, was not there when the backup was made, and goes",
+                family.name()
+            )),
+            Some(_) | None => {}
+        }
     }
 }
 

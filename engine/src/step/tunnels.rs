@@ -19,7 +19,7 @@ pub struct TunnelsDown;
 pub struct TunnelsUp;
 
 const AT_ONCE: usize = 8;
-const CONFIG_BYTES: u64 = 1 << 20;
+const CONFIG_BYTES: u64 = wgconf::FILE_MOST;
 /// How many host names of one config may fail to resolve before it is given up.
 const NAMES: usize = 64;
 

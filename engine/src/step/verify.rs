@@ -17,7 +17,7 @@ use crate::{peerset, ruleset, swap, wgconf};
 pub struct VerifyAtRest;
 pub struct VerifyRunning;
 
-const CONFIG_BYTES: u64 = 1 << 20;
+const CONFIG_BYTES: u64 = wgconf::FILE_MOST;
 
 fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
     let out = env

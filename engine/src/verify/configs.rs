@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 
 use super::{CONFIG_MOST, FileInBackup, Found, in_backup};
 use crate::archive::{Archive, Entry, Part};
-use crate::consent::{self, Hook};
+use crate::consent::{self, Hook, Opaque};
+use crate::database::Origin;
 use crate::fault::{Fault, Problem, cannot};
 use crate::mark::Mark;
 use crate::redact;
@@ -36,6 +37,10 @@ pub struct CheckedConfig {
     pub key: Option<Mark>,
     /// Why `wg-quick` could not bring it up.
     pub unfit: Vec<String>,
+    /// Why `wg-quick` would take too long over it.
+    pub slow: Vec<String>,
+    /// The copies of which nobody can say what they run.
+    pub opaque: Vec<Opaque>,
     /// What it runs as root, in either copy.
     pub hooks: Vec<Hook>,
 }
@@ -55,6 +60,14 @@ impl CheckedConfig {
             .any(|d| d.parse::<std::net::IpAddr>().is_ok());
         self.key = config.interface.key;
         self.unfit.clone_from(&config.unfit);
+        self.slow.clone_from(&config.slow);
+    }
+
+    fn place(&mut self, is_first: bool, file: FileInBackup) {
+        match is_first {
+            true => self.first = Some(file),
+            false => self.second = Some(file),
+        }
     }
 
     /// The routes that `wg-quick` makes in the main table.
@@ -64,6 +77,45 @@ impl CheckedConfig {
     }
 }
 
+/// Names the configs that are not put back, with the command that takes them out.
+fn name_what_is_not_put_back(archive: &Archive, found: &mut Found) {
+    for entry in archive.entries() {
+        let (Part::RawConfig(name) | Part::RawSecondCopy(name)) = &entry.part else {
+            continue;
+        };
+        if can_be_put_back(name) {
+            continue;
+        }
+        found.lost.push(format!(
+            "a config whose name is no plain text is not put back, and what is here stays as it is; to take it out: unzip -p {} \
+             {} > {}",
+            quoted(archive.name().as_bytes()),
+            entry.name,
+            quoted(name)
+        ));
+        // In a listing of a folder it goes by this name, if by any.
+        found.stays.extend(String::from_utf8(name.clone()));
+    }
+}
+
+/// Whether a file of this name is one that a plan can name.
+pub(super) fn can_be_put_back(name: &[u8]) -> bool {
+    std::str::from_utf8(name).is_ok_and(|text| !text.chars().any(char::is_control))
+}
+
+/// As bash takes it, in plain letters.
+fn quoted(name: &[u8]) -> String {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._=+-/,:@".contains(b);
+    if !name.is_empty() && name.iter().all(plain) {
+        return String::from_utf8_lossy(name).into_owned();
+    }
+    let one = |b: &u8| match b {
+        b if plain(b) || *b == b' ' => char::from(*b).to_string(),
+        b => format!("\\x{b:02x}"),
+    };
+    format!("$'{}'", name.iter().map(one).collect::<String>())
+}
+
 /// Reads and parses all of them.
 pub(super) fn check_configs(
     archive: &Archive,
@@ -71,20 +123,24 @@ pub(super) fn check_configs(
 ) -> Result<BTreeMap<String, CheckedConfig>, Fault> {
     let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
     let mut entries: Vec<&Entry> = archive.entries().iter().collect();
+    name_what_is_not_put_back(archive, found);
     entries.retain(|e| place(&e.part).is_some());
     for entry in entries.iter().filter(|e| e.size > CONFIG_MOST) {
-        found.problems.push(cannot(
-            format!(
-                "accept the config {}: it has {} bytes, and the limit is {CONFIG_MOST}",
-                entry.name.escape_debug(),
-                entry.size
-            ),
-            "take another backup; this is no config of a gateway",
-        ));
+        let Some((file, is_first)) = place(&entry.part) else {
+            continue;
+        };
+        let copied = archive.copy(&entry.name, &mut std::io::sink())?;
+        let in_backup = in_backup(archive, &entry.name, &copied);
+        let why = format!(
+            "it has {} bytes, and no config has more than {CONFIG_MOST}",
+            entry.size
+        );
+        let config = configs.entry(file.to_owned()).or_default();
+        config.keep_opaque(file, is_first, in_backup, why);
     }
     entries.retain(|e| e.size <= CONFIG_MOST);
     let look = |entry: &Entry, bytes: &[u8], copied| {
-        let looked = wgconf::parse(&entry.name, bytes).map(|config| {
+        let looked = wgconf::read(bytes).map(|config| {
             let mut warnings = Vec::new();
             warn_of(&entry.name, &config, &mut warnings);
             (config, warnings)
@@ -92,14 +148,19 @@ pub(super) fn check_configs(
         (copied, looked)
     };
     archive.read_each(&entries, look, |entry, (copied, looked)| {
-        match (place(&entry.part), looked) {
-            (Some((file, is_first)), Ok((config, warnings))) => {
+        let Some((file, is_first)) = place(&entry.part) else {
+            return Ok(());
+        };
+        let in_backup = in_backup(archive, &entry.name, &copied);
+        match looked {
+            Ok((config, warnings)) => {
                 found.warnings.extend(warnings);
-                let in_backup = in_backup(archive, &entry.name, &copied);
                 keep(&mut configs, file, is_first, in_backup, &config);
             }
-            (_, Err(problem)) => found.problems.push(problem),
-            (None, Ok(_)) => {}
+            Err(why) => {
+                let config = configs.entry(file.to_owned()).or_default();
+                config.keep_opaque(file, is_first, in_backup, why.to_string());
+            }
         }
         Ok(())
     })?;
@@ -129,12 +190,38 @@ pub(super) fn check_configs(
     Ok(configs)
 }
 
-/// Of which file an entry is a copy, and whether it is the first one.
+impl CheckedConfig {
+    fn keep_opaque(&mut self, file: &str, is_first: bool, in_backup: FileInBackup, why: String) {
+        self.opaque.push(Opaque {
+            tunnel: file.strip_suffix(".conf").unwrap_or(file).to_owned(),
+            entry: in_backup.entry.clone(),
+            why,
+            size: in_backup.size,
+            sha256: in_backup.sha256.clone(),
+        });
+        self.place(is_first, in_backup);
+    }
+}
+
+/// Of which file an entry is a copy, and whether it is the first one; none if it is none that can be put back.
 fn place(part: &Part) -> Option<(&str, bool)> {
+    let raw = |name| {
+        let text = std::str::from_utf8(name).ok();
+        text.filter(|_| can_be_put_back(name))
+    };
     match part {
         Part::Config(file) => Some((file, true)),
         Part::SecondCopy(file) => Some((file, false)),
-        _ => None,
+        Part::RawConfig(name) => Some((raw(name)?, true)),
+        Part::RawSecondCopy(name) => Some((raw(name)?, false)),
+        Part::Metadata
+        | Part::Database(_)
+        | Part::RulesV4
+        | Part::RulesNat
+        | Part::RulesForward
+        | Part::RulesV6
+        | Part::RawDatabase { .. }
+        | Part::Kept(_) => None,
     }
 }
 
@@ -178,7 +265,10 @@ fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
             None => {}
         }
     }
-    let all = || config.unfit.iter().chain(&config.warnings);
+    let all = || {
+        let unfit = config.unfit.iter().chain(&config.slow);
+        unfit.chain(&config.warnings)
+    };
     warnings.extend(
         all()
             .take(SAID)
@@ -234,47 +324,88 @@ pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &m
     }
 }
 
-/// Every reason why tunnels that belong up could not come up, alone or beside each other: known now, before any outage.
-pub(super) fn unfit(
-    tunnels_up: &[String],
+/// Which of the tunnels that belong up can come up, known before any outage. One whose own config is the reason stays down
+/// and is named: its file is put back, and the others are not held up by it. Two that are in each other's way are refused in
+/// a backup from elsewhere, which could bring up either; a backup of this box brings up the first, as they were here.
+pub(super) fn able(
+    origin: Origin,
+    tunnels_up: Vec<String>,
     configs: &BTreeMap<String, CheckedConfig>,
-) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut keys: BTreeMap<Mark, &str> = BTreeMap::new();
-    let mut ports: BTreeMap<u16, &str> = BTreeMap::new();
-    let mut routes: BTreeMap<Prefix, &str> = BTreeMap::new();
+) -> Able {
+    let mut able = Able::default();
+    let mut keys: BTreeMap<Mark, String> = BTreeMap::new();
+    let mut ports: BTreeMap<u16, String> = BTreeMap::new();
+    let mut routes: BTreeMap<Prefix, String> = BTreeMap::new();
     for tunnel in tunnels_up {
+        // The planner knows whether one is here.
         let Some(config) = configs.get(&format!("{tunnel}.conf")) else {
+            able.up.push(tunnel);
             continue;
         };
-        let mut refuse = |why: String| {
-            problems.push(cannot(
-                format!("bring {} of the backup up: {why}", name(tunnel)),
-                "mend its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
-                 another backup",
-            ));
-        };
-        for why in &config.unfit {
-            refuse(why.escape_debug().to_string());
+        let mut own: Vec<String> = config.unfit.clone();
+        if origin == Origin::Elsewhere {
+            own.extend(config.slow.iter().cloned());
+            own.extend(config.opaque.iter().map(|o| o.why.clone()));
         }
-        if let Some(other) = config.key.and_then(|key| keys.insert(key, tunnel)) {
-            refuse(format!("it has the private key of {}", name(other)));
+        if let Some(why) = own.first() {
+            let more = match own.len() - 1 {
+                0 => String::new(),
+                more => format!(", and {}", counted(more, "more reason")),
+            };
+            able.down
+                .insert(tunnel, format!("{}{more}", why.escape_debug()));
+            continue;
+        }
+        let mut others = Vec::new();
+        if let Some(other) = config.key.and_then(|key| keys.get(&key))
+            // Two of this box's own may have one, as they had here.
+            && origin == Origin::Elsewhere
+        {
+            others.push(format!("it has the private key of {}", name(other)));
         }
         let port = config.listen_port.filter(|p| *p != 0);
-        if let Some((port, other)) = port.and_then(|p| Some((p, ports.insert(p, tunnel)?))) {
-            refuse(format!("{} listens on the same port, {port}", name(other)));
+        if let Some((port, other)) = port.and_then(|p| Some((p, ports.get(&p)?))) {
+            others.push(format!("{} listens on the same port, {port}", name(other)));
         }
-        let same = config.routes().filter_map(|route| {
-            let other = routes.insert(route, tunnel)?;
-            (other != tunnel).then_some((route, other))
-        });
+        let mut same = config
+            .routes()
+            .filter_map(|route| Some((route, routes.get(&route)?)));
         // One is enough to say.
-        if let Some((route, other)) = same.last() {
-            refuse(format!(
+        if let Some((route, other)) = same.next() {
+            others.push(format!(
                 "{} has the network {route} in its AllowedIPs as well",
                 name(other)
             ));
         }
+        match (origin, others.is_empty()) {
+            (_, true) => {}
+            (Origin::Here, false) => {
+                able.down.insert(tunnel, others.join(", and "));
+                continue;
+            }
+            (Origin::Elsewhere, false) => able.problems.extend(others.into_iter().map(|why| {
+                cannot(
+                    format!("bring {} of the backup up: {why}", name(&tunnel)),
+                    "mend its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
+                     another backup",
+                )
+            })),
+        }
+        keys.extend(config.key.map(|key| (key, tunnel.clone())));
+        ports.extend(port.map(|port| (port, tunnel.clone())));
+        routes.extend(config.routes().map(|route| (route, tunnel.clone())));
+        able.up.push(tunnel);
     }
-    problems
+    able
+}
+
+/// What can become of the tunnels that belong up.
+#[derive(Debug, Default)]
+pub(super) struct Able {
+    /// These come up.
+    pub(super) up: Vec<String>,
+    /// These stay down, and why.
+    pub(super) down: BTreeMap<String, String>,
+    /// Why nothing is restored.
+    pub(super) problems: Vec<Problem>,
 }

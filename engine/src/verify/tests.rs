@@ -134,11 +134,38 @@ fn tunnels_that_could_not_come_up_beside_each_other_are_refused_by_name() {
         beside(a(), config('y', "ListenPort = 0", "10.9.0.0/16")),
         ""
     );
+}
+
+#[test]
+fn a_tunnel_whose_own_config_is_the_reason_stays_down_by_name_and_its_client_is_inactive() {
+    let dir = tempfile::tempdir().unwrap();
     let bad = config('y', "Address = $(id)\nFoo = 1", "10.9.1.0/24");
+    let nul = config('z', "PostUp = a\0b", "10.9.2.0/24");
+    let good = config('x', "ListenPort = 5000", "10.9.0.0/24");
+    let configs = [("a", good), ("b", bad), ("c", nul)];
+    let checked = of_configs(dir.path(), &configs).unwrap();
+    assert_eq!(checked.tunnels_up, ["a"]);
+    insta::assert_snapshot!(checked.lost.join("\n"), @r"
+    the tunnel b was up and stays down: line 3: Address $(id) is not an address, and 1 more reason; its config is put in place and its client is called inactive
+    the tunnel c was up and stays down: line 3 holds a NUL byte; its config is put in place and its client is called inactive
+    ");
+    assert_eq!(checked.configs.len(), 3);
+    let made = checked.rebuilt.file("configs.db").unwrap();
+    let clients = database::clients_of_copy(&made).unwrap();
+    let status = |c: &Client| (c.name.clone(), c.status.clone());
+    let status: BTreeMap<String, String> = clients.iter().map(status).collect();
     assert_eq!(
-        beside(a(), bad),
-        "bring b of the backup up: line 3: Address $(id) is not an address\n\
-         bring b of the backup up: line 4: nothing knows the setting Foo here\n"
+        (status["a"].as_str(), status["b"].as_str()),
+        ("active", "inactive")
+    );
+    let database = &checked.databases[0];
+    assert_eq!(digest(&made).unwrap().sha256, database.file.sha256);
+    let shown = checked.consent(|_| Vec::new()).lines();
+    assert!(
+        shown[0]
+            .0
+            .starts_with("anything = cannot be vetted: line 3 holds a NUL byte (configs/c.conf, "),
+        "{shown:?}"
     );
 }
 

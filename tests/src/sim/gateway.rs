@@ -516,6 +516,16 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
             (*name, wanted)
         })
         .collect();
+    // One family's file comes back, the other's was not there.
+    let mut kept = BTreeMap::new();
+    let mut kept_gone = BTreeSet::new();
+    if shape.v4 {
+        let text = b"*filter\n:INPUT DROP [0:0]\nCOMMIT\n".to_vec();
+        kept.insert(Family::V4, building.wanted("holdfast/kept/rules.v4", text));
+    }
+    if shape.v6 {
+        kept_gone.insert(Family::V6);
+    }
     let peers = peers_file(shape);
     if let Some(text) = &peers {
         rules.insert(engine::peerset::FILE, text.clone());
@@ -552,6 +562,10 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
         ipv6_forward: shape.forwards[1],
         peers: peers.map(|text| digest(text.as_bytes())),
         left_out: Default::default(),
+        stays: Default::default(),
+        parts: Default::default(),
+        kept,
+        kept_gone,
         warnings: Vec::new(),
     };
     (backup, rules)
@@ -659,6 +673,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
         },
         configs,
         wireguard,
+        no_files: BTreeSet::new(),
         databases,
         kept,
         clients: None,

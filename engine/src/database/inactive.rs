@@ -1,0 +1,31 @@
+//! Clients of a copy whose tunnels will not come up: called inactive, as the gateway's service calls them once it has tried.
+//! One that it finds active and cannot bring up ends its start. Must not: touch any other row, or a database in use.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::open;
+use crate::fault::{Problem, cannot};
+
+/// Calls these clients inactive in a copy of the client database, one file and nobody else's.
+pub fn call_inactive(copy: &Path, clients: &BTreeSet<String>) -> Result<(), Problem> {
+    let set = || {
+        let mut conn = open(copy, "mode=rw")?;
+        conn.pragma_update(None, "synchronous", "OFF")?;
+        let change = conn.transaction()?;
+        for client in clients {
+            let sql =
+                "UPDATE clients SET status = 'inactive' WHERE name = ?1 AND status = 'active'";
+            change.execute(sql, [client])?;
+        }
+        change.commit()?;
+        conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        conn.close().map_err(|(_, e)| e)
+    };
+    set().map_err(|e: rusqlite::Error| {
+        cannot(
+            format!("call clients inactive whose tunnels stay down: {e}"),
+            "make them inactive on the gateway that was backed up, and make a new backup; or take another backup",
+        )
+    })
+}
