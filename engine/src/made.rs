@@ -267,10 +267,25 @@ mod tests {
     fn the_last_good_backup_is_the_one_made_last_whatever_its_name_and_the_clock_say() {
         let here = a_box();
         // The clock stood at 2036, then it was set right, then back by a day.
-        here.makes(1, "wireguard_backup_20360101_000000.zip", 2_082_758_400_000, &[]);
-        here.makes(2, "wireguard_backup_20261127_100000.zip", 1_795_773_600_000, &[]);
+        here.makes(
+            1,
+            "wireguard_backup_20360101_000000.zip",
+            2_082_758_400_000,
+            &[],
+        );
+        here.makes(
+            2,
+            "wireguard_backup_20261127_100000.zip",
+            1_795_773_600_000,
+            &[],
+        );
         assert_eq!(here.last(), good("wireguard_backup_20261127_100000.zip"));
-        here.makes(3, "wireguard_backup_20261126_100000.zip", 1_795_687_200_000, &[]);
+        here.makes(
+            3,
+            "wireguard_backup_20261126_100000.zip",
+            1_795_687_200_000,
+            &[],
+        );
         assert_eq!(here.last(), good("wireguard_backup_20261126_100000.zip"));
     }
 
@@ -279,14 +294,26 @@ mod tests {
         let here = a_box();
         here.makes(1, "wireguard_backup_1.zip", 1, &[]);
         here.makes(2, "wireguard_backup_2.zip", 2, &[]);
-        std::fs::copy(here.file("wireguard_backup_1.zip"), here.file("wireguard_backup_9.zip")).unwrap();
+        std::fs::copy(
+            here.file("wireguard_backup_1.zip"),
+            here.file("wireguard_backup_9.zip"),
+        )
+        .unwrap();
         assert_eq!(here.last(), good("wireguard_backup_2.zip"));
-        std::fs::rename(here.file("wireguard_backup_2.zip"), here.file("wireguard_backup_8.zip")).unwrap();
+        std::fs::rename(
+            here.file("wireguard_backup_2.zip"),
+            here.file("wireguard_backup_8.zip"),
+        )
+        .unwrap();
         assert_eq!(here.last(), good("wireguard_backup_1.zip"));
         std::fs::write(here.file("wireguard_backup_2.zip"), "bac").unwrap();
         assert_eq!(here.last(), good("wireguard_backup_1.zip"));
         std::fs::remove_file(here.file("wireguard_backup_2.zip")).unwrap();
-        std::os::unix::fs::symlink("wireguard_backup_8.zip", here.file("wireguard_backup_2.zip")).unwrap();
+        std::os::unix::fs::symlink(
+            "wireguard_backup_8.zip",
+            here.file("wireguard_backup_2.zip"),
+        )
+        .unwrap();
         assert_eq!(here.last(), good("wireguard_backup_1.zip"));
     }
 
@@ -342,7 +369,11 @@ mod tests {
         };
         let noted = |dir: &Path| Note::in_folder(&here.profile, dir, note.clone());
         assert!(noted(other.path()).is_none());
-        let again = here.profile.state_dir.join("../").join(here.profile.state_dir.file_name().unwrap());
+        let again = here
+            .profile
+            .state_dir
+            .join("../")
+            .join(here.profile.state_dir.file_name().unwrap());
         assert!(noted(&again.join("backups")).is_some());
     }
 }

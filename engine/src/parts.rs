@@ -54,7 +54,9 @@ pub enum Fate {
 
 /// What a backup lacks, as one line has it: `incomplete: lacks the database configs.db (database is locked)`.
 pub fn incomplete(lacks: &[Lack]) -> String {
-    let lacks = lacks.iter().map(|l| format!("{} ({})", l.part.shown(), l.why));
+    let lacks = lacks
+        .iter()
+        .map(|l| format!("{} ({})", l.part.shown(), l.why));
     format!("incomplete: lacks {}", lacks.collect::<Vec<_>>().join(", "))
 }
 

@@ -230,7 +230,10 @@ fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, Backup), Refusal> {
             overview::backup(sha256, &note),
         )),
         None => Err(Refusal::Gone {
-            problem: cannot("give this backup: it is not there any more", "make another one"),
+            problem: cannot(
+                "give this backup: it is not there any more",
+                "make another one",
+            ),
         }),
     }
 }

@@ -55,9 +55,7 @@ impl Reader {
     /// These are wanted next: they are read at once, if they lie close together.
     pub(super) fn ahead(&mut self, places: impl Iterator<Item = Place>) -> io::Result<()> {
         let ends = |p: Place| (p.at, p.at.saturating_add(p.packed));
-        let Some((first, last)) = places
-            .map(ends)
-            .reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
+        let Some((first, last)) = places.map(ends).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
         else {
             return Ok(());
         };
@@ -236,10 +234,7 @@ mod tests {
                     packed: place.packed + 1,
                     ..place
                 },
-                Place {
-                    packed: 0,
-                    ..place
-                },
+                Place { packed: 0, ..place },
                 Place {
                     crc: !place.crc,
                     ..place

@@ -102,7 +102,11 @@ fn backups(profile: &Profile, last: &made::Last) -> Vec<String> {
         None => "last good backup: none yet".into(),
     }];
     lines.extend(last.incomplete.as_ref().map(|(_, note)| {
-        format!("after it: {}, {}", made(note), parts::incomplete(&note.lacks))
+        format!(
+            "after it: {}, {}",
+            made(note),
+            parts::incomplete(&note.lacks)
+        )
     }));
     lines
 }

@@ -13,6 +13,7 @@ use rusqlite::{Connection, ErrorCode};
 use super::rebuild::quoted;
 use super::{NAMED, dangling_references, integrity, open};
 use crate::fault::{Problem, cannot};
+use crate::parallel;
 use crate::profile::DatabaseKind;
 use crate::wording;
 
@@ -38,18 +39,27 @@ pub fn check(
     let conn = open(path, "mode=ro&immutable=1").map_err(damaged)?;
     let found = (|| {
         bound(&conn, path)?;
-        let mut found = match origin {
-            Origin::Here => Vec::new(),
-            Origin::Elsewhere => foreign_objects(&conn)?,
-        };
-        // A damaged schema makes every later answer meaningless, and an unknown one may cost more than it tells.
-        if found.is_empty() {
-            found.extend(
-                damage(&conn)?
-                    .into_iter()
-                    .map(|line| format!("it is damaged: {line}")),
-            );
+        match origin {
+            Origin::Here => Ok(Vec::new()),
+            Origin::Elsewhere => foreign_objects(&conn),
         }
+    })()
+    .map_err(damaged)?;
+    // A damaged schema makes every later answer meaningless, and an unknown one may cost more than it tells.
+    if !found.is_empty() {
+        return Err(found.iter().map(|why| refuse(name, why)).collect());
+    }
+    let references = || {
+        let conn = open(path, "mode=ro&immutable=1")?;
+        bound(&conn, path)?;
+        dangling_references(&conn)
+    };
+    // Looking for damage takes as long as looking for what refers to nothing.
+    let (references, found) = parallel::both(references, || {
+        let damage = damage(&conn)?.into_iter();
+        let mut found: Vec<String> = damage
+            .map(|line| format!("it is damaged: {line}"))
+            .collect();
         if found.is_empty() {
             found.extend(missing(&conn, kind)?);
         }
@@ -57,12 +67,12 @@ pub fn check(
             found.extend(unreadable(&conn, kind)?);
         }
         Ok(found)
-    })()
-    .map_err(damaged)?;
+    });
+    let found = found.map_err(damaged)?;
     if !found.is_empty() {
         return Err(found.iter().map(|why| refuse(name, why)).collect());
     }
-    let mut warnings = dangling_references(&conn).map_err(damaged)?;
+    let mut warnings = references.map_err(damaged)?;
     if kind == DatabaseKind::Clients {
         warnings.extend(odd_clients(&conn).map_err(damaged)?);
     }

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Backups, Chunk, Halt, Lack, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request, RestoreLine,
-    RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
+    Ask, Backup, Backups, Chunk, Halt, Lack, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request,
+    RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
 };
 use journal_format::{Digest, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
@@ -174,8 +174,16 @@ pub fn lacks() -> Vec<Lack> {
         why: why.into(),
     };
     vec![
-        lack("configs.db", "the database configs.db", "database is locked: waited for 30 s <b>"),
-        lack("rules-v4", "the IPv4 firewall rules", "two back ends hold rules"),
+        lack(
+            "configs.db",
+            "the database configs.db",
+            "database is locked: waited for 30 s <b>",
+        ),
+        lack(
+            "rules-v4",
+            "the IPv4 firewall rules",
+            "two back ends hold rules",
+        ),
     ]
 }
 

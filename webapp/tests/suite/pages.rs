@@ -89,7 +89,11 @@ fn backups_on_the_first_page(backups: Backups) -> String {
     });
     let page = get(&agent.client_of("admin"), "/");
     let (_, behind) = page.split_once("</h1>").unwrap();
-    behind.split_once("<p><a class=\"button").unwrap().0.to_string()
+    behind
+        .split_once("<p><a class=\"button")
+        .unwrap()
+        .0
+        .to_string()
 }
 
 #[test]
@@ -135,7 +139,9 @@ fn an_incomplete_backup_reads_like_this() {
     });
     let client = agent.client_of("admin");
     let request = client.get("/system/backup");
-    let answer = request.header(Header::new("Sec-Fetch-Site", "none")).dispatch();
+    let answer = request
+        .header(Header::new("Sec-Fetch-Site", "none"))
+        .dispatch();
     assert_snapshot!("incomplete", shown(answer));
 }
 

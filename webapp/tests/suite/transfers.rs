@@ -312,7 +312,9 @@ fn an_incomplete_backup_is_no_download_and_says_what_it_lacks_and_where_its_byte
     // The button is a link: it needs no script.
     let all_the_same = |site| {
         let request = client.get(address.clone());
-        request.header(Header::new("Sec-Fetch-Site", site)).dispatch()
+        request
+            .header(Header::new("Sec-Fetch-Site", site))
+            .dispatch()
     };
     let answer = all_the_same("same-origin");
     assert_eq!(answer.status(), Status::Ok);
