@@ -11,7 +11,7 @@ mod layout;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,15 +65,16 @@ pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 const NAME: usize = 255;
 /// Problems named for one archive before the rest is only counted.
 const NAMED: usize = 20;
-const BUFFER: usize = 64 * 1024;
+/// Bytes that are hashed at once.
+const BUFFER: u64 = 256 << 10;
 /// Entries that one thread reads at a time, at most, and their bytes.
 const BATCH: usize = 256;
 const BATCH_BYTES: u64 = 1 << 20;
 /// An entry from this size on is inflated by a thread of its own, beside the one that takes its bytes.
 const LARGE: u64 = 1 << 20;
-/// Portions of it that wait to be taken, and their size.
-const WAITING: usize = 4;
-const PORTION: usize = 256 << 10;
+/// Portions of it that wait to be taken, and their size: what is larger the allocator gives back to the kernel each time.
+const WAITING: usize = 8;
+const PORTION: usize = 64 << 10;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 /// Metadata are read whole: this much, for what is listed and is no entry, and so much for each entry.
@@ -263,6 +264,31 @@ impl Archive {
                 found.iter().map(|why| refused(name, why)).collect(),
             ));
         }
+        Ok(archive)
+    }
+
+    /// [`Archive::open`] with [`Archive::sha256`] beside it.
+    pub fn open_hashed(
+        file: File,
+        name: &str,
+        limits: &Limits,
+        databases: &[&str],
+    ) -> Result<Archive, Fault> {
+        let broken = |e: io::Error| Fault::Failed(unreadable(name, &e));
+        let facts = file.metadata().map_err(broken)?;
+        if !facts.is_file() {
+            return Archive::open(file, name, limits, databases);
+        }
+        let same = Arc::new(file.try_clone().map_err(broken)?);
+        let (digest, archive) = parallel::both(
+            || digest_of(same.clone(), facts.len(), name),
+            || Archive::open(file, name, limits, databases),
+        );
+        let mut archive = archive?;
+        if archive.size != facts.len() {
+            return Err(changes(name));
+        }
+        archive.sha256 = Some(digest?);
         Ok(archive)
     }
 
@@ -783,25 +809,22 @@ fn second_opinion(file: &Arc<File>, size: u64, entries: &[Entry]) -> Result<(), 
 fn digest_of(file: Arc<File>, size: u64, name: &str) -> Result<Digest, Fault> {
     let mut hash = Sha256::new();
     let mut cursor = Cursor::new(file, size);
-    let mut buffer = vec![0u8; BUFFER];
-    let mut read = 0u64;
-    loop {
-        let n = cursor
-            .read(&mut buffer)
-            .map_err(|e| Fault::Failed(unreadable(name, &e)))?;
-        if n == 0 {
-            break;
-        }
-        hash.update(&buffer[..n]);
-        read += n as u64;
-    }
-    if read != size {
-        return Err(Fault::Refused(vec![refused(
-            name,
-            "it changes while it is read",
-        )]));
+    let mut at = 0u64;
+    while at < size {
+        let bytes = cursor
+            .some(at, BUFFER.min(size - at))
+            .map_err(|e| match e.kind() {
+                io::ErrorKind::UnexpectedEof => changes(name),
+                _ => Fault::Failed(unreadable(name, &e)),
+            })?;
+        hash.update(bytes);
+        at += bytes.len() as u64;
     }
     Ok(Digest::of_bytes(hash.finalize().into()))
+}
+
+fn changes(name: &str) -> Fault {
+    Fault::Refused(vec![refused(name, "it changes while it is read")])
 }
 
 /// In their order, such as one thread reads at a time.

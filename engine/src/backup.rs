@@ -923,20 +923,17 @@ fn read_back(
         unpacked_mib: u64::MAX >> 20,
         entries: u64::MAX,
     };
-    let mut archive = Archive::open(file, &growing.name, &all, &known).map_err(|e| failed(&e))?;
+    let mut archive =
+        Archive::open_hashed(file, &growing.name, &all, &known).map_err(|e| failed(&e))?;
     let of = archive.unpacked_size();
-    let names: Vec<String> = archive.entries().iter().map(|e| e.name.clone()).collect();
-    let (mut done, mut told) = (0, 0);
-    for name in &names {
-        done += archive
-            .copy(name, &mut io::sink())
-            .map_err(|e| failed(&e))?
-            .size;
+    let mut told = 0;
+    let read = archive.read_all(&mut |done| {
         if done - told >= TOLD || done == of {
             told = done;
             progress(Progress::Verifying { done, of });
         }
-    }
+    });
+    read.map_err(|e| failed(&e))?;
     let sha256 = archive.sha256().map_err(|e| failed(&e))?;
     let size = archive.size();
     let mut warnings = Vec::new();
@@ -954,7 +951,12 @@ fn read_back(
             limits.unpacked_mib,
             "unpacked_mib",
         ),
-        ("entries", names.len() as u64, limits.entries, "entries"),
+        (
+            "entries",
+            archive.entries().len() as u64,
+            limits.entries,
+            "entries",
+        ),
     ] {
         if is > most {
             warnings.push(format!(

@@ -2,6 +2,8 @@
 //! manifest. Owns their form and its check against the JSON schema. Must not: trust them; the archive is checked entry by
 //! entry, whatever they say.
 
+mod schema;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use journal_format::Digest;
@@ -11,6 +13,7 @@ use crate::fault::{Problem, cannot};
 use crate::owner::OwnerFacts;
 use crate::parts::{Fate, Lack, Part};
 use crate::peers::Peers;
+use schema::Outline;
 
 /// The entry that holds the metadata.
 pub const ENTRY: &str = "backup_metadata.json";
@@ -20,8 +23,6 @@ pub const VERSION: &str = "1.0";
 pub const FORMAT: u32 = 2;
 /// The manifest of a backup that has every part, and nothing that the gateway's own reader would not take.
 pub const FORMAT_WHOLE: u32 = 1;
-
-const SCHEMA: &str = include_str!("../schema/backup_metadata.schema.json");
 
 /// The metadata of a backup, keys in the gateway's order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -206,8 +207,8 @@ impl Metadata {
                 "make a new backup, or take another one",
             )
         };
-        let value: serde_json::Value = serde_json::from_slice(bytes)
-            .map_err(|e| vec![refuse(format!("it is not JSON: {e}"))])?;
+        let outline = Outline::read(bytes).map_err(|e| vec![refuse(e)])?;
+        let value = &outline.value;
         // Said by itself, before the schema says it in its own words.
         match value.get("backup_version") {
             Some(serde_json::Value::String(version)) if version == VERSION => {}
@@ -234,12 +235,11 @@ impl Metadata {
                 "restore it with the Holdfast that made it, or with a newer one",
             )]);
         }
-        let found = against_schema(&value).map_err(|e| vec![refuse(e)])?;
+        // The tree is a second copy in memory, and goes before all is read from the text again.
+        let found = outline.against_schema().map_err(|e| vec![refuse(e)])?;
         if !found.is_empty() {
             return Err(found.into_iter().map(refuse).collect());
         }
-        // From the text again: the tree is a second copy in memory, and goes first.
-        drop(value);
         let metadata: Metadata =
             serde_json::from_slice(bytes).map_err(|e| vec![refuse(e.to_string())])?;
         match metadata
@@ -258,28 +258,6 @@ impl Metadata {
     pub fn made_by(&self) -> &str {
         self.holdfast.as_ref().map_or("gateway", |h| &h.program)
     }
-}
-
-/// What does not fit the schema, a sentence each; a few say enough.
-fn against_schema(value: &serde_json::Value) -> Result<Vec<String>, String> {
-    let schema =
-        serde_json::from_str(SCHEMA).map_err(|e| format!("its schema is not JSON: {e}"))?;
-    let validator =
-        jsonschema::validator_for(&schema).map_err(|e| format!("its schema is not one: {e}"))?;
-    Ok(validator
-        .iter_errors(value)
-        .take(5)
-        .map(|e| {
-            let place = e.instance_path.to_string();
-            let place = if place.is_empty() {
-                "the whole".to_owned()
-            } else {
-                place
-            };
-            let why: String = e.masked().to_string().chars().take(200).collect();
-            format!("at {}: {}", place.escape_debug(), why.escape_debug())
-        })
-        .collect())
 }
 
 #[cfg(test)]
@@ -310,13 +288,6 @@ mod tests {
             .map(|p| p.what.clone())
             .collect::<Vec<_>>()
             .join("\n")
-    }
-
-    #[test]
-    fn the_schema_is_a_schema() {
-        assert!(jsonschema::meta::is_valid(
-            &serde_json::from_str(SCHEMA).unwrap()
-        ));
     }
 
     #[test]

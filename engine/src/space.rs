@@ -15,6 +15,8 @@ const BLOCK: u64 = 4096;
 #[derive(Debug, Default)]
 pub struct Needs {
     by_device: BTreeMap<u64, (PathBuf, u64)>,
+    /// Folders that were looked at, and their devices: thousands of files go into a handful.
+    seen: Vec<(PathBuf, u64)>,
 }
 
 impl Needs {
@@ -25,8 +27,19 @@ impl Needs {
 
     /// So many bytes will be written in `folder`.
     pub fn bytes(&mut self, folder: &Path, bytes: u64) -> Result<(), Problem> {
-        let (folder, device) = existing(folder)?;
-        let need = self.by_device.entry(device).or_insert((folder, 0));
+        let device = match self.seen.iter().find(|(seen, _)| seen == folder) {
+            Some((_, device)) => *device,
+            None => {
+                let (above, device) = existing(folder)?;
+                self.seen.push((folder.to_owned(), device));
+                self.by_device.entry(device).or_insert((above, 0));
+                device
+            }
+        };
+        let need = self
+            .by_device
+            .entry(device)
+            .or_insert_with(|| (folder.to_owned(), 0));
         need.1 = need.1.saturating_add(bytes);
         Ok(())
     }

@@ -30,7 +30,7 @@ use crate::profile::{self, DatabaseKind, Profile};
 use crate::ruleset;
 use crate::space::Needs;
 use crate::spool::Room;
-use crate::wording::{counted, name, names};
+use crate::wording::{Named, counted, name, names};
 use crate::{made, octets, wgconf};
 
 /// What is said of a backup that the gateway made itself.
@@ -139,7 +139,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         .iter()
         .map(|d| d.name.as_str())
         .collect();
-    let mut archive = Archive::open(file, name, &profile.limits, &databases)?;
+    let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
     let origin = if made::knows(profile, &sha256)? {
@@ -834,7 +834,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
     let mut named: BTreeSet<&str> = BTreeSet::new();
     let mut without_config = Vec::new();
     for client in clients {
-        let shown = name(&client.name);
+        let shown = Named(&client.name);
         if !named.insert(&client.name) {
             warnings.push(format!("two clients of the backup are named {shown}"));
         }

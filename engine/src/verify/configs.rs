@@ -285,10 +285,13 @@ pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &m
     let loopback = ["127.0.0.0/8", "::1/128"].map(Prefix::parse);
     let (mut everything, mut to_itself) = (Vec::new(), Vec::new());
     for (file, config) in configs {
-        // Also in halves.
-        if merged(config.networks.iter().map(Prefix::network).collect())
-            .iter()
-            .any(Prefix::is_everything)
+        // Also in halves: but never of fewer networks than there are of the largest one's size.
+        let largest = config.networks.iter().map(|n| n.length).min();
+        let may_be = largest.is_some_and(|length| config.networks.len() >> length.min(63) > 0);
+        if may_be
+            && merged(config.networks.iter().map(Prefix::network).collect())
+                .iter()
+                .any(Prefix::is_everything)
         {
             everything.push(file);
             continue;
