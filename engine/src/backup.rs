@@ -658,8 +658,8 @@ impl Making<'_, '_> {
             None => Fate::NotThere,
         };
         let fates = [
-            (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
-            (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
+            (Part::Rules(Family::V4), rules(&facts.rules_v4)),
+            (Part::Rules(Family::V6), rules(&facts.rules_v6)),
             (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
             (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
             (Part::Tunnels, Fate::Saved),
@@ -849,24 +849,6 @@ fn packing(entry: &str, e: &io::Error) -> Problem {
     )
 }
 
-/// The peers of each tunnel that runs with others than its config gives it, or whose config cannot tell.
-fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
-    let mut beyond = BTreeMap::new();
-    if facts.unread.contains_key(&Part::Peers) {
-        return beyond;
-    }
-    for tunnel in &facts.tunnels {
-        let runs = facts.peers.get(tunnel).cloned().unwrap_or_default();
-        let path = profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
-        let config = configs::bytes(&path).and_then(|bytes| wgconf::read(&bytes).ok());
-        let same = config.is_some_and(|c| peers::beyond_config(&runs, &c).is_nothing());
-        if !same {
-            beyond.insert(tunnel.clone(), runs);
-        }
-    }
-    beyond
-}
-
 /// The client to whom a file belongs.
 fn client_of(file: &OsStr) -> &OsStr {
     let bytes = file.as_bytes();
@@ -887,8 +869,8 @@ fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
         let folders = [&gateway.wireguard_dir, &gateway.configs_dir];
         let bytes = folders
             .iter()
-            .find_map(|dir| std::fs::read(dir.join(&file)).ok())?;
-        wgconf::parse(&file, &bytes).ok()
+            .find_map(|dir| configs::bytes(&dir.join(&file)))?;
+        wgconf::read(&bytes).ok()
     })
 }
 

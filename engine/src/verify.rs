@@ -445,7 +445,7 @@ fn check_databases(
 }
 
 /// A database that SQLite could not read when it was saved goes back by its bytes, and so do the files beside it.
-fn raw(archive: &mut Archive, known: &profile::Database) -> Result<CheckedDatabase, Fault> {
+fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, Fault> {
     let mut files = Vec::new();
     for side in SIDES {
         let entry = raw_database(&known.name, side);
