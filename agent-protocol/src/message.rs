@@ -46,8 +46,13 @@ pub enum Ask {
     /// [`Reply::Status`].
     Status,
     /// Makes a backup, or joins the one that is being made. [`Reply::Alive`] while it is made, then [`Reply::Backup`]
-    /// and the bytes.
+    /// and the bytes; or [`Reply::Incomplete`] and no bytes.
     MakeBackup,
+    /// Gives a backup that was made here and is still there, whatever it lacks. [`Reply::Backup`] and the bytes.
+    GiveBackup {
+        /// SHA-256 of the backup.
+        sha256: Digest,
+    },
     /// Takes an archive. [`Reply::Ready`]; then the bytes from the web; [`Reply::Alive`] while it is looked at, then
     /// [`Reply::Uploaded`].
     Upload {
@@ -58,6 +63,12 @@ pub enum Ask {
     Preview {
         /// The upload.
         upload: UploadId,
+    },
+    /// What a restore from the same upload would do, after one that ended before it changed anything since its safety backup
+    /// lacked parts: these may be accepted now. [`Reply::Uploaded`].
+    Again {
+        /// The restore that ended.
+        id: RestoreId,
     },
     /// Throws an upload away. [`Reply::Discarded`].
     Discard {
@@ -77,6 +88,8 @@ pub enum Ask {
         keep_going_without_firewall: bool,
         /// What accounts that are not the gateway's may write or read stays as open as it is.
         keep_open_folders: bool,
+        /// Parts that the safety backup may lack, by name: the admin accepts that nothing brings them back.
+        without_safety_backup_of: Vec<String>,
     },
     /// A restore as it is now. [`Reply::Restore`].
     Restore {
@@ -116,6 +129,8 @@ pub enum Reply {
     Alive,
     /// A backup; its bytes follow.
     Backup(Backup),
+    /// A backup was made, and lacks parts that it should have. Its bytes are not given unasked: [`Ask::GiveBackup`].
+    Incomplete(Backup),
     /// The bytes may come.
     Ready {
         /// The largest upload, MiB.
@@ -237,6 +252,34 @@ pub struct Backup {
     pub size: u64,
     /// When it was made, milliseconds since 1970 UTC.
     pub made_ms: i64,
+    /// That time lies in the future: the clock was wrong then, or is wrong now.
+    pub in_future: bool,
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+    /// The parts that it should have and lacks. With one of them it is incomplete, and no good backup.
+    pub lacks: Vec<Lack>,
+}
+
+/// A part that a backup should have and lacks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Lack {
+    /// The part, as the command line calls it: `configs.db`.
+    pub part: String,
+    /// The part, as a sentence calls it: `the database configs.db`.
+    pub shown: String,
+    /// Why it could not be saved.
+    pub why: String,
+}
+
+/// The backups that are told of.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backups {
+    /// The last good backup, by when it was made on this box.
+    pub last_backup: Option<Backup>,
+    /// The last incomplete one that was made after it.
+    pub incomplete_backup: Option<Backup>,
+    /// There is no good one that is known, but there are backups of which it is not known whether they have every part.
+    pub unknown_backups: bool,
 }
 
 /// What the first page shows.
@@ -244,8 +287,8 @@ pub struct Backup {
 pub struct Overview {
     /// The gateway's host name.
     pub host: String,
-    /// The last good backup.
-    pub last_backup: Option<Backup>,
+    /// The last backups.
+    pub backups: Backups,
     /// What runs now.
     pub running: Option<Running>,
     /// Restores, the newest first.
@@ -259,8 +302,9 @@ pub struct Overview {
 pub struct Status {
     /// What runs now.
     pub running: Option<Running>,
-    /// The last good backup.
-    pub last_backup: Option<Backup>,
+    /// The last backups.
+    #[serde(flatten)]
+    pub backups: Backups,
 }
 
 /// What runs now.
@@ -308,6 +352,8 @@ pub struct RestoreLine {
     pub standing: Option<Standing>,
     /// It is open, and nothing works on it: it must be recovered.
     pub interrupted: bool,
+    /// When it began lies in the future: the clock was wrong then, or is wrong now.
+    pub in_future: bool,
 }
 
 /// An upload and what a restore from it would do.
@@ -341,6 +387,8 @@ pub struct Preview {
     pub needs_keep_going: bool,
     /// Accounts that are not the gateway's may write or read some of it, which the restore closes unless it is told not to.
     pub has_open_folders: bool,
+    /// What it replaces and the safety backup cannot save now, or could not when it was tried.
+    pub unsaved: Vec<Lack>,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

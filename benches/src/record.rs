@@ -147,6 +147,8 @@ fn plan() -> Plan {
         tunnels_up: Vec::new(),
         fence: Fence::default(),
         firewall: Firewall::default(),
+        peers: None,
+        without_safety_backup_of: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -1,52 +1,54 @@
 //! Makes a backup of a live gateway, in the gateway's own format 1.0 and a little more.
 //!
-//! It streams: a database is copied by SQLite into a private room, packed from there and removed; a config is read whole,
-//! since it is small. The file grows under a hidden name, is read back and checked as a restore would, synced, and only
-//! then gets its name, never over another file. What a living gateway may do meanwhile (a config vanishes, a link
-//! dangles) is told of, and the backup goes on. Must not change anything of the gateway.
+//! Every part is saved, or not there, or could not be saved; with one of the last the backup is incomplete, and says so. What
+//! may be restored does not decide what is saved: bytes are taken as they are. Configs are read and packed first and kept in
+//! memory, until they and the clients' rows are of one moment; then everything is written in a fixed order. The file grows
+//! under a hidden name, is read back and checked as a restore would, synced, and only then gets its name, never over another
+//! file. Must not change anything of the gateway.
 
-mod part;
+mod configs;
+mod growing;
+mod moment;
+mod pack;
 mod rules_text;
-mod up_to_error;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
-use std::fs::{File, Metadata as FileMetadata};
-use std::io::{self, BufWriter, Read, Write};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use journal_format::Digest;
-use nix::fcntl::OFlag;
-use sha2::{Digest as _, Sha256};
-use zip::write::SimpleFileOptions;
-use zip::{CompressionMethod, DateTime, ZipWriter};
 
-use crate::archive::{Archive, CONFIGS, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, WIREGUARD};
-use crate::database;
+use crate::archive::{
+    Archive, CONFIGS, Copied, KEPT, RAW, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, WIREGUARD,
+    raw_database,
+};
+use crate::database::{self, Live, Trouble};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
+use crate::firewall::Family;
 use crate::host::Host;
-use crate::host::linux::open_without_links;
-use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo};
+use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo, escaped};
 use crate::owner::{Names, OwnerFacts};
-use crate::parts::Lack;
-use crate::profile::{DatabaseKind, Limits, Profile};
+use crate::parts::{Fate, Lack, Part};
+use crate::peers::Peers;
+use crate::profile::{self, DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
-use crate::verify::CONFIG_MOST;
-use crate::{made, state_dir, survey, wgconf};
-use part::{Part, sweep};
-use up_to_error::UpToError;
+use crate::wording::{counted, names};
+use crate::{made, octets, peers, state_dir, survey, wgconf};
+use configs::{Configs, Folder, Lying, There};
+use growing::{Growing, sweep};
+use moment::{Look, Rows};
+use pack::{Packed, Packer, Zip};
 
-/// Every read from a file and write into the zip has this size, so that the same content packs the same.
-const BUFFER: usize = 64 * 1024;
 /// Progress is told at least this often.
 const TOLD: u64 = 4 << 20;
 /// What a zip adds to each entry, at most: two headers and two names.
 const ENTRY_OVERHEAD: u64 = 1024;
-/// Files from here on get wide size fields; 32 bits hold a little more.
-const WIDE: u64 = 0xF000_0000;
 
 /// How far a backup is. To be shown or dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,6 +91,8 @@ pub struct Made {
     pub created_at: String,
     /// The parts that it should have and lacks. With one of them it is incomplete, and no good backup.
     pub lacks: Vec<Lack>,
+    /// The names of configs that could not be read, where it lacks only some of them; empty where it may lack any.
+    pub unread: BTreeSet<String>,
     /// What else is not in it, and what a restore of it will say.
     pub warnings: Vec<String>,
 }
@@ -128,29 +132,42 @@ pub fn make(
         )
     })?;
     sweep(dest_dir);
-    let of = estimate(profile, dest_dir, progress)?;
+    let databases = room_for_databases(profile)?;
     let room = Room::new(&profile.spool_dir())?;
-    let mut part = Part::reserve(dest_dir)?;
-    let created_at = part.at.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string();
+    let mut growing = Growing::reserve(dest_dir)?;
+    let created_at = growing
+        .at
+        .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
+        .to_string();
+    let taken = take(profile, &room)?;
+    let of = databases.saturating_add(taken.configs.size());
+    let mut needs = Needs::default();
+    needs.bytes(dest_dir, of)?;
+    progress(Progress::Estimated {
+        bytes: of,
+        free: space::free(dest_dir)?,
+    });
+    enough(&needs)?;
     let mut making = Making {
         profile,
-        zip: ZipWriter::new(UpToError::new(BUFFER, part.writer()?)),
+        zip: Zip::new(growing.writer()?),
         names: Names::default(),
+        owners: Vec::new(),
         contents: Contents::default(),
         entries: BTreeMap::new(),
         wireguard: BTreeMap::new(),
-        owners: Vec::new(),
+        links: BTreeMap::new(),
         left_out: BTreeSet::new(),
-        warnings: Vec::new(),
-        clients: BTreeSet::new(),
-        buffer: vec![0; BUFFER],
+        unread: BTreeSet::new(),
+        parts: BTreeMap::new(),
+        warnings: taken.warnings,
         done: 0,
         of,
         progress,
     };
-    making.databases(&room)?;
-    let seen = making.first_copies()?;
-    making.second_copies(&seen)?;
+    making.databases(taken.clients, &room)?;
+    making.configs(taken.configs)?;
+    making.kept()?;
     making.rules(facts)?;
     if making.entries.is_empty() {
         return Err(Fault::Failed(cannot(
@@ -158,94 +175,235 @@ pub fn make(
             "see whether the profile describes this gateway",
         )));
     }
-    let (lacks, warnings) = making.finish(facts, created_at.clone(), &part)?;
+    let unread = std::mem::take(&mut making.unread);
+    let (lacks, warnings) = making.finish(facts, taken.unpaired, created_at.clone(), &growing)?;
     drop(room);
-    let (size, sha256, more) = read_back(profile, &part, progress)?;
-    made::remember(profile, &sha256)?;
-    let path = part.publish()?;
+    let (size, sha256, more) = read_back(profile, &growing, progress)?;
+    let note = made::Note {
+        name: growing.name.clone(),
+        size,
+        made_ms: growing.at.timestamp().as_millisecond(),
+        lacks: lacks.clone(),
+    };
+    let note = made::Note::in_folder(profile, dest_dir, note);
+    made::remember(profile, &sha256, note)?;
+    let path = growing.publish()?;
     Ok(Made {
         path,
         size,
         sha256,
         created_at,
         lacks,
+        unread,
         warnings: warnings.into_iter().chain(more).collect(),
     })
 }
 
-/// What will be packed, at most; refuses where there is no room for it.
-fn estimate(
-    profile: &Profile,
-    dest: &Path,
-    progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<u64, Fault> {
+/// Whether there is room for the copies of databases; bytes of all of them, at most.
+fn room_for_databases(profile: &Profile) -> Result<u64, Fault> {
     let mut all = 0u64;
-    let mut largest = 0u64;
     for database in &profile.gateway.database {
         // What may not be opened is not packed; its turn comes, and its reason.
-        if database::Live::new(profile)
-            .has_rights(&database.path)
-            .is_err()
-        {
+        if Live::new(profile).has_rights(&database.path).is_err() {
             continue;
         }
         // What is in the log may come on top of what is in the file.
         let [wal, ..] = database::side_files(&database.path);
-        let size: u64 = [&database.path, &wal]
-            .iter()
-            .filter_map(|p| p.metadata().ok())
-            .map(|m| m.len())
-            .sum();
-        all += size;
-        largest = largest.max(size);
-    }
-    for dir in [&profile.gateway.configs_dir, &profile.gateway.wireguard_dir] {
-        if let Ok(entries) = dir.read_dir() {
-            // A folder that cannot be walked is told of when its turn comes.
-            all +=
-                fs_extra::dir::get_size(dir).unwrap_or(0) + entries.count() as u64 * ENTRY_OVERHEAD;
-        }
+        let files = [&database.path, &wal];
+        let sizes = files.iter().filter_map(|p| Some(p.metadata().ok()?.len()));
+        all = all.saturating_add(sizes.sum());
     }
     let mut needs = Needs::default();
-    needs.bytes(dest, all)?;
-    needs.bytes(&profile.spool_dir(), largest)?;
-    progress(Progress::Estimated {
-        bytes: all,
-        free: space::free(dest)?,
-    });
-    needs.check("make a backup").map_err(|problems| {
-        let all = problems
-            .into_iter()
-            .map(|p| p.what)
-            .collect::<Vec<_>>()
-            .join("; ");
-        Fault::Failed(cannot(
-            all,
-            "make room there, remove old backups, or move the state folder by the profile",
-        ))
-    })?;
+    needs.bytes(&profile.spool_dir(), all)?;
+    enough(&needs)?;
     Ok(all)
 }
 
-struct Making<'a, 'p> {
-    profile: &'a Profile,
-    zip: ZipWriter<UpToError>,
-    names: Names,
-    contents: Contents,
-    entries: BTreeMap<String, EntryFacts>,
-    wireguard: BTreeMap<String, usize>,
-    owners: Vec<OwnerFacts>,
-    left_out: BTreeSet<String>,
-    warnings: Vec<String>,
-    /// Files that belong to a client of the database.
-    clients: BTreeSet<String>,
-    buffer: Vec<u8>,
-    done: u64,
-    of: u64,
-    progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
+fn enough(needs: &Needs) -> Result<(), Fault> {
+    needs.check("make a backup").map_err(|problems| {
+        let all: Vec<String> = problems.into_iter().map(|p| p.what).collect();
+        Fault::Failed(cannot(
+            all.join("; "),
+            "make room there, remove old backups, or move the state folder by the profile",
+        ))
+    })
 }
 
-/// What a snapshot that failed left.
+/// What has to be of one moment.
+struct Taken {
+    clients: Option<Saving>,
+    configs: Configs,
+    /// Clients that kept moving.
+    unpaired: BTreeSet<OsString>,
+    warnings: Vec<String>,
+}
+
+/// A database on its way into the archive.
+struct Saving {
+    name: String,
+    owner: (u32, u32, u32),
+    /// The copy, and the side files' copies by how their names go on; those only of a database that is saved raw.
+    copies: Vec<(&'static str, PathBuf)>,
+    fate: Fate,
+    warnings: Vec<String>,
+}
+
+/// Takes rows and configs, and again what moves meanwhile, until they are of one moment or it was tried often enough.
+fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
+    let database = profile.client_database();
+    let copy = |n: usize| match database {
+        Some(database) => save(profile, database, room, &format!("clients-{n}")).map(Some),
+        None => Ok(None),
+    };
+    let mut look = Look::at(profile);
+    let mut clients = copy(0)?;
+    let mut rows = rows_of(clients.as_ref())?;
+    let g = &profile.gateway;
+    let mut configs = Configs::of(&g.configs_dir, &g.wireguard_dir);
+    configs.read(&files(rows.as_ref()));
+    let mut unpaired = BTreeSet::new();
+    let all_along = rows.as_ref().map(|rows| moment::half_there(rows, &configs));
+    for anew in 0..=moment::ANEW {
+        let later = Look::at(profile);
+        let mut half = match &rows {
+            Some(rows) if later.is_busy() => moment::half_there(rows, &configs),
+            _ => BTreeSet::new(),
+        };
+        // What is old and half stays half.
+        half.retain(|name| match configs.newest(name) {
+            Some(changed) => later.is_fresh(changed),
+            None => true,
+        });
+        if look.is_still(&later, configs.newest_of_all()) && half.is_empty() {
+            break;
+        }
+        look = later;
+        // Of a database that cannot be read there are no rows to be compared.
+        let now = match (&rows, database) {
+            (Some(_), Some(database)) => {
+                let clients = Live::new(profile).clients(&database.path);
+                clients.ok().map(moment::rows)
+            }
+            _ => None,
+        };
+        let differing = match (&rows, &now) {
+            (Some(rows), Some(now)) => moment::differing(rows, now),
+            _ => BTreeSet::new(),
+        };
+        let mut managed = files(rows.as_ref());
+        managed.extend(files(now.as_ref()));
+        let mut moved = configs.changed(&managed);
+        moved.extend(differing.iter().cloned());
+        if moved.is_empty() && half.is_empty() {
+            break;
+        }
+        if anew == moment::ANEW {
+            // What has been half there all along is no news.
+            let known = all_along.unwrap_or_default();
+            half.retain(|name| !known.contains(name));
+            unpaired = moved;
+            unpaired.extend(half);
+            break;
+        }
+        if moved.is_empty() {
+            std::thread::sleep(moment::PAUSE);
+        }
+        if !differing.is_empty() {
+            clients = copy(anew + 1)?;
+            let before = rows.take();
+            rows = rows_of(clients.as_ref())?;
+            if let (Some(before), Some(rows)) = (&before, &rows) {
+                moved.extend(moment::differing(before, rows));
+            }
+        }
+        configs.read_again(&moved);
+    }
+    Ok(Taken {
+        clients,
+        configs,
+        unpaired,
+        warnings: Vec::new(),
+    })
+}
+
+/// The names of the files of these rows.
+fn files(rows: Option<&Rows>) -> BTreeSet<OsString> {
+    rows.iter().flat_map(|rows| rows.keys().cloned()).collect()
+}
+
+/// The rows in the copy of a database of clients; none where SQLite cannot read it.
+fn rows_of(clients: Option<&Saving>) -> Result<Option<Rows>, Fault> {
+    let copy = clients.and_then(|c| match (&c.fate, c.copies.as_slice()) {
+        (Fate::Saved, [(_, copy), ..]) => Some(copy),
+        _ => None,
+    });
+    // One without a table of clients is saved all the same.
+    Ok(copy.and_then(|copy| Some(moment::rows(database::clients_of_copy(copy).ok()?))))
+}
+
+/// Copies a database as it is: by SQLite, or else its bytes.
+fn save(
+    profile: &Profile,
+    database: &profile::Database,
+    room: &Room,
+    place: &str,
+) -> Result<Saving, Fault> {
+    let mut saving = Saving {
+        name: database.name.clone(),
+        owner: (0, 0, 0),
+        copies: Vec::new(),
+        fate: Fate::NotThere,
+        warnings: Vec::new(),
+    };
+    let meta = match database.path.metadata() {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(saving),
+        Err(e) => {
+            let why = format!("{} cannot be looked at: {e}", database.path.display());
+            saving.fate = Fate::NotSaved { why };
+            return Ok(saving);
+        }
+    };
+    saving.owner = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
+    let copy = room.file(place);
+    match Live::new(profile).snapshot(&database.path, &copy) {
+        Ok(warnings) => {
+            saving.warnings = warnings;
+            saving.copies = vec![("", copy)];
+            saving.fate = Fate::Saved;
+        }
+        Err(trouble) => {
+            remove_if_there(&copy)?;
+            let why = format!("cannot {}", trouble.problem().what);
+            saving.fate = match &trouble {
+                Trouble::Unreadable(_) => {
+                    match database::raw_bytes(profile, &database.path, room, place) {
+                        Ok(raw) => {
+                            if !raw.of_one_moment {
+                                saving.warnings.push(
+                                "its files were written while their bytes were copied, and may be of different moments".into(),
+                            );
+                            }
+                            let copies = raw.files.into_iter().map(|f| (f.side, f.copy));
+                            saving.copies = copies.collect();
+                            Fate::SavedRaw { why }
+                        }
+                        Err(problem) => Fate::NotSaved {
+                            why: format!(
+                                "{why}; nor can its bytes be saved: cannot {}",
+                                problem.what
+                            ),
+                        },
+                    }
+                }
+                Trouble::Busy(_) | Trouble::Failed(_) => Fate::NotSaved { why },
+            };
+        }
+    }
+    Ok(saving)
+}
+
+/// What a copy that failed left.
 fn remove_if_there(path: &Path) -> Result<(), Problem> {
     match std::fs::remove_file(path) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(cannot(
@@ -256,347 +414,398 @@ fn remove_if_there(path: &Path) -> Result<(), Problem> {
     }
 }
 
-/// A config as it was read.
-struct ReadConfig {
-    bytes: Vec<u8>,
-    facts: FileMetadata,
+struct Making<'a, 'p> {
+    profile: &'a Profile,
+    zip: Zip,
+    names: Names,
+    owners: Vec<OwnerFacts>,
+    contents: Contents,
+    entries: BTreeMap<String, EntryFacts>,
+    wireguard: BTreeMap<String, usize>,
+    links: BTreeMap<String, String>,
+    left_out: BTreeSet<String>,
+    unread: BTreeSet<String>,
+    parts: BTreeMap<Part, Fate>,
+    warnings: Vec<String>,
+    done: u64,
+    of: u64,
+    progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
 }
 
 impl Making<'_, '_> {
-    fn databases(&mut self, room: &Room) -> Result<(), Fault> {
+    fn databases(&mut self, mut clients: Option<Saving>, room: &Room) -> Result<(), Fault> {
         for database in &self.profile.gateway.database {
-            let there = database.path.try_exists().map_err(|e| {
-                cannot(
-                    format!("look at the database {}: {e}", database.path.display()),
-                    "see to that folder",
-                )
-            })?;
-            if !there {
-                continue;
-            }
-            let facts = database.path.metadata().map_err(|e| {
-                cannot(
-                    format!("look at the database {}: {e}", database.path.display()),
-                    "see to that file",
-                )
-            })?;
-            let copy = room.file("database");
-            let warnings = match database::Live::new(self.profile).snapshot(&database.path, &copy) {
-                Ok(warnings) => warnings,
-                // A damaged database is why gateways are restored: it must not keep all else from being saved.
-                Err(problem) => {
-                    self.warnings.push(format!(
-                        "left out: {}: cannot {}",
-                        database.name,
-                        problem.problem().what
-                    ));
-                    remove_if_there(&copy)?;
-                    continue;
-                }
+            let early = clients.take_if(|c| c.name == database.name);
+            let saving = match early {
+                Some(saving) => saving,
+                None => save(self.profile, database, room, &database.name)?,
             };
-            self.warnings.extend(
-                warnings
-                    .into_iter()
-                    .map(|w| format!("{}: {w}", database.name)),
-            );
-            self.warnings.extend(database::check_snapshot(
-                &copy,
-                &database.name,
-                database.kind,
-            ));
-            if database.kind == DatabaseKind::Clients {
-                match database::clients_of_copy(&copy) {
-                    Ok(clients) => self
-                        .clients
-                        .extend(clients.into_iter().map(|c| format!("{}.conf", c.name))),
-                    // It is saved all the same.
-                    Err(problem) => self.warnings.push(format!("cannot {}", problem.what)),
-                }
+            self.database(saving, database.kind)?;
+        }
+        Ok(())
+    }
+
+    fn database(&mut self, saving: Saving, kind: DatabaseKind) -> Result<(), Fault> {
+        let name = &saving.name;
+        self.warnings
+            .extend(saving.warnings.iter().map(|w| format!("{name}: {w}")));
+        let owner = self.owner(saving.owner);
+        let raw = matches!(saving.fate, Fate::SavedRaw { .. });
+        for (side, copy) in &saving.copies {
+            if !raw {
+                let says = database::check_snapshot(copy, name, kind);
+                self.warnings.extend(says);
             }
-            let owner = self.owner(&facts);
-            let size = copy.metadata().map_or(u64::MAX, |m| m.len());
+            let entry = match raw {
+                true => raw_database(name, side),
+                false => name.clone(),
+            };
             let read = |e: io::Error| {
                 cannot(
-                    format!("read the copy of {}: {e}", database.name),
+                    format!("read the copy of {name}: {e}"),
                     "see to the disk of the state folder",
                 )
             };
-            let mut file = File::open(&copy).map_err(read)?;
-            self.add(&database.name, &mut file, size >= WIDE)?;
-            drop(file);
-            std::fs::remove_file(&copy).map_err(read)?;
-            if let Some(entry) = self.entries.get_mut(&database.name) {
-                entry.owner = Some(owner);
-            }
-            self.contents.databases.push(database.name.clone());
+            let file = File::open(copy).map_err(read)?;
+            let size = file.metadata().map_err(read)?.len();
+            self.add_file(&entry, &file, size, owner)?;
+            remove_if_there(copy)?;
         }
+        match &saving.fate {
+            Fate::Saved => self.contents.databases.push(name.clone()),
+            Fate::SavedRaw { why } => self.warnings.push(format!(
+                "SQLite cannot read {name} ({why}): its bytes are in the backup as they are, and so a restore of it puts them back"
+            )),
+            Fate::NotThere | Fate::NotSaved { .. } => {}
+        }
+        let part = Part::Database(name.clone());
+        self.parts.insert(part, saving.fate);
         Ok(())
     }
 
-    /// Packs the first copies; gives every name that was seen, saved or not.
-    fn first_copies(&mut self) -> Result<BTreeSet<String>, Fault> {
-        let dir = self.profile.gateway.configs_dir.clone();
-        let mut seen = BTreeSet::new();
-        let mut folded = BTreeSet::new();
-        let Some((folder, names)) = self.list(&dir)? else {
-            return Ok(seen);
-        };
-        for name in names {
-            seen.insert(name.clone());
-            let Some(config) = self.read_config(&folder, &dir, &name) else {
-                continue;
-            };
-            if !folded.insert(name.to_lowercase()) {
-                self.warnings.push(format!(
-                    "left out: {}, since another config differs from it only in upper and lower case",
-                    dir.join(&name).display()
-                ));
-                continue;
-            }
-            let entry = format!("{CONFIGS}{name}");
-            self.add(&entry, &mut config.bytes.as_slice(), false)?;
-            let owner = self.owner(&config.facts);
-            if let Some(saved) = self.entries.get_mut(&entry) {
-                saved.owner = Some(owner);
-            }
-            self.contents.configs.push(name);
-        }
-        Ok(seen)
-    }
-
-    /// Packs the second copies that differ; of all that are managed it keeps whose they are.
-    fn second_copies(&mut self, first: &BTreeSet<String>) -> Result<(), Fault> {
-        let dir = self.profile.gateway.wireguard_dir.clone();
-        let Some((folder, names)) = self.list(&dir)? else {
-            return Ok(());
-        };
-        let mut folded = BTreeSet::new();
-        for name in names {
-            // Whatever else lies there belongs to somebody else.
-            if !first.contains(&name) && !self.clients.contains(&name) {
-                continue;
-            }
-            let Some(config) = self.read_config(&folder, &dir, &name) else {
-                continue;
-            };
-            let sha256 = Digest::of_bytes(Sha256::digest(&config.bytes).into());
-            let same = self
-                .entries
-                .get(&format!("{CONFIGS}{name}"))
-                .is_some_and(|e| e.sha256 == sha256);
-            let owner = self.owner(&config.facts);
-            if !same {
-                if !folded.insert(name.to_lowercase()) {
-                    self.warnings.push(format!(
-                        "left out: {}, since another config differs from it only in upper and lower case",
-                        dir.join(&name).display()
+    fn configs(&mut self, configs: Configs) -> Result<(), Fault> {
+        let Configs {
+            paths,
+            folders,
+            found: [first, second],
+        } = configs;
+        let mut unread: Vec<String> = Vec::new();
+        let mut there = false;
+        for (path, folder) in paths.iter().zip(&folders) {
+            match folder {
+                There::Open(_) => there = true,
+                There::Missing => self
+                    .warnings
+                    .push(format!("there is no folder {}", path.display())),
+                There::Unread(why) => {
+                    unread.push(format!(
+                        "the folder {} cannot be read: {why}",
+                        path.display()
                     ));
-                    continue;
-                }
-                let entry = format!("{WIREGUARD}{name}");
-                self.add(&entry, &mut config.bytes.as_slice(), false)?;
-                if let Some(saved) = self.entries.get_mut(&entry) {
-                    saved.owner = Some(owner);
                 }
             }
-            self.wireguard.insert(name, owner);
+        }
+        let [first_path, second_path] = &paths;
+        // What the second copies are compared with.
+        let mut saved: BTreeMap<OsString, ([u8; 32], bool)> = BTreeMap::new();
+        for (name, lying) in first {
+            if let Lying::File { packed, plain, .. } = &lying {
+                saved.insert(name.clone(), (packed.sha256, *plain));
+            }
+            self.config(Folder::First, first_path, &name, lying, &mut unread)?;
+        }
+        for (name, lying) in second {
+            if let (
+                Lying::File {
+                    packed,
+                    owner,
+                    plain: true,
+                    ..
+                },
+                Some((sha256, true)),
+                Some(plain),
+            ) = (&lying, saved.get(&name), name.to_str())
+                && packed.sha256 == *sha256
+            {
+                let owner = self.owner(*owner);
+                self.wireguard.insert(plain.to_owned(), owner);
+                continue;
+            }
+            self.config(Folder::Second, second_path, &name, lying, &mut unread)?;
+        }
+        if folders.iter().any(|f| matches!(f, There::Unread(_))) {
+            self.unread.clear();
+        }
+        let fate = match unread.as_slice() {
+            [] if there => Fate::Saved,
+            [] => Fate::NotThere,
+            [one] => Fate::NotSaved { why: one.clone() },
+            [one, more @ ..] => Fate::NotSaved {
+                why: format!("{one}, and {} more like it", more.len()),
+            },
+        };
+        self.parts.insert(Part::Configs, fate);
+        Ok(())
+    }
+
+    fn config(
+        &mut self,
+        folder: Folder,
+        dir: &Path,
+        name: &OsStr,
+        lying: Lying,
+        unread: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        let path = dir.join(name);
+        let shown = journal_format::visible(&path.to_string_lossy());
+        let (plain_folder, raw_folder) = match folder {
+            Folder::First => (CONFIGS, "configs/"),
+            Folder::Second => (WIREGUARD, "wireguard/"),
+        };
+        match lying {
+            Lying::File {
+                owner,
+                packed,
+                plain,
+                ..
+            } => {
+                let owner = self.owner(owner);
+                match name.to_str().filter(|_| plain) {
+                    Some(text) => {
+                        self.add_packed(&format!("{plain_folder}{text}"), &packed, owner)?;
+                        match folder {
+                            Folder::First => self.contents.configs.push(text.to_owned()),
+                            Folder::Second => {
+                                self.wireguard.insert(text.to_owned(), owner);
+                            }
+                        }
+                    }
+                    None => {
+                        let entry = format!("{RAW}{raw_folder}{}", escaped(name.as_bytes()));
+                        self.add_packed(&entry, &packed, owner)?;
+                    }
+                }
+                return Ok(());
+            }
+            Lying::Link { target, .. } => {
+                let target = escaped_path(&target);
+                self.warnings.push(format!(
+                    "{shown} is a link to {target}: neither is saved, and a restore leaves both as they are"
+                ));
+                let path = escaped_path(path.as_os_str().as_bytes());
+                self.links.insert(path, target);
+            }
+            Lying::NoFile { what, .. } => self.warnings.push(format!(
+                "{shown} is not saved: {what}; a restore leaves it as it is"
+            )),
+            Lying::Unread { why } => {
+                unread.push(format!("{shown}: {why}"));
+                self.unread.insert(name.to_string_lossy().into_owned());
+            }
+        }
+        self.left_out.insert(name.to_string_lossy().into_owned());
+        Ok(())
+    }
+
+    /// The files in which the box keeps rules over a reboot.
+    fn kept(&mut self) -> Result<(), Fault> {
+        for (family, path) in Family::BOTH
+            .into_iter()
+            .zip(&self.profile.gateway.firewall.kept)
+        {
+            let fate = match configs::look_at(path) {
+                None => Fate::NotThere,
+                Some(Lying::File { owner, packed, .. }) => {
+                    let owner = self.owner(owner);
+                    let entry = format!("{KEPT}{}", family.rules_file());
+                    self.add_packed(&entry, &packed, owner)?;
+                    Fate::Saved
+                }
+                Some(Lying::Unread { why }) => Fate::NotSaved {
+                    why: format!("{}: {why}", path.display()),
+                },
+                Some(Lying::Link { .. } | Lying::NoFile { .. }) => Fate::NotSaved {
+                    why: format!("{} is not a regular file", path.display()),
+                },
+            };
+            self.parts.insert(Part::Kept(family), fate);
         }
         Ok(())
     }
 
-    /// An open folder and the configs in it, sorted; none if there is no such folder.
-    fn list(&mut self, dir: &Path) -> Result<Option<(File, Vec<String>)>, Fault> {
-        let failed = |e: io::Error| {
-            cannot(
-                format!("read the folder {}: {e}", dir.display()),
-                "see to that folder",
-            )
-        };
-        // No link on the way: whoever may rename that folder chooses what root packs.
-        let folder = match open_without_links(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
-            Ok(folder) => folder,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {
-                self.warnings
-                    .push(format!("there is no folder {}", dir.display()));
-                return Ok(None);
-            }
-            Err(e) => return Err(failed(e).into()),
-        };
-        let mut names = Vec::new();
-        let listed = nix::dir::Dir::from_fd(folder.try_clone().map_err(failed)?.into());
-        let mut listed = listed.map_err(|e| failed(e.into()))?;
-        for entry in listed.iter() {
-            let entry = entry.map_err(|e| failed(e.into()))?;
-            let name = OsStr::from_bytes(entry.file_name().to_bytes()).to_owned();
-            if !name.as_bytes().ends_with(b".conf") {
-                continue;
-            }
-            match name.to_str() {
-                Some(plain)
-                    if plain != ".conf"
-                        && !plain.contains('\\')
-                        && !plain.chars().any(char::is_control) =>
-                {
-                    names.push(plain.to_owned());
-                }
-                _ => self.warnings.push(format!(
-                    "left out: {} in {}, whose name is not plain text",
-                    name.to_string_lossy().escape_debug(),
-                    dir.display()
-                )),
-            }
-        }
-        names.sort();
-        Ok(Some((folder, names)))
-    }
-
-    /// One config, if it can be read as it lies there; else a warning that names it.
-    fn read_config(&mut self, folder: &File, dir: &Path, name: &str) -> Option<ReadConfig> {
-        let path = dir.join(name);
-        match read_plain(folder, name) {
-            Ok(config) => match wgconf::parse(&path.to_string_lossy(), &config.bytes) {
-                Ok(_) => Some(config),
-                Err(problem) => {
-                    self.left_out.insert(name.to_owned());
-                    self.warnings
-                        .push(format!("left out: cannot {}", problem.what));
-                    None
-                }
-            },
-            Err(why) => {
-                self.left_out.insert(name.to_owned());
-                self.warnings
-                    .push(format!("left out: {}: {why}", path.display()));
-                None
-            }
-        }
-    }
-
+    /// Rules, forwarding, tunnels and peers, as the kernel had them.
     fn rules(&mut self, facts: &Facts) -> Result<(), Fault> {
-        match &facts.rules_v4 {
-            Some(save) => {
-                for (entry, text) in [
-                    (RULES_V4, save.clone()),
-                    (RULES_NAT, rules_text::nat(save)),
-                    (RULES_FORWARD, rules_text::forward(save)),
-                ] {
-                    self.add(entry, &mut text.as_bytes(), false)?;
-                    self.contents.iptables_rules.push(entry.to_owned());
-                }
+        if let Some(save) = &facts.rules_v4 {
+            for (entry, text) in [
+                (RULES_V4, save.clone()),
+                (RULES_NAT, rules_text::nat(save)),
+                (RULES_FORWARD, rules_text::forward(save)),
+            ] {
+                self.add_text(entry, &text)?;
+                self.contents.iptables_rules.push(entry.to_owned());
             }
-            None => self.warnings.push(format!(
-                "the IPv4 firewall rules {}; they are not in the backup",
-                survey::UNREADABLE
-            )),
         }
-        match &facts.rules_v6 {
-            Some(save) => self.add(RULES_V6, &mut save.as_bytes(), false)?,
-            None => self.warnings.push(format!(
-                "the IPv6 firewall rules {}; they are not in the backup",
-                survey::UNREADABLE
-            )),
+        if let Some(save) = &facts.rules_v6 {
+            self.add_text(RULES_V6, save)?;
+        }
+        let rules = |family, text: &Option<String>| match text {
+            Some(_) => Fate::Saved,
+            None if facts.lack_protocol(family) => Fate::NotThere,
+            None => Fate::NotSaved {
+                why: survey::UNREADABLE.into(),
+            },
+        };
+        let forwarding = |on: Option<bool>| match on {
+            Some(_) => Fate::Saved,
+            // A kernel without that family.
+            None => Fate::NotThere,
+        };
+        let fates = [
+            (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
+            (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
+            (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
+            (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
+            (Part::Tunnels, Fate::Saved),
+            (Part::Peers, Fate::Saved),
+        ];
+        for (part, read) in fates {
+            let fate = match facts.unread.get(&part) {
+                Some(why) => Fate::NotSaved { why: why.clone() },
+                None => read,
+            };
+            self.parts.insert(part, fate);
+        }
+        for (part, why) in &facts.unread {
+            let lacks = || Fate::NotSaved { why: why.clone() };
+            self.parts.entry(part.clone()).or_insert_with(lacks);
         }
         Ok(())
     }
 
     /// The place of a file's owner and mode among those that were seen.
-    fn owner(&mut self, file: &FileMetadata) -> usize {
-        let facts = self.names.facts(file);
-        match self.owners.iter().position(|o| *o == facts) {
-            Some(place) => place,
-            None => {
-                self.owners.push(facts);
-                self.owners.len() - 1
-            }
+    fn owner(&mut self, (uid, gid, mode): (u32, u32, u32)) -> usize {
+        let known = |o: &OwnerFacts| (o.uid, o.gid, o.mode) == (uid, gid, mode);
+        if let Some(place) = self.owners.iter().position(known) {
+            return place;
         }
+        self.owners.push(self.names.of(uid, gid, mode));
+        self.owners.len() - 1
     }
 
-    /// Packs one entry in portions of a fixed size.
-    fn add(&mut self, name: &str, input: &mut dyn Read, wide: bool) -> Result<(), Fault> {
-        let packing = |e: &dyn std::fmt::Display| {
-            cannot(
-                format!("write the backup at its entry {}: {e}", name.escape_debug()),
-                "see whether the disk is full or failing",
-            )
-        };
+    fn add_text(&mut self, entry: &str, text: &str) -> Result<(), Fault> {
+        let packed = Packer::new().pack(&octets::bytes(text));
+        let packed = packed.map_err(|e| packing(entry, &e))?;
+        self.add(entry, &packed, None)
+    }
+
+    fn add_packed(&mut self, entry: &str, packed: &Packed, owner: usize) -> Result<(), Fault> {
+        self.add(entry, packed, Some(owner))
+    }
+
+    fn add(&mut self, entry: &str, packed: &Packed, owner: Option<usize>) -> Result<(), Fault> {
         self.zip
-            .start_file(name, options().large_file(wide))
-            .map_err(|e| packing(&e))?;
-        let mut hash = Sha256::new();
-        let mut size = 0u64;
-        let mut told = self.done;
-        loop {
-            let n = match input.read(&mut self.buffer) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) => {
-                    return Err(cannot(
-                        format!("read {} for the backup: {e}", name.escape_debug()),
-                        "see to that disk",
-                    )
-                    .into());
-                }
-            };
-            hash.update(&self.buffer[..n]);
-            self.zip
-                .write_all(&self.buffer[..n])
-                .map_err(|e| packing(&e))?;
-            size += n as u64;
-            self.done += n as u64;
-            if self.done - told >= TOLD {
-                told = self.done;
-                (self.progress)(Progress::Saving {
-                    entry: name,
-                    done: self.done,
-                    of: self.of,
-                });
-            }
-        }
-        (self.progress)(Progress::Saving {
-            entry: name,
-            done: self.done,
-            of: self.of,
-        });
-        let facts = EntryFacts {
-            size,
-            sha256: Digest::of_bytes(hash.finalize().into()),
-            owner: None,
+            .add(entry, packed)
+            .map_err(|e| packing(entry, &e))?;
+        let sha256 = Digest::of_bytes(packed.sha256);
+        let copied = Copied {
+            size: packed.size,
+            sha256,
         };
-        self.entries.insert(name.to_owned(), facts);
+        let before = self.done;
+        self.done += packed.size;
+        if before / TOLD != self.done / TOLD {
+            self.tell(entry);
+        }
+        self.note(entry, copied, owner);
         Ok(())
     }
 
-    /// Writes the metadata as the last entry and syncs the file. Gives the warnings.
+    fn add_file(&mut self, entry: &str, file: &File, size: u64, owner: usize) -> Result<(), Fault> {
+        let (before, of, progress) = (self.done, self.of, &mut self.progress);
+        let mut told = |done| {
+            let done = before + done;
+            progress(Progress::Saving { entry, done, of });
+        };
+        let copied = self.zip.add_file(entry, file, size, &mut told);
+        self.done += size;
+        self.note(entry, copied.map_err(|e| packing(entry, &e))?, Some(owner));
+        Ok(())
+    }
+
+    fn tell(&mut self, entry: &str) {
+        let (done, of) = (self.done, self.of);
+        (self.progress)(Progress::Saving { entry, done, of });
+    }
+
+    fn note(&mut self, entry: &str, Copied { size, sha256 }: Copied, owner: Option<usize>) {
+        let facts = EntryFacts {
+            size,
+            sha256,
+            owner,
+        };
+        self.entries.insert(entry.to_owned(), facts);
+    }
+
+    /// Whether the manifest says something that its first version has no words for.
+    fn format(
+        &self,
+        unpaired: &BTreeSet<String>,
+        peers: &BTreeMap<String, Peers>,
+        facts: &Facts,
+    ) -> u32 {
+        let beyond = self
+            .entries
+            .keys()
+            .any(|entry| entry.starts_with("holdfast/"));
+        let plain = |fate: &Fate| matches!(fate, Fate::Saved | Fate::NotThere);
+        let known = !beyond
+            && self.links.is_empty()
+            && unpaired.is_empty()
+            && facts.ipv6_forward.is_none()
+            && peers.is_empty()
+            && self.parts.values().all(plain);
+        match known {
+            true => manifest::FORMAT_WHOLE,
+            false => manifest::FORMAT,
+        }
+    }
+
+    /// Writes the metadata as the last entry and syncs the file. Gives what lacks, and the warnings.
     fn finish(
         mut self,
         facts: &Facts,
+        unpaired: BTreeSet<OsString>,
         created_at: String,
-        part: &Part,
+        growing: &Growing,
     ) -> Result<(Vec<Lack>, Vec<String>), Fault> {
-        let packing = |e: &dyn std::fmt::Display| {
-            cannot(
-                format!("write the backup {}: {e}", part.path.display()),
-                "see whether the disk is full or failing",
-            )
-        };
-        let instance = self
-            .profile
-            .gateway
-            .configs_dir
-            .parent()
-            .unwrap_or(Path::new("/"));
+        let unpaired: BTreeSet<String> = unpaired
+            .iter()
+            .map(|file| client_of(file).to_string_lossy().into_owned())
+            .collect();
+        if !unpaired.is_empty() {
+            self.warnings.push(format!(
+                "{} changed while the backup was made, {} times over; in it, row and files may be of two moments: {}",
+                counted(unpaired.len(), "client"),
+                moment::ANEW + 1,
+                names(&unpaired)
+            ));
+        }
+        self.warnings.extend(facts.beyond.iter().cloned());
+        let peers = beyond_configs(self.profile, facts);
+        let format = self.format(&unpaired, &peers, facts);
+        let gateway = &self.profile.gateway;
+        let instance = gateway.configs_dir.parent().unwrap_or(Path::new("/"));
         let metadata = Metadata {
             backup_version: manifest::VERSION.into(),
             created_at,
-            timestamp: Some(part.timestamp()),
+            timestamp: Some(growing.timestamp()),
             system_info: Some(SystemInfo {
                 platform: "posix".into(),
                 instance_path: instance.display().to_string(),
             }),
             contents: self.contents,
             holdfast: Some(Manifest {
-                format: manifest::FORMAT_WHOLE,
+                format,
                 program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).into(),
                 host: host_name(),
                 ip_forward: facts.ip_forward,
@@ -605,35 +814,72 @@ impl Making<'_, '_> {
                 entries: self.entries,
                 wireguard: self.wireguard,
                 left_out: self.left_out,
-                parts: BTreeMap::new(),
+                parts: self.parts,
                 ipv6_forward: facts.ipv6_forward,
-                peers: BTreeMap::new(),
-                links: BTreeMap::new(),
-                unpaired: BTreeSet::new(),
+                peers,
+                links: self.links,
+                unpaired,
                 beyond: facts.beyond.clone(),
                 warnings: self.warnings,
             }),
         };
+        let failed = |e: io::Error| {
+            cannot(
+                format!("write the backup {}: {e}", growing.path.display()),
+                "see whether the disk is full or failing",
+            )
+        };
+        let write = |out: &mut dyn io::Write| {
+            serde_json::to_writer_pretty(out, &metadata).map_err(io::Error::from)
+        };
         self.zip
-            .start_file(manifest::ENTRY, options())
-            .map_err(|e| packing(&e))?;
-        let mut out = BufWriter::with_capacity(BUFFER, &mut self.zip);
-        serde_json::to_writer_pretty(&mut out, &metadata).map_err(|e| packing(&e))?;
-        out.flush().map_err(|e| packing(&e))?;
-        drop(out);
-        let file = self.zip.finish().map_err(|e| packing(&e))?;
-        let file = file.whole().map_err(|e| packing(&e))?;
-        file.sync_all().map_err(|e| packing(&e))?;
+            .add_written(manifest::ENTRY, write)
+            .map_err(failed)?;
+        let file = self.zip.finish().map_err(failed)?;
+        file.sync_all().map_err(failed)?;
         let said = metadata.holdfast.map(|m| (m.lacks(), m.warnings));
         Ok(said.unwrap_or_default())
     }
 }
 
-fn options() -> SimpleFileOptions {
-    SimpleFileOptions::default()
-        .compression_method(CompressionMethod::Deflated)
-        .last_modified_time(DateTime::default())
-        .unix_permissions(0o600)
+fn packing(entry: &str, e: &io::Error) -> Problem {
+    cannot(
+        format!(
+            "write the backup at its entry {}: {e}",
+            entry.escape_debug()
+        ),
+        "see whether the disk is full or failing",
+    )
+}
+
+/// The peers of each tunnel that runs with others than its config gives it, or whose config cannot tell.
+fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
+    let mut beyond = BTreeMap::new();
+    if facts.unread.contains_key(&Part::Peers) {
+        return beyond;
+    }
+    for tunnel in &facts.tunnels {
+        let runs = facts.peers.get(tunnel).cloned().unwrap_or_default();
+        let path = profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
+        let config = configs::bytes(&path).and_then(|bytes| wgconf::read(&bytes).ok());
+        let same = config.is_some_and(|c| peers::beyond_config(&runs, &c).is_nothing());
+        if !same {
+            beyond.insert(tunnel.clone(), runs);
+        }
+    }
+    beyond
+}
+
+/// The client to whom a file belongs.
+fn client_of(file: &OsStr) -> &OsStr {
+    let bytes = file.as_bytes();
+    OsStr::from_bytes(bytes.strip_suffix(b".conf").unwrap_or(bytes))
+}
+
+/// A path of any bytes as plain ASCII: each piece between slashes as [`escaped`] writes it.
+fn escaped_path(path: &[u8]) -> String {
+    let pieces: Vec<String> = path.split(|b| *b == b'/').map(escaped).collect();
+    pieces.join("/")
 }
 
 /// The name of this box.
@@ -642,41 +888,10 @@ pub fn host_name() -> Option<String> {
     Some(text.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
-/// A regular file of modest size in this folder; nothing is followed, and nothing that waits is opened to wait.
-fn read_plain(folder: &File, name: &str) -> Result<ReadConfig, String> {
-    let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-    let file = match nix::fcntl::openat(folder, name, flags, nix::sys::stat::Mode::empty()) {
-        Ok(fd) => File::from(fd),
-        Err(nix::errno::Errno::ELOOP) => {
-            return Err("it is a link, and links are not followed".into());
-        }
-        Err(nix::errno::Errno::ENOENT) => {
-            return Err("it went away while the backup was made".into());
-        }
-        Err(e) => return Err(format!("it cannot be opened: {}", e.desc())),
-    };
-    let facts = file
-        .metadata()
-        .map_err(|e| format!("it cannot be looked at: {e}"))?;
-    if !facts.is_file() {
-        return Err("it is not a regular file".into());
-    }
-    let mut bytes = Vec::new();
-    file.take(CONFIG_MOST + 1)
-        .read_to_end(&mut bytes)
-        .map_err(|e| format!("it cannot be read: {e}"))?;
-    if bytes.len() as u64 > CONFIG_MOST {
-        return Err(format!(
-            "it has over {CONFIG_MOST} bytes, which no config has"
-        ));
-    }
-    Ok(ReadConfig { bytes, facts })
-}
-
 /// Reads all of it back by a fresh descriptor, as a restore would. Gives size, digest, and what a restore would mind.
 fn read_back(
     profile: &Profile,
-    part: &Part,
+    growing: &Growing,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(u64, Digest, Vec<String>), Fault> {
     let failed = |why: &dyn std::fmt::Display| {
@@ -685,7 +900,7 @@ fn read_back(
             "try again; if it happens again, the disk or the memory of this box may be failing",
         ))
     };
-    let file = part.reader().map_err(|e| failed(&e))?;
+    let file = growing.reader().map_err(|e| failed(&e))?;
     let known: Vec<&str> = profile
         .gateway
         .database
@@ -698,7 +913,7 @@ fn read_back(
         unpacked_mib: u64::MAX >> 20,
         entries: u64::MAX,
     };
-    let mut archive = Archive::open(file, &part.name, &all, &known).map_err(|e| failed(&e))?;
+    let mut archive = Archive::open(file, &growing.name, &all, &known).map_err(|e| failed(&e))?;
     let of = archive.unpacked_size();
     let names: Vec<String> = archive.entries().iter().map(|e| e.name.clone()).collect();
     let (mut done, mut told) = (0, 0);

@@ -10,6 +10,7 @@ use journal_format::{Digest, RestoreId};
 
 use crate::database;
 use crate::fault::{Fault, Problem, cannot};
+use crate::parts::Part;
 use crate::profile::Profile;
 
 mod agent;
@@ -47,19 +48,27 @@ Exit status:
   3  refused: archive, plan or gateway not acceptable; nothing was changed
   4  rolled back: the gateway is as before
   5  stuck: the operator is needed; `holdfast recover` tries again
-  6  busy, or an open restore must be recovered first";
+  6  busy, or an open restore must be recovered first
+  8  the backup is incomplete: it lacks parts that it should have, named on standard error";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show the gateway as it is now.
     Survey,
     /// Make a backup of the gateway, and print its path.
+    #[command(
+        after_help = "Exit status: 0 made, 8 made but incomplete: what it lacks and why is on standard error, and it does not count as a \
+                      good backup"
+    )]
     Backup {
         /// Where it is written [default: backups/ in the profile's state_dir].
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
     /// Check a backup as far as can be known without changing anything.
+    #[command(
+        after_help = "Exit status: 0 sound, 3 not acceptable here, 8 sound but incomplete: it lacks parts that it should have"
+    )]
     Verify {
         /// The backup.
         archive: PathBuf,
@@ -122,6 +131,10 @@ struct RestoreArgs {
     /// Leave files and folders of the gateway as open to other accounts as they are.
     #[arg(long)]
     keep_open_folders: bool,
+    /// Accept that the safety backup lacks this part and nothing brings it back; may be given several times. Parts are configs,
+    /// rules-v4, rules-v6, forwarding-v4, forwarding-v6, kept-v4, kept-v6, tunnels, peers, and each database by its name.
+    #[arg(long, value_name = "PART")]
+    without_safety_backup_of: Vec<Part>,
     /// The plan that was approved; any other is refused.
     #[arg(long, value_name = "HASH", hide = true)]
     approved_plan: Option<Digest>,

@@ -480,7 +480,9 @@ fn open_to_read(path: &Path, how: Use) -> rusqlite::Result<Connection> {
             Ok(conn) => return Ok(conn),
             Err(e) => last = Some(e),
         }
-        if !path.exists() {
+        // Whoever may write takes the files beside one that cannot be read away with it.
+        let damaged = last.as_ref().is_some_and(trouble::is_unreadable);
+        if damaged || !path.exists() {
             break;
         }
     }

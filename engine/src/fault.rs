@@ -4,6 +4,9 @@ use std::fmt;
 
 pub use journal_format::Problem;
 
+/// The exit status of work on a backup that lacks parts that it should have: it is there, and it is no good backup.
+pub const INCOMPLETE: u8 = 8;
+
 /// Why a command did not do what it was asked. Every kind but [`Fault::Stuck`] leaves the gateway as it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fault {

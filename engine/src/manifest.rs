@@ -99,8 +99,8 @@ pub struct Manifest {
     /// The peers of tunnels whose peers the kernel had otherwise than their config, all of them, by interface and public key.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub peers: BTreeMap<String, Peers>,
-    /// Links among the configs: path, escaped as [`escaped`] does, and target. They are not followed, and a restore leaves both
-    /// as they are.
+    /// Links among the configs: path and target, each piece between slashes as [`escaped`] writes it. They are not followed,
+    /// and a restore leaves both as they are.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub links: BTreeMap<String, String>,
     /// Clients whose row and files are not of one moment, or one without the other, by name.
@@ -114,14 +114,19 @@ pub struct Manifest {
     pub warnings: Vec<String>,
 }
 
-/// A file name of any bytes as plain ASCII: what is neither a letter, a digit nor one of `._=+-` stands as `%` and two hex digits.
+/// A file name of any bytes as plain ASCII: what is neither a letter, a digit nor one of `._=+-` stands as `%` and two hex
+/// digits, and so does a dot behind a dot, since the gateway's own reader takes no name with two of them.
 pub fn escaped(name: &[u8]) -> String {
-    let plain = |b: &u8| b.is_ascii_alphanumeric() || b"._=+-".contains(b);
-    let one = |b: &u8| match plain(b) {
-        true => char::from(*b).to_string(),
-        false => format!("%{b:02X}"),
-    };
-    name.iter().map(one).collect()
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._=+-".contains(&b);
+    let mut text = String::with_capacity(name.len());
+    for b in name {
+        if plain(*b) && !(*b == b'.' && text.ends_with('.')) {
+            text.push(char::from(*b));
+        } else {
+            text.push_str(&format!("%{b:02X}"));
+        }
+    }
+    text
 }
 
 /// The name that [`escaped`] made this of; none if it did not.
@@ -347,13 +352,14 @@ mod tests {
             b"a%b.conf",
             "\u{fc}.conf".as_bytes(),
             b"\xfc/..",
+            b"a...conf",
             &every,
         ] {
             let text = escaped(name);
-            assert!(text.is_ascii() && !text.contains('/'));
+            assert!(text.is_ascii() && !text.contains('/') && !text.contains(".."));
             assert_eq!(unescaped(&text).unwrap(), name);
         }
-        for other in ["%61", "%fc", "%", "%4", "a b", "a/b", "%+1"] {
+        for other in ["%61", "%fc", "%", "%4", "a b", "a/b", "%+1", "a..b"] {
             assert_eq!(unescaped(other), None, "{other}");
         }
     }

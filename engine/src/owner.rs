@@ -1,8 +1,5 @@
 //! Whose a file is: as seen here, as a backup tells it, and what of that a restored file gets. Must not change any file.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
-
 use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
 
@@ -89,9 +86,8 @@ pub struct Names {
 }
 
 impl Names {
-    /// Owner, group and mode of a file that was looked at.
-    pub fn facts(&mut self, file: &Metadata) -> OwnerFacts {
-        let (uid, gid) = (file.uid(), file.gid());
+    /// An owner, a group and a mode, with their names.
+    pub fn of(&mut self, uid: u32, gid: u32, mode: u32) -> OwnerFacts {
         let user = self.users.entry(uid).or_insert_with(|| {
             User::from_uid(Uid::from_raw(uid))
                 .ok()
@@ -109,7 +105,7 @@ impl Names {
             gid,
             user: user.clone(),
             group: group.clone(),
-            mode: file.mode() & 0o7777,
+            mode: mode & 0o7777,
         }
     }
 }

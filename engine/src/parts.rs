@@ -7,6 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::firewall::Family;
 
+/// What the name of a part begins with that the profile does not know.
+const UNNAMED: &str = "unnamed:";
+
 /// A part of a gateway that a backup of it should have. On the command line and in a manifest it goes by its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -25,6 +28,8 @@ pub enum Part {
     Tunnels,
     /// The peers of tunnels that the kernel has and no config: `peers`.
     Peers,
+    /// A database that the gateway uses and the profile does not name, by its path: `unnamed:/srv/users.db`.
+    Unnamed(String),
 }
 
 /// What became of a part in a backup.
@@ -47,6 +52,14 @@ pub enum Fate {
     },
 }
 
+/// What a backup lacks, as one line has it: `incomplete: lacks the database configs.db (database is locked)`.
+pub fn incomplete(lacks: &[Lack]) -> String {
+    let lacks = lacks
+        .iter()
+        .map(|l| format!("{} ({})", l.part.shown(), l.why));
+    format!("incomplete: lacks {}", lacks.collect::<Vec<_>>().join(", "))
+}
+
 /// A part that a backup should have and lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Lack {
@@ -67,6 +80,7 @@ impl Part {
             Part::Kept(family) => format!("the file that keeps {} rules", family.name()),
             Part::Tunnels => "the tunnels that are up".into(),
             Part::Peers => "the peers that only the kernel has".into(),
+            Part::Unnamed(path) => format!("the database {path}"),
         }
     }
 }
@@ -88,6 +102,7 @@ impl fmt::Display for Part {
             Part::Kept(v) => family(f, "kept", *v),
             Part::Tunnels => f.write_str("tunnels"),
             Part::Peers => f.write_str("peers"),
+            Part::Unnamed(path) => write!(f, "{UNNAMED}{path}"),
         }
     }
 }
@@ -114,6 +129,7 @@ impl FromStr for Part {
             "kept-v6" => Part::Kept(Family::V6),
             "tunnels" => Part::Tunnels,
             "peers" => Part::Peers,
+            _ if name.starts_with(UNNAMED) => Part::Unnamed(name[UNNAMED.len()..].to_owned()),
             // The profile takes no other name for a database.
             _ if name.ends_with(".db") && !name.contains('/') => Part::Database(name.to_owned()),
             _ => return Err(NoPart(name.to_owned())),
@@ -153,6 +169,7 @@ mod tests {
             Part::Configs,
             Part::Tunnels,
             Part::Peers,
+            Part::Unnamed("/srv/users.db".into()),
         ];
         for family in Family::BOTH {
             all.extend([

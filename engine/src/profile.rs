@@ -7,6 +7,7 @@ use journal_format::{Control, Policy, RestoreId, Service};
 use serde::Deserialize;
 
 use crate::fault::{Problem, cannot};
+use crate::firewall::Family;
 
 /// Nobody waits longer for a locked database, seconds.
 const BUSY_MOST: u64 = 3600;
@@ -189,6 +190,16 @@ impl Default for Gateway {
             })],
             firewall: Firewall::default(),
         }
+    }
+}
+
+impl Firewall {
+    /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
+    pub fn kept_file(&self, family: Family) -> Option<&Path> {
+        let of = Family::BOTH.into_iter().zip(&self.kept);
+        of.filter(|(f, _)| *f == family)
+            .map(|(_, path)| path.as_path())
+            .next()
     }
 }
 

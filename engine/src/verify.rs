@@ -20,11 +20,13 @@ use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6, SIDES, raw_datab
 use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
-use crate::made;
+use crate::parallel;
+use crate::peers::{self, Peers};
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::space::Needs;
 use crate::spool::Room;
 use crate::wording::{counted, name, names};
+use crate::{made, octets, wgconf};
 
 /// What is said of a backup that the gateway made itself.
 pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches \
@@ -57,6 +59,10 @@ pub struct Checked {
     pub rules_v6: Option<String>,
     /// `net.ipv4.ip_forward`, if a manifest says it.
     pub ip_forward: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
+    pub ipv6_forward: Option<bool>,
+    /// The peers of tunnels that had others than those of their configs, if a manifest says it: only of tunnels that belong up.
+    pub peers: BTreeMap<String, Peers>,
     /// Tunnels that belong up afterwards, by interface: those that the manifest says were up, else the active clients.
     /// Only those whose config is in the backup and whose name an interface can have.
     pub tunnels_up: Vec<String>,
@@ -127,32 +133,30 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     let mut archive = Archive::open(file, name, &profile.limits, &databases)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
-    let mut found = Found::default();
     let origin = if made::knows(profile, &sha256)? {
         Origin::Here
     } else {
         Origin::Elsewhere
     };
-    let (databases, clients, rebuilt) = check_databases(profile, &mut archive, origin, &mut found)?;
-    let configs = configs::check_configs(&mut archive, &mut found)?;
-    let rules_v4 = rules(&mut archive, RULES_V4, &mut found)?;
-    let rules_v6 = rules(&mut archive, RULES_V6, &mut found)?;
-    let rules_there = rules_v4.is_some() || rules_v6.is_some();
-    let anything_else = rules_there || !(databases.is_empty() && configs.is_empty());
+    // Databases take the longest; the rest is read beside them.
+    let (databases, rest) = parallel::both(
+        || check_databases(profile, &archive, origin),
+        || check_rest(&archive),
+    );
+    let (mut found, (databases, clients, rebuilt)) = databases?;
+    let rest = rest?;
+    found.problems.extend(rest.found.problems);
+    found.warnings.extend(rest.found.warnings);
+    let rules_there = rest.rules_v4.is_some() || rest.rules_v6.is_some();
+    let anything_else = rules_there || !(databases.is_empty() && rest.configs.is_empty());
     found.judge_databases(anything_else);
-    let texts: Vec<String> = archive
-        .entries()
-        .iter()
-        .filter(|e| matches!(e.part, Part::RulesNat | Part::RulesForward))
-        .map(|e| e.name.clone())
-        .collect();
-    for text in texts {
-        archive.copy(&text, &mut io::sink())?;
-    }
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
+    let manifest = archive.metadata().holdfast.as_ref();
     let mut checked = Checked {
+        ipv6_forward: manifest.and_then(|m| m.ipv6_forward),
+        peers: manifest.map(|m| m.peers.clone()).unwrap_or_default(),
         ip_forward: archive
             .metadata()
             .holdfast
@@ -163,22 +167,47 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         origin,
         databases,
         rebuilt,
-        configs,
+        configs: rest.configs,
         clients,
-        rules_v4,
-        rules_v6,
+        rules_v4: rest.rules_v4,
+        rules_v6: rest.rules_v6,
         tunnels_up: Vec::new(),
         lost: found.lost,
         warnings: found.warnings,
         missing: Vec::new(),
     };
     across_parts(profile, &mut checked);
+    fit_peers(&mut checked);
     let unfit = configs::unfit(&checked.tunnels_up, &checked.configs);
     if unfit.is_empty() {
         Ok(checked)
     } else {
         Err(Fault::Refused(unfit))
     }
+}
+
+/// What is not a database.
+struct Rest {
+    configs: BTreeMap<String, CheckedConfig>,
+    rules_v4: Option<String>,
+    rules_v6: Option<String>,
+    found: Found,
+}
+
+fn check_rest(archive: &Archive) -> Result<Rest, Fault> {
+    let mut found = Found::default();
+    let configs = configs::check_configs(archive, &mut found)?;
+    let rules_v4 = rules(archive, RULES_V4, &mut found)?;
+    let rules_v6 = rules(archive, RULES_V6, &mut found)?;
+    for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
+        archive.copy(&entry.name, &mut io::sink())?;
+    }
+    Ok(Rest {
+        configs,
+        rules_v4,
+        rules_v6,
+        found,
+    })
 }
 
 impl Checked {
@@ -199,6 +228,24 @@ struct Found {
     unfit: Vec<(String, Vec<Problem>)>,
     lost: Vec<String>,
     warnings: Vec<String>,
+}
+
+/// What is read for its digest alone: it is not looked into, or not before a plan.
+fn only_read(part: &Part) -> bool {
+    match part {
+        Part::RulesNat
+        | Part::RulesForward
+        | Part::RawDatabase { .. }
+        | Part::RawConfig(_)
+        | Part::RawSecondCopy(_)
+        | Part::Kept(_) => true,
+        Part::Metadata
+        | Part::Database(_)
+        | Part::Config(_)
+        | Part::SecondCopy(_)
+        | Part::RulesV4
+        | Part::RulesV6 => false,
+    }
 }
 
 impl Found {
@@ -236,13 +283,14 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
                     .find(|d| d.name == *name)
                     .and_then(|d| d.path.parent())
             }
-            Part::Config(_) => Some(g.configs_dir.as_path()),
-            Part::SecondCopy(_) => Some(g.wireguard_dir.as_path()),
+            Part::Config(_) | Part::RawConfig(_) => Some(g.configs_dir.as_path()),
+            Part::SecondCopy(_) | Part::RawSecondCopy(_) => Some(g.wireguard_dir.as_path()),
             Part::RawDatabase { name, .. } => g
                 .database
                 .iter()
                 .find(|d| d.name == *name)
                 .and_then(|d| d.path.parent()),
+            Part::Kept(family) => g.firewall.kept_file(*family).and_then(Path::parent),
             Part::Metadata
             | Part::RulesV4
             | Part::RulesNat
@@ -263,10 +311,10 @@ type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
 
 fn check_databases(
     profile: &Profile,
-    archive: &mut Archive,
+    archive: &Archive,
     origin: Origin,
-    found: &mut Found,
-) -> Result<Databases, Fault> {
+) -> Result<(Found, Databases), Fault> {
+    let mut found = Found::default();
     let mut databases = Vec::new();
     let mut clients = None;
     let mut rebuilt = Rebuilt {
@@ -290,21 +338,22 @@ fn check_databases(
         let copied = extract(archive, &known.name, &path)?;
         let mut file = in_backup(archive, &known.name, &copied);
         let made = rebuilt.place(&known.name);
-        let read = match origin {
+        let (read, digest) = match origin {
             Origin::Here => {
-                keep_own(archive, &path, &made, known, found)?;
+                let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
                 let read = read_rows(&made, known);
                 // Who cannot be compared with those of now is as good as nobody.
-                read.unwrap_or_else(|problem| {
+                let rows = read.unwrap_or_else(|problem| {
                     found.warnings.push(format!("cannot {}", problem.what));
                     Rows::default()
-                })
+                });
+                (rows, digest)
             }
             Origin::Elsewhere => {
-                let taken = rows_from_elsewhere(profile, &path, &made, known, found);
+                let taken = rows_from_elsewhere(profile, &path, &made, known, &mut found);
                 remove(&path)?;
                 match taken {
-                    Ok(rows) => rows,
+                    Ok(rows) => (rows, digest(&made)?),
                     Err(NotTaken::Unfit(problems)) => {
                         remove(&made)?;
                         found.unfit.push((known.name.clone(), problems));
@@ -314,7 +363,6 @@ fn check_databases(
                 }
             }
         };
-        let digest = digest(&made)?;
         if digest.sha256 != file.sha256 {
             rebuilt.entries.insert(known.name.clone());
             (file.size, file.sha256) = (digest.size, digest.sha256);
@@ -335,11 +383,11 @@ fn check_databases(
             mail,
         });
     }
-    Ok((databases, clients, rebuilt))
+    Ok((found, (databases, clients, rebuilt)))
 }
 
 /// A database that SQLite could not read when it was saved goes back by its bytes, and so do the files beside it.
-fn raw(archive: &mut Archive, known: &profile::Database) -> Result<CheckedDatabase, Fault> {
+fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, Fault> {
     let mut files = Vec::new();
     for side in SIDES {
         let entry = raw_database(&known.name, side);
@@ -395,16 +443,20 @@ fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
 /// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
 /// can be added.
 fn keep_own(
-    archive: &mut Archive,
-    path: &Path,
-    made: &Path,
+    archive: &Archive,
+    (path, made): (&Path, &Path),
     known: &profile::Database,
+    copied: &Copied,
     found: &mut Found,
-) -> Result<(), Fault> {
+) -> Result<Copied, Fault> {
     if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
         found.warnings.extend(judged.warnings);
     }
     match database::add_what_is_missing(path, &known.name, known.kind) {
+        // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
+        Ok(added) if added.is_empty() => {
+            return keep(path, made).map(|()| copied.clone());
+        }
         Ok(added) => found.warnings.extend(added),
         Err(NotTaken::Failed(problem)) => return Err(problem.into()),
         Err(NotTaken::Unfit(problems)) => {
@@ -425,6 +477,11 @@ fn keep_own(
             extract(archive, &known.name, path)?;
         }
     }
+    keep(path, made)?;
+    Ok(digest(made)?)
+}
+
+fn keep(path: &Path, made: &Path) -> Result<(), Fault> {
     std::fs::rename(path, made).map_err(|e| Fault::from(spool_problem(made, &e)))
 }
 
@@ -513,7 +570,7 @@ fn digest(path: &Path) -> Result<Copied, Problem> {
     hashed().map_err(|e| spool_problem(path, &e))
 }
 
-fn extract(archive: &mut Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
+fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
     let mut file = File::options()
         .write(true)
         .create_new(true)
@@ -538,14 +595,13 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
     }
 }
 
-fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
+fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
     if archive.entry(entry).is_none() {
         return Ok(None);
     }
     let bytes = archive.read_small(entry, RULES_MOST)?;
-    let text = String::from_utf8(bytes)
-        .ok()
-        .filter(|t| !t.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+    // A comment may have any byte but this one.
+    let text = Some(octets::text(&bytes)).filter(|t| !t.contains('\0'));
     match text {
         None => {
             found.problems.push(cannot(
@@ -573,6 +629,29 @@ fn folders(profile: &Profile) -> [&Path; 4] {
         Path::new("/etc/wireguard"),
         Path::new("/opt/wireguard-gateway/instance/configs"),
     ]
+}
+
+/// Keeps the peers of tunnels that belong up, if they are peers and nothing else.
+fn fit_peers(checked: &mut Checked) {
+    let up: BTreeSet<&String> = checked.tunnels_up.iter().collect();
+    let warnings = &mut checked.warnings;
+    checked.peers.retain(|tunnel, peers| {
+        let plain = peers::are_plain(peers) && peers.len() <= wgconf::PEERS;
+        if up.contains(tunnel) && !plain {
+            warnings.push(format!(
+                "the peers that {} had besides those of its config are not taken: they are not what wg prints of peers",
+                name(tunnel)
+            ));
+        }
+        up.contains(tunnel) && plain
+    });
+    for (tunnel, peers) in &checked.peers {
+        warnings.push(format!(
+            "{} gets {} once it is up, as it had when the backup was made: its config has others",
+            name(tunnel),
+            counted(peers.len(), "peer")
+        ));
+    }
 }
 
 /// What one part says of another.

@@ -77,10 +77,49 @@ fn corrupt() -> Vec<u8> {
     bytes
 }
 
+fn open_of_1_1() -> Pen {
+    let mut pen = Pen::begun_with(plan_of_1_1());
+    pen.arm();
+    pen.forward_between(Step::Fence, Step::TunnelsUp);
+    pen.begin(Step::TunnelsUp, Direction::Forward);
+    pen
+}
+
+fn restored_of_1_1() -> Pen {
+    let mut pen = Pen::begun_with(plan_of_1_1());
+    pen.arm();
+    pen.forward_between(Step::Fence, Step::CleanUp);
+    pen.twice(Entry::Committed);
+    pen.step(Step::CleanUp, Direction::Forward);
+    pen.close(Verdict::Restored);
+    pen
+}
+
 /// Its name, how it was made, the beginning of its BLAKE3, and what a scan says of it.
 type Golden = (&'static str, fn() -> Vec<u8>, &'static str, &'static str);
 
-const JOURNALS: [Golden; 9] = [
+const OF_1_1: [Golden; 3] = [
+    (
+        "nothing-changed",
+        || given_up(Pen::begun_with(plan_of_1_1())).bytes,
+        "f9357b5f0c92b889",
+        "7 records, nothing changed, 0",
+    ),
+    (
+        "open",
+        || open_of_1_1().bytes,
+        "8d908cf437aff0a4",
+        "23 records, restoring, 10",
+    ),
+    (
+        "restored",
+        || restored_of_1_1().bytes,
+        "fda6edeff4700264",
+        "40 records, restored, 0",
+    ),
+];
+
+const OF_1_0: [Golden; 9] = [
     (
         "restored",
         || Pen::restored().bytes,
@@ -139,10 +178,13 @@ const JOURNALS: [Golden; 9] = [
 
 #[test]
 fn every_golden_journal_is_unchanged_and_reads_as_it_did() {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden/1.0");
+    let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
     let write = std::env::var_os("HOLDFAST_GOLDEN").is_some_and(|v| v == "write");
     let mut wrong = Vec::new();
-    for (name, make, digest, expected) in JOURNALS {
+    let of_1_0 = OF_1_0.iter().map(|g| ("1.0", g));
+    for (version, (name, make, digest, expected)) in of_1_0.chain(OF_1_1.iter().map(|g| ("1.1", g)))
+    {
+        let folder = golden.join(version);
         let path = folder.join(format!("{name}.journal"));
         if write && !path.exists() {
             std::fs::create_dir_all(&folder).unwrap();
@@ -160,8 +202,8 @@ fn every_golden_journal_is_unchanged_and_reads_as_it_did() {
             found.soundness().exit_status()
         );
         let now = &blake3::hash(&bytes).to_hex()[..16];
-        if (now, summary.as_str()) != (digest, expected) {
-            wrong.push(format!("{name} {now} {summary}"));
+        if (now, summary.as_str()) != (*digest, *expected) {
+            wrong.push(format!("{version} {name} {now} {summary}"));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -189,6 +231,28 @@ fn the_worked_example_of_the_specification_is_a_sound_journal() {
     assert_eq!(lines[1][..64], *blake3::hash(&bound).to_hex());
     let texts: Vec<String> = found.records.iter().map(record_text).collect();
     insta::assert_snapshot!(texts.join("\n"));
+}
+
+#[test]
+fn a_journal_of_an_earlier_version_is_gone_on_with_and_says_no_more_than_that_version_knows() {
+    let open = include_bytes!("../golden/1.0/open.journal");
+    let found = scan(open);
+    let (mut state, mut chain) = (found.state.unwrap(), found.chain.unwrap());
+    assert_eq!(state.header.format, Format::FIRST);
+    let plan = state.plan.clone().unwrap();
+    assert_eq!(
+        (plan.digest(), plan.format()),
+        (state.header.plan.clone(), Format::FIRST)
+    );
+    let record = Record {
+        seq: state.seq.next(),
+        at_ms: 0,
+        up_ms: 0,
+        entry: driver(Role::Recover, 1),
+    };
+    state.apply(&record).unwrap();
+    let longer = [&open[..], &chain.encode(&record).unwrap()].concat();
+    assert_eq!(scan(&longer).state, Some(state));
 }
 
 #[test]

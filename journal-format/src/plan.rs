@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Policy, Step};
+use crate::{Digest, Format, Policy, Step};
 
 /// What one restore will do, in order. Its digest is what an admin approves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +34,13 @@ pub struct Plan {
     pub fence: Fence,
     /// Rules and forwarding afterwards.
     pub firewall: Firewall,
+    /// SHA-256 of the peers that the tunnels get once they are up, besides those of their configs: the file `after/peers`
+    /// in the restore's folder, since a peer may have a key. Since 1.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peers: Option<Digest>,
+    /// Parts, by name, that the admin accepts the safety backup to lack. Since 1.1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub without_safety_backup_of: Vec<String>,
     /// What the admin must know before agreeing: lost users, hooks that run as root, parts that the backup lacks.
     pub warnings: Vec<String>,
 }
@@ -148,6 +155,9 @@ pub struct Firewall {
     pub v6: Option<Digest>,
     /// `net.ipv4.ip_forward` afterwards; none leaves it alone.
     pub ip_forward: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding` afterwards; none leaves it alone. Since 1.1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6_forward: Option<bool>,
 }
 
 impl Plan {
@@ -157,5 +167,41 @@ impl Plan {
     /// digest when it is written again.
     pub fn digest(&self) -> Digest {
         Digest::of_json(self)
+    }
+
+    /// The lowest version of the format that knows all that this plan says: what its journal's header names, so that an
+    /// older program acts on the plans that it wholly understands, and on no other.
+    pub fn format(&self) -> Format {
+        let Plan {
+            archive: _,
+            forward: _,
+            back: _,
+            policy: _,
+            keep_going_without_firewall: _,
+            staging: _,
+            databases: _,
+            files: _,
+            services: _,
+            tunnels_down: _,
+            tunnels_up: _,
+            fence: _,
+            firewall:
+                Firewall {
+                    v4: _,
+                    v6: _,
+                    ip_forward: _,
+                    ipv6_forward,
+                },
+            peers,
+            without_safety_backup_of,
+            warnings: _,
+        } = self;
+        let plain =
+            ipv6_forward.is_none() && peers.is_none() && without_safety_backup_of.is_empty();
+        if plain {
+            Format::FIRST
+        } else {
+            Format::CURRENT
+        }
     }
 }

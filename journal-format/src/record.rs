@@ -123,8 +123,10 @@ pub struct Format {
 }
 
 impl Format {
-    /// The version that this program writes, and the newest that it acts on.
-    pub const CURRENT: Format = Format { major: 1, minor: 0 };
+    /// The oldest version.
+    pub const FIRST: Format = Format { major: 1, minor: 0 };
+    /// The newest version that this program writes, and that it acts on.
+    pub const CURRENT: Format = Format { major: 1, minor: 1 };
 }
 
 impl std::fmt::Display for Format {

@@ -95,14 +95,30 @@ pub fn plan() -> Plan {
             v4: Some(digest(2)),
             v6: None,
             ip_forward: Some(true),
+            ipv6_forward: None,
         },
+        peers: None,
+        without_safety_backup_of: Vec::new(),
         warnings: vec!["the backup has no app.db: it stays as it is".into()],
+    }
+}
+
+/// A plan that says all that format 1.1 knows besides.
+pub fn plan_of_1_1() -> Plan {
+    Plan {
+        peers: Some(digest(4)),
+        without_safety_backup_of: vec!["app.db".into()],
+        firewall: Firewall {
+            ipv6_forward: Some(true),
+            ..plan().firewall
+        },
+        ..plan()
     }
 }
 
 pub fn header(plan: &Plan) -> Header {
     Header {
-        format: Format::CURRENT,
+        format: plan.format(),
         restore: RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap(),
         boot: BootId::new(BOOTS[0]).unwrap(),
         program: "holdfast 0.1.0".into(),
@@ -175,7 +191,10 @@ impl Pen {
 
     /// A journal with its header, plan and first driver.
     pub fn begun() -> Pen {
-        let plan = plan();
+        Pen::begun_with(plan())
+    }
+
+    pub fn begun_with(plan: Plan) -> Pen {
         let mut pen = Pen::opened_with(header(&plan));
         pen.write(Entry::Plan(plan.into()));
         pen.write(driver(Role::Restore, 0));
@@ -185,10 +204,14 @@ impl Pen {
     /// The barrier is up.
     pub fn armed() -> Pen {
         let mut pen = Pen::begun();
-        pen.step(Step::SafetyBackup, Direction::Forward);
-        pen.step(Step::Stage, Direction::Forward);
-        pen.write(Entry::Armed { facts: digest(3) });
+        pen.arm();
         pen
+    }
+
+    pub fn arm(&mut self) {
+        self.step(Step::SafetyBackup, Direction::Forward);
+        self.step(Step::Stage, Direction::Forward);
+        self.write(Entry::Armed { facts: digest(3) });
     }
 
     /// All steps before this one are done.

@@ -18,8 +18,8 @@ const SECTOR_BYTES: usize = 512;
 pub struct Scan {
     /// The records that are there for certain.
     pub records: Vec<Record>,
-    /// Lines of a newer minor version that this program has no words for. Always empty in a journal that it may
-    /// act on.
+    /// Lines of a newer minor version that this program does not understand, or not wholly. Always empty in a journal
+    /// that it may act on.
     pub opaque: Vec<(Seq, Value)>,
     /// What the records add up to; none if there is not even a header. Of a newer minor version, up to the first
     /// record that this program does not understand.
@@ -110,7 +110,7 @@ impl Scan {
 pub enum Found {
     /// A record.
     Record(Record),
-    /// A line of a newer minor version for which this program has no words.
+    /// A line of a newer minor version that this program does not understand, or not wholly.
     Opaque {
         /// Its place.
         seq: Seq,
@@ -145,7 +145,6 @@ pub struct Scanner {
     chain: Chain,
     state: Option<State>,
     newer: Option<Format>,
-    folds: bool,
     lines: u64,
     valid_len: usize,
 }
@@ -164,7 +163,6 @@ impl Scanner {
             chain: Chain::start(),
             state: None,
             newer: None,
-            folds: true,
             lines: 0,
             valid_len: 0,
         }
@@ -261,7 +259,7 @@ impl Scanner {
         } else if self.newer.is_some() {
             self.take_newer(json)
         } else {
-            let record: Record = parse(json)?;
+            let record = whole(json)?;
             match &mut self.state {
                 Some(state) => state.apply(&record).map_err(|e| Flaw::Bad(e.to_string()))?,
                 None => return Err(Flaw::Bad("there is no header before it".into())),
@@ -287,29 +285,32 @@ impl Scanner {
             self.newer = Some(format);
             return self.take_newer(json);
         }
-        let record: Record = parse(json)?;
+        let record = whole(json)?;
         self.state = Some(State::begin(&record).map_err(|e| Flaw::Bad(e.to_string()))?);
         Ok(Found::Record(record))
     }
 
     /// A line of a newer minor version: the chain vouches for it. The state is folded while every word is known.
     fn take_newer(&mut self, json: &[u8]) -> Result<Found, Flaw> {
-        let value: Value = parse(json)?;
         let seq = self.next_seq();
-        if value.get("seq").and_then(Value::as_u64) != Some(seq.0) {
-            return Err(Flaw::Bad(format!("record {seq} was expected")));
-        }
-        let Ok(record) = Record::deserialize(&value) else {
-            self.folds = false;
+        let understood = whole(json).ok().filter(|record| record.seq == seq);
+        let Some(record) = understood else {
+            let value: Value = parse(json)?;
+            if value.get("seq").and_then(Value::as_u64) != Some(seq.0) {
+                return Err(Flaw::Bad(format!("record {seq} was expected")));
+            }
+            if let Some(state) = &mut self.state {
+                state.stop(seq);
+            }
             return Ok(Found::Opaque { seq, json: value });
         };
-        if self.folds {
-            self.folds = match &mut self.state {
-                Some(state) => state.apply(&record).is_ok(),
-                None => State::begin(&record)
-                    .map(|state| self.state = Some(state))
-                    .is_ok(),
-            };
+        match &mut self.state {
+            Some(state) => {
+                if state.apply(&record).is_err() {
+                    state.stop(seq);
+                }
+            }
+            None => self.state = State::begin(&record).ok(),
         }
         Ok(Found::Record(record))
     }
@@ -440,6 +441,52 @@ struct PeekHeader {
     format: Format,
     #[serde(default)]
     restore: String,
+}
+
+/// The record in this JSON, if it says no more than the record holds: what is not understood may mean anything.
+fn whole(json: &[u8]) -> Result<Record, Flaw> {
+    let record: Record = parse(json)?;
+    // As this program writes it; a plan has megabytes, and needs no copy then.
+    let mut left = Unread(json);
+    let same = serde_json::to_writer(&mut left, &record).is_ok() && left.0.is_empty();
+    if same || says_no_more(json, &record)? {
+        Ok(record)
+    } else {
+        Err(Flaw::Bad(
+            "its hash is right, but it says what its version of the format does not know".into(),
+        ))
+    }
+}
+
+/// The same however it is spelled, less what may be passed over.
+fn says_no_more(json: &[u8], record: &Record) -> Result<bool, Flaw> {
+    let mut read: Value = parse(json)?;
+    if let Some(fields) = read.as_object_mut()
+        && fields.get(FOR_PEOPLE).is_some_and(Value::is_object)
+    {
+        fields.remove(FOR_PEOPLE);
+    }
+    Ok(serde_json::to_value(record).is_ok_and(|held| held == read))
+}
+
+/// An object beside a record's `entry` that every reader may pass over.
+const FOR_PEOPLE: &str = "info";
+
+/// Takes what is written as long as it is what was to come.
+struct Unread<'j>(&'j [u8]);
+
+impl std::io::Write for Unread<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        match self.0.strip_prefix(bytes) {
+            Some(left) => self.0 = left,
+            None => return Err(std::io::ErrorKind::InvalidData.into()),
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 fn parse<'j, T: Deserialize<'j>>(json: &'j [u8]) -> Result<T, Flaw> {

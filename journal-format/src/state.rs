@@ -107,6 +107,9 @@ pub struct State {
     pub turned: Option<Problem>,
     /// Why it waits for the operator.
     pub stuck: Option<Problem>,
+    /// The first record that this program does not understand, in a journal of a newer version: how the restore stands
+    /// from there on is not known.
+    pub stops_at: Option<Seq>,
     /// What was left to do or to know at the end.
     pub closing_warnings: Vec<String>,
     /// Every step in every direction that was begun, in the order in which each first began.
@@ -146,6 +149,7 @@ impl State {
             in_doubt: None,
             turned: None,
             stuck: None,
+            stops_at: None,
             closing_warnings: Vec::new(),
             moves: Vec::new(),
             exchanges: BTreeMap::new(),
@@ -164,6 +168,11 @@ impl State {
         })?;
         self.take(record);
         Ok(())
+    }
+
+    /// This record is not understood: the fold ends before it.
+    pub(crate) fn stop(&mut self, at: Seq) {
+        self.stops_at.get_or_insert(at);
     }
 
     /// Every exchange of a swap with the objects as they were before the first of them, from its first intent.
@@ -190,7 +199,7 @@ impl State {
     /// since, and nothing stopped it. Whether the driver still lives is for others to find out.
     pub fn running(&self) -> Option<Move> {
         self.in_doubt
-            .filter(|_| !self.stale && self.stuck.is_none())
+            .filter(|_| !self.stale && self.stuck.is_none() && self.stops_at.is_none())
     }
 
     /// Whether a step was ever begun in a direction.
@@ -212,10 +221,10 @@ impl State {
             .any(|m| !m.step.is_preparation() && m.step != Step::CleanUp)
     }
 
-    /// Whether the restore is over.
+    /// How the restore ended, if it is over, and nothing stands behind the end that this program does not understand.
     pub fn verdict(&self) -> Option<Verdict> {
         match self.phase {
-            Phase::Closed(verdict) => Some(verdict),
+            Phase::Closed(verdict) => Some(verdict).filter(|_| self.stops_at.is_none()),
             Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => {
                 None
             }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::civil::utc;
-use crate::render::summary;
+use crate::render::{summary, visible};
 use crate::{
     Direction, Entry, Fate, Move, MoveState, Phase, Problem, Record, RestoreId, Seq, State, Step,
     Verdict,
@@ -52,6 +52,8 @@ pub struct View {
     pub warnings: Vec<String>,
     /// What is left to do or to know at the end.
     pub leftovers: Vec<String>,
+    /// The parts, by name, that the safety backup lacked, where that ended it: accepted, it would have gone on.
+    pub unsaved: Vec<String>,
     /// The steps forward, and behind them, once it goes back, the steps back.
     pub steps: Vec<StepView>,
 }
@@ -139,11 +141,16 @@ pub enum Standing {
     RolledBack,
     /// Over before the first effect.
     NothingChanged,
+    /// A newer version wrote its journal, and this one understands it only in part.
+    Unknown,
 }
 
 impl Standing {
     /// Where a state stands.
     pub fn of(state: &State) -> Standing {
+        if state.stops_at.is_some() {
+            return Standing::Unknown;
+        }
         if state.stuck.is_some() {
             return Standing::Stuck;
         }
@@ -170,7 +177,8 @@ impl Standing {
             | Standing::Preparing
             | Standing::Forward
             | Standing::Back
-            | Standing::Finishing => false,
+            | Standing::Finishing
+            | Standing::Unknown => false,
         }
     }
 
@@ -186,6 +194,7 @@ impl Standing {
             Standing::Restored => "restored",
             Standing::RolledBack => "rolled back",
             Standing::NothingChanged => "nothing changed",
+            Standing::Unknown => "not understood",
         }
     }
 }
@@ -214,6 +223,7 @@ impl View {
             pid: state.driver.as_ref().map(|d| d.pid),
             warnings: plan.map_or_else(Vec::new, |p| p.warnings.clone()),
             leftovers: state.closing_warnings.clone(),
+            unsaved: state.unsaved(),
             steps: steps(state),
         }
     }
@@ -427,5 +437,12 @@ fn headline(state: &State, standing: Standing) -> String {
         }
         Standing::RolledBack => "Rolled back: the gateway is as it was before.".into(),
         Standing::NothingChanged => "Nothing was changed: the gateway is as it was before.".into(),
+        Standing::Unknown => format!(
+            "How it stands is not known: its journal is of format {}, and this program understands it only up to record {}. \
+             The program that wrote it can tell: {}.",
+            state.header.format,
+            state.seq,
+            visible(&state.header.program)
+        ),
     }
 }

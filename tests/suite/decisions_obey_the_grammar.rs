@@ -52,6 +52,8 @@ fn plan(policy: Policy) -> Plan {
         tunnels_up: Vec::new(),
         fence: Fence::default(),
         firewall: Firewall::default(),
+        peers: None,
+        without_safety_backup_of: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -116,7 +116,7 @@ impl Gateway {
             !self.sample().state_dir().join("open").exists(),
             "the barrier is up"
         );
-        assert_eq!(self.holdfast(&["status"]).stdout, "idle\n");
+        assert!(self.holdfast(&["status"]).stdout.starts_with("idle\n"));
     }
 
     /// Everything is as this picture has it: nothing of Holdfast's lies about either, since a picture shows it.

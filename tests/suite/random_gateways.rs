@@ -62,7 +62,8 @@ fn shape() -> impl Strategy<Value = Shape> {
         any::<[bool; 2]>(),
         clients,
         any::<[bool; 3]>(),
-        any::<Option<bool>>(),
+        any::<[Option<bool>; 2]>(),
+        prop_oneof![Just(None), Just(Some("wg1")), Just(Some("wg2"))],
         mounts,
         proptest::option::of(proptest::sample::subsequence(
             vec!["-wal", "-shm", "-journal"],
@@ -75,7 +76,8 @@ fn shape() -> impl Strategy<Value = Shape> {
                 [two_saved, three_saved],
                 clients,
                 [v4, v6, falters],
-                ip_forward,
+                forwards,
+                peers,
                 mounts,
                 raw,
             )| {
@@ -86,7 +88,8 @@ fn shape() -> impl Strategy<Value = Shape> {
                     clients,
                     v4,
                     v6,
-                    ip_forward,
+                    forwards,
+                    peers,
                     mounts,
                     falters,
                 }

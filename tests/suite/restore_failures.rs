@@ -350,7 +350,8 @@ fn a_failing(call: &str, whens: impl IntoIterator<Item = usize>) {
             Vec::<String>::new(),
             "{why}"
         );
-        assert_eq!(gateway.holdfast(&["status"]).stdout, "idle\n", "{why}");
+        let status = gateway.holdfast(&["status"]).stdout;
+        assert!(status.starts_with("idle\n"), "{why}: {status}");
         match done.code() {
             1 | 3 => {
                 assert_eq!(back, 0, "nothing changed any more? {why}");
@@ -435,7 +436,8 @@ fn a_disk_that_fills_up_turns_it_back_and_leaves_room_for_the_old_service() {
     gateway.run(&["rm", &format!("{root}/run/filler")]);
     assert_eq!(picture(), before);
     gateway.run(&["test", "!", "-e", &format!("{root}/state/open")]);
-    assert_eq!(gateway.holdfast(&["status"]).stdout, "idle\n");
+    let status = gateway.holdfast(&["status"]).stdout;
+    assert!(status.starts_with("idle\n"), "{status}");
     insta::assert_snapshot!(gateway.plain(&done.stderr));
 }
 

@@ -9,7 +9,7 @@ use agent_protocol::{
     Ask, Backup, Chunk, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, Session,
     Token, UploadId, Wire, WireError, greet,
 };
-use journal_format::{RestoreId, Seq, View};
+use journal_format::{Digest, RestoreId, Seq, View};
 use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::spawn_blocking;
 
@@ -75,6 +75,15 @@ type Answer<T> = Result<T, NoAnswer>;
 
 /// The bytes of a download. An error means that it is not whole.
 pub type Bytes = mpsc::Receiver<Result<Vec<u8>, Away>>;
+
+/// What came of asking for a backup.
+#[derive(Debug)]
+pub enum Made {
+    /// Its bytes come.
+    Given(Backup, Bytes),
+    /// It lacks parts that it should have, and its bytes come only if they are asked for all the same.
+    Incomplete(Backup),
+}
 
 /// A part of an upload on its way to the agent.
 #[derive(Debug)]
@@ -205,6 +214,20 @@ impl Agent {
         }
     }
 
+    /// What a restore from the same upload would do now, after one that ended since its safety backup lacked parts.
+    pub async fn again(&self, token: Token, id: RestoreId) -> Answer<Preview> {
+        match self
+            .ask(Request::Admin {
+                token,
+                ask: Ask::Again { id },
+            })
+            .await?
+        {
+            Reply::Uploaded(preview) => Ok(*preview),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
     /// Throws an upload away.
     pub async fn discard(&self, token: Token, upload: UploadId) -> Answer<()> {
         match self
@@ -241,23 +264,33 @@ impl Agent {
         }
     }
 
-    /// Makes a backup, or joins the one that is being made, and streams it.
-    pub async fn backup(&self, token: Token) -> Answer<(Backup, Bytes)> {
+    /// Makes a backup, or joins the one that is being made, and streams it if it is complete.
+    pub async fn backup(&self, token: Token) -> Answer<Made> {
+        self.take(token, Ask::MakeBackup).await
+    }
+
+    /// Streams a backup that is there, whatever it lacks.
+    pub async fn backup_as_it_is(&self, token: Token, sha256: Digest) -> Answer<Made> {
+        self.take(token, Ask::GiveBackup { sha256 }).await
+    }
+
+    async fn take(&self, token: Token, ask: Ask) -> Answer<Made> {
         let agent = self.clone();
         let (tell, told) = oneshot::channel();
         let (send, bytes) = mpsc::channel(IN_FLIGHT);
         spawn_blocking(move || {
-            let opened = agent.open_with(&Request::Admin {
-                token,
-                ask: Ask::MakeBackup,
-            });
+            let opened = agent.open_with(&Request::Admin { token, ask });
             let answered = opened.and_then(|mut wire| match answer(&mut wire)? {
-                Reply::Backup(backup) => Ok((backup, wire)),
+                Reply::Backup(backup) => Ok((backup, Some(wire))),
+                Reply::Incomplete(backup) => Ok((backup, None)),
                 _ => Err(Away::Confused.into()),
             });
             match answered {
-                Ok((backup, mut wire)) => {
-                    if tell.send(Ok(backup)).is_ok() {
+                Ok((backup, wire)) => {
+                    let follow = wire.is_some();
+                    if tell.send(Ok((backup, follow))).is_ok()
+                        && let Some(mut wire) = wire
+                    {
                         pass_on(&mut wire, &send);
                     }
                 }
@@ -265,8 +298,11 @@ impl Agent {
                 Err(e) => drop(tell.send(Err(e))),
             }
         });
-        let backup = told.await.map_err(|_| Away::GaveUp)??;
-        Ok((backup, bytes))
+        let (backup, follow) = told.await.map_err(|_| Away::GaveUp)??;
+        Ok(match follow {
+            true => Made::Given(backup, bytes),
+            false => Made::Incomplete(backup),
+        })
     }
 
     /// Begins an upload under a name for people.

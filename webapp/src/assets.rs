@@ -4,7 +4,7 @@ use rocket::http::{ContentType, Header};
 use rocket::response::Responder;
 
 /// Every template, by the name that pages use.
-pub const TEMPLATES: [(&str, &str); 9] = [
+pub const TEMPLATES: [(&str, &str); 10] = [
     ("layout.html", include_str!("../templates/layout.html.j2")),
     ("parts.html", include_str!("../templates/parts.html.j2")),
     ("live.html", include_str!("../templates/live.html.j2")),
@@ -14,6 +14,10 @@ pub const TEMPLATES: [(&str, &str); 9] = [
     ("confirm.html", include_str!("../templates/confirm.html.j2")),
     ("restore.html", include_str!("../templates/restore.html.j2")),
     ("message.html", include_str!("../templates/message.html.j2")),
+    (
+        "incomplete.html",
+        include_str!("../templates/incomplete.html.j2"),
+    ),
 ];
 
 const STYLE: &str = include_str!("../assets/holdfast.css");

@@ -73,6 +73,8 @@ pub struct Live {
     pub summary: String,
     problem: Option<Problem>,
     closing_warnings: Vec<String>,
+    /// Parts that the safety backup lacked, where that ended it.
+    unsaved: Vec<String>,
     plan_warnings: Vec<String>,
     archive: String,
     done: usize,
@@ -154,6 +156,7 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> Live {
         summary: sentence,
         problem,
         closing_warnings: view.leftovers.clone(),
+        unsaved: view.unsaved.clone(),
         plan_warnings: view.warnings.clone(),
         archive: match &view.archive_host {
             Some(host) => format!("{}, made {} on {host}", view.archive, view.archive_made),
@@ -203,6 +206,7 @@ fn tone(standing: Standing) -> (&'static str, &'static str, &'static str) {
         Standing::Restored => ("restored", "done", "Restored"),
         Standing::RolledBack => ("rolled-back", "undone", "Rolled back"),
         Standing::NothingChanged => ("nothing-changed", "skipped", "Nothing changed"),
+        Standing::Unknown => ("unreadable", "warning", "Not understood"),
     }
 }
 
@@ -294,18 +298,24 @@ pub fn home(overview: &Overview) -> Value {
     json!({
         "host": overview.host,
         "upload_mib": overview.upload_mib,
-        "backup": overview.last_backup.as_ref().map(backup),
+        "backup": overview.backups.last_backup.as_ref().map(backup),
+        "incomplete": overview.backups.incomplete_backup.as_ref().map(backup),
+        "unknown": overview.backups.unknown_backups,
         "running": overview.running.as_ref().map(running),
         "restores": overview.restores.iter().map(restore_line).collect::<Vec<_>>(),
     })
 }
 
-fn backup(backup: &Backup) -> Value {
+/// A backup as the pages show it.
+pub fn backup(backup: &Backup) -> Value {
     json!({
         "name": backup.name,
         "size": size(backup.size),
         "made": moment(backup.made_ms),
         "made_iso": utc(backup.made_ms),
+        "in_future": backup.in_future,
+        "lacks": backup.lacks,
+        "sha256": backup.sha256,
     })
 }
 
@@ -355,6 +365,13 @@ fn running(running: &Running) -> Value {
                     "A restore is stuck",
                     "The operator is needed. Its page says what to do.".to_string(),
                 )
+            } else if *standing == Standing::Unknown {
+                (
+                    shown,
+                    icon,
+                    "A restore by a newer Holdfast",
+                    "This program does not understand its journal. On the gateway: holdfast status.".to_string(),
+                )
             } else {
                 (
                     shown,
@@ -386,6 +403,7 @@ fn restore_line(line: &RestoreLine) -> Value {
         "id": line.id,
         "began": moment(line.began_ms),
         "began_iso": utc(line.began_ms),
+        "in_future": line.in_future,
         "archive": line.archive,
         "tone": tone,
         "word": word,
@@ -415,6 +433,7 @@ pub fn preview(preview: &Preview) -> Value {
         "warnings": preview.warnings,
         "needs_keep_going": preview.needs_keep_going,
         "has_open_folders": preview.has_open_folders,
+        "unsaved": preview.unsaved,
         "until": moment(preview.until_ms),
     })
 }

@@ -3,22 +3,23 @@
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::{
-    Ask, MAX_CHUNK, Refusal, Reply, Request, Session, Token, Wire, WireError, greet,
+    Ask, Backup, MAX_CHUNK, Preview, Refusal, Reply, Request, Session, Token, Wire, WireError,
+    greet,
 };
-use journal_format::{RestoreId, Seq};
+use journal_format::{Digest, RestoreId, Seq};
 
 use super::backups::Taken;
 use super::follow::{self, Follower, Lost};
 use super::start::{self, Approved};
 use super::uploads::Outcome;
 use super::{Agent, overview};
-use crate::backup::Made;
 use crate::fault::{Fault, cannot};
-use crate::{process, state_dir};
+use crate::{made, process, state_dir};
 
 /// How often a sign of life is given while something takes long; well below the other side's patience.
 const ALIVE: Duration = Duration::from_secs(5);
@@ -127,9 +128,17 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 .backups
                 .make(agent, ALIVE, || say(wire, &Reply::Alive))?;
             match made {
-                Ok((made, taken)) => give(agent, wire, &session.token, &made, &taken),
+                Ok((made, _)) if !made.lacks.is_empty() => reply(
+                    wire,
+                    told(agent, &made.sha256).map(|(_, backup)| Reply::Incomplete(backup)),
+                ),
+                Ok((made, taken)) => give(agent, wire, &session.token, &made.sha256, Some(&taken)),
                 Err(refusal) => say(wire, &Reply::Refused(refusal)),
             }
+        }
+        Ask::GiveBackup { sha256 } => {
+            tracing::info!("{who} takes a backup that is there");
+            give(agent, wire, &session.token, &sha256, None)
         }
         Ask::Upload { name } => {
             tracing::info!("{who} uploads an archive");
@@ -142,6 +151,10 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 .find(&upload)
                 .map(|k| Reply::Uploaded(Box::new(k.preview))),
         ),
+        Ask::Again { id } => {
+            let looked = looked(wire, || start::again(agent, &id));
+            reply(wire, looked)
+        }
         Ask::Discard { upload } => {
             agent.uploads.discard(&upload);
             say(wire, &Reply::Discarded)
@@ -152,6 +165,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             request,
             keep_going_without_firewall,
             keep_open_folders,
+            without_safety_backup_of,
         } => {
             tracing::info!("{who} confirms a restore");
             let approved = Approved {
@@ -160,6 +174,10 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 request,
                 keep_going_without_firewall,
                 keep_open_folders,
+                without_safety_backup_of: match start::parts(&without_safety_backup_of) {
+                    Ok(parts) => parts,
+                    Err(refusal) => return say(wire, &Reply::Refused(refusal)),
+                },
             };
             let mut last = Instant::now();
             let started = agent
@@ -213,32 +231,44 @@ fn watched<'a>(agent: &'a Agent, token: &'a Token) -> Watched<'a> {
     }
 }
 
+/// Where a backup that was made here lies, and what the page is told of it.
+fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, Backup), Refusal> {
+    let noted = made::noted(&agent.profile, sha256);
+    match noted.map_err(|problem| Refusal::Failed { problem })? {
+        Some(note) => Ok((
+            agent.profile.backups_dir().join(&note.name),
+            overview::backup(sha256, &note),
+        )),
+        None => Err(Refusal::Gone {
+            problem: cannot(
+                "give this backup: it is not there any more",
+                "make another one",
+            ),
+        }),
+    }
+}
+
 /// Gives a backup's bytes, as long as the session lasts.
 fn give(
     agent: &Agent,
     wire: &mut Wire<UnixStream>,
     token: &Token,
-    made: &Made,
-    taken: &Taken,
+    sha256: &Digest,
+    taken: Option<&Taken>,
 ) -> Answered {
     let mut watched = watched(agent, token);
     if let Err(refusal) = watched.still() {
         return say(wire, &Reply::Refused(refusal));
     }
-    let name = made
-        .path
-        .file_name()
-        .map(|n| n.to_string_lossy().into_owned());
-    let opened = File::open(&made.path)
-        .map(|file| (file, name.and_then(|n| overview::backup(&agent.profile, n))));
-    let (mut file, backup) = match opened {
-        Ok((file, Some(backup))) => (file, backup),
-        Ok((_, None)) | Err(_) => {
+    let (path, backup) = match told(agent, sha256) {
+        Ok(told) => told,
+        Err(refusal) => return say(wire, &Reply::Refused(refusal)),
+    };
+    let mut file = match File::open(&path) {
+        Ok(file) => file,
+        Err(e) => {
             let problem = cannot(
-                format!(
-                    "give the backup {}: it is not there any more",
-                    made.path.display()
-                ),
+                format!("give the backup {}: {e}", path.display()),
                 "make another one",
             );
             return say(wire, &Reply::Refused(Refusal::Failed { problem }));
@@ -250,7 +280,9 @@ fn give(
         match file.read(&mut buffer) {
             Ok(0) => {
                 wire.end_bytes()?;
-                taken.given();
+                if let Some(taken) = taken {
+                    taken.given();
+                }
                 return Ok(());
             }
             Ok(_) if watched.still().is_err() => {
@@ -260,7 +292,7 @@ fn give(
             Ok(n) => wire.send_bytes(&buffer[..n])?,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => {
-                tracing::warn!("cannot read the backup {}: {e}", made.path.display());
+                tracing::warn!("cannot read the backup {}: {e}", path.display());
                 return wire.abort_bytes();
             }
         }
@@ -293,8 +325,17 @@ fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
     };
     drop(place);
     let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
+    let looked = looked(wire, || start::look(agent, fresh, &name));
+    reply(wire, looked)
+}
+
+/// What comes of looking at an archive, with signs of life while that takes.
+fn looked(
+    wire: &mut Wire<UnixStream>,
+    look: impl FnOnce() -> Result<Preview, Refusal> + Send,
+) -> Result<Reply, Refusal> {
     let looked = std::thread::scope(|scope| {
-        let looking = scope.spawn(|| start::look(agent, fresh, &name));
+        let looking = scope.spawn(look);
         let mut last = Instant::now();
         while !looking.is_finished() {
             // If nobody waits any more it is still looked at to its end; the upload then waits its hour.
@@ -310,10 +351,7 @@ fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
         );
         Err(Refusal::Failed { problem })
     });
-    reply(
-        wire,
-        looked.map(|preview| Reply::Uploaded(Box::new(preview))),
-    )
+    looked.map(|preview| Reply::Uploaded(Box::new(preview)))
 }
 
 fn lost(lost: Lost) -> Refusal {

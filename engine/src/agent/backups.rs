@@ -1,8 +1,9 @@
 //! Making a backup to be downloaded: one at a time, on a thread of its own, for everybody who asks meanwhile. It is made
-//! to its end whoever still waits; one that nobody got whole is removed, and of the others the newest few are kept.
-//! Backups that were made otherwise are not touched.
+//! to its end whoever still waits; one that nobody got whole is removed, and of the others the newest few are kept. An
+//! incomplete one waits to be asked for by name, and has places of its own: it takes none of a good one's. Backups that were
+//! made otherwise are not touched.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -12,11 +13,14 @@ use journal_format::Problem;
 use super::{Agent, keep, locked, now_ms, spawn};
 use crate::backup::{Made, Progress};
 use crate::fault::{Fault, cannot};
+use crate::parts;
 use crate::process::Lock;
 use crate::profile::Profile;
 
 /// Downloaded backups that are kept.
 const KEPT: usize = 5;
+/// Incomplete ones that wait to be downloaded all the same.
+const KEPT_INCOMPLETE: usize = 2;
 
 pub struct Backups {
     running: Mutex<Option<Arc<Job>>>,
@@ -61,23 +65,54 @@ impl Drop for Taken {
     }
 }
 
-/// The names of the backups that were made to be downloaded, oldest first, in a file beside them.
+/// The names of the backups that were made to be downloaded, oldest first, in a file beside them for each kind.
 struct Downloads {
     dir: PathBuf,
     changing: Mutex<()>,
 }
 
-impl Downloads {
-    fn list(&self) -> PathBuf {
-        self.dir.join(".downloads")
+/// The two kinds of downloads.
+#[derive(Debug, Clone, Copy)]
+enum Kind {
+    Good,
+    Incomplete,
+}
+
+impl Kind {
+    fn of(made: &Made) -> Kind {
+        match made.lacks.is_empty() {
+            true => Kind::Good,
+            false => Kind::Incomplete,
+        }
     }
 
-    fn names(&self) -> Vec<String> {
-        let text = match std::fs::read_to_string(self.list()) {
+    fn list(self) -> &'static str {
+        match self {
+            Kind::Good => ".downloads",
+            Kind::Incomplete => ".downloads-incomplete",
+        }
+    }
+
+    fn kept(self) -> usize {
+        match self {
+            Kind::Good => KEPT,
+            Kind::Incomplete => KEPT_INCOMPLETE,
+        }
+    }
+}
+
+impl Downloads {
+    fn list(&self, kind: Kind) -> PathBuf {
+        self.dir.join(kind.list())
+    }
+
+    fn names(&self, kind: Kind) -> Vec<String> {
+        let list = self.list(kind);
+        let text = match std::fs::read_to_string(&list) {
             Ok(text) => text,
             Err(e) => {
                 if e.kind() != std::io::ErrorKind::NotFound {
-                    tracing::warn!("cannot read {}: {e}", self.list().display());
+                    tracing::warn!("cannot read {}: {e}", list.display());
                 }
                 return Vec::new();
             }
@@ -90,21 +125,22 @@ impl Downloads {
     }
 
     /// Lists one more, and removes those that are too many.
-    fn add(&self, made: &Path) {
-        let Some(name) = made.file_name().and_then(|n| n.to_str()) else {
+    fn add(&self, made: &Made) {
+        let Some(name) = made.path.file_name().and_then(|n| n.to_str()) else {
             return;
         };
+        let kind = Kind::of(made);
         let _one = locked(&self.changing);
-        let mut names = self.names();
+        let mut names = self.names(kind);
         names.retain(|n| n != name && self.dir.join(n).exists());
         names.push(name.to_owned());
-        while names.len() > KEPT {
+        while names.len() > kind.kept() {
             if !self.remove(&names[0]) {
                 break;
             }
             names.remove(0);
         }
-        self.write(&names);
+        self.write(kind, &names);
     }
 
     fn remove(&self, name: &str) -> bool {
@@ -118,18 +154,20 @@ impl Downloads {
         }
     }
 
-    fn write(&self, names: &[String]) {
+    fn write(&self, kind: Kind, names: &[String]) {
         let text: String = names.iter().map(|n| format!("{n}\n")).collect();
-        if let Err(problem) = keep(&self.list(), text.as_bytes()) {
+        if let Err(problem) = keep(&self.list(kind), text.as_bytes()) {
             // One that is not listed is kept for good, which loses nothing.
             tracing::warn!("{problem}");
         }
     }
 
-    /// Removes a backup that nobody got whole and nobody waits for any more.
+    /// Removes a backup that nobody got whole and nobody waits for any more; an incomplete one is given to nobody unasked,
+    /// and waits.
     fn settle(&self, result: &Outcome) {
         let Some(Ok(made)) = &result.made else { return };
-        if result.takers > 0 || result.given {
+        let kind = Kind::of(made);
+        if result.takers > 0 || result.given || matches!(kind, Kind::Incomplete) {
             return;
         }
         let Some(name) = made.path.file_name().and_then(|n| n.to_str()) else {
@@ -138,9 +176,9 @@ impl Downloads {
         let _one = locked(&self.changing);
         if self.remove(name) {
             tracing::info!("the download of {name} broke off; it is removed");
-            let mut names = self.names();
+            let mut names = self.names(kind);
             names.retain(|n| n != name);
-            self.write(&names);
+            self.write(kind, &names);
         }
     }
 }
@@ -226,7 +264,7 @@ impl Backups {
             };
             let made = work(&agent, &mine);
             if let Ok(made) = &made {
-                agent.backups.downloads.add(&made.path);
+                agent.backups.downloads.add(made);
             }
             end.with(made);
         })?;
@@ -290,6 +328,10 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
                 made.path.display(),
                 made.size
             );
+            if !made.lacks.is_empty() {
+                let incomplete = parts::incomplete(&made.lacks);
+                tracing::warn!("{}", journal_format::visible(&incomplete));
+            }
             for warning in &made.warnings {
                 tracing::warn!("{}", journal_format::visible(warning));
             }
@@ -325,6 +367,7 @@ mod tests {
             sha256: journal_format::Digest::new("0".repeat(64)).unwrap(),
             created_at: String::new(),
             lacks: vec![],
+            unread: Default::default(),
             warnings: vec![],
         }
     }
@@ -344,13 +387,54 @@ mod tests {
             .map(|n| {
                 let made = made(&folder, n);
                 // Each by an agent that started again.
-                downloads(&folder).add(&made.path);
+                downloads(&folder).add(&made);
                 made
             })
             .collect();
         assert!(other.exists());
         assert_eq!(backups(&folder), 1 + KEPT);
         assert!(all[8 - KEPT..].iter().all(|m| m.path.exists()));
+    }
+
+    fn incomplete(folder: &tempfile::TempDir, n: usize) -> Made {
+        let lack = parts::Lack {
+            part: parts::Part::Configs,
+            why: "permission denied".into(),
+        };
+        Made {
+            lacks: vec![lack],
+            ..made(folder, n)
+        }
+    }
+
+    #[test]
+    fn incomplete_backups_take_no_place_of_a_good_one_and_do_not_pile_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let good: Vec<Made> = (0..KEPT).map(|n| made(&folder, n)).collect();
+        for made in &good {
+            downloads(&folder).add(made);
+        }
+        let bad: Vec<Made> = (KEPT..9).map(|n| incomplete(&folder, n)).collect();
+        for made in &bad {
+            downloads(&folder).add(made);
+        }
+        assert!(good.iter().all(|m| m.path.exists()));
+        let there: Vec<bool> = bad.iter().map(|m| m.path.exists()).collect();
+        assert_eq!(there, [false, false, true, true]);
+    }
+
+    #[test]
+    fn an_incomplete_backup_that_nobody_was_given_waits_to_be_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let downloads = downloads(&folder);
+        let made = incomplete(&folder, 1);
+        downloads.add(&made);
+        let outcome = Outcome {
+            made: Some(Ok(made)),
+            ..Outcome::default()
+        };
+        downloads.settle(&outcome);
+        assert_eq!(backups(&folder), 1);
     }
 
     #[test]

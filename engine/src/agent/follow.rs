@@ -101,6 +101,19 @@ impl Follower {
 
     /// Whether what is left of the journal is damage, and not a record that is being written or was cut off.
     fn judge(&self, left: &[u8]) -> Option<Problem> {
+        if let Some(state) = self.state().filter(|s| s.stops_at.is_some()) {
+            return Some(cannot(
+                format!(
+                    "tell how this restore stands: its journal is of format {}, which this program understands only up to \
+                     record {}",
+                    state.header.format, state.seq
+                ),
+                format!(
+                    "let the program that wrote it tell: {}",
+                    journal_format::visible(&state.header.program)
+                ),
+            ));
+        }
         if left.is_empty() {
             return None;
         }

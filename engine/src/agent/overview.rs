@@ -3,15 +3,14 @@
 use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
-use std::time::UNIX_EPOCH;
 
-use agent_protocol::{Backup, Overview, RestoreLine, Running, Status};
-use journal_format::{Direction, RestoreId, Scan, Standing, State, StepState, View};
+use agent_protocol::{Backup, Backups, Lack, Overview, RestoreLine, Running, Status};
+use journal_format::{Digest, Direction, RestoreId, Scan, Standing, State, StepState, View};
 
-use super::{Agent, follow, locked};
+use super::{Agent, follow, locked, now_ms};
 use crate::process::Lock;
 use crate::profile::Profile;
-use crate::state_dir;
+use crate::{made, parts, state_dir};
 
 /// Restores that are listed.
 const LISTED: usize = 50;
@@ -25,7 +24,7 @@ pub struct Lines {
 pub fn overview(agent: &Agent) -> Overview {
     Overview {
         host: crate::backup::host_name().unwrap_or_else(|| "?".into()),
-        last_backup: last_backup(&agent.profile),
+        backups: backups(&agent.profile),
         running: running(agent),
         restores: restores(agent),
         upload_mib: agent.uploads.limit_mib(),
@@ -35,31 +34,44 @@ pub fn overview(agent: &Agent) -> Overview {
 pub fn status(agent: &Agent) -> Status {
     Status {
         running: running(agent),
-        last_backup: last_backup(&agent.profile),
+        backups: backups(&agent.profile),
     }
 }
 
-/// The newest backup. Under its name a backup is whole and was read back.
-fn last_backup(profile: &Profile) -> Option<Backup> {
-    let entries = std::fs::read_dir(profile.backups_dir()).ok()?;
-    let names = entries
-        .flatten()
-        .filter_map(|e| e.file_name().into_string().ok());
-    let name = names
-        .filter(|n| n.starts_with("wireguard_backup_") && n.ends_with(".zip"))
-        .max()?;
-    backup(profile, name)
+/// The last backups, by when they were made on this box. Under its name a backup is whole and was read back.
+fn backups(profile: &Profile) -> Backups {
+    let last = made::last(profile).unwrap_or_else(|problem| {
+        tracing::warn!("{problem}");
+        made::Last::default()
+    });
+    let told = |(sha256, note): (Digest, made::Note)| backup(&sha256, &note);
+    Backups {
+        last_backup: last.good.map(told),
+        incomplete_backup: last.incomplete.map(told),
+        unknown_backups: last.unknown,
+    }
 }
 
-/// A backup by its name.
-pub fn backup(profile: &Profile, name: String) -> Option<Backup> {
-    let meta = std::fs::symlink_metadata(profile.backups_dir().join(&name)).ok()?;
-    let made = meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
-    Some(Backup {
-        size: meta.len(),
-        made_ms: i64::try_from(made.as_millis()).ok()?,
-        name,
-    })
+/// A backup as it was noted.
+pub fn backup(sha256: &Digest, note: &made::Note) -> Backup {
+    let lacks = note.lacks.iter().map(lack);
+    Backup {
+        name: note.name.clone(),
+        size: note.size,
+        made_ms: note.made_ms,
+        in_future: note.lies_in_the_future(),
+        sha256: sha256.clone(),
+        lacks: lacks.collect(),
+    }
+}
+
+/// A part that a backup lacks, as it is told.
+pub fn lack(lack: &parts::Lack) -> Lack {
+    Lack {
+        part: lack.part.to_string(),
+        shown: lack.part.shown(),
+        why: lack.why.clone(),
+    }
 }
 
 fn running(agent: &Agent) -> Option<Running> {
@@ -114,7 +126,7 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
     Running::Restore {
         id,
         standing: view.standing,
-        interrupted: follow::is_left(agent, state),
+        interrupted: is_interrupted(agent, view.standing, state),
         step: steps
             .iter()
             .find(|s| s.state == StepState::Running)
@@ -122,6 +134,11 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
         done: steps.iter().filter(|s| s.state == StepState::Done).count() as u64,
         total: steps.len() as u64,
     }
+}
+
+/// Whether nothing works on an open restore. Of one that a newer version wrote that is not known to be open.
+fn is_interrupted(agent: &Agent, standing: Standing, state: &State) -> bool {
+    standing != Standing::Unknown && follow::is_left(agent, state)
 }
 
 fn scan(agent: &Agent, id: &RestoreId) -> Option<Scan> {
@@ -152,16 +169,21 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
     if let Some((known, line)) = locked(&agent.lines.known).get(&id)
         && *known == length
     {
-        return line.clone();
+        return RestoreLine {
+            in_future: line.began_ms > now_ms(),
+            ..line.clone()
+        };
     }
     let state = scan(agent, &id).and_then(|s| s.state);
     let Some(state) = state else {
+        let began_ms = began_by_name(&id);
         return RestoreLine {
-            began_ms: began_by_name(&id),
+            began_ms,
             id,
             archive: String::new(),
             standing: None,
             interrupted: false,
+            in_future: began_ms > now_ms(),
         };
     };
     let standing = Standing::of(&state);
@@ -173,7 +195,8 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
             .as_ref()
             .map_or_else(String::new, |p| p.archive.name.clone()),
         standing: Some(standing),
-        interrupted: !standing.is_over() && follow::is_left(agent, &state),
+        interrupted: !standing.is_over() && is_interrupted(agent, standing, &state),
+        in_future: state.began_ms > now_ms(),
     };
     if state.verdict().is_some() {
         locked(&agent.lines.known).insert(id, (length, line.clone()));

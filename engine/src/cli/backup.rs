@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
+use journal_format::visible;
+
 use super::{Context, print_json, say, tell};
 use crate::backup::Progress;
-use crate::fault::Fault;
+use crate::fault::{Fault, INCOMPLETE};
 use crate::host::linux::Linux;
 use crate::process::Lock;
 use crate::state_dir;
@@ -21,15 +23,30 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
             ));
         }
     })?;
+    let complete = made.lacks.is_empty();
     if context.json {
-        print_json(
-            &serde_json::json!({ "path": made.path.display().to_string(), "bytes": made.size, "warnings": made.warnings }),
-        );
+        print_json(&serde_json::json!({
+            "path": made.path.display().to_string(),
+            "bytes": made.size,
+            "complete": complete,
+            "lacks": made.lacks,
+            "warnings": made.warnings,
+        }));
     } else {
         say(&made.path.display().to_string());
     }
-    for warning in &made.warnings {
-        tell(&format!("warning: {}", journal_format::visible(warning)));
+    for lack in &made.lacks {
+        tell(&format!("lacks: {}", visible(&lack.to_string())));
     }
-    Ok(0)
+    if !complete {
+        tell(&format!(
+            "holdfast: the backup is incomplete and does not count as a good one\n  \
+             what to do: see to what is named above, then run `holdfast backup` again; what is in {} can be restored",
+            made.path.display()
+        ));
+    }
+    for warning in &made.warnings {
+        tell(&format!("warning: {}", visible(warning)));
+    }
+    Ok(if complete { 0 } else { INCOMPLETE })
 }

@@ -67,6 +67,7 @@ pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
             "soundness": soundness_words(&scan),
             "view": scan.state.as_ref().map(View::of),
             "records": scan.records.iter().map(record_json).collect::<Vec<_>>(),
+            "not_understood": scan.opaque.iter().map(|(_, json)| json).collect::<Vec<_>>(),
         }));
         return Ok(0);
     }
@@ -74,11 +75,19 @@ pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
         say(&view_text(&View::of(state)));
     }
     say("");
-    for record in &scan.records {
-        say(&record_text(record));
-    }
-    for (seq, json) in &scan.opaque {
-        say(&opaque_text(*seq, json));
+    let mut texts: Vec<(u64, String)> = scan
+        .records
+        .iter()
+        .map(|record| (record.seq.0, record_text(record)))
+        .collect();
+    texts.extend(
+        scan.opaque
+            .iter()
+            .map(|(seq, json)| (seq.0, opaque_text(*seq, json))),
+    );
+    texts.sort();
+    for (_, text) in texts {
+        say(&text);
     }
     say("");
     say(&format!("journal: {}", soundness_words(&scan)));
@@ -176,6 +185,17 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
         // Looked at once more after the writer was seen to be gone, so that its last record is not missed.
         let running = Lock::holder(&context.profile).is_some();
         if !running && idle && grown.is_empty() {
+            if let Some(state) = scanner.state().filter(|s| s.stops_at.is_some()) {
+                let view = View::of(state);
+                if context.json {
+                    print_json(
+                        &serde_json::json!({ "verdict": null, "standing": view.standing, "headline": view.headline }),
+                    );
+                } else {
+                    say(&view.headline);
+                }
+                return Ok(0);
+            }
             if context.json {
                 print_json(&serde_json::json!({ "verdict": null, "standing": "open" }));
             }

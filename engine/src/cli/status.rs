@@ -1,24 +1,49 @@
-//! `holdfast status`: idle, or the restore that is open, where it stands, its process. Always ends with 0: it tells.
+//! `holdfast status`: idle and the last backups, or the restore that is open, where it stands, its process. Always ends with
+//! 0: it tells.
 
-use journal_format::{View, view_text};
+use journal_format::{Digest, Soundness, View, utc, view_text, visible};
 
 use super::{Context, print_json, say};
 use crate::fault::Fault;
+use crate::made::{self, Note};
 use crate::process::Lock;
-use crate::state_dir;
+use crate::profile::Profile;
+use crate::{parts, state_dir};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     let holder = Lock::holder(&context.profile);
     let open = state_dir::open_restore(&context.profile)?;
     let Some(open) = open else {
-        match (&holder, context.json) {
-            (Some((pid, what)), false) => say(&format!("busy: {what} runs, process {pid}")),
-            (None, false) => say("idle"),
-            (holder, true) => print_json(&serde_json::json!({
+        let last = made::last(&context.profile)?;
+        if context.json {
+            let told = |found: &Option<(Digest, Note)>| {
+                let (sha256, note) = found.as_ref()?;
+                Some(serde_json::json!({
+                    "path": context.profile.backups_dir().join(&note.name),
+                    "bytes": note.size,
+                    "sha256": sha256,
+                    "made": utc(note.made_ms),
+                    "in_future": note.lies_in_the_future(),
+                    "complete": note.is_complete(),
+                    "lacks": note.lacks,
+                }))
+            };
+            print_json(&serde_json::json!({
                 "status": if holder.is_some() { "busy" } else { "idle" },
                 "pid": holder.as_ref().map(|(pid, _)| pid),
                 "what": holder.as_ref().map(|(_, what)| what),
-            })),
+                "last_backup": told(&last.good),
+                "incomplete_backup": told(&last.incomplete),
+                "unknown_backups": last.unknown,
+            }));
+            return Ok(0);
+        }
+        match &holder {
+            Some((pid, what)) => say(&format!("busy: {what} runs, process {pid}")),
+            None => say("idle"),
+        }
+        for line in backups(&context.profile, &last) {
+            say(&visible(&line));
         }
         return Ok(0);
     };
@@ -38,6 +63,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     }
     match &holder {
         Some((pid, what)) => say(&format!("{what} runs, process {pid}")),
+        None if scan.soundness() == Soundness::Newer => say(&format!(
+            "a newer Holdfast began restore {}, and nothing works on it: run `holdfast recover` of that version",
+            open.id
+        )),
         None => say(&format!(
             "restore {} is open and nothing works on it: run `holdfast recover`",
             open.id
@@ -45,7 +74,39 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     }
     match view {
         Some(view) => say(&view_text(&view)),
+        None if scan.soundness() == Soundness::Newer => say(&format!(
+            "this program does not understand its journal {}",
+            path.display()
+        )),
         None => say(&format!("its journal {} says nothing yet", path.display())),
     }
     Ok(0)
+}
+
+/// The last backups, a line each.
+fn backups(profile: &Profile, last: &made::Last) -> Vec<String> {
+    let made = |note: &Note| {
+        let future = match note.lies_in_the_future() {
+            true => " (in the future: the clock was wrong then, or is wrong now)",
+            false => "",
+        };
+        let path = profile.backups_dir().join(&note.name);
+        format!("{}, made {}{future}", path.display(), utc(note.made_ms))
+    };
+    let mut lines = vec![match &last.good {
+        Some((_, note)) => format!("last good backup: {}", made(note)),
+        None if last.unknown => format!(
+            "last good backup: none that is known; of what lies in {} it is not known whether it has every part",
+            profile.backups_dir().display()
+        ),
+        None => "last good backup: none yet".into(),
+    }];
+    lines.extend(last.incomplete.as_ref().map(|(_, note)| {
+        format!(
+            "after it: {}, {}",
+            made(note),
+            parts::incomplete(&note.lacks)
+        )
+    }));
+    lines
 }

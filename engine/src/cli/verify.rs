@@ -5,9 +5,11 @@ use std::path::Path;
 use journal_format::visible;
 
 use super::{Context, print_json, restore, say};
-use crate::fault::Fault;
+use crate::fault::{Fault, INCOMPLETE};
 use crate::firewall::Family;
 use crate::host::linux::Linux;
+use crate::manifest::Manifest;
+use crate::parts;
 use crate::rehearsal::{self, Tried};
 use crate::wording::in_a_line;
 
@@ -42,6 +44,9 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         .iter()
         .map(|(family, problem)| (Family::name(*family), in_a_line(problem)))
         .collect();
+    let lacks = metadata.holdfast.as_ref().map(Manifest::lacks);
+    let lacks = lacks.unwrap_or_default();
+    let status = if lacks.is_empty() { 0 } else { INCOMPLETE };
     if context.json {
         let commands: Vec<_> = consent
             .lines()
@@ -51,6 +56,9 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         print_json(&serde_json::json!({
             "archive": name,
             "verdict": "sound",
+            "complete": lacks.is_empty(),
+            "lacks": lacks,
+            "exit_status": status,
             "sha256": checked.sha256,
             "bytes": checked.archive.size(),
             "entries": checked.archive.entries().len(),
@@ -67,7 +75,14 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
             "warnings": checked.warnings,
             "missing": checked.missing,
         }));
-        return Ok(0);
+        return Ok(status);
+    }
+    if !lacks.is_empty() {
+        say(&format!(
+            "{}: {}",
+            visible(&name),
+            visible(&parts::incomplete(&lacks))
+        ));
     }
     if untried.is_empty() {
         say(&format!("{}: sound", visible(&name)));
@@ -103,5 +118,5 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     for warning in checked.warnings.iter().chain(&checked.missing) {
         say(&format!("  warning: {}", visible(warning)));
     }
-    Ok(0)
+    Ok(status)
 }

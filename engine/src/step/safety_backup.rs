@@ -1,34 +1,119 @@
-//! Makes a backup of the gateway as it is, before anything is staged. Changes nothing.
+//! Makes a backup of the gateway as it is, before anything is staged. Changes nothing. One that could not bring back what is
+//! about to be replaced stops the restore, unless the admin accepted that part by name.
 
-use journal_format::{Direction, Exchange, Step};
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use journal_format::{Change, Direction, Exchange, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back};
 use crate::decide::Seen;
-use crate::fault::{Fault, Problem};
+use crate::facts::Facts;
+use crate::fault::{Fault, Problem, cannot};
+use crate::firewall::Family;
 use crate::journal::Permit;
+use crate::parts::{Lack, Part};
 
 pub struct SafetyBackup;
 
 /// The name of the file in the restore's folder that holds the path of the safety backup.
 const MADE: &str = "safety-backup";
 
+/// What a restore replaces and its safety backup will lack, as far as kernel facts tell beforehand.
+pub(crate) fn unsaved(plan: &Plan, facts: &Facts) -> Vec<Lack> {
+    let unread = facts.unread.iter().map(|(part, why)| Lack {
+        part: part.clone(),
+        why: why.clone(),
+    });
+    unread
+        .filter(|lack| replaces(plan, &lack.part, &BTreeSet::new()))
+        .collect()
+}
+
+/// Whether the restore takes away something that a safety backup which lacks this part could not bring back. Of configs
+/// it lacks the `unread` ones, all of them if none is named.
+fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
+    let gone = |t: &&journal_format::Target| t.change != Change::Add;
+    let name = |path: &str| {
+        let name = Path::new(path).file_name();
+        name.map(|n| n.to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
+    let mut files = plan.files.iter().filter(gone).map(|t| name(&t.path));
+    match part {
+        // A raw one and its side files have entries that end so.
+        Part::Database(entry) => {
+            let mut databases = plan.databases.iter().filter(gone);
+            databases.any(|t| t.entry.rsplit('/').next() == Some(entry))
+        }
+        Part::Configs => files.any(|file| {
+            let config = file.ends_with(".conf");
+            config && (unread.is_empty() || unread.contains(&file))
+        }),
+        Part::Kept(family) => files.any(|file| match family {
+            Family::V4 => file.ends_with(".v4"),
+            Family::V6 => file.ends_with(".v6"),
+        }),
+        Part::Rules(Family::V4) => plan.firewall.v4.is_some(),
+        Part::Rules(Family::V6) => plan.firewall.v6.is_some(),
+        Part::Forwarding(Family::V4) => plan.firewall.ip_forward.is_some(),
+        Part::Forwarding(Family::V6) => plan.firewall.ipv6_forward.is_some(),
+        Part::Tunnels | Part::Peers => !plan.tunnels_down.is_empty(),
+        // A restore touches what the profile names.
+        Part::Unnamed(_) => false,
+    }
+}
+
+fn could_not_bring_back(refused: &[&Lack]) -> Problem {
+    let lacks: Vec<String> = refused.iter().map(|l| l.to_string()).collect();
+    let parts = refused.iter().map(|l| l.part.to_string());
+    let (it, them) = match refused.len() {
+        1 => ("it", "that"),
+        _ => ("them", "those"),
+    };
+    cannot(
+        format!(
+            "make a safety backup that could bring back what the restore replaces: {}",
+            lacks.join("; ")
+        ),
+        format!(
+            "mend {them} and restore again; or accept that nothing brings {it} back: restore with {}",
+            journal_format::accepting(parts)
+        ),
+    )
+}
+
 impl StepOps for SafetyBackup {
     fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        let (path, warnings) = env
+        let made = env
             .host
             .safety_backup(env.facts)
             .map_err(|fault| match fault {
                 Fault::Failed(p) | Fault::Busy(p) | Fault::RolledBack(p) | Fault::Stuck(p) => p,
                 Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
-                other => crate::fault::cannot(
+                other => cannot(
                     format!("make the safety backup: {other}"),
                     "see `holdfast backup`",
                 ),
             })?;
-        env.host
-            .keep(&env.dir.join(MADE), path.display().to_string().as_bytes())?;
+        let mut warnings = Vec::new();
+        let mut refused = Vec::new();
+        for lack in &made.lacks {
+            let accepted = &env.plan.without_safety_backup_of;
+            let accepted = accepted.contains(&lack.part.to_string());
+            if replaces(env.plan, &lack.part, &made.unread) && !accepted {
+                refused.push(lack);
+            }
+            warnings.push(format!("the safety backup lacks a part: {lack}"));
+        }
+        if !refused.is_empty() {
+            return Err(could_not_bring_back(&refused));
+        }
+        warnings.extend(made.warnings);
+        let path = made.path.display().to_string();
+        env.host.keep(&env.dir.join(MADE), path.as_bytes())?;
         Ok(Report {
-            did: vec![format!("wrote {}", path.display())],
+            did: vec![format!("wrote {path}")],
             warnings,
         })
     }

@@ -244,7 +244,7 @@ fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_
     drop(foreign);
     let sha256 = digest(&path).unwrap().sha256;
     std::fs::create_dir_all(&profile.state_dir).unwrap();
-    made::remember(&profile, &sha256).unwrap();
+    made::remember(&profile, &sha256, None).unwrap();
     let checked = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
     assert_eq!(checked.rebuilt.file("configs.db"), None);
     let packed = digest(&dir.path().join("packed.db")).unwrap();
@@ -326,7 +326,7 @@ fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_ba
         assert_eq!(left_in_spool(&profile), 0);
 
         // What this box made it takes back, whatever it is.
-        made::remember(&profile, &digest(&path).unwrap().sha256).unwrap();
+        made::remember(&profile, &digest(&path).unwrap().sha256, None).unwrap();
         let own = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
         let sha256 = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
         // To an empty one the tables are added.

@@ -10,6 +10,9 @@ impl State {
         if record.seq != self.seq.next() {
             return Err(format!("record {} was expected", self.seq.next()));
         }
+        if let Some(at) = self.stops_at {
+            return Err(format!("record {at} before it is not understood"));
+        }
         if let Some(first) = &self.single
             && !matches!(record.entry, Entry::Driver(_))
         {
@@ -103,6 +106,10 @@ impl State {
             Entry::Plan(plan) if plan.digest() != self.header.plan => {
                 Err("the plan is not the one that the header names".into())
             }
+            Entry::Plan(plan) if plan.format() > self.header.format => Err(format!(
+                "the plan says what format {} does not know",
+                self.header.format
+            )),
             Entry::Plan(plan) => check_lists(plan),
             Entry::Driver(driver) if driver.role != Role::Restore => Ok(()),
             Entry::Stuck { .. }

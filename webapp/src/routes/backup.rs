@@ -4,21 +4,25 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use agent_protocol::Status as Standing;
-use rocket::http::ContentType;
+use agent_protocol::{Backup, Status as Standing};
+use journal_format::Digest;
+use rocket::http::{ContentType, Status as HttpStatus};
 use rocket::request::Request;
 use rocket::response::{self, Responder, Response};
 use rocket::serde::json::Json;
 use rocket::tokio::io::{AsyncRead, ReadBuf};
 use rocket::{State, get};
+use serde_json::json;
 
-use crate::agent::{Agent, Bytes};
-use crate::caller::Caller;
+use super::home::signed_in;
+use crate::agent::{Agent, Bytes, Made, NoAnswer};
+use crate::caller::{Admin, Caller};
 use crate::page::Page;
+use crate::view;
 
 /// A backup on its way to the browser.
 pub struct Download {
-    backup: agent_protocol::Backup,
+    backup: Backup,
     body: Body,
 }
 
@@ -75,15 +79,45 @@ pub async fn download(caller: Caller<'_>, agent: &State<Agent>) -> Result<Downlo
     if !caller.asked_by_user() {
         return Err(Page::forged_download());
     }
-    let backup = agent.backup(admin.token()).await;
-    let (backup, bytes) = backup.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
-    Ok(Download {
-        backup,
-        body: Body {
-            bytes,
-            part: io::Cursor::default(),
-        },
-    })
+    let made = agent.backup(admin.token()).await;
+    answer(made, &admin)
+}
+
+/// A backup that was said to be incomplete, all the same.
+#[get("/system/backup/<sha256>")]
+pub async fn download_as_it_is(
+    caller: Caller<'_>,
+    agent: &State<Agent>,
+    sha256: &str,
+) -> Result<Download, Page> {
+    let sha256 = Digest::new(sha256).map_err(|_| Page::nothing_here())?;
+    let admin = caller.admin(agent).await?;
+    if !caller.asked_by_user() {
+        return Err(Page::forged_download());
+    }
+    let made = agent.backup_as_it_is(admin.token(), sha256).await;
+    answer(made, &admin)
+}
+
+fn answer(made: Result<Made, NoAnswer>, admin: &Admin) -> Result<Download, Page> {
+    match made {
+        Ok(Made::Given(backup, bytes)) => Ok(Download {
+            backup,
+            body: Body {
+                bytes,
+                part: io::Cursor::default(),
+            },
+        }),
+        Ok(Made::Incomplete(backup)) => Err(incomplete(&backup, admin)),
+        Err(e) => Err(Page::no_answer_for(e, Some(&admin.session))),
+    }
+}
+
+/// Nobody who saves what is answered, a script least of all, may take it for a good backup: the page says what lacks, and
+/// where the bytes are.
+fn incomplete(backup: &Backup, admin: &Admin) -> Page {
+    let context = json!({ "backup": view::backup(backup) });
+    Page::show("incomplete.html", signed_in(context, admin)).with_status(HttpStatus::Conflict)
 }
 
 #[get("/system/backup-status")]

@@ -25,12 +25,14 @@ pub fn all() -> Vec<Route> {
         session::sign_out,
         home::home,
         backup::download,
+        backup::download_as_it_is,
         backup::status,
         upload::form,
         upload::upload,
         restore::confirm,
         restore::discard,
         restore::page,
+        restore::again,
         events::events,
     ]
 }

@@ -7,8 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Chunk, Halt, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request, RestoreLine,
-    RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
+    Ask, Backup, Backups, Chunk, Halt, Lack, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request,
+    RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
 };
 use journal_format::{Digest, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
@@ -29,6 +29,10 @@ pub struct Told {
     /// Why the restore gets no further.
     pub halt: Option<Halt>,
     pub backup: Vec<u8>,
+    /// What the next backup lacks.
+    pub lacks: Vec<Lack>,
+    /// What is told of the last backups.
+    pub backups: Backups,
     /// The transfer of the backup ends here, without its mark.
     pub break_off_at: Option<usize>,
     pub limit_mib: u64,
@@ -152,6 +156,37 @@ pub fn problem(what: &str) -> Problem {
     }
 }
 
+pub fn backup(size: usize) -> Backup {
+    Backup {
+        name: "wireguard_backup_20261122_180000.zip".into(),
+        size: size as u64,
+        made_ms: 1_795_370_400_000,
+        in_future: false,
+        sha256: Digest::new("e".repeat(64)).unwrap(),
+        lacks: Vec::new(),
+    }
+}
+
+pub fn lacks() -> Vec<Lack> {
+    let lack = |part: &str, shown: &str, why: &str| Lack {
+        part: part.into(),
+        shown: shown.into(),
+        why: why.into(),
+    };
+    vec![
+        lack(
+            "configs.db",
+            "the database configs.db",
+            "database is locked: waited for 30 s <b>",
+        ),
+        lack(
+            "rules-v4",
+            "the IPv4 firewall rules",
+            "two back ends hold rules",
+        ),
+    ]
+}
+
 pub fn preview() -> Preview {
     Preview {
         upload: UploadId::new(UPLOAD).unwrap(),
@@ -178,6 +213,7 @@ pub fn preview() -> Preview {
         plan: Digest::new("c".repeat(64)).unwrap(),
         needs_keep_going: false,
         has_open_folders: true,
+        unsaved: Vec::new(),
         until_ms: 1_795_377_140_000,
     }
 }
@@ -235,11 +271,6 @@ fn answer(
     ask: Ask,
     told: &Mutex<Told>,
 ) -> Result<(), Box<dyn std::error::Error>> {
-    let backup = |size: usize| Backup {
-        name: "wireguard_backup_20261122_180000.zip".into(),
-        size: size as u64,
-        made_ms: 1_795_370_400_000,
-    };
     let id = RestoreId::new(ID).unwrap();
     match ask {
         Ask::Overview => {
@@ -250,10 +281,11 @@ fn answer(
                 archive: "a <i>b</i>.zip".into(),
                 standing,
                 interrupted,
+                in_future: false,
             };
             wire.send(&Reply::Overview(Box::new(Overview {
                 host: "gw-north".into(),
-                last_backup: Some(backup(12_345_678)),
+                backups: told.backups.clone(),
                 running: told.running.clone(),
                 restores: vec![
                     line(Some(Standing::Restored), false),
@@ -266,19 +298,27 @@ fn answer(
             })))?;
         }
         Ask::Status => {
-            let running = told.lock().unwrap().running.clone();
-            wire.send(&Reply::Status(Box::new(Status {
-                running,
-                last_backup: Some(backup(5)),
-            })))?;
-        }
-        Ask::MakeBackup => {
-            let (bytes, end) = {
+            let (running, backups) = {
                 let told = told.lock().unwrap();
-                (told.backup.clone(), told.break_off_at)
+                (told.running.clone(), told.backups.clone())
+            };
+            wire.send(&Reply::Status(Box::new(Status { running, backups })))?;
+        }
+        Ask::MakeBackup | Ask::GiveBackup { .. } => {
+            let (bytes, end, lacks) = {
+                let told = told.lock().unwrap();
+                (told.backup.clone(), told.break_off_at, told.lacks.clone())
             };
             wire.send(&Reply::Alive)?;
-            wire.send(&Reply::Backup(backup(bytes.len())))?;
+            let backup = Backup {
+                lacks,
+                ..backup(bytes.len())
+            };
+            if ask == Ask::MakeBackup && !backup.lacks.is_empty() {
+                wire.send(&Reply::Incomplete(backup))?;
+                return Ok(());
+            }
+            wire.send(&Reply::Backup(backup))?;
             wire.send_bytes(&bytes[..end.unwrap_or(bytes.len())])?;
             if end.is_none() {
                 wire.end_bytes()?;
@@ -305,7 +345,13 @@ fn answer(
                 wire.send(&Reply::Uploaded(Box::new(preview())))?;
             }
         }
-        Ask::Preview { .. } => wire.send(&Reply::Uploaded(Box::new(preview())))?,
+        Ask::Preview { .. } | Ask::Again { .. } => {
+            let preview = Preview {
+                unsaved: told.lock().unwrap().lacks.clone(),
+                ..preview()
+            };
+            wire.send(&Reply::Uploaded(Box::new(preview)))?;
+        }
         Ask::Discard { .. } => wire.send(&Reply::Discarded)?,
         Ask::Start { .. } => wire.send(&Reply::Started { id })?,
         Ask::Restore { .. } => {

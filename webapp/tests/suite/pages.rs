@@ -1,12 +1,12 @@
 //! What an admin sees: each page as it is sent, and the headers that go with it.
 
-use agent_protocol::{Halt, Refusal, Running};
+use agent_protocol::{Backup, Backups, Halt, Refusal, Running};
 use insta::assert_snapshot;
 use journal_format::{Direction, RestoreId, Standing, Step};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 
-use crate::agent::{FakeAgent, Told, problem};
+use crate::agent::{FakeAgent, Told, backup, lacks, problem};
 use crate::journals::{ID, Journal};
 
 /// The page without what changes from build to build and from one request to the next.
@@ -72,9 +72,77 @@ fn the_sign_in_page_reads_like_this() {
 fn the_first_page_reads_like_this() {
     let agent = FakeAgent::start(Told {
         limit_mib: 512,
+        backups: Backups {
+            last_backup: Some(backup(12_345_678)),
+            ..Backups::default()
+        },
         ..Told::default()
     });
     without_random(|| assert_snapshot!("home", get(&agent.client_of("admin"), "/")));
+}
+
+/// The part of the first page that tells of backups.
+fn backups_on_the_first_page(backups: Backups) -> String {
+    let agent = FakeAgent::start(Told {
+        backups,
+        ..Told::default()
+    });
+    let page = get(&agent.client_of("admin"), "/");
+    let (_, behind) = page.split_once("</h1>").unwrap();
+    behind
+        .split_once("<p><a class=\"button")
+        .unwrap()
+        .0
+        .to_string()
+}
+
+#[test]
+fn the_first_page_says_that_the_last_backup_is_incomplete_and_which_is_the_last_good_one() {
+    let incomplete = Backup {
+        name: "wireguard_backup_20261123_180000.zip".into(),
+        lacks: lacks(),
+        ..backup(5)
+    };
+    let shown = backups_on_the_first_page(Backups {
+        last_backup: Some(backup(5)),
+        incomplete_backup: Some(incomplete),
+        unknown_backups: false,
+    });
+    assert_snapshot!("home_incomplete", shown);
+}
+
+#[test]
+fn the_first_page_says_that_a_backups_time_lies_in_the_future_and_that_none_is_known_to_be_good() {
+    let of_2036 = Backup {
+        name: "wireguard_backup_20360101_000000.zip".into(),
+        made_ms: 2_082_758_400_000,
+        in_future: true,
+        ..backup(5)
+    };
+    let future = backups_on_the_first_page(Backups {
+        last_backup: Some(of_2036),
+        ..Backups::default()
+    });
+    let unknown = backups_on_the_first_page(Backups {
+        unknown_backups: true,
+        ..Backups::default()
+    });
+    let none = backups_on_the_first_page(Backups::default());
+    assert_snapshot!("home_backups", [future, unknown, none].join("\n---\n"));
+}
+
+#[test]
+fn an_incomplete_backup_reads_like_this() {
+    let agent = FakeAgent::start(Told {
+        lacks: lacks(),
+        ..Told::default()
+    });
+    let client = agent.client_of("admin");
+    let request = client.get("/system/backup");
+    let answer = request
+        .header(Header::new("Sec-Fetch-Site", "none"))
+        .dispatch();
+    assert_snapshot!("incomplete", shown(answer));
 }
 
 #[test]
@@ -133,6 +201,29 @@ fn the_confirmation_says_what_will_be_overwritten() {
     let agent = FakeAgent::start(Told::default());
     let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
     without_random(|| assert_snapshot!("confirm", get(&agent.client_of("admin"), &address)));
+}
+
+#[test]
+fn the_confirmation_offers_to_go_without_a_safety_backup_of_what_cannot_be_saved() {
+    let agent = FakeAgent::start(Told {
+        lacks: lacks(),
+        ..Told::default()
+    });
+    let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
+    let page = get(&agent.client_of("admin"), &address);
+    let (_, behind) = page.split_once("name=\"keep_open_folders\"").unwrap();
+    let (_, ticks) = behind.split_once("</label>").unwrap();
+    assert_snapshot!("confirm_unsaved", ticks.split_once("<button").unwrap().0);
+}
+
+#[test]
+fn a_restore_that_ended_for_want_of_a_part_says_which_and_how_it_is_accepted() {
+    let page = restore_page(Journal::new().without_a_part());
+    let (verdict, _) = page.split_once("<section id=\"progress\"").unwrap();
+    let (_, verdict) = verdict.split_once("<section id=\"verdict\"").unwrap();
+    assert_snapshot!("restore_without_a_part", verdict);
+    let rolled_back = restore_page(Journal::new().rolled_back());
+    assert!(!rolled_back.contains("/again\""), "{rolled_back}");
 }
 
 #[test]
@@ -267,6 +358,11 @@ fn while_the_agent_is_away_the_page_says_so_and_tries_again() {
     assert_eq!(client.get("/").dispatch().status(), Status::Ok);
 }
 
+/// Where an incomplete backup is downloaded all the same.
+fn all_the_same() -> String {
+    format!("/system/backup/{}", "e".repeat(64))
+}
+
 #[test]
 fn without_a_session_every_page_leads_to_the_sign_in() {
     let agent = FakeAgent::start(Told::default());
@@ -274,6 +370,7 @@ fn without_a_session_every_page_leads_to_the_sign_in() {
     for address in [
         "/",
         "/system/backup",
+        &all_the_same(),
         "/system/restore",
         "/system/backup-status",
     ] {
@@ -301,6 +398,7 @@ fn a_user_who_is_no_admin_gets_403_everywhere_and_the_agent_is_asked_for_nothing
     for address in [
         "/",
         "/system/backup",
+        &all_the_same(),
         "/system/restore",
         "/system/backup-status",
         &restore,

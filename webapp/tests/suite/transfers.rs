@@ -1,10 +1,10 @@
 //! Downloads and uploads: whole, broken off, over the limit, and asked for by somebody else.
 
-use agent_protocol::Ask;
+use agent_protocol::{Ask, Backups};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 
-use crate::agent::{FakeAgent, Told, UPLOAD, token};
+use crate::agent::{FakeAgent, Told, UPLOAD, backup, lacks, token};
 
 const BOUNDARY: &str = "----boundary";
 
@@ -294,6 +294,52 @@ fn a_download_that_breaks_off_is_an_error_and_never_a_shorter_file() {
 }
 
 #[test]
+fn an_incomplete_backup_is_no_download_and_says_what_it_lacks_and_where_its_bytes_are() {
+    let agent = FakeAgent::start(Told {
+        backup: b"a zip".to_vec(),
+        lacks: lacks(),
+        ..Told::default()
+    });
+    let client = agent.client_of("admin");
+    let answer = download(&client, Some("same-origin"));
+    // What a script saves with `curl --fail` is no backup, and it knows.
+    assert_eq!(answer.status(), Status::Conflict);
+    assert!(answer.headers().get_one("Content-Disposition").is_none());
+    let page = answer.into_string().unwrap();
+    assert!(page.contains("lacks the database configs.db: database is locked"));
+    let address = format!("/system/backup/{}", "e".repeat(64));
+    assert!(page.contains(&format!("href=\"{address}\">Download all the same")));
+    // The button is a link: it needs no script.
+    let all_the_same = |site| {
+        let request = client.get(address.clone());
+        request
+            .header(Header::new("Sec-Fetch-Site", site))
+            .dispatch()
+    };
+    let answer = all_the_same("same-origin");
+    assert_eq!(answer.status(), Status::Ok);
+    assert_eq!(answer.into_bytes().unwrap(), b"a zip");
+    assert_eq!(all_the_same("cross-site").status(), Status::Forbidden);
+    let told = agent.told.lock().unwrap();
+    let sha256 = backup(5).sha256;
+    assert_eq!(told.asked, [Ask::MakeBackup, Ask::GiveBackup { sha256 }]);
+}
+
+#[test]
+fn a_backup_is_asked_for_by_its_digest_and_by_nothing_else() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    for name in ["..", "wireguard_backup_1.zip", "..%2fmade", &"E".repeat(64)] {
+        let request = client.get(format!("/system/backup/{name}"));
+        let answer = request
+            .header(Header::new("Sec-Fetch-Site", "none"))
+            .dispatch();
+        assert_eq!(answer.status(), Status::NotFound, "{name}");
+    }
+    assert!(agent.told.lock().unwrap().asked.is_empty());
+}
+
+#[test]
 fn the_status_is_json_of_what_runs() {
     let running = agent_protocol::Running::Backup {
         began_ms: 5,
@@ -303,6 +349,15 @@ fn the_status_is_json_of_what_runs() {
     };
     let agent = FakeAgent::start(Told {
         running: Some(running),
+        backups: Backups {
+            last_backup: Some(backup(5)),
+            incomplete_backup: Some(agent_protocol::Backup {
+                lacks: lacks(),
+                in_future: true,
+                ..backup(4)
+            }),
+            unknown_backups: false,
+        },
         ..Told::default()
     });
     let json = agent
@@ -311,5 +366,5 @@ fn the_status_is_json_of_what_runs() {
         .dispatch()
         .into_string()
         .unwrap();
-    insta::assert_snapshot!(json, @r#"{"running":{"what":"backup","began_ms":5,"step":"configs.db","done":1,"total":4},"last_backup":{"name":"wireguard_backup_20261122_180000.zip","size":5,"made_ms":1795370400000}}"#);
+    insta::assert_snapshot!("status", json);
 }

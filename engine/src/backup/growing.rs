@@ -16,7 +16,7 @@ use crate::fault::{Fault, Problem, cannot};
 const NAMES: u32 = 600;
 
 /// The backup while it has no name of its own: a hidden file, locked by its maker, removed when dropped.
-pub(super) struct Part {
+pub(super) struct Growing {
     dir: PathBuf,
     pub(super) path: PathBuf,
     pub(super) name: String,
@@ -25,9 +25,9 @@ pub(super) struct Part {
     published: bool,
 }
 
-impl Part {
+impl Growing {
     /// Takes the name of this second, or of the next one that is free.
-    pub(super) fn reserve(dir: &Path) -> Result<Part, Problem> {
+    pub(super) fn reserve(dir: &Path) -> Result<Growing, Problem> {
         let failed = |e: &dyn std::fmt::Display| {
             cannot(
                 format!("begin a backup in {}: {e}", dir.display()),
@@ -47,7 +47,7 @@ impl Part {
                     .open(&path)
                 {
                     Ok(file) => {
-                        let part = Part {
+                        let part = Growing {
                             dir: dir.to_owned(),
                             path,
                             name,
@@ -146,7 +146,7 @@ impl Part {
     }
 }
 
-impl Drop for Part {
+impl Drop for Growing {
     fn drop(&mut self) {
         if !self.published
             && let Err(e) = std::fs::remove_file(&self.path)

@@ -1,0 +1,380 @@
+//! The configs of both folders, read as they lie there and packed: every file whose name ends in `.conf` in the folder of
+//! configs, and of those in the folder of `wg-quick` the ones that the gateway manages. Owns what of a file tells that it was
+//! changed. Follows no link, refuses no content, and must not change anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use nix::errno::Errno;
+use nix::fcntl::{AtFlags, OFlag};
+use nix::sys::stat::Mode;
+
+use super::moment::{Stamp, nanoseconds};
+use super::pack::{Packed, Packer};
+use crate::host::linux::{again, open_without_links};
+use crate::parallel;
+use crate::wgconf;
+
+/// Names that one thread reads at a time.
+const BATCH: usize = 64;
+/// A config has some hundred bytes. What is larger than this is none, and is not saved.
+pub(super) const MOST: u64 = 16 << 20;
+
+/// The two folders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Folder {
+    First,
+    Second,
+}
+
+/// What lies under one name in one folder.
+#[derive(Debug)]
+pub(super) enum Lying {
+    /// A regular file, packed.
+    File {
+        stamp: Stamp,
+        owner: (u32, u32, u32),
+        packed: Packed,
+        /// Whether the gateway's own reader would take it.
+        plain: bool,
+    },
+    /// A link, and where it leads.
+    Link { stamp: Stamp, target: Vec<u8> },
+    /// Something that no config ever was: a folder, a pipe.
+    NoFile { stamp: Stamp, what: &'static str },
+    /// It is there and could not be read.
+    Unread { why: String },
+}
+
+impl Lying {
+    /// None: it could not even be looked at, and may have changed.
+    pub(super) fn stamp(&self) -> Option<Stamp> {
+        match self {
+            Lying::File { stamp, .. } | Lying::Link { stamp, .. } | Lying::NoFile { stamp, .. } => {
+                Some(*stamp)
+            }
+            Lying::Unread { .. } => None,
+        }
+    }
+}
+
+/// Whether a folder is there.
+#[derive(Debug, Default)]
+pub(super) enum There {
+    Open(File),
+    #[default]
+    Missing,
+    Unread(String),
+}
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Configs {
+    pub(super) paths: [PathBuf; 2],
+    pub(super) folders: [There; 2],
+    pub(super) found: [BTreeMap<OsString, Lying>; 2],
+}
+
+impl Configs {
+    /// Nothing yet.
+    pub(super) fn of(first: &Path, second: &Path) -> Configs {
+        Configs {
+            paths: [first.to_owned(), second.to_owned()],
+            folders: Default::default(),
+            found: Default::default(),
+        }
+    }
+
+    pub(super) fn path(&self, folder: Folder) -> &Path {
+        &self.paths[folder as usize]
+    }
+
+    /// Reads all of them. `clients` are the names of the files of clients.
+    pub(super) fn read(&mut self, clients: &BTreeSet<OsString>) {
+        self.folders = [Folder::First, Folder::Second].map(|folder| open(self.path(folder)));
+        let first = self.names(Folder::First, |_| true);
+        let managed: BTreeSet<OsString> = first.iter().chain(clients).cloned().collect();
+        let second = self.names(Folder::Second, |name| managed.contains(name));
+        self.take(Folder::First, first);
+        self.take(Folder::Second, second);
+    }
+
+    /// Reads these anew, in both folders.
+    pub(super) fn read_again(&mut self, names: &BTreeSet<OsString>) {
+        for folder in [Folder::First, Folder::Second] {
+            self.found[folder as usize].retain(|name, _| !names.contains(name));
+            self.take(folder, names.iter().cloned().collect());
+        }
+    }
+
+    /// The names under which something else lies than what was read, in either folder.
+    pub(super) fn changed(&self, clients: &BTreeSet<OsString>) -> BTreeSet<OsString> {
+        let mut changed = BTreeSet::new();
+        let mut managed = clients.clone();
+        for folder in [Folder::First, Folder::Second] {
+            // One that was not there may be by now.
+            let now = match open(self.path(folder)) {
+                There::Open(now) => now,
+                There::Missing | There::Unread(_) => continue,
+            };
+            let found = &self.found[folder as usize];
+            let names: BTreeSet<OsString> = match listed(&now) {
+                Ok(names) => names.into_iter().collect(),
+                Err(_) => continue,
+            };
+            if folder == Folder::First {
+                managed.extend(names.iter().cloned());
+            }
+            let gone = found.keys().filter(|name| !names.contains(*name));
+            changed.extend(gone.cloned());
+            for name in names.into_iter().filter(|name| managed.contains(name)) {
+                let stamp = found.get(&name).and_then(Lying::stamp);
+                if stamp.is_none() || stamp_of(&now, &name) != stamp {
+                    changed.insert(name);
+                }
+            }
+        }
+        changed
+    }
+
+    /// When what lies under a name was changed last, in nanoseconds since 1970; none if nothing lies there.
+    pub(super) fn newest(&self, name: &OsStr) -> Option<i64> {
+        let lying = self.found.iter().filter_map(|found| found.get(name));
+        lying.filter_map(|l| Some(l.stamp()?.changed)).max()
+    }
+
+    /// The same of all of them.
+    pub(super) fn newest_of_all(&self) -> Option<i64> {
+        let lying = self.found.iter().flat_map(BTreeMap::values);
+        lying.filter_map(|l| Some(l.stamp()?.changed)).max()
+    }
+
+    /// Bytes of all of them, with what an archive adds.
+    pub(super) fn size(&self) -> u64 {
+        let lying = self.found.iter().flat_map(BTreeMap::values);
+        let size = |l: &Lying| match l {
+            Lying::File { packed, .. } => packed.size + super::ENTRY_OVERHEAD,
+            Lying::Link { .. } | Lying::NoFile { .. } | Lying::Unread { .. } => 0,
+        };
+        lying.map(size).sum()
+    }
+
+    /// The names in a folder; what cannot be listed is noted.
+    fn names(&mut self, folder: Folder, wanted: impl Fn(&OsStr) -> bool) -> Vec<OsString> {
+        let There::Open(open) = &self.folders[folder as usize] else {
+            return Vec::new();
+        };
+        match listed(open) {
+            Ok(mut names) => {
+                names.retain(|name| wanted(name));
+                names
+            }
+            Err(e) => {
+                self.folders[folder as usize] = There::Unread(e.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    /// Reads these of one folder; what is not there is passed over.
+    fn take(&mut self, folder: Folder, mut names: Vec<OsString>) {
+        let There::Open(open) = &self.folders[folder as usize] else {
+            return;
+        };
+        names.sort();
+        let batches: Vec<&[OsString]> = names.chunks(BATCH).collect();
+        let found = &mut self.found[folder as usize];
+        let work = |hand: &mut Hand, names: &&[OsString]| -> Vec<(OsString, Lying)> {
+            let names = names.iter();
+            let lying = names.filter_map(|name| Some((name.clone(), hand.look(open, name)?)));
+            lying.collect()
+        };
+        let taken = parallel::in_order(&batches, Hand::new, work, |lying| {
+            found.extend(lying);
+            Ok::<(), std::convert::Infallible>(())
+        });
+        match taken {
+            Ok(()) => {}
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// One thread's means of reading.
+struct Hand {
+    packer: Packer,
+    bytes: Vec<u8>,
+}
+
+impl Hand {
+    fn new() -> Hand {
+        Hand {
+            packer: Packer::new(),
+            bytes: Vec::new(),
+        }
+    }
+
+    /// What lies there; none if nothing does.
+    fn look(&mut self, folder: &File, name: &OsStr) -> Option<Lying> {
+        let unread = |why: String| Some(Lying::Unread { why });
+        let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+        let file = match again(|| nix::fcntl::openat(folder, name, flags, Mode::empty())) {
+            Ok(fd) => File::from(fd),
+            Err(Errno::ENOENT) => return None,
+            Err(Errno::ELOOP) => return link(folder, name),
+            // A socket, or a device without a driver.
+            Err(Errno::ENXIO | Errno::ENODEV) => {
+                let stamp = stamp_of(folder, name)?;
+                let what = "it is not a regular file";
+                return Some(Lying::NoFile { stamp, what });
+            }
+            Err(e) => return unread(format!("it cannot be opened: {}", e.desc())),
+        };
+        let meta = match file.metadata() {
+            Ok(meta) => meta,
+            Err(e) => return unread(format!("it cannot be looked at: {e}")),
+        };
+        let stamp = Stamp::of(&meta);
+        if !meta.is_file() {
+            let what = match meta.is_dir() {
+                true => "it is a folder",
+                false => "it is not a regular file",
+            };
+            return Some(Lying::NoFile { stamp, what });
+        }
+        if meta.size() > MOST {
+            return unread(format!(
+                "it has {} bytes, and what has over {MOST} is not taken for a config",
+                meta.size()
+            ));
+        }
+        let packed = self
+            .read(&file, meta.size())
+            .and_then(|()| self.packer.pack(&self.bytes));
+        match packed {
+            Ok(packed) => Some(Lying::File {
+                stamp,
+                owner: (meta.uid(), meta.gid(), meta.mode() & 0o7777),
+                packed,
+                plain: is_plain(name, &self.bytes),
+            }),
+            Err(e) => unread(format!("it cannot be read: {e}")),
+        }
+    }
+
+    /// In one read, if it has the size that is known.
+    fn read(&mut self, mut file: &File, size: u64) -> io::Result<()> {
+        self.bytes.clear();
+        let wanted = usize::try_from(size).map_err(io::Error::other)?;
+        self.bytes.resize(wanted + 1, 0);
+        let mut filled = 0;
+        while filled < self.bytes.len() {
+            match file.read(&mut self.bytes[filled..]) {
+                // The end. Where it grew, that is another moment's; whoever looks again sees it.
+                Ok(0) => break,
+                Ok(n) => {
+                    filled += n;
+                    if filled == wanted {
+                        break;
+                    }
+                }
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.bytes.truncate(filled);
+        Ok(())
+    }
+}
+
+fn link(folder: &File, name: &OsStr) -> Option<Lying> {
+    match (
+        again(|| nix::fcntl::readlinkat(folder, name)),
+        stamp_of(folder, name),
+    ) {
+        (Ok(target), Some(stamp)) => Some(Lying::Link {
+            stamp,
+            target: target.into_vec(),
+        }),
+        (Err(Errno::ENOENT), _) | (_, None) => None,
+        (Err(e), _) => Some(Lying::Unread {
+            why: format!("it is a link that cannot be read: {}", e.desc()),
+        }),
+    }
+}
+
+/// Whether the gateway's own reader takes it under its own name.
+fn is_plain(name: &OsStr, bytes: &[u8]) -> bool {
+    bytes.len() as u64 <= crate::verify::CONFIG_MOST
+        && wgconf::gateway_takes(name.as_bytes(), bytes)
+}
+
+fn open(path: &Path) -> There {
+    // No link on the way: whoever may rename that folder chooses what root packs.
+    match open_without_links(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
+        Ok(folder) => There::Open(folder),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => There::Missing,
+        Err(e) => There::Unread(e.to_string()),
+    }
+}
+
+/// The names that end in `.conf`, from the beginning of the folder.
+fn listed(folder: &File) -> io::Result<Vec<OsString>> {
+    // A descriptor of its own: a shared one would go on where another listing ended.
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let own = again(|| nix::fcntl::openat(folder, ".", flags, Mode::empty()))?;
+    let mut listed = nix::dir::Dir::from_fd(own)?;
+    let mut names = Vec::new();
+    for entry in listed.iter() {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        if name.ends_with(b".conf") {
+            names.push(OsStr::from_bytes(name).to_owned());
+        }
+    }
+    Ok(names)
+}
+
+fn stamp_of(folder: &File, name: &OsStr) -> Option<Stamp> {
+    let flags = AtFlags::AT_SYMLINK_NOFOLLOW;
+    let meta = again(|| nix::sys::stat::fstatat(folder, name, flags)).ok()?;
+    Some(Stamp {
+        inode: meta.st_ino,
+        size: meta.st_size.unsigned_abs(),
+        changed: nanoseconds(meta.st_ctime, meta.st_ctime_nsec),
+    })
+}
+
+/// The bytes of a config; none if it cannot be read.
+pub(super) fn bytes(path: &Path) -> Option<Vec<u8>> {
+    let file = open_without_links(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK).ok()?;
+    let size = file.metadata().ok().filter(|m| m.is_file())?.size();
+    let mut hand = Hand::new();
+    hand.read(&file, size.min(MOST)).ok()?;
+    Some(hand.bytes)
+}
+
+/// What lies where a file of the box's own is, as a config is looked at: for kept rules.
+pub(super) fn look_at(path: &Path) -> Option<Lying> {
+    let unread = |why: String| Some(Lying::Unread { why });
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
+        return unread("it has no name".into());
+    };
+    match open(folder) {
+        There::Open(folder) => Hand::new().look(&folder, name),
+        There::Missing => None,
+        There::Unread(why) => unread(why),
+    }
+}
+
+/// The time by which a stamp is told to be fresh.
+pub(super) fn now() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+    since.map_or(0, |s| i64::try_from(s.as_nanos()).unwrap_or(i64::MAX))
+}
