@@ -272,7 +272,7 @@ fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
         )
         .unwrap();
     let made = gateway.make().unwrap();
-    let mut checked =
+    let checked =
         verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
     let copy = tempfile::NamedTempFile::new().unwrap();
     checked
