@@ -241,9 +241,9 @@ struct Taken {
 /// A database on its way into the archive.
 struct Saving {
     name: String,
-    owner: (u32, u32, u32),
-    /// The copy, and the side files' copies by how their names go on; those only of a database that is saved raw.
-    copies: Vec<(&'static str, PathBuf)>,
+    /// The copy, and the side files' copies by how their names go on; those only of a database that is saved raw. Each with
+    /// owner, group and mode of what was copied.
+    copies: Vec<(&'static str, PathBuf, (u32, u32, u32))>,
     fate: Fate,
     warnings: Vec<String>,
 }
@@ -334,7 +334,7 @@ fn files(rows: Option<&Rows>) -> BTreeSet<OsString> {
 /// The rows in the copy of a database of clients; none where SQLite cannot read it.
 fn rows_of(clients: Option<&Saving>) -> Result<Option<Rows>, Fault> {
     let copy = clients.and_then(|c| match (&c.fate, c.copies.as_slice()) {
-        (Fate::Saved, [(_, copy), ..]) => Some(copy),
+        (Fate::Saved, [(_, copy, _), ..]) => Some(copy),
         _ => None,
     });
     // One without a table of clients is saved all the same.
@@ -350,7 +350,6 @@ fn save(
 ) -> Result<Saving, Fault> {
     let mut saving = Saving {
         name: database.name.clone(),
-        owner: (0, 0, 0),
         copies: Vec::new(),
         fate: Fate::NotThere,
         warnings: Vec::new(),
@@ -364,12 +363,12 @@ fn save(
             return Ok(saving);
         }
     };
-    saving.owner = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
+    let owner = |meta: &std::fs::Metadata| (meta.uid(), meta.gid(), meta.mode() & 0o7777);
     let copy = room.file(place);
     match Live::new(profile).snapshot(&database.path, &copy) {
         Ok(warnings) => {
             saving.warnings = warnings;
-            saving.copies = vec![("", copy)];
+            saving.copies = vec![("", copy, owner(&meta))];
             saving.fate = Fate::Saved;
         }
         Err(trouble) => {
@@ -384,7 +383,8 @@ fn save(
                                 "its files were written while their bytes were copied, and may be of different moments".into(),
                             );
                             }
-                            let copies = raw.files.into_iter().map(|f| (f.side, f.copy));
+                            let files = raw.files.into_iter();
+                            let copies = files.map(|f| (f.side, f.copy, owner(&f.facts)));
                             saving.copies = copies.collect();
                             Fate::SavedRaw { why }
                         }
@@ -449,9 +449,9 @@ impl Making<'_, '_> {
         let name = &saving.name;
         self.warnings
             .extend(saving.warnings.iter().map(|w| format!("{name}: {w}")));
-        let owner = self.owner(saving.owner);
         let raw = matches!(saving.fate, Fate::SavedRaw { .. });
-        for (side, copy) in &saving.copies {
+        for (side, copy, owner) in &saving.copies {
+            let owner = self.owner(*owner);
             if !raw {
                 let says = database::check_snapshot(copy, name, kind);
                 self.warnings.extend(says);

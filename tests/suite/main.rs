@@ -5,6 +5,7 @@ mod commands_agree;
 mod counted;
 mod crash;
 mod damaged_gateway;
+mod databases_as_they_are;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;

@@ -48,8 +48,6 @@ pub enum Kind {
     Faltering,
     /// A database of the backup is there as bytes alone, with those of its side files; the present one is damaged as well.
     Raw,
-    /// The same, but the present one is sound.
-    RawOverSound,
 }
 
 /// How a database is before.
@@ -131,14 +129,11 @@ impl Kind {
                 },
                 match self {
                     Kind::Unreadable | Kind::Raw => Was::Unreadable,
-                    Kind::Everything
-                    | Kind::PartsMissing
-                    | Kind::Faltering
-                    | Kind::RawOverSound => Was::Log,
+                    Kind::Everything | Kind::PartsMissing | Kind::Faltering => Was::Log,
                 },
             ],
             backed_up: [true, true, !parts_missing],
-            raw: matches!(self, Kind::Raw | Kind::RawOverSound).then(|| vec!["-wal", "-journal"]),
+            raw: (self == Kind::Raw).then(|| vec!["-wal", "-journal"]),
             clients: vec![
                 client("stay", Some(1), Some(1), false),
                 client("change", Some(2), Some(22), true),
