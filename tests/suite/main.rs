@@ -13,6 +13,7 @@ mod fuzzed;
 mod hostile;
 mod hosts_agree;
 mod journal_says;
+mod kept_rules;
 mod laws;
 mod looks;
 mod newer_journal;
