@@ -14,6 +14,7 @@ mod fuzzed;
 mod hostile;
 mod hosts_agree;
 mod journal_says;
+mod kept_rules;
 mod kernel_state;
 mod laws;
 mod looks;

@@ -2,7 +2,10 @@
 //! box, or names it and leaves what is here alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::PathBuf;
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 
 use fixtures::hostile::Backup;
 
@@ -64,4 +67,241 @@ fn configs_whose_names_differ_only_in_case_are_two_files_here_and_on_a_new_box()
         }
         gateway.is_settled();
     }
+}
+
+/// The folders of both copies.
+fn folders(gateway: &Gateway) -> [PathBuf; 2] {
+    let sample = gateway.sample();
+    [sample.configs_dir(), sample.wireguard_dir()]
+}
+
+fn restore(gateway: &Gateway, archive: &Path) -> String {
+    let done = gateway.holdfast(&["restore", path(archive), "--yes"]);
+    let done = done.ok().unwrap();
+    done.stdout + &done.stderr
+}
+
+#[test]
+fn a_comment_that_is_not_utf8_comes_back_with_its_tunnel_here_and_on_a_new_box() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let old = gateway.backup();
+    let sample = gateway.sample();
+    let tunnel = &sample.active().unwrap()[0];
+    let file = format!("{tunnel}.conf");
+    let text = fs::read(sample.config(tunnel)).unwrap();
+    let odd = [b"# B\xfcro\n[Interface]\nPostDown = true \xfc\n", &text[..]].concat();
+    for folder in folders(&gateway) {
+        fs::write(folder.join(&file), &odd).unwrap();
+    }
+    let picture = gateway.picture();
+    restore(&gateway, &old);
+    let safety = gateway.backups().pop().unwrap();
+    let said = restore(&gateway, &safety);
+    gateway.is(&picture);
+    assert!(
+        said.contains("PostDown (\\x: bytes that are not UTF-8) = true \\xfc"),
+        "{said}"
+    );
+
+    let new = Gateway::start(small).unwrap();
+    let there = new.beside("safety.zip");
+    fs::copy(&safety, &there).unwrap();
+    restore(&new, &there);
+    for folder in folders(&new) {
+        assert_eq!(fs::read(folder.join(&file)).unwrap(), odd);
+    }
+    new.run(&["ip", "link", "show", tunnel]);
+}
+
+/// Configs that the gateway's own reader would not take, and names that no plan can name.
+fn odd() -> Vec<(&'static [u8], Vec<u8>)> {
+    vec![
+        (b"empty.conf", Vec::new()),
+        (b"no_peer.conf", b"[Interface]\nListenPort = 1\n".to_vec()),
+        (b"text.conf", b"hello \xfe".to_vec()),
+        (b"nul.conf", b"[Interface]\nPost\0Up = true\n".to_vec()),
+        (b"long.conf", vec![b'#'; 2 << 20]),
+        (b"a..b.conf", b"[Interface]\n[Peer]\n".to_vec()),
+        (b"back\\slash.conf", b"[Interface]\n[Peer]\n".to_vec()),
+        (b"b\xfcro.conf", b"[Interface]\n[Peer]\n".to_vec()),
+        (b"bell\x07.conf", b"[Interface]\n[Peer]\n".to_vec()),
+    ]
+}
+
+#[test]
+fn whatever_lies_among_the_configs_is_as_it_was_once_its_backup_is_restored_here_and_there() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    for folder in folders(&gateway) {
+        for (name, bytes) in odd() {
+            fs::write(folder.join(OsStr::from_bytes(name)), bytes).unwrap();
+        }
+    }
+    let picture = gateway.picture();
+    let backup = gateway.backup();
+    restore(&gateway, &backup);
+    gateway.is(&picture);
+    let by_hand = [&b"b\xfcro.conf"[..], b"bell\x07.conf"];
+    for folder in folders(&gateway) {
+        for (name, _) in odd().iter().filter(|(n, _)| !by_hand.contains(n)) {
+            fs::write(folder.join(OsStr::from_bytes(name)), b"changed").unwrap();
+        }
+        fs::remove_file(folder.join("empty.conf")).unwrap();
+    }
+    let said = restore(&gateway, &backup);
+    gateway.is(&picture);
+    for command in [
+        "holdfast/raw/configs/b%FCro.conf > $'b\\xfcro.conf'",
+        "bell%07.conf",
+    ] {
+        assert!(said.contains(command), "{said}");
+    }
+    assert!(
+        said.contains("anything = cannot be vetted: line 2 holds a NUL byte"),
+        "{said}"
+    );
+
+    let new = Gateway::start(small).unwrap();
+    let there = new.beside("odd.zip");
+    fs::copy(&backup, &there).unwrap();
+    restore(&new, &there);
+    for folder in folders(&new) {
+        for (name, bytes) in odd() {
+            let file = folder.join(OsStr::from_bytes(name));
+            match by_hand.contains(&name) {
+                true => assert!(!file.exists()),
+                false => assert_eq!(fs::read(&file).unwrap(), bytes, "{file:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_link_a_folder_and_a_pipe_among_the_configs_are_left_as_they_are_and_named() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let sound = gateway.backup();
+    let client = sample.active().unwrap().remove(0);
+    let target = gateway.beside("target");
+    fs::write(&target, "somebody's").unwrap();
+    let link = sample.config(&client);
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink(&target, &link).unwrap();
+    let first = sample.configs_dir();
+    std::os::unix::fs::symlink("../nowhere", first.join("link.conf")).unwrap();
+    fs::create_dir(first.join("folder.conf")).unwrap();
+    gateway.run(&["mkfifo", path(&first.join("pipe.conf"))]);
+
+    let picture = gateway.picture();
+    let made = gateway.holdfast(&["backup"]);
+    restore(&gateway, Path::new(made.stdout.trim()));
+    gateway.is(&picture);
+    // In this one there is a config in the place of the link.
+    let said = restore(&gateway, &sound);
+    for file in [&link, &first.join("folder.conf"), &first.join("pipe.conf")] {
+        let name = format!("{} is not a regular file", file.display());
+        assert!(said.contains(&name), "{said}");
+    }
+    assert!(
+        said.contains("lost: ") && said.contains("is not put there"),
+        "{said}"
+    );
+    gateway.is(&picture);
+    assert_eq!(fs::read_to_string(target).unwrap(), "somebody's");
+}
+
+#[test]
+fn what_a_backup_could_not_save_is_never_taken_for_what_was_not_there() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let large = sample.configs_dir().join("large.conf");
+    fs::File::create(&large).unwrap().set_len(17 << 20).unwrap();
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 8, "{made}");
+    let said = restore(&gateway, Path::new(made.stdout.trim()));
+    assert!(said.contains("the configs could not be saved: "), "{said}");
+    assert_eq!(large.metadata().unwrap().len(), 17 << 20);
+    fs::remove_file(large).unwrap();
+
+    // Neither is the database of clients, nor any other part.
+    let picture = gateway.picture();
+    let sound = Backup::read(&gateway.backup()).unwrap();
+    let parts = [
+        "configs.db",
+        "wireguard.db",
+        "configs",
+        "rules-v4",
+        "kept-v4",
+    ];
+    for part in parts {
+        let mut lacks = sound.clone();
+        let gone = |name: &str| match part {
+            "configs" => name.starts_with("configs/") || name.starts_with("wireguard/"),
+            "rules-v4" => name.starts_with("iptables_"),
+            "kept-v4" => name == "holdfast/kept/rules.v4",
+            database => name == database,
+        };
+        lacks.entries.retain(|(name, _)| !gone(name));
+        let metadata = &mut lacks.metadata;
+        for list in ["databases", "configs", "iptables_rules"] {
+            let names = metadata["contents"][list].as_array_mut().unwrap();
+            let folder = if list == "configs" { "configs/" } else { "" };
+            names.retain(|n| !gone(&format!("{folder}{}", n.as_str().unwrap())));
+        }
+        let manifest = &mut metadata["holdfast"];
+        manifest["entries"]
+            .as_object_mut()
+            .unwrap()
+            .retain(|name, _| !gone(name));
+        if part == "configs" {
+            manifest["wireguard"] = serde_json::json!({});
+        }
+        manifest["parts"][part] = serde_json::json!({ "is": "not-saved", "why": "it was busy" });
+        let file = archive(&gateway, &lacks);
+        let said = restore(&gateway, &file);
+        let first = said.find("could not be saved: it was busy").unwrap();
+        let others = said.find("  warning: ").unwrap_or(usize::MAX);
+        assert!(first < others, "{part}: {said}");
+        let now = gateway.picture();
+        assert_eq!(picture.diff(&now), Vec::<String>::new(), "{part}");
+    }
+}
+
+#[test]
+fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let active = sample.active().unwrap();
+    let sound = Backup::read(&gateway.backup()).unwrap();
+    let entry = format!("configs/{}.conf", active[0]);
+    let text = String::from_utf8(sound.entry(&entry).unwrap().to_vec()).unwrap();
+    let bad = text.replace("PrivateKey = ", "PrivateKey = x");
+    let odd = with_config(&sound, &active[0], bad.as_bytes());
+    let file = archive(&gateway, &odd);
+    let said = restore(&gateway, &file);
+    let lost = format!(
+        "lost: the tunnel {} was up and stays down: line ",
+        active[0]
+    );
+    assert!(
+        said.contains(&lost) && said.contains("PrivateKey is no key"),
+        "{said}"
+    );
+    let up = gateway.run(&["wg", "show", "interfaces"]);
+    let up: Vec<&str> = up.split_whitespace().collect();
+    assert!(
+        !up.contains(&active[0].as_str()) && up.contains(&active[1].as_str()),
+        "{up:?}"
+    );
+    assert_eq!(sample.active().unwrap(), active[1..]);
+    assert_eq!(fs::read_to_string(sample.config(&active[0])).unwrap(), bad);
 }
