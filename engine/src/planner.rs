@@ -1,7 +1,10 @@
 //! Makes the plan: what the gateway is, what the backup says, and so what one restore will do. Pure: all that it needs is
 //! given to it. Refuses what could not end well, and warns of what an admin would want to know first.
 
+mod left_out;
 pub mod said;
+
+pub use left_out::Aside;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -71,6 +74,8 @@ pub struct Backup {
     pub peers: Option<Digest>,
     /// Configs that were there when it was made and that it could not take: they stay as they are.
     pub left_out: BTreeSet<String>,
+    /// What else of it does not go back.
+    pub aside: Aside,
     /// What was found while it was checked.
     pub warnings: Vec<String>,
     /// What [`said`] found when it compared it with the gateway.
@@ -127,14 +132,7 @@ pub fn plan(
         return Err(problems);
     }
 
-    for name in &backup.left_out {
-        warnings.push(format!(
-            "{} is not in the backup, which could not take it: what is here stays as it is",
-            shown(name)
-        ));
-    }
     exposed(survey, &mut warnings);
-    missing_parts(profile, survey, backup, &mut warnings);
     let names: BTreeSet<&str> = tunnels_down
         .iter()
         .chain(&tunnels_up)
@@ -145,6 +143,7 @@ pub fn plan(
         &[networks_now, &backup.networks],
         survey.clients.iter().chain(&backup.clients).flatten(),
     );
+    let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
     let (forward, back) = step::lists();
     let services = services(profile, survey);
     let mut staging = BTreeSet::new();
@@ -180,6 +179,7 @@ pub fn plan(
         },
         peers: backup.peers.clone(),
         without_safety_backup_of: parts(&choices.without_safety_backup_of),
+        left_out,
         warnings,
     })
 }
@@ -490,56 +490,6 @@ fn fence<'c>(
     }
 }
 
-fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
-    for database in &profile.gateway.database {
-        if survey.databases.contains_key(&database.name)
-            && !backup.databases.contains_key(&database.name)
-        {
-            warnings.push(format!(
-                "the backup has no {}: {} stays as it is",
-                database.name,
-                database.path.display()
-            ));
-        }
-    }
-    if backup.configs.is_empty() && backup.wireguard.is_empty() {
-        warnings.push("the backup has no configs: they stay as they are".into());
-    }
-    for family in Family::BOTH {
-        let name = family.name();
-        if survey.facts.unread.contains_key(&Part::Rules(family)) {
-            warnings.push(format!(
-                "the {name} firewall rules stay as they are, those of replaced tunnels among them: they cannot be read, and so not \
-                 be put back; what tunnels and services add comes on top"
-            ));
-        } else if survey.facts.rules(family).is_some()
-            && !backup.rules.contains_key(family.rules_file())
-        {
-            warnings.push(format!(
-                "the backup has no {name} firewall rules to load: those of now stay, less the ones of replaced tunnels, plus what \
-                 tunnels and services add"
-            ));
-        }
-    }
-    for family in Family::BOTH {
-        let facts = &survey.facts;
-        let (name, setting) = (family.name(), family.forwarding());
-        match (forwarded(backup, family), facts.forwards(family)) {
-            (Some(_), Some(_)) => {}
-            (None, Some(_)) => warnings.push(format!(
-                "the backup does not say whether packets of {name} are forwarded: {setting} stays"
-            )),
-            (Some(_), None) if facts.lack_protocol(family) => warnings.push(format!(
-                "the backup has {name}, and the kernel of this box does not: neither its rules nor its forwarding are set"
-            )),
-            (Some(_), None) => warnings.push(format!(
-                "{setting} stays as it is: it cannot be read, and so not be put back"
-            )),
-            (None, None) => {}
-        }
-    }
-}
-
 fn forwarded(backup: &Backup, family: Family) -> Option<bool> {
     match family {
         Family::V4 => backup.ip_forward,
@@ -588,7 +538,7 @@ mod tests {
         assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
     }
 
-    fn survey(configs: BTreeMap<String, Held>) -> Survey {
+    pub(super) fn survey(configs: BTreeMap<String, Held>) -> Survey {
         Survey {
             boot: journal_format::BootId::new("b").unwrap(),
             facts: crate::facts::Facts::default(),
@@ -606,7 +556,7 @@ mod tests {
         }
     }
 
-    fn held(uid: u32, mode: u32) -> Held {
+    pub(super) fn held(uid: u32, mode: u32) -> Held {
         Held {
             meta: crate::host::Meta {
                 kind: crate::host::Kind::File,
@@ -625,7 +575,7 @@ mod tests {
         Digest::of_blake3(blake3::hash(bytes))
     }
 
-    fn backup(configs: &[(&str, Wanted)]) -> Backup {
+    pub(super) fn backup(configs: &[(&str, Wanted)]) -> Backup {
         let configs = configs.iter().map(|(n, w)| ((*n).to_owned(), w.clone()));
         Backup {
             archive: Archive {
@@ -650,11 +600,12 @@ mod tests {
             ipv6_forward: None,
             peers: None,
             left_out: BTreeSet::new(),
+            aside: Aside::default(),
             warnings: Vec::new(),
         }
     }
 
-    fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
+    pub(super) fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
         Wanted {
             entry: "x".into(),
             sha256: sha256(bytes),
