@@ -350,6 +350,8 @@ pub struct RestoreLine {
     pub archive: String,
     /// Where it stands; none if its journal cannot be read.
     pub standing: Option<Standing>,
+    /// It is restored, but for what was left out.
+    pub in_part: bool,
     /// It is open, and nothing works on it: it must be recovered.
     pub interrupted: bool,
     /// When it began lies in the future: the clock was wrong then, or is wrong now.
@@ -379,6 +381,8 @@ pub struct Preview {
     pub commands: RootCommands,
     /// What will be overwritten and what happens to tunnels, services and rules, a line each.
     pub changes: Vec<String>,
+    /// What does not go back, or is not in the backup, a line each.
+    pub left_out: Vec<String>,
     /// What the admin must know before agreeing.
     pub warnings: Vec<String>,
     /// What the admin approves.

@@ -149,6 +149,7 @@ fn plan() -> Plan {
         firewall: Firewall::default(),
         peers: None,
         without_safety_backup_of: Vec::new(),
+        left_out: Vec::new(),
         warnings: Vec::new(),
     }
 }

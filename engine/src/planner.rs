@@ -1,7 +1,10 @@
 //! Makes the plan: what the gateway is, what the backup says, and so what one restore will do. Pure: all that it needs is
 //! given to it. Refuses what could not end well, and warns of what an admin would want to know first.
 
+mod left_out;
 pub mod said;
+
+pub use left_out::Aside;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -82,6 +85,8 @@ pub struct Backup {
     pub kept: BTreeMap<Family, Wanted>,
     /// Those that were not there when it was made, on this very box.
     pub kept_gone: BTreeSet<Family>,
+    /// What else of it does not go back.
+    pub aside: Aside,
     /// What was found while it was checked.
     pub warnings: Vec<String>,
     /// What [`said`] found when it compared it with the gateway.
@@ -186,14 +191,7 @@ pub fn plan(
         return Err(problems);
     }
 
-    for name in &backup.left_out {
-        warnings.push(format!(
-            "{} is not in the backup, which could not take it: what is here stays as it is",
-            shown(name)
-        ));
-    }
     exposed(survey, &mut warnings);
-    missing_parts(profile, survey, backup, &mut warnings);
     let names: BTreeSet<&str> = tunnels_down
         .iter()
         .chain(&tunnels_up)
@@ -204,6 +202,7 @@ pub fn plan(
         &[networks_now, &backup.networks],
         survey.clients.iter().chain(&backup.clients).flatten(),
     );
+    let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
     let (forward, back) = step::lists();
     let services = services(profile, survey);
     let mut staging = BTreeSet::new();
@@ -239,6 +238,7 @@ pub fn plan(
         },
         peers: backup.peers.clone(),
         without_safety_backup_of: parts(&choices.without_safety_backup_of),
+        left_out,
         warnings,
     })
 }
@@ -626,69 +626,6 @@ fn fence<'c>(
     }
 }
 
-fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: &mut Vec<String>) {
-    // What could not be saved is said first, with the reason.
-    let mut lacks = |part: Part, what: &str, stays: &str| match backup.parts.get(&part) {
-        Some(Fate::NotSaved { .. } | Fate::SavedRaw { .. }) => {}
-        Some(Fate::NotThere) => warnings.push(format!(
-            "there was no {what} when the backup was made: {stays}"
-        )),
-        Some(Fate::Saved) | None => warnings.push(format!("the backup has no {what}: {stays}")),
-    };
-    for database in &profile.gateway.database {
-        if survey.databases.contains_key(&database.name)
-            && !backup.databases.contains_key(&database.name)
-        {
-            let part = Part::Database(database.name.clone());
-            let stays = format!("{} stays as it is", database.path.display());
-            lacks(part, &database.name, &stays);
-        }
-    }
-    if !backup.speaks_of_configs() {
-        lacks(Part::Configs, "configs", "they stay as they are");
-    }
-    for (family, path, _) in &survey.kept {
-        if !backup.kept.contains_key(family) && !backup.kept_gone.contains(family) {
-            let what = format!("file of {} rules kept over a reboot", family.name());
-            let stays = format!("{} stays as it is", path.display());
-            lacks(Part::Kept(*family), &what, &stays);
-        }
-    }
-    for family in Family::BOTH {
-        let name = family.name();
-        if survey.facts.unread.contains_key(&Part::Rules(family)) {
-            warnings.push(format!(
-                "the {name} firewall rules stay as they are, those of replaced tunnels among them: they cannot be read, and so not \
-                 be put back; what tunnels and services add comes on top"
-            ));
-        } else if survey.facts.rules(family).is_some()
-            && !backup.rules.contains_key(family.rules_file())
-        {
-            warnings.push(format!(
-                "the backup has no {name} firewall rules to load: those of now stay, less the ones of replaced tunnels, plus what \
-                 tunnels and services add"
-            ));
-        }
-    }
-    for family in Family::BOTH {
-        let facts = &survey.facts;
-        let (name, setting) = (family.name(), family.forwarding());
-        match (forwarded(backup, family), facts.forwards(family)) {
-            (Some(_), Some(_)) => {}
-            (None, Some(_)) => warnings.push(format!(
-                "the backup does not say whether packets of {name} are forwarded: {setting} stays"
-            )),
-            (Some(_), None) if facts.lack_protocol(family) => warnings.push(format!(
-                "the backup has {name}, and the kernel of this box does not: neither its rules nor its forwarding are set"
-            )),
-            (Some(_), None) => warnings.push(format!(
-                "{setting} stays as it is: it cannot be read, and so not be put back"
-            )),
-            (None, None) => {}
-        }
-    }
-}
-
 fn forwarded(backup: &Backup, family: Family) -> Option<bool> {
     match family {
         Family::V4 => backup.ip_forward,
@@ -737,7 +674,7 @@ mod tests {
         assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
     }
 
-    fn survey(configs: BTreeMap<String, Held>) -> Survey {
+    pub(super) fn survey(configs: BTreeMap<String, Held>) -> Survey {
         Survey {
             boot: journal_format::BootId::new("b").unwrap(),
             facts: crate::facts::Facts::default(),
@@ -756,7 +693,7 @@ mod tests {
         }
     }
 
-    fn held(uid: u32, mode: u32) -> Held {
+    pub(super) fn held(uid: u32, mode: u32) -> Held {
         Held {
             meta: crate::host::Meta {
                 kind: crate::host::Kind::File,
@@ -775,7 +712,7 @@ mod tests {
         Digest::of_blake3(blake3::hash(bytes))
     }
 
-    fn backup(configs: &[(&str, Wanted)]) -> Backup {
+    pub(super) fn backup(configs: &[(&str, Wanted)]) -> Backup {
         let configs = configs.iter().map(|(n, w)| ((*n).to_owned(), w.clone()));
         Backup {
             archive: Archive {
@@ -805,11 +742,12 @@ mod tests {
             parts: BTreeMap::new(),
             kept: BTreeMap::new(),
             kept_gone: BTreeSet::new(),
+            aside: Aside::default(),
             warnings: Vec::new(),
         }
     }
 
-    fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
+    pub(super) fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
         Wanted {
             entry: "x".into(),
             sha256: sha256(bytes),

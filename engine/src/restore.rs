@@ -31,7 +31,7 @@ use crate::owner::Placement;
 use crate::parts::{self, Lack, Part};
 use crate::peers::Peers;
 use crate::planner::said::{self, BothRules, Here, Said};
-use crate::planner::{self, Backup, Choices, Wanted};
+use crate::planner::{self, Aside, Backup, Choices, Wanted};
 use crate::profile::{DatabaseKind, Profile};
 use crate::rehearsal::{self, Tried};
 use crate::step::{self, Source};
@@ -124,13 +124,14 @@ pub fn approval(plan: &Plan) -> Digest {
         firewall,
         peers,
         without_safety_backup_of: _,
+        left_out,
         warnings,
     } = plan;
     Digest::of_json(&(
         (archive, forward, back, policy),
         (approved(databases), approved(files)),
         (services, tunnels_down, tunnels_up, fence, firewall),
-        peers,
+        (peers, left_out),
         warnings,
     ))
 }
@@ -618,6 +619,8 @@ fn wanted(
     let tried = rehearsal::rules(host, &checked)?;
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
+    let mut aside = Aside::of(metadata.holdfast.as_ref());
+    aside.rows = checked.lost.clone();
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
     // Names are looked up once each, not for every file.
     let mut placed: BTreeMap<usize, (Placement, Rc<str>)> = BTreeMap::new();
@@ -675,13 +678,11 @@ fn wanted(
     for (family, tried) in tried {
         let facts = &survey.facts;
         if facts.rules(family).is_none() {
-            // The plan says that those of now stay, and why.
-            if !facts.lack_protocol(family) {
-                warnings.push(format!(
-                    "the backup's {} firewall rules will not be loaded: those of now cannot be read",
-                    family.name()
-                ));
-            }
+            let why = match facts.lack_protocol(family) {
+                true => format!("the kernel of this box has no {}", family.name()),
+                false => "those of now cannot be read, and so not be put back".to_owned(),
+            };
+            aside.rules.insert(family.name(), why);
             continue;
         }
         match tried {
@@ -707,11 +708,11 @@ fn wanted(
             Tried::Refused(problem) | Tried::Untried(problem)
                 if choices.keep_going_without_firewall =>
             {
-                warnings.push(format!(
-                    "the backup's {} firewall rules will not be loaded: {}",
+                let why = in_a_line(&problem);
+                aside.rules.insert(
                     family.name(),
-                    in_a_line(&problem)
-                ));
+                    format!("they cannot be loaded here, and that was accepted: {why}"),
+                );
             }
             Tried::Refused(problem) | Tried::Untried(problem) => {
                 return Err(Fault::Refused(vec![Problem {
@@ -769,6 +770,7 @@ fn wanted(
             parts,
             kept,
             kept_gone,
+            aside,
             warnings,
         },
         texts,

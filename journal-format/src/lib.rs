@@ -9,6 +9,7 @@ mod accept;
 mod civil;
 #[cfg(test)]
 mod golden;
+mod left_out;
 mod line;
 mod plan;
 mod record;
@@ -22,6 +23,7 @@ mod words;
 
 pub use accept::*;
 pub use civil::*;
+pub use left_out::NOT_LOADED;
 pub use line::*;
 pub use plan::*;
 pub use record::*;

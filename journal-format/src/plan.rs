@@ -41,8 +41,20 @@ pub struct Plan {
     /// Parts, by name, that the admin accepts the safety backup to lack. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without_safety_backup_of: Vec<String>,
+    /// What does not go back, or is not in the backup, though the gateway has such a thing: the verdict names it. Since 1.1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
     /// What the admin must know before agreeing: lost users, hooks that run as root, parts that the backup lacks.
     pub warnings: Vec<String>,
+}
+
+/// Something that a restore leaves out.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// What, as a sentence calls it: `the IPv4 firewall rules`.
+    pub what: String,
+    /// Why, and what holds instead.
+    pub why: String,
 }
 
 /// The backup that a plan restores from.
@@ -194,10 +206,13 @@ impl Plan {
                 },
             peers,
             without_safety_backup_of,
+            left_out,
             warnings: _,
         } = self;
-        let plain =
-            ipv6_forward.is_none() && peers.is_none() && without_safety_backup_of.is_empty();
+        let plain = ipv6_forward.is_none()
+            && peers.is_none()
+            && without_safety_backup_of.is_empty()
+            && left_out.is_empty();
         if plain {
             Format::FIRST
         } else {

@@ -7,7 +7,9 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::civil::{duration, utc};
-use crate::{Direction, Entry, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, View};
+use crate::{
+    Direction, Entry, LeftOut, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, View,
+};
 
 /// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
 pub fn visible(text: &str) -> String {
@@ -189,7 +191,9 @@ fn details(entry: &Entry) -> Vec<String> {
                 visible(&plan.archive.made_by),
                 plan.archive.size
             );
-            std::iter::once(made).chain(warn(&plan.warnings)).collect()
+            let left_out = left_out_lines(&plan.left_out);
+            let lines = std::iter::once(made).chain(left_out);
+            lines.chain(warn(&plan.warnings)).collect()
         }
         Entry::Intent { exchanges, .. } => exchanges
             .iter()
@@ -207,6 +211,12 @@ fn details(entry: &Entry) -> Vec<String> {
     }
 }
 
+/// What a restore leaves out, a line each.
+pub fn left_out_lines(left_out: &[LeftOut]) -> Vec<String> {
+    let line = |l: &LeftOut| format!("left out: {}: {}", visible(&l.what), visible(&l.why));
+    left_out.iter().map(line).collect()
+}
+
 /// A restore as a terminal shows it: where it stands, its steps, and what is to be done.
 pub fn view_text(view: &View) -> String {
     let mut text = format!("restore {}", view.id);
@@ -220,6 +230,9 @@ pub fn view_text(view: &View) -> String {
     );
     if let Some(problem) = &view.problem {
         let _ = writeln!(text, "{}", problem_text(problem));
+    }
+    for line in left_out_lines(&view.left_out) {
+        let _ = writeln!(text, "{line}");
     }
     for warning in view.warnings.iter().chain(&view.leftovers) {
         let _ = writeln!(text, "warning: {}", visible(warning));

@@ -99,6 +99,7 @@ pub fn plan() -> Plan {
         },
         peers: None,
         without_safety_backup_of: Vec::new(),
+        left_out: Vec::new(),
         warnings: vec!["the backup has no app.db: it stays as it is".into()],
     }
 }

@@ -4,10 +4,11 @@
 use serde::{Deserialize, Serialize};
 
 use crate::civil::utc;
+use crate::left_out::named;
 use crate::render::{summary, visible};
 use crate::{
-    Direction, Entry, Fate, Move, MoveState, Phase, Problem, Record, RestoreId, Seq, State, Step,
-    Verdict,
+    Direction, Entry, Fate, LeftOut, Move, MoveState, Phase, Problem, Record, RestoreId, Seq,
+    State, Step, Verdict,
 };
 
 #[cfg(test)]
@@ -52,6 +53,8 @@ pub struct View {
     pub warnings: Vec<String>,
     /// What is left to do or to know at the end.
     pub leftovers: Vec<String>,
+    /// What was left out, once it is restored.
+    pub left_out: Vec<LeftOut>,
     /// The parts, by name, that the safety backup lacked, where that ended it: accepted, it would have gone on.
     pub unsaved: Vec<String>,
     /// The steps forward, and behind them, once it goes back, the steps back.
@@ -223,6 +226,7 @@ impl View {
             pid: state.driver.as_ref().map(|d| d.pid),
             warnings: plan.map_or_else(Vec::new, |p| p.warnings.clone()),
             leftovers: state.closing_warnings.clone(),
+            left_out: state.left_out(),
             unsaved: state.unsaved(),
             steps: steps(state),
         }
@@ -251,6 +255,10 @@ pub struct Event {
     pub problem: Option<Problem>,
     /// What is left to do or to know at the end.
     pub leftovers: Vec<String>,
+    /// What was left out, once it is restored.
+    pub left_out: Vec<LeftOut>,
+    /// The parts, by name, that the safety backup lacked, where that ended it.
+    pub unsaved: Vec<String>,
     /// The steps that may look different now, whole, in the order of the list. One whose id is new goes to the end.
     pub steps: Vec<StepView>,
 }
@@ -286,6 +294,8 @@ impl Event {
             verdict: state.verdict(),
             problem: obstacle(state),
             leftovers: state.closing_warnings.clone(),
+            left_out: state.left_out(),
+            unsaved: state.unsaved(),
             steps,
         }
     }
@@ -421,20 +431,30 @@ fn headline(state: &State, standing: Standing) -> String {
         Some(at) => format!("{text}: {at}."),
         None => format!("{text}."),
     };
+    let left_out = visible(&named(&state.left_out()));
     match standing {
         Standing::Starting => "Starting.".into(),
         Standing::Preparing => with("Preparing, nothing has changed yet", forward),
         Standing::Forward => with("Restoring", forward),
         Standing::Back => with("Going back to how it was", back),
-        Standing::Finishing => "The gateway is as the backup says. Cleaning up.".into(),
+        Standing::Finishing if left_out.is_empty() => {
+            "The gateway is as the backup says. Cleaning up.".into()
+        }
+        Standing::Finishing => format!("The backup is restored, but for {left_out}. Cleaning up."),
         Standing::Stuck => "Stuck: the operator is needed.".into(),
-        Standing::Restored if state.closing_warnings.is_empty() => {
+        Standing::Restored if left_out.is_empty() && state.closing_warnings.is_empty() => {
             "Restored: the gateway is as the backup says.".into()
         }
-        Standing::Restored => {
+        Standing::Restored if left_out.is_empty() => {
             "Restored, with warnings: the gateway is as the backup says, but read what is left."
                 .into()
         }
+        Standing::Restored if state.closing_warnings.is_empty() => {
+            format!("Restored in part: the gateway is as the backup says, but for {left_out}.")
+        }
+        Standing::Restored => format!(
+            "Restored in part, with warnings: the gateway is as the backup says, but for {left_out}. Read what is left."
+        ),
         Standing::RolledBack => "Rolled back: the gateway is as it was before.".into(),
         Standing::NothingChanged => "Nothing was changed: the gateway is as it was before.".into(),
         Standing::Unknown => format!(

@@ -185,6 +185,7 @@ impl Course {
             },
             peers: Some(digest(peers_planned(&names).as_bytes())),
             without_safety_backup_of: Vec::new(),
+            left_out: Vec::new(),
             ..scenario.plan.as_ref().clone()
         };
         Course {

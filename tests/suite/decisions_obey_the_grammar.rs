@@ -54,6 +54,7 @@ fn plan(policy: Policy) -> Plan {
         firewall: Firewall::default(),
         peers: None,
         without_safety_backup_of: Vec::new(),
+        left_out: Vec::new(),
         warnings: Vec::new(),
     }
 }

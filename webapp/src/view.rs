@@ -73,6 +73,8 @@ pub struct Live {
     pub summary: String,
     problem: Option<Problem>,
     closing_warnings: Vec<String>,
+    /// What was left out, a line each.
+    left_out: Vec<String>,
     /// Parts that the safety backup lacked, where that ended it.
     unsaved: Vec<String>,
     plan_warnings: Vec<String>,
@@ -114,7 +116,8 @@ struct Row {
 
 /// The restore as its page shows it at a moment.
 pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> Live {
-    let (tone, icon, title) = halt.map_or_else(|| tone(view.standing), tone_of_halt);
+    let in_part = !view.left_out.is_empty();
+    let (tone, icon, title) = halt.map_or_else(|| tone(view.standing, in_part), tone_of_halt);
     let sentence = match halt {
         None => view.headline.clone(),
         Some(Halt::Interrupted) => {
@@ -156,6 +159,11 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> Live {
         summary: sentence,
         problem,
         closing_warnings: view.leftovers.clone(),
+        left_out: view
+            .left_out
+            .iter()
+            .map(|l| format!("{}: {}", l.what, l.why))
+            .collect(),
         unsaved: view.unsaved.clone(),
         plan_warnings: view.warnings.clone(),
         archive: match &view.archive_host {
@@ -194,9 +202,10 @@ fn times(view: &View) -> String {
     }
 }
 
-/// The style, the sign and the title of a standing.
-fn tone(standing: Standing) -> (&'static str, &'static str, &'static str) {
+/// The style, the sign and the title of a standing; of one that is restored, whether it is so only in part.
+fn tone(standing: Standing, in_part: bool) -> (&'static str, &'static str, &'static str) {
     match standing {
+        Standing::Restored if in_part => ("in-part", "warning", "Restored in part"),
         Standing::Starting => ("running", "running", "Starting"),
         Standing::Preparing => ("running", "running", "Preparing"),
         Standing::Forward => ("running", "running", "Restoring"),
@@ -347,7 +356,7 @@ fn running(running: &Running) -> Value {
             done,
             total,
         } => {
-            let (shown, icon, title) = tone(*standing);
+            let (shown, icon, title) = tone(*standing, false);
             let at = step.as_ref().map_or_else(String::new, |s| format!(": {s}"));
             let (tone, icon, title, says) = if *interrupted && *standing != Standing::Stuck {
                 let says = "It is open, and nothing works on it. On the gateway: holdfast recover."
@@ -397,7 +406,8 @@ fn restore_line(line: &RestoreLine) -> Value {
         None => ("unreadable", "journal unreadable"),
         Some(Standing::Stuck) => ("stuck", Standing::Stuck.words()),
         Some(_) if line.interrupted => ("interrupted", "interrupted"),
-        Some(standing) => (tone(standing).0, standing.words()),
+        Some(Standing::Restored) if line.in_part => ("in-part", "restored in part"),
+        Some(standing) => (tone(standing, false).0, standing.words()),
     };
     json!({
         "id": line.id,
@@ -430,6 +440,7 @@ pub fn preview(preview: &Preview) -> Value {
         "commands": commands,
         "too_many": too_many,
         "changes": preview.changes,
+        "left_out": preview.left_out,
         "warnings": preview.warnings,
         "needs_keep_going": preview.needs_keep_going,
         "has_open_folders": preview.has_open_folders,

@@ -182,6 +182,7 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
             id,
             archive: String::new(),
             standing: None,
+            in_part: false,
             interrupted: false,
             in_future: began_ms > now_ms(),
         };
@@ -195,6 +196,7 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
             .as_ref()
             .map_or_else(String::new, |p| p.archive.name.clone()),
         standing: Some(standing),
+        in_part: !state.left_out().is_empty(),
         interrupted: !standing.is_over() && is_interrupted(agent, standing, &state),
         in_future: state.began_ms > now_ms(),
     };

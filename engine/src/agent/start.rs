@@ -173,6 +173,12 @@ fn preview(
         lost: bounded(lost.to_vec()),
         commands: prepared.consent.for_a_page(),
         changes: bounded(restore::preview(plan)),
+        left_out: bounded(
+            plan.left_out
+                .iter()
+                .map(|l| format!("{}: {}", l.what, l.why))
+                .collect(),
+        ),
         warnings: bounded(known.to_vec()),
         plan: restore::approval(plan),
         needs_keep_going,

@@ -471,6 +471,7 @@ mod tests {
             lost: Vec::new(),
             commands: agent_protocol::RootCommands::Shown(Vec::new()),
             changes: vec![],
+            left_out: vec![],
             warnings: vec![],
             plan: Digest::new("0".repeat(64)).unwrap(),
             needs_keep_going: false,

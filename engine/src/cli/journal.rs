@@ -33,7 +33,7 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
             .iter()
             .map(|(id, (words, view))| {
                 serde_json::json!({ "restore": id, "journal": words, "began": view.as_ref().map(|v| &v.began),
-                    "standing": view.as_ref().map(|v| v.standing), "archive": view.as_ref().map(|v| &v.archive) })
+                    "standing": view.as_ref().map(|v| v.standing), "left_out": view.as_ref().map(|v| &v.left_out), "archive": view.as_ref().map(|v| &v.archive) })
             })
             .collect();
         print_json(&serde_json::json!({ "restores": rows }));
@@ -118,7 +118,14 @@ pub(super) fn verify(context: &Context, name: &str) -> Result<u8, Fault> {
 
 fn soundness_words(scan: &Scan) -> String {
     match scan.soundness() {
-        Soundness::Closed(verdict) => format!("sound, closed: {verdict}"),
+        Soundness::Closed(verdict) => {
+            let left_out = scan.state.as_ref().map(|s| s.left_out());
+            let in_part = match left_out.is_some_and(|l| !l.is_empty()) {
+                true => " in part",
+                false => "",
+            };
+            format!("sound, closed: {verdict}{in_part}")
+        }
         Soundness::Open => match scan.state.as_ref().and_then(|s| s.stuck.as_ref()) {
             Some(_) => "sound, open: stuck".into(),
             None => "sound, open".into(),
@@ -175,7 +182,7 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
             let view = View::of(state);
             if context.json {
                 print_json(
-                    &serde_json::json!({ "verdict": view.verdict, "standing": view.standing, "headline": view.headline }),
+                    &serde_json::json!({ "verdict": view.verdict, "standing": view.standing, "headline": view.headline, "left_out": view.left_out }),
                 );
             } else {
                 say(&view.headline);
@@ -189,7 +196,7 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
                 let view = View::of(state);
                 if context.json {
                     print_json(
-                        &serde_json::json!({ "verdict": null, "standing": view.standing, "headline": view.headline }),
+                        &serde_json::json!({ "verdict": null, "standing": view.standing, "headline": view.headline, "left_out": view.left_out }),
                     );
                 } else {
                     say(&view.headline);

@@ -1,6 +1,8 @@
 //! `holdfast recover`.
 
-use journal_format::{Policy, Role, Verdict, View, record_json, record_text, visible};
+use journal_format::{
+    Policy, Role, Verdict, View, left_out_lines, record_json, record_text, visible,
+};
 
 use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
 use crate::driver::Stage;
@@ -117,6 +119,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
                 Recovered::Idle(_) | Recovered::BeforeNetwork(_) | Recovered::Settled { .. } => serde_json::json!(last.as_ref().map(|v| v.standing)),
             },
             "headline": last.as_ref().map(|v| &v.headline),
+            "left_out": last.as_ref().map(|v| &v.left_out),
             "problem": last.as_ref().and_then(|v| v.problem.as_ref()),
         }));
     } else {
@@ -131,6 +134,9 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
             )),
             Recovered::Settled { result, .. } => {
                 if let Some(view) = &last {
+                    for line in left_out_lines(&view.left_out) {
+                        say(&line);
+                    }
                     say(&view.headline);
                 }
                 match result {

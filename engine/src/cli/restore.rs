@@ -6,7 +6,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 
 use journal_format::{
-    Policy, View, WITHOUT_SAFETY_BACKUP_OF, accepting, record_json, record_text, visible,
+    Policy, View, WITHOUT_SAFETY_BACKUP_OF, accepting, left_out_lines, record_json, record_text,
+    visible,
 };
 
 use super::{Context, RestoreArgs, print_json, say, tell};
@@ -101,6 +102,9 @@ fn show(context: &Context, prepared: &Prepared) {
     for (command, tunnels) in prepared.consent.lines() {
         line(&format!("  will run as root for {tunnels}:"));
         line(&format!("    {command}"));
+    }
+    for text in left_out_lines(&prepared.plan.left_out) {
+        line(&format!("  {text}"));
     }
     for text in restore::preview(&prepared.plan) {
         line(&format!("  {}", visible(&text)));
@@ -254,7 +258,7 @@ fn closed_line(one: &str) -> String {
     )
 }
 
-/// The last line: the verdict. Before it what was closed before the restore began, which stays so.
+/// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.
 pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
     let Some(view) = view else { return };
     if json {
@@ -264,12 +268,16 @@ pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[Str
             "headline": view.headline,
             "exit_status": status,
             "problem": view.problem,
+            "left_out": view.left_out,
             "unsaved": view.unsaved,
             "closed": closed,
         }));
     } else {
         for one in closed {
             say(&closed_line(one));
+        }
+        for line in left_out_lines(&view.left_out) {
+            say(&line);
         }
         say(&view.headline);
     }

@@ -1,7 +1,7 @@
 //! Takes the rules of replaced tunnels out, and loads the rules that are to hold: after the services started, which add
 //! theirs a second time (T29), and behind the fence.
 
-use journal_format::{Direction, Exchange, Step};
+use journal_format::{Direction, Exchange, NOT_LOADED, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::decide::Seen;
@@ -120,6 +120,37 @@ fn fall_back(env: &Env, permit: &Permit, clean: &[(Family, Rules)]) -> Result<()
     )
 }
 
+/// What holds afterwards, of each family: rules of the backup, or those of before.
+fn planned(plan: &Plan) -> Vec<String> {
+    let families = [
+        (Family::V4, &plan.firewall.v4),
+        (Family::V6, &plan.firewall.v6),
+    ];
+    let of = |loaded: bool| -> Vec<&str> {
+        let these = families
+            .iter()
+            .filter(|(_, rules)| rules.is_some() == loaded);
+        these.map(|(family, _)| family.name()).collect()
+    };
+    let (loaded, kept) = (of(true), of(false));
+    let mut did = Vec::new();
+    if kept.is_empty() {
+        did.push("the rules and forwarding are as planned".to_owned());
+    } else if !loaded.is_empty() {
+        did.push(format!(
+            "the {} rules and forwarding are as planned",
+            loaded.join(" and ")
+        ));
+    }
+    if !kept.is_empty() {
+        did.push(format!(
+            "no {} rules of the backup were loaded: those of before hold, less those of the replaced tunnels",
+            kept.join(" and ")
+        ));
+    }
+    did
+}
+
 impl StepOps for LoadFirewall {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
         let mut fallback = Vec::new();
@@ -136,7 +167,10 @@ impl StepOps for LoadFirewall {
             }
         }
         match load(env, permit, Direction::Forward) {
-            Ok(()) => Ok(Report::did("the rules and forwarding are as planned")),
+            Ok(()) => Ok(Report {
+                did: planned(env.plan),
+                warnings: Vec::new(),
+            }),
             Err(problem) if env.plan.keep_going_without_firewall => {
                 fall_back(env, permit, &fallback)?;
                 load(env, permit, Direction::Forward)?;
@@ -144,10 +178,7 @@ impl StepOps for LoadFirewall {
                     did: vec![
                         "the rules of before hold, less those of the replaced tunnels".into(),
                     ],
-                    warnings: vec![format!(
-                        "the backup's firewall rules are not loaded: {}",
-                        in_a_line(&problem)
-                    )],
+                    warnings: vec![format!("{NOT_LOADED}{}", in_a_line(&problem))],
                 })
             }
             Err(problem) => Err(problem),

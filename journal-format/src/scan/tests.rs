@@ -562,10 +562,14 @@ fn what_is_for_people_alone_is_passed_over_beside_the_entry_and_nowhere_else() {
 
 #[test]
 fn a_plan_that_says_what_a_version_does_not_know_has_no_place_in_a_journal_of_it() {
-    let mut needs = [plan(), plan(), plan()];
+    let mut needs = [plan(), plan(), plan(), plan()];
     needs[0].firewall.ipv6_forward = Some(false);
     needs[1].peers = Some(digest(9));
     needs[2].without_safety_backup_of = vec!["app.db".into()];
+    needs[3].left_out = vec![crate::LeftOut {
+        what: "the database app.db".into(),
+        why: "the backup has none".into(),
+    }];
     for plan in needs {
         assert_eq!(plan.format(), Format::CURRENT);
         let mut pen = Pen::opened_with(Header {

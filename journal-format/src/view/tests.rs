@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use crate::sample::*;
-use crate::{Direction, Event, State, Step, StepState, StepView, Verdict, View};
-use crate::{Entry, Role, record_text, scan, view_text};
+use crate::{Direction, Event, LeftOut, Plan, State, Step, StepState, StepView, Verdict, View};
+use crate::{Entry, NOT_LOADED, Role, accepting, left_out_lines, record_text, scan, view_text};
 
 /// What a page does with events: a step that is there is replaced, a new one goes to the end.
 #[derive(Default)]
@@ -130,6 +130,104 @@ fn views_and_events_read_back_from_their_json() {
         serde_json::from_str::<Event>(&serde_json::to_string(&event).unwrap()).unwrap(),
         event
     );
+}
+
+/// A restore by this plan that is through, with these warnings of the step that loads the firewall.
+fn restored(plan: Plan, warnings: &[&str]) -> Pen {
+    let mut pen = Pen::begun_with(plan);
+    pen.arm();
+    pen.forward_between(Step::Fence, Step::LoadFirewall);
+    let r#move = pen.begin(Step::LoadFirewall, Direction::Forward);
+    pen.write(Entry::Done {
+        r#move,
+        did: Vec::new(),
+        warnings: warnings.iter().map(|w| (*w).to_owned()).collect(),
+    });
+    pen.forward_between(Step::VerifyRunning, Step::CleanUp);
+    pen.twice(Entry::Committed);
+    pen.step(Step::CleanUp, Direction::Forward);
+    pen.close(Verdict::Restored);
+    pen
+}
+
+fn plan_with(warnings: &[&str]) -> Plan {
+    Plan {
+        warnings: warnings.iter().map(|w| (*w).to_owned()).collect(),
+        ..plan()
+    }
+}
+
+#[test]
+fn a_verdict_names_what_the_plan_leaves_out() {
+    let left_out = (1..=7).map(|n| LeftOut {
+        what: format!("part {n}"),
+        why: format!("for reason {n} \u{1b}"),
+    });
+    let plan = Plan {
+        left_out: left_out.collect(),
+        ..plan_with(&["the backup has no app.db: it stays as it is"])
+    };
+    let pen = restored(plan, &[]);
+    let shown = text(&pen);
+    let (above, _) = shown.split_once("\n\n  done").unwrap();
+    insta::assert_snapshot!(above.split_once("\n\n").unwrap().1);
+}
+
+#[test]
+fn a_journal_of_before_there_was_such_a_list_names_what_its_warnings_say_was_left_out() {
+    let plan = plan_with(&[
+        "1 user is not in the backup and will be gone: ann",
+        "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches for it",
+        "app.db: the backup has no table own, which is here now: it will be empty",
+        "the backup's IPv4 firewall rules will not be loaded: cannot load them: no such set",
+        "the backup has no app.db: /srv/app.db stays as it is",
+        "the backup has no configs: they stay as they are",
+        "the backup has no IPv4 firewall rules to load: those of now stay",
+        "the backup has no IPv6 firewall rules to load: those of now stay",
+        "the backup does not say whether packets are forwarded: net.ipv4.ip_forward stays",
+    ]);
+    let lines = left_out_lines(&View::of(&restored(plan, &[]).state).left_out);
+    insta::assert_snapshot!(lines.join("\n"));
+}
+
+#[test]
+fn rules_that_could_not_be_loaded_after_all_are_left_out_and_said_with_the_verdict() {
+    let plan = plan_with(&[]);
+    let warning = format!("{NOT_LOADED}cannot load the firewall rules: no such set");
+    let headline = |pen: &Pen| View::of(&pen.state).headline;
+    let fell_back = restored(plan.clone(), &[&warning]);
+    insta::assert_snapshot!(headline(&fell_back), @"Restored in part: the gateway is as the backup says, but for the firewall rules.");
+    let other = restored(plan, &["a rule is there twice"]);
+    assert_eq!(
+        headline(&other),
+        "Restored: the gateway is as the backup says."
+    );
+}
+
+#[test]
+fn what_would_have_been_left_out_is_not_said_of_a_restore_that_went_back() {
+    let pen = Pen::rolled_back();
+    assert!(!pen.state.plan.as_ref().unwrap().leaves_out().is_empty());
+    assert!(View::of(&pen.state).left_out.is_empty());
+}
+
+#[test]
+fn a_restore_that_ended_for_want_of_a_part_in_its_safety_backup_names_the_part() {
+    let mut pen = Pen::begun();
+    let r#move = pen.begin(Step::SafetyBackup, Direction::Forward);
+    let advice = format!(
+        "mend it, or {}",
+        accepting(["app.db".into(), "rules-v6".into()])
+    );
+    let problem = crate::Problem {
+        advice,
+        ..problem("make a safety backup")
+    };
+    pen.write(Entry::Failed { r#move, problem });
+    assert!(View::of(&pen.state).unsaved.is_empty(), "it is not over");
+    pen.step(Step::CleanUp, Direction::Back);
+    pen.close(Verdict::NothingChanged);
+    assert_eq!(View::of(&pen.state).unsaved, ["app.db", "rules-v6"]);
 }
 
 proptest! {

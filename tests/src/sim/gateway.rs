@@ -542,6 +542,7 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
         users: BTreeMap::new(),
         mail: BTreeMap::new(),
         said: Default::default(),
+        aside: Default::default(),
         tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
         networks: shape
             .clients

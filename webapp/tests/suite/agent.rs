@@ -207,6 +207,7 @@ pub fn preview() -> Preview {
             "databases: configs.db, wireguard.db".into(),
             "configs: 2 changed, 1 added, 1 removed".into(),
         ],
+        left_out: vec!["the IPv6 firewall rules: the backup has none; those of now stay".into()],
         warnings: vec![
             "the config berlin_01ab runs a command as root: PostUp = iptables -A FORWARD".into(),
         ],
@@ -280,6 +281,7 @@ fn answer(
                 began_ms: 1_795_373_540_000,
                 archive: "a <i>b</i>.zip".into(),
                 standing,
+                in_part: false,
                 interrupted,
                 in_future: false,
             };
@@ -289,6 +291,11 @@ fn answer(
                 running: told.running.clone(),
                 restores: vec![
                     line(Some(Standing::Restored), false),
+                    RestoreLine {
+                        in_part: true,
+                        in_future: true,
+                        ..line(Some(Standing::Restored), false)
+                    },
                     line(Some(Standing::RolledBack), false),
                     line(Some(Standing::Stuck), false),
                     line(Some(Standing::Forward), true),

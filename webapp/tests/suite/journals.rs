@@ -1,8 +1,8 @@
 //! Journals as a restore writes them, for pages to show: each with the event and the view behind every record.
 
 use journal_format::{
-    Archive, BootId, Control, Digest, Direction, Driver, Entry, Event, Fence, Firewall, Format,
-    Header, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq, Service, State, Step,
+    Archive, BootId, Control, Digest, Direction, Driver, Entry, Event, Fence, Firewall, Header,
+    LeftOut, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq, Service, State, Step,
     Tunnel, Verdict, View,
 };
 
@@ -64,8 +64,25 @@ impl Journal {
             firewall: Firewall::default(),
             peers: None,
             without_safety_backup_of: Vec::new(),
+            left_out: Vec::new(),
             warnings: vec!["the user guest is not in the backup and will be gone".into()],
         };
+        Journal::of(plan)
+    }
+
+    /// One that leaves this out.
+    pub fn leaving_out(left_out: &[(&str, &str)]) -> Self {
+        let left_out = left_out.iter().map(|(what, why)| LeftOut {
+            what: (*what).into(),
+            why: (*why).into(),
+        });
+        Journal::of(Plan {
+            left_out: left_out.collect(),
+            ..Journal::new().plan
+        })
+    }
+
+    fn of(plan: Plan) -> Self {
         let boot = BootId::new("11111111-2222-3333-4444-555555555555").unwrap();
         let mut journal = Journal {
             plan: plan.clone(),
@@ -73,7 +90,7 @@ impl Journal {
             now_ms: BEGAN_MS,
         };
         journal.add(Entry::Header(Header {
-            format: Format { major: 1, minor: 0 },
+            format: plan.format(),
             restore: RestoreId::new(ID).unwrap(),
             boot: boot.clone(),
             program: "holdfast 0.1.0".into(),

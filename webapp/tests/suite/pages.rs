@@ -227,6 +227,23 @@ fn a_restore_that_ended_for_want_of_a_part_says_which_and_how_it_is_accepted() {
 }
 
 #[test]
+fn a_restore_that_left_something_out_does_not_say_that_the_gateway_is_as_the_backup_says() {
+    let journal = Journal::leaving_out(&[
+        (
+            "the IPv4 firewall rules",
+            "they cannot be loaded here, and that was accepted: no such set <x>; those of now stay",
+        ),
+        (
+            "the database app.db",
+            "the backup has none; /srv/app.db stays as it is",
+        ),
+    ]);
+    let page = restore_page(journal.restored());
+    let (above, _) = page.split_once("<section id=\"progress\"").unwrap();
+    assert_snapshot!("restore_in_part", above);
+}
+
+#[test]
 fn a_restore_that_runs_reads_like_this() {
     let journal = Journal::new()
         .forward_until(Step::TunnelsUp)
