@@ -453,7 +453,8 @@ impl Making<'_, '_> {
         let raw = matches!(saving.fate, Fate::SavedRaw { .. });
         for (side, copy) in &saving.copies {
             if !raw {
-                self.check_database(copy, name, kind);
+                let says = database::check_snapshot(copy, name, kind);
+                self.warnings.extend(says);
             }
             let entry = match raw {
                 true => raw_database(name, side),
@@ -480,20 +481,6 @@ impl Making<'_, '_> {
         let part = Part::Database(name.clone());
         self.parts.insert(part, saving.fate);
         Ok(())
-    }
-
-    /// What a restore will say of it.
-    fn check_database(&mut self, copy: &Path, name: &str, kind: DatabaseKind) {
-        match database::check_snapshot(copy, name, kind) {
-            Err(problems) => self.warnings.extend(
-                problems
-                    .into_iter()
-                    .map(|p| format!("a restore of this backup will refuse it: cannot {}", p.what)),
-            ),
-            Ok(elsewhere) => self.warnings.extend(elsewhere.into_iter().map(|why| {
-                format!("{name}: {why}; this box takes it back, another one will refuse it")
-            })),
-        }
     }
 
     fn configs(&mut self, configs: Configs) -> Result<(), Fault> {
@@ -661,18 +648,21 @@ impl Making<'_, '_> {
         if let Some(save) = &facts.rules_v6 {
             self.add_text(RULES_V6, save)?;
         }
-        // A kernel without that family; what could not be read is told below.
-        let rules = |text: &Option<String>| match text {
+        let rules = |family, text: &Option<String>| match text {
             Some(_) => Fate::Saved,
-            None => Fate::NotThere,
+            None if facts.lack_protocol(family) => Fate::NotThere,
+            None => Fate::NotSaved {
+                why: survey::UNREADABLE.into(),
+            },
         };
         let forwarding = |on: Option<bool>| match on {
             Some(_) => Fate::Saved,
+            // A kernel without that family.
             None => Fate::NotThere,
         };
         let fates = [
-            (Part::Rules(Family::V4), rules(&facts.rules_v4)),
-            (Part::Rules(Family::V6), rules(&facts.rules_v6)),
+            (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
+            (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
             (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
             (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
             (Part::Tunnels, Fate::Saved),
@@ -760,8 +750,8 @@ impl Making<'_, '_> {
     fn format(
         &self,
         unpaired: &BTreeSet<String>,
-        facts: &Facts,
         peers: &BTreeMap<String, Peers>,
+        facts: &Facts,
     ) -> u32 {
         let beyond = self
             .entries
@@ -802,7 +792,7 @@ impl Making<'_, '_> {
         }
         self.warnings.extend(facts.beyond.iter().cloned());
         let peers = beyond_configs(self.profile, facts);
-        let format = self.format(&unpaired, facts, &peers);
+        let format = self.format(&unpaired, &peers, facts);
         let gateway = &self.profile.gateway;
         let instance = gateway.configs_dir.parent().unwrap_or(Path::new("/"));
         let metadata = Metadata {
@@ -862,6 +852,24 @@ fn packing(entry: &str, e: &io::Error) -> Problem {
     )
 }
 
+/// The peers of each tunnel that runs with others than its config gives it, or whose config cannot tell.
+fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
+    let mut beyond = BTreeMap::new();
+    if facts.unread.contains_key(&Part::Peers) {
+        return beyond;
+    }
+    for tunnel in &facts.tunnels {
+        let runs = facts.peers.get(tunnel).cloned().unwrap_or_default();
+        let path = profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
+        let config = configs::bytes(&path).and_then(|bytes| wgconf::read(&bytes).ok());
+        let same = config.is_some_and(|c| peers::beyond_config(&runs, &c).is_nothing());
+        if !same {
+            beyond.insert(tunnel.clone(), runs);
+        }
+    }
+    beyond
+}
+
 /// The client to whom a file belongs.
 fn client_of(file: &OsStr) -> &OsStr {
     let bytes = file.as_bytes();
@@ -872,19 +880,6 @@ fn client_of(file: &OsStr) -> &OsStr {
 fn escaped_path(path: &[u8]) -> String {
     let pieces: Vec<String> = path.split(|b| *b == b'/').map(escaped).collect();
     pieces.join("/")
-}
-
-/// The peers of tunnels that run with others than those of the config that `wg-quick` reads.
-fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
-    let gateway = &profile.gateway;
-    peers::beyond_configs(facts, |tunnel| {
-        let file = format!("{tunnel}.conf");
-        let folders = [&gateway.wireguard_dir, &gateway.configs_dir];
-        let bytes = folders
-            .iter()
-            .find_map(|dir| std::fs::read(dir.join(&file)).ok())?;
-        wgconf::parse(&file, &bytes).ok()
-    })
 }
 
 /// The name of this box.

@@ -78,7 +78,7 @@ pub struct Backup {
 }
 
 /// What the admin chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
     /// A restore whose rules cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
@@ -86,6 +86,8 @@ pub struct Choices {
     pub policy: Policy,
     /// Files and folders that others may write or read stay as open as they are.
     pub keep_open_folders: bool,
+    /// The safety backup may lack these, though then nothing brings them back.
+    pub without_safety_backup_of: BTreeSet<Part>,
 }
 
 /// The plan, or every reason why there is none.
@@ -177,9 +179,13 @@ pub fn plan(
             ipv6_forward: forwarding(survey, backup, Family::V6),
         },
         peers: backup.peers.clone(),
-        without_safety_backup_of: Vec::new(),
+        without_safety_backup_of: parts(&choices.without_safety_backup_of),
         warnings,
     })
+}
+
+fn parts(parts: &BTreeSet<Part>) -> Vec<String> {
+    parts.iter().map(Part::to_string).collect()
 }
 
 fn tunnel(dir: &Path, name: &str) -> Tunnel {
@@ -663,6 +669,7 @@ mod tests {
             keep_going_without_firewall: false,
             keep_open_folders: false,
             policy: Policy::Auto,
+            without_safety_backup_of: BTreeSet::new(),
         };
         let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
         let profile = Profile::default();

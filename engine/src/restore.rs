@@ -28,13 +28,13 @@ use crate::firewall::Entrance;
 use crate::host::{Family, Host};
 use crate::journal::{JournalWriter, Seen};
 use crate::owner::Placement;
-use crate::parts::Part;
+use crate::parts::{Lack, Part};
 use crate::peers::Peers;
 use crate::planner::said::{self, BothRules, Here, Said};
 use crate::planner::{self, Backup, Choices, Wanted};
 use crate::profile::{DatabaseKind, Profile};
 use crate::rehearsal::{self, Tried};
-use crate::step::Source;
+use crate::step::{self, Source};
 use crate::survey::{self, Survey};
 use crate::verify::{self, Checked, FileInBackup, Rebuilt};
 use crate::wgconf::{self, Prefix};
@@ -68,6 +68,8 @@ pub struct Prepared {
     pub lost: usize,
     /// What runs as root because of it.
     pub consent: Consent,
+    /// What it replaces and the safety backup will lack, as far as that is known now.
+    pub unsaved: Vec<Lack>,
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
     file: File,
@@ -102,7 +104,8 @@ pub enum Ended {
 }
 
 /// What an admin approves: the plan's digest, less what differs between two restores of the same backup on the same
-/// gateway (the restore's name, and whether a firewall that cannot be loaded is accepted).
+/// gateway: the restore's name, and what the admin accepts besides (a firewall that cannot be loaded, a safety backup that
+/// lacks a part), which is agreed to at the same time and by itself.
 pub fn approval(plan: &Plan) -> Digest {
     // All fields by name, so that a new one is not forgotten; by reference, since a plan may have megabytes.
     let Plan {
@@ -120,14 +123,14 @@ pub fn approval(plan: &Plan) -> Digest {
         fence,
         firewall,
         peers,
-        without_safety_backup_of,
+        without_safety_backup_of: _,
         warnings,
     } = plan;
     Digest::of_json(&(
         (archive, forward, back, policy),
         (approved(databases), approved(files)),
         (services, tunnels_down, tunnels_up, fence, firewall),
-        (peers, without_safety_backup_of),
+        peers,
         warnings,
     ))
 }
@@ -255,7 +258,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         client || checked.configs.contains_key(name)
     };
     let survey = survey::survey(host, profile, &backed_up).map_err(Fault::Refused)?;
-    let unread = unread(&survey.facts, request.choices);
+    let unread = unread(&survey.facts, &request.choices);
     if !unread.is_empty() {
         return Err(Fault::Refused(unread));
     }
@@ -283,7 +286,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     let left_behind = checked.lost.clone();
-    let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, request.choices)?;
+    let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, &request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &rules)?;
@@ -291,6 +294,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     backup.said.lost.extend(left_behind);
     let lost = backup.said.lost.len();
     let networks = networks_now(host, profile, &survey)?;
+    let keep_open_folders = request.choices.keep_open_folders;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
     drop(backup);
@@ -305,13 +309,14 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     Ok(Prepared {
         id,
+        unsaved: step::unsaved(&plan, &survey.facts),
         plan: Arc::new(plan),
         lost,
         consent,
         facts: survey.facts,
         rules,
         file,
-        exposed: match request.choices.keep_open_folders {
+        exposed: match keep_open_folders {
             true => Vec::new(),
             false => survey.exposure.exposed,
         },
@@ -320,7 +325,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
 }
 
 /// What of now cannot be read and so not be put back, if the restore would touch it.
-fn unread(facts: &Facts, choices: Choices) -> Vec<Problem> {
+fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
     let mut problems = Vec::new();
     for part in facts.unread.keys() {
         let rules = matches!(part, Part::Rules(_));
@@ -329,7 +334,9 @@ fn unread(facts: &Facts, choices: Choices) -> Vec<Problem> {
             // It stays as it is; the plan says so.
             Part::Forwarding(_) => false,
             Part::Tunnels | Part::Peers => true,
-            Part::Database(_) | Part::Unnamed(_) | Part::Configs | Part::Kept(_) => true,
+            Part::Database(_) | Part::Configs | Part::Kept(_) => true,
+            // A restore touches what the profile names.
+            Part::Unnamed(_) => false,
         };
         if let Some(mut problem) = facts.why_unread(part).filter(|_| touched) {
             if rules {
@@ -602,7 +609,7 @@ fn wanted(
     host: &dyn Host,
     survey: &Survey,
     checked: Checked,
-    choices: Choices,
+    choices: &Choices,
 ) -> Result<(Backup, BTreeMap<&'static str, String>, Rebuilt), Fault> {
     let tried = rehearsal::rules(host, &checked)?;
     let metadata = checked.archive.metadata();

@@ -201,7 +201,7 @@ fn beyond_configs(
         let beyond = peers::beyond_config(facts.peers.get(tunnel).unwrap_or(&none), &config);
         if !beyond.is_nothing() {
             said.push(format!(
-                "the tunnel {} runs with other peers than those of its config: {beyond}",
+                "the tunnel {} runs with other peers than those of its config: {beyond}; a restore sets those of its backup",
                 name(tunnel)
             ));
         }
@@ -266,6 +266,9 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, P
     Ok(names)
 }
 
+/// Why the rules of a family are not among the kernel facts, where nothing says more.
+pub const UNREADABLE: &str = "they could not be read";
+
 /// Kernel facts as they are now. `managed` tells the names of the gateway's configs.
 ///
 /// What cannot be read is named there, and keeps nothing else from being read.
@@ -324,6 +327,13 @@ pub fn facts(
             facts.faltering.push(service.name.clone());
             facts.services.push(service.name);
         }
+    }
+    for (path, who) in crate::database::unnamed(profile, host) {
+        let why = format!(
+            "{who} names it, and the profile does not; add it there as [[gateway.database]]"
+        );
+        let part = Part::Unnamed(path.display().to_string());
+        facts.unread.insert(part, why);
     }
     facts.beyond = beyond(host, &facts);
     Ok(facts)
@@ -450,8 +460,11 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
         .collect();
     if !sets.is_empty() {
         let load = match named.is_empty() {
-            true => "",
-            false => "; rules name them, and load only where there are sets of these names",
+            true => String::new(),
+            false => format!(
+                "; rules name {}, and load only where there are sets of these names",
+                names(&named)
+            ),
         };
         found.push(format!("{}{load}", not_saved(&sets, "set", "of ipset")));
     }

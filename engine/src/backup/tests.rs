@@ -9,7 +9,6 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::peers::Peers;
 use crate::verify;
 
 const CLIENTS: &str = include_str!("../../../fixtures/data/clients.sql");
@@ -25,11 +24,10 @@ fn config(port: u16) -> String {
     )
 }
 
-/// What runs of the peers of the one tunnel: a peer of its config with these networks.
-fn peers(networks: &[&str]) -> BTreeMap<String, Peers> {
-    let (key, networks) = ("A".repeat(43), networks.join(","));
-    let dump = format!("a_00000001\t{key}=\t(none)\t(none)\t{networks}\t0\t0\t0\toff\n");
-    peers::in_dump(&dump, &["a_00000001".to_owned()])
+/// What `wg show all dump` prints of the one tunnel that is up, whose peer has these networks.
+fn runs(networks: &str) -> String {
+    let key = format!("{}=", "A".repeat(43));
+    format!("a_00000001\t{key}\t(none)\t(none)\t{networks}\t0\t0\t0\toff\n")
 }
 
 struct Gateway {
@@ -66,7 +64,7 @@ impl Gateway {
                 rules_v6: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()),
                 ip_forward: Some(true),
                 tunnels: vec!["a_00000001".into()],
-                peers: peers(&["10.2.0.0/24"]),
+                peers: peers::in_dump(&runs("10.2.0.0/24"), &["a_00000001".into()]),
                 ..Facts::default()
             },
         };
@@ -274,7 +272,7 @@ fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
         )
         .unwrap();
     let made = gateway.make().unwrap();
-    let mut checked =
+    let checked =
         verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
     let copy = tempfile::NamedTempFile::new().unwrap();
     checked
@@ -631,14 +629,13 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
     let mut gateway = Gateway::new();
     gateway.facts.rules_v4 = Some(String::new());
     gateway.facts.rules_v6 = None;
-    let rules_v6 = Part::Rules(Family::V6);
-    gateway.facts.unread = BTreeMap::from([(rules_v6, "of no shape".to_owned())]);
+    gateway.facts.ipv6_forward = Some(true);
     let made = gateway.make().unwrap();
     let [lack] = &made.lacks[..] else {
         panic!("{:?}", made.lacks);
     };
     assert_eq!(lack.part, Part::Rules(Family::V6));
-    assert_eq!(lack.why, "of no shape");
+    assert_eq!(lack.why, survey::UNREADABLE);
     let checked =
         verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
     assert_eq!(checked.rules_v4.as_deref(), Some(""));
@@ -654,22 +651,21 @@ fn where_the_kernel_has_no_ipv6_there_is_nothing_of_it_to_save_and_the_backup_is
 }
 
 #[test]
-fn peers_that_only_the_kernel_has_are_in_the_backup_and_those_of_the_config_are_not_there_twice() {
+fn the_peers_of_a_tunnel_are_saved_where_its_config_has_others() {
     let mut gateway = Gateway::new();
-    let checked = |gateway: &Gateway| {
-        let made = gateway.make().unwrap();
-        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap()
-    };
-    assert_eq!(checked(&gateway).peers, BTreeMap::new());
-    for otherwise in [peers(&["10.2.0.0/24", "10.9.0.0/16"]), BTreeMap::new()] {
-        gateway.facts.peers = otherwise.clone();
-        let then = checked(&gateway).peers;
-        let had = otherwise.get("a_00000001").cloned().unwrap_or_default();
-        assert_eq!(then, BTreeMap::from([("a_00000001".to_owned(), had)]));
-    }
-    // What was not read is not taken to be none.
-    gateway.facts.unread = BTreeMap::from([(Part::Peers, "no wg".to_owned())]);
-    assert_eq!(checked(&gateway).peers, BTreeMap::new());
+    assert_eq!(manifest_of(&gateway.make().unwrap().path).peers.len(), 0);
+    let tunnels = gateway.facts.tunnels.clone();
+    gateway.facts.peers = peers::in_dump(&runs("10.9.0.0/24"), &tunnels);
+    let made = gateway.make().unwrap();
+    let manifest = manifest_of(&made.path);
+    assert_eq!(manifest.peers, gateway.facts.peers);
+    assert_eq!(manifest.format, manifest::FORMAT);
+    // One whose peers could not be listed is said to lack them, not to have none.
+    gateway.facts.peers.clear();
+    gateway.facts.unread.insert(Part::Peers, "wg: no".into());
+    let made = gateway.make().unwrap();
+    assert_eq!(made.lacks[0].part, Part::Peers);
+    assert_eq!(manifest_of(&made.path).peers.len(), 0);
 }
 
 /// Adds and removes clients as the gateway's application does, row first, until it is dropped.

@@ -89,7 +89,17 @@ fn open_at(path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
         .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
         .mode(mode)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how)
+    again(|| nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how))
+}
+
+/// A call that a signal interrupts is made again.
+pub fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return done,
+        }
+    }
 }
 
 /// Opens what lies under a name; a link anywhere on the way is an error.
@@ -430,7 +440,7 @@ impl Act for Linux {
         let (dir, name) = split(path, "make")?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600))
+        let fd = again(|| nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600)))
             .map_err(|e| errno("make", path, e))?;
         let mut file = File::from(fd);
         fill(&mut file).map_err(|p| Problem {
@@ -454,7 +464,7 @@ impl Act for Linux {
         let (dir, name) = split(to, "make")?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600))
+        let fd = again(|| nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600)))
             .map_err(|e| errno("make", to, e))?;
         let mut file = File::from(fd);
         std::io::copy(&mut source, &mut file).map_err(|e| errno("write", to, e))?;

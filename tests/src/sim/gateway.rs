@@ -262,6 +262,7 @@ impl Scenario {
             keep_going_without_firewall: false,
             keep_open_folders: false,
             policy,
+            without_safety_backup_of: BTreeSet::new(),
         };
         let networks = BTreeMap::new();
         let plan = planner::plan(&profile, &survey, &networks, &backup, &id, choices)?;
