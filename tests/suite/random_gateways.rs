@@ -86,6 +86,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     peers,
                     mounts,
                     falters,
+                    unread: None,
                 }
             },
         )
