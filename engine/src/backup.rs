@@ -655,6 +655,7 @@ impl Making<'_, '_> {
         };
         let forwarding = |on: Option<bool>| match on {
             Some(_) => Fate::Saved,
+            // A kernel without that family.
             None => Fate::NotThere,
         };
         let fates = [

@@ -47,7 +47,7 @@ fn one(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
         Ok(rules) => rules,
         Err(problem) => return Ok(Tried::Refused(problem)),
     };
-    if host.forwarding(family)?.is_none() {
+    if host.forwarding(family).is_ok_and(|on| on.is_none()) {
         return Ok(Tried::Untried(cannot(
             format!(
                 "try the backup's {} firewall rules: the kernel of this box has no {0}",

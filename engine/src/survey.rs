@@ -225,7 +225,7 @@ fn beyond_configs(
         let beyond = peers::beyond_config(facts.peers.get(tunnel).unwrap_or(&none), &config);
         if !beyond.is_nothing() {
             said.push(format!(
-                "the tunnel {} runs with other peers than those of its config: {beyond}",
+                "the tunnel {} runs with other peers than those of its config: {beyond}; a restore sets those of its backup",
                 name(tunnel)
             ));
         }
@@ -293,6 +293,9 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, P
     }
     Ok(names)
 }
+
+/// Why the rules of a family are not among the kernel facts, where nothing says more.
+pub const UNREADABLE: &str = "they could not be read";
 
 /// Kernel facts as they are now. `managed` tells the names of the gateway's configs.
 ///
@@ -485,8 +488,11 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
         .collect();
     if !sets.is_empty() {
         let load = match named.is_empty() {
-            true => "",
-            false => "; rules name them, and load only where there are sets of these names",
+            true => String::new(),
+            false => format!(
+                "; rules name {}, and load only where there are sets of these names",
+                names(&named)
+            ),
         };
         found.push(format!("{}{load}", not_saved(&sets, "set", "of ipset")));
     }

@@ -27,7 +27,8 @@ pub struct Named<'n>(pub &'n str);
 impl fmt::Display for Named<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let end = self.0.char_indices().nth(NAME).map(|(end, _)| end);
-        for c in octets::shown(&self.0[..end.unwrap_or(self.0.len())]).chars() {
+        let shown = octets::shown(&self.0[..end.unwrap_or(self.0.len())]);
+        for c in shown.chars() {
             match c {
                 // Quotes steer nothing.
                 '"' | '\'' | '\\' => f.write_char(c)?,

@@ -718,6 +718,36 @@ fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_
 }
 
 #[test]
+fn rules_that_cannot_be_read_are_touched_by_nobody_whatever_becomes_of_the_restore() {
+    let s = scenario(Kind::RulesUnread, Policy::Auto);
+    let run = s.restore(None, true);
+    assert_eq!(run.end, End::Closed(Verdict::Restored));
+    assert!(
+        run.world.kernel.v6 != s.world.kernel.v6,
+        "no hook did anything"
+    );
+    let taken = Taken::default();
+    let mut total = each(&every(run.moments, 11), |moment, tally| {
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            for start in &Start::ALL {
+                let place = format!("after `{}`, {image}, {start:?}", moment.what);
+                recovered(&s, world.clone(), booted, *start, &place, &taken, tally);
+            }
+        }
+    });
+    total.add(each(&every(run.commands, 3), |at, tally| {
+        for how in [How::Refused, How::AfterTheFact, How::HalfWay] {
+            let (at, for_ever) = (*at, false);
+            let run = s.restore(Some(Trouble { at, for_ever, how }), false);
+            ended_in_trouble(&s, run, false, &format!("{at} {how:?}"), &taken, tally);
+        }
+    }));
+    assert_eq!(total.wrong, BTreeMap::new());
+    let came = |v: Verdict| total.counts.contains_key(&v.to_string());
+    assert!(came(Verdict::Restored) && came(Verdict::RolledBack));
+}
+
+#[test]
 fn on_the_way_back_a_service_that_failed_before_is_started_until_its_manager_tried() {
     // A start that was refused once left it at rest: started by hand, or by the rest of the boot, it then added its rules to
     // those that were already back.

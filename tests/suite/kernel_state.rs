@@ -448,8 +448,10 @@ fn what_of_the_firewall_is_not_saved_is_named_by_survey_backup_and_plan() {
     gateway.run(&["nft", "add", "table", "bridge", "mine"]);
     // One of `wg-quick` goes with its tunnel.
     gateway.run(&["nft", "add", "table", "ip", "wg-quick-x"]);
-    let tables = "2 tables of nft are not saved: inet myfw, bridge mine";
-    let mut named = vec![tables.to_owned()];
+    let named = [
+        "2 tables of nft are not saved: inet myfw, bridge mine",
+        "1 set of ipset is not saved: blocked; rules name blocked",
+    ];
     gateway.run(&["ipset", "create", "blocked", "hash:ip"]);
     gateway.run(&[
         "iptables",
@@ -463,7 +465,6 @@ fn what_of_the_firewall_is_not_saved_is_named_by_survey_backup_and_plan() {
         "-j",
         "DROP",
     ]);
-    named.push("1 set of ipset is not saved: blocked; rules name them".into());
     let made = gateway.holdfast(&["backup"]).ok().unwrap();
     let backup = made.stdout.trim().to_owned();
     let surveyed = gateway.holdfast(&["survey"]).ok().unwrap();
@@ -472,10 +473,65 @@ fn what_of_the_firewall_is_not_saved_is_named_by_survey_backup_and_plan() {
         .ok()
         .unwrap();
     for said in [&made, &surveyed, &planned] {
-        for words in &named {
+        for words in named {
             assert!(format!("{said}").contains(words), "{words}: {said}");
         }
         assert!(!format!("{said}").contains("wg-quick-x"), "{said}");
     }
     assert!(!format!("{planned}").contains("inet holdfast"), "{planned}");
+}
+
+/// What cannot be read of the kernel, by breaking what reads it.
+#[test]
+fn tunnels_peers_and_forwarding_that_cannot_be_read_are_what_a_backup_lacks_and_no_more() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let wg = sh(&gateway, "command -v wg");
+    let fails = |words: &str| {
+        let script = format!(
+            "#!/bin/sh\n[ \"$*\" != '{words}' ] || exit 1\nexec {} \"$@\"\n",
+            wg.trim()
+        );
+        crate::on_a_gateway::stand_in(&gateway, "wg", &script);
+    };
+    for (words, lacks) in [
+        (
+            "show all dump",
+            "lacks: the peers that only the kernel has could not be saved",
+        ),
+        (
+            "show interfaces",
+            "lacks: the tunnels that are up could not be saved",
+        ),
+    ] {
+        fails(words);
+        let made = gateway.holdfast(&["backup"]);
+        assert_eq!(made.code(), 8, "{made}");
+        assert_eq!(made.stderr.matches("lacks: ").count(), 1, "{made}");
+        assert!(made.stderr.contains(lacks), "{made}");
+        let refused = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+        assert_eq!(refused.code(), 3, "{refused}");
+        assert!(
+            refused
+                .stderr
+                .contains("what cannot be read could not be put back"),
+            "{refused}"
+        );
+        gateway.run(&["umount", "/usr/local/sbin"]);
+    }
+    gateway.run(&["mount", "-t", "tmpfs", "none", "/proc/sys/net/ipv4"]);
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 8, "{made}");
+    assert!(
+        made.stderr
+            .contains("lacks: the IPv4 forwarding could not be saved"),
+        "{made}"
+    );
+    let said = restored(&gateway, &backup, &[]);
+    assert!(
+        said.contains("net.ipv4.ip_forward stays as it is: it cannot be read"),
+        "{said}"
+    );
 }

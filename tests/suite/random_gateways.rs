@@ -92,6 +92,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     peers,
                     mounts,
                     falters,
+                    unread: None,
                 }
             },
         )

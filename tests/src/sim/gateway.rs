@@ -9,6 +9,7 @@ use std::sync::Arc;
 use engine::facts::Facts;
 use engine::fault::cannot;
 use engine::host::{Family, Look, Query};
+use engine::parts::Part;
 use engine::planner::{self, Backup, Choices, Wanted};
 use engine::profile::Profile;
 use engine::step::Source;
@@ -48,6 +49,8 @@ pub enum Kind {
     Faltering,
     /// A database of the backup is there as bytes alone, with those of its side files; the present one is damaged as well.
     Raw,
+    /// Everything, and the IPv6 rules cannot be read; the admin accepts a restore without the firewall.
+    RulesUnread,
 }
 
 /// How a database is before.
@@ -105,6 +108,8 @@ pub struct Shape {
     pub mounts: Vec<&'static str>,
     /// With what is there before, the service fails at each start.
     pub falters: bool,
+    /// The rules of this family cannot be read.
+    pub unread: Option<Family>,
 }
 
 impl Kind {
@@ -129,7 +134,9 @@ impl Kind {
                 },
                 match self {
                     Kind::Unreadable | Kind::Raw => Was::Unreadable,
-                    Kind::Everything | Kind::PartsMissing | Kind::Faltering => Was::Log,
+                    Kind::Everything | Kind::PartsMissing | Kind::Faltering | Kind::RulesUnread => {
+                        Was::Log
+                    }
                 },
             ],
             backed_up: [true, true, !parts_missing],
@@ -141,11 +148,12 @@ impl Kind {
                 client("new", None, Some(4), false),
             ],
             v4: true,
-            v6: !parts_missing,
+            v6: !parts_missing && self != Kind::RulesUnread,
             forwards: [Some(false), Some(true)].map(|on| on.filter(|_| !parts_missing)),
             peers: (!parts_missing).then_some("change"),
             mounts: vec!["/opt", "/var/lib/wireguard-gateway"],
             falters: self == Kind::Faltering,
+            unread: (self == Kind::RulesUnread).then_some(Family::V6),
         }
     }
 }
@@ -264,7 +272,7 @@ impl Scenario {
             .map_err(|e| vec![cannot(e.to_string(), "name it")])?;
         let survey = survey(&world, &profile, shape)?;
         let choices = Choices {
-            keep_going_without_firewall: false,
+            keep_going_without_firewall: shape.unread.is_some(),
             keep_open_folders: false,
             policy,
             without_safety_backup_of: BTreeSet::new(),
@@ -409,6 +417,7 @@ fn before(world: &mut World, shape: &Shape, databases: &[String]) {
         disk.put(path, text.as_bytes(), 0o660);
     }
     disk.sync_all();
+    world.unread = shape.unread;
     world.fails_with = shape.falters.then(|| "db db0 1".to_owned());
     world.start_gateway();
     world.kernel.forwards.insert(Family::V4, true);
@@ -654,7 +663,12 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
         boot: look.boot().map_err(one)?,
         facts: Facts {
             rules_v4: Some(save(&world.kernel.v4)),
-            rules_v6: Some(save(&world.kernel.v6)),
+            rules_v6: Some(save(&world.kernel.v6)).filter(|_| shape.unread.is_none()),
+            unread: shape
+                .unread
+                .map(|family| (Part::Rules(family), "they are mixed".to_owned()))
+                .into_iter()
+                .collect(),
             ip_forward: world.kernel.forwards.get(&Family::V4).copied(),
             ipv6_forward: world.kernel.forwards.get(&Family::V6).copied(),
             interfaces: tunnels.clone(),

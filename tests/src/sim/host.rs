@@ -662,6 +662,13 @@ impl Act for Sim {
         if *command != Command::Nft && world.kernel.fence.is_none() {
             world.breaks(format!("T25: {shown} with the fence open"));
         }
+        if let Command::LoadRules(family) | Command::EditRules(family) = command
+            && world.unread == Some(*family)
+        {
+            world.breaks(format!(
+                "{shown}, which cannot be read and so not be put back"
+            ));
+        }
         let mut of_session = true;
         let pieces = match command {
             Command::LoadRules(family) => Ok(batches(input)

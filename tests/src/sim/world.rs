@@ -93,6 +93,8 @@ pub struct World {
     pub unwritten: Option<(String, Vec<u8>)>,
     /// The name of the first database as its first line says it, with which the service fails at each start.
     pub fails_with: Option<String>,
+    /// The rules of this family cannot be read, and so are nobody's to load or edit.
+    pub unread: Option<Family>,
     /// Laws that were broken while it ran.
     pub broken: Vec<String>,
 }
@@ -120,6 +122,7 @@ impl World {
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
             unwritten: None,
             fails_with: None,
+            unread: None,
             broken: Vec::new(),
         }
     }
@@ -496,6 +499,7 @@ impl World {
             databases: self.databases.clone(),
             unwritten: None,
             fails_with: self.fails_with.clone(),
+            unread: self.unread,
             broken: self.broken.clone(),
         }
     }
