@@ -12,6 +12,7 @@ mod failing_backup;
 mod fuzzed;
 mod hostile;
 mod hosts_agree;
+mod incomplete_backup;
 mod journal_says;
 mod laws;
 mod looks;
