@@ -5,13 +5,17 @@
 //! file declares, and bytes count as they are really inflated. Must not: write any file, or follow any name.
 
 mod cursor;
+mod inflate;
 mod layout;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
@@ -21,8 +25,10 @@ use zip::read::{ArchiveOffset, Config};
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
 use crate::manifest::{self, Metadata};
+use crate::parallel;
 use crate::profile::Limits;
 use cursor::Cursor;
+use inflate::{Place, Reader, Unread};
 use layout::Unfit;
 
 /// The folder of first copies in a backup.
@@ -60,6 +66,16 @@ const NAME: usize = 255;
 /// Problems named for one archive before the rest is only counted.
 const NAMED: usize = 20;
 const BUFFER: usize = 64 * 1024;
+/// Entries that one thread reads at a time, at most, and their bytes.
+const BATCH: usize = 256;
+const BATCH_BYTES: u64 = 1 << 20;
+/// An entry from this size on is inflated by a thread of its own, beside the one that takes its bytes.
+const LARGE: u64 = 1 << 20;
+/// Portions of it that wait to be taken, and their size.
+const WAITING: usize = 4;
+const PORTION: usize = 256 << 10;
+const STORED: u16 = 0;
+const DEFLATED: u16 = 8;
 /// Metadata are read whole: this much, for what is listed and is no entry, and so much for each entry.
 const METADATA: u64 = 4 << 20;
 const METADATA_EACH: u64 = 2048;
@@ -74,6 +90,7 @@ pub struct Entry {
     /// Its declared size; true once it has been copied without complaint.
     pub size: u64,
     index: usize,
+    place: Place,
 }
 
 /// What an entry is.
@@ -127,30 +144,42 @@ pub struct Copied {
     pub sha256: Digest,
 }
 
-/// Small entries that were read together.
-#[derive(Debug)]
-pub struct ReadMany {
-    /// Their bytes, one behind the other.
-    pub bytes: Vec<u8>,
-    /// Where each ends in these bytes, and what it proved to be.
-    pub entries: Vec<(usize, Copied)>,
-}
-
 /// An open, checked backup.
 pub struct Archive {
     name: String,
     file: Arc<File>,
     size: u64,
     sha256: Option<Digest>,
-    zip: ZipArchive<Cursor>,
     entries: Vec<Entry>,
-    by_name: BTreeMap<String, usize>,
-    /// Bytes inflated so far, of each entry and of all.
-    inflated: Vec<u64>,
-    inflated_all: u64,
+    /// Places in `entries`, sorted by name.
+    by_name: Vec<u32>,
+    inflated: Inflated,
     unpacked_most: u64,
-    buffer: Vec<u8>,
+    /// Those that nobody uses just now.
+    readers: Mutex<Vec<Reader>>,
     metadata: Metadata,
+}
+
+/// Bytes inflated so far, of each entry and of all. One that is read again costs no more than the first time.
+struct Inflated {
+    each: Box<[AtomicU64]>,
+    all: AtomicU64,
+}
+
+impl Inflated {
+    fn of(entries: usize) -> Inflated {
+        Inflated {
+            each: (0..entries).map(|_| AtomicU64::new(0)).collect(),
+            all: AtomicU64::new(0),
+        }
+    }
+
+    /// Of this entry so many have come now. Gives how many of all.
+    fn count(&self, entry: usize, size: u64) -> u64 {
+        let before = self.each[entry].fetch_max(size, Ordering::Relaxed);
+        let more = size.saturating_sub(before);
+        self.all.fetch_add(more, Ordering::Relaxed) + more
+    }
 }
 
 impl fmt::Debug for Archive {
@@ -189,46 +218,26 @@ impl Archive {
         let entries = accept(&listed, databases, unpacked_most)
             .map_err(|whys| Fault::Refused(whys.iter().map(|why| refused(name, why)).collect()))?;
         drop(listed);
-        // A second pair of eyes on the same bytes, and the one that inflates.
-        let config = Config {
-            archive_offset: ArchiveOffset::Known(0),
-        };
-        let structure = |e: zip::result::ZipError| match e {
-            zip::result::ZipError::Io(e) => broken(&e),
-            e => refuse(format!("its structure is damaged: {e}")),
-        };
-        let mut zip =
-            ZipArchive::with_config(config, Cursor::new(file.clone(), size)).map_err(structure)?;
-        zip.validate_header_consistency().map_err(structure)?;
-        let same = entries
-            .iter()
-            .all(|e| zip.index_for_name_raw(e.name.as_bytes()) == Some(e.index));
-        if !same {
-            return Err(refuse("two readers see two archives in it".into()));
-        }
-        let by_name: BTreeMap<String, usize> = entries
-            .iter()
-            .enumerate()
-            .map(|(i, e)| (e.name.clone(), i))
-            .collect();
-        if !by_name.contains_key(manifest::ENTRY) {
-            return Err(refuse(format!(
-                "it has no {}, so it is not a backup of a gateway",
-                manifest::ENTRY
-            )));
-        }
+        second_opinion(&file, size, &entries).map_err(|seen| match seen {
+            Seen::Otherwise => refuse("two readers see two archives in it".into()),
+            Seen::Damaged(zip::result::ZipError::Io(e)) => broken(&e),
+            Seen::Damaged(e) => refuse(format!("its structure is damaged: {e}")),
+        })?;
+        let mut by_name: Vec<u32> = (0..).take(entries.len()).collect();
+        by_name.sort_unstable_by(|a, b| {
+            let name = |i: &u32| &entries[*i as usize].name;
+            name(a).cmp(name(b))
+        });
         let mut archive = Archive {
             name: name.to_owned(),
             file,
             size,
             sha256: None,
-            inflated: vec![0; entries.len()],
-            inflated_all: 0,
-            zip,
+            inflated: Inflated::of(entries.len()),
             entries,
             by_name,
             unpacked_most,
-            buffer: Vec::new(),
+            readers: Mutex::default(),
             // Replaced right below; there is no reading an entry without an archive.
             metadata: Metadata {
                 backup_version: String::new(),
@@ -239,6 +248,12 @@ impl Archive {
                 holdfast: None,
             },
         };
+        if !archive.has(manifest::ENTRY) {
+            return Err(refuse(format!(
+                "it has no {}, so it is not a backup of a gateway",
+                manifest::ENTRY
+            )));
+        }
         let most = METADATA + METADATA_EACH * archive.entries.len() as u64;
         let bytes = archive.read_small(manifest::ENTRY, most)?;
         archive.metadata = Metadata::parse(&bytes).map_err(Fault::Refused)?;
@@ -268,7 +283,17 @@ impl Archive {
 
     /// The entry of this name.
     pub fn entry(&self, name: &str) -> Option<&Entry> {
-        self.by_name.get(name).map(|i| &self.entries[*i])
+        self.find(name).map(|i| &self.entries[i])
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.find(name).is_some()
+    }
+
+    fn find(&self, name: &str) -> Option<usize> {
+        let at = |i: &u32| self.entries[*i as usize].name.as_str();
+        let found = self.by_name.binary_search_by(|i| at(i).cmp(name)).ok()?;
+        Some(self.by_name[found] as usize)
     }
 
     /// The metadata.
@@ -286,33 +311,13 @@ impl Archive {
         if let Some(digest) = &self.sha256 {
             return Ok(digest.clone());
         }
-        let mut hash = Sha256::new();
-        let mut cursor = Cursor::new(self.file.clone(), self.size);
-        let mut buffer = vec![0u8; BUFFER];
-        let mut read = 0u64;
-        loop {
-            let n = cursor
-                .read(&mut buffer)
-                .map_err(|e| Fault::Failed(unreadable(&self.name, &e)))?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&buffer[..n]);
-            read += n as u64;
-        }
-        if read != self.size {
-            return Err(Fault::Refused(vec![refused(
-                &self.name,
-                "it changes while it is read",
-            )]));
-        }
-        let digest = Digest::of_bytes(hash.finalize().into());
+        let digest = digest_of(self.file.clone(), self.size, &self.name)?;
         self.sha256 = Some(digest.clone());
         Ok(digest)
     }
 
     /// A small entry whole; one of more than `most` bytes is refused.
-    pub fn read_small(&mut self, name: &str, most: u64) -> Result<Vec<u8>, Fault> {
+    pub fn read_small(&self, name: &str, most: u64) -> Result<Vec<u8>, Fault> {
         let mut bytes = Bounded {
             bytes: Vec::new(),
             most,
@@ -328,87 +333,12 @@ impl Archive {
 
     /// Copies an entry out. What comes is as long as declared, fits its checksum and, if there is a manifest, is what the
     /// manifest says; over the whole archive no more is inflated than the limit.
-    pub fn copy(&mut self, name: &str, out: &mut dyn Write) -> Result<Copied, Fault> {
-        let (size, sha256) = self.copy_bytes(name, out)?;
-        Ok(Copied {
-            size,
-            sha256: Digest::of_bytes(sha256),
-        })
-    }
-
-    /// Small entries whole, one behind the other: where each ends, and what each is. The caller bounds their sizes.
-    ///
-    /// Thousands of small results kept between the large buffers that inflating takes and gives back would leave the heap
-    /// in shreds (four times the memory, measured): here nothing small is kept before all are read.
-    pub fn read_many(&mut self, names: &[String]) -> Result<ReadMany, Fault> {
-        let mut bytes = Vec::new();
-        let mut read = Vec::with_capacity(names.len());
-        for name in names {
-            let (size, sha256) = self.copy_bytes(name, &mut bytes)?;
-            read.push((bytes.len(), size, sha256));
-        }
-        let copied = |(end, size, sha256)| {
-            (
-                end,
-                Copied {
-                    size,
-                    sha256: Digest::of_bytes(sha256),
-                },
-            )
+    pub fn copy(&self, name: &str, out: &mut dyn Write) -> Result<Copied, Fault> {
+        let Some(i) = self.find(name) else {
+            return Err(self.refuse_entry(name, "is not there"));
         };
-        let entries = read.into_iter().map(copied).collect();
-        Ok(ReadMany { bytes, entries })
-    }
-
-    fn copy_bytes(&mut self, name: &str, out: &mut dyn Write) -> Result<(u64, [u8; 32]), Fault> {
-        let refuse = |archive: &str, why: &str| {
-            Fault::Refused(vec![refused(
-                archive,
-                &format!("its entry {} {why}", name.escape_debug()),
-            )])
-        };
-        let Some(&i) = self.by_name.get(name) else {
-            return Err(refuse(&self.name, "is not there"));
-        };
-        let (index, declared) = (self.entries[i].index, self.entries[i].size);
-        // Copying an entry again costs no more of the limit than the first time.
-        let before = self.inflated[i];
-        let most = self
-            .unpacked_most
-            .saturating_sub(self.inflated_all - before);
-        let mut input = self
-            .zip
-            .by_index(index)
-            .map_err(|e| refuse(&self.name, &format!("cannot be read: {e}")))?;
-        let mut hash = Sha256::new();
-        let mut size = 0u64;
-        self.buffer.resize(BUFFER, 0);
-        loop {
-            let n = match input.read(&mut self.buffer) {
-                Ok(0) => break,
-                Ok(n) => n,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(e) if damaged(&e) => {
-                    return Err(refuse(&self.name, &format!("is damaged: {e}")));
-                }
-                Err(e) => return Err(Fault::Failed(unreadable(&self.name, &e))),
-            };
-            size += n as u64;
-            if size > self.inflated[i] {
-                self.inflated_all += size - self.inflated[i];
-                self.inflated[i] = size;
-            }
-            if size > most {
-                return Err(refuse(
-                    &self.name,
-                    "unpacks to more than the limit (unpacked_mib under [limits] in the profile)",
-                ));
-            }
-            if size > declared {
-                return Err(refuse(&self.name, "unpacks to more than it says"));
-            }
-            hash.update(&self.buffer[..n]);
-            out.write_all(&self.buffer[..n]).map_err(|e| {
+        let mut write = |bytes: &[u8]| {
+            out.write_all(bytes).map_err(|e| {
                 Fault::Failed(cannot(
                     format!(
                         "write what entry {} of the backup {} holds: {e}",
@@ -417,25 +347,156 @@ impl Archive {
                     ),
                     "see whether the disk that holds the state folder is full or failing",
                 ))
-            })?;
+            })
+        };
+        if self.entries[i].size < LARGE {
+            return self.with_reader(|reader| self.read(reader, i, &mut write));
         }
-        drop(input);
-        if size != declared {
-            return Err(refuse(&self.name, "unpacks to less than it says"));
+        self.copy_beside(i, &mut write)
+    }
+
+    /// Reads all of these entries, each whole, on all processors: `work` gets the bytes of each, and `take` what came of it,
+    /// in their order. The caller bounds their sizes: two batches of entries, or one large entry, are in memory
+    /// for each processor.
+    pub fn read_each<R: Send>(
+        &self,
+        entries: &[&Entry],
+        work: impl Fn(&Entry, &[u8], Copied) -> R + Sync,
+        mut take: impl FnMut(&Entry, R) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let batches = batches(entries);
+        let mut taken = entries.iter();
+        let whole = |reader: &mut Borrowed<'_>, batch: &&[&Entry]| -> Result<Vec<R>, Fault> {
+            let (reader, bytes) = reader.parts();
+            self.ahead(reader, batch)?;
+            let mut done = Vec::with_capacity(batch.len());
+            for entry in *batch {
+                let Some(i) = self.find(&entry.name) else {
+                    return Err(self.refuse_entry(&entry.name, "is not there"));
+                };
+                bytes.clear();
+                let copied = self.read(reader, i, &mut |portion| {
+                    bytes.extend_from_slice(portion);
+                    Ok(())
+                })?;
+                done.push(work(entry, bytes, copied));
+            }
+            Ok(done)
+        };
+        let new = || Borrowed::of(self);
+        parallel::in_order(&batches, new, whole, |done| {
+            let each = done?.into_iter().zip(taken.by_ref());
+            each.into_iter()
+                .try_for_each(|(done, entry)| take(entry, done))
+        })
+    }
+
+    /// Reads every entry, on all processors, for what [`Archive::copy`] would find; tells how many bytes have come.
+    pub fn read_all(&self, told: &mut dyn FnMut(u64)) -> Result<(), Fault> {
+        let all: Vec<&Entry> = self.entries.iter().collect();
+        let mut done = 0;
+        let pass = |reader: &mut Borrowed<'_>, batch: &&[&Entry]| -> Result<u64, Fault> {
+            let (reader, _) = reader.parts();
+            self.ahead(reader, batch)?;
+            batch.iter().try_fold(0, |sum, entry| {
+                let Some(i) = self.find(&entry.name) else {
+                    return Err(self.refuse_entry(&entry.name, "is not there"));
+                };
+                Ok(sum + self.read(reader, i, &mut |_| Ok(()))?.size)
+            })
+        };
+        let new = || Borrowed::of(self);
+        parallel::in_order(&batches(&all), new, pass, |size| {
+            done += size?;
+            told(done);
+            Ok(())
+        })
+    }
+
+    fn ahead(&self, reader: &mut Reader, batch: &[&Entry]) -> Result<(), Fault> {
+        reader
+            .ahead(batch.iter().map(|e| e.place))
+            .map_err(|e| Fault::Failed(unreadable(&self.name, &e)))
+    }
+
+    /// A reader that nobody uses, for as long as this takes.
+    fn with_reader<R>(&self, work: impl FnOnce(&mut Reader) -> R) -> R {
+        work(Borrowed::of(self).parts().0)
+    }
+
+    /// One entry in portions, its bytes inflated beside whoever takes them.
+    fn copy_beside(
+        &self,
+        i: usize,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<Copied, Fault> {
+        let place = self.entries[i].place;
+        thread::scope(|scope| {
+            let (give, get) = sync_channel::<Vec<u8>>(WAITING);
+            let inflate = move || {
+                self.with_reader(|reader| {
+                    let mut portion = Vec::with_capacity(PORTION);
+                    let read = reader.read(place, |bytes| {
+                        portion.extend_from_slice(bytes);
+                        // Nobody takes them any more after an error.
+                        if portion.len() + bytes.len() > PORTION {
+                            give.send(std::mem::replace(&mut portion, Vec::with_capacity(PORTION)))
+                                .map_err(drop)?;
+                        }
+                        Ok(())
+                    });
+                    match read {
+                        Ok(()) => give.send(portion).map_err(|_| Unread::Stopped(())),
+                        Err(e) => Err(e),
+                    }
+                })
+            };
+            let Ok(beside) = thread::Builder::new().spawn_scoped(scope, inflate) else {
+                // Where there is no thread to be had, this one does it all.
+                return self.with_reader(|reader| self.read(reader, i, take));
+            };
+            let mut taken = Taking::of(self, i);
+            let took = get
+                .iter()
+                .try_for_each(|portion| taken.portion(&portion, take));
+            drop(get);
+            let read = match beside.join() {
+                Ok(read) => read,
+                Err(panic) => std::panic::resume_unwind(panic),
+            };
+            took?;
+            match read {
+                Ok(()) | Err(Unread::Stopped(())) => taken.end(),
+                Err(Unread::Damaged(why)) => Err(taken.damaged(&why)),
+                Err(Unread::Io(e)) => Err(taken.unread(&e)),
+            }
+        })
+    }
+
+    /// One entry in portions.
+    fn read(
+        &self,
+        reader: &mut Reader,
+        i: usize,
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<Copied, Fault> {
+        let mut taken = Taking::of(self, i);
+        let read = reader.read(self.entries[i].place, |portion| {
+            taken.portion(portion, take)
+        });
+        match read {
+            Ok(()) => taken.end(),
+            Err(Unread::Stopped(fault)) => Err(fault),
+            Err(Unread::Damaged(why)) => Err(taken.damaged(&why)),
+            Err(Unread::Io(e)) => Err(taken.unread(&e)),
         }
-        let sha256: [u8; 32] = hash.finalize().into();
-        let promised = self
-            .metadata
-            .holdfast
-            .as_ref()
-            .and_then(|m| m.entries.get(name));
-        if promised.is_some_and(|p| p.size != size || p.sha256 != Digest::of_bytes(sha256)) {
-            return Err(refuse(
-                &self.name,
-                "is not what the manifest says: it was changed after the backup was made",
-            ));
-        }
-        Ok((size, sha256))
+    }
+
+    fn refuse_entry(&self, entry: &str, why: &str) -> Fault {
+        Fault::Refused(vec![refused(
+            &self.name,
+            &format!("its entry {} {why}", entry.escape_debug()),
+        )])
     }
 
     /// What metadata and entries do not agree about.
@@ -449,7 +510,7 @@ impl Archive {
             .collect();
         let databases: BTreeSet<String> = contents.databases.iter().cloned().collect();
         for listed in configs.iter().chain(&databases) {
-            if !self.by_name.contains_key(listed) {
+            if !self.has(listed) {
                 found.push(format!(
                     "its metadata list {}, which is not in it",
                     layout::shown(listed.as_bytes())
@@ -466,8 +527,8 @@ impl Archive {
                 Part::SecondCopy(name) => !manifest.is_some_and(|m| m.wireguard.contains_key(name)),
                 Part::RawConfig(_) | Part::RawSecondCopy(_) | Part::Kept(_) => manifest.is_none(),
                 Part::RawDatabase { name, side } => {
-                    let twice = self.by_name.contains_key(name);
-                    let alone = !self.by_name.contains_key(&raw_database(name, ""));
+                    let twice = self.has(name);
+                    let alone = !self.has(&raw_database(name, ""));
                     if twice && side.is_empty() || alone {
                         let why = if alone {
                             "without the database itself"
@@ -510,11 +571,7 @@ impl Archive {
             }
         }
         if let Some(manifest) = manifest {
-            for name in manifest
-                .entries
-                .keys()
-                .filter(|n| !self.by_name.contains_key(*n))
-            {
+            for name in manifest.entries.keys().filter(|n| !self.has(*n)) {
                 found.push(format!(
                     "its manifest lists {}, which is not in it",
                     layout::shown(name.as_bytes())
@@ -529,7 +586,7 @@ impl Archive {
                     format!("{RAW_WIREGUARD}{raw}"),
                 ]
                 .iter()
-                .any(|entry| self.by_name.contains_key(entry));
+                .any(|entry| self.has(entry));
                 if !there {
                     found.push(format!(
                         "its manifest lists a second copy of {}, which is not in it",
@@ -562,6 +619,206 @@ impl Archive {
             | Part::Kept(_) => None,
         }
     }
+}
+
+/// What comes of one entry, counted, hashed and compared on the way.
+struct Taking<'a> {
+    archive: &'a Archive,
+    i: usize,
+    size: u64,
+    hash: Sha256,
+}
+
+impl<'a> Taking<'a> {
+    fn of(archive: &'a Archive, i: usize) -> Taking<'a> {
+        Taking {
+            archive,
+            i,
+            size: 0,
+            hash: Sha256::new(),
+        }
+    }
+
+    fn entry(&self) -> &'a Entry {
+        &self.archive.entries[self.i]
+    }
+
+    fn refuse(&self, why: &str) -> Fault {
+        self.archive.refuse_entry(&self.entry().name, why)
+    }
+
+    fn damaged(&self, why: &str) -> Fault {
+        self.refuse(&format!("is damaged: {why}"))
+    }
+
+    fn unread(&self, e: &io::Error) -> Fault {
+        match e.kind() {
+            io::ErrorKind::UnexpectedEof => self.damaged("the file ends before it"),
+            _ => Fault::Failed(unreadable(&self.archive.name, e)),
+        }
+    }
+
+    fn portion(
+        &mut self,
+        bytes: &[u8],
+        take: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        self.size += bytes.len() as u64;
+        let all = self.archive.inflated.count(self.i, self.size);
+        if all > self.archive.unpacked_most {
+            return Err(self.refuse(
+                "unpacks to more than the limit (unpacked_mib under [limits] in the profile)",
+            ));
+        }
+        if self.size > self.entry().size {
+            return Err(self.refuse("unpacks to more than it says"));
+        }
+        self.hash.update(bytes);
+        take(bytes)
+    }
+
+    fn end(self) -> Result<Copied, Fault> {
+        let entry = self.entry();
+        if self.size != entry.size {
+            return Err(self.refuse("unpacks to less than it says"));
+        }
+        let manifest = self.archive.metadata.holdfast.as_ref();
+        let promised = manifest.and_then(|m| m.entries.get(&entry.name));
+        let other = self.refuse_changed();
+        let copied = Copied {
+            size: self.size,
+            sha256: Digest::of_bytes(self.hash.finalize().into()),
+        };
+        match promised {
+            Some(p) if p.size != copied.size || p.sha256 != copied.sha256 => Err(other()),
+            _ => Ok(copied),
+        }
+    }
+
+    fn refuse_changed(&self) -> impl Fn() -> Fault + 'a {
+        let (archive, name) = (self.archive, &self.entry().name);
+        move || {
+            archive.refuse_entry(
+                name,
+                "is not what the manifest says: it was changed after the backup was made",
+            )
+        }
+    }
+}
+
+/// A reader of an archive's, and room for a small entry; it goes back when this is dropped.
+struct Borrowed<'a> {
+    archive: &'a Archive,
+    reader: Option<Reader>,
+    bytes: Vec<u8>,
+}
+
+impl<'a> Borrowed<'a> {
+    fn of(archive: &'a Archive) -> Borrowed<'a> {
+        let mut free = archive
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Borrowed {
+            archive,
+            reader: free.pop(),
+            bytes: Vec::new(),
+        }
+    }
+
+    fn parts(&mut self) -> (&mut Reader, &mut Vec<u8>) {
+        let archive = self.archive;
+        let new = || Reader::new(archive.file.clone(), archive.size);
+        (self.reader.get_or_insert_with(new), &mut self.bytes)
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        let mut free = self
+            .archive
+            .readers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        free.extend(self.reader.take());
+    }
+}
+
+/// What a second pair of eyes sees on the same bytes.
+enum Seen {
+    Otherwise,
+    Damaged(zip::result::ZipError),
+}
+
+/// Reads the structure with another reader, which must see the very same entries at the very same places.
+fn second_opinion(file: &Arc<File>, size: u64, entries: &[Entry]) -> Result<(), Seen> {
+    let config = Config {
+        archive_offset: ArchiveOffset::Known(0),
+    };
+    let mut zip =
+        ZipArchive::with_config(config, Cursor::new(file.clone(), size)).map_err(Seen::Damaged)?;
+    zip.validate_header_consistency().map_err(Seen::Damaged)?;
+    for entry in entries {
+        if zip.index_for_name_raw(entry.name.as_bytes()) != Some(entry.index) {
+            return Err(Seen::Otherwise);
+        }
+        let seen = zip.by_index_raw(entry.index).map_err(Seen::Damaged)?;
+        let method = match entry.place.deflated {
+            true => zip::CompressionMethod::Deflated,
+            false => zip::CompressionMethod::Stored,
+        };
+        let same = seen.data_start() == Some(entry.place.at)
+            && seen.compressed_size() == entry.place.packed
+            && seen.size() == entry.size
+            && seen.crc32() == entry.place.crc
+            && seen.compression() == method;
+        if !same {
+            return Err(Seen::Otherwise);
+        }
+    }
+    Ok(())
+}
+
+/// SHA-256 of all of a file.
+fn digest_of(file: Arc<File>, size: u64, name: &str) -> Result<Digest, Fault> {
+    let mut hash = Sha256::new();
+    let mut cursor = Cursor::new(file, size);
+    let mut buffer = vec![0u8; BUFFER];
+    let mut read = 0u64;
+    loop {
+        let n = cursor
+            .read(&mut buffer)
+            .map_err(|e| Fault::Failed(unreadable(name, &e)))?;
+        if n == 0 {
+            break;
+        }
+        hash.update(&buffer[..n]);
+        read += n as u64;
+    }
+    if read != size {
+        return Err(Fault::Refused(vec![refused(
+            name,
+            "it changes while it is read",
+        )]));
+    }
+    Ok(Digest::of_bytes(hash.finalize().into()))
+}
+
+/// In their order, such as one thread reads at a time.
+fn batches<'s, 'e>(mut entries: &'s [&'e Entry]) -> Vec<&'s [&'e Entry]> {
+    let mut batches = Vec::new();
+    while !entries.is_empty() {
+        let mut size = 0u64;
+        let fits = |e: &&&Entry| {
+            size = size.saturating_add(e.size);
+            size <= BATCH_BYTES
+        };
+        let count = entries.iter().take(BATCH).take_while(fits).count().max(1);
+        let (batch, rest) = entries.split_at(count);
+        batches.push(batch);
+        entries = rest;
+    }
+    batches
 }
 
 /// Takes what fits and notes the rest: an entry that is too long must not take memory first.
@@ -599,14 +856,6 @@ fn unreadable(archive: &str, e: &dyn fmt::Display) -> Problem {
     )
 }
 
-/// Whether a failed read says something about the bytes and not about the disk.
-fn damaged(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof
-    ) || (e.kind() == io::ErrorKind::Other && e.raw_os_error().is_none())
-}
-
 fn shortened(mut found: Vec<String>) -> Vec<String> {
     if found.len() > NAMED {
         let more = found.len() - NAMED;
@@ -642,6 +891,12 @@ fn accept(
                         part,
                         size: l.sizes.size,
                         index,
+                        place: Place {
+                            at: l.data,
+                            packed: l.sizes.packed,
+                            crc: l.sizes.crc,
+                            deflated: l.method == DEFLATED,
+                        },
                     });
                 }
             }
@@ -670,8 +925,6 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
     if l.flags & (1 | 1 << 6 | 1 << 13) != 0 {
         return Err("is encrypted".into());
     }
-    const STORED: u16 = 0;
-    const DEFLATED: u16 = 8;
     if l.method != STORED && l.method != DEFLATED {
         return Err(format!(
             "is packed with method {}, and only stored and deflated are known",

@@ -453,7 +453,8 @@ impl Making<'_, '_> {
         let raw = matches!(saving.fate, Fate::SavedRaw { .. });
         for (side, copy) in &saving.copies {
             if !raw {
-                self.check_database(copy, name, kind);
+                let says = database::check_snapshot(copy, name, kind);
+                self.warnings.extend(says);
             }
             let entry = match raw {
                 true => raw_database(name, side),
@@ -480,20 +481,6 @@ impl Making<'_, '_> {
         let part = Part::Database(name.clone());
         self.parts.insert(part, saving.fate);
         Ok(())
-    }
-
-    /// What a restore will say of it.
-    fn check_database(&mut self, copy: &Path, name: &str, kind: DatabaseKind) {
-        match database::check_snapshot(copy, name, kind) {
-            Err(problems) => self.warnings.extend(
-                problems
-                    .into_iter()
-                    .map(|p| format!("a restore of this backup will refuse it: cannot {}", p.what)),
-            ),
-            Ok(elsewhere) => self.warnings.extend(elsewhere.into_iter().map(|why| {
-                format!("{name}: {why}; this box takes it back, another one will refuse it")
-            })),
-        }
     }
 
     fn configs(&mut self, configs: Configs) -> Result<(), Fault> {

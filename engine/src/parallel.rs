@@ -3,7 +3,7 @@
 
 use std::num::NonZero;
 use std::sync::mpsc::sync_channel;
-use std::thread;
+use std::{panic, thread};
 
 /// Results that wait for those before them, for each thread.
 const AHEAD: usize = 2;
@@ -56,6 +56,23 @@ pub fn in_order<T: Sync, S, R: Send, E>(
     })
 }
 
+/// Does both at once: `other` on a thread of its own, and `this` on the caller's.
+pub fn both<A: Send, B>(other: impl Fn() -> A + Sync, this: impl FnOnce() -> B) -> (A, B) {
+    let several = thread::available_parallelism().is_ok_and(|n| n.get() > 1);
+    thread::scope(|scope| {
+        let start = || thread::Builder::new().spawn_scoped(scope, &other).ok();
+        let beside = several.then(start).flatten();
+        let this = this();
+        let other = match beside.map(thread::ScopedJoinHandle::join) {
+            Some(Ok(done)) => done,
+            Some(Err(panicked)) => panic::resume_unwind(panicked),
+            // Where there is no thread to be had, this one does it all.
+            None => other(),
+        };
+        (other, this)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -95,5 +112,12 @@ mod tests {
         let ended = in_order(&items, || (), |(), item| *item, take);
         assert_eq!(ended, Err("enough"));
         assert_eq!(taken, 501);
+    }
+
+    #[test]
+    fn both_are_done_and_each_gives_its_own() {
+        let mut mine = 1;
+        let (other, ()) = both(|| 2, || mine += 2);
+        assert_eq!((other, mine), (2, 3));
     }
 }

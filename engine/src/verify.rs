@@ -18,8 +18,9 @@ use sha2::Digest as _;
 use crate::account::MailRelay;
 use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
 use crate::consent::{Consent, Hook};
-use crate::database::{self, Client, Origin, Terms, User};
+use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
+use crate::parallel;
 use crate::peers::{self, Peers};
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::space::Needs;
@@ -130,25 +131,23 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     let mut archive = Archive::open(file, name, &profile.limits, &databases)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
-    let mut found = Found::default();
     let origin = if made::knows(profile, &sha256)? {
         Origin::Here
     } else {
         Origin::Elsewhere
     };
-    let (databases, clients, rebuilt) = check_databases(profile, &mut archive, origin, &mut found)?;
-    let configs = configs::check_configs(&mut archive, &mut found)?;
-    let rules_v4 = rules(&mut archive, RULES_V4, &mut found)?;
-    let rules_v6 = rules(&mut archive, RULES_V6, &mut found)?;
-    let texts: Vec<String> = archive
-        .entries()
-        .iter()
-        .filter(|e| only_read(&e.part))
-        .map(|e| e.name.clone())
-        .collect();
-    for text in texts {
-        archive.copy(&text, &mut io::sink())?;
-    }
+    // Databases take the longest; the rest is read beside them.
+    let (databases, rest) = parallel::both(
+        || check_databases(profile, &archive, origin),
+        || check_rest(&archive),
+    );
+    let (mut found, (databases, clients, rebuilt)) = databases?;
+    let rest = rest?;
+    found.problems.extend(rest.found.problems);
+    found.warnings.extend(rest.found.warnings);
+    let rules_there = rest.rules_v4.is_some() || rest.rules_v6.is_some();
+    let anything_else = rules_there || !(databases.is_empty() && rest.configs.is_empty());
+    found.judge_databases(anything_else);
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
@@ -166,10 +165,10 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         origin,
         databases,
         rebuilt,
-        configs,
+        configs: rest.configs,
         clients,
-        rules_v4,
-        rules_v6,
+        rules_v4: rest.rules_v4,
+        rules_v6: rest.rules_v6,
         tunnels_up: Vec::new(),
         lost: found.lost,
         warnings: found.warnings,
@@ -183,6 +182,30 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     } else {
         Err(Fault::Refused(unfit))
     }
+}
+
+/// What is not a database.
+struct Rest {
+    configs: BTreeMap<String, CheckedConfig>,
+    rules_v4: Option<String>,
+    rules_v6: Option<String>,
+    found: Found,
+}
+
+fn check_rest(archive: &Archive) -> Result<Rest, Fault> {
+    let mut found = Found::default();
+    let configs = configs::check_configs(archive, &mut found)?;
+    let rules_v4 = rules(archive, RULES_V4, &mut found)?;
+    let rules_v6 = rules(archive, RULES_V6, &mut found)?;
+    for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
+        archive.copy(&entry.name, &mut io::sink())?;
+    }
+    Ok(Rest {
+        configs,
+        rules_v4,
+        rules_v6,
+        found,
+    })
 }
 
 impl Checked {
@@ -199,6 +222,8 @@ impl Checked {
 #[derive(Default)]
 struct Found {
     problems: Vec<Problem>,
+    /// Databases of the backup that cannot be restored, and so count as absent.
+    unfit: Vec<(String, Vec<Problem>)>,
     lost: Vec<String>,
     warnings: Vec<String>,
 }
@@ -218,6 +243,27 @@ fn only_read(part: &Part) -> bool {
         | Part::SecondCopy(_)
         | Part::RulesV4
         | Part::RulesV6 => false,
+    }
+}
+
+impl Found {
+    /// A database that cannot be restored keeps nothing else from it, and comes first of what is lost. Where nothing else is
+    /// in the backup, it is refused.
+    fn judge_databases(&mut self, anything_else: bool) {
+        let unfit = std::mem::take(&mut self.unfit);
+        if !anything_else {
+            self.problems
+                .extend(unfit.into_iter().flat_map(|(_, why)| why));
+            return;
+        }
+        let named = unfit.into_iter().map(|(name, problems)| {
+            let why: Vec<String> = problems.into_iter().map(|p| p.what).collect();
+            format!(
+                "the database {name} of the backup will not be restored, and the one that is here stays as it is: cannot {}",
+                why.join("; ")
+            )
+        });
+        self.lost.splice(0..0, named);
     }
 }
 
@@ -263,10 +309,10 @@ type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
 
 fn check_databases(
     profile: &Profile,
-    archive: &mut Archive,
+    archive: &Archive,
     origin: Origin,
-    found: &mut Found,
-) -> Result<Databases, Fault> {
+) -> Result<(Found, Databases), Fault> {
+    let mut found = Found::default();
     let mut databases = Vec::new();
     let mut clients = None;
     let mut rebuilt = Rebuilt {
@@ -281,44 +327,39 @@ fn check_databases(
         let copied = extract(archive, &known.name, &path)?;
         let mut file = in_backup(archive, &known.name, &copied);
         let made = rebuilt.place(&known.name);
-        let taken = database::check(&path, &known.name, known.kind, origin).and_then(|said| {
-            found.warnings.extend(said);
-            match origin {
-                Origin::Here => keep_own(&path, &made, known, found),
-                Origin::Elsewhere => copy_rows(profile, &path, &made, known, found),
+        let (read, digest) = match origin {
+            Origin::Here => {
+                let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
+                let read = read_rows(&made, known);
+                // Who cannot be compared with those of now is as good as nobody.
+                let rows = read.unwrap_or_else(|problem| {
+                    found.warnings.push(format!("cannot {}", problem.what));
+                    Rows::default()
+                });
+                (rows, digest)
             }
-        });
-        remove(&path)?;
-        if let Err(problems) = taken {
-            found.problems.extend(problems);
-            continue;
-        }
-        let digest = digest(&made)?;
+            Origin::Elsewhere => {
+                let taken = rows_from_elsewhere(profile, &path, &made, known, &mut found);
+                remove(&path)?;
+                match taken {
+                    Ok(rows) => (rows, digest(&made)?),
+                    Err(NotTaken::Unfit(problems)) => {
+                        remove(&made)?;
+                        found.unfit.push((known.name.clone(), problems));
+                        continue;
+                    }
+                    Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+                }
+            }
+        };
         if digest.sha256 != file.sha256 {
             rebuilt.entries.insert(known.name.clone());
             (file.size, file.sha256) = (digest.size, digest.sha256);
         }
-        let unreadable = |problem: Problem| {
-            Fault::Refused(vec![Problem {
-                what: format!(
-                    "accept the database {} of the backup: cannot {}",
-                    known.name, problem.what
-                ),
-                advice: "make a new backup, or take another one".into(),
-                ..problem
-            }])
-        };
-        let mut mail = None;
-        let users = match known.kind {
-            DatabaseKind::Users => {
-                mail = database::mail_relay_of_copy(&made).map_err(unreadable)?;
-                database::users_of_copy(&made).map_err(unreadable)?
-            }
-            DatabaseKind::Clients => {
-                clients = Some(database::clients_of_copy(&made).map_err(unreadable)?);
-                Vec::new()
-            }
-        };
+        if known.kind == DatabaseKind::Clients {
+            clients = read.clients;
+        }
+        let (users, mail) = (read.users, read.mail);
         if !rebuilt.entries.contains(&known.name) {
             remove(&made)?;
         }
@@ -330,19 +371,93 @@ fn check_databases(
             mail,
         });
     }
-    Ok((databases, clients, rebuilt))
+    Ok((found, (databases, clients, rebuilt)))
 }
 
-/// A database of this box's own goes back as it is, with what the application needs besides.
+/// What is read of a database for people.
+#[derive(Default)]
+struct Rows {
+    clients: Option<Vec<Client>>,
+    users: Vec<User>,
+    mail: Option<MailRelay>,
+}
+
+fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
+    Ok(match known.kind {
+        DatabaseKind::Users => Rows {
+            users: database::users_of_copy(made)?,
+            mail: database::mail_relay_of_copy(made)?,
+            clients: None,
+        },
+        DatabaseKind::Clients => Rows {
+            clients: Some(database::clients_of_copy(made)?),
+            ..Rows::default()
+        },
+    })
+}
+
+/// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
+/// can be added.
 fn keep_own(
+    archive: &Archive,
+    (path, made): (&Path, &Path),
+    known: &profile::Database,
+    copied: &Copied,
+    found: &mut Found,
+) -> Result<Copied, Fault> {
+    if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
+        found.warnings.extend(judged.warnings);
+    }
+    match database::add_what_is_missing(path, &known.name, known.kind) {
+        // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
+        Ok(added) if added.is_empty() => {
+            return keep(path, made).map(|()| copied.clone());
+        }
+        Ok(added) => found.warnings.extend(added),
+        Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+        Err(NotTaken::Unfit(problems)) => {
+            found.warnings.extend(problems.into_iter().map(|p| {
+                format!(
+                    "{}: what the application may need besides cannot be added: {}",
+                    known.name, p.what
+                )
+            }));
+            // It may have been begun.
+            for file in database::side_files(path)
+                .iter()
+                .map(PathBuf::as_path)
+                .chain([path])
+            {
+                remove(file)?;
+            }
+            extract(archive, &known.name, path)?;
+        }
+    }
+    keep(path, made)?;
+    Ok(digest(made)?)
+}
+
+fn keep(path: &Path, made: &Path) -> Result<(), Fault> {
+    std::fs::rename(path, made).map_err(|e| Fault::from(spool_problem(made, &e)))
+}
+
+fn rows_from_elsewhere(
+    profile: &Profile,
     path: &Path,
     made: &Path,
     known: &profile::Database,
     found: &mut Found,
-) -> Result<(), Vec<Problem>> {
-    let added = database::add_what_is_missing(path, &known.name, known.kind)?;
-    found.warnings.extend(added);
-    std::fs::rename(path, made).map_err(|e| vec![spool_problem(made, &e)])
+) -> Result<Rows, NotTaken> {
+    let judged = database::check(path, &known.name, known.kind, Origin::Elsewhere)?;
+    // What is said of a database that then does not come would only confuse.
+    let mut taken = Found::default();
+    copy_rows(profile, path, made, known, &mut taken)?;
+    let rows = read_rows(made, known).map_err(|p| NotTaken::Unfit(vec![p]))?;
+    found.lost.extend(judged.left_behind);
+    found.lost.extend(taken.lost);
+    found.warnings.extend(judged.warnings);
+    found.warnings.extend(taken.warnings);
+    Ok(rows)
 }
 
 /// Of a database from elsewhere only the rows come.
@@ -352,7 +467,7 @@ fn copy_rows(
     made: &Path,
     known: &profile::Database,
     found: &mut Found,
-) -> Result<(), Vec<Problem>> {
+) -> Result<(), NotTaken> {
     let live = database::Live::new(profile);
     let present = match known.path.exists().then(|| live.shape(&known.path)) {
         None => None,
@@ -411,7 +526,7 @@ fn digest(path: &Path) -> Result<Copied, Problem> {
     hashed().map_err(|e| spool_problem(path, &e))
 }
 
-fn extract(archive: &mut Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
+fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
     let mut file = File::options()
         .write(true)
         .create_new(true)
@@ -436,7 +551,7 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
     }
 }
 
-fn rules(archive: &mut Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
+fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
     if archive.entry(entry).is_none() {
         return Ok(None);
     }

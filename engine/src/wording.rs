@@ -1,5 +1,7 @@
 //! How counts and problems stand within a sentence. Knows nothing of what they are about.
 
+use std::fmt::{self, Write};
+
 use crate::fault::Problem;
 
 /// `1 tunnel`, `2 tunnels`.
@@ -14,19 +16,27 @@ const NAMES: usize = 10;
 
 /// A name as it is shown: what steers a terminal made visible, and cut where it is long.
 pub fn name(text: &str) -> String {
-    // Quotes steer nothing.
-    let one = |c: char| match c {
-        '"' | '\'' | '\\' => c.to_string(),
-        c => c.escape_debug().to_string(),
-    };
-    let shown = |text: &str| text.chars().map(one).collect::<String>();
-    match text.char_indices().nth(NAME) {
-        Some((end, _)) => format!(
-            "{}… ({} characters)",
-            shown(&text[..end]),
-            text.chars().count()
-        ),
-        None => shown(text),
+    Named(text).to_string()
+}
+
+/// A [`name`] that is made when it is shown: of thousands few are.
+#[derive(Debug, Clone, Copy)]
+pub struct Named<'n>(pub &'n str);
+
+impl fmt::Display for Named<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = self.0.char_indices().nth(NAME).map(|(end, _)| end);
+        for c in self.0[..end.unwrap_or(self.0.len())].chars() {
+            match c {
+                // Quotes steer nothing.
+                '"' | '\'' | '\\' => f.write_char(c)?,
+                c => c.escape_debug().fmt(f)?,
+            }
+        }
+        match end {
+            Some(_) => write!(f, "… ({} characters)", self.0.chars().count()),
+            None => Ok(()),
+        }
     }
 }
 

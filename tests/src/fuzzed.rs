@@ -47,7 +47,7 @@ fn opened(bytes: &[u8]) -> Option<Archive> {
 /// An archive that is accepted has names that stay where they belong, unpacks to what it says and no more than it may, and
 /// is not accepted with a byte more or less.
 pub fn archive(bytes: &[u8]) {
-    let Some(mut archive) = opened(bytes) else {
+    let Some(archive) = opened(bytes) else {
         return;
     };
     let entries = archive.entries().to_vec();

@@ -31,8 +31,8 @@ const CALLS: [&str; 12] = [
     "mmap",
 ];
 
-/// What a backup holds: its entries with their digests (but for databases, which the gateway's service writes), and the parts
-/// that lack.
+/// What a backup holds: its entries, with their digests where they are files that nobody writes, and the parts that lack. (Rules
+/// are what another program prints, which leaves out of a rule what it cannot load an extension for.)
 #[derive(Debug, PartialEq)]
 struct Held {
     entries: BTreeMap<String, String>,
@@ -47,9 +47,9 @@ fn held(file: &Path) -> Held {
     let entries = manifest.entries.iter();
     Held {
         entries: entries
-            .map(|(name, facts)| match name.ends_with(".db") {
-                true => (name.clone(), String::new()),
-                false => (name.clone(), facts.sha256.to_string()),
+            .map(|(name, facts)| match name.ends_with(".conf") {
+                true => (name.clone(), facts.sha256.to_string()),
+                false => (name.clone(), String::new()),
             })
             .collect(),
         lacks: manifest

@@ -105,7 +105,7 @@ fn a_backup_with_every_kind_of_raw_entry_is_read_by_the_gateways_own_reader_and_
     assert_eq!(read.databases.keys().collect::<Vec<_>>(), ["wireguard.db"]);
     assert_eq!(read.others.len(), entries.len());
 
-    let mut archive = open(&file);
+    let archive = open(&file);
     for (name, bytes) in &entries {
         assert_eq!(&archive.read_small(name, 1000).unwrap(), bytes, "{name}");
     }

@@ -28,6 +28,40 @@ impl Cursor {
         }
     }
 
+    /// Reads these bytes in one go, to be asked for next.
+    pub(super) fn ahead(&mut self, at: u64, length: u64) -> io::Result<()> {
+        let length = usize::try_from(length).map_err(io::Error::other)?;
+        let inside = at
+            .checked_sub(self.window_at)
+            .is_some_and(|o| o + length as u64 <= self.window.len() as u64);
+        if inside {
+            return Ok(());
+        }
+        self.window.resize(length, 0);
+        self.window_at = at;
+        let filled = self.file.read_at(&mut self.window, at);
+        self.window.truncate(*filled.as_ref().unwrap_or(&0));
+        filled.map(drop)
+    }
+
+    /// Some of the bytes from a place on, at least one and at most so many; the end of the file is an error.
+    pub(super) fn some(&mut self, at: u64, most: u64) -> io::Result<&[u8]> {
+        let holds = |c: &Cursor| {
+            let offset = at.checked_sub(c.window_at)?;
+            (offset < c.window.len() as u64).then_some(offset as usize)
+        };
+        let offset = match holds(self) {
+            Some(offset) => offset,
+            None => {
+                self.ahead(at, most)?;
+                holds(self).ok_or(io::ErrorKind::UnexpectedEof)?
+            }
+        };
+        let rest = &self.window[offset..];
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        Ok(&rest[..rest.len().min(most)])
+    }
+
     /// Exactly these bytes of the file.
     pub(super) fn exact(&mut self, at: u64, buffer: &mut [u8]) -> io::Result<()> {
         self.at = at;

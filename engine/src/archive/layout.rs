@@ -4,7 +4,7 @@
 //!
 //! Sizes and counts that the file declares are compared, never allocated.
 
-use std::io;
+use std::{fmt, io};
 
 use super::cursor::Cursor;
 use crate::wording;
@@ -31,12 +31,14 @@ pub(super) struct Listed {
     /// Type and permission bits, if a Unix system made it.
     pub(super) unix_mode: u32,
     offset: u64,
+    /// Where its bytes begin, behind its own header.
+    pub(super) data: u64,
 }
 
 /// What a zip says up to three times of the bytes of an entry: in the directory, before them and behind them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Sizes {
-    crc: u32,
+    pub(super) crc: u32,
     pub(super) packed: u64,
     pub(super) size: u64,
 }
@@ -67,9 +69,17 @@ impl Sizes {
     };
 }
 
-/// The name of an entry as people are shown it.
-pub(super) fn shown(name: &[u8]) -> String {
-    wording::name(&String::from_utf8_lossy(name))
+/// The name of an entry as people are shown it; made when it is, since there are thousands.
+pub(super) fn shown(name: &[u8]) -> Shown<'_> {
+    Shown(name)
+}
+
+pub(super) struct Shown<'n>(&'n [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        wording::Named(&String::from_utf8_lossy(self.0)).fmt(f)
+    }
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Unfit> {
@@ -79,8 +89,8 @@ fn refuse<T>(why: impl Into<String>) -> Result<T, Unfit> {
 /// Reads the layout and checks it. `most` is the limit of entries.
 pub(super) fn read(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Vec<Listed>, Unfit> {
     let directory = end(cursor, file_size, most)?;
-    let listed = central(cursor, &directory)?;
-    entries_fill_the_file(cursor, &listed, directory.offset)?;
+    let mut listed = central(cursor, &directory)?;
+    entries_fill_the_file(cursor, &mut listed, directory.offset)?;
     Ok(listed)
 }
 
@@ -203,9 +213,10 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
             sizes: sizes_at(&b, 16),
             unix_mode: if unix { u32_at(&b, 38) >> 16 } else { 0 },
             offset: u64::from(u32_at(&b, 42)),
+            data: 0,
         };
         extra_fields(&extra, &mut entry.sizes, &mut entry.offset)
-            .or_else(|why| refuse(format!("its entry {shown} {why}")))?;
+            .or_else(|why| refuse(format!("its entry {} {why}", self::shown(&entry.name))))?;
         listed.push(entry);
         at += whole;
     }
@@ -256,13 +267,14 @@ fn extra_fields(mut extra: &[u8], sizes: &mut Sizes, offset: &mut u64) -> Result
 /// Each entry begins where the one before it ends, the first at 0, the last ending at the directory.
 fn entries_fill_the_file(
     cursor: &mut Cursor,
-    listed: &[Listed],
+    listed: &mut [Listed],
     directory: u64,
 ) -> Result<(), Unfit> {
-    let mut order: Vec<&Listed> = listed.iter().collect();
+    let mut order: Vec<&mut Listed> = listed.iter_mut().collect();
     order.sort_by_key(|e| e.offset);
     let mut at = 0u64;
-    for (i, entry) in order.iter().enumerate() {
+    let mut rest = order.as_mut_slice();
+    while let [entry, behind_it @ ..] = rest {
         let shown = shown(&entry.name);
         if entry.offset != at {
             return refuse(format!(
@@ -296,13 +308,14 @@ fn entries_fill_the_file(
             ));
         }
         let data = extra_at + u64::from(u16_at(&b, 28));
+        entry.data = data;
         let Some(end) = data
             .checked_add(entry.sizes.packed)
             .filter(|end| *end <= directory)
         else {
             return refuse(format!("its entry {shown} overlaps the directory"));
         };
-        let next = order.get(i + 1).map_or(directory, |n| n.offset);
+        let next = behind_it.first().map_or(directory, |n| n.offset);
         let behind = next.checked_sub(end);
         let ok = match behind {
             Some(length) if streamed => match descriptor(cursor, end, length)? {
@@ -321,6 +334,7 @@ fn entries_fill_the_file(
             ));
         }
         at = next;
+        rest = behind_it;
     }
     if order.is_empty() && directory != 0 {
         return refuse("it has no entries, and yet something lies before its directory");

@@ -4,16 +4,14 @@
 use std::collections::BTreeMap;
 
 use super::{CONFIG_MOST, FileInBackup, Found, in_backup};
-use crate::archive::{Archive, Part};
+use crate::archive::{Archive, Entry, Part};
 use crate::consent::{self, Hook};
 use crate::fault::{Fault, Problem, cannot};
 use crate::mark::Mark;
 use crate::redact;
 use crate::wgconf::{self, Config, Prefix, merged};
-use crate::wording::{counted, name, names};
+use crate::wording::{Named, counted, name, names};
 
-/// Configs read at once.
-const BATCH: usize = 512;
 /// What is said of one config before the rest is only counted: nobody reads what stands behind 600 lines.
 const SAID: usize = 10;
 
@@ -68,59 +66,43 @@ impl CheckedConfig {
 
 /// Reads and parses all of them.
 pub(super) fn check_configs(
-    archive: &mut Archive,
+    archive: &Archive,
     found: &mut Found,
 ) -> Result<BTreeMap<String, CheckedConfig>, Fault> {
-    let entries: Vec<(String, String, bool)> = archive
-        .entries()
-        .iter()
-        .filter_map(|e| match &e.part {
-            Part::Config(file) => Some((file.clone(), e.name.clone(), true)),
-            Part::SecondCopy(file) => Some((file.clone(), e.name.clone(), false)),
-            _ => None,
-        })
-        .collect();
     let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
-    let mut left = entries.as_slice();
-    while !left.is_empty() {
-        let (batch, rest) = left.split_at(next_batch(left, archive));
-        left = rest;
-        let names: Vec<String> = batch.iter().map(|(_, entry, _)| entry.clone()).collect();
-        if let [name] = names.as_slice()
-            && let Some(size) = archive
-                .entry(name)
-                .map(|e| e.size)
-                .filter(|size| *size > CONFIG_MOST)
-        {
-            found.problems.push(cannot(
-                format!(
-                    "accept the config {}: it has {size} bytes, and the limit is {CONFIG_MOST}",
-                    name.escape_debug()
-                ),
-                "take another backup; this is no config of a gateway",
-            ));
-            continue;
-        }
-        let read = archive.read_many(&names)?;
-        let mut start = 0;
-        for ((file, entry, is_first), (end, copied)) in batch.iter().zip(&read.entries) {
-            let config = wgconf::parse(entry, &read.bytes[start..*end]);
-            start = *end;
-            match config {
-                Ok(config) => {
-                    warn_of(entry, &config, found);
-                    keep(
-                        &mut configs,
-                        file,
-                        *is_first,
-                        in_backup(archive, entry, copied),
-                        &config,
-                    );
-                }
-                Err(problem) => found.problems.push(problem),
-            }
-        }
+    let mut entries: Vec<&Entry> = archive.entries().iter().collect();
+    entries.retain(|e| place(&e.part).is_some());
+    for entry in entries.iter().filter(|e| e.size > CONFIG_MOST) {
+        found.problems.push(cannot(
+            format!(
+                "accept the config {}: it has {} bytes, and the limit is {CONFIG_MOST}",
+                entry.name.escape_debug(),
+                entry.size
+            ),
+            "take another backup; this is no config of a gateway",
+        ));
     }
+    entries.retain(|e| e.size <= CONFIG_MOST);
+    let look = |entry: &Entry, bytes: &[u8], copied| {
+        let looked = wgconf::parse(&entry.name, bytes).map(|config| {
+            let mut warnings = Vec::new();
+            warn_of(&entry.name, &config, &mut warnings);
+            (config, warnings)
+        });
+        (copied, looked)
+    };
+    archive.read_each(&entries, look, |entry, (copied, looked)| {
+        match (place(&entry.part), looked) {
+            (Some((file, is_first)), Ok((config, warnings))) => {
+                found.warnings.extend(warnings);
+                let in_backup = in_backup(archive, &entry.name, &copied);
+                keep(&mut configs, file, is_first, in_backup, &config);
+            }
+            (_, Err(problem)) => found.problems.push(problem),
+            (None, Ok(_)) => {}
+        }
+        Ok(())
+    })?;
     let manifest = archive.metadata().holdfast.as_ref();
     for (file, config) in &mut configs {
         if config.second.is_none() {
@@ -147,14 +129,13 @@ pub(super) fn check_configs(
     Ok(configs)
 }
 
-/// How many of these to read at once: of modest size together, at least one.
-fn next_batch(entries: &[(String, String, bool)], archive: &Archive) -> usize {
-    let mut size = 0u64;
-    let fits = |(_, entry, _): &&(String, String, bool)| {
-        size = size.saturating_add(archive.entry(entry).map_or(0, |e| e.size));
-        size <= CONFIG_MOST
-    };
-    entries.iter().take(BATCH).take_while(fits).count().max(1)
+/// Of which file an entry is a copy, and whether it is the first one.
+fn place(part: &Part) -> Option<(&str, bool)> {
+    match part {
+        Part::Config(file) => Some((file, true)),
+        Part::SecondCopy(file) => Some((file, false)),
+        _ => None,
+    }
 }
 
 fn keep(
@@ -178,10 +159,10 @@ fn keep(
 }
 
 /// Settings reach beyond the tunnel: whoever agrees to the restore must have read of them. Hooks are [`Consent`]'s.
-fn warn_of(entry: &str, config: &Config, found: &mut Found) {
-    let entry = name(entry);
+fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
+    let entry = Named(entry);
     if config.interface.save_config {
-        found.warnings.push(format!(
+        warnings.push(format!(
             "{entry} has SaveConfig: the gateway writes over it when the tunnel goes down"
         ));
     }
@@ -191,25 +172,21 @@ fn warn_of(entry: &str, config: &Config, found: &mut Found) {
     ] {
         match set {
             Some(value) if redact::may_be_a_key(value) => {
-                found.warnings.push(format!("{entry} sets {key}"));
+                warnings.push(format!("{entry} sets {key}"));
             }
-            Some(value) => found
-                .warnings
-                .push(format!("{entry} sets {key} = {}", name(value))),
+            Some(value) => warnings.push(format!("{entry} sets {key} = {}", Named(value))),
             None => {}
         }
     }
     let all = || config.unfit.iter().chain(&config.warnings);
-    found.warnings.extend(
+    warnings.extend(
         all()
             .take(SAID)
             .map(|w| format!("{entry}: {}", w.escape_debug())),
     );
     let more = all().count().saturating_sub(SAID);
     if more > 0 {
-        found
-            .warnings
-            .push(format!("{entry}: and {more} more lines like these"));
+        warnings.push(format!("{entry}: and {more} more lines like these"));
     }
 }
 
