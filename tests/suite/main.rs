@@ -13,6 +13,7 @@ mod failing_backup;
 mod fuzzed;
 mod hostile;
 mod hosts_agree;
+mod incomplete_backup;
 mod journal_says;
 mod kept_rules;
 mod kernel_state;

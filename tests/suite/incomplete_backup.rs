@@ -1,0 +1,220 @@
+//! A backup that lacks a part, wherever it is shown: on the command line, in `status`, on the page and to scripts. And which
+//! backup is the last good one.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+
+use fixtures::{Real, Sample};
+
+use crate::on_a_gateway::Gateway;
+use crate::web_stage::Stage;
+
+/// The gateway waits a second for a database that is busy.
+fn impatient(sample: Sample) -> Sample {
+    let profile = sample.profile();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let changed = text.replacen("[gateway]\n", "[gateway]\nbusy_seconds = 1\n", 1);
+    assert_ne!(text, changed);
+    std::fs::write(&profile, changed).unwrap();
+    sample
+}
+
+/// Nobody else reads or writes the clients until this goes.
+fn hold_clients(sample: &Sample) -> rusqlite::Connection {
+    let database = rusqlite::Connection::open(sample.client_database()).unwrap();
+    database
+        .busy_timeout(std::time::Duration::from_secs(20))
+        .unwrap();
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    database
+}
+
+fn gateway() -> Option<Gateway> {
+    Gateway::start(|folder| impatient(Real::gateway_5().unpack(folder).unwrap()))
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().unwrap().to_str().unwrap()
+}
+
+fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap()
+}
+
+#[test]
+fn a_backup_without_the_clients_is_incomplete_everywhere_and_not_the_last_good_one() {
+    let Some(gateway) = gateway() else { return };
+    let good = gateway.backup();
+    let holder = hold_clients(gateway.sample());
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 8, "{made}");
+    let path = PathBuf::from(made.stdout.trim());
+    assert!(path.exists(), "{made}");
+    let lacks = made
+        .stderr
+        .find("lacks: the database configs.db could not be saved")
+        .unwrap();
+    let verdict = made
+        .stderr
+        .find("holdfast: the backup is incomplete")
+        .unwrap();
+    let advice = made.stderr.find("what to do: ").unwrap();
+    assert!(lacks < verdict && verdict < advice, "losses first: {made}");
+
+    let again = gateway.holdfast(&["--json", "backup"]);
+    assert_eq!(again.code(), 8, "{again}");
+    let said = json(&again.stdout);
+    assert_eq!(
+        (&said["complete"], &said["lacks"][0]["part"]),
+        (&false.into(), &"configs.db".into())
+    );
+    let last = PathBuf::from(said["path"].as_str().unwrap());
+    drop(holder);
+
+    let verified = gateway.holdfast(&["verify", path.to_str().unwrap()]);
+    assert_eq!(verified.code(), 8, "{verified}");
+    let first = format!(
+        "{}: incomplete: lacks the database configs.db (",
+        name(&path)
+    );
+    assert!(verified.stdout.starts_with(&first), "{verified}");
+    let verified = gateway.holdfast(&["--json", "verify", path.to_str().unwrap()]);
+    let said = json(&verified.stdout);
+    assert_eq!(
+        (&said["verdict"], &said["complete"], &said["exit_status"]),
+        (&"sound".into(), &false.into(), &8.into())
+    );
+    assert_eq!(
+        gateway.holdfast(&["verify", good.to_str().unwrap()]).code(),
+        0
+    );
+
+    let status = gateway.holdfast(&["status"]).stdout;
+    assert!(
+        status.contains(&format!("last good backup: {}, made", good.display())),
+        "{status}"
+    );
+    let after = status
+        .lines()
+        .find(|l| l.starts_with("after it: "))
+        .unwrap();
+    assert!(
+        after.contains(name(&last)) && after.contains("incomplete: lacks the database configs.db"),
+        "{status}"
+    );
+    let status = json(&gateway.holdfast(&["--json", "status"]).stdout);
+    assert_eq!(status["last_backup"]["path"], good.to_str().unwrap());
+    assert_eq!(
+        status["incomplete_backup"]["lacks"][0]["part"],
+        "configs.db"
+    );
+
+    let whole = gateway.backup();
+    let status = gateway.holdfast(&["status"]).stdout;
+    assert!(
+        status.contains(&format!("last good backup: {}, made", whole.display())),
+        "{status}"
+    );
+    assert!(!status.contains("incomplete"), "{status}");
+}
+
+#[test]
+fn the_last_good_backup_is_the_one_made_last_though_another_has_a_greater_name_or_time() {
+    let Some(gateway) = gateway() else { return };
+    let first = gateway.backup();
+    let second = gateway.backup();
+    let renamed = first.with_file_name("wireguard_backup_20360101_000000.zip");
+    let last = |gateway: &Gateway| {
+        json(&gateway.holdfast(&["--json", "status"]).stdout)["last_backup"].clone()
+    };
+    std::fs::copy(&first, &renamed).unwrap();
+    assert_eq!(last(&gateway)["path"], second.to_str().unwrap());
+
+    // As a box has it whose clock stood at 2036 when it made the first one.
+    let notes = gateway.sample().state_dir().join("made");
+    let text = std::fs::read_to_string(&notes).unwrap();
+    let at = text
+        .split_once("\"made_ms\":")
+        .unwrap()
+        .1
+        .split_once(',')
+        .unwrap()
+        .0
+        .to_owned();
+    let moved = text
+        .replacen(&at, "2082758400000", 1)
+        .replace(name(&first), name(&renamed));
+    std::fs::write(&notes, moved).unwrap();
+    assert_eq!(last(&gateway)["path"], second.to_str().unwrap());
+    std::fs::remove_file(&second).unwrap();
+    let left = last(&gateway);
+    assert_eq!(
+        (&left["path"], &left["in_future"]),
+        (&renamed.to_str().unwrap().into(), &true.into())
+    );
+    let status = gateway.holdfast(&["status"]).stdout;
+    assert!(
+        status.contains(
+            "made 2036-01-01T00:00:00Z (in the future: the clock was wrong then, or is wrong now)"
+        ),
+        "{status}"
+    );
+}
+
+#[test]
+fn the_page_says_what_a_backup_lacks_and_sends_it_only_when_asked_all_the_same() {
+    let make = |folder: &Path| impatient(Real::gateway_5().unpack(folder).unwrap());
+    let Some(stage) = Stage::with(make) else {
+        return;
+    };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let (status, good) = admin.get_bytes("/system/backup");
+    assert_eq!((status, &good[..4]), (200, &b"PK\x03\x04"[..]));
+    let told = |text: String| json(&text);
+    let last_good = told(admin.get("/system/backup-status").1)["last_backup"]["name"].clone();
+    assert!(last_good.is_string());
+
+    let holder = hold_clients(stage.sample());
+    // More than are kept of good ones: none of these takes a good one's place.
+    let mut pages: Vec<String> = Vec::new();
+    for _ in 0..3 {
+        let (status, page) = admin.get("/system/backup");
+        assert_eq!(status, 409, "{page}");
+        assert!(
+            page.contains("It lacks the database configs.db: "),
+            "{page}"
+        );
+        pages.push(page);
+    }
+    drop(holder);
+    let link = |page: &str| {
+        let (_, rest) = page.split_once("href=\"/system/backup/").unwrap();
+        format!("/system/backup/{}", &rest[..64])
+    };
+    let (status, bytes) = admin.get_bytes(&link(&pages[2]));
+    assert_eq!((status, &bytes[..4]), (200, &b"PK\x03\x04"[..]));
+    assert_eq!(admin.get(&link(&pages[0])).0, 404, "the oldest made room");
+
+    let status = told(admin.get("/system/backup-status").1);
+    assert_eq!(status["last_backup"]["name"], last_good);
+    assert_eq!(
+        status["incomplete_backup"]["lacks"][0]["part"],
+        "configs.db"
+    );
+    let home = admin.get("/").1;
+    assert!(
+        home.contains("The last backup is incomplete") && home.contains(&link(&home)),
+        "{home}"
+    );
+    assert!(
+        stage
+            .sample()
+            .state_dir()
+            .join("backups")
+            .join(last_good.as_str().unwrap())
+            .exists()
+    );
+
+    assert_eq!(admin.get_bytes("/system/backup").0, 200);
+    assert!(!admin.get("/").1.contains("is incomplete"));
+}
