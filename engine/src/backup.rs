@@ -648,10 +648,12 @@ impl Making<'_, '_> {
         if let Some(save) = &facts.rules_v6 {
             self.add_text(RULES_V6, save)?;
         }
-        // A kernel without that family; what could not be read is told below.
-        let rules = |text: &Option<String>| match text {
+        let rules = |family, text: &Option<String>| match text {
             Some(_) => Fate::Saved,
-            None => Fate::NotThere,
+            None if facts.lack_protocol(family) => Fate::NotThere,
+            None => Fate::NotSaved {
+                why: survey::UNREADABLE.into(),
+            },
         };
         let forwarding = |on: Option<bool>| match on {
             Some(_) => Fate::Saved,
@@ -659,8 +661,8 @@ impl Making<'_, '_> {
             None => Fate::NotThere,
         };
         let fates = [
-            (Part::Rules(Family::V4), rules(&facts.rules_v4)),
-            (Part::Rules(Family::V6), rules(&facts.rules_v6)),
+            (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
+            (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
             (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
             (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
             (Part::Tunnels, Fate::Saved),

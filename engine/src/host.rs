@@ -78,6 +78,8 @@ pub enum Query {
     NftTables,
     /// `ipset list -name`.
     Sets,
+    /// Whether firewalld runs.
+    Firewalld,
 }
 
 /// Commands that change the gateway.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use journal_format::{BootId, Control, Digest};
+use journal_format::{BootId, Digest};
 
 use crate::account::{Account, MailRelay};
 use crate::database::{Client, Live};
@@ -413,11 +413,8 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
         let rules = facts.rules(family).map(Rules::parse);
         rules.is_none_or(|r| r.is_ok_and(|r| r.has_table(table))) || table.starts_with("wg-quick-")
     };
-    match host
-        .has_program("nft")
-        .then(|| host.ask(&Query::NftTables, ""))
-    {
-        Some(Ok(out)) if out.ok() => {
+    match host.ask(&Query::NftTables, "") {
+        Ok(out) if out.ok() => {
             let tables = out.stdout.lines().filter_map(|l| l.strip_prefix("table "));
             let others: Vec<&str> = tables
                 .filter(|table| match table.split_once(' ') {
@@ -432,7 +429,7 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
                 found.push(not_saved(others, "table", "of nft"));
             }
         }
-        Some(asked) => {
+        asked => {
             let problem = match asked {
                 Ok(out) => out.problem("list the tables of nft", "run it as root"),
                 Err(problem) => problem,
@@ -442,7 +439,6 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
                 in_a_line(&problem)
             ));
         }
-        None => {}
     }
     let is_there = |path: &str| host.stat(Path::new(path)).is_ok_and(|m| m.is_some());
     let wanted_by = ["sysinit", "multi-user"];
@@ -457,13 +453,10 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
             "{NFTABLES} is not saved, and nftables.service loads it at each boot"
         ));
     }
-    if host.has_program("firewalld") && host.has_program("systemctl") {
-        let runs = Query::ServiceActive(Control::Unit("firewalld.service".into()));
-        if host.ask(&runs, "").is_ok_and(|out| out.ok()) {
-            found.push(
-                "firewalld runs: what it is set to (/etc/firewalld) is not saved, and it may write over rules".into(),
-            );
-        }
+    if host.ask(&Query::Firewalld, "").is_ok_and(|out| out.ok()) {
+        found.push(
+            "firewalld runs: what it is set to (/etc/firewalld) is not saved, and it may write over rules".into(),
+        );
     }
     let ufw = host.read(Path::new("/etc/ufw/ufw.conf"), 1 << 20);
     if ufw.is_ok_and(|bytes| {

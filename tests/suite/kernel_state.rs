@@ -5,7 +5,11 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use engine::survey;
 use fixtures::Misbehaviour;
+use journal_format::Policy;
+use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::host::Sim;
 
 use crate::on_a_gateway::{Gateway, files_below, path};
 
@@ -162,7 +166,8 @@ fn peers_that_are_in_no_file_are_named_and_backed_up_and_come_back_with_their_ke
     restored(&gateway, &backup, &[]);
     rolled_back(&gateway, &without);
     assert_eq!(peers(&gateway, &tunnel), was);
-    restored(&gateway, &without, &[]);
+    let said = restored(&gateway, &without, &[]);
+    assert!(said.contains(&named), "{said}");
     assert_eq!(peers(&gateway, &tunnel), is);
 
     // Nothing that is written of it says its key.
@@ -534,4 +539,35 @@ fn tunnels_peers_and_forwarding_that_cannot_be_read_are_what_a_backup_lacks_and_
         said.contains("net.ipv4.ip_forward stays as it is: it cannot be read"),
         "{said}"
     );
+}
+
+#[test]
+fn firewalls_that_others_load_at_boot_are_named_where_they_are_in_use_and_only_there() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    let beyond = |files: &[(&str, &[u8])]| {
+        let mut world = s.world.clone();
+        for (path, bytes) in files {
+            world.disk.make_dirs(Path::new(path).parent().unwrap());
+            world.disk.put(path, bytes, 0o644);
+        }
+        let sim = Sim::new(world, &s.places, None, false);
+        survey::facts(&sim, &s.profile, &|_| true).unwrap().beyond
+    };
+    let nft = ("/etc/nftables.conf", &b"flush ruleset\n"[..]);
+    let enabled = "/etc/systemd/system/sysinit.target.wants/nftables.service";
+    let ufw = |word: &'static [u8]| [("/etc/ufw/ufw.conf", word)];
+    assert_eq!(beyond(&[]), Vec::<String>::new());
+    assert_eq!(beyond(&[nft]), Vec::<String>::new());
+    assert_eq!(
+        beyond(&ufw(b"# ENABLED=yes\nENABLED=no\n")),
+        Vec::<String>::new()
+    );
+    let found = [
+        beyond(&[nft, (enabled, b"")]),
+        beyond(&ufw(b"LOGLEVEL=low\nENABLED=yes\n")),
+    ];
+    insta::assert_snapshot!(found.concat().join("\n"), @r"
+    /etc/nftables.conf is not saved, and nftables.service loads it at each boot
+    ufw is enabled: what it is set to (/etc/ufw) is not saved, and it loads that at each boot
+    ");
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fixtures::{Misbehaviour, Picture, Running, Shape, program};
-use journal_format::{Phase, State, Verdict};
+use journal_format::{Format, Phase, State, Verdict};
 use rusqlite::config::DbConfig;
 
 use crate::two_states::{TwoStates, holdfast};
@@ -237,7 +237,9 @@ fn a_torn_tail_is_mended_and_kept_and_a_damaged_or_newer_journal_stops_everythin
     let journal = killed_in(&two, "swap-configs");
     let barrier = two.sample().state_dir().join("open");
     let whole = std::fs::read(&journal).unwrap();
-    let newer = String::from_utf8_lossy(&whole).replace("\"minor\":0", "\"minor\":7");
+    let own = format!("\"minor\":{}", Format::CURRENT.minor);
+    let newer = String::from_utf8_lossy(&whole).replace(&own, "\"minor\":7");
+    assert_ne!(newer.as_bytes(), whole);
     // A line changed in the middle; a version of tomorrow, with hashes to match; another restore's journal.
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 1;

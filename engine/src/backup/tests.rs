@@ -637,7 +637,7 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
         panic!("{:?}", made.lacks);
     };
     assert_eq!(lack.part, Part::Rules(Family::V6));
-    assert_eq!(lack.why, survey::UNREADABLE);
+    assert_eq!(lack.why, "of no shape");
     let checked =
         verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
     assert_eq!(checked.rules_v4.as_deref(), Some(""));

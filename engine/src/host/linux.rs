@@ -302,7 +302,25 @@ impl Look for Linux {
             Query::ServiceActive(Control::Commands { active, .. })
             | Query::ServiceState(Control::Commands { active, .. }) => active.clone(),
             Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
+            Query::NftTables if !on_path("nft") => return Ok(nothing("nft list tables")),
             Query::NftTables => words(&["nft", "list", "tables"]),
+            Query::Firewalld => {
+                let asks = [
+                    "systemctl",
+                    "is-active",
+                    "--quiet",
+                    "--",
+                    "firewalld.service",
+                ];
+                if !on_path("firewalld") || !on_path("systemctl") {
+                    let end = End::Exit(4);
+                    return Ok(Output {
+                        end,
+                        ..nothing(&asks.join(" "))
+                    });
+                }
+                words(&asks)
+            }
             // Asking the program itself would load the module.
             Query::Sets if !Path::new("/sys/module/ip_set").exists() || !on_path("ipset") => {
                 return Ok(nothing("ipset list -name"));

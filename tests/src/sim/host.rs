@@ -431,9 +431,6 @@ impl Look for Sim {
                 (0, format!("1: lo: <LOOPBACK,UP>\n2: eth0: <UP>\n{own}"))
             }
             Query::Addresses => (0, "2: eth0    inet 192.0.2.1/24 scope global eth0\n".into()),
-            Query::ServiceActive(Control::Unit(unit)) if unit == "firewalld.service" => {
-                (3, String::new())
-            }
             Query::ServiceActive(_) | Query::ServiceState(Control::Commands { .. }) => {
                 (if world.kernel.running { 0 } else { 3 }, String::new())
             }
@@ -448,6 +445,7 @@ impl Look for Sim {
                 (0, fence.collect())
             }
             Query::Sets => (0, String::new()),
+            Query::Firewalld => (3, String::new()),
         };
         Ok(Output {
             shown: format!("{query:?}"),
