@@ -137,7 +137,11 @@ pub fn survey(
     let wireguard = held(host, &gateway.wireguard_dir, managed, &mut warnings).map_err(one)?;
     let facts = facts(host, profile, &managed).map_err(one)?;
     for (part, why) in &facts.unread {
-        warnings.push(format!("{} cannot be read: {why}", part.shown()));
+        let verb = match part {
+            Part::Unnamed(_) => "is not saved",
+            _ => "cannot be read",
+        };
+        warnings.push(format!("{} {verb}: {why}", part.shown()));
     }
     for family in Family::BOTH.into_iter().filter(|f| facts.lack_protocol(*f)) {
         warnings.push(format!("the kernel of this box has no {}", family.name()));
