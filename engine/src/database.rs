@@ -143,15 +143,15 @@ enum Use {
 
 /// The clients in a private copy of a database.
 pub fn clients_of_copy(path: &Path) -> Result<Vec<Client>, Problem> {
-    read_clients(path, Use::Copy)
+    Ok(read_clients(path, Use::Copy)?)
 }
 
 /// The users in a private copy of a database.
 pub fn users_of_copy(path: &Path) -> Result<Vec<User>, Problem> {
-    read_users(path, Use::Copy)
+    Ok(read_users(path, Use::Copy)?)
 }
 
-fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
+fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Trouble> {
     type Row = (Bytes, Bytes, Bytes, Bytes);
     typed(path, how, ("clients", "clients"), |conn, has| {
         let rows: Vec<Row> = schema::clients::table
@@ -175,7 +175,7 @@ fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
     })
 }
 
-fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
+fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Trouble> {
     use diesel::sql_types::{BigInt, Bool};
     type Row = (i64, Bytes, Bytes, bool, bool, bool, bool);
     typed(path, how, ("user", "users"), |conn, has| {
@@ -311,7 +311,7 @@ fn typed<T>(
     how: Use,
     (table, what): (&str, &str),
     read: impl Fn(&mut SqliteConnection, &Columns) -> QueryResult<T>,
-) -> Result<T, Problem> {
+) -> Result<T, Trouble> {
     let attempt = |mode: &str| -> Result<T, String> {
         let mut conn = SqliteConnection::establish(&uri(path, mode)).map_err(|e| e.to_string())?;
         conn.batch_execute(&format!(
@@ -342,10 +342,15 @@ fn typed<T>(
         result = attempt(mode);
     }
     result.map_err(|e| {
-        cannot(
+        let problem = cannot(
             format!("read the {what} in {}: {e}", path.display()),
             "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
+        );
+        // Diesel gives SQLite's words alone, which are the same in all its versions.
+        match e.as_str() {
+            "database is locked" => Trouble::Busy(problem),
+            _ => Trouble::Failed(problem),
+        }
     })
 }
 
@@ -405,7 +410,8 @@ fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Trouble> {
     // It holds each page of before once, at most. Whoever makes it longer wants the disk full.
     let size = |path: &Path| path.metadata().map_or(0, |m| m.len());
     if size(&journal) > 2 * size(live) + JOURNAL_SLACK {
-        return Err(failed(&"it is far longer than the database").into());
+        let problem = failed(&"it is far longer than the database");
+        return Err(Trouble::Unreadable(problem));
     }
     let [_, _, to] = side_files(copy);
     for (from, to) in [(live, copy), (&journal, &to)] {

@@ -72,6 +72,12 @@ pub enum Query {
     ServiceActive(Control),
     /// The state of a unit, as a word; of a service with commands, whether it runs. For [`stirs`].
     ServiceState(Control),
+    /// What a unit says of itself: its environment and the files of it, folder, command, processes. Holds secrets.
+    ServiceSettings(String),
+    /// What these processes have open, each path ended by a NUL.
+    OpenFiles(Vec<u32>),
+    /// A path without links; a failure if nothing is there.
+    RealPath(PathBuf),
     /// Whether the fence is up.
     Fence,
     /// `nft list tables`: every table of nft, those of iptables among them.

@@ -29,7 +29,12 @@ impl Room {
         private_folder(spool).map_err(failed)?;
         // Held while a room is made and locked, and while others are swept: no room is seen without its lock.
         let making = File::open(spool).map_err(failed)?;
-        making.lock().map_err(failed)?;
+        // A signal that was handled meanwhile says nothing of the lock.
+        while let Err(e) = making.lock() {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(failed(e));
+            }
+        }
         sweep(spool);
         let private = Permissions::from_mode(0o700);
         let dir = tempfile::Builder::new()

@@ -143,7 +143,11 @@ pub fn survey(
         |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
     let facts = facts(host, profile, &managed).map_err(one)?;
     for (part, why) in &facts.unread {
-        warnings.push(format!("{} cannot be read: {why}", part.shown()));
+        let verb = match part {
+            Part::Unnamed(_) => "is not saved",
+            _ => "cannot be read",
+        };
+        warnings.push(format!("{} {verb}: {why}", part.shown()));
     }
     for family in Family::BOTH.into_iter().filter(|f| facts.lack_protocol(*f)) {
         warnings.push(format!("the kernel of this box has no {}", family.name()));

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fixtures::{Finished, program};
 
-use crate::on_a_gateway::{Gateway, path};
+use crate::on_a_gateway::{Gateway, path, stand_in};
 
 fn database(gateway: &Gateway, name: &str) -> PathBuf {
     let databases = gateway.sample().databases();
@@ -300,4 +300,129 @@ fn a_lock_is_waited_for_and_one_that_stays_is_a_failure_that_names_who_holds_it(
     );
     assert_eq!(made.code(), 8, "{made}");
     holder.kill9().unwrap();
+}
+
+/// What survey and backup say, which both leave this database out and say who names it; the backup is incomplete.
+fn unnamed(gateway: &Gateway, database: &Path, who: &str) {
+    let says = format!("the database {} ", database.display());
+    let surveyed = gateway.holdfast(&["survey"]);
+    assert_eq!(surveyed.code(), 0, "{surveyed}");
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 8, "{made}");
+    for said in [&surveyed.stdout, &made.stderr] {
+        let line = said.lines().find(|l| l.contains(&says));
+        let line = line.unwrap_or_else(|| panic!("{says}: {said}"));
+        assert!(line.contains(who), "{line}");
+        assert!(!said.contains("s3cret"), "{said}");
+    }
+    let verified = gateway.holdfast(&["verify", made.stdout.trim()]);
+    assert_eq!(verified.code(), 8, "{verified}");
+}
+
+#[test]
+fn a_database_that_the_service_has_open_and_the_profile_does_not_name_makes_a_backup_incomplete() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let profile = gateway.sample().profile();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let app = text
+        .find("[[gateway.database]]\nname = \"app.db\"")
+        .unwrap();
+    let end = text[app + 2..]
+        .find("\n[")
+        .map_or(text.len(), |at| app + 2 + at + 1);
+    std::fs::write(&profile, format!("{}{}", &text[..app], &text[end..])).unwrap();
+    unnamed(
+        &gateway,
+        &database(&gateway, "app.db"),
+        "what the gateway's service has open",
+    );
+    std::fs::write(&profile, text).unwrap();
+    assert_eq!(gateway.holdfast(&["backup"]).code(), 0);
+}
+
+#[test]
+fn a_database_that_settings_name_and_the_profile_does_not_makes_a_backup_incomplete() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let root = gateway.sample().root().to_owned();
+    let users = root.join("instance/users.sqlite");
+    std::fs::copy(database(&gateway, "app.db"), &users).unwrap();
+    let env = root.join(".env");
+    std::fs::write(
+        &env,
+        "# settings\nSECRET_KEY=s3cret\nexport DATABASE_URL='sqlite:///users.sqlite'\n",
+    )
+    .unwrap();
+    unnamed(
+        &gateway,
+        &users,
+        &format!("{} (DATABASE_URL)", env.display()),
+    );
+    // One that is not there is no loss, nor is one that the profile names by another path.
+    let link = root.join("linked");
+    std::os::unix::fs::symlink(root.join("instance"), &link).unwrap();
+    std::fs::write(
+        &env,
+        format!(
+            "DATABASE_URL=sqlite:////nowhere/users.db\nX=sqlite:///{}/app.db\n",
+            link.display()
+        ),
+    )
+    .unwrap();
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 0, "{made}");
+    std::fs::write(
+        &env,
+        "DATABASE_URL=postgresql://gateway:s3cret@db/gateway\n",
+    )
+    .unwrap();
+    unnamed(&gateway, Path::new("postgresql://"), "(DATABASE_URL)");
+}
+
+#[test]
+fn a_database_that_the_units_environment_names_and_the_profile_does_not_makes_a_backup_incomplete()
+{
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let root = gateway.sample().root().to_owned();
+    let profile = std::fs::read_to_string(gateway.sample().profile()).unwrap();
+    let (before, service) = profile.split_once("name = \"sample-gateway\"\n").unwrap();
+    let rest = &service[service.find("\n\n").unwrap()..];
+    std::fs::write(
+        gateway.sample().profile(),
+        format!("{before}unit = \"sample.service\"{rest}"),
+    )
+    .unwrap();
+    let other = root.join("other");
+    std::fs::create_dir(&other).unwrap();
+    let defaults = root.join("defaults");
+    let systemctl = |environment: &str| {
+        let text = format!(
+            "#!/bin/sh\ncase \"$*\" in\n*Environment*) cat <<'END'\nEnvironment=KEY=s3cret {environment}\n\
+             EnvironmentFiles={} (ignore_errors=yes)\nMainPID=0\nEND\n;;\n*ActiveState*) echo active;;\nesac\n",
+            defaults.display()
+        );
+        stand_in(&gateway, "systemctl", &text);
+    };
+    let users = other.join("users.db");
+    std::fs::copy(database(&gateway, "app.db"), &users).unwrap();
+    let url = format!("DATABASE_URL=sqlite:///{}", users.display());
+    let folder = format!("INSTANCE_PATH={}", other.display());
+    for (environment, file) in [
+        (format!("\"{url}\""), ""),
+        (folder, ""),
+        (String::new(), url.as_str()),
+    ] {
+        systemctl(&environment);
+        std::fs::write(&defaults, file).unwrap();
+        let who = match file {
+            "" => "the unit sample.service (".to_owned(),
+            _ => format!("{} (DATABASE_URL)", defaults.display()),
+        };
+        unnamed(&gateway, &users, &who);
+    }
 }

@@ -2,21 +2,21 @@
 
 use std::path::Path;
 
-use super::{Use, open_to_read};
+use super::{Trouble, Use, open_to_read};
 use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 
 /// What [`super::Live::mail_relay`] does, in this process.
-pub(super) fn mail_relay(path: &Path, how: Use) -> Result<Option<MailRelay>, Problem> {
+pub(super) fn mail_relay(path: &Path, how: Use) -> Result<Option<MailRelay>, Trouble> {
     read(path, how)
 }
 
 /// The mail relay in a private copy of a database.
 pub fn mail_relay_of_copy(path: &Path) -> Result<Option<MailRelay>, Problem> {
-    read(path, Use::Copy)
+    Ok(read(path, Use::Copy)?)
 }
 
-fn read(path: &Path, how: Use) -> Result<Option<MailRelay>, Problem> {
+fn read(path: &Path, how: Use) -> Result<Option<MailRelay>, Trouble> {
     let found = open_to_read(path, how).and_then(|conn| {
         let columns = "SELECT count(*) FROM pragma_table_info('email_settings') \
                        WHERE name IN ('id', 'smtp_host', 'smtp_port', 'smtp_username')";
@@ -47,9 +47,10 @@ fn read(path: &Path, how: Use) -> Result<Option<MailRelay>, Problem> {
         }))
     });
     found.map_err(|e| {
-        cannot(
+        let problem = cannot(
             format!("read the mail settings in {}: {e}", path.display()),
             "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
+        );
+        Trouble::of(&e, problem)
     })
 }

@@ -14,6 +14,7 @@ use crate::fault::{Problem, cannot};
 use crate::host::linux::open_without_links;
 use crate::owner;
 use crate::profile::Profile;
+use crate::space::Needs;
 use crate::spool::Room;
 
 /// Copies of all the files, until nothing moved between the beginning and the end of one.
@@ -52,6 +53,7 @@ pub fn raw_bytes(
 ) -> Result<RawDatabase, Problem> {
     // Files of a third account are refused here as everywhere.
     rights::of(path, owner::resolve(&profile.gateway.owner))?;
+    room_for(profile, path)?;
     let mut attempt = 0;
     loop {
         attempt += 1;
@@ -64,6 +66,18 @@ pub fn raw_bytes(
             });
         }
     }
+}
+
+/// Whoever owns the files says how long they are.
+fn room_for(profile: &Profile, path: &Path) -> Result<(), Problem> {
+    let mut needs = Needs::default();
+    for (_, file) in names(path) {
+        let size = file.symlink_metadata().map_or(0, |m| m.len());
+        needs.file(&profile.spool_dir(), size)?;
+    }
+    let what = format!("copy the bytes of the database {}", path.display());
+    let problems = needs.check(&what).err().unwrap_or_default();
+    problems.into_iter().next().map_or(Ok(()), Err)
 }
 
 fn copy_all(path: &Path, room: &Room, prefix: &str) -> Result<Vec<RawFile>, Problem> {
@@ -196,6 +210,17 @@ mod tests {
             assert_eq!(file.copy.metadata().unwrap().mode() & 0o777, 0o600);
         }
         raw_bytes(&profile, &path, &room, "raw").unwrap();
+    }
+
+    #[test]
+    fn what_has_no_room_is_not_begun() {
+        let (_dir, profile, path, room) = gateway();
+        let file = File::options().write(true).open(&path).unwrap();
+        // Long, and nothing of it on the disk.
+        file.set_len(1 << 42).unwrap();
+        let problem = raw_bytes(&profile, &path, &room, "raw").unwrap_err();
+        assert!(problem.what.contains("are needed"), "{problem}");
+        assert!(!room.file("raw").exists());
     }
 
     #[test]

@@ -8,8 +8,8 @@ use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
 use super::check::bound;
-use super::{Use, open_to_read};
-use crate::fault::{Problem, cannot};
+use super::{Trouble, Use, open_to_read};
+use crate::fault::cannot;
 use crate::profile::DatabaseKind;
 use crate::wording;
 
@@ -296,17 +296,18 @@ fn unique(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> 
 }
 
 /// What [`super::Live::shape`] does, in this process.
-pub(super) fn shape(path: &Path, how: Use) -> Result<Shape, Problem> {
+pub(super) fn shape(path: &Path, how: Use) -> Result<Shape, Trouble> {
     let read = || -> rusqlite::Result<Shape> {
         let conn = open_to_read(path, how)?;
         bound(&conn, path)?;
         Shape::of(&conn)
     };
     read().map_err(|e| {
-        cannot(
+        let problem = cannot(
             format!("read the tables of {}: {e}", path.display()),
             "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
+        );
+        Trouble::of(&e, problem)
     })
 }
 

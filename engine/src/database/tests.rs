@@ -12,11 +12,11 @@ fn snapshot(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
 }
 
 fn clients(path: &Path) -> Result<Vec<Client>, Problem> {
-    read_clients(path, Use::Live(patience()))
+    Ok(read_clients(path, Use::Live(patience()))?)
 }
 
 fn users(path: &Path) -> Result<Vec<User>, Problem> {
-    read_users(path, Use::Live(patience()))
+    Ok(read_users(path, Use::Live(patience()))?)
 }
 
 use crate::profile::DatabaseKind;
@@ -267,6 +267,14 @@ fn what_sqlite_cannot_read_is_told_apart_from_what_is_locked_and_from_what_fails
     ] {
         let holder = made(&path, begin);
         let soon = Patience::of(Duration::from_millis(50));
+        let how = Use::Live(soon);
+        for busy in [
+            read_clients(&path, how).map(drop),
+            mail::mail_relay(&path, how).map(drop),
+            shape(&path, how).map(drop),
+        ] {
+            assert!(matches!(busy, Err(Trouble::Busy(_))), "{begin}: {busy:?}");
+        }
         let busy = super::snapshot(&path, &copy, soon).unwrap_err();
         assert!(matches!(busy, Trouble::Busy(_)), "{busy:?}");
         assert!(!copy.exists());

@@ -301,6 +301,24 @@ impl Look for Linux {
             ]),
             Query::ServiceActive(Control::Commands { active, .. })
             | Query::ServiceState(Control::Commands { active, .. }) => active.clone(),
+            Query::ServiceSettings(unit) => words(&[
+                "systemctl",
+                "show",
+                "--property=Environment,EnvironmentFiles,ExecStart,WorkingDirectory,MainPID,ControlGroup",
+                "--",
+                unit,
+            ]),
+            Query::OpenFiles(pids) => {
+                let folders = pids.iter().map(|pid| format!("/proc/{pid}/fd"));
+                let print = ["-maxdepth", "1", "-type", "l", "-printf", "%l\\0"];
+                std::iter::once("find".to_owned())
+                    .chain(folders)
+                    .chain(words(&print))
+                    .collect()
+            }
+            Query::RealPath(path) => {
+                words(&["readlink", "-e", "-z", "--", &path.display().to_string()])
+            }
             Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
             Query::NftTables if !on_path("nft") => return Ok(nothing("nft list tables")),
             Query::NftTables => words(&["nft", "list", "tables"]),

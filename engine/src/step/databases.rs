@@ -171,7 +171,7 @@ fn strangers_beside(env: &Env, path: &str, exchanges: &[Exchange]) -> Result<Vec
     Ok(strangers)
 }
 
-fn databases<'e>(exchanges: &'e [Exchange]) -> impl Iterator<Item = &'e Exchange> {
+fn databases(exchanges: &[Exchange]) -> impl Iterator<Item = &Exchange> {
     exchanges.iter().filter(|e| {
         !exchanges
             .iter()

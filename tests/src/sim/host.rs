@@ -439,6 +439,11 @@ impl Look for Sim {
                 (0, "activating\n".into())
             }
             Query::ServiceState(Control::Unit(_)) => (0, "inactive\n".into()),
+            Query::ServiceSettings(_) | Query::OpenFiles(_) => (0, String::new()),
+            Query::RealPath(path) if world.disk.find(path).is_some() => {
+                (0, path.display().to_string())
+            }
+            Query::RealPath(_) => (1, String::new()),
             Query::Fence => (i32::from(world.kernel.fence.is_none()), String::new()),
             Query::NftTables => {
                 let fence = world.kernel.fence.iter().map(|_| "table inet holdfast\n");
