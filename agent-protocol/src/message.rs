@@ -64,6 +64,12 @@ pub enum Ask {
         /// The upload.
         upload: UploadId,
     },
+    /// What a restore from the same upload would do, after one that ended before it changed anything since its safety backup
+    /// lacked parts: these may be accepted now. [`Reply::Uploaded`].
+    Again {
+        /// The restore that ended.
+        id: RestoreId,
+    },
     /// Throws an upload away. [`Reply::Discarded`].
     Discard {
         /// The upload.
@@ -82,6 +88,8 @@ pub enum Ask {
         keep_going_without_firewall: bool,
         /// What accounts that are not the gateway's may write or read stays as open as it is.
         keep_open_folders: bool,
+        /// Parts that the safety backup may lack, by name: the admin accepts that nothing brings them back.
+        without_safety_backup_of: Vec<String>,
     },
     /// A restore as it is now. [`Reply::Restore`].
     Restore {
@@ -379,6 +387,8 @@ pub struct Preview {
     pub needs_keep_going: bool,
     /// Accounts that are not the gateway's may write or read some of it, which the restore closes unless it is told not to.
     pub has_open_folders: bool,
+    /// What it replaces and the safety backup cannot save now, or could not when it was tried.
+    pub unsaved: Vec<Lack>,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

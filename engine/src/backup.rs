@@ -34,11 +34,12 @@ use crate::host::Host;
 use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo, escaped};
 use crate::owner::{Names, OwnerFacts};
 use crate::parts::{Fate, Lack, Part};
+use crate::peers::Peers;
 use crate::profile::{self, DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
 use crate::wording::{counted, names};
-use crate::{made, state_dir, survey};
+use crate::{made, octets, peers, state_dir, survey, wgconf};
 use configs::{Configs, Folder, Lying, There};
 use growing::{Growing, sweep};
 use moment::{Look, Rows};
@@ -452,7 +453,8 @@ impl Making<'_, '_> {
         let raw = matches!(saving.fate, Fate::SavedRaw { .. });
         for (side, copy) in &saving.copies {
             if !raw {
-                self.check_database(copy, name, kind);
+                let says = database::check_snapshot(copy, name, kind);
+                self.warnings.extend(says);
             }
             let entry = match raw {
                 true => raw_database(name, side),
@@ -479,20 +481,6 @@ impl Making<'_, '_> {
         let part = Part::Database(name.clone());
         self.parts.insert(part, saving.fate);
         Ok(())
-    }
-
-    /// What a restore will say of it.
-    fn check_database(&mut self, copy: &Path, name: &str, kind: DatabaseKind) {
-        match database::check_snapshot(copy, name, kind) {
-            Err(problems) => self.warnings.extend(
-                problems
-                    .into_iter()
-                    .map(|p| format!("a restore of this backup will refuse it: cannot {}", p.what)),
-            ),
-            Ok(elsewhere) => self.warnings.extend(elsewhere.into_iter().map(|why| {
-                format!("{name}: {why}; this box takes it back, another one will refuse it")
-            })),
-        }
     }
 
     fn configs(&mut self, configs: Configs) -> Result<(), Fault> {
@@ -660,12 +648,12 @@ impl Making<'_, '_> {
         if let Some(save) = &facts.rules_v6 {
             self.add_text(RULES_V6, save)?;
         }
-        let unreadable = || Fate::NotSaved {
-            why: survey::UNREADABLE.into(),
-        };
-        let rules = |text: &Option<String>| match text {
+        let rules = |family, text: &Option<String>| match text {
             Some(_) => Fate::Saved,
-            None => unreadable(),
+            None if facts.lack_protocol(family) => Fate::NotThere,
+            None => Fate::NotSaved {
+                why: survey::UNREADABLE.into(),
+            },
         };
         let forwarding = |on: Option<bool>| match on {
             Some(_) => Fate::Saved,
@@ -673,8 +661,8 @@ impl Making<'_, '_> {
             None => Fate::NotThere,
         };
         let fates = [
-            (Part::Rules(Family::V4), rules(&facts.rules_v4)),
-            (Part::Rules(Family::V6), rules(&facts.rules_v6)),
+            (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
+            (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
             (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
             (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
             (Part::Tunnels, Fate::Saved),
@@ -705,7 +693,7 @@ impl Making<'_, '_> {
     }
 
     fn add_text(&mut self, entry: &str, text: &str) -> Result<(), Fault> {
-        let packed = Packer::new().pack(text.as_bytes());
+        let packed = Packer::new().pack(&octets::bytes(text));
         let packed = packed.map_err(|e| packing(entry, &e))?;
         self.add(entry, &packed, None)
     }
@@ -759,7 +747,12 @@ impl Making<'_, '_> {
     }
 
     /// Whether the manifest says something that its first version has no words for.
-    fn format(&self, unpaired: &BTreeSet<String>, facts: &Facts) -> u32 {
+    fn format(
+        &self,
+        unpaired: &BTreeSet<String>,
+        peers: &BTreeMap<String, Peers>,
+        facts: &Facts,
+    ) -> u32 {
         let beyond = self
             .entries
             .keys()
@@ -769,6 +762,7 @@ impl Making<'_, '_> {
             && self.links.is_empty()
             && unpaired.is_empty()
             && facts.ipv6_forward.is_none()
+            && peers.is_empty()
             && self.parts.values().all(plain);
         match known {
             true => manifest::FORMAT_WHOLE,
@@ -797,7 +791,8 @@ impl Making<'_, '_> {
             ));
         }
         self.warnings.extend(facts.beyond.iter().cloned());
-        let format = self.format(&unpaired, facts);
+        let peers = beyond_configs(self.profile, facts);
+        let format = self.format(&unpaired, &peers, facts);
         let gateway = &self.profile.gateway;
         let instance = gateway.configs_dir.parent().unwrap_or(Path::new("/"));
         let metadata = Metadata {
@@ -821,7 +816,7 @@ impl Making<'_, '_> {
                 left_out: self.left_out,
                 parts: self.parts,
                 ipv6_forward: facts.ipv6_forward,
-                peers: BTreeMap::new(),
+                peers,
                 links: self.links,
                 unpaired,
                 beyond: facts.beyond.clone(),
@@ -855,6 +850,24 @@ fn packing(entry: &str, e: &io::Error) -> Problem {
         ),
         "see whether the disk is full or failing",
     )
+}
+
+/// The peers of each tunnel that runs with others than its config gives it, or whose config cannot tell.
+fn beyond_configs(profile: &Profile, facts: &Facts) -> BTreeMap<String, Peers> {
+    let mut beyond = BTreeMap::new();
+    if facts.unread.contains_key(&Part::Peers) {
+        return beyond;
+    }
+    for tunnel in &facts.tunnels {
+        let runs = facts.peers.get(tunnel).cloned().unwrap_or_default();
+        let path = profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
+        let config = configs::bytes(&path).and_then(|bytes| wgconf::read(&bytes).ok());
+        let same = config.is_some_and(|c| peers::beyond_config(&runs, &c).is_nothing());
+        if !same {
+            beyond.insert(tunnel.clone(), runs);
+        }
+    }
+    beyond
 }
 
 /// The client to whom a file belongs.

@@ -16,8 +16,22 @@ const MOST_ON_A_PAGE: usize = 32 << 10;
 /// Bytes of all of it in a message.
 const MOST_IN_A_MESSAGE: usize = 250 << 10;
 
-/// A setting, as `PostUp`, and the command that it runs.
-pub type Hook = (String, String);
+pub use crate::wgconf::Hook;
+
+/// A config of which nobody can say what it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opaque {
+    /// Its tunnel.
+    pub tunnel: String,
+    /// The entry of the backup that holds it.
+    pub entry: String,
+    /// Why it cannot be vetted.
+    pub why: String,
+    /// Bytes.
+    pub size: u64,
+    /// SHA-256 of them.
+    pub sha256: Digest,
+}
 
 /// Commands that run as root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -75,21 +89,22 @@ impl Consent {
                     in_force += 1;
                     continue;
                 }
-                let general = without_name(command, tunnel);
+                let (key, command) = readable(key, command);
+                let general = without_name(&command, tunnel);
                 let place = *places
                     .entry((key.clone(), general.clone()))
                     .or_insert(found.len());
                 match found.get_mut(place) {
                     None => {
                         found.push(Group {
-                            key: key.clone(),
-                            command: command.clone(),
+                            key,
+                            command,
                             tunnels: vec![tunnel.to_owned()],
                         });
                     }
                     Some(group) => {
                         // As it stands, as long as it stands so in all of them.
-                        if group.command != *command {
+                        if group.command != command {
                             group.command = general;
                         }
                         if group.tunnels.last().is_none_or(|t| t != tunnel) {
@@ -107,6 +122,19 @@ impl Consent {
             groups: groups.collect(),
             in_force,
         }
+    }
+
+    /// And these, each of which may run anything.
+    pub fn with_opaque(mut self, opaque: impl IntoIterator<Item = Opaque>) -> Consent {
+        self.groups.extend(opaque.into_iter().map(|o| Group {
+            key: "anything".into(),
+            command: visible(&format!(
+                "cannot be vetted: {} ({}, {} bytes, SHA-256 {})",
+                o.why, o.entry, o.size, o.sha256
+            )),
+            tunnels: vec![o.tunnel],
+        }));
+        self
     }
 
     /// What a plan says of it, without any command: a plan stays in the journal. The digest binds what is approved to what
@@ -174,6 +202,22 @@ impl Consent {
     }
 }
 
+/// A hook as text. Where bytes of it are no UTF-8 they stand as `\xfc`, and its key says so: a command with those four letters
+/// is another one.
+fn readable(key: &str, command: &[u8]) -> (String, String) {
+    if let Ok(text) = std::str::from_utf8(command) {
+        return (key.to_owned(), text.to_owned());
+    }
+    let mut shown = String::with_capacity(command.len());
+    for chunk in command.utf8_chunks() {
+        shown.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            shown.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    (format!("{key} (\\x: bytes that are not UTF-8)"), shown)
+}
+
 /// The command with `%i`, which `wg-quick` replaces by the tunnel's name, in the place of that name.
 fn without_name(command: &str, tunnel: &str) -> String {
     let belongs = |c: char| c.is_alphanumeric() || "_=+.-".contains(c);
@@ -208,7 +252,7 @@ mod tests {
     use super::*;
 
     fn hook(key: &str, command: &str) -> Hook {
-        (key.into(), command.into())
+        (key.into(), command.as_bytes().to_vec())
     }
 
     fn consent(then: &[(&str, Vec<Hook>)], now: &[(&str, Vec<Hook>)]) -> Consent {
@@ -347,6 +391,48 @@ mod tests {
             format!("PostUp = wg set %i peer {key} preshared-key <(echo yAnz(key)=)")
         );
         assert_eq!(lines[3].0, "PostUp = a\\u{202e}b");
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_shown_whole_and_are_not_the_letters_that_stand_for_them() {
+        let bytes = |command: &[u8]| ("PostUp".to_owned(), command.to_vec());
+        let shown = |command: &[u8]| consent(&[("c0", vec![bytes(command)])], &[]).lines();
+        assert_eq!(
+            shown(b"echo L\xfcbeck; \xff\xe2\x80 evil \xc3\xa9")[0].0,
+            "PostUp (\\x: bytes that are not UTF-8) = echo L\\xfcbeck; \\xff\\xe2\\x80 evil é"
+        );
+        assert_ne!(shown(b"\xfc"), shown(b"\\xfc"));
+        // In force today are the very bytes, and no others.
+        let then = [("c0", vec![bytes(b"\xfc")])];
+        assert!(consent(&then, &then).lines().is_empty());
+        for now in [&b"\xfd"[..], b"\\xfc", "\u{fc}".as_bytes()] {
+            assert_eq!(consent(&then, &[("c0", vec![bytes(now)])]).lines().len(), 1);
+        }
+        let RootCommands::Shown(page) = consent(&then, &[]).for_a_page() else {
+            panic!("not shown")
+        };
+        assert_eq!(page[0].command, "\\xfc");
+    }
+
+    #[test]
+    fn a_config_that_cannot_be_vetted_is_shown_with_size_and_digest_and_is_agreed_to_by_them() {
+        let opaque = |byte: u8| Opaque {
+            tunnel: "c0".into(),
+            entry: "holdfast/raw/configs/c0.conf".into(),
+            why: "line 3 holds a NUL byte".into(),
+            size: 42,
+            sha256: Digest::of_bytes([byte; 32]),
+        };
+        let of = |byte| consent(&[], &[]).with_opaque([opaque(byte)]);
+        let (shown, tunnels) = of(1).lines().remove(0);
+        assert!(
+            shown.starts_with(
+                "anything = cannot be vetted: line 3 holds a NUL byte (holdfast/raw/configs/c0.conf, 42 bytes, SHA-256 0101"
+            ),
+            "{shown}"
+        );
+        assert_eq!(tunnels, "c0");
+        assert_ne!(of(1).sentences(), of(2).sentences());
     }
 
     #[test]

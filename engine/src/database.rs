@@ -34,7 +34,7 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-pub use check::{Origin, check, check_snapshot};
+pub use check::{Judged, NotTaken, Origin, check, check_snapshot};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use live::{COMMAND, Live, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
@@ -150,67 +150,150 @@ pub fn users_of_copy(path: &Path) -> Result<Vec<User>, Problem> {
 }
 
 fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Problem> {
-    use schema::clients::dsl;
-    type Row = (String, String, String, String);
-    let rows: Vec<Row> = typed(path, how, ("clients", "clients"), |conn| {
-        dsl::clients
-            .select((dsl::name, dsl::config_path, dsl::subnet, dsl::status))
-            .order(dsl::name)
-            .load(conn)
-    })?;
-    Ok(rows
-        .into_iter()
-        .map(|(name, config_path, subnet, status)| Client {
-            name,
-            config_path,
-            subnet,
-            status,
-        })
-        .collect())
-}
-
-fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
-    use diesel::sql_types::{Bool, Nullable};
-    use schema::user::dsl;
-    typed(path, how, ("user", "users"), |conn| {
-        let columns: Vec<Name> =
-            diesel::sql_query("SELECT name FROM pragma_table_info('user')").load(conn)?;
-        // Some gateways lack the one, most the other.
-        let optional = |name: &'static str| {
-            let there = columns.iter().any(|c| c.name == name);
-            diesel::dsl::sql::<Nullable<Bool>>(if there { name } else { "NULL" })
-        };
-        type Row = (
-            i64,
-            String,
-            String,
-            Option<bool>,
-            Option<bool>,
-            Option<bool>,
-        );
-        let rows: Vec<Row> = dsl::user
+    type Row = (Bytes, Bytes, Bytes, Bytes);
+    typed(path, how, ("clients", "clients"), |conn, has| {
+        let rows: Vec<Row> = schema::clients::table
             .select((
-                dsl::id,
-                dsl::username,
-                dsl::password,
-                dsl::active,
-                optional("must_change_password"),
-                optional("is_admin"),
+                has.bytes("name"),
+                has.bytes("config_path"),
+                has.bytes("subnet"),
+                has.bytes("status"),
             ))
-            .order(dsl::id)
+            .order(first_column())
             .load(conn)?;
-        let users = rows.into_iter();
-        Ok(users
-            .map(|(id, username, password, active, must, is_admin)| User {
-                id,
-                username,
-                password,
-                active: active.unwrap_or(false),
-                must_change_password: must.unwrap_or(false),
-                is_admin: is_admin.unwrap_or(false),
+        Ok(rows
+            .into_iter()
+            .map(|(name, config_path, subnet, status)| Client {
+                name: has.shown(name),
+                config_path: has.shown(config_path),
+                subnet: has.shown(subnet),
+                status: has.shown(status),
             })
             .collect())
     })
+}
+
+fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Problem> {
+    use diesel::sql_types::{BigInt, Bool};
+    type Row = (i64, Bytes, Bytes, bool, bool, bool, bool);
+    typed(path, how, ("user", "users"), |conn, has| {
+        // SQLite keeps anything in any column: what is no number lets nobody in, and makes nobody more than they are.
+        let is = |column| {
+            let sql = format!("typeof({column}) = 'integer' AND {column} <> 0");
+            has.either::<Bool>(column, sql, "0")
+        };
+        let id = "coalesce(CAST(id AS INTEGER), 0)".to_owned();
+        let must = "must_change_password IS NOT NULL \
+                    AND NOT (typeof(must_change_password) = 'integer' AND must_change_password = 0)";
+        let texts = "typeof(username) = 'text' AND typeof(password) = 'text'".to_owned();
+        let rows: Vec<Row> = schema::user::table
+            .select((
+                has.either::<BigInt>("id", id, "0"),
+                has.bytes("username"),
+                has.bytes("password"),
+                has.either::<Bool>("password", texts, "0"),
+                is("active"),
+                has.either::<Bool>("must_change_password", must.to_owned(), "0"),
+                is("is_admin"),
+            ))
+            .order(first_column())
+            .load(conn)?;
+        Ok(rows
+            .into_iter()
+            .map(
+                |(id, name, password, texts, active, must_change_password, is_admin)| {
+                    let plain = texts && has.is_text(&name) && has.is_text(&password);
+                    User {
+                        id,
+                        username: has.shown(name),
+                        password: has.shown(password),
+                        // A name that can only be shown is nobody's to sign in with.
+                        active: active && plain,
+                        must_change_password,
+                        is_admin,
+                    }
+                },
+            )
+            .collect())
+    })
+}
+
+/// A value as bytes, whatever it is.
+type Bytes = Option<Vec<u8>>;
+
+fn first_column() -> diesel::expression::SqlLiteral<diesel::sql_types::Integer> {
+    diesel::dsl::sql("1")
+}
+
+/// The columns of a table, and how its texts are written.
+struct Columns {
+    names: Vec<String>,
+    encoding: String,
+}
+
+impl Columns {
+    fn of(conn: &mut SqliteConnection, table: &str) -> QueryResult<Columns> {
+        // Names that are no text are nobody's here.
+        let names: Vec<Name> = diesel::sql_query(
+            "SELECT lower(name) AS name FROM pragma_table_info(?1) WHERE name NOT GLOB '*[^a-zA-Z0-9_]*'",
+        )
+        .bind::<diesel::sql_types::Text, _>(table)
+        .load(conn)?;
+        let encoding: Vec<Name> =
+            diesel::sql_query("SELECT encoding AS name FROM pragma_encoding").load(conn)?;
+        Ok(Columns {
+            names: names.into_iter().map(|n| n.name).collect(),
+            encoding: encoding.into_iter().map(|n| n.name).collect(),
+        })
+    }
+
+    /// This SQL where the table has the column, else the other.
+    fn either<T>(
+        &self,
+        column: &str,
+        sql: String,
+        without: &str,
+    ) -> diesel::expression::SqlLiteral<T>
+    where
+        T: diesel::expression::TypedExpressionType + diesel::sql_types::SqlType,
+    {
+        let there = self.names.iter().any(|n| n == column);
+        diesel::dsl::sql(if there { &sql } else { without })
+    }
+
+    /// A column as bytes; nothing where the table lacks it.
+    fn bytes(
+        &self,
+        column: &str,
+    ) -> diesel::expression::SqlLiteral<diesel::sql_types::Nullable<diesel::sql_types::Binary>>
+    {
+        self.either(column, format!("CAST({column} AS BLOB)"), "NULL")
+    }
+
+    fn text(&self, bytes: &[u8]) -> Option<String> {
+        let units = |from: fn([u8; 2]) -> u16| {
+            let units: Vec<u16> = bytes.chunks_exact(2).map(|b| from([b[0], b[1]])).collect();
+            String::from_utf16(&units).ok()
+        };
+        match self.encoding.as_str() {
+            "UTF-16le" => units(u16::from_le_bytes),
+            "UTF-16be" => units(u16::from_be_bytes),
+            _ => std::str::from_utf8(bytes).ok().map(str::to_owned),
+        }
+    }
+
+    fn is_text(&self, value: &Bytes) -> bool {
+        value
+            .as_ref()
+            .is_some_and(|bytes| self.text(bytes).is_some())
+    }
+
+    /// A value for people: what cannot be read of it stands as U+FFFD.
+    fn shown(&self, value: Bytes) -> String {
+        let bytes = value.unwrap_or_default();
+        self.text(&bytes)
+            .unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned())
+    }
 }
 
 /// A name that SQLite gives.
@@ -225,7 +308,7 @@ fn typed<T>(
     path: &Path,
     how: Use,
     (table, what): (&str, &str),
-    read: impl Fn(&mut SqliteConnection) -> QueryResult<T>,
+    read: impl Fn(&mut SqliteConnection, &Columns) -> QueryResult<T>,
 ) -> Result<T, Problem> {
     let attempt = |mode: &str| -> Result<T, String> {
         let mut conn = SqliteConnection::establish(&uri(path, mode)).map_err(|e| e.to_string())?;
@@ -235,7 +318,8 @@ fn typed<T>(
         ))
         .map_err(|e| e.to_string())?;
         let there: Vec<Name> = diesel::sql_query(
-            "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = ?1",
+            "SELECT 'it' AS name FROM sqlite_schema \
+             WHERE type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE%' AND name = ?1 COLLATE NOCASE",
         )
         .bind::<diesel::sql_types::Text, _>(table)
         .load(&mut conn)
@@ -243,7 +327,9 @@ fn typed<T>(
         if there.is_empty() {
             return Err(format!("it has no table {table}"));
         }
-        read(&mut conn).map_err(|e| e.to_string())
+        Columns::of(&mut conn, table)
+            .and_then(|columns| read(&mut conn, &columns))
+            .map_err(|e| e.to_string())
     };
     let modes = modes(path, how);
     let mut result = attempt(modes[0]);
@@ -504,10 +590,23 @@ fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
     }
 }
 
+/// A value for people, whatever it is.
+fn shown(row: &rusqlite::Row, column: usize) -> rusqlite::Result<String> {
+    use rusqlite::types::ValueRef;
+    Ok(match row.get_ref(column)? {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(n) => n.to_string(),
+        ValueRef::Real(x) => x.to_string(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => {
+            String::from_utf8_lossy(bytes).into_owned()
+        }
+    })
+}
+
 fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement = conn.prepare(&format!("PRAGMA integrity_check({NAMED})"))?;
     let lines = statement
-        .query_map([], |row| row.get::<_, String>(0))?
+        .query_map([], |row| shown(row, 0))?
         .collect::<Result<Vec<_>, _>>()?;
     Ok(if lines == ["ok"] { Vec::new() } else { lines })
 }
@@ -518,7 +617,7 @@ fn dangling_references(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     let mut statement =
         conn.prepare("SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2")?;
     let rows = statement.query_map([], |row| {
-        let (table, parent, count): (String, String, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (table, parent, count) = (shown(row, 0)?, shown(row, 1)?, row.get::<_, i64>(2)?);
         Ok(format!(
             "{count} rows of table {table} refer to rows that table {parent} does not have"
         ))

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::fault::Problem;
+use crate::firewall::Family;
 use crate::parts::Part;
 use crate::peers::Peers;
 
@@ -38,4 +40,37 @@ pub struct Facts {
     /// Those of them that do not run at this moment: they fail, and are started again and again.
     #[serde(default)]
     pub faltering: Vec<String>,
+}
+
+impl Facts {
+    /// The rules of a family. Where they could not be read, or there are none since the kernel does not have that protocol,
+    /// nobody may touch them: they could not be put back.
+    pub fn rules(&self, family: Family) -> Option<&str> {
+        match family {
+            Family::V4 => self.rules_v4.as_deref(),
+            Family::V6 => self.rules_v6.as_deref(),
+        }
+    }
+
+    /// Whether packets are forwarded.
+    pub fn forwards(&self, family: Family) -> Option<bool> {
+        match family {
+            Family::V4 => self.ip_forward,
+            Family::V6 => self.ipv6_forward,
+        }
+    }
+
+    /// Whether the kernel does not have this protocol: there is nothing to read then. Of facts that were just read.
+    pub fn lack_protocol(&self, family: Family) -> bool {
+        self.forwards(family).is_none() && !self.unread.contains_key(&Part::Forwarding(family))
+    }
+
+    /// Why a part could not be read, as a problem of whoever needs it.
+    pub fn why_unread(&self, part: &Part) -> Option<Problem> {
+        let why = self.unread.get(part)?;
+        Some(crate::fault::cannot(
+            format!("read {} of now: {why}", part.shown()),
+            "mend that, then try again: what cannot be read could not be put back",
+        ))
+    }
 }

@@ -37,6 +37,14 @@ impl Family {
         }
     }
 
+    /// The setting by which it is forwarded.
+    pub fn forwarding(self) -> &'static str {
+        match self {
+            Family::V4 => "net.ipv4.ip_forward",
+            Family::V6 => "net.ipv6.conf.all.forwarding",
+        }
+    }
+
     /// Its name for `nft`.
     pub fn nft(self) -> &'static str {
         match self {
@@ -135,6 +143,26 @@ impl Rules {
                 why: "the last table does not end with COMMIT",
             }),
         }
+    }
+
+    /// Whether there is a table of this name.
+    pub fn has_table(&self, name: &str) -> bool {
+        self.tables.contains_key(name)
+    }
+
+    /// The sets that rules name (`--match-set`, `--add-set`, `--del-set`, `--map-set`).
+    pub fn sets(&self) -> BTreeSet<String> {
+        let rules = self.tables.values().flat_map(|t| &t.rules);
+        let mut named = BTreeSet::new();
+        for words in rules
+            .filter(|r| r.contains("-set "))
+            .filter_map(|r| words(r))
+        {
+            let pairs = words.windows(2);
+            let of_sets = pairs.filter(|w| w[0].starts_with("--") && w[0].ends_with("-set"));
+            named.extend(of_sets.map(|w| w[1].clone()));
+        }
+        named
     }
 
     /// The text that `iptables-restore` takes.

@@ -74,6 +74,10 @@ pub enum Query {
     ServiceState(Control),
     /// Whether the fence is up.
     Fence,
+    /// `nft list tables`: every table of nft, those of iptables among them.
+    NftTables,
+    /// `ipset list -name`.
+    Sets,
 }
 
 /// Commands that change the gateway.
@@ -205,8 +209,8 @@ pub trait Look {
     fn can_write(&self, dir: &Path) -> Result<(), Problem>;
     /// Every path that something is mounted on.
     fn mount_points(&self) -> Result<Vec<String>, Problem>;
-    /// `net.ipv4.ip_forward`.
-    fn ip_forward(&self) -> Result<bool, Problem>;
+    /// `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding`; none where the kernel does not have that protocol.
+    fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem>;
     /// The boot that the machine is in.
     fn boot(&self) -> Result<BootId, Problem>;
     /// Both clocks.
@@ -249,8 +253,8 @@ pub trait Act {
     fn sync_filesystem(&self, permit: &Permit, dir: &Path) -> Result<(), Problem>;
     /// Moves what lies in side files into the database, so that the file alone is all of it.
     fn settle_database(&self, permit: &Permit, path: &Path) -> Result<Settled, Problem>;
-    /// Sets `net.ipv4.ip_forward`.
-    fn set_ip_forward(&self, permit: &Permit, on: bool) -> Result<(), Problem>;
+    /// Sets what [`Look::forwarding`] tells.
+    fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem>;
     /// Runs a command; `input` is its standard input. Its exit status is evidence, not a verdict.
     fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem>;
 }

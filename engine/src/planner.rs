@@ -17,6 +17,7 @@ use crate::database::Client;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Family;
 use crate::owner::{CONFIG_MODE, DATABASE_MODE, Placement};
+use crate::parts::Part;
 use crate::planner::said::Said;
 use crate::profile::Profile;
 use crate::step;
@@ -64,6 +65,10 @@ pub struct Backup {
     pub rules: BTreeMap<&'static str, Wanted>,
     /// `net.ipv4.ip_forward`, if the backup says.
     pub ip_forward: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`, if the backup says.
+    pub ipv6_forward: Option<bool>,
+    /// SHA-256 of the file with the peers that its tunnels had besides those of their configs.
+    pub peers: Option<Digest>,
     /// Configs that were there when it was made and that it could not take: they stay as they are.
     pub left_out: BTreeSet<String>,
     /// What was found while it was checked.
@@ -73,7 +78,7 @@ pub struct Backup {
 }
 
 /// What the admin chose.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Choices {
     /// A restore whose rules cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
@@ -81,6 +86,8 @@ pub struct Choices {
     pub policy: Policy,
     /// Files and folders that others may write or read stay as open as they are.
     pub keep_open_folders: bool,
+    /// The safety backup may lack these, though then nothing brings them back.
+    pub without_safety_backup_of: BTreeSet<Part>,
 }
 
 /// The plan, or every reason why there is none.
@@ -168,13 +175,17 @@ pub fn plan(
                 .rules
                 .get(Family::V6.rules_file())
                 .map(|w| w.sha256.clone()),
-            ip_forward: backup.ip_forward,
-            ipv6_forward: None,
+            ip_forward: forwarding(survey, backup, Family::V4),
+            ipv6_forward: forwarding(survey, backup, Family::V6),
         },
-        peers: None,
-        without_safety_backup_of: Vec::new(),
+        peers: backup.peers.clone(),
+        without_safety_backup_of: parts(&choices.without_safety_backup_of),
         warnings,
     })
+}
+
+fn parts(parts: &BTreeSet<Part>) -> Vec<String> {
+    parts.iter().map(Part::to_string).collect()
 }
 
 fn tunnel(dir: &Path, name: &str) -> Tunnel {
@@ -494,20 +505,51 @@ fn missing_parts(profile: &Profile, survey: &Survey, backup: &Backup, warnings: 
     if backup.configs.is_empty() && backup.wireguard.is_empty() {
         warnings.push("the backup has no configs: they stay as they are".into());
     }
-    for (family, name) in [(Family::V4, "IPv4"), (Family::V6, "IPv6")] {
-        if !backup.rules.contains_key(family.rules_file()) {
+    for family in Family::BOTH {
+        let name = family.name();
+        if survey.facts.unread.contains_key(&Part::Rules(family)) {
+            warnings.push(format!(
+                "the {name} firewall rules stay as they are, those of replaced tunnels among them: they cannot be read, and so not \
+                 be put back; what tunnels and services add comes on top"
+            ));
+        } else if survey.facts.rules(family).is_some()
+            && !backup.rules.contains_key(family.rules_file())
+        {
             warnings.push(format!(
                 "the backup has no {name} firewall rules to load: those of now stay, less the ones of replaced tunnels, plus what \
                  tunnels and services add"
             ));
         }
     }
-    if backup.ip_forward.is_none() {
-        warnings.push(
-            "the backup does not say whether packets are forwarded: net.ipv4.ip_forward stays"
-                .into(),
-        );
+    for family in Family::BOTH {
+        let facts = &survey.facts;
+        let (name, setting) = (family.name(), family.forwarding());
+        match (forwarded(backup, family), facts.forwards(family)) {
+            (Some(_), Some(_)) => {}
+            (None, Some(_)) => warnings.push(format!(
+                "the backup does not say whether packets of {name} are forwarded: {setting} stays"
+            )),
+            (Some(_), None) if facts.lack_protocol(family) => warnings.push(format!(
+                "the backup has {name}, and the kernel of this box does not: neither its rules nor its forwarding are set"
+            )),
+            (Some(_), None) => warnings.push(format!(
+                "{setting} stays as it is: it cannot be read, and so not be put back"
+            )),
+            (None, None) => {}
+        }
     }
+}
+
+fn forwarded(backup: &Backup, family: Family) -> Option<bool> {
+    match family {
+        Family::V4 => backup.ip_forward,
+        Family::V6 => backup.ipv6_forward,
+    }
+}
+
+/// What the backup says of forwarding, where that can be set here and put back.
+fn forwarding(survey: &Survey, backup: &Backup, family: Family) -> Option<bool> {
+    forwarded(backup, family).filter(|_| survey.facts.forwards(family).is_some())
 }
 
 /// The same words whatever is chosen: the choice is no part of what is approved.
@@ -605,6 +647,8 @@ mod tests {
             networks: BTreeMap::new(),
             rules: BTreeMap::new(),
             ip_forward: None,
+            ipv6_forward: None,
+            peers: None,
             left_out: BTreeSet::new(),
             warnings: Vec::new(),
         }
@@ -625,6 +669,7 @@ mod tests {
             keep_going_without_firewall: false,
             keep_open_folders: false,
             policy: Policy::Auto,
+            without_safety_backup_of: BTreeSet::new(),
         };
         let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
         let profile = Profile::default();

@@ -46,6 +46,15 @@ fn one(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
         Ok(rules) => rules,
         Err(problem) => return Ok(Tried::Refused(problem)),
     };
+    if host.forwarding(family)?.is_none() {
+        return Ok(Tried::Untried(cannot(
+            format!(
+                "try the backup's {} firewall rules: the kernel of this box has no {0}",
+                family.name()
+            ),
+            "restore on a box that has it, to have them",
+        )));
+    }
     if let Some(program) = readiness::lacks_to_rehearse(host, family) {
         return Ok(Tried::Untried(cannot(
             format!("try the backup's firewall rules: {program} is not there"),

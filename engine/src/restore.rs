@@ -28,16 +28,18 @@ use crate::firewall::Entrance;
 use crate::host::{Family, Host};
 use crate::journal::{JournalWriter, Seen};
 use crate::owner::Placement;
+use crate::parts::{Lack, Part};
+use crate::peers::Peers;
 use crate::planner::said::{self, BothRules, Here, Said};
 use crate::planner::{self, Backup, Choices, Wanted};
 use crate::profile::{DatabaseKind, Profile};
 use crate::rehearsal::{self, Tried};
-use crate::step::Source;
+use crate::step::{self, Source};
 use crate::survey::{self, Survey};
 use crate::verify::{self, Checked, FileInBackup, Rebuilt};
 use crate::wgconf::{self, Prefix};
 use crate::wording::{counted, in_a_line};
-use crate::{backup, owner, process, readiness, ruleset, state_dir};
+use crate::{backup, octets, owner, peerset, process, readiness, ruleset, state_dir};
 
 /// What the entries of rehearsed rules begin with; no entry of an archive does.
 const RULES: &str = "rehearsed/";
@@ -66,6 +68,8 @@ pub struct Prepared {
     pub lost: usize,
     /// What runs as root because of it.
     pub consent: Consent,
+    /// What it replaces and the safety backup will lack, as far as that is known now.
+    pub unsaved: Vec<Lack>,
     facts: Facts,
     rules: BTreeMap<&'static str, String>,
     file: File,
@@ -100,7 +104,8 @@ pub enum Ended {
 }
 
 /// What an admin approves: the plan's digest, less what differs between two restores of the same backup on the same
-/// gateway (the restore's name, and whether a firewall that cannot be loaded is accepted).
+/// gateway: the restore's name, and what the admin accepts besides (a firewall that cannot be loaded, a safety backup that
+/// lacks a part), which is agreed to at the same time and by itself.
 pub fn approval(plan: &Plan) -> Digest {
     // All fields by name, so that a new one is not forgotten; by reference, since a plan may have megabytes.
     let Plan {
@@ -118,14 +123,14 @@ pub fn approval(plan: &Plan) -> Digest {
         fence,
         firewall,
         peers,
-        without_safety_backup_of,
+        without_safety_backup_of: _,
         warnings,
     } = plan;
     Digest::of_json(&(
         (archive, forward, back, policy),
         (approved(databases), approved(files)),
         (services, tunnels_down, tunnels_up, fence, firewall),
-        (peers, without_safety_backup_of),
+        peers,
         warnings,
     ))
 }
@@ -253,11 +258,9 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         client || checked.configs.contains_key(name)
     };
     let survey = survey::survey(host, profile, &backed_up).map_err(Fault::Refused)?;
-    if survey.facts.rules_v4.is_none() || survey.facts.rules_v6.is_none() {
-        return Err(Fault::Refused(vec![cannot(
-            format!("restore: the firewall rules of now {}", survey::UNREADABLE),
-            "then restore again: what cannot be read could not be put back",
-        )]));
+    let unread = unread(&survey.facts, &request.choices);
+    if !unread.is_empty() {
+        return Err(Fault::Refused(unread));
     }
     let foreign = foreign_configs(profile, &survey, &checked);
     if !foreign.is_empty() {
@@ -283,7 +286,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     let left_behind = checked.lost.clone();
-    let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, request.choices)?;
+    let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, &request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &rules)?;
@@ -291,6 +294,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     backup.said.lost.extend(left_behind);
     let lost = backup.said.lost.len();
     let networks = networks_now(host, profile, &survey)?;
+    let keep_open_folders = request.choices.keep_open_folders;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
     drop(backup);
@@ -305,18 +309,44 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     Ok(Prepared {
         id,
+        unsaved: step::unsaved(&plan, &survey.facts),
         plan: Arc::new(plan),
         lost,
         consent,
         facts: survey.facts,
         rules,
         file,
-        exposed: match request.choices.keep_open_folders {
+        exposed: match keep_open_folders {
             true => Vec::new(),
             false => survey.exposure.exposed,
         },
         rebuilt,
     })
+}
+
+/// What of now cannot be read and so not be put back, if the restore would touch it.
+fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for part in facts.unread.keys() {
+        let rules = matches!(part, Part::Rules(_));
+        let touched = match part {
+            Part::Rules(_) => !choices.keep_going_without_firewall,
+            // It stays as it is; the plan says so.
+            Part::Forwarding(_) => false,
+            Part::Tunnels | Part::Peers => true,
+            Part::Database(_) | Part::Configs | Part::Kept(_) => true,
+            // A restore touches what the profile names.
+            Part::Unnamed(_) => false,
+        };
+        if let Some(mut problem) = facts.why_unread(part).filter(|_| touched) {
+            if rules {
+                problem.advice +=
+                    "; to restore all but the firewall, add --keep-going-without-firewall";
+            }
+            problems.push(problem);
+        }
+    }
+    problems
 }
 
 /// Configs that a backup from elsewhere would take over although they are somebody else's here: neither among the gateway's
@@ -388,7 +418,7 @@ pub struct Begin<'a> {
     pub plan: &'a Arc<Plan>,
     /// Kernel facts as they are.
     pub facts: &'a Facts,
-    /// The rules as the rehearsal printed them, by the name of their file.
+    /// What lies in `after/`, by the name of its file: the rules as the rehearsal printed them, and peers.
     pub rules: &'a BTreeMap<&'static str, String>,
     /// The contents of new files.
     pub source: &'a dyn Source,
@@ -423,7 +453,7 @@ pub fn carry_out<'a>(
     })?;
     host.keep(&dir.join(FACTS), &facts)?;
     for (name, text) in begin.rules {
-        host.keep(&dir.join("after").join(name), text.as_bytes())?;
+        host.keep(&dir.join("after").join(name), &octets::bytes(text))?;
     }
     let header = Header {
         format: begin.plan.format(),
@@ -546,7 +576,7 @@ impl Source for Unpacked<'_> {
             .strip_prefix(RULES)
             .and_then(|name| self.prepared.rules.get(name));
         if let Some(text) = rules {
-            return out.write_all(text.as_bytes()).map_err(|e| {
+            return out.write_all(&octets::bytes(text)).map_err(|e| {
                 cannot(
                     format!("write the rules: {e}"),
                     "make room on that filesystem",
@@ -579,7 +609,7 @@ fn wanted(
     host: &dyn Host,
     survey: &Survey,
     checked: Checked,
-    choices: Choices,
+    choices: &Choices,
 ) -> Result<(Backup, BTreeMap<&'static str, String>, Rebuilt), Fault> {
     let tried = rehearsal::rules(host, &checked)?;
     let metadata = checked.archive.metadata();
@@ -626,16 +656,31 @@ fn wanted(
     }
     let (mut rules, mut texts) = (BTreeMap::new(), BTreeMap::new());
     for (family, tried) in tried {
+        let facts = &survey.facts;
+        if facts.rules(family).is_none() {
+            // The plan says that those of now stay, and why.
+            if !facts.lack_protocol(family) {
+                warnings.push(format!(
+                    "the backup's {} firewall rules will not be loaded: those of now cannot be read",
+                    family.name()
+                ));
+            }
+            continue;
+        }
         match tried {
             Tried::Loaded(text) => {
-                let sha256 = Digest::of_bytes(sha2::Sha256::digest(text.as_bytes()).into());
+                let (sha256, size) = {
+                    let bytes = octets::bytes(&text);
+                    let sha256 = sha2::Sha256::digest(&bytes).into();
+                    (Digest::of_bytes(sha256), bytes.len() as u64)
+                };
                 let entry = format!("{RULES}{}", family.rules_file());
                 rules.insert(
                     family.rules_file(),
                     Wanted {
                         entry,
                         sha256,
-                        size: text.len() as u64,
+                        size,
                         owner: None,
                         owner_shown: None,
                     },
@@ -662,6 +707,15 @@ fn wanted(
             }
         }
     }
+    let peers = match checked.peers.is_empty() {
+        true => None,
+        false => {
+            let text = peers_text(&checked.peers)?;
+            let sha256 = Digest::of_bytes(sha2::Sha256::digest(text.as_bytes()).into());
+            texts.insert(peerset::FILE, text);
+            Some(sha256)
+        }
+    };
     warnings.sort();
     warnings.dedup();
     warnings.extend(checked.warnings);
@@ -686,6 +740,8 @@ fn wanted(
             networks,
             rules,
             ip_forward: checked.ip_forward,
+            ipv6_forward: checked.ipv6_forward,
+            peers,
             left_out: metadata
                 .holdfast
                 .as_ref()
@@ -696,6 +752,15 @@ fn wanted(
         texts,
         checked.rebuilt,
     ))
+}
+
+fn peers_text(peers: &BTreeMap<String, Peers>) -> Result<String, Problem> {
+    serde_json::to_string(peers).map_err(|e| {
+        cannot(
+            format!("write the peers: {e}"),
+            "report this fault in holdfast",
+        )
+    })
 }
 
 /// What a tunnel runs as root today: the hooks of the config that `wg-quick` reads. One that it could not bring up is not in
@@ -713,7 +778,7 @@ fn hooks_now(host: &dyn Host, profile: &Profile, survey: &Survey, tunnel: &str) 
         .ok()
         .and_then(|bytes| wgconf::parse(&file, &bytes).ok());
     config
-        .filter(|c| c.unfit.is_empty())
+        .filter(|c| c.unfit.is_empty() && c.slow.is_empty())
         .map_or_else(Vec::new, |c| c.interface.hooks)
 }
 

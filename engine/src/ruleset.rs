@@ -9,6 +9,7 @@ use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Rules;
 use crate::host::{Family, Host, Query};
+use crate::octets;
 use crate::step::Env;
 
 const RULES_BYTES: u64 = 64 << 20;
@@ -34,11 +35,17 @@ pub fn current(host: &dyn Host, family: Family) -> Result<Rules, Problem> {
 
 /// The rules as they were before.
 pub fn before(facts: &Facts, family: Family) -> Result<Rules, Problem> {
-    let text = match family {
-        Family::V4 => &facts.rules_v4,
-        Family::V6 => &facts.rules_v6,
-    };
-    parse(text.as_deref().unwrap_or_default(), "the rules of before")
+    parse(
+        facts.rules(family).unwrap_or_default(),
+        "the rules of before",
+    )
+}
+
+/// The families whose rules a restore may touch: those that were read before it began. Others could not be put back.
+pub fn touched<'e>(env: &Env<'e>) -> impl Iterator<Item = Family> + use<'e> {
+    let facts = env.facts;
+    let read = move |family: &Family| facts.rules(*family).is_some();
+    Family::BOTH.into_iter().filter(read)
 }
 
 /// Reads rules in the form of `iptables-save`.
@@ -75,8 +82,7 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
                         "someone changed it; `holdfast recover --roll-back` goes back without it",
                     ));
                 }
-                let text =
-                    String::from_utf8_lossy(&env.host.read(&path, RULES_BYTES)?).into_owned();
+                let text = octets::text(&env.host.read(&path, RULES_BYTES)?);
                 Ok(Expected::Whole(parse(&text, "the backup's rules")?))
             }
             _ => {
@@ -153,7 +159,7 @@ fn more(
 /// What is missing or too much, a line each.
 pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
     let mut all = Vec::new();
-    for family in Family::BOTH {
+    for family in touched(env) {
         let now = current(env.host, family)?;
         match expected(env, direction, family)? {
             Expected::Whole(rules) | Expected::Merged(rules) if rules.same_as(&now) => {}
@@ -183,23 +189,43 @@ pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Probl
             }
         }
     }
-    if let Some(wanted) = forwarding(env, direction)
-        && env.host.ip_forward()? != wanted
-    {
-        all.push(format!("net.ipv4.ip_forward is not {}", u8::from(wanted)));
+    for line in &mut all {
+        *line = octets::shown(line).into_owned();
+    }
+    for (family, wanted) in unlike_forwarding(env, direction)? {
+        let setting = family.forwarding();
+        all.push(format!("{setting} is not {}", u8::from(wanted)));
     }
     Ok(all)
 }
 
-/// What `net.ipv4.ip_forward` should be; none where it is left alone.
-pub fn forwarding(env: &Env, direction: Direction) -> Option<bool> {
+/// The families whose packets are forwarded although they should not be, or not although they should.
+pub fn unlike_forwarding(env: &Env, direction: Direction) -> Result<Vec<(Family, bool)>, Problem> {
+    let mut unlike = Vec::new();
+    for family in Family::BOTH {
+        if let Some(wanted) = forwarding(env, direction, family)
+            && let Some(now) = env.host.forwarding(family)?
+            && now != wanted
+        {
+            unlike.push((family, wanted));
+        }
+    }
+    Ok(unlike)
+}
+
+/// Whether packets of a family should be forwarded; none where it is left alone.
+fn forwarding(env: &Env, direction: Direction, family: Family) -> Option<bool> {
+    let planned = match family {
+        Family::V4 => env.plan.firewall.ip_forward,
+        Family::V6 => env.plan.firewall.ipv6_forward,
+    };
     match direction {
-        Direction::Forward => match env.plan.firewall.ip_forward {
+        Direction::Forward => match planned {
             Some(planned) => Some(planned),
             // It stays; but what it was went with the boot.
             None if env.same_boot => None,
-            None => env.facts.ip_forward,
+            None => env.facts.forwards(family),
         },
-        Direction::Back => env.facts.ip_forward,
+        Direction::Back => env.facts.forwards(family),
     }
 }

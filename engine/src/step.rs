@@ -50,6 +50,8 @@ pub fn lists() -> (Vec<Step>, Vec<Step>) {
     )
 }
 
+pub(crate) use safety_backup::unsaved;
+
 /// Where the contents of new files come from.
 pub trait Source {
     /// Writes the bytes of one entry of the backup.

@@ -4,17 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use journal_format::{BootId, Digest};
+use journal_format::{BootId, Control, Digest};
 
 use crate::account::{Account, MailRelay};
 use crate::database::{Client, Live};
 use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
+use crate::firewall::Rules;
 use crate::host::{Family, Host, Kind, Look, Meta, Query, stirs};
-use crate::owner;
+use crate::parts::Part;
+use crate::peers::Peers;
 use crate::profile::{DatabaseKind, Profile};
-use crate::wgconf;
+use crate::verify::CONFIG_MOST;
+use crate::wording::{counted, in_a_line, name, names};
+use crate::{owner, peers, ruleset, wgconf};
 
 /// One file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -132,11 +136,14 @@ pub fn survey(
     let managed = |name: &str| managed.contains(name) || backed_up(name);
     let wireguard = held(host, &gateway.wireguard_dir, managed, &mut warnings).map_err(one)?;
     let facts = facts(host, profile, &managed).map_err(one)?;
-    for (family, rules) in [("IPv4", &facts.rules_v4), ("IPv6", &facts.rules_v6)] {
-        if rules.is_none() {
-            warnings.push(format!("the {family} firewall rules {UNREADABLE}"));
-        }
+    for (part, why) in &facts.unread {
+        warnings.push(format!("{} cannot be read: {why}", part.shown()));
     }
+    for family in Family::BOTH.into_iter().filter(|f| facts.lack_protocol(*f)) {
+        warnings.push(format!("the kernel of this box has no {}", family.name()));
+    }
+    warnings.extend(facts.beyond.iter().cloned());
+    warnings.extend(beyond_configs(host, profile, &facts, &wireguard));
     let mut kept = Vec::new();
     for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
         if let Some(meta) = host.stat(path).map_err(one)? {
@@ -165,6 +172,38 @@ pub fn survey(
         exposure,
         warnings,
     })
+}
+
+/// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file (T7).
+fn beyond_configs(
+    host: &dyn Look,
+    profile: &Profile,
+    facts: &Facts,
+    wireguard: &BTreeMap<String, Held>,
+) -> Vec<String> {
+    let gateway = &profile.gateway;
+    let mut said = Vec::new();
+    for tunnel in &facts.tunnels {
+        let file = format!("{tunnel}.conf");
+        let dir = match wireguard.contains_key(&file) {
+            true => &gateway.wireguard_dir,
+            false => &gateway.configs_dir,
+        };
+        let read = host.read(&dir.join(&file), CONFIG_MOST).ok();
+        // One that does not parse is warned of as that.
+        let Some(config) = read.and_then(|bytes| wgconf::parse(&file, &bytes).ok()) else {
+            continue;
+        };
+        let none = Peers::new();
+        let beyond = peers::beyond_config(facts.peers.get(tunnel).unwrap_or(&none), &config);
+        if !beyond.is_nothing() {
+            said.push(format!(
+                "the tunnel {} runs with other peers than those of its config: {beyond}",
+                name(tunnel)
+            ));
+        }
+    }
+    said
 }
 
 /// `2: eth0@if3: <BROADCAST,...`
@@ -229,52 +268,38 @@ pub const UNREADABLE: &str = "cannot be read: a table has rules that iptables ca
      what was added with nft into a table of its own";
 
 /// Kernel facts as they are now. `managed` tells the names of the gateway's configs.
+///
+/// What cannot be read is named there, and keeps nothing else from being read.
 pub fn facts(
     host: &dyn Host,
     profile: &Profile,
     managed: &dyn Fn(&str) -> bool,
 ) -> Result<Facts, Problem> {
-    let mut facts = Facts {
-        ip_forward: Some(host.ip_forward()?),
-        ..Facts::default()
-    };
+    let mut facts = Facts::default();
     for family in Family::BOTH {
-        let advice = "install iptables, and run as root";
-        let text = host
-            .ask(&Query::Rules(family), "")?
-            .expect_ok("read the firewall rules", advice)?;
-        // It prints this in the place of the table, and ends well.
-        if text.contains("is incompatible, use 'nft' tool") {
+        match host.forwarding(family) {
+            Ok(on) if family == Family::V4 => facts.ip_forward = on,
+            Ok(on) => facts.ipv6_forward = on,
+            Err(problem) => unread(&mut facts, Part::Forwarding(family), &problem),
+        }
+        if facts.lack_protocol(family) {
             continue;
         }
-        let legacy = host.ask(&Query::LegacyRules(family), "")?;
-        // Where that backend is the one in use, both print the same.
-        let appended = |text: &str| -> Vec<String> {
-            let lines = text.lines().filter_map(|l| Some(&l[l.find("-A ")?..]));
-            lines.map(str::to_owned).collect()
-        };
-        let of_legacy = appended(&legacy.stdout);
-        if !of_legacy.is_empty() && of_legacy != appended(&text) {
-            return Err(cannot(
-                format!(
-                    "back up or restore the firewall: {} shows rules that iptables-save does not",
-                    legacy.shown
-                ),
-                "two backends are mixed on this box; move all rules to one (see update-alternatives iptables)",
-            ));
-        }
-        let rules = crate::ruleset::parse(&text, "the loaded rules")?.text();
-        match family {
-            Family::V4 => facts.rules_v4 = Some(rules),
-            Family::V6 => facts.rules_v6 = Some(rules),
+        match rules(host, family) {
+            Ok(text) if family == Family::V4 => facts.rules_v4 = Some(text),
+            Ok(text) => facts.rules_v6 = Some(text),
+            Err(problem) => unread(&mut facts, Part::Rules(family), &problem),
         }
     }
     let advice = "install wireguard-tools, and run as root";
-    let up = host
-        .ask(&Query::Tunnels, "")?
-        .expect_ok("list the tunnels", advice)?;
-    facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
-    facts.interfaces.sort();
+    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
+    match asked(&Query::Tunnels, "list the tunnels") {
+        Ok(up) => {
+            facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
+            facts.interfaces.sort();
+        }
+        Err(problem) => unread(&mut facts, Part::Tunnels, &problem),
+    }
     let ours =
         |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
     facts.tunnels = facts
@@ -283,10 +308,10 @@ pub fn facts(
         .filter(|n| ours(n))
         .cloned()
         .collect();
-    let dump = host
-        .ask(&Query::Peers, "")?
-        .expect_ok("list the peers", advice)?;
-    facts.peers = crate::peers::in_dump(&dump, &facts.tunnels);
+    match asked(&Query::Peers, "list the peers") {
+        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
+        Err(problem) => unread(&mut facts, Part::Peers, &problem),
+    }
     for service in profile
         .gateway
         .service
@@ -301,5 +326,162 @@ pub fn facts(
             facts.services.push(service.name);
         }
     }
+    for (path, who) in crate::database::unnamed(profile, host) {
+        let why = format!(
+            "{who} names it, and the profile does not; add it there as [[gateway.database]]"
+        );
+        let part = Part::Unnamed(path.display().to_string());
+        facts.unread.insert(part, why);
+    }
+    facts.beyond = beyond(host, &facts);
     Ok(facts)
 }
+
+fn unread(facts: &mut Facts, part: Part, problem: &Problem) {
+    let why = format!("{}; {}", in_a_line(problem), problem.advice);
+    facts.unread.insert(part, why);
+}
+
+/// All rules of a family, or why not all can be seen.
+fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
+    let advice = "install iptables, and run as root";
+    let text = host
+        .ask(&Query::Rules(family), "")?
+        .expect_ok("read the firewall rules", advice)?;
+    // It prints this in the place of the table, and ends well.
+    if text.contains("is incompatible, use 'nft' tool") {
+        return Err(cannot(
+            "show all of them: a table has rules that iptables cannot show",
+            "see `nft list ruleset`, and move what was added with nft into a table of its own",
+        ));
+    }
+    let legacy = host.ask(&Query::LegacyRules(family), "")?;
+    // Where that backend is the one in use, both print the same.
+    let appended = |text: &str| -> Vec<String> {
+        let lines = text.lines().filter_map(|l| Some(&l[l.find("-A ")?..]));
+        lines.map(str::to_owned).collect()
+    };
+    let of_legacy = appended(&legacy.stdout);
+    if !of_legacy.is_empty() && of_legacy != appended(&text) {
+        return Err(cannot(
+            format!(
+                "take all of them: {} shows rules that iptables-save does not",
+                legacy.shown
+            ),
+            "two backends are mixed on this box; move all rules to one (see update-alternatives iptables)",
+        ));
+    }
+    Ok(ruleset::parse(&text, "the loaded rules")?.text())
+}
+
+/// State of kinds that no backup has, a sentence each: what an admin might take for a part of the firewall, or of the gateway.
+fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
+    let mut found = Vec::new();
+    let own = |family: Family, table: &str| {
+        // Those of a family that could not be read are named as that.
+        let rules = facts.rules(family).map(Rules::parse);
+        rules.is_none_or(|r| r.is_ok_and(|r| r.has_table(table))) || table.starts_with("wg-quick-")
+    };
+    match host
+        .has_program("nft")
+        .then(|| host.ask(&Query::NftTables, ""))
+    {
+        Some(Ok(out)) if out.ok() => {
+            let tables = out.stdout.lines().filter_map(|l| l.strip_prefix("table "));
+            let others: Vec<&str> = tables
+                .filter(|table| match table.split_once(' ') {
+                    Some(("ip", name)) => !own(Family::V4, name),
+                    Some(("ip6", name)) => !own(Family::V6, name),
+                    Some(("inet", name)) => name != crate::fence::TABLE,
+                    Some(_) => true,
+                    None => false,
+                })
+                .collect();
+            if !others.is_empty() {
+                found.push(not_saved(others, "table", "of nft"));
+            }
+        }
+        Some(asked) => {
+            let problem = match asked {
+                Ok(out) => out.problem("list the tables of nft", "run it as root"),
+                Err(problem) => problem,
+            };
+            found.push(format!(
+                "whether nft has tables of its own is not known, and they are not saved: {}",
+                in_a_line(&problem)
+            ));
+        }
+        None => {}
+    }
+    let is_there = |path: &str| host.stat(Path::new(path)).is_ok_and(|m| m.is_some());
+    let wanted_by = ["sysinit", "multi-user"];
+    if is_there(NFTABLES)
+        && wanted_by.iter().any(|target| {
+            is_there(&format!(
+                "/etc/systemd/system/{target}.target.wants/nftables.service"
+            ))
+        })
+    {
+        found.push(format!(
+            "{NFTABLES} is not saved, and nftables.service loads it at each boot"
+        ));
+    }
+    if host.has_program("firewalld") && host.has_program("systemctl") {
+        let runs = Query::ServiceActive(Control::Unit("firewalld.service".into()));
+        if host.ask(&runs, "").is_ok_and(|out| out.ok()) {
+            found.push(
+                "firewalld runs: what it is set to (/etc/firewalld) is not saved, and it may write over rules".into(),
+            );
+        }
+    }
+    let ufw = host.read(Path::new("/etc/ufw/ufw.conf"), 1 << 20);
+    if ufw.is_ok_and(|bytes| {
+        bytes
+            .split(|b| *b == b'\n')
+            .any(|line| line == b"ENABLED=yes")
+    }) {
+        found.push("ufw is enabled: what it is set to (/etc/ufw) is not saved, and it loads that at each boot".into());
+    }
+    let parsed = Family::BOTH
+        .into_iter()
+        .filter_map(|f| Rules::parse(facts.rules(f)?).ok());
+    let named: BTreeSet<String> = parsed.flat_map(|r| r.sets()).collect();
+    let sets = host
+        .ask(&Query::Sets, "")
+        .map(|out| out.stdout)
+        .unwrap_or_default();
+    let sets: BTreeSet<String> = sets
+        .lines()
+        .map(str::to_owned)
+        .chain(named.iter().cloned())
+        .collect();
+    if !sets.is_empty() {
+        let load = match named.is_empty() {
+            true => "",
+            false => "; rules name them, and load only where there are sets of these names",
+        };
+        found.push(format!("{}{load}", not_saved(&sets, "set", "of ipset")));
+    }
+    let others = facts
+        .interfaces
+        .iter()
+        .filter(|i| !facts.tunnels.contains(i));
+    let others: Vec<&String> = others.collect();
+    if !others.is_empty() {
+        found.push(not_saved(others, "WireGuard interface", "of another's"));
+    }
+    found
+}
+
+/// `1 table of nft is not saved: inet myfw`
+fn not_saved<T: AsRef<str>>(all: impl IntoIterator<Item = T>, one: &str, whose: &str) -> String {
+    let all: Vec<T> = all.into_iter().collect();
+    let verb = if all.len() == 1 { "is" } else { "are" };
+    format!(
+        "{} {whose} {verb} not saved: {}",
+        counted(all.len(), one),
+        names(all)
+    )
+}
+
+const NFTABLES: &str = "/etc/nftables.conf";

@@ -18,14 +18,15 @@ use sha2::Digest as _;
 use crate::account::MailRelay;
 use crate::archive::{Archive, Copied, Part, RULES_V4, RULES_V6};
 use crate::consent::{Consent, Hook};
-use crate::database::{self, Client, Origin, Terms, User};
+use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
-use crate::made;
 use crate::parallel;
+use crate::peers::{self, Peers};
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::space::Needs;
 use crate::spool::Room;
 use crate::wording::{Named, counted, name, names};
+use crate::{made, octets, wgconf};
 
 /// What is said of a backup that the gateway made itself.
 pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches \
@@ -58,6 +59,10 @@ pub struct Checked {
     pub rules_v6: Option<String>,
     /// `net.ipv4.ip_forward`, if a manifest says it.
     pub ip_forward: Option<bool>,
+    /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
+    pub ipv6_forward: Option<bool>,
+    /// The peers of tunnels that had others than those of their configs, if a manifest says it: only of tunnels that belong up.
+    pub peers: BTreeMap<String, Peers>,
     /// Tunnels that belong up afterwards, by interface: those that the manifest says were up, else the active clients.
     /// Only those whose config is in the backup and whose name an interface can have.
     pub tunnels_up: Vec<String>,
@@ -140,10 +145,16 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     let rest = rest?;
     found.problems.extend(rest.found.problems);
     found.warnings.extend(rest.found.warnings);
+    let rules_there = rest.rules_v4.is_some() || rest.rules_v6.is_some();
+    let anything_else = rules_there || !(databases.is_empty() && rest.configs.is_empty());
+    found.judge_databases(anything_else);
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
+    let manifest = archive.metadata().holdfast.as_ref();
     let mut checked = Checked {
+        ipv6_forward: manifest.and_then(|m| m.ipv6_forward),
+        peers: manifest.map(|m| m.peers.clone()).unwrap_or_default(),
         ip_forward: archive
             .metadata()
             .holdfast
@@ -164,6 +175,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         missing: Vec::new(),
     };
     across_parts(profile, &mut checked);
+    fit_peers(&mut checked);
     let unfit = configs::unfit(&checked.tunnels_up, &checked.configs);
     if unfit.is_empty() {
         Ok(checked)
@@ -210,6 +222,8 @@ impl Checked {
 #[derive(Default)]
 struct Found {
     problems: Vec<Problem>,
+    /// Databases of the backup that cannot be restored, and so count as absent.
+    unfit: Vec<(String, Vec<Problem>)>,
     lost: Vec<String>,
     warnings: Vec<String>,
 }
@@ -229,6 +243,27 @@ fn only_read(part: &Part) -> bool {
         | Part::SecondCopy(_)
         | Part::RulesV4
         | Part::RulesV6 => false,
+    }
+}
+
+impl Found {
+    /// A database that cannot be restored keeps nothing else from it, and comes first of what is lost. Where nothing else is
+    /// in the backup, it is refused.
+    fn judge_databases(&mut self, anything_else: bool) {
+        let unfit = std::mem::take(&mut self.unfit);
+        if !anything_else {
+            self.problems
+                .extend(unfit.into_iter().flat_map(|(_, why)| why));
+            return;
+        }
+        let named = unfit.into_iter().map(|(name, problems)| {
+            let why: Vec<String> = problems.into_iter().map(|p| p.what).collect();
+            format!(
+                "the database {name} of the backup will not be restored, and the one that is here stays as it is: cannot {}",
+                why.join("; ")
+            )
+        });
+        self.lost.splice(0..0, named);
     }
 }
 
@@ -292,46 +327,39 @@ fn check_databases(
         let copied = extract(archive, &known.name, &path)?;
         let mut file = in_backup(archive, &known.name, &copied);
         let made = rebuilt.place(&known.name);
-        let taken = database::check(&path, &known.name, known.kind, origin).and_then(|said| {
-            found.warnings.extend(said);
-            match origin {
-                Origin::Here => keep_own(&path, &made, known, &copied, &mut found),
-                Origin::Elsewhere => copy_rows(profile, &path, &made, known, &mut found),
+        let (read, digest) = match origin {
+            Origin::Here => {
+                let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
+                let read = read_rows(&made, known);
+                // Who cannot be compared with those of now is as good as nobody.
+                let rows = read.unwrap_or_else(|problem| {
+                    found.warnings.push(format!("cannot {}", problem.what));
+                    Rows::default()
+                });
+                (rows, digest)
             }
-        });
-        remove(&path)?;
-        let digest = match taken {
-            Ok(digest) => digest,
-            Err(problems) => {
-                found.problems.extend(problems);
-                continue;
+            Origin::Elsewhere => {
+                let taken = rows_from_elsewhere(profile, &path, &made, known, &mut found);
+                remove(&path)?;
+                match taken {
+                    Ok(rows) => (rows, digest(&made)?),
+                    Err(NotTaken::Unfit(problems)) => {
+                        remove(&made)?;
+                        found.unfit.push((known.name.clone(), problems));
+                        continue;
+                    }
+                    Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+                }
             }
         };
         if digest.sha256 != file.sha256 {
             rebuilt.entries.insert(known.name.clone());
             (file.size, file.sha256) = (digest.size, digest.sha256);
         }
-        let unreadable = |problem: Problem| {
-            Fault::Refused(vec![Problem {
-                what: format!(
-                    "accept the database {} of the backup: cannot {}",
-                    known.name, problem.what
-                ),
-                advice: "make a new backup, or take another one".into(),
-                ..problem
-            }])
-        };
-        let mut mail = None;
-        let users = match known.kind {
-            DatabaseKind::Users => {
-                mail = database::mail_relay_of_copy(&made).map_err(unreadable)?;
-                database::users_of_copy(&made).map_err(unreadable)?
-            }
-            DatabaseKind::Clients => {
-                clients = Some(database::clients_of_copy(&made).map_err(unreadable)?);
-                Vec::new()
-            }
-        };
+        if known.kind == DatabaseKind::Clients {
+            clients = read.clients;
+        }
+        let (users, mail) = (read.users, read.mail);
         if !rebuilt.entries.contains(&known.name) {
             remove(&made)?;
         }
@@ -346,22 +374,90 @@ fn check_databases(
     Ok((found, (databases, clients, rebuilt)))
 }
 
-/// A database of this box's own goes back as it is, with what the application needs besides.
+/// What is read of a database for people.
+#[derive(Default)]
+struct Rows {
+    clients: Option<Vec<Client>>,
+    users: Vec<User>,
+    mail: Option<MailRelay>,
+}
+
+fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
+    Ok(match known.kind {
+        DatabaseKind::Users => Rows {
+            users: database::users_of_copy(made)?,
+            mail: database::mail_relay_of_copy(made)?,
+            clients: None,
+        },
+        DatabaseKind::Clients => Rows {
+            clients: Some(database::clients_of_copy(made)?),
+            ..Rows::default()
+        },
+    })
+}
+
+/// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
+/// can be added.
 fn keep_own(
-    path: &Path,
-    made: &Path,
+    archive: &Archive,
+    (path, made): (&Path, &Path),
     known: &profile::Database,
     copied: &Copied,
     found: &mut Found,
-) -> Result<Copied, Vec<Problem>> {
-    let added = database::add_what_is_missing(path, &known.name, known.kind)?;
-    std::fs::rename(path, made).map_err(|e| vec![spool_problem(made, &e)])?;
-    // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
-    if added.is_empty() {
-        return Ok(copied.clone());
+) -> Result<Copied, Fault> {
+    if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
+        found.warnings.extend(judged.warnings);
     }
-    found.warnings.extend(added);
-    digest(made).map_err(|problem| vec![problem])
+    match database::add_what_is_missing(path, &known.name, known.kind) {
+        // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
+        Ok(added) if added.is_empty() => {
+            return keep(path, made).map(|()| copied.clone());
+        }
+        Ok(added) => found.warnings.extend(added),
+        Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+        Err(NotTaken::Unfit(problems)) => {
+            found.warnings.extend(problems.into_iter().map(|p| {
+                format!(
+                    "{}: what the application may need besides cannot be added: {}",
+                    known.name, p.what
+                )
+            }));
+            // It may have been begun.
+            for file in database::side_files(path)
+                .iter()
+                .map(PathBuf::as_path)
+                .chain([path])
+            {
+                remove(file)?;
+            }
+            extract(archive, &known.name, path)?;
+        }
+    }
+    keep(path, made)?;
+    Ok(digest(made)?)
+}
+
+fn keep(path: &Path, made: &Path) -> Result<(), Fault> {
+    std::fs::rename(path, made).map_err(|e| Fault::from(spool_problem(made, &e)))
+}
+
+fn rows_from_elsewhere(
+    profile: &Profile,
+    path: &Path,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<Rows, NotTaken> {
+    let judged = database::check(path, &known.name, known.kind, Origin::Elsewhere)?;
+    // What is said of a database that then does not come would only confuse.
+    let mut taken = Found::default();
+    copy_rows(profile, path, made, known, &mut taken)?;
+    let rows = read_rows(made, known).map_err(|p| NotTaken::Unfit(vec![p]))?;
+    found.lost.extend(judged.left_behind);
+    found.lost.extend(taken.lost);
+    found.warnings.extend(judged.warnings);
+    found.warnings.extend(taken.warnings);
+    Ok(rows)
 }
 
 /// Of a database from elsewhere only the rows come.
@@ -371,7 +467,7 @@ fn copy_rows(
     made: &Path,
     known: &profile::Database,
     found: &mut Found,
-) -> Result<Copied, Vec<Problem>> {
+) -> Result<(), NotTaken> {
     let live = database::Live::new(profile);
     let present = match known.path.exists().then(|| live.shape(&known.path)) {
         None => None,
@@ -393,7 +489,7 @@ fn copy_rows(
     let taken = database::copy_rows(path, made, terms)?;
     found.lost.extend(taken.lost);
     found.warnings.extend(taken.changed);
-    digest(made).map_err(|problem| vec![problem])
+    Ok(())
 }
 
 fn spool_problem(path: &Path, e: &io::Error) -> Problem {
@@ -460,9 +556,8 @@ fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<Str
         return Ok(None);
     }
     let bytes = archive.read_small(entry, RULES_MOST)?;
-    let text = String::from_utf8(bytes)
-        .ok()
-        .filter(|t| !t.chars().any(|c| c.is_control() && c != '\n' && c != '\t'));
+    // A comment may have any byte but this one.
+    let text = Some(octets::text(&bytes)).filter(|t| !t.contains('\0'));
     match text {
         None => {
             found.problems.push(cannot(
@@ -490,6 +585,29 @@ fn folders(profile: &Profile) -> [&Path; 4] {
         Path::new("/etc/wireguard"),
         Path::new("/opt/wireguard-gateway/instance/configs"),
     ]
+}
+
+/// Keeps the peers of tunnels that belong up, if they are peers and nothing else.
+fn fit_peers(checked: &mut Checked) {
+    let up: BTreeSet<&String> = checked.tunnels_up.iter().collect();
+    let warnings = &mut checked.warnings;
+    checked.peers.retain(|tunnel, peers| {
+        let plain = peers::are_plain(peers) && peers.len() <= wgconf::PEERS;
+        if up.contains(tunnel) && !plain {
+            warnings.push(format!(
+                "the peers that {} had besides those of its config are not taken: they are not what wg prints of peers",
+                name(tunnel)
+            ));
+        }
+        up.contains(tunnel) && plain
+    });
+    for (tunnel, peers) in &checked.peers {
+        warnings.push(format!(
+            "{} gets {} once it is up, as it had when the backup was made: its config has others",
+            name(tunnel),
+            counted(peers.len(), "peer")
+        ));
+    }
 }
 
 /// What one part says of another.

@@ -1,10 +1,11 @@
-//! WireGuard configs as `wg-quick` reads them: a strict parser, names of interfaces, and the few rewritings that a
+//! WireGuard configs as `wg-quick` reads them: a parser of bytes, names of interfaces, and the few rewritings that a
 //! restore needs.
 //!
-//! `wg-quick` is bash: it drops NUL bytes, ignores case, cuts comments anywhere and runs hooks as root, so a filter over
-//! text can be got round. Here every line must be one that both `wg-quick` and this parser understand in the same way;
-//! anything else refuses the config. Must not: keep, show or name a private or preshared key; two private keys are told
-//! apart by their marks.
+//! `wg-quick` is bash, runs hooks as root and hands the rest to `wg`, so a filter over text can be got round. Here each line is
+//! read as both of them read it, in the locale `C` as `wg-quick` does: what they pass over is passed over, and what they
+//! would not take makes a config unfit. What only looks like a hook, to another shell or another eye, counts as one. Only
+//! what would have to be guessed at cannot be vetted. Must not: keep, show or name a private or preshared key; two private
+//! keys are told apart by their marks.
 
 mod prefix;
 
@@ -12,9 +13,21 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 pub use prefix::{Prefix, merged};
 
+use crate::archive;
 use crate::fault::{Problem, cannot};
 use crate::mark::Mark;
 use crate::redact;
+
+/// A setting, as `PostUp`, and the command that it runs, which may be of any bytes.
+pub type Hook = (String, Vec<u8>);
+
+/// A config of a gateway has a few hundred bytes.
+pub const MOST: u64 = 1 << 20;
+
+/// Nobody can say what a config does: it is not looked into any further.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Unvetted(pub String);
 
 /// What a config says, less its keys.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -25,9 +38,10 @@ pub struct Config {
     pub peers: Vec<Peer>,
     /// What will not work, or not as meant; the file is kept all the same.
     pub warnings: Vec<String>,
-    /// With which `wg-quick` cannot bring it up, or takes so long that an outage would last: the file is kept, but a
-    /// restore that would bring the tunnel up must not begin.
+    /// With which `wg-quick` cannot bring it up: the file is kept, and the tunnel stays down.
     pub unfit: Vec<String>,
+    /// With which `wg-quick` takes so long that an outage would last.
+    pub slow: Vec<String>,
 }
 
 /// The interface's side.
@@ -50,7 +64,7 @@ pub struct Interface {
     /// `SaveConfig`: going down writes over the file.
     pub save_config: bool,
     /// Commands that run as root, as (key, command), wherever in the file they stand.
-    pub hooks: Vec<(String, String)>,
+    pub hooks: Vec<Hook>,
 }
 
 /// One peer.
@@ -64,26 +78,28 @@ pub struct Peer {
     pub endpoint: Option<String>,
     /// The host of the endpoint is a name and not an address.
     pub endpoint_is_name: bool,
-}
-
-/// One line, comment cut off, that means something.
-enum Line<'a> {
-    Interface,
-    Peer,
-    Setting { key: &'a str, value: &'a str },
+    /// Stands for `PresharedKey`; none for a key of zeros, which is none.
+    pub preshared_key: Option<Mark>,
+    /// `PersistentKeepalive`, if it is on.
+    pub keepalive: Option<u16>,
 }
 
 const HOOKS: [&str; 4] = ["PreUp", "PostUp", "PreDown", "PostDown"];
-const INTERFACE_KEYS: [&str; 8] = [
-    "PrivateKey",
-    "ListenPort",
-    "FwMark",
+/// What `wg-quick` takes itself.
+const QUICK_KEYS: [&str; 9] = [
     "Address",
-    "DNS",
     "MTU",
+    "DNS",
     "Table",
+    "PreUp",
+    "PreDown",
+    "PostUp",
+    "PostDown",
     "SaveConfig",
 ];
+/// What `wg` knows of the interface.
+const WG_KEYS: [&str; 3] = ["PrivateKey", "ListenPort", "FwMark"];
+/// What `wg` knows of a peer.
 const PEER_KEYS: [&str; 5] = [
     "PublicKey",
     "PresharedKey",
@@ -92,50 +108,60 @@ const PEER_KEYS: [&str; 5] = [
     "PersistentKeepalive",
 ];
 
-/// Parses a config. `name` is what problems call it.
-pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
-    let refuse = |line: Option<usize>, why: &str| {
-        let place = line.map(|n| format!(", line {n}")).unwrap_or_default();
-        cannot(
-            format!("accept the config {}{place}: {why}", name.escape_debug()),
-            "mend that line by hand where the backup was made and make a new backup, or take another backup",
-        )
-    };
-    let text = std::str::from_utf8(bytes).map_err(|_| refuse(None, "it is not UTF-8"))?;
+/// Reads a config.
+pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
+    if bytes.len() as u64 > MOST {
+        return Err(Unvetted(format!(
+            "it has {} bytes, and no config has more than {MOST}",
+            bytes.len()
+        )));
+    }
     let mut config = Config::default();
-    let (mut in_interface, mut in_peer, mut interfaces) = (false, false, 0u32);
+    let mut sections = Sections::default();
+    let mut interfaces = 0u32;
     let mut reading = Reading::default();
-    for (n, raw) in lines(text).enumerate() {
+    for (n, raw) in bytes.split(|b| *b == b'\n').enumerate() {
         let n = n + 1;
+        // Bash leaves them out, and others end a line there.
+        if raw.contains(&0) {
+            return Err(Unvetted(format!("line {n} holds a NUL byte")));
+        }
+        let raw = raw.strip_suffix(b"\r").unwrap_or(raw);
         reading.line(n, raw);
-        let line = read_line(raw).map_err(|why| refuse(Some(n), why))?;
-        match line {
-            None => {}
-            Some(Line::Interface) => {
-                (in_interface, in_peer) = (true, false);
+        let meant = meant(raw);
+        let (key, value) = key_and_value(meant);
+        let known = match sections.enter(meant) {
+            Line::Nothing => Ok(true),
+            Line::Interface => {
                 interfaces += 1;
+                Ok(true)
             }
-            Some(Line::Peer) => {
-                (in_interface, in_peer) = (false, true);
+            Line::Peer => {
                 config.peers.push(Peer::default());
+                Ok(true)
             }
-            Some(Line::Setting { key, value }) => {
-                if !in_interface && !in_peer {
-                    return Err(refuse(Some(n), "a setting stands before the first section"));
-                }
-                let known = setting(&mut config, in_peer, key, value, n)
-                    .map_err(|why| refuse(Some(n), why))?;
-                if !known {
-                    config.unfit.push(unknown(n, key));
-                }
-            }
+            Line::ForQuick => for_quick(&mut config, key, value, n),
+            Line::ForWg => for_wg(&mut config, &sections, meant, n),
+        };
+        if let Some(hook) = looks_like_a_hook(key) {
+            // Where wg-quick passes it over it is told of all the same: one moved line, or another shell, makes it live.
+            config
+                .interface
+                .hooks
+                .push((hook.to_owned(), value.to_vec()));
+        }
+        match known {
+            Ok(true) => {}
+            Ok(false) => config.unfit.push(unknown(n, key)),
+            Err(why) => config.unfit.push(format!("line {n}: {why}")),
         }
     }
+    // wg-quick makes an interface of these as well.
     if interfaces == 0 {
-        return Err(refuse(None, "it has no [Interface]"));
+        config.warnings.push("it has no [Interface]".into());
     }
     if config.peers.is_empty() {
-        return Err(refuse(None, "it has no [Peer]"));
+        config.warnings.push("it has no [Peer]".into());
     }
     if interfaces > 1 {
         config
@@ -151,6 +177,127 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
     Ok(config)
 }
 
+/// The same, with a problem that calls the config `name`.
+pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
+    read(bytes).map_err(|why| {
+        cannot(
+            format!("vet the config {}: {why}", name.escape_debug()),
+            "look into it by hand",
+        )
+    })
+}
+
+/// Whether the gateway's own reader takes a config of this name and these bytes, so that it may stand under `configs/` and in
+/// `contents` of a backup. It refuses the whole backup for one that it does not take.
+pub fn gateway_takes(name: &[u8], bytes: &[u8]) -> bool {
+    let has = |section: &str| {
+        let found = std::str::from_utf8(bytes).map(|text| text.contains(section));
+        found.unwrap_or_default()
+    };
+    archive::plain_config_name(name).is_some() && has("[Interface]") && has("[Peer]")
+}
+
+/// Which section a line stands in, for each of the two that read it.
+#[derive(Default)]
+struct Sections {
+    /// `wg-quick` takes its own settings here.
+    quick_interface: bool,
+    wg: Section,
+}
+
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Section {
+    #[default]
+    None,
+    Interface,
+    Peer,
+}
+
+/// What a line is.
+enum Line {
+    Nothing,
+    Interface,
+    Peer,
+    /// A setting of `wg-quick`'s own, in its section.
+    ForQuick,
+    /// A setting that it hands to `wg`, which may not know it.
+    ForWg,
+}
+
+impl Sections {
+    /// Goes through a line, comment cut off.
+    fn enter(&mut self, meant: &[u8]) -> Line {
+        let (key, _) = key_and_value(meant);
+        if key.first() == Some(&b'[') {
+            self.quick_interface = key.eq_ignore_ascii_case(b"[Interface]");
+        } else if self.quick_interface && QUICK_KEYS.iter().any(|k| is(key, k)) {
+            return Line::ForQuick;
+        }
+        // wg takes every blank out of a line.
+        let line = without_blanks(meant);
+        if line.is_empty() {
+            Line::Nothing
+        } else if line.eq_ignore_ascii_case(b"[Interface]") {
+            self.wg = Section::Interface;
+            Line::Interface
+        } else if line.eq_ignore_ascii_case(b"[Peer]") {
+            self.wg = Section::Peer;
+            Line::Peer
+        } else {
+            Line::ForWg
+        }
+    }
+}
+
+fn is(key: &[u8], known: &str) -> bool {
+    key.eq_ignore_ascii_case(known.as_bytes())
+}
+
+/// A line as far as it means something.
+fn meant(raw: &[u8]) -> &[u8] {
+    raw.split(|b| *b == b'#').next().unwrap_or_default()
+}
+
+/// What stands before the first `=` and behind it, without the blanks around; where there is none, each is the whole line.
+fn key_and_value(meant: &[u8]) -> (&[u8], &[u8]) {
+    let equals = meant.iter().position(|b| *b == b'=');
+    let (key, value) = equals.map_or((meant, meant), |at| (&meant[..at], &meant[at + 1..]));
+    (trimmed(key), trimmed(value))
+}
+
+/// `[[:space:]]` of the locale `C`, but for the end of a line.
+fn blank(b: u8) -> bool {
+    matches!(b, b' ' | b'\t' | 0x0B | 0x0C | b'\r')
+}
+
+fn trimmed(mut bytes: &[u8]) -> &[u8] {
+    while let [first, rest @ ..] = bytes
+        && blank(*first)
+    {
+        bytes = rest;
+    }
+    while let [rest @ .., last] = bytes
+        && blank(*last)
+    {
+        bytes = rest;
+    }
+    bytes
+}
+
+fn without_blanks(bytes: &[u8]) -> Vec<u8> {
+    bytes.iter().copied().filter(|b| !blank(*b)).collect()
+}
+
+/// The hook whose name a key has once everything is left out of it that is no letter.
+fn looks_like_a_hook(key: &[u8]) -> Option<&'static str> {
+    let letters: Vec<u8> = key
+        .iter()
+        .copied()
+        .filter(u8::is_ascii_alphabetic)
+        .collect();
+    HOOKS.into_iter().find(|hook| is(&letters, hook))
+}
+
 /// What reading a config costs `wg-quick`: its patterns take time by the square of a line's length, and by the cube of a run
 /// of blanks in it.
 #[derive(Default)]
@@ -161,15 +308,15 @@ struct Reading {
 }
 
 impl Reading {
-    fn line(&mut self, number: usize, raw: &str) {
+    fn line(&mut self, number: usize, raw: &[u8]) {
         /// As measured with bash 5.2 on a slow core, nanoseconds.
         const SQUARE: u64 = 32;
         const CUBE: u64 = 4;
         // What stands behind `#` is cut off first.
-        let meant = raw.split('#').next().unwrap_or_default();
+        let meant = meant(raw);
         let run = meant
-            .split(|c: char| !c.is_whitespace())
-            .map(str::len)
+            .split(|b| !blank(*b))
+            .map(<[u8]>::len)
             .max()
             .unwrap_or_default();
         let power =
@@ -186,8 +333,8 @@ impl Reading {
 const READING: u64 = 3_000_000_000;
 /// Networks behind the peers of one tunnel: each is a route, of 4 to 15 ms.
 const NETWORKS: usize = 4000;
-/// Peers, addresses, hooks of one tunnel.
-const PEERS: usize = 4000;
+/// Peers of one tunnel; and addresses, hooks.
+pub const PEERS: usize = 4000;
 const ADDRESSES: usize = 250;
 const HOOKS_MOST: usize = 250;
 
@@ -195,7 +342,7 @@ const HOOKS_MOST: usize = 250;
 fn bounds(config: &mut Config, reading: &Reading) {
     if reading.ns > READING {
         let (_, line, length, run) = reading.worst;
-        config.unfit.push(format!(
+        config.slow.push(format!(
             "wg-quick would take about {} s to read it, and {} s are allowed: line {line} has {length} characters, {run} \
              blanks of them in a row",
             reading.ns / 1_000_000_000,
@@ -210,7 +357,7 @@ fn bounds(config: &mut Config, reading: &Reading) {
         (config.interface.hooks.len(), HOOKS_MOST, "hooks"),
     ] {
         if count > most {
-            config.unfit.push(format!(
+            config.slow.push(format!(
                 "it has {count} {of}, and {most} are allowed: the gateway is down while wg-quick goes through them"
             ));
         }
@@ -218,86 +365,106 @@ fn bounds(config: &mut Config, reading: &Reading) {
 }
 
 /// A key in the wrong place must not be shown as if it were the name of a setting.
-fn unknown(line: usize, key: &str) -> String {
-    if key.len() <= 32 && key.bytes().all(|b| b.is_ascii_alphabetic()) {
+fn unknown(line: usize, key: &[u8]) -> String {
+    let plain = key.len() <= 32 && key.iter().all(u8::is_ascii_alphabetic);
+    if let Ok(key) = std::str::from_utf8(key)
+        && plain
+    {
         format!("line {line}: nothing knows the setting {key} here")
     } else {
         format!("line {line}: nothing knows this setting here")
     }
 }
 
-/// Lines without their ends. A last line needs none; `\r` counts as part of an end only right before `\n` or at the end.
-fn lines(text: &str) -> impl Iterator<Item = &str> {
-    text.split('\n').map(|l| l.strip_suffix('\r').unwrap_or(l))
-}
-
-fn blank(c: char) -> bool {
-    c == ' ' || c == '\t'
-}
-
-fn read_line(raw: &str) -> Result<Option<Line<'_>>, &'static str> {
-    if raw.starts_with('\u{feff}') {
-        return Err("it begins with a byte order mark");
-    }
-    if raw.chars().any(|c| c.is_control() && c != '\t') {
-        return Err("it holds a control character");
-    }
-    let meant = raw
-        .split('#')
-        .next()
-        .unwrap_or_default()
-        .trim_matches(blank);
-    if meant.is_empty() {
-        return Ok(None);
-    }
-    if meant.starts_with('[') {
-        return if meant.eq_ignore_ascii_case("[Interface]") {
-            Ok(Some(Line::Interface))
-        } else if meant.eq_ignore_ascii_case("[Peer]") {
-            Ok(Some(Line::Peer))
-        } else {
-            Err("it is neither [Interface] nor [Peer]")
-        };
-    }
-    let (key, value) = meant
-        .split_once('=')
-        .ok_or("it is neither a section nor `Key = value`")?;
-    let (key, value) = (key.trim_matches(blank), value.trim_matches(blank));
-    if !key.starts_with(|c: char| c.is_ascii_alphabetic())
-        || !key.bytes().all(|b| b.is_ascii_alphanumeric())
-    {
-        return Err("the name of a setting is not letters and digits");
-    }
-    Ok(Some(Line::Setting { key, value }))
-}
-
-/// Takes one setting into the model; false if nothing knows it in this section.
-fn setting(
+/// Takes a setting of `wg-quick`'s own into the model; false if it is none that could work.
+fn for_quick(
     config: &mut Config,
-    in_peer: bool,
-    key: &str,
-    value: &str,
+    key: &[u8],
+    value: &[u8],
     line: usize,
 ) -> Result<bool, &'static str> {
-    if let Some(hook) = HOOKS.iter().find(|h| h.eq_ignore_ascii_case(key)) {
-        // In [Peer] wg-quick passes it over; it is told of all the same, since one moved line makes it live.
-        config
-            .interface
-            .hooks
-            .push(((*hook).to_owned(), value.to_owned()));
-        return Ok(!in_peer);
-    }
-    let table: &[&str] = if in_peer { &PEER_KEYS } else { &INTERFACE_KEYS };
-    let Some(known) = table.iter().find(|k| k.eq_ignore_ascii_case(key)) else {
+    let Some(known) = QUICK_KEYS.into_iter().find(|k| is(key, k)) else {
         return Ok(false);
+    };
+    if HOOKS.contains(&known) {
+        return Ok(true);
+    }
+    let interface = &mut config.interface;
+    // A value that is none is not shown: it may be a key that stands in the wrong place.
+    let none = |value: &str, what: &str| format!("line {line}: {known} {}", not(value, what));
+    let Ok(value) = std::str::from_utf8(value) else {
+        return Err("its value is not UTF-8");
+    };
+    match known {
+        "Address" => {
+            no_patterns(value)?;
+            for item in items(value) {
+                match address(item) {
+                    Some(prefix) if interface.addresses.contains(&prefix) => {
+                        config
+                            .unfit
+                            .push(format!("line {line}: it has the address {prefix} twice"));
+                    }
+                    Some(prefix) => interface.addresses.push(prefix),
+                    None => config.unfit.push(none(item, "an address")),
+                }
+            }
+        }
+        "DNS" => {
+            no_patterns(value)?;
+            for item in items(value) {
+                if item.parse::<IpAddr>().is_err() && !is_host_name(item) {
+                    let why = none(item, "an address or the name of a domain");
+                    config.warnings.push(why);
+                }
+                interface.dns.push(item.to_owned());
+            }
+        }
+        // As if it were not there.
+        "MTU" | "Table" if value.is_empty() => {}
+        "MTU" => match plain(value)?.parse() {
+            Ok(mtu @ 68..=65_535) => interface.mtu = Some(mtu),
+            Ok(_) | Err(_) => config.unfit.push(none(value, "a number from 68 to 65535")),
+        },
+        "Table" => interface.table = Some(plain(value)?.to_owned()),
+        "SaveConfig" if value.eq_ignore_ascii_case("true") => interface.save_config = true,
+        "SaveConfig" if value.eq_ignore_ascii_case("false") => interface.save_config = false,
+        "SaveConfig" => return Err("SaveConfig is neither true nor false"),
+        _ => {}
+    }
+    Ok(true)
+}
+
+/// Takes a line that `wg` is given into the model; false if it does not know it.
+fn for_wg(
+    config: &mut Config,
+    sections: &Sections,
+    meant: &[u8],
+    line: usize,
+) -> Result<bool, &'static str> {
+    let cleaned = without_blanks(meant);
+    let Some(equals) = cleaned.iter().position(|b| *b == b'=') else {
+        return Ok(false);
+    };
+    let (key, value) = (&cleaned[..equals], &cleaned[equals + 1..]);
+    let known: &[&str] = match sections.wg {
+        Section::None => &[],
+        Section::Interface => &WG_KEYS,
+        Section::Peer => &PEER_KEYS,
+    };
+    let Some(known) = known.iter().find(|k| is(key, k)) else {
+        return Ok(false);
+    };
+    let Ok(value) = std::str::from_utf8(value) else {
+        return Err("its value is not UTF-8");
     };
     let Config {
         interface,
         peers,
         warnings,
         unfit,
+        slow: _,
     } = config;
-    // A value that is none is not shown: it may be a key that stands in the wrong place.
     let none = |value: &str, what: &str| format!("line {line}: {known} {}", not(value, what));
     match (*known, peers.last_mut()) {
         ("PrivateKey", _) => {
@@ -309,6 +476,9 @@ fn setting(
         ("PresharedKey", _) if !is_key(value) => {
             unfit.push(format!("line {line}: PresharedKey is no key"));
         }
+        ("PresharedKey", Some(peer)) => {
+            peer.preshared_key = preshared(value);
+        }
         ("PublicKey", Some(peer)) => {
             peer.public_key = if is_key(value) {
                 value.to_owned()
@@ -317,18 +487,14 @@ fn setting(
             }
         }
         ("AllowedIPs", Some(peer)) if !value.is_empty() => {
-            // wg takes blanks out, and splits at commas.
             for item in value.split(',') {
-                match Prefix::parse(item.trim_matches(blank)) {
+                match Prefix::parse(item) {
                     Some(prefix) => peer.allowed_ips.push(prefix),
                     None => unfit.push(none(item, "an address or a network")),
                 }
             }
         }
         ("Endpoint", Some(peer)) => {
-            if value.contains(blank) {
-                return Err("an endpoint holds a blank");
-            }
             let host = endpoint_host(value);
             let address = host.is_some_and(|h| h.parse::<IpAddr>().is_ok());
             match host {
@@ -342,58 +508,35 @@ fn setting(
             peer.endpoint_is_name = host.is_some() && !address;
             peer.endpoint = Some(value.to_owned());
         }
-        ("Address", _) => {
-            no_patterns(value)?;
-            for item in items(value) {
-                match address(item) {
-                    Some(prefix) if interface.addresses.contains(&prefix) => {
-                        unfit.push(format!("line {line}: it has the address {prefix} twice"));
-                    }
-                    Some(prefix) => interface.addresses.push(prefix),
-                    None => unfit.push(none(item, "an address")),
-                }
-            }
-        }
-        ("DNS", _) => {
-            no_patterns(value)?;
-            for item in items(value) {
-                if item.parse::<IpAddr>().is_err() && !is_host_name(item) {
-                    warnings.push(none(item, "an address or the name of a domain"));
-                }
-                interface.dns.push(item.to_owned());
-            }
-        }
-        ("ListenPort", _) => match plain(value)?.parse() {
+        ("ListenPort", _) => match value.parse() {
             Ok(port) => interface.listen_port = Some(port),
             Err(_) => unfit.push(none(value, "a port")),
         },
-        ("MTU", _) => match plain(value)?.parse() {
-            Ok(mtu @ 68..=65_535) => interface.mtu = Some(mtu),
-            Ok(_) | Err(_) => unfit.push(none(value, "a number from 68 to 65535")),
-        },
-        ("Table", _) => interface.table = Some(plain(value)?.to_owned()),
         ("FwMark", _) => {
-            let mark = plain(value)?;
-            let hex = mark.strip_prefix("0x").map(|h| u32::from_str_radix(h, 16));
-            if mark != "off" && hex.unwrap_or_else(|| mark.parse()).is_err() {
+            let hex = value.strip_prefix("0x").map(|h| u32::from_str_radix(h, 16));
+            if value != "off" && hex.unwrap_or_else(|| value.parse()).is_err() {
                 unfit.push(none(value, "a number or `off`"));
             }
-            interface.fwmark = Some(mark.to_owned());
+            interface.fwmark = Some(value.to_owned());
         }
-        ("SaveConfig", _) => match plain(value)? {
-            "true" => interface.save_config = true,
-            "false" => interface.save_config = false,
-            _ => return Err("SaveConfig is neither true nor false"),
-        },
-        ("PersistentKeepalive", _) => {
-            let seconds = plain(value)?;
-            if seconds != "off" && seconds.parse::<u16>().is_err() {
+        ("PersistentKeepalive", peer) => {
+            let on = value.parse::<u16>();
+            if value != "off" && on.is_err() {
                 unfit.push(none(value, "a number from 0 to 65535 or `off`"));
+            }
+            if let Some(peer) = peer {
+                peer.keepalive = on.ok().filter(|on| *on != 0);
             }
         }
         _ => {}
     }
     Ok(true)
+}
+
+/// Stands for a preshared key; none for one of zeros, by which `wg` takes it away.
+pub fn preshared(key: &str) -> Option<Mark> {
+    const ZEROS: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
+    (key != ZEROS).then(|| Mark::of(key)).flatten()
 }
 
 /// `x is not an address`; without the `x` where that may be a key.
@@ -424,9 +567,7 @@ fn is_host_name(host: &str) -> bool {
 }
 
 fn items(value: &str) -> impl Iterator<Item = &str> {
-    value
-        .split(|c| c == ',' || blank(c))
-        .filter(|s| !s.is_empty())
+    value.split([',', ' ', '\t']).filter(|s| !s.is_empty())
 }
 
 /// `wg-quick` expands these two values without quotes: a pattern would become file names of the gateway.
@@ -450,7 +591,7 @@ fn plain(value: &str) -> Result<&str, &'static str> {
 }
 
 /// 32 bytes in base64: 43 characters, the last of which carries four bits, and one `=`.
-fn is_key(value: &str) -> bool {
+pub fn is_key(value: &str) -> bool {
     let bytes = value.as_bytes();
     let base64 = |b: &u8| b.is_ascii_alphanumeric() || *b == b'+' || *b == b'/';
     bytes.len() == 44
@@ -491,10 +632,12 @@ pub fn interface_name(stem: &str) -> Result<&str, String> {
 
 /// The config without these settings, for going down from a copy: without `SaveConfig` hooks run and the live file stays.
 pub fn without(bytes: &[u8], settings: &[&str]) -> Vec<u8> {
-    let dropped = |key: &str| settings.iter().any(|s| key.eq_ignore_ascii_case(s));
-    rewrite(bytes, |line| match read_line(line) {
-        Ok(Some(Line::Setting { key, .. })) if dropped(key) => Rewritten::Dropped,
-        _ => Rewritten::Kept,
+    rewrite(bytes, |line| {
+        let (key, _) = key_and_value(meant(line));
+        match settings.iter().any(|s| is(key, s)) {
+            true => Rewritten::Dropped,
+            false => Rewritten::Kept,
+        }
     })
 }
 
@@ -505,31 +648,36 @@ pub fn with_endpoints(
     mut choose: impl FnMut(&str, &str) -> Option<String>,
 ) -> Vec<u8> {
     // The key of a peer may stand after its endpoint.
-    let keys: Vec<String> = parse("config", bytes)
+    let keys: Vec<String> = read(bytes)
         .map(|c| c.peers.into_iter().map(|p| p.public_key).collect())
         .unwrap_or_default();
     let mut peer = 0usize;
-    let mut in_peer = false;
-    rewrite(bytes, |line| match read_line(line) {
-        Ok(Some(Line::Peer)) => {
-            (peer, in_peer) = (peer + 1, true);
-            Rewritten::Kept
-        }
-        Ok(Some(Line::Interface)) => {
-            in_peer = false;
-            Rewritten::Kept
-        }
-        Ok(Some(Line::Setting { key, value }))
-            if in_peer && key.eq_ignore_ascii_case("Endpoint") =>
-        {
-            let public_key = keys.get(peer.saturating_sub(1)).map_or("", String::as_str);
-            match choose(public_key, value) {
-                Some(endpoint) if endpoint == value => Rewritten::Kept,
-                Some(endpoint) => Rewritten::New(format!("Endpoint = {endpoint}")),
-                None => Rewritten::Dropped,
+    let mut sections = Sections::default();
+    rewrite(bytes, |line| {
+        let meant = meant(line);
+        match sections.enter(meant) {
+            Line::Peer => {
+                peer += 1;
+                Rewritten::Kept
             }
+            Line::ForWg if sections.wg == Section::Peer => {
+                let cleaned = without_blanks(meant);
+                let (key, value) = key_and_value(&cleaned);
+                let Some(endpoint) = std::str::from_utf8(value)
+                    .ok()
+                    .filter(|_| is(key, "Endpoint") && cleaned.contains(&b'='))
+                else {
+                    return Rewritten::Kept;
+                };
+                let public_key = keys.get(peer.saturating_sub(1)).map_or("", String::as_str);
+                match choose(public_key, endpoint) {
+                    Some(same) if same == endpoint => Rewritten::Kept,
+                    Some(other) => Rewritten::New(format!("Endpoint = {other}")),
+                    None => Rewritten::Dropped,
+                }
+            }
+            Line::Nothing | Line::Interface | Line::ForQuick | Line::ForWg => Rewritten::Kept,
         }
-        _ => Rewritten::Kept,
     })
 }
 
@@ -540,13 +688,13 @@ enum Rewritten {
 }
 
 /// Line by line; lines that are kept stay byte for byte, ends included.
-fn rewrite(bytes: &[u8], mut each: impl FnMut(&str) -> Rewritten) -> Vec<u8> {
+fn rewrite(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Rewritten) -> Vec<u8> {
     let mut out = Vec::with_capacity(bytes.len());
     for line in bytes.split_inclusive(|b| *b == b'\n') {
         let body = line.strip_suffix(b"\n").unwrap_or(line);
         let body = body.strip_suffix(b"\r").unwrap_or(body);
         let end = &line[body.len()..];
-        match std::str::from_utf8(body).map_or(Rewritten::Kept, &mut each) {
+        match each(body) {
             Rewritten::Kept => out.extend_from_slice(line),
             Rewritten::Dropped => {}
             Rewritten::New(text) => {

@@ -5,6 +5,7 @@
 //! appends or reads brings the bytes and the time.
 #![forbid(unsafe_code)]
 
+mod accept;
 mod civil;
 #[cfg(test)]
 mod golden;
@@ -19,6 +20,7 @@ mod state;
 mod view;
 mod words;
 
+pub use accept::*;
 pub use civil::*;
 pub use line::*;
 pub use plan::*;

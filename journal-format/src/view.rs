@@ -52,6 +52,8 @@ pub struct View {
     pub warnings: Vec<String>,
     /// What is left to do or to know at the end.
     pub leftovers: Vec<String>,
+    /// The parts, by name, that the safety backup lacked, where that ended it: accepted, it would have gone on.
+    pub unsaved: Vec<String>,
     /// The steps forward, and behind them, once it goes back, the steps back.
     pub steps: Vec<StepView>,
 }
@@ -221,6 +223,7 @@ impl View {
             pid: state.driver.as_ref().map(|d| d.pid),
             warnings: plan.map_or_else(Vec::new, |p| p.warnings.clone()),
             leftovers: state.closing_warnings.clone(),
+            unsaved: state.unsaved(),
             steps: steps(state),
         }
     }

@@ -12,7 +12,7 @@ use engine::facts::Facts;
 use engine::fault::{Fault, Problem};
 use engine::host::linux::Linux;
 use engine::host::{
-    Act, Append, Command, Fill, Holder, Look, Meta, Now, Output, Own, Owner, Query,
+    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, Output, Own, Owner, Query,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Digest};
@@ -141,8 +141,8 @@ impl Look for Crashing {
     fn mount_points(&self) -> Result<Vec<String>, Problem> {
         self.inner.mount_points()
     }
-    fn ip_forward(&self) -> Result<bool, Problem> {
-        self.inner.ip_forward()
+    fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem> {
+        self.inner.forwarding(family)
     }
     fn boot(&self) -> Result<BootId, Problem> {
         self.inner.boot()
@@ -228,9 +228,10 @@ impl Act for Crashing {
         })
     }
 
-    fn set_ip_forward(&self, permit: &Permit, on: bool) -> Result<(), Problem> {
-        self.counter
-            .effect("set forwarding", || self.inner.set_ip_forward(permit, on))
+    fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem> {
+        self.counter.effect("set forwarding", || {
+            self.inner.set_forwarding(permit, family, on)
+        })
     }
 
     fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {

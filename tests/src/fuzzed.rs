@@ -56,8 +56,17 @@ pub fn archive(bytes: &[u8]) {
         let name = &entry.name;
         let folder_or_none = name.rsplit_once('/').map(|(folder, _)| folder);
         assert!(
-            matches!(folder_or_none, None | Some("configs" | "wireguard"))
-                && !name.contains(['\\', '\0'])
+            matches!(
+                folder_or_none,
+                None | Some(
+                    "configs"
+                        | "wireguard"
+                        | "holdfast/raw/configs"
+                        | "holdfast/raw/wireguard"
+                        | "holdfast/raw/databases"
+                        | "holdfast/kept"
+                )
+            ) && !name.contains(['\\', '\0'])
                 && !name.split('/').any(|part| matches!(part, "" | "." | "..")),
             "accepted the name {name:?}"
         );
@@ -102,25 +111,35 @@ pub fn config(bytes: &[u8]) {
     assert_eq!(plain(again), plain(parsed));
 }
 
-/// The hooks that `wg-quick` finds, read as leniently as bash in any locale could read it.
-fn hooks_for_bash(bytes: &[u8]) -> Vec<(String, String)> {
+/// The hooks that `wg-quick` finds: their keys as leniently as bash in any locale could read them, what they run as it
+/// reads it in its own.
+fn hooks_for_bash(bytes: &[u8]) -> Vec<(String, Vec<u8>)> {
     // Bash drops NULs.
     let bytes: Vec<u8> = bytes.iter().copied().filter(|b| *b != 0).collect();
-    let text = String::from_utf8_lossy(&bytes);
     let mut in_interface = false;
     let mut found = Vec::new();
-    for line in text.split('\n') {
-        let stripped = line.split('#').next().unwrap_or_default();
-        let (key, value) = stripped.split_once('=').unwrap_or((stripped, stripped));
-        let (key, value) = (key.trim(), value.trim());
+    for line in bytes.split(|b| *b == b'\n') {
+        let stripped = line.split(|b| *b == b'#').next().unwrap_or_default();
+        let mut halves = stripped.splitn(2, |b| *b == b'=');
+        let key = halves.next().unwrap_or_default();
+        let value = halves.next().unwrap_or(key);
+        let key = String::from_utf8_lossy(key);
+        let key = key.trim_matches(|c: char| c.is_whitespace() || c == '\u{fffd}');
         if key.starts_with('[') {
             in_interface = key.eq_ignore_ascii_case("[Interface]");
         }
+        let space = |b: &u8| matches!(b, b' ' | 9 | 11 | 12 | 13);
+        let from = value.iter().position(|b| !space(b)).unwrap_or(value.len());
+        let to = value
+            .iter()
+            .rposition(|b| !space(b))
+            .map_or(from, |at| at + 1);
+        let value = value[from..to].to_vec();
         let hooks = ["PreUp", "PostUp", "PreDown", "PostDown"];
         if let Some(hook) = hooks.iter().find(|h| h.eq_ignore_ascii_case(key))
             && in_interface
         {
-            found.push(((*hook).to_owned(), value.to_owned()));
+            found.push(((*hook).to_owned(), value));
         }
     }
     found

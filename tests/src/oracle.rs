@@ -122,7 +122,7 @@ fn running(want: &Picture, have: &Picture) -> Vec<String> {
         differ("I1: tunnels", &want.tunnels, &have.tunnels),
         differ("I1: IPv4 rules", &want.v4, &have.v4),
         differ("I1: IPv6 rules", &want.v6, &have.v6),
-        differ("I1: forwarding", &want.ip_forward, &have.ip_forward),
+        differ("I1: forwarding", &want.forwards, &have.forwards),
         differ("I1: service", &want.service, &have.service),
         differ("I1: service that fails", &want.falters, &have.falters),
         differ("I1: fence", &want.fence, &have.fence),

@@ -48,7 +48,7 @@ enum Call {
     PeerRemove(usize, usize),
     Start,
     Stop,
-    Forward(bool),
+    Forward(Family, bool),
     Settle(usize),
     /// The kernel facts are read, and count as those of before from here on.
     Facts,
@@ -103,6 +103,20 @@ fn peers_added(n: usize) -> String {
 }
 const PEERS_ADDED: usize = 6;
 const PEERS_REMOVED: [char; 3] = ['p', 'x', 'w'];
+
+/// What a plan gives the new tunnel: a peer that its config does not have, and none of those that it has.
+fn peers_planned(names: &[String]) -> String {
+    let dump = format!(
+        "{}\t{}\t(none)\t(none)\t10.66.0.0/24\t0\t0\t0\t9\n",
+        names[NEW],
+        key('t')
+    );
+    serde_json::to_string(&peers::in_dump(&dump, names)).unwrap()
+}
+
+fn digest(bytes: &[u8]) -> Digest {
+    Digest::of_bytes(sha2::Sha256::digest(bytes).into())
+}
 
 /// What both hosts are told, and what of it has the same name on both.
 struct Course {
@@ -164,12 +178,12 @@ impl Course {
                 networks: vec!["10.61.0.0/16".into(), "fd61::/16".into()],
             },
             firewall: Firewall {
-                v4: Some(Digest::of_bytes(sha2::Sha256::digest(rules).into())),
+                v4: Some(digest(rules.as_bytes())),
                 v6: None,
                 ip_forward: Some(true),
-                ipv6_forward: None,
+                ipv6_forward: Some(true),
             },
-            peers: None,
+            peers: Some(digest(peers_planned(&names).as_bytes())),
             without_safety_backup_of: Vec::new(),
             ..scenario.plan.as_ref().clone()
         };
@@ -208,7 +222,12 @@ impl Course {
             linux_sleeps();
         }
         run(&["nft", "flush", "ruleset"]);
-        run(&["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+        run(&[
+            "sysctl",
+            "-qw",
+            "net.ipv4.ip_forward=0",
+            "net.ipv6.conf.all.forwarding=0",
+        ]);
         if self.state.exists() {
             std::fs::remove_dir_all(&self.state).unwrap();
         }
@@ -493,10 +512,15 @@ impl<'c> Side<'c> {
     fn new(host: &'c dyn Host, course: &'c Course) -> Side<'c> {
         let dir = course.restore_dir();
         let permit = permit(host, &course.scenario.id, &course.plan, &dir);
-        host.set_ip_forward(&permit, false).unwrap();
+        for family in Family::BOTH {
+            host.set_forwarding(&permit, family, false).unwrap();
+        }
         host.keep_dir(&dir.join("after")).unwrap();
         let rules = loads(V4, 0, &course.names);
         host.keep(&dir.join("after/rules.v4"), rules.as_bytes())
+            .unwrap();
+        let peers = peers_planned(&course.names);
+        host.keep(&dir.join("after/peers"), peers.as_bytes())
             .unwrap();
         let mut side = Side {
             host,
@@ -549,7 +573,11 @@ impl<'c> Side<'c> {
         let said = vec![
             plain_rules(facts.rules_v4.as_deref().unwrap()),
             plain_rules(facts.rules_v6.as_deref().unwrap()),
-            format!("{:?} {:?}", facts.ip_forward, facts.interfaces),
+            format!(
+                "{:?} {:?} {:?}",
+                facts.ip_forward, facts.ipv6_forward, facts.interfaces
+            ),
+            format!("{:?} {:?}", facts.unread, facts.beyond),
             format!("{:?} {:?}", facts.tunnels, facts.services),
             format!("{:?}", facts.faltering),
             peers
@@ -576,8 +604,8 @@ impl<'c> Side<'c> {
             ),
             Start => (Command::ServiceStart(c.service.clone()), String::new()),
             Stop => (Command::ServiceStop(c.service.clone()), String::new()),
-            Forward(on) => {
-                let set = self.host.set_ip_forward(&self.permit, *on);
+            Forward(family, on) => {
+                let set = self.host.set_forwarding(&self.permit, *family, *on);
                 return set.ok().map(|()| Vec::new());
             }
             Settle(n) => {
@@ -633,7 +661,8 @@ impl<'c> Side<'c> {
             seen.push(ask(&Query::LegacyRules(family)).stdout);
         }
         seen.push(format!("fence {}", ask(&Query::Fence).ok()));
-        seen.push(format!("forwarding {}", host.ip_forward().unwrap()));
+        let forwards = Family::BOTH.map(|family| host.forwarding(family).unwrap());
+        seen.push(format!("forwarding {forwards:?}"));
         seen.push(format!(
             "service {} {}",
             self.runs(),
@@ -814,11 +843,20 @@ fn the_service_and_its_databases_answer_alike_on_both() {
         |course| {
             let settle = || (0..5).map(Settle);
             let mut script: Vec<Call> = settle().collect();
-            script.extend([Stop, Up(FIRST), Up(SECOND), Start, Start, Forward(true)]);
+            script.extend([
+                Stop,
+                Up(FIRST),
+                Up(SECOND),
+                Start,
+                Start,
+                Forward(V4, true),
+                Forward(V6, true),
+            ]);
             script.extend([Call::Facts, Stop, Stop]);
             script.extend(settle());
             script.extend([Start, Move(Step::StopServices, Onward), SameBoot(false)]);
-            script.extend([Forward(false), Move(Step::LoadFirewall, Back)]);
+            script.extend([Forward(V4, false), Forward(V6, false)]);
+            script.push(Move(Step::LoadFirewall, Back));
             agreed(course, &script);
         },
     );
@@ -836,7 +874,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => (0..TUNNELS, 0..PEERS_REMOVED.len()).prop_map(|(t, n)| PeerRemove(t, n)),
         2 => Just(Start),
         1 => Just(Stop),
-        1 => any::<bool>().prop_map(Forward),
+        1 => (family(), any::<bool>()).prop_map(|(f, on)| Forward(f, on)),
         1 => (0..5_usize).prop_map(Settle),
         2 => Just(Call::Facts),
         1 => any::<bool>().prop_map(SameBoot),

@@ -5,12 +5,14 @@
 use std::path::Path;
 
 use engine::decide::Seen;
+use engine::host::Family;
 use engine::step::{Env, ops};
 use journal_format::{Change, Direction, Policy, Step, Target, Verdict};
 use tests::oracle;
 use tests::sim::disk::Held;
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::Sim;
+use tests::sim::peers::{self, Setting};
 use tests::sim::world::World;
 
 fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Seen {
@@ -72,6 +74,17 @@ fn tunnel_gone(s: &Scenario) -> Tamper<'_> {
     ("a tunnel is gone", Box::new(goes))
 }
 
+fn turn(w: &mut World, family: Family) {
+    *w.kernel.forwards.get_mut(&family).unwrap() ^= true;
+}
+
+/// The backup gave this tunnel one that is in no file.
+fn peer_gone(w: &mut World) {
+    let peers = &mut w.kernel.tunnels.get_mut("change").unwrap().peers;
+    assert_eq!(peers.len(), 2);
+    peers.pop_last();
+}
+
 /// What is seen after each of these, a line each.
 fn looked(s: &Scenario, world: &World, step: Step, served: bool, tampers: Vec<Tamper>) -> String {
     assert_eq!(seen(s, world, step, served), Seen::After, "{step}");
@@ -96,6 +109,7 @@ fn whatever_is_not_as_planned_at_rest_is_named() {
         Box::new(|w| w.disk.put(removed, b"", 0o600)),
     ));
     tampers.push(tunnel_gone(&s));
+    tampers.push(("a peer is gone", Box::new(peer_gone)));
     let goes = |name: &&String| s.plan.tunnels_up.iter().all(|t| t.name != **name);
     tampers.push((
         "a tunnel that goes is up",
@@ -164,9 +178,22 @@ fn whatever_is_not_as_planned_while_it_runs_is_named_and_nothing_else() {
                 Box::new(|w| of_port(w, 51_999)),
             ),
             ("a tunnel may hear on any port", Box::new(|w| of_port(w, 0))),
+            ("forwarding is turned", Box::new(|w| turn(w, Family::V4))),
             (
-                "forwarding is turned",
-                Box::new(|w| w.kernel.ip_forward ^= true),
+                "forwarding of the other family is turned",
+                Box::new(|w| turn(w, Family::V6)),
+            ),
+            (
+                "a peer that its config does not have is gone",
+                Box::new(peer_gone),
+            ),
+            (
+                "a peer that others added is there",
+                Box::new(|w| {
+                    let up = w.kernel.tunnels.get_mut("change").unwrap();
+                    let peer = Setting::plain("others", "10.252.0.0/16");
+                    peers::set(&mut up.peers, &peer);
+                }),
             ),
         ]
     };

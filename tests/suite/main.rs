@@ -8,6 +8,7 @@ mod damaged_gateway;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
+mod failing_backup;
 mod fuzzed;
 mod hostile;
 mod hosts_agree;

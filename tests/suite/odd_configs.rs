@@ -11,12 +11,12 @@ use crate::on_a_gateway::{Gateway, path, small};
 /// A config of the small gateway whose tunnel is down, and its text.
 fn a_config(backup: &Backup) -> (String, Vec<u8>) {
     let up = backup.tunnels_up();
-    let configs = backup.entries.iter().filter_map(|(name, bytes)| {
+    let mut configs = backup.entries.iter().filter_map(|(name, bytes)| {
         let stem = name.strip_prefix("configs/")?.strip_suffix(".conf")?;
         let down = !up.iter().any(|name| name == stem);
         down.then(|| (stem.to_owned(), bytes.clone()))
     });
-    configs.last().unwrap()
+    configs.next_back().unwrap()
 }
 
 /// Writes an archive outside the gateway.

@@ -62,7 +62,8 @@ fn shape() -> impl Strategy<Value = Shape> {
         any::<[bool; 2]>(),
         clients,
         any::<[bool; 3]>(),
-        any::<Option<bool>>(),
+        any::<[Option<bool>; 2]>(),
+        prop_oneof![Just(None), Just(Some("wg1")), Just(Some("wg2"))],
         mounts,
     )
         .prop_map(
@@ -71,7 +72,8 @@ fn shape() -> impl Strategy<Value = Shape> {
                 [two_saved, three_saved],
                 clients,
                 [v4, v6, falters],
-                ip_forward,
+                forwards,
+                peers,
                 mounts,
             )| {
                 Shape {
@@ -80,7 +82,8 @@ fn shape() -> impl Strategy<Value = Shape> {
                     clients,
                     v4,
                     v6,
-                    ip_forward,
+                    forwards,
+                    peers,
                     mounts,
                     falters,
                 }

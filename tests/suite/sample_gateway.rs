@@ -51,7 +51,9 @@ fn the_real_gateway_of_5_comes_up_and_two_pictures_of_it_are_equal() {
     );
 
     assert_eq!(first.part("service sample-gateway"), Some("runs"));
-    assert_eq!(first.part("ip_forward"), Some("1"));
+    for forward in ["ip_forward", "ipv6_forward"] {
+        assert_eq!(first.part(forward), Some("1"));
+    }
     assert!(
         first
             .part("tunnel c00000_30058fa2")
@@ -97,6 +99,7 @@ fn a_picture_shows_what_changed() {
         &["nft", "add", "table", "inet", "stranger"],
         &["wg", "set", "wg-admin", "listen-port", "61998"],
         &["sysctl", "-qw", "net.ipv4.ip_forward=0"],
+        &["sysctl", "-qw", "net.ipv6.conf.all.forwarding=0"],
     ] {
         sandbox.run(argv).unwrap().ok().unwrap();
     }
@@ -115,6 +118,7 @@ fn a_picture_shows_what_changed() {
             "changed: ip6tables-save filter".to_owned(),
             "changed: ip_forward".to_owned(),
             "changed: iptables-save filter".to_owned(),
+            "changed: ipv6_forward".to_owned(),
             "changed: service sample-gateway".to_owned(),
             "changed: tunnel wg-admin".to_owned(),
             "new: file etc_wireguard/.left-over".to_owned(),

@@ -280,5 +280,10 @@ fn change(sandbox: &Sandbox) {
         "MASQUERADE",
     ]);
     run(&["ip6tables", "-A", "WG_GATE6", "-i", come, "-j", "ACCEPT"]);
-    run(&["sysctl", "-qw", "net.ipv4.ip_forward=0"]);
+    run(&[
+        "sysctl",
+        "-qw",
+        "net.ipv4.ip_forward=0",
+        "net.ipv6.conf.all.forwarding=0",
+    ]);
 }

@@ -214,6 +214,20 @@ impl Agent {
         }
     }
 
+    /// What a restore from the same upload would do now, after one that ended since its safety backup lacked parts.
+    pub async fn again(&self, token: Token, id: RestoreId) -> Answer<Preview> {
+        match self
+            .ask(Request::Admin {
+                token,
+                ask: Ask::Again { id },
+            })
+            .await?
+        {
+            Reply::Uploaded(preview) => Ok(*preview),
+            _ => Err(Away::Confused.into()),
+        }
+    }
+
     /// Throws an upload away.
     pub async fn discard(&self, token: Token, upload: UploadId) -> Answer<()> {
         match self

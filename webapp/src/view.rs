@@ -73,6 +73,8 @@ pub struct Live {
     pub summary: String,
     problem: Option<Problem>,
     closing_warnings: Vec<String>,
+    /// Parts that the safety backup lacked, where that ended it.
+    unsaved: Vec<String>,
     plan_warnings: Vec<String>,
     archive: String,
     done: usize,
@@ -154,6 +156,7 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> Live {
         summary: sentence,
         problem,
         closing_warnings: view.leftovers.clone(),
+        unsaved: view.unsaved.clone(),
         plan_warnings: view.warnings.clone(),
         archive: match &view.archive_host {
             Some(host) => format!("{}, made {} on {host}", view.archive, view.archive_made),
@@ -312,7 +315,7 @@ pub fn backup(backup: &Backup) -> Value {
         "made_iso": utc(backup.made_ms),
         "in_future": backup.in_future,
         "lacks": backup.lacks,
-        "address": format!("/system/backup/{}", backup.sha256),
+        "sha256": backup.sha256,
     })
 }
 
@@ -430,6 +433,7 @@ pub fn preview(preview: &Preview) -> Value {
         "warnings": preview.warnings,
         "needs_keep_going": preview.needs_keep_going,
         "has_open_folders": preview.has_open_folders,
+        "unsaved": preview.unsaved,
         "until": moment(preview.until_ms),
     })
 }

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::{
-    Ask, Backup, MAX_CHUNK, Refusal, Reply, Request, Session, Token, Wire, WireError, greet,
+    Ask, Backup, MAX_CHUNK, Preview, Refusal, Reply, Request, Session, Token, Wire, WireError,
+    greet,
 };
 use journal_format::{Digest, RestoreId, Seq};
 
@@ -150,6 +151,10 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 .find(&upload)
                 .map(|k| Reply::Uploaded(Box::new(k.preview))),
         ),
+        Ask::Again { id } => {
+            let looked = looked(wire, || start::again(agent, &id));
+            reply(wire, looked)
+        }
         Ask::Discard { upload } => {
             agent.uploads.discard(&upload);
             say(wire, &Reply::Discarded)
@@ -160,6 +165,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             request,
             keep_going_without_firewall,
             keep_open_folders,
+            without_safety_backup_of,
         } => {
             tracing::info!("{who} confirms a restore");
             let approved = Approved {
@@ -168,6 +174,10 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 request,
                 keep_going_without_firewall,
                 keep_open_folders,
+                without_safety_backup_of: match start::parts(&without_safety_backup_of) {
+                    Ok(parts) => parts,
+                    Err(refusal) => return say(wire, &Reply::Refused(refusal)),
+                },
             };
             let mut last = Instant::now();
             let started = agent
@@ -315,8 +325,17 @@ fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
     };
     drop(place);
     let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
+    let looked = looked(wire, || start::look(agent, fresh, &name));
+    reply(wire, looked)
+}
+
+/// What comes of looking at an archive, with signs of life while that takes.
+fn looked(
+    wire: &mut Wire<UnixStream>,
+    look: impl FnOnce() -> Result<Preview, Refusal> + Send,
+) -> Result<Reply, Refusal> {
     let looked = std::thread::scope(|scope| {
-        let looking = scope.spawn(|| start::look(agent, fresh, &name));
+        let looking = scope.spawn(look);
         let mut last = Instant::now();
         while !looking.is_finished() {
             // If nobody waits any more it is still looked at to its end; the upload then waits its hour.
@@ -332,10 +351,7 @@ fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
         );
         Err(Refusal::Failed { problem })
     });
-    reply(
-        wire,
-        looked.map(|preview| Reply::Uploaded(Box::new(preview))),
-    )
+    looked.map(|preview| Reply::Uploaded(Box::new(preview)))
 }
 
 fn lost(lost: Lost) -> Refusal {

@@ -10,7 +10,7 @@ use journal_format::{Digest, Direction, RestoreId, Scan, Standing, State, StepSt
 use super::{Agent, follow, locked, now_ms};
 use crate::process::Lock;
 use crate::profile::Profile;
-use crate::{made, state_dir};
+use crate::{made, parts, state_dir};
 
 /// Restores that are listed.
 const LISTED: usize = 50;
@@ -54,11 +54,7 @@ fn backups(profile: &Profile) -> Backups {
 
 /// A backup as it was noted.
 pub fn backup(sha256: &Digest, note: &made::Note) -> Backup {
-    let lacks = note.lacks.iter().map(|lack| Lack {
-        part: lack.part.to_string(),
-        shown: lack.part.shown(),
-        why: lack.why.clone(),
-    });
+    let lacks = note.lacks.iter().map(lack);
     Backup {
         name: note.name.clone(),
         size: note.size,
@@ -66,6 +62,15 @@ pub fn backup(sha256: &Digest, note: &made::Note) -> Backup {
         in_future: note.lies_in_the_future(),
         sha256: sha256.clone(),
         lacks: lacks.collect(),
+    }
+}
+
+/// A part that a backup lacks, as it is told.
+pub fn lack(lack: &parts::Lack) -> Lack {
+    Lack {
+        part: lack.part.to_string(),
+        shown: lack.part.shown(),
+        why: lack.why.clone(),
     }
 }
 

@@ -1,19 +1,21 @@
 //! Looking at an uploaded archive, and starting the restore that an admin approved: the same program in a process of its
 //! own, which neither the agent's end nor the web's touches. A request that is repeated finds the same restore.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use agent_protocol::{Preview, Refusal, RequestId, RootCommands, UploadId, WireError};
-use journal_format::{Digest, Problem, RestoreId};
+use journal_format::{Digest, Problem, RestoreId, View, WITHOUT_SAFETY_BACKUP_OF};
 
 use super::uploads::{Fresh, Kept, Process, Use};
-use super::{Agent, answer, locked, now_ms, recover, spawn};
+use super::{Agent, answer, locked, now_ms, overview, recover, spawn};
 use crate::fault::{Fault, cannot};
 use crate::host::linux;
+use crate::parts::{Lack, Part};
 use crate::planner::Choices;
 use crate::process::Lock;
 use crate::restore::{self, Request};
@@ -44,6 +46,19 @@ pub struct Approved {
     pub keep_going_without_firewall: bool,
     /// What others may write or read stays as open as it is.
     pub keep_open_folders: bool,
+    /// The safety backup may lack these.
+    pub without_safety_backup_of: BTreeSet<Part>,
+}
+
+/// The parts that were ticked.
+pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
+    let parts = names.iter().map(|name| name.parse::<Part>());
+    parts.collect::<Result<_, _>>().map_err(|e| {
+        let what = format!("accept a safety backup without that: {e}");
+        Refusal::Unacceptable {
+            problems: vec![cannot(what, "go back to the first page and begin anew")],
+        }
+    })
 }
 
 /// This same program, with this profile; in a scope of systemd's of its own if it is named.
@@ -102,15 +117,32 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
 /// What a restore from a fresh upload would do. The archive is checked and the rules are rehearsed; nothing changes.
 pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal> {
     check_quiet(agent)?;
+    let open = || fresh.open();
+    let preview = preview(agent, &open, (fresh.id.clone(), name, fresh.size))?;
+    agent
+        .uploads
+        .keep(fresh, |until_ms| Preview {
+            until_ms,
+            ..preview
+        })
+        .map_err(|problem| Refusal::Failed { problem })
+}
+
+/// What a restore from an archive would do, but for how long that can be confirmed.
+fn preview(
+    agent: &Agent,
+    open: &dyn Fn() -> Result<File, Problem>,
+    (upload, name, size): (UploadId, &str, u64),
+) -> Result<Preview, Refusal> {
     let prepare = |keep_going_without_firewall| -> Result<_, Fault> {
-        let file = fresh.open()?;
         let choices = Choices {
             keep_going_without_firewall,
             policy: agent.profile.recovery.policy,
             keep_open_folders: false,
+            without_safety_backup_of: BTreeSet::new(),
         };
         let request = Request {
-            file,
+            file: open()?,
             name: name.into(),
             choices,
             id: None,
@@ -126,12 +158,11 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         },
         other => (other.map_err(|fault| answer::refusal(agent, fault))?, false),
     };
-    let (upload, size) = (fresh.id.clone(), fresh.size);
     let plan = &prepared.plan;
     let (lost, known) = plan
         .warnings
         .split_at(prepared.lost.min(plan.warnings.len()));
-    let preview = |until_ms| Preview {
+    Ok(Preview {
         upload,
         gateway: crate::backup::host_name().unwrap_or_else(|| "?".into()),
         name: name.into(),
@@ -146,12 +177,43 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
         plan: restore::approval(plan),
         needs_keep_going,
         has_open_folders: prepared.closes_something(),
-        until_ms,
-    };
-    agent
-        .uploads
-        .keep(fresh, preview)
-        .map_err(|problem| Refusal::Failed { problem })
+        unsaved: prepared.unsaved.iter().map(overview::lack).collect(),
+        until_ms: 0,
+    })
+}
+
+/// What a restore from the upload of one that ended before it changed anything, since its safety backup lacked parts, would
+/// do now; these parts are among those that may be accepted.
+pub fn again(agent: &Agent, id: &RestoreId) -> Result<Preview, Refusal> {
+    check_quiet(agent)?;
+    let failed = |problem| Refusal::Failed { problem };
+    let kept = agent.uploads.of_restore(id)?;
+    let (upload, size) = (kept.preview.upload.clone(), kept.preview.size);
+    let open = || agent.uploads.reopen(&upload);
+    let mut preview = preview(agent, &open, (upload.clone(), &kept.preview.name, size))?;
+    let found = state_dir::read(&agent.profile, id).map_err(failed)?;
+    if let Some(state) = found.state {
+        let problem = View::of(&state).problem;
+        let why = problem.map_or_else(String::new, |p| {
+            format!("The last try could not {}", p.what)
+        });
+        for part in state.unsaved() {
+            let known = preview.unsaved.iter().any(|l| l.part == part);
+            if let (Ok(part), false) = (part.parse::<Part>(), known) {
+                let why = short(&why);
+                preview.unsaved.push(overview::lack(&Lack { part, why }));
+            }
+        }
+    }
+    agent.uploads.renew(preview)
+}
+
+/// Whether a restore ended for want of a part in its safety backup, before it changed anything: then its upload may be
+/// confirmed again.
+fn may_be_tried_again(agent: &Agent, id: &RestoreId) -> bool {
+    let found = state_dir::read(&agent.profile, id).ok();
+    let state = found.and_then(|scan| scan.state);
+    state.is_some_and(|s| !s.unsaved().is_empty())
 }
 
 /// The largest serialized form of one list in a message, bytes; a message may be over three times as long.
@@ -328,7 +390,9 @@ impl Starts {
             });
         }
         match &kept.used {
-            Some(used) if has_begun(agent, &used.restore) => {
+            Some(used)
+                if has_begun(agent, &used.restore) && !may_be_tried_again(agent, &used.restore) =>
+            {
                 return Err(Refusal::Used {
                     restore: used.restore.clone(),
                 });
@@ -427,6 +491,9 @@ impl Starts {
         if approved.keep_open_folders {
             command.arg("--keep-open-folders");
         }
+        for part in &approved.without_safety_backup_of {
+            command.arg(format!("{WITHOUT_SAFETY_BACKUP_OF}={part}"));
+        }
         let command = command
             .stdin(Stdio::null())
             .stdout(Stdio::from(log))
@@ -485,7 +552,7 @@ fn wait(agent: &Agent, mut child: Child, upload: &UploadId, id: &RestoreId) {
             problem: first(said, ENDED),
         },
     };
-    if has_begun(agent, id) {
+    if has_begun(agent, id) && !may_be_tried_again(agent, id) {
         agent.uploads.spent(upload);
     }
     locked(&agent.starts.children).insert(id.clone(), Some(refusal));

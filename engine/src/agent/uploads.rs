@@ -102,6 +102,21 @@ impl Fresh {
     }
 }
 
+/// Whether an upload has some of its hour left. One that has more than it ever gets came in while the clock was wrong.
+fn waits(kept: &Kept) -> bool {
+    let left = kept.preview.until_ms.saturating_sub(now_ms());
+    (1..=2 * WAITS).contains(&left)
+}
+
+fn gone() -> Refusal {
+    Refusal::Gone {
+        problem: cannot(
+            "find this upload: it was thrown away, or waited for more than an hour",
+            "upload it again",
+        ),
+    }
+}
+
 fn spool_problem(what: &str, e: &std::io::Error) -> Problem {
     cannot(
         format!("{what} in the spool of state_dir: {e}"),
@@ -292,14 +307,34 @@ impl Uploads {
 
     /// An upload that waits, or was used not long ago.
     pub fn find(&self, id: &UploadId) -> Result<Kept, Refusal> {
-        self.read(id)
-            .filter(|k| k.preview.until_ms > now_ms())
-            .ok_or_else(|| Refusal::Gone {
-                problem: cannot(
-                    "find this upload: it was thrown away, or waited for more than an hour",
-                    "upload it again",
-                ),
-            })
+        self.read(id).filter(waits).ok_or_else(gone)
+    }
+
+    /// The upload that a restore was started from, if it and its archive are still there.
+    pub fn of_restore(&self, restore: &RestoreId) -> Result<Kept, Refusal> {
+        let mut all = self.all().into_iter();
+        let of = |k: &Kept| k.used.as_ref().is_some_and(|u| u.restore == *restore);
+        let kept = all.find(|k| of(k) && waits(k) && self.archive(&k.preview.upload).exists());
+        kept.ok_or_else(gone)
+    }
+
+    /// Its archive once more.
+    pub fn reopen(&self, id: &UploadId) -> Result<File, Problem> {
+        File::open(self.archive(id)).map_err(|e| spool_problem("read the upload", &e))
+    }
+
+    /// What the admin is shown of an upload from now on; until when it waits stays as it was.
+    pub fn renew(&self, preview: Preview) -> Result<Preview, Refusal> {
+        let _one = locked(&self.changing);
+        let mut kept = self.find(&preview.upload)?;
+        let until_ms = kept.preview.until_ms;
+        kept.preview = Preview {
+            until_ms,
+            ..preview
+        };
+        self.write(&kept)
+            .map_err(|problem| Refusal::Failed { problem })?;
+        Ok(kept.preview)
     }
 
     /// Where the archive lies.
@@ -357,7 +392,7 @@ impl Uploads {
         let good: Vec<String> = self
             .all()
             .into_iter()
-            .filter(|k| k.preview.until_ms > now_ms())
+            .filter(waits)
             .map(|k| format!("upload-{}", k.preview.upload))
             .collect();
         for name in self.names().unwrap_or_default() {
@@ -440,6 +475,7 @@ mod tests {
             plan: Digest::new("0".repeat(64)).unwrap(),
             needs_keep_going: false,
             has_open_folders: false,
+            unsaved: vec![],
             until_ms,
         }
     }
@@ -533,6 +569,56 @@ mod tests {
         assert!(matches!(uploads.find(&id), Err(Refusal::Gone { .. })));
         uploads.expire();
         assert!(spool(&folder).is_empty());
+    }
+
+    #[test]
+    fn what_came_in_while_the_clock_stood_in_the_future_does_not_wait_until_then() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(&folder, 1);
+        let ten_years = 10 * 365 * 24 * WAITS;
+        let fresh = send(&uploads, b"zip", whole).ok().unwrap();
+        let id = fresh.id.clone();
+        uploads
+            .keep(fresh, |until| preview(&id, until + ten_years))
+            .unwrap();
+        assert!(matches!(uploads.find(&id), Err(Refusal::Gone { .. })));
+        uploads.expire();
+        assert!(spool(&folder).is_empty());
+        // A clock that is set back a little takes nothing away.
+        let fresh = send(&uploads, b"zip", whole).ok().unwrap();
+        let id = fresh.id.clone();
+        uploads
+            .keep(fresh, |until| preview(&id, until + WAITS / 2))
+            .unwrap();
+        uploads.expire();
+        assert!(uploads.find(&id).is_ok());
+    }
+
+    #[test]
+    fn an_upload_is_found_by_the_restore_that_was_started_from_it_while_its_archive_is_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let uploads = uploads(&folder, 1);
+        let fresh = send(&uploads, b"zip", whole).ok().unwrap();
+        let id = fresh.id.clone();
+        let first = uploads.keep(fresh, |until| preview(&id, until)).unwrap();
+        let restore = RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap();
+        assert!(uploads.of_restore(&restore).is_err());
+        let used = Use {
+            request: RequestId::random().unwrap(),
+            restore: restore.clone(),
+            process: None,
+        };
+        uploads.use_for(&id, used.clone()).unwrap();
+        let shown = Preview {
+            warnings: vec!["anew".into()],
+            ..preview(&id, 0)
+        };
+        let renewed = uploads.renew(shown).unwrap();
+        assert_eq!(renewed.until_ms, first.until_ms);
+        let kept = uploads.of_restore(&restore).unwrap();
+        assert_eq!((kept.preview, kept.used), (renewed, Some(used)));
+        uploads.spent(&id);
+        assert!(uploads.of_restore(&restore).is_err());
     }
 
     #[test]

@@ -17,9 +17,9 @@ use nix::sys::stat::Mode;
 
 use super::moment::{Stamp, nanoseconds};
 use super::pack::{Packed, Packer};
-use crate::archive::plain_config_name;
-use crate::host::linux::open_without_links;
+use crate::host::linux::{again, open_without_links};
 use crate::parallel;
+use crate::wgconf;
 
 /// Names that one thread reads at a time.
 const BATCH: usize = 64;
@@ -311,10 +311,8 @@ fn link(folder: &File, name: &OsStr) -> Option<Lying> {
 
 /// Whether the gateway's own reader takes it under its own name.
 fn is_plain(name: &OsStr, bytes: &[u8]) -> bool {
-    let name = plain_config_name(name.as_bytes()).is_some();
-    let text = std::str::from_utf8(bytes);
-    name && bytes.len() as u64 <= crate::verify::CONFIG_MOST
-        && text.is_ok_and(|text| text.contains("[Interface]") && text.contains("[Peer]"))
+    bytes.len() as u64 <= crate::verify::CONFIG_MOST
+        && wgconf::gateway_takes(name.as_bytes(), bytes)
 }
 
 fn open(path: &Path) -> There {
@@ -353,14 +351,13 @@ fn stamp_of(folder: &File, name: &OsStr) -> Option<Stamp> {
     })
 }
 
-/// A call that a signal interrupts is made again.
-pub(super) fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match call() {
-            Err(Errno::EINTR) => {}
-            done => return done,
-        }
-    }
+/// The bytes of a config; none if it cannot be read.
+pub(super) fn bytes(path: &Path) -> Option<Vec<u8>> {
+    let file = open_without_links(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK).ok()?;
+    let size = file.metadata().ok().filter(|m| m.is_file())?.size();
+    let mut hand = Hand::new();
+    hand.read(&file, size.min(MOST)).ok()?;
+    Some(hand.bytes)
 }
 
 /// What lies where a file of the box's own is, as a config is looked at: for kept rules.

@@ -6,7 +6,6 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::FileExt;
 
 use flate2::{Compress, Compression, FlushCompress, Status};
-use rawzip::{CompressionMethod, DataDescriptorOutput, ZipArchiveWriter};
 use sha2::{Digest as _, Sha256};
 
 use crate::archive::Copied;
@@ -17,8 +16,10 @@ use journal_format::Digest;
 const MODE: u32 = 0o100_600;
 /// Writes to the file have this size.
 const WRITE: usize = 256 << 10;
-/// Large files are deflated in pieces of this size, each by itself. Smaller ones pack worse.
-const PIECE: u64 = 1 << 20;
+/// Large files are deflated in pieces of this size, each with what stands before it as its dictionary: together they are one
+/// stream, whoever packed which.
+const PIECE: u64 = 256 << 10;
+const WINDOW: u64 = 32 << 10;
 const LEVEL: u32 = 6;
 
 /// Bytes as they will lie in the archive, and what they are.
@@ -46,7 +47,7 @@ impl Packer {
 
     /// All that there will be in an entry.
     pub(super) fn pack(&mut self, bytes: &[u8]) -> io::Result<Packed> {
-        self.deflate(bytes, FlushCompress::Finish)?;
+        self.deflate(&[], bytes, FlushCompress::Finish)?;
         Ok(Packed {
             size: bytes.len() as u64,
             sha256: Sha256::digest(bytes).into(),
@@ -55,9 +56,12 @@ impl Packer {
         })
     }
 
-    /// Into `room`. Without its end, what is deflated can be followed by more that was deflated by itself.
-    fn deflate(&mut self, bytes: &[u8], end: FlushCompress) -> io::Result<()> {
+    /// Into `room`; `known` stands before the bytes. Without its end, what is deflated can be followed by more.
+    fn deflate(&mut self, known: &[u8], bytes: &[u8], end: FlushCompress) -> io::Result<()> {
         self.deflate.reset();
+        if !known.is_empty() {
+            self.deflate.set_dictionary(known)?;
+        }
         self.room.clear();
         self.room.reserve(bytes.len() / 2 + 64);
         loop {
@@ -78,26 +82,59 @@ impl Packer {
     }
 }
 
-/// An archive that is being written.
+/// An archive that is being written. No library writes entries that were packed elsewhere without a descriptor behind each
+/// one (a twentieth of a config) or a seek back for it.
 pub(super) struct Zip {
-    zip: ZipArchiveWriter<BufWriter<File>>,
+    out: BufWriter<File>,
+    /// Bytes written.
+    at: u64,
+    /// The central directory so far.
+    directory: Vec<u8>,
+    entries: u64,
 }
+
+/// What is known of an entry once its bytes are written.
+struct Sizes {
+    crc: u32,
+    packed: u64,
+    size: u64,
+}
+
+/// Sizes and checksum stand behind the bytes.
+const STREAMED: u16 = 1 << 3;
+/// The name is UTF-8.
+const UTF8: u16 = 1 << 11;
+const DEFLATED: u16 = 8;
+/// Made on Unix.
+const UNIX: u16 = 3 << 8;
+/// What it takes to read: version 2.0, and 4.5 where something is too wide for 32 bits.
+const PLAIN: u16 = 20;
+const WIDE: u16 = 45;
+/// The first day that a zip has a date for: the same content makes the same bytes.
+const DATE: u16 = 0x21;
+/// In the place of what is wider.
+const TOO_WIDE: u32 = u32::MAX;
 
 impl Zip {
     pub(super) fn new(file: File) -> Zip {
         Zip {
-            zip: ZipArchiveWriter::new(BufWriter::with_capacity(WRITE, file)),
+            out: BufWriter::with_capacity(WRITE, file),
+            at: 0,
+            directory: Vec::new(),
+            entries: 0,
         }
     }
 
     /// Adds an entry of what is packed.
     pub(super) fn add(&mut self, name: &str, packed: &Packed) -> io::Result<()> {
-        let (mut entry, _) = new_entry(&mut self.zip, name)?;
-        entry.write_all(&packed.deflated)?;
-        entry
-            .finish(DataDescriptorOutput::new(packed.crc, packed.size))
-            .map_err(io::Error::other)?;
-        Ok(())
+        let sizes = Sizes {
+            crc: packed.crc,
+            packed: packed.deflated.len() as u64,
+            size: packed.size,
+        };
+        let offset = self.begin(name, 0, &sizes)?;
+        self.write(&packed.deflated)?;
+        self.list(name, 0, offset, &sizes)
     }
 
     /// Adds an entry of the first `size` bytes of a file that nobody else writes, on all processors; tells how many bytes
@@ -116,33 +153,45 @@ impl Zip {
                 .collect(),
         };
         let work = |packer: &mut Packer, (at, length): &(u64, u64)| -> io::Result<_> {
-            let mut bytes = vec![0; usize::try_from(*length).map_err(io::Error::other)?];
-            file.read_exact_at(&mut bytes, *at)?;
+            let known = (*at).min(WINDOW);
+            let whole = usize::try_from(known + length).map_err(io::Error::other)?;
+            let mut bytes = vec![0; whole];
+            file.read_exact_at(&mut bytes, at - known)?;
+            let piece = bytes.split_off(usize::try_from(known).map_err(io::Error::other)?);
             let end = match at + length == size {
                 true => FlushCompress::Finish,
-                false => FlushCompress::Full,
+                false => FlushCompress::Sync,
             };
-            packer.deflate(&bytes, end)?;
-            Ok((bytes, packer.room.clone()))
+            packer.deflate(&bytes, &piece, end)?;
+            Ok((piece, packer.room.clone()))
         };
         let (mut sha256, mut crc, mut done) = (Sha256::new(), crc32fast::Hasher::new(), 0);
-        let (mut entry, _) = new_entry(&mut self.zip, name)?;
+        let unsaid = Sizes {
+            crc: 0,
+            packed: 0,
+            size: 0,
+        };
+        let offset = self.begin(name, STREAMED, &unsaid)?;
+        let from = self.at;
         parallel::in_order(&pieces, Packer::new, work, |piece| {
             let (bytes, deflated) = piece?;
             sha256.update(&bytes);
             crc.update(&bytes);
-            entry.write_all(&deflated)?;
+            self.write(&deflated)?;
             done += bytes.len() as u64;
             told(done);
             Ok::<(), io::Error>(())
         })?;
-        entry
-            .finish(DataDescriptorOutput::new(crc.finalize(), size))
-            .map_err(io::Error::other)?;
-        Ok(Copied {
+        let packed = self.at - from;
+        let sizes = Sizes {
+            crc: crc.finalize(),
+            packed,
             size,
-            sha256: Digest::of_bytes(sha256.finalize().into()),
-        })
+        };
+        self.describe(&sizes)?;
+        self.list(name, STREAMED, offset, &sizes)?;
+        let sha256 = Digest::of_bytes(sha256.finalize().into());
+        Ok(Copied { size, sha256 })
     }
 
     /// Adds an entry of what `fill` writes, as it comes.
@@ -151,40 +200,192 @@ impl Zip {
         name: &str,
         fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
     ) -> io::Result<()> {
-        let (mut entry, data) = new_entry(&mut self.zip, name)?;
-        let deflate = flate2::write::DeflateEncoder::new(&mut entry, Compression::new(LEVEL));
-        let mut written = data.wrap(deflate);
-        fill(&mut written)?;
-        let (deflate, is) = written.finish().map_err(io::Error::other)?;
-        deflate.finish()?;
-        entry.finish(is).map_err(io::Error::other)?;
-        Ok(())
+        let unsaid = Sizes {
+            crc: 0,
+            packed: 0,
+            size: 0,
+        };
+        let offset = self.begin(name, STREAMED, &unsaid)?;
+        let from = self.at;
+        let mut written = flate2::CrcWriter::new(flate2::write::DeflateEncoder::new(
+            Counted { zip: self },
+            Compression::new(LEVEL),
+        ));
+        {
+            let mut buffered = BufWriter::with_capacity(WRITE, &mut written);
+            fill(&mut buffered)?;
+            buffered.flush()?;
+        }
+        let (crc, size) = (written.crc().sum(), written.get_ref().total_in());
+        written.into_inner().finish()?;
+        let sizes = Sizes {
+            crc,
+            packed: self.at - from,
+            size,
+        };
+        self.describe(&sizes)?;
+        self.list(name, STREAMED, offset, &sizes)
     }
 
     /// The file with everything in it.
-    pub(super) fn finish(self) -> io::Result<File> {
-        let written = self.zip.finish().map_err(io::Error::other)?;
-        Ok(written.into_inner()?)
+    pub(super) fn finish(mut self) -> io::Result<File> {
+        let (offset, size) = (self.at, self.directory.len() as u64);
+        let directory = std::mem::take(&mut self.directory);
+        self.write(&directory)?;
+        let mut end = Vec::new();
+        let wide = self.entries >= u64::from(u16::MAX) || offset >= u64::from(TOO_WIDE);
+        if wide {
+            put32(&mut end, 0x0606_4b50);
+            put64(&mut end, 44);
+            put16(&mut end, UNIX | WIDE);
+            put16(&mut end, WIDE);
+            put64(&mut end, 0);
+            for number in [self.entries, self.entries, size, offset] {
+                put64(&mut end, number);
+            }
+            put32(&mut end, 0x0706_4b50);
+            put32(&mut end, 0);
+            put64(&mut end, self.at);
+            put32(&mut end, 1);
+        }
+        let entries = u16::try_from(self.entries).unwrap_or(u16::MAX);
+        put32(&mut end, 0x0605_4b50);
+        put32(&mut end, 0);
+        put16(&mut end, entries);
+        put16(&mut end, entries);
+        put32(&mut end, narrow(size));
+        put32(&mut end, narrow(offset));
+        put16(&mut end, 0);
+        self.write(&end)?;
+        Ok(self.out.into_inner()?)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.out.write_all(bytes)?;
+        self.at += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// The header before the bytes; gives where it begins.
+    fn begin(&mut self, name: &str, flags: u16, sizes: &Sizes) -> io::Result<u64> {
+        let offset = self.at;
+        let mut header = Vec::with_capacity(30 + name.len());
+        put32(&mut header, 0x0403_4b50);
+        common(&mut header, PLAIN, name, flags, sizes)?;
+        put16(&mut header, 0);
+        header.extend_from_slice(name.as_bytes());
+        self.write(&header)?;
+        Ok(offset)
+    }
+
+    /// What stands behind the bytes of a streamed entry.
+    fn describe(&mut self, sizes: &Sizes) -> io::Result<()> {
+        let mut behind = Vec::with_capacity(24);
+        put32(&mut behind, 0x0807_4b50);
+        put32(&mut behind, sizes.crc);
+        for size in [sizes.packed, sizes.size] {
+            match sizes.is_wide() {
+                true => put64(&mut behind, size),
+                false => put32(&mut behind, narrow(size)),
+            }
+        }
+        self.write(&behind)
+    }
+
+    /// The entry in the directory.
+    fn list(&mut self, name: &str, flags: u16, offset: u64, sizes: &Sizes) -> io::Result<()> {
+        let mut wide = Vec::new();
+        for number in [sizes.size, sizes.packed, offset] {
+            if narrow(number) == TOO_WIDE {
+                put64(&mut wide, number);
+            }
+        }
+        let version = if wide.is_empty() { PLAIN } else { WIDE };
+        let directory = &mut self.directory;
+        put32(directory, 0x0201_4b50);
+        put16(directory, UNIX | version);
+        common(directory, version, name, flags, sizes)?;
+        put16(
+            directory,
+            if wide.is_empty() {
+                0
+            } else {
+                4 + wide.len() as u16
+            },
+        );
+        // No comment, on the first volume, and nothing is known of what is inside.
+        put32(directory, 0);
+        put16(directory, 0);
+        put32(directory, MODE << 16);
+        put32(directory, narrow(offset));
+        directory.extend_from_slice(name.as_bytes());
+        if !wide.is_empty() {
+            put16(directory, 1);
+            put16(directory, wide.len() as u16);
+            directory.extend_from_slice(&wide);
+        }
+        self.entries += 1;
+        Ok(())
     }
 }
 
-type Entry<'z> = rawzip::ZipEntryWriter<'z, BufWriter<File>>;
+impl Sizes {
+    fn is_wide(&self) -> bool {
+        [self.packed, self.size].map(narrow).contains(&TOO_WIDE)
+    }
+}
 
-fn new_entry<'z>(
-    zip: &'z mut ZipArchiveWriter<BufWriter<File>>,
-    name: &str,
-) -> io::Result<(Entry<'z>, rawzip::ZipDataWriterConfig)> {
-    let entry = zip
-        .new_file(name)
-        .compression_method(CompressionMethod::DEFLATE)
-        .unix_permissions(MODE);
-    entry.start().map_err(io::Error::other)
+/// Counts what goes into the archive.
+struct Counted<'z> {
+    zip: &'z mut Zip,
+}
+
+impl Write for Counted<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.zip.write(bytes).map(|()| bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What both headers of an entry say, from the version that it takes to the length of the name.
+fn common(to: &mut Vec<u8>, version: u16, name: &str, flags: u16, sizes: &Sizes) -> io::Result<()> {
+    let length = u16::try_from(name.len()).map_err(io::Error::other)?;
+    let utf8 = if name.is_ascii() { 0 } else { UTF8 };
+    put16(to, version);
+    put16(to, flags | utf8);
+    put16(to, DEFLATED);
+    put16(to, 0);
+    put16(to, DATE);
+    put32(to, sizes.crc);
+    put32(to, narrow(sizes.packed));
+    put32(to, narrow(sizes.size));
+    put16(to, length);
+    Ok(())
+}
+
+fn narrow(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(TOO_WIDE)
+}
+
+fn put16(to: &mut Vec<u8>, number: u16) {
+    to.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put32(to: &mut Vec<u8>, number: u32) {
+    to.extend_from_slice(&number.to_le_bytes());
+}
+
+fn put64(to: &mut Vec<u8>, number: u64) {
+    to.extend_from_slice(&number.to_le_bytes());
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use std::io::Read;
+    use std::io::{Read, Seek};
 
     use super::*;
 
@@ -224,6 +425,35 @@ mod tests {
                 let mut bytes = Vec::new();
                 entry.read_to_end(&mut bytes).unwrap();
                 assert_eq!(bytes, noise(size), "{how}, {size} bytes");
+            }
+        }
+    }
+
+    #[test]
+    fn more_entries_than_16_bits_count_and_places_beyond_32_bits_are_read_back() {
+        let packed = Packer::new().pack(b"x").unwrap();
+        for (from, entries) in [(0, 65_534), (0, 65_535), (0, 70_000), (5 << 30, 3)] {
+            let mut file = tempfile::tempfile().unwrap();
+            // A hole: nothing of it takes room.
+            file.seek(io::SeekFrom::Start(from)).unwrap();
+            let mut zip = Zip::new(file);
+            zip.at = from;
+            for i in 0..entries {
+                zip.add(&i.to_string(), &packed).unwrap();
+            }
+            zip.add_written("last \u{fc}", |out| out.write_all(b"y"))
+                .unwrap();
+            let config = zip::read::Config {
+                archive_offset: zip::read::ArchiveOffset::Known(0),
+            };
+            let file = zip.finish().unwrap();
+            let mut read = zip::ZipArchive::with_config(config, file).unwrap();
+            assert_eq!(read.len(), entries + 1);
+            for (name, bytes) in [(&(entries - 1).to_string()[..], "x"), ("last \u{fc}", "y")] {
+                let mut text = String::new();
+                let mut entry = read.by_name(name).unwrap();
+                entry.read_to_string(&mut text).unwrap();
+                assert_eq!(text, bytes);
             }
         }
     }

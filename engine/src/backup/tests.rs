@@ -24,6 +24,12 @@ fn config(port: u16) -> String {
     )
 }
 
+/// What `wg show all dump` prints of the one tunnel that is up, whose peer has these networks.
+fn runs(networks: &str) -> String {
+    let key = format!("{}=", "A".repeat(43));
+    format!("a_00000001\t{key}\t(none)\t(none)\t{networks}\t0\t0\t0\toff\n")
+}
+
 struct Gateway {
     dir: tempfile::TempDir,
     profile: Profile,
@@ -58,6 +64,7 @@ impl Gateway {
                 rules_v6: Some("*filter\n:FORWARD DROP [0:0]\nCOMMIT\n".into()),
                 ip_forward: Some(true),
                 tunnels: vec!["a_00000001".into()],
+                peers: peers::in_dump(&runs("10.2.0.0/24"), &["a_00000001".into()]),
                 ..Facts::default()
             },
         };
@@ -622,6 +629,7 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
     let mut gateway = Gateway::new();
     gateway.facts.rules_v4 = Some(String::new());
     gateway.facts.rules_v6 = None;
+    gateway.facts.ipv6_forward = Some(true);
     let made = gateway.make().unwrap();
     let [lack] = &made.lacks[..] else {
         panic!("{:?}", made.lacks);
@@ -632,6 +640,24 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
         verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
     assert_eq!(checked.rules_v4.as_deref(), Some(""));
     assert_eq!(checked.rules_v6, None);
+}
+
+#[test]
+fn the_peers_of_a_tunnel_are_saved_where_its_config_has_others() {
+    let mut gateway = Gateway::new();
+    assert_eq!(manifest_of(&gateway.make().unwrap().path).peers.len(), 0);
+    let tunnels = gateway.facts.tunnels.clone();
+    gateway.facts.peers = peers::in_dump(&runs("10.9.0.0/24"), &tunnels);
+    let made = gateway.make().unwrap();
+    let manifest = manifest_of(&made.path);
+    assert_eq!(manifest.peers, gateway.facts.peers);
+    assert_eq!(manifest.format, manifest::FORMAT);
+    // One whose peers could not be listed is said to lack them, not to have none.
+    gateway.facts.peers.clear();
+    gateway.facts.unread.insert(Part::Peers, "wg: no".into());
+    let made = gateway.make().unwrap();
+    assert_eq!(made.lacks[0].part, Part::Peers);
+    assert_eq!(manifest_of(&made.path).peers.len(), 0);
 }
 
 /// Adds and removes clients as the gateway's application does, row first, until it is dropped.

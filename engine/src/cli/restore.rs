@@ -5,7 +5,9 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 
-use journal_format::{Policy, View, record_json, record_text, visible};
+use journal_format::{
+    Policy, View, WITHOUT_SAFETY_BACKUP_OF, accepting, record_json, record_text, visible,
+};
 
 use super::{Context, RestoreArgs, print_json, say, tell};
 use crate::fault::{Fault, Problem, cannot};
@@ -71,6 +73,7 @@ fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
                 keep_going_without_firewall: args.keep_going_without_firewall,
                 policy: context.profile.recovery.policy,
                 keep_open_folders: args.keep_open_folders,
+                without_safety_backup_of: args.without_safety_backup_of.iter().cloned().collect(),
             },
             id: args.restore_id.clone(),
             approved: args.approved_plan.clone(),
@@ -104,6 +107,17 @@ fn show(context: &Context, prepared: &Prepared) {
     }
     for text in known {
         line(&format!("  warning: {}", visible(text)));
+    }
+    for lack in &prepared.unsaved {
+        let part = lack.part.to_string();
+        let what = match prepared.plan.without_safety_backup_of.contains(&part) {
+            true => "accepted: nothing brings it back".to_owned(),
+            false => format!("only with {}", accepting([part])),
+        };
+        line(&format!(
+            "  the safety backup will lack a part, {what}: {}",
+            visible(&lack.to_string())
+        ));
     }
 }
 
@@ -145,6 +159,9 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
     }
     if args.keep_open_folders {
         command.arg("--keep-open-folders");
+    }
+    for part in &args.without_safety_backup_of {
+        command.arg(format!("{WITHOUT_SAFETY_BACKUP_OF}={part}"));
     }
     let mut child = command
         .stdin(std::process::Stdio::null())
@@ -247,6 +264,7 @@ pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[Str
             "headline": view.headline,
             "exit_status": status,
             "problem": view.problem,
+            "unsaved": view.unsaved,
             "closed": closed,
         }));
     } else {

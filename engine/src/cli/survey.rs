@@ -1,7 +1,9 @@
 //! `holdfast survey`.
 
 use super::{Context, print_json, say};
+use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
+use crate::host::Family;
 use crate::host::linux::Linux;
 use crate::{exposure, state_dir};
 
@@ -42,6 +44,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             "services_running": survey.facts.services.iter().filter(|s| !survey.facts.faltering.contains(s)).collect::<Vec<_>>(),
             "services_faltering": survey.facts.faltering,
             "ip_forward": survey.facts.ip_forward,
+            "ipv6_forward": survey.facts.ipv6_forward,
+            "unread": survey.facts.unread,
             "rules": {
                 "v4": survey.facts.rules_v4.as_deref().map_or(0, rule_count),
                 "v6": survey.facts.rules_v6.as_deref().map_or(0, rule_count),
@@ -97,14 +101,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         survey.facts.services.join(", ")
     ));
     say(&format!(
-        "firewall   {} rules for IPv4, {} for IPv6; packets are {}forwarded",
+        "firewall   {} rules for IPv4, {} for IPv6; packets {}",
         survey.facts.rules_v4.as_deref().map_or(0, rule_count),
         survey.facts.rules_v6.as_deref().map_or(0, rule_count),
-        if survey.facts.ip_forward == Some(true) {
-            ""
-        } else {
-            "not "
-        },
+        forwarded(&survey.facts),
     ));
     for open in survey.exposure.sentences() {
         say(&format!(
@@ -124,6 +124,17 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         say(&format!("warning    {}", journal_format::visible(warning)));
     }
     Ok(0)
+}
+
+/// `of IPv4 are forwarded, of IPv6 not`
+fn forwarded(facts: &Facts) -> String {
+    let on = |family| facts.forwards(family) == Some(true);
+    match (on(Family::V4), on(Family::V6)) {
+        (true, true) => "are forwarded".into(),
+        (false, false) => "are not forwarded".into(),
+        (true, false) => "of IPv4 are forwarded, of IPv6 not".into(),
+        (false, true) => "of IPv6 are forwarded, of IPv4 not".into(),
+    }
 }
 
 fn rule_count(text: &str) -> usize {

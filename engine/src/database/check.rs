@@ -1,5 +1,5 @@
-//! Whether a database that came in an archive may give its rows to the gateway's, or take its place: sound, no code in it,
-//! and what the gateway reads is there. Must not trust any of it: limits first, schema before rows.
+//! Whether a database that came in an archive may give its rows to the gateway's, or take its place: sound, what the gateway
+//! reads is there, and nothing in it can run while rows are read. Must not trust any of it: limits first, schema before rows.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,7 +11,8 @@ use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 
 use super::rebuild::quoted;
-use super::{NAMED, dangling_references, integrity, open};
+use super::trouble::says_of_the_machine;
+use super::{NAMED, Shape, dangling_references, integrity, open, shown};
 use crate::fault::{Problem, cannot};
 use crate::parallel;
 use crate::profile::DatabaseKind;
@@ -26,85 +27,180 @@ pub enum Origin {
     Elsewhere,
 }
 
+/// Why a database is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotTaken {
+    /// By what it is. A backup counts as one without it.
+    Unfit(Vec<Problem>),
+    /// It could not be told, by a fault of the disk or the machine, which says nothing of the database.
+    Failed(Problem),
+}
+
+/// The same, of a database whose name is not known here.
+pub(super) enum Why {
+    Unfit(Vec<String>),
+    Failed(String),
+}
+
+impl From<rusqlite::Error> for Why {
+    fn from(e: rusqlite::Error) -> Why {
+        match says_of_the_machine(&e) {
+            true => Why::Failed(e.to_string()),
+            false => Why::Unfit(vec![cut_off(&e)]),
+        }
+    }
+}
+
+impl Why {
+    pub(super) fn of(self, name: &str) -> NotTaken {
+        match self {
+            Why::Unfit(found) => {
+                NotTaken::Unfit(found.iter().map(|why| refuse(name, why)).collect())
+            }
+            Why::Failed(why) => NotTaken::Failed(cannot(
+                format!("work on the database {name} of the backup: {why}"),
+                "see whether the disk of the state folder is full or failing",
+            )),
+        }
+    }
+}
+
+/// What was found in a database that is taken.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// What it has that does not come: code, whatever it does.
+    pub left_behind: Vec<String>,
+    /// What else a person should know.
+    pub warnings: Vec<String>,
+}
+
 /// Checks a database that came in an archive, as a private copy that nobody else has open; `name` is what it is called
-/// there. Returns warnings.
+/// there. One that this box made is taken whatever is in it; of one from elsewhere it says what is not taken, or why it
+/// cannot be taken at all.
 pub fn check(
     path: &Path,
     name: &str,
     kind: DatabaseKind,
     origin: Origin,
-) -> Result<Vec<String>, Vec<Problem>> {
-    header(path).map_err(|why| vec![refuse(name, &why)])?;
-    let damaged = |e: rusqlite::Error| vec![refuse(name, &cut_off(&e))];
-    let conn = open(path, "mode=ro&immutable=1").map_err(damaged)?;
-    let found = (|| {
-        bound(&conn, path)?;
-        match origin {
-            Origin::Here => Ok(Vec::new()),
-            Origin::Elsewhere => foreign_objects(&conn),
-        }
-    })()
-    .map_err(damaged)?;
-    // A damaged schema makes every later answer meaningless, and an unknown one may cost more than it tells.
-    if !found.is_empty() {
-        return Err(found.iter().map(|why| refuse(name, why)).collect());
-    }
-    let references = || {
-        let conn = open(path, "mode=ro&immutable=1")?;
-        bound(&conn, path)?;
-        dangling_references(&conn)
+) -> Result<Judged, NotTaken> {
+    let mut judged = match origin {
+        Origin::Here => Judged {
+            left_behind: Vec::new(),
+            warnings: own(path, kind),
+        },
+        Origin::Elsewhere => foreign(path, kind).map_err(|why| why.of(name))?,
     };
-    // Looking for damage takes as long as looking for what refers to nothing.
-    let (references, found) = parallel::both(references, || {
-        let damage = damage(&conn)?.into_iter();
-        let mut found: Vec<String> = damage
-            .map(|line| format!("it is damaged: {line}"))
-            .collect();
-        if found.is_empty() {
-            found.extend(missing(&conn, kind)?);
-        }
-        if found.is_empty() {
-            found.extend(unreadable(&conn, kind)?);
-        }
-        Ok(found)
-    });
-    let found = found.map_err(damaged)?;
-    if !found.is_empty() {
-        return Err(found.iter().map(|why| refuse(name, why)).collect());
+    for line in judged.left_behind.iter_mut().chain(&mut judged.warnings) {
+        line.insert_str(0, &format!("{name}: "));
     }
-    let mut warnings = references.map_err(damaged)?;
-    if kind == DatabaseKind::Clients {
-        warnings.extend(odd_clients(&conn).map_err(damaged)?);
-    }
-    Ok(warnings
-        .into_iter()
-        .map(|w| format!("{name}: {w}"))
-        .collect())
+    Ok(judged)
 }
 
-/// Whether a restore on this box would take this copy, which `super::snapshot` made and found sound. Returns what a
-/// restore on another one would mind.
-pub fn check_snapshot(
-    path: &Path,
-    name: &str,
-    kind: DatabaseKind,
-) -> Result<Vec<String>, Vec<Problem>> {
-    header(path).map_err(|why| vec![refuse(name, &why)])?;
-    let damaged = |e: rusqlite::Error| vec![refuse(name, &cut_off(&e))];
-    let conn = open(path, "mode=ro&immutable=1").map_err(damaged)?;
-    let (found, elsewhere) = (|| {
-        bound(&conn, path)?;
-        let mut found = missing(&conn, kind)?;
-        if found.is_empty() {
-            found.extend(unreadable(&conn, kind)?);
-        }
-        Ok((found, foreign_objects(&conn)?))
-    })()
-    .map_err(damaged)?;
-    if !found.is_empty() {
-        return Err(found.iter().map(|why| refuse(name, why)).collect());
+fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
+    header(path)?;
+    let conn = open(path, "mode=ro&immutable=1")?;
+    bound(&conn, path)?;
+    // Before anything asks for a table, which could be another thing than its name says.
+    let objects = objects(&conn)?;
+    if !objects.refused.is_empty() {
+        return Err(Why::Unfit(objects.refused));
     }
-    Ok(elsewhere)
+    // An unknown schema may cost more than it tells, and a damaged one makes every later answer meaningless.
+    let (computed, computing) = computed(&conn)?;
+    let plain = objects.code.is_empty() && computed.is_empty();
+    let (references, damage) = parallel::both(
+        || match plain {
+            true => references(path),
+            false => Ok(Vec::new()),
+        },
+        || match computed.is_empty() {
+            true => integrity(&conn),
+            false => damage_in_all_but(&conn, &computing),
+        },
+    );
+    let damage = damage?;
+    if !damage.is_empty() {
+        let lines = damage.into_iter();
+        return Err(Why::Unfit(
+            lines.map(|line| format!("it is damaged: {line}")).collect(),
+        ));
+    }
+    let missing = missing(&conn, kind)?;
+    if !missing.is_empty() {
+        return Err(Why::Unfit(missing));
+    }
+    let left_behind = few(objects.code.into_iter().chain(computed).collect());
+    let mut warnings = unreadable(&conn, kind)?;
+    warnings.extend(references?);
+    if kind == DatabaseKind::Clients {
+        warnings.extend(odd_clients(&conn)?);
+    }
+    Ok(Judged {
+        left_behind: left_behind
+            .into_iter()
+            .map(|has| format!("{has}, which does not come back"))
+            .collect(),
+        warnings,
+    })
+}
+
+/// [`dangling_references`] on a connection of its own: it takes as long as looking for damage, and is done beside that. What it
+/// says of a damaged one means nothing.
+fn references(path: &Path) -> rusqlite::Result<Vec<String>> {
+    let conn = open(path, "mode=ro&immutable=1")?;
+    bound(&conn, path)?;
+    dangling_references(&conn)
+}
+
+/// What there is to say of a database of this box's own, which goes back as it is.
+fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
+    if let Err(Why::Unfit(found)) = header(path) {
+        let found = found.into_iter();
+        return found
+            .map(|why| format!("{why}; it goes back as it was"))
+            .collect();
+    }
+    let mut said = Vec::new();
+    let mut whole = || -> rusqlite::Result<Option<Connection>> {
+        let conn = open(path, "mode=ro&immutable=1")?;
+        bound(&conn, path)?;
+        for line in damage(&conn)? {
+            said.push(format!("it is damaged, and goes back as it was: {line}"));
+        }
+        said.extend(missing(&conn, kind)?);
+        Ok(said.is_empty().then_some(conn))
+    };
+    let (references, whole) = parallel::both(|| references(path), &mut whole);
+    let looked = whole.and_then(|conn| {
+        if let Some(conn) = conn {
+            said.extend(unreadable(&conn, kind)?);
+            said.extend(references?);
+            if kind == DatabaseKind::Clients {
+                said.extend(odd_clients(&conn)?);
+            }
+        }
+        Ok(())
+    });
+    if let Err(e) = looked {
+        said.push(format!("{}; it goes back as it was", cut_off(&e)));
+    }
+    said
+}
+
+/// What a restore on another box would mind in this copy, which `super::snapshot` made: a sentence each.
+pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Vec<String> {
+    let minded = match foreign(path, kind) {
+        Ok(judged) => judged.left_behind,
+        Err(Why::Unfit(found)) => found
+            .into_iter()
+            .map(|why| format!("{why}: no other box takes it"))
+            .collect(),
+        Err(Why::Failed(why)) => vec![format!("it could not be looked at: {why}")],
+    };
+    minded
+        .into_iter()
+        .map(|line| format!("{name}: on another box than this: {line}"))
+        .collect()
 }
 
 /// What is wrong with its pages. Beside virtual tables, which one of this box's own may have, only plain tables are looked
@@ -114,16 +210,32 @@ pub(super) fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
         let sql =
             format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage {rule} 0");
         let mut statement = conn.prepare(&sql)?;
-        statement.query_map([], |r| r.get(0))?.collect()
+        statement.query_map([], |r| shown(r, 0))?.collect()
     };
     if names("=")?.is_empty() {
         return integrity(conn);
     }
+    damage_in(conn, names(">")?)
+}
+
+/// What is wrong with the pages of tables that compute nothing: a look at the others runs what they compute.
+fn damage_in_all_but(conn: &Connection, others: &[String]) -> rusqlite::Result<Vec<String>> {
+    let mut tables: Vec<String> = Shape::of(conn)?
+        .tables
+        .into_iter()
+        .map(|t| t.name)
+        .collect();
+    tables.retain(|t| !others.contains(t));
+    damage_in(conn, tables)
+}
+
+fn damage_in(conn: &Connection, tables: Vec<String>) -> rusqlite::Result<Vec<String>> {
     let mut found = Vec::new();
-    for table in names(">")? {
-        let mut statement = conn.prepare(&format!("PRAGMA integrity_check({})", quoted(&table)))?;
+    // One whose name is no text cannot be asked for.
+    for table in tables.iter().filter(|t| !t.contains('\u{FFFD}')) {
+        let mut statement = conn.prepare(&format!("PRAGMA integrity_check({})", quoted(table)))?;
         let lines = statement
-            .query_map([], |r| r.get::<_, String>(0))?
+            .query_map([], |r| shown(r, 0))?
             .collect::<Result<Vec<_>, _>>()?;
         found.extend(lines.into_iter().filter(|l| l != "ok"));
     }
@@ -181,15 +293,24 @@ pub(super) fn bound(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
 }
 
 /// What the first 100 bytes promise must be so: a page count of millions in a small file costs before it fails.
-fn header(path: &Path) -> Result<(), String> {
+fn header(path: &Path) -> Result<(), Why> {
+    let failed = |e: std::io::Error| Why::Failed(format!("it cannot be read: {e}"));
     let mut bytes = [0u8; 100];
-    let mut file = File::open(path).map_err(|e| format!("it cannot be read: {e}"))?;
-    let size = file
-        .metadata()
-        .map_err(|e| format!("it cannot be read: {e}"))?
-        .len();
-    file.read_exact(&mut bytes)
-        .map_err(|_| format!("with {size} bytes it is too short for a SQLite database"))?;
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    match file.read_exact(&mut bytes) {
+        Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => return Err(failed(e)),
+        Err(_) => {
+            return Err(Why::Unfit(vec![format!(
+                "with {size} bytes it is too short for a SQLite database"
+            )]));
+        }
+        Ok(()) => {}
+    }
+    promises(&bytes, size).map_err(|why| Why::Unfit(vec![why]))
+}
+
+fn promises(bytes: &[u8; 100], size: u64) -> Result<(), String> {
     if &bytes[..16] != b"SQLite format 3\0" {
         return Err("it is not a SQLite database".into());
     }
@@ -213,59 +334,118 @@ fn header(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// What a gateway's database never holds: code that runs when rows are read or written, and tables that are none. What
-/// kind each thing is says SQLite, not the text of the schema.
-fn foreign_objects(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut found: Vec<String> = Vec::new();
-    // Before anything asks for their columns, which would call their modules.
+/// What a schema names that is no plain table and no index.
+#[derive(Default)]
+struct Objects {
+    /// Code that runs when rows are read or written, and of which nothing is taken.
+    code: Vec<String>,
+    /// What makes everything in it doubtful: a table that is a program, or a schema that SQLite did not write.
+    refused: Vec<String>,
+}
+
+/// Looks at the text of a schema, and has SQLite do nothing with it.
+///
+/// A row of it is believed only where it is written as SQLite writes it: with the name of what it makes right behind what it
+/// makes. Else one could call a view or a virtual table by the name of a plain one, and whoever reads rows would run it.
+fn objects(conn: &Connection) -> rusqlite::Result<Objects> {
+    let mut found = Objects::default();
     let mut statement = conn.prepare(
-        "SELECT type, name, rootpage FROM sqlite_schema \
-         WHERE type NOT IN ('table', 'index') OR coalesce(rootpage, 0) <= 0 ORDER BY rowid",
+        "SELECT type, name, coalesce(rootpage, 0) > 0, sql FROM sqlite_schema ORDER BY rowid",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (kind, name): (String, String) = (row.get(0)?, row.get(1)?);
-        let kind = match kind.as_str() {
-            "trigger" => "a trigger",
-            "view" => "a view",
-            "table" => "a virtual table",
-            _ => "an object of unknown kind",
+        let (kind, name) = (shown(row, 0)?, shown(row, 1)?);
+        let has_pages: bool = row.get(2)?;
+        // As UTF-8, however the file is written.
+        let bytes = |column| -> rusqlite::Result<Vec<u8>> {
+            let value = row.get_ref(column)?;
+            Ok(value
+                .as_bytes_or_null()
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+                .to_vec())
         };
-        found.push(format!("it has {kind}, {}", wording::name(&name)));
-    }
-    if found.is_empty() {
-        let mut statement = conn.prepare(
-            "SELECT name, type FROM pragma_table_list WHERE schema = 'main' AND type <> 'table' ORDER BY name",
-        )?;
-        let mut rows = statement.query([])?;
-        while let Some(row) = rows.next()? {
-            let (name, kind): (String, String) = (row.get(0)?, row.get(1)?);
-            found.push(format!("it has a {kind} table, {}", wording::name(&name)));
+        let (bytes, sql) = (bytes(1)?, bytes(3)?);
+        let makes = |what: &str| {
+            let rest = sql.strip_prefix(format!("CREATE {what} ").as_bytes());
+            rest.is_some_and(|rest| names(rest, &bytes))
+        };
+        let shown = wording::name(&name);
+        match (kind.as_str(), has_pages) {
+            ("table", true) if makes("TABLE") => {}
+            // An index that a key makes has no text.
+            ("index", true) if sql.is_empty() || makes("INDEX") || makes("UNIQUE INDEX") => {}
+            ("view", false) if makes("VIEW") => found.code.push(format!("it has a view, {shown}")),
+            ("trigger", false) if makes("TRIGGER") => {
+                found.code.push(format!("it has a trigger, {shown}"));
+            }
+            ("table", false) if makes("VIRTUAL TABLE") => {
+                found
+                    .refused
+                    .push(format!("it has a virtual table, {shown}"));
+            }
+            _ => found.refused.push(format!(
+                "its schema says of {shown} what SQLite would not have written"
+            )),
         }
     }
-    if found.is_empty() {
-        found = computed(conn)?;
+    found.refused = few(found.refused);
+    Ok(found)
+}
+
+/// Whether a statement goes on with this name, as SQLite would read it.
+fn names(statement: &[u8], name: &[u8]) -> bool {
+    let end = match statement.first() {
+        Some(b'[') => Some(b']'),
+        Some(quote @ (b'"' | b'`' | b'\'')) => Some(*quote),
+        _ => None,
+    };
+    let Some(end) = end else {
+        let word = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_' || **b == b'$' || **b >= 0x80;
+        let length = statement.iter().take_while(word).count();
+        return statement[..length] == *name;
+    };
+    let (mut read, mut rest) = (Vec::new(), &statement[1..]);
+    loop {
+        match rest {
+            // A quote within is written twice; there is no way to write a bracket.
+            [a, b, behind @ ..] if *a == end && *b == end && end != b']' => {
+                read.push(end);
+                rest = behind;
+            }
+            [a, ..] if *a == end => return read == name,
+            [a, behind @ ..] => {
+                read.push(*a);
+                rest = behind;
+            }
+            [] => return false,
+        }
     }
+}
+
+fn few(mut found: Vec<String>) -> Vec<String> {
     if found.len() > NAMED {
         let more = found.len() - NAMED;
         found.truncate(NAMED);
         found.push(format!("it has {more} more of the kind"));
     }
-    Ok(found)
+    found
 }
 
-/// Tables whose rows are computed as they are read or looked for.
-fn computed(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut found = Vec::new();
+/// Tables whose rows are computed as they are read or looked for, a sentence each; and their names.
+fn computed(conn: &Connection) -> rusqlite::Result<(Vec<String>, Vec<String>)> {
+    let (mut found, mut computing) = (Vec::new(), Vec::new());
     let mut statement = conn.prepare(
-        "SELECT name, (SELECT count(*) FROM pragma_table_xinfo(l.name) WHERE hidden <> 0), \
-         (SELECT count(*) FROM pragma_index_list(l.name) AS i WHERE i.partial <> 0 \
+        "SELECT name, (SELECT count(*) FROM pragma_table_xinfo(s.name) WHERE hidden <> 0), \
+         (SELECT count(*) FROM pragma_index_list(s.name) AS i WHERE i.partial <> 0 \
           OR EXISTS (SELECT 1 FROM pragma_index_xinfo(i.name) WHERE cid = -2)) \
-         FROM pragma_table_list AS l WHERE schema = 'main' ORDER BY name",
+         FROM sqlite_schema AS s WHERE type = 'table' ORDER BY name",
     )?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
-        let (name, columns, indexes): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
+        let (name, columns, indexes) =
+            (shown(row, 0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
         if columns > 0 {
             found.push(format!(
                 "table {} has computed columns",
@@ -278,8 +458,11 @@ fn computed(conn: &Connection) -> rusqlite::Result<Vec<String>> {
                 wording::name(&name)
             ));
         }
+        if columns + indexes > 0 {
+            computing.push(name);
+        }
     }
-    Ok(found)
+    Ok((found, computing))
 }
 
 fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
@@ -297,13 +480,16 @@ fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String
         ),
         DatabaseKind::Users => ("user", &["id", "username", "password", "active"]),
     };
-    let mut statement = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let present = statement
-        .query_map([table], |r| r.get::<_, String>(0))?
-        .collect::<Result<Vec<_>, _>>()?;
-    if present.is_empty() {
+    // Of a view SQLite would say columns as well, and unfold it for that.
+    let plain = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE%' \
+                 AND name = ?1 COLLATE NOCASE";
+    if conn.query_row(plain, [table], |r| r.get::<_, i64>(0))? == 0 {
         return Ok(vec![format!("it has no table {table}")]);
     }
+    let mut statement = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let present = statement
+        .query_map([table], |r| shown(r, 0))?
+        .collect::<Result<Vec<_>, _>>()?;
     let lacks = columns
         .iter()
         .filter(|c| !present.iter().any(|p| p.eq_ignore_ascii_case(c)));
@@ -312,7 +498,7 @@ fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String
         .collect())
 }
 
-/// Values that neither the gateway nor Holdfast can read: what should be text is none (a BLOB, nothing, or not UTF-8), what
+/// Values that the gateway may not be able to read: what should be text is none (a BLOB, nothing, or not UTF-8), what
 /// should be a number is text. SQLite keeps anything in any column.
 fn unreadable(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
     let (table, texts, numbers): (_, &[&str], &[(&str, bool)]) = match kind {
@@ -330,7 +516,7 @@ fn unreadable(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<Str
     };
     let mut present = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
     let present = present
-        .query_map([table], |r| r.get::<_, String>(0))?
+        .query_map([table], |r| shown(r, 0))?
         .collect::<Result<Vec<_>, _>>()?;
     let numbers = numbers
         .iter()
@@ -385,17 +571,11 @@ fn odd_clients(conn: &Connection) -> rusqlite::Result<Vec<String>> {
             "are neither active nor inactive",
         ),
     ] {
-        let mut statement = conn.prepare(&format!(
-            "SELECT CAST(name AS TEXT) FROM clients WHERE {rule} ORDER BY name"
-        ))?;
-        let names = statement
-            .query_map([], |r| {
-                Ok(
-                    String::from_utf8_lossy(r.get_ref(0)?.as_bytes().unwrap_or_default())
-                        .into_owned(),
-                )
-            })?
+        let mut statement = conn.prepare(&format!("SELECT name FROM clients WHERE {rule}"))?;
+        let mut names = statement
+            .query_map([], |r| shown(r, 0))?
             .collect::<Result<Vec<_>, _>>()?;
+        names.sort();
         if !names.is_empty() {
             found.push(format!("these clients {says}: {}", wording::names(&names)));
         }

@@ -76,7 +76,7 @@ fn read_content(path: &Path, how: Use) -> Result<Content, Problem> {
         )?;
         let tables = statement
             .query_map([], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?))
+                Ok((super::shown(row, 0)?, row.get::<_, bool>(1)?))
             })?
             .collect::<Result<Vec<_>, _>>()?;
         let mut content = Content {
@@ -105,7 +105,7 @@ fn read_table(
     let mut statement = conn.prepare("SELECT name, pk FROM pragma_table_info(?1)")?;
     let columns = statement
         .query_map([table], |row| {
-            Ok((row.get::<_, String>(0)?, row.get::<_, i64>(1)?))
+            Ok((super::shown(row, 0)?, row.get::<_, i64>(1)?))
         })?
         .collect::<Result<Vec<_>, _>>()?;
     let order = if without_rowid {

@@ -4,17 +4,18 @@
 //! anything that an archive's schema says, nor open the gateway's own files.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs::File;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, ffi};
 
-use super::check::{bound, cut_off, refuse};
+use super::check::{NotTaken, Why, bound};
 use super::shape::{Affinity, NEWEST, newest};
 use super::{Column, NAMED, Shape, Table, open, side_files};
-use crate::fault::Problem;
 use crate::profile::DatabaseKind;
 use crate::wording::{counted, name, names};
 
@@ -45,9 +46,9 @@ pub struct Taken {
 
 /// Copies the rows of a database from elsewhere, a private copy that was checked, into a fresh one at `dest`, which must
 /// not exist.
-pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, Vec<Problem>> {
-    let failed = |e: rusqlite::Error| vec![refuse(terms.name, &cut_off(&e))];
-    make_file(dest).map_err(|why| vec![refuse(terms.name, &why)])?;
+pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, NotTaken> {
+    let failed = |e: rusqlite::Error| Why::from(e).of(terms.name);
+    make_file(dest).map_err(|why| Why::Failed(why).of(terms.name))?;
     let (from, to) = (|| {
         let from = open(source, "mode=ro&immutable=1")?;
         bound(&from, source)?;
@@ -69,31 +70,15 @@ pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, Vec<
         to,
         terms,
         taken: Taken::default(),
-        unfit: Vec::new(),
         moved: Vec::new(),
     };
     copying.all().map_err(failed)?;
     let Copying {
         to,
         mut taken,
-        unfit,
         moved,
         ..
     } = copying;
-    if !unfit.is_empty() {
-        let (count, names) = (unfit.len(), names(&unfit));
-        return Err(vec![refuse(
-            terms.name,
-            &format!(
-                "{} cannot be the name of a config: {names}",
-                if count == 1 {
-                    "the name of one client".to_owned()
-                } else {
-                    format!("the names of {count} clients")
-                }
-            ),
-        )]);
-    }
     to.close().map_err(|(_, e)| failed(e))?;
     if !moved.is_empty() {
         taken.changed.push(format!(
@@ -115,8 +100,8 @@ pub fn add_what_is_missing(
     copy: &Path,
     name: &str,
     kind: DatabaseKind,
-) -> Result<Vec<String>, Vec<Problem>> {
-    let failed = |e: rusqlite::Error| vec![refuse(name, &cut_off(&e))];
+) -> Result<Vec<String>, NotTaken> {
+    let failed = |e: rusqlite::Error| Why::from(e).of(name);
     let (sql, added) = (|| {
         let conn = open(copy, "mode=ro&immutable=1")?;
         Ok(missing(&Shape::of(&conn)?, &newest()?, kind))
@@ -134,10 +119,9 @@ pub fn add_what_is_missing(
     })()
     .map_err(failed)?;
     if let Some(left) = side_files(copy).into_iter().find(|p| p.exists()) {
-        return Err(vec![refuse(
-            name,
-            &format!("its copy has a side file {}", left.display()),
-        )]);
+        return Err(
+            Why::Unfit(vec![format!("its copy has a side file {}", left.display())]).of(name),
+        );
     }
     Ok(added.into_iter().map(|a| format!("{name}: {a}")).collect())
 }
@@ -188,8 +172,6 @@ struct Copying<'a> {
     to: Connection,
     terms: Terms<'a>,
     taken: Taken,
-    /// Clients whose name cannot be that of a file.
-    unfit: Vec<String>,
     /// Clients whose config lay where none belongs.
     moved: Vec<String>,
 }
@@ -254,7 +236,7 @@ impl Copying<'_> {
     /// Numbers that were given once are not given again.
     fn sequences(&mut self) -> rusqlite::Result<()> {
         let there = |conn: &Connection| -> rusqlite::Result<bool> {
-            let sql = "SELECT count(*) FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name = 'sqlite_sequence'";
+            let sql = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'sqlite_sequence'";
             conn.query_row(sql, [], |r| Ok(r.get::<_, i64>(0)? == 1))
         };
         if !there(&self.from)? || !there(&self.to)? {
@@ -353,58 +335,58 @@ impl Copying<'_> {
             marks.join(", ")
         ))?;
         let mut lost: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut unfit: Vec<String> = Vec::new();
         let mut rows = read.query([])?;
-        while let Some(row) = rows.next()? {
-            let mut unfit = None;
-            for (i, (from, column)) in sources.iter().enumerate() {
+        'rows: while let Some(row) = rows.next()? {
+            for (i, (from, _)) in sources.iter().enumerate() {
                 match from {
+                    // As it stands, also where it is not what belongs there: a text that is none in UTF-8 is bound by its bytes.
                     ValueFrom::Row(at) => {
-                        let value = row.get_ref(*at)?;
-                        unfit = unfit.or_else(|| why_unfit(value, *column));
-                        write.raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(value))?;
+                        write
+                            .raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(row.get_ref(*at)?))?;
                     }
                     ValueFrom::Fixed(value) => write.raw_bind_parameter(i + 1, value)?,
                     ValueFrom::ConfigPath { name, was } => {
-                        let name: String = match row.get_ref(*name)? {
-                            ValueRef::Text(text) => String::from_utf8_lossy(text).into_owned(),
-                            ValueRef::Integer(n) => n.to_string(),
-                            _ => String::new(),
+                        let shown = super::shown(row, *name)?;
+                        let mut file = match row.get_ref(*name)? {
+                            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+                            _ => shown.clone().into_bytes(),
                         };
-                        let file = format!("{name}.conf");
+                        file.extend(b".conf");
                         if !is_file_name(&file) {
-                            self.unfit.push(name);
-                            write.raw_bind_parameter(i + 1, "")?;
-                            continue;
+                            unfit.push(shown);
+                            continue 'rows;
                         }
-                        let was = was.and_then(|at| row.get_ref(at).ok()?.as_str().ok());
-                        let plain = |was: &str| {
-                            self.terms
-                                .folders
-                                .map(|f| f.join(&file))
-                                .contains(&PathBuf::from(was))
+                        let file = Path::new(OsStr::from_bytes(&file));
+                        let plain = |was: &[u8]| {
+                            let was = Path::new(OsStr::from_bytes(was));
+                            self.terms.folders.iter().any(|f| f.join(file) == was)
                         };
+                        let was = was.and_then(|at| row.get_ref(at).ok()?.as_bytes().ok());
                         if !was.is_some_and(plain) {
-                            self.moved.push(name);
+                            self.moved.push(shown);
                         }
-                        let path = self.terms.folders[0].join(&file).display().to_string();
-                        write.raw_bind_parameter(i + 1, path)?;
+                        let path = self.terms.folders[0].join(file);
+                        let path = ValueRef::Text(path.as_os_str().as_bytes());
+                        write.raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(path))?;
                     }
                 }
             }
-            let written = match unfit {
-                Some(why) => Err(why),
-                None => match write.raw_execute() {
-                    Ok(_) => Ok(()),
-                    Err(rusqlite::Error::SqliteFailure(e, text)) => match rule(&e) {
-                        Some(why) => Err(why),
-                        None => return Err(rusqlite::Error::SqliteFailure(e, text)),
-                    },
-                    Err(e) => return Err(e),
+            match write.raw_execute() {
+                Ok(_) => {}
+                Err(rusqlite::Error::SqliteFailure(e, text)) => match rule(&e) {
+                    Some(why) => *lost.entry(why).or_default() += 1,
+                    None => return Err(rusqlite::Error::SqliteFailure(e, text)),
                 },
-            };
-            if let Err(why) = written {
-                *lost.entry(why).or_default() += 1;
+                Err(e) => return Err(e),
             }
+        }
+        if !unfit.is_empty() {
+            self.taken.lost.push(format!(
+                "{} will not come back, since their names cannot be those of configs: {}",
+                counted(unfit.len(), "client"),
+                names(&unfit)
+            ));
         }
         for (why, count) in lost {
             self.taken.lost.push(format!(
@@ -463,6 +445,11 @@ impl Copying<'_> {
                 }
             }
         }
+        self.taken
+            .lost
+            .extend(source.nameless.iter().take(NAMED).map(|what| {
+                format!("{what} of the backup has a name that is no text, and will not come back")
+            }));
         if more > NAMED {
             self.taken.lost.push(format!(
                 "{} more tables of the backup are not known to the gateway and will not come back",
@@ -476,19 +463,6 @@ impl Copying<'_> {
         let sql = format!("SELECT {what} FROM {}", quoted(table));
         let rows: i64 = self.from.query_row(&sql, [], |r| r.get(0))?;
         Ok(counted(usize::try_from(rows).unwrap_or(usize::MAX), "row"))
-    }
-}
-
-/// Why a value cannot stand in a column, beyond what SQLite itself refuses.
-fn why_unfit(value: ValueRef, column: Option<&Column>) -> Option<&'static str> {
-    match value {
-        ValueRef::Blob(_) if column.is_some_and(|c| c.affinity() != Affinity::Bytes) => {
-            Some("bytes stand where a text or a number belongs")
-        }
-        ValueRef::Text(text) if std::str::from_utf8(text).is_err() => {
-            Some("a text of theirs is not UTF-8")
-        }
-        _ => None,
     }
 }
 
@@ -507,12 +481,14 @@ fn rule(error: &ffi::Error) -> Option<&'static str> {
 }
 
 /// Whether a config of this name can lie in a folder, and be named to a command.
-fn is_file_name(file: &str) -> bool {
+fn is_file_name(file: &[u8]) -> bool {
+    let control = |c: char| c.is_control();
     file.len() <= 255
-        && file != ".conf"
-        && !file.starts_with(['.', '-'])
-        && !file.contains(['/', '\\'])
-        && !file.chars().any(char::is_control)
+        && file != b".conf"
+        && !file.starts_with(b".")
+        && !file.starts_with(b"-")
+        && !file.iter().any(|b| matches!(b, b'/' | b'\\'))
+        && !String::from_utf8_lossy(file).contains(control)
 }
 
 /// A column of the present database, for a schema of Holdfast's own.

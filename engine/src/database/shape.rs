@@ -4,18 +4,23 @@
 use std::path::Path;
 
 use rusqlite::Connection;
+use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
 use super::check::bound;
 use super::{Use, open_to_read};
 use crate::fault::{Problem, cannot};
 use crate::profile::DatabaseKind;
+use crate::wording;
 
 /// The tables of a database, by name.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// Tables with rows of their own; none of SQLite's.
     pub tables: Vec<Table>,
+    /// Tables, and columns of tables, whose names are no text and cannot be asked for; as they can be shown.
+    #[serde(default)]
+    pub nameless: Vec<String>,
 }
 
 /// One table.
@@ -56,27 +61,46 @@ impl Shape {
 
     /// The shape of an open database.
     pub(super) fn of(conn: &Connection) -> rusqlite::Result<Shape> {
-        // Not from `pragma_table_list`, which would call the modules of virtual tables. A table without a rowid is an index
-        // that does not end with one.
+        // Not from `pragma_table_list`, which would call the modules of virtual tables and unfold views. A table without a
+        // rowid is an index that does not end with one.
         let mut statement = conn.prepare(
             "SELECT name, EXISTS (SELECT 1 FROM pragma_index_list(s.name) AS i WHERE origin = 'pk' AND NOT EXISTS \
              (SELECT 1 FROM pragma_index_xinfo(i.name) WHERE cid = -1)) FROM sqlite_schema AS s \
-             WHERE type = 'table' AND rootpage > 0 AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
+             WHERE type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE%' \
+             AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' ORDER BY name",
         )?;
         let names = statement
-            .query_map([], |r| Ok((r.get::<_, String>(0)?, r.get::<_, bool>(1)?)))?
+            .query_map([], |r| Ok((text(r, 0)?, r.get::<_, bool>(1)?)))?
             .collect::<Result<Vec<_>, _>>()?;
-        let mut tables = Vec::with_capacity(names.len());
+        let mut shape = Shape::default();
         for (name, without_rowid) in names {
-            tables.push(Table {
+            let name = match name {
+                Ok(name) => name,
+                Err(shown) => {
+                    shape
+                        .nameless
+                        .push(format!("table {}", wording::name(&shown)));
+                    continue;
+                }
+            };
+            shape.tables.push(Table {
                 rowid: !without_rowid,
-                columns: columns(conn, &name)?,
+                columns: columns(conn, &name, &mut shape.nameless)?,
                 unique: unique(conn, &name)?,
                 name,
             });
         }
-        Ok(Shape { tables })
+        Ok(shape)
     }
+}
+
+/// A value that should be text; what can be shown of it where it is not UTF-8.
+fn text(row: &rusqlite::Row, column: usize) -> rusqlite::Result<Result<String, String>> {
+    let shown = super::shown(row, column)?;
+    Ok(match row.get_ref(column)? {
+        ValueRef::Text(bytes) if std::str::from_utf8(bytes).is_ok() => Ok(shown),
+        _ => Err(shown),
+    })
 }
 
 impl Table {
@@ -218,40 +242,57 @@ pub(super) enum Affinity {
     Bytes,
 }
 
-fn columns(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Column>> {
+fn columns(
+    conn: &Connection,
+    table: &str,
+    nameless: &mut Vec<String>,
+) -> rusqlite::Result<Vec<Column>> {
     let mut statement = conn.prepare(
         "SELECT name, type, \"notnull\", dflt_value, pk FROM pragma_table_xinfo(?1) WHERE hidden = 0",
     )?;
-    statement
-        .query_map([table], |r| {
-            Ok(Column {
-                name: r.get(0)?,
-                declared: r.get(1)?,
+    let mut rows = statement.query([table])?;
+    let mut columns = Vec::new();
+    while let Some(r) = rows.next()? {
+        match text(r, 0)? {
+            Err(shown) => nameless.push(format!(
+                "column {} of table {}",
+                wording::name(&shown),
+                wording::name(table)
+            )),
+            Ok(name) => columns.push(Column {
+                name,
+                declared: super::shown(r, 1)?,
                 not_null: r.get(2)?,
-                default: r.get(3)?,
+                // One that is no text is as good as none.
+                default: text(r, 3)?.ok(),
                 key: r.get(4)?,
-            })
-        })?
-        .collect()
+            }),
+        }
+    }
+    Ok(columns)
 }
 
 fn unique(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> {
+    // An index over an expression has columns without a name.
     let mut statement = conn.prepare(
-        "SELECT name FROM pragma_index_list(?1) WHERE \"unique\" AND NOT partial AND origin <> 'pk' ORDER BY name",
+        "SELECT i.seq, x.name FROM pragma_index_list(?1) AS i, pragma_index_info(i.name) AS x \
+         WHERE i.\"unique\" AND NOT i.partial AND i.origin <> 'pk' ORDER BY i.name, x.seqno",
     )?;
-    let indexes = statement
-        .query_map([table], |r| r.get::<_, String>(0))?
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut statement = conn.prepare("SELECT name FROM pragma_index_info(?1) ORDER BY seqno")?;
-    let mut sets = Vec::new();
-    for index in indexes {
-        let names = statement
-            .query_map([index], |r| r.get::<_, Option<String>>(0))?
-            .collect::<Result<Option<Vec<_>>, _>>()?;
-        // An index over an expression has columns without a name.
-        sets.extend(names.filter(|n| !n.is_empty()));
+    let mut rows = statement.query([table])?;
+    let mut sets: Vec<(i64, Option<Vec<String>>)> = Vec::new();
+    while let Some(row) = rows.next()? {
+        let (seq, name) = (row.get::<_, i64>(0)?, text(row, 1)?.ok());
+        match sets.last_mut() {
+            Some((last, set)) if *last == seq => {
+                *set = set.take().zip(name).map(|(mut set, name)| {
+                    set.push(name);
+                    set
+                });
+            }
+            _ => sets.push((seq, name.map(|n| vec![n]))),
+        }
     }
-    Ok(sets)
+    Ok(sets.into_iter().filter_map(|(_, set)| set).collect())
 }
 
 /// What [`super::Live::shape`] does, in this process.

@@ -120,6 +120,21 @@ pub(super) fn says_of_the_file(error: &rusqlite::Error) -> bool {
     )
 }
 
+/// The answer is about the disk or the machine, and says nothing of what is in the file.
+pub(super) fn says_of_the_machine(error: &rusqlite::Error) -> bool {
+    matches!(
+        error.sqlite_error_code(),
+        Some(
+            ErrorCode::SystemIoFailure
+                | ErrorCode::DiskFull
+                | ErrorCode::OutOfMemory
+                | ErrorCode::CannotOpen
+                | ErrorCode::PermissionDenied
+                | ErrorCode::ReadOnly
+        )
+    )
+}
+
 /// Processes that have a lock on a database or on what lies beside it, with their command names.
 fn holders(path: &Path) -> BTreeMap<u32, String> {
     let files: Vec<String> = side_files(path)

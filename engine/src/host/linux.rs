@@ -29,7 +29,7 @@ use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::journal::Permit;
 use crate::profile::Profile;
-use programs::{PATH, execute, pid, processes};
+use programs::{PATH, execute, execute_exactly, pid, processes};
 pub use programs::{Process, itself, process, quoted};
 
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
@@ -89,7 +89,17 @@ fn open_at(path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
         .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
         .mode(mode)
         .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how)
+    again(|| nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how))
+}
+
+/// A call that a signal interrupts is made again.
+pub fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return done,
+        }
+    }
 }
 
 /// Opens what lies under a name; a link anywhere on the way is an error.
@@ -268,12 +278,7 @@ impl Look for Linux {
                     .trim()
                     .is_empty();
                 if none || !on_path(program) {
-                    return Ok(Output {
-                        shown: program.into(),
-                        end: End::Exit(0),
-                        stdout: String::new(),
-                        stderr: String::new(),
-                    });
+                    return Ok(nothing(program));
                 }
                 words(&[program])
             }
@@ -297,8 +302,19 @@ impl Look for Linux {
             Query::ServiceActive(Control::Commands { active, .. })
             | Query::ServiceState(Control::Commands { active, .. }) => active.clone(),
             Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
+            Query::NftTables => words(&["nft", "list", "tables"]),
+            // Asking the program itself would load the module.
+            Query::Sets if !Path::new("/sys/module/ip_set").exists() || !on_path("ipset") => {
+                return Ok(nothing("ipset list -name"));
+            }
+            Query::Sets => words(&["ipset", "list", "-name"]),
         };
-        let mut out = execute(&argv, input, COMMAND_LIMIT)?;
+        let exactly = matches!(
+            query,
+            Query::Rules(_) | Query::LegacyRules(_) | Query::Rehearse(_)
+        );
+        let run = if exactly { execute_exactly } else { execute };
+        let mut out = run(&argv, input, COMMAND_LIMIT)?;
         if let Query::Rehearse(family) = query {
             let (save, restore) = tools(*family);
             out.shown = format!("unshare --net -- sh -c '{restore} && {save}'");
@@ -331,10 +347,14 @@ impl Look for Linux {
             .collect())
     }
 
-    fn ip_forward(&self) -> Result<bool, Problem> {
-        let path = Path::new(IP_FORWARD);
-        let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
-        Ok(text.trim() != "0")
+    fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem> {
+        let path = Path::new(forwarding(family));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.trim() != "0")),
+            // IPv6 may be left out of a kernel, or switched off at its start.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && family == Family::V6 => Ok(None),
+            Err(e) => Err(errno("read", path, e)),
+        }
     }
 
     fn boot(&self) -> Result<BootId, Problem> {
@@ -363,7 +383,22 @@ impl Look for Linux {
     }
 }
 
-const IP_FORWARD: &str = "/proc/sys/net/ipv4/ip_forward";
+fn forwarding(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "/proc/sys/net/ipv4/ip_forward",
+        Family::V6 => "/proc/sys/net/ipv6/conf/all/forwarding",
+    }
+}
+
+/// The answer of a program that is not asked, since there is nothing that it could tell.
+fn nothing(program: &str) -> Output {
+    Output {
+        shown: program.into(),
+        end: End::Exit(0),
+        stdout: String::new(),
+        stderr: String::new(),
+    }
+}
 
 fn words(argv: &[&str]) -> Vec<String> {
     argv.iter().map(|s| (*s).to_owned()).collect()
@@ -405,7 +440,7 @@ impl Act for Linux {
         let (dir, name) = split(path, "make")?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600))
+        let fd = again(|| nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600)))
             .map_err(|e| errno("make", path, e))?;
         let mut file = File::from(fd);
         fill(&mut file).map_err(|p| Problem {
@@ -429,7 +464,7 @@ impl Act for Linux {
         let (dir, name) = split(to, "make")?;
         let flags =
             OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
-        let fd = nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600))
+        let fd = again(|| nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600)))
             .map_err(|e| errno("make", to, e))?;
         let mut file = File::from(fd);
         std::io::copy(&mut source, &mut file).map_err(|e| errno("write", to, e))?;
@@ -472,8 +507,8 @@ impl Act for Linux {
         Live::new(&self.profile).settle(path)
     }
 
-    fn set_ip_forward(&self, _: &Permit, on: bool) -> Result<(), Problem> {
-        let path = Path::new(IP_FORWARD);
+    fn set_forwarding(&self, _: &Permit, family: Family, on: bool) -> Result<(), Problem> {
+        let path = Path::new(forwarding(family));
         std::fs::write(path, if on { "1" } else { "0" }).map_err(|e| errno("write", path, e))
     }
 
@@ -530,7 +565,9 @@ impl Act for Linux {
             }
             Command::ServiceStop(Control::Commands { stop, .. }) => (stop.clone(), SERVICE_LIMIT),
         };
-        execute(&argv, input, limit)
+        let exactly = matches!(command, Command::LoadRules(_) | Command::EditRules(_));
+        let run = if exactly { execute_exactly } else { execute };
+        run(&argv, input, limit)
     }
 }
 

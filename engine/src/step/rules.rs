@@ -20,7 +20,7 @@ const ADVICE: &str = "look at the line that it names; `iptables-save` shows what
 impl StepOps for ResetRules {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
         let mut count = 0;
-        for family in Family::BOTH {
+        for family in ruleset::touched(env) {
             let found = ruleset::current(env.host, family)?.of_interfaces(&env.replaced());
             if !found.is_empty() {
                 count += found.values().map(Vec::len).sum::<usize>();
@@ -41,7 +41,7 @@ impl StepOps for ResetRules {
 
     fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
         let mut left = Vec::new();
-        for family in Family::BOTH {
+        for family in ruleset::touched(env) {
             left.extend(
                 ruleset::current(env.host, family)?
                     .of_interfaces(&env.replaced())
@@ -56,7 +56,7 @@ impl StepOps for ResetRules {
 /// Loads what should hold. Every table at once or the old ones: `iptables-restore` is atomic for a table, not for a
 /// file (T3), so after a failure the caller loads a whole set again.
 fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
-    for family in Family::BOTH {
+    for family in ruleset::touched(env) {
         let now = ruleset::current(env.host, family)?;
         let run = |command: Command, text: &str| -> Result<(), Problem> {
             if text.is_empty() {
@@ -90,10 +90,8 @@ fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem>
             }
         }
     }
-    if let Some(on) = ruleset::forwarding(env, direction)
-        && env.host.ip_forward()? != on
-    {
-        env.host.set_ip_forward(permit, on)?;
+    for (family, on) in ruleset::unlike_forwarding(env, direction)? {
+        env.host.set_forwarding(permit, family, on)?;
     }
     Ok(())
 }
@@ -126,7 +124,7 @@ impl StepOps for LoadFirewall {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
         let mut fallback = Vec::new();
         if env.plan.keep_going_without_firewall {
-            for family in Family::BOTH {
+            for family in ruleset::touched(env) {
                 let (before, now) = (
                     ruleset::before(env.facts, family)?,
                     ruleset::current(env.host, family)?,

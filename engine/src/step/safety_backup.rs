@@ -1,25 +1,38 @@
 //! Makes a backup of the gateway as it is, before anything is staged. Changes nothing. One that could not bring back what is
 //! about to be replaced stops the restore, unless the admin accepted that part by name.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use journal_format::{Change, Direction, Exchange, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back};
-use crate::backup::Made;
 use crate::decide::Seen;
+use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
 use crate::journal::Permit;
-use crate::parts::Part;
+use crate::parts::{Lack, Part};
 
 pub struct SafetyBackup;
 
 /// The name of the file in the restore's folder that holds the path of the safety backup.
 const MADE: &str = "safety-backup";
 
-/// Whether the restore takes away something that a safety backup which lacks this part could not bring back.
-fn replaces(plan: &Plan, part: &Part, made: &Made) -> bool {
+/// What a restore replaces and its safety backup will lack, as far as kernel facts tell beforehand.
+pub(crate) fn unsaved(plan: &Plan, facts: &Facts) -> Vec<Lack> {
+    let unread = facts.unread.iter().map(|(part, why)| Lack {
+        part: part.clone(),
+        why: why.clone(),
+    });
+    unread
+        .filter(|lack| replaces(plan, &lack.part, &BTreeSet::new()))
+        .collect()
+}
+
+/// Whether the restore takes away something that a safety backup which lacks this part could not bring back. Of configs
+/// it lacks the `unread` ones, all of them if none is named.
+fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
     let gone = |t: &&journal_format::Target| t.change != Change::Add;
     let name = |path: &str| {
         let name = Path::new(path).file_name();
@@ -35,7 +48,7 @@ fn replaces(plan: &Plan, part: &Part, made: &Made) -> bool {
         }
         Part::Configs => files.any(|file| {
             let config = file.ends_with(".conf");
-            config && (made.unread.is_empty() || made.unread.contains(&file))
+            config && (unread.is_empty() || unread.contains(&file))
         }),
         Part::Kept(family) => files.any(|file| match family {
             Family::V4 => file.ends_with(".v4"),
@@ -49,6 +62,25 @@ fn replaces(plan: &Plan, part: &Part, made: &Made) -> bool {
         // A restore touches what the profile names.
         Part::Unnamed(_) => false,
     }
+}
+
+fn could_not_bring_back(refused: &[&Lack]) -> Problem {
+    let lacks: Vec<String> = refused.iter().map(|l| l.to_string()).collect();
+    let parts = refused.iter().map(|l| l.part.to_string());
+    let (it, them) = match refused.len() {
+        1 => ("it", "that"),
+        _ => ("them", "those"),
+    };
+    cannot(
+        format!(
+            "make a safety backup that could bring back what the restore replaces: {}",
+            lacks.join("; ")
+        ),
+        format!(
+            "mend {them} and restore again; or accept that nothing brings {it} back: restore with {}",
+            journal_format::accepting(parts)
+        ),
+    )
 }
 
 impl StepOps for SafetyBackup {
@@ -65,21 +97,17 @@ impl StepOps for SafetyBackup {
                 ),
             })?;
         let mut warnings = Vec::new();
+        let mut refused = Vec::new();
         for lack in &made.lacks {
-            let part = lack.part.to_string();
-            let accepted = env.plan.without_safety_backup_of.contains(&part);
-            if replaces(env.plan, &lack.part, &made) && !accepted {
-                return Err(cannot(
-                    format!(
-                        "make a safety backup that could bring back what the restore replaces: {lack}"
-                    ),
-                    format!(
-                        "mend that and restore again; or accept that nothing brings that part back: restore with \
-                         --without-safety-backup-of {part}"
-                    ),
-                ));
+            let accepted = &env.plan.without_safety_backup_of;
+            let accepted = accepted.contains(&lack.part.to_string());
+            if replaces(env.plan, &lack.part, &made.unread) && !accepted {
+                refused.push(lack);
             }
             warnings.push(format!("the safety backup lacks a part: {lack}"));
+        }
+        if !refused.is_empty() {
+            return Err(could_not_bring_back(&refused));
         }
         warnings.extend(made.warnings);
         let path = made.path.display().to_string();

@@ -11,9 +11,9 @@ use crate::facts::Facts;
 use crate::fault::Problem;
 use crate::host::{Command, Host, Output, Query};
 use crate::journal::Permit;
-use crate::peers::{self, Peers, Unlike};
-use crate::wgconf;
+use crate::peers::{self, Unlike};
 use crate::wording::counted;
+use crate::{peerset, wgconf};
 
 pub struct TunnelsDown;
 pub struct TunnelsUp;
@@ -162,51 +162,63 @@ fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Pr
     Ok(report)
 }
 
-/// Does this for each old tunnel whose peers are not set as they were before. Gives their names.
-fn with_other_peers<'e>(
-    env: &Env<'e>,
+/// Does this for each tunnel whose peers are not set as they should be. Gives their names.
+fn with_other_peers(
+    env: &Env,
+    direction: Direction,
     mut each: impl FnMut(&str, &Unlike) -> Result<(), Problem>,
-) -> Result<Vec<&'e str>, Problem> {
-    let dump = env
-        .host
-        .ask(&Query::Peers, "")?
-        .expect_ok("list the peers", "install wireguard-tools")?;
-    let (facts, none) = (env.facts, Peers::new());
-    let now = peers::in_dump(&dump, &facts.tunnels);
+) -> Result<Vec<String>, Problem> {
+    let wanted = peerset::wanted(env, direction)?;
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = peerset::now(env, wanted.keys())?;
     let mut names = Vec::new();
-    for name in &facts.tunnels {
-        let had = facts.peers.get(name).unwrap_or(&none);
-        let unlike = peers::unlike(had, now.get(name).unwrap_or(&none));
+    for (name, wanted) in &wanted {
+        let unlike = peers::unlike(wanted, &now[name]);
         if !unlike.is_nothing() {
             each(name, &unlike)?;
-            names.push(name.as_str());
+            names.push(name.clone());
         }
     }
     Ok(names)
 }
 
 /// A tunnel comes up with the peers of its config; those that were set while it ran are in no file (T7).
-fn put_peers_back(env: &Env, permit: &Permit, report: &mut Report) -> Result<(), Problem> {
-    let changed = with_other_peers(env, |name, unlike| {
+fn set_peers(
+    env: &Env,
+    permit: &Permit,
+    direction: Direction,
+    report: &mut Report,
+) -> Result<(), Problem> {
+    let whose = match direction {
+        Direction::Forward => "that the backup gives it",
+        Direction::Back => "again that it had",
+    };
+    let changed = with_other_peers(env, direction, |name, unlike| {
         let advice = format!("see `wg show {name}`");
         for key in &unlike.surplus {
             let remove = Command::PeerRemove(name.to_owned(), (*key).clone());
             env.host
                 .run(permit, &remove, "")?
-                .expect_ok(&format!("take a peer of {name} away again"), &advice)?;
+                .expect_ok(&format!("take a peer of {name} away"), &advice)?;
         }
         if !unlike.missing.is_empty() {
             let text = peers::addconf(unlike.missing.iter().copied());
             env.host
                 .run(permit, &Command::PeersAdd(name.to_owned()), &text)?
-                .expect_ok(&format!("give {name} the peers again that it had"), &advice)?;
+                .expect_ok(&format!("give {name} the peers {whose}"), &advice)?;
         }
         Ok(())
     })?;
     if !changed.is_empty() {
         report.did.push(format!(
-            "gave {} the peers again that were set while it ran",
-            counted(changed.len(), "tunnel")
+            "gave {} the peers {}",
+            counted(changed.len(), "tunnel"),
+            match direction {
+                Direction::Forward => "that were set while it ran, as the backup says",
+                Direction::Back => "again that were set while it ran",
+            }
         ));
     }
     Ok(())
@@ -349,27 +361,30 @@ impl StepOps for TunnelsDown {
 
 impl StepOps for TunnelsUp {
     fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        bring_up(env, permit, &env.plan.tunnels_up)
+        let mut report = bring_up(env, permit, &env.plan.tunnels_up)?;
+        set_peers(env, permit, Direction::Forward, &mut report)?;
+        Ok(report)
     }
 
     fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
         let mut report = bring_up(env, permit, &env.plan.tunnels_down)?;
-        put_peers_back(env, permit, &mut report)?;
+        set_peers(env, permit, Direction::Back, &mut report)?;
         Ok(report)
     }
 
     fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
-        match direction {
-            Direction::Forward => all_up(env, &env.plan.tunnels_up),
-            Direction::Back => Ok(match all_up(env, &env.plan.tunnels_down)? {
-                Seen::After => seen(
-                    with_other_peers(env, |_, _| Ok(()))?
-                        .iter()
-                        .map(|name| format!("{name} does not have the peers that it had"))
-                        .collect(),
-                ),
-                up => up,
-            }),
-        }
+        let (tunnels, whose) = match direction {
+            Direction::Forward => (&env.plan.tunnels_up, "that the backup gives it"),
+            Direction::Back => (&env.plan.tunnels_down, "that it had"),
+        };
+        Ok(match all_up(env, tunnels)? {
+            Seen::After => seen(
+                with_other_peers(env, direction, |_, _| Ok(()))?
+                    .iter()
+                    .map(|name| format!("{name} does not have the peers {whose}"))
+                    .collect(),
+            ),
+            up => up,
+        })
     }
 }

@@ -12,7 +12,7 @@ use crate::fault::Problem;
 use crate::host::Query;
 use crate::journal::Permit;
 use crate::wording::counted;
-use crate::{ruleset, swap, wgconf};
+use crate::{peerset, ruleset, swap, wgconf};
 
 pub struct VerifyAtRest;
 pub struct VerifyRunning;
@@ -115,6 +115,7 @@ impl StepOps for VerifyAtRest {
         let mut wrong = files(env)?;
         wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
         wrong.extend(deaf(env, &env.plan.tunnels_up)?);
+        wrong.extend(peerset::lacking(env)?);
         Ok(seen(wrong))
     }
 }
@@ -137,6 +138,7 @@ impl StepOps for VerifyRunning {
         if direction == Direction::Forward {
             // Going back there is no choice: a tunnel that was deaf before is so again.
             wrong.extend(deaf(env, &env.plan.tunnels_up)?);
+            wrong.extend(peerset::lacking(env)?);
         }
         wrong.extend(match direction {
             Direction::Forward => tunnels(env, &env.plan.tunnels_up)?,

@@ -183,6 +183,11 @@ fn a_backup_without_rules_is_accepted_with_a_warning() {
 
 /// A backup with this client database, and no manifest, as a file.
 fn packed(dir: &Path, sql: &str) -> PathBuf {
+    let bytes = database(dir, sql);
+    zipped(dir, &bytes, &[])
+}
+
+fn database(dir: &Path, sql: &str) -> Vec<u8> {
     let database = dir.join("packed.db");
     let _ = std::fs::remove_file(&database);
     let conn = rusqlite::Connection::open(&database).unwrap();
@@ -190,14 +195,30 @@ fn packed(dir: &Path, sql: &str) -> PathBuf {
         .unwrap();
     conn.execute_batch(sql).unwrap();
     conn.close().unwrap();
+    std::fs::read(&database).unwrap()
+}
+
+fn zipped(dir: &Path, database: &[u8], configs: &[(&str, &str)]) -> PathBuf {
     let path = dir.join("packed.zip");
     let mut zip = zip::ZipWriter::new(File::create(&path).unwrap());
-    let metadata = r#"{"backup_version":"1.0","created_at":"2026-11-22T18:52:20+00:00",
-        "contents":{"databases":["configs.db"],"configs":[],"iptables_rules":[]}}"#;
-    for (name, bytes) in [
-        ("configs.db", std::fs::read(&database).unwrap()),
-        ("backup_metadata.json", metadata.into()),
-    ] {
+    let names: Vec<&str> = configs.iter().map(|(name, _)| *name).collect();
+    let metadata = serde_json::json!({
+        "backup_version": "1.0", "created_at": "2026-11-22T18:52:20+00:00",
+        "contents": { "databases": ["configs.db"], "configs": names, "iptables_rules": [] },
+    });
+    let mut entries = vec![
+        ("configs.db".to_owned(), database.to_vec()),
+        (
+            "backup_metadata.json".to_owned(),
+            metadata.to_string().into(),
+        ),
+    ];
+    entries.extend(
+        configs
+            .iter()
+            .map(|(name, text)| (format!("configs/{name}"), text.as_bytes().to_vec())),
+    );
+    for (name, bytes) in entries {
         zip.start_file(name, zip::write::SimpleFileOptions::default())
             .unwrap();
         io::Write::write_all(&mut zip, &bytes).unwrap();
@@ -216,11 +237,11 @@ fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_
     let dir = tempfile::tempdir().unwrap();
     let profile = profile(dir.path());
     let path = packed(dir.path(), ROWS);
-    let refused = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap_err();
-    assert!(
-        refused.to_string().contains("it has a trigger, t"),
-        "{refused}"
-    );
+    let foreign = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
+    assert!(foreign.rebuilt.file("configs.db").is_some());
+    let lost = "configs.db: it has a trigger, t, which does not come back";
+    assert!(foreign.lost.iter().any(|l| l == lost), "{:?}", foreign.lost);
+    drop(foreign);
     let sha256 = digest(&path).unwrap().sha256;
     std::fs::create_dir_all(&profile.state_dir).unwrap();
     made::remember(&profile, &sha256, None).unwrap();
@@ -262,4 +283,56 @@ fn of_a_backup_from_elsewhere_the_plan_gets_the_fresh_file_twice_the_same_and_no
     assert!(said.contains("no table own: its 1 row"), "{said}");
     drop((one, two));
     assert_eq!(left_in_spool(&profile), 0);
+}
+
+#[test]
+fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_back() {
+    const CONFIG: &str = "[Interface]\nPrivateKey = x\n\n[Peer]\nPublicKey = y\n";
+    let dir = tempfile::tempdir().unwrap();
+    let profile = profile(dir.path());
+    let sound = database(dir.path(), ROWS);
+    let virtual_table = database(dir.path(), "CREATE VIRTUAL TABLE f USING fts5(x)");
+    let mut damaged = sound.clone();
+    let end = damaged.len();
+    damaged[end - 4096..].fill(0xAB);
+    std::fs::create_dir_all(&profile.state_dir).unwrap();
+    for (bytes, why) in [
+        (
+            &b"no database at all"[..],
+            "too short for a SQLite database",
+        ),
+        (b"", "too short for a SQLite database"),
+        (&damaged, "it is damaged"),
+        (&virtual_table, "it has a virtual table, f"),
+    ] {
+        let alone = zipped(dir.path(), bytes, &[]);
+        let refused = archive(&profile, File::open(&alone).unwrap(), "b.zip").unwrap_err();
+        assert!(
+            matches!(refused, Fault::Refused(_)) && refused.to_string().contains(why),
+            "{refused}"
+        );
+
+        let path = zipped(dir.path(), bytes, &[("a.conf", CONFIG)]);
+        let checked = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
+        assert!(checked.databases.is_empty() && checked.clients.is_none());
+        assert!(checked.configs.contains_key("a.conf"));
+        let first = &checked.lost[0];
+        assert!(
+            first.starts_with("the database configs.db of the backup will not be restored"),
+            "{first}"
+        );
+        assert!(first.contains(why), "{first}");
+        drop(checked);
+        assert_eq!(left_in_spool(&profile), 0);
+
+        // What this box made it takes back, whatever it is.
+        made::remember(&profile, &digest(&path).unwrap().sha256, None).unwrap();
+        let own = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
+        let sha256 = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
+        // To an empty one the tables are added.
+        let as_it_is = !bytes.is_empty();
+        assert_eq!(own.databases[0].file.sha256 == sha256, as_it_is);
+        assert_eq!(own.rebuilt.file("configs.db").is_none(), as_it_is);
+        assert!(own.lost.is_empty(), "{:?}", own.lost);
+    }
 }

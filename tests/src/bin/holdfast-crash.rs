@@ -70,6 +70,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
                 keep_going_without_firewall: false,
                 keep_open_folders: true,
                 policy: profile.recovery.policy,
+                without_safety_backup_of: Default::default(),
             },
             id: None,
             approved: None,

@@ -24,10 +24,11 @@ use super::world::{Picture, WIREGUARD, World};
 
 /// What no journal may hold (I7).
 pub const SECRET: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
-/// A peer of every tunnel, by its config; and one that was set while a tunnel ran.
-const PEERS: [&str; 2] = [
+/// A peer of every tunnel, by its config; one that was set while a tunnel ran; and one that was set while the backup was made.
+const PEERS: [&str; 3] = [
     "HIgo9xNzJMWLKASShiTqIybxZ0U3wGLiUeJ1PKf8ykw=",
     "xTIBA5rboUvnH4htodjb6e697QjLERt1NAB4mZqp8Dg=",
+    "bHXnZ3T2zYgKQ0fOzq1sWJVjK4Jq2m3XwzRr0H5b3Qw=",
 ];
 
 const CONFIGS: &str = "/opt/wireguard-gateway/instance/configs";
@@ -92,8 +93,10 @@ pub struct Shape {
     pub v4: bool,
     /// The backup has IPv6 rules.
     pub v6: bool,
-    /// What the backup says about forwarding.
-    pub ip_forward: Option<bool>,
+    /// What the backup says about forwarding of IPv4, and of IPv6.
+    pub forwards: [Option<bool>; 2],
+    /// This client's tunnel had these peers when the backup was made, in whatever way they came to it.
+    pub peers: Option<&'static str>,
     /// Filesystems of their own.
     pub mounts: Vec<&'static str>,
     /// With what is there before, the service fails at each start.
@@ -134,7 +137,8 @@ impl Kind {
             ],
             v4: true,
             v6: !parts_missing,
-            ip_forward: (!parts_missing).then_some(false),
+            forwards: [Some(false), Some(true)].map(|on| on.filter(|_| !parts_missing)),
+            peers: (!parts_missing).then_some("change"),
             mounts: vec!["/opt", "/var/lib/wireguard-gateway"],
             falters: self == Kind::Faltering,
         }
@@ -163,6 +167,8 @@ pub struct Scenario {
     pub after: Picture,
     /// What the file held that the service writes to as it stops.
     pub unwritten: Option<(String, String)>,
+    /// What the backup sets besides of a tunnel's peers.
+    peers: Vec<(String, Setting)>,
     entries: BTreeMap<String, Vec<u8>>,
 }
 
@@ -256,6 +262,7 @@ impl Scenario {
             keep_going_without_firewall: false,
             keep_open_folders: false,
             policy,
+            without_safety_backup_of: BTreeSet::new(),
         };
         let networks = BTreeMap::new();
         let plan = planner::plan(&profile, &survey, &networks, &backup, &id, choices)?;
@@ -283,6 +290,7 @@ impl Scenario {
             plan: Arc::new(plan),
             rules,
             places,
+            peers: surplus(shape),
             entries: building.entries,
         };
         scenario.after = scenario.wished();
@@ -318,8 +326,28 @@ impl Scenario {
                 *lines = lines_of(text);
             }
         }
-        let forward = self.plan.firewall.ip_forward;
-        picture.running.ip_forward = forward.unwrap_or(self.before.running.ip_forward);
+        let firewall = &self.plan.firewall;
+        let planned = [
+            (Family::V4, firewall.ip_forward),
+            (Family::V6, firewall.ipv6_forward),
+        ];
+        let before = &self.before.running.forwards;
+        picture.running.forwards = before.clone();
+        for (family, on) in planned {
+            picture.running.forwards.extend(on.map(|on| (family, on)));
+        }
+        let surplus = self
+            .plan
+            .peers
+            .is_some()
+            .then_some(self.peers.iter())
+            .into_iter()
+            .flatten();
+        for (tunnel, setting) in surplus {
+            if let Some(up) = picture.running.tunnels.get_mut(tunnel) {
+                peers::set(&mut up.peers, setting);
+            }
+        }
         picture
     }
 }
@@ -378,7 +406,7 @@ fn before(world: &mut World, shape: &Shape, databases: &[String]) {
     disk.sync_all();
     world.fails_with = shape.falters.then(|| "db db0 1".to_owned());
     world.start_gateway();
-    world.kernel.ip_forward = true;
+    world.kernel.forwards.insert(Family::V4, true);
     for client in shape.clients.iter().filter(|c| c.saves) {
         if let Some(up) = world.kernel.tunnels.get_mut(&client.name) {
             peers::set(&mut up.peers, &Setting::plain(PEERS[1], "10.250.0.0/16"));
@@ -467,6 +495,10 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
             (*name, wanted)
         })
         .collect();
+    let peers = peers_file(shape);
+    if let Some(text) = &peers {
+        rules.insert(engine::peerset::FILE, text.clone());
+    }
     let backup = Backup {
         archive: Archive {
             name: "backup.zip".into(),
@@ -494,11 +526,46 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
             })
             .collect(),
         rules: wanted,
-        ip_forward: shape.ip_forward,
+        ip_forward: shape.forwards[0],
+        ipv6_forward: shape.forwards[1],
+        peers: peers.map(|text| digest(text.as_bytes())),
         left_out: Default::default(),
         warnings: Vec::new(),
     };
     (backup, rules)
+}
+
+/// What the backup sets of tunnels' peers besides their configs: one that was added while the tunnel ran.
+fn surplus(shape: &Shape) -> Vec<(String, Setting)> {
+    let comes_up = |name: &&str| active(shape, |c| c.after.is_some() && c.up_after).contains(name);
+    let tunnel = shape.peers.filter(|name| comes_up(&name));
+    let peer = Setting::plain(PEERS[2], "10.251.0.0/16");
+    tunnel
+        .map(|name| (name.to_owned(), peer))
+        .into_iter()
+        .collect()
+}
+
+/// The file that a plan's digest of peers names.
+fn peers_file(shape: &Shape) -> Option<String> {
+    let mut all = BTreeMap::new();
+    for (tunnel, setting) in surplus(shape) {
+        let client = shape.clients.iter().find(|c| c.name == tunnel)?;
+        let held = config(&tunnel, client.after?, false);
+        let mut set = peers::Peers::new();
+        // The config is this module's own.
+        for of_config in peers::settings(&String::from_utf8_lossy(&held)).unwrap_or_default() {
+            peers::set(&mut set, &of_config);
+        }
+        peers::set(&mut set, &setting);
+        all.extend(engine::peers::in_dump(
+            &peers::dump(&tunnel, &set),
+            std::slice::from_ref(&tunnel),
+        ));
+    }
+    (!all.is_empty())
+        .then(|| serde_json::to_string(&all).ok())
+        .flatten()
 }
 
 fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec<Problem>> {
@@ -556,7 +623,8 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
         facts: Facts {
             rules_v4: Some(save(&world.kernel.v4)),
             rules_v6: Some(save(&world.kernel.v6)),
-            ip_forward: Some(world.kernel.ip_forward),
+            ip_forward: world.kernel.forwards.get(&Family::V4).copied(),
+            ipv6_forward: world.kernel.forwards.get(&Family::V6).copied(),
             interfaces: tunnels.clone(),
             tunnels: tunnels.clone(),
             peers: engine::peers::in_dump(

@@ -15,8 +15,8 @@ use engine::database::Settled;
 use engine::facts::Facts;
 use engine::fault::{Fault, cannot};
 use engine::host::{
-    Act, Append, Command, End, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner, Query,
-    parent,
+    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
+    Query, parent,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Control, Digest, FileId, Plan, Problem, Step};
@@ -431,6 +431,9 @@ impl Look for Sim {
                 (0, format!("1: lo: <LOOPBACK,UP>\n2: eth0: <UP>\n{own}"))
             }
             Query::Addresses => (0, "2: eth0    inet 192.0.2.1/24 scope global eth0\n".into()),
+            Query::ServiceActive(Control::Unit(unit)) if unit == "firewalld.service" => {
+                (3, String::new())
+            }
             Query::ServiceActive(_) | Query::ServiceState(Control::Commands { .. }) => {
                 (if world.kernel.running { 0 } else { 3 }, String::new())
             }
@@ -440,6 +443,11 @@ impl Look for Sim {
             }
             Query::ServiceState(Control::Unit(_)) => (0, "inactive\n".into()),
             Query::Fence => (i32::from(world.kernel.fence.is_none()), String::new()),
+            Query::NftTables => {
+                let fence = world.kernel.fence.iter().map(|_| "table inet holdfast\n");
+                (0, fence.collect())
+            }
+            Query::Sets => (0, String::new()),
         };
         Ok(Output {
             shown: format!("{query:?}"),
@@ -461,8 +469,13 @@ impl Look for Sim {
         Ok(self.looks("see mounts")?.disk.mounts().to_vec())
     }
 
-    fn ip_forward(&self) -> Result<bool, Problem> {
-        Ok(self.looks("see forwarding")?.kernel.ip_forward)
+    fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem> {
+        Ok(self
+            .looks("see forwarding")?
+            .kernel
+            .forwards
+            .get(&family)
+            .copied())
     }
 
     fn boot(&self) -> Result<BootId, Problem> {
@@ -622,9 +635,11 @@ impl Act for Sim {
         }
     }
 
-    fn set_ip_forward(&self, permit: &Permit, on: bool) -> Result<(), Problem> {
-        self.change(permit, "set", Path::new("ip_forward"), |w| {
-            w.kernel.ip_forward = on;
+    fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem> {
+        let name = format!("forwarding of {}", family.name());
+        self.change(permit, "set", Path::new(&name), |w| {
+            let forwards = w.kernel.forwards.get_mut(&family);
+            *forwards.ok_or("no such protocol")? = on;
             Ok(())
         })
     }

@@ -276,8 +276,8 @@ pub struct Kernel {
     pub v6: Rules,
     /// The fence's ruleset, if it is closed.
     pub fence: Option<String>,
-    /// `net.ipv4.ip_forward`.
-    pub ip_forward: bool,
+    /// Whether packets are forwarded, of each protocol that the kernel has.
+    pub forwards: BTreeMap<Family, bool>,
     /// The gateway's service runs.
     pub running: bool,
     /// It does not run, but fails and is started again and again.
@@ -298,7 +298,7 @@ impl Kernel {
             v4,
             v6: blank(),
             fence: None,
-            ip_forward: false,
+            forwards: Family::BOTH.map(|f| (f, false)).into(),
             running: false,
             falters: false,
             open: BTreeSet::new(),

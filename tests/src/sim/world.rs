@@ -557,7 +557,7 @@ impl World {
                 tunnels: self.kernel.tunnels.clone(),
                 v4: rules(&self.kernel.v4),
                 v6: rules(&self.kernel.v6),
-                ip_forward: self.kernel.ip_forward,
+                forwards: self.kernel.forwards.clone(),
                 service: self.kernel.running,
                 falters: self.kernel.falters,
                 fence: self.kernel.fence.is_some(),
@@ -587,7 +587,7 @@ pub struct Running {
     /// IPv6 rules.
     pub v6: Vec<String>,
     /// Forwarding.
-    pub ip_forward: bool,
+    pub forwards: BTreeMap<Family, bool>,
     /// The service runs.
     pub service: bool,
     /// It fails, and is started again and again.

@@ -32,6 +32,7 @@ pub fn all() -> Vec<Route> {
         restore::confirm,
         restore::discard,
         restore::page,
+        restore::again,
         events::events,
     ]
 }

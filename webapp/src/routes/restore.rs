@@ -23,6 +23,7 @@ pub struct Confirm {
     request: String,
     keep_going_without_firewall: Option<String>,
     keep_open_folders: Option<String>,
+    without_safety_backup_of: Vec<String>,
 }
 
 #[derive(FromForm)]
@@ -46,6 +47,7 @@ pub async fn confirm(
         request: RequestId::new(form.request.as_str()).map_err(|_| bad())?,
         keep_going_without_firewall: ticked(&form.keep_going_without_firewall),
         keep_open_folders: ticked(&form.keep_open_folders),
+        without_safety_backup_of: form.without_safety_backup_of.clone(),
     };
     let started = agent.start(admin.token(), ask).await;
     let id = started.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
@@ -80,6 +82,17 @@ pub async fn page(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<
         "restore.html",
         signed_in(json!({ "live": live }), &admin),
     ))
+}
+
+/// To the confirmation again, where what the safety backup lacked can be accepted.
+#[get("/restores/<id>/again")]
+pub async fn again(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<Page, Page> {
+    let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
+    let admin = caller.admin(agent).await?;
+    let preview = agent.again(admin.token(), id).await;
+    let preview = preview.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    let address = format!("/system/restore?upload={}", preview.upload);
+    Ok(Page::go(address))
 }
 
 /// The wall clock, milliseconds since 1970 UTC; only to say how long a step has run by now.

@@ -213,6 +213,7 @@ pub fn preview() -> Preview {
         plan: Digest::new("c".repeat(64)).unwrap(),
         needs_keep_going: false,
         has_open_folders: true,
+        unsaved: Vec::new(),
         until_ms: 1_795_377_140_000,
     }
 }
@@ -344,7 +345,13 @@ fn answer(
                 wire.send(&Reply::Uploaded(Box::new(preview())))?;
             }
         }
-        Ask::Preview { .. } => wire.send(&Reply::Uploaded(Box::new(preview())))?,
+        Ask::Preview { .. } | Ask::Again { .. } => {
+            let preview = Preview {
+                unsaved: told.lock().unwrap().lacks.clone(),
+                ..preview()
+            };
+            wire.send(&Reply::Uploaded(Box::new(preview)))?;
+        }
         Ask::Discard { .. } => wire.send(&Reply::Discarded)?,
         Ask::Start { .. } => wire.send(&Reply::Started { id })?,
         Ask::Restore { .. } => {

@@ -289,6 +289,45 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
 }
 
 #[test]
+fn the_parts_that_were_ticked_are_accepted_and_no_other() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    let body = confirm_body(&form_token("admin"));
+    let ticked = "&without_safety_backup_of=configs.db&without_safety_backup_of=rules-v4";
+    post(&client, "/system/restore/confirm", body.clone(), &[]);
+    post(&client, "/system/restore/confirm", body + ticked, &[]);
+    let asked = std::mem::take(&mut agent.told.lock().unwrap().asked);
+    let accepted: Vec<Vec<String>> = asked
+        .into_iter()
+        .map(|ask| match ask {
+            Ask::Start {
+                without_safety_backup_of,
+                ..
+            } => without_safety_backup_of,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(accepted, [vec![], vec!["configs.db", "rules-v4"]]);
+}
+
+#[test]
+fn after_a_restore_that_lacked_a_part_the_same_upload_leads_to_the_confirmation_again() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    let again = format!("/restores/{ID}/again");
+    let answer = client.get(again.clone()).dispatch();
+    let confirmation = format!("/system/restore?upload={UPLOAD}");
+    assert_eq!(
+        (answer.status(), answer.headers().get_one("Location")),
+        (Status::SeeOther, Some(confirmation.as_str()))
+    );
+    let id = RestoreId::new(ID).unwrap();
+    assert_eq!(agent.told.lock().unwrap().asked, [Ask::Again { id }]);
+    let viewer = agent.client_of("viewer");
+    assert_eq!(viewer.get(again).dispatch().status(), Status::Forbidden);
+}
+
+#[test]
 fn a_confirmation_that_was_used_leads_to_the_restore_that_it_started() {
     let agent = FakeAgent::start(Told::default());
     agent.told.lock().unwrap().refuse = Some(Refusal::Used {

@@ -241,6 +241,38 @@ impl Journal {
         journal
     }
 
+    /// Its safety backup lacks a part that it would replace: it ends before it changes anything.
+    pub fn without_a_part(self) -> Self {
+        let mut journal = self.begin(Step::SafetyBackup, Direction::Forward);
+        let problem = Problem {
+            what: "make a safety backup that could bring back what the restore replaces: the database configs.db could not \
+                   be saved: database is locked, waited for 30 s"
+                .into(),
+            command: None,
+            stderr: None,
+            advice: format!(
+                "mend that and restore again; or accept that nothing brings it back: restore with {}",
+                journal_format::accepting(["configs.db".into()])
+            ),
+        };
+        journal.add(Entry::Failed {
+            r#move: Move {
+                step: Step::SafetyBackup,
+                direction: Direction::Forward,
+                attempt: 1,
+            },
+            problem,
+        });
+        journal = journal.done(Step::CleanUp, Direction::Back, &[], &[]);
+        for _ in 0..2 {
+            journal.add(Entry::Closed {
+                verdict: Verdict::NothingChanged,
+                warnings: vec![],
+            });
+        }
+        journal
+    }
+
     pub fn stuck(self) -> Self {
         let mut journal = self.turned();
         let problem = Problem {

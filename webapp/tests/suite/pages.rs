@@ -204,6 +204,29 @@ fn the_confirmation_says_what_will_be_overwritten() {
 }
 
 #[test]
+fn the_confirmation_offers_to_go_without_a_safety_backup_of_what_cannot_be_saved() {
+    let agent = FakeAgent::start(Told {
+        lacks: lacks(),
+        ..Told::default()
+    });
+    let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
+    let page = get(&agent.client_of("admin"), &address);
+    let (_, behind) = page.split_once("name=\"keep_open_folders\"").unwrap();
+    let (_, ticks) = behind.split_once("</label>").unwrap();
+    assert_snapshot!("confirm_unsaved", ticks.split_once("<button").unwrap().0);
+}
+
+#[test]
+fn a_restore_that_ended_for_want_of_a_part_says_which_and_how_it_is_accepted() {
+    let page = restore_page(Journal::new().without_a_part());
+    let (verdict, _) = page.split_once("<section id=\"progress\"").unwrap();
+    let (_, verdict) = verdict.split_once("<section id=\"verdict\"").unwrap();
+    assert_snapshot!("restore_without_a_part", verdict);
+    let rolled_back = restore_page(Journal::new().rolled_back());
+    assert!(!rolled_back.contains("/again\""), "{rolled_back}");
+}
+
+#[test]
 fn a_restore_that_runs_reads_like_this() {
     let journal = Journal::new()
         .forward_until(Step::TunnelsUp)

@@ -13,7 +13,7 @@ use nix::unistd::Pid;
 use super::errno;
 use crate::fault::{Problem, cannot};
 use crate::host::{End, Output};
-use crate::redact;
+use crate::{octets, redact};
 
 /// Where programs are looked for; nothing of the caller's environment reaches them.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -67,11 +67,31 @@ pub(super) fn processes() -> Result<Vec<Process>, Problem> {
         .collect())
 }
 
+/// Runs a program to its end or its time limit. What it prints is for people, or plain text.
+pub(super) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Problem> {
+    let lossily = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    run(argv, input.as_bytes(), limit, lossily)
+}
+
+/// The same, where each byte counts, on its way in and out: those of firewall rules.
+pub(super) fn execute_exactly(
+    argv: &[String],
+    input: &str,
+    limit: Duration,
+) -> Result<Output, Problem> {
+    run(argv, &octets::bytes(input), limit, octets::text)
+}
+
 /// Runs a program to its end or its time limit; then everything in its process group ends with it.
 ///
 /// Its output goes to files in memory, not pipes: a daemon that it starts may keep them as long as it likes, and a disk
 /// that is full does not keep a restore from loading rules.
-pub(super) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Problem> {
+fn run(
+    argv: &[String],
+    input: &[u8],
+    limit: Duration,
+    text: fn(&[u8]) -> String,
+) -> Result<Output, Problem> {
     let shown: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
     let shown = shown.join(" ");
     let failed = |what: &str, e: std::io::Error| {
@@ -85,7 +105,7 @@ pub(super) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<O
     };
     let mut stdin = in_memory().map_err(|e| failed("prepare", e))?;
     stdin
-        .write_all(input.as_bytes())
+        .write_all(input)
         .and_then(|()| stdin.seek(SeekFrom::Start(0)))
         .map_err(|e| failed("prepare", e))?;
     let mut stdout = in_memory().map_err(|e| failed("prepare", e))?;
@@ -128,7 +148,9 @@ pub(super) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<O
     Ok(Output {
         shown,
         end,
-        stdout: text(&mut stdout, STDOUT_LIMIT).map_err(|e| failed("read the output of", e))?,
+        stdout: start(&mut stdout, STDOUT_LIMIT)
+            .map(|bytes| text(&bytes))
+            .map_err(|e| failed("read the output of", e))?,
         stderr: redact::said(&ends(&mut stderr).map_err(|e| failed("read the output of", e))?),
     })
 }
@@ -162,11 +184,15 @@ fn in_memory() -> std::io::Result<File> {
     )?))
 }
 
-fn text(file: &mut File, limit: u64) -> std::io::Result<String> {
+fn start(file: &mut File, limit: u64) -> std::io::Result<Vec<u8>> {
     file.seek(SeekFrom::Start(0))?;
     let mut bytes = Vec::new();
     file.take(limit).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(bytes)
+}
+
+fn text(file: &mut File, limit: u64) -> std::io::Result<String> {
+    Ok(String::from_utf8_lossy(&start(file, limit)?).into_owned())
 }
 
 /// The beginning and the end, without the lines that are cut in two.
