@@ -14,7 +14,6 @@ use super::rebuild::quoted;
 use super::trouble::says_of_the_machine;
 use super::{NAMED, Shape, dangling_references, integrity, open, shown};
 use crate::fault::{Problem, cannot};
-use crate::parallel;
 use crate::profile::DatabaseKind;
 use crate::wording;
 
@@ -107,18 +106,10 @@ fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
     }
     // An unknown schema may cost more than it tells, and a damaged one makes every later answer meaningless.
     let (computed, computing) = computed(&conn)?;
-    let plain = objects.code.is_empty() && computed.is_empty();
-    let (references, damage) = parallel::both(
-        || match plain {
-            true => references(path),
-            false => Ok(Vec::new()),
-        },
-        || match computed.is_empty() {
-            true => integrity(&conn),
-            false => damage_in_all_but(&conn, &computing),
-        },
-    );
-    let damage = damage?;
+    let damage = match computed.is_empty() {
+        true => integrity(&conn)?,
+        false => damage_in_all_but(&conn, &computing)?,
+    };
     if !damage.is_empty() {
         let lines = damage.into_iter();
         return Err(Why::Unfit(
@@ -129,9 +120,12 @@ fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
     if !missing.is_empty() {
         return Err(Why::Unfit(missing));
     }
+    let plain = objects.code.is_empty() && computed.is_empty();
     let left_behind = few(objects.code.into_iter().chain(computed).collect());
     let mut warnings = unreadable(&conn, kind)?;
-    warnings.extend(references?);
+    if plain {
+        warnings.extend(dangling_references(&conn)?);
+    }
     if kind == DatabaseKind::Clients {
         warnings.extend(odd_clients(&conn)?);
     }
@@ -144,14 +138,6 @@ fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
     })
 }
 
-/// [`dangling_references`] on a connection of its own: it takes as long as looking for damage, and is done beside that. What it
-/// says of a damaged one means nothing.
-fn references(path: &Path) -> rusqlite::Result<Vec<String>> {
-    let conn = open(path, "mode=ro&immutable=1")?;
-    bound(&conn, path)?;
-    dangling_references(&conn)
-}
-
 /// What there is to say of a database of this box's own, which goes back as it is.
 fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
     if let Err(Why::Unfit(found)) = header(path) {
@@ -161,26 +147,22 @@ fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
             .collect();
     }
     let mut said = Vec::new();
-    let mut whole = || -> rusqlite::Result<Option<Connection>> {
+    let looked = (|| -> rusqlite::Result<()> {
         let conn = open(path, "mode=ro&immutable=1")?;
         bound(&conn, path)?;
         for line in damage(&conn)? {
             said.push(format!("it is damaged, and goes back as it was: {line}"));
         }
         said.extend(missing(&conn, kind)?);
-        Ok(said.is_empty().then_some(conn))
-    };
-    let (references, whole) = parallel::both(|| references(path), &mut whole);
-    let looked = whole.and_then(|conn| {
-        if let Some(conn) = conn {
+        if said.is_empty() {
             said.extend(unreadable(&conn, kind)?);
-            said.extend(references?);
+            said.extend(dangling_references(&conn)?);
             if kind == DatabaseKind::Clients {
                 said.extend(odd_clients(&conn)?);
             }
         }
         Ok(())
-    });
+    })();
     if let Err(e) = looked {
         said.push(format!("{}; it goes back as it was", cut_off(&e)));
     }
