@@ -45,10 +45,7 @@ impl Aside {
     /// Why a part that is not in the backup is not in it.
     fn why_not(&self, part: &Part) -> String {
         match self.lacks.iter().find(|l| l.part == *part) {
-            Some(lack) => format!(
-                "it could not be saved when the backup was made: {}",
-                lack.why
-            ),
+            Some(lack) => format!("could not be saved when the backup was made: {}", lack.why),
             None => "the backup has none".into(),
         }
     }
