@@ -270,7 +270,7 @@ impl Checked {
         {
             let path = self.rebuilt.place(&database.name);
             if self.rebuilt.entries.insert(database.name.clone()) {
-                extract(&mut self.archive, &database.name, &path)?;
+                extract(&self.archive, &database.name, &path)?;
             }
             database::call_inactive(&path, &called)?;
             let is = digest(&path)?;
@@ -769,7 +769,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             manifest
                 .warnings
                 .iter()
-                .map(|w| format!("when the backup was made: {}", w.escape_debug())),
+                .map(|w| format!("when the backup was made: {}", journal_format::visible(w))),
         ),
         // It could have been cut out as well (A8).
         None => first.push(NO_MANIFEST.into()),

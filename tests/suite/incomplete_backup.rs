@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fixtures::{Real, Sample};
 
 use crate::on_a_gateway::Gateway;
-use crate::web_stage::Stage;
+use crate::web_stage::{Stage, field};
 
 /// The gateway waits a second for a database that is busy.
 fn impatient(sample: Sample) -> Sample {
@@ -133,16 +133,10 @@ fn the_last_good_backup_is_the_one_made_last_though_another_has_a_greater_name_o
     // As a box has it whose clock stood at 2036 when it made the first one.
     let notes = gateway.sample().state_dir().join("made");
     let text = std::fs::read_to_string(&notes).unwrap();
-    let at = text
-        .split_once("\"made_ms\":")
-        .unwrap()
-        .1
-        .split_once(',')
-        .unwrap()
-        .0
-        .to_owned();
+    let at = text.split_once("\"made_ms\":").unwrap().1;
+    let at = at.split_once(|c: char| !c.is_ascii_digit()).unwrap().0;
     let moved = text
-        .replacen(&at, "2082758400000", 1)
+        .replacen(at, "2082758400000", 1)
         .replace(name(&first), name(&renamed));
     std::fs::write(&notes, moved).unwrap();
     assert_eq!(last(&gateway)["path"], second.to_str().unwrap());
@@ -217,4 +211,87 @@ fn the_page_says_what_a_backup_lacks_and_sends_it_only_when_asked_all_the_same()
 
     assert_eq!(admin.get_bytes("/system/backup").0, 200);
     assert!(!admin.get("/").1.contains("is incomplete"));
+}
+
+#[test]
+fn a_restore_whose_safety_backup_lacks_what_it_replaces_ends_before_it_begins_unless_that_is_accepted()
+ {
+    let Some(gateway) = gateway() else { return };
+    let backup = gateway.backup();
+    let words = ["restore", backup.to_str().unwrap(), "--yes"];
+    let holder = hold_clients(gateway.sample());
+    let refused = gateway.holdfast(&words);
+    assert_eq!(refused.code(), 1, "{refused}");
+    let flag = "restore with --without-safety-backup-of configs.db";
+    assert!(refused.stderr.contains(flag), "{refused}");
+    assert!(
+        refused
+            .stdout
+            .ends_with("Nothing was changed: the gateway is as it was before.\n"),
+        "{refused}"
+    );
+    gateway.is_settled();
+
+    let other = [&words[..], &["--without-safety-backup-of", "rules-v4"]].concat();
+    assert_eq!(gateway.holdfast(&other).code(), 1);
+    let accepted = [&words[..], &["--without-safety-backup-of", "configs.db"]].concat();
+    let mut restore = gateway.begin(&accepted);
+    assert!(gateway.barrier_is_up(&mut restore));
+    drop(holder);
+    let done = restore.wait().unwrap();
+    assert_eq!(done.code(), 0, "{done}");
+    assert!(
+        done.stdout
+            .contains("warning: the safety backup lacks a part: the database configs.db"),
+        "{done}"
+    );
+    gateway.is_settled();
+    let none = gateway.holdfast(&[&words[..], &["--without-safety-backup-of", "rules"]].concat());
+    assert_eq!(none.code(), 2, "{none}");
+}
+
+#[test]
+fn by_the_page_what_the_safety_backup_lacked_is_accepted_by_a_tick_and_the_same_upload_goes_on() {
+    let make = |folder: &Path| impatient(Real::gateway_5().unpack(folder).unwrap());
+    let Some(stage) = Stage::with(make) else {
+        return;
+    };
+    let mut admin = stage.client_of(stage.sample().admin().unwrap());
+    let archive = admin.get_bytes("/system/backup").1;
+    let before = stage.change_gateway();
+    let confirmation = admin.reach_confirmation(&archive);
+    assert!(
+        !confirmation.contains("without_safety_backup_of"),
+        "{confirmation}"
+    );
+    let holder = hold_clients(stage.sample());
+    // The lock alone changes the plan: it says that the database cannot be read.
+    let confirmation = match admin.confirm(&confirmation) {
+        (303, ..) => confirmation,
+        _ => admin.reach_confirmation(&archive),
+    };
+    let (status, restore, said) = admin.confirm(&confirmation);
+    assert_eq!(status, 303, "{said}");
+    let last = admin.events(&restore, None).last().unwrap();
+    assert_eq!(last.data["verdict"], "nothing-changed");
+    let page = admin.get(&restore).1;
+    let again = format!("/restores/{}/again", restore.rsplit('/').next().unwrap());
+    assert!(page.contains(&again), "{page}");
+    drop(holder);
+
+    let address = admin.leads_to(&again);
+    let confirmation = admin.get(&address).1;
+    let tick = "name=\"without_safety_backup_of\" value=\"configs.db\"";
+    assert!(confirmation.contains(tick), "{confirmation}");
+    let mut fields: Vec<(&str, String)> = ["token", "upload", "plan", "request"]
+        .map(|name| (name, field(&confirmation, name)))
+        .to_vec();
+    fields.push(("without_safety_backup_of", "configs.db".into()));
+    let (status, restore, said) = admin.post("/system/restore/confirm", &fields);
+    assert_eq!(status, 303, "{said}");
+    let last = admin.events(&restore, None).last().unwrap();
+    assert_eq!(last.data["verdict"], "restored");
+    for (path, bytes) in before {
+        assert!(std::fs::read(&path).unwrap() == bytes, "{}", path.display());
+    }
 }

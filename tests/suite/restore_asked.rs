@@ -343,6 +343,9 @@ fn rules_that_fail_when_loaded_are_left_out_only_where_that_was_accepted() {
         done.stderr.contains(warned) && done.stderr.contains("NOT_THERE"),
         "{done}"
     );
+    let verdict =
+        "Restored in part: the gateway is as the backup says, but for the firewall rules.\n";
+    assert!(done.stdout.ends_with(verdict), "{done}");
 }
 
 #[test]
@@ -369,6 +372,23 @@ fn rules_that_fail_in_the_rehearsal_are_refused_or_left_out_where_that_was_accep
         "accepted",
         gateway.plain(&done.stdout.lines().take(16).collect::<Vec<_>>().join("\n"))
     );
+    let verdict =
+        "Restored in part: the gateway is as the backup says, but for the IPv4 firewall rules.";
+    let lines: Vec<&str> = done.stdout.lines().rev().take(2).collect();
+    assert_eq!(lines[0], verdict, "{done}");
+    assert!(lines[1].starts_with("left out: the IPv4 firewall rules: they cannot be loaded here"));
+    assert!(
+        !done
+            .stdout
+            .contains("the backup has no IPv4 firewall rules")
+    );
+    let list = gateway.holdfast(&["journal", "list"]).stdout;
+    assert!(list.contains("sound, closed: restored in part"), "{list}");
+    let id = gateway.last_restore();
+    let id = id.file_name().unwrap().to_str().unwrap();
+    let shown = gateway.holdfast(&["journal", "show", id]).stdout;
+    let kept = "no IPv4 rules of the backup were loaded: those of before hold";
+    assert!(shown.contains(verdict) && shown.contains(kept), "{shown}");
 }
 
 /// A copy of a backup with one entry more.

@@ -356,6 +356,15 @@ impl Client {
         (answer.status().as_u16(), bytes)
     }
 
+    /// The address that another one leads to.
+    pub fn leads_to(&mut self, address: &str) -> String {
+        let request = self.http.get(self.url(address));
+        let answer = request.header("Cookie", self.cookie()).call().unwrap();
+        assert_eq!(answer.status().as_u16(), 303, "{address}");
+        let location = answer.headers().get("location").unwrap();
+        location.to_str().unwrap().to_owned()
+    }
+
     /// Status, the address that it leads to, and body.
     pub fn post(&mut self, address: &str, fields: &[(&str, String)]) -> (u16, String, String) {
         let request = self

@@ -46,10 +46,7 @@ impl Aside {
 /// Why a part that is not in the backup is not in it.
 fn why_not(backup: &Backup, part: &Part) -> String {
     if let Some(lack) = backup.aside.lacks.iter().find(|l| l.part == *part) {
-        return format!(
-            "it could not be saved when the backup was made: {}",
-            lack.why
-        );
+        return format!("could not be saved when the backup was made: {}", lack.why);
     }
     match backup.parts.get(part) {
         Some(Fate::NotThere) => "there was none when the backup was made".into(),
