@@ -145,11 +145,6 @@ impl Rules {
         }
     }
 
-    /// Whether there is a table of this name.
-    pub fn has_table(&self, name: &str) -> bool {
-        self.tables.contains_key(name)
-    }
-
     /// The sets that rules name (`--match-set`, `--add-set`, `--del-set`, `--map-set`).
     pub fn sets(&self) -> BTreeSet<String> {
         let rules = self.tables.values().flat_map(|t| &t.rules);
