@@ -732,7 +732,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             manifest
                 .warnings
                 .iter()
-                .map(|w| format!("when the backup was made: {}", w.escape_debug())),
+                .map(|w| format!("when the backup was made: {}", journal_format::visible(w))),
         ),
         // It could have been cut out as well (A8).
         None => first.push(NO_MANIFEST.into()),
