@@ -275,7 +275,7 @@ impl Checked {
         {
             let path = self.rebuilt.place(&database.name);
             if self.rebuilt.entries.insert(database.name.clone()) {
-                extract(&mut self.archive, &database.name, &path)?;
+                extract(&self.archive, &database.name, &path)?;
             }
             database::call_inactive(&path, &called)?;
             let is = digest(&path)?;

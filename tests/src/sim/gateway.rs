@@ -552,7 +552,7 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
 /// What the backup sets of tunnels' peers besides their configs: one that was added while the tunnel ran.
 fn surplus(shape: &Shape) -> Vec<(String, Setting)> {
     let comes_up = |name: &&str| active(shape, |c| c.after.is_some() && c.up_after).contains(name);
-    let tunnel = shape.peers.filter(|name| comes_up(&name));
+    let tunnel = shape.peers.filter(|name| comes_up(name));
     let peer = Setting::plain(PEERS[2], "10.251.0.0/16");
     tunnel
         .map(|name| (name.to_owned(), peer))
