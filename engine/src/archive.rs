@@ -8,7 +8,7 @@ mod cursor;
 mod inflate;
 mod layout;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -156,6 +156,8 @@ pub struct Archive {
     by_name: Vec<u32>,
     inflated: Inflated,
     unpacked_most: u64,
+    /// Entries that a tool adds of its own, which nobody reads.
+    passed_over: usize,
     /// Those that nobody uses just now.
     readers: Mutex<Vec<Reader>>,
     metadata: Metadata,
@@ -213,11 +215,17 @@ impl Archive {
         let listed = layout::read(&mut Cursor::new(file.clone(), size), size, limits.entries)
             .map_err(|unfit| match unfit {
                 Unfit::Refused(why) => refuse(why),
+                Unfit::Repacked(why, advice) => Fault::Refused(vec![repacked(name, &why, advice)]),
                 Unfit::Io(e) => broken(&e),
             })?;
         let unpacked_most = limits.unpacked_mib.saturating_mul(1 << 20);
-        let entries = accept(&listed, databases, unpacked_most)
-            .map_err(|whys| Fault::Refused(whys.iter().map(|why| refused(name, why)).collect()))?;
+        let (entries, passed_over) = accept(&listed, databases, unpacked_most).map_err(|whys| {
+            let problem = |(why, advice): &(String, Option<String>)| match advice {
+                Some(advice) => repacked(name, why, advice),
+                None => refused(name, why),
+            };
+            Fault::Refused(whys.iter().map(problem).collect())
+        })?;
         drop(listed);
         second_opinion(&file, size, &entries).map_err(|seen| match seen {
             Seen::Otherwise => refuse("two readers see two archives in it".into()),
@@ -238,6 +246,7 @@ impl Archive {
             entries,
             by_name,
             unpacked_most,
+            passed_over,
             readers: Mutex::default(),
             // Replaced right below; there is no reading an entry without an archive.
             metadata: Metadata {
@@ -260,9 +269,10 @@ impl Archive {
         archive.metadata = Metadata::parse(&bytes).map_err(Fault::Refused)?;
         let found = archive.against_metadata();
         if !found.is_empty() {
-            return Err(Fault::Refused(
-                found.iter().map(|why| refused(name, why)).collect(),
-            ));
+            let advice = "it was packed again or changed since it was made; if a tool added what is not listed, take that out of a \
+                          copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*')";
+            let problem = |why: &String| repacked(name, why, advice);
+            return Err(Fault::Refused(found.iter().map(problem).collect()));
         }
         Ok(archive)
     }
@@ -300,6 +310,11 @@ impl Archive {
     /// Bytes of the file.
     pub fn size(&self) -> u64 {
         self.size
+    }
+
+    /// How many entries a tool has added of its own (`__MACOSX/`, `.DS_Store` and the like): they are passed over.
+    pub fn passed_over(&self) -> usize {
+        self.passed_over
     }
 
     /// Every entry, in the order of the archive.
@@ -872,6 +887,14 @@ fn refused(archive: &str, why: &str) -> Problem {
     )
 }
 
+/// What an honest tool may have made of a backup, with how to undo that.
+fn repacked(archive: &str, why: &str, advice: &str) -> Problem {
+    cannot(
+        format!("accept the backup {}: {why}", archive.escape_debug()),
+        format!("{advice}; or take another backup; nothing was changed"),
+    )
+}
+
 fn unreadable(archive: &str, e: &dyn fmt::Display) -> Problem {
     cannot(
         format!("read the backup {}: {e}", archive.escape_debug()),
@@ -888,28 +911,125 @@ fn shortened(mut found: Vec<String>) -> Vec<String> {
     found
 }
 
-/// Every entry that is listed, if all are acceptable; else why not.
+/// Reasons why entries are not acceptable, each kind once: with the first entry, how many more, and what undoes it.
+#[derive(Default)]
+struct Reasons {
+    order: Vec<(String, String, usize)>,
+    at: BTreeMap<String, usize>,
+}
+
+impl Reasons {
+    fn add(&mut self, name: &[u8], why: String) {
+        match self.at.get(&why) {
+            Some(at) => self.order[*at].2 += 1,
+            None => {
+                self.at.insert(why.clone(), self.order.len());
+                self.order.push((layout::shown(name).to_string(), why, 0));
+            }
+        }
+    }
+
+    fn sentences(self) -> impl Iterator<Item = (String, Option<String>)> {
+        self.order.into_iter().map(|(shown, why, more)| {
+            let advice = advice_on(&why, &shown);
+            let more = match more {
+                0 => String::new(),
+                1 => "; so it is with 1 more entry".to_owned(),
+                n => format!("; so it is with {n} more entries"),
+            };
+            (format!("its entry {shown} {why}{more}"), advice)
+        })
+    }
+}
+
+const NO_PLACE: &str = "has no place in a backup of a gateway";
+const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8";
+const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .";
+
+/// What undoes what an honest tool may have done; none where no tool does so.
+fn advice_on(why: &str, shown: &str) -> Option<String> {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._=+-/ ".contains(&b);
+    match why {
+        NO_PLACE if shown.bytes().all(plain) => Some(format!(
+            "if you know that a tool added it, take it out of a copy of the file: zip -d FILE '{shown}'"
+        )),
+        NOT_MARKED => Some(format!(
+            "the tool that packed it does not say how names are written (the Mac's own archive utility does not); {PACK_AGAIN}"
+        )),
+        _ if why.starts_with("is packed with method ") || why == "is encrypted" => {
+            Some(PACK_AGAIN.to_owned())
+        }
+        _ => None,
+    }
+}
+
+/// The one folder that everything lies in, where a tool packed the folder and not what is in it.
+fn one_folder_around(listed: &[layout::Listed]) -> Option<String> {
+    let mut metadata = listed.iter().filter_map(|l| {
+        std::str::from_utf8(&l.name)
+            .ok()?
+            .strip_suffix(manifest::ENTRY)
+    });
+    let around =
+        metadata.find(|f| f.len() > 1 && f.ends_with('/') && !f[..f.len() - 1].contains('/'))?;
+    let inside = |l: &layout::Listed| {
+        l.name.starts_with(around.as_bytes())
+            || std::str::from_utf8(&l.name).is_ok_and(is_a_tools_own)
+    };
+    listed
+        .iter()
+        .all(inside)
+        .then(|| around[..around.len() - 1].to_owned())
+}
+
+/// What a Mac or Windows puts beside the files of a folder. Nobody reads it: whoever looks at an archive sees the same backup
+/// with it and without.
+fn is_a_tools_own(name: &str) -> bool {
+    let plain = !name.starts_with('/')
+        && !name.contains('\\')
+        && !name.chars().any(char::is_control)
+        && !name.split('/').any(|piece| piece == "..");
+    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
+    let place = folder.is_empty() || is_folder(&format!("{folder}/"));
+    plain
+        && (name.starts_with("__MACOSX/")
+            || place && matches!(file, ".DS_Store" | "Thumbs.db" | "desktop.ini"))
+}
+
+type Accepted = (Vec<Entry>, usize);
+
+/// Every entry that is listed, if all are acceptable, and how many are passed over; else why not, and what would help.
 fn accept(
     listed: &[layout::Listed],
     databases: &[&str],
     unpacked_most: u64,
-) -> Result<Vec<Entry>, Vec<String>> {
-    let mut found = Vec::new();
+) -> Result<Accepted, Vec<(String, Option<String>)>> {
+    if let Some(folder) = one_folder_around(listed) {
+        let why = format!(
+            "everything in it lies in one folder, {}: a tool packed the folder, and not what is in it",
+            layout::shown(folder.as_bytes())
+        );
+        let advice = "unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .";
+        return Err(vec![(why, Some(advice.to_owned()))]);
+    }
+    let mut reasons = Reasons::default();
     let mut entries = Vec::new();
+    let mut passed_over = 0;
     let mut seen = BTreeSet::new();
     let mut total = 0u64;
+    let mut twice = Vec::new();
     for (index, l) in listed.iter().enumerate() {
-        let shown = layout::shown(&l.name);
         match acceptable(l, databases) {
             Ok(part) => {
                 total = total.saturating_add(l.sizes.size);
                 let name = String::from_utf8_lossy(&l.name).into_owned();
                 // Names on Linux have case, and umlauts of one sign or two: others are other files.
                 if !seen.insert(name.clone()) {
-                    found.push(format!("it has two entries named {shown}"));
+                    let shown = layout::shown(&l.name);
+                    twice.push((format!("it has two entries named {shown}"), None));
                 }
-                if let Some(part) = part {
-                    entries.push(Entry {
+                match part {
+                    Taken::As(part) => entries.push(Entry {
                         name,
                         part,
                         size: l.sizes.size,
@@ -920,28 +1040,46 @@ fn accept(
                             crc: l.sizes.crc,
                             deflated: l.method == DEFLATED,
                         },
-                    });
+                    }),
+                    Taken::Folder => {}
+                    Taken::PassedOver => passed_over += 1,
                 }
             }
-            Err(why) => found.push(format!("its entry {shown} {why}")),
+            Err(why) => reasons.add(&l.name, why),
         }
     }
+    let mut found: Vec<(String, Option<String>)> = reasons.sentences().collect();
+    found.extend(twice);
     if total > unpacked_most {
-        found.push(format!(
-            "unpacked it has {} MiB, and the limit is {} MiB (unpacked_mib under [limits] in the profile)",
-            total.div_ceil(1 << 20),
-            unpacked_most >> 20
+        found.push((
+            format!(
+                "unpacked it has {} MiB, and the limit is {} MiB (unpacked_mib under [limits] in the profile)",
+                total.div_ceil(1 << 20),
+                unpacked_most >> 20
+            ),
+            None,
         ));
     }
     if found.is_empty() {
-        Ok(entries)
-    } else {
-        Err(shortened(found))
+        return Ok((entries, passed_over));
     }
+    let more = found.len().saturating_sub(NAMED);
+    found.truncate(NAMED);
+    if more > 0 {
+        found.push((format!("and {more} more of the kind"), None));
+    }
+    Err(found)
 }
 
-/// What one entry is, or why it is not acceptable; none for a folder that may be there.
-fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, String> {
+/// What becomes of an entry that is acceptable.
+enum Taken {
+    As(Part),
+    Folder,
+    PassedOver,
+}
+
+/// What one entry is, or why it is not acceptable.
+fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Taken, String> {
     const TYPE: u32 = 0o170_000;
     const REGULAR: u32 = 0o100_000;
     const FOLDER: u32 = 0o040_000;
@@ -957,8 +1095,8 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
     let Ok(name) = std::str::from_utf8(&l.name) else {
         return Err("has a name that is not UTF-8".into());
     };
-    if !name.is_ascii() && l.flags & 1 << 11 == 0 {
-        return Err("has a name beyond ASCII that is not marked as UTF-8".into());
+    if !name.is_ascii() && l.flags & 1 << 11 == 0 && !l.named_again {
+        return Err(NOT_MARKED.into());
     }
     // As long as a file's name may be, in each of its folders; escaped it may be three times as long.
     let most = if name.starts_with(RAW) {
@@ -972,23 +1110,30 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Option<Part>, St
             "has a name of {longest} bytes, and the limit is {most}"
         ));
     }
-    if l.unix_mode & 0o7000 != 0 {
-        return Err("has set-id or sticky bits".into());
-    }
     let kind = l.unix_mode & TYPE;
+    let empty = l.sizes.size == 0 && l.sizes.packed <= 2;
     if is_folder(name) {
-        return if (kind == 0 || kind == FOLDER) && l.sizes.size == 0 && l.sizes.packed <= 2 {
-            Ok(None)
+        return if (kind == 0 || kind == FOLDER) && empty {
+            Ok(Taken::Folder)
         } else {
             Err("is named like a folder and is not one".into())
         };
+    }
+    if l.unix_mode & 0o7000 != 0 {
+        return Err("has set-id or sticky bits".into());
+    }
+    if name.ends_with('/') && kind == FOLDER && empty && is_a_tools_own(name) {
+        return Ok(Taken::PassedOver);
     }
     if kind != 0 && kind != REGULAR {
         return Err(
             "is not a regular file: links, folders and devices have no place in a backup".into(),
         );
     }
-    part(name, databases).map(Some)
+    if is_a_tools_own(name) {
+        return Ok(Taken::PassedOver);
+    }
+    part(name, databases).map(Taken::As)
 }
 
 /// The folders that a backup's entries lie in, and those above them: a tool that packs folders makes entries of them.
@@ -1041,7 +1186,7 @@ fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
     } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
         raw_file(escaped, databases)
     } else {
-        Err("has no place in a backup of a gateway".into())
+        Err(NO_PLACE.into())
     }
 }
 
@@ -1080,7 +1225,7 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
             {
                 Err("is a database that the profile does not know ([[gateway.database]])".into())
             } else {
-                Err("has no place in a backup of a gateway".into())
+                Err(NO_PLACE.into())
             }
         }
     }

@@ -216,6 +216,15 @@ fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     let rules_v4 = rules(archive, RULES_V4, &mut found)?;
     let rules_v6 = rules(archive, RULES_V6, &mut found)?;
     let kept = kept(archive, origin, &mut found)?;
+    if archive.passed_over() > 0 {
+        found.warnings.push(format!(
+            "passed over {} that a tool added when the backup was packed again (__MACOSX, .DS_Store and the like)",
+            match archive.passed_over() {
+                1 => "1 entry".to_owned(),
+                n => format!("{n} entries"),
+            }
+        ));
+    }
     for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
         archive.copy(&entry.name, &mut io::sink())?;
     }

@@ -28,6 +28,7 @@ mod planted_journal;
 mod random_gateways;
 mod recovery;
 mod refused_beforehand;
+mod repacked;
 mod restore_asked;
 mod restore_failures;
 mod restore_flow;

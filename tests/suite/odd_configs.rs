@@ -269,8 +269,11 @@ fn what_a_backup_could_not_save_is_never_taken_for_what_was_not_there() {
         let first = said.find("could not be saved: it was busy").unwrap();
         let others = said.find("  warning: ").unwrap_or(usize::MAX);
         assert!(first < others, "{part}: {said}");
-        let now = gateway.picture();
-        assert_eq!(picture.diff(&now), Vec::<String>::new(), "{part}");
+        // Without rules to load, tunnels and services add theirs to those of now.
+        let added = |name: &str| part == "rules-v4" && name.starts_with("iptables-save");
+        let now = gateway.picture().without(added);
+        let then = picture.clone().without(added);
+        assert_eq!(then.diff(&now), Vec::<String>::new(), "{part}");
     }
 }
 

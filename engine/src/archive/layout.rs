@@ -33,6 +33,8 @@ pub(super) struct Listed {
     offset: u64,
     /// Where its bytes begin, behind its own header.
     pub(super) data: u64,
+    /// An extra field says that the name is UTF-8.
+    pub(super) named_again: bool,
 }
 
 /// What a zip says up to three times of the bytes of an entry: in the directory, before them and behind them.
@@ -47,6 +49,8 @@ pub(super) struct Sizes {
 #[derive(Debug)]
 pub(super) enum Unfit {
     Refused(String),
+    /// An honest tool may have made it so: why, and how to undo that.
+    Repacked(String, &'static str),
     Io(io::Error),
 }
 
@@ -107,6 +111,12 @@ fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfi
     let mut b = [0u8; END_LENGTH as usize];
     cursor.exact(at, &mut b)?;
     if u32_at(&b, 0) != END || u16_at(&b, 20) != 0 {
+        if let Some(length) = comment(cursor, file_size)? {
+            return Err(Unfit::Repacked(
+                format!("it has a comment of {length} bytes at its end"),
+                "take the comment out of a copy of the file: zip -z FILE < /dev/null; then try again",
+            ));
+        }
         return refuse(
             "it does not end with the end record of a zip archive: it is cut off, is no zip archive, or has a comment or other data after its end",
         );
@@ -176,6 +186,20 @@ fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfi
     Ok(directory)
 }
 
+/// The length of the comment that the file ends with, if that is what it ends with.
+fn comment(cursor: &mut Cursor, file_size: u64) -> Result<Option<u16>, Unfit> {
+    let most = (END_LENGTH + u64::from(u16::MAX)).min(file_size);
+    let mut tail = vec![0; usize::try_from(most).unwrap_or_default()];
+    cursor.exact(file_size - most, &mut tail)?;
+    let is_end = |at: &usize| {
+        let record = &tail[*at..];
+        let behind = record.len() - END_LENGTH as usize;
+        u32_at(record, 0) == END && usize::from(u16_at(record, 20)) == behind
+    };
+    let mut places = 0..(tail.len() + 1).saturating_sub(END_LENGTH as usize);
+    Ok(places.rfind(is_end).map(|at| u16_at(&tail[at..], 20)))
+}
+
 fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Unfit> {
     let mut listed = Vec::new();
     let mut at = directory.offset;
@@ -200,7 +224,10 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
         cursor.exact(at + 46 + name.len() as u64, &mut extra)?;
         let shown = shown(&name);
         if lengths[2] != 0 {
-            return refuse(format!("its entry {shown} has a comment"));
+            return Err(Unfit::Repacked(
+                format!("its entry {shown} has a comment"),
+                "unpack it into an empty folder, and pack it again without: cd FOLDER && zip -r ../again.zip .",
+            ));
         }
         if u16_at(&b, 34) != 0 {
             return refuse(format!("its entry {shown} is on another volume"));
@@ -214,8 +241,16 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
             unix_mode: if unix { u32_at(&b, 38) >> 16 } else { 0 },
             offset: u64::from(u32_at(&b, 42)),
             data: 0,
+            named_again: false,
         };
-        extra_fields(&extra, &mut entry.sizes, &mut entry.offset)
+        let Listed {
+            name,
+            sizes,
+            offset,
+            named_again,
+            ..
+        } = &mut entry;
+        extra_fields(name, &extra, sizes, offset, named_again)
             .or_else(|why| refuse(format!("its entry {} {why}", self::shown(&entry.name))))?;
         listed.push(entry);
         at += whole;
@@ -227,7 +262,13 @@ fn central(cursor: &mut Cursor, directory: &Directory) -> Result<Vec<Listed>, Un
 }
 
 /// Takes wide sizes from the zip64 field of either header, and refuses fields that give an entry another name or meaning.
-fn extra_fields(mut extra: &[u8], sizes: &mut Sizes, offset: &mut u64) -> Result<(), &'static str> {
+fn extra_fields(
+    name: &[u8],
+    mut extra: &[u8],
+    sizes: &mut Sizes,
+    offset: &mut u64,
+    named_again: &mut bool,
+) -> Result<(), &'static str> {
     let small = u64::from(u32::MAX);
     let mut seen = false;
     while !extra.is_empty() {
@@ -252,6 +293,13 @@ fn extra_fields(mut extra: &[u8], sizes: &mut Sizes, offset: &mut u64) -> Result
                         field = &field[8..];
                     }
                 }
+            }
+            // As Info-ZIP marks a name as UTF-8: by a checksum of the plain one, and the very same name.
+            0x7075 if field.len() > 5 && field[0] == 1 && field[5..] == *name => {
+                if u32_at(field, 1) != crc32fast::hash(name) {
+                    return Err("has a second name in an extra field, which is not for this one");
+                }
+                *named_again = true;
             }
             0x7075 => return Err("has a second name in an extra field"),
             0x9901 | 0x0017 => return Err("is encrypted"),
@@ -294,15 +342,16 @@ fn entries_fill_the_file(
             && u16_at(&b, 8) == entry.method;
         let extra_at = at + 30 + name.len() as u64;
         let mut local = sizes_at(&b, 14);
+        let mut named_again = false;
         if alike {
             let mut extra = vec![0u8; usize::from(u16_at(&b, 28))];
             cursor.exact(extra_at, &mut extra)?;
-            extra_fields(&extra, &mut local, &mut 0)
+            extra_fields(&name, &extra, &mut local, &mut 0, &mut named_again)
                 .or_else(|why| refuse(format!("its entry {shown} {why}, in its own header")))?;
         }
         // A streamed entry says nothing of its sizes before its bytes, or the truth.
         let agrees = local == entry.sizes || (streamed && local == Sizes::UNSAID);
-        if !alike || !agrees {
+        if !alike || !agrees || named_again != entry.named_again {
             return refuse(format!(
                 "its entry {shown} is described in two ways, by its own header and by the directory"
             ));

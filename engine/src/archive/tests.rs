@@ -76,6 +76,7 @@ struct Raw {
     local_declared: Option<u32>,
     offset: Option<u32>,
     extra: Vec<u8>,
+    local_extra: Vec<u8>,
 }
 
 impl Raw {
@@ -93,6 +94,7 @@ impl Raw {
             local_declared: None,
             offset: None,
             extra: Vec::new(),
+            local_extra: Vec::new(),
         }
     }
 }
@@ -139,8 +141,9 @@ fn build(entries: &[Raw]) -> Built {
             e.local_declared.unwrap_or(size),
         ));
         out.extend_from_slice(&(local_name.len() as u16).to_le_bytes());
-        out.extend_from_slice(&0u16.to_le_bytes());
+        out.extend_from_slice(&(e.local_extra.len() as u16).to_le_bytes());
         out.extend_from_slice(local_name);
+        out.extend_from_slice(&e.local_extra);
         out.extend_from_slice(&e.data);
         central.extend_from_slice(b"PK\x01\x02\x14\x03");
         central.extend(fields(e.flags, size));
@@ -832,4 +835,136 @@ fn the_bytes_of_a_database_are_entries_of_their_own_with_those_of_the_files_besi
     }
     // Only a manifest can say that they are meant.
     assert_refused(&with(&[Raw::new(raw, b"x")]).bytes, "do not list its entry");
+}
+
+/// An extra field as Info-ZIP marks a name as UTF-8.
+fn unicode_path(of: &[u8], name: &[u8]) -> Vec<u8> {
+    let mut field = vec![1];
+    field.extend(crc32(of).to_le_bytes());
+    field.extend(name);
+    let mut extra = b"\x75\x70".to_vec();
+    extra.extend((field.len() as u16).to_le_bytes());
+    extra.extend(field);
+    extra
+}
+
+/// A backup with one config of this name, which has this extra field in both its headers and is not marked as UTF-8.
+fn named(name: &str, extra: Vec<u8>) -> Vec<u8> {
+    let mut entry = Raw::new(format!("configs/{name}"), CONFIG);
+    entry.flags = 0;
+    entry.local_extra = extra.clone();
+    entry.extra = extra;
+    let metadata = Raw::new("backup_metadata.json", &metadata(&[], &[name]));
+    build(&[metadata, entry]).bytes
+}
+
+#[test]
+fn a_name_that_info_zip_marks_as_utf8_is_taken_where_it_is_the_very_same_name() {
+    let name = "configs/b\u{fc}ro.conf".as_bytes();
+    let good = named("b\u{fc}ro.conf", unicode_path(name, name));
+    let archive = open(&good).unwrap();
+    assert!(archive.entry("configs/b\u{fc}ro.conf").is_some());
+    let other = "configs/buro.conf".as_bytes();
+    for extra in [
+        unicode_path(name, other),
+        unicode_path(other, name),
+        unicode_path(name, b""),
+        [unicode_path(name, name), unicode_path(name, other)].concat(),
+    ] {
+        assert_refused(&named("b\u{fc}ro.conf", extra), "second name");
+    }
+    assert_refused(&named("b\u{fc}ro.conf", Vec::new()), "not marked as UTF-8");
+    // One header says it and the other does not.
+    let mut one = Raw::new("configs/b.conf", CONFIG);
+    one.extra = unicode_path(&one.name, &one.name);
+    assert_refused(&with(&[one.clone()]).bytes, "described in two ways");
+    (one.local_extra, one.extra) = (one.extra, Vec::new());
+    assert_refused(&with(&[one]).bytes, "described in two ways");
+}
+
+/// Every problem with its advice.
+fn problems(bytes: &[u8]) -> String {
+    match open_all(bytes) {
+        Err(Fault::Refused(problems)) => {
+            let shown = problems
+                .iter()
+                .map(|p| format!("{}\n  {}", p.what, p.advice));
+            shown.collect::<Vec<_>>().join("\n")
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+#[test]
+fn what_a_mac_or_windows_adds_is_passed_over_and_nothing_else_goes_by_its_name() {
+    let mut folder = Raw::new("__MACOSX/", b"");
+    folder.mode = 0o040_755;
+    let more = [
+        folder,
+        Raw::new("__MACOSX/._configs.db", b"x"),
+        Raw::new("__MACOSX/configs/._a.conf", b"x"),
+        Raw::new(".DS_Store", b"x"),
+        Raw::new("configs/.DS_Store", b"x"),
+        Raw::new("configs/Thumbs.db", b"x"),
+    ];
+    let archive = open(&with(&more).bytes).unwrap();
+    assert_eq!((archive.entries().len(), archive.passed_over()), (2, 6));
+    let link = |name: &str| {
+        let mut link = Raw::new(name, b"/etc");
+        link.mode = 0o120_777;
+        link
+    };
+    for entry in [
+        Raw::new("__MACOSX/../evil.conf", b"x"),
+        Raw::new("__MACOSX/a\\b", b"x"),
+        Raw::new("elsewhere/.DS_Store", b"x"),
+        link("__MACOSX/link"),
+        link(".DS_Store"),
+    ] {
+        refusal(&with(&[entry]).bytes);
+    }
+    let twice = [Raw::new(".DS_Store", b"x"), Raw::new(".DS_Store", b"y")];
+    assert_refused(&with(&twice).bytes, "two entries named");
+}
+
+#[test]
+fn what_a_tool_made_of_a_backup_is_refused_once_a_kind_with_what_undoes_it() {
+    let extra: Vec<Raw> = (0..5)
+        .map(|i| Raw::new(format!("notes-{i}.txt"), b"x"))
+        .collect();
+    insta::assert_snapshot!(problems(&with(&extra).bytes), @r##"
+    accept the backup test.zip: its entry notes-0.txt has no place in a backup of a gateway; so it is with 4 more entries
+      if you know that a tool added it, take it out of a copy of the file: zip -d FILE 'notes-0.txt'; or take another backup; nothing was changed
+    "##);
+    let around = build(&[
+        Raw::new("backup/backup_metadata.json", &metadata(&[], &["a.conf"])),
+        Raw::new("backup/configs/a.conf", CONFIG),
+        Raw::new("__MACOSX/._backup", b"x"),
+    ]);
+    insta::assert_snapshot!(problems(&around.bytes), @r##"
+    accept the backup test.zip: everything in it lies in one folder, backup: a tool packed the folder, and not what is in it
+      unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .; or take another backup; nothing was changed
+    "##);
+    let mut comment = with(&[]).bytes;
+    let at = comment.len() - 2;
+    comment[at..].copy_from_slice(&5u16.to_le_bytes());
+    comment.extend(b"hello");
+    insta::assert_snapshot!(problems(&comment), @r##"
+    accept the backup test.zip: it has a comment of 5 bytes at its end
+      take the comment out of a copy of the file: zip -z FILE < /dev/null; then try again; or take another backup; nothing was changed
+    "##);
+    insta::assert_snapshot!(problems(&named("b\u{fc}ro.conf", Vec::new())), @r##"
+    accept the backup test.zip: its entry configs/büro.conf has a name beyond ASCII that is not marked as UTF-8
+      the tool that packed it does not say how names are written (the Mac's own archive utility does not); unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .; or take another backup; nothing was changed
+    "##);
+    let mut odd = Raw::new("configs/b.conf", CONFIG);
+    odd.method = 14;
+    insta::assert_snapshot!(problems(&with(&[odd]).bytes), @r##"
+    accept the backup test.zip: its entry configs/b.conf is packed with method 14, and only stored and deflated are known
+      unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .; or take another backup; nothing was changed
+    "##);
+    insta::assert_snapshot!(problems(&with(&[Raw::new("configs/._a.conf", b"x")]).bytes), @r##"
+    accept the backup test.zip: its metadata do not list its entry configs/._a.conf
+      it was packed again or changed since it was made; if a tool added what is not listed, take that out of a copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*'); or take another backup; nothing was changed
+    "##);
 }
