@@ -943,7 +943,7 @@ impl Reasons {
 }
 
 const NO_PLACE: &str = "has no place in a backup of a gateway";
-const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8";
+const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8, as another's is";
 const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .";
 
 /// What undoes what an honest tool may have done; none where no tool does so.
@@ -954,7 +954,7 @@ fn advice_on(why: &str, shown: &str) -> Option<String> {
             "if you know that a tool added it, take it out of a copy of the file: zip -d FILE '{shown}'"
         )),
         NOT_MARKED => Some(format!(
-            "the tool that packed it does not say how names are written (the Mac's own archive utility does not); {PACK_AGAIN}"
+            "two tools packed it, and one does not say how names are written; {PACK_AGAIN}"
         )),
         _ if why.starts_with("is packed with method ") || why == "is encrypted" => {
             Some(PACK_AGAIN.to_owned())
@@ -1012,6 +1012,9 @@ fn accept(
         let advice = "unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .";
         return Err(vec![(why, Some(advice.to_owned()))]);
     }
+    // zip marks no name where its box lacks a locale, the Mac's archive utility none ever. Whoever takes such names for those of
+    // DOS sees other ones, which no metadata list; unless another entry is marked, and has what he sees as its name.
+    let mixed = listed.iter().any(|l| !l.name.is_ascii() && is_marked(l));
     let mut reasons = Reasons::default();
     let mut entries = Vec::new();
     let mut passed_over = 0;
@@ -1019,7 +1022,7 @@ fn accept(
     let mut total = 0u64;
     let mut twice = Vec::new();
     for (index, l) in listed.iter().enumerate() {
-        match acceptable(l, databases) {
+        match acceptable(l, databases, mixed) {
             Ok(part) => {
                 total = total.saturating_add(l.sizes.size);
                 let name = String::from_utf8_lossy(&l.name).into_owned();
@@ -1071,6 +1074,11 @@ fn accept(
     Err(found)
 }
 
+/// Whether an entry says that its name is UTF-8.
+fn is_marked(l: &layout::Listed) -> bool {
+    l.flags & 1 << 11 != 0 || l.named_again
+}
+
 /// What becomes of an entry that is acceptable.
 enum Taken {
     As(Part),
@@ -1079,7 +1087,7 @@ enum Taken {
 }
 
 /// What one entry is, or why it is not acceptable.
-fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Taken, String> {
+fn acceptable(l: &layout::Listed, databases: &[&str], mixed: bool) -> Result<Taken, String> {
     const TYPE: u32 = 0o170_000;
     const REGULAR: u32 = 0o100_000;
     const FOLDER: u32 = 0o040_000;
@@ -1095,7 +1103,7 @@ fn acceptable(l: &layout::Listed, databases: &[&str]) -> Result<Taken, String> {
     let Ok(name) = std::str::from_utf8(&l.name) else {
         return Err("has a name that is not UTF-8".into());
     };
-    if !name.is_ascii() && l.flags & 1 << 11 == 0 && !l.named_again {
+    if mixed && !name.is_ascii() && !is_marked(l) {
         return Err(NOT_MARKED.into());
     }
     // As long as a file's name may be, in each of its folders; escaped it may be three times as long.

@@ -80,7 +80,7 @@ fn a_backup_that_zip_packed_again_in_whatever_way_is_the_same_backup() {
         ("C.UTF-8", "-r"),
         ("C.UTF-8", "-r0"),
         ("C.UTF-8", "-rD"),
-        ("C.UTF-8", "-r9"),
+        ("C.UTF-8", "-r9X"),
     ] {
         let _ = fs::remove_file(&again);
         let file = zip(&inside, locale, &[options, &into, "."]);
