@@ -6,7 +6,7 @@ use fixtures::{Result, Trouble};
 
 pub const USAGE: &str = "\
 usage: benches [--clients N,N...] [--runs N] [--tunnels N] [--padding MIB] [--only PART,PART...] [--dir DIR] [--json FILE]
-  --clients  gateways of so many clients [1000,10000]
+  --clients  gateways of so many clients, up to 100000 [1000,10000]
   --runs     how often each side runs [5]
   --tunnels  tunnels that are up, for the outage [20]
   --padding  size of the database whose memory is measured, 0 for none [1024]

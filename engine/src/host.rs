@@ -39,6 +39,15 @@ pub struct Meta {
     pub mode: u32,
 }
 
+/// What is under a name, and what is in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// What it is.
+    pub meta: Meta,
+    /// SHA-256 of its bytes, if it is a regular file.
+    pub sha256: Option<Digest>,
+}
+
 /// What is under a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say it")]
@@ -205,6 +214,22 @@ pub trait Look {
     fn list(&self, dir: &Path) -> Result<Vec<String>, Problem>;
     /// SHA-256 of a regular file. Not for a database that this process has open (T23).
     fn sha256(&self, path: &Path) -> Result<Digest, Problem>;
+    /// What is under each of these names in a folder, in their order, and the SHA-256 of those that are regular files; none where
+    /// nothing is. For thousands of small files, of which none is a database.
+    fn held(&self, dir: &Path, names: &[String]) -> Result<Vec<Option<Held>>, Problem> {
+        let one = |name: &String| {
+            let path = dir.join(name);
+            let Some(meta) = self.stat(&path)? else {
+                return Ok(None);
+            };
+            let sha256 = match meta.kind {
+                Kind::File => Some(self.sha256(&path)?),
+                Kind::Dir | Kind::Other => None,
+            };
+            Ok(Some(Held { meta, sha256 }))
+        };
+        names.iter().map(one).collect()
+    }
     /// Bytes that can still be written to the filesystem that holds this folder.
     fn free_bytes(&self, dir: &Path) -> Result<u64, Problem>;
     /// Processes other than this one that hold any of these files open.

@@ -12,7 +12,7 @@ use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Rules;
-use crate::host::{Family, Host, Kind, Look, Meta, Query, stirs};
+use crate::host::{self, Family, Host, Kind, Look, Meta, Query, stirs};
 use crate::parts::Part;
 use crate::peers::Peers;
 use crate::profile::{DatabaseKind, Profile};
@@ -256,23 +256,24 @@ fn held(
     wanted: impl Fn(&str) -> bool,
     aside: &mut Aside,
 ) -> Result<BTreeMap<String, Held>, Problem> {
+    let mut names = host.list(dir)?;
+    names.retain(|name| name.ends_with(".conf") && wanted(name));
     let mut found = BTreeMap::new();
-    for name in host.list(dir)? {
-        if !name.ends_with(".conf") || !wanted(&name) {
-            continue;
-        }
-        let path = dir.join(&name);
-        match host.stat(&path)? {
-            Some(meta) if meta.kind == Kind::File => {
-                let sha256 = host.sha256(&path)?;
-                found.insert(name, Held { meta, sha256 });
+    for (name, held) in names.iter().zip(host.held(dir, &names)?) {
+        let path = || dir.join(name);
+        match held {
+            Some(host::Held {
+                meta,
+                sha256: Some(sha256),
+            }) => {
+                found.insert(name.clone(), Held { meta, sha256 });
             }
             Some(_) => {
-                aside.no_files.insert(path);
+                aside.no_files.insert(path());
             }
             None => aside.warnings.push(format!(
                 "{} went away while it was looked at",
-                path.display()
+                path().display()
             )),
         }
     }

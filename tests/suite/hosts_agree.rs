@@ -258,3 +258,35 @@ fn whatever_is_done_to_files_the_simulator_answers_as_the_system_does() {
         Ok(())
     });
 }
+
+#[test]
+fn looked_at_together_or_one_by_one_files_are_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    for (name, size) in [("empty", 0), ("small", 300), ("large", 200_000)] {
+        std::fs::write(at(name), vec![b'x'; size]).unwrap();
+    }
+    std::fs::create_dir(at("folder")).unwrap();
+    std::os::unix::fs::symlink("small", at("link")).unwrap();
+    nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRUSR).unwrap();
+    drop(std::os::unix::net::UnixListener::bind(at("socket")).unwrap());
+    let mut names = [
+        "empty", "gone", "small", "folder", "large", "link", "pipe", "socket",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for i in 0..300 {
+        names.push(format!("many-{i}"));
+        std::fs::write(at(&names[names.len() - 1]), i.to_string()).unwrap();
+    }
+    let linux = Linux::new(&Profile::default());
+    let together = linux.held(folder.path(), &names).unwrap();
+    assert_eq!(together.len(), names.len());
+    for (name, held) in names.iter().zip(together) {
+        let meta = linux.stat(&at(name)).unwrap();
+        assert_eq!(held.as_ref().map(|h| &h.meta), meta.as_ref(), "{name}");
+        let is_file = meta.is_some_and(|m| m.kind == Is::File);
+        let alone = is_file.then(|| linux.sha256(&at(name)).unwrap());
+        assert_eq!(held.and_then(|h| h.sha256), alone, "{name}");
+    }
+}

@@ -571,3 +571,39 @@ fn firewalls_that_others_load_at_boot_are_named_where_they_are_in_use_and_only_t
     ufw is enabled: what it is set to (/etc/ufw) is not saved, and it loads that at each boot
     ");
 }
+
+#[test]
+fn a_tunnel_whose_file_has_no_peer_since_all_were_set_while_it_runs_comes_back_with_them() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let tunnel = tunnel(&gateway);
+    let sample = gateway.sample();
+    for dir in [sample.configs_dir(), sample.wireguard_dir()] {
+        let file = dir.join(format!("{tunnel}.conf"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let interface = text.split("[Peer]").next().unwrap();
+        std::fs::write(&file, format!("{interface}SaveConfig = true\n")).unwrap();
+    }
+    from_its_file(&gateway, &tunnel);
+    gateway.run(&[
+        "wg",
+        "set",
+        &tunnel,
+        "peer",
+        KEY,
+        "allowed-ips",
+        "10.77.0.0/16",
+    ]);
+    let was = peers(&gateway, &tunnel);
+    assert_eq!(was.len(), 1);
+    let backup = gateway.backup();
+    from_its_file(&gateway, &tunnel);
+    assert!(peers(&gateway, &tunnel).is_empty());
+    restored(&gateway, &backup, &[]);
+    assert_eq!(peers(&gateway, &tunnel), was);
+    // As before, going down writes them into the file.
+    let config = sample.wireguard_dir().join(format!("{tunnel}.conf"));
+    gateway.run(&["wg-quick", "down", path(&config)]);
+    assert!(std::fs::read_to_string(&config).unwrap().contains(KEY));
+}

@@ -1,6 +1,7 @@
 //! Everything that crosses a crate, one module a claim.
 
 mod browser;
+mod budgets;
 mod commands_agree;
 mod counted;
 mod crash;

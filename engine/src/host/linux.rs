@@ -19,8 +19,8 @@ use nix::unistd::UnlinkatFlags;
 use sha2::Digest as _;
 
 use super::{
-    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
-    Query, parent,
+    Act, Append, Command, End, Family, Fill, Held, Holder, Kind, Look, Meta, Now, Output, Own,
+    Owner, Query, parent,
 };
 use crate::backup::{self, Made};
 use crate::boot_units::MAY_START;
@@ -28,10 +28,13 @@ use crate::database::{Live, Settled};
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::journal::Permit;
+use crate::parallel;
 use crate::profile::Profile;
 use programs::{PATH, execute, execute_exactly, pid, processes};
 pub use programs::{Process, itself, process, quoted};
 
+/// Files that one thread looks at, at a time.
+const BATCH: usize = 64;
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const SERVICE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -121,6 +124,59 @@ pub fn names_in(dir: &Path) -> std::io::Result<Vec<String>> {
     Ok(names)
 }
 
+fn meta_of(meta: &std::fs::Metadata) -> Meta {
+    let kind = match () {
+        () if meta.is_file() => Kind::File,
+        () if meta.is_dir() => Kind::Dir,
+        () => Kind::Other,
+    };
+    let born = meta
+        .created()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let id = born
+        .and_then(|b| i64::try_from(b.as_nanos()).ok())
+        .map(|born_ns| FileId {
+            ino: meta.ino(),
+            born_ns,
+        });
+    Meta {
+        kind,
+        id,
+        dev: meta.dev(),
+        size: meta.size(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mode: meta.mode() & 0o7777,
+    }
+}
+
+/// SHA-256 of an open file that is expected to have this size: a small one in one read.
+fn hashed(mut file: &File, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Digest> {
+    let mut hasher = sha2::Sha256::new();
+    let portion = usize::try_from(size)
+        .unwrap_or(usize::MAX)
+        .clamp(1, 64 << 10);
+    if buffer.len() < portion {
+        buffer.resize(portion, 0);
+    }
+    let mut left = size;
+    while left > 0 {
+        let portion = usize::try_from(left).unwrap_or(usize::MAX).min(portion);
+        match file.read(&mut buffer[..portion]) {
+            // It is shorter by now.
+            Ok(0) => break,
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                left = left.saturating_sub(n as u64);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(Digest::of_bytes(hasher.finalize().into()))
+}
+
 fn split<'p>(path: &'p Path, what: &str) -> Result<(OwnedFd, &'p OsStr), Problem> {
     let dir = parent(path)?;
     let name = path.file_name().ok_or_else(|| {
@@ -142,30 +198,7 @@ impl Look for Linux {
         let meta = File::from(fd)
             .metadata()
             .map_err(|e| errno("look at", path, e))?;
-        let kind = match () {
-            () if meta.is_file() => Kind::File,
-            () if meta.is_dir() => Kind::Dir,
-            () => Kind::Other,
-        };
-        let born = meta
-            .created()
-            .ok()
-            .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-        let id = born
-            .and_then(|b| i64::try_from(b.as_nanos()).ok())
-            .map(|born_ns| FileId {
-                ino: meta.ino(),
-                born_ns,
-            });
-        Ok(Some(Meta {
-            kind,
-            id,
-            dev: meta.dev(),
-            size: meta.size(),
-            uid: meta.uid(),
-            gid: meta.gid(),
-            mode: meta.mode() & 0o7777,
-        }))
+        Ok(Some(meta_of(&meta)))
     }
 
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
@@ -205,6 +238,45 @@ impl Look for Linux {
             }
             hasher.update(&buffer[..n]);
         }
+    }
+
+    fn held(&self, dir: &Path, names: &[String]) -> Result<Vec<Option<Held>>, Problem> {
+        let folder = open_dir(dir).map_err(|e| errno("look into", dir, e))?;
+        let one = |buffer: &mut Vec<u8>, name: &String| -> Result<Option<Held>, Problem> {
+            let path = dir.join(name);
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let file = match nix::fcntl::openat(&folder, name.as_str(), flags, Mode::empty()) {
+                Ok(fd) => File::from(fd),
+                Err(nix::Error::ENOENT) => return Ok(None),
+                // A link, or what cannot be opened for reading.
+                Err(e) => {
+                    return match self.stat(&path)? {
+                        Some(meta) if meta.kind == Kind::File => Err(errno("read", &path, e)),
+                        other => Ok(other.map(|meta| Held { meta, sha256: None })),
+                    };
+                }
+            };
+            let meta = file.metadata().map_err(|e| errno("read", &path, e))?;
+            let meta = meta_of(&meta);
+            let sha256 = match meta.kind {
+                Kind::File => {
+                    let hashed = hashed(&file, meta.size, buffer);
+                    Some(hashed.map_err(|e| errno("read", &path, e))?)
+                }
+                Kind::Dir | Kind::Other => None,
+            };
+            Ok(Some(Held { meta, sha256 }))
+        };
+        let batches: Vec<&[String]> = names.chunks(BATCH).collect();
+        let all = |buffer: &mut Vec<u8>, names: &&[String]| -> Result<Vec<_>, Problem> {
+            names.iter().map(|name| one(buffer, name)).collect()
+        };
+        let mut found = Vec::with_capacity(names.len());
+        parallel::in_order(&batches, Vec::new, all, |batch| {
+            found.extend(batch?);
+            Ok::<(), Problem>(())
+        })?;
+        Ok(found)
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64, Problem> {

@@ -1,0 +1,187 @@
+//! What the work costs, in system calls, bytes and syncs: so much for each client more, and no more, whatever the machine. A
+//! budget is what the work needs by itself, said beside it, and a tenth for what is read in portions of many clients.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use fixtures::{Sample, Sandbox, Shape, program, skip};
+
+/// Two gateways that differ by so many clients: what differs in cost is these clients'.
+const FEW: usize = 150;
+const MORE: usize = 500;
+
+/// Kinds of calls, and the calls of each.
+const KINDS: [(&str, &[&str]); 7] = [
+    ("open", &["open", "openat", "openat2"]),
+    ("close", &["close"]),
+    ("look", &["stat", "lstat", "fstat", "newfstatat", "statx"]),
+    ("read", &["read", "pread64", "readv", "preadv"]),
+    ("write", &["write", "pwrite64", "writev", "pwritev"]),
+    ("seek", &["lseek"]),
+    ("sync", &["fsync", "fdatasync", "syncfs", "sync_file_range"]),
+];
+
+/// Calls of each kind, and bytes that were read and written.
+type Cost = BTreeMap<&'static str, f64>;
+
+struct Gateway {
+    sandbox: Sandbox,
+    _folder: tempfile::TempDir,
+}
+
+impl Gateway {
+    fn of(clients: usize) -> Option<Gateway> {
+        let folder = tempfile::tempdir().unwrap();
+        let shape = Shape {
+            // Rows of the histories are the databases' own cost, and no client's.
+            history: 0,
+            second_copy_differs: false,
+            ..Shape::of(clients)
+        };
+        let sample = Sample::generate(folder.path(), &shape).unwrap();
+        let sandbox = skip::sandbox(&sample).unwrap()?;
+        Some(Gateway {
+            sandbox,
+            _folder: folder,
+        })
+    }
+
+    /// Runs Holdfast; what it cost, with everything that it starts.
+    fn cost(&self, words: &[&str]) -> (Cost, String) {
+        let log = self.sandbox.sample().root().join("calls");
+        let calls: Vec<String> = KINDS
+            .iter()
+            .flat_map(|(_, calls)| calls.iter().map(|call| format!("?{call}")))
+            .collect();
+        let trace = format!("trace={}", calls.join(","));
+        let holdfast = program("holdfast").unwrap();
+        let profile = self.sandbox.sample().profile();
+        let argv = [
+            "strace",
+            "-f",
+            "-qq",
+            "-s0",
+            "-o",
+            path(&log),
+            "-e",
+            &trace,
+            path(&holdfast),
+            "--config",
+            path(&profile),
+        ];
+        let done = self.sandbox.run(&[&argv[..], words].concat()).unwrap();
+        assert_eq!(done.code(), 0, "{done}");
+        let cost = counted(&std::fs::read_to_string(&log).unwrap());
+        std::fs::remove_file(log).unwrap();
+        (cost, done.stdout)
+    }
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}
+
+fn counted(log: &str) -> Cost {
+    let mut cost = Cost::new();
+    for line in log.lines() {
+        // The pid first; a call that another thread's came between is told of twice, and counts when it ended.
+        let line = line.trim_start_matches(|c: char| c.is_ascii_digit()).trim();
+        if line.ends_with("<unfinished ...>") {
+            continue;
+        }
+        let name = line.trim_start_matches("<... ");
+        let name = name.split([' ', '(']).next().unwrap_or_default();
+        let Some((kind, _)) = KINDS.iter().find(|(_, calls)| calls.contains(&name)) else {
+            continue;
+        };
+        *cost.entry(kind).or_default() += 1.0;
+        let result = line.rsplit_once(" = ").map_or("", |(_, result)| result);
+        let bytes: f64 = result.split(' ').next().unwrap().parse().unwrap_or(0.0);
+        match *kind {
+            "read" => *cost.entry("bytes read").or_default() += bytes.max(0.0),
+            "write" => *cost.entry("bytes written").or_default() += bytes.max(0.0),
+            _ => {}
+        }
+    }
+    cost
+}
+
+/// What each client more costs may not be over the budget.
+fn within(what: &str, [few, more]: [&Cost; 2], budget: &[(&'static str, f64)]) {
+    let clients = (MORE - FEW) as f64;
+    let of = |cost: &Cost, kind: &str| cost.get(kind).copied().unwrap_or(0.0);
+    let mut wrong = Vec::new();
+    let mut all = Vec::new();
+    for (kind, most) in budget {
+        let each = (of(more, kind) - of(few, kind)) / clients;
+        all.push(format!("{kind} {each:.2} of {most}"));
+        if each > *most {
+            wrong.push(format!("{kind}: {each:.2}, and the budget is {most}"));
+        }
+    }
+    println!("{what}, for each client: {}", all.join(", "));
+    assert!(wrong.is_empty(), "{what}, for each client: {wrong:?}");
+}
+
+#[test]
+fn what_a_client_more_costs_stays_within_the_budgets() {
+    if skip::lacks(&["strace"]) {
+        return;
+    }
+    let (Some(few), Some(more)) = (Gateway::of(FEW), Gateway::of(MORE)) else {
+        return;
+    };
+    let both = |words: &[&str]| [few.cost(words), more.cost(words)];
+
+    let backups = both(&["backup"]);
+    let [(few_cost, few_made), (more_cost, more_made)] = &backups;
+    // Two files: each opened, looked at, read and closed once, and its stamp looked at once more for the one moment.
+    let budget = [
+        ("open", 2.4),
+        ("close", 2.4),
+        ("look", 5.5),
+        ("read", 3.2),
+        ("seek", 0.05),
+        ("sync", 0.0),
+        ("write", 0.6),
+        ("bytes read", 9_000.0),
+        ("bytes written", 2_100.0),
+    ];
+    within("backup", [few_cost, more_cost], &budget);
+    let syncs = |cost: &Cost| cost.get("sync").copied().unwrap_or(0.0);
+    assert_eq!(syncs(few_cost), syncs(more_cost), "syncs of a backup");
+
+    let verified = [
+        few.cost(&["verify", few_made.trim()]).0,
+        more.cost(&["verify", more_made.trim()]).0,
+    ];
+    // No file of its own: entries come in batches, and databases in portions.
+    let budget = [
+        ("open", 0.0),
+        ("close", 0.1),
+        ("look", 0.1),
+        ("read", 0.4),
+        ("seek", 0.0),
+        ("sync", 0.0),
+        ("write", 0.5),
+        ("bytes read", 4_600.0),
+        ("bytes written", 950.0),
+    ];
+    within("verify", [&verified[0], &verified[1]], &budget);
+
+    let surveyed = both(&["survey"]);
+    // Two files, each read once; and looked at by itself for who may write to it.
+    let budget = [
+        ("open", 4.1),
+        ("close", 4.2),
+        ("look", 4.2),
+        ("read", 2.4),
+        ("seek", 0.0),
+        ("sync", 0.0),
+        ("write", 0.3),
+        ("bytes read", 1_200.0),
+        ("bytes written", 200.0),
+    ];
+    within("survey", [&surveyed[0].0, &surveyed[1].0], &budget);
+}
