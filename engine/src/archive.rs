@@ -597,7 +597,7 @@ impl Archive {
             }
         }
         if let Some(manifest) = manifest {
-            for name in manifest.entries.keys().filter(|n| !self.has(*n)) {
+            for name in manifest.entries.keys().filter(|n| !self.has(n)) {
                 found.push(format!(
                     "its manifest lists {}, which is not in it",
                     layout::shown(name.as_bytes())

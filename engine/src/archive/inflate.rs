@@ -218,7 +218,7 @@ mod tests {
 
     #[test]
     fn what_ends_early_goes_on_or_was_changed_is_damaged() {
-        let bytes: Vec<u8> = (0..9_000u32).map(|i| (i * i >> 5) as u8).collect();
+        let bytes: Vec<u8> = (0..9_000u32).map(|i| ((i * i) >> 5) as u8).collect();
         let mut file = Vec::new();
         let both = places(&mut file, &bytes);
         file.extend_from_slice(b"behind");
