@@ -39,7 +39,7 @@ use crate::profile::{self, DatabaseKind, Limits, Profile};
 use crate::space::{self, Needs};
 use crate::spool::{Room, private_folder};
 use crate::wording::{counted, names};
-use crate::{made, octets, peers, state_dir, survey, wgconf};
+use crate::{made, octets, parallel, peers, state_dir, survey, wgconf};
 use configs::{Configs, Folder, Lying, There};
 use growing::{Growing, sweep};
 use moment::{Look, Rows};
@@ -139,7 +139,9 @@ pub fn make(
         .at
         .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
         .to_string();
-    let taken = take(profile, &room)?;
+    // The others have nothing to do with configs, and so may be of another moment.
+    let (others, taken) = parallel::both(|| save_others(profile, &room), || take(profile, &room));
+    let (others, taken) = (others?, taken?);
     let of = databases.saturating_add(taken.configs.size());
     let mut needs = Needs::default();
     needs.bytes(dest_dir, of)?;
@@ -165,7 +167,7 @@ pub fn make(
         of,
         progress,
     };
-    making.databases(taken.clients, &room)?;
+    making.databases(taken.clients.into_iter().chain(others).collect())?;
     making.configs(taken.configs)?;
     making.kept()?;
     making.rules(facts)?;
@@ -248,6 +250,15 @@ struct Saving {
     warnings: Vec<String>,
 }
 
+/// Copies all databases but that of the clients.
+fn save_others(profile: &Profile, room: &Room) -> Result<Vec<Saving>, Fault> {
+    let clients = profile.client_database().map(|c| &c.name);
+    let all = profile.gateway.database.iter();
+    all.filter(|database| Some(&database.name) != clients)
+        .map(|database| save(profile, database, room, &database.name))
+        .collect()
+}
+
 /// Takes rows and configs, and again what moves meanwhile, until they are of one moment or it was tried often enough.
 fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
     let database = profile.client_database();
@@ -256,11 +267,12 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
         None => Ok(None),
     };
     let mut look = Look::at(profile);
-    let mut clients = copy(0)?;
-    let mut rows = rows_of(clients.as_ref())?;
     let g = &profile.gateway;
     let mut configs = Configs::of(&g.configs_dir, &g.wireguard_dir);
-    configs.read(&files(rows.as_ref()));
+    let (clients, ()) = parallel::both(|| copy(0), || configs.read());
+    let mut clients = clients?;
+    let mut rows = rows_of(clients.as_ref())?;
+    configs.read_more(files(rows.as_ref()));
     let mut unpaired = BTreeSet::new();
     let all_along = rows.as_ref().map(|rows| moment::half_there(rows, &configs));
     for anew in 0..=moment::ANEW {
@@ -433,14 +445,11 @@ struct Making<'a, 'p> {
 }
 
 impl Making<'_, '_> {
-    fn databases(&mut self, mut clients: Option<Saving>, room: &Room) -> Result<(), Fault> {
+    fn databases(&mut self, mut savings: Vec<Saving>) -> Result<(), Fault> {
         for database in &self.profile.gateway.database {
-            let early = clients.take_if(|c| c.name == database.name);
-            let saving = match early {
-                Some(saving) => saving,
-                None => save(self.profile, database, room, &database.name)?,
-            };
-            self.database(saving, database.kind)?;
+            if let Some(at) = savings.iter().position(|s| s.name == database.name) {
+                self.database(savings.swap_remove(at), database.kind)?;
+            }
         }
         Ok(())
     }

@@ -95,14 +95,21 @@ impl Configs {
         &self.paths[folder as usize]
     }
 
-    /// Reads all of them. `clients` are the names of the files of clients.
-    pub(super) fn read(&mut self, clients: &BTreeSet<OsString>) {
+    /// Reads the first copies, and the second copies of the same names.
+    pub(super) fn read(&mut self) {
         self.folders = [Folder::First, Folder::Second].map(|folder| open(self.path(folder)));
         let first = self.names(Folder::First, |_| true);
-        let managed: BTreeSet<OsString> = first.iter().chain(clients).cloned().collect();
+        let managed: BTreeSet<OsString> = first.iter().cloned().collect();
         let second = self.names(Folder::Second, |name| managed.contains(name));
         self.take(Folder::First, first);
         self.take(Folder::Second, second);
+    }
+
+    /// Reads the second copies of these as well, where there is no first copy: the files of clients.
+    pub(super) fn read_more(&mut self, mut clients: BTreeSet<OsString>) {
+        let [first, _] = &self.found;
+        clients.retain(|name| !first.contains_key(name));
+        self.take(Folder::Second, clients.into_iter().collect());
     }
 
     /// Reads these anew, in both folders.

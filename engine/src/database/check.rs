@@ -96,6 +96,19 @@ pub fn check(
 }
 
 fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
+    judge(path, kind, Depth::Damage)
+}
+
+/// How far a copy is looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// What there is in it. Whether it is damaged is known.
+    Schema,
+    /// Every page and every reference as well.
+    Damage,
+}
+
+fn judge(path: &Path, kind: DatabaseKind, depth: Depth) -> Result<Judged, Why> {
     header(path)?;
     let conn = open(path, "mode=ro&immutable=1")?;
     bound(&conn, path)?;
@@ -107,6 +120,7 @@ fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
     // An unknown schema may cost more than it tells, and a damaged one makes every later answer meaningless.
     let (computed, computing) = computed(&conn)?;
     let damage = match computed.is_empty() {
+        _ if depth == Depth::Schema => Vec::new(),
         true => integrity(&conn)?,
         false => damage_in_all_but(&conn, &computing)?,
     };
@@ -123,7 +137,7 @@ fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
     let plain = objects.code.is_empty() && computed.is_empty();
     let left_behind = few(objects.code.into_iter().chain(computed).collect());
     let mut warnings = unreadable(&conn, kind)?;
-    if plain {
+    if plain && depth == Depth::Damage {
         warnings.extend(dangling_references(&conn)?);
     }
     if kind == DatabaseKind::Clients {
@@ -171,7 +185,7 @@ fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
 
 /// What a restore on another box would mind in this copy, which `super::snapshot` made: a sentence each.
 pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Vec<String> {
-    let minded = match foreign(path, kind) {
+    let minded = match judge(path, kind, Depth::Schema) {
         Ok(judged) => judged.left_behind,
         Err(Why::Unfit(found)) => found
             .into_iter()
