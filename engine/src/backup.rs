@@ -169,9 +169,11 @@ pub fn make(
     };
     making.databases(taken.clients.into_iter().chain(others).collect())?;
     making.configs(taken.configs)?;
+    let nothing = making.entries.is_empty();
     making.kept()?;
     making.rules(facts)?;
-    if making.entries.is_empty() {
+    let lacks = |fate: &Fate| matches!(fate, Fate::NotSaved { .. });
+    if nothing && !making.parts.values().any(lacks) {
         return Err(Fault::Failed(cannot(
             "make a backup: none of the profile's databases and configs is there".to_owned(),
             "see whether the profile describes this gateway",
@@ -273,7 +275,7 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
     let mut clients = clients?;
     let mut rows = rows_of(clients.as_ref())?;
     configs.read_more(files(rows.as_ref()));
-    let mut unpaired = BTreeSet::new();
+    let (mut unpaired, mut warnings) = (BTreeSet::new(), Vec::new());
     let all_along = rows.as_ref().map(|rows| moment::half_there(rows, &configs));
     for anew in 0..=moment::ANEW {
         let later = Look::at(profile);
@@ -289,13 +291,18 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
         if look.is_still(&later, configs.newest_of_all()) && half.is_empty() {
             break;
         }
+        // A file that was changed since the rows were copied may belong to a later row.
+        let late = configs.changed_since(look.since());
         look = later;
         // Of a database that cannot be read there are no rows to be compared.
         let now = match (&rows, database) {
-            (Some(_), Some(database)) => {
-                let clients = Live::new(profile).clients(&database.path);
-                clients.ok().map(moment::rows)
-            }
+            (Some(_), Some(database)) => match Live::new(profile).clients(&database.path) {
+                Ok(clients) => Some(moment::rows(clients)),
+                Err(problem) => {
+                    warnings.push(unknown(&format!("cannot {}", problem.what)));
+                    break;
+                }
+            },
             _ => None,
         };
         let differing = match (&rows, &now) {
@@ -304,8 +311,14 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
         };
         let mut managed = files(rows.as_ref());
         managed.extend(files(now.as_ref()));
-        let mut moved = configs.changed(&managed);
-        moved.extend(differing.iter().cloned());
+        let mut moved = match configs.changed(&managed) {
+            Ok(moved) => moved,
+            Err(why) => {
+                warnings.push(unknown(&why));
+                break;
+            }
+        };
+        moved.extend(differing.iter().chain(&late).cloned());
         if moved.is_empty() && half.is_empty() {
             break;
         }
@@ -320,8 +333,20 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
         if moved.is_empty() {
             std::thread::sleep(moment::PAUSE);
         }
-        if !differing.is_empty() {
-            clients = copy(anew + 1)?;
+        if !late.is_empty() {
+            look.wait_a_tick();
+        }
+        if rows.is_some() && !(differing.is_empty() && late.is_empty()) {
+            let newer = copy(anew + 1)?;
+            // The earlier copy is better than none.
+            if !matches!(&newer, Some(newer) if newer.fate == Fate::Saved) {
+                unpaired = moved;
+                break;
+            }
+            for (_, superseded, _) in clients.iter().flat_map(|c| &c.copies) {
+                remove_if_there(superseded)?;
+            }
+            clients = newer;
             let before = rows.take();
             rows = rows_of(clients.as_ref())?;
             if let (Some(before), Some(rows)) = (&before, &rows) {
@@ -334,8 +359,12 @@ fn take(profile: &Profile, room: &Room) -> Result<Taken, Fault> {
         clients,
         configs,
         unpaired,
-        warnings: Vec::new(),
+        warnings,
     })
+}
+
+fn unknown(why: &str) -> String {
+    format!("whether the clients' rows and files are of one moment is not known: {why}")
 }
 
 /// The names of the files of these rows.
@@ -366,7 +395,7 @@ fn save(
         fate: Fate::NotThere,
         warnings: Vec::new(),
     };
-    let meta = match database.path.metadata() {
+    let meta = match database.path.symlink_metadata() {
         Ok(meta) => meta,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(saving),
         Err(e) => {

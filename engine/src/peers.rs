@@ -219,14 +219,18 @@ pub fn are_plain(peers: &Peers) -> bool {
                 && format!("{address}]{port}").parse::<SocketAddr>().is_ok()
         }),
     };
+    // A network is one peer's alone, and stands without the bits that it does not have.
+    let mut networks = BTreeSet::new();
+    let mut network = |a: &String| {
+        let prefix = Prefix::parse(a);
+        prefix.is_some_and(|p| p == p.network() && networks.insert(p))
+    };
+    let secret = |key: &str| is_key(key) && wgconf::preshared(key).is_some();
     peers.iter().all(|(key, peer)| {
         is_key(key)
-            && peer.set.preshared_key.as_deref().is_none_or(is_key)
-            && peer
-                .set
-                .allowed_ips
-                .iter()
-                .all(|a| Prefix::parse(a).is_some())
+            && peer.set.preshared_key.as_deref().is_none_or(secret)
+            && peer.set.keepalive != Some(0)
+            && peer.set.allowed_ips.iter().all(&mut network)
             && peer.endpoint.as_ref().is_none_or(endpoint)
     })
 }
@@ -357,6 +361,15 @@ mod tests {
             peer(set("10.0.0.0/8\n[Interface]", None), None)
         ));
         assert!(!plain(KEYS[0], peer(set("10.0.0.0/8", Some("x")), None)));
+        // The kernel would print these otherwise, and the tunnel would never be as it should.
+        let zeros = format!("{}=", "A".repeat(43));
+        assert!(!plain(KEYS[0], peer(set("10.0.0.0/8", Some(&zeros)), None)));
+        assert!(!plain(KEYS[0], peer(set("10.0.0.1/8", None), None)));
+        let mut silent = set("10.0.0.0/8", None);
+        silent.keepalive = Some(0);
+        assert!(!plain(KEYS[0], peer(silent, None)));
+        let both = [KEYS[0], KEYS[1]].map(|key| (key.to_owned(), peer(good(), None)));
+        assert!(!are_plain(&Peers::from(both)));
     }
 
     #[test]

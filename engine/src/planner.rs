@@ -120,17 +120,23 @@ impl Backup {
 
     /// Whether the database of clients stays as it is.
     fn clients_stay(&self, profile: &Profile) -> bool {
-        profile.client_database().is_none_or(|known| {
-            let raw = self.parts.get(&Part::Database(known.name.clone()));
-            !self.databases.contains_key(&known.name) && !matches!(raw, Some(Fate::SavedRaw { .. }))
-        })
+        profile
+            .client_database()
+            .is_none_or(|known| !self.databases.contains_key(&known.name))
     }
 
-    /// Whether the row of a client stays.
+    /// Whether the row of a client stays. Where the rows of now cannot be read, any may be one's.
     fn row_stays(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
+        if !self.clients_stay(profile) {
+            return false;
+        }
         let client = file.strip_suffix(".conf");
-        let mut now = survey.clients.iter().flatten();
-        self.clients_stay(profile) && now.any(|c| Some(c.name.as_str()) == client)
+        match &survey.clients {
+            Some(now) => now.iter().any(|c| Some(c.name.as_str()) == client),
+            None => profile
+                .client_database()
+                .is_some_and(|known| survey.databases.contains_key(&known.name)),
+        }
     }
 
     /// Whether a config that it does not have stays as it is here: it could not be saved, or its client's row stays.
@@ -806,6 +812,40 @@ mod tests {
             .databases
             .insert("configs.db".into(), wanted(None, b"new"));
         assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+    }
+
+    #[test]
+    fn a_config_stays_where_its_row_stays_or_may_be_there() {
+        let removed = |change: &dyn Fn(&mut Survey, &mut Backup)| {
+            let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
+            let mut survey = survey(now);
+            let database = held(8, 0o640).meta;
+            survey.databases.insert("configs.db".into(), database);
+            survey.clients = Some(Vec::new());
+            let mut backup = backup(&[("b.conf", wanted(None, b"new"))]);
+            change(&mut survey, &mut backup);
+            let plan = planned(&survey, &backup).unwrap();
+            let mut files = plan.files.into_iter();
+            files.any(|f| f.change == Change::Remove && f.path.ends_with("/a.conf"))
+        };
+        let client = || Client {
+            name: "a".into(),
+            config_path: String::new(),
+            subnet: String::new(),
+            status: "active".into(),
+        };
+        // No row names it, and none will.
+        assert!(removed(&|_, _| ()));
+        assert!(!removed(&|survey, _| survey.clients = Some(vec![client()])));
+        // Rows that cannot be read are not none.
+        assert!(!removed(&|survey, _| survey.clients = None));
+        // One of bytes alone does not come from elsewhere: the rows of here stay.
+        assert!(!removed(&|survey, backup| {
+            survey.clients = Some(vec![client()]);
+            let part = Part::Database("configs.db".into());
+            let why = "file is not a database".into();
+            backup.parts.insert(part, Fate::SavedRaw { why });
+        }));
     }
 
     #[test]

@@ -289,6 +289,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     if !clash.is_empty() {
         return Err(Fault::Refused(clash));
     }
+    leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     let left_behind = checked.lost.clone();
     let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, &request.choices)?;
@@ -327,6 +328,29 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
         },
         rebuilt,
     })
+}
+
+/// Files of kept rules whose folder this box has not: what would read them is not installed here. They hold up nothing else.
+fn leave_out_kept(
+    host: &dyn Host,
+    profile: &Profile,
+    checked: &mut Checked,
+) -> Result<(), Problem> {
+    for family in Family::BOTH {
+        let folder = profile.gateway.firewall.kept_file(family);
+        let Some(folder) = folder.and_then(Path::parent) else {
+            continue;
+        };
+        if host.stat(folder)?.is_none() && checked.kept.remove(&family).is_some() {
+            checked.lost.push(format!(
+                "the file that keeps {} rules over a reboot is not put back: the folder {} is not there (install \
+                 iptables-persistent, then restore again, to have it)",
+                family.name(),
+                folder.display()
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// What of now cannot be read and so not be put back, if the restore would touch it.

@@ -39,7 +39,12 @@ impl Cursor {
         }
         self.window.resize(length, 0);
         self.window_at = at;
-        let filled = self.file.read_at(&mut self.window, at);
+        let filled = loop {
+            match self.file.read_at(&mut self.window, at) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                done => break done,
+            }
+        };
         self.window.truncate(*filled.as_ref().unwrap_or(&0));
         filled.map(drop)
     }

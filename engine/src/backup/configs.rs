@@ -121,20 +121,33 @@ impl Configs {
     }
 
     /// The names under which something else lies than what was read, in either folder.
-    pub(super) fn changed(&self, clients: &BTreeSet<OsString>) -> BTreeSet<OsString> {
+    pub(super) fn changed(
+        &self,
+        clients: &BTreeSet<OsString>,
+    ) -> Result<BTreeSet<OsString>, String> {
         let mut changed = BTreeSet::new();
         let mut managed = clients.clone();
         for folder in [Folder::First, Folder::Second] {
             // One that was not there may be by now.
             let now = match open(self.path(folder)) {
                 There::Open(now) => now,
-                There::Missing | There::Unread(_) => continue,
+                There::Missing => {
+                    changed.extend(self.found[folder as usize].keys().cloned());
+                    continue;
+                }
+                // As it was not read before: that is told of already.
+                There::Unread(_) if matches!(self.folders[folder as usize], There::Unread(_)) => {
+                    continue;
+                }
+                There::Unread(why) => return Err(why),
             };
             let found = &self.found[folder as usize];
-            let names: BTreeSet<OsString> = match listed(&now) {
-                Ok(names) => names.into_iter().collect(),
-                Err(_) => continue,
+            let names = match listed(&now) {
+                Ok(names) => names,
+                Err(_) if matches!(self.folders[folder as usize], There::Unread(_)) => continue,
+                Err(e) => return Err(e.to_string()),
             };
+            let names: BTreeSet<OsString> = names.into_iter().collect();
             if folder == Folder::First {
                 managed.extend(names.iter().cloned());
             }
@@ -147,7 +160,14 @@ impl Configs {
                 }
             }
         }
-        changed
+        Ok(changed)
+    }
+
+    /// The names of files that were changed after this time.
+    pub(super) fn changed_since(&self, at: i64) -> BTreeSet<OsString> {
+        let lying = self.found.iter().flatten();
+        let late = lying.filter(|(_, l)| l.stamp().is_some_and(|s| s.changed > at));
+        late.map(|(name, _)| name.clone()).collect()
     }
 
     /// When what lies under a name was changed last, in nanoseconds since 1970; none if nothing lies there.

@@ -73,7 +73,18 @@ impl Look {
     pub(super) fn is_still(&self, later: &Look, newest: Option<i64>) -> bool {
         let stamps = later.stamps.iter().flatten().map(|s| s.changed);
         let mut changed = stamps.chain(newest);
-        self.stamps == later.stamps && changed.all(|at| at <= self.at - TICK)
+        self.stamps == later.stamps && changed.all(|at| at <= self.since())
+    }
+
+    /// Waits for the clock to tell what was changed from what will be; what is copied then is copied after this look.
+    pub(super) fn wait_a_tick(&mut self) {
+        std::thread::sleep(Duration::from_nanos(TICK.unsigned_abs()));
+        self.at = now();
+    }
+
+    /// What is changed after this may have changed after this look.
+    pub(super) fn since(&self) -> i64 {
+        self.at - TICK
     }
 
     /// Whether what was changed then is part of something that may be going on.

@@ -12,6 +12,7 @@ use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
 use crate::journal::Permit;
+use crate::manifest;
 use crate::parts::{Lack, Part};
 
 pub struct SafetyBackup;
@@ -44,7 +45,11 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
         // A raw one and its side files have entries that end so.
         Part::Database(entry) => {
             let mut databases = plan.databases.iter().filter(gone);
-            databases.any(|t| t.entry.rsplit('/').next() == Some(entry))
+            databases.any(|t| {
+                let last = t.entry.rsplit('/').next().unwrap_or_default();
+                let raw = manifest::unescaped(last);
+                last == entry || raw.is_some_and(|raw| raw == entry.as_bytes())
+            })
         }
         Part::Configs => files.any(|file| {
             let config = file.ends_with(".conf");
