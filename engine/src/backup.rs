@@ -113,8 +113,17 @@ pub fn of_gateway(
             "run `holdfast recover` first",
         )));
     }
-    let managed = survey::managed(host, profile)?;
-    let facts = survey::facts(host, profile, &|name| managed.contains(name))?;
+    let managed = survey::managed(host, profile);
+    let ours = |name: &str| managed.as_ref().is_ok_and(|m| m.contains(name));
+    let mut facts = survey::facts(host, profile, &ours)?;
+    if let Err(problem) = &managed {
+        // The configs are said to lack in their turn; this keeps nothing else from being saved.
+        let why = format!(
+            "which of them are the gateway's is not known: cannot {}",
+            problem.what
+        );
+        facts.unread.insert(Part::Tunnels, why);
+    }
     make(profile, &facts, dest_dir, progress)
 }
 
@@ -141,7 +150,15 @@ pub fn make(
         .to_string();
     // The others have nothing to do with configs, and so may be of another moment.
     let (others, taken) = parallel::both(|| save_others(profile, &room), || take(profile, &room));
-    let (others, taken) = (others?, taken?);
+    let (others, mut taken) = (others?, taken?);
+    if let Some(clients) = &mut taken.clients
+        && clients.fate == Fate::NotThere
+        && taken.configs.are_there()
+    {
+        // No gateway has configs and no clients.
+        let why = "it is gone, and configs of clients are there".to_owned();
+        clients.fate = Fate::NotSaved { why };
+    }
     let of = databases.saturating_add(taken.configs.size());
     let mut needs = Needs::default();
     needs.bytes(dest_dir, of)?;
@@ -397,7 +414,15 @@ fn save(
     };
     let meta = match database.path.symlink_metadata() {
         Ok(meta) => meta,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(saving),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let left = database::side_files(&database.path);
+            if let Some(left) = left.iter().find(|p| p.symlink_metadata().is_ok()) {
+                let (path, left) = (database.path.display(), left.display());
+                let why = format!("{path} is gone, and {left} is there");
+                saving.fate = Fate::NotSaved { why };
+            }
+            return Ok(saving);
+        }
         Err(e) => {
             let why = format!("{} cannot be looked at: {e}", database.path.display());
             saving.fate = Fate::NotSaved { why };
@@ -528,13 +553,15 @@ impl Making<'_, '_> {
             found: [first, second],
         } = configs;
         let mut unread: Vec<String> = Vec::new();
-        let mut there = false;
+        let there = folders.iter().any(|f| matches!(f, There::Open(_)));
         for (path, folder) in paths.iter().zip(&folders) {
             match folder {
-                There::Open(_) => there = true,
-                There::Missing => self
-                    .warnings
-                    .push(format!("there is no folder {}", path.display())),
+                There::Open(_) => {}
+                // Whoever has the one had the other.
+                There::Missing if there => {
+                    unread.push(format!("the folder {} is gone", path.display()));
+                }
+                There::Missing => {}
                 There::Unread(why) => {
                     unread.push(format!(
                         "the folder {} cannot be read: {why}",
@@ -571,7 +598,7 @@ impl Making<'_, '_> {
             }
             self.config(Folder::Second, second_path, &name, lying, &mut unread)?;
         }
-        if folders.iter().any(|f| matches!(f, There::Unread(_))) {
+        if folders.iter().any(|f| !matches!(f, There::Open(_))) {
             self.unread.clear();
         }
         let fate = match unread.as_slice() {

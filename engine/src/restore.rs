@@ -644,7 +644,12 @@ fn wanted(
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
     let mut aside = Aside::of(metadata.holdfast.as_ref());
-    aside.rows = checked.lost.clone();
+    // Parts that could not be saved and links have lines of their own.
+    let own = |lost: &&String| {
+        let lacks = aside.lacks.iter().any(|l| lost.contains(&*l.why));
+        !lacks && !aside.links.iter().any(|link| lost.contains(&**link))
+    };
+    aside.rows = checked.lost.iter().filter(own).cloned().collect();
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
     // Names are looked up once each, not for every file.
     let mut placed: BTreeMap<usize, (Placement, Rc<str>)> = BTreeMap::new();

@@ -182,6 +182,12 @@ impl Configs {
         lying.filter_map(|l| Some(l.stamp()?.changed)).max()
     }
 
+    /// Whether there is any first copy.
+    pub(super) fn are_there(&self) -> bool {
+        let [first, _] = &self.found;
+        first.values().any(|l| matches!(l, Lying::File { .. }))
+    }
+
     /// Bytes of all of them, with what an archive adds.
     pub(super) fn size(&self) -> u64 {
         let lying = self.found.iter().flat_map(BTreeMap::values);

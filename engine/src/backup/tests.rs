@@ -498,6 +498,45 @@ fn the_bytes_of_a_database_that_sqlite_cannot_read_are_saved_with_its_side_files
 }
 
 #[test]
+fn a_folder_of_configs_that_is_gone_makes_the_backup_incomplete() {
+    let gateway = Gateway::new();
+    for dir in [
+        &gateway.profile.gateway.configs_dir,
+        &gateway.profile.gateway.wireguard_dir,
+    ] {
+        let aside = dir.with_extension("aside");
+        std::fs::rename(dir, &aside).unwrap();
+        let made = gateway.make().unwrap();
+        assert_eq!(made.lacks[0].part, Part::Configs);
+        assert!(made.lacks[0].why.contains(dir.to_str().unwrap()));
+        std::fs::rename(&aside, dir).unwrap();
+    }
+}
+
+#[test]
+fn a_database_that_is_gone_is_no_database_that_never_was() {
+    let gateway = Gateway::new();
+    let at = |name: &str| gateway.dir.path().join("instance").join(name);
+    let lacks = || -> Vec<String> {
+        let made = gateway.make().unwrap();
+        made.lacks.iter().map(|l| l.part.to_string()).collect()
+    };
+    // The users' databases that a gateway of this kind has none of.
+    assert_eq!(lacks(), Vec::<String>::new());
+    // Only its log is left of it.
+    std::fs::write(at("app.db-wal"), b"a log").unwrap();
+    assert_eq!(lacks(), ["app.db"]);
+    std::fs::remove_file(at("app.db-wal")).unwrap();
+    // A link to a disk that is not mounted.
+    std::os::unix::fs::symlink("/nowhere/app.db", at("app.db")).unwrap();
+    assert_eq!(lacks(), ["app.db"]);
+    std::fs::remove_file(at("app.db")).unwrap();
+    // Clients have configs, and no rows.
+    std::fs::remove_file(at("configs.db")).unwrap();
+    assert_eq!(lacks(), ["configs.db"]);
+}
+
+#[test]
 fn a_database_that_stays_locked_makes_the_backup_incomplete_and_one_that_is_freed_does_not() {
     let mut gateway = Gateway::new();
     gateway.profile.gateway.busy_seconds = 1;

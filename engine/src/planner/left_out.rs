@@ -27,7 +27,7 @@ pub struct Aside {
     pub links: BTreeSet<String>,
     /// Clients whose row and files are of different moments.
     pub unpaired: BTreeSet<String>,
-    /// What its databases hold that has no place here, a sentence each.
+    /// What else is lost, a sentence each: rows that have no place here, tunnels that stay down.
     pub rows: Vec<String>,
 }
 
@@ -152,7 +152,7 @@ pub(super) fn left_out(
             n => format!("; and {n} more, named in the plan"),
         };
         left_out.push(one(
-            "what its databases hold that has no place here".into(),
+            "what the plan names as lost".into(),
             format!("{first}{more}"),
         ));
     }
