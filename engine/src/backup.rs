@@ -122,6 +122,7 @@ pub fn of_gateway(
             "which of them are the gateway's is not known: cannot {}",
             problem.what
         );
+        facts.unread.insert(Part::Peers, why.clone());
         facts.unread.insert(Part::Tunnels, why);
     }
     make(profile, &facts, dest_dir, progress)
