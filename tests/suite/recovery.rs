@@ -9,6 +9,7 @@ use fixtures::{Misbehaviour, Picture, Running, Shape, program};
 use journal_format::{Format, Phase, State, Verdict};
 use rusqlite::config::DbConfig;
 
+use crate::on_a_gateway::{Gateway, path, stand_in};
 use crate::two_states::{TwoStates, holdfast};
 
 fn small() -> Shape {
@@ -615,4 +616,33 @@ fn while_a_restore_runs_a_second_one_a_recovery_and_a_backup_are_told_busy() {
     let done = restore.wait().unwrap();
     assert_eq!(done.code(), 0, "{done}");
     two.is_settled(&began, &done, "busy");
+}
+
+#[test]
+fn at_login_a_gateway_that_is_held_back_is_told_and_one_that_is_not_is_passed_over() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let holdfast = program("holdfast").unwrap();
+    let profile = gateway.sample().profile();
+    let text = format!(
+        "#!/bin/sh\nexec {} --config {} \"$@\"\n",
+        holdfast.display(),
+        profile.display()
+    );
+    stand_in(&gateway, "holdfast", &text);
+    let login = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/login");
+    let said = || gateway.run(&["sh", login]);
+    assert_eq!(said(), "", "no backup yet");
+    let backup = gateway.backup();
+    assert_eq!(said(), "", "a backup lies there");
+    let mut restore = gateway.begin(&["restore", path(&backup), "--yes"]);
+    assert!(gateway.barrier_is_up(&mut restore));
+    restore.kill9().unwrap();
+    restore.wait().unwrap();
+    let told = said();
+    assert!(told.contains("the gateway is held back"), "{told}");
+    assert!(told.contains("`holdfast recover`"), "{told}");
+    gateway.holdfast(&["recover"]);
+    assert_eq!(said(), "", "it is settled");
 }
