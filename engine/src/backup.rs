@@ -548,6 +548,10 @@ impl Making<'_, '_> {
     }
 
     fn configs(&mut self, configs: Configs) -> Result<(), Fault> {
+        let nobodys = match self.knows_clients() {
+            true => Vec::new(),
+            false => configs.nobodys(),
+        };
         let Configs {
             paths,
             folders,
@@ -599,6 +603,16 @@ impl Making<'_, '_> {
             }
             self.config(Folder::Second, second_path, &name, lying, &mut unread)?;
         }
+        if !nobodys.is_empty() {
+            self.warnings.push(format!(
+                "{} in {} alone: not saved, since the clients cannot be read and nobody can tell whether that is a client's; a \
+                 restore leaves what is there as it is: {}",
+                counted(nobodys.len(), "config"),
+                second_path.display(),
+                names(&nobodys)
+            ));
+            self.left_out.extend(nobodys);
+        }
         if folders.iter().any(|f| !matches!(f, There::Open(_))) {
             self.unread.clear();
         }
@@ -612,6 +626,13 @@ impl Making<'_, '_> {
         };
         self.parts.insert(Part::Configs, fate);
         Ok(())
+    }
+
+    /// Whether the rows of clients say which configs are the gateway's: not where their database is there and not saved as one.
+    fn knows_clients(&self) -> bool {
+        let clients = self.profile.client_database();
+        let fate = clients.and_then(|c| self.parts.get(&Part::Database(c.name.clone())));
+        matches!(fate, None | Some(Fate::Saved | Fate::NotThere))
     }
 
     fn config(

@@ -111,11 +111,24 @@ impl Backup {
         matches!(self.parts.get(part), Some(Fate::NotSaved { .. }))
     }
 
-    /// Whether it says which configs there are: without any it says so only if it says that there were none.
+    /// Whether it says which configs there are: without any it says so only if it says that there were none, or that all
+    /// were saved.
     fn speaks_of_configs(&self) -> bool {
-        !self.configs.is_empty()
-            || !self.wireguard.is_empty()
-            || matches!(self.parts.get(&Part::Configs), Some(Fate::NotThere))
+        let all = matches!(
+            self.parts.get(&Part::Configs),
+            Some(Fate::NotThere | Fate::Saved)
+        );
+        all || !self.configs.is_empty() || !self.wireguard.is_empty()
+    }
+
+    /// Whether it has a config for this place.
+    fn wants(&self, profile: &Profile, path: &Path) -> bool {
+        let gateway = &profile.gateway;
+        let name = path.file_name().and_then(|n| n.to_str());
+        let of = |folder: &Path, files: &BTreeMap<String, Wanted>| {
+            path.parent() == Some(folder) && name.is_some_and(|n| files.contains_key(n))
+        };
+        of(&gateway.configs_dir, &self.configs) || of(&gateway.wireguard_dir, &self.wireguard)
     }
 
     /// Whether the database of clients stays as it is.

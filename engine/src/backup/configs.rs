@@ -188,6 +188,21 @@ impl Configs {
         first.values().any(|l| matches!(l, Lying::File { .. }))
     }
 
+    /// The names of second copies that were not taken: without a first copy only the rows of clients tell whose they are.
+    pub(super) fn nobodys(&self) -> Vec<String> {
+        let There::Open(folder) = &self.folders[Folder::Second as usize] else {
+            return Vec::new();
+        };
+        let [first, second] = &self.found;
+        let names = listed(folder).unwrap_or_default().into_iter();
+        let mut names: Vec<String> = names
+            .filter(|name| !first.contains_key(name) && !second.contains_key(name))
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        names.sort();
+        names
+    }
+
     /// Bytes of all of them, with what an archive adds.
     pub(super) fn size(&self) -> u64 {
         let lying = self.found.iter().flat_map(BTreeMap::values);
