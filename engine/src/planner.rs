@@ -862,6 +862,35 @@ mod tests {
     }
 
     #[test]
+    fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_it_does_not_say() {
+        let not_saved = || Fate::NotSaved {
+            why: "the folder cannot be read".into(),
+        };
+        for (fate, goes) in [
+            (Some(Fate::Saved), true),
+            (Some(Fate::NotThere), true),
+            (Some(not_saved()), false),
+            (None, false),
+        ] {
+            let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
+            let mut survey = survey(now);
+            survey.clients = Some(Vec::new());
+            let mut backup = backup(&[]);
+            backup
+                .parts
+                .extend(fate.clone().map(|f| (Part::Configs, f)));
+            let removed = |backup: &Backup| {
+                let plan = planned(&survey, backup).unwrap();
+                plan.files.iter().any(|f| f.change == Change::Remove)
+            };
+            assert_eq!(removed(&backup), goes, "{fate:?}");
+            // One that could not be taken was there.
+            backup.left_out.insert("a.conf".into());
+            assert!(!removed(&backup), "{fate:?}");
+        }
+    }
+
+    #[test]
     fn a_file_that_only_stands_open_is_no_change() {
         let same = |now: u32, asked: u32| {
             let now = BTreeMap::from([("a.conf".to_owned(), held(8, now))]);

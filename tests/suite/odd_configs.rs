@@ -2,7 +2,7 @@
 //! box, or names it and leaves what is here alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -357,4 +357,54 @@ fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
     );
     assert_eq!(sample.active().unwrap(), active[1..]);
     assert_eq!(fs::read_to_string(sample.config(&active[0])).unwrap(), bad);
+}
+
+#[test]
+fn a_backup_of_a_gateway_without_clients_takes_those_of_now_away_and_says_that_all_is_as_it_says() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let good = gateway.backup();
+    let picture = gateway.picture();
+    let configs = |folder: &Path| -> Vec<PathBuf> {
+        let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        names
+            .filter(|p| p.extension() == Some(OsStr::new("conf")))
+            .collect()
+    };
+    let [first, second] = folders(&gateway);
+    for tunnel in sample.active().unwrap() {
+        gateway.run(&["ip", "link", "del", "dev", &tunnel]);
+    }
+    let ours: Vec<OsString> = configs(&first)
+        .iter()
+        .map(|p| p.file_name().unwrap().to_owned())
+        .collect();
+    for name in &ours {
+        for folder in [&first, &second] {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
+    let clients = rusqlite::Connection::open(sample.client_database()).unwrap();
+    clients
+        .execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM clients")
+        .unwrap();
+    drop(clients);
+    let empty = gateway.backup();
+    restore(&gateway, &good);
+    assert_eq!(configs(&first).len(), ours.len());
+    let said = restore(&gateway, &empty);
+    assert_eq!(configs(&first), Vec::<PathBuf>::new());
+    assert!(
+        configs(&second)
+            .iter()
+            .all(|p| !ours.contains(&p.file_name().unwrap().to_owned()))
+    );
+    assert!(
+        said.contains("Restored: the gateway is as the backup says."),
+        "{said}"
+    );
+    restore(&gateway, &good);
+    gateway.is(&picture);
 }
