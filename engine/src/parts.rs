@@ -94,7 +94,7 @@ impl Part {
             | Part::Rules(_)
             | Part::Forwarding(_)
             | Part::Kept(_)
-            | Part::Unnamed(_) => "what is here of that stays as it is",
+            | Part::Unnamed(_) => "what is here stays as it is",
         }
     }
 }
