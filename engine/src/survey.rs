@@ -310,6 +310,38 @@ pub fn facts(
     profile: &Profile,
     managed: &dyn Fn(&str) -> bool,
 ) -> Result<Facts, Problem> {
+    let mut facts = system(host, profile)?;
+    tunnels(host, managed, &mut facts);
+    Ok(facts)
+}
+
+/// The tunnels and their peers, into these facts.
+pub fn tunnels(host: &dyn Host, managed: &dyn Fn(&str) -> bool, facts: &mut Facts) {
+    let advice = "install wireguard-tools, and run as root";
+    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
+    match asked(&Query::Tunnels, "list the tunnels") {
+        Ok(up) => {
+            facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
+            facts.interfaces.sort();
+        }
+        Err(problem) => unread(facts, Part::Tunnels, &problem),
+    }
+    let ours =
+        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
+    facts.tunnels = facts
+        .interfaces
+        .iter()
+        .filter(|n| ours(n))
+        .cloned()
+        .collect();
+    match asked(&Query::Peers, "list the peers") {
+        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
+        Err(problem) => unread(facts, Part::Peers, &problem),
+    }
+}
+
+/// All other facts.
+pub fn system(host: &dyn Host, profile: &Profile) -> Result<Facts, Problem> {
     let mut facts = Facts::default();
     for family in Family::BOTH {
         match host.forwarding(family) {
@@ -325,27 +357,6 @@ pub fn facts(
             Ok(text) => facts.rules_v6 = Some(text),
             Err(problem) => unread(&mut facts, Part::Rules(family), &problem),
         }
-    }
-    let advice = "install wireguard-tools, and run as root";
-    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
-    match asked(&Query::Tunnels, "list the tunnels") {
-        Ok(up) => {
-            facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
-            facts.interfaces.sort();
-        }
-        Err(problem) => unread(&mut facts, Part::Tunnels, &problem),
-    }
-    let ours =
-        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
-    facts.tunnels = facts
-        .interfaces
-        .iter()
-        .filter(|n| ours(n))
-        .cloned()
-        .collect();
-    match asked(&Query::Peers, "list the peers") {
-        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
-        Err(problem) => unread(&mut facts, Part::Peers, &problem),
     }
     for service in profile
         .gateway
