@@ -35,10 +35,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-pub use check::{Judged, NotTaken, Origin, check, check_snapshot};
+use check::check_snapshot;
+pub use check::{Judged, NotTaken, Origin, check};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use inactive::call_inactive;
-pub use live::{COMMAND, Live, copy_plain_file, serve};
+pub use live::{COMMAND, Live, Snapshot, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
 pub use raw::{RawDatabase, RawFile, raw_bytes};
 pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
