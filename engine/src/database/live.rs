@@ -15,7 +15,7 @@ use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::rights::{self, Rights};
-use super::{Client, Patience, Settled, Shape, Trouble, Use, User};
+use super::{Client, Patience, Rows, Settled, Shape, Trouble, Use, User};
 use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 use crate::host::End;
@@ -52,13 +52,14 @@ pub struct Snapshot {
     /// What is wrong with it, damage too, and what a restore on another box would mind.
     pub warnings: Vec<String>,
     /// The clients in it; none if it is of another kind, or where they cannot be read.
-    pub clients: Option<Vec<Client>>,
+    pub rows: Option<Rows>,
 }
 
 /// What is to be done with one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Work {
     Clients,
+    Rows,
     Users,
     Shape,
     MailRelay,
@@ -90,8 +91,9 @@ enum Answer {
     Shape(Shape),
     MailRelay(Option<MailRelay>),
     Probed,
+    Rows(Rows),
     /// Copied; with warnings, and clients.
-    Copied(Vec<String>, Option<Vec<Client>>),
+    Copied(Vec<String>, Option<Rows>),
     Settled(Settled),
     /// A transaction that was cut off lies beside it: it can only be read as a copy, which needs a folder.
     NeedsFolder,
@@ -123,6 +125,14 @@ impl<'p> Live<'p> {
     pub fn clients(&self, path: &Path) -> Result<Vec<Client>, Problem> {
         match self.read(path, Work::Clients)? {
             Answer::Clients(clients) => Ok(clients),
+            other => Err(unexpected(path, &other).into()),
+        }
+    }
+
+    /// The clients, to be compared.
+    pub fn rows(&self, path: &Path) -> Result<Rows, Problem> {
+        match self.read(path, Work::Rows)? {
+            Answer::Rows(rows) => Ok(rows),
             other => Err(unexpected(path, &other).into()),
         }
     }
@@ -178,8 +188,8 @@ impl<'p> Live<'p> {
             DatabaseKind::Clients => Work::SnapshotOfClients,
             DatabaseKind::Users => Work::SnapshotOfUsers,
         };
-        let (warnings, clients) = match self.ask(path, work, uid, Some(&folder), limit)? {
-            Answer::Copied(warnings, clients) => (warnings, clients),
+        let (warnings, rows) = match self.ask(path, work, uid, Some(&folder), limit)? {
+            Answer::Copied(warnings, rows) => (warnings, rows),
             other => return Err(unexpected(path, &other)),
         };
         // From here on that account has no way to it but what it still has open; its own file it can fill as well.
@@ -192,7 +202,7 @@ impl<'p> Live<'p> {
         Ok(Snapshot {
             file,
             warnings,
-            clients,
+            rows,
         })
     }
 
@@ -399,15 +409,16 @@ fn answer(
             let mut warnings = super::snapshot(p, &copy, patience)?;
             warnings.extend(super::check_snapshot(&copy, kind));
             // One without a table of clients is copied all the same.
-            let clients = match kind {
-                DatabaseKind::Clients => super::clients_of_copy(&copy).ok(),
+            let rows = match kind {
+                DatabaseKind::Clients => super::clients_of_copy(&copy).ok().map(super::rows),
                 DatabaseKind::Users => None,
             };
-            Ok(Answer::Copied(warnings, clients))
+            Ok(Answer::Copied(warnings, rows))
         })
     };
     match work {
         Work::Clients => read(&|p| Ok(Answer::Clients(super::read_clients(p, how)?))),
+        Work::Rows => read(&|p| Ok(Answer::Rows(super::rows(super::read_clients(p, how)?)))),
         Work::Users => read(&|p| Ok(Answer::Users(super::read_users(p, how)?))),
         Work::Shape => read(&|p| Ok(Answer::Shape(super::shape(p, how)?))),
         Work::MailRelay => read(&|p| Ok(Answer::MailRelay(super::mail::mail_relay(p, how)?))),
