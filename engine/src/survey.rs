@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Digest};
 
 use crate::account::{Account, MailRelay};
-use crate::database::{Client, Live};
+use crate::database::{Client, Live, Trouble};
 use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
@@ -95,6 +95,7 @@ pub fn survey(
     let mut users = BTreeMap::new();
     let mut mail = BTreeMap::new();
     let mut clients = None;
+    let mut locked = BTreeMap::new();
     for database in &gateway.database {
         let Some(meta) = host.stat(&database.path).map_err(one)? else {
             continue;
@@ -106,29 +107,31 @@ pub fn survey(
             )]);
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
-        match database.kind {
-            DatabaseKind::Clients => match Live::new(profile).clients(&database.path) {
-                Ok(list) => clients = Some(list),
-                Err(p) => warnings.push(format!(
-                    "{} cannot be read: {}",
-                    database.path.display(),
-                    p.what
-                )),
-            },
-            DatabaseKind::Users => match Live::new(profile).users(&database.path) {
-                Ok(list) => {
-                    let accounts = list.into_iter().map(Account::from).collect();
-                    users.insert(database.name.clone(), accounts);
-                    // Whoever cannot be compared is as good as nobody.
-                    let relay = Live::new(profile).mail_relay(&database.path).ok().flatten();
-                    mail.extend(relay.map(|r| (database.name.clone(), r)));
-                }
-                Err(p) => warnings.push(format!(
-                    "{} cannot be read: {}",
-                    database.path.display(),
-                    p.what
-                )),
-            },
+        let live = Live::new(profile);
+        let read = match database.kind {
+            DatabaseKind::Clients => live
+                .clients_or_trouble(&database.path)
+                .map(|list| clients = Some(list)),
+            DatabaseKind::Users => live.users_or_trouble(&database.path).map(|list| {
+                let accounts = list.into_iter().map(Account::from).collect();
+                users.insert(database.name.clone(), accounts);
+                // Whoever cannot be compared is as good as nobody.
+                let relay = live.mail_relay(&database.path).ok().flatten();
+                mail.extend(relay.map(|r| (database.name.clone(), r)));
+            }),
+        };
+        match read {
+            Ok(()) => {}
+            // Neither could a safety backup save it.
+            Err(Trouble::Busy(p)) => {
+                let why = format!("cannot {}; {}", p.what, p.advice);
+                locked.insert(Part::Database(database.name.clone()), why);
+            }
+            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => warnings.push(format!(
+                "{} cannot be read: {}",
+                database.path.display(),
+                p.what
+            )),
         }
         databases.insert(database.name.clone(), meta);
     }
@@ -141,7 +144,8 @@ pub fn survey(
     // A tunnel whose config is a link is whoever's made the link.
     let managed =
         |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
-    let facts = facts(host, profile, &managed).map_err(one)?;
+    let mut facts = facts(host, profile, &managed).map_err(one)?;
+    facts.unread.extend(locked);
     for (part, why) in &facts.unread {
         let verb = match part {
             Part::Unnamed(_) => "is not saved",

@@ -825,7 +825,7 @@ fn configs_that_may_be_of_clients_are_named_where_nobody_can_tell_which_clients_
         .execute_batch("DROP TABLE clients")
         .unwrap();
     let made = gateway.make().unwrap();
-    let told = made.warnings.iter().find(|w| w.contains("which clients"));
+    let told = made.warnings.iter().find(|w| w.contains("nobody can tell"));
     assert!(told.unwrap().contains("c_00000003.conf"), "{told:?}");
     let manifest = manifest_of(&made.path);
     assert!(manifest.left_out.contains("c_00000003.conf"));

@@ -236,7 +236,9 @@ impl<'a, 'p> Making<'a, 'p> {
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
         self.warnings.push(format!(
-            "which clients there are is not known, and so not whether these in {} are theirs; they are not saved, and a restore leaves them as they are: {}",
+            "{} in {} alone: not saved, since the clients cannot be read and nobody can tell whether that is a client's; a \
+             restore leaves what is there as it is: {}",
+            counted(shown.len(), "config"),
             self.profile.gateway.wireguard_dir.display(),
             names(&shown)
         ));
