@@ -11,6 +11,7 @@ mod growing;
 mod moment;
 mod pack;
 mod rules_text;
+mod unclaimed;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -113,18 +114,7 @@ pub fn of_gateway(
             "run `holdfast recover` first",
         )));
     }
-    let managed = survey::managed(host, profile);
-    let ours = |name: &str| managed.as_ref().is_ok_and(|m| m.contains(name));
-    let mut facts = survey::facts(host, profile, &ours)?;
-    if let Err(problem) = &managed {
-        // The configs are said to lack in their turn; this keeps nothing else from being saved.
-        let why = format!(
-            "which of them are the gateway's is not known: cannot {}",
-            problem.what
-        );
-        facts.unread.insert(Part::Peers, why.clone());
-        facts.unread.insert(Part::Tunnels, why);
-    }
+    let facts = survey::facts_of_gateway(host, profile)?;
     make(profile, &facts, dest_dir, progress)
 }
 
@@ -187,6 +177,7 @@ pub fn make(
     };
     making.databases(taken.clients.into_iter().chain(others).collect())?;
     making.configs(taken.configs)?;
+    making.unclaimed(&facts.unclaimed);
     let nothing = making.entries.is_empty();
     making.kept()?;
     making.rules(facts)?;

@@ -45,7 +45,7 @@ pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
 pub use trouble::Trouble;
-pub use unnamed::unnamed;
+pub use unnamed::{Unnamed, unnamed};
 
 use crate::fault::{Problem, cannot};
 

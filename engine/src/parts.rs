@@ -30,6 +30,8 @@ pub enum Part {
     Peers,
     /// A database that the gateway uses and the profile does not name, by its path: `unnamed:/srv/users.db`.
     Unnamed(String),
+    /// Whatever databases the gateway may use besides, where they could not be looked for: `other-databases`.
+    OtherDatabases,
 }
 
 /// What became of a part in a backup.
@@ -81,6 +83,9 @@ impl Part {
             Part::Tunnels => "the tunnels that are up".into(),
             Part::Peers => "the peers that only the kernel has".into(),
             Part::Unnamed(path) => format!("the database {path}"),
+            Part::OtherDatabases => {
+                "what databases there are that the profile does not name".into()
+            }
         }
     }
 }
@@ -103,6 +108,7 @@ impl fmt::Display for Part {
             Part::Tunnels => f.write_str("tunnels"),
             Part::Peers => f.write_str("peers"),
             Part::Unnamed(path) => write!(f, "{UNNAMED}{path}"),
+            Part::OtherDatabases => f.write_str("other-databases"),
         }
     }
 }
@@ -129,6 +135,7 @@ impl FromStr for Part {
             "kept-v6" => Part::Kept(Family::V6),
             "tunnels" => Part::Tunnels,
             "peers" => Part::Peers,
+            "other-databases" => Part::OtherDatabases,
             _ if name.starts_with(UNNAMED) => Part::Unnamed(name[UNNAMED.len()..].to_owned()),
             // The profile takes no other name for a database.
             _ if name.ends_with(".db") && !name.contains('/') => Part::Database(name.to_owned()),
@@ -170,6 +177,7 @@ mod tests {
             Part::Tunnels,
             Part::Peers,
             Part::Unnamed("/srv/users.db".into()),
+            Part::OtherDatabases,
         ];
         for family in Family::BOTH {
             all.extend([

@@ -365,7 +365,7 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
             Part::Tunnels | Part::Peers => true,
             Part::Database(_) | Part::Configs | Part::Kept(_) => true,
             // A restore touches what the profile names.
-            Part::Unnamed(_) => false,
+            Part::Unnamed(_) | Part::OtherDatabases => false,
         };
         if let Some(mut problem) = facts.why_unread(part).filter(|_| touched) {
             if rules {
@@ -375,6 +375,13 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
             problems.push(problem);
         }
     }
+    // One that runs would go on writing.
+    problems.extend(facts.unanswered.iter().map(|(service, why)| {
+        cannot(
+            format!("see whether the service {service} runs: {why}"),
+            "mend that, or name the service by commands in the profile; then try again",
+        )
+    }));
     problems
 }
 

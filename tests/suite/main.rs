@@ -20,6 +20,7 @@ mod kept_rules;
 mod kernel_state;
 mod laws;
 mod looks;
+mod looks_that_fail;
 mod newer_journal;
 mod odd_configs;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]

@@ -65,7 +65,7 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
         Part::Forwarding(Family::V6) => plan.firewall.ipv6_forward.is_some(),
         Part::Tunnels | Part::Peers => !plan.tunnels_down.is_empty(),
         // A restore touches what the profile names.
-        Part::Unnamed(_) => false,
+        Part::Unnamed(_) | Part::OtherDatabases => false,
     }
 }
 
