@@ -13,6 +13,7 @@ mod inactive;
 mod live;
 mod mail;
 mod raw;
+mod reach;
 mod rebuild;
 mod rights;
 mod shape;

@@ -135,8 +135,13 @@ pub fn survey(
                 )),
             },
         }
+        // A backup would lack it.
+        if let Err(problem) = Live::new(profile).may_be_copied(&database.path) {
+            warnings.push(format!("{}: {}", in_a_line(&problem), problem.advice));
+        }
         databases.insert(database.name.clone(), meta);
     }
+    warnings.dedup();
     let mut aside = Aside::default();
     let configs = held(host, &gateway.configs_dir, |_| true, &mut aside).map_err(one)?;
     let mut managed: BTreeSet<String> = configs.keys().cloned().collect();

@@ -7,6 +7,7 @@ mod counted;
 mod crash;
 mod damaged_gateway;
 mod databases_as_they_are;
+mod databases_out_of_reach;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
