@@ -36,10 +36,11 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-pub use check::{Judged, NotTaken, Origin, check, check_snapshot};
+use check::check_snapshot;
+pub use check::{Judged, NotTaken, Origin, check};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use inactive::call_inactive;
-pub use live::{COMMAND, Live, copy_plain_file, serve};
+pub use live::{COMMAND, Live, Snapshot, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
 pub use raw::{RawDatabase, RawFile, raw_bytes};
 pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
@@ -560,8 +561,16 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
             _ => std::thread::sleep(Duration::from_millis(50)),
         }
     }
+    // An empty file is a database without a table, and SQLite gives its copy a page.
+    let pages: i64 = source
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .map_err(trouble)?;
     drop(source);
     copy.close().map_err(|(_, e)| failed(&e))?;
+    if pages == 0 {
+        let emptied = File::options().write(true).open(dest);
+        emptied.and_then(|f| f.set_len(0)).map_err(|e| failed(&e))?;
+    }
     if let Some(left) = side_files(dest).into_iter().find(|p| p.exists()) {
         return Err(failed(&format!("the copy has a side file {}", left.display())).into());
     }

@@ -1,7 +1,7 @@
 //! Kernel facts: rules, forwarding, tunnels and running services as they are at one moment. Pure data; `survey` reads
 //! them, a restore keeps them as what going back needs.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -43,10 +43,6 @@ pub struct Facts {
     /// The services of which nobody can tell whether they run, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unanswered: BTreeMap<String, String>,
-    /// Configs in the folder of `wg-quick`, by name, that may be a client's and may not: the clients' rows cannot be read, and
-    /// there is no first copy.
-    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
-    pub unclaimed: BTreeSet<String>,
 }
 
 impl Facts {

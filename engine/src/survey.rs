@@ -13,6 +13,7 @@ use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Rules;
 use crate::host::{self, End, Family, Host, Kind, Look, Meta, Query, stirs};
+use crate::kept::Place;
 use crate::parts::Part;
 use crate::peers::Peers;
 use crate::profile::{DatabaseKind, Profile};
@@ -46,6 +47,8 @@ pub struct Survey {
     pub databases: BTreeMap<String, Meta>,
     /// Files in which the box keeps its rules, that are there.
     pub kept: Vec<(Family, PathBuf, Held)>,
+    /// Where such files lie, or would, once links of root's are followed.
+    pub kept_at: BTreeMap<Family, PathBuf>,
     /// Clients, if their database is there.
     pub clients: Option<Vec<Client>>,
     /// The users of each user database.
@@ -151,16 +154,15 @@ pub fn survey(
     // A tunnel whose config is a link is whoever's made the link.
     let managed =
         |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
-    let mut facts = facts(host, profile, &managed).map_err(one)?;
+    let facts = facts(host, profile, &managed).map_err(one)?;
     if clients.is_none()
         && profile
             .client_database()
             .is_some_and(|d| databases.contains_key(&d.name))
     {
-        facts.unclaimed = configs_in(host, &gateway.wireguard_dir).map_err(one)?;
-        facts.unclaimed.retain(|name| !configs.contains_key(name));
-        let strange = facts.unclaimed.iter().filter(|name| !backed_up(name));
-        let strange: Vec<&String> = strange.collect();
+        let all = configs_in(host, &gateway.wireguard_dir).map_err(one)?;
+        let mut strange = all;
+        strange.retain(|name| !configs.contains_key(name) && !backed_up(name));
         if !strange.is_empty() {
             warnings.push(format!(
                 "whether {} in {} are clients' is not known, since the rows of clients cannot be read: they are neither saved nor \
@@ -187,18 +189,23 @@ pub fn survey(
     }
     warnings.extend(facts.beyond.iter().cloned());
     warnings.extend(beyond_configs(host, profile, &facts, &wireguard));
-    let mut kept = Vec::new();
+    let (mut kept, mut kept_at) = (Vec::new(), BTreeMap::new());
     for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
-        match host.stat(path).map_err(one)? {
+        let Place::At(place) = Place::of(path) else {
+            aside.no_files.insert(path.clone());
+            continue;
+        };
+        match host.stat(&place).map_err(one)? {
             None => {}
             Some(meta) if meta.kind == Kind::File => {
-                let sha256 = host.sha256(path).map_err(one)?;
-                kept.push((family, path.clone(), Held { meta, sha256 }));
+                let sha256 = host.sha256(&place).map_err(one)?;
+                kept.push((family, place.clone(), Held { meta, sha256 }));
             }
             Some(_) => {
                 aside.no_files.insert(path.clone());
             }
         }
+        kept_at.insert(family, place);
     }
     let Aside {
         no_files,
@@ -225,6 +232,7 @@ pub fn survey(
         no_files,
         databases,
         kept,
+        kept_at,
         clients,
         users,
         mail,
@@ -323,36 +331,6 @@ fn held(
     Ok(found)
 }
 
-/// Kernel facts of a gateway that is backed up: which configs are the gateway's is as its folder and its clients' rows say.
-pub fn facts_of_gateway(host: &dyn Host, profile: &Profile) -> Result<Facts, Problem> {
-    let managed = managed(host, profile);
-    let ours = |name: &str| managed.as_ref().is_ok_and(|m| m.names.contains(name));
-    let mut facts = facts(host, profile, &ours)?;
-    // The configs are said to lack in their turn; this keeps nothing else from being saved.
-    let not_known = |facts: &mut Facts, which: &str, why: &str| {
-        let why = format!("which of {which} are the gateway's is not known: {why}");
-        facts.unread.insert(Part::Peers, why.clone());
-        facts.unread.insert(Part::Tunnels, why);
-    };
-    match managed {
-        Err(problem) => not_known(&mut facts, "them", &format!("cannot {}", problem.what)),
-        Ok(Managed {
-            unclaimed, unread, ..
-        }) => {
-            let up: Vec<String> = facts.interfaces.clone();
-            let up = up
-                .into_iter()
-                .filter(|name| unclaimed.contains(&format!("{name}.conf")));
-            let up: Vec<String> = up.collect();
-            if !up.is_empty() {
-                not_known(&mut facts, &names(&up), &unread);
-            }
-            facts.unclaimed = unclaimed;
-        }
-    }
-    Ok(facts)
-}
-
 /// The names of configs that the gateway manages, now.
 #[derive(Debug, Default)]
 pub struct Managed {
@@ -403,6 +381,38 @@ pub fn facts(
     profile: &Profile,
     managed: &dyn Fn(&str) -> bool,
 ) -> Result<Facts, Problem> {
+    let mut facts = system(host, profile)?;
+    tunnels(host, managed, &mut facts);
+    Ok(facts)
+}
+
+/// The tunnels and their peers, into these facts.
+pub fn tunnels(host: &dyn Host, managed: &dyn Fn(&str) -> bool, facts: &mut Facts) {
+    let advice = "install wireguard-tools, and run as root";
+    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
+    match asked(&Query::Tunnels, "list the tunnels") {
+        Ok(up) => {
+            facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
+            facts.interfaces.sort();
+        }
+        Err(problem) => unread(facts, Part::Tunnels, &problem),
+    }
+    let ours =
+        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
+    facts.tunnels = facts
+        .interfaces
+        .iter()
+        .filter(|n| ours(n))
+        .cloned()
+        .collect();
+    match asked(&Query::Peers, "list the peers") {
+        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
+        Err(problem) => unread(facts, Part::Peers, &problem),
+    }
+}
+
+/// All other facts.
+pub fn system(host: &dyn Host, profile: &Profile) -> Result<Facts, Problem> {
     let mut facts = Facts::default();
     for family in Family::BOTH {
         match host.forwarding(family) {
@@ -418,27 +428,6 @@ pub fn facts(
             Ok(text) => facts.rules_v6 = Some(text),
             Err(problem) => unread(&mut facts, Part::Rules(family), &problem),
         }
-    }
-    let advice = "install wireguard-tools, and run as root";
-    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
-    match asked(&Query::Tunnels, "list the tunnels") {
-        Ok(up) => {
-            facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
-            facts.interfaces.sort();
-        }
-        Err(problem) => unread(&mut facts, Part::Tunnels, &problem),
-    }
-    let ours =
-        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
-    facts.tunnels = facts
-        .interfaces
-        .iter()
-        .filter(|n| ours(n))
-        .cloned()
-        .collect();
-    match asked(&Query::Peers, "list the peers") {
-        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
-        Err(problem) => unread(&mut facts, Part::Peers, &problem),
     }
     for service in profile
         .gateway

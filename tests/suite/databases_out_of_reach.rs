@@ -124,3 +124,57 @@ fn a_file_of_roots_beside_a_database_of_the_services_is_found_before_the_outage(
         .ok()
         .unwrap();
 }
+
+#[test]
+fn what_lies_beside_a_database_that_is_gone_is_found_before_the_outage() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let whole = gateway.backup();
+    stop(&gateway);
+    let app = database(&gateway, "app.db");
+    std::fs::remove_file(&app).unwrap();
+    for side in ["-wal", "-journal", "-shm"] {
+        let file = PathBuf::from(format!("{}{side}", app.display()));
+        std::fs::write(&file, "left").unwrap();
+        let refused = gateway.holdfast(&["restore", path(&whole), "--yes"]);
+        assert_eq!(refused.code(), 3, "{side}: {refused}");
+        let advice = format!("mv {0} {0}.left", file.display());
+        assert!(refused.stderr.contains(&advice), "{refused}");
+        assert!(gateway.restores().is_empty(), "{side}");
+        let away = PathBuf::from(format!("{}.left", file.display()));
+        std::fs::rename(&file, &away).unwrap();
+    }
+    gateway
+        .holdfast(&["restore", path(&whole), "--yes"])
+        .ok()
+        .unwrap();
+    assert!(app.exists());
+}
+
+#[test]
+fn an_empty_file_comes_back_as_an_empty_file() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let whole = gateway.backup();
+    stop(&gateway);
+    for name in ["app.db", "wireguard.db", "configs.db"] {
+        let file = database(&gateway, name);
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, "").unwrap();
+        let made = gateway.holdfast(&["backup"]);
+        let empty = PathBuf::from(made.stdout.trim());
+        assert!(raw(&empty).contains(&format!("\"{name}\":{{\"is\":\"saved\"}}")));
+        std::fs::write(&file, &bytes).unwrap();
+        let done = gateway.holdfast(&["restore", path(&empty), "--yes"]);
+        assert_eq!(done.code(), 0, "{name}: {done}");
+        assert_eq!(file.metadata().unwrap().len(), 0, "{name}: {done}");
+        stop(&gateway);
+        gateway
+            .holdfast(&["restore", path(&whole), "--yes"])
+            .ok()
+            .unwrap();
+        assert!(file.metadata().unwrap().len() > 0, "{name}");
+    }
+}

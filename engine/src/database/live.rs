@@ -22,7 +22,7 @@ use crate::fault::{Problem, cannot};
 use crate::host::End;
 use crate::host::linux::itself;
 use crate::owner;
-use crate::profile::Profile;
+use crate::profile::{DatabaseKind, Profile};
 use crate::spool::{self, Room};
 
 /// The hidden command that does the work.
@@ -45,6 +45,17 @@ pub struct Live<'p> {
     busy: Duration,
 }
 
+/// A copy of a database.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The copy. It has no name any more, is not synced, and goes when it is closed. Never for SQLite in a process that is root.
+    pub file: File,
+    /// What is wrong with it, damage too, and what a restore on another box would mind.
+    pub warnings: Vec<String>,
+    /// The clients in it; none if it is of another kind, or where they cannot be read.
+    pub clients: Option<Vec<Client>>,
+}
+
 /// What is to be done with one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Work {
@@ -54,7 +65,8 @@ enum Work {
     MailRelay,
     /// Nothing but becoming that user.
     Probe,
-    Snapshot,
+    SnapshotOfClients,
+    SnapshotOfUsers,
     Settle,
 }
 
@@ -79,8 +91,8 @@ enum Answer {
     Shape(Shape),
     MailRelay(Option<MailRelay>),
     Probed,
-    /// Copied; with warnings.
-    Copied(Vec<String>),
+    /// Copied; with warnings, and clients.
+    Copied(Vec<String>, Option<Vec<Client>>),
     Settled(Settled),
     /// A transaction that was cut off lies beside it: it can only be read as a copy, which needs a folder.
     NeedsFolder,
@@ -164,29 +176,37 @@ impl<'p> Live<'p> {
         self.other_account(path).map(drop)
     }
 
-    /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and checks
-    /// the copy. `dest` must not exist; it is made 0600, root's, with no side files. It is not synced: it is there to be
-    /// packed, and what it is packed into is synced. Returns warnings: what is wrong with it, damage too.
+    /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and looks
+    /// the copy through; none of that in a process that is root, where another account may have planted it.
     ///
     /// A lock is waited for as long as the profile says. What SQLite cannot read is [`Trouble::Unreadable`]: of that,
     /// [`super::raw_bytes`] can be had.
-    pub fn snapshot(&self, path: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
+    pub fn snapshot(&self, path: &Path, kind: DatabaseKind) -> Result<Snapshot, Trouble> {
         let uid = self.other_account(path)?;
         reach::to_read(path, uid).map_err(Trouble::Unreadable)?;
         let room = Room::new(&self.profile.spool_dir())?;
         let folder = lent(&room, uid)?;
         let limit = COPYING + self.busy;
-        let warnings = match self.ask(path, Work::Snapshot, uid, Some(&folder), limit)? {
-            Answer::Copied(warnings) => warnings,
+        let work = match kind {
+            DatabaseKind::Clients => Work::SnapshotOfClients,
+            DatabaseKind::Users => Work::SnapshotOfUsers,
+        };
+        let (warnings, clients) = match self.ask(path, work, uid, Some(&folder), limit)? {
+            Answer::Copied(warnings, clients) => (warnings, clients),
             other => return Err(unexpected(path, &other)),
         };
-        copy_plain_file(&folder.join(COPY), dest).map_err(|e| {
+        // From here on that account has no way to it but what it still has open; its own file it can fill as well.
+        let file = open_plain_file(&folder.join(COPY)).map_err(|e| {
             cannot(
                 format!("take over the copy of the database {}: {e}", path.display()),
                 "see whether the disk of the state folder is full or failing",
             )
         })?;
-        Ok(warnings)
+        Ok(Snapshot {
+            file,
+            warnings,
+            clients,
+        })
     }
 
     /// Settles a database whose users have stopped: see [`Settled`]. Only this rolls back what an interrupted writer left.
@@ -384,37 +404,57 @@ fn answer(
         }
     };
     let how = Use::Live(patience);
+    let copied = |kind| {
+        read(&|p| {
+            let Some(folder) = folder else {
+                return Ok(Answer::NeedsFolder);
+            };
+            let copy = folder.join(COPY);
+            let mut warnings = super::snapshot(p, &copy, patience)?;
+            warnings.extend(super::check_snapshot(&copy, kind));
+            // One without a table of clients is copied all the same.
+            let clients = match kind {
+                DatabaseKind::Clients => super::clients_of_copy(&copy).ok(),
+                DatabaseKind::Users => None,
+            };
+            Ok(Answer::Copied(warnings, clients))
+        })
+    };
     match work {
         Work::Clients => read(&|p| Ok(Answer::Clients(super::read_clients(p, how)?))),
         Work::Users => read(&|p| Ok(Answer::Users(super::read_users(p, how)?))),
         Work::Shape => read(&|p| Ok(Answer::Shape(super::shape(p, how)?))),
         Work::MailRelay => read(&|p| Ok(Answer::MailRelay(super::mail::mail_relay(p, how)?))),
-        Work::Snapshot => read(&|p| match folder {
-            Some(folder) => super::snapshot(p, &folder.join(COPY), patience).map(Answer::Copied),
-            None => Ok(Answer::NeedsFolder),
-        }),
+        Work::SnapshotOfClients => copied(DatabaseKind::Clients),
+        Work::SnapshotOfUsers => copied(DatabaseKind::Users),
         Work::Probe => Ok(Answer::Probed),
         // Only this rolls back what lies beside the gateway's own file.
         Work::Settle => Ok(Answer::Settled(super::settle(path)?)),
     }
 }
 
-/// Copies the bytes of one file that another account may have made, into a new file of 0600: of that very file, not of what a
-/// link or a pipe leads to.
+/// Copies the bytes of one file that another account may have made, into a new file of 0600.
 pub fn copy_plain_file(copy: &Path, dest: &Path) -> std::io::Result<()> {
-    let mut from = File::options()
-        .read(true)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(copy)?;
-    let meta = from.metadata()?;
-    if !meta.is_file() || meta.nlink() != 1 {
-        return Err(std::io::Error::other("it is no plain file"));
-    }
+    let mut from = open_plain_file(copy)?;
+    let size = from.metadata()?.len();
     let mut to = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(dest)?;
     // What grows while it is read is not taken.
-    std::io::copy(&mut (&mut from).take(meta.len()), &mut to).map(drop)
+    std::io::copy(&mut (&mut from).take(size), &mut to).map(drop)
+}
+
+/// Opens a file that another account may have made: that very file, not what a link or a pipe leads to.
+fn open_plain_file(path: &Path) -> std::io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() != 1 {
+        return Err(std::io::Error::other("it is no plain file"));
+    }
+    Ok(file)
 }

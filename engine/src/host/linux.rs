@@ -859,7 +859,8 @@ impl Own for Linux {
 
     fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
         let dir = self.profile.backups_dir();
-        backup::make(&self.profile, facts, &dir, &mut |_| {})
+        let kernel = backup::Kernel::Known(facts);
+        backup::make(&self.profile, &kernel, &dir, &mut |_| {})
     }
 
     fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {
