@@ -13,6 +13,7 @@ mod inactive;
 mod live;
 mod mail;
 mod raw;
+mod reach;
 mod rebuild;
 mod rights;
 mod shape;
@@ -48,7 +49,7 @@ pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
 pub use trouble::Trouble;
-pub use unnamed::unnamed;
+pub use unnamed::{Unnamed, unnamed};
 
 use crate::fault::{Problem, cannot};
 
@@ -575,8 +576,16 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
             _ => std::thread::sleep(Duration::from_millis(50)),
         }
     }
+    // An empty file is a database without a table, and SQLite gives its copy a page.
+    let pages: i64 = source
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .map_err(trouble)?;
     drop(source);
     copy.close().map_err(|(_, e)| failed(&e))?;
+    if pages == 0 {
+        let emptied = File::options().write(true).open(dest);
+        emptied.and_then(|f| f.set_len(0)).map_err(|e| failed(&e))?;
+    }
     if let Some(left) = side_files(dest).into_iter().find(|p| p.exists()) {
         return Err(failed(&format!("the copy has a side file {}", left.display())).into());
     }

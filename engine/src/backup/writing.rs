@@ -24,6 +24,7 @@ use crate::archive::{
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
+use crate::kept::Place;
 use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo, escaped};
 use crate::owner::{Names, OwnerFacts};
 use crate::parts::{Fate, Lack, Part};
@@ -226,7 +227,8 @@ impl<'a, 'p> Making<'a, 'p> {
         Ok(())
     }
 
-    /// Configs in the second folder that are the gateway's only if a client of that name is.
+    /// Configs in the second folder that are the gateway's only if a client of that name is: they may be another program's, with
+    /// its keys, and so are not saved.
     pub(super) fn unknown(&mut self, unknown: &BTreeSet<OsString>) {
         if unknown.is_empty() {
             return;
@@ -235,13 +237,23 @@ impl<'a, 'p> Making<'a, 'p> {
             .iter()
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
-        self.warnings.push(format!(
-            "{} in {} alone: not saved, since the clients cannot be read and nobody can tell whether that is a client's; a \
-             restore leaves what is there as it is: {}",
-            counted(shown.len(), "config"),
+        let why = format!(
+            "which clients there are is not known, and so not whether these in {} are theirs; they are not saved, and a restore leaves them as they are: {}",
             self.profile.gateway.wireguard_dir.display(),
             names(&shown)
-        ));
+        );
+        match self.parts.entry(Part::Configs).or_insert(Fate::Saved) {
+            // All of them may lack already.
+            Fate::NotSaved { .. } if self.unread.is_empty() => {}
+            Fate::NotSaved { why: already } => {
+                already.push_str(&format!("; {why}"));
+                self.unread.extend(shown.iter().cloned());
+            }
+            fate => {
+                *fate = Fate::NotSaved { why };
+                self.unread.extend(shown.iter().cloned());
+            }
+        }
         self.left_out.extend(shown);
     }
 
@@ -262,7 +274,22 @@ impl<'a, 'p> Making<'a, 'p> {
             .into_iter()
             .zip(&self.profile.gateway.firewall.kept)
         {
-            let fate = match configs::look_at(path) {
+            let looked = match Place::of(path) {
+                Place::At(path) => configs::look_at(&path),
+                Place::Link(link, target) => {
+                    let target = escaped_path(&target);
+                    self.warnings.push(format!(
+                        "{} is a link to {target}, where others than root may write, or nothing is: neither is saved, and a \
+                         restore leaves both as they are",
+                        journal_format::visible(&link.to_string_lossy())
+                    ));
+                    let link = escaped_path(link.as_os_str().as_bytes());
+                    self.links.insert(link, target);
+                    self.parts.insert(Part::Kept(family), Fate::Saved);
+                    continue;
+                }
+            };
+            let fate = match looked {
                 None => Fate::NotThere,
                 Some((
                     Lying::File {

@@ -17,6 +17,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{AccessFlags, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::reach;
 use super::rights::{self, Rights};
 use super::{Client, Patience, Rows, Settled, Shape, Trouble, Use, User};
 use crate::account::MailRelay;
@@ -25,7 +26,7 @@ use crate::host::End;
 use crate::host::linux::{itself, quoted};
 use crate::owner;
 use crate::profile::{DatabaseKind, Profile};
-use crate::spool::Room;
+use crate::spool::{self, Room};
 
 /// The hidden command that does the work.
 pub const COMMAND: &str = "database-work";
@@ -200,9 +201,20 @@ impl<'p> Live<'p> {
     /// Whether SQLite may be let near it at all, that account's rights be had, and it be read with them; if not, neither
     /// can a restore settle it.
     pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
-        match self.ask(path, Work::Probe, self.other_account(path)?, None, READING)? {
+        let uid = self.other_account(path)?;
+        reach::to_settle(path, uid)?;
+        match self.ask(path, Work::Probe, uid, None, READING)? {
             Answer::Probed => Ok(()),
             other => Err(unexpected(path, &other).into()),
+        }
+    }
+
+    /// Whether a copy of it could be made: the account that makes it must be able to go to the spool.
+    pub fn may_be_copied(&self, path: &Path) -> Result<(), Problem> {
+        match self.other_account(path) {
+            Ok(Some(uid)) => spool::way_is_open(&self.profile.spool_dir(), uid),
+            // Why it may not be opened at all is said where it is.
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
@@ -218,6 +230,7 @@ impl<'p> Live<'p> {
     /// [`super::raw_bytes`] can be had.
     pub fn snapshot(&self, path: &Path, kind: DatabaseKind) -> Result<Snapshot, Trouble> {
         let uid = self.other_account(path)?;
+        reach::to_read(path, uid).map_err(Trouble::Unreadable)?;
         let room = Room::new(&self.profile.spool_dir())?;
         let folder = lent(&room, uid)?;
         let limit = COPYING + self.busy;
@@ -254,6 +267,7 @@ impl<'p> Live<'p> {
 
     fn read(&self, path: &Path, work: Work) -> Result<Answer, Trouble> {
         let uid = self.other_account(path)?;
+        reach::to_read(path, uid)?;
         match self.ask(path, work, uid, None, self.reading)? {
             Answer::NeedsFolder => {
                 let room = Room::new(&self.profile.spool_dir())?;
