@@ -40,6 +40,9 @@ pub struct Facts {
     /// Those of them that do not run at this moment: they fail, and are started again and again.
     #[serde(default)]
     pub faltering: Vec<String>,
+    /// The services of which nobody can tell whether they run, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unanswered: BTreeMap<String, String>,
 }
 
 impl Facts {

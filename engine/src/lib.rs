@@ -23,6 +23,7 @@ pub mod fence;
 pub mod firewall;
 pub mod host;
 pub mod journal;
+pub mod kept;
 pub mod lost;
 pub mod made;
 pub mod manifest;

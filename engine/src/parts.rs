@@ -30,6 +30,8 @@ pub enum Part {
     Peers,
     /// A database that the gateway uses and the profile does not name, by its path: `unnamed:/srv/users.db`.
     Unnamed(String),
+    /// Whatever databases the gateway may use besides, where they could not be looked for: `other-databases`.
+    OtherDatabases,
 }
 
 /// What became of a part in a backup.
@@ -81,6 +83,9 @@ impl Part {
             Part::Tunnels => "the tunnels that are up".into(),
             Part::Peers => "the peers that only the kernel has".into(),
             Part::Unnamed(path) => format!("the database {path}"),
+            Part::OtherDatabases => {
+                "what databases there are that the profile does not name".into()
+            }
         }
     }
 
@@ -94,7 +99,8 @@ impl Part {
             | Part::Rules(_)
             | Part::Forwarding(_)
             | Part::Kept(_)
-            | Part::Unnamed(_) => "what is here stays as it is",
+            | Part::Unnamed(_)
+            | Part::OtherDatabases => "what is here stays as it is",
         }
     }
 }
@@ -113,7 +119,7 @@ pub fn done_without(name: &str) -> Result<Part, String> {
         Ok(Part::Tunnels | Part::Peers) => {
             nothing("tunnels that cannot be looked at could not be put back if the restore fails")
         }
-        Ok(Part::Unnamed(_)) => {
+        Ok(Part::Unnamed(_) | Part::OtherDatabases) => {
             nothing("a restore replaces no database that the profile does not name")
         }
         Err(_) => Err(format!(
@@ -141,6 +147,7 @@ impl fmt::Display for Part {
             Part::Tunnels => f.write_str("tunnels"),
             Part::Peers => f.write_str("peers"),
             Part::Unnamed(path) => write!(f, "{UNNAMED}{path}"),
+            Part::OtherDatabases => f.write_str("other-databases"),
         }
     }
 }
@@ -167,6 +174,7 @@ impl FromStr for Part {
             "kept-v6" => Part::Kept(Family::V6),
             "tunnels" => Part::Tunnels,
             "peers" => Part::Peers,
+            "other-databases" => Part::OtherDatabases,
             _ if name.starts_with(UNNAMED) => Part::Unnamed(name[UNNAMED.len()..].to_owned()),
             // The profile takes no other name for a database.
             _ if name.ends_with(".db") && !name.contains('/') => Part::Database(name.to_owned()),
@@ -208,6 +216,7 @@ mod tests {
             Part::Tunnels,
             Part::Peers,
             Part::Unnamed("/srv/users.db".into()),
+            Part::OtherDatabases,
         ];
         for family in Family::BOTH {
             all.extend([

@@ -525,6 +525,7 @@ fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> 
         let now = now.map(|(_, _, held)| held);
         let Some(wanted) = backup.kept.get(&family) else {
             if now.is_some() && backup.kept_gone.contains(&family) {
+                let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
                 targets.extend(target(path, id, Change::Remove, None));
             }
             continue;
@@ -532,6 +533,7 @@ fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> 
         if survey.no_files.contains(path) {
             continue;
         }
+        let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
         // A file of the box's, not of the gateway's: root's, whoever made the backup.
         let asked = wanted.owner.filter(|o| o.uid == 0);
         let mut owner = asked.or(now.map(has)).unwrap_or(Placement {
@@ -702,6 +704,7 @@ mod tests {
             databases: BTreeMap::new(),
             no_files: BTreeSet::new(),
             kept: Vec::new(),
+            kept_at: BTreeMap::new(),
             clients: None,
             users: BTreeMap::new(),
             mail: BTreeMap::new(),

@@ -523,7 +523,12 @@ fn keep_own(
     if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
         found.warnings.extend(judged.warnings);
     }
-    match database::add_what_is_missing(path, &known.name, known.kind) {
+    let added = match copied.size {
+        // The application makes its tables in an empty file itself.
+        0 => Ok(Vec::new()),
+        _ => database::add_what_is_missing(path, &known.name, known.kind),
+    };
+    match added {
         // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
         Ok(added) if added.is_empty() => {
             return keep(path, made).map(|()| copied.clone());

@@ -12,7 +12,8 @@ use engine::facts::Facts;
 use engine::fault::{Fault, Problem};
 use engine::host::linux::Linux;
 use engine::host::{
-    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, Output, Own, Owner, Query,
+    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, OpenFiles, Output, Own, Owner,
+    Query,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Digest};
@@ -128,6 +129,12 @@ impl Look for Crashing {
     }
     fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem> {
         self.inner.holders(files)
+    }
+    fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem> {
+        self.inner.open_files(pids)
+    }
+    fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
+        self.inner.is_sqlite(path)
     }
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
         self.inner.ask(query, input)

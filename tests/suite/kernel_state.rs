@@ -605,3 +605,42 @@ fn a_tunnel_whose_file_has_no_peer_since_all_were_set_while_it_runs_comes_back_w
     gateway.run(&["wg-quick", "down", path(&config)]);
     assert!(std::fs::read_to_string(&config).unwrap().contains(KEY));
 }
+
+#[test]
+fn a_client_that_is_added_while_the_backup_is_made_is_in_it_with_its_tunnel_and_peers() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let database = sample.client_database();
+    let added = gateway.beside("added");
+    // The client comes right after the first look at the tunnels.
+    let script = format!(
+        "#!/bin/sh\n/usr/bin/wg \"$@\"; ended=$?\n\
+         case \"$*\" in\n\
+         'show interfaces') test ! -e {added} || echo late ;;\n\
+         'show all dump') if test -e {added}\n\
+           then printf 'late\\t{KEY}\\t(none)\\t(none)\\t10.9.9.9/32\\t0\\t0\\t0\\toff\\n'\n\
+           else touch {added}\n\
+             printf '[Interface]\\nPrivateKey = {KEY}\\n[Peer]\\nPublicKey = {SECRET}\\nAllowedIPs = 10.9.9.8/32\\n' > {configs}/late.conf\n\
+             cp {configs}/late.conf {wireguard}/late.conf\n\
+             sqlite3 {database} \"INSERT INTO clients (id, name, config_path, subnet, public_key, status) VALUES ('late', 'late', 'p', 's', 'k', 'active')\"\n\
+           fi ;;\n\
+         esac\nexit $ended\n",
+        added = added.display(),
+        configs = sample.configs_dir().display(),
+        wireguard = sample.wireguard_dir().display(),
+        database = database.display(),
+    );
+    crate::on_a_gateway::stand_in(&gateway, "wg", &script);
+    let backup = gateway.backup();
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(&backup).unwrap()).unwrap();
+    let metadata = zip.by_name("backup_metadata.json").unwrap();
+    let metadata: serde_json::Value = serde_json::from_reader(metadata).unwrap();
+    let manifest = &metadata["holdfast"];
+    assert!(manifest["entries"]["configs/late.conf"].is_object());
+    let up = manifest["tunnels_up"].as_array().unwrap();
+    assert!(up.iter().any(|name| name == "late"), "{up:?}");
+    assert!(manifest["peers"]["late"][KEY].is_object(), "{manifest}");
+    assert!(manifest.get("unpaired").is_none(), "{manifest}");
+}

@@ -55,9 +55,10 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
             let config = file.ends_with(".conf");
             config && (unread.is_empty() || unread.contains(&file))
         }),
+        // What a link leads to may have any name.
         Part::Kept(family) => files.any(|file| match family {
-            Family::V4 => file.ends_with(".v4"),
-            Family::V6 => file.ends_with(".v6"),
+            Family::V4 => !file.ends_with(".conf") && !file.ends_with(".v6"),
+            Family::V6 => !file.ends_with(".conf") && !file.ends_with(".v4"),
         }),
         Part::Rules(Family::V4) => plan.firewall.v4.is_some(),
         Part::Rules(Family::V6) => plan.firewall.v6.is_some(),
@@ -65,7 +66,7 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
         Part::Forwarding(Family::V6) => plan.firewall.ipv6_forward.is_some(),
         Part::Tunnels | Part::Peers => !plan.tunnels_down.is_empty(),
         // A restore touches what the profile names.
-        Part::Unnamed(_) => false,
+        Part::Unnamed(_) | Part::OtherDatabases => false,
     }
 }
 
