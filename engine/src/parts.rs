@@ -100,7 +100,7 @@ impl Part {
             | Part::Forwarding(_)
             | Part::Kept(_)
             | Part::Unnamed(_)
-            | Part::OtherDatabases => "what is here of that stays as it is",
+            | Part::OtherDatabases => "what is here stays as it is",
         }
     }
 }

@@ -38,9 +38,10 @@ pub struct Gateway {
     pub wireguard_dir: PathBuf,
     /// `user:group` that restored files get when the backup names no owner.
     pub owner: String,
-    /// How long a database that another process holds locked is waited for, seconds.
+    /// How long a database that another process holds locked is waited for, seconds; then it is not saved, and the backup is
+    /// incomplete.
     pub busy_seconds: u64,
-    /// Databases; each is one entry of a backup.
+    /// Databases; each is a part of a backup.
     pub database: Vec<Database>,
     /// Databases that the gateway uses and that are not to be saved here: a file, a folder of them, or a kind (`postgresql://`).
     pub other_databases: Vec<String>,
@@ -54,7 +55,7 @@ pub struct Gateway {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// The entry in the backup.
+    /// The entry in the backup; of one that SQLite cannot read, the bytes lie under `holdfast/raw/` by this name.
     pub name: String,
     /// The file.
     pub path: PathBuf,
@@ -107,7 +108,8 @@ pub struct CommandService {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Firewall {
-    /// Files in which the box keeps rules over a reboot, IPv4 first and IPv6 second; those that exist are kept true.
+    /// Files in which the box keeps rules over a reboot, IPv4 first and IPv6 second. A backup saves those that exist, and a
+    /// restore puts them back as they were; the rules that are loaded are never written there.
     pub kept: Vec<PathBuf>,
 }
 

@@ -6,39 +6,21 @@ use std::path::{Path, PathBuf};
 
 use fixtures::{Real, Sample};
 
-use crate::on_a_gateway::Gateway;
+use crate::on_a_gateway::{Gateway, hold_clients, impatient, json};
 use crate::web_stage::{Stage, field};
 
-/// The gateway waits a second for a database that is busy.
-fn impatient(sample: Sample) -> Sample {
-    let profile = sample.profile();
-    let text = std::fs::read_to_string(&profile).unwrap();
-    let changed = text.replacen("[gateway]\n", "[gateway]\nbusy_seconds = 1\n", 1);
-    assert_ne!(text, changed);
-    std::fs::write(&profile, changed).unwrap();
+fn make(folder: &Path) -> Sample {
+    let sample = Real::gateway_5().unpack(folder).unwrap();
+    impatient(&sample);
     sample
 }
 
-/// Nobody else reads or writes the clients until this goes.
-fn hold_clients(sample: &Sample) -> rusqlite::Connection {
-    let database = rusqlite::Connection::open(sample.client_database()).unwrap();
-    database
-        .busy_timeout(std::time::Duration::from_secs(20))
-        .unwrap();
-    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    database
-}
-
 fn gateway() -> Option<Gateway> {
-    Gateway::start(|folder| impatient(Real::gateway_5().unpack(folder).unwrap()))
+    Gateway::start(make)
 }
 
 fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap()
 }
 
 #[test]
@@ -157,7 +139,6 @@ fn the_last_good_backup_is_the_one_made_last_though_another_has_a_greater_name_o
 
 #[test]
 fn the_page_says_what_a_backup_lacks_and_sends_it_only_when_asked_all_the_same() {
-    let make = |folder: &Path| impatient(Real::gateway_5().unpack(folder).unwrap());
     let Some(stage) = Stage::with(make) else {
         return;
     };
@@ -255,7 +236,6 @@ fn a_restore_whose_safety_backup_lacks_what_it_replaces_ends_before_it_begins_un
 
 #[test]
 fn by_the_page_what_the_safety_backup_lacked_is_accepted_by_a_tick_and_the_same_upload_goes_on() {
-    let make = |folder: &Path| impatient(Real::gateway_5().unpack(folder).unwrap());
     let Some(stage) = Stage::with(make) else {
         return;
     };

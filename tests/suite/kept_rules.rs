@@ -14,12 +14,6 @@ use crate::on_a_gateway::{Gateway, path};
 const POLICIES: &str =
     "*filter\n:INPUT ACCEPT [0:0]\n:FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\nCOMMIT\n";
 
-fn restore(gateway: &Gateway, archive: &Path) -> String {
-    let done = gateway.holdfast(&["restore", path(archive), "--yes"]);
-    let done = done.ok().unwrap();
-    done.stdout + &done.stderr
-}
-
 fn write(file: &Path, text: &str, mode: u32) {
     fs::write(file, text).unwrap();
     fs::set_permissions(file, PermissionsExt::from_mode(mode)).unwrap();
@@ -70,7 +64,7 @@ fn three_restores_and_boots_leave_rules_and_kept_files_as_they_were() {
     );
     let backup = gateway.backup();
     for _ in 0..3 {
-        restore(&gateway, &backup);
+        gateway.told_by_restore(&backup);
         assert_eq!(rules(&gateway), before);
         boot(&gateway);
         assert_eq!(rules(&gateway), before);
@@ -96,7 +90,7 @@ fn kept_files_come_back_with_their_mode_go_where_they_were_not_there_and_stay_wh
     };
     let text = |file: &Path| fs::read_to_string(file).unwrap();
     change();
-    let said = restore(&gateway, &backup);
+    let said = gateway.told_by_restore(&backup);
     assert!(
         said.contains("becomes what it was when the backup was made"),
         "{said}"
@@ -115,7 +109,7 @@ fn kept_files_come_back_with_their_mode_go_where_they_were_not_there_and_stay_wh
     elsewhere.metadata["holdfast"]["host"] = "elsewhere".into();
     let file = gateway.beside("elsewhere.zip");
     fs::write(&file, elsewhere.bytes().unwrap()).unwrap();
-    let said = restore(&gateway, &file);
+    let said = gateway.told_by_restore(&file);
     assert_eq!((text(&v4).as_str(), text(&v6)), (POLICIES, other.clone()));
     let stays = format!("{} stays as it is", v6.display());
     assert!(said.contains(&stays), "{said}");
@@ -125,7 +119,7 @@ fn kept_files_come_back_with_their_mode_go_where_they_were_not_there_and_stay_wh
     let hostile = elsewhere.with("holdfast/kept/rules.v4", evil.as_bytes());
     fs::write(&file, hostile.bytes().unwrap()).unwrap();
     change();
-    let said = restore(&gateway, &file);
+    let said = gateway.told_by_restore(&file);
     assert!(
         said.contains("kept its IPv4 rules is not put in place"),
         "{said}"
@@ -142,7 +136,7 @@ fn kept_files_come_back_with_their_mode_go_where_they_were_not_there_and_stay_wh
     entries.retain(|name, _| !name.starts_with("holdfast/"));
     fs::write(&file, old.bytes().unwrap()).unwrap();
     change();
-    restore(&gateway, &file);
+    gateway.told_by_restore(&file);
     assert_eq!((text(&v4), text(&v6)), (other.clone(), other));
 }
 

@@ -75,12 +75,6 @@ fn folders(gateway: &Gateway) -> [PathBuf; 2] {
     [sample.configs_dir(), sample.wireguard_dir()]
 }
 
-fn restore(gateway: &Gateway, archive: &Path) -> String {
-    let done = gateway.holdfast(&["restore", path(archive), "--yes"]);
-    let done = done.ok().unwrap();
-    done.stdout + &done.stderr
-}
-
 #[test]
 fn a_comment_that_is_not_utf8_comes_back_with_its_tunnel_here_and_on_a_new_box() {
     let Some(gateway) = Gateway::small() else {
@@ -96,9 +90,9 @@ fn a_comment_that_is_not_utf8_comes_back_with_its_tunnel_here_and_on_a_new_box()
         fs::write(folder.join(&file), &odd).unwrap();
     }
     let picture = gateway.picture();
-    restore(&gateway, &old);
+    gateway.told_by_restore(&old);
     let safety = gateway.backups().pop().unwrap();
-    let said = restore(&gateway, &safety);
+    let said = gateway.told_by_restore(&safety);
     gateway.is(&picture);
     assert!(
         said.contains("PostDown (\\x: bytes that are not UTF-8) = true \\xfc"),
@@ -108,7 +102,7 @@ fn a_comment_that_is_not_utf8_comes_back_with_its_tunnel_here_and_on_a_new_box()
     let new = Gateway::start(small).unwrap();
     let there = new.beside("safety.zip");
     fs::copy(&safety, &there).unwrap();
-    restore(&new, &there);
+    new.told_by_restore(&there);
     for folder in folders(&new) {
         assert_eq!(fs::read(folder.join(&file)).unwrap(), odd);
     }
@@ -142,7 +136,7 @@ fn whatever_lies_among_the_configs_is_as_it_was_once_its_backup_is_restored_here
     }
     let picture = gateway.picture();
     let backup = gateway.backup();
-    restore(&gateway, &backup);
+    gateway.told_by_restore(&backup);
     gateway.is(&picture);
     let by_hand = [&b"b\xfcro.conf"[..], b"bell\x07.conf"];
     for folder in folders(&gateway) {
@@ -151,7 +145,7 @@ fn whatever_lies_among_the_configs_is_as_it_was_once_its_backup_is_restored_here
         }
         fs::remove_file(folder.join("empty.conf")).unwrap();
     }
-    let said = restore(&gateway, &backup);
+    let said = gateway.told_by_restore(&backup);
     gateway.is(&picture);
     for command in [
         "holdfast/raw/configs/b%FCro.conf > $'b\\xfcro.conf'",
@@ -167,7 +161,7 @@ fn whatever_lies_among_the_configs_is_as_it_was_once_its_backup_is_restored_here
     let new = Gateway::start(small).unwrap();
     let there = new.beside("odd.zip");
     fs::copy(&backup, &there).unwrap();
-    restore(&new, &there);
+    new.told_by_restore(&there);
     for folder in folders(&new) {
         for (name, bytes) in odd() {
             let file = folder.join(OsStr::from_bytes(name));
@@ -199,10 +193,10 @@ fn a_link_a_folder_and_a_pipe_among_the_configs_are_left_as_they_are_and_named()
 
     let picture = gateway.picture();
     let made = gateway.holdfast(&["backup"]);
-    restore(&gateway, Path::new(made.stdout.trim()));
+    gateway.told_by_restore(Path::new(made.stdout.trim()));
     gateway.is(&picture);
     // In this one there is a config in the place of the link.
-    let said = restore(&gateway, &sound);
+    let said = gateway.told_by_restore(&sound);
     for file in [&link, &first.join("folder.conf"), &first.join("pipe.conf")] {
         let name = format!("{} is not a regular file", file.display());
         assert!(said.contains(&name), "{said}");
@@ -275,7 +269,7 @@ fn what_a_backup_could_not_save_is_never_taken_for_what_was_not_there() {
     fs::File::create(&large).unwrap().set_len(17 << 20).unwrap();
     let made = gateway.holdfast(&["backup"]);
     assert_eq!(made.code(), 8, "{made}");
-    let said = restore(&gateway, Path::new(made.stdout.trim()));
+    let said = gateway.told_by_restore(Path::new(made.stdout.trim()));
     assert!(said.contains("the configs could not be saved: "), "{said}");
     assert_eq!(large.metadata().unwrap().len(), 17 << 20);
     fs::remove_file(large).unwrap();
@@ -315,7 +309,7 @@ fn what_a_backup_could_not_save_is_never_taken_for_what_was_not_there() {
         }
         manifest["parts"][part] = serde_json::json!({ "is": "not-saved", "why": "it was busy" });
         let file = archive(&gateway, &lacks);
-        let said = restore(&gateway, &file);
+        let said = gateway.told_by_restore(&file);
         let first = said.find("could not be saved: it was busy").unwrap();
         let others = said.find("  warning: ").unwrap_or(usize::MAX);
         assert!(first < others, "{part}: {said}");
@@ -340,7 +334,7 @@ fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
     let bad = text.replace("PrivateKey = ", "PrivateKey = x");
     let odd = with_config(&sound, &active[0], bad.as_bytes());
     let file = archive(&gateway, &odd);
-    let said = restore(&gateway, &file);
+    let said = gateway.told_by_restore(&file);
     let lost = format!(
         "lost: the tunnel {} was up and stays down: line ",
         active[0]
@@ -392,9 +386,9 @@ fn a_backup_of_a_gateway_without_clients_takes_those_of_now_away_and_says_that_a
         .unwrap();
     drop(clients);
     let empty = gateway.backup();
-    restore(&gateway, &good);
+    gateway.told_by_restore(&good);
     assert_eq!(configs(&first).len(), ours.len());
-    let said = restore(&gateway, &empty);
+    let said = gateway.told_by_restore(&empty);
     assert_eq!(configs(&first), Vec::<PathBuf>::new());
     assert!(
         configs(&second)
@@ -405,6 +399,6 @@ fn a_backup_of_a_gateway_without_clients_takes_those_of_now_away_and_says_that_a
         said.contains("Restored: the gateway is as the backup says."),
         "{said}"
     );
-    restore(&gateway, &good);
+    gateway.told_by_restore(&good);
     gateway.is(&picture);
 }

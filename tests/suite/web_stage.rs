@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use fixtures::{Real, Running, Sample, Sandbox, User, program, skip};
 
+use crate::on_a_gateway::json;
+
 /// A gateway, the agent and the page.
 pub struct Stage {
     pub sandbox: Sandbox,
@@ -141,7 +143,7 @@ impl Stage {
             .sandbox
             .run(&[&holdfast, "--config", &self.config(), "--json", "status"])
             .unwrap();
-        let status: serde_json::Value = serde_json::from_str(&status.ok().unwrap().stdout).unwrap();
+        let status = json(&status.ok().unwrap().stdout);
         let pid = status["view"]["pid"].as_u64().unwrap().to_string();
         self.sandbox
             .run(&["kill", "-s", signal, &pid])

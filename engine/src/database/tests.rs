@@ -293,7 +293,7 @@ fn a_lock_that_outlasted_the_wait_is_waited_for_a_second_more_and_no_whole_wait_
     };
     profile.gateway.busy_seconds = 2;
     let said = || Live::new(&profile).clients(&path).unwrap_err().what;
-    let waited = |seconds: u32| format!("waited for, {seconds} s");
+    let waited = |seconds: u32| format!("(waited {seconds} s)");
     // Who is in a hurry does not count.
     let hurried = Live::new(&profile).within(Duration::from_millis(100));
     assert!(hurried.clients(&path).is_err());

@@ -15,7 +15,7 @@ use crate::survey::Survey;
 use crate::wording::{counted, names};
 
 const STAY: &str =
-    "those of now stay, less the ones of replaced tunnels, plus what tunnels and services add";
+    "the present ones stay, but for those of replaced tunnels, and tunnels and services add theirs";
 
 /// What of a backup does not go back, as far as the backup and its rehearsal tell by themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -265,8 +265,7 @@ fn rules(survey: &Survey, backup: &Backup, family: Family) -> Option<String> {
         (Some(_), Some(why)) => format!("{why}; {STAY}"),
         (Some(_), None) => format!("{}; {STAY}", why_not(backup, &part)),
         (None, _) if survey.facts.unread.contains_key(&part) => {
-            "those of now cannot be read, and so not be put back: they stay, those of replaced tunnels among them; what tunnels \
-             and services add comes on top"
+            "the present ones cannot be read, and so could not be put back: all of them stay, and tunnels and services add theirs"
                 .to_owned()
         }
         // A kernel without that protocol has none to keep.
@@ -285,7 +284,7 @@ fn forwarding(survey: &Survey, backup: &Backup, family: Family) -> Option<String
         (Some(_), None) if survey.facts.lack_protocol(family) => {
             format!("the kernel of this box has no {}", family.name())
         }
-        (Some(_), None) => "what it is now cannot be read, and so not be put back".to_owned(),
+        (Some(_), None) => "it cannot be read here, and so could not be put back".to_owned(),
     };
     Some(format!("{why}; it stays as it is"))
 }
