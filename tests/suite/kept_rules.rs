@@ -182,13 +182,13 @@ fn a_folder_or_a_file_that_is_a_link_of_roots_is_followed_there_and_back_and_sta
         let backup = made.stdout.trim().to_owned();
         let other = POLICIES.replace("ACCEPT", "DROP");
         write(&held, &other, 0o600);
-        let said = gateway.told_by_restore(Path::new(&backup));
+        let said = gateway.restore(Path::new(&backup));
         assert_eq!(fs::read_to_string(&held).unwrap(), POLICIES, "{said}");
         assert_eq!(held.metadata().unwrap().permissions().mode() & 0o777, 0o640);
         assert!(link.symlink_metadata().unwrap().is_symlink());
         // Its safety backup has what it replaced.
         let safety = gateway.backups().pop().unwrap();
-        gateway.told_by_restore(&safety);
+        gateway.restore(&safety);
         assert_eq!(fs::read_to_string(&held).unwrap(), other);
         assert!(link.symlink_metadata().unwrap().is_symlink());
     }
@@ -223,7 +223,7 @@ fn a_link_to_what_others_may_write_or_to_nothing_is_named_and_left_alone() {
     let links = &read.metadata["holdfast"]["links"];
     assert_eq!(links.as_object().unwrap().len(), 2, "{links}");
     for archive in [whole.as_path(), Path::new(&backup)] {
-        gateway.told_by_restore(archive);
+        gateway.restore(archive);
         assert_eq!(fs::read_to_string(&target).unwrap(), other);
         assert_eq!(fs::read_link(&v4).unwrap(), target);
         assert!(v6.symlink_metadata().unwrap().is_symlink());
@@ -233,7 +233,7 @@ fn a_link_to_what_others_may_write_or_to_nothing_is_named_and_left_alone() {
         fs::remove_file(link).unwrap();
         write(link, POLICIES, 0o640);
     }
-    gateway.told_by_restore(Path::new(&backup));
+    gateway.restore(Path::new(&backup));
     for file in [&v4, &v6] {
         assert_eq!(fs::read_to_string(file).unwrap(), POLICIES);
     }
