@@ -251,8 +251,7 @@ fn what_lies_in_the_folder_of_wg_quick_under_a_clients_name_and_is_no_file_is_na
     // Of rows that nobody can read none says whose it is.
     fs::write(sample.client_database(), "no database").unwrap();
     let made = gateway.holdfast(&["backup"]);
-    let said = format!("configs in {} alone: not saved", second.display());
-    assert!(made.stderr.contains(&said), "{made}");
+    assert_eq!(made.code(), 8, "{made}");
     for path in [&link, &folder, &pipe] {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(made.stderr.contains(name), "{made}");
