@@ -86,7 +86,7 @@ fn a_database_that_its_account_may_not_read_is_refused_beforehand_with_the_comma
         "{}",
         refused.said
     );
-    let command = refused.advice("give it to that account: ");
+    let command = refused.advice("give it back: ");
     gateway.run(&["sh", "-c", command]);
     refused.again(&gateway, &[]);
 }

@@ -428,7 +428,7 @@ fn a_table_that_iptables_cannot_show_whole_is_left_alone_and_the_rest_restored()
         gateway.run(&["iptables", "-F", "FORWARD"]);
         let said = restored(&gateway, &backup, &["--keep-going-without-firewall"]);
         assert!(
-            said.contains("left out: the IPv6 firewall rules: those of now cannot be read"),
+            said.contains("left out: the IPv6 firewall rules: the present ones cannot be read"),
             "{said}"
         );
         assert_eq!(up(), tunnels);
@@ -534,7 +534,7 @@ fn tunnels_peers_and_forwarding_that_cannot_be_read_are_what_a_backup_lacks_and_
     );
     let said = restored(&gateway, &backup, &[]);
     assert!(
-        said.contains("left out: the IPv4 forwarding: what it is now cannot be read"),
+        said.contains("left out: the IPv4 forwarding: it cannot be read here"),
         "{said}"
     );
 }
