@@ -154,7 +154,8 @@ pub fn survey(
     // A tunnel whose config is a link is whoever's made the link.
     let managed =
         |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
-    let facts = facts(host, profile, &managed).map_err(one)?;
+    let mut facts = facts(host, profile, &managed).map_err(one)?;
+    warnings.extend(set_apart(host, &mut facts));
     if clients.is_none()
         && profile
             .client_database()
@@ -241,6 +242,52 @@ pub fn survey(
         exposure,
         warnings,
     })
+}
+
+/// Looks which interfaces forward otherwise than all do, tunnels left out: theirs come and go. A sentence for each protocol.
+fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
+    let mut said = Vec::new();
+    for family in Family::BOTH {
+        let Some(all) = facts.forwards(family) else {
+            continue;
+        };
+        let look = || -> Result<BTreeMap<String, bool>, Problem> {
+            let mut apart = BTreeMap::new();
+            let mut interfaces = host.list(Path::new(family.interfaces()))?;
+            interfaces.retain(|i| i != "all" && facts.interfaces.binary_search(i).is_err());
+            for interface in interfaces {
+                if let Some(on) = host
+                    .forwarding_of(family, &interface)?
+                    .filter(|on| *on != all)
+                {
+                    apart.insert(interface, on);
+                }
+            }
+            Ok(apart)
+        };
+        match look() {
+            Ok(apart) if apart.is_empty() => {}
+            Ok(apart) => {
+                said.push(format!(
+                    "{} is {}, and the {} forwarding of {} is not: that is in no backup, and whoever sets the one sets the other",
+                    family.forwarding(),
+                    u8::from(all),
+                    family.name(),
+                    names(apart.keys())
+                ));
+                match family {
+                    Family::V4 => facts.apart_v4 = apart,
+                    Family::V6 => facts.apart_v6 = apart,
+                }
+            }
+            Err(problem) => said.push(format!(
+                "whether an interface forwards {} otherwise than all do could not be looked at: {}",
+                family.name(),
+                in_a_line(&problem)
+            )),
+        }
+    }
+    said
 }
 
 /// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file (T7).
