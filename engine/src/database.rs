@@ -20,7 +20,9 @@ mod shape;
 mod trouble;
 mod unnamed;
 
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -69,6 +71,19 @@ pub struct Client {
     pub subnet: String,
     /// `active` or `inactive`.
     pub status: String,
+}
+
+/// Clients by their names: a hash of what of each belongs to its files. What the gateway writes all the time (`status`) is no
+/// part of it. Good for being compared by one program with itself.
+pub type Rows = BTreeMap<String, u64>;
+
+fn rows(clients: Vec<Client>) -> Rows {
+    let row = |client: Client| {
+        let mut hasher = DefaultHasher::new();
+        (client.config_path, client.subnet).hash(&mut hasher);
+        (client.name, hasher.finish())
+    };
+    clients.into_iter().map(row).collect()
 }
 
 /// One user of the gateway. Written down only on the way from the process that read it.

@@ -88,6 +88,45 @@ impl Part {
             }
         }
     }
+
+    /// What becomes of it in a restore from a backup that lacks it.
+    pub fn without(&self) -> &'static str {
+        match self {
+            Part::Tunnels => "the tunnels of active clients come up instead",
+            Part::Peers => "each tunnel has the peers of its config",
+            Part::Configs => "what is here and not in the backup stays as it is",
+            Part::Database(_)
+            | Part::Rules(_)
+            | Part::Forwarding(_)
+            | Part::Kept(_)
+            | Part::Unnamed(_)
+            | Part::OtherDatabases => "what is here of that stays as it is",
+        }
+    }
+}
+
+/// A part of which a restore may begin though its safety backup lacks it; for any other, why not. What is replaced of files is
+/// kept besides, as the restore's originals; the rest is in the kernel alone, and going back needs it.
+pub fn done_without(name: &str) -> Result<Part, String> {
+    let nothing = |why: &str| Err(format!("of {name} there is nothing to accept: {why}"));
+    match name.parse::<Part>() {
+        Ok(part @ (Part::Database(_) | Part::Configs | Part::Kept(_))) => Ok(part),
+        Ok(Part::Rules(_)) => nothing(
+            "rules that cannot be read could not be put back if the restore fails; to restore all but the firewall, add \
+             --keep-going-without-firewall",
+        ),
+        Ok(Part::Forwarding(_)) => nothing("where it cannot be read it stays as it is"),
+        Ok(Part::Tunnels | Part::Peers) => {
+            nothing("tunnels that cannot be looked at could not be put back if the restore fails")
+        }
+        Ok(Part::Unnamed(_) | Part::OtherDatabases) => {
+            nothing("a restore replaces no database that the profile does not name")
+        }
+        Err(_) => Err(format!(
+            "{name:?} is no part of a gateway that can be accepted; these can: configs, kept-v4, kept-v6, and each database by \
+             its name, as configs.db"
+        )),
+    }
 }
 
 impl fmt::Display for Part {
@@ -192,5 +231,15 @@ mod tests {
         for none in ["", "rules", "a/b.db", "config.d"] {
             assert!(none.parse::<Part>().is_err(), "{none}");
         }
+    }
+
+    #[test]
+    fn parts_that_are_files_can_be_done_without_and_of_others_it_is_said_what_helps() {
+        for file in ["configs.db", "configs", "kept-v4"] {
+            assert_eq!(done_without(file).unwrap().to_string(), file);
+        }
+        let others = ["rules-v4", "forwarding-v6", "peers", "unnamed:/a.db", "x"];
+        let why = others.map(|name| done_without(name).unwrap_err());
+        insta::assert_snapshot!(why.join("\n"));
     }
 }

@@ -111,11 +111,24 @@ impl Backup {
         matches!(self.parts.get(part), Some(Fate::NotSaved { .. }))
     }
 
-    /// Whether it says which configs there are: without any it says so only if it says that there were none.
+    /// Whether it says which configs there are: without any it says so only if it says that there were none, or that all
+    /// were saved.
     fn speaks_of_configs(&self) -> bool {
-        !self.configs.is_empty()
-            || !self.wireguard.is_empty()
-            || matches!(self.parts.get(&Part::Configs), Some(Fate::NotThere))
+        let all = matches!(
+            self.parts.get(&Part::Configs),
+            Some(Fate::NotThere | Fate::Saved)
+        );
+        all || !self.configs.is_empty() || !self.wireguard.is_empty()
+    }
+
+    /// Whether it has a config for this place.
+    fn wants(&self, profile: &Profile, path: &Path) -> bool {
+        let gateway = &profile.gateway;
+        let name = path.file_name().and_then(|n| n.to_str());
+        let of = |folder: &Path, files: &BTreeMap<String, Wanted>| {
+            path.parent() == Some(folder) && name.is_some_and(|n| files.contains_key(n))
+        };
+        of(&gateway.configs_dir, &self.configs) || of(&gateway.wireguard_dir, &self.wireguard)
     }
 
     /// Whether the database of clients stays as it is.
@@ -849,6 +862,35 @@ mod tests {
             let why = "file is not a database".into();
             backup.parts.insert(part, Fate::SavedRaw { why });
         }));
+    }
+
+    #[test]
+    fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_it_does_not_say() {
+        let not_saved = || Fate::NotSaved {
+            why: "the folder cannot be read".into(),
+        };
+        for (fate, goes) in [
+            (Some(Fate::Saved), true),
+            (Some(Fate::NotThere), true),
+            (Some(not_saved()), false),
+            (None, false),
+        ] {
+            let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
+            let mut survey = survey(now);
+            survey.clients = Some(Vec::new());
+            let mut backup = backup(&[]);
+            backup
+                .parts
+                .extend(fate.clone().map(|f| (Part::Configs, f)));
+            let removed = |backup: &Backup| {
+                let plan = planned(&survey, backup).unwrap();
+                plan.files.iter().any(|f| f.change == Change::Remove)
+            };
+            assert_eq!(removed(&backup), goes, "{fate:?}");
+            // One that could not be taken was there.
+            backup.left_out.insert("a.conf".into());
+            assert!(!removed(&backup), "{fate:?}");
+        }
     }
 
     #[test]

@@ -29,6 +29,7 @@ use crate::host::linux::quoted;
 use crate::host::{Family, Host};
 use crate::journal::{JournalWriter, Seen};
 use crate::kept::Place;
+use crate::lost::Lost;
 use crate::owner::Placement;
 use crate::parts::{self, Lack, Part};
 use crate::peers::Peers;
@@ -293,7 +294,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
-    let left_behind = checked.lost.clone();
+    let left_behind: Vec<String> = checked.lost.iter().map(|l| l.said.clone()).collect();
     let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, &request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
@@ -348,12 +349,14 @@ fn leave_out_kept(
             continue;
         };
         if host.stat(folder)?.is_none() && checked.kept.remove(&family).is_some() {
-            checked.lost.push(format!(
+            let said = format!(
                 "the file that keeps {} rules over a reboot is not put back: the folder {} is not there (install \
                  iptables-persistent, then restore again, to have it)",
                 family.name(),
                 folder.display()
-            ));
+            );
+            let part = Part::Kept(family);
+            checked.lost.push(Lost::of(part.shown(), said));
         }
     }
     Ok(())
@@ -368,8 +371,9 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
             Part::Rules(_) => !choices.keep_going_without_firewall,
             // It stays as it is; the plan says so.
             Part::Forwarding(_) => false,
-            Part::Tunnels | Part::Peers => true,
-            Part::Database(_) | Part::Configs | Part::Kept(_) => true,
+            // The safety backup decides: it may be saved by then.
+            Part::Database(_) => false,
+            Part::Tunnels | Part::Peers | Part::Configs | Part::Kept(_) => true,
             // A restore touches what the profile names.
             Part::Unnamed(_) | Part::OtherDatabases => false,
         };
@@ -657,12 +661,7 @@ fn wanted(
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
     let mut aside = Aside::of(metadata.holdfast.as_ref());
-    // Parts that could not be saved and links have lines of their own.
-    let own = |lost: &&String| {
-        let lacks = aside.lacks.iter().any(|l| lost.contains(&*l.why));
-        !lacks && !aside.links.iter().any(|link| lost.contains(&**link))
-    };
-    aside.rows = checked.lost.iter().filter(own).cloned().collect();
+    aside.lost.clone_from(&checked.lost);
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
     // Names are looked up once each, not for every file.
     let mut placed: BTreeMap<usize, (Placement, Rc<str>)> = BTreeMap::new();

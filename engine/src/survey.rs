@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Digest};
 
 use crate::account::{Account, MailRelay};
-use crate::database::{Client, Live};
+use crate::database::{Client, Live, Trouble};
 use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
@@ -96,6 +96,7 @@ pub fn survey(
     let mut users = BTreeMap::new();
     let mut mail = BTreeMap::new();
     let mut clients = None;
+    let mut locked = BTreeMap::new();
     for database in &gateway.database {
         let Some(meta) = host.stat(&database.path).map_err(one)? else {
             continue;
@@ -104,34 +105,36 @@ pub fn survey(
             return Err(vec![no_file(&database.path)]);
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
-        match database.kind {
-            DatabaseKind::Clients => match Live::new(profile).clients(&database.path) {
-                Ok(list) => clients = Some(list),
-                Err(p) => warnings.push(format!(
-                    "{} cannot be read: {}",
-                    database.path.display(),
-                    p.what
-                )),
-            },
-            DatabaseKind::Users => match Live::new(profile).users(&database.path) {
-                Ok(list) => {
-                    let accounts = list.into_iter().map(Account::from).collect();
-                    users.insert(database.name.clone(), accounts);
-                    match Live::new(profile).mail_relay(&database.path) {
-                        Ok(relay) => mail.extend(relay.map(|r| (database.name.clone(), r))),
-                        Err(p) => warnings.push(format!(
-                            "whether a restore changes the mail relay in {} cannot be told: {}",
-                            database.path.display(),
-                            p.what
-                        )),
-                    }
+        let live = Live::new(profile);
+        let read = match database.kind {
+            DatabaseKind::Clients => live
+                .clients_or_trouble(&database.path)
+                .map(|list| clients = Some(list)),
+            DatabaseKind::Users => live.users_or_trouble(&database.path).map(|list| {
+                let accounts = list.into_iter().map(Account::from).collect();
+                users.insert(database.name.clone(), accounts);
+                match live.mail_relay(&database.path) {
+                    Ok(relay) => mail.extend(relay.map(|r| (database.name.clone(), r))),
+                    Err(p) => warnings.push(format!(
+                        "whether a restore changes the mail relay in {} cannot be told: {}",
+                        database.path.display(),
+                        p.what
+                    )),
                 }
-                Err(p) => warnings.push(format!(
-                    "{} cannot be read: {}",
-                    database.path.display(),
-                    p.what
-                )),
-            },
+            }),
+        };
+        match read {
+            Ok(()) => {}
+            // Neither could a safety backup save it.
+            Err(Trouble::Busy(p)) => {
+                let why = format!("cannot {}; {}", p.what, p.advice);
+                locked.insert(Part::Database(database.name.clone()), why);
+            }
+            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => warnings.push(format!(
+                "{} cannot be read: {}",
+                database.path.display(),
+                p.what
+            )),
         }
         // A backup would lack it.
         if let Err(problem) = Live::new(profile).may_be_copied(&database.path) {
@@ -151,6 +154,7 @@ pub fn survey(
         |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
     let mut facts = facts(host, profile, &managed).map_err(one)?;
     warnings.extend(set_apart(host, &mut facts));
+    facts.unread.extend(locked);
     if clients.is_none()
         && profile
             .client_database()

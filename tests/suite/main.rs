@@ -1,5 +1,6 @@
 //! Everything that crosses a crate, one module a claim.
 
+mod advice_followed;
 mod browser;
 mod budgets;
 mod commands_agree;

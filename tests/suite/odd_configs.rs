@@ -2,7 +2,7 @@
 //! box, or names it and leaves what is here alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -211,8 +211,58 @@ fn a_link_a_folder_and_a_pipe_among_the_configs_are_left_as_they_are_and_named()
         said.contains("lost: ") && said.contains("is not put there"),
         "{said}"
     );
+    // Neither does the verdict say that the gateway is as that backup says.
+    for what in [
+        format!("1 file ({})", link.display()),
+        "3 places without a regular file (".to_owned(),
+    ] {
+        let line = format!("left out: {what}");
+        let of_plan = said.lines().any(|l| l.starts_with(&format!("  {line}")));
+        assert!(
+            of_plan && said.lines().any(|l| l.starts_with(&line)),
+            "{said}"
+        );
+        let verdict = said.lines().find(|l| l.starts_with("Restored in part"));
+        assert!(verdict.is_some_and(|v| v.contains(&what)), "{said}");
+    }
     gateway.is(&picture);
     assert_eq!(fs::read_to_string(target).unwrap(), "somebody's");
+}
+
+#[test]
+fn what_lies_in_the_folder_of_wg_quick_under_a_clients_name_and_is_no_file_is_named_by_a_backup() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let [first, second] = folders(&gateway);
+    let up = sample.active().unwrap();
+    let clients = sample.clients().unwrap();
+    let down: Vec<&String> = clients.iter().filter(|c| !up.contains(c)).collect();
+    let file = |folder: &Path, client: &str| folder.join(format!("{client}.conf"));
+    let [link, folder, pipe] = [down[0], down[1], &up[0]].map(|client| file(&second, client));
+    for path in [&link, &folder, &pipe] {
+        fs::remove_file(path).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+    fs::create_dir(&folder).unwrap();
+    gateway.run(&["mkfifo", path(&pipe)]);
+    // Only its row says that it is a client's.
+    fs::remove_file(file(&first, down[0])).unwrap();
+    let made = gateway.holdfast(&["backup"]);
+    for path in [&link, &folder, &pipe] {
+        assert!(made.stderr.contains(&path.display().to_string()), "{made}");
+    }
+
+    // Of rows that nobody can read none says whose it is.
+    fs::write(sample.client_database(), "no database").unwrap();
+    let made = gateway.holdfast(&["backup"]);
+    let said = format!("configs in {} alone: not saved", second.display());
+    assert!(made.stderr.contains(&said), "{made}");
+    for path in [&link, &folder, &pipe] {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(made.stderr.contains(name), "{made}");
+    }
 }
 
 #[test]
@@ -307,4 +357,54 @@ fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
     );
     assert_eq!(sample.active().unwrap(), active[1..]);
     assert_eq!(fs::read_to_string(sample.config(&active[0])).unwrap(), bad);
+}
+
+#[test]
+fn a_backup_of_a_gateway_without_clients_takes_those_of_now_away_and_says_that_all_is_as_it_says() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let good = gateway.backup();
+    let picture = gateway.picture();
+    let configs = |folder: &Path| -> Vec<PathBuf> {
+        let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        names
+            .filter(|p| p.extension() == Some(OsStr::new("conf")))
+            .collect()
+    };
+    let [first, second] = folders(&gateway);
+    for tunnel in sample.active().unwrap() {
+        gateway.run(&["ip", "link", "del", "dev", &tunnel]);
+    }
+    let ours: Vec<OsString> = configs(&first)
+        .iter()
+        .map(|p| p.file_name().unwrap().to_owned())
+        .collect();
+    for name in &ours {
+        for folder in [&first, &second] {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
+    let clients = rusqlite::Connection::open(sample.client_database()).unwrap();
+    clients
+        .execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM clients")
+        .unwrap();
+    drop(clients);
+    let empty = gateway.backup();
+    restore(&gateway, &good);
+    assert_eq!(configs(&first).len(), ours.len());
+    let said = restore(&gateway, &empty);
+    assert_eq!(configs(&first), Vec::<PathBuf>::new());
+    assert!(
+        configs(&second)
+            .iter()
+            .all(|p| !ours.contains(&p.file_name().unwrap().to_owned()))
+    );
+    assert!(
+        said.contains("Restored: the gateway is as the backup says."),
+        "{said}"
+    );
+    restore(&gateway, &good);
+    gateway.is(&picture);
 }

@@ -359,6 +359,7 @@ impl Client {
     /// The address that another one leads to.
     pub fn leads_to(&mut self, address: &str) -> String {
         let request = self.http.get(self.url(address));
+        let request = request.header("Sec-Fetch-Site", "same-origin");
         let answer = request.header("Cookie", self.cookie()).call().unwrap();
         assert_eq!(answer.status().as_u16(), 303, "{address}");
         let location = answer.headers().get("location").unwrap();

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use crate::database::{self, Client, Live, Snapshot, Trouble};
+use crate::database::{self, Live, Rows, Snapshot, Trouble};
 use crate::fault::{Problem, cannot};
 use crate::parts::Fate;
 use crate::profile::{Database, Profile};
@@ -18,7 +18,7 @@ pub(super) struct Saving {
     pub(super) fate: Fate,
     pub(super) warnings: Vec<String>,
     /// The clients in it; none if it is of another kind, or where they cannot be read.
-    pub(super) clients: Option<Vec<Client>>,
+    pub(super) rows: Option<Rows>,
 }
 
 /// The copy of one file.
@@ -46,7 +46,7 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
         copies: Vec::new(),
         fate: Fate::NotThere,
         warnings: Vec::new(),
-        clients: None,
+        rows: None,
     };
     let meta = match database.path.symlink_metadata() {
         Ok(meta) => meta,
@@ -69,7 +69,7 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
         Ok(Snapshot {
             file,
             warnings,
-            clients,
+            rows,
         }) => {
             saving.copies = vec![Copy {
                 side: "",
@@ -77,7 +77,7 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
                 owner: owner(&meta),
             }];
             saving.warnings = warnings;
-            saving.clients = clients;
+            saving.rows = rows;
             saving.fate = Fate::Saved;
         }
         Err(trouble) => {

@@ -4,7 +4,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -13,7 +12,7 @@ use super::Kernel;
 use super::aside::Aside;
 use super::configs::{self, Configs, now};
 use super::databases::{self, Saving};
-use crate::database::{self, Client, Live};
+use crate::database::{self, Live};
 use crate::facts::Facts;
 use crate::fault::Problem;
 use crate::parts::{Fate, Part};
@@ -108,17 +107,12 @@ impl Look {
     }
 }
 
-/// The rows of clients by the names of their files: a hash of what of them belongs to files. What the gateway writes all the
-/// time (`status`) is no part of it.
+/// The rows of clients, by the names of their files.
 pub(super) type Rows = BTreeMap<OsString, u64>;
 
-fn rows(clients: Vec<Client>) -> Rows {
-    let row = |c: Client| {
-        let mut hasher = DefaultHasher::new();
-        (c.config_path, c.subnet).hash(&mut hasher);
-        (OsString::from(format!("{}.conf", c.name)), hasher.finish())
-    };
-    clients.into_iter().map(row).collect()
+fn by_file(rows: database::Rows) -> Rows {
+    let file = |(name, row): (String, u64)| (OsString::from(name + ".conf"), row);
+    rows.into_iter().map(file).collect()
 }
 
 /// The names of files whose rows are not the same.
@@ -163,7 +157,7 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     let (mut clients, read) = parallel::both(copy, || configs.read());
     read?;
     // Of a database that cannot be read there are no rows to be compared.
-    let rows_in = |copied: &mut Option<Saving>| copied.as_mut()?.clients.take().map(rows);
+    let rows_in = |copied: &mut Option<Saving>| copied.as_mut()?.rows.take().map(by_file);
     let mut rows = rows_in(&mut clients);
     configs.read_more(files(rows.as_ref()))?;
     let (mut tunnels, mut beyond) = (Facts::default(), BTreeMap::new());
@@ -189,8 +183,8 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
         let late = configs.changed_since(look.since());
         look = later;
         let now = match (&rows, database) {
-            (Some(_), Some(database)) => match Live::new(profile).clients(&database.path) {
-                Ok(clients) => Some(self::rows(clients)),
+            (Some(_), Some(database)) => match Live::new(profile).rows(&database.path) {
+                Ok(rows) => Some(by_file(rows)),
                 Err(problem) => {
                     warnings.push(not_known(&format!("cannot {}", problem.what)));
                     break;
@@ -246,7 +240,7 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     }
     let gone = |clients: &Saving| clients.fate == Fate::NotThere;
     let unknown = match &clients {
-        Some(c) if rows.is_none() && !(gone(c) && !configs.are_there()) => configs.others(),
+        Some(c) if rows.is_none() && (configs.are_there() || !gone(c)) => configs.others(),
         _ => BTreeSet::new(),
     };
     Ok(Taken {

@@ -18,7 +18,7 @@ const MODE: u32 = 0o100_600;
 const WRITE: usize = 256 << 10;
 /// Large files are deflated in pieces of this size, each with what stands before it as its dictionary: together they are one
 /// stream, whoever packed which.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = 1 << 20;
 const WINDOW: u64 = 32 << 10;
 const LEVEL: u32 = 6;
 

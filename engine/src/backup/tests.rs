@@ -825,11 +825,14 @@ fn configs_that_may_be_of_clients_are_named_where_nobody_can_tell_which_clients_
         .execute_batch("DROP TABLE clients")
         .unwrap();
     let made = gateway.make().unwrap();
-    let told = made.warnings.iter().find(|w| w.contains("which clients"));
-    assert!(told.unwrap().contains("c_00000003.conf"), "{told:?}");
+    let [lack] = made.lacks.as_slice() else {
+        panic!("{:?}", made.lacks)
+    };
+    assert_eq!(lack.part, Part::Configs);
+    assert!(lack.why.contains("c_00000003.conf"), "{}", lack.why);
+    assert_eq!(made.unread, BTreeSet::from(["c_00000003.conf".into()]));
     let manifest = manifest_of(&made.path);
     assert!(manifest.left_out.contains("c_00000003.conf"));
-    assert_eq!(made.lacks, Vec::new());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
 use crate::journal::Permit;
 use crate::manifest;
-use crate::parts::{Lack, Part};
+use crate::parts::{self, Lack, Part};
 
 pub struct SafetyBackup;
 
@@ -72,20 +72,26 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
 
 fn could_not_bring_back(refused: &[&Lack]) -> Problem {
     let lacks: Vec<String> = refused.iter().map(|l| l.to_string()).collect();
-    let parts = refused.iter().map(|l| l.part.to_string());
+    let parts: Vec<String> = refused.iter().map(|l| l.part.to_string()).collect();
     let (it, them) = match refused.len() {
         1 => ("it", "that"),
         _ => ("them", "those"),
     };
+    let mend = format!("mend {them} and restore again");
+    let can_be_accepted = parts.iter().all(|part| parts::done_without(part).is_ok());
     cannot(
         format!(
             "make a safety backup that could bring back what the restore replaces: {}",
             lacks.join("; ")
         ),
-        format!(
-            "mend {them} and restore again; or accept that nothing brings {it} back: restore with {}",
-            journal_format::accepting(parts)
-        ),
+        match can_be_accepted {
+            true => format!(
+                "{mend}; or accept that no backup has {it}, and that what is replaced is kept in the restore's originals/ alone: \
+                 restore with {}",
+                journal_format::accepting(parts)
+            ),
+            false => mend,
+        },
     )
 }
 
@@ -113,6 +119,8 @@ impl StepOps for SafetyBackup {
             warnings.push(format!("the safety backup lacks a part: {lack}"));
         }
         if !refused.is_empty() {
+            // Each try would leave another one. Where it cannot be removed there is one backup more, and no harm done.
+            let _ = env.host.discard(&made.path);
             return Err(could_not_bring_back(&refused));
         }
         warnings.extend(made.warnings);
