@@ -644,3 +644,62 @@ fn a_client_that_is_added_while_the_backup_is_made_is_in_it_with_its_tunnel_and_
     assert!(manifest["peers"]["late"][KEY].is_object(), "{manifest}");
     assert!(manifest.get("unpaired").is_none(), "{manifest}");
 }
+
+#[test]
+fn an_interface_whose_forwarding_is_set_apart_keeps_it_whatever_sets_that_of_all() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let apart = [
+        "net.ipv4.conf.eth0.forwarding",
+        "net.ipv6.conf.eth0.forwarding",
+    ];
+    let of_eth0 = || gateway.run(&["sysctl", "-n", apart[0], apart[1]]);
+    // A hook that turns forwarding on for all, as many configs have one.
+    let tunnel = tunnel(&gateway);
+    for dir in [
+        gateway.sample().configs_dir(),
+        gateway.sample().wireguard_dir(),
+    ] {
+        let file = dir.join(format!("{tunnel}.conf"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let hook = "[Interface]\nPostUp = sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1\n";
+        std::fs::write(&file, text.replacen("[Interface]\n", hook, 1)).unwrap();
+    }
+    forward(&gateway, [1, 1]);
+    let on = gateway.backup();
+    forward(&gateway, [0, 0]);
+    let off = gateway.backup();
+    for setting in apart {
+        gateway.run(&["sysctl", "-qw", &format!("{setting}=1")]);
+    }
+    assert_eq!(
+        (forwards(&gateway).as_str(), of_eth0()),
+        ("0 0 ", "1\n1\n".into())
+    );
+    let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
+    for said in [
+        "net.ipv4.ip_forward is 0, and the IPv4 forwarding of eth0 is not: that is in no backup",
+        "the IPv6 forwarding of eth0 is not",
+    ] {
+        assert!(surveyed.contains(said), "{surveyed}");
+    }
+    for backup in [&on, &off] {
+        rolled_back(&gateway, backup);
+        assert_eq!(
+            (forwards(&gateway).as_str(), of_eth0()),
+            ("0 0 ", "1\n1\n".into())
+        );
+    }
+    let said = restored(&gateway, &off, &[]);
+    assert!(said.contains("that is in no backup"), "{said}");
+    assert_eq!(
+        (forwards(&gateway).as_str(), of_eth0()),
+        ("0 0 ", "1\n1\n".into())
+    );
+    restored(&gateway, &on, &[]);
+    assert_eq!(
+        (forwards(&gateway).as_str(), of_eth0()),
+        ("1 1 ", "1\n1\n".into())
+    );
+}

@@ -239,7 +239,7 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     }
     let gone = |clients: &Saving| clients.fate == Fate::NotThere;
     let unknown = match &clients {
-        Some(c) if rows.is_none() && !(gone(c) && !configs.are_there()) => configs.others(),
+        Some(c) if rows.is_none() && (configs.are_there() || !gone(c)) => configs.others(),
         _ => BTreeSet::new(),
     };
     Ok(Taken {
