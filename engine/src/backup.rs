@@ -202,9 +202,6 @@ pub fn make(
     making.databases(taken.clients.into_iter().chain(others).collect())?;
     making.configs(taken.configs)?;
     making.unknown(&taken.unknown);
-    if let Kernel::Now(_) = kernel {
-        moment::unknown_that_are_up(&taken.unknown, &mut facts);
-    }
     if making.is_empty() {
         return Err(Fault::Failed(cannot(
             "make a backup: none of the profile's databases and configs is there".to_owned(),

@@ -285,6 +285,8 @@ pub trait Look {
     fn mount_points(&self) -> Result<Vec<String>, Problem>;
     /// `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding`; none where the kernel does not have that protocol.
     fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem>;
+    /// The same of one interface; none where there is no such interface.
+    fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem>;
     /// The boot that the machine is in.
     fn boot(&self) -> Result<BootId, Problem>;
     /// Both clocks.
@@ -329,6 +331,14 @@ pub trait Act {
     fn settle_database(&self, permit: &Permit, path: &Path) -> Result<Settled, Problem>;
     /// Sets what [`Look::forwarding`] tells.
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem>;
+    /// Sets what [`Look::forwarding_of`] tells. An interface that is gone is no error.
+    fn set_forwarding_of(
+        &self,
+        permit: &Permit,
+        family: Family,
+        interface: &str,
+        on: bool,
+    ) -> Result<(), Problem>;
     /// Runs a command; `input` is its standard input. Its exit status is evidence, not a verdict.
     fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem>;
 }

@@ -12,6 +12,7 @@ use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Rules;
+use crate::host::linux::quoted;
 use crate::host::{self, End, Family, Host, Kind, Look, Meta, Query, stirs};
 use crate::kept::Place;
 use crate::parts::Part;
@@ -79,10 +80,7 @@ pub fn survey(
     for dir in [&gateway.configs_dir, &gateway.wireguard_dir] {
         match host.stat(dir) {
             Ok(Some(meta)) if meta.kind == Kind::Dir => {}
-            Ok(_) => problems.push(cannot(
-                format!("find the folder {}", dir.display()),
-                "name the gateway's folders in the profile (--config)",
-            )),
+            Ok(there) => problems.push(no_folder(profile, dir, there.is_some())),
             Err(p) => problems.push(p),
         }
     }
@@ -104,10 +102,7 @@ pub fn survey(
             continue;
         };
         if meta.kind != Kind::File {
-            return Err(vec![cannot(
-                format!("use {}: it is not a regular file", database.path.display()),
-                "name the real database in the profile",
-            )]);
+            return Err(vec![no_file(&database.path)]);
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
         let live = Live::new(profile);
@@ -158,6 +153,7 @@ pub fn survey(
     let managed =
         |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
     let mut facts = facts(host, profile, &managed).map_err(one)?;
+    warnings.extend(set_apart(host, &mut facts));
     facts.unread.extend(locked);
     if clients.is_none()
         && profile
@@ -245,6 +241,116 @@ pub fn survey(
         exposure,
         warnings,
     })
+}
+
+/// A folder of configs that is not there is not made by a restore: nothing in its journal would take it away again.
+fn no_folder(profile: &Profile, dir: &Path, is_there: bool) -> Problem {
+    let gateway = &profile.gateway;
+    let shown = quoted(&dir.display().to_string());
+    if is_there {
+        return cannot(
+            format!(
+                "use the folder {}: what is there is a link, or no folder",
+                dir.display()
+            ),
+            format!(
+                "see what it is: ls -ld {shown}; and name the folder that it leads to in the profile, or take it away"
+            ),
+        );
+    }
+    let make = match gateway.owner.split_once(':') {
+        Some((user, group)) if *dir == gateway.configs_dir => format!(
+            "install -d -m 0750 -o {} -g {} {shown}",
+            quoted(user),
+            quoted(group)
+        ),
+        _ => format!("install -d -m 0700 {shown}"),
+    };
+    cannot(
+        format!("use the folder {}: it is not there", dir.display()),
+        format!(
+            "if it is gone, make it, empty, and try again: {make}; if the gateway's configs lie elsewhere, name that folder in the \
+             profile (--config)"
+        ),
+    )
+}
+
+/// A database that is a link is not opened: whoever may change the link would choose what is read and replaced.
+fn no_file(path: &Path) -> Problem {
+    let shown = quoted(&path.display().to_string());
+    match std::fs::read_link(path) {
+        Err(_) => cannot(
+            format!("use {}: it is not a regular file", path.display()),
+            format!("see what it is: ls -ld {shown}; and name the real database in the profile"),
+        ),
+        Ok(target) => {
+            let (target, leads) = match std::fs::canonicalize(path) {
+                Ok(real) => (real, true),
+                Err(_) => (target, false),
+            };
+            let name = format!("name {} as its path in the profile", target.display());
+            cannot(
+                format!(
+                    "use {}: it is a link to {}{}",
+                    path.display(),
+                    target.display(),
+                    if leads { "" } else { ", where nothing is" }
+                ),
+                match leads {
+                    true => name,
+                    false => format!(
+                        "take the link away, and a restore puts the database in its place: rm {shown}; or {name}"
+                    ),
+                },
+            )
+        }
+    }
+}
+
+/// Looks which interfaces forward otherwise than all do, tunnels left out: theirs come and go. A sentence for each protocol.
+fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
+    let mut said = Vec::new();
+    for family in Family::BOTH {
+        let Some(all) = facts.forwards(family) else {
+            continue;
+        };
+        let look = || -> Result<BTreeMap<String, bool>, Problem> {
+            let mut apart = BTreeMap::new();
+            let mut interfaces = host.list(Path::new(family.interfaces()))?;
+            interfaces.retain(|i| i != "all" && facts.interfaces.binary_search(i).is_err());
+            for interface in interfaces {
+                if let Some(on) = host
+                    .forwarding_of(family, &interface)?
+                    .filter(|on| *on != all)
+                {
+                    apart.insert(interface, on);
+                }
+            }
+            Ok(apart)
+        };
+        match look() {
+            Ok(apart) if apart.is_empty() => {}
+            Ok(apart) => {
+                said.push(format!(
+                    "{} is {}, and the {} forwarding of {} is not: that is in no backup, and whoever sets the one sets the other",
+                    family.forwarding(),
+                    u8::from(all),
+                    family.name(),
+                    names(apart.keys())
+                ));
+                match family {
+                    Family::V4 => facts.apart_v4 = apart,
+                    Family::V6 => facts.apart_v6 = apart,
+                }
+            }
+            Err(problem) => said.push(format!(
+                "whether an interface forwards {} otherwise than all do could not be looked at: {}",
+                family.name(),
+                in_a_line(&problem)
+            )),
+        }
+    }
+    said
 }
 
 /// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file (T7).

@@ -151,6 +151,9 @@ impl Look for Crashing {
     fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem> {
         self.inner.forwarding(family)
     }
+    fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem> {
+        self.inner.forwarding_of(family, interface)
+    }
     fn boot(&self) -> Result<BootId, Problem> {
         self.inner.boot()
     }
@@ -238,6 +241,18 @@ impl Act for Crashing {
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem> {
         self.counter.effect("set forwarding", || {
             self.inner.set_forwarding(permit, family, on)
+        })
+    }
+
+    fn set_forwarding_of(
+        &self,
+        permit: &Permit,
+        family: Family,
+        interface: &str,
+        on: bool,
+    ) -> Result<(), Problem> {
+        self.counter.effect("set forwarding", || {
+            self.inner.set_forwarding_of(permit, family, interface, on)
         })
     }
 

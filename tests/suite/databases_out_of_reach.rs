@@ -178,3 +178,57 @@ fn an_empty_file_comes_back_as_an_empty_file() {
         assert!(file.metadata().unwrap().len() > 0, "{name}");
     }
 }
+
+/// What to do, as the problem that was told has it.
+fn advice(told: &str) -> &str {
+    let line = told.lines().find(|l| l.contains("what to do: "));
+    line.unwrap().split_once("what to do: ").unwrap().1
+}
+
+#[test]
+fn a_folder_that_is_gone_and_a_link_that_leads_nowhere_refuse_with_the_command_that_helps() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let whole = gateway.backup();
+    let words = ["restore", path(&whole), "--yes"];
+    let configs = gateway.sample().configs_dir();
+    let own = configs.metadata().unwrap();
+    std::fs::remove_dir_all(&configs).unwrap();
+    let refused = gateway.holdfast(&words);
+    assert_eq!(refused.code(), 3, "{refused}");
+    assert!(refused.stderr.contains("it is not there"), "{refused}");
+    let command = advice(&refused.stderr).split_once("try again: ").unwrap().1;
+    let command = command.split(';').next().unwrap();
+    assert!(command.starts_with("install -d"), "{refused}");
+    gateway.run(&["sh", "-c", command]);
+    let made = configs.metadata().unwrap();
+    assert_eq!((made.uid(), made.gid()), (own.uid(), own.gid()));
+
+    let app = database(&gateway, "app.db");
+    stop(&gateway);
+    std::fs::remove_file(&app).unwrap();
+    std::os::unix::fs::symlink("/nowhere/app.db", &app).unwrap();
+    let refused = gateway.holdfast(&words);
+    assert_eq!(refused.code(), 3, "{refused}");
+    assert!(refused.stderr.contains("where nothing is"), "{refused}");
+    let command = advice(&refused.stderr)
+        .split_once("in its place: ")
+        .unwrap()
+        .1;
+    let command = command.split(';').next().unwrap();
+    assert!(command.starts_with("rm "), "{refused}");
+    gateway.run(&["sh", "-c", command]);
+
+    gateway.holdfast(&words).ok().unwrap();
+    assert!(app.exists());
+    assert!(configs.read_dir().unwrap().count() > 0);
+    // One that leads somewhere is told with where.
+    let moved = app.with_file_name("moved");
+    std::fs::rename(&app, &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, &app).unwrap();
+    let refused = gateway.holdfast(&words);
+    assert_eq!(refused.code(), 3, "{refused}");
+    let name = format!("name {} as its path", moved.display());
+    assert!(refused.stderr.contains(&name), "{refused}");
+}

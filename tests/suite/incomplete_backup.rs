@@ -203,9 +203,8 @@ fn a_restore_whose_safety_backup_lacks_what_it_replaces_ends_before_it_begins_un
     let holder = hold_clients(gateway.sample());
     let refused = gateway.holdfast(&words);
     assert_eq!(refused.code(), 1, "{refused}");
-    let backups = gateway.backups();
     assert_eq!(
-        backups,
+        gateway.backups(),
         std::slice::from_ref(&backup),
         "it leaves none behind"
     );

@@ -251,7 +251,9 @@ fn what_lies_in_the_folder_of_wg_quick_under_a_clients_name_and_is_no_file_is_na
     // Of rows that nobody can read none says whose it is.
     fs::write(sample.client_database(), "no database").unwrap();
     let made = gateway.holdfast(&["backup"]);
+    let said = format!("nobody can tell whether these in {}", second.display());
     assert_eq!(made.code(), 8, "{made}");
+    assert!(made.stderr.contains(&said), "{made}");
     for path in [&link, &folder, &pipe] {
         let name = path.file_name().unwrap().to_str().unwrap();
         assert!(made.stderr.contains(name), "{made}");

@@ -15,10 +15,9 @@ use super::databases::{self, Saving};
 use crate::database::{self, Live};
 use crate::facts::Facts;
 use crate::fault::Problem;
-use crate::parts::{Fate, Part};
+use crate::parts::Fate;
 use crate::peers::Peers;
 use crate::profile::Profile;
-use crate::wording::names;
 use crate::{parallel, peers, wgconf};
 
 /// So often what moved is taken anew.
@@ -240,7 +239,7 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     }
     let gone = |clients: &Saving| clients.fate == Fate::NotThere;
     let unknown = match &clients {
-        Some(c) if rows.is_none() && !(gone(c) && !configs.are_there()) => configs.others(),
+        Some(c) if rows.is_none() && (configs.are_there() || !gone(c)) => configs.others(),
         _ => BTreeSet::new(),
     };
     Ok(Taken {
@@ -252,23 +251,6 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
         unknown,
         warnings,
     })
-}
-
-/// Of configs that may be a client's and may not, tunnels are up: whether they and their peers lack is not known either.
-pub(super) fn unknown_that_are_up(unknown: &BTreeSet<OsString>, facts: &mut Facts) {
-    let up = facts.interfaces.iter();
-    let up = up.filter(|name| unknown.contains(OsStr::new(&format!("{name}.conf"))));
-    let up: Vec<&String> = up.collect();
-    if up.is_empty() {
-        return;
-    }
-    let why = format!(
-        "which clients there are is not known, and so not whether these are theirs: {}",
-        names(up)
-    );
-    for part in [Part::Tunnels, Part::Peers] {
-        facts.unread.entry(part).or_insert_with(|| why.clone());
-    }
 }
 
 fn not_known(why: &str) -> String {

@@ -238,19 +238,19 @@ impl<'a, 'p> Making<'a, 'p> {
             .map(|name| name.to_string_lossy().into_owned())
             .collect();
         let why = format!(
-            "which clients there are is not known, and so not whether these in {} are theirs; they are not saved, and a restore leaves them as they are: {}",
+            "the clients cannot be read, and so nobody can tell whether these in {} are a client's; they are not saved, and a \
+             restore leaves them as they are: {}",
             self.profile.gateway.wireguard_dir.display(),
             names(&shown)
         );
-        match self.parts.entry(Part::Configs).or_insert(Fate::Saved) {
-            // All of them may lack already.
-            Fate::NotSaved { .. } if self.unread.is_empty() => {}
-            Fate::NotSaved { why: already } => {
-                already.push_str(&format!("; {why}"));
-                self.unread.extend(shown.iter().cloned());
-            }
-            fate => {
-                *fate = Fate::NotSaved { why };
+        let clients = self.profile.client_database();
+        let clients = clients.and_then(|c| self.parts.get(&Part::Database(c.name.clone())));
+        match self.parts.get(&Part::Configs) {
+            // It is the lesser loss.
+            _ if matches!(clients, Some(Fate::NotSaved { .. })) => self.warnings.push(why),
+            Some(Fate::NotSaved { .. }) => self.warnings.push(why),
+            _ => {
+                self.parts.insert(Part::Configs, Fate::NotSaved { why });
                 self.unread.extend(shown.iter().cloned());
             }
         }

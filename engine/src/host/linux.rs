@@ -557,6 +557,15 @@ impl Look for Linux {
         }
     }
 
+    fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem> {
+        let path = forwarding_of(family, interface);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim() != "0")),
+            Err(e) if is_gone(&e) => Ok(None),
+            Err(e) => Err(errno("read", &path, e)),
+        }
+    }
+
     fn boot(&self) -> Result<BootId, Problem> {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
@@ -588,6 +597,11 @@ fn forwarding(family: Family) -> &'static str {
         Family::V4 => "/proc/sys/net/ipv4/ip_forward",
         Family::V6 => "/proc/sys/net/ipv6/conf/all/forwarding",
     }
+}
+
+fn forwarding_of(family: Family, interface: &str) -> PathBuf {
+    let folder = Path::new(family.interfaces());
+    folder.join(interface).join("forwarding")
 }
 
 /// The answer of a program that is not asked, since there is nothing that it could tell.
@@ -722,6 +736,20 @@ impl Act for Linux {
     fn set_forwarding(&self, _: &Permit, family: Family, on: bool) -> Result<(), Problem> {
         let path = Path::new(forwarding(family));
         std::fs::write(path, if on { "1" } else { "0" }).map_err(|e| errno("write", path, e))
+    }
+
+    fn set_forwarding_of(
+        &self,
+        _: &Permit,
+        family: Family,
+        interface: &str,
+        on: bool,
+    ) -> Result<(), Problem> {
+        let path = forwarding_of(family, interface);
+        match std::fs::write(&path, if on { "1" } else { "0" }) {
+            Err(e) if is_gone(&e) => Ok(()),
+            done => done.map_err(|e| errno("write", &path, e)),
+        }
     }
 
     fn run(&self, _: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {

@@ -518,6 +518,11 @@ impl Look for Sim {
             .copied())
     }
 
+    fn forwarding_of(&self, _: Family, _: &str) -> Result<Option<bool>, Problem> {
+        drop(self.looks("see forwarding")?);
+        Ok(None)
+    }
+
     fn boot(&self) -> Result<BootId, Problem> {
         let boot = self.world().boot;
         BootId::new(format!("boot-{boot}")).map_err(|e| failed(e.to_string()))
@@ -673,6 +678,12 @@ impl Act for Sim {
             Some(_) => Err(failed(format!("settle {text}: input/output error"))),
             None => Ok(Settled::Whole),
         }
+    }
+
+    fn set_forwarding_of(&self, _: &Permit, _: Family, _: &str, _: bool) -> Result<(), Problem> {
+        Err(failed(
+            "set forwarding: no interface has its own here".into(),
+        ))
     }
 
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem> {
