@@ -203,7 +203,11 @@ fn a_restore_whose_safety_backup_lacks_what_it_replaces_ends_before_it_begins_un
     let holder = hold_clients(gateway.sample());
     let refused = gateway.holdfast(&words);
     assert_eq!(refused.code(), 1, "{refused}");
-    assert_eq!(gateway.backups(), std::slice::from_ref(&backup), "it leaves none behind");
+    assert_eq!(
+        gateway.backups(),
+        std::slice::from_ref(&backup),
+        "it leaves none behind"
+    );
     let plan = "the safety backup will lack a part: the database configs.db could not be saved: ";
     assert!(refused.stdout.contains(plan), "{refused}");
     let flag = "restore with --without-safety-backup-of configs.db";
