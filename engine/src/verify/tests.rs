@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+use sha2::Digest as _;
+
 use super::*;
 
 fn profile(dir: &Path) -> Profile {
