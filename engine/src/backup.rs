@@ -896,7 +896,7 @@ impl Making<'_, '_> {
             )
         };
         let write = |out: &mut dyn io::Write| {
-            serde_json::to_writer_pretty(out, &metadata).map_err(io::Error::from)
+            serde_json::to_writer(out, &metadata).map_err(io::Error::from)
         };
         self.zip
             .add_written(manifest::ENTRY, write)
@@ -974,8 +974,8 @@ fn read_back(
         unpacked_mib: u64::MAX >> 20,
         entries: u64::MAX,
     };
-    let mut archive =
-        Archive::open_hashed(file, &growing.name, &all, &known).map_err(|e| failed(&e))?;
+    let mut archive = Archive::open_hashed(file, &growing.name, &all, &known, &|_| Ok(false))
+        .map_err(|e| failed(&e))?;
     let of = archive.unpacked_size();
     let mut told = 0;
     let read = archive.read_all(&mut |done| {

@@ -11,12 +11,12 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use configs::CheckedConfig;
+pub use configs::{CheckedConfig, CopyOf};
 use databases::{check_databases, digest, extract};
 use journal_format::Digest;
 
 use crate::account::MailRelay;
-use crate::archive::{Archive, Copied, KEPT_V4, KEPT_V6, Part, RULES_V4, RULES_V6};
+use crate::archive::{Archive, Copied, Entry, KEPT_V4, KEPT_V6, Part, RULES_V4, RULES_V6};
 use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, Origin, User};
 use crate::fault::{Fault, Problem, cannot};
@@ -54,12 +54,10 @@ pub struct Checked {
     pub rebuilt: Rebuilt,
     /// The configs by file name, as `a.conf`.
     pub configs: BTreeMap<String, CheckedConfig>,
-    /// The clients in its client database; none if it has no such database.
+    /// The clients in its client database, without the places of their configs; none if it has no such database.
     pub clients: Option<Vec<Client>>,
-    /// `iptables-save`, if it has it.
-    pub rules_v4: Option<String>,
-    /// `ip6tables-save`, if it has it.
-    pub rules_v6: Option<String>,
+    /// Its firewall rules.
+    pub rules: Rules,
     /// `net.ipv4.ip_forward`, if a manifest says it.
     pub ip_forward: Option<bool>,
     /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
@@ -79,6 +77,25 @@ pub struct Checked {
     pub stays: BTreeSet<String>,
     /// The files in which the box keeps rules, as the backup has them.
     pub kept: BTreeMap<Family, FileInBackup>,
+}
+
+/// The firewall rules of a backup, each family's if it has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// `iptables-save`.
+    pub v4: Option<String>,
+    /// `ip6tables-save`.
+    pub v6: Option<String>,
+}
+
+impl Rules {
+    /// Those of a family.
+    pub fn of(&self, family: Family) -> Option<&str> {
+        match family {
+            Family::V4 => self.v4.as_deref(),
+            Family::V6 => self.v6.as_deref(),
+        }
+    }
 }
 
 /// One file in a backup.
@@ -131,33 +148,50 @@ pub struct CheckedDatabase {
 
 /// Reads and checks a whole backup. `name` is what people are shown.
 pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fault> {
+    archive_beside(profile, file, name, |_| ()).map(|(checked, ())| checked)
+}
+
+/// The same with other work, which needs nothing but the rules, beside it.
+pub fn archive_beside<T: Send>(
+    profile: &Profile,
+    file: File,
+    name: &str,
+    work: impl Fn(&Rules) -> T + Sync,
+) -> Result<(Checked, T), Fault> {
     let databases: Vec<&str> = profile
         .gateway
         .database
         .iter()
         .map(|d| d.name.as_str())
         .collect();
-    let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases)?;
+    let made_here = |digest: &Digest| made::knows(profile, digest);
+    let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases, &made_here)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
-    let origin = if made::knows(profile, &sha256)? {
-        Origin::Here
-    } else {
-        Origin::Elsewhere
+    let origin = match archive.made_here() {
+        true => Origin::Here,
+        false => Origin::Elsewhere,
+    };
+    let mut of_rules = Found::default();
+    let rules = Rules {
+        v4: rules(&archive, RULES_V4, &mut of_rules)?,
+        v6: rules(&archive, RULES_V6, &mut of_rules)?,
     };
     // Databases take the longest; the rest is read beside them.
-    let (databases, rest) = parallel::both(
+    let (databases, (worked, rest)) = parallel::both(
         || check_databases(profile, &archive, origin),
-        || check_rest(&archive, origin),
+        || parallel::both(|| work(&rules), || check_rest(&archive, origin)),
     );
     let (mut found, (databases, clients, rebuilt)) = databases?;
     let rest = rest?;
-    found.problems.extend(rest.found.problems);
-    found.warnings.extend(rest.found.warnings);
-    found.lost.splice(0..0, rest.found.lost);
-    found.stays.extend(rest.found.stays);
-    let rules_there = rest.rules_v4.is_some() || rest.rules_v6.is_some();
-    let anything_else = rules_there || !(databases.is_empty() && rest.configs.is_empty());
+    for more in [rest.found, of_rules] {
+        found.problems.extend(more.problems);
+        found.warnings.extend(more.warnings);
+        found.lost.splice(0..0, more.lost);
+        found.stays.extend(more.stays);
+    }
+    let anything_else =
+        rules != Rules::default() || !(databases.is_empty() && rest.configs.is_empty());
     found.judge_databases(anything_else);
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
@@ -178,8 +212,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         rebuilt,
         configs: rest.configs,
         clients,
-        rules_v4: rest.rules_v4,
-        rules_v6: rest.rules_v6,
+        rules,
         tunnels_up: Vec::new(),
         lost: found.lost,
         warnings: found.warnings,
@@ -196,14 +229,12 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     }
     checked.tunnels_up = able.up;
     checked.stay_down(able.down)?;
-    Ok(checked)
+    Ok((checked, worked))
 }
 
-/// What is not a database.
+/// What is neither a database nor rules in force.
 struct Rest {
     configs: BTreeMap<String, CheckedConfig>,
-    rules_v4: Option<String>,
-    rules_v6: Option<String>,
     kept: BTreeMap<Family, FileInBackup>,
     found: Found,
 }
@@ -211,8 +242,6 @@ struct Rest {
 fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     let mut found = Found::default();
     let configs = configs::check_configs(archive, &mut found)?;
-    let rules_v4 = rules(archive, RULES_V4, &mut found)?;
-    let rules_v6 = rules(archive, RULES_V6, &mut found)?;
     let kept = kept(archive, origin, &mut found)?;
     if archive.passed_over() > 0 {
         found.warnings.push(format!(
@@ -223,13 +252,11 @@ fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
             }
         ));
     }
-    for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
+    for entry in archive.entries().iter().filter(|e| only_read(&e.part())) {
         archive.copy(&entry.name, &mut io::sink())?;
     }
     Ok(Rest {
         configs,
-        rules_v4,
-        rules_v6,
         kept,
         found,
     })
@@ -240,9 +267,12 @@ impl Checked {
     pub fn consent(&self, now: impl FnMut(&str) -> Vec<Hook>) -> Consent {
         let hooks = self.configs.iter().map(|(file, config)| {
             let stem = file.strip_suffix(".conf").unwrap_or(file);
-            (stem, config.hooks.as_slice())
+            (stem, config.hooks())
         });
-        let opaque = self.configs.values().flat_map(|c| c.opaque.iter().cloned());
+        let opaque = self
+            .configs
+            .values()
+            .flat_map(|c| c.opaque().iter().cloned());
         Consent::new(hooks, now).with_opaque(opaque)
     }
 
@@ -298,7 +328,7 @@ struct Found {
 }
 
 /// What is read for its digest alone: it is not looked into, or not before a plan.
-fn only_read(part: &Part) -> bool {
+fn only_read(part: &Part<'_>) -> bool {
     match part {
         Part::RulesNat | Part::RulesForward | Part::RawDatabase { .. } => true,
         // Those that are not put back.
@@ -340,12 +370,12 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     let mut targets = Needs::default();
     let g = &profile.gateway;
     for entry in archive.entries() {
-        let target = match &entry.part {
+        let target = match entry.part() {
             Part::Database(name) => {
                 spool.file(&profile.spool_dir(), entry.size.saturating_mul(2))?;
                 g.database
                     .iter()
-                    .find(|d| d.name == *name)
+                    .find(|d| d.name == name)
                     .and_then(|d| d.path.parent())
             }
             Part::Config(_) | Part::RawConfig(_) => Some(g.configs_dir.as_path()),
@@ -353,9 +383,9 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
             Part::RawDatabase { name, .. } => g
                 .database
                 .iter()
-                .find(|d| d.name == *name)
+                .find(|d| d.name == name)
                 .and_then(|d| d.path.parent()),
-            Part::Kept(family) => g.firewall.kept_file(*family).and_then(Path::parent),
+            Part::Kept(family) => g.firewall.kept_file(family).and_then(Path::parent),
             Part::Metadata
             | Part::RulesV4
             | Part::RulesNat
@@ -373,12 +403,11 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
 }
 
 fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
-    let manifest = archive.metadata().holdfast.as_ref();
     FileInBackup {
         entry: entry.to_owned(),
         size: copied.size,
         sha256: copied.sha256.clone(),
-        owner: manifest.and_then(|m| m.owner_of_entry(entry)),
+        owner: archive.entry(entry).and_then(Entry::owner),
     }
 }
 
@@ -527,11 +556,8 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             missing(part, &known.name, "that database stays as it is");
         }
     }
-    for (family, rules) in [
-        (Family::V4, &checked.rules_v4),
-        (Family::V6, &checked.rules_v6),
-    ] {
-        if rules.is_none() {
+    for family in Family::BOTH {
+        if checked.rules.of(family).is_none() {
             let what = format!("rules for {}", family.name());
             missing(parts::Part::Rules(family), &what, "they stay as they are");
         }
@@ -571,15 +597,6 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         if !checked.configs.contains_key(&file) {
             without_config.push(&client.name);
         }
-        let path = Path::new(&client.config_path);
-        let plain = path.file_name().is_some_and(|n| n == file.as_str())
-            && path.parent().is_some_and(|p| folders(profile).contains(&p));
-        if !plain {
-            warnings.push(format!(
-                "the database says that the config of client {shown} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
-                name(&client.config_path)
-            ));
-        }
     }
     match without_config.as_slice() {
         [] => {}
@@ -611,7 +628,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         let config = checked.configs.get(&format!("{tunnel}.conf"));
         // Without any config in the backup those of now stay, and the planner sees to it.
         if checked.configs.is_empty()
-            || config.is_some_and(|c| c.interface.is_some() && c.second.is_some())
+            || config.is_some_and(|c| c.can_be_a_tunnel && c.second.is_some())
         {
             checked.tunnels_up.push(tunnel.to_owned());
         } else {

@@ -2,11 +2,12 @@
 //! that has others, with what undoes that. Must not read any entry, nor look into the metadata.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::OnceLock;
 
 use super::inflate::Place;
 use super::{
-    CONFIGS, Entry, KEPT, KEPT_V4, KEPT_V6, NAME, NAMED, Part, RAW, RAW_CONFIGS, RAW_DATABASES,
-    RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, layout,
+    CONFIGS, Entry, KEPT, KEPT_V4, KEPT_V6, NAME, NAMED, RAW, RAW_CONFIGS, RAW_DATABASES,
+    RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, What, layout,
 };
 use crate::firewall::Family;
 use crate::manifest;
@@ -99,15 +100,22 @@ fn is_a_tools_own(name: &str) -> bool {
             || place && matches!(file, ".DS_Store" | "Thumbs.db" | "desktop.ini"))
 }
 
-pub(super) type Accepted = (Vec<Entry>, usize);
+/// Every entry that is taken.
+pub(super) struct Accepted {
+    pub(super) entries: Vec<Entry>,
+    /// Places in `entries`, sorted by name.
+    pub(super) by_name: Vec<u32>,
+    /// Entries that a tool adds of its own.
+    pub(super) passed_over: usize,
+}
 
 /// Every entry that is listed, if all are acceptable, and how many are passed over; else why not, and what would help.
 pub(super) fn accept(
-    listed: &[layout::Listed],
+    listed: Vec<layout::Listed>,
     databases: &[&str],
     unpacked_most: u64,
 ) -> Result<Accepted, Vec<(String, Option<String>)>> {
-    if let Some(folder) = one_folder_around(listed) {
+    if let Some(folder) = one_folder_around(&listed) {
         let why = format!(
             "everything in it lies in one folder, {}: a tool packed the folder, and not what is in it",
             layout::shown(folder.as_bytes())
@@ -119,41 +127,57 @@ pub(super) fn accept(
     // DOS sees other ones, which no metadata list; unless another entry is marked, and has what he sees as its name.
     let mixed = listed.iter().any(|l| !l.name.is_ascii() && is_marked(l));
     let mut reasons = Reasons::default();
-    let mut entries = Vec::new();
+    let mut entries = Vec::with_capacity(listed.len());
     let mut passed_over = 0;
-    let mut seen = BTreeSet::new();
     let mut total = 0u64;
-    let mut twice = Vec::new();
-    for (index, l) in listed.iter().enumerate() {
-        match acceptable(l, databases, mixed) {
-            Ok(part) => {
-                total = total.saturating_add(l.sizes.size);
-                let name = String::from_utf8_lossy(&l.name).into_owned();
-                // Names on Linux have case, and umlauts of one sign or two: others are other files.
-                if !seen.insert(name.clone()) {
-                    let shown = layout::shown(&l.name);
+    // Names on Linux have case, and umlauts of one sign or two: others are other files.
+    let (mut others, mut twice) = (BTreeSet::new(), Vec::new());
+    for (l, index) in listed.into_iter().zip(0..) {
+        let what = match acceptable(&l, databases, mixed) {
+            Ok(Taken::As(what)) => what,
+            Ok(other) => {
+                passed_over += usize::from(matches!(other, Taken::PassedOver));
+                let shown = layout::shown(&l.name).to_string();
+                if !others.insert(l.name) {
                     twice.push((format!("it has two entries named {shown}"), None));
                 }
-                match part {
-                    Taken::As(part) => entries.push(Entry {
-                        name,
-                        part,
-                        size: l.sizes.size,
-                        index,
-                        place: Place {
-                            at: l.data,
-                            packed: l.sizes.packed,
-                            crc: l.sizes.crc,
-                            deflated: l.method == DEFLATED,
-                        },
-                    }),
-                    Taken::Folder => {}
-                    Taken::PassedOver => passed_over += 1,
-                }
+                continue;
             }
-            Err(why) => reasons.add(&l.name, why),
-        }
+            Err(why) => {
+                reasons.add(&l.name, why);
+                continue;
+            }
+        };
+        total = total.saturating_add(l.sizes.size);
+        let name = match String::from_utf8(l.name) {
+            Ok(name) => name.into_boxed_str(),
+            // Such a name is not acceptable.
+            Err(_) => continue,
+        };
+        entries.push(Entry {
+            name,
+            what,
+            size: l.sizes.size,
+            index,
+            place: Place {
+                at: l.data,
+                packed: l.sizes.packed,
+                crc: l.sizes.crc,
+                deflated: l.method == DEFLATED,
+            },
+            sha256: OnceLock::new(),
+            owner: None,
+            owner_of_second: None,
+        });
     }
+    let mut by_name: Vec<u32> = (0..).take(entries.len()).collect();
+    let name = |i: &u32| &entries[*i as usize].name;
+    by_name.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+    let pairs = by_name.windows(2).filter(|p| name(&p[0]) == name(&p[1]));
+    twice.extend(pairs.map(|pair| {
+        let shown = layout::shown(name(&pair[0]).as_bytes());
+        (format!("it has two entries named {shown}"), None)
+    }));
     let mut found: Vec<(String, Option<String>)> = reasons.sentences().collect();
     found.extend(twice);
     if total > unpacked_most {
@@ -167,7 +191,11 @@ pub(super) fn accept(
         ));
     }
     if found.is_empty() {
-        return Ok((entries, passed_over));
+        return Ok(Accepted {
+            entries,
+            by_name,
+            passed_over,
+        });
     }
     let more = found.len().saturating_sub(NAMED);
     found.truncate(NAMED);
@@ -184,7 +212,7 @@ fn is_marked(l: &layout::Listed) -> bool {
 
 /// What becomes of an entry that is acceptable.
 enum Taken {
-    As(Part),
+    As(What),
     Folder,
     PassedOver,
 }
@@ -275,7 +303,7 @@ pub fn plain_config_name(name: &[u8]) -> Option<&str> {
 }
 
 /// What an entry below [`RAW`] is.
-fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
+fn raw_part(name: &str, databases: &[&str]) -> Result<What, String> {
     let file = |escaped: &str| {
         manifest::unescaped(escaped)
             .filter(|name| !name.is_empty() && name.len() <= NAME)
@@ -285,15 +313,15 @@ fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
     let config = |escaped: &str| {
         let name = file(escaped)?;
         if name.ends_with(b".conf") {
-            Ok(name)
+            Ok(())
         } else {
             Err("is not a config: its name does not end in .conf".to_owned())
         }
     };
     if let Some(escaped) = name.strip_prefix(RAW_CONFIGS) {
-        config(escaped).map(Part::RawConfig)
+        config(escaped).map(|()| What::RawConfig)
     } else if let Some(escaped) = name.strip_prefix(RAW_WIREGUARD) {
-        config(escaped).map(Part::RawSecondCopy)
+        config(escaped).map(|()| What::RawSecondCopy)
     } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
         raw_file(escaped, databases)
     } else {
@@ -302,8 +330,8 @@ fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
 }
 
 /// The allow-list.
-fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
-    let config = |file: &str| -> Result<String, String> {
+fn part(name: &str, databases: &[&str]) -> Result<What, String> {
+    let config = |file: &str| -> Result<(), String> {
         let stem = file
             .strip_suffix(".conf")
             .ok_or("is not a config: its name does not end in .conf")?;
@@ -312,24 +340,24 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
         if bad {
             Err("has a name that is not the name of a plain file".into())
         } else {
-            Ok(file.to_owned())
+            Ok(())
         }
     };
     match name {
-        manifest::ENTRY => Ok(Part::Metadata),
-        RULES_V4 => Ok(Part::RulesV4),
-        RULES_NAT => Ok(Part::RulesNat),
-        RULES_FORWARD => Ok(Part::RulesForward),
-        RULES_V6 => Ok(Part::RulesV6),
-        KEPT_V4 => Ok(Part::Kept(Family::V4)),
-        KEPT_V6 => Ok(Part::Kept(Family::V6)),
+        manifest::ENTRY => Ok(What::Metadata),
+        RULES_V4 => Ok(What::RulesV4),
+        RULES_NAT => Ok(What::RulesNat),
+        RULES_FORWARD => Ok(What::RulesForward),
+        RULES_V6 => Ok(What::RulesV6),
+        KEPT_V4 => Ok(What::Kept(Family::V4)),
+        KEPT_V6 => Ok(What::Kept(Family::V6)),
         _ if name.starts_with(RAW) => raw_part(name, databases),
-        _ if databases.contains(&name) => Ok(Part::Database(name.to_owned())),
+        _ if databases.contains(&name) => Ok(What::Database),
         _ => {
             if let Some(file) = name.strip_prefix(CONFIGS) {
-                config(file).map(Part::Config)
+                config(file).map(|()| What::Config)
             } else if let Some(file) = name.strip_prefix(WIREGUARD) {
-                config(file).map(Part::SecondCopy)
+                config(file).map(|()| What::SecondCopy)
             } else if name.ends_with(".db")
                 && !name.contains(['/', '\\'])
                 && !name.chars().any(char::is_control)
@@ -343,15 +371,14 @@ fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
 }
 
 /// A file of a database whose bytes are saved, by its escaped name.
-fn raw_file(escaped: &str, databases: &[&str]) -> Result<Part, String> {
+fn raw_file(escaped: &str, databases: &[&str]) -> Result<What, String> {
     let file = manifest::unescaped(escaped).and_then(|name| String::from_utf8(name).ok());
     let known = file.and_then(|file| {
-        SIDES.into_iter().find_map(|side| {
+        SIDES.into_iter().zip(0..).find_map(|(side, place)| {
             let name = file.strip_suffix(side)?;
-            databases.contains(&name).then(|| Part::RawDatabase {
-                name: name.to_owned(),
-                side,
-            })
+            databases
+                .contains(&name)
+                .then_some(What::RawDatabase(place))
         })
     });
     known.ok_or_else(|| {

@@ -17,6 +17,7 @@ use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::spool::Room;
+use crate::wording::{Named, name};
 
 type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
 
@@ -52,7 +53,7 @@ pub(super) fn check_databases(
         let (read, digest) = match origin {
             Origin::Here => {
                 let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
-                let read = read_rows(&made, known);
+                let read = read_rows(profile, &made, known, &mut found);
                 // Who cannot be compared with those of now is as good as nobody.
                 let rows = read.unwrap_or_else(|problem| {
                     found.warnings.push(format!("cannot {}", problem.what));
@@ -137,7 +138,29 @@ struct Rows {
     mail: Option<MailRelay>,
 }
 
-fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
+fn read_rows(
+    profile: &Profile,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<Rows, Problem> {
+    let folders = folders(profile);
+    // Where a config lies is said here and not kept: nobody else goes by it.
+    let take = |mut client: Client| {
+        let at = std::mem::take(&mut client.config_path);
+        let path = Path::new(&at);
+        let file = path.file_name().and_then(|n| n.to_str());
+        let plain = file.and_then(|n| n.strip_suffix(".conf")) == Some(&*client.name)
+            && path.parent().is_some_and(|p| folders.contains(&p));
+        if !plain {
+            found.warnings.push(format!(
+                "the database says that the config of client {} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
+                Named(&client.name),
+                name(&at)
+            ));
+        }
+        client
+    };
     Ok(match known.kind {
         DatabaseKind::Users => Rows {
             users: database::users_of_copy(made)?,
@@ -145,7 +168,7 @@ fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
             clients: None,
         },
         DatabaseKind::Clients => Rows {
-            clients: Some(database::clients_of_copy(made)?),
+            clients: Some(database::each_client_of_copy(made, take)?),
             ..Rows::default()
         },
     })
@@ -207,7 +230,7 @@ fn rows_from_elsewhere(
     // What is said of a database that then does not come would only confuse.
     let mut taken = Found::default();
     copy_rows(profile, path, made, known, &mut taken)?;
-    let rows = read_rows(made, known).map_err(|p| NotTaken::Unfit(vec![p]))?;
+    let rows = read_rows(profile, made, known, &mut taken).map_err(|p| NotTaken::Unfit(vec![p]))?;
     found.lost.extend(judged.left_behind);
     found.lost.extend(taken.lost);
     found.warnings.extend(judged.warnings);
@@ -262,23 +285,27 @@ fn remove(path: &Path) -> Result<(), Problem> {
 }
 
 pub(super) fn digest(path: &Path) -> Result<Copied, Problem> {
-    let hashed = || -> io::Result<Copied> {
-        let mut file = File::open(path)?;
-        let mut hash = sha2::Sha256::new();
-        let mut buffer = vec![0; 64 << 10];
-        let mut size = 0;
-        loop {
-            let n = file.read(&mut buffer)?;
-            if n == 0 {
-                break;
+    let hashed = File::open(path).and_then(hashed);
+    hashed.map_err(|e| spool_problem(path, &e))
+}
+
+fn hashed(mut file: impl Read) -> io::Result<Copied> {
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                hash.update(&buffer[..n]);
+                size += n as u64;
             }
-            hash.update(&buffer[..n]);
-            size += n as u64;
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
         }
-        let sha256 = Digest::of_bytes(hash.finalize().into());
-        Ok(Copied { size, sha256 })
-    };
-    hashed().map_err(|e| spool_problem(path, &e))
+    }
+    let sha256 = Digest::of_bytes(hash.finalize().into());
+    Ok(Copied { size, sha256 })
 }
 
 pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
@@ -294,4 +321,27 @@ pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Cop
             )
         })?;
     archive.copy(entry, &mut file)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_signal_during_a_read_changes_no_digest() {
+        struct Interrupted(&'static [u8], bool);
+        impl Read for Interrupted {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                match self.1 {
+                    true => Err(io::ErrorKind::Interrupted.into()),
+                    false => self.0.read(&mut buffer[..2]),
+                }
+            }
+        }
+        let copied = hashed(Interrupted(b"SQLite", false)).unwrap();
+        let sha256 = Digest::of_bytes(sha2::Sha256::digest(b"SQLite").into());
+        assert_eq!(copied, Copied { size: 6, sha256 });
+    }
 }
