@@ -278,7 +278,7 @@ pub struct Backups {
     pub last_backup: Option<Backup>,
     /// The last incomplete one that was made after it.
     pub incomplete_backup: Option<Backup>,
-    /// There is no good one that is known, but there are backups of which it is not known whether they have every part.
+    /// No good one is known, but there are backups that may have every part or lack some: nothing was noted of them.
     pub unknown_backups: bool,
 }
 

@@ -34,7 +34,54 @@ pub fn look(path: &Path) -> io::Result<Option<Seen>> {
     }))
 }
 
+/// The groups of a user; of one without an account, a group of its own.
+pub fn groups_of(uid: u32) -> Vec<u32> {
+    let user = nix::unistd::User::from_uid(nix::unistd::Uid::from_raw(uid));
+    let Some(user) = user.ok().flatten() else {
+        return vec![uid];
+    };
+    let own = user.gid;
+    let listed = std::ffi::CString::new(user.name)
+        .ok()
+        .and_then(|name| nix::unistd::getgrouplist(&name, own).ok());
+    let groups = listed.unwrap_or_else(|| vec![own]);
+    groups.into_iter().map(nix::unistd::Gid::as_raw).collect()
+}
+
+/// The first folder on the way to a path that this user cannot go through.
+pub fn closed_on_the_way(path: &Path, uid: u32) -> io::Result<Option<Seen>> {
+    let groups = groups_of(uid);
+    let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
+    folders.reverse();
+    for folder in folders {
+        if let Some(seen) = look(folder)?
+            && !seen.gives(uid, &groups, 0o1)
+        {
+            return Ok(Some(seen));
+        }
+    }
+    Ok(None)
+}
+
 impl Seen {
+    /// Whose it is.
+    pub fn uid(&self) -> u32 {
+        self.meta.uid()
+    }
+
+    /// Whether this user with these groups has these rights (4: read, 2: write, 1: go through). What an access control list
+    /// takes away from the mode is not looked for.
+    pub fn gives(&self, uid: u32, groups: &[u32], rights: u32) -> bool {
+        let mode = self.mode();
+        let class = match () {
+            () if uid == 0 => return true,
+            () if self.meta.uid() == uid => mode >> 6,
+            () if groups.contains(&self.meta.gid()) => mode >> 3,
+            () => mode,
+        };
+        self.has_list || class & rights == rights
+    }
+
     /// Its permission bits, set-id and sticky bits among them.
     pub fn mode(&self) -> u32 {
         self.meta.mode() & 0o7777

@@ -10,7 +10,7 @@ use journal_format::{Digest, RestoreId};
 
 use crate::database;
 use crate::fault::{Fault, Problem, cannot};
-use crate::parts::Part;
+use crate::parts::{self, Part};
 use crate::profile::Profile;
 
 mod agent;
@@ -131,9 +131,9 @@ struct RestoreArgs {
     /// Leave files and folders of the gateway as open to other accounts as they are.
     #[arg(long)]
     keep_open_folders: bool,
-    /// Accept that the safety backup lacks this part and nothing brings it back; may be given several times. Parts are configs,
-    /// rules-v4, rules-v6, forwarding-v4, forwarding-v6, kept-v4, kept-v6, tunnels, peers, and each database by its name.
-    #[arg(long, value_name = "PART")]
+    /// Accept that the safety backup lacks this part: what is replaced of it is kept in the restore's originals/ alone. May be
+    /// given several times. Parts are configs, kept-v4, kept-v6, and each database by its name.
+    #[arg(long, value_name = "PART", value_parser = parts::done_without)]
     without_safety_backup_of: Vec<Part>,
     /// The plan that was approved; any other is refused.
     #[arg(long, value_name = "HASH", hide = true)]

@@ -13,6 +13,7 @@ mod inactive;
 mod live;
 mod mail;
 mod raw;
+mod reach;
 mod rebuild;
 mod rights;
 mod shape;
@@ -20,7 +21,9 @@ mod trouble;
 mod unnamed;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -36,17 +39,18 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
 
-pub use check::{Judged, NotTaken, Origin, check, check_snapshot};
+use check::check_snapshot;
+pub use check::{Judged, NotTaken, Origin, check};
 pub use content::{Content, TableContent, content, content_of_copy, same_content};
 pub use inactive::call_inactive;
-pub use live::{COMMAND, Live, copy_plain_file, serve};
+pub use live::{COMMAND, Live, Snapshot, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
 pub use raw::{RawDatabase, RawFile, raw_bytes};
 pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};
 pub use trouble::Trouble;
-pub use unnamed::unnamed;
+pub use unnamed::{Unnamed, unnamed};
 
 use crate::fault::{Problem, cannot};
 
@@ -77,6 +81,19 @@ fn status(text: String) -> Cow<'static, str> {
         "inactive" => "inactive".into(),
         _ => text.into(),
     }
+}
+
+/// Clients by their names: a hash of what of each belongs to its files. What the gateway writes all the time (`status`) is no
+/// part of it. Good for being compared by one program with itself.
+pub type Rows = BTreeMap<String, u64>;
+
+fn rows(clients: Vec<Client>) -> Rows {
+    let row = |client: Client| {
+        let mut hasher = DefaultHasher::new();
+        (client.config_path, client.subnet).hash(&mut hasher);
+        (client.name, hasher.finish())
+    };
+    clients.into_iter().map(row).collect()
 }
 
 /// One user of the gateway. Written down only on the way from the process that read it.
@@ -586,8 +603,16 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
             _ => std::thread::sleep(Duration::from_millis(50)),
         }
     }
+    // An empty file is a database without a table, and SQLite gives its copy a page.
+    let pages: i64 = source
+        .query_row("PRAGMA page_count", [], |row| row.get(0))
+        .map_err(trouble)?;
     drop(source);
     copy.close().map_err(|(_, e)| failed(&e))?;
+    if pages == 0 {
+        let emptied = File::options().write(true).open(dest);
+        emptied.and_then(|f| f.set_len(0)).map_err(|e| failed(&e))?;
+    }
     if let Some(left) = side_files(dest).into_iter().find(|p| p.exists()) {
         return Err(failed(&format!("the copy has a side file {}", left.display())).into());
     }

@@ -179,7 +179,14 @@ pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Pr
             Kind::Folder => OFlag::O_DIRECTORY,
             Kind::File => OFlag::O_NONBLOCK,
         };
-        let file = open_without_links(&one.path, OFlag::O_RDONLY | kind).map_err(failed)?;
+        let file = match open_without_links(&one.path, OFlag::O_RDONLY | kind) {
+            Ok(file) => file,
+            // Side files of a database come and go.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && one.kind == Kind::File => {
+                continue;
+            }
+            Err(e) => return Err(failed(e)),
+        };
         let meta = file.metadata().map_err(failed)?;
         let plain = one.kind == Kind::Folder || meta.is_file() && meta.nlink() == 1;
         let same = (meta.dev(), meta.ino(), meta.mode() & 0o7777)

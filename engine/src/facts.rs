@@ -22,6 +22,12 @@ pub struct Facts {
     /// `net.ipv6.conf.all.forwarding`; none where this kernel has no IPv6, or if it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_forward: Option<bool>,
+    /// Interfaces whose IPv4 forwarding differs from `ip_forward`: whoever sets that sets all interfaces.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub apart_v4: BTreeMap<String, bool>,
+    /// Interfaces whose IPv6 forwarding differs from `ipv6_forward`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub apart_v6: BTreeMap<String, bool>,
     /// The parts that are there and could not be read, and why.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub unread: BTreeMap<Part, String>,
@@ -40,6 +46,9 @@ pub struct Facts {
     /// Those of them that do not run at this moment: they fail, and are started again and again.
     #[serde(default)]
     pub faltering: Vec<String>,
+    /// The services of which nobody can tell whether they run, and why.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub unanswered: BTreeMap<String, String>,
 }
 
 impl Facts {
@@ -57,6 +66,14 @@ impl Facts {
         match family {
             Family::V4 => self.ip_forward,
             Family::V6 => self.ipv6_forward,
+        }
+    }
+
+    /// The interfaces whose forwarding differs from that of all.
+    pub fn apart(&self, family: Family) -> &BTreeMap<String, bool> {
+        match family {
+            Family::V4 => &self.apart_v4,
+            Family::V6 => &self.apart_v6,
         }
     }
 

@@ -45,6 +45,14 @@ impl Family {
         }
     }
 
+    /// The folder of the settings of each interface.
+    pub fn interfaces(self) -> &'static str {
+        match self {
+            Family::V4 => "/proc/sys/net/ipv4/conf",
+            Family::V6 => "/proc/sys/net/ipv6/conf",
+        }
+    }
+
     /// Its name for `nft`.
     pub fn nft(self) -> &'static str {
         match self {

@@ -83,8 +83,6 @@ pub enum Query {
     ServiceState(Control),
     /// What a unit says of itself: its environment and the files of it, folder, command, processes. Holds secrets.
     ServiceSettings(String),
-    /// What these processes have open, each path ended by a NUL.
-    OpenFiles(Vec<u32>),
     /// A path without links; a failure if nothing is there.
     RealPath(PathBuf),
     /// Whether the fence is up.
@@ -175,13 +173,24 @@ impl Output {
     }
 }
 
-/// Whether a service runs or is about to: one that fails and is started again and again is not at rest either.
+/// Whether a service runs or is about to: one that fails and is started again and again is not at rest either. An answer that
+/// says neither is a problem: a service that cannot be asked for is not one that is stopped.
 pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
     let out = host.ask(&Query::ServiceState(control.clone()), "")?;
-    Ok(match control {
-        Control::Unit(_) => !["", "inactive", "failed"].contains(&out.stdout.trim()),
-        Control::Commands { .. } => out.ok(),
-    })
+    let what = "ask whether the service runs";
+    match control {
+        Control::Unit(_) => {
+            let state = out.expect_ok(what, "see whether systemd answers: systemctl status")?;
+            Ok(!["", "inactive", "failed"].contains(&state.trim()))
+        }
+        Control::Commands { .. } => match out.end {
+            // What a shell says of a program that it cannot run, or not find.
+            End::Exit(126 | 127) | End::Signal(_) | End::TimedOut => {
+                Err(out.problem(what, "mend the service's `active` command in the profile"))
+            }
+            End::Exit(status) => Ok(status == 0),
+        },
+    }
 }
 
 /// A process that has a file open.
@@ -191,8 +200,34 @@ pub struct Holder {
     pub pid: u32,
     /// Its command name.
     pub command: String,
+    /// Whose it is.
+    pub uid: u32,
+    /// Somebody sits at it: it has a terminal.
+    pub at_a_terminal: bool,
+    /// Its session was begun by a child of the first process, or by one that is gone: not by a login or a job of `cron`'s.
+    pub is_daemon: bool,
     /// The file.
     pub path: PathBuf,
+}
+
+/// A regular file that a process has open.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenFile {
+    /// Its name, as that process has it.
+    pub path: PathBuf,
+    /// Device and inode.
+    pub object: (u64, u64),
+    /// Where this process can open that very file, whatever its name leads to here.
+    pub at: PathBuf,
+}
+
+/// What some processes have open.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OpenFiles {
+    /// The files, each once. Those that have no name any more are left out.
+    pub files: Vec<OpenFile>,
+    /// There are more than are looked at.
+    pub are_more: bool,
 }
 
 /// Two clocks.
@@ -234,6 +269,12 @@ pub trait Look {
     fn free_bytes(&self, dir: &Path) -> Result<u64, Problem>;
     /// Processes other than this one that hold any of these files open.
     fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem>;
+    /// What these processes have open: so many of the processes, and so many of the files, as are looked at. What has ended by
+    /// then is passed over.
+    fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem>;
+    /// Whether a regular file, or an open one by [`OpenFile::at`], begins as every database of SQLite does. Not for one that
+    /// this process has open (T23).
+    fn is_sqlite(&self, path: &Path) -> Result<bool, Problem>;
     /// Asks a program; `input` is its standard input.
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem>;
     /// Whether a program can be found where commands are looked for.
@@ -244,6 +285,8 @@ pub trait Look {
     fn mount_points(&self) -> Result<Vec<String>, Problem>;
     /// `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding`; none where the kernel does not have that protocol.
     fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem>;
+    /// The same of one interface; none where there is no such interface.
+    fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem>;
     /// The boot that the machine is in.
     fn boot(&self) -> Result<BootId, Problem>;
     /// Both clocks.
@@ -288,6 +331,14 @@ pub trait Act {
     fn settle_database(&self, permit: &Permit, path: &Path) -> Result<Settled, Problem>;
     /// Sets what [`Look::forwarding`] tells.
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem>;
+    /// Sets what [`Look::forwarding_of`] tells. An interface that is gone is no error.
+    fn set_forwarding_of(
+        &self,
+        permit: &Permit,
+        family: Family,
+        interface: &str,
+        on: bool,
+    ) -> Result<(), Problem>;
     /// Runs a command; `input` is its standard input. Its exit status is evidence, not a verdict.
     fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem>;
 }

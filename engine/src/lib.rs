@@ -23,6 +23,8 @@ pub mod fence;
 pub mod firewall;
 pub mod host;
 pub mod journal;
+pub mod kept;
+pub mod lost;
 pub mod made;
 pub mod manifest;
 pub mod mark;

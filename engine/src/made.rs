@@ -16,7 +16,7 @@ use crate::fault::{Problem, cannot};
 use crate::parts::Lack;
 use crate::profile::Profile;
 
-/// So many archives are remembered, the newest.
+/// So many archives are remembered: the newest, and those of the older ones whose files are still there first.
 const KEPT: usize = 10_000;
 
 /// What is known of a backup in the folder for backups.
@@ -83,17 +83,18 @@ pub fn remember(profile: &Profile, archive: &Digest, note: Option<Note>) -> Resu
     let write = || -> io::Result<()> {
         let text = read(profile)?;
         let mut all: Vec<&str> = text.lines().filter(|l| digest_of(l).is_some()).collect();
+        // One more is about to be noted.
+        forget(profile, &mut all, KEPT - 1);
         let line = match note {
             Some(note) => format!("{archive} {}", serde_json::to_string(&note)?),
             None => archive.to_string(),
         };
         all.push(&line);
-        let from = all.len().saturating_sub(KEPT);
         let mut file = tempfile::Builder::new()
             .permissions(Permissions::from_mode(0o600))
             .prefix(".made-")
             .tempfile_in(&profile.state_dir)?;
-        let lines: String = all[from..].iter().map(|l| format!("{l}\n")).collect();
+        let lines: String = all.iter().map(|l| format!("{l}\n")).collect();
         file.write_all(lines.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path(profile)).map_err(|e| e.error)?;
@@ -108,6 +109,17 @@ pub fn remember(profile: &Profile, archive: &Digest, note: Option<Note>) -> Resu
             "see whether that disk is full or failing",
         )
     })
+}
+
+/// Keeps so many lines. Those go first whose file was in the folder for backups and is not there any more, then the oldest.
+fn forget(profile: &Profile, lines: &mut Vec<&str>, most: usize) {
+    let mut beyond = lines.len().saturating_sub(most);
+    lines.retain(|line| {
+        let gone = beyond > 0 && note_of(line).is_some_and(|(_, note)| !note.is_there(profile));
+        beyond -= usize::from(gone);
+        !gone
+    });
+    lines.drain(..beyond);
 }
 
 /// Whether this box made an archive, and still knows.
@@ -251,6 +263,26 @@ mod tests {
         assert!(knows(&profile, &digest(1)).unwrap());
         let mode = path(&profile).metadata().unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_backup_that_is_still_there_is_known_longer_than_any_that_is_gone() {
+        let here = a_box();
+        here.makes(1, "wireguard_backup_1.zip", 1, &[]);
+        here.makes(2, "wireguard_backup_2.zip", 2, &[]);
+        here.makes(3, "wireguard_backup_3.zip", 3, &[]);
+        std::fs::remove_file(here.file("wireguard_backup_2.zip")).unwrap();
+        let mut text = std::fs::read_to_string(path(&here.profile)).unwrap();
+        // Made in other folders, of which nothing is noted.
+        text.extend((10..10 + KEPT - 3).map(|n| format!("{}\n", digest(n))));
+        std::fs::write(path(&here.profile), text).unwrap();
+        let known = |n: usize| knows(&here.profile, &digest(n)).unwrap();
+        here.makes(4, "wireguard_backup_4.zip", 4, &[]);
+        assert!(known(1) && !known(2) && known(3) && known(10));
+        // Where every file is there, or nothing is known of it, the oldest goes.
+        here.makes(5, "wireguard_backup_5.zip", 5, &[]);
+        assert!(!known(1) && known(3) && known(10));
+        assert_eq!(here.last(), good("wireguard_backup_5.zip"));
     }
 
     #[test]

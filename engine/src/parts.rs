@@ -30,6 +30,8 @@ pub enum Part {
     Peers,
     /// A database that the gateway uses and the profile does not name, by its path: `unnamed:/srv/users.db`.
     Unnamed(String),
+    /// Whatever databases the gateway may use besides, where they could not be looked for: `other-databases`.
+    OtherDatabases,
 }
 
 /// What became of a part in a backup.
@@ -81,7 +83,49 @@ impl Part {
             Part::Tunnels => "the tunnels that are up".into(),
             Part::Peers => "the peers that only the kernel has".into(),
             Part::Unnamed(path) => format!("the database {path}"),
+            Part::OtherDatabases => {
+                "what databases there are that the profile does not name".into()
+            }
         }
+    }
+
+    /// What becomes of it in a restore from a backup that lacks it.
+    pub fn without(&self) -> &'static str {
+        match self {
+            Part::Tunnels => "the tunnels of active clients come up instead",
+            Part::Peers => "each tunnel has the peers of its config",
+            Part::Configs => "what is here and not in the backup stays as it is",
+            Part::Database(_)
+            | Part::Rules(_)
+            | Part::Forwarding(_)
+            | Part::Kept(_)
+            | Part::Unnamed(_)
+            | Part::OtherDatabases => "what is here stays as it is",
+        }
+    }
+}
+
+/// A part of which a restore may begin though its safety backup lacks it; for any other, why not. What is replaced of files is
+/// kept besides, as the restore's originals; the rest is in the kernel alone, and going back needs it.
+pub fn done_without(name: &str) -> Result<Part, String> {
+    let nothing = |why: &str| Err(format!("of {name} there is nothing to accept: {why}"));
+    match name.parse::<Part>() {
+        Ok(part @ (Part::Database(_) | Part::Configs | Part::Kept(_))) => Ok(part),
+        Ok(Part::Rules(_)) => nothing(
+            "rules that cannot be read could not be put back if the restore fails; to restore all but the firewall, add \
+             --keep-going-without-firewall",
+        ),
+        Ok(Part::Forwarding(_)) => nothing("where it cannot be read it stays as it is"),
+        Ok(Part::Tunnels | Part::Peers) => {
+            nothing("tunnels that cannot be looked at could not be put back if the restore fails")
+        }
+        Ok(Part::Unnamed(_) | Part::OtherDatabases) => {
+            nothing("a restore replaces no database that the profile does not name")
+        }
+        Err(_) => Err(format!(
+            "{name:?} is no part of a gateway that can be accepted; these can: configs, kept-v4, kept-v6, and each database by \
+             its name, as configs.db"
+        )),
     }
 }
 
@@ -103,6 +147,7 @@ impl fmt::Display for Part {
             Part::Tunnels => f.write_str("tunnels"),
             Part::Peers => f.write_str("peers"),
             Part::Unnamed(path) => write!(f, "{UNNAMED}{path}"),
+            Part::OtherDatabases => f.write_str("other-databases"),
         }
     }
 }
@@ -129,6 +174,7 @@ impl FromStr for Part {
             "kept-v6" => Part::Kept(Family::V6),
             "tunnels" => Part::Tunnels,
             "peers" => Part::Peers,
+            "other-databases" => Part::OtherDatabases,
             _ if name.starts_with(UNNAMED) => Part::Unnamed(name[UNNAMED.len()..].to_owned()),
             // The profile takes no other name for a database.
             _ if name.ends_with(".db") && !name.contains('/') => Part::Database(name.to_owned()),
@@ -170,6 +216,7 @@ mod tests {
             Part::Tunnels,
             Part::Peers,
             Part::Unnamed("/srv/users.db".into()),
+            Part::OtherDatabases,
         ];
         for family in Family::BOTH {
             all.extend([
@@ -184,5 +231,15 @@ mod tests {
         for none in ["", "rules", "a/b.db", "config.d"] {
             assert!(none.parse::<Part>().is_err(), "{none}");
         }
+    }
+
+    #[test]
+    fn parts_that_are_files_can_be_done_without_and_of_others_it_is_said_what_helps() {
+        for file in ["configs.db", "configs", "kept-v4"] {
+            assert_eq!(done_without(file).unwrap().to_string(), file);
+        }
+        let others = ["rules-v4", "forwarding-v6", "peers", "unnamed:/a.db", "x"];
+        let why = others.map(|name| done_without(name).unwrap_err());
+        insta::assert_snapshot!(why.join("\n"));
     }
 }

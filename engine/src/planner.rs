@@ -111,11 +111,24 @@ impl Backup {
         matches!(self.parts.get(part), Some(Fate::NotSaved { .. }))
     }
 
-    /// Whether it says which configs there are: without any it says so only if it says that there were none.
+    /// Whether it says which configs there are: without any it says so only if it says that there were none, or that all
+    /// were saved.
     fn speaks_of_configs(&self) -> bool {
-        !self.configs.is_empty()
-            || !self.wireguard.is_empty()
-            || matches!(self.parts.get(&Part::Configs), Some(Fate::NotThere))
+        let all = matches!(
+            self.parts.get(&Part::Configs),
+            Some(Fate::NotThere | Fate::Saved)
+        );
+        all || !self.configs.is_empty() || !self.wireguard.is_empty()
+    }
+
+    /// Whether it has a config for this place.
+    fn wants(&self, profile: &Profile, path: &Path) -> bool {
+        let gateway = &profile.gateway;
+        let name = path.file_name().and_then(|n| n.to_str());
+        let of = |folder: &Path, files: &BTreeMap<String, Wanted>| {
+            path.parent() == Some(folder) && name.is_some_and(|n| files.contains_key(n))
+        };
+        of(&gateway.configs_dir, &self.configs) || of(&gateway.wireguard_dir, &self.wireguard)
     }
 
     /// Whether the database of clients stays as it is.
@@ -512,6 +525,7 @@ fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> 
         let now = now.map(|(_, _, held)| held);
         let Some(wanted) = backup.kept.get(&family) else {
             if now.is_some() && backup.kept_gone.contains(&family) {
+                let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
                 targets.extend(target(path, id, Change::Remove, None));
             }
             continue;
@@ -519,6 +533,7 @@ fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> 
         if survey.no_files.contains(path) {
             continue;
         }
+        let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
         // A file of the box's, not of the gateway's: root's, whoever made the backup.
         let asked = wanted.owner.filter(|o| o.uid == 0);
         let mut owner = asked.or(now.map(has)).unwrap_or(Placement {
@@ -689,6 +704,7 @@ mod tests {
             databases: BTreeMap::new(),
             no_files: BTreeSet::new(),
             kept: Vec::new(),
+            kept_at: BTreeMap::new(),
             clients: None,
             users: BTreeMap::new(),
             mail: BTreeMap::new(),
@@ -846,6 +862,35 @@ mod tests {
             let why = "file is not a database".into();
             backup.parts.insert(part, Fate::SavedRaw { why });
         }));
+    }
+
+    #[test]
+    fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_it_does_not_say() {
+        let not_saved = || Fate::NotSaved {
+            why: "the folder cannot be read".into(),
+        };
+        for (fate, goes) in [
+            (Some(Fate::Saved), true),
+            (Some(Fate::NotThere), true),
+            (Some(not_saved()), false),
+            (None, false),
+        ] {
+            let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
+            let mut survey = survey(now);
+            survey.clients = Some(Vec::new());
+            let mut backup = backup(&[]);
+            backup
+                .parts
+                .extend(fate.clone().map(|f| (Part::Configs, f)));
+            let removed = |backup: &Backup| {
+                let plan = planned(&survey, backup).unwrap();
+                plan.files.iter().any(|f| f.change == Change::Remove)
+            };
+            assert_eq!(removed(&backup), goes, "{fate:?}");
+            // One that could not be taken was there.
+            backup.left_out.insert("a.conf".into());
+            assert!(!removed(&backup), "{fate:?}");
+        }
     }
 
     #[test]

@@ -38,10 +38,13 @@ pub struct Gateway {
     pub wireguard_dir: PathBuf,
     /// `user:group` that restored files get when the backup names no owner.
     pub owner: String,
-    /// How long a database that another process holds locked is waited for, seconds.
+    /// How long a database that another process holds locked is waited for, seconds; then it is not saved, and the backup is
+    /// incomplete.
     pub busy_seconds: u64,
-    /// Databases; each is one entry of a backup.
+    /// Databases; each is a part of a backup.
     pub database: Vec<Database>,
+    /// Databases that the gateway uses and that are not to be saved here: a file, a folder of them, or a kind (`postgresql://`).
+    pub other_databases: Vec<String>,
     /// Services, in the order in which they start.
     pub service: Vec<ServiceProfile>,
     /// Firewall.
@@ -52,7 +55,7 @@ pub struct Gateway {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// The entry in the backup.
+    /// The entry in the backup; of one that SQLite cannot read, the bytes lie under `holdfast/raw/` by this name.
     pub name: String,
     /// The file.
     pub path: PathBuf,
@@ -105,7 +108,8 @@ pub struct CommandService {
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Firewall {
-    /// Files in which the box keeps rules over a reboot, IPv4 first and IPv6 second; those that exist are kept true.
+    /// Files in which the box keeps rules over a reboot, IPv4 first and IPv6 second. A backup saves those that exist, and a
+    /// restore puts them back as they were; the rules that are loaded are never written there.
     pub kept: Vec<PathBuf>,
 }
 
@@ -185,11 +189,23 @@ impl Default for Gateway {
                 ),
                 database("app.db", instance.join("app.db"), DatabaseKind::Users),
             ],
+            other_databases: Vec::new(),
             service: vec![ServiceProfile::Unit(UnitService {
                 unit: "wireguard-gateway.service".into(),
             })],
             firewall: Firewall::default(),
         }
+    }
+}
+
+impl Gateway {
+    /// Whether the admin says of a database, by its path or the word for its kind, that it is not to be saved.
+    pub fn is_not_to_be_saved(&self, database: &Path) -> bool {
+        let mut others = self.other_databases.iter();
+        others.any(|other| match other.ends_with("://") {
+            true => database.as_os_str() == other.as_str(),
+            false => database.starts_with(other),
+        })
     }
 }
 
@@ -323,6 +339,22 @@ impl Profile {
                 .any(|o| o.name == d.name || o.path == d.path)
             {
                 return bad(format!("the database {} is there twice", d.name));
+            }
+        }
+        for other in &g.other_databases {
+            let kind = other.strip_suffix("://").is_some_and(|kind| {
+                !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric())
+            });
+            if !kind && !Path::new(other).is_absolute() {
+                return bad(format!(
+                    "gateway.other_databases has {other:?}, which is neither an absolute path nor a kind such as \
+                     \"postgresql://\""
+                ));
+            }
+            if g.database.iter().any(|d| d.path.starts_with(other)) {
+                return bad(format!(
+                    "gateway.other_databases says that {other} is not to be saved, and a [[gateway.database]] lies there"
+                ));
             }
         }
         if let Some(name) = &self.web.users

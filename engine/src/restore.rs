@@ -25,8 +25,11 @@ use crate::exposure::{self, Exposed};
 use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::firewall::Entrance;
+use crate::host::linux::quoted;
 use crate::host::{Family, Host};
 use crate::journal::{JournalWriter, Seen};
+use crate::kept::Place;
+use crate::lost::Lost;
 use crate::owner::Placement;
 use crate::parts::{self, Lack, Part};
 use crate::peers::Peers;
@@ -291,7 +294,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
-    let left_behind = checked.lost.clone();
+    let left_behind: Vec<String> = checked.lost.iter().map(|l| l.said.clone()).collect();
     let (mut backup, rules, rebuilt) = wanted(host, &survey, checked, &request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
@@ -304,6 +307,10 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
     drop(backup);
+    let left = left_beside(host, &plan)?;
+    if !left.is_empty() {
+        return Err(Fault::Refused(left));
+    }
     room(profile, host, &plan)?;
     if let Some(approved) = &request.approved
         && *approved != approval(&plan)
@@ -337,17 +344,19 @@ fn leave_out_kept(
     checked: &mut Checked,
 ) -> Result<(), Problem> {
     for family in Family::BOTH {
-        let folder = profile.gateway.firewall.kept_file(family);
-        let Some(folder) = folder.and_then(Path::parent) else {
+        let file = profile.gateway.firewall.kept_file(family).map(Place::of);
+        let Some(folder) = file.as_ref().and_then(|f| f.path()?.parent()) else {
             continue;
         };
         if host.stat(folder)?.is_none() && checked.kept.remove(&family).is_some() {
-            checked.lost.push(format!(
+            let said = format!(
                 "the file that keeps {} rules over a reboot is not put back: the folder {} is not there (install \
                  iptables-persistent, then restore again, to have it)",
                 family.name(),
                 folder.display()
-            ));
+            );
+            let part = Part::Kept(family);
+            checked.lost.push(Lost::of(part.shown(), said));
         }
     }
     Ok(())
@@ -362,10 +371,11 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
             Part::Rules(_) => !choices.keep_going_without_firewall,
             // It stays as it is; the plan says so.
             Part::Forwarding(_) => false,
-            Part::Tunnels | Part::Peers => true,
-            Part::Database(_) | Part::Configs | Part::Kept(_) => true,
+            // The safety backup decides: it may be saved by then.
+            Part::Database(_) => false,
+            Part::Tunnels | Part::Peers | Part::Configs | Part::Kept(_) => true,
             // A restore touches what the profile names.
-            Part::Unnamed(_) => false,
+            Part::Unnamed(_) | Part::OtherDatabases => false,
         };
         if let Some(mut problem) = facts.why_unread(part).filter(|_| touched) {
             if rules {
@@ -375,6 +385,13 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
             problems.push(problem);
         }
     }
+    // One that runs would go on writing.
+    problems.extend(facts.unanswered.iter().map(|(service, why)| {
+        cannot(
+            format!("see whether the service {service} runs: {why}"),
+            "mend that, or name the service by commands in the profile; then try again",
+        )
+    }));
     problems
 }
 
@@ -644,12 +661,7 @@ fn wanted(
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
     let mut aside = Aside::of(metadata.holdfast.as_ref());
-    // Parts that could not be saved and links have lines of their own.
-    let own = |lost: &&String| {
-        let lacks = aside.lacks.iter().any(|l| lost.contains(&*l.why));
-        !lacks && !aside.links.iter().any(|link| lost.contains(&**link))
-    };
-    aside.rows = checked.lost.iter().filter(own).cloned().collect();
+    aside.lost.clone_from(&checked.lost);
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
     // Names are looked up once each, not for every file.
     let mut placed: BTreeMap<usize, (Placement, Rc<str>)> = BTreeMap::new();
@@ -904,6 +916,33 @@ fn networks_now(
         }
     }
     Ok(networks)
+}
+
+/// What lies beside a database that is gone and that the restore puts there: SQLite would play it into the new one.
+fn left_beside(host: &dyn Host, plan: &Plan) -> Result<Vec<Problem>, Problem> {
+    let mut problems = Vec::new();
+    let added = plan.databases.iter().filter(|t| t.change == Change::Add);
+    for target in added.filter(|t| swap::beside(t, &plan.databases).is_none()) {
+        let left = swap::side_files_there(host, &target.path)?;
+        if !left.is_empty() {
+            let moves = left.iter().map(|l| {
+                let l = quoted(l);
+                format!("mv {l} {l}.left")
+            });
+            problems.push(cannot(
+                format!(
+                    "put {} in place: {} lies there, of a database that is gone, and would be read as a part of the new one",
+                    target.path,
+                    left.join(" and ")
+                ),
+                format!(
+                    "see whether that database was moved, and put it back; else: {}; then restore again",
+                    moves.collect::<Vec<_>>().join("; ")
+                ),
+            ));
+        }
+    }
+    Ok(problems)
 }
 
 /// Everything new beside everything old, on each filesystem, with something to spare.

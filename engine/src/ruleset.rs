@@ -196,6 +196,13 @@ pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Probl
         let setting = family.forwarding();
         all.push(format!("{setting} is not {}", u8::from(wanted)));
     }
+    for (family, interface, wanted) in unlike_apart(env, direction)? {
+        all.push(format!(
+            "{}/{interface}/forwarding is not {}",
+            family.interfaces(),
+            u8::from(wanted)
+        ));
+    }
     Ok(all)
 }
 
@@ -208,6 +215,29 @@ pub fn unlike_forwarding(env: &Env, direction: Direction) -> Result<Vec<(Family,
             && now != wanted
         {
             unlike.push((family, wanted));
+        }
+    }
+    Ok(unlike)
+}
+
+/// The interfaces whose forwarding was set apart from that of all, is to be so again, and is not: whoever set that of all in
+/// between, a tunnel's hook or a restore, set theirs with it. Those that are gone are passed over.
+pub fn unlike_apart<'e>(
+    env: &Env<'e>,
+    direction: Direction,
+) -> Result<Vec<(Family, &'e str, bool)>, Problem> {
+    let facts: &'e Facts = env.facts;
+    let mut unlike = Vec::new();
+    for family in Family::BOTH {
+        let wanted = forwarding(env, direction, family);
+        if wanted.is_none() || wanted != facts.forwards(family) {
+            continue;
+        }
+        for (interface, on) in facts.apart(family) {
+            let now = env.host.forwarding_of(family, interface)?;
+            if now.is_some_and(|now| now != *on) {
+                unlike.push((family, interface.as_str(), *on));
+            }
         }
     }
     Ok(unlike)

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::access;
 use crate::fault::{Problem, cannot};
 
 const PREFIX: &str = "work-";
@@ -49,6 +50,9 @@ impl Room {
 
     /// A folder in it for another account's own, which that account can reach and others cannot. It goes with the room.
     pub fn lend(&self, uid: u32, gid: u32) -> Result<PathBuf, Problem> {
+        if let Some(spool) = self.dir.path().parent() {
+            way_is_open(spool, uid)?;
+        }
         let lent = self.file("lent");
         let make = || -> io::Result<()> {
             DirBuilder::new().mode(0o700).create(&lent)?;
@@ -75,6 +79,32 @@ impl Room {
     pub fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
+}
+
+/// Whether a user can go to the state folder, in which the spool is: what is below it is opened for whom a folder is lent to.
+pub fn way_is_open(spool: &Path, uid: u32) -> Result<(), Problem> {
+    let state_dir = spool.parent().unwrap_or(spool);
+    let state_dir = state_dir
+        .canonicalize()
+        .unwrap_or_else(|_| state_dir.to_owned());
+    // What cannot be looked at is met when it is used.
+    let closed = access::closed_on_the_way(&state_dir, uid).unwrap_or_default();
+    closed.map_or(Ok(()), |folder| {
+        Err(cannot(
+            format!(
+                "have a database copied below {} by user {uid}, with whose rights that is done: that user cannot go through {} \
+                 of user {}, above it",
+                state_dir.display(),
+                folder.shown(),
+                folder.uid()
+            ),
+            format!(
+                "move the state folder to where others can go (/var/lib/holdfast), and name it as state_dir in the profile; or open \
+                 the way: chmod o+x {}",
+                folder.path.display()
+            ),
+        ))
+    })
 }
 
 /// Makes a folder and what is missing above it, for root only.

@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Digest};
 
 use crate::account::{Account, MailRelay};
-use crate::database::{Client, Live};
+use crate::database::{Client, Live, Trouble};
 use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Rules;
-use crate::host::{self, Family, Host, Kind, Look, Meta, Query, stirs};
+use crate::host::linux::quoted;
+use crate::host::{self, End, Family, Host, Kind, Look, Meta, Query, stirs};
+use crate::kept::Place;
 use crate::parts::Part;
 use crate::peers::Peers;
 use crate::profile::{DatabaseKind, Profile};
@@ -46,6 +48,8 @@ pub struct Survey {
     pub databases: BTreeMap<String, Meta>,
     /// Files in which the box keeps its rules, that are there.
     pub kept: Vec<(Family, PathBuf, Held)>,
+    /// Where such files lie, or would, once links of root's are followed.
+    pub kept_at: BTreeMap<Family, PathBuf>,
     /// Clients, if their database is there.
     pub clients: Option<Vec<Client>>,
     /// The users of each user database.
@@ -76,10 +80,7 @@ pub fn survey(
     for dir in [&gateway.configs_dir, &gateway.wireguard_dir] {
         match host.stat(dir) {
             Ok(Some(meta)) if meta.kind == Kind::Dir => {}
-            Ok(_) => problems.push(cannot(
-                format!("find the folder {}", dir.display()),
-                "name the gateway's folders in the profile (--config)",
-            )),
+            Ok(there) => problems.push(no_folder(profile, dir, there.is_some())),
             Err(p) => problems.push(p),
         }
     }
@@ -95,43 +96,53 @@ pub fn survey(
     let mut users = BTreeMap::new();
     let mut mail = BTreeMap::new();
     let mut clients = None;
+    let mut locked = BTreeMap::new();
     for database in &gateway.database {
         let Some(meta) = host.stat(&database.path).map_err(one)? else {
             continue;
         };
         if meta.kind != Kind::File {
-            return Err(vec![cannot(
-                format!("use {}: it is not a regular file", database.path.display()),
-                "name the real database in the profile",
-            )]);
+            return Err(vec![no_file(&database.path)]);
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
-        match database.kind {
-            DatabaseKind::Clients => match Live::new(profile).clients(&database.path) {
-                Ok(list) => clients = Some(list),
-                Err(p) => warnings.push(format!(
-                    "{} cannot be read: {}",
-                    database.path.display(),
-                    p.what
-                )),
-            },
-            DatabaseKind::Users => match Live::new(profile).users(&database.path) {
-                Ok(list) => {
-                    let accounts = list.into_iter().map(Account::from).collect();
-                    users.insert(database.name.clone(), accounts);
-                    // Whoever cannot be compared is as good as nobody.
-                    let relay = Live::new(profile).mail_relay(&database.path).ok().flatten();
-                    mail.extend(relay.map(|r| (database.name.clone(), r)));
+        let live = Live::new(profile);
+        let read = match database.kind {
+            DatabaseKind::Clients => live
+                .clients_or_trouble(&database.path)
+                .map(|list| clients = Some(list)),
+            DatabaseKind::Users => live.users_or_trouble(&database.path).map(|list| {
+                let accounts = list.into_iter().map(Account::from).collect();
+                users.insert(database.name.clone(), accounts);
+                match live.mail_relay(&database.path) {
+                    Ok(relay) => mail.extend(relay.map(|r| (database.name.clone(), r))),
+                    Err(p) => warnings.push(format!(
+                        "whether a restore changes the mail relay in {} cannot be told: {}",
+                        database.path.display(),
+                        p.what
+                    )),
                 }
-                Err(p) => warnings.push(format!(
-                    "{} cannot be read: {}",
-                    database.path.display(),
-                    p.what
-                )),
-            },
+            }),
+        };
+        match read {
+            Ok(()) => {}
+            // Neither could a safety backup save it.
+            Err(Trouble::Busy(p)) => {
+                let why = format!("cannot {}; {}", p.what, p.advice);
+                locked.insert(Part::Database(database.name.clone()), why);
+            }
+            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => warnings.push(format!(
+                "{} cannot be read: {}",
+                database.path.display(),
+                p.what
+            )),
+        }
+        // A backup would lack it.
+        if let Err(problem) = Live::new(profile).may_be_copied(&database.path) {
+            warnings.push(format!("{}: {}", in_a_line(&problem), problem.advice));
         }
         databases.insert(database.name.clone(), meta);
     }
+    warnings.dedup();
     let mut aside = Aside::default();
     let configs = held(host, &gateway.configs_dir, |_| true, &mut aside).map_err(one)?;
     let mut managed: BTreeSet<String> = configs.keys().cloned().collect();
@@ -141,31 +152,60 @@ pub fn survey(
     // A tunnel whose config is a link is whoever's made the link.
     let managed =
         |name: &str| managed(name) && !aside.no_files.contains(&gateway.wireguard_dir.join(name));
-    let facts = facts(host, profile, &managed).map_err(one)?;
+    let mut facts = facts(host, profile, &managed).map_err(one)?;
+    warnings.extend(set_apart(host, &mut facts));
+    facts.unread.extend(locked);
+    if clients.is_none()
+        && profile
+            .client_database()
+            .is_some_and(|d| databases.contains_key(&d.name))
+    {
+        let all = configs_in(host, &gateway.wireguard_dir).map_err(one)?;
+        let mut strange = all;
+        strange.retain(|name| !configs.contains_key(name) && !backed_up(name));
+        if !strange.is_empty() {
+            warnings.push(format!(
+                "whether {} in {} are clients' is not known, since the rows of clients cannot be read: they are neither saved nor \
+                 changed, nor are their tunnels",
+                names(&strange),
+                gateway.wireguard_dir.display()
+            ));
+        }
+    }
     for (part, why) in &facts.unread {
         let verb = match part {
             Part::Unnamed(_) => "is not saved",
+            Part::OtherDatabases => "is not known",
             _ => "cannot be read",
         };
         warnings.push(format!("{} {verb}: {why}", part.shown()));
     }
+    let services = facts.unanswered.iter();
+    warnings.extend(services.map(|(name, why)| {
+        format!("whether the service {name} runs could not be looked at: {why}")
+    }));
     for family in Family::BOTH.into_iter().filter(|f| facts.lack_protocol(*f)) {
         warnings.push(format!("the kernel of this box has no {}", family.name()));
     }
     warnings.extend(facts.beyond.iter().cloned());
     warnings.extend(beyond_configs(host, profile, &facts, &wireguard));
-    let mut kept = Vec::new();
+    let (mut kept, mut kept_at) = (Vec::new(), BTreeMap::new());
     for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
-        match host.stat(path).map_err(one)? {
+        let Place::At(place) = Place::of(path) else {
+            aside.no_files.insert(path.clone());
+            continue;
+        };
+        match host.stat(&place).map_err(one)? {
             None => {}
             Some(meta) if meta.kind == Kind::File => {
-                let sha256 = host.sha256(path).map_err(one)?;
-                kept.push((family, path.clone(), Held { meta, sha256 }));
+                let sha256 = host.sha256(&place).map_err(one)?;
+                kept.push((family, place.clone(), Held { meta, sha256 }));
             }
             Some(_) => {
                 aside.no_files.insert(path.clone());
             }
         }
+        kept_at.insert(family, place);
     }
     let Aside {
         no_files,
@@ -192,6 +232,7 @@ pub fn survey(
         no_files,
         databases,
         kept,
+        kept_at,
         clients,
         users,
         mail,
@@ -200,6 +241,116 @@ pub fn survey(
         exposure,
         warnings,
     })
+}
+
+/// A folder of configs that is not there is not made by a restore: nothing in its journal would take it away again.
+fn no_folder(profile: &Profile, dir: &Path, is_there: bool) -> Problem {
+    let gateway = &profile.gateway;
+    let shown = quoted(&dir.display().to_string());
+    if is_there {
+        return cannot(
+            format!(
+                "use the folder {}: what is there is a link, or no folder",
+                dir.display()
+            ),
+            format!(
+                "see what it is: ls -ld {shown}; and name the folder that it leads to in the profile, or take it away"
+            ),
+        );
+    }
+    let make = match gateway.owner.split_once(':') {
+        Some((user, group)) if *dir == gateway.configs_dir => format!(
+            "install -d -m 0750 -o {} -g {} {shown}",
+            quoted(user),
+            quoted(group)
+        ),
+        _ => format!("install -d -m 0700 {shown}"),
+    };
+    cannot(
+        format!("use the folder {}: it is not there", dir.display()),
+        format!(
+            "if it is gone, make it, empty, and try again: {make}; if the gateway's configs lie elsewhere, name that folder in the \
+             profile (--config)"
+        ),
+    )
+}
+
+/// A database that is a link is not opened: whoever may change the link would choose what is read and replaced.
+fn no_file(path: &Path) -> Problem {
+    let shown = quoted(&path.display().to_string());
+    match std::fs::read_link(path) {
+        Err(_) => cannot(
+            format!("use {}: it is not a regular file", path.display()),
+            format!("see what it is: ls -ld {shown}; and name the real database in the profile"),
+        ),
+        Ok(target) => {
+            let (target, leads) = match std::fs::canonicalize(path) {
+                Ok(real) => (real, true),
+                Err(_) => (target, false),
+            };
+            let name = format!("name {} as its path in the profile", target.display());
+            cannot(
+                format!(
+                    "use {}: it is a link to {}{}",
+                    path.display(),
+                    target.display(),
+                    if leads { "" } else { ", where nothing is" }
+                ),
+                match leads {
+                    true => name,
+                    false => format!(
+                        "take the link away, and a restore puts the database in its place: rm {shown}; or {name}"
+                    ),
+                },
+            )
+        }
+    }
+}
+
+/// Looks which interfaces forward otherwise than all do, tunnels left out: theirs come and go. A sentence for each protocol.
+fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
+    let mut said = Vec::new();
+    for family in Family::BOTH {
+        let Some(all) = facts.forwards(family) else {
+            continue;
+        };
+        let look = || -> Result<BTreeMap<String, bool>, Problem> {
+            let mut apart = BTreeMap::new();
+            let mut interfaces = host.list(Path::new(family.interfaces()))?;
+            interfaces.retain(|i| i != "all" && facts.interfaces.binary_search(i).is_err());
+            for interface in interfaces {
+                if let Some(on) = host
+                    .forwarding_of(family, &interface)?
+                    .filter(|on| *on != all)
+                {
+                    apart.insert(interface, on);
+                }
+            }
+            Ok(apart)
+        };
+        match look() {
+            Ok(apart) if apart.is_empty() => {}
+            Ok(apart) => {
+                said.push(format!(
+                    "{} is {}, and the {} forwarding of {} is not: that is in no backup, and whoever sets the one sets the other",
+                    family.forwarding(),
+                    u8::from(all),
+                    family.name(),
+                    names(apart.keys())
+                ));
+                match family {
+                    Family::V4 => facts.apart_v4 = apart,
+                    Family::V6 => facts.apart_v6 = apart,
+                }
+            }
+            Err(problem) => said.push(format!(
+                "whether an interface forwards {} otherwise than all do could not be looked at: {}",
+                family.name(),
+                in_a_line(&problem)
+            )),
+        }
+    }
+    said
 }
 
 /// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file (T7).
@@ -220,9 +371,19 @@ fn beyond_configs(
             true => &gateway.wireguard_dir,
             false => &gateway.configs_dir,
         };
-        let read = host.read(&dir.join(&file), CONFIG_MOST).ok();
+        let read = match host.read(&dir.join(&file), CONFIG_MOST) {
+            Ok(read) => read,
+            Err(problem) => {
+                said.push(format!(
+                    "whether the tunnel {} runs with other peers than those of its config could not be looked at: {}",
+                    name(tunnel),
+                    in_a_line(&problem)
+                ));
+                continue;
+            }
+        };
         // One that does not parse is warned of as that.
-        let Some(config) = read.and_then(|bytes| wgconf::parse(&file, &bytes).ok()) else {
+        let Ok(config) = wgconf::parse(&file, &read) else {
             continue;
         };
         let none = Peers::new();
@@ -280,23 +441,43 @@ fn held(
     Ok(found)
 }
 
-/// The names of configs that the gateway manages, now: those in its folder, and those of its clients.
-pub fn managed(host: &dyn Host, profile: &Profile) -> Result<BTreeSet<String>, Problem> {
-    let mut names: BTreeSet<String> = host
-        .list(&profile.gateway.configs_dir)?
-        .into_iter()
-        .filter(|n| n.ends_with(".conf"))
-        .collect();
+/// The names of configs that the gateway manages, now.
+#[derive(Debug, Default)]
+pub struct Managed {
+    /// Those in its folder, and those of its clients.
+    pub names: BTreeSet<String>,
+    /// Those in the folder of `wg-quick` that may be a client's, where the rows cannot be read.
+    pub unclaimed: BTreeSet<String>,
+    /// Why they cannot.
+    pub unread: String,
+}
+
+/// The names of configs that the gateway manages.
+pub fn managed(host: &dyn Host, profile: &Profile) -> Result<Managed, Problem> {
+    let mut managed = Managed {
+        names: configs_in(host, &profile.gateway.configs_dir)?,
+        ..Managed::default()
+    };
     if let Some(database) = profile.client_database()
         && host.stat(&database.path)?.is_some()
     {
-        // One that cannot be read names nobody; the backup says so.
-        let clients = Live::new(profile)
-            .clients(&database.path)
-            .unwrap_or_default();
-        names.extend(clients.into_iter().map(|c| format!("{}.conf", c.name)));
+        match Live::new(profile).clients(&database.path) {
+            Ok(clients) => managed
+                .names
+                .extend(clients.into_iter().map(|c| format!("{}.conf", c.name))),
+            Err(problem) => {
+                managed.unclaimed = configs_in(host, &profile.gateway.wireguard_dir)?;
+                managed.unclaimed.retain(|n| !managed.names.contains(n));
+                managed.unread = format!("cannot {}", problem.what);
+            }
+        }
     }
-    Ok(names)
+    Ok(managed)
+}
+
+fn configs_in(host: &dyn Host, dir: &Path) -> Result<BTreeSet<String>, Problem> {
+    let names = host.list(dir)?.into_iter();
+    Ok(names.filter(|n| n.ends_with(".conf")).collect())
 }
 
 /// Why the rules of a family are not among the kernel facts, where nothing says more.
@@ -310,6 +491,38 @@ pub fn facts(
     profile: &Profile,
     managed: &dyn Fn(&str) -> bool,
 ) -> Result<Facts, Problem> {
+    let mut facts = system(host, profile)?;
+    tunnels(host, managed, &mut facts);
+    Ok(facts)
+}
+
+/// The tunnels and their peers, into these facts.
+pub fn tunnels(host: &dyn Host, managed: &dyn Fn(&str) -> bool, facts: &mut Facts) {
+    let advice = "install wireguard-tools, and run as root";
+    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
+    match asked(&Query::Tunnels, "list the tunnels") {
+        Ok(up) => {
+            facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
+            facts.interfaces.sort();
+        }
+        Err(problem) => unread(facts, Part::Tunnels, &problem),
+    }
+    let ours =
+        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
+    facts.tunnels = facts
+        .interfaces
+        .iter()
+        .filter(|n| ours(n))
+        .cloned()
+        .collect();
+    match asked(&Query::Peers, "list the peers") {
+        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
+        Err(problem) => unread(facts, Part::Peers, &problem),
+    }
+}
+
+/// All other facts.
+pub fn system(host: &dyn Host, profile: &Profile) -> Result<Facts, Problem> {
     let mut facts = Facts::default();
     for family in Family::BOTH {
         match host.forwarding(family) {
@@ -326,27 +539,6 @@ pub fn facts(
             Err(problem) => unread(&mut facts, Part::Rules(family), &problem),
         }
     }
-    let advice = "install wireguard-tools, and run as root";
-    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
-    match asked(&Query::Tunnels, "list the tunnels") {
-        Ok(up) => {
-            facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
-            facts.interfaces.sort();
-        }
-        Err(problem) => unread(&mut facts, Part::Tunnels, &problem),
-    }
-    let ours =
-        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
-    facts.tunnels = facts
-        .interfaces
-        .iter()
-        .filter(|n| ours(n))
-        .cloned()
-        .collect();
-    match asked(&Query::Peers, "list the peers") {
-        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
-        Err(problem) => unread(&mut facts, Part::Peers, &problem),
-    }
     for service in profile
         .gateway
         .service
@@ -354,21 +546,34 @@ pub fn facts(
         .map(crate::profile::ServiceProfile::service)
     {
         let active = Query::ServiceActive(service.control.clone());
-        if host.ask(&active, "")?.ok() {
-            facts.services.push(service.name);
-        } else if stirs(host, &service.control)? {
-            facts.faltering.push(service.name.clone());
-            facts.services.push(service.name);
+        let runs = host.ask(&active, "").map(|out| out.ok());
+        let stirs = match &runs {
+            Ok(true) => Ok(true),
+            _ => stirs(host, &service.control),
+        };
+        match (runs, stirs) {
+            (Ok(true), _) => facts.services.push(service.name),
+            (Ok(false), Ok(false)) => {}
+            (Ok(false), Ok(true)) => {
+                facts.faltering.push(service.name.clone());
+                facts.services.push(service.name);
+            }
+            (Err(problem), _) | (_, Err(problem)) => {
+                let why = format!("{}; {}", in_a_line(&problem), problem.advice);
+                facts.unanswered.insert(service.name, why);
+            }
         }
     }
-    for (path, who) in crate::database::unnamed(profile, host) {
-        let why = format!(
-            "{who} names it, and the profile does not; add it there as [[gateway.database]]"
-        );
-        let part = Part::Unnamed(path.display().to_string());
-        facts.unread.insert(part, why);
+    let unnamed = crate::database::unnamed(profile, host);
+    for (path, why) in unnamed.lacking {
+        facts.unread.insert(Part::Unnamed(path), why);
     }
-    facts.beyond = beyond(host, &facts);
+    if !unnamed.unseen.is_empty() {
+        let why = format!("that could not be looked at: {}", unnamed.unseen.join("; "));
+        facts.unread.insert(Part::OtherDatabases, why);
+    }
+    facts.beyond = unnamed.told;
+    facts.beyond.extend(beyond(host, &facts));
     Ok(facts)
 }
 
@@ -392,18 +597,24 @@ fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
         ));
     }
     let legacy = host.ask(&Query::LegacyRules(family), "")?;
-    // Where that backend is the one in use, both print the same.
-    let appended = |text: &str| -> Vec<String> {
-        let lines = text.lines().filter_map(|l| Some(&l[l.find("-A ")?..]));
+    let program = legacy.shown.clone();
+    let legacy = legacy.expect_ok("see whether the legacy backend has rules as well", advice)?;
+    // Where that backend is the one in use, both print the same. Counters differ from one moment to the next, and a chain that
+    // accepts what it has no rule for is as good as none.
+    let in_force = |text: &str| -> Vec<String> {
+        let lines = text
+            .lines()
+            .filter_map(|line| match line.strip_prefix(':') {
+                Some(chain) if chain.contains(" DROP") => chain.split(" [").next(),
+                Some(_) => None,
+                None => Some(&line[line.find("-A ")?..]),
+            });
         lines.map(str::to_owned).collect()
     };
-    let of_legacy = appended(&legacy.stdout);
-    if !of_legacy.is_empty() && of_legacy != appended(&text) {
+    let of_legacy = in_force(&legacy);
+    if !of_legacy.is_empty() && of_legacy != in_force(&text) {
         return Err(cannot(
-            format!(
-                "take all of them: {} shows rules that iptables-save does not",
-                legacy.shown
-            ),
+            format!("take all of them: {program} shows rules that iptables-save does not"),
             "two backends are mixed on this box; move all rules to one (see update-alternatives iptables)",
         ));
     }
@@ -440,37 +651,52 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
                 Ok(out) => out.problem("list the tables of nft", "run it as root"),
                 Err(problem) => problem,
             };
-            found.push(format!(
-                "whether nft has tables of its own is not known, and they are not saved: {}",
-                in_a_line(&problem)
-            ));
+            found.push(not_known("nft has tables of its own", &problem));
         }
     }
-    let is_there = |path: &str| host.stat(Path::new(path)).is_ok_and(|m| m.is_some());
-    let wanted_by = ["sysinit", "multi-user"];
-    if is_there(NFTABLES)
-        && wanted_by.iter().any(|target| {
-            is_there(&format!(
+    let is_there =
+        |path: &str| -> Result<bool, Problem> { Ok(host.stat(Path::new(path))?.is_some()) };
+    let wanted = || -> Result<bool, Problem> {
+        let mut wanted = false;
+        for target in ["sysinit", "multi-user"] {
+            wanted |= is_there(&format!(
                 "/etc/systemd/system/{target}.target.wants/nftables.service"
-            ))
-        })
-    {
-        found.push(format!(
+            ))?;
+        }
+        Ok(wanted && is_there(NFTABLES)?)
+    };
+    match wanted() {
+        Ok(false) => {}
+        Ok(true) => found.push(format!(
             "{NFTABLES} is not saved, and nftables.service loads it at each boot"
-        ));
+        )),
+        Err(problem) => found.push(not_known(
+            "nftables.service loads rules at each boot",
+            &problem,
+        )),
     }
-    if host.ask(&Query::Firewalld, "").is_ok_and(|out| out.ok()) {
-        found.push(
+    match host.ask(&Query::Firewalld, "") {
+        // It is stopped, or there is none.
+        Ok(out) if matches!(out.end, End::Exit(3 | 4)) => {}
+        Ok(out) if out.ok() => found.push(
             "firewalld runs: what it is set to (/etc/firewalld) is not saved, and it may write over rules".into(),
-        );
+        ),
+        Ok(out) => {
+            let problem = out.problem("ask for firewalld", "see systemctl status");
+            found.push(not_known("firewalld runs", &problem));
+        }
+        Err(problem) => found.push(not_known("firewalld runs", &problem)),
     }
-    let ufw = host.read(Path::new("/etc/ufw/ufw.conf"), 1 << 20);
-    if ufw.is_ok_and(|bytes| {
-        bytes
-            .split(|b| *b == b'\n')
-            .any(|line| line == b"ENABLED=yes")
-    }) {
-        found.push("ufw is enabled: what it is set to (/etc/ufw) is not saved, and it loads that at each boot".into());
+    let ufw = host.stat(Path::new(UFW)).and_then(|there| match there {
+        None => Ok(Vec::new()),
+        Some(_) => host.read(Path::new(UFW), 1 << 20),
+    });
+    match ufw {
+        Ok(bytes) if bytes.split(|b| *b == b'\n').any(|line| line == b"ENABLED=yes") => found.push(
+            "ufw is enabled: what it is set to (/etc/ufw) is not saved, and it loads that at each boot".into(),
+        ),
+        Ok(_) => {}
+        Err(problem) => found.push(not_known("ufw is enabled", &problem)),
     }
     let texts = Family::BOTH.into_iter().filter_map(|f| facts.rules(f));
     // Thousands of rules are not gone through for what few have.
@@ -478,10 +704,12 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
         .filter(|text| text.contains("-set "))
         .filter_map(|text| Rules::parse(text).ok());
     let named: BTreeSet<String> = parsed.flat_map(|r| r.sets()).collect();
-    let sets = host
-        .ask(&Query::Sets, "")
-        .map(|out| out.stdout)
-        .unwrap_or_default();
+    let sets = host.ask(&Query::Sets, "");
+    let sets = sets.and_then(|out| out.expect_ok("list the sets of ipset", "run it as root"));
+    let sets = sets.unwrap_or_else(|problem| {
+        found.push(not_known("ipset has sets", &problem));
+        String::new()
+    });
     let sets: BTreeSet<String> = sets
         .lines()
         .map(str::to_owned)
@@ -500,6 +728,14 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
     found
 }
 
+/// Of what is not saved in any case, where it could not be looked for.
+fn not_known(what: &str, problem: &Problem) -> String {
+    format!(
+        "whether {what} could not be looked at, and that is not saved: {}",
+        in_a_line(problem)
+    )
+}
+
 /// `1 table of nft is not saved: inet myfw`
 fn not_saved<T: AsRef<str>>(all: impl IntoIterator<Item = T>, one: &str, whose: &str) -> String {
     let all: Vec<T> = all.into_iter().collect();
@@ -512,3 +748,4 @@ fn not_saved<T: AsRef<str>>(all: impl IntoIterator<Item = T>, one: &str, whose: 
 }
 
 const NFTABLES: &str = "/etc/nftables.conf";
+const UFW: &str = "/etc/ufw/ufw.conf";

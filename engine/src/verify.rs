@@ -21,6 +21,7 @@ use crate::consent::{Consent, Hook};
 use crate::database::{self, Client, Origin, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
+use crate::lost::Lost;
 use crate::parallel;
 use crate::parts::{self, Fate};
 use crate::peers::{self, Peers};
@@ -68,7 +69,7 @@ pub struct Checked {
     /// Only those whose config is in the backup and whose name an interface can have.
     pub tunnels_up: Vec<String>,
     /// What of its databases has no place on this gateway, or is here now and will be empty.
-    pub lost: Vec<String>,
+    pub lost: Vec<Lost>,
     /// What else a person should know.
     pub warnings: Vec<String>,
     /// Parts that the profile names and the backup lacks; a plan says it in its own words, knowing the gateway.
@@ -286,7 +287,9 @@ impl Checked {
                 false => "",
             };
             let shown = name(&tunnel);
-            format!("the tunnel {shown} was up and stays down: {why}; its config is put in place{client}")
+            Lost::tunnel(format!(
+                "the tunnel {shown} was up and stays down: {why}; its config is put in place{client}"
+            ))
         });
         self.lost.splice(0..0, said);
         Ok(())
@@ -322,7 +325,7 @@ struct Found {
     problems: Vec<Problem>,
     /// Databases of the backup that cannot be restored, and so count as absent.
     unfit: Vec<(String, Vec<Problem>)>,
-    lost: Vec<String>,
+    lost: Vec<Lost>,
     warnings: Vec<String>,
     stays: BTreeSet<String>,
 }
@@ -355,10 +358,11 @@ impl Found {
         }
         let named = unfit.into_iter().map(|(name, problems)| {
             let why: Vec<String> = problems.into_iter().map(|p| p.what).collect();
-            format!(
+            let said = format!(
                 "the database {name} of the backup will not be restored, and the one that is here stays as it is: cannot {}",
                 why.join("; ")
-            )
+            );
+            Lost::of(parts::Part::Database(name).shown(), said)
         });
         self.lost.splice(0..0, named);
     }
@@ -473,11 +477,15 @@ fn kept(
             Ok(()) => {
                 kept.insert(family, in_backup(archive, entry, &copied));
             }
-            Err(why) => found.lost.push(format!(
-                "the file in which the gateway that was backed up kept its {} rules is not put in place: {why}; the one here \
-                 stays as it is",
-                family.name()
-            )),
+            Err(why) => {
+                let said = format!(
+                    "the file in which the gateway that was backed up kept its {} rules is not put in place: {why}; the one \
+                     here stays as it is",
+                    family.name()
+                );
+                let part = parts::Part::Kept(family);
+                found.lost.push(Lost::of(part.shown(), said));
+            }
         }
     }
     Ok(kept)
@@ -496,14 +504,15 @@ fn folders(profile: &Profile) -> [&Path; 4] {
 /// Keeps the peers of tunnels that belong up, if they are peers and nothing else.
 fn fit_peers(checked: &mut Checked) {
     let up: BTreeSet<&String> = checked.tunnels_up.iter().collect();
-    let warnings = &mut checked.warnings;
+    let (warnings, lost) = (&mut checked.warnings, &mut checked.lost);
     checked.peers.retain(|tunnel, peers| {
         let plain = peers::are_plain(peers) && peers.len() <= wgconf::PEERS;
         if up.contains(tunnel) && !plain {
-            warnings.push(format!(
+            let said = format!(
                 "the peers that {} had besides those of its config are not taken: they are not what wg prints of peers",
                 name(tunnel)
-            ));
+            );
+            lost.push(Lost::of(parts::Part::Peers.shown(), said));
         }
         up.contains(tunnel) && plain
     });
@@ -567,14 +576,14 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         // Read as if it had not been asked for, never as if it had not been there.
         checked.lost.splice(
             0..0,
-            lacks.map(|lack| format!("{lack}; what is here of that stays as it is")),
+            lacks.map(|lack| Lost::of_a_line(format!("{lack}; {}", lack.part.without()))),
         );
         checked.lost.extend(manifest.links.iter().map(|(path, target)| {
-            format!(
+            Lost::of_a_line(format!(
                 "{} was a link to {} and is not in the backup: what is here under that name stays as it is",
                 name(path),
                 name(target)
-            )
+            ))
         }));
         if !manifest.unpaired.is_empty() {
             let count = manifest.unpaired.len();
@@ -632,10 +641,13 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         {
             checked.tunnels_up.push(tunnel.to_owned());
         } else {
-            warnings.push(format!(
-                "the tunnel {} was up and cannot be here: it has no usable config",
-                name(tunnel)
-            ));
+            let shown = name(tunnel);
+            let said =
+                format!("the tunnel {shown} was up and cannot be here: it has no usable config");
+            match known {
+                Some(_) => checked.lost.push(Lost::tunnel(said)),
+                None => warnings.push(said),
+            }
         }
     }
     // The others may come up later.

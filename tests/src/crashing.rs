@@ -12,7 +12,8 @@ use engine::facts::Facts;
 use engine::fault::{Fault, Problem};
 use engine::host::linux::Linux;
 use engine::host::{
-    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, Output, Own, Owner, Query,
+    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, OpenFiles, Output, Own, Owner,
+    Query,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Digest};
@@ -129,6 +130,12 @@ impl Look for Crashing {
     fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem> {
         self.inner.holders(files)
     }
+    fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem> {
+        self.inner.open_files(pids)
+    }
+    fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
+        self.inner.is_sqlite(path)
+    }
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
         self.inner.ask(query, input)
     }
@@ -143,6 +150,9 @@ impl Look for Crashing {
     }
     fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem> {
         self.inner.forwarding(family)
+    }
+    fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem> {
+        self.inner.forwarding_of(family, interface)
     }
     fn boot(&self) -> Result<BootId, Problem> {
         self.inner.boot()
@@ -231,6 +241,18 @@ impl Act for Crashing {
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem> {
         self.counter.effect("set forwarding", || {
             self.inner.set_forwarding(permit, family, on)
+        })
+    }
+
+    fn set_forwarding_of(
+        &self,
+        permit: &Permit,
+        family: Family,
+        interface: &str,
+        on: bool,
+    ) -> Result<(), Problem> {
+        self.counter.effect("set forwarding", || {
+            self.inner.set_forwarding_of(permit, family, interface, on)
         })
     }
 

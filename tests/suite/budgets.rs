@@ -3,9 +3,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use fixtures::{Sample, Sandbox, Shape, program, skip};
+
+use crate::on_a_gateway::path;
 
 /// Two gateways that differ by so many clients: what differs in cost is these clients'.
 const FEW: usize = 150;
@@ -107,10 +108,6 @@ impl Gateway {
         std::fs::remove_file(log).unwrap();
         (cost, done.stdout)
     }
-}
-
-fn path(path: &Path) -> &str {
-    path.to_str().unwrap()
 }
 
 fn counted(log: &str) -> Cost {

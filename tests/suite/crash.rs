@@ -14,7 +14,8 @@ use journal_format::{Phase, RestoreId, Step, Verdict};
 
 use crate::two_states::TwoStates;
 
-fn small() -> Shape {
+/// Two tunnels, one of them with hooks.
+pub fn small() -> Shape {
     Shape {
         active: 2,
         hooks: true,

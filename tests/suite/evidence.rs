@@ -4,18 +4,11 @@
 
 use std::path::Path;
 
-use fixtures::{Finished, Picture, Shape, program, skip};
+use fixtures::{Finished, Picture, program, skip};
 
+use crate::crash::small;
 use crate::recovery::killed_in;
 use crate::two_states::TwoStates;
-
-fn small() -> Shape {
-    Shape {
-        active: 2,
-        hooks: true,
-        ..Shape::of(5)
-    }
-}
 
 fn inside(two: &TwoStates, script: &str) {
     let done = two.sandbox().run(&["bash", "-c", script]).unwrap();

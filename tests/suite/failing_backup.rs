@@ -13,7 +13,7 @@ use engine::archive::Archive;
 use engine::profile::Limits;
 use fixtures::{Finished, skip};
 
-use crate::on_a_gateway::{Gateway, path};
+use crate::on_a_gateway::{Gateway, hold_clients, path};
 
 /// The calls by which something is looked at, read or locked.
 const CALLS: [&str; 12] = [
@@ -240,10 +240,8 @@ fn a_lock_of_ten_seconds_is_waited_for_and_one_that_stays_makes_the_backup_incom
     let Some(gateway) = Gateway::small() else {
         return;
     };
-    let database = gateway.sample().client_database();
     let locked = |seconds: u64| {
-        let connection = rusqlite::Connection::open(&database).unwrap();
-        connection.execute_batch("BEGIN EXCLUSIVE").unwrap();
+        let connection = hold_clients(gateway.sample());
         std::thread::spawn(move || {
             std::thread::sleep(Duration::from_secs(seconds));
             drop(connection);
@@ -253,14 +251,7 @@ fn a_lock_of_ten_seconds_is_waited_for_and_one_that_stays_makes_the_backup_incom
     gateway.holdfast(&["backup"]).ok().unwrap();
     holder.join().unwrap();
 
-    let profile = gateway.sample().profile();
-    let text = std::fs::read_to_string(&profile).unwrap();
-    let patient = text.replacen("[gateway]\n", "[gateway]\nbusy_seconds = 1\n", 1);
-    assert_ne!(
-        text, patient,
-        "the profile has a table of the gateway's places"
-    );
-    std::fs::write(&profile, patient).unwrap();
+    gateway.is_impatient();
     let holder = locked(8);
     let done = gateway.holdfast(&["backup"]);
     assert_eq!(done.code(), 8, "{done}");

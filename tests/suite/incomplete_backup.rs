@@ -6,39 +6,21 @@ use std::path::{Path, PathBuf};
 
 use fixtures::{Real, Sample};
 
-use crate::on_a_gateway::Gateway;
+use crate::on_a_gateway::{Gateway, hold_clients, impatient, json};
 use crate::web_stage::{Stage, field};
 
-/// The gateway waits a second for a database that is busy.
-fn impatient(sample: Sample) -> Sample {
-    let profile = sample.profile();
-    let text = std::fs::read_to_string(&profile).unwrap();
-    let changed = text.replacen("[gateway]\n", "[gateway]\nbusy_seconds = 1\n", 1);
-    assert_ne!(text, changed);
-    std::fs::write(&profile, changed).unwrap();
+fn make(folder: &Path) -> Sample {
+    let sample = Real::gateway_5().unpack(folder).unwrap();
+    impatient(&sample);
     sample
 }
 
-/// Nobody else reads or writes the clients until this goes.
-fn hold_clients(sample: &Sample) -> rusqlite::Connection {
-    let database = rusqlite::Connection::open(sample.client_database()).unwrap();
-    database
-        .busy_timeout(std::time::Duration::from_secs(20))
-        .unwrap();
-    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
-    database
-}
-
 fn gateway() -> Option<Gateway> {
-    Gateway::start(|folder| impatient(Real::gateway_5().unpack(folder).unwrap()))
+    Gateway::start(make)
 }
 
 fn name(path: &Path) -> &str {
     path.file_name().unwrap().to_str().unwrap()
-}
-
-fn json(text: &str) -> serde_json::Value {
-    serde_json::from_str(text).unwrap()
 }
 
 #[test]
@@ -159,7 +141,6 @@ fn the_last_good_backup_is_the_one_made_last_though_another_has_a_greater_name_o
 
 #[test]
 fn the_page_says_what_a_backup_lacks_and_sends_it_only_when_asked_all_the_same() {
-    let make = |folder: &Path| impatient(Real::gateway_5().unpack(folder).unwrap());
     let Some(stage) = Stage::with(make) else {
         return;
     };
@@ -224,6 +205,13 @@ fn a_restore_whose_safety_backup_lacks_what_it_replaces_ends_before_it_begins_un
     let holder = hold_clients(gateway.sample());
     let refused = gateway.holdfast(&words);
     assert_eq!(refused.code(), 1, "{refused}");
+    assert_eq!(
+        gateway.backups(),
+        std::slice::from_ref(&backup),
+        "it leaves none behind"
+    );
+    let plan = "the safety backup will lack a part: the database configs.db could not be saved: ";
+    assert!(refused.stdout.contains(plan), "{refused}");
     let flag = "restore with --without-safety-backup-of configs.db";
     assert!(refused.stderr.contains(flag), "{refused}");
     assert!(
@@ -234,7 +222,7 @@ fn a_restore_whose_safety_backup_lacks_what_it_replaces_ends_before_it_begins_un
     );
     gateway.is_settled();
 
-    let other = [&words[..], &["--without-safety-backup-of", "rules-v4"]].concat();
+    let other = [&words[..], &["--without-safety-backup-of", "kept-v4"]].concat();
     assert_eq!(gateway.holdfast(&other).code(), 1);
     let accepted = [&words[..], &["--without-safety-backup-of", "configs.db"]].concat();
     let mut restore = gateway.begin(&accepted);
@@ -254,7 +242,6 @@ fn a_restore_whose_safety_backup_lacks_what_it_replaces_ends_before_it_begins_un
 
 #[test]
 fn by_the_page_what_the_safety_backup_lacked_is_accepted_by_a_tick_and_the_same_upload_goes_on() {
-    let make = |folder: &Path| impatient(Real::gateway_5().unpack(folder).unwrap());
     let Some(stage) = Stage::with(make) else {
         return;
     };

@@ -428,7 +428,7 @@ fn a_table_that_iptables_cannot_show_whole_is_left_alone_and_the_rest_restored()
         gateway.run(&["iptables", "-F", "FORWARD"]);
         let said = restored(&gateway, &backup, &["--keep-going-without-firewall"]);
         assert!(
-            said.contains("left out: the IPv6 firewall rules: those of now cannot be read"),
+            said.contains("left out: the IPv6 firewall rules: the present ones cannot be read"),
             "{said}"
         );
         assert_eq!(up(), tunnels);
@@ -534,7 +534,7 @@ fn tunnels_peers_and_forwarding_that_cannot_be_read_are_what_a_backup_lacks_and_
     );
     let said = restored(&gateway, &backup, &[]);
     assert!(
-        said.contains("left out: the IPv4 forwarding: what it is now cannot be read"),
+        said.contains("left out: the IPv4 forwarding: it cannot be read here"),
         "{said}"
     );
 }
@@ -604,4 +604,102 @@ fn a_tunnel_whose_file_has_no_peer_since_all_were_set_while_it_runs_comes_back_w
     let config = sample.wireguard_dir().join(format!("{tunnel}.conf"));
     gateway.run(&["wg-quick", "down", path(&config)]);
     assert!(std::fs::read_to_string(&config).unwrap().contains(KEY));
+}
+
+#[test]
+fn a_client_that_is_added_while_the_backup_is_made_is_in_it_with_its_tunnel_and_peers() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let database = sample.client_database();
+    let added = gateway.beside("added");
+    // The client comes right after the first look at the tunnels.
+    let script = format!(
+        "#!/bin/sh\n/usr/bin/wg \"$@\"; ended=$?\n\
+         case \"$*\" in\n\
+         'show interfaces') test ! -e {added} || echo late ;;\n\
+         'show all dump') if test -e {added}\n\
+           then printf 'late\\t{KEY}\\t(none)\\t(none)\\t10.9.9.9/32\\t0\\t0\\t0\\toff\\n'\n\
+           else touch {added}\n\
+             printf '[Interface]\\nPrivateKey = {KEY}\\n[Peer]\\nPublicKey = {SECRET}\\nAllowedIPs = 10.9.9.8/32\\n' > {configs}/late.conf\n\
+             cp {configs}/late.conf {wireguard}/late.conf\n\
+             sqlite3 {database} \"INSERT INTO clients (id, name, config_path, subnet, public_key, status) VALUES ('late', 'late', 'p', 's', 'k', 'active')\"\n\
+           fi ;;\n\
+         esac\nexit $ended\n",
+        added = added.display(),
+        configs = sample.configs_dir().display(),
+        wireguard = sample.wireguard_dir().display(),
+        database = database.display(),
+    );
+    crate::on_a_gateway::stand_in(&gateway, "wg", &script);
+    let backup = gateway.backup();
+    let mut zip = zip::ZipArchive::new(std::fs::File::open(&backup).unwrap()).unwrap();
+    let metadata = zip.by_name("backup_metadata.json").unwrap();
+    let metadata: serde_json::Value = serde_json::from_reader(metadata).unwrap();
+    let manifest = &metadata["holdfast"];
+    assert!(manifest["entries"]["configs/late.conf"].is_object());
+    let up = manifest["tunnels_up"].as_array().unwrap();
+    assert!(up.iter().any(|name| name == "late"), "{up:?}");
+    assert!(manifest["peers"]["late"][KEY].is_object(), "{manifest}");
+    assert!(manifest.get("unpaired").is_none(), "{manifest}");
+}
+
+#[test]
+fn an_interface_whose_forwarding_is_set_apart_keeps_it_whatever_sets_that_of_all() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let apart = [
+        "net.ipv4.conf.eth0.forwarding",
+        "net.ipv6.conf.eth0.forwarding",
+    ];
+    let of_eth0 = || gateway.run(&["sysctl", "-n", apart[0], apart[1]]);
+    // A hook that turns forwarding on for all, as many configs have one.
+    let tunnel = tunnel(&gateway);
+    for dir in [
+        gateway.sample().configs_dir(),
+        gateway.sample().wireguard_dir(),
+    ] {
+        let file = dir.join(format!("{tunnel}.conf"));
+        let text = std::fs::read_to_string(&file).unwrap();
+        let hook = "[Interface]\nPostUp = sysctl -qw net.ipv4.ip_forward=1 net.ipv6.conf.all.forwarding=1\n";
+        std::fs::write(&file, text.replacen("[Interface]\n", hook, 1)).unwrap();
+    }
+    forward(&gateway, [1, 1]);
+    let on = gateway.backup();
+    forward(&gateway, [0, 0]);
+    let off = gateway.backup();
+    for setting in apart {
+        gateway.run(&["sysctl", "-qw", &format!("{setting}=1")]);
+    }
+    assert_eq!(
+        (forwards(&gateway).as_str(), of_eth0()),
+        ("0 0 ", "1\n1\n".into())
+    );
+    let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
+    for said in [
+        "net.ipv4.ip_forward is 0, and the IPv4 forwarding of eth0 is not: that is in no backup",
+        "the IPv6 forwarding of eth0 is not",
+    ] {
+        assert!(surveyed.contains(said), "{surveyed}");
+    }
+    for backup in [&on, &off] {
+        rolled_back(&gateway, backup);
+        assert_eq!(
+            (forwards(&gateway).as_str(), of_eth0()),
+            ("0 0 ", "1\n1\n".into())
+        );
+    }
+    let said = restored(&gateway, &off, &[]);
+    assert!(said.contains("that is in no backup"), "{said}");
+    assert_eq!(
+        (forwards(&gateway).as_str(), of_eth0()),
+        ("0 0 ", "1\n1\n".into())
+    );
+    restored(&gateway, &on, &[]);
+    assert_eq!(
+        (forwards(&gateway).as_str(), of_eth0()),
+        ("1 1 ", "1\n1\n".into())
+    );
 }

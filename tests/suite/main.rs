@@ -1,5 +1,6 @@
 //! Everything that crosses a crate, one module a claim.
 
+mod advice_followed;
 mod browser;
 mod budgets;
 mod commands_agree;
@@ -7,6 +8,7 @@ mod counted;
 mod crash;
 mod damaged_gateway;
 mod databases_as_they_are;
+mod databases_out_of_reach;
 mod decisions_obey_the_grammar;
 mod enumeration;
 mod evidence;
@@ -20,6 +22,7 @@ mod kept_rules;
 mod kernel_state;
 mod laws;
 mod looks;
+mod looks_that_fail;
 mod newer_journal;
 mod odd_configs;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]

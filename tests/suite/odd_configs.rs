@@ -2,7 +2,7 @@
 //! box, or names it and leaves what is here alone.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -75,12 +75,6 @@ fn folders(gateway: &Gateway) -> [PathBuf; 2] {
     [sample.configs_dir(), sample.wireguard_dir()]
 }
 
-fn restore(gateway: &Gateway, archive: &Path) -> String {
-    let done = gateway.holdfast(&["restore", path(archive), "--yes"]);
-    let done = done.ok().unwrap();
-    done.stdout + &done.stderr
-}
-
 #[test]
 fn a_comment_that_is_not_utf8_comes_back_with_its_tunnel_here_and_on_a_new_box() {
     let Some(gateway) = Gateway::small() else {
@@ -96,9 +90,9 @@ fn a_comment_that_is_not_utf8_comes_back_with_its_tunnel_here_and_on_a_new_box()
         fs::write(folder.join(&file), &odd).unwrap();
     }
     let picture = gateway.picture();
-    restore(&gateway, &old);
+    gateway.told_by_restore(&old);
     let safety = gateway.backups().pop().unwrap();
-    let said = restore(&gateway, &safety);
+    let said = gateway.told_by_restore(&safety);
     gateway.is(&picture);
     assert!(
         said.contains("PostDown (\\x: bytes that are not UTF-8) = true \\xfc"),
@@ -108,7 +102,7 @@ fn a_comment_that_is_not_utf8_comes_back_with_its_tunnel_here_and_on_a_new_box()
     let new = Gateway::start(small).unwrap();
     let there = new.beside("safety.zip");
     fs::copy(&safety, &there).unwrap();
-    restore(&new, &there);
+    new.told_by_restore(&there);
     for folder in folders(&new) {
         assert_eq!(fs::read(folder.join(&file)).unwrap(), odd);
     }
@@ -142,7 +136,7 @@ fn whatever_lies_among_the_configs_is_as_it_was_once_its_backup_is_restored_here
     }
     let picture = gateway.picture();
     let backup = gateway.backup();
-    restore(&gateway, &backup);
+    gateway.told_by_restore(&backup);
     gateway.is(&picture);
     let by_hand = [&b"b\xfcro.conf"[..], b"bell\x07.conf"];
     for folder in folders(&gateway) {
@@ -151,7 +145,7 @@ fn whatever_lies_among_the_configs_is_as_it_was_once_its_backup_is_restored_here
         }
         fs::remove_file(folder.join("empty.conf")).unwrap();
     }
-    let said = restore(&gateway, &backup);
+    let said = gateway.told_by_restore(&backup);
     gateway.is(&picture);
     for command in [
         "holdfast/raw/configs/b%FCro.conf > $'b\\xfcro.conf'",
@@ -167,7 +161,7 @@ fn whatever_lies_among_the_configs_is_as_it_was_once_its_backup_is_restored_here
     let new = Gateway::start(small).unwrap();
     let there = new.beside("odd.zip");
     fs::copy(&backup, &there).unwrap();
-    restore(&new, &there);
+    new.told_by_restore(&there);
     for folder in folders(&new) {
         for (name, bytes) in odd() {
             let file = folder.join(OsStr::from_bytes(name));
@@ -199,10 +193,10 @@ fn a_link_a_folder_and_a_pipe_among_the_configs_are_left_as_they_are_and_named()
 
     let picture = gateway.picture();
     let made = gateway.holdfast(&["backup"]);
-    restore(&gateway, Path::new(made.stdout.trim()));
+    gateway.told_by_restore(Path::new(made.stdout.trim()));
     gateway.is(&picture);
     // In this one there is a config in the place of the link.
-    let said = restore(&gateway, &sound);
+    let said = gateway.told_by_restore(&sound);
     for file in [&link, &first.join("folder.conf"), &first.join("pipe.conf")] {
         let name = format!("{} is not a regular file", file.display());
         assert!(said.contains(&name), "{said}");
@@ -211,8 +205,59 @@ fn a_link_a_folder_and_a_pipe_among_the_configs_are_left_as_they_are_and_named()
         said.contains("lost: ") && said.contains("is not put there"),
         "{said}"
     );
+    // Neither does the verdict say that the gateway is as that backup says.
+    for what in [
+        format!("1 file ({})", link.display()),
+        "3 places without a regular file (".to_owned(),
+    ] {
+        let line = format!("left out: {what}");
+        let of_plan = said.lines().any(|l| l.starts_with(&format!("  {line}")));
+        assert!(
+            of_plan && said.lines().any(|l| l.starts_with(&line)),
+            "{said}"
+        );
+        let verdict = said.lines().find(|l| l.starts_with("Restored in part"));
+        assert!(verdict.is_some_and(|v| v.contains(&what)), "{said}");
+    }
     gateway.is(&picture);
     assert_eq!(fs::read_to_string(target).unwrap(), "somebody's");
+}
+
+#[test]
+fn what_lies_in_the_folder_of_wg_quick_under_a_clients_name_and_is_no_file_is_named_by_a_backup() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let [first, second] = folders(&gateway);
+    let up = sample.active().unwrap();
+    let clients = sample.clients().unwrap();
+    let down: Vec<&String> = clients.iter().filter(|c| !up.contains(c)).collect();
+    let file = |folder: &Path, client: &str| folder.join(format!("{client}.conf"));
+    let [link, folder, pipe] = [down[0], down[1], &up[0]].map(|client| file(&second, client));
+    for path in [&link, &folder, &pipe] {
+        fs::remove_file(path).unwrap();
+    }
+    std::os::unix::fs::symlink("/etc/hostname", &link).unwrap();
+    fs::create_dir(&folder).unwrap();
+    gateway.run(&["mkfifo", path(&pipe)]);
+    // Only its row says that it is a client's.
+    fs::remove_file(file(&first, down[0])).unwrap();
+    let made = gateway.holdfast(&["backup"]);
+    for path in [&link, &folder, &pipe] {
+        assert!(made.stderr.contains(&path.display().to_string()), "{made}");
+    }
+
+    // Of rows that nobody can read none says whose it is.
+    fs::write(sample.client_database(), "no database").unwrap();
+    let made = gateway.holdfast(&["backup"]);
+    let said = format!("nobody can tell whether these in {}", second.display());
+    assert_eq!(made.code(), 8, "{made}");
+    assert!(made.stderr.contains(&said), "{made}");
+    for path in [&link, &folder, &pipe] {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        assert!(made.stderr.contains(name), "{made}");
+    }
 }
 
 #[test]
@@ -225,7 +270,7 @@ fn what_a_backup_could_not_save_is_never_taken_for_what_was_not_there() {
     fs::File::create(&large).unwrap().set_len(17 << 20).unwrap();
     let made = gateway.holdfast(&["backup"]);
     assert_eq!(made.code(), 8, "{made}");
-    let said = restore(&gateway, Path::new(made.stdout.trim()));
+    let said = gateway.told_by_restore(Path::new(made.stdout.trim()));
     assert!(said.contains("the configs could not be saved: "), "{said}");
     assert_eq!(large.metadata().unwrap().len(), 17 << 20);
     fs::remove_file(large).unwrap();
@@ -265,7 +310,7 @@ fn what_a_backup_could_not_save_is_never_taken_for_what_was_not_there() {
         }
         manifest["parts"][part] = serde_json::json!({ "is": "not-saved", "why": "it was busy" });
         let file = archive(&gateway, &lacks);
-        let said = restore(&gateway, &file);
+        let said = gateway.told_by_restore(&file);
         let first = said.find("could not be saved: it was busy").unwrap();
         let others = said.find("  warning: ").unwrap_or(usize::MAX);
         assert!(first < others, "{part}: {said}");
@@ -290,7 +335,7 @@ fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
     let bad = text.replace("PrivateKey = ", "PrivateKey = x");
     let odd = with_config(&sound, &active[0], bad.as_bytes());
     let file = archive(&gateway, &odd);
-    let said = restore(&gateway, &file);
+    let said = gateway.told_by_restore(&file);
     let lost = format!(
         "lost: the tunnel {} was up and stays down: line ",
         active[0]
@@ -307,4 +352,54 @@ fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
     );
     assert_eq!(sample.active().unwrap(), active[1..]);
     assert_eq!(fs::read_to_string(sample.config(&active[0])).unwrap(), bad);
+}
+
+#[test]
+fn a_backup_of_a_gateway_without_clients_takes_those_of_now_away_and_says_that_all_is_as_it_says() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let good = gateway.backup();
+    let picture = gateway.picture();
+    let configs = |folder: &Path| -> Vec<PathBuf> {
+        let names = fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+        names
+            .filter(|p| p.extension() == Some(OsStr::new("conf")))
+            .collect()
+    };
+    let [first, second] = folders(&gateway);
+    for tunnel in sample.active().unwrap() {
+        gateway.run(&["ip", "link", "del", "dev", &tunnel]);
+    }
+    let ours: Vec<OsString> = configs(&first)
+        .iter()
+        .map(|p| p.file_name().unwrap().to_owned())
+        .collect();
+    for name in &ours {
+        for folder in [&first, &second] {
+            let _ = fs::remove_file(folder.join(name));
+        }
+    }
+    let clients = rusqlite::Connection::open(sample.client_database()).unwrap();
+    clients
+        .execute_batch("PRAGMA foreign_keys = OFF; DELETE FROM clients")
+        .unwrap();
+    drop(clients);
+    let empty = gateway.backup();
+    gateway.told_by_restore(&good);
+    assert_eq!(configs(&first).len(), ours.len());
+    let said = gateway.told_by_restore(&empty);
+    assert_eq!(configs(&first), Vec::<PathBuf>::new());
+    assert!(
+        configs(&second)
+            .iter()
+            .all(|p| !ours.contains(&p.file_name().unwrap().to_owned()))
+    );
+    assert!(
+        said.contains("Restored: the gateway is as the backup says."),
+        "{said}"
+    );
+    gateway.told_by_restore(&good);
+    gateway.is(&picture);
 }

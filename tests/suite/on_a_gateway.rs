@@ -88,6 +88,23 @@ impl Gateway {
         PathBuf::from(made.stdout.trim())
     }
 
+    /// Restores from it, to a good end.
+    pub fn restore(&self, backup: &Path) -> Finished {
+        let done = self.holdfast(&["restore", path(backup), "--yes"]);
+        done.ok().unwrap()
+    }
+
+    /// The same: all that it says.
+    pub fn told_by_restore(&self, backup: &Path) -> String {
+        let done = self.restore(backup);
+        done.stdout + &done.stderr
+    }
+
+    /// From now on it waits a second for a database that is busy.
+    pub fn is_impatient(&self) {
+        impatient(self.sample());
+    }
+
     /// Every backup in `state_dir`, the oldest first.
     pub fn backups(&self) -> Vec<PathBuf> {
         listed(&self.sample().state_dir().join("backups"))
@@ -149,8 +166,7 @@ impl Gateway {
             .holdfast(&["--json", "journal", "show", path(&journal)])
             .ok()
             .unwrap();
-        let shown: serde_json::Value = serde_json::from_str(&shown.stdout).unwrap();
-        shown["records"].as_array().unwrap().clone()
+        json(&shown.stdout)["records"].as_array().unwrap().clone()
     }
 
     /// What people read of this gateway, with everything blanked that differs from one run to another.
@@ -175,6 +191,28 @@ pub fn small(folder: &Path) -> Sample {
         ..Shape::of(6)
     };
     Sample::generate(&folder.join("gateway"), &shape).unwrap()
+}
+
+/// This gateway waits a second for a database that is busy.
+pub fn impatient(sample: &Sample) {
+    let profile = sample.profile();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let changed = text.replacen("[gateway]\n", "[gateway]\nbusy_seconds = 1\n", 1);
+    assert_ne!(text, changed, "the profile has no such table");
+    std::fs::write(&profile, changed).unwrap();
+}
+
+/// Nobody else reads or writes the clients until this goes.
+pub fn hold_clients(sample: &Sample) -> rusqlite::Connection {
+    let database = rusqlite::Connection::open(sample.client_database()).unwrap();
+    database.busy_timeout(Duration::from_secs(20)).unwrap();
+    database.execute_batch("BEGIN EXCLUSIVE").unwrap();
+    database
+}
+
+/// One JSON document.
+pub fn json(text: &str) -> serde_json::Value {
+    serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
 /// Without what a program said, which is not the same in each of its versions.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use fixtures::format_1_0;
 
-use crate::on_a_gateway::{Gateway, path, stand_in};
+use crate::on_a_gateway::{Gateway, json, path, stand_in};
 
 /// A gateway, and a backup of the kind that it makes itself: nothing in it vouches for the rest.
 fn gateway() -> Option<(Gateway, PathBuf)> {
@@ -227,7 +227,7 @@ fn where_rules_cannot_be_tried_verify_says_so() {
         .holdfast(&["--json", "verify", path(&backup)])
         .ok()
         .unwrap();
-    let said: serde_json::Value = serde_json::from_str(&done.stdout).unwrap();
+    let said = json(&done.stdout);
     assert_eq!(said["rules_not_tried"][0]["family"], "IPv4");
     assert_eq!(said["manifest"], false);
 }

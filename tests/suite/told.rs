@@ -5,21 +5,17 @@
 use fixtures::{Finished, Misbehaviour};
 use serde_json::Value;
 
-use crate::on_a_gateway::{Gateway, path};
+use crate::on_a_gateway::{Gateway, json, path};
 
 /// One JSON document and nothing else.
 fn document(done: &Finished) -> Value {
     assert_eq!(done.stdout.lines().count(), 1, "{done}");
-    serde_json::from_str(&done.stdout).unwrap()
+    json(&done.stdout)
 }
 
 /// A JSON line for each record, and the verdict.
 fn lines(done: &Finished) -> (Vec<Value>, Value) {
-    let mut lines: Vec<Value> = done
-        .stdout
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-        .collect();
+    let mut lines: Vec<Value> = done.stdout.lines().map(json).collect();
     let verdict = lines.pop().unwrap();
     let numbers: Vec<u64> = lines.iter().map(|l| l["seq"].as_u64().unwrap()).collect();
     let whole: Vec<u64> = (0..numbers.len() as u64).collect();

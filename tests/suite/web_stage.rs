@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use fixtures::{Real, Running, Sample, Sandbox, User, program, skip};
 
+use crate::on_a_gateway::json;
+
 /// A gateway, the agent and the page.
 pub struct Stage {
     pub sandbox: Sandbox,
@@ -141,7 +143,7 @@ impl Stage {
             .sandbox
             .run(&[&holdfast, "--config", &self.config(), "--json", "status"])
             .unwrap();
-        let status: serde_json::Value = serde_json::from_str(&status.ok().unwrap().stdout).unwrap();
+        let status = json(&status.ok().unwrap().stdout);
         let pid = status["view"]["pid"].as_u64().unwrap().to_string();
         self.sandbox
             .run(&["kill", "-s", signal, &pid])
@@ -359,6 +361,7 @@ impl Client {
     /// The address that another one leads to.
     pub fn leads_to(&mut self, address: &str) -> String {
         let request = self.http.get(self.url(address));
+        let request = request.header("Sec-Fetch-Site", "same-origin");
         let answer = request.header("Cookie", self.cookie()).call().unwrap();
         assert_eq!(answer.status().as_u16(), 303, "{address}");
         let location = answer.headers().get("location").unwrap();

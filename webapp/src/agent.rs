@@ -1,5 +1,6 @@
 //! The agent's client: one connection for each question. Blocking work stays on blocking threads; what streams comes
-//! over a bounded channel, and dropping the receiving end closes the connection.
+//! over a bounded channel, and dropping the receiving end closes the connection. Whatever makes, changes or ends something
+//! demands an [`Asked`]: no handler can forget to see who asked.
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::spawn_blocking;
 
 use crate::PROGRAM;
+use crate::caller::Asked;
 
 /// Longer than the agent is ever silent while it works: it says that it is alive.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -144,6 +146,7 @@ impl Agent {
         user: String,
         password: agent_protocol::Password,
         device: Option<Token>,
+        _: &Asked,
     ) -> Answer<(Session, Option<Token>)> {
         let request = Request::SignIn {
             user,
@@ -157,7 +160,7 @@ impl Agent {
     }
 
     /// Ends a session.
-    pub async fn sign_out(&self, token: Token) -> Answer<()> {
+    pub async fn sign_out(&self, token: Token, _: &Asked) -> Answer<()> {
         match self.ask(Request::SignOut { token }).await? {
             Reply::SignedOut => Ok(()),
             _ => Err(Away::Confused.into()),
@@ -215,7 +218,7 @@ impl Agent {
     }
 
     /// What a restore from the same upload would do now, after one that ended since its safety backup lacked parts.
-    pub async fn again(&self, token: Token, id: RestoreId) -> Answer<Preview> {
+    pub async fn again(&self, token: Token, id: RestoreId, _: &Asked) -> Answer<Preview> {
         match self
             .ask(Request::Admin {
                 token,
@@ -229,7 +232,7 @@ impl Agent {
     }
 
     /// Throws an upload away.
-    pub async fn discard(&self, token: Token, upload: UploadId) -> Answer<()> {
+    pub async fn discard(&self, token: Token, upload: UploadId, _: &Asked) -> Answer<()> {
         match self
             .ask(Request::Admin {
                 token,
@@ -243,7 +246,7 @@ impl Agent {
     }
 
     /// Starts a restore, or finds the one that the same request started: asks an [`Ask::Start`].
-    pub async fn start(&self, token: Token, ask: Ask) -> Answer<RestoreId> {
+    pub async fn start(&self, token: Token, ask: Ask, _: &Asked) -> Answer<RestoreId> {
         match self.ask(Request::Admin { token, ask }).await? {
             Reply::Started { id } => Ok(id),
             _ => Err(Away::Confused.into()),
@@ -265,12 +268,12 @@ impl Agent {
     }
 
     /// Makes a backup, or joins the one that is being made, and streams it if it is complete.
-    pub async fn backup(&self, token: Token) -> Answer<Made> {
+    pub async fn backup(&self, token: Token, _: &Asked) -> Answer<Made> {
         self.take(token, Ask::MakeBackup).await
     }
 
     /// Streams a backup that is there, whatever it lacks.
-    pub async fn backup_as_it_is(&self, token: Token, sha256: Digest) -> Answer<Made> {
+    pub async fn backup_as_it_is(&self, token: Token, sha256: Digest, _: &Asked) -> Answer<Made> {
         self.take(token, Ask::GiveBackup { sha256 }).await
     }
 
@@ -306,7 +309,7 @@ impl Agent {
     }
 
     /// Begins an upload under a name for people.
-    pub async fn upload(&self, token: Token, name: String) -> Answer<Upload> {
+    pub async fn upload(&self, token: Token, name: String, _: &Asked) -> Answer<Upload> {
         let agent = self.clone();
         let (tell_ready, ready) = oneshot::channel();
         let (parts, mut take) = mpsc::channel(IN_FLIGHT);

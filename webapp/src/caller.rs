@@ -59,6 +59,10 @@ impl Admin {
     }
 }
 
+/// That a page of this server, or the user of the browser, asked, and no other site: only with it is the agent asked for what
+/// makes, changes or ends something. Only this module gives it.
+pub struct Asked(());
+
 /// What a form carries so that no other site can send it: known only to who knows the cookie, which no other site can
 /// read, and never the cookie itself.
 pub fn form_token(secret: &str) -> String {
@@ -91,17 +95,32 @@ impl Caller<'_> {
     }
 
     /// The admin who asks by a form, or what they get instead.
-    pub async fn admin_by_form(&self, agent: &Agent, token: Option<&str>) -> Result<Admin, Page> {
+    pub async fn admin_by_form(
+        &self,
+        agent: &Agent,
+        token: Option<&str>,
+    ) -> Result<(Admin, Asked), Page> {
         self.check_site()?;
         let admin = self.admin(agent).await?;
-        self.check_form(token)?;
-        Ok(admin)
+        let asked = self.check_form(token)?;
+        Ok((admin, asked))
     }
 
-    /// Checks what a form of a signed-in user carries.
-    pub fn check_form(&self, token: Option<&str>) -> Result<(), Page> {
+    /// The admin who asks by a link for what makes or changes something, or what they get instead. A link carries nothing: the
+    /// browser has to say that its own user asked.
+    pub async fn admin_by_link(&self, agent: &Agent) -> Result<(Admin, Asked), Page> {
+        let admin = self.admin(agent).await?;
+        match self.fetch_site {
+            Some("same-origin" | "none") => Ok((admin, Asked(()))),
+            _ => Err(Page::forged_link()),
+        }
+    }
+
+    /// Checks where a form of a signed-in user comes from and what it carries.
+    pub fn check_form(&self, token: Option<&str>) -> Result<Asked, Page> {
+        self.check_site()?;
         match (token, self.token()) {
-            (Some(given), Some(session)) if is_form_token(given, session.reveal()) => Ok(()),
+            (Some(given), Some(session)) if is_form_token(given, session.reveal()) => Ok(Asked(())),
             _ => Err(Page::forged_form()),
         }
     }
@@ -124,11 +143,6 @@ impl Caller<'_> {
         } else {
             Err(Page::forged_form())
         }
-    }
-
-    /// A download is made only for a browser that says that its own user asked.
-    pub fn asked_by_user(&self) -> bool {
-        matches!(self.fetch_site, Some("same-origin" | "none"))
     }
 
     /// Whether the browser shows a session at all.
@@ -157,14 +171,14 @@ impl Caller<'_> {
     }
 
     /// Checks what the sign-in form carries.
-    pub fn check_sign_in_form(&self, token: Option<&str>) -> Result<(), Page> {
+    pub fn check_sign_in_form(&self, token: Option<&str>) -> Result<Asked, Page> {
         self.check_site()?;
         let secret = self
             .cookies
             .get(SIGN_IN)
             .and_then(|c| Token::new(c.value()).ok());
         match (token, secret) {
-            (Some(given), Some(secret)) if is_form_token(given, secret.reveal()) => Ok(()),
+            (Some(given), Some(secret)) if is_form_token(given, secret.reveal()) => Ok(Asked(())),
             _ => Err(Page::forged_form()),
         }
     }

@@ -176,13 +176,14 @@ impl Page {
         .page(None)
     }
 
-    /// A download that no page of this server asked for.
-    pub fn forged_download() -> Page {
+    /// A link, to a download or to what changes something, that no page of this server was asked by.
+    pub fn forged_link() -> Page {
         Message::new(
             Status::Forbidden,
-            "This download is not accepted",
-            "The browser did not say that it was asked for from this page (Sec-Fetch-Site). No backup was made.",
-            "Use the button on the first page. Browsers say it only over HTTPS or on the gateway itself (localhost, or \
+            "This link is not accepted",
+            "The browser did not say that it was asked for from this page (Sec-Fetch-Site). No backup was made, and nothing was \
+             changed.",
+            "Use the links and buttons of this page. Browsers say it only over HTTPS or on the gateway itself (localhost, or \
              127.0.0.1 through a tunnel of ssh).",
         )
         .link("/", "To the first page")

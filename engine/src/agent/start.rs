@@ -15,7 +15,7 @@ use super::uploads::{Fresh, Kept, Process, Use};
 use super::{Agent, answer, locked, now_ms, overview, recover, spawn};
 use crate::fault::{Fault, cannot};
 use crate::host::linux;
-use crate::parts::{Lack, Part};
+use crate::parts::{self, Lack, Part};
 use crate::planner::Choices;
 use crate::process::Lock;
 use crate::restore::{self, Request};
@@ -52,7 +52,7 @@ pub struct Approved {
 
 /// The parts that were ticked.
 pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
-    let parts = names.iter().map(|name| name.parse::<Part>());
+    let parts = names.iter().map(|name| parts::done_without(name));
     parts.collect::<Result<_, _>>().map_err(|e| {
         let what = format!("accept a safety backup without that: {e}");
         Refusal::Unacceptable {

@@ -1,6 +1,6 @@
 //! The configs of both folders, read as they lie there and packed: every file whose name ends in `.conf` in the folder of
 //! configs, and of those in the folder of `wg-quick` the ones that the gateway manages. Owns what of a file tells that it was
-//! changed. Follows no link, refuses no content, and must not change anything.
+//! changed. Their bytes are put aside, deflated. Follows no link, refuses no content, and must not change anything.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -15,8 +15,10 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 
+use super::aside::{Aside, Place};
 use super::moment::{Stamp, nanoseconds};
-use super::pack::{Packed, Packer};
+use super::pack::{Packer, Sum};
+use crate::fault::Problem;
 use crate::host::linux::{again, open_without_links};
 use crate::parallel;
 use crate::wgconf;
@@ -36,11 +38,11 @@ pub(super) enum Folder {
 /// What lies under one name in one folder.
 #[derive(Debug)]
 pub(super) enum Lying {
-    /// A regular file, packed.
+    /// A regular file.
     File {
         stamp: Stamp,
         owner: (u32, u32, u32),
-        packed: Packed,
+        bytes: Bytes,
         /// Whether the gateway's own reader would take it.
         plain: bool,
     },
@@ -50,6 +52,15 @@ pub(super) enum Lying {
     NoFile { stamp: Stamp, what: &'static str },
     /// It is there and could not be read.
     Unread { why: String },
+}
+
+/// The bytes of a file.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Bytes {
+    /// Put aside.
+    Packed(Sum, Place),
+    /// Those of the file of the same name in the first folder.
+    OfFirst,
 }
 
 impl Lying {
@@ -78,16 +89,19 @@ pub(super) enum There {
 pub(super) struct Configs {
     pub(super) paths: [PathBuf; 2],
     pub(super) folders: [There; 2],
-    pub(super) found: [BTreeMap<OsString, Lying>; 2],
+    /// What lies under each name in either folder.
+    pub(super) found: BTreeMap<OsString, [Option<Lying>; 2]>,
+    pub(super) aside: Aside,
 }
 
 impl Configs {
     /// Nothing yet.
-    pub(super) fn of(first: &Path, second: &Path) -> Configs {
+    pub(super) fn of(first: &Path, second: &Path, aside: Aside) -> Configs {
         Configs {
             paths: [first.to_owned(), second.to_owned()],
             folders: Default::default(),
-            found: Default::default(),
+            found: BTreeMap::new(),
+            aside,
         }
     }
 
@@ -95,29 +109,40 @@ impl Configs {
         &self.paths[folder as usize]
     }
 
+    pub(super) fn folder(&self, folder: Folder) -> &There {
+        &self.folders[folder as usize]
+    }
+
+    /// Whether anything lies there under this name.
+    pub(super) fn has(&self, folder: Folder, name: &OsStr) -> bool {
+        let both = self.found.get(name);
+        both.is_some_and(|both| both[folder as usize].is_some())
+    }
+
     /// Reads the first copies, and the second copies of the same names.
-    pub(super) fn read(&mut self) {
+    pub(super) fn read(&mut self) -> Result<(), Problem> {
         self.folders = [Folder::First, Folder::Second].map(|folder| open(self.path(folder)));
-        let first = self.names(Folder::First, |_| true);
-        let managed: BTreeSet<OsString> = first.iter().cloned().collect();
-        let second = self.names(Folder::Second, |name| managed.contains(name));
-        self.take(Folder::First, first);
-        self.take(Folder::Second, second);
+        let first = self.names(Folder::First);
+        self.take(first)
     }
 
     /// Reads the second copies of these as well, where there is no first copy: the files of clients.
-    pub(super) fn read_more(&mut self, mut clients: BTreeSet<OsString>) {
-        let [first, _] = &self.found;
-        clients.retain(|name| !first.contains_key(name));
-        self.take(Folder::Second, clients.into_iter().collect());
+    pub(super) fn read_more(&mut self, mut clients: BTreeSet<OsString>) -> Result<(), Problem> {
+        clients.retain(|name| !self.found.contains_key(name));
+        self.take(clients.into_iter().collect())
     }
 
     /// Reads these anew, in both folders.
-    pub(super) fn read_again(&mut self, names: &BTreeSet<OsString>) {
-        for folder in [Folder::First, Folder::Second] {
-            self.found[folder as usize].retain(|name, _| !names.contains(name));
-            self.take(folder, names.iter().cloned().collect());
-        }
+    pub(super) fn read_again(&mut self, names: &BTreeSet<OsString>) -> Result<(), Problem> {
+        self.found.retain(|name, _| !names.contains(name));
+        self.take(names.iter().cloned().collect())
+    }
+
+    /// The names in the second folder of which nothing is known.
+    pub(super) fn others(&mut self) -> BTreeSet<OsString> {
+        let mut names: BTreeSet<OsString> = self.names(Folder::Second).into_iter().collect();
+        names.retain(|name| !self.found.contains_key(name));
+        names
     }
 
     /// The names under which something else lies than what was read, in either folder.
@@ -128,33 +153,32 @@ impl Configs {
         let mut changed = BTreeSet::new();
         let mut managed = clients.clone();
         for folder in [Folder::First, Folder::Second] {
+            let before = &self.folders[folder as usize];
+            let lying = |name: &OsStr| self.found.get(name)?[folder as usize].as_ref();
+            let known = || self.found.keys().filter(|name| lying(name).is_some());
             // One that was not there may be by now.
             let now = match open(self.path(folder)) {
                 There::Open(now) => now,
                 There::Missing => {
-                    changed.extend(self.found[folder as usize].keys().cloned());
+                    changed.extend(known().cloned());
                     continue;
                 }
                 // As it was not read before: that is told of already.
-                There::Unread(_) if matches!(self.folders[folder as usize], There::Unread(_)) => {
-                    continue;
-                }
+                There::Unread(_) if matches!(before, There::Unread(_)) => continue,
                 There::Unread(why) => return Err(why),
             };
-            let found = &self.found[folder as usize];
             let names = match listed(&now) {
                 Ok(names) => names,
-                Err(_) if matches!(self.folders[folder as usize], There::Unread(_)) => continue,
+                Err(_) if matches!(before, There::Unread(_)) => continue,
                 Err(e) => return Err(e.to_string()),
             };
             let names: BTreeSet<OsString> = names.into_iter().collect();
             if folder == Folder::First {
                 managed.extend(names.iter().cloned());
             }
-            let gone = found.keys().filter(|name| !names.contains(*name));
-            changed.extend(gone.cloned());
+            changed.extend(known().filter(|name| !names.contains(*name)).cloned());
             for name in names.into_iter().filter(|name| managed.contains(name)) {
-                let stamp = found.get(&name).and_then(Lying::stamp);
+                let stamp = lying(&name).and_then(Lying::stamp);
                 if stamp.is_none() || stamp_of(&now, &name) != stamp {
                     changed.insert(name);
                 }
@@ -165,49 +189,49 @@ impl Configs {
 
     /// The names of files that were changed after this time.
     pub(super) fn changed_since(&self, at: i64) -> BTreeSet<OsString> {
-        let lying = self.found.iter().flatten();
-        let late = lying.filter(|(_, l)| l.stamp().is_some_and(|s| s.changed > at));
-        late.map(|(name, _)| name.clone()).collect()
+        let late = self
+            .found
+            .keys()
+            .filter(|name| self.newest(name) > Some(at));
+        late.cloned().collect()
     }
 
     /// When what lies under a name was changed last, in nanoseconds since 1970; none if nothing lies there.
     pub(super) fn newest(&self, name: &OsStr) -> Option<i64> {
-        let lying = self.found.iter().filter_map(|found| found.get(name));
-        lying.filter_map(|l| Some(l.stamp()?.changed)).max()
+        newest(self.found.get(name)?)
     }
 
     /// The same of all of them.
     pub(super) fn newest_of_all(&self) -> Option<i64> {
-        let lying = self.found.iter().flat_map(BTreeMap::values);
-        lying.filter_map(|l| Some(l.stamp()?.changed)).max()
+        self.found.values().filter_map(newest).max()
     }
 
     /// Whether there is any first copy.
     pub(super) fn are_there(&self) -> bool {
-        let [first, _] = &self.found;
-        first.values().any(|l| matches!(l, Lying::File { .. }))
+        let mut lying = self.found.values();
+        lying.any(|[first, _]| matches!(first, Some(Lying::File { .. })))
     }
 
     /// Bytes of all of them, with what an archive adds.
     pub(super) fn size(&self) -> u64 {
-        let lying = self.found.iter().flat_map(BTreeMap::values);
+        let lying = self.found.values().flatten().flatten();
         let size = |l: &Lying| match l {
-            Lying::File { packed, .. } => packed.size + super::ENTRY_OVERHEAD,
-            Lying::Link { .. } | Lying::NoFile { .. } | Lying::Unread { .. } => 0,
+            Lying::File {
+                bytes: Bytes::Packed(sum, _),
+                ..
+            } => sum.size + super::ENTRY_OVERHEAD,
+            _ => 0,
         };
         lying.map(size).sum()
     }
 
     /// The names in a folder; what cannot be listed is noted.
-    fn names(&mut self, folder: Folder, wanted: impl Fn(&OsStr) -> bool) -> Vec<OsString> {
+    fn names(&mut self, folder: Folder) -> Vec<OsString> {
         let There::Open(open) = &self.folders[folder as usize] else {
             return Vec::new();
         };
         match listed(open) {
-            Ok(mut names) => {
-                names.retain(|name| wanted(name));
-                names
-            }
+            Ok(names) => names,
             Err(e) => {
                 self.folders[folder as usize] = There::Unread(e.to_string());
                 Vec::new()
@@ -215,34 +239,51 @@ impl Configs {
         }
     }
 
-    /// Reads these of one folder; what is not there is passed over.
-    fn take(&mut self, folder: Folder, mut names: Vec<OsString>) {
-        let There::Open(open) = &self.folders[folder as usize] else {
-            return;
-        };
+    /// Reads these of both folders; what is not there is passed over.
+    fn take(&mut self, mut names: Vec<OsString>) -> Result<(), Problem> {
         names.sort();
         let batches: Vec<&[OsString]> = names.chunks(BATCH).collect();
-        let found = &mut self.found[folder as usize];
-        let work = |hand: &mut Hand, names: &&[OsString]| -> Vec<(OsString, Lying)> {
-            let names = names.iter();
-            let lying = names.filter_map(|name| Some((name.clone(), hand.look(open, name)?)));
-            lying.collect()
+        let (folders, found, aside) = (&self.folders, &mut self.found, &mut self.aside);
+        let work = |hand: &mut Hand, names: &&[OsString]| {
+            let looked = names
+                .iter()
+                .map(|name| (name.clone(), hand.look_in(folders, name)));
+            let looked: Vec<(OsString, [Option<Lying>; 2])> = looked.collect();
+            (looked, std::mem::take(&mut hand.packed))
         };
-        let taken = parallel::in_order(&batches, Hand::new, work, |lying| {
-            found.extend(lying);
-            Ok::<(), std::convert::Infallible>(())
-        });
-        match taken {
-            Ok(()) => {}
-            Err(never) => match never {},
-        }
+        parallel::in_order(&batches, Hand::new, work, |(looked, packed)| {
+            let before = aside.put(&packed)?;
+            for (name, mut lying) in looked {
+                for lying in lying.iter_mut().flatten() {
+                    if let Lying::File {
+                        bytes: Bytes::Packed(_, place),
+                        ..
+                    } = lying
+                    {
+                        place.at += before;
+                    }
+                }
+                if lying.iter().any(Option::is_some) {
+                    found.insert(name, lying);
+                }
+            }
+            Ok(())
+        })
     }
+}
+
+fn newest(lying: &[Option<Lying>; 2]) -> Option<i64> {
+    let stamps = lying.iter().flatten().filter_map(Lying::stamp);
+    stamps.map(|stamp| stamp.changed).max()
 }
 
 /// One thread's means of reading.
 struct Hand {
     packer: Packer,
+    /// Of what was read last.
     bytes: Vec<u8>,
+    /// What was packed, one behind the other.
+    packed: Vec<u8>,
 }
 
 impl Hand {
@@ -250,11 +291,31 @@ impl Hand {
         Hand {
             packer: Packer::new(),
             bytes: Vec::new(),
+            packed: Vec::new(),
         }
     }
 
-    /// What lies there; none if nothing does.
-    fn look(&mut self, folder: &File, name: &OsStr) -> Option<Lying> {
+    /// What lies in both folders under this name.
+    fn look_in(&mut self, folders: &[There; 2], name: &OsStr) -> [Option<Lying>; 2] {
+        let [first, second] = folders;
+        let mut like = None;
+        let first = match first {
+            There::Open(folder) => self.look(folder, name, None),
+            _ => None,
+        };
+        // What cannot lie under its own name is not said to be as another.
+        if let Some(Lying::File { plain: true, .. }) = &first {
+            like = Some(std::mem::take(&mut self.bytes));
+        }
+        let second = match second {
+            There::Open(folder) => self.look(folder, name, like.as_deref()),
+            _ => None,
+        };
+        [first, second]
+    }
+
+    /// What lies there; none if nothing does. What is `like` those bytes is not packed again.
+    fn look(&mut self, folder: &File, name: &OsStr, like: Option<&[u8]>) -> Option<Lying> {
         let unread = |why: String| Some(Lying::Unread { why });
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match again(|| nix::fcntl::openat(folder, name, flags, Mode::empty())) {
@@ -287,18 +348,35 @@ impl Hand {
                 meta.size()
             ));
         }
-        let packed = self
-            .read(&file, meta.size())
-            .and_then(|()| self.packer.pack(&self.bytes));
-        match packed {
-            Ok(packed) => Some(Lying::File {
-                stamp,
-                owner: (meta.uid(), meta.gid(), meta.mode() & 0o7777),
-                packed,
-                plain: is_plain(name, &self.bytes),
-            }),
-            Err(e) => unread(format!("it cannot be read: {e}")),
+        let owner = (meta.uid(), meta.gid(), meta.mode() & 0o7777);
+        let bytes = match self.read(&file, meta.size()).and_then(|()| self.pack(like)) {
+            Ok(bytes) => bytes,
+            Err(e) => return unread(format!("it cannot be read: {e}")),
+        };
+        let plain = match bytes {
+            Bytes::OfFirst => true,
+            Bytes::Packed(..) => is_plain(name, &self.bytes),
+        };
+        Some(Lying::File {
+            stamp,
+            owner,
+            bytes,
+            plain,
+        })
+    }
+
+    /// Packs what was read last.
+    fn pack(&mut self, like: Option<&[u8]>) -> io::Result<Bytes> {
+        if like == Some(&self.bytes) {
+            return Ok(Bytes::OfFirst);
         }
+        let (sum, deflated) = self.packer.pack(&self.bytes)?;
+        let place = Place {
+            at: self.packed.len() as u64,
+            length: deflated.len(),
+        };
+        self.packed.extend_from_slice(deflated);
+        Ok(Bytes::Packed(sum, place))
     }
 
     /// In one read, if it has the size that is known.
@@ -393,14 +471,15 @@ pub(super) fn bytes(path: &Path) -> Option<Vec<u8>> {
     Some(hand.bytes)
 }
 
-/// What lies where a file of the box's own is, as a config is looked at: for kept rules.
-pub(super) fn look_at(path: &Path) -> Option<Lying> {
-    let unread = |why: String| Some(Lying::Unread { why });
+/// What lies where a file of the box's own is, as a config is looked at, and its bytes, deflated: for kept rules.
+pub(super) fn look_at(path: &Path) -> Option<(Lying, Vec<u8>)> {
+    let unread = |why: String| Some((Lying::Unread { why }, Vec::new()));
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return unread("it has no name".into());
     };
+    let mut hand = Hand::new();
     match open(folder) {
-        There::Open(folder) => Hand::new().look(&folder, name),
+        There::Open(folder) => Some((hand.look(&folder, name, None)?, hand.packed)),
         There::Missing => None,
         There::Unread(why) => unread(why),
     }

@@ -1,6 +1,5 @@
-//! One moment: whether rows and files that were taken one after the other belong together. What was taken is looked at again;
-//! where it moved, the clients that did are taken anew, a few times. Owns how often and by what one tells. Must not read what
-//! a file holds.
+//! One moment: rows, files and tunnels of clients are taken one after the other, and looked at again; where something moved,
+//! the clients that did are taken anew, a few times. Owns how often, and by what one tells. Must not know what becomes of them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
@@ -9,9 +8,17 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::configs::{Configs, Lying, now};
-use crate::database::{self, Client};
+use super::Kernel;
+use super::aside::Aside;
+use super::configs::{self, Configs, now};
+use super::databases::{self, Saving};
+use crate::database::{self, Live};
+use crate::facts::Facts;
+use crate::fault::Problem;
+use crate::parts::Fate;
+use crate::peers::Peers;
 use crate::profile::Profile;
+use crate::{parallel, peers, wgconf};
 
 /// So often what moved is taken anew.
 pub(super) const ANEW: usize = 3;
@@ -21,7 +28,7 @@ const TICK: i64 = 20_000_000;
 /// Whoever adds a client writes its row and its files within this time.
 const HALF: i64 = 2_000_000_000;
 /// What is half there is given so long to become whole.
-pub(super) const PAUSE: Duration = Duration::from_millis(150);
+const PAUSE: Duration = Duration::from_millis(150);
 
 /// What of a file tells that it was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,13 +55,13 @@ pub(super) fn nanoseconds(seconds: i64, more: i64) -> i64 {
 
 /// Folders and the database of clients, at one look.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Look {
+struct Look {
     at: i64,
     stamps: Vec<Option<Stamp>>,
 }
 
 impl Look {
-    pub(super) fn at(profile: &Profile) -> Look {
+    fn at(profile: &Profile) -> Look {
         let gateway = &profile.gateway;
         let mut paths = vec![gateway.configs_dir.clone(), gateway.wireguard_dir.clone()];
         if let Some(database) = profile.client_database() {
@@ -70,62 +77,200 @@ impl Look {
     }
 
     /// Whether nothing moved until then, as far as clocks can tell, and no file was changed since shortly before this look.
-    pub(super) fn is_still(&self, later: &Look, newest: Option<i64>) -> bool {
+    fn is_still(&self, later: &Look, newest: Option<i64>) -> bool {
         let stamps = later.stamps.iter().flatten().map(|s| s.changed);
         let mut changed = stamps.chain(newest);
         self.stamps == later.stamps && changed.all(|at| at <= self.since())
     }
 
     /// Waits for the clock to tell what was changed from what will be; what is copied then is copied after this look.
-    pub(super) fn wait_a_tick(&mut self) {
+    fn wait_a_tick(&mut self) {
         std::thread::sleep(Duration::from_nanos(TICK.unsigned_abs()));
         self.at = now();
     }
 
     /// What is changed after this may have changed after this look.
-    pub(super) fn since(&self) -> i64 {
+    fn since(&self) -> i64 {
         self.at - TICK
     }
 
     /// Whether what was changed then is part of something that may be going on.
-    pub(super) fn is_fresh(&self, changed: i64) -> bool {
+    fn is_fresh(&self, changed: i64) -> bool {
         changed > self.at - HALF
     }
 
     /// Whether something moved so lately that a client may be half there.
-    pub(super) fn is_busy(&self) -> bool {
+    fn is_busy(&self) -> bool {
         let mut stamps = self.stamps.iter().flatten();
         stamps.any(|s| self.is_fresh(s.changed))
     }
 }
 
-/// The rows of clients, as far as they belong to files. What the gateway writes all the time (`status`) is no part of it.
-pub(super) type Rows = BTreeMap<OsString, (String, String)>;
+/// The rows of clients, by the names of their files.
+pub(super) type Rows = BTreeMap<OsString, u64>;
 
-/// By the name of the file.
-pub(super) fn rows(clients: Vec<Client>) -> Rows {
-    let row = |c: Client| {
-        let file = OsString::from(format!("{}.conf", c.name));
-        (file, (c.config_path, c.subnet))
-    };
-    clients.into_iter().map(row).collect()
+fn by_file(rows: database::Rows) -> Rows {
+    let file = |(name, row): (String, u64)| (OsString::from(name + ".conf"), row);
+    rows.into_iter().map(file).collect()
 }
 
 /// The names of files whose rows are not the same.
-pub(super) fn differing(one: &Rows, other: &Rows) -> BTreeSet<OsString> {
+fn differing(one: &Rows, other: &Rows) -> BTreeSet<OsString> {
     let names = one.keys().chain(other.keys());
     let differ = names.filter(|name| one.get(*name) != other.get(*name));
     differ.cloned().collect()
 }
 
 /// Names with a row and not both files, or with a file and no row.
-pub(super) fn half_there(rows: &Rows, configs: &Configs) -> BTreeSet<OsString> {
-    let [first, second] = &configs.found;
-    let has = |name: &OsStr| {
-        let file = |found: &BTreeMap<OsString, Lying>| found.contains_key(name);
-        [rows.contains_key(name), file(first), file(second)]
+fn half_there(rows: &Rows, configs: &Configs) -> BTreeSet<OsString> {
+    let whole = |name: &OsStr| {
+        let lying = configs.found.get(name);
+        rows.contains_key(name) && lying.is_some_and(|both| both.iter().all(Option::is_some))
     };
-    let names = rows.keys().chain(first.keys()).chain(second.keys());
-    let half = names.filter(|name| has(name).contains(&false));
-    half.cloned().collect()
+    let names = rows.keys().chain(configs.found.keys());
+    names.filter(|name| !whole(name)).cloned().collect()
+}
+
+/// What has to be of one moment.
+pub(super) struct Taken {
+    pub(super) clients: Option<Saving>,
+    pub(super) configs: Configs,
+    /// Of the kernel's facts, what belongs to tunnels.
+    pub(super) tunnels: Facts,
+    /// The peers of tunnels that run with others than those of their configs.
+    pub(super) beyond: BTreeMap<String, Peers>,
+    /// The names of files of clients that kept moving.
+    pub(super) unpaired: BTreeSet<OsString>,
+    /// Those of configs of which nobody can tell whose they are.
+    pub(super) unknown: BTreeSet<OsString>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Takes rows, configs and tunnels, and again what moves meanwhile, until they are of one moment or it was tried often enough.
+pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Result<Taken, Problem> {
+    let gateway = &profile.gateway;
+    let database = profile.client_database();
+    let copy = || database.map(|database| databases::save(profile, database));
+    let mut look = Look::at(profile);
+    let mut configs = Configs::of(&gateway.configs_dir, &gateway.wireguard_dir, aside);
+    let (mut clients, read) = parallel::both(copy, || configs.read());
+    read?;
+    // Of a database that cannot be read there are no rows to be compared.
+    let rows_in = |copied: &mut Option<Saving>| copied.as_mut()?.rows.take().map(by_file);
+    let mut rows = rows_in(&mut clients);
+    configs.read_more(files(rows.as_ref()))?;
+    let (mut tunnels, mut beyond) = (Facts::default(), BTreeMap::new());
+    let (mut unpaired, mut warnings) = (BTreeSet::new(), Vec::new());
+    let all_along = rows.as_ref().map(|rows| half_there(rows, &configs));
+    for anew in 0..=ANEW {
+        tunnels = kernel.tunnels(&configs, rows.as_ref());
+        beyond = beyond_configs(profile, &tunnels);
+        let later = Look::at(profile);
+        let mut half = match &rows {
+            Some(rows) if later.is_busy() => half_there(rows, &configs),
+            _ => BTreeSet::new(),
+        };
+        // What is old and half stays half.
+        half.retain(|name| match configs.newest(name) {
+            Some(changed) => later.is_fresh(changed),
+            None => true,
+        });
+        if look.is_still(&later, configs.newest_of_all()) && half.is_empty() {
+            break;
+        }
+        // A file that was changed since the rows were copied may belong to a later row.
+        let late = configs.changed_since(look.since());
+        look = later;
+        let now = match (&rows, database) {
+            (Some(_), Some(database)) => match Live::new(profile).rows(&database.path) {
+                Ok(rows) => Some(by_file(rows)),
+                Err(problem) => {
+                    warnings.push(not_known(&format!("cannot {}", problem.what)));
+                    break;
+                }
+            },
+            _ => None,
+        };
+        let differing = match (&rows, &now) {
+            (Some(rows), Some(now)) => differing(rows, now),
+            _ => BTreeSet::new(),
+        };
+        let mut managed = files(rows.as_ref());
+        managed.extend(files(now.as_ref()));
+        let mut moved = match configs.changed(&managed) {
+            Ok(moved) => moved,
+            Err(why) => {
+                warnings.push(not_known(&why));
+                break;
+            }
+        };
+        moved.extend(differing.iter().chain(&late).cloned());
+        if moved.is_empty() && half.is_empty() {
+            break;
+        }
+        if anew == ANEW {
+            // What has been half there all along is no news.
+            let known = all_along.unwrap_or_default();
+            half.retain(|name| !known.contains(name));
+            unpaired = moved;
+            unpaired.extend(half);
+            break;
+        }
+        if moved.is_empty() {
+            std::thread::sleep(PAUSE);
+        }
+        if !late.is_empty() {
+            look.wait_a_tick();
+        }
+        if rows.is_some() && !(differing.is_empty() && late.is_empty()) {
+            let mut newer = copy();
+            // The earlier copy is better than none.
+            let Some(newer_rows) = rows_in(&mut newer) else {
+                unpaired = moved;
+                break;
+            };
+            clients = newer;
+            let before = rows.replace(newer_rows);
+            if let (Some(before), Some(rows)) = (&before, &rows) {
+                moved.extend(self::differing(before, rows));
+            }
+        }
+        configs.read_again(&moved)?;
+    }
+    let gone = |clients: &Saving| clients.fate == Fate::NotThere;
+    let unknown = match &clients {
+        Some(c) if rows.is_none() && (configs.are_there() || !gone(c)) => configs.others(),
+        _ => BTreeSet::new(),
+    };
+    Ok(Taken {
+        clients,
+        configs,
+        tunnels,
+        beyond,
+        unpaired,
+        unknown,
+        warnings,
+    })
+}
+
+fn not_known(why: &str) -> String {
+    format!("whether the clients' rows and files are of one moment is not known: {why}")
+}
+
+/// The names of the files of these rows.
+fn files(rows: Option<&Rows>) -> BTreeSet<OsString> {
+    rows.iter().flat_map(|rows| rows.keys().cloned()).collect()
+}
+
+/// The peers of tunnels that run with others than those of the config that `wg-quick` reads.
+fn beyond_configs(profile: &Profile, tunnels: &Facts) -> BTreeMap<String, Peers> {
+    let gateway = &profile.gateway;
+    peers::beyond_configs(tunnels, |tunnel| {
+        let file = format!("{tunnel}.conf");
+        let folders = [&gateway.wireguard_dir, &gateway.configs_dir];
+        let bytes = folders
+            .iter()
+            .find_map(|dir| configs::bytes(&dir.join(&file)))?;
+        wgconf::read(&bytes).ok()
+    })
 }

@@ -18,17 +18,16 @@ const MODE: u32 = 0o100_600;
 const WRITE: usize = 256 << 10;
 /// Large files are deflated in pieces of this size, each with what stands before it as its dictionary: together they are one
 /// stream, whoever packed which.
-const PIECE: u64 = 256 << 10;
+const PIECE: u64 = 1 << 20;
 const WINDOW: u64 = 32 << 10;
 const LEVEL: u32 = 6;
 
-/// Bytes as they will lie in the archive, and what they are.
-#[derive(Debug)]
-pub(super) struct Packed {
+/// What bytes are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sum {
     pub(super) size: u64,
     pub(super) sha256: [u8; 32],
     crc: u32,
-    deflated: Box<[u8]>,
 }
 
 /// One thread's means of packing.
@@ -45,15 +44,15 @@ impl Packer {
         }
     }
 
-    /// All that there will be in an entry.
-    pub(super) fn pack(&mut self, bytes: &[u8]) -> io::Result<Packed> {
+    /// All that there will be in an entry: what it is, and its bytes as they will lie in the archive.
+    pub(super) fn pack(&mut self, bytes: &[u8]) -> io::Result<(Sum, &[u8])> {
         self.deflate(&[], bytes, FlushCompress::Finish)?;
-        Ok(Packed {
+        let sum = Sum {
             size: bytes.len() as u64,
             sha256: Sha256::digest(bytes).into(),
             crc: crc32fast::hash(bytes),
-            deflated: self.room.as_slice().into(),
-        })
+        };
+        Ok((sum, &self.room))
     }
 
     /// Into `room`; `known` stands before the bytes. Without its end, what is deflated can be followed by more.
@@ -126,14 +125,14 @@ impl Zip {
     }
 
     /// Adds an entry of what is packed.
-    pub(super) fn add(&mut self, name: &str, packed: &Packed) -> io::Result<()> {
+    pub(super) fn add(&mut self, name: &str, sum: &Sum, deflated: &[u8]) -> io::Result<()> {
         let sizes = Sizes {
-            crc: packed.crc,
-            packed: packed.deflated.len() as u64,
-            size: packed.size,
+            crc: sum.crc,
+            packed: deflated.len() as u64,
+            size: sum.size,
         };
         let offset = self.begin(name, 0, &sizes)?;
-        self.write(&packed.deflated)?;
+        self.write(deflated)?;
         self.list(name, 0, offset, &sizes)
     }
 
@@ -192,39 +191,6 @@ impl Zip {
         self.list(name, STREAMED, offset, &sizes)?;
         let sha256 = Digest::of_bytes(sha256.finalize().into());
         Ok(Copied { size, sha256 })
-    }
-
-    /// Adds an entry of what `fill` writes, as it comes.
-    pub(super) fn add_written(
-        &mut self,
-        name: &str,
-        fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let unsaid = Sizes {
-            crc: 0,
-            packed: 0,
-            size: 0,
-        };
-        let offset = self.begin(name, STREAMED, &unsaid)?;
-        let from = self.at;
-        let mut written = flate2::CrcWriter::new(flate2::write::DeflateEncoder::new(
-            Counted { zip: self },
-            Compression::new(LEVEL),
-        ));
-        {
-            let mut buffered = BufWriter::with_capacity(WRITE, &mut written);
-            fill(&mut buffered)?;
-            buffered.flush()?;
-        }
-        let (crc, size) = (written.crc().sum(), written.get_ref().total_in());
-        written.into_inner().finish()?;
-        let sizes = Sizes {
-            crc,
-            packed: self.at - from,
-            size,
-        };
-        self.describe(&sizes)?;
-        self.list(name, STREAMED, offset, &sizes)
     }
 
     /// The file with everything in it.
@@ -335,21 +301,6 @@ impl Sizes {
     }
 }
 
-/// Counts what goes into the archive.
-struct Counted<'z> {
-    zip: &'z mut Zip,
-}
-
-impl Write for Counted<'_> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.zip.write(bytes).map(|()| bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
 /// What both headers of an entry say, from the version that it takes to the length of the name.
 fn common(to: &mut Vec<u8>, version: u16, name: &str, flags: u16, sizes: &Sizes) -> io::Result<()> {
     let length = u16::try_from(name.len()).map_err(io::Error::other)?;
@@ -402,24 +353,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_whole_in_pieces_or_as_it_comes_is_read_back_by_another_reader() {
+    fn what_is_packed_whole_or_in_pieces_is_read_back_by_another_reader() {
         let piece = usize::try_from(PIECE).unwrap();
         let sizes = [0, 1, 300, piece - 1, piece, piece + 1, 5 * piece + 17];
         let mut zip = Zip::new(tempfile::tempfile().unwrap());
         for size in sizes {
             let bytes = noise(size);
-            let packed = Packer::new().pack(&bytes).unwrap();
-            zip.add(&format!("whole/{size}"), &packed).unwrap();
+            let mut packer = Packer::new();
+            let (sum, packed) = packer.pack(&bytes).unwrap();
+            zip.add(&format!("whole/{size}"), &sum, packed).unwrap();
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&bytes).unwrap();
             let copied = zip.add_file(&format!("pieces/{size}"), &file, size as u64, &mut |_| ());
-            assert_eq!(copied.unwrap().sha256, Digest::of_bytes(packed.sha256));
-            let written = zip.add_written(&format!("written/{size}"), |out| out.write_all(&bytes));
-            written.unwrap();
+            assert_eq!(copied.unwrap().sha256, Digest::of_bytes(sum.sha256));
         }
         let mut read = zip::ZipArchive::new(zip.finish().unwrap()).unwrap();
         for size in sizes {
-            for how in ["whole", "pieces", "written"] {
+            for how in ["whole", "pieces"] {
                 let mut entry = read.by_name(&format!("{how}/{size}")).unwrap();
                 assert_eq!(entry.unix_mode(), Some(MODE));
                 let mut bytes = Vec::new();
@@ -431,7 +381,8 @@ mod tests {
 
     #[test]
     fn more_entries_than_16_bits_count_and_places_beyond_32_bits_are_read_back() {
-        let packed = Packer::new().pack(b"x").unwrap();
+        let mut packer = Packer::new();
+        let (sum, packed) = packer.pack(b"x").unwrap();
         for (from, entries) in [(0, 65_534), (0, 65_535), (0, 70_000), (5 << 30, 3)] {
             let mut file = tempfile::tempfile().unwrap();
             // A hole: nothing of it takes room.
@@ -439,10 +390,11 @@ mod tests {
             let mut zip = Zip::new(file);
             zip.at = from;
             for i in 0..entries {
-                zip.add(&i.to_string(), &packed).unwrap();
+                zip.add(&i.to_string(), &sum, packed).unwrap();
             }
-            zip.add_written("last \u{fc}", |out| out.write_all(b"y"))
-                .unwrap();
+            let mut packer = Packer::new();
+            let (sum, packed) = packer.pack(b"y").unwrap();
+            zip.add("last \u{fc}", &sum, packed).unwrap();
             let config = zip::read::Config {
                 archive_offset: zip::read::ArchiveOffset::Known(0),
             };
@@ -463,8 +415,8 @@ mod tests {
         let (small, large) = (noise(400), noise(400_000));
         let mut used = Packer::new();
         used.pack(&large).unwrap();
-        let again = used.pack(&small).unwrap();
-        assert_eq!(again.deflated, Packer::new().pack(&small).unwrap().deflated);
+        let (_, again) = used.pack(&small).unwrap();
+        assert_eq!(again, Packer::new().pack(&small).unwrap().1);
     }
 
     #[test]
@@ -472,8 +424,9 @@ mod tests {
         for entries in [1, 3000] {
             let full = File::options().write(true).open("/dev/full").unwrap();
             let mut zip = Zip::new(full);
-            let packed = Packer::new().pack(&noise(400)).unwrap();
-            let added = (0..entries).try_for_each(|i| zip.add(&format!("{i:0>200}"), &packed));
+            let mut packer = Packer::new();
+            let (sum, packed) = packer.pack(&noise(400)).unwrap();
+            let added = (0..entries).try_for_each(|i| zip.add(&format!("{i:0>200}"), &sum, packed));
             assert!(added.and_then(|()| zip.finish()).is_err());
         }
     }

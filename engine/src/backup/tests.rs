@@ -1,6 +1,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
+use std::collections::BTreeMap;
+use std::fs::File;
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -9,6 +12,9 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::firewall::Family;
+use crate::manifest::{Manifest, Metadata};
+use crate::peers::{self, Peers};
 use crate::verify;
 
 const CLIENTS: &str = include_str!("../../../fixtures/data/clients.sql");
@@ -97,7 +103,12 @@ impl Gateway {
     }
 
     fn make(&self) -> Result<Made, Fault> {
-        make(&self.profile, &self.facts, &self.backups(), &mut |_| ())
+        make(
+            &self.profile,
+            &Kernel::Known(&self.facts),
+            &self.backups(),
+            &mut |_| (),
+        )
     }
 
     /// Nothing is left of the making but backups.
@@ -128,7 +139,7 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
     let mut told = Vec::new();
     let made = make(
         &gateway.profile,
-        &gateway.facts,
+        &Kernel::Known(&gateway.facts),
         &gateway.backups(),
         &mut |p| told.push(format!("{p:?}")),
     )
@@ -599,7 +610,8 @@ fn without_anything_to_save_there_is_no_backup() {
     std::fs::remove_dir_all(gateway.dir.path().join("instance")).unwrap();
     std::fs::remove_dir_all(gateway.dir.path().join("wireguard")).unwrap();
     let facts = Facts::default();
-    let made = make(&gateway.profile, &facts, &gateway.backups(), &mut |_| ());
+    let known = Kernel::Known(&facts);
+    let made = make(&gateway.profile, &known, &gateway.backups(), &mut |_| ());
     assert!(matches!(made, Err(Fault::Failed(_))), "{made:?}");
     gateway.assert_clean();
 }
@@ -808,6 +820,25 @@ fn what_the_gateway_writes_all_the_time_pairs_as_it_is() {
     }
     stop.store(true, Ordering::Relaxed);
     thread.join().unwrap();
+}
+
+#[test]
+fn configs_that_may_be_of_clients_are_named_where_nobody_can_tell_which_clients_there_are() {
+    let gateway = Gateway::new();
+    gateway.write("wireguard", "c_00000003", &config(11));
+    gateway
+        .open("configs.db")
+        .execute_batch("DROP TABLE clients")
+        .unwrap();
+    let made = gateway.make().unwrap();
+    let [lack] = made.lacks.as_slice() else {
+        panic!("{:?}", made.lacks)
+    };
+    assert_eq!(lack.part, Part::Configs);
+    assert!(lack.why.contains("c_00000003.conf"), "{}", lack.why);
+    assert_eq!(made.unread, BTreeSet::from(["c_00000003.conf".into()]));
+    let manifest = manifest_of(&made.path);
+    assert!(manifest.left_out.contains("c_00000003.conf"));
 }
 
 #[test]

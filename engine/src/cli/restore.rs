@@ -114,12 +114,16 @@ fn show(context: &Context, prepared: &Prepared) {
     }
     for lack in &prepared.unsaved {
         let part = lack.part.to_string();
-        let what = match prepared.plan.without_safety_backup_of.contains(&part) {
-            true => "accepted: nothing brings it back".to_owned(),
-            false => format!("only with {}", accepting([part])),
+        let then = match prepared.plan.without_safety_backup_of.contains(&part) {
+            true => "that is accepted: what is replaced is kept in the restore's originals/ alone"
+                .to_owned(),
+            false => format!(
+                "if that is still so, the restore ends before it changes anything, unless you add {}",
+                accepting([part])
+            ),
         };
         line(&format!(
-            "  the safety backup will lack a part, {what}: {}",
+            "  the safety backup will lack a part: {}; {then}",
             visible(&lack.to_string())
         ));
     }

@@ -4,9 +4,10 @@ use journal_format::visible;
 
 use super::{Context, print_json, say, tell};
 use crate::exposure::{self, Exposed};
-use crate::fault::Fault;
+use crate::fault::{Fault, cannot};
 use crate::host::linux::Linux;
 use crate::process::Lock;
+use crate::wording::names;
 use crate::{state_dir, survey};
 
 /// Something is open, and was left so.
@@ -18,9 +19,20 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     state_dir::none_open(profile, "close the gateway's files")?;
     let host = Linux::new(profile);
     let managed = survey::managed(&host, profile)?;
-    let found = exposure::look(profile, &managed);
+    let found = exposure::look(profile, &managed.names);
     let mut changes: Vec<String> = Vec::new();
     let mut problems = found.problems;
+    if !managed.unclaimed.is_empty() {
+        problems.push(cannot(
+            format!(
+                "tell whether {} in {} are clients': {}",
+                names(&managed.unclaimed),
+                profile.gateway.wireguard_dir.display(),
+                managed.unread
+            ),
+            "mend that, then run it again; see to these files by hand till then",
+        ));
+    }
     if dry_run {
         changes.extend(found.exposed.iter().map(Exposed::change));
     } else {

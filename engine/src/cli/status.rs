@@ -96,7 +96,8 @@ fn backups(profile: &Profile, last: &made::Last) -> Vec<String> {
     let mut lines = vec![match &last.good {
         Some((_, note)) => format!("last good backup: {}", made(note)),
         None if last.unknown => format!(
-            "last good backup: none that is known; of what lies in {} it is not known whether it has every part",
+            "last good backup: unknown; those in {} were made by an older version or brought here, and may lack parts \
+             (`holdfast backup` makes a new one)",
             profile.backups_dir().display()
         ),
         None => "last good backup: none yet".into(),

@@ -47,8 +47,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             "ipv6_forward": survey.facts.ipv6_forward,
             "unread": survey.facts.unread,
             "rules": {
-                "v4": survey.facts.rules_v4.as_deref().map_or(0, rule_count),
-                "v6": survey.facts.rules_v6.as_deref().map_or(0, rule_count),
+                "v4": survey.facts.rules_v4.as_deref().map(rule_count),
+                "v6": survey.facts.rules_v6.as_deref().map(rule_count),
             },
             "kept_rules": survey.kept.iter().map(|(_, path, _)| path).collect::<Vec<_>>(),
             "open": survey.exposure.exposed.iter().map(exposure::Exposed::change).collect::<Vec<_>>(),
@@ -79,7 +79,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
                 clients.len()
             ));
         }
-        None => say("clients    unknown: their database is not there"),
+        None if survey.databases.is_empty() => {
+            say("clients    unknown: their database is not there")
+        }
+        None => say("clients    unknown: their database is not there, or cannot be read"),
     }
     say(&format!(
         "configs    {} in {}",
@@ -102,8 +105,8 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     ));
     say(&format!(
         "firewall   {} rules for IPv4, {} for IPv6; packets {}",
-        survey.facts.rules_v4.as_deref().map_or(0, rule_count),
-        survey.facts.rules_v6.as_deref().map_or(0, rule_count),
+        rules(&survey.facts, Family::V4),
+        rules(&survey.facts, Family::V6),
         forwarded(&survey.facts),
     ));
     for open in survey.exposure.sentences() {
@@ -124,6 +127,15 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         say(&format!("warning    {}", journal_format::visible(warning)));
     }
     Ok(0)
+}
+
+/// How many rules of a family there are: what could not be read is not none.
+fn rules(facts: &Facts, family: Family) -> String {
+    match facts.rules(family) {
+        Some(text) => rule_count(text).to_string(),
+        None if facts.lack_protocol(family) => "no".into(),
+        None => "unknown".into(),
+    }
 }
 
 /// `of IPv4 are forwarded, of IPv6 not`

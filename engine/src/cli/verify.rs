@@ -74,7 +74,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
                 .iter()
                 .map(|(family, why)| serde_json::json!({"family": family, "why": why}))
                 .collect::<Vec<_>>(),
-            "lost": checked.lost,
+            "lost": checked.lost.iter().map(|l| &l.said).collect::<Vec<_>>(),
             "warnings": checked.warnings,
             "missing": checked.missing,
         }));
@@ -106,8 +106,8 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         checked.archive.entries().len(),
         checked.sha256
     ));
-    for text in &checked.lost {
-        say(&format!("  lost: {}", visible(text)));
+    for lost in &checked.lost {
+        say(&format!("  lost: {}", visible(&lost.said)));
     }
     for (command, tunnels) in consent.lines() {
         say(&format!("  runs as root for {tunnels}:"));

@@ -177,7 +177,7 @@ fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
 }
 
 /// What a restore on another box would mind in this copy, which `super::snapshot` made: a sentence each.
-pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Vec<String> {
+pub(super) fn check_snapshot(path: &Path, kind: DatabaseKind) -> Vec<String> {
     let minded = match judge(path, kind, Depth::Schema) {
         Ok(judged) => judged.left_behind,
         Err(Why::Unfit(found)) => found
@@ -188,7 +188,7 @@ pub fn check_snapshot(path: &Path, name: &str, kind: DatabaseKind) -> Vec<String
     };
     minded
         .into_iter()
-        .map(|line| format!("{name}: on another box than this: {line}"))
+        .map(|line| format!("on another box than this: {line}"))
         .collect()
 }
 

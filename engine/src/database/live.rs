@@ -4,25 +4,29 @@
 //! Whoever may write beside a database decides what SQLite does there; what comes back is therefore data, read with the
 //! care that an archive gets. Must not open a live database in a process that is root, but where root alone may write.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{Gid, Uid};
+use nix::unistd::{AccessFlags, Gid, Uid};
 use serde::{Deserialize, Serialize};
 
+use super::reach;
 use super::rights::{self, Rights};
-use super::{Client, Patience, Settled, Shape, Trouble, Use, User};
+use super::{Client, Patience, Rows, Settled, Shape, Trouble, Use, User};
 use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 use crate::host::End;
-use crate::host::linux::itself;
+use crate::host::linux::{itself, quoted};
 use crate::owner;
-use crate::profile::Profile;
-use crate::spool::Room;
+use crate::profile::{DatabaseKind, Profile};
+use crate::spool::{self, Room};
 
 /// The hidden command that does the work.
 pub const COMMAND: &str = "database-work";
@@ -35,6 +39,29 @@ const COPY: &str = "copy";
 /// What the other process may have in memory, bytes: a planted database must not cost the box its memory.
 const MEMORY: u64 = 1 << 30;
 
+/// How long a lock is waited for that has outlasted a whole wait just before.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Databases whose lock outlasted a whole wait and that nobody could read since: when the wait ended, and how long it was.
+/// Whoever surveys a gateway and then saves it would wait twice for the same lock.
+static IN_VAIN: Mutex<BTreeMap<PathBuf, (Instant, Duration)>> = Mutex::new(BTreeMap::new());
+
+/// How long a lock was waited for in vain a short while ago, if that was as long as it would be waited for now.
+fn waited_before(path: &Path, now: Duration) -> Option<Duration> {
+    let mut in_vain = IN_VAIN.lock().unwrap_or_else(PoisonError::into_inner);
+    in_vain.retain(|_, (ended, waited)| ended.elapsed() <= *waited * 2);
+    let before = in_vain.get(path).map(|(_, waited)| *waited);
+    before.filter(|waited| now <= *waited)
+}
+
+fn note_wait(path: &Path, waited: Option<Duration>) {
+    let mut in_vain = IN_VAIN.lock().unwrap_or_else(PoisonError::into_inner);
+    match waited {
+        Some(waited) => in_vain.insert(path.to_owned(), (Instant::now(), waited)),
+        None => in_vain.remove(path),
+    };
+}
+
 /// The gateway's own databases.
 pub struct Live<'p> {
     profile: &'p Profile,
@@ -44,16 +71,29 @@ pub struct Live<'p> {
     busy: Duration,
 }
 
+/// A copy of a database.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// The copy. It has no name any more, is not synced, and goes when it is closed. Never for SQLite in a process that is root.
+    pub file: File,
+    /// What is wrong with it, damage too, and what a restore on another box would mind.
+    pub warnings: Vec<String>,
+    /// The clients in it; none if it is of another kind, or where they cannot be read.
+    pub rows: Option<Rows>,
+}
+
 /// What is to be done with one database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 enum Work {
     Clients,
+    Rows,
     Users,
     Shape,
     MailRelay,
-    /// Nothing but becoming that user.
+    /// Nothing but becoming that user, and whether it may read the file. Opens nothing: that would let go of a lock.
     Probe,
-    Snapshot,
+    SnapshotOfClients,
+    SnapshotOfUsers,
     Settle,
 }
 
@@ -78,8 +118,9 @@ enum Answer {
     Shape(Shape),
     MailRelay(Option<MailRelay>),
     Probed,
-    /// Copied; with warnings.
-    Copied(Vec<String>),
+    Rows(Rows),
+    /// Copied; with warnings, and clients.
+    Copied(Vec<String>, Option<Rows>),
     Settled(Settled),
     /// A transaction that was cut off lies beside it: it can only be read as a copy, which needs a folder.
     NeedsFolder,
@@ -109,17 +150,35 @@ impl<'p> Live<'p> {
 
     /// The clients.
     pub fn clients(&self, path: &Path) -> Result<Vec<Client>, Problem> {
+        Ok(self.clients_or_trouble(path)?)
+    }
+
+    /// The same, for whoever does something else about each kind of trouble.
+    pub fn clients_or_trouble(&self, path: &Path) -> Result<Vec<Client>, Trouble> {
         match self.read(path, Work::Clients)? {
             Answer::Clients(clients) => Ok(clients),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    /// The clients, to be compared.
+    pub fn rows(&self, path: &Path) -> Result<Rows, Problem> {
+        match self.read(path, Work::Rows)? {
+            Answer::Rows(rows) => Ok(rows),
             other => Err(unexpected(path, &other).into()),
         }
     }
 
     /// The users.
     pub fn users(&self, path: &Path) -> Result<Vec<User>, Problem> {
+        Ok(self.users_or_trouble(path)?)
+    }
+
+    /// The same, for whoever does something else about each kind of trouble.
+    pub fn users_or_trouble(&self, path: &Path) -> Result<Vec<User>, Trouble> {
         match self.read(path, Work::Users)? {
             Answer::Users(users) => Ok(users),
-            other => Err(unexpected(path, &other).into()),
+            other => Err(unexpected(path, &other)),
         }
     }
 
@@ -139,11 +198,23 @@ impl<'p> Live<'p> {
         }
     }
 
-    /// Whether SQLite may be let near it at all, and that account's rights be had; if not, neither can a restore settle it.
+    /// Whether SQLite may be let near it at all, that account's rights be had, and it be read with them; if not, neither
+    /// can a restore settle it.
     pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
-        match self.ask(path, Work::Probe, self.other_account(path)?, None, READING)? {
+        let uid = self.other_account(path)?;
+        reach::to_settle(path, uid)?;
+        match self.ask(path, Work::Probe, uid, None, READING)? {
             Answer::Probed => Ok(()),
             other => Err(unexpected(path, &other).into()),
+        }
+    }
+
+    /// Whether a copy of it could be made: the account that makes it must be able to go to the spool.
+    pub fn may_be_copied(&self, path: &Path) -> Result<(), Problem> {
+        match self.other_account(path) {
+            Ok(Some(uid)) => spool::way_is_open(&self.profile.spool_dir(), uid),
+            // Why it may not be opened at all is said where it is.
+            Ok(None) | Err(_) => Ok(()),
         }
     }
 
@@ -152,28 +223,37 @@ impl<'p> Live<'p> {
         self.other_account(path).map(drop)
     }
 
-    /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and checks
-    /// the copy. `dest` must not exist; it is made 0600, root's, with no side files. It is not synced: it is there to be
-    /// packed, and what it is packed into is synced. Returns warnings: what is wrong with it, damage too.
+    /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and looks
+    /// the copy through; none of that in a process that is root, where another account may have planted it.
     ///
     /// A lock is waited for as long as the profile says. What SQLite cannot read is [`Trouble::Unreadable`]: of that,
     /// [`super::raw_bytes`] can be had.
-    pub fn snapshot(&self, path: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
+    pub fn snapshot(&self, path: &Path, kind: DatabaseKind) -> Result<Snapshot, Trouble> {
         let uid = self.other_account(path)?;
+        reach::to_read(path, uid).map_err(Trouble::Unreadable)?;
         let room = Room::new(&self.profile.spool_dir())?;
         let folder = lent(&room, uid)?;
         let limit = COPYING + self.busy;
-        let warnings = match self.ask(path, Work::Snapshot, uid, Some(&folder), limit)? {
-            Answer::Copied(warnings) => warnings,
+        let work = match kind {
+            DatabaseKind::Clients => Work::SnapshotOfClients,
+            DatabaseKind::Users => Work::SnapshotOfUsers,
+        };
+        let (warnings, rows) = match self.ask(path, work, uid, Some(&folder), limit)? {
+            Answer::Copied(warnings, rows) => (warnings, rows),
             other => return Err(unexpected(path, &other)),
         };
-        copy_plain_file(&folder.join(COPY), dest).map_err(|e| {
+        // From here on that account has no way to it but what it still has open; its own file it can fill as well.
+        let file = open_plain_file(&folder.join(COPY)).map_err(|e| {
             cannot(
                 format!("take over the copy of the database {}: {e}", path.display()),
                 "see whether the disk of the state folder is full or failing",
             )
         })?;
-        Ok(warnings)
+        Ok(Snapshot {
+            file,
+            warnings,
+            rows,
+        })
     }
 
     /// Settles a database whose users have stopped: see [`Settled`]. Only this rolls back what an interrupted writer left.
@@ -187,6 +267,7 @@ impl<'p> Live<'p> {
 
     fn read(&self, path: &Path, work: Work) -> Result<Answer, Trouble> {
         let uid = self.other_account(path)?;
+        reach::to_read(path, uid)?;
         match self.ask(path, work, uid, None, self.reading)? {
             Answer::NeedsFolder => {
                 let room = Room::new(&self.profile.spool_dir())?;
@@ -205,20 +286,32 @@ impl<'p> Live<'p> {
         folder: Option<&Path>,
         limit: Duration,
     ) -> Result<Answer, Trouble> {
+        let before = waited_before(path, self.busy);
+        let busy = match before {
+            Some(_) => self.busy.min(AGAIN),
+            None => self.busy,
+        };
         let answered = match uid {
-            None => answer(path, work, folder, Patience::of(self.busy)),
+            None => answer(path, work, folder, Patience::of(busy)),
             Some(uid) => {
                 let order = Order {
                     path: path.to_owned(),
                     work,
                     uid,
                     folder: folder.map(Path::to_owned),
-                    busy: self.busy,
+                    busy,
                 };
                 delegate(&order, limit)
             }
         };
-        answered.map_err(|trouble| trouble.with_holders(path, self.busy))
+        let whole = busy.as_secs() >= self.profile.gateway.busy_seconds;
+        match &answered {
+            Err(Trouble::Busy(_)) if whole => note_wait(path, Some(busy)),
+            Err(Trouble::Busy(_)) => {}
+            _ => note_wait(path, None),
+        }
+        let waited = before.unwrap_or_default() + busy;
+        answered.map_err(|trouble| trouble.with_holders(path, waited))
     }
 
     /// The user whose rights are taken; none where this process may do it itself.
@@ -370,37 +463,74 @@ fn answer(
         }
     };
     let how = Use::Live(patience);
+    let copied = |kind| {
+        read(&|p| {
+            let Some(folder) = folder else {
+                return Ok(Answer::NeedsFolder);
+            };
+            let copy = folder.join(COPY);
+            let mut warnings = super::snapshot(p, &copy, patience)?;
+            warnings.extend(super::check_snapshot(&copy, kind));
+            // One without a table of clients is copied all the same.
+            let rows = match kind {
+                DatabaseKind::Clients => super::clients_of_copy(&copy).ok().map(super::rows),
+                DatabaseKind::Users => None,
+            };
+            Ok(Answer::Copied(warnings, rows))
+        })
+    };
     match work {
         Work::Clients => read(&|p| Ok(Answer::Clients(super::read_clients(p, how)?))),
+        Work::Rows => read(&|p| Ok(Answer::Rows(super::rows(super::read_clients(p, how)?)))),
         Work::Users => read(&|p| Ok(Answer::Users(super::read_users(p, how)?))),
         Work::Shape => read(&|p| Ok(Answer::Shape(super::shape(p, how)?))),
         Work::MailRelay => read(&|p| Ok(Answer::MailRelay(super::mail::mail_relay(p, how)?))),
-        Work::Snapshot => read(&|p| match folder {
-            Some(folder) => super::snapshot(p, &folder.join(COPY), patience).map(Answer::Copied),
-            None => Ok(Answer::NeedsFolder),
-        }),
-        Work::Probe => Ok(Answer::Probed),
+        Work::SnapshotOfClients => copied(DatabaseKind::Clients),
+        Work::SnapshotOfUsers => copied(DatabaseKind::Users),
+        Work::Probe => nix::unistd::access(path, AccessFlags::R_OK)
+            .map(|()| Answer::Probed)
+            .map_err(|e| no_access(path, e).into()),
         // Only this rolls back what lies beside the gateway's own file.
         Work::Settle => Ok(Answer::Settled(super::settle(path)?)),
     }
 }
 
-/// Copies the bytes of one file that another account may have made, into a new file of 0600: of that very file, not of what a
-/// link or a pipe leads to.
+fn no_access(path: &Path, e: Errno) -> Problem {
+    let (path, uid) = (path.display().to_string(), nix::unistd::geteuid());
+    cannot(
+        format!(
+            "read the database {path} as its account, user {uid}: {}",
+            e.desc()
+        ),
+        format!(
+            "give it to that account: chown {uid} {0} && chmod u+rw {0}",
+            quoted(&path)
+        ),
+    )
+}
+
+/// Copies the bytes of one file that another account may have made, into a new file of 0600.
 pub fn copy_plain_file(copy: &Path, dest: &Path) -> std::io::Result<()> {
-    let mut from = File::options()
-        .read(true)
-        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
-        .open(copy)?;
-    let meta = from.metadata()?;
-    if !meta.is_file() || meta.nlink() != 1 {
-        return Err(std::io::Error::other("it is no plain file"));
-    }
+    let mut from = open_plain_file(copy)?;
+    let size = from.metadata()?.len();
     let mut to = File::options()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(dest)?;
     // What grows while it is read is not taken.
-    std::io::copy(&mut (&mut from).take(meta.len()), &mut to).map(drop)
+    std::io::copy(&mut (&mut from).take(size), &mut to).map(drop)
+}
+
+/// Opens a file that another account may have made: that very file, not what a link or a pipe leads to.
+fn open_plain_file(path: &Path) -> std::io::Result<File> {
+    let file = File::options()
+        .read(true)
+        .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
+        .open(path)?;
+    let meta = file.metadata()?;
+    if !meta.is_file() || meta.nlink() != 1 {
+        return Err(std::io::Error::other("it is no plain file"));
+    }
+    Ok(file)
 }

@@ -34,13 +34,25 @@ pub(super) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
             "name the gateway's database in the profile",
         )
     })?;
-    if !file.meta.is_file() || file.meta.nlink() != 1 {
+    if !file.meta.is_file() {
         return Err(cannot(
             format!(
-                "read the database {}: it is not a regular file with one name",
+                "read the database {}: it is not a regular file",
                 path.display()
             ),
-            "name the file itself in the profile, and remove other hard links to it",
+            "name the file itself in the profile",
+        ));
+    }
+    if file.meta.nlink() != 1 {
+        return Err(cannot(
+            format!(
+                "read the database {}: it has a second name (a hard link), and whoever made that could write to it there",
+                path.display()
+            ),
+            format!(
+                "find all its names: find / -samefile {}; then remove those that are not the gateway's",
+                quoted(&path.display().to_string())
+            ),
         ));
     }
     // The group root is root's.

@@ -58,10 +58,10 @@ impl Trouble {
             .collect();
         let seconds = waited.as_secs();
         problem.what += &match holders.as_slice() {
-            [] => format!("; it was waited for, {seconds} s"),
-            [one] => format!("; process {one} holds it, and was waited for, {seconds} s"),
+            [] => format!(" (waited {seconds} s)"),
+            [one] => format!("; process {one} holds it (waited {seconds} s)"),
             many => format!(
-                "; the processes {} hold it, and were waited for, {seconds} s",
+                "; the processes {} hold it (waited {seconds} s)",
                 many.join(", ")
             ),
         };

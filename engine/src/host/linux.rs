@@ -19,8 +19,8 @@ use nix::unistd::UnlinkatFlags;
 use sha2::Digest as _;
 
 use super::{
-    Act, Append, Command, End, Family, Fill, Held, Holder, Kind, Look, Meta, Now, Output, Own,
-    Owner, Query, parent,
+    Act, Append, Command, End, Family, Fill, Held, Holder, Kind, Look, Meta, Now, OpenFile,
+    OpenFiles, Output, Own, Owner, Query, parent,
 };
 use crate::backup::{self, Made};
 use crate::boot_units::MAY_START;
@@ -35,6 +35,11 @@ pub use programs::{Process, itself, process, quoted};
 
 /// Files that one thread looks at, at a time.
 const BATCH: usize = 64;
+/// A gateway's service has a handful of processes, and each a handful of files: of what is looked at for databases, so many.
+const PROCESSES_MOST: usize = 256;
+const OPEN_MOST: usize = 10_000;
+/// What every database of SQLite begins with.
+const SQLITE: &[u8; 16] = b"SQLite format 3\0";
 const COMMAND_LIMIT: Duration = Duration::from_secs(60);
 const SERVICE_LIMIT: Duration = Duration::from_secs(120);
 
@@ -74,6 +79,7 @@ fn errno(what: impl std::fmt::Display, path: &Path, error: impl Into<std::io::Er
 /// The few numbers of `errno.h` that have an advice of their own.
 mod libc_errno {
     pub const EPERM: i32 = 1;
+    pub const ESRCH: i32 = 3;
     pub const EIO: i32 = 5;
     pub const EACCES: i32 = 13;
     pub const ENOSPC: i32 = 28;
@@ -299,6 +305,10 @@ impl Look for Linux {
                     let holder = Holder {
                         pid: process.pid,
                         command: process.command.clone(),
+                        uid: process.uid,
+                        at_a_terminal: process.at_a_terminal,
+                        is_daemon: programs::process(process.session)
+                            .is_none_or(|leader| leader.parent <= 1),
                         path: (*path).clone(),
                     };
                     if !holders.contains(&holder) {
@@ -308,6 +318,65 @@ impl Look for Linux {
             }
         }
         Ok(holders)
+    }
+
+    fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem> {
+        let mut found = OpenFiles {
+            are_more: pids.len() > PROCESSES_MOST,
+            ..OpenFiles::default()
+        };
+        let mut looked_at = 0;
+        for pid in pids.iter().take(PROCESSES_MOST) {
+            let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+            let fds = match std::fs::read_dir(&folder) {
+                Ok(fds) => fds,
+                Err(e) if is_gone(&e) => continue,
+                Err(e) => return Err(errno("look at what is open in", &folder, e)),
+            };
+            for fd in fds {
+                let at = match fd {
+                    Ok(fd) => fd.path(),
+                    Err(e) if is_gone(&e) => break,
+                    Err(e) => return Err(errno("look at what is open in", &folder, e)),
+                };
+                if looked_at == OPEN_MOST {
+                    found.are_more = true;
+                    return Ok(found);
+                }
+                looked_at += 1;
+                // The link's target is the open file itself, also where its name is gone or in another namespace.
+                let (meta, path) = match (std::fs::metadata(&at), std::fs::read_link(&at)) {
+                    (Ok(meta), Ok(path)) => (meta, path),
+                    (Err(e), _) | (_, Err(e)) if is_gone(&e) => continue,
+                    (Err(e), _) | (_, Err(e)) => return Err(errno("look at", &at, e)),
+                };
+                let object = (meta.dev(), meta.ino());
+                let known = |f: &OpenFile| f.object == object;
+                if meta.is_file() && meta.nlink() > 0 && !found.files.iter().any(known) {
+                    found.files.push(OpenFile { path, object, at });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
+        let of_a_process =
+            path.starts_with("/proc") && path.components().any(|c| c.as_os_str() == "fd");
+        let file = match of_a_process {
+            // A link of the kernel's, to the very file.
+            true => match File::open(path) {
+                Ok(file) => file,
+                Err(e) if is_gone(&e) => return Ok(false),
+                Err(e) => return Err(errno("read", path, e)),
+            },
+            false => open_file(path)?,
+        };
+        let mut begins = Vec::new();
+        file.take(SQLITE.len() as u64)
+            .read_to_end(&mut begins)
+            .map_err(|e| errno("read", path, e))?;
+        Ok(begins == SQLITE)
     }
 
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
@@ -340,12 +409,24 @@ impl Look for Linux {
                     Family::V6 => ("/proc/net/ip6_tables_names", "ip6tables-legacy-save"),
                 };
                 // Asking the program itself would load the module and make its tables.
-                let none = std::fs::read_to_string(names)
-                    .unwrap_or_default()
-                    .trim()
-                    .is_empty();
-                if none || !on_path(program) {
+                let tables = match std::fs::read_to_string(names) {
+                    Ok(tables) => tables,
+                    Err(e) if is_gone(&e) => String::new(),
+                    Err(e) => return Err(errno("read", Path::new(names), e)),
+                };
+                if tables.trim().is_empty() || !on_path(program) && is_legacy(tools(*family).0)? {
                     return Ok(nothing(program));
+                }
+                if !on_path(program) {
+                    return Err(cannot(
+                        format!(
+                            "see the rules of the legacy backend: it has tables ({}), and there is no {program} to show them",
+                            tables.split_whitespace().collect::<Vec<_>>().join(", ")
+                        ),
+                        format!(
+                            "install {program}; or, where nobody uses those tables, unload their modules (rmmod)"
+                        ),
+                    ));
                 }
                 words(&[program])
             }
@@ -375,19 +456,24 @@ impl Look for Linux {
                 "--",
                 unit,
             ]),
-            Query::OpenFiles(pids) => {
-                let folders = pids.iter().map(|pid| format!("/proc/{pid}/fd"));
-                let print = ["-maxdepth", "1", "-type", "l", "-printf", "%l\\0"];
-                std::iter::once("find".to_owned())
-                    .chain(folders)
-                    .chain(words(&print))
-                    .collect()
-            }
-            Query::RealPath(path) => {
-                words(&["readlink", "-e", "-z", "--", &path.display().to_string()])
-            }
+            Query::RealPath(path) => words(&[
+                "readlink",
+                "-e",
+                "-v",
+                "-z",
+                "--",
+                &path.display().to_string(),
+            ]),
             Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
-            Query::NftTables if !on_path("nft") => return Ok(nothing("nft list tables")),
+            Query::NftTables if !on_path("nft") => {
+                return match Path::new("/sys/module/nf_tables").exists() {
+                    false => Ok(nothing("nft list tables")),
+                    true => Err(cannot(
+                        "list the tables of nft: there is no nft",
+                        "install nftables",
+                    )),
+                };
+            }
             Query::NftTables => words(&["nft", "list", "tables"]),
             Query::Firewalld => {
                 let asks = [
@@ -397,7 +483,7 @@ impl Look for Linux {
                     "--",
                     "firewalld.service",
                 ];
-                if !on_path("firewalld") || !on_path("systemctl") {
+                if !on_path("firewalld") {
                     let end = End::Exit(4);
                     return Ok(Output {
                         end,
@@ -406,7 +492,16 @@ impl Look for Linux {
                 }
                 words(&asks)
             }
-            Query::Sets if !may_have_sets() => return Ok(nothing("ipset list -name")),
+            // Asking the program itself would load the module.
+            Query::Sets if !Path::new("/sys/module/ip_set").exists() => {
+                return Ok(nothing("ipset list -name"));
+            }
+            Query::Sets if !on_path("ipset") => {
+                return Err(cannot(
+                    "list the sets of ipset: there is no ipset",
+                    "install ipset",
+                ));
+            }
             Query::Sets => words(&["ipset", "list", "-name"]),
         };
         let exactly = matches!(
@@ -457,6 +552,15 @@ impl Look for Linux {
         }
     }
 
+    fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem> {
+        let path = forwarding_of(family, interface);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim() != "0")),
+            Err(e) if is_gone(&e) => Ok(None),
+            Err(e) => Err(errno("read", &path, e)),
+        }
+    }
+
     fn boot(&self) -> Result<BootId, Problem> {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
@@ -490,6 +594,11 @@ fn forwarding(family: Family) -> &'static str {
     }
 }
 
+fn forwarding_of(family: Family, interface: &str) -> PathBuf {
+    let folder = Path::new(family.interfaces());
+    folder.join(interface).join("forwarding")
+}
+
 /// The answer of a program that is not asked, since there is nothing that it could tell.
 fn nothing(program: &str) -> Output {
     Output {
@@ -498,6 +607,18 @@ fn nothing(program: &str) -> Output {
         stdout: String::new(),
         stderr: String::new(),
     }
+}
+
+fn is_gone(e: &std::io::Error) -> bool {
+    e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc_errno::ESRCH)
+}
+
+/// Whether this `iptables-save` is the legacy backend's itself: then it shows what that has.
+fn is_legacy(save: &str) -> Result<bool, Problem> {
+    let version = execute(&words(&[save, "--version"]), "", COMMAND_LIMIT)?;
+    // `iptables-save v1.8.9 (nf_tables)`; what is older than both has no word there.
+    let version = version.expect_ok("ask which backend iptables has", "install iptables")?;
+    Ok(!version.contains("nf_tables"))
 }
 
 fn words(argv: &[&str]) -> Vec<String> {
@@ -616,6 +737,20 @@ impl Act for Linux {
     fn set_forwarding(&self, _: &Permit, family: Family, on: bool) -> Result<(), Problem> {
         let path = Path::new(forwarding(family));
         std::fs::write(path, if on { "1" } else { "0" }).map_err(|e| errno("write", path, e))
+    }
+
+    fn set_forwarding_of(
+        &self,
+        _: &Permit,
+        family: Family,
+        interface: &str,
+        on: bool,
+    ) -> Result<(), Problem> {
+        let path = forwarding_of(family, interface);
+        match std::fs::write(&path, if on { "1" } else { "0" }) {
+            Err(e) if is_gone(&e) => Ok(()),
+            done => done.map_err(|e| errno("write", &path, e)),
+        }
     }
 
     fn run(&self, _: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {
@@ -753,7 +888,8 @@ impl Own for Linux {
 
     fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
         let dir = self.profile.backups_dir();
-        backup::make(&self.profile, facts, &dir, &mut |_| {})
+        let kernel = backup::Kernel::Known(facts);
+        backup::make(&self.profile, &kernel, &dir, &mut |_| {})
     }
 
     fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {

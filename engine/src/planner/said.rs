@@ -272,7 +272,7 @@ fn files(survey: &Survey, backup: &Backup, said: &mut Said) {
             .unwrap_or_default();
         if backup.configs.contains_key(file) || backup.wireguard.contains_key(file) {
             said.lost.push(format!(
-                "{} is not a regular file: the backup's config is not put there, and nothing is done to what is",
+                "{} is not a regular file: the backup's config is not put there, and what is there is left alone",
                 name(&path.display().to_string())
             ));
         }

@@ -93,6 +93,10 @@ fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem>
     for (family, on) in ruleset::unlike_forwarding(env, direction)? {
         env.host.set_forwarding(permit, family, on)?;
     }
+    // Behind that of all, which sets these as well.
+    for (family, interface, on) in ruleset::unlike_apart(env, direction)? {
+        env.host.set_forwarding_of(permit, family, interface, on)?;
+    }
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
 use crate::journal::Permit;
 use crate::manifest;
-use crate::parts::{Lack, Part};
+use crate::parts::{self, Lack, Part};
 
 pub struct SafetyBackup;
 
@@ -55,9 +55,10 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
             let config = file.ends_with(".conf");
             config && (unread.is_empty() || unread.contains(&file))
         }),
+        // What a link leads to may have any name.
         Part::Kept(family) => files.any(|file| match family {
-            Family::V4 => file.ends_with(".v4"),
-            Family::V6 => file.ends_with(".v6"),
+            Family::V4 => !file.ends_with(".conf") && !file.ends_with(".v6"),
+            Family::V6 => !file.ends_with(".conf") && !file.ends_with(".v4"),
         }),
         Part::Rules(Family::V4) => plan.firewall.v4.is_some(),
         Part::Rules(Family::V6) => plan.firewall.v6.is_some(),
@@ -65,26 +66,32 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
         Part::Forwarding(Family::V6) => plan.firewall.ipv6_forward.is_some(),
         Part::Tunnels | Part::Peers => !plan.tunnels_down.is_empty(),
         // A restore touches what the profile names.
-        Part::Unnamed(_) => false,
+        Part::Unnamed(_) | Part::OtherDatabases => false,
     }
 }
 
 fn could_not_bring_back(refused: &[&Lack]) -> Problem {
     let lacks: Vec<String> = refused.iter().map(|l| l.to_string()).collect();
-    let parts = refused.iter().map(|l| l.part.to_string());
+    let parts: Vec<String> = refused.iter().map(|l| l.part.to_string()).collect();
     let (it, them) = match refused.len() {
         1 => ("it", "that"),
         _ => ("them", "those"),
     };
+    let mend = format!("mend {them} and restore again");
+    let can_be_accepted = parts.iter().all(|part| parts::done_without(part).is_ok());
     cannot(
         format!(
             "make a safety backup that could bring back what the restore replaces: {}",
             lacks.join("; ")
         ),
-        format!(
-            "mend {them} and restore again; or accept that nothing brings {it} back: restore with {}",
-            journal_format::accepting(parts)
-        ),
+        match can_be_accepted {
+            true => format!(
+                "{mend}; or accept that no backup has {it}, and that what is replaced is kept in the restore's originals/ alone: \
+                 restore with {}",
+                journal_format::accepting(parts)
+            ),
+            false => mend,
+        },
     )
 }
 
@@ -112,6 +119,8 @@ impl StepOps for SafetyBackup {
             warnings.push(format!("the safety backup lacks a part: {lack}"));
         }
         if !refused.is_empty() {
+            // Each try would leave another one. Where it cannot be removed there is one backup more, and no harm done.
+            let _ = env.host.discard(&made.path);
             return Err(could_not_bring_back(&refused));
         }
         warnings.extend(made.warnings);

@@ -8,6 +8,7 @@ use crate::archive::{Archive, Entry, Part};
 use crate::consent::{self, Hook, Opaque};
 use crate::database::Origin;
 use crate::fault::{Fault, Problem, cannot};
+use crate::lost::Lost;
 use crate::mark::Mark;
 use crate::redact;
 use crate::wgconf::{self, Config, Prefix, merged};
@@ -144,13 +145,16 @@ fn name_what_is_not_put_back(archive: &Archive, found: &mut Found) {
         if can_be_put_back(&name) {
             continue;
         }
-        found.lost.push(format!(
+        let said = format!(
             "a config whose name is no plain text is not put back, and what is here stays as it is; to take it out: unzip -p {} \
              {} > {}",
             quoted(archive.name().as_bytes()),
             entry.name,
             quoted(&name)
-        ));
+        );
+        found
+            .lost
+            .push(Lost::of("configs whose names are no plain text", said));
         // In a listing of a folder it goes by this name, if by any.
         found.stays.extend(String::from_utf8(name));
     }

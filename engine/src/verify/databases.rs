@@ -15,6 +15,7 @@ use crate::account::MailRelay;
 use crate::archive::{Archive, Copied, SIDES, raw_database};
 use crate::database::{self, Client, NotTaken, Origin, Terms, User};
 use crate::fault::{Fault, Problem, cannot};
+use crate::lost::Lost;
 use crate::profile::{self, DatabaseKind, Profile};
 use crate::spool::Room;
 use crate::wording::{Named, name};
@@ -186,7 +187,12 @@ fn keep_own(
     if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
         found.warnings.extend(judged.warnings);
     }
-    match database::add_what_is_missing(path, &known.name, known.kind) {
+    let added = match copied.size {
+        // The application makes its tables in an empty file itself.
+        0 => Ok(Vec::new()),
+        _ => database::add_what_is_missing(path, &known.name, known.kind),
+    };
+    match added {
         // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
         Ok(added) if added.is_empty() => {
             return keep(path, made).map(|()| copied.clone());
@@ -231,7 +237,9 @@ fn rows_from_elsewhere(
     let mut taken = Found::default();
     copy_rows(profile, path, made, known, &mut taken)?;
     let rows = read_rows(profile, made, known, &mut taken).map_err(|p| NotTaken::Unfit(vec![p]))?;
-    found.lost.extend(judged.left_behind);
+    let left_behind = judged.left_behind.into_iter();
+    let left_behind = left_behind.map(|said| Lost::rows(&known.name, said));
+    found.lost.extend(left_behind);
     found.lost.extend(taken.lost);
     found.warnings.extend(judged.warnings);
     found.warnings.extend(taken.warnings);
@@ -265,7 +273,8 @@ fn copy_rows(
         folders: folders(profile),
     };
     let taken = database::copy_rows(path, made, terms)?;
-    found.lost.extend(taken.lost);
+    let rows = |said| Lost::rows(&known.name, said);
+    found.lost.extend(taken.lost.into_iter().map(rows));
     found.warnings.extend(taken.changed);
     Ok(())
 }

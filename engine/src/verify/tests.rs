@@ -29,6 +29,11 @@ fn left_in_spool(profile: &Profile) -> usize {
     profile.spool_dir().read_dir().unwrap().count()
 }
 
+/// What of a backup is said to be lost.
+fn said_of(checked: &Checked) -> Vec<String> {
+    checked.lost.iter().map(|l| l.said.clone()).collect()
+}
+
 #[test]
 fn a_backup_that_the_gateway_made_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
@@ -147,7 +152,7 @@ fn a_tunnel_whose_own_config_is_the_reason_stays_down_by_name_and_its_client_is_
     let configs = [("a", good), ("b", bad), ("c", nul)];
     let checked = of_configs(dir.path(), &configs).unwrap();
     assert_eq!(checked.tunnels_up, ["a"]);
-    insta::assert_snapshot!(checked.lost.join("\n"), @r"
+    insta::assert_snapshot!(said_of(&checked).join("\n"), @r"
     the tunnel b was up and stays down: line 3: Address $(id) is not an address, and 1 more reason; its config is put in place and its client is called inactive
     the tunnel c was up and stays down: line 3 holds a NUL byte; its config is put in place and its client is called inactive
     ");
@@ -269,7 +274,11 @@ fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_
     let foreign = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
     assert!(foreign.rebuilt.file("configs.db").is_some());
     let lost = "configs.db: it has a trigger, t, which does not come back";
-    assert!(foreign.lost.iter().any(|l| l == lost), "{:?}", foreign.lost);
+    assert!(
+        foreign.lost.iter().any(|l| l.said == lost),
+        "{:?}",
+        foreign.lost
+    );
     drop(foreign);
     let sha256 = digest(&path).unwrap().sha256;
     std::fs::create_dir_all(&profile.state_dir).unwrap();
@@ -305,7 +314,7 @@ fn of_a_backup_from_elsewhere_the_plan_gets_the_fresh_file_twice_the_same_and_no
     let own = profile.gateway.wireguard_dir.join("beta.conf");
     let clients = database::clients_of_copy(&fresh).unwrap();
     assert_eq!(Path::new(&clients[0].config_path), own);
-    let said = [one.warnings.clone(), one.lost.clone()].concat().join("\n");
+    let said = [one.warnings.clone(), said_of(&one)].concat().join("\n");
     assert!(said.contains("will name"), "{said}");
     assert!(said.contains("no table own: its 1 row"), "{said}");
     drop((one, two));
@@ -343,7 +352,9 @@ fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_ba
         let checked = archive(&profile, File::open(&path).unwrap(), "b.zip").unwrap();
         assert!(checked.databases.is_empty() && checked.clients.is_none());
         assert!(checked.configs.contains_key("a.conf"));
-        let first = &checked.lost[0];
+        let first = &checked.lost[0].said;
+        let what = checked.lost[0].what.as_deref();
+        assert_eq!(what, Some("the database configs.db"));
         assert!(
             first.starts_with("the database configs.db of the backup will not be restored"),
             "{first}"

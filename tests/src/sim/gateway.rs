@@ -686,6 +686,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
         no_files: BTreeSet::new(),
         databases,
         kept,
+        kept_at: BTreeMap::new(),
         clients: None,
         users: BTreeMap::new(),
         mail: BTreeMap::new(),

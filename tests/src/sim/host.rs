@@ -15,8 +15,8 @@ use engine::database::Settled;
 use engine::facts::Facts;
 use engine::fault::{Fault, cannot};
 use engine::host::{
-    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, Output, Own, Owner,
-    Query, parent,
+    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, OpenFiles, Output, Own,
+    Owner, Query, parent,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Control, Digest, FileId, Plan, Problem, Step};
@@ -36,7 +36,7 @@ pub enum How {
     AfterTheFact,
     /// It does half of its work.
     HalfWay,
-    /// A command does half of its work, and is ended at its time limit.
+    /// A command does half of its work, and is ended at its time limit; so is a program that is asked, before it answers.
     Hangs,
     /// A command does nothing and says that it did its work; what is no command does not lie.
     Lies,
@@ -118,6 +118,7 @@ struct Inner {
     trouble: Option<Trouble>,
     calls: AtomicU64,
     commands: Mutex<Vec<u64>>,
+    asked: Mutex<Vec<u64>>,
     effects: AtomicU64,
 }
 
@@ -139,6 +140,7 @@ impl Sim {
             trouble,
             calls: AtomicU64::new(0),
             commands: Mutex::new(Vec::new()),
+            asked: Mutex::new(Vec::new()),
             effects: AtomicU64::new(0),
         }))
     }
@@ -167,6 +169,12 @@ impl Sim {
     pub fn command_calls(&self) -> Vec<u64> {
         let commands = self.0.commands.lock();
         commands.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which of them asked a program, from 0.
+    pub fn asking_calls(&self) -> Vec<u64> {
+        let asked = self.0.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn fails(&self, changes: bool) -> Option<How> {
@@ -398,13 +406,42 @@ impl Look for Sim {
             .map(|f| Holder {
                 pid: 4242,
                 command: "gateway".into(),
+                uid: 0,
+                at_a_terminal: false,
+                is_daemon: true,
                 path: f.clone(),
             })
             .collect())
     }
 
+    fn open_files(&self, _: &[u32]) -> Result<OpenFiles, Problem> {
+        drop(self.looks("look at open files")?);
+        Ok(OpenFiles::default())
+    }
+
+    fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
+        Ok(self.read(path, u64::MAX)?.starts_with(b"SQLite format 3\0"))
+    }
+
     fn ask(&self, query: &Query, _: &str) -> Result<Output, Problem> {
-        let mut world = self.looks("ask")?;
+        let (n, how) = self.next_call(false);
+        let asked = self.0.asked.lock();
+        asked.unwrap_or_else(PoisonError::into_inner).push(n);
+        let shown = format!("{query:?}");
+        match how {
+            None | Some(How::Lies) => {}
+            // It is ended at its time limit, and has said nothing yet.
+            Some(How::Hangs) => {
+                return Ok(Output {
+                    shown,
+                    end: End::TimedOut,
+                    stdout: String::new(),
+                    stderr: String::new(),
+                });
+            }
+            Some(_) => return Err(failed("ask: input/output error".into())),
+        }
+        let mut world = self.world();
         let tunnels = &world.kernel.tunnels;
         let lines = |line: &dyn Fn(&str, &Up) -> String| -> String {
             tunnels.iter().map(|(name, up)| line(name, up)).collect()
@@ -439,7 +476,7 @@ impl Look for Sim {
                 (0, "activating\n".into())
             }
             Query::ServiceState(Control::Unit(_)) => (0, "inactive\n".into()),
-            Query::ServiceSettings(_) | Query::OpenFiles(_) => (0, String::new()),
+            Query::ServiceSettings(_) => (0, String::new()),
             Query::RealPath(path) if world.disk.find(path).is_some() => {
                 (0, path.display().to_string())
             }
@@ -453,7 +490,7 @@ impl Look for Sim {
             Query::Firewalld => (3, String::new()),
         };
         Ok(Output {
-            shown: format!("{query:?}"),
+            shown,
             end: End::Exit(status),
             stdout,
             stderr: String::new(),
@@ -479,6 +516,11 @@ impl Look for Sim {
             .forwards
             .get(&family)
             .copied())
+    }
+
+    fn forwarding_of(&self, _: Family, _: &str) -> Result<Option<bool>, Problem> {
+        drop(self.looks("see forwarding")?);
+        Ok(None)
     }
 
     fn boot(&self) -> Result<BootId, Problem> {
@@ -636,6 +678,12 @@ impl Act for Sim {
             Some(_) => Err(failed(format!("settle {text}: input/output error"))),
             None => Ok(Settled::Whole),
         }
+    }
+
+    fn set_forwarding_of(&self, _: &Permit, _: Family, _: &str, _: bool) -> Result<(), Problem> {
+        Err(failed(
+            "set forwarding: no interface has its own here".into(),
+        ))
     }
 
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem> {

@@ -74,12 +74,9 @@ fn plain(name: &str) -> String {
 
 #[get("/system/backup")]
 pub async fn download(caller: Caller<'_>, agent: &State<Agent>) -> Result<Download, Page> {
-    let admin = caller.admin(agent).await?;
-    // It makes something, though it is asked for with GET: no other site may cause it.
-    if !caller.asked_by_user() {
-        return Err(Page::forged_download());
-    }
-    let made = agent.backup(admin.token()).await;
+    // It makes something, though it is asked for with GET.
+    let (admin, asked) = caller.admin_by_link(agent).await?;
+    let made = agent.backup(admin.token(), &asked).await;
     answer(made, &admin)
 }
 
@@ -91,11 +88,8 @@ pub async fn download_as_it_is(
     sha256: &str,
 ) -> Result<Download, Page> {
     let sha256 = Digest::new(sha256).map_err(|_| Page::nothing_here())?;
-    let admin = caller.admin(agent).await?;
-    if !caller.asked_by_user() {
-        return Err(Page::forged_download());
-    }
-    let made = agent.backup_as_it_is(admin.token(), sha256).await;
+    let (admin, asked) = caller.admin_by_link(agent).await?;
+    let made = agent.backup_as_it_is(admin.token(), sha256, &asked).await;
     answer(made, &admin)
 }
 

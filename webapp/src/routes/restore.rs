@@ -38,7 +38,7 @@ pub async fn confirm(
     agent: &State<Agent>,
     form: Form<Confirm>,
 ) -> Result<Page, Page> {
-    let admin = caller.admin_by_form(agent, form.token.as_deref()).await?;
+    let (admin, asked) = caller.admin_by_form(agent, form.token.as_deref()).await?;
     let bad = || Page::not_understood(Status::BadRequest);
     let ticked = |tick: &Option<String>| tick.as_deref() == Some("yes");
     let ask = Ask::Start {
@@ -49,7 +49,7 @@ pub async fn confirm(
         keep_open_folders: ticked(&form.keep_open_folders),
         without_safety_backup_of: form.without_safety_backup_of.clone(),
     };
-    let started = agent.start(admin.token(), ask).await;
+    let started = agent.start(admin.token(), ask, &asked).await;
     let id = started.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
     Ok(Page::go(format!("/restores/{id}")))
 }
@@ -60,10 +60,10 @@ pub async fn discard(
     agent: &State<Agent>,
     form: Form<Discard>,
 ) -> Result<Page, Page> {
-    let admin = caller.admin_by_form(agent, form.token.as_deref()).await?;
+    let (admin, asked) = caller.admin_by_form(agent, form.token.as_deref()).await?;
     let upload = UploadId::new(form.upload.as_str());
     let upload = upload.map_err(|_| Page::not_understood(Status::BadRequest))?;
-    let discarded = agent.discard(admin.token(), upload).await;
+    let discarded = agent.discard(admin.token(), upload, &asked).await;
     discarded.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
     Ok(Page::go("/"))
 }
@@ -88,8 +88,8 @@ pub async fn page(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<
 #[get("/restores/<id>/again")]
 pub async fn again(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<Page, Page> {
     let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
-    let admin = caller.admin(agent).await?;
-    let preview = agent.again(admin.token(), id).await;
+    let (admin, asked) = caller.admin_by_link(agent).await?;
+    let preview = agent.again(admin.token(), id, &asked).await;
     let preview = preview.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
     let address = format!("/system/restore?upload={}", preview.upload);
     Ok(Page::go(address))

@@ -50,9 +50,10 @@ fn show(
 #[post("/sign-in", data = "<form>")]
 pub async fn sign_in(caller: Caller<'_>, agent: &State<Agent>, form: Form<SignIn>) -> Page {
     let form = form.into_inner();
-    if let Err(page) = caller.check_sign_in_form(form.token.as_deref()) {
-        return page;
-    }
+    let asked = match caller.check_sign_in_form(form.token.as_deref()) {
+        Ok(asked) => asked,
+        Err(page) => return page,
+    };
     let restore = form
         .restore
         .as_deref()
@@ -63,7 +64,7 @@ pub async fn sign_in(caller: Caller<'_>, agent: &State<Agent>, form: Form<SignIn
         show(&caller, restore, Some(name), Some(says)).with_status(status)
     };
     match agent
-        .sign_in(form.user.clone(), password, caller.device())
+        .sign_in(form.user.clone(), password, caller.device(), &asked)
         .await
     {
         Ok((session, device)) => {
@@ -88,16 +89,14 @@ pub async fn sign_in(caller: Caller<'_>, agent: &State<Agent>, form: Form<SignIn
 
 #[post("/sign-out", data = "<form>")]
 pub async fn sign_out(caller: Caller<'_>, agent: &State<Agent>, form: Form<OnlyToken>) -> Page {
-    if let Err(page) = caller
-        .check_site()
-        .and_then(|()| caller.check_form(form.token.as_deref()))
-    {
-        return page;
-    }
+    let asked = match caller.check_form(form.token.as_deref()) {
+        Ok(asked) => asked,
+        Err(page) => return page,
+    };
     let Some(token) = caller.session_to_end() else {
         return Page::go("/sign-in");
     };
-    match agent.sign_out(token).await {
+    match agent.sign_out(token, &asked).await {
         Ok(()) => {
             caller.signed_out();
             Page::go("/sign-in")

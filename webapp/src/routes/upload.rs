@@ -14,7 +14,7 @@ use serde_json::json;
 
 use super::home::signed_in;
 use crate::agent::{Agent, Away, NoAnswer, Part};
-use crate::caller::{Admin, Caller};
+use crate::caller::{Admin, Asked, Caller};
 use crate::page::Page;
 use crate::view;
 
@@ -110,12 +110,12 @@ async fn take(
             Some("token") => token = Some(text(field, who).await?),
             Some("archive") => {
                 // The form sends its token first: no byte of a file is taken in from elsewhere.
-                caller.check_form(token.as_deref())?;
+                let asked = caller.check_form(token.as_deref())?;
                 let name = shown_name(field.file_name().unwrap_or_default());
                 if name.is_empty() {
                     return Err(Page::bad_upload("No file was chosen.", who));
                 }
-                return pass_on(agent, admin, name, field).await;
+                return pass_on(agent, admin, (name, field), &asked).await;
             }
             _ => {}
         }
@@ -148,12 +148,15 @@ fn shown_name(sent: &str) -> String {
 async fn pass_on(
     agent: &Agent,
     admin: &Admin,
-    name: String,
-    mut field: Field<'_>,
+    (name, mut field): (String, Field<'_>),
+    asked: &Asked,
 ) -> Result<Preview, Page> {
     let who = Some(&admin.session);
     let no_answer = |e| Page::no_answer_for(e, who);
-    let upload = agent.upload(admin.token(), name).await.map_err(no_answer)?;
+    let upload = agent
+        .upload(admin.token(), name, asked)
+        .await
+        .map_err(no_answer)?;
     let mut sent = 0u64;
     loop {
         match field.chunk().await {

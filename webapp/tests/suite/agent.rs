@@ -39,6 +39,8 @@ pub struct Told {
     /// What the next question of an admin is refused with.
     pub refuse: Option<Refusal>,
     pub asked: Vec<Ask>,
+    /// Sessions that were begun and ended.
+    pub sessions: usize,
     /// What browsers showed of an earlier time when they signed in.
     pub devices: Vec<Option<Token>>,
     /// Bytes of the upload that comes in now.
@@ -227,7 +229,11 @@ fn serve(mut wire: Wire<UnixStream>, told: &Mutex<Told>) -> Result<(), Box<dyn s
         user: user.into(),
         admin: user == "admin",
     };
-    match wire.receive()? {
+    let request = wire.receive()?;
+    if matches!(request, Request::SignIn { .. } | Request::SignOut { .. }) {
+        told.lock().unwrap().sessions += 1;
+    }
+    match request {
         Request::SignIn { user, .. } if user == "fresh" => {
             wire.send(&Reply::Refused(Refusal::MustChangePassword))?;
         }

@@ -7,4 +7,5 @@ mod forms;
 mod front;
 mod journals;
 mod pages;
+mod routes;
 mod transfers;

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -42,11 +43,19 @@ pub struct Process {
     pub started_ticks: u64,
     /// It has ended and waits to be reaped.
     pub gone: bool,
+    /// Whose it is.
+    pub uid: u32,
+    /// It has a terminal.
+    pub at_a_terminal: bool,
+    /// The process that it is a child of.
+    pub parent: u32,
 }
 
 /// One process, as `/proc/PID/stat` has it; none if it is not there.
 pub fn process(pid: u32) -> Option<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let file = format!("/proc/{pid}/stat");
+    let stat = std::fs::read_to_string(&file).ok()?;
+    let uid = std::fs::metadata(&file).ok()?.uid();
     // The command stands in brackets and may hold any character, brackets too.
     let (head, tail) = stat.rsplit_once(')')?;
     let command = head.split_once('(')?.1.to_owned();
@@ -57,6 +66,9 @@ pub fn process(pid: u32) -> Option<Process> {
         gone: matches!(*fields.first()?, "Z" | "X"),
         session: fields.get(3)?.parse().ok()?,
         started_ticks: fields.get(19)?.parse().ok()?,
+        at_a_terminal: *fields.get(4)? != "0",
+        parent: fields.get(1)?.parse().ok()?,
+        uid,
     })
 }
 

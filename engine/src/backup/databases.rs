@@ -1,0 +1,126 @@
+//! The databases of a gateway, each copied as it is: by SQLite with the rights of its account, or else its bytes. Owns what of a
+//! database could be saved, and why not. Must not open one with SQLite itself.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+
+use crate::database::{self, Live, Rows, Snapshot, Trouble};
+use crate::fault::{Problem, cannot};
+use crate::parts::Fate;
+use crate::profile::{Database, Profile};
+use crate::spool::Room;
+
+/// A database on its way into the archive.
+pub(super) struct Saving {
+    pub(super) name: String,
+    pub(super) copies: Vec<Copy>,
+    pub(super) fate: Fate,
+    pub(super) warnings: Vec<String>,
+    /// The clients in it; none if it is of another kind, or where they cannot be read.
+    pub(super) rows: Option<Rows>,
+}
+
+/// The copy of one file.
+pub(super) struct Copy {
+    /// How the file's name goes on behind that of the database. Only one that is saved raw has more than the first.
+    pub(super) side: &'static str,
+    pub(super) file: File,
+    /// Owner, group and mode of what was copied.
+    pub(super) owner: (u32, u32, u32),
+}
+
+/// Copies all databases but that of the clients.
+pub(super) fn save_others(profile: &Profile) -> Vec<Saving> {
+    let clients = profile.client_database().map(|c| &c.name);
+    let all = profile.gateway.database.iter();
+    all.filter(|database| Some(&database.name) != clients)
+        .map(|database| save(profile, database))
+        .collect()
+}
+
+/// Copies a database as it is: by SQLite, or else its bytes.
+pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
+    let mut saving = Saving {
+        name: database.name.clone(),
+        copies: Vec::new(),
+        fate: Fate::NotThere,
+        warnings: Vec::new(),
+        rows: None,
+    };
+    let meta = match database.path.symlink_metadata() {
+        Ok(meta) => meta,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            let left = database::side_files(&database.path);
+            if let Some(left) = left.iter().find(|p| p.symlink_metadata().is_ok()) {
+                let (path, left) = (database.path.display(), left.display());
+                let why = format!("{path} is gone, and {left} is there");
+                saving.fate = Fate::NotSaved { why };
+            }
+            return saving;
+        }
+        Err(e) => {
+            let why = format!("{} cannot be looked at: {e}", database.path.display());
+            saving.fate = Fate::NotSaved { why };
+            return saving;
+        }
+    };
+    match Live::new(profile).snapshot(&database.path, database.kind) {
+        Ok(Snapshot {
+            file,
+            warnings,
+            rows,
+        }) => {
+            saving.copies = vec![Copy {
+                side: "",
+                file,
+                owner: owner(&meta),
+            }];
+            saving.warnings = warnings;
+            saving.rows = rows;
+            saving.fate = Fate::Saved;
+        }
+        Err(trouble) => {
+            let why = format!("cannot {}", trouble.problem().what);
+            saving.fate = match &trouble {
+                Trouble::Unreadable(_) => match raw(profile, database, &mut saving) {
+                    Ok(()) => Fate::SavedRaw { why },
+                    Err(problem) => Fate::NotSaved {
+                        why: format!("{why}; nor can its bytes be saved: cannot {}", problem.what),
+                    },
+                },
+                Trouble::Busy(_) | Trouble::Failed(_) => Fate::NotSaved { why },
+            };
+        }
+    }
+    saving
+}
+
+/// Copies its bytes and those of the files beside it.
+fn raw(profile: &Profile, database: &Database, saving: &mut Saving) -> Result<(), Problem> {
+    let room = Room::new(&profile.spool_dir())?;
+    let raw = database::raw_bytes(profile, &database.path, &room, "raw")?;
+    if !raw.of_one_moment {
+        let moving =
+            "its files were written while their bytes were copied, and may be of different moments";
+        saving.warnings.push(moving.into());
+    }
+    for copied in raw.files {
+        let file = File::open(&copied.copy).map_err(|e| {
+            cannot(
+                format!("read the copy of {}: {e}", copied.source.display()),
+                "see to the disk of the state folder",
+            )
+        })?;
+        saving.copies.push(Copy {
+            side: copied.side,
+            file,
+            owner: owner(&copied.facts),
+        });
+    }
+    Ok(())
+}
+
+fn owner(meta: &std::fs::Metadata) -> (u32, u32, u32) {
+    (meta.uid(), meta.gid(), meta.mode() & 0o7777)
+}

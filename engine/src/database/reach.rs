@@ -1,0 +1,223 @@
+//! Whether an account can get at a database: walk to it, read it, and to settle it write it and what lies beside it. By owners
+//! and modes, before SQLite is asked, which names neither the folder nor the file that is in the way. Looks only.
+
+use std::path::Path;
+
+use super::side_files;
+use crate::access::{self, Seen};
+use crate::fault::{Problem, cannot};
+use crate::host::linux::quoted;
+
+const READ: u32 = 0o4;
+const WRITE: u32 = 0o2;
+
+/// Why this account cannot read it; root can.
+pub(super) fn to_read(path: &Path, uid: Option<u32>) -> Result<(), Problem> {
+    reach(path, uid, READ, "read")
+}
+
+/// Why this account cannot settle it; root can.
+pub(super) fn to_settle(path: &Path, uid: Option<u32>) -> Result<(), Problem> {
+    reach(path, uid, READ | WRITE, "settle")
+}
+
+fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), Problem> {
+    let Some(uid) = uid else {
+        return Ok(());
+    };
+    let groups = access::groups_of(uid);
+    let what = format!(
+        "{verb} the database {} with the rights of user {uid}, whose it is to be",
+        path.display()
+    );
+    let failed = |e: std::io::Error| cannot(format!("{what}: {e}"), "see to that path");
+    if let Some(folder) = access::closed_on_the_way(path, uid).map_err(failed)? {
+        return Err(cannot(
+            format!("{what}: that user cannot go through {}", folder.shown()),
+            format!(
+                "open it: chmod o+x {}; or move the database, and name its place in the profile",
+                quoted(&folder.path.display().to_string())
+            ),
+        ));
+    }
+    let sides = side_files(path);
+    let files = sides
+        .iter()
+        .map(std::path::PathBuf::as_path)
+        .chain([path])
+        .filter_map(|p| access::look(p).transpose());
+    let files: Vec<Seen> = files.collect::<Result<_, _>>().map_err(failed)?;
+    let mut closed: Vec<&Seen> = files
+        .iter()
+        .filter(|seen| !seen.gives(uid, &groups, wanted))
+        .collect();
+    let folder = path
+        .parent()
+        .map(access::look)
+        .transpose()
+        .map_err(failed)?;
+    let folder = folder.flatten();
+    // Who settles it takes them away.
+    let beside = wanted & WRITE != 0 && files.len() > 1;
+    if let Some(folder) = folder.as_ref().filter(|_| beside)
+        && !folder.gives(uid, &groups, WRITE)
+    {
+        closed.push(folder);
+    }
+    if closed.is_empty() {
+        return Ok(());
+    }
+    let shown: Vec<String> = closed
+        .iter()
+        .map(|seen| format!("{} of user {}", seen.shown(), seen.uid()))
+        .collect();
+    let paths: Vec<String> = closed
+        .iter()
+        .map(|seen| quoted(&seen.path.display().to_string()))
+        .collect();
+    let rights = if wanted & WRITE == 0 { "read" } else { "write" };
+    Err(cannot(
+        format!("{what}: that user cannot {rights} {}", shown.join(", ")),
+        format!(
+            "somebody else made that, or gave it away; give it back: chown {uid} {}",
+            paths.join(" ")
+        ),
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    const GATEWAY: u32 = 61_000;
+
+    fn set(path: &Path, uid: u32, mode: u32) {
+        chown(path, Some(uid), Some(uid)).unwrap();
+        std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
+    }
+
+    /// What is said of a database in a folder in a folder, these with owner and mode; none where this is not root's to make.
+    fn said(
+        above: (u32, u32),
+        folder: (u32, u32),
+        files: &[(&str, u32, u32)],
+    ) -> Option<[Option<Problem>; 2]> {
+        if !nix::unistd::geteuid().is_root() {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(dir.path(), PermissionsExt::from_mode(0o755)).unwrap();
+        let own = dir.path().join("above/own");
+        std::fs::create_dir_all(&own).unwrap();
+        let path = own.join("x.db");
+        for (side, uid, mode) in files {
+            let file = own.join(format!("x.db{side}"));
+            std::fs::write(&file, "x").unwrap();
+            set(&file, *uid, *mode);
+        }
+        set(&own, folder.0, folder.1);
+        set(own.parent().unwrap(), above.0, above.1);
+        assert!(to_settle(&path, None).is_ok(), "root is not asked");
+        Some([
+            to_read(&path, Some(GATEWAY)).err(),
+            to_settle(&path, Some(GATEWAY)).err(),
+        ])
+    }
+
+    #[test]
+    fn what_is_in_the_way_is_named_with_the_command_that_opens_it() {
+        let own = (GATEWAY, 0o750);
+        let open = (0, 0o755);
+        type Case<'c> = (
+            (u32, u32),
+            (u32, u32),
+            &'c [(&'c str, u32, u32)],
+            [&'c str; 2],
+        );
+        let cases: [Case; 9] = [
+            (open, own, &[("", GATEWAY, 0o600)], ["", ""]),
+            (
+                open,
+                own,
+                &[("", GATEWAY, 0o660), ("-wal", GATEWAY, 0o600)],
+                ["", ""],
+            ),
+            (
+                (0, 0o700),
+                own,
+                &[("", GATEWAY, 0o600)],
+                ["chmod o+x", "chmod o+x"],
+            ),
+            (
+                open,
+                (0, 0o700),
+                &[("", GATEWAY, 0o600)],
+                ["chmod o+x", "chmod o+x"],
+            ),
+            (open, own, &[("", 0, 0o600)], ["x.db", "x.db"]),
+            (open, own, &[("", 0, 0o644)], ["", "x.db"]),
+            (
+                open,
+                own,
+                &[("", GATEWAY, 0o660), ("-wal", 0, 0o644), ("-shm", 0, 0o644)],
+                ["", "x.db-wal"],
+            ),
+            (
+                open,
+                own,
+                &[("", GATEWAY, 0o660), ("-journal", 0, 0o600)],
+                ["x.db-journal", "x.db-journal"],
+            ),
+            // A folder of root's is in the way only of what has files beside it to be taken away.
+            (
+                open,
+                open,
+                &[("", GATEWAY, 0o660), ("-wal", GATEWAY, 0o600)],
+                ["", "/own"],
+            ),
+        ];
+        for (above, folder, files, expected) in cases {
+            let Some(said) = said(above, folder, files) else {
+                return;
+            };
+            for (said, expected) in said.iter().zip(expected) {
+                match said {
+                    None => assert_eq!(expected, "", "{folder:?} {files:?}"),
+                    Some(problem) => {
+                        assert_ne!(expected, "", "{problem}");
+                        assert!(problem.advice.contains(expected), "{problem}");
+                        let way_out = ["chmod o+x", "chown 61000"];
+                        assert!(way_out.iter().any(|w| problem.advice.contains(w)));
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_its_group_may_is_its_right_as_well_and_what_its_own_class_lacks_is_not() {
+        for (uid, gid, mode, may) in [
+            (0, GATEWAY, 0o640, true),
+            (0, GATEWAY, 0o604, false),
+            (GATEWAY, 0, 0o077, false),
+            (0, 0, 0o604, true),
+        ] {
+            if !nix::unistd::geteuid().is_root() {
+                return;
+            }
+            let file = tempfile::NamedTempFile::new().unwrap();
+            chown(file.path(), Some(uid), Some(gid)).unwrap();
+            std::fs::set_permissions(file.path(), PermissionsExt::from_mode(mode)).unwrap();
+            let seen = access::look(file.path()).unwrap().unwrap();
+            let groups = access::groups_of(GATEWAY);
+            assert_eq!(
+                seen.gives(GATEWAY, &groups, READ),
+                may,
+                "{uid} {gid} {mode:o}"
+            );
+        }
+    }
+}

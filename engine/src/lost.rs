@@ -1,0 +1,44 @@
+//! What a restore does not bring back of a backup: a sentence for whoever reads the plan, and the few words under which the
+//! verdict names it. Pure data.
+
+use std::fmt;
+
+/// Something that does not come back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lost {
+    /// Under what the verdict names it; none where what it is of has a line there anyhow.
+    pub what: Option<String>,
+    /// The sentence.
+    pub said: String,
+}
+
+impl Lost {
+    /// Named so in the verdict, with all others of these words.
+    pub fn of(what: impl Into<String>, said: String) -> Lost {
+        Lost {
+            what: Some(what.into()),
+            said,
+        }
+    }
+
+    /// With a line in the verdict anyhow.
+    pub fn of_a_line(said: String) -> Lost {
+        Lost { what: None, said }
+    }
+
+    /// Rows and tables of a database.
+    pub fn rows(database: &str, said: String) -> Lost {
+        Lost::of(format!("rows of the database {database}"), said)
+    }
+
+    /// A tunnel that was up and will not be.
+    pub fn tunnel(said: String) -> Lost {
+        Lost::of("tunnels that were up", said)
+    }
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.said)
+    }
+}
