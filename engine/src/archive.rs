@@ -4,17 +4,17 @@
 //! An allow-list of names is read; the metadata never decide what is checked. Nothing is allocated from a size that the
 //! file declares, and bytes count as they are really inflated. Must not: write any file, or follow any name.
 
+mod accept;
 mod cursor;
 mod inflate;
 mod layout;
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use journal_format::Digest;
@@ -27,6 +27,8 @@ use crate::firewall::Family;
 use crate::manifest::{self, Metadata};
 use crate::parallel;
 use crate::profile::Limits;
+use accept::accept;
+pub use accept::plain_config_name;
 use cursor::Cursor;
 use inflate::{Place, Reader, Unread};
 use layout::Unfit;
@@ -75,36 +77,101 @@ const LARGE: u64 = 1 << 20;
 /// Portions of it that wait to be taken, and their size: what is larger the allocator gives back to the kernel each time.
 const WAITING: usize = 8;
 const PORTION: usize = 64 << 10;
-const STORED: u16 = 0;
-const DEFLATED: u16 = 8;
-/// Metadata are read whole: this much, for what is listed and is no entry, and so much for each entry.
+/// Metadata are read whole: this much, for what is listed and is no entry, and so much for each entry; and never more than
+/// this. Holdfast itself writes some 170 bytes for a client.
 const METADATA: u64 = 4 << 20;
-const METADATA_EACH: u64 = 2048;
+const METADATA_EACH: u64 = 1024;
+const METADATA_MOST: u64 = 64 << 20;
 
-/// One entry of a backup.
+/// One entry of a backup. There are as many as files: what its name says is not kept besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Entry {
     /// Its whole name, as `configs/a.conf`.
-    pub name: String,
-    /// What it is.
-    pub part: Part,
+    pub name: Box<str>,
     /// Its declared size; true once it has been copied without complaint.
     pub size: u64,
-    index: usize,
+    what: What,
+    /// Its place among all that the zip lists.
+    index: u32,
     place: Place,
+    /// What its bytes are: as the manifest says, or else as they were when they were first read.
+    sha256: OnceLock<Digest>,
+    /// Whose the file was, and the second copy of a config where that is the same: places in the manifest's `owners`.
+    owner: Option<u16>,
+    owner_of_second: Option<u16>,
+}
+
+impl Entry {
+    /// What it is.
+    pub fn part(&self) -> Part<'_> {
+        let behind = |folder: &str| self.name.strip_prefix(folder).unwrap_or_default();
+        let raw = |folder| manifest::unescaped(behind(folder)).unwrap_or_default();
+        match self.what {
+            What::Metadata => Part::Metadata,
+            What::Database => Part::Database(&self.name),
+            What::Config => Part::Config(behind(CONFIGS)),
+            What::SecondCopy => Part::SecondCopy(behind(WIREGUARD)),
+            What::RulesV4 => Part::RulesV4,
+            What::RulesNat => Part::RulesNat,
+            What::RulesForward => Part::RulesForward,
+            What::RulesV6 => Part::RulesV6,
+            What::RawConfig => Part::RawConfig(raw(RAW_CONFIGS)),
+            What::RawSecondCopy => Part::RawSecondCopy(raw(RAW_WIREGUARD)),
+            What::Kept(family) => Part::Kept(family),
+            What::RawDatabase(side) => {
+                let side = SIDES[usize::from(side)];
+                let name = String::from_utf8(raw(RAW_DATABASES)).unwrap_or_default();
+                let name = name.strip_suffix(side).unwrap_or_default().to_owned();
+                Part::RawDatabase { name, side }
+            }
+        }
+    }
+
+    /// SHA-256 of its bytes; none before they were read where no manifest says it.
+    pub fn sha256(&self) -> Option<&Digest> {
+        self.sha256.get()
+    }
+
+    /// Whose the file was, as a place among the manifest's owners, if it says.
+    pub fn owner(&self) -> Option<usize> {
+        self.owner.map(usize::from)
+    }
+
+    /// Of the first copy of a config, whose the second copy was, if there was one and it was the same.
+    pub fn owner_of_second_copy(&self) -> Option<usize> {
+        self.owner_of_second.map(usize::from)
+    }
+}
+
+/// What an entry is, less what its name says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Metadata,
+    Database,
+    Config,
+    SecondCopy,
+    RulesV4,
+    RulesNat,
+    RulesForward,
+    RulesV6,
+    RawConfig,
+    RawSecondCopy,
+    Kept(Family),
+    /// A place in [`SIDES`].
+    RawDatabase(u8),
 }
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum Part<'n> {
     /// `backup_metadata.json`.
     Metadata,
     /// A database, by its name in the profile.
-    Database(String),
+    Database(&'n str),
     /// The first copy of a config, by file name.
-    Config(String),
+    Config(&'n str),
     /// The second copy of a config, where it differs, by file name.
-    SecondCopy(String),
+    SecondCopy(&'n str),
     /// `iptables-save`.
     RulesV4,
     /// Rules of the NAT table as text.
@@ -151,6 +218,7 @@ pub struct Archive {
     file: Arc<File>,
     size: u64,
     sha256: Option<Digest>,
+    made_here: bool,
     entries: Vec<Entry>,
     /// Places in `entries`, sorted by name.
     by_name: Vec<u32>,
@@ -204,51 +272,71 @@ impl Archive {
         limits: &Limits,
         databases: &[&str],
     ) -> Result<Archive, Fault> {
+        let (file, size) = regular(file, name)?;
+        Archive::listed(file, size, name, limits, databases)?.looked_into()
+    }
+
+    /// [`Archive::open`] with [`Archive::sha256`] beside it. `made_here` tells of that digest whether this box made the file:
+    /// then it was read by both readers when it was made.
+    pub fn open_hashed(
+        file: File,
+        name: &str,
+        limits: &Limits,
+        databases: &[&str],
+        made_here: &(dyn Fn(&Digest) -> Result<bool, Problem> + Sync),
+    ) -> Result<Archive, Fault> {
+        let (file, size) = regular(file, name)?;
+        let hashed = || -> Result<(Digest, bool), Fault> {
+            let digest = digest_of(file.clone(), size, name)?;
+            let made_here = made_here(&digest)?;
+            Ok((digest, made_here))
+        };
+        let (hashed, archive) = parallel::both(hashed, || {
+            Archive::listed(file.clone(), size, name, limits, databases)
+        });
+        let mut archive = archive?;
+        let (digest, made_here) = hashed?;
+        archive.sha256 = Some(digest);
+        archive.made_here = made_here;
+        archive.looked_into()
+    }
+
+    /// Its structure, its names and its limits alone.
+    fn listed(
+        file: Arc<File>,
+        size: u64,
+        name: &str,
+        limits: &Limits,
+        databases: &[&str],
+    ) -> Result<Archive, Fault> {
         let refuse = |why: String| Fault::Refused(vec![refused(name, &why)]);
-        let broken = |e: &dyn fmt::Display| Fault::Failed(unreadable(name, e));
-        let facts = file.metadata().map_err(|e| broken(&e))?;
-        if !facts.is_file() {
-            return Err(refuse("it is not a regular file".into()));
-        }
-        let size = facts.len();
-        let file = Arc::new(file);
         let listed = layout::read(&mut Cursor::new(file.clone(), size), size, limits.entries)
             .map_err(|unfit| match unfit {
                 Unfit::Refused(why) => refuse(why),
                 Unfit::Repacked(why, advice) => Fault::Refused(vec![repacked(name, &why, advice)]),
-                Unfit::Io(e) => broken(&e),
+                Unfit::Io(e) => Fault::Failed(unreadable(name, &e)),
             })?;
         let unpacked_most = limits.unpacked_mib.saturating_mul(1 << 20);
-        let (entries, passed_over) = accept(&listed, databases, unpacked_most).map_err(|whys| {
+        let accepted = accept(listed, databases, unpacked_most).map_err(|whys| {
             let problem = |(why, advice): &(String, Option<String>)| match advice {
                 Some(advice) => repacked(name, why, advice),
                 None => refused(name, why),
             };
             Fault::Refused(whys.iter().map(problem).collect())
         })?;
-        drop(listed);
-        second_opinion(&file, size, &entries).map_err(|seen| match seen {
-            Seen::Otherwise => refuse("two readers see two archives in it".into()),
-            Seen::Damaged(zip::result::ZipError::Io(e)) => broken(&e),
-            Seen::Damaged(e) => refuse(format!("its structure is damaged: {e}")),
-        })?;
-        let mut by_name: Vec<u32> = (0..).take(entries.len()).collect();
-        by_name.sort_unstable_by(|a, b| {
-            let name = |i: &u32| &entries[*i as usize].name;
-            name(a).cmp(name(b))
-        });
-        let mut archive = Archive {
+        Ok(Archive {
             name: name.to_owned(),
             file,
             size,
             sha256: None,
-            inflated: Inflated::of(entries.len()),
-            entries,
-            by_name,
+            made_here: false,
+            inflated: Inflated::of(accepted.entries.len()),
+            entries: accepted.entries,
+            by_name: accepted.by_name,
             unpacked_most,
-            passed_over,
+            passed_over: accepted.passed_over,
             readers: Mutex::default(),
-            // Replaced right below; there is no reading an entry without an archive.
+            // Replaced once they are read; there is no reading an entry without an archive.
             metadata: Metadata {
                 backup_version: String::new(),
                 created_at: String::new(),
@@ -257,49 +345,46 @@ impl Archive {
                 contents: manifest::Contents::default(),
                 holdfast: None,
             },
+        })
+    }
+
+    /// The same with its metadata, and as another reader sees it.
+    fn looked_into(mut self) -> Result<Archive, Fault> {
+        let refuse = |why: String| Fault::Refused(vec![refused(&self.name, &why)]);
+        let second = || match self.made_here {
+            true => Ok(()),
+            false => second_opinion(&self.file, self.size, &self.entries),
         };
-        if !archive.has(manifest::ENTRY) {
-            return Err(refuse(format!(
-                "it has no {}, so it is not a backup of a gateway",
-                manifest::ENTRY
-            )));
-        }
-        let most = METADATA + METADATA_EACH * archive.entries.len() as u64;
-        let bytes = archive.read_small(manifest::ENTRY, most)?;
-        archive.metadata = Metadata::parse(&bytes).map_err(Fault::Refused)?;
-        let found = archive.against_metadata();
+        let (second, metadata) = parallel::both(second, || self.read_metadata());
+        second.map_err(|seen| match seen {
+            Seen::Otherwise => refuse("two readers see two archives in it".into()),
+            Seen::Damaged(zip::result::ZipError::Io(e)) => {
+                Fault::Failed(unreadable(&self.name, &e))
+            }
+            Seen::Damaged(e) => refuse(format!("its structure is damaged: {e}")),
+        })?;
+        self.metadata = metadata?;
+        let found = self.against_metadata();
         if !found.is_empty() {
             let advice = "it was packed again or changed since it was made; if a tool added what is not listed, take that out of a \
                           copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*')";
-            let problem = |why: &String| repacked(name, why, advice);
+            let problem = |why: &String| repacked(&self.name, why, advice);
             return Err(Fault::Refused(found.iter().map(problem).collect()));
         }
-        Ok(archive)
+        Ok(self)
     }
 
-    /// [`Archive::open`] with [`Archive::sha256`] beside it.
-    pub fn open_hashed(
-        file: File,
-        name: &str,
-        limits: &Limits,
-        databases: &[&str],
-    ) -> Result<Archive, Fault> {
-        let broken = |e: io::Error| Fault::Failed(unreadable(name, &e));
-        let facts = file.metadata().map_err(broken)?;
-        if !facts.is_file() {
-            return Archive::open(file, name, limits, databases);
+    fn read_metadata(&self) -> Result<Metadata, Fault> {
+        if !self.has(manifest::ENTRY) {
+            let why = format!(
+                "it has no {}, so it is not a backup of a gateway",
+                manifest::ENTRY
+            );
+            return Err(Fault::Refused(vec![refused(&self.name, &why)]));
         }
-        let same = Arc::new(file.try_clone().map_err(broken)?);
-        let (digest, archive) = parallel::both(
-            || digest_of(same.clone(), facts.len(), name),
-            || Archive::open(file, name, limits, databases),
-        );
-        let mut archive = archive?;
-        if archive.size != facts.len() {
-            return Err(changes(name));
-        }
-        archive.sha256 = Some(digest?);
-        Ok(archive)
+        let each = METADATA_EACH * self.entries.len() as u64;
+        let bytes = self.read_small(manifest::ENTRY, (METADATA + each).min(METADATA_MOST))?;
+        Metadata::parse(&bytes, self.entries.len()).map_err(Fault::Refused)
     }
 
     /// The name that people are shown.
@@ -332,12 +417,36 @@ impl Archive {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        let at = |i: &u32| self.entries[*i as usize].name.as_str();
-        let found = self.by_name.binary_search_by(|i| at(i).cmp(name)).ok()?;
+        let found = self
+            .by_name
+            .binary_search_by(|i| self.at(i).cmp(name))
+            .ok()?;
         Some(self.by_name[found] as usize)
     }
 
-    /// The metadata.
+    fn at(&self, i: &u32) -> &str {
+        &self.entries[*i as usize].name
+    }
+
+    /// The same where names are asked for in about their order: `next` is where the one behind the last stands.
+    fn find_next(&self, name: &str, next: &mut usize) -> Option<usize> {
+        let found = match self.by_name.get(*next) {
+            Some(i) if self.at(i) == name => *next,
+            _ => self
+                .by_name
+                .binary_search_by(|i| self.at(i).cmp(name))
+                .ok()?,
+        };
+        *next = found + 1;
+        Some(self.by_name[found] as usize)
+    }
+
+    /// Whether this box made it, as far as whoever opened it could tell.
+    pub fn made_here(&self) -> bool {
+        self.made_here
+    }
+
+    /// The metadata, less what they say of each entry: that stands with the entries.
     pub fn metadata(&self) -> &Metadata {
         &self.metadata
     }
@@ -396,67 +505,79 @@ impl Archive {
         self.copy_beside(i, &mut write)
     }
 
-    /// Reads all of these entries, each whole, on all processors: `work` gets the bytes of each, and `take` what came of it,
-    /// in their order. The caller bounds their sizes: two batches of entries, or one large entry, are in memory
-    /// for each processor.
+    /// Reads all of these entries, by their places, each whole, on all processors: `work` gets the bytes of each, and `take`
+    /// what came of it, in their order. The caller bounds their sizes: two batches of entries, or one large entry, are in
+    /// memory for each processor.
     pub fn read_each<R: Send>(
         &self,
-        entries: &[&Entry],
-        work: impl Fn(&Entry, &[u8], Copied) -> R + Sync,
-        mut take: impl FnMut(&Entry, R) -> Result<(), Fault>,
+        entries: &[usize],
+        work: impl Fn(&Entry, &[u8]) -> R + Sync,
+        mut take: impl FnMut(usize, R),
     ) -> Result<(), Fault> {
-        let batches = batches(entries);
+        let batches = self.batches(entries);
         let mut taken = entries.iter();
-        let whole = |reader: &mut Borrowed<'_>, batch: &&[&Entry]| -> Result<Vec<R>, Fault> {
+        let whole = |reader: &mut Borrowed<'_>, batch: &&[usize]| -> Result<Vec<R>, Fault> {
             let (reader, bytes) = reader.parts();
             self.ahead(reader, batch)?;
             let mut done = Vec::with_capacity(batch.len());
-            for entry in *batch {
-                let Some(i) = self.find(&entry.name) else {
-                    return Err(self.refuse_entry(&entry.name, "is not there"));
-                };
+            for i in *batch {
                 bytes.clear();
-                let copied = self.read(reader, i, &mut |portion| {
+                self.read(reader, *i, &mut |portion| {
                     bytes.extend_from_slice(portion);
                     Ok(())
                 })?;
-                done.push(work(entry, bytes, copied));
+                done.push(work(&self.entries[*i], bytes));
             }
             Ok(done)
         };
         let new = || Borrowed::of(self);
         parallel::in_order(&batches, new, whole, |done| {
-            let each = done?.into_iter().zip(taken.by_ref());
-            each.into_iter()
-                .try_for_each(|(done, entry)| take(entry, done))
+            for (done, i) in done?.into_iter().zip(taken.by_ref()) {
+                take(*i, done);
+            }
+            Ok(())
         })
     }
 
     /// Reads every entry, on all processors, for what [`Archive::copy`] would find; tells how many bytes have come.
     pub fn read_all(&self, told: &mut dyn FnMut(u64)) -> Result<(), Fault> {
-        let all: Vec<&Entry> = self.entries.iter().collect();
+        let all: Vec<usize> = (0..self.entries.len()).collect();
         let mut done = 0;
-        let pass = |reader: &mut Borrowed<'_>, batch: &&[&Entry]| -> Result<u64, Fault> {
+        let pass = |reader: &mut Borrowed<'_>, batch: &&[usize]| -> Result<u64, Fault> {
             let (reader, _) = reader.parts();
             self.ahead(reader, batch)?;
-            batch.iter().try_fold(0, |sum, entry| {
-                let Some(i) = self.find(&entry.name) else {
-                    return Err(self.refuse_entry(&entry.name, "is not there"));
-                };
-                Ok(sum + self.read(reader, i, &mut |_| Ok(()))?.size)
+            batch.iter().try_fold(0, |sum, i| {
+                Ok(sum + self.read(reader, *i, &mut |_| Ok(()))?.size)
             })
         };
         let new = || Borrowed::of(self);
-        parallel::in_order(&batches(&all), new, pass, |size| {
+        parallel::in_order(&self.batches(&all), new, pass, |size| {
             done += size?;
             told(done);
             Ok(())
         })
     }
 
-    fn ahead(&self, reader: &mut Reader, batch: &[&Entry]) -> Result<(), Fault> {
+    /// In their order, such as one thread reads at a time.
+    fn batches<'i>(&self, mut entries: &'i [usize]) -> Vec<&'i [usize]> {
+        let mut batches = Vec::new();
+        while !entries.is_empty() {
+            let mut size = 0u64;
+            let fits = |i: &&usize| {
+                size = size.saturating_add(self.entries[**i].size);
+                size <= BATCH_BYTES
+            };
+            let count = entries.iter().take(BATCH).take_while(fits).count().max(1);
+            let (batch, rest) = entries.split_at(count);
+            batches.push(batch);
+            entries = rest;
+        }
+        batches
+    }
+
+    fn ahead(&self, reader: &mut Reader, batch: &[usize]) -> Result<(), Fault> {
         reader
-            .ahead(batch.iter().map(|e| e.place))
+            .ahead(batch.iter().map(|i| self.entries[*i].place))
             .map_err(|e| Fault::Failed(unreadable(&self.name, &e)))
     }
 
@@ -540,36 +661,88 @@ impl Archive {
         )])
     }
 
-    /// What metadata and entries do not agree about.
-    fn against_metadata(&self) -> Vec<String> {
+    /// What metadata and entries do not agree about. What they say of each entry goes to it.
+    fn against_metadata(&mut self) -> Vec<String> {
         let mut found = Vec::new();
-        let contents = &self.metadata.contents;
-        let configs: BTreeSet<String> = contents
-            .configs
-            .iter()
-            .map(|c| format!("{CONFIGS}{c}"))
-            .collect();
-        let databases: BTreeSet<String> = contents.databases.iter().cloned().collect();
-        for listed in configs.iter().chain(&databases) {
-            if !self.has(listed) {
+        let mut listed = vec![false; self.entries.len()];
+        let mut name = String::new();
+        let configs = std::mem::take(&mut self.metadata.contents.configs);
+        let databases = self.metadata.contents.databases.clone();
+        let mut next = 0;
+        for (folder, names) in [(CONFIGS, &configs), ("", &databases)] {
+            for listing in names {
+                name.clear();
+                name.extend([folder, listing]);
+                match self.find_next(&name, &mut next) {
+                    Some(i) => listed[i] = true,
+                    None => found.push(format!(
+                        "its metadata list {}, which is not in it",
+                        layout::shown(name.as_bytes())
+                    )),
+                }
+            }
+        }
+        drop(configs);
+        let mut manifest = self.metadata.holdfast.take();
+        let entries = manifest.as_mut().map(|m| std::mem::take(&mut m.entries));
+        let wireguard = manifest.as_mut().map(|m| std::mem::take(&mut m.wireguard));
+        let mut next = 0;
+        for (name, facts) in entries.into_iter().flatten() {
+            match self.find_next(&name, &mut next) {
+                Some(i) => {
+                    let entry = &mut self.entries[i];
+                    if facts.size != entry.size {
+                        found.push(format!(
+                            "its entry {} has {} bytes, and its manifest says {}",
+                            layout::shown(name.as_bytes()),
+                            entry.size,
+                            facts.size
+                        ));
+                    }
+                    entry.sha256 = facts.sha256.into();
+                    entry.owner = facts.owner.and_then(|owner| owner.try_into().ok());
+                }
+                None => found.push(format!(
+                    "its manifest lists {}, which is not in it",
+                    layout::shown(name.as_bytes())
+                )),
+            }
+        }
+        let mut nexts = [0; 4];
+        for (file, owner) in wireguard.into_iter().flatten() {
+            let raw = manifest::escaped(file.as_bytes());
+            let copies = [
+                (CONFIGS, &file),
+                (WIREGUARD, &file),
+                (RAW_CONFIGS, &raw),
+                (RAW_WIREGUARD, &raw),
+            ];
+            let mut there = false;
+            for ((folder, file), next) in copies.into_iter().zip(&mut nexts) {
+                name.clear();
+                name.extend([folder, file]);
+                if let Some(i) = self.find_next(&name, next) {
+                    self.entries[i].owner_of_second = owner.try_into().ok();
+                    // Only the manifest lists these.
+                    listed[i] |= self.entries[i].what == What::SecondCopy;
+                    there = true;
+                }
+            }
+            if !there {
                 found.push(format!(
-                    "its metadata list {}, which is not in it",
-                    layout::shown(listed.as_bytes())
+                    "its manifest lists a second copy of {}, which is not in it",
+                    layout::shown(file.as_bytes())
                 ));
             }
         }
-        let manifest = self.metadata.holdfast.as_ref();
-        for entry in &self.entries {
+        for (entry, listed) in self.entries.iter().zip(listed) {
             let shown = layout::shown(entry.name.as_bytes());
-            let unlisted = match &entry.part {
-                Part::Database(_) => !databases.contains(&entry.name),
-                Part::Config(_) => !configs.contains(&entry.name),
-                // Only the manifest lists these.
-                Part::SecondCopy(name) => !manifest.is_some_and(|m| m.wireguard.contains_key(name)),
+            let unlisted = match entry.part() {
+                Part::Database(_) | Part::Config(_) | Part::SecondCopy(_) => !listed,
                 Part::RawConfig(_) | Part::RawSecondCopy(_) | Part::Kept(_) => manifest.is_none(),
                 Part::RawDatabase { name, side } => {
-                    let twice = self.has(name);
-                    let alone = !self.has(&raw_database(name, ""));
+                    let twice = self.has(&name);
+                    let alone = !self.has(&raw_database(&name, ""));
                     if twice && side.is_empty() || alone {
                         let why = if alone {
                             "without the database itself"
@@ -578,8 +751,8 @@ impl Archive {
                         };
                         found.push(format!("it has {shown} {why}"));
                     }
-                    let part = crate::parts::Part::Database(name.clone());
-                    let fate = manifest.and_then(|m| m.parts.get(&part));
+                    let part = crate::parts::Part::Database(name);
+                    let fate = manifest.as_ref().and_then(|m| m.parts.get(&part));
                     !matches!(fate, Some(crate::parts::Fate::SavedRaw { .. }))
                 }
                 Part::Metadata
@@ -588,7 +761,7 @@ impl Archive {
                 | Part::RulesForward
                 | Part::RulesV6 => false,
             };
-            if self.plain_twin(&entry.part).is_some() {
+            if self.plain_twin(entry).is_some() {
                 found.push(format!(
                     "it has its entry {shown} once more, in a form for the gateway's own reader"
                 ));
@@ -596,59 +769,24 @@ impl Archive {
             if unlisted {
                 found.push(format!("its metadata do not list its entry {shown}"));
             }
-            if let Some(manifest) = manifest
-                && entry.part != Part::Metadata
-            {
-                match manifest.entries.get(&entry.name) {
-                    None => found.push(format!("its manifest does not list its entry {shown}")),
-                    Some(facts) if facts.size != entry.size => {
-                        found.push(format!(
-                            "its entry {shown} has {} bytes, and its manifest says {}",
-                            entry.size, facts.size
-                        ));
-                    }
-                    Some(_) => {}
-                }
+            if manifest.is_some() && entry.what != What::Metadata && entry.sha256().is_none() {
+                found.push(format!("its manifest does not list its entry {shown}"));
             }
         }
-        if let Some(manifest) = manifest {
-            for name in manifest.entries.keys().filter(|n| !self.has(n)) {
-                found.push(format!(
-                    "its manifest lists {}, which is not in it",
-                    layout::shown(name.as_bytes())
-                ));
-            }
-            for name in manifest.wireguard.keys() {
-                let raw = manifest::escaped(name.as_bytes());
-                let there = [
-                    format!("{CONFIGS}{name}"),
-                    format!("{WIREGUARD}{name}"),
-                    format!("{RAW_CONFIGS}{raw}"),
-                    format!("{RAW_WIREGUARD}{raw}"),
-                ]
-                .iter()
-                .any(|entry| self.has(entry));
-                if !there {
-                    found.push(format!(
-                        "its manifest lists a second copy of {}, which is not in it",
-                        layout::shown(name.as_bytes())
-                    ));
-                }
-            }
-        }
+        self.metadata.holdfast = manifest;
         shortened(found)
     }
 
     /// The entry that holds the same file in its plain form, beside this raw one: nobody could say which of the two it is.
-    fn plain_twin(&self, part: &Part) -> Option<&Entry> {
+    fn plain_twin(&self, entry: &Entry) -> Option<&Entry> {
         let plain = |dir: &str, name: &[u8]| {
             let name = std::str::from_utf8(name).ok()?;
             self.entry(&format!("{dir}{name}"))
         };
-        match part {
-            Part::RawDatabase { name, .. } => self.entry(name),
-            Part::RawConfig(name) => plain(CONFIGS, name),
-            Part::RawSecondCopy(name) => plain(WIREGUARD, name),
+        match entry.part() {
+            Part::RawDatabase { name, .. } => self.entry(&name),
+            Part::RawConfig(name) => plain(CONFIGS, &name),
+            Part::RawSecondCopy(name) => plain(WIREGUARD, &name),
             Part::Metadata
             | Part::Database(_)
             | Part::Config(_)
@@ -723,27 +861,19 @@ impl<'a> Taking<'a> {
         if self.size != entry.size {
             return Err(self.refuse("unpacks to less than it says"));
         }
-        let manifest = self.archive.metadata.holdfast.as_ref();
-        let promised = manifest.and_then(|m| m.entries.get(&entry.name));
-        let other = self.refuse_changed();
         let copied = Copied {
             size: self.size,
             sha256: Digest::of_bytes(self.hash.finalize().into()),
         };
-        match promised {
-            Some(p) if p.size != copied.size || p.sha256 != copied.sha256 => Err(other()),
-            _ => Ok(copied),
+        let known = entry.sha256.get_or_init(|| copied.sha256.clone());
+        if *known == copied.sha256 {
+            return Ok(copied);
         }
-    }
-
-    fn refuse_changed(&self) -> impl Fn() -> Fault + 'a {
-        let (archive, name) = (self.archive, &self.entry().name);
-        move || {
-            archive.refuse_entry(
-                name,
-                "is not what the manifest says: it was changed after the backup was made",
-            )
-        }
+        let why = match self.archive.metadata.holdfast.is_some() {
+            true => "is not what the manifest says: it was changed after the backup was made",
+            false => "changes while it is read",
+        };
+        Err(self.archive.refuse_entry(&entry.name, why))
     }
 }
 
@@ -800,10 +930,11 @@ fn second_opinion(file: &Arc<File>, size: u64, entries: &[Entry]) -> Result<(), 
         ZipArchive::with_config(config, Cursor::new(file.clone(), size)).map_err(Seen::Damaged)?;
     zip.validate_header_consistency().map_err(Seen::Damaged)?;
     for entry in entries {
-        if zip.index_for_name_raw(entry.name.as_bytes()) != Some(entry.index) {
+        let index = entry.index as usize;
+        if zip.index_for_name_raw(entry.name.as_bytes()) != Some(index) {
             return Err(Seen::Otherwise);
         }
-        let seen = zip.by_index_raw(entry.index).map_err(Seen::Damaged)?;
+        let seen = zip.by_index_raw(index).map_err(Seen::Damaged)?;
         let method = match entry.place.deflated {
             true => zip::CompressionMethod::Deflated,
             false => zip::CompressionMethod::Stored,
@@ -818,6 +949,20 @@ fn second_opinion(file: &Arc<File>, size: u64, entries: &[Entry]) -> Result<(), 
         }
     }
     Ok(())
+}
+
+/// A file that can be read at any place, and its size.
+fn regular(file: File, name: &str) -> Result<(Arc<File>, u64), Fault> {
+    let facts = file
+        .metadata()
+        .map_err(|e| Fault::Failed(unreadable(name, &e)))?;
+    match facts.is_file() {
+        true => Ok((Arc::new(file), facts.len())),
+        false => Err(Fault::Refused(vec![refused(
+            name,
+            "it is not a regular file",
+        )])),
+    }
 }
 
 /// SHA-256 of all of a file.
@@ -840,23 +985,6 @@ fn digest_of(file: Arc<File>, size: u64, name: &str) -> Result<Digest, Fault> {
 
 fn changes(name: &str) -> Fault {
     Fault::Refused(vec![refused(name, "it changes while it is read")])
-}
-
-/// In their order, such as one thread reads at a time.
-fn batches<'s, 'e>(mut entries: &'s [&'e Entry]) -> Vec<&'s [&'e Entry]> {
-    let mut batches = Vec::new();
-    while !entries.is_empty() {
-        let mut size = 0u64;
-        let fits = |e: &&&Entry| {
-            size = size.saturating_add(e.size);
-            size <= BATCH_BYTES
-        };
-        let count = entries.iter().take(BATCH).take_while(fits).count().max(1);
-        let (batch, rest) = entries.split_at(count);
-        batches.push(batch);
-        entries = rest;
-    }
-    batches
 }
 
 /// Takes what fits and notes the rest: an entry that is too long must not take memory first.
@@ -909,351 +1037,6 @@ fn shortened(mut found: Vec<String>) -> Vec<String> {
         found.push(format!("and {more} more of the kind"));
     }
     found
-}
-
-/// Reasons why entries are not acceptable, each kind once: with the first entry, how many more, and what undoes it.
-#[derive(Default)]
-struct Reasons {
-    order: Vec<(String, String, usize)>,
-    at: BTreeMap<String, usize>,
-}
-
-impl Reasons {
-    fn add(&mut self, name: &[u8], why: String) {
-        match self.at.get(&why) {
-            Some(at) => self.order[*at].2 += 1,
-            None => {
-                self.at.insert(why.clone(), self.order.len());
-                self.order.push((layout::shown(name).to_string(), why, 0));
-            }
-        }
-    }
-
-    fn sentences(self) -> impl Iterator<Item = (String, Option<String>)> {
-        self.order.into_iter().map(|(shown, why, more)| {
-            let advice = advice_on(&why, &shown);
-            let more = match more {
-                0 => String::new(),
-                1 => "; so it is with 1 more entry".to_owned(),
-                n => format!("; so it is with {n} more entries"),
-            };
-            (format!("its entry {shown} {why}{more}"), advice)
-        })
-    }
-}
-
-const NO_PLACE: &str = "has no place in a backup of a gateway";
-const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8, as another's is";
-const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .";
-
-/// What undoes what an honest tool may have done; none where no tool does so.
-fn advice_on(why: &str, shown: &str) -> Option<String> {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"._=+-/ ".contains(&b);
-    match why {
-        NO_PLACE if shown.bytes().all(plain) => Some(format!(
-            "if you know that a tool added it, take it out of a copy of the file: zip -d FILE '{shown}'"
-        )),
-        NOT_MARKED => Some(format!(
-            "two tools packed it, and one does not say how names are written; {PACK_AGAIN}"
-        )),
-        _ if why.starts_with("is packed with method ") || why == "is encrypted" => {
-            Some(PACK_AGAIN.to_owned())
-        }
-        _ => None,
-    }
-}
-
-/// The one folder that everything lies in, where a tool packed the folder and not what is in it.
-fn one_folder_around(listed: &[layout::Listed]) -> Option<String> {
-    let mut metadata = listed.iter().filter_map(|l| {
-        std::str::from_utf8(&l.name)
-            .ok()?
-            .strip_suffix(manifest::ENTRY)
-    });
-    let around =
-        metadata.find(|f| f.len() > 1 && f.ends_with('/') && !f[..f.len() - 1].contains('/'))?;
-    let inside = |l: &layout::Listed| {
-        l.name.starts_with(around.as_bytes())
-            || std::str::from_utf8(&l.name).is_ok_and(is_a_tools_own)
-    };
-    listed
-        .iter()
-        .all(inside)
-        .then(|| around[..around.len() - 1].to_owned())
-}
-
-/// What a Mac or Windows puts beside the files of a folder. Nobody reads it: whoever looks at an archive sees the same backup
-/// with it and without.
-fn is_a_tools_own(name: &str) -> bool {
-    let plain = !name.starts_with('/')
-        && !name.contains('\\')
-        && !name.chars().any(char::is_control)
-        && !name.split('/').any(|piece| piece == "..");
-    let (folder, file) = name.rsplit_once('/').unwrap_or(("", name));
-    let place = folder.is_empty() || is_folder(&format!("{folder}/"));
-    plain
-        && (name.starts_with("__MACOSX/")
-            || place && matches!(file, ".DS_Store" | "Thumbs.db" | "desktop.ini"))
-}
-
-type Accepted = (Vec<Entry>, usize);
-
-/// Every entry that is listed, if all are acceptable, and how many are passed over; else why not, and what would help.
-fn accept(
-    listed: &[layout::Listed],
-    databases: &[&str],
-    unpacked_most: u64,
-) -> Result<Accepted, Vec<(String, Option<String>)>> {
-    if let Some(folder) = one_folder_around(listed) {
-        let why = format!(
-            "everything in it lies in one folder, {}: a tool packed the folder, and not what is in it",
-            layout::shown(folder.as_bytes())
-        );
-        let advice = "unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .";
-        return Err(vec![(why, Some(advice.to_owned()))]);
-    }
-    // zip marks no name where its box lacks a locale, the Mac's archive utility none ever. Whoever takes such names for those of
-    // DOS sees other ones, which no metadata list; unless another entry is marked, and has what he sees as its name.
-    let mixed = listed.iter().any(|l| !l.name.is_ascii() && is_marked(l));
-    let mut reasons = Reasons::default();
-    let mut entries = Vec::new();
-    let mut passed_over = 0;
-    let mut seen = BTreeSet::new();
-    let mut total = 0u64;
-    let mut twice = Vec::new();
-    for (index, l) in listed.iter().enumerate() {
-        match acceptable(l, databases, mixed) {
-            Ok(part) => {
-                total = total.saturating_add(l.sizes.size);
-                let name = String::from_utf8_lossy(&l.name).into_owned();
-                // Names on Linux have case, and umlauts of one sign or two: others are other files.
-                if !seen.insert(name.clone()) {
-                    let shown = layout::shown(&l.name);
-                    twice.push((format!("it has two entries named {shown}"), None));
-                }
-                match part {
-                    Taken::As(part) => entries.push(Entry {
-                        name,
-                        part,
-                        size: l.sizes.size,
-                        index,
-                        place: Place {
-                            at: l.data,
-                            packed: l.sizes.packed,
-                            crc: l.sizes.crc,
-                            deflated: l.method == DEFLATED,
-                        },
-                    }),
-                    Taken::Folder => {}
-                    Taken::PassedOver => passed_over += 1,
-                }
-            }
-            Err(why) => reasons.add(&l.name, why),
-        }
-    }
-    let mut found: Vec<(String, Option<String>)> = reasons.sentences().collect();
-    found.extend(twice);
-    if total > unpacked_most {
-        found.push((
-            format!(
-                "unpacked it has {} MiB, and the limit is {} MiB (unpacked_mib under [limits] in the profile)",
-                total.div_ceil(1 << 20),
-                unpacked_most >> 20
-            ),
-            None,
-        ));
-    }
-    if found.is_empty() {
-        return Ok((entries, passed_over));
-    }
-    let more = found.len().saturating_sub(NAMED);
-    found.truncate(NAMED);
-    if more > 0 {
-        found.push((format!("and {more} more of the kind"), None));
-    }
-    Err(found)
-}
-
-/// Whether an entry says that its name is UTF-8.
-fn is_marked(l: &layout::Listed) -> bool {
-    l.flags & 1 << 11 != 0 || l.named_again
-}
-
-/// What becomes of an entry that is acceptable.
-enum Taken {
-    As(Part),
-    Folder,
-    PassedOver,
-}
-
-/// What one entry is, or why it is not acceptable.
-fn acceptable(l: &layout::Listed, databases: &[&str], mixed: bool) -> Result<Taken, String> {
-    const TYPE: u32 = 0o170_000;
-    const REGULAR: u32 = 0o100_000;
-    const FOLDER: u32 = 0o040_000;
-    if l.flags & (1 | 1 << 6 | 1 << 13) != 0 {
-        return Err("is encrypted".into());
-    }
-    if l.method != STORED && l.method != DEFLATED {
-        return Err(format!(
-            "is packed with method {}, and only stored and deflated are known",
-            l.method
-        ));
-    }
-    let Ok(name) = std::str::from_utf8(&l.name) else {
-        return Err("has a name that is not UTF-8".into());
-    };
-    if mixed && !name.is_ascii() && !is_marked(l) {
-        return Err(NOT_MARKED.into());
-    }
-    // As long as a file's name may be, in each of its folders; escaped it may be three times as long.
-    let most = if name.starts_with(RAW) {
-        3 * NAME
-    } else {
-        NAME
-    };
-    let longest = name.split('/').map(str::len).max().unwrap_or_default();
-    if longest > most {
-        return Err(format!(
-            "has a name of {longest} bytes, and the limit is {most}"
-        ));
-    }
-    let kind = l.unix_mode & TYPE;
-    let empty = l.sizes.size == 0 && l.sizes.packed <= 2;
-    if is_folder(name) {
-        return if (kind == 0 || kind == FOLDER) && empty {
-            Ok(Taken::Folder)
-        } else {
-            Err("is named like a folder and is not one".into())
-        };
-    }
-    if l.unix_mode & 0o7000 != 0 {
-        return Err("has set-id or sticky bits".into());
-    }
-    if name.ends_with('/') && kind == FOLDER && empty && is_a_tools_own(name) {
-        return Ok(Taken::PassedOver);
-    }
-    if kind != 0 && kind != REGULAR {
-        return Err(
-            "is not a regular file: links, folders and devices have no place in a backup".into(),
-        );
-    }
-    if is_a_tools_own(name) {
-        return Ok(Taken::PassedOver);
-    }
-    part(name, databases).map(Taken::As)
-}
-
-/// The folders that a backup's entries lie in, and those above them: a tool that packs folders makes entries of them.
-fn is_folder(name: &str) -> bool {
-    let places = [
-        CONFIGS,
-        WIREGUARD,
-        KEPT,
-        RAW_CONFIGS,
-        RAW_WIREGUARD,
-        RAW_DATABASES,
-    ];
-    name.ends_with('/') && places.iter().any(|place| place.starts_with(name))
-}
-
-/// The name of a config, as an entry in a form for the gateway's own reader can have it; none if its bytes stand below
-/// [`RAW`], whatever is in it.
-pub fn plain_config_name(name: &[u8]) -> Option<&str> {
-    let name = std::str::from_utf8(name).ok()?;
-    let stem = name.strip_suffix(".conf")?;
-    let plain = !stem.is_empty()
-        && name.len() <= NAME
-        // The gateway's own reader takes no name that could lead out.
-        && !name.contains("..")
-        && !name.contains(['/', '\\'])
-        && !name.chars().any(char::is_control);
-    plain.then_some(name)
-}
-
-/// What an entry below [`RAW`] is.
-fn raw_part(name: &str, databases: &[&str]) -> Result<Part, String> {
-    let file = |escaped: &str| {
-        manifest::unescaped(escaped)
-            .filter(|name| !name.is_empty() && name.len() <= NAME)
-            .filter(|name| !name.contains(&b'/') && !name.contains(&0))
-            .ok_or_else(|| "has a name that is not that of a file, escaped".to_owned())
-    };
-    let config = |escaped: &str| {
-        let name = file(escaped)?;
-        if name.ends_with(b".conf") {
-            Ok(name)
-        } else {
-            Err("is not a config: its name does not end in .conf".to_owned())
-        }
-    };
-    if let Some(escaped) = name.strip_prefix(RAW_CONFIGS) {
-        config(escaped).map(Part::RawConfig)
-    } else if let Some(escaped) = name.strip_prefix(RAW_WIREGUARD) {
-        config(escaped).map(Part::RawSecondCopy)
-    } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
-        raw_file(escaped, databases)
-    } else {
-        Err(NO_PLACE.into())
-    }
-}
-
-/// The allow-list.
-fn part(name: &str, databases: &[&str]) -> Result<Part, String> {
-    let config = |file: &str| -> Result<String, String> {
-        let stem = file
-            .strip_suffix(".conf")
-            .ok_or("is not a config: its name does not end in .conf")?;
-        let bad =
-            stem.is_empty() || file.contains(['/', '\\']) || file.chars().any(char::is_control);
-        if bad {
-            Err("has a name that is not the name of a plain file".into())
-        } else {
-            Ok(file.to_owned())
-        }
-    };
-    match name {
-        manifest::ENTRY => Ok(Part::Metadata),
-        RULES_V4 => Ok(Part::RulesV4),
-        RULES_NAT => Ok(Part::RulesNat),
-        RULES_FORWARD => Ok(Part::RulesForward),
-        RULES_V6 => Ok(Part::RulesV6),
-        KEPT_V4 => Ok(Part::Kept(Family::V4)),
-        KEPT_V6 => Ok(Part::Kept(Family::V6)),
-        _ if name.starts_with(RAW) => raw_part(name, databases),
-        _ if databases.contains(&name) => Ok(Part::Database(name.to_owned())),
-        _ => {
-            if let Some(file) = name.strip_prefix(CONFIGS) {
-                config(file).map(Part::Config)
-            } else if let Some(file) = name.strip_prefix(WIREGUARD) {
-                config(file).map(Part::SecondCopy)
-            } else if name.ends_with(".db")
-                && !name.contains(['/', '\\'])
-                && !name.chars().any(char::is_control)
-            {
-                Err("is a database that the profile does not know ([[gateway.database]])".into())
-            } else {
-                Err(NO_PLACE.into())
-            }
-        }
-    }
-}
-
-/// A file of a database whose bytes are saved, by its escaped name.
-fn raw_file(escaped: &str, databases: &[&str]) -> Result<Part, String> {
-    let file = manifest::unescaped(escaped).and_then(|name| String::from_utf8(name).ok());
-    let known = file.and_then(|file| {
-        SIDES.into_iter().find_map(|side| {
-            let name = file.strip_suffix(side)?;
-            databases.contains(&name).then(|| Part::RawDatabase {
-                name: name.to_owned(),
-                side,
-            })
-        })
-    });
-    known.ok_or_else(|| {
-        "is a file of a database that the profile does not know ([[gateway.database]])".into()
-    })
 }
 
 #[cfg(test)]

@@ -310,8 +310,8 @@ fn read_back(
         unpacked_mib: u64::MAX >> 20,
         entries: u64::MAX,
     };
-    let mut archive =
-        Archive::open_hashed(file, &growing.name, &all, &known).map_err(|e| failed(&e))?;
+    let mut archive = Archive::open_hashed(file, &growing.name, &all, &known, &|_| Ok(false))
+        .map_err(|e| failed(&e))?;
     let of = archive.unpacked_size();
     let mut told = 0;
     let read = archive.read_all(&mut |done| {

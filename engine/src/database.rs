@@ -20,6 +20,7 @@ mod shape;
 mod trouble;
 mod unnamed;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -29,7 +30,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use diesel::Connection as _;
-use diesel::connection::SimpleConnection;
+use diesel::connection::{DefaultLoadingMode, SimpleConnection};
 use diesel::prelude::*;
 use diesel::sqlite::SqliteConnection;
 use nix::fcntl::OFlag;
@@ -70,7 +71,16 @@ pub struct Client {
     /// The network behind it.
     pub subnet: String,
     /// `active` or `inactive`.
-    pub status: String,
+    pub status: Cow<'static, str>,
+}
+
+/// Not a copy of its own for each client.
+fn status(text: String) -> Cow<'static, str> {
+    match text.as_str() {
+        "active" => "active".into(),
+        "inactive" => "inactive".into(),
+        _ => text.into(),
+    }
 }
 
 /// Clients by their names: a hash of what of each belongs to its files. What the gateway writes all the time (`status`) is no
@@ -160,7 +170,15 @@ enum Use {
 
 /// The clients in a private copy of a database.
 pub fn clients_of_copy(path: &Path) -> Result<Vec<Client>, Problem> {
-    Ok(read_clients(path, Use::Copy)?)
+    each_client_of_copy(path, |client| client)
+}
+
+/// The same, with what `take` makes of each: there may be a hundred thousand.
+pub fn each_client_of_copy<T>(
+    path: &Path,
+    take: impl FnMut(Client) -> T,
+) -> Result<Vec<T>, Problem> {
+    Ok(read_each_client(path, Use::Copy, take)?)
 }
 
 /// The users in a private copy of a database.
@@ -169,9 +187,18 @@ pub fn users_of_copy(path: &Path) -> Result<Vec<User>, Problem> {
 }
 
 fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Trouble> {
+    read_each_client(path, how, |client| client)
+}
+
+fn read_each_client<T>(
+    path: &Path,
+    how: Use,
+    mut take: impl FnMut(Client) -> T,
+) -> Result<Vec<T>, Trouble> {
     type Row = (Bytes, Bytes, Bytes, Bytes);
     typed(path, how, ("clients", "clients"), |conn, has| {
-        let rows: Vec<Row> = schema::clients::table
+        // One row at a time: there are tens of thousands.
+        let rows = schema::clients::table
             .select((
                 has.bytes("name"),
                 has.bytes("config_path"),
@@ -179,16 +206,16 @@ fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Trouble> {
                 has.bytes("status"),
             ))
             .order(first_column())
-            .load(conn)?;
-        Ok(rows
-            .into_iter()
-            .map(|(name, config_path, subnet, status)| Client {
+            .load_iter::<Row, DefaultLoadingMode>(conn)?;
+        let client = |row: QueryResult<Row>| {
+            row.map(|(name, config_path, subnet, status)| Client {
                 name: has.shown(name),
                 config_path: has.shown(config_path),
                 subnet: has.shown(subnet),
-                status: has.shown(status),
+                status: self::status(has.shown(status)),
             })
-            .collect())
+        };
+        rows.map(client).map(|row| row.map(&mut take)).collect()
     })
 }
 
@@ -327,9 +354,9 @@ fn typed<T>(
     path: &Path,
     how: Use,
     (table, what): (&str, &str),
-    read: impl Fn(&mut SqliteConnection, &Columns) -> QueryResult<T>,
+    mut read: impl FnMut(&mut SqliteConnection, &Columns) -> QueryResult<T>,
 ) -> Result<T, Trouble> {
-    let attempt = |mode: &str| -> Result<T, String> {
+    let mut attempt = |mode: &str| -> Result<T, String> {
         let mut conn = SqliteConnection::establish(&uri(path, mode)).map_err(|e| e.to_string())?;
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",

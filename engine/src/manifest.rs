@@ -5,8 +5,10 @@
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use journal_format::Digest;
+use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
 use crate::fault::{Problem, cannot};
@@ -152,15 +154,76 @@ pub fn unescaped(text: &str) -> Option<Vec<u8>> {
 }
 
 /// One entry of a backup.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryFacts {
     /// Bytes, unpacked.
     pub size: u64,
     /// SHA-256 of them.
     pub sha256: Digest,
     /// Whose the file was, as a place in `owners`; none for what was not a file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<usize>,
+}
+
+impl<'de> Deserialize<'de> for EntryFacts {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<EntryFacts, D::Error> {
+        from.deserialize_map(Facts)
+    }
+}
+
+/// Reads an entry's facts as strictly as the schema says, and names what is wrong: there are too many for the schema.
+struct Facts;
+
+impl<'de> Visitor<'de> for Facts {
+    type Value = EntryFacts;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<EntryFacts, A::Error> {
+        let (mut size, mut sha256, mut owner) = (None, None, None::<u16>);
+        while let Some(key) = members.next_key::<Key>()? {
+            let read = match key {
+                Key::Size => members.next_value().map(|v| size.replace(v).is_some()),
+                Key::Sha256 => members.next_value().map(|v| sha256.replace(v).is_some()),
+                Key::Owner => members.next_value().map(|v| owner.replace(v).is_some()),
+                Key::Unknown => members.next_value::<IgnoredAny>().map(|_| false),
+            };
+            let said = |e: &dyn fmt::Display| de::Error::custom(format!("{key}: {e}"));
+            if read.map_err(|e| said(&e))? {
+                return Err(said(&"it is said twice"));
+            }
+        }
+        let lacks = |key: Key| de::Error::custom(format!("{key}: it is not there"));
+        Ok(EntryFacts {
+            size: size.ok_or_else(|| lacks(Key::Size))?,
+            sha256: sha256.ok_or_else(|| lacks(Key::Sha256))?,
+            owner: owner.map(usize::from),
+        })
+    }
+}
+
+/// What is said of an entry.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Key {
+    Size,
+    Sha256,
+    Owner,
+    #[serde(other)]
+    Unknown,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Key::Size => "size",
+            Key::Sha256 => "sha256",
+            Key::Owner => "owner",
+            Key::Unknown => "what is not known",
+        })
+    }
 }
 
 impl Manifest {
@@ -198,50 +261,68 @@ impl Manifest {
     }
 }
 
-impl Metadata {
-    /// Reads metadata and checks them against the schema. Keys that are not known are ignored.
-    pub fn parse(bytes: &[u8]) -> Result<Metadata, Vec<Problem>> {
-        let refuse = |why: String| {
-            cannot(
-                format!("accept {ENTRY} of the backup: {why}"),
-                "make a new backup, or take another one",
-            )
-        };
-        let outline = Outline::read(bytes).map_err(|e| vec![refuse(e)])?;
-        let value = &outline.value;
-        // Said by itself, before the schema says it in its own words.
-        match value.get("backup_version") {
-            Some(serde_json::Value::String(version)) if version == VERSION => {}
-            Some(version) => {
-                let shown: String = version.to_string().chars().take(40).collect();
-                return Err(vec![cannot(
-                    format!(
-                        "read this backup: its version is {shown}, and only \"{VERSION}\" is known"
-                    ),
-                    "restore it with the program that made it, or with a newer Holdfast",
-                )]);
-            }
-            None => return Err(vec![refuse("it names no backup_version".into())]),
-        }
-        if let Some(format) = value
-            .pointer("/holdfast/format")
-            .and_then(serde_json::Value::as_u64)
-            && !(1..=u64::from(FORMAT)).contains(&format)
-        {
+fn refuse(why: String) -> Problem {
+    cannot(
+        format!("accept {ENTRY} of the backup: {why}"),
+        "make a new backup, or take another one",
+    )
+}
+
+/// Whether it is of versions that are known here.
+fn known_version(value: &serde_json::Value) -> Result<(), Vec<Problem>> {
+    match value.get("backup_version") {
+        Some(serde_json::Value::String(version)) if version == VERSION => {}
+        Some(version) => {
+            let shown: String = version.to_string().chars().take(40).collect();
             return Err(vec![cannot(
                 format!(
-                    "read this backup: its manifest has format {format}, and only those up to {FORMAT} are known"
+                    "read this backup: its version is {shown}, and only \"{VERSION}\" is known"
                 ),
-                "restore it with the Holdfast that made it, or with a newer one",
+                "restore it with the program that made it, or with a newer Holdfast",
             )]);
         }
-        // The tree is a second copy in memory, and goes before all is read from the text again.
+        None => return Err(vec![refuse("it names no backup_version".into())]),
+    }
+    match value
+        .pointer("/holdfast/format")
+        .and_then(serde_json::Value::as_u64)
+    {
+        Some(format) if !(1..=u64::from(FORMAT)).contains(&format) => Err(vec![cannot(
+            format!(
+                "read this backup: its manifest has format {format}, and only those up to {FORMAT} are known"
+            ),
+            "restore it with the Holdfast that made it, or with a newer one",
+        )]),
+        _ => Ok(()),
+    }
+}
+
+impl Metadata {
+    /// Reads the metadata of an archive with so many entries, and checks them against the schema. Keys that are not known are
+    /// ignored.
+    pub fn parse(bytes: &[u8], entries: usize) -> Result<Metadata, Vec<Problem>> {
+        let outline = Outline::read(bytes, entries).or_else(|why| {
+            // Of another version anything may be otherwise.
+            let versions = Outline::versions(bytes);
+            versions
+                .ok()
+                .map_or(Ok(()), |value| known_version(&value))?;
+            Err(vec![refuse(why)])
+        })?;
+        // Said by itself, before the schema says it in its own words.
+        known_version(&outline.value)?;
         let found = outline.against_schema().map_err(|e| vec![refuse(e)])?;
         if !found.is_empty() {
             return Err(found.into_iter().map(refuse).collect());
         }
-        let metadata: Metadata =
-            serde_json::from_slice(bytes).map_err(|e| vec![refuse(e.to_string())])?;
+        let Outline { value, large, .. } = outline;
+        let mut metadata: Metadata =
+            serde_json::from_value(value).map_err(|e| vec![refuse(e.to_string())])?;
+        metadata.contents.configs = large.configs;
+        if let Some(manifest) = &mut metadata.holdfast {
+            manifest.entries = large.entries.into_iter().collect();
+            manifest.wireguard = large.wireguard.into_iter().collect();
+        }
         match metadata
             .holdfast
             .as_ref()
@@ -282,7 +363,7 @@ mod tests {
     }
 
     fn said(value: &Value) -> String {
-        let problems = Metadata::parse(&serde_json::to_vec(value).unwrap()).unwrap_err();
+        let problems = Metadata::parse(&serde_json::to_vec(value).unwrap(), 9).unwrap_err();
         problems
             .iter()
             .map(|p| p.what.clone())
@@ -296,7 +377,7 @@ mod tests {
         value["x"] = json!(1);
         value["holdfast"]["x"] = json!({});
         value["contents"]["x"] = json!([]);
-        let metadata = Metadata::parse(&serde_json::to_vec(&value).unwrap()).unwrap();
+        let metadata = Metadata::parse(&serde_json::to_vec(&value).unwrap(), 9).unwrap();
         assert_eq!(metadata.made_by(), "holdfast 0.1.0");
         let manifest = metadata.holdfast.unwrap();
         assert_eq!(
@@ -307,9 +388,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_back_and_fits_the_schema() {
-        let metadata = Metadata::parse(&serde_json::to_vec(&good()).unwrap()).unwrap();
+        let metadata = Metadata::parse(&serde_json::to_vec(&good()).unwrap(), 9).unwrap();
         assert_eq!(
-            Metadata::parse(&serde_json::to_vec_pretty(&metadata).unwrap()).unwrap(),
+            Metadata::parse(&serde_json::to_vec_pretty(&metadata).unwrap(), 9).unwrap(),
             metadata
         );
     }
@@ -378,7 +459,7 @@ mod tests {
             b"{\"backup_version\": \"1.0\"}",
             b"{\"created_at\": 1}",
         ] {
-            assert!(Metadata::parse(bytes).is_err());
+            assert!(Metadata::parse(bytes, 9).is_err());
         }
     }
 }

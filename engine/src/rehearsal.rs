@@ -9,10 +9,10 @@ use crate::database::Origin;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::{Family, Look, Query};
 use crate::profile::Profile;
-use crate::verify::Checked;
+use crate::verify::{Checked, Rules};
 use crate::wgconf::Prefix;
 use crate::wording::name;
-use crate::{readiness, ruleset};
+use crate::{parallel, readiness, ruleset};
 
 /// What came of trying the backup's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,21 +25,38 @@ pub enum Tried {
     Untried(Problem),
 }
 
+/// What came of each family's rules.
+pub type Rehearsed = BTreeMap<Family, Tried>;
+
 /// Loads each family's rules of a backup in a network namespace made for it (T4).
-pub fn rules(host: &dyn Look, checked: &Checked) -> Result<BTreeMap<Family, Tried>, Problem> {
-    let mut tried = BTreeMap::new();
-    for (family, text) in [
-        (Family::V4, &checked.rules_v4),
-        (Family::V6, &checked.rules_v6),
-    ] {
-        if let Some(text) = text {
-            tried.insert(family, one(host, family, text)?);
-        }
-    }
-    Ok(tried)
+pub fn rules(host: &dyn Look, rules: &Rules) -> Result<Rehearsed, Problem> {
+    let tried = Family::BOTH.map(|family| one(host, family, rules.of(family)));
+    both(tried)
 }
 
-fn one(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
+/// The same, both families at once.
+pub fn rules_at_once(host: &(dyn Look + Sync), rules: &Rules) -> Result<Rehearsed, Problem> {
+    let [v4, v6] = Family::BOTH;
+    let (v6, v4) = parallel::both(
+        || one(host, v6, rules.of(v6)),
+        || one(host, v4, rules.of(v4)),
+    );
+    both([v4, v6])
+}
+
+fn both(tried: [Result<Option<Tried>, Problem>; 2]) -> Result<Rehearsed, Problem> {
+    let mut rehearsed = Rehearsed::new();
+    for (family, tried) in Family::BOTH.into_iter().zip(tried) {
+        rehearsed.extend(tried?.map(|tried| (family, tried)));
+    }
+    Ok(rehearsed)
+}
+
+fn one(host: &dyn Look, family: Family, text: Option<&str>) -> Result<Option<Tried>, Problem> {
+    text.map(|text| some(host, family, text)).transpose()
+}
+
+fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
     let rules = match ruleset::parse(
         text,
         &format!("the backup's {} firewall rules", family.name()),

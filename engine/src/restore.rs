@@ -39,7 +39,7 @@ use crate::profile::{DatabaseKind, Profile};
 use crate::rehearsal::{self, Tried};
 use crate::step::{self, Source};
 use crate::survey::{self, Survey};
-use crate::verify::{self, Checked, FileInBackup, Rebuilt};
+use crate::verify::{self, Checked, CopyOf, FileInBackup, Rebuilt};
 use crate::wgconf::{self, Prefix};
 use crate::wording::{counted, in_a_line};
 use crate::{backup, octets, owner, peerset, process, readiness, ruleset, state_dir, swap};
@@ -657,7 +657,7 @@ fn wanted(
     checked: Checked,
     choices: &Choices,
 ) -> Result<(Backup, BTreeMap<&'static str, String>, Rebuilt), Fault> {
-    let tried = rehearsal::rules(host, &checked)?;
+    let tried = rehearsal::rules(host, &checked.rules)?;
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
     let mut aside = Aside::of(metadata.holdfast.as_ref());
@@ -701,10 +701,17 @@ fn wanted(
     let (mut configs, mut wireguard) = (BTreeMap::new(), BTreeMap::new());
     let mut networks = BTreeMap::new();
     for (name, config) in checked.configs {
-        networks.extend(config.interface.map(|i| (i, config.networks.into_vec())));
-        let first = config.first.map(|file| (name.clone(), wanted(file)));
-        configs.extend(first);
-        wireguard.extend(config.second.map(|file| (name, wanted(file))));
+        let interface = name.strip_suffix(".conf").unwrap_or(&name);
+        if config.can_be_a_tunnel {
+            networks.insert(interface.to_owned(), config.networks.into_vec());
+        }
+        let mut file = |copy: CopyOf| copy.file(&checked.archive).map(&mut wanted);
+        if let Some(copy) = config.first {
+            configs.insert(name.clone(), file(copy)?);
+        }
+        if let Some(copy) = config.second {
+            wireguard.insert(name, file(copy)?);
+        }
     }
     let kept = checked.kept.into_iter();
     let kept = kept.map(|(family, file)| (family, wanted(file))).collect();

@@ -5,6 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::fault::{Problem, cannot};
+use crate::host::linux::again;
 
 /// What stays free whatever is written, for everything else on the box.
 pub const RESERVE: u64 = 16 << 20;
@@ -69,7 +70,7 @@ impl Needs {
 /// Bytes that are free for this process on the filesystem of `folder`.
 pub fn free(folder: &Path) -> Result<u64, Problem> {
     let (folder, _) = existing(folder)?;
-    let stat = nix::sys::statvfs::statvfs(&folder).map_err(|e| {
+    let stat = again(|| nix::sys::statvfs::statvfs(&folder)).map_err(|e| {
         cannot(
             format!("see how much space is free at {}: {e}", folder.display()),
             "see to that filesystem",

@@ -4,30 +4,28 @@
 //! its kernel can do it is asked elsewhere. Must not change anything but the spool.
 
 mod configs;
+mod databases;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 
-pub use configs::CheckedConfig;
+pub use configs::{CheckedConfig, CopyOf};
+use databases::{check_databases, digest, extract};
 use journal_format::Digest;
-use sha2::Digest as _;
 
 use crate::account::MailRelay;
-use crate::archive::{
-    Archive, Copied, KEPT_V4, KEPT_V6, Part, RULES_V4, RULES_V6, SIDES, raw_database,
-};
+use crate::archive::{Archive, Copied, Entry, KEPT_V4, KEPT_V6, Part, RULES_V4, RULES_V6};
 use crate::consent::{Consent, Hook};
-use crate::database::{self, Client, NotTaken, Origin, Terms, User};
+use crate::database::{self, Client, Origin, User};
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
 use crate::lost::Lost;
 use crate::parallel;
 use crate::parts::{self, Fate};
 use crate::peers::{self, Peers};
-use crate::profile::{self, DatabaseKind, Profile};
+use crate::profile::{DatabaseKind, Profile};
 use crate::ruleset;
 use crate::space::Needs;
 use crate::spool::Room;
@@ -57,12 +55,10 @@ pub struct Checked {
     pub rebuilt: Rebuilt,
     /// The configs by file name, as `a.conf`.
     pub configs: BTreeMap<String, CheckedConfig>,
-    /// The clients in its client database; none if it has no such database.
+    /// The clients in its client database, without the places of their configs; none if it has no such database.
     pub clients: Option<Vec<Client>>,
-    /// `iptables-save`, if it has it.
-    pub rules_v4: Option<String>,
-    /// `ip6tables-save`, if it has it.
-    pub rules_v6: Option<String>,
+    /// Its firewall rules.
+    pub rules: Rules,
     /// `net.ipv4.ip_forward`, if a manifest says it.
     pub ip_forward: Option<bool>,
     /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
@@ -82,6 +78,25 @@ pub struct Checked {
     pub stays: BTreeSet<String>,
     /// The files in which the box keeps rules, as the backup has them.
     pub kept: BTreeMap<Family, FileInBackup>,
+}
+
+/// The firewall rules of a backup, each family's if it has them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// `iptables-save`.
+    pub v4: Option<String>,
+    /// `ip6tables-save`.
+    pub v6: Option<String>,
+}
+
+impl Rules {
+    /// Those of a family.
+    pub fn of(&self, family: Family) -> Option<&str> {
+        match family {
+            Family::V4 => self.v4.as_deref(),
+            Family::V6 => self.v6.as_deref(),
+        }
+    }
 }
 
 /// One file in a backup.
@@ -134,33 +149,50 @@ pub struct CheckedDatabase {
 
 /// Reads and checks a whole backup. `name` is what people are shown.
 pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fault> {
+    archive_beside(profile, file, name, |_| ()).map(|(checked, ())| checked)
+}
+
+/// The same with other work, which needs nothing but the rules, beside it.
+pub fn archive_beside<T: Send>(
+    profile: &Profile,
+    file: File,
+    name: &str,
+    work: impl Fn(&Rules) -> T + Sync,
+) -> Result<(Checked, T), Fault> {
     let databases: Vec<&str> = profile
         .gateway
         .database
         .iter()
         .map(|d| d.name.as_str())
         .collect();
-    let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases)?;
+    let made_here = |digest: &Digest| made::knows(profile, digest);
+    let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases, &made_here)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
-    let origin = if made::knows(profile, &sha256)? {
-        Origin::Here
-    } else {
-        Origin::Elsewhere
+    let origin = match archive.made_here() {
+        true => Origin::Here,
+        false => Origin::Elsewhere,
+    };
+    let mut of_rules = Found::default();
+    let rules = Rules {
+        v4: rules(&archive, RULES_V4, &mut of_rules)?,
+        v6: rules(&archive, RULES_V6, &mut of_rules)?,
     };
     // Databases take the longest; the rest is read beside them.
-    let (databases, rest) = parallel::both(
+    let (databases, (worked, rest)) = parallel::both(
         || check_databases(profile, &archive, origin),
-        || check_rest(&archive, origin),
+        || parallel::both(|| work(&rules), || check_rest(&archive, origin)),
     );
     let (mut found, (databases, clients, rebuilt)) = databases?;
     let rest = rest?;
-    found.problems.extend(rest.found.problems);
-    found.warnings.extend(rest.found.warnings);
-    found.lost.splice(0..0, rest.found.lost);
-    found.stays.extend(rest.found.stays);
-    let rules_there = rest.rules_v4.is_some() || rest.rules_v6.is_some();
-    let anything_else = rules_there || !(databases.is_empty() && rest.configs.is_empty());
+    for more in [rest.found, of_rules] {
+        found.problems.extend(more.problems);
+        found.warnings.extend(more.warnings);
+        found.lost.splice(0..0, more.lost);
+        found.stays.extend(more.stays);
+    }
+    let anything_else =
+        rules != Rules::default() || !(databases.is_empty() && rest.configs.is_empty());
     found.judge_databases(anything_else);
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
@@ -181,8 +213,7 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
         rebuilt,
         configs: rest.configs,
         clients,
-        rules_v4: rest.rules_v4,
-        rules_v6: rest.rules_v6,
+        rules,
         tunnels_up: Vec::new(),
         lost: found.lost,
         warnings: found.warnings,
@@ -199,14 +230,12 @@ pub fn archive(profile: &Profile, file: File, name: &str) -> Result<Checked, Fau
     }
     checked.tunnels_up = able.up;
     checked.stay_down(able.down)?;
-    Ok(checked)
+    Ok((checked, worked))
 }
 
-/// What is not a database.
+/// What is neither a database nor rules in force.
 struct Rest {
     configs: BTreeMap<String, CheckedConfig>,
-    rules_v4: Option<String>,
-    rules_v6: Option<String>,
     kept: BTreeMap<Family, FileInBackup>,
     found: Found,
 }
@@ -214,8 +243,6 @@ struct Rest {
 fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     let mut found = Found::default();
     let configs = configs::check_configs(archive, &mut found)?;
-    let rules_v4 = rules(archive, RULES_V4, &mut found)?;
-    let rules_v6 = rules(archive, RULES_V6, &mut found)?;
     let kept = kept(archive, origin, &mut found)?;
     if archive.passed_over() > 0 {
         found.warnings.push(format!(
@@ -226,13 +253,11 @@ fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
             }
         ));
     }
-    for entry in archive.entries().iter().filter(|e| only_read(&e.part)) {
+    for entry in archive.entries().iter().filter(|e| only_read(&e.part())) {
         archive.copy(&entry.name, &mut io::sink())?;
     }
     Ok(Rest {
         configs,
-        rules_v4,
-        rules_v6,
         kept,
         found,
     })
@@ -243,9 +268,12 @@ impl Checked {
     pub fn consent(&self, now: impl FnMut(&str) -> Vec<Hook>) -> Consent {
         let hooks = self.configs.iter().map(|(file, config)| {
             let stem = file.strip_suffix(".conf").unwrap_or(file);
-            (stem, config.hooks.as_slice())
+            (stem, config.hooks())
         });
-        let opaque = self.configs.values().flat_map(|c| c.opaque.iter().cloned());
+        let opaque = self
+            .configs
+            .values()
+            .flat_map(|c| c.opaque().iter().cloned());
         Consent::new(hooks, now).with_opaque(opaque)
     }
 
@@ -303,7 +331,7 @@ struct Found {
 }
 
 /// What is read for its digest alone: it is not looked into, or not before a plan.
-fn only_read(part: &Part) -> bool {
+fn only_read(part: &Part<'_>) -> bool {
     match part {
         Part::RulesNat | Part::RulesForward | Part::RawDatabase { .. } => true,
         // Those that are not put back.
@@ -346,12 +374,12 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     let mut targets = Needs::default();
     let g = &profile.gateway;
     for entry in archive.entries() {
-        let target = match &entry.part {
+        let target = match entry.part() {
             Part::Database(name) => {
                 spool.file(&profile.spool_dir(), entry.size.saturating_mul(2))?;
                 g.database
                     .iter()
-                    .find(|d| d.name == *name)
+                    .find(|d| d.name == name)
                     .and_then(|d| d.path.parent())
             }
             Part::Config(_) | Part::RawConfig(_) => Some(g.configs_dir.as_path()),
@@ -359,9 +387,9 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
             Part::RawDatabase { name, .. } => g
                 .database
                 .iter()
-                .find(|d| d.name == *name)
+                .find(|d| d.name == name)
                 .and_then(|d| d.path.parent()),
-            Part::Kept(family) => g.firewall.kept_file(*family).and_then(Path::parent),
+            Part::Kept(family) => g.firewall.kept_file(family).and_then(Path::parent),
             Part::Metadata
             | Part::RulesV4
             | Part::RulesNat
@@ -378,299 +406,12 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     Ok(())
 }
 
-type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
-
-fn check_databases(
-    profile: &Profile,
-    archive: &Archive,
-    origin: Origin,
-) -> Result<(Found, Databases), Fault> {
-    let mut found = Found::default();
-    let mut databases = Vec::new();
-    let mut clients = None;
-    let mut rebuilt = Rebuilt {
-        room: Room::new(&profile.spool_dir())?,
-        entries: BTreeSet::new(),
-    };
-    for known in &profile.gateway.database {
-        if archive.entry(&raw_database(&known.name, "")).is_some() {
-            match origin {
-                Origin::Here => databases.push(raw(archive, known)?),
-                Origin::Elsewhere => found
-                    .unfit
-                    .push((known.name.clone(), vec![not_here(known)])),
-            }
-            continue;
-        }
-        if archive.entry(&known.name).is_none() {
-            continue;
-        }
-        let path = rebuilt.room.file("database");
-        let copied = extract(archive, &known.name, &path)?;
-        let mut file = in_backup(archive, &known.name, &copied);
-        let made = rebuilt.place(&known.name);
-        let (read, digest) = match origin {
-            Origin::Here => {
-                let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
-                let read = read_rows(&made, known);
-                // Who cannot be compared with those of now is as good as nobody.
-                let rows = read.unwrap_or_else(|problem| {
-                    found.warnings.push(format!("cannot {}", problem.what));
-                    Rows::default()
-                });
-                (rows, digest)
-            }
-            Origin::Elsewhere => {
-                let taken = rows_from_elsewhere(profile, &path, &made, known, &mut found);
-                remove(&path)?;
-                match taken {
-                    Ok(rows) => (rows, digest(&made)?),
-                    Err(NotTaken::Unfit(problems)) => {
-                        remove(&made)?;
-                        found.unfit.push((known.name.clone(), problems));
-                        continue;
-                    }
-                    Err(NotTaken::Failed(problem)) => return Err(problem.into()),
-                }
-            }
-        };
-        if digest.sha256 != file.sha256 {
-            rebuilt.entries.insert(known.name.clone());
-            (file.size, file.sha256) = (digest.size, digest.sha256);
-        }
-        if known.kind == DatabaseKind::Clients {
-            clients = read.clients;
-        }
-        let (users, mail) = (read.users, read.mail);
-        if !rebuilt.entries.contains(&known.name) {
-            remove(&made)?;
-        }
-        databases.push(CheckedDatabase {
-            name: known.name.clone(),
-            kind: known.kind,
-            file,
-            beside: None,
-            users,
-            mail,
-        });
-    }
-    Ok((found, (databases, clients, rebuilt)))
-}
-
-/// A database that SQLite could not read when it was saved goes back by its bytes, and so do the files beside it.
-fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, Fault> {
-    let mut files = Vec::new();
-    for side in SIDES {
-        let entry = raw_database(&known.name, side);
-        if archive.entry(&entry).is_some() {
-            let copied = archive.copy(&entry, &mut io::sink())?;
-            files.push((side, in_backup(archive, &entry, &copied)));
-        }
-    }
-    let (_, file) = files.remove(0);
-    Ok(CheckedDatabase {
-        name: known.name.clone(),
-        kind: known.kind,
-        file,
-        beside: Some(files),
-        users: Vec::new(),
-        mail: None,
-    })
-}
-
-fn not_here(known: &profile::Database) -> Problem {
-    cannot(
-        format!(
-            "accept the database {} of the backup: SQLite could not read it when it was saved, and only the box that saved its \
-             bytes takes them back",
-            known.name
-        ),
-        "restore another backup for it",
-    )
-}
-
-/// What is read of a database for people.
-#[derive(Default)]
-struct Rows {
-    clients: Option<Vec<Client>>,
-    users: Vec<User>,
-    mail: Option<MailRelay>,
-}
-
-fn read_rows(made: &Path, known: &profile::Database) -> Result<Rows, Problem> {
-    Ok(match known.kind {
-        DatabaseKind::Users => Rows {
-            users: database::users_of_copy(made)?,
-            mail: database::mail_relay_of_copy(made)?,
-            clients: None,
-        },
-        DatabaseKind::Clients => Rows {
-            clients: Some(database::clients_of_copy(made)?),
-            ..Rows::default()
-        },
-    })
-}
-
-/// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
-/// can be added.
-fn keep_own(
-    archive: &Archive,
-    (path, made): (&Path, &Path),
-    known: &profile::Database,
-    copied: &Copied,
-    found: &mut Found,
-) -> Result<Copied, Fault> {
-    if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
-        found.warnings.extend(judged.warnings);
-    }
-    let added = match copied.size {
-        // The application makes its tables in an empty file itself.
-        0 => Ok(Vec::new()),
-        _ => database::add_what_is_missing(path, &known.name, known.kind),
-    };
-    match added {
-        // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
-        Ok(added) if added.is_empty() => {
-            return keep(path, made).map(|()| copied.clone());
-        }
-        Ok(added) => found.warnings.extend(added),
-        Err(NotTaken::Failed(problem)) => return Err(problem.into()),
-        Err(NotTaken::Unfit(problems)) => {
-            found.warnings.extend(problems.into_iter().map(|p| {
-                format!(
-                    "{}: what the application may need besides cannot be added: {}",
-                    known.name, p.what
-                )
-            }));
-            // It may have been begun.
-            for file in database::side_files(path)
-                .iter()
-                .map(PathBuf::as_path)
-                .chain([path])
-            {
-                remove(file)?;
-            }
-            extract(archive, &known.name, path)?;
-        }
-    }
-    keep(path, made)?;
-    Ok(digest(made)?)
-}
-
-fn keep(path: &Path, made: &Path) -> Result<(), Fault> {
-    std::fs::rename(path, made).map_err(|e| Fault::from(spool_problem(made, &e)))
-}
-
-fn rows_from_elsewhere(
-    profile: &Profile,
-    path: &Path,
-    made: &Path,
-    known: &profile::Database,
-    found: &mut Found,
-) -> Result<Rows, NotTaken> {
-    let judged = database::check(path, &known.name, known.kind, Origin::Elsewhere)?;
-    // What is said of a database that then does not come would only confuse.
-    let mut taken = Found::default();
-    copy_rows(profile, path, made, known, &mut taken)?;
-    let rows = read_rows(made, known).map_err(|p| NotTaken::Unfit(vec![p]))?;
-    let left_behind = judged.left_behind.into_iter();
-    let left_behind = left_behind.map(|said| Lost::rows(&known.name, said));
-    found.lost.extend(left_behind);
-    found.lost.extend(taken.lost);
-    found.warnings.extend(judged.warnings);
-    found.warnings.extend(taken.warnings);
-    Ok(rows)
-}
-
-/// Of a database from elsewhere only the rows come.
-fn copy_rows(
-    profile: &Profile,
-    path: &Path,
-    made: &Path,
-    known: &profile::Database,
-    found: &mut Found,
-) -> Result<(), NotTaken> {
-    let live = database::Live::new(profile);
-    let present = match known.path.exists().then(|| live.shape(&known.path)) {
-        None => None,
-        Some(Ok(shape)) => Some(shape),
-        Some(Err(problem)) => {
-            found.warnings.push(format!(
-                "what the gateway's present {} has besides the usual tables is not known: cannot {}",
-                known.name, problem.what
-            ));
-            None
-        }
-    };
-    let terms = Terms {
-        name: &known.name,
-        kind: known.kind,
-        present: present.as_ref(),
-        folders: folders(profile),
-    };
-    let taken = database::copy_rows(path, made, terms)?;
-    let rows = |said| Lost::rows(&known.name, said);
-    found.lost.extend(taken.lost.into_iter().map(rows));
-    found.warnings.extend(taken.changed);
-    Ok(())
-}
-
-fn spool_problem(path: &Path, e: &io::Error) -> Problem {
-    cannot(
-        format!("keep {}: {e}", path.display()),
-        "see whether that disk is full or failing",
-    )
-}
-
-fn remove(path: &Path) -> Result<(), Problem> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(spool_problem(path, &e)),
-        _ => Ok(()),
-    }
-}
-
-fn digest(path: &Path) -> Result<Copied, Problem> {
-    let hashed = || -> io::Result<Copied> {
-        let mut file = File::open(path)?;
-        let mut hash = sha2::Sha256::new();
-        let mut buffer = vec![0; 64 << 10];
-        let mut size = 0;
-        loop {
-            let n = file.read(&mut buffer)?;
-            if n == 0 {
-                break;
-            }
-            hash.update(&buffer[..n]);
-            size += n as u64;
-        }
-        let sha256 = Digest::of_bytes(hash.finalize().into());
-        Ok(Copied { size, sha256 })
-    };
-    hashed().map_err(|e| spool_problem(path, &e))
-}
-
-fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| {
-            cannot(
-                format!("make {}: {e}", path.display()),
-                "see whether that disk is full or failing",
-            )
-        })?;
-    archive.copy(entry, &mut file)
-}
-
 fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
-    let manifest = archive.metadata().holdfast.as_ref();
     FileInBackup {
         entry: entry.to_owned(),
         size: copied.size,
         sha256: copied.sha256.clone(),
-        owner: manifest.and_then(|m| m.owner_of_entry(entry)),
+        owner: archive.entry(entry).and_then(Entry::owner),
     }
 }
 
@@ -824,11 +565,8 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             missing(part, &known.name, "that database stays as it is");
         }
     }
-    for (family, rules) in [
-        (Family::V4, &checked.rules_v4),
-        (Family::V6, &checked.rules_v6),
-    ] {
-        if rules.is_none() {
+    for family in Family::BOTH {
+        if checked.rules.of(family).is_none() {
             let what = format!("rules for {}", family.name());
             missing(parts::Part::Rules(family), &what, "they stay as they are");
         }
@@ -868,15 +606,6 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         if !checked.configs.contains_key(&file) {
             without_config.push(&client.name);
         }
-        let path = Path::new(&client.config_path);
-        let plain = path.file_name().is_some_and(|n| n == file.as_str())
-            && path.parent().is_some_and(|p| folders(profile).contains(&p));
-        if !plain {
-            warnings.push(format!(
-                "the database says that the config of client {shown} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
-                name(&client.config_path)
-            ));
-        }
     }
     match without_config.as_slice() {
         [] => {}
@@ -908,7 +637,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         let config = checked.configs.get(&format!("{tunnel}.conf"));
         // Without any config in the backup those of now stay, and the planner sees to it.
         if checked.configs.is_empty()
-            || config.is_some_and(|c| c.interface.is_some() && c.second.is_some())
+            || config.is_some_and(|c| c.can_be_a_tunnel && c.second.is_some())
         {
             checked.tunnels_up.push(tunnel.to_owned());
         } else {

@@ -170,13 +170,13 @@ pub fn rules(bytes: &[u8]) {
 
 /// Metadata that are accepted are the same after they were written and read.
 pub fn manifest(bytes: &[u8]) {
-    let Ok(parsed) = Metadata::parse(bytes) else {
+    let Ok(parsed) = Metadata::parse(bytes, 1000) else {
         return;
     };
     let Ok(written) = serde_json::to_vec(&parsed) else {
         panic!("they cannot be written");
     };
-    match Metadata::parse(&written) {
+    match Metadata::parse(&written, 1000) {
         Ok(again) => assert_eq!(again, parsed),
         Err(problems) => panic!("cannot read what it wrote: {problems:?}"),
     }

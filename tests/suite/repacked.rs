@@ -49,7 +49,10 @@ fn unpacked(folder: &Path) -> Backup {
 fn read(file: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
     let archive = Archive::open(File::open(file).unwrap(), "b.zip", &Limits::default(), &[])
         .map_err(|e| e.to_string())?;
-    let names = archive.entries().iter().map(|e| e.name.clone());
+    let names = archive
+        .entries()
+        .iter()
+        .map(|e| String::from(e.name.clone()));
     let mut entries: Vec<(String, Vec<u8>)> = names
         .filter(|n| n != "backup_metadata.json")
         .map(|n| (n.clone(), archive.read_small(&n, 1000).unwrap()))

@@ -109,16 +109,16 @@ fn a_backup_with_every_kind_of_raw_entry_is_read_by_the_gateways_own_reader_and_
     for (name, bytes) in &entries {
         assert_eq!(&archive.read_small(name, 1000).unwrap(), bytes, "{name}");
     }
-    let parts: Vec<&Part> = archive.entries().iter().map(|e| &e.part).collect();
+    let parts: Vec<Part> = archive.entries().iter().map(|e| e.part()).collect();
     for name in odd_names() {
-        assert!(parts.contains(&&Part::RawConfig(name.clone())));
-        assert!(parts.contains(&&Part::RawSecondCopy(name)));
+        assert!(parts.contains(&Part::RawConfig(name.clone())));
+        assert!(parts.contains(&Part::RawSecondCopy(name)));
     }
     for side in engine::archive::SIDES {
         let name = "configs.db".to_owned();
-        assert!(parts.contains(&&Part::RawDatabase { name, side }));
+        assert!(parts.contains(&Part::RawDatabase { name, side }));
     }
     for family in Family::BOTH {
-        assert!(parts.contains(&&Part::Kept(family)));
+        assert!(parts.contains(&Part::Kept(family)));
     }
 }

@@ -83,11 +83,7 @@ impl Read for Cursor {
         let offset = match inside {
             Some(offset) => offset as usize,
             None => {
-                self.window.resize(WINDOW, 0);
-                self.window_at = self.at;
-                let filled = self.file.read_at(&mut self.window, self.at);
-                self.window.truncate(*filled.as_ref().unwrap_or(&0));
-                filled?;
+                self.ahead(self.at, WINDOW as u64)?;
                 0
             }
         };

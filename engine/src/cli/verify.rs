@@ -19,10 +19,13 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let profile = &context.profile;
     let host = Linux::new(profile);
-    let mut checked = crate::verify::archive(profile, restore::open(path)?, &name)?;
+    let file = restore::open(path)?;
+    let (mut checked, rehearsed) = crate::verify::archive_beside(profile, file, &name, |rules| {
+        rehearsal::rules_at_once(&host, rules)
+    })?;
     let mut problems = crate::readiness::check(&host, profile);
     let mut untried = Vec::new();
-    for (family, tried) in rehearsal::rules(&host, &checked)? {
+    for (family, tried) in rehearsed? {
         match tried {
             Tried::Loaded(_) => {}
             Tried::Refused(problem) => problems.push(problem),
@@ -55,7 +58,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
             .collect();
         print_json(&serde_json::json!({
             "archive": name,
-            "verdict": "sound",
+            "verdict": if lacks.is_empty() { "sound" } else { "incomplete" },
             "complete": lacks.is_empty(),
             "lacks": lacks,
             "exit_status": status,
@@ -84,14 +87,15 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
             visible(&parts::incomplete(&lacks))
         ));
     }
-    if untried.is_empty() {
-        say(&format!("{}: sound", visible(&name)));
-    } else {
-        say(&format!(
-            "{}: sound, but for its firewall rules, which were not tried",
-            visible(&name)
-        ));
-    }
+    let but = match untried.is_empty() {
+        true => "",
+        false => ", but for its firewall rules, which were not tried",
+    };
+    let what = match lacks.is_empty() {
+        true => "",
+        false => "what is in it is ",
+    };
+    say(&format!("{}: {what}sound{but}", visible(&name)));
     say(&format!(
         "  made {} by {}",
         metadata.created_at,

@@ -152,7 +152,8 @@ fn judge(path: &Path, kind: DatabaseKind, depth: Depth) -> Result<Judged, Why> {
     })
 }
 
-/// What there is to say of a database of this box's own, which goes back as it is.
+/// What there is to say of a database of this box's own, which goes back as it is. Its pages and references were looked
+/// through when it was copied, and what was wrong stands among the manifest's warnings: these are the very same bytes.
 fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
     if let Err(Why::Unfit(found)) = header(path) {
         let found = found.into_iter();
@@ -160,27 +161,19 @@ fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
             .map(|why| format!("{why}; it goes back as it was"))
             .collect();
     }
-    let mut said = Vec::new();
-    let looked = (|| -> rusqlite::Result<()> {
+    let looked = (|| -> rusqlite::Result<Vec<String>> {
         let conn = open(path, "mode=ro&immutable=1")?;
         bound(&conn, path)?;
-        for line in damage(&conn)? {
-            said.push(format!("it is damaged, and goes back as it was: {line}"));
-        }
-        said.extend(missing(&conn, kind)?);
+        let mut said = missing(&conn, kind)?;
         if said.is_empty() {
             said.extend(unreadable(&conn, kind)?);
-            said.extend(dangling_references(&conn)?);
             if kind == DatabaseKind::Clients {
                 said.extend(odd_clients(&conn)?);
             }
         }
-        Ok(())
+        Ok(said)
     })();
-    if let Err(e) = looked {
-        said.push(format!("{}; it goes back as it was", cut_off(&e)));
-    }
-    said
+    looked.unwrap_or_else(|e| vec![format!("{}; it goes back as it was", cut_off(&e))])
 }
 
 /// What a restore on another box would mind in this copy, which `super::snapshot` made: a sentence each.

@@ -80,7 +80,7 @@ fn clients_and_users_are_read_whatever_the_path_is_named() {
     assert_eq!(
         clients
             .iter()
-            .map(|c| c.status.as_str())
+            .map(|c| c.status.as_ref())
             .collect::<Vec<_>>(),
         ["inactive", "active"],
         "also of the one without an id, which SQLite allows"
@@ -662,7 +662,7 @@ fn whatever_stands_in_a_row_it_is_read() {
             continue;
         }
         assert_eq!(
-            (client.name.as_str(), client.status.as_str()),
+            (client.name.as_str(), client.status.as_ref()),
             (shown, shown),
             "{value}"
         );

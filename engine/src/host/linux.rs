@@ -158,7 +158,7 @@ fn meta_of(meta: &std::fs::Metadata) -> Meta {
 }
 
 /// SHA-256 of an open file that is expected to have this size: a small one in one read.
-fn hashed(mut file: &File, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Digest> {
+fn hashed(mut file: impl Read, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Digest> {
     let mut hasher = sha2::Sha256::new();
     let portion = usize::try_from(size)
         .unwrap_or(usize::MAX)
@@ -227,23 +227,9 @@ impl Look for Linux {
     }
 
     fn sha256(&self, path: &Path) -> Result<Digest, Problem> {
-        let mut file = open_file(path)?;
-        let mut hasher = sha2::Sha256::new();
-        // Most files are configs: a large buffer for each costs more than reading it.
+        let file = open_file(path)?;
         let size = file.metadata().map_err(|e| errno("read", path, e))?.len();
-        let mut buffer = vec![
-            0;
-            usize::try_from(size)
-                .unwrap_or(usize::MAX)
-                .clamp(1, 64 << 10)
-        ];
-        loop {
-            let n = file.read(&mut buffer).map_err(|e| errno("read", path, e))?;
-            if n == 0 {
-                return Ok(Digest::of_bytes(hasher.finalize().into()));
-            }
-            hasher.update(&buffer[..n]);
-        }
+        hashed(&file, size, &mut Vec::new()).map_err(|e| errno("read", path, e))
     }
 
     fn held(&self, dir: &Path, names: &[String]) -> Result<Vec<Option<Held>>, Problem> {
@@ -251,7 +237,8 @@ impl Look for Linux {
         let one = |buffer: &mut Vec<u8>, name: &String| -> Result<Option<Held>, Problem> {
             let path = dir.join(name);
             let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
-            let file = match nix::fcntl::openat(&folder, name.as_str(), flags, Mode::empty()) {
+            let open = || nix::fcntl::openat(&folder, name.as_str(), flags, Mode::empty());
+            let file = match again(open) {
                 Ok(fd) => File::from(fd),
                 Err(nix::Error::ENOENT) => return Ok(None),
                 // A link, or what cannot be opened for reading.
@@ -286,7 +273,7 @@ impl Look for Linux {
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64, Problem> {
-        let stat = nix::sys::statvfs::statvfs(dir)
+        let stat = again(|| nix::sys::statvfs::statvfs(dir))
             .map_err(|e| errno("ask for the free space of", dir, e))?;
         Ok(stat.blocks_available() * stat.fragment_size())
     }
@@ -399,11 +386,19 @@ impl Look for Linux {
         };
         // Constant text: nothing is put into it. Rules may name sets, which are a namespace's own: empty ones will do.
         let rehearse = |(save, restore): (&str, &str)| {
-            format!(
-                "sets=$(ipset save 2>/dev/null | grep '^create '); \
-                 exec unshare --net -- sh -c \
-                 '[ -z \"$1\" ] || printf \"%s\\n\" \"$1\" | ipset restore; {restore} && {save}' sh \"$sets\""
-            )
+            let load = format!("{restore} && exec {save}");
+            match may_have_sets() {
+                false => words(&["unshare", "--net", "--", "sh", "-c", &load]),
+                true => words(&[
+                    "sh",
+                    "-c",
+                    &format!(
+                        "sets=$(ipset save 2>/dev/null | grep '^create '); \
+                         exec unshare --net -- sh -c \
+                         '[ -z \"$1\" ] || printf \"%s\\n\" \"$1\" | ipset restore; {load}' sh \"$sets\""
+                    ),
+                ]),
+            }
         };
         let argv: Vec<String> = match query {
             Query::Rules(Family::V4) => words(&["iptables-save"]),
@@ -435,7 +430,7 @@ impl Look for Linux {
                 }
                 words(&[program])
             }
-            Query::Rehearse(family) => words(&["sh", "-c", &rehearse(tools(*family))]),
+            Query::Rehearse(family) => rehearse(tools(*family)),
             Query::Tunnels => words(&["wg", "show", "interfaces"]),
             Query::Peers => words(&["wg", "show", "all", "dump"]),
             Query::ListenPorts => words(&["wg", "show", "all", "listen-port"]),
@@ -630,6 +625,11 @@ fn words(argv: &[&str]) -> Vec<String> {
     argv.iter().map(|s| (*s).to_owned()).collect()
 }
 
+/// Whether there can be sets of addresses. Asking the program itself would load the module.
+fn may_have_sets() -> bool {
+    Path::new("/sys/module/ip_set").exists() && on_path("ipset")
+}
+
 fn on_path(program: &str) -> bool {
     PATH.split(':')
         .any(|dir| Path::new(dir).join(program).exists())
@@ -726,7 +726,8 @@ impl Act for Linux {
 
     fn sync_filesystem(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
         let fd = open_dir(dir).map_err(|e| errno("sync the filesystem of", dir, e))?;
-        nix::unistd::syncfs(fd.as_fd()).map_err(|e| errno("sync the filesystem of", dir, e))
+        again(|| nix::unistd::syncfs(fd.as_fd()))
+            .map_err(|e| errno("sync the filesystem of", dir, e))
     }
 
     fn settle_database(&self, _: &Permit, path: &Path) -> Result<Settled, Problem> {
@@ -939,7 +940,8 @@ fn allocate(file: impl AsFd, from: u64, bytes: u64) -> nix::Result<()> {
         i64::try_from(from).unwrap_or(i64::MAX),
         i64::try_from(bytes).unwrap_or(i64::MAX),
     );
-    match nix::fcntl::fallocate(file, FallocateFlags::FALLOC_FL_KEEP_SIZE, from, len) {
+    let keep = FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    match again(|| nix::fcntl::fallocate(&file, keep, from, len)) {
         // Some filesystems reserve nothing; then a full disk is met by going back.
         Ok(()) | Err(nix::Error::EOPNOTSUPP) => Ok(()),
         Err(e) => Err(e),
@@ -994,8 +996,9 @@ fn make_private_dir(dir: &Path) -> Result<(), Problem> {
 fn give(file: &File, owner: Owner) -> nix::Result<()> {
     let uid = nix::unistd::Uid::from_raw(owner.uid);
     let gid = nix::unistd::Gid::from_raw(owner.gid);
-    nix::unistd::fchown(file, Some(uid), Some(gid))?;
-    nix::sys::stat::fchmod(file, Mode::from_bits_truncate(owner.mode & 0o777))
+    let mode = Mode::from_bits_truncate(owner.mode & 0o777);
+    again(|| nix::unistd::fchown(file, Some(uid), Some(gid)))?;
+    again(|| nix::sys::stat::fchmod(file, mode))
 }
 
 fn rename(from: &Path, to: &Path, flags: RenameFlags, what: &str) -> Result<(), Problem> {
@@ -1019,5 +1022,39 @@ fn remove(path: &Path, flags: UnlinkatFlags) -> Result<(), Problem> {
 
 fn sync_dir(dir: &Path) -> Result<(), Problem> {
     let fd = open_dir(dir).map_err(|e| errno("sync the folder", dir, e))?;
-    nix::unistd::fsync(fd.as_fd()).map_err(|e| errno("sync the folder", dir, e))
+    again(|| nix::unistd::fsync(fd.as_fd())).map_err(|e| errno("sync the folder", dir, e))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// A file whose reads a signal interrupts every other time.
+    struct Interrupted(&'static [u8], bool);
+
+    impl Read for Interrupted {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.1 = !self.1;
+            match self.1 {
+                true => Err(std::io::ErrorKind::Interrupted.into()),
+                false => {
+                    let most = buffer.len().min(3);
+                    self.0.read(&mut buffer[..most])
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_signal_during_a_read_changes_no_digest() {
+        let bytes = b"[Interface]\n";
+        let digest = hashed(
+            Interrupted(bytes, false),
+            bytes.len() as u64,
+            &mut Vec::new(),
+        );
+        let wanted = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
+        assert_eq!(digest.unwrap(), wanted);
+    }
 }

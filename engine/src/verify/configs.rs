@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{CONFIG_MOST, FileInBackup, Found, in_backup};
+use super::{CONFIG_MOST, FileInBackup, Found};
 use crate::archive::{Archive, Entry, Part};
 use crate::consent::{self, Hook, Opaque};
 use crate::database::Origin;
@@ -17,15 +17,15 @@ use crate::wording::{Named, counted, name, names};
 /// What is said of one config before the rest is only counted: nobody reads what stands behind 600 lines.
 const SAID: usize = 10;
 
-/// One config in a backup.
+/// One config in a backup. There are tens of thousands, and only what is needed later is kept.
 #[derive(Debug, Clone, Default)]
 pub struct CheckedConfig {
     /// What belongs into the folder of configs; none if there was no copy there.
-    pub first: Option<FileInBackup>,
+    pub first: Option<CopyOf>,
     /// What belongs into the folder of `wg-quick`; none if there was no copy there.
-    pub second: Option<FileInBackup>,
-    /// The interface, if its name can be one.
-    pub interface: Option<String>,
+    pub second: Option<CopyOf>,
+    /// Whether its name can be an interface's.
+    pub can_be_a_tunnel: bool,
     /// Where it listens. This and the networks are of what `wg-quick` will read: the second copy, or else the first.
     pub listen_port: Option<u16>,
     /// The networks behind its peers.
@@ -36,18 +36,73 @@ pub struct CheckedConfig {
     pub sets_dns: bool,
     /// Stands for its private key.
     pub key: Option<Mark>,
-    /// Why `wg-quick` could not bring it up.
-    pub unfit: Vec<String>,
-    /// Why `wg-quick` would take too long over it.
-    pub slow: Vec<String>,
-    /// The copies of which nobody can say what they run.
-    pub opaque: Vec<Opaque>,
-    /// What it runs as root, in either copy.
-    pub hooks: Vec<Hook>,
+    odd: Option<Box<Odd>>,
+}
+
+/// A copy of a config: an entry of the archive, which was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CopyOf {
+    /// Its place among the archive's entries.
+    entry: u32,
+    /// Whose it was, as a place among the manifest's owners, if a manifest says it.
+    pub owner: Option<u16>,
+}
+
+impl CopyOf {
+    /// The file that it becomes.
+    pub fn file(self, archive: &Archive) -> Result<FileInBackup, Problem> {
+        let entry = archive.entries().get(self.entry as usize);
+        let file = entry.and_then(|entry| {
+            Some(FileInBackup {
+                entry: entry.name.clone().into(),
+                size: entry.size,
+                sha256: entry.sha256()?.clone(),
+                owner: self.owner.map(usize::from),
+            })
+        });
+        file.ok_or_else(|| {
+            cannot(
+                "take a config from the backup: it was not read",
+                "report this fault in holdfast",
+            )
+        })
+    }
+}
+
+/// What few configs have.
+#[derive(Debug, Clone, Default)]
+struct Odd {
+    unfit: Vec<String>,
+    slow: Vec<String>,
+    opaque: Vec<Opaque>,
+    hooks: Vec<Hook>,
 }
 
 impl CheckedConfig {
-    /// Only what is needed later is kept: there are thousands.
+    /// Why `wg-quick` could not bring it up.
+    pub fn unfit(&self) -> &[String] {
+        self.odd.as_ref().map_or(&[], |odd| &odd.unfit)
+    }
+
+    /// Why `wg-quick` would take too long over it.
+    pub fn slow(&self) -> &[String] {
+        self.odd.as_ref().map_or(&[], |odd| &odd.slow)
+    }
+
+    /// The copies of which nobody can say what they run.
+    pub fn opaque(&self) -> &[Opaque] {
+        self.odd.as_ref().map_or(&[], |odd| &odd.opaque)
+    }
+
+    /// What it runs as root, in either copy.
+    pub fn hooks(&self) -> &[Hook] {
+        self.odd.as_ref().map_or(&[], |odd| &odd.hooks)
+    }
+
+    fn odd(&mut self) -> &mut Odd {
+        self.odd.get_or_insert_default()
+    }
+
     fn set(&mut self, config: &Config) {
         self.listen_port = config.interface.listen_port;
         let networks = config.peers.iter().flat_map(|p| &p.allowed_ips);
@@ -60,14 +115,17 @@ impl CheckedConfig {
             .iter()
             .any(|d| d.parse::<std::net::IpAddr>().is_ok());
         self.key = config.interface.key;
-        self.unfit.clone_from(&config.unfit);
-        self.slow.clone_from(&config.slow);
+        if self.odd.is_some() || !config.unfit.is_empty() || !config.slow.is_empty() {
+            let odd = self.odd();
+            odd.unfit.clone_from(&config.unfit);
+            odd.slow.clone_from(&config.slow);
+        }
     }
 
-    fn place(&mut self, is_first: bool, file: FileInBackup) {
+    fn place(&mut self, is_first: bool, copy: CopyOf) {
         match is_first {
-            true => self.first = Some(file),
-            false => self.second = Some(file),
+            true => self.first = Some(copy),
+            false => self.second = Some(copy),
         }
     }
 
@@ -81,10 +139,10 @@ impl CheckedConfig {
 /// Names the configs that are not put back, with the command that takes them out.
 fn name_what_is_not_put_back(archive: &Archive, found: &mut Found) {
     for entry in archive.entries() {
-        let (Part::RawConfig(name) | Part::RawSecondCopy(name)) = &entry.part else {
+        let (Part::RawConfig(name) | Part::RawSecondCopy(name)) = entry.part() else {
             continue;
         };
-        if can_be_put_back(name) {
+        if can_be_put_back(&name) {
             continue;
         }
         let said = format!(
@@ -92,13 +150,13 @@ fn name_what_is_not_put_back(archive: &Archive, found: &mut Found) {
              {} > {}",
             quoted(archive.name().as_bytes()),
             entry.name,
-            quoted(name)
+            quoted(&name)
         );
         found
             .lost
             .push(Lost::of("configs whose names are no plain text", said));
         // In a listing of a folder it goes by this name, if by any.
-        found.stays.extend(String::from_utf8(name.clone()));
+        found.stays.extend(String::from_utf8(name));
     }
 }
 
@@ -126,65 +184,60 @@ pub(super) fn check_configs(
     found: &mut Found,
 ) -> Result<BTreeMap<String, CheckedConfig>, Fault> {
     let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
-    let mut entries: Vec<&Entry> = archive.entries().iter().collect();
     name_what_is_not_put_back(archive, found);
-    entries.retain(|e| place(&e.part).is_some());
-    for entry in entries.iter().filter(|e| e.size > CONFIG_MOST) {
-        let Some((file, is_first)) = place(&entry.part) else {
-            continue;
-        };
-        let copied = archive.copy(&entry.name, &mut std::io::sink())?;
-        let in_backup = in_backup(archive, &entry.name, &copied);
+    let (mut read, mut too_large) = (Vec::new(), Vec::new());
+    for (place, entry) in archive.entries().iter().enumerate() {
+        match place_of(&entry.part()) {
+            Some(_) if entry.size > CONFIG_MOST => too_large.push(place),
+            Some(_) => read.push(place),
+            None => {}
+        }
+    }
+    for place in too_large {
+        let entry = &archive.entries()[place];
+        archive.copy(&entry.name, &mut std::io::sink())?;
         let why = format!(
             "it has {} bytes, and no config has more than {CONFIG_MOST}",
             entry.size
         );
-        let config = configs.entry(file.to_owned()).or_default();
-        config.keep_opaque(file, is_first, in_backup, why);
+        keep_opaque(&mut configs, place, entry, why);
     }
-    entries.retain(|e| e.size <= CONFIG_MOST);
-    let look = |entry: &Entry, bytes: &[u8], copied| {
-        let looked = wgconf::read(bytes).map(|config| {
+    let look = |entry: &Entry, bytes: &[u8]| {
+        wgconf::read(bytes).map(|config| {
             let mut warnings = Vec::new();
             warn_of(&entry.name, &config, &mut warnings);
             (config, warnings)
-        });
-        (copied, looked)
+        })
     };
-    archive.read_each(&entries, look, |entry, (copied, looked)| {
-        let Some((file, is_first)) = place(&entry.part) else {
-            return Ok(());
-        };
-        let in_backup = in_backup(archive, &entry.name, &copied);
+    archive.read_each(&read, look, |place, looked| {
+        let entry = &archive.entries()[place];
         match looked {
             Ok((config, warnings)) => {
                 found.warnings.extend(warnings);
-                keep(&mut configs, file, is_first, in_backup, &config);
+                keep(&mut configs, place, entry, &config);
             }
-            Err(why) => {
-                let config = configs.entry(file.to_owned()).or_default();
-                config.keep_opaque(file, is_first, in_backup, why.to_string());
-            }
+            Err(why) => keep_opaque(&mut configs, place, entry, why.to_string()),
         }
-        Ok(())
     })?;
     let manifest = archive.metadata().holdfast.as_ref();
     for (file, config) in &mut configs {
-        if config.second.is_none() {
+        if let (None, Some(first)) = (config.second, config.first) {
             config.second = match manifest {
                 // The gateway's own backup has one copy for both places.
-                None => config.first.clone(),
-                Some(m) => m.owner_of_second_copy(file).and_then(|owner| {
-                    config.first.clone().map(|first| FileInBackup {
-                        owner: Some(owner),
+                None => Some(first),
+                Some(_) => {
+                    let entry = &archive.entries()[first.entry as usize];
+                    let owner = entry.owner_of_second_copy();
+                    owner.map(|owner| CopyOf {
+                        owner: owner.try_into().ok(),
                         ..first
                     })
-                }),
+                }
             };
         }
         let stem = file.strip_suffix(".conf").unwrap_or(file);
         match wgconf::interface_name(stem) {
-            Ok(interface) => config.interface = Some(interface.to_owned()),
+            Ok(_) => config.can_be_a_tunnel = true,
             Err(why) => found.warnings.push(format!(
                 "the config {} can never come up: {why}",
                 name(file)
@@ -194,22 +247,38 @@ pub(super) fn check_configs(
     Ok(configs)
 }
 
-impl CheckedConfig {
-    fn keep_opaque(&mut self, file: &str, is_first: bool, in_backup: FileInBackup, why: String) {
-        self.opaque.push(Opaque {
-            tunnel: file.strip_suffix(".conf").unwrap_or(file).to_owned(),
-            entry: in_backup.entry.clone(),
-            why,
-            size: in_backup.size,
-            sha256: in_backup.sha256.clone(),
-        });
-        self.place(is_first, in_backup);
+fn copy_of(place: usize, entry: &Entry) -> CopyOf {
+    CopyOf {
+        // A zip of more entries is not opened.
+        entry: place.try_into().unwrap_or(u32::MAX),
+        owner: entry.owner().and_then(|owner| owner.try_into().ok()),
     }
 }
 
+fn keep_opaque(
+    configs: &mut BTreeMap<String, CheckedConfig>,
+    place: usize,
+    entry: &Entry,
+    why: String,
+) {
+    let part = entry.part();
+    let (Some((file, is_first)), Some(sha256)) = (place_of(&part), entry.sha256()) else {
+        return;
+    };
+    let config = configs.entry(file.to_owned()).or_default();
+    config.odd().opaque.push(Opaque {
+        tunnel: file.strip_suffix(".conf").unwrap_or(file).to_owned(),
+        entry: entry.name.clone().into(),
+        why,
+        size: entry.size,
+        sha256: sha256.clone(),
+    });
+    config.place(is_first, copy_of(place, entry));
+}
+
 /// Of which file an entry is a copy, and whether it is the first one; none if it is none that can be put back.
-fn place(part: &Part) -> Option<(&str, bool)> {
-    let raw = |name| {
+fn place_of<'p>(part: &'p Part<'_>) -> Option<(&'p str, bool)> {
+    let raw = |name: &'p [u8]| {
         let text = std::str::from_utf8(name).ok();
         text.filter(|_| can_be_put_back(name))
     };
@@ -231,20 +300,21 @@ fn place(part: &Part) -> Option<(&str, bool)> {
 
 fn keep(
     configs: &mut BTreeMap<String, CheckedConfig>,
-    file: &str,
-    is_first: bool,
-    in_backup: FileInBackup,
+    place: usize,
+    entry: &Entry,
     config: &Config,
 ) {
+    let part = entry.part();
+    let Some((file, is_first)) = place_of(&part) else {
+        return;
+    };
     let seen = configs.entry(file.to_owned()).or_default();
-    seen.hooks = consent::either(std::mem::take(&mut seen.hooks), &config.interface.hooks);
-    if is_first {
-        seen.first = Some(in_backup);
-        if seen.second.is_none() {
-            seen.set(config);
-        }
-    } else {
-        seen.second = Some(in_backup);
+    if !config.interface.hooks.is_empty() {
+        let hooks = &mut seen.odd().hooks;
+        *hooks = consent::either(std::mem::take(hooks), &config.interface.hooks);
+    }
+    seen.place(is_first, copy_of(place, entry));
+    if !is_first || seen.second.is_none() {
         seen.set(config);
     }
 }
@@ -349,10 +419,10 @@ pub(super) fn able(
             able.up.push(tunnel);
             continue;
         };
-        let mut own: Vec<String> = config.unfit.clone();
+        let mut own: Vec<String> = config.unfit().to_vec();
         if origin == Origin::Elsewhere {
-            own.extend(config.slow.iter().cloned());
-            own.extend(config.opaque.iter().map(|o| o.why.clone()));
+            own.extend(config.slow().iter().cloned());
+            own.extend(config.opaque().iter().map(|o| o.why.clone()));
         }
         if let Some(why) = own.first() {
             let more = match own.len() - 1 {

@@ -5,11 +5,11 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid};
 
 use super::errno;
 use crate::fault::{Problem, cannot};
@@ -24,6 +24,8 @@ const RESOLUTION_RETRIES: &str = "2";
 const STDERR_HEAD: u64 = 2 << 10;
 const STDERR_TAIL: u64 = 6 << 10;
 const STDOUT_LIMIT: u64 = 64 << 20;
+/// How long nobody looks whether a program has ended: at least, and at most.
+const PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(5)];
 
 pub(super) fn pid(raw: u32) -> Pid {
     Pid::from_raw(i32::try_from(raw).unwrap_or(i32::MAX))
@@ -122,7 +124,9 @@ fn run(
         .map_err(|e| failed("prepare", e))?;
     let mut stdout = in_memory().map_err(|e| failed("prepare", e))?;
     let mut stderr = in_memory().map_err(|e| failed("prepare", e))?;
-    let mut child = std::process::Command::new(program)
+    // By its path: looking it up would take a copy of this process, with all of its memory, to do so in.
+    let mut child = std::process::Command::new(found(program))
+        .arg0(program)
         .args(arguments)
         .env_clear()
         .env("PATH", PATH)
@@ -136,7 +140,6 @@ fn run(
         .spawn()
         .map_err(|e| failed("run", e))?;
     let began = Instant::now();
-    let mut pause = Duration::from_micros(200);
     let end = loop {
         match child.try_wait().map_err(|e| failed("wait for", e))? {
             Some(status) => {
@@ -152,8 +155,9 @@ fn run(
                 break End::TimedOut;
             }
             None => {
-                std::thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(5));
+                // Most end within some milliseconds, and some take a minute.
+                let pause = began.elapsed() / 16;
+                std::thread::sleep(pause.clamp(PAUSES[0], PAUSES[1]));
             }
         }
     };
@@ -165,6 +169,17 @@ fn run(
             .map_err(|e| failed("read the output of", e))?,
         stderr: redact::said(&ends(&mut stderr).map_err(|e| failed("read the output of", e))?),
     })
+}
+
+/// Where a program lies; its own name where it is nowhere.
+fn found(program: &str) -> PathBuf {
+    if program.contains('/') {
+        return program.into();
+    }
+    let places = PATH.split(':').map(|dir| Path::new(dir).join(program));
+    let is_one = |path: &PathBuf| nix::unistd::access(path, AccessFlags::X_OK).is_ok();
+    let mut files = places.filter(|path| path.is_file());
+    files.find(is_one).unwrap_or_else(|| program.into())
 }
 
 /// Runs this program itself, with one argument and `input`, as `execute` runs any.
@@ -236,6 +251,24 @@ mod tests {
         assert_eq!(
             shown,
             ["wg-quick", "'a b.conf'", "'O'\\''Brien'", "'x && y'", "''"]
+        );
+    }
+
+    #[test]
+    fn a_program_is_run_by_where_it_lies_under_the_name_that_it_was_asked_by() {
+        let limit = Duration::from_secs(10);
+        let ran = |argv: &[&str]| {
+            let argv: Vec<String> = argv.iter().map(|w| (*w).to_owned()).collect();
+            execute(&argv, "", limit)
+        };
+        let said = ran(&["sh", "-c", "echo $0"]).unwrap();
+        assert_eq!((said.end, said.stdout.as_str()), (End::Exit(0), "sh\n"));
+        assert!(found("sh").is_absolute());
+        assert_eq!(found("/bin/../bin/sh"), Path::new("/bin/../bin/sh"));
+        let missing = ran(&["no-such-program"]).unwrap_err();
+        assert!(
+            missing.what.starts_with("run no-such-program: "),
+            "{missing:?}"
         );
     }
 
