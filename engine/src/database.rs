@@ -374,9 +374,11 @@ fn typed<T>(
         if there.is_empty() {
             return Err(format!("it has no table {table}"));
         }
-        Columns::of(&mut conn, table)
-            .and_then(|columns| read(&mut conn, &columns))
-            .map_err(|e| e.to_string())
+        let columns = Columns::of(&mut conn, table).map_err(|e| e.to_string())?;
+        if how == Use::Copy {
+            check::is_bounded(path, table, &columns.names).map_err(|e| check::cut_off(&e))?;
+        }
+        read(&mut conn, &columns).map_err(|e| e.to_string())
     };
     let modes = modes(path, how);
     let mut result = attempt(modes[0]);
