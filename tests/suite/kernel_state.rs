@@ -368,7 +368,7 @@ fn rules_in_two_backends_keep_nothing_else_from_being_saved_or_restored() {
     let without = ["--keep-going-without-firewall"];
     let said = restored(&gateway, &backup, &without);
     assert!(
-        said.contains("left out: the IPv4 firewall rules: those of now cannot be read"),
+        said.contains("left out: the IPv4 firewall rules: the present ones cannot be read"),
         "{said}"
     );
     assert_eq!(std::fs::read(&config).unwrap(), was);
