@@ -87,13 +87,14 @@ fn status(text: String) -> Cow<'static, str> {
 /// part of it. Good for being compared by one program with itself.
 pub type Rows = BTreeMap<String, u64>;
 
-fn rows(clients: Vec<Client>) -> Rows {
-    let row = |client: Client| {
+/// These clients, to be compared.
+pub fn rows(clients: &[Client]) -> Rows {
+    let row = |client: &Client| {
         let mut hasher = DefaultHasher::new();
-        (client.config_path, client.subnet).hash(&mut hasher);
-        (client.name, hasher.finish())
+        (&client.config_path, &client.subnet).hash(&mut hasher);
+        (client.name.clone(), hasher.finish())
     };
-    clients.into_iter().map(row).collect()
+    clients.iter().map(row).collect()
 }
 
 /// One user of the gateway. Written down only on the way from the process that read it.

@@ -461,11 +461,17 @@ fn the_files_that_keep_rules_over_a_reboot_are_saved_as_they_are_or_said_not_to_
     let parts = manifest_of(&made.path).parts;
     assert_eq!(parts[&Part::Kept(Family::V4)], Fate::Saved);
     assert_eq!(parts[&Part::Kept(Family::V6)], Fate::NotThere);
-    // A link may lead to anything: what is kept is there, and not saved.
-    std::os::unix::fs::symlink(v4, v6).unwrap();
+    // A link may lead to anything: it is named, and what it leads to is not saved.
+    let elsewhere = v4.with_file_name("elsewhere");
+    std::fs::write(&elsewhere, bytes).unwrap();
+    std::fs::set_permissions(&elsewhere, PermissionsExt::from_mode(0o666)).unwrap();
+    std::os::unix::fs::symlink(&elsewhere, v6).unwrap();
     let made = gateway.make().unwrap();
-    assert_eq!(made.lacks.len(), 1);
-    assert_eq!(made.lacks[0].part, Part::Kept(Family::V6));
+    assert_eq!(made.lacks, []);
+    let manifest = manifest_of(&made.path);
+    assert!(!manifest.entries.contains_key("holdfast/kept/rules.v6"));
+    assert_eq!(manifest.links.len(), 1);
+    assert!(made.warnings.iter().any(|w| w.contains("is a link to")));
 }
 
 #[test]

@@ -12,9 +12,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::unistd::{AccessFlags, Gid, Uid};
+use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
 use super::reach;
@@ -23,7 +22,7 @@ use super::{Client, Patience, Rows, Settled, Shape, Trouble, Use, User};
 use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 use crate::host::End;
-use crate::host::linux::{itself, quoted};
+use crate::host::linux::itself;
 use crate::owner;
 use crate::profile::{DatabaseKind, Profile};
 use crate::spool::{self, Room};
@@ -90,7 +89,7 @@ enum Work {
     Users,
     Shape,
     MailRelay,
-    /// Nothing but becoming that user, and whether it may read the file. Opens nothing: that would let go of a lock.
+    /// Nothing but becoming that user.
     Probe,
     SnapshotOfClients,
     SnapshotOfUsers,
@@ -198,8 +197,8 @@ impl<'p> Live<'p> {
         }
     }
 
-    /// Whether SQLite may be let near it at all, that account's rights be had, and it be read with them; if not, neither
-    /// can a restore settle it.
+    /// Whether SQLite may be let near it at all, that account's rights be had, and it be settled with them; if not,
+    /// neither can a restore do it.
     pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
         let uid = self.other_account(path)?;
         reach::to_settle(path, uid)?;
@@ -473,7 +472,7 @@ fn answer(
             warnings.extend(super::check_snapshot(&copy, kind));
             // One without a table of clients is copied all the same.
             let rows = match kind {
-                DatabaseKind::Clients => super::clients_of_copy(&copy).ok().map(super::rows),
+                DatabaseKind::Clients => super::clients_of_copy(&copy).ok().map(|c| super::rows(&c)),
                 DatabaseKind::Users => None,
             };
             Ok(Answer::Copied(warnings, rows))
@@ -481,32 +480,16 @@ fn answer(
     };
     match work {
         Work::Clients => read(&|p| Ok(Answer::Clients(super::read_clients(p, how)?))),
-        Work::Rows => read(&|p| Ok(Answer::Rows(super::rows(super::read_clients(p, how)?)))),
+        Work::Rows => read(&|p| Ok(Answer::Rows(super::rows(&super::read_clients(p, how)?)))),
         Work::Users => read(&|p| Ok(Answer::Users(super::read_users(p, how)?))),
         Work::Shape => read(&|p| Ok(Answer::Shape(super::shape(p, how)?))),
         Work::MailRelay => read(&|p| Ok(Answer::MailRelay(super::mail::mail_relay(p, how)?))),
         Work::SnapshotOfClients => copied(DatabaseKind::Clients),
         Work::SnapshotOfUsers => copied(DatabaseKind::Users),
-        Work::Probe => nix::unistd::access(path, AccessFlags::R_OK)
-            .map(|()| Answer::Probed)
-            .map_err(|e| no_access(path, e).into()),
+        Work::Probe => Ok(Answer::Probed),
         // Only this rolls back what lies beside the gateway's own file.
         Work::Settle => Ok(Answer::Settled(super::settle(path)?)),
     }
-}
-
-fn no_access(path: &Path, e: Errno) -> Problem {
-    let (path, uid) = (path.display().to_string(), nix::unistd::geteuid());
-    cannot(
-        format!(
-            "read the database {path} as its account, user {uid}: {}",
-            e.desc()
-        ),
-        format!(
-            "give it to that account: chown {uid} {0} && chmod u+rw {0}",
-            quoted(&path)
-        ),
-    )
 }
 
 /// Copies the bytes of one file that another account may have made, into a new file of 0600.
