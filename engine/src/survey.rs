@@ -114,7 +114,9 @@ fn moved(
         managed.extend(clients.iter().map(|c| format!("{}.conf", c.name)));
         let then = database::rows(clients);
         // One that cannot be read by now is told of by whoever needs it.
-        let now = Live::new(profile).rows(&database.path).unwrap_or_else(|_| then.clone());
+        let now = Live::new(profile)
+            .rows(&database.path)
+            .unwrap_or_else(|_| then.clone());
         let names = then.keys().chain(now.keys());
         moved.extend(names.filter(|n| then.get(*n) != now.get(*n)).cloned());
     }

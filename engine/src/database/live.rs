@@ -472,7 +472,9 @@ fn answer(
             warnings.extend(super::check_snapshot(&copy, kind));
             // One without a table of clients is copied all the same.
             let rows = match kind {
-                DatabaseKind::Clients => super::clients_of_copy(&copy).ok().map(|c| super::rows(&c)),
+                DatabaseKind::Clients => {
+                    super::clients_of_copy(&copy).ok().map(|c| super::rows(&c))
+                }
                 DatabaseKind::Users => None,
             };
             Ok(Answer::Copied(warnings, rows))
