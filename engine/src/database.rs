@@ -87,13 +87,14 @@ fn status(text: String) -> Cow<'static, str> {
 /// part of it. Good for being compared by one program with itself.
 pub type Rows = BTreeMap<String, u64>;
 
-fn rows(clients: Vec<Client>) -> Rows {
-    let row = |client: Client| {
+/// These clients, to be compared.
+pub fn rows(clients: &[Client]) -> Rows {
+    let row = |client: &Client| {
         let mut hasher = DefaultHasher::new();
-        (client.config_path, client.subnet).hash(&mut hasher);
-        (client.name, hasher.finish())
+        (&client.config_path, &client.subnet).hash(&mut hasher);
+        (client.name.clone(), hasher.finish())
     };
-    clients.into_iter().map(row).collect()
+    clients.iter().map(row).collect()
 }
 
 /// One user of the gateway. Written down only on the way from the process that read it.
@@ -373,9 +374,11 @@ fn typed<T>(
         if there.is_empty() {
             return Err(format!("it has no table {table}"));
         }
-        Columns::of(&mut conn, table)
-            .and_then(|columns| read(&mut conn, &columns))
-            .map_err(|e| e.to_string())
+        let columns = Columns::of(&mut conn, table).map_err(|e| e.to_string())?;
+        if how == Use::Copy {
+            check::is_bounded(path, table, &columns.names).map_err(|e| check::cut_off(&e))?;
+        }
+        read(&mut conn, &columns).map_err(|e| e.to_string())
     };
     let modes = modes(path, how);
     let mut result = attempt(modes[0]);

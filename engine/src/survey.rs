@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Digest};
 
 use crate::account::{Account, MailRelay};
-use crate::database::{Client, Live, Trouble};
+use crate::database::{self, Client, Live, Trouble};
 use crate::exposure::{self, Exposure};
 use crate::facts::Facts;
 use crate::fault::{Problem, cannot};
@@ -69,7 +69,74 @@ pub struct Survey {
 /// Takes the picture.
 ///
 /// `backed_up` tells whether a backup knows a config of this name: then it is the gateway's, too.
+///
+/// Its parts are looked at one after the other; where a client came, went or was changed meanwhile, all are looked at anew, a
+/// few times.
 pub fn survey(
+    host: &dyn Host,
+    profile: &Profile,
+    backed_up: &dyn Fn(&str) -> bool,
+) -> Result<Survey, Vec<Problem>> {
+    let mut anew = 0;
+    loop {
+        let mut found = look(host, profile, backed_up)?;
+        let moved = moved(host, profile, backed_up, &found).map_err(|p| vec![p])?;
+        if !moved.is_empty() && anew < ANEW {
+            anew += 1;
+            continue;
+        }
+        if !moved.is_empty() {
+            found.warnings.push(format!(
+                "{} kept changing while the gateway was looked at; what is said of them here may be of two moments: {}",
+                counted(moved.len(), "client"),
+                names(&moved)
+            ));
+        }
+        return Ok(found);
+    }
+}
+
+/// So often what moves is looked at anew.
+const ANEW: usize = 3;
+
+/// The clients whose rows or files are not there any more as they were found, or are by now.
+fn moved(
+    host: &dyn Host,
+    profile: &Profile,
+    backed_up: &dyn Fn(&str) -> bool,
+    found: &Survey,
+) -> Result<BTreeSet<String>, Problem> {
+    let gateway = &profile.gateway;
+    let client = |file: &str| file.strip_suffix(".conf").unwrap_or(file).to_owned();
+    let mut moved = BTreeSet::new();
+    let mut managed: BTreeSet<String> = found.configs.keys().cloned().collect();
+    if let (Some(clients), Some(database)) = (&found.clients, profile.client_database()) {
+        managed.extend(clients.iter().map(|c| format!("{}.conf", c.name)));
+        let then = database::rows(clients);
+        // One that cannot be read by now is told of by whoever needs it.
+        let now = Live::new(profile)
+            .rows(&database.path)
+            .unwrap_or_else(|_| then.clone());
+        let names = then.keys().chain(now.keys());
+        moved.extend(names.filter(|n| then.get(*n) != now.get(*n)).cloned());
+    }
+    let folders = [
+        (&gateway.configs_dir, &found.configs),
+        (&gateway.wireguard_dir, &found.wireguard),
+    ];
+    for (at, (dir, then)) in folders.into_iter().enumerate() {
+        let mut now = configs_in(host, dir)?;
+        now.retain(|name| at == 0 || managed.contains(name) || backed_up(name));
+        now.retain(|name| !found.no_files.contains(&dir.join(name)));
+        let gone = then.keys().filter(|name| !now.contains(*name));
+        moved.extend(gone.map(|name| client(name)));
+        let come = now.iter().filter(|name| !then.contains_key(*name));
+        moved.extend(come.map(|name| client(name)));
+    }
+    Ok(moved)
+}
+
+fn look(
     host: &dyn Host,
     profile: &Profile,
     backed_up: &dyn Fn(&str) -> bool,

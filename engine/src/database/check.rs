@@ -12,7 +12,7 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::rebuild::quoted;
 use super::trouble::says_of_the_machine;
-use super::{NAMED, Shape, dangling_references, integrity, open, shown};
+use super::{NAMED, Shape, Use, dangling_references, integrity, open, open_to_read, shown};
 use crate::fault::{Problem, cannot};
 use crate::profile::DatabaseKind;
 use crate::wording;
@@ -248,6 +248,34 @@ pub(super) fn cut_off(error: &rusqlite::Error) -> String {
         }
         _ => format!("it is damaged: {error}"),
     }
+}
+
+/// Whether a table gives no more than a file of this size can hold. A planted tree names its pages again and again, and has rows
+/// and bytes without end; who only shows what is in it must not go through that.
+pub(super) fn is_bounded(path: &Path, table: &str, columns: &[String]) -> rusqlite::Result<()> {
+    let conn = open_to_read(path, Use::Copy)?;
+    bound(&conn, path)?;
+    let lengths: Vec<String> = columns
+        .iter()
+        .map(|c| format!("coalesce(length(CAST({} AS BLOB)), 0)", quoted(c)))
+        .collect();
+    let sum = lengths.join(" + ");
+    let mut statement = conn.prepare(&format!("SELECT 0 + {sum} FROM {}", quoted(table)))?;
+    let mut rows = statement.query([])?;
+    // A number of some bytes has up to twenty digits.
+    let mut left = path.metadata().map_or(0, |m| m.len()).saturating_mul(20);
+    while let Some(row) = rows.next()? {
+        let bytes: i64 = row.get(0)?;
+        left = left
+            .checked_sub(bytes.unsigned_abs())
+            .ok_or_else(interrupted)?;
+    }
+    Ok(())
+}
+
+fn interrupted() -> rusqlite::Error {
+    let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT);
+    rusqlite::Error::SqliteFailure(error, None)
 }
 
 /// Bounds what a connection to a file of strangers may do: no writing, no checks and functions of its schema, and work

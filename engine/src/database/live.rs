@@ -472,7 +472,9 @@ fn answer(
             warnings.extend(super::check_snapshot(&copy, kind));
             // One without a table of clients is copied all the same.
             let rows = match kind {
-                DatabaseKind::Clients => super::clients_of_copy(&copy).ok().map(super::rows),
+                DatabaseKind::Clients => {
+                    super::clients_of_copy(&copy).ok().map(|c| super::rows(&c))
+                }
                 DatabaseKind::Users => None,
             };
             Ok(Answer::Copied(warnings, rows))
@@ -480,7 +482,7 @@ fn answer(
     };
     match work {
         Work::Clients => read(&|p| Ok(Answer::Clients(super::read_clients(p, how)?))),
-        Work::Rows => read(&|p| Ok(Answer::Rows(super::rows(super::read_clients(p, how)?)))),
+        Work::Rows => read(&|p| Ok(Answer::Rows(super::rows(&super::read_clients(p, how)?)))),
         Work::Users => read(&|p| Ok(Answer::Users(super::read_users(p, how)?))),
         Work::Shape => read(&|p| Ok(Answer::Shape(super::shape(p, how)?))),
         Work::MailRelay => read(&|p| Ok(Answer::MailRelay(super::mail::mail_relay(p, how)?))),

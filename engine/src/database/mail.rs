@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Trouble, Use, open_to_read};
+use super::{Trouble, Use, check, open_to_read};
 use crate::account::MailRelay;
 use crate::fault::{Problem, cannot};
 
@@ -18,6 +18,9 @@ pub fn mail_relay_of_copy(path: &Path) -> Result<Option<MailRelay>, Problem> {
 
 fn read(path: &Path, how: Use) -> Result<Option<MailRelay>, Trouble> {
     let found = open_to_read(path, how).and_then(|conn| {
+        if how == Use::Copy {
+            check::bound(&conn, path)?;
+        }
         let columns = "SELECT count(*) FROM pragma_table_info('email_settings') \
                        WHERE name IN ('id', 'smtp_host', 'smtp_port', 'smtp_username')";
         if conn.query_row(columns, [], |row| row.get::<_, i64>(0))? < 4 {

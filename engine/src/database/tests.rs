@@ -753,3 +753,62 @@ fn rows_that_a_view_makes_up_are_not_read() {
             .contains("it has no table clients")
     );
 }
+
+/// Makes the tree of a table one that has its rows some ten billion times over, in three pages more.
+fn without_end(path: &Path, table: &str) {
+    let conn = Connection::open(path).unwrap();
+    let sql = "SELECT rootpage FROM sqlite_schema WHERE name = ?1";
+    let root: u32 = conn.query_row(sql, [table], |r| r.get(0)).unwrap();
+    conn.close().unwrap();
+    const PAGE: usize = 4096;
+    let mut bytes = std::fs::read(path).unwrap();
+    let pages = (bytes.len() / PAGE) as u32;
+    // All of its children are that one, by one and the same cell.
+    let inner = |child: u32| {
+        let mut page = vec![0; PAGE];
+        let count = 2000u16;
+        let cell = (PAGE - 8) as u16;
+        page[0] = 5;
+        page[3..5].copy_from_slice(&count.to_be_bytes());
+        page[5..7].copy_from_slice(&cell.to_be_bytes());
+        page[8..12].copy_from_slice(&child.to_be_bytes());
+        for i in 0..usize::from(count) {
+            page[12 + 2 * i..14 + 2 * i].copy_from_slice(&cell.to_be_bytes());
+        }
+        page[PAGE - 8..PAGE - 4].copy_from_slice(&child.to_be_bytes());
+        page[PAGE - 4] = 1;
+        page
+    };
+    let at = (root as usize - 1) * PAGE;
+    let leaf = bytes[at..at + PAGE].to_vec();
+    bytes[at..at + PAGE].copy_from_slice(&inner(pages + 1));
+    bytes.extend(inner(pages + 2));
+    bytes.extend(inner(pages + 3));
+    bytes.extend(leaf);
+    bytes[28..32].copy_from_slice(&(pages + 3).to_be_bytes());
+    std::fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn of_a_copy_no_more_rows_are_read_than_a_file_of_its_size_can_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("a.db");
+    let conn = Connection::open(&path).unwrap();
+    conn.execute_batch(
+        "CREATE TABLE clients (id TEXT, name TEXT, config_path TEXT, subnet TEXT, status TEXT);
+         INSERT INTO clients VALUES ('a', 'a_00000001', 'p', 's', 'active');
+         CREATE TABLE user (id INTEGER PRIMARY KEY, username TEXT, password TEXT, active INTEGER);
+         INSERT INTO user VALUES (1, 'admin', 'x', 1);",
+    )
+    .unwrap();
+    conn.close().unwrap();
+    assert_eq!(clients_of_copy(&path).unwrap().len(), 1);
+    for table in ["clients", "user"] {
+        without_end(&path, table);
+    }
+    let clients = clients_of_copy(&path).unwrap_err();
+    let users = users_of_copy(&path).unwrap_err();
+    for problem in [clients, users] {
+        assert!(problem.what.contains("more work than"), "{problem:?}");
+    }
+}

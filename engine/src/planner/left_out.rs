@@ -90,7 +90,7 @@ impl Lines {
         self.named.insert(part);
     }
 
-    /// `3 configs (a, b, c)`, or with more words behind what is counted: `2 links among the configs (a, b)`
+    /// `3 configs (a, b, c)`, or with more words behind what is counted: `2 links left alone (a, b)`
     fn several<T: AsRef<str>>(&mut self, one: &str, more: &str, which: &BTreeSet<T>, why: &str) {
         if !which.is_empty() {
             let many = counted(which.len(), one);
@@ -162,7 +162,7 @@ pub(super) fn left_out(
     );
     lines.several(
         "link",
-        " among the configs",
+        " left alone",
         &aside.links,
         "there when the backup was made: neither a link nor what it leads to is saved or touched",
     );
