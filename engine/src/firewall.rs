@@ -45,11 +45,11 @@ impl Family {
         }
     }
 
-    /// The folder of the settings of each interface.
+    /// What the settings of an interface begin with.
     pub fn interfaces(self) -> &'static str {
         match self {
-            Family::V4 => "/proc/sys/net/ipv4/conf",
-            Family::V6 => "/proc/sys/net/ipv6/conf",
+            Family::V4 => "net/ipv4/conf",
+            Family::V6 => "net/ipv6/conf",
         }
     }
 

@@ -285,6 +285,8 @@ pub trait Look {
     fn mount_points(&self) -> Result<Vec<String>, Problem>;
     /// `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding`; none where the kernel does not have that protocol.
     fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem>;
+    /// The interfaces that have a setting of their own, and what comes for new ones (`default`).
+    fn forwarding_interfaces(&self, family: Family) -> Result<Vec<String>, Problem>;
     /// The same of one interface; none where there is no such interface.
     fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem>;
     /// The boot that the machine is in.

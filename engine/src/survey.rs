@@ -383,8 +383,8 @@ fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
         };
         let look = || -> Result<BTreeMap<String, bool>, Problem> {
             let mut apart = BTreeMap::new();
-            let mut interfaces = host.list(Path::new(family.interfaces()))?;
-            interfaces.retain(|i| i != "all" && facts.interfaces.binary_search(i).is_err());
+            let mut interfaces = host.forwarding_interfaces(family)?;
+            interfaces.retain(|i| facts.interfaces.binary_search(i).is_err());
             for interface in interfaces {
                 if let Some(on) = host
                     .forwarding_of(family, &interface)?

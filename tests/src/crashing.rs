@@ -151,6 +151,9 @@ impl Look for Crashing {
     fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem> {
         self.inner.forwarding(family)
     }
+    fn forwarding_interfaces(&self, family: Family) -> Result<Vec<String>, Problem> {
+        self.inner.forwarding_interfaces(family)
+    }
     fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem> {
         self.inner.forwarding_of(family, interface)
     }

@@ -552,6 +552,12 @@ impl Look for Linux {
         }
     }
 
+    fn forwarding_interfaces(&self, family: Family) -> Result<Vec<String>, Problem> {
+        let mut names = self.list(&Path::new("/proc/sys").join(family.interfaces()))?;
+        names.retain(|name| name != "all");
+        Ok(names)
+    }
+
     fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem> {
         let path = forwarding_of(family, interface);
         match std::fs::read_to_string(&path) {
@@ -595,7 +601,7 @@ fn forwarding(family: Family) -> &'static str {
 }
 
 fn forwarding_of(family: Family, interface: &str) -> PathBuf {
-    let folder = Path::new(family.interfaces());
+    let folder = Path::new("/proc/sys").join(family.interfaces());
     folder.join(interface).join("forwarding")
 }
 

@@ -518,6 +518,11 @@ impl Look for Sim {
             .copied())
     }
 
+    fn forwarding_interfaces(&self, _: Family) -> Result<Vec<String>, Problem> {
+        drop(self.looks("see forwarding")?);
+        Ok(Vec::new())
+    }
+
     fn forwarding_of(&self, _: Family, _: &str) -> Result<Option<bool>, Problem> {
         drop(self.looks("see forwarding")?);
         Ok(None)
