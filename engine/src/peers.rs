@@ -43,6 +43,7 @@ impl fmt::Debug for RuntimePeer {
 /// The peers of these tunnels in the output of `wg show all dump`.
 pub fn in_dump(dump: &str, tunnels: &[String]) -> BTreeMap<String, Peers> {
     let mut found: BTreeMap<String, Peers> = BTreeMap::new();
+    let tunnels: BTreeSet<&str> = tunnels.iter().map(String::as_str).collect();
     let given = |word: &str| (!["(none)", "off"].contains(&word)).then(|| word.to_owned());
     for line in dump.lines() {
         let words: Vec<&str> = line.split('\t').collect();
@@ -50,7 +51,7 @@ pub fn in_dump(dump: &str, tunnels: &[String]) -> BTreeMap<String, Peers> {
         let &[tunnel, key, secret, endpoint, allowed, _, _, _, keepalive] = words.as_slice() else {
             continue;
         };
-        if !tunnels.iter().any(|t| t == tunnel) {
+        if !tunnels.contains(tunnel) {
             continue;
         }
         let peer = RuntimePeer {

@@ -70,7 +70,7 @@ pub struct Survey {
 ///
 /// `backed_up` tells whether a backup knows a config of this name: then it is the gateway's, too.
 ///
-/// Its parts are looked at one after the other; where a client came, went or was changed meanwhile, all are looked at anew, a
+/// Its parts are looked at one after the other; where the row of a client changed meanwhile or its files came or went, all are looked at anew, a
 /// few times.
 pub fn survey(
     host: &dyn Host,
@@ -80,7 +80,13 @@ pub fn survey(
     let mut anew = 0;
     loop {
         let mut found = look(host, profile, backed_up)?;
-        let moved = moved(host, profile, backed_up, &found).map_err(|p| vec![p])?;
+        let moved = moved(host, profile, backed_up, &found).unwrap_or_else(|problem| {
+            found.warnings.push(format!(
+                "whether all of this is of one moment is not known: {}",
+                in_a_line(&problem)
+            ));
+            BTreeSet::new()
+        });
         if !moved.is_empty() && anew < ANEW {
             anew += 1;
             continue;
@@ -113,10 +119,7 @@ fn moved(
     if let (Some(clients), Some(database)) = (&found.clients, profile.client_database()) {
         managed.extend(clients.iter().map(|c| format!("{}.conf", c.name)));
         let then = database::rows(clients);
-        // One that cannot be read by now is told of by whoever needs it.
-        let now = Live::new(profile)
-            .rows(&database.path)
-            .unwrap_or_else(|_| then.clone());
+        let now = Live::new(profile).rows(&database.path)?;
         let names = then.keys().chain(now.keys());
         moved.extend(names.filter(|n| then.get(*n) != now.get(*n)).cloned());
     }

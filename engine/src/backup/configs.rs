@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
+use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -50,8 +51,8 @@ pub(super) enum Lying {
     Link { stamp: Stamp, target: Vec<u8> },
     /// Something that no config ever was: a folder, a pipe.
     NoFile { stamp: Stamp, what: &'static str },
-    /// It is there and could not be read.
-    Unread { why: String },
+    /// It is there and could not be read; it may not even have been looked at.
+    Unread { stamp: Option<Stamp>, why: String },
 }
 
 /// The bytes of a file.
@@ -70,7 +71,7 @@ impl Lying {
             Lying::File { stamp, .. } | Lying::Link { stamp, .. } | Lying::NoFile { stamp, .. } => {
                 Some(*stamp)
             }
-            Lying::Unread { .. } => None,
+            Lying::Unread { stamp, .. } => *stamp,
         }
     }
 }
@@ -187,23 +188,19 @@ impl Configs {
         Ok(changed)
     }
 
-    /// The names of files that were changed after this time.
-    pub(super) fn changed_since(&self, at: i64) -> BTreeSet<OsString> {
-        let late = self
-            .found
-            .keys()
-            .filter(|name| self.newest(name) > Some(at));
-        late.cloned().collect()
+    /// The names of files that were changed in this time, in nanoseconds since 1970.
+    pub(super) fn changed_in(&self, time: &Range<i64>) -> BTreeSet<OsString> {
+        let within = |both: &[Option<Lying>; 2]| {
+            let mut stamps = both.iter().flatten().filter_map(Lying::stamp);
+            stamps.any(|stamp| time.contains(&stamp.changed))
+        };
+        let late = self.found.iter().filter(|(_, both)| within(both));
+        late.map(|(name, _)| name.clone()).collect()
     }
 
     /// When what lies under a name was changed last, in nanoseconds since 1970; none if nothing lies there.
     pub(super) fn newest(&self, name: &OsStr) -> Option<i64> {
         newest(self.found.get(name)?)
-    }
-
-    /// The same of all of them.
-    pub(super) fn newest_of_all(&self) -> Option<i64> {
-        self.found.values().filter_map(newest).max()
     }
 
     /// Whether there is any first copy.
@@ -316,7 +313,10 @@ impl Hand {
 
     /// What lies there; none if nothing does. What is `like` those bytes is not packed again.
     fn look(&mut self, folder: &File, name: &OsStr, like: Option<&[u8]>) -> Option<Lying> {
-        let unread = |why: String| Some(Lying::Unread { why });
+        let unread = |why: String| {
+            let stamp = stamp_of(folder, name);
+            Some(Lying::Unread { stamp, why })
+        };
         let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
         let file = match again(|| nix::fcntl::openat(folder, name, flags, Mode::empty())) {
             Ok(fd) => File::from(fd),
@@ -414,7 +414,8 @@ fn link(folder: &File, name: &OsStr) -> Option<Lying> {
             target: target.into_vec(),
         }),
         (Err(Errno::ENOENT), _) | (_, None) => None,
-        (Err(e), _) => Some(Lying::Unread {
+        (Err(e), stamp) => Some(Lying::Unread {
+            stamp,
             why: format!("it is a link that cannot be read: {}", e.desc()),
         }),
     }
@@ -465,15 +466,15 @@ fn stamp_of(folder: &File, name: &OsStr) -> Option<Stamp> {
 /// The bytes of a config; none if it cannot be read.
 pub(super) fn bytes(path: &Path) -> Option<Vec<u8>> {
     let file = open_without_links(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK).ok()?;
-    let size = file.metadata().ok().filter(|m| m.is_file())?.size();
-    let mut hand = Hand::new();
-    hand.read(&file, size.min(MOST)).ok()?;
-    Some(hand.bytes)
+    file.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let mut bytes = Vec::new();
+    (&file).take(MOST).read_to_end(&mut bytes).ok()?;
+    Some(bytes)
 }
 
 /// What lies where a file of the box's own is, as a config is looked at, and its bytes, deflated: for kept rules.
 pub(super) fn look_at(path: &Path) -> Option<(Lying, Vec<u8>)> {
-    let unread = |why: String| Some((Lying::Unread { why }, Vec::new()));
+    let unread = |why: String| Some((Lying::Unread { stamp: None, why }, Vec::new()));
     let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else {
         return unread("it has no name".into());
     };

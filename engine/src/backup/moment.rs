@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
 use std::fs::Metadata;
+use std::ops::Range;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -76,11 +77,11 @@ impl Look {
         }
     }
 
-    /// Whether nothing moved until then, as far as clocks can tell, and no file was changed since shortly before this look.
-    fn is_still(&self, later: &Look, newest: Option<i64>) -> bool {
-        let stamps = later.stamps.iter().flatten().map(|s| s.changed);
-        let mut changed = stamps.chain(newest);
-        self.stamps == later.stamps && changed.all(|at| at <= self.since())
+    /// Whether nothing moved until then, as far as clocks can tell.
+    fn is_still(&self, later: &Look) -> bool {
+        let between = self.until(later);
+        let mut stamps = later.stamps.iter().flatten();
+        self.stamps == later.stamps && !stamps.any(|s| between.contains(&s.changed))
     }
 
     /// Waits for the clock to tell what was changed from what will be; what is copied then is copied after this look.
@@ -89,14 +90,15 @@ impl Look {
         self.at = now();
     }
 
-    /// What is changed after this may have changed after this look.
-    fn since(&self) -> i64 {
-        self.at - TICK
+    /// What has a time in this may have changed after this look. A time beyond it is of a clock that was set back since, and
+    /// says nothing.
+    fn until(&self, later: &Look) -> Range<i64> {
+        self.at - TICK + 1..later.at + TICK
     }
 
     /// Whether what was changed then is part of something that may be going on.
     fn is_fresh(&self, changed: i64) -> bool {
-        changed > self.at - HALF
+        (self.at - HALF + 1..self.at + TICK).contains(&changed)
     }
 
     /// Whether something moved so lately that a client may be half there.
@@ -161,6 +163,8 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     configs.read_more(files(rows.as_ref()))?;
     let (mut tunnels, mut beyond) = (Facts::default(), BTreeMap::new());
     let (mut unpaired, mut warnings) = (BTreeSet::new(), Vec::new());
+    // Those that moved where there are no rows to go with them.
+    let mut alone = BTreeSet::new();
     let all_along = rows.as_ref().map(|rows| half_there(rows, &configs));
     for anew in 0..=ANEW {
         tunnels = kernel.tunnels(&configs, rows.as_ref());
@@ -175,11 +179,11 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
             Some(changed) => later.is_fresh(changed),
             None => true,
         });
-        if look.is_still(&later, configs.newest_of_all()) && half.is_empty() {
+        // A file that was changed since the rows were copied may belong to a later row.
+        let late = configs.changed_in(&look.until(&later));
+        if look.is_still(&later) && late.is_empty() && half.is_empty() {
             break;
         }
-        // A file that was changed since the rows were copied may belong to a later row.
-        let late = configs.changed_since(look.since());
         look = later;
         let now = match (&rows, database) {
             (Some(_), Some(database)) => match Live::new(profile).rows(&database.path) {
@@ -205,6 +209,9 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
             }
         };
         moved.extend(differing.iter().chain(&late).cloned());
+        if rows.is_none() {
+            alone.extend(moved.iter().cloned());
+        }
         if moved.is_empty() && half.is_empty() {
             break;
         }
@@ -236,6 +243,10 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
             }
         }
         configs.read_again(&moved)?;
+    }
+    if database.is_some() && !alone.is_empty() {
+        warnings.push(not_known("the clients cannot be read"));
+        unpaired.extend(alone);
     }
     let gone = |clients: &Saving| clients.fate == Fate::NotThere;
     let unknown = match &clients {
@@ -273,4 +284,35 @@ fn beyond_configs(profile: &Profile, tunnels: &Facts) -> BTreeMap<String, Peers>
             .find_map(|dir| configs::bytes(&dir.join(&file)))?;
         wgconf::read(&bytes).ok()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_changed_by_a_clock_that_went_ahead_counts_as_old() {
+        let stamp = |changed| Stamp {
+            inode: 1,
+            size: 1,
+            changed,
+        };
+        let look = |at, changed| Look {
+            at,
+            stamps: vec![Some(stamp(changed))],
+        };
+        let (then, later) = (100 * HALF, 101 * HALF);
+        for (changed, still) in [
+            (then - TICK, true),
+            (then, false),
+            (later, false),
+            (later + TICK, true),
+            (later + 3600 * HALF, true),
+        ] {
+            let (one, other) = (look(then, changed), look(later, changed));
+            assert_eq!(one.is_still(&other), still, "{changed}");
+        }
+        assert!(!look(then, 0).is_still(&look(later, 1)));
+        assert!(look(then, then - 1).is_busy() && !look(then, then + HALF).is_busy());
+    }
 }

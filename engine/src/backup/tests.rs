@@ -848,6 +848,34 @@ fn configs_that_may_be_of_clients_are_named_where_nobody_can_tell_which_clients_
 }
 
 #[test]
+fn where_the_clients_cannot_be_read_what_changes_meanwhile_is_named() {
+    let gateway = Gateway::new();
+    gateway
+        .open("configs.db")
+        .execute_batch("DROP TABLE clients")
+        .unwrap();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let file = gateway.profile.gateway.configs_dir.join("a_00000001.conf");
+    let thread = std::thread::spawn(move || {
+        let mut port = 1;
+        while !stopped.load(Ordering::Relaxed) {
+            port += 1;
+            std::fs::write(&file, config(port % 1000)).unwrap();
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    });
+    let made = gateway.make().unwrap();
+    stop.store(true, Ordering::Relaxed);
+    thread.join().unwrap();
+    let unpaired = manifest_of(&made.path).unpaired;
+    assert!(unpaired.contains("a_00000001"), "{unpaired:?}");
+    let says = |text: &str| made.warnings.iter().any(|w| w.contains(text));
+    assert!(says("of one moment is not known"), "{:?}", made.warnings);
+    assert!(says("its clients cannot be read"), "{:?}", made.warnings);
+}
+
+#[test]
 fn the_same_gateway_gives_the_same_entries() {
     let gateway = Gateway::new();
     for n in 0..300 {

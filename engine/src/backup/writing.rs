@@ -218,7 +218,7 @@ impl<'a, 'p> Making<'a, 'p> {
             Lying::NoFile { what, .. } => self.warnings.push(format!(
                 "{shown} is not saved: {what}; a restore leaves it as it is"
             )),
-            Lying::Unread { why } => {
+            Lying::Unread { why, .. } => {
                 unread.push(format!("{shown}: {why}"));
                 self.unread.insert(name.to_string_lossy().into_owned());
             }
@@ -304,7 +304,7 @@ impl<'a, 'p> Making<'a, 'p> {
                     self.add(&entry, &sum, &deflated, Some(owner))?;
                     Fate::Saved
                 }
-                Some((Lying::Unread { why }, _)) => Fate::NotSaved {
+                Some((Lying::Unread { why, .. }, _)) => Fate::NotSaved {
                     why: format!("{}: {why}", path.display()),
                 },
                 Some(_) => Fate::NotSaved {

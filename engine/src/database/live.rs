@@ -4,13 +4,11 @@
 //! Whoever may write beside a database decides what SQLite does there; what comes back is therefore data, read with the
 //! care that an archive gets. Must not open a live database in a process that is root, but where root alone may write.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid};
@@ -37,29 +35,6 @@ const COPYING: Duration = Duration::from_secs(900);
 const COPY: &str = "copy";
 /// What the other process may have in memory, bytes: a planted database must not cost the box its memory.
 const MEMORY: u64 = 1 << 30;
-
-/// How long a lock is waited for that has outlasted a whole wait just before.
-const AGAIN: Duration = Duration::from_secs(1);
-
-/// Databases whose lock outlasted a whole wait and that nobody could read since: when the wait ended, and how long it was.
-/// Whoever surveys a gateway and then saves it would wait twice for the same lock.
-static IN_VAIN: Mutex<BTreeMap<PathBuf, (Instant, Duration)>> = Mutex::new(BTreeMap::new());
-
-/// How long a lock was waited for in vain a short while ago, if that was as long as it would be waited for now.
-fn waited_before(path: &Path, now: Duration) -> Option<Duration> {
-    let mut in_vain = IN_VAIN.lock().unwrap_or_else(PoisonError::into_inner);
-    in_vain.retain(|_, (ended, waited)| ended.elapsed() <= *waited * 2);
-    let before = in_vain.get(path).map(|(_, waited)| *waited);
-    before.filter(|waited| now <= *waited)
-}
-
-fn note_wait(path: &Path, waited: Option<Duration>) {
-    let mut in_vain = IN_VAIN.lock().unwrap_or_else(PoisonError::into_inner);
-    match waited {
-        Some(waited) => in_vain.insert(path.to_owned(), (Instant::now(), waited)),
-        None => in_vain.remove(path),
-    };
-}
 
 /// The gateway's own databases.
 pub struct Live<'p> {
@@ -242,7 +217,7 @@ impl<'p> Live<'p> {
             other => return Err(unexpected(path, &other)),
         };
         // From here on that account has no way to it but what it still has open; its own file it can fill as well.
-        let file = open_plain_file(&folder.join(COPY)).map_err(|e| {
+        let file = open_plain_file(&folder.join(COPY), uid).map_err(|e| {
             cannot(
                 format!("take over the copy of the database {}: {e}", path.display()),
                 "see whether the disk of the state folder is full or failing",
@@ -285,32 +260,20 @@ impl<'p> Live<'p> {
         folder: Option<&Path>,
         limit: Duration,
     ) -> Result<Answer, Trouble> {
-        let before = waited_before(path, self.busy);
-        let busy = match before {
-            Some(_) => self.busy.min(AGAIN),
-            None => self.busy,
-        };
         let answered = match uid {
-            None => answer(path, work, folder, Patience::of(busy)),
+            None => answer(path, work, folder, Patience::of(self.busy)),
             Some(uid) => {
                 let order = Order {
                     path: path.to_owned(),
                     work,
                     uid,
                     folder: folder.map(Path::to_owned),
-                    busy,
+                    busy: self.busy,
                 };
                 delegate(&order, limit)
             }
         };
-        let whole = busy.as_secs() >= self.profile.gateway.busy_seconds;
-        match &answered {
-            Err(Trouble::Busy(_)) if whole => note_wait(path, Some(busy)),
-            Err(Trouble::Busy(_)) => {}
-            _ => note_wait(path, None),
-        }
-        let waited = before.unwrap_or_default() + busy;
-        answered.map_err(|trouble| trouble.with_holders(path, waited))
+        answered.map_err(|trouble| trouble.with_holders(path, self.busy))
     }
 
     /// The user whose rights are taken; none where this process may do it itself.
@@ -472,9 +435,13 @@ fn answer(
             warnings.extend(super::check_snapshot(&copy, kind));
             // One without a table of clients is copied all the same.
             let rows = match kind {
-                DatabaseKind::Clients => {
-                    super::clients_of_copy(&copy).ok().map(|c| super::rows(&c))
-                }
+                DatabaseKind::Clients => match super::clients_of_copy(&copy) {
+                    Ok(clients) => Some(super::rows(&clients)),
+                    Err(problem) => {
+                        warnings.push(format!("its clients cannot be read: {}", problem.what));
+                        None
+                    }
+                },
                 DatabaseKind::Users => None,
             };
             Ok(Answer::Copied(warnings, rows))
@@ -496,7 +463,7 @@ fn answer(
 
 /// Copies the bytes of one file that another account may have made, into a new file of 0600.
 pub fn copy_plain_file(copy: &Path, dest: &Path) -> std::io::Result<()> {
-    let mut from = open_plain_file(copy)?;
+    let mut from = open_plain_file(copy, None)?;
     let size = from.metadata()?.len();
     let mut to = File::options()
         .write(true)
@@ -508,13 +475,13 @@ pub fn copy_plain_file(copy: &Path, dest: &Path) -> std::io::Result<()> {
 }
 
 /// Opens a file that another account may have made: that very file, not what a link or a pipe leads to.
-fn open_plain_file(path: &Path) -> std::io::Result<File> {
+fn open_plain_file(path: &Path, owner: Option<u32>) -> std::io::Result<File> {
     let file = File::options()
         .read(true)
         .custom_flags((OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK).bits())
         .open(path)?;
     let meta = file.metadata()?;
-    if !meta.is_file() || meta.nlink() != 1 {
+    if !meta.is_file() || meta.nlink() != 1 || owner.is_some_and(|uid| meta.uid() != uid) {
         return Err(std::io::Error::other("it is no plain file"));
     }
     Ok(file)

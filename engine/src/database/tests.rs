@@ -19,7 +19,7 @@ fn users(path: &Path) -> Result<Vec<User>, Problem> {
     Ok(read_users(path, Use::Live(patience()))?)
 }
 
-use crate::profile::{DatabaseKind, Profile};
+use crate::profile::DatabaseKind;
 
 const CLIENTS: &str = "CREATE TABLE clients (id TEXT PRIMARY KEY, name TEXT NOT NULL, config_path TEXT NOT NULL, \
     subnet TEXT NOT NULL, public_key TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'inactive');
@@ -280,29 +280,6 @@ fn what_sqlite_cannot_read_is_told_apart_from_what_is_locked_and_from_what_fails
         assert!(!copy.exists());
         drop(holder);
     }
-}
-
-#[test]
-fn a_lock_that_outlasted_the_wait_is_waited_for_a_second_more_and_no_whole_wait_again() {
-    let (_dir, dir) = folder();
-    let path = dir.join("a.db");
-    let holder = made(&path, &format!("{CLIENTS}; BEGIN EXCLUSIVE"));
-    let mut profile = Profile {
-        state_dir: dir.join("state"),
-        ..Profile::default()
-    };
-    profile.gateway.busy_seconds = 2;
-    let said = || Live::new(&profile).clients(&path).unwrap_err().what;
-    let waited = |seconds: u32| format!("(waited {seconds} s)");
-    // Who is in a hurry does not count.
-    let hurried = Live::new(&profile).within(Duration::from_millis(100));
-    assert!(hurried.clients(&path).is_err());
-    for seconds in [2, 3, 3] {
-        let said = said();
-        assert!(said.contains(&waited(seconds)), "{seconds}: {said}");
-    }
-    drop(holder);
-    assert!(Live::new(&profile).clients(&path).is_ok());
 }
 
 #[test]
