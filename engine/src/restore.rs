@@ -344,7 +344,8 @@ fn leave_out_kept(
     checked: &mut Checked,
 ) -> Result<(), Problem> {
     for family in Family::BOTH {
-        let file = profile.gateway.firewall.kept_file(family).map(Place::of);
+        let file = profile.gateway.firewall.kept_file(family);
+        let file = file.map(Place::of).transpose()?;
         let Some(folder) = file.as_ref().and_then(|f| f.path()?.parent()) else {
             continue;
         };

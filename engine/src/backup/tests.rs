@@ -472,6 +472,17 @@ fn the_files_that_keep_rules_over_a_reboot_are_saved_as_they_are_or_said_not_to_
     assert!(!manifest.entries.contains_key("holdfast/kept/rules.v6"));
     assert_eq!(manifest.links.len(), 1);
     assert!(made.warnings.iter().any(|w| w.contains("is a link to")));
+    // What is not in it is neither called saved, nor something that a restore takes away.
+    assert!(!manifest.parts.contains_key(&Part::Kept(Family::V6)));
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    // What could not be looked at is not left alone in silence.
+    std::fs::remove_file(v6).unwrap();
+    std::os::unix::fs::symlink("x".repeat(300), v6).unwrap();
+    let made = gateway.make().unwrap();
+    let lacks: Vec<&Part> = made.lacks.iter().map(|l| &l.part).collect();
+    assert_eq!(lacks, [&Part::Kept(Family::V6)]);
 }
 
 #[test]
