@@ -173,10 +173,7 @@ mod tests {
         let of = |path: &Path| Place::of(path).unwrap();
         let plain = real.join("rules.v4");
         assert_eq!(of(&plain), at(&plain));
-        assert_eq!(
-            of(&dir.join("no/rules.v4")),
-            at(&dir.join("no/rules.v4"))
-        );
+        assert_eq!(of(&dir.join("no/rules.v4")), at(&dir.join("no/rules.v4")));
 
         let folder = dir.join("folder");
         symlink("real", &folder).unwrap();

@@ -277,7 +277,7 @@ impl<'a, 'p> Making<'a, 'p> {
             let looked = match Place::of(path) {
                 Ok(Place::At(path)) => configs::look_at(&path),
                 Err(problem) => {
-                    let why = problem.what;
+                    let why = format!("cannot {}", problem.what);
                     self.parts
                         .insert(Part::Kept(family), Fate::NotSaved { why });
                     continue;
@@ -291,7 +291,7 @@ impl<'a, 'p> Making<'a, 'p> {
                     ));
                     let link = escaped_path(link.as_os_str().as_bytes());
                     self.links.insert(link, target);
-                    // No word of the part: it is not saved, and a restore takes away what was not there.
+                    // Nothing is said of the part: it is not saved, and what is said not to have been there a restore takes away.
                     continue;
                 }
             };

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::side_files;
+use super::{Trouble, side_files};
 use crate::access::{self, Seen};
 use crate::fault::{Problem, cannot};
 use crate::host::linux::quoted;
@@ -11,17 +11,50 @@ use crate::host::linux::quoted;
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 
+/// What is in the way of an account.
+#[derive(Debug)]
+pub(super) enum InTheWay {
+    /// Something is closed to that account; root can have the bytes.
+    Closed(Problem),
+    /// A look failed, which says nothing of the database.
+    Unseen(Problem),
+}
+
+impl InTheWay {
+    /// For whoever saves bytes where the account cannot read.
+    pub(super) fn of_a_copy(self) -> Trouble {
+        match self {
+            InTheWay::Closed(problem) => Trouble::Unreadable(problem),
+            InTheWay::Unseen(problem) => Trouble::Failed(problem),
+        }
+    }
+}
+
+impl From<InTheWay> for Problem {
+    fn from(found: InTheWay) -> Problem {
+        match found {
+            InTheWay::Closed(problem) | InTheWay::Unseen(problem) => problem,
+        }
+    }
+}
+
+impl From<InTheWay> for Trouble {
+    fn from(found: InTheWay) -> Trouble {
+        Trouble::Failed(found.into())
+    }
+}
+
 /// Why this account cannot read it; root can.
-pub(super) fn to_read(path: &Path, uid: Option<u32>) -> Result<(), Problem> {
+pub(super) fn to_read(path: &Path, uid: Option<u32>) -> Result<(), InTheWay> {
     reach(path, uid, READ, "read")
 }
 
 /// Why this account cannot settle it; root can.
-pub(super) fn to_settle(path: &Path, uid: Option<u32>) -> Result<(), Problem> {
+pub(super) fn to_settle(path: &Path, uid: Option<u32>) -> Result<(), InTheWay> {
     reach(path, uid, READ | WRITE, "settle")
 }
 
-fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), Problem> {
+fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), InTheWay> {
     let Some(uid) = uid else {
         return Ok(());
     };
@@ -30,15 +63,16 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), P
         "{verb} the database {} with the rights of user {uid}, whose it is to be",
         path.display()
     );
-    let failed = |e: std::io::Error| cannot(format!("{what}: {e}"), "see to that path");
+    let failed =
+        |e: std::io::Error| InTheWay::Unseen(cannot(format!("{what}: {e}"), "see to that path"));
     if let Some(folder) = access::closed_on_the_way(path, uid).map_err(failed)? {
-        return Err(cannot(
+        return Err(InTheWay::Closed(cannot(
             format!("{what}: that user cannot go through {}", folder.shown()),
             format!(
                 "open it: chmod o+x {}; or move the database, and name its place in the profile",
                 quoted(&folder.path.display().to_string())
             ),
-        ));
+        )));
     }
     let sides = side_files(path);
     let files = sides
@@ -76,13 +110,13 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), P
         .map(|seen| quoted(&seen.path.display().to_string()))
         .collect();
     let rights = if wanted & WRITE == 0 { "read" } else { "write" };
-    Err(cannot(
+    Err(InTheWay::Closed(cannot(
         format!("{what}: that user cannot {rights} {}", shown.join(", ")),
         format!(
             "somebody else made that, or gave it away; give it back: chown {uid} {}",
             paths.join(" ")
         ),
-    ))
+    )))
 }
 
 #[cfg(test)]
@@ -122,8 +156,8 @@ mod tests {
         set(own.parent().unwrap(), above.0, above.1);
         assert!(to_settle(&path, None).is_ok(), "root is not asked");
         Some([
-            to_read(&path, Some(GATEWAY)).err(),
-            to_settle(&path, Some(GATEWAY)).err(),
+            to_read(&path, Some(GATEWAY)).err().map(Problem::from),
+            to_settle(&path, Some(GATEWAY)).err().map(Problem::from),
         ])
     }
 
@@ -195,6 +229,21 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_look_that_failed_says_nothing_of_the_database_and_one_that_is_closed_can_be_had_by_its_bytes()
+     {
+        // No file can have such a name, and nobody can tell what is there.
+        let long = std::env::temp_dir().join("x".repeat(300));
+        let trouble = to_read(&long, Some(GATEWAY)).unwrap_err().of_a_copy();
+        assert!(matches!(trouble, Trouble::Failed(_)), "{trouble}");
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let trouble = to_read(file.path(), Some(GATEWAY)).unwrap_err().of_a_copy();
+        assert!(matches!(trouble, Trouble::Unreadable(_)), "{trouble}");
     }
 
     #[test]
