@@ -81,7 +81,7 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
         .chain([path])
         .filter_map(|p| access::look(p).transpose());
     let files: Vec<Seen> = files.collect::<Result<_, _>>().map_err(failed)?;
-    let mut closed: Vec<&Seen> = files
+    let closed: Vec<&Seen> = files
         .iter()
         .filter(|seen| !seen.gives(uid, &groups, wanted))
         .collect();
@@ -93,29 +93,39 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
     let folder = folder.flatten();
     // Who settles it takes them away.
     let beside = wanted & WRITE != 0 && files.len() > 1;
-    if let Some(folder) = folder.as_ref().filter(|_| beside)
-        && !folder.gives(uid, &groups, WRITE)
-    {
-        closed.push(folder);
+    let folder = folder
+        .as_ref()
+        .filter(|folder| beside && !folder.gives(uid, &groups, WRITE));
+    let mut advice = Vec::new();
+    if !closed.is_empty() {
+        let paths: Vec<String> = closed
+            .iter()
+            .map(|seen| quoted(&seen.path.display().to_string()))
+            .collect();
+        advice.push(format!(
+            "somebody else made that, or gave it away; give it back: chown {uid} {}",
+            paths.join(" ")
+        ));
     }
-    if closed.is_empty() {
+    if let Some(folder) = folder {
+        // The folder may be others' as well, as /srv is: it is not that account's to have.
+        advice.push(format!(
+            "move the database and what lies beside it out of {} into a folder of that user's, and name its place in the profile",
+            folder.path.display()
+        ));
+    }
+    if advice.is_empty() {
         return Ok(());
     }
     let shown: Vec<String> = closed
-        .iter()
+        .into_iter()
+        .chain(folder)
         .map(|seen| format!("{} of user {}", seen.shown(), seen.uid()))
-        .collect();
-    let paths: Vec<String> = closed
-        .iter()
-        .map(|seen| quoted(&seen.path.display().to_string()))
         .collect();
     let rights = if wanted & WRITE == 0 { "read" } else { "write" };
     Err(InTheWay::Closed(cannot(
         format!("{what}: that user cannot {rights} {}", shown.join(", ")),
-        format!(
-            "somebody else made that, or gave it away; give it back: chown {uid} {}",
-            paths.join(" ")
-        ),
+        advice.join("; then "),
     )))
 }
 
@@ -171,7 +181,7 @@ mod tests {
             &'c [(&'c str, u32, u32)],
             [&'c str; 2],
         );
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             (open, own, &[("", GATEWAY, 0o600)], ["", ""]),
             (
                 open,
@@ -205,12 +215,18 @@ mod tests {
                 &[("", GATEWAY, 0o660), ("-journal", 0, 0o600)],
                 ["x.db-journal", "x.db-journal"],
             ),
-            // A folder of root's is in the way only of what has files beside it to be taken away.
+            // A folder of root's is in the way only of what has files beside it to be taken away, and stays root's.
             (
                 open,
                 open,
                 &[("", GATEWAY, 0o660), ("-wal", GATEWAY, 0o600)],
-                ["", "/own"],
+                ["", "out of /"],
+            ),
+            (
+                open,
+                open,
+                &[("", 0, 0o644), ("-wal", GATEWAY, 0o600)],
+                ["", "x.db; then move the database"],
             ),
         ];
         for (above, folder, files, expected) in cases {
@@ -223,8 +239,10 @@ mod tests {
                     Some(problem) => {
                         assert_ne!(expected, "", "{problem}");
                         assert!(problem.advice.contains(expected), "{problem}");
-                        let way_out = ["chmod o+x", "chown 61000"];
+                        let way_out = ["chmod o+x", "chown 61000", "move the database and"];
                         assert!(way_out.iter().any(|w| problem.advice.contains(w)));
+                        let given = problem.advice.contains("chown");
+                        assert!(!given || problem.advice.contains("/x.db"), "{problem}");
                     }
                 }
             }
