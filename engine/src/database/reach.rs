@@ -60,7 +60,7 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
     };
     let groups = access::groups_of(uid);
     let what = format!(
-        "{verb} the database {} with the rights of user {uid}, whose it is to be",
+        "{verb} the database {} as user {uid}, the gateway's account",
         path.display()
     );
     let failed =
@@ -239,6 +239,8 @@ mod tests {
                     Some(problem) => {
                         assert_ne!(expected, "", "{problem}");
                         assert!(problem.advice.contains(expected), "{problem}");
+                        let as_whom = "x.db as user 61000, the gateway's account: ";
+                        assert!(problem.what.contains(as_whom), "{problem}");
                         let way_out = ["chmod o+x", "chown 61000", "move the database and"];
                         assert!(way_out.iter().any(|w| problem.advice.contains(w)));
                         let given = problem.advice.contains("chown");
