@@ -195,6 +195,14 @@ pub enum Part<'n> {
     },
 }
 
+/// The entry of the file in which the box keeps the rules of this family.
+pub fn kept(family: Family) -> &'static str {
+    match family {
+        Family::V4 => KEPT_V4,
+        Family::V6 => KEPT_V6,
+    }
+}
+
 /// The entry of a file of a database whose bytes are saved: one of [`SIDES`].
 pub fn raw_database(name: &str, side: &str) -> String {
     format!(
