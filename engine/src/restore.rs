@@ -594,7 +594,7 @@ impl Unpacked<'_> {
         let databases = self.profile.gateway.database.iter();
         let databases: Vec<&str> = databases.map(|d| d.name.as_str()).collect();
         let file = again(&self.prepared.file, name)?;
-        Archive::open(file, name, &self.profile.limits, &databases)
+        Archive::open_again(file, name, &self.profile.limits, &databases)
     }
 
     fn unpack(&self, entry: &str, out: &mut dyn Write) -> Result<(), Fault> {
