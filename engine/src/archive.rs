@@ -78,7 +78,8 @@ const LARGE: u64 = 1 << 20;
 const WAITING: usize = 8;
 const PORTION: usize = 64 << 10;
 /// Metadata are read whole: this much, for what is listed and is no entry, and so much for each entry; and never more than
-/// this. Holdfast itself writes some 170 bytes for a client.
+/// this, which is also what they may have where this box made them: the peers of tunnels are in them without an entry. Holdfast
+/// itself writes some 170 bytes for a client.
 const METADATA: u64 = 4 << 20;
 const METADATA_EACH: u64 = 1024;
 const METADATA_MOST: u64 = 64 << 20;
@@ -195,6 +196,14 @@ pub enum Part<'n> {
     },
 }
 
+/// The entry of the file in which the box keeps the rules of this family.
+pub fn kept(family: Family) -> &'static str {
+    match family {
+        Family::V4 => KEPT_V4,
+        Family::V6 => KEPT_V6,
+    }
+}
+
 /// The entry of a file of a database whose bytes are saved: one of [`SIDES`].
 pub fn raw_database(name: &str, side: &str) -> String {
     format!(
@@ -219,6 +228,8 @@ pub struct Archive {
     size: u64,
     sha256: Option<Digest>,
     made_here: bool,
+    /// Its metadata are this box's own, or were accepted before.
+    accepted: bool,
     entries: Vec<Entry>,
     /// Places in `entries`, sorted by name.
     by_name: Vec<u32>,
@@ -276,9 +287,47 @@ impl Archive {
         Archive::listed(file, size, name, limits, databases)?.looked_into()
     }
 
+    /// [`Archive::open`] for one that was opened and accepted before.
+    pub fn open_again(
+        file: File,
+        name: &str,
+        limits: &Limits,
+        databases: &[&str],
+    ) -> Result<Archive, Fault> {
+        let (file, size) = regular(file, name)?;
+        let mut archive = Archive::listed(file, size, name, limits, databases)?;
+        archive.accepted = true;
+        archive.looked_into()
+    }
+
+    /// [`Archive::open_hashed`] for the backup that is being made: what is there fits, whatever the limits say. They are for what
+    /// others send.
+    pub fn open_new(file: File, name: &str, databases: &[&str]) -> Result<Archive, Fault> {
+        let all = Limits {
+            upload_mib: u64::MAX >> 20,
+            unpacked_mib: u64::MAX >> 20,
+            entries: u64::MAX,
+        };
+        let mut archive = Archive::hashed(file, name, &all, databases, &|_| Ok(false))?;
+        archive.accepted = true;
+        archive.looked_into()
+    }
+
     /// [`Archive::open`] with [`Archive::sha256`] beside it. `made_here` tells of that digest whether this box made the file:
     /// then it was read by both readers when it was made.
     pub fn open_hashed(
+        file: File,
+        name: &str,
+        limits: &Limits,
+        databases: &[&str],
+        made_here: &(dyn Fn(&Digest) -> Result<bool, Problem> + Sync),
+    ) -> Result<Archive, Fault> {
+        let mut archive = Archive::hashed(file, name, limits, databases, made_here)?;
+        archive.accepted = archive.made_here;
+        archive.looked_into()
+    }
+
+    fn hashed(
         file: File,
         name: &str,
         limits: &Limits,
@@ -298,7 +347,7 @@ impl Archive {
         let (digest, made_here) = hashed?;
         archive.sha256 = Some(digest);
         archive.made_here = made_here;
-        archive.looked_into()
+        Ok(archive)
     }
 
     /// Its structure, its names and its limits alone.
@@ -330,6 +379,7 @@ impl Archive {
             size,
             sha256: None,
             made_here: false,
+            accepted: false,
             inflated: Inflated::of(accepted.entries.len()),
             entries: accepted.entries,
             by_name: accepted.by_name,
@@ -383,7 +433,11 @@ impl Archive {
             return Err(Fault::Refused(vec![refused(&self.name, &why)]));
         }
         let each = METADATA_EACH * self.entries.len() as u64;
-        let bytes = self.read_small(manifest::ENTRY, (METADATA + each).min(METADATA_MOST))?;
+        let most = match self.accepted {
+            true => METADATA_MOST,
+            false => (METADATA + each).min(METADATA_MOST),
+        };
+        let bytes = self.read_small(manifest::ENTRY, most)?;
         Metadata::parse(&bytes, self.entries.len()).map_err(Fault::Refused)
     }
 

@@ -27,7 +27,7 @@ use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::Host;
 use crate::parts::{Fate, Lack, Part};
-use crate::profile::{Limits, Profile};
+use crate::profile::Profile;
 use crate::space::{self, Needs};
 use crate::spool::private_folder;
 use crate::{made, parallel, state_dir, survey};
@@ -304,14 +304,7 @@ fn read_back(
         .iter()
         .map(|d| d.name.as_str())
         .collect();
-    // What is there fits, whatever the limits say: they are for what others send. A restore will apply them, though.
-    let all = Limits {
-        upload_mib: u64::MAX >> 20,
-        unpacked_mib: u64::MAX >> 20,
-        entries: u64::MAX,
-    };
-    let mut archive = Archive::open_hashed(file, &growing.name, &all, &known, &|_| Ok(false))
-        .map_err(|e| failed(&e))?;
+    let mut archive = Archive::open_new(file, &growing.name, &known).map_err(|e| failed(&e))?;
     let of = archive.unpacked_size();
     let mut told = 0;
     let read = archive.read_all(&mut |done| {
@@ -324,6 +317,7 @@ fn read_back(
     let sha256 = archive.sha256().map_err(|e| failed(&e))?;
     let size = archive.size();
     let mut warnings = Vec::new();
+    // A restore will apply them.
     let limits = &profile.limits;
     for (what, is, most, key) in [
         (

@@ -16,6 +16,7 @@ use journal_format::{
 };
 
 use crate::account::{Account, MailRelay};
+use crate::archive;
 use crate::database::Client;
 use crate::fault::{Problem, cannot};
 use crate::firewall::Family;
@@ -526,7 +527,12 @@ fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> 
         let Some(wanted) = backup.kept.get(&family) else {
             if now.is_some() && backup.kept_gone.contains(&family) {
                 let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
-                targets.extend(target(path, id, Change::Remove, None));
+                let removed = target(path, id, Change::Remove, None);
+                // The safety backup has to know it again, and behind a link it may have any name.
+                targets.extend(removed.map(|target| Target {
+                    entry: archive::kept(family).into(),
+                    ..target
+                }));
             }
             continue;
         };
@@ -862,6 +868,39 @@ mod tests {
             let why = "file is not a database".into();
             backup.parts.insert(part, Fate::SavedRaw { why });
         }));
+    }
+
+    #[test]
+    fn a_file_of_kept_rules_is_known_again_by_its_entry_whatever_name_a_link_gives_it() {
+        for (family, change, path) in [
+            (Family::V4, Change::Replace, "/etc/fw/rules.conf"),
+            (Family::V4, Change::Replace, "/etc/fw/other.v6"),
+            (Family::V6, Change::Remove, "/etc/fw/rules.v4"),
+        ] {
+            let mut survey = survey(BTreeMap::new());
+            survey.kept = vec![(family, path.into(), held(0, 0o640))];
+            survey.kept_at = BTreeMap::from([(family, path.into())]);
+            let mut backup = backup(&[]);
+            if change == Change::Replace {
+                let mut wanted = wanted(None, b"new");
+                wanted.entry = archive::kept(family).into();
+                backup.kept.insert(family, wanted);
+            } else {
+                backup.kept_gone.insert(family);
+            }
+            let plan = planned(&survey, &backup).unwrap();
+            let changes: Vec<Change> = plan.files.iter().map(|f| f.change).collect();
+            assert_eq!(changes, [change]);
+            let parts = [
+                Part::Configs,
+                Part::Kept(Family::V4),
+                Part::Kept(Family::V6),
+            ];
+            survey.facts.unread = parts.into_iter().map(|p| (p, String::new())).collect();
+            let unsaved = step::unsaved(&plan, &survey.facts).into_iter();
+            let unsaved: Vec<Part> = unsaved.map(|lack| lack.part).collect();
+            assert_eq!(unsaved, [Part::Kept(family)], "{path}");
+        }
     }
 
     #[test]

@@ -344,7 +344,8 @@ fn leave_out_kept(
     checked: &mut Checked,
 ) -> Result<(), Problem> {
     for family in Family::BOTH {
-        let file = profile.gateway.firewall.kept_file(family).map(Place::of);
+        let file = profile.gateway.firewall.kept_file(family);
+        let file = file.map(Place::of).transpose()?;
         let Some(folder) = file.as_ref().and_then(|f| f.path()?.parent()) else {
             continue;
         };
@@ -593,7 +594,7 @@ impl Unpacked<'_> {
         let databases = self.profile.gateway.database.iter();
         let databases: Vec<&str> = databases.map(|d| d.name.as_str()).collect();
         let file = again(&self.prepared.file, name)?;
-        Archive::open(file, name, &self.profile.limits, &databases)
+        Archive::open_again(file, name, &self.profile.limits, &databases)
     }
 
     fn unpack(&self, entry: &str, out: &mut dyn Write) -> Result<(), Fault> {

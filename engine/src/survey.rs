@@ -261,7 +261,7 @@ fn look(
     warnings.extend(beyond_configs(host, profile, &facts, &wireguard));
     let (mut kept, mut kept_at) = (Vec::new(), BTreeMap::new());
     for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
-        let Place::At(place) = Place::of(path) else {
+        let Place::At(place) = Place::of(path).map_err(one)? else {
             aside.no_files.insert(path.clone());
             continue;
         };

@@ -501,20 +501,39 @@ fn folders(profile: &Profile) -> [&Path; 4] {
     ]
 }
 
+/// Why these peers are not taken. As many as ran on this box can run on it again.
+fn unfit(peers: &Peers, origin: Origin) -> Option<String> {
+    if !peers::are_plain(peers) {
+        return Some("they are not what wg prints of peers".into());
+    }
+    let too_many = origin == Origin::Elsewhere && peers.len() > wgconf::PEERS;
+    too_many.then(|| {
+        format!(
+            "they are {}, and of a backup from elsewhere {} are taken at most",
+            peers.len(),
+            wgconf::PEERS
+        )
+    })
+}
+
 /// Keeps the peers of tunnels that belong up, if they are peers and nothing else.
 fn fit_peers(checked: &mut Checked) {
+    let origin = checked.origin;
     let up: BTreeSet<&String> = checked.tunnels_up.iter().collect();
     let (warnings, lost) = (&mut checked.warnings, &mut checked.lost);
     checked.peers.retain(|tunnel, peers| {
-        let plain = peers::are_plain(peers) && peers.len() <= wgconf::PEERS;
-        if up.contains(tunnel) && !plain {
+        if !up.contains(tunnel) {
+            return false;
+        }
+        let unfit = unfit(peers, origin);
+        if let Some(why) = &unfit {
             let said = format!(
-                "the peers that {} had besides those of its config are not taken: they are not what wg prints of peers",
+                "the peers that {} had besides those of its config are not taken: {why}",
                 name(tunnel)
             );
             lost.push(Lost::of(parts::Part::Peers.shown(), said));
         }
-        up.contains(tunnel) && plain
+        unfit.is_none()
     });
     for (tunnel, peers) in &checked.peers {
         warnings.push(format!(

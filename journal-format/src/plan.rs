@@ -77,7 +77,7 @@ pub struct Archive {
 /// One file to be replaced, added or removed. The staged object lies beside it on the same filesystem.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
-    /// The name in the backup, as `configs/a.conf`.
+    /// The name in the backup, as `configs/a.conf`. Of what is removed only a file of kept rules has one.
     pub entry: String,
     /// The file's own path.
     pub path: String,

@@ -15,6 +15,7 @@ use super::*;
 use crate::firewall::Family;
 use crate::manifest::{Manifest, Metadata};
 use crate::peers::{self, Peers};
+use crate::profile::Limits;
 use crate::verify;
 
 const CLIENTS: &str = include_str!("../../../fixtures/data/clients.sql");
@@ -472,6 +473,17 @@ fn the_files_that_keep_rules_over_a_reboot_are_saved_as_they_are_or_said_not_to_
     assert!(!manifest.entries.contains_key("holdfast/kept/rules.v6"));
     assert_eq!(manifest.links.len(), 1);
     assert!(made.warnings.iter().any(|w| w.contains("is a link to")));
+    // What is not in it is neither called saved, nor something that a restore takes away.
+    assert!(!manifest.parts.contains_key(&Part::Kept(Family::V6)));
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    // What could not be looked at is not left alone in silence.
+    std::fs::remove_file(v6).unwrap();
+    std::os::unix::fs::symlink("x".repeat(300), v6).unwrap();
+    let made = gateway.make().unwrap();
+    let lacks: Vec<&Part> = made.lacks.iter().map(|l| &l.part).collect();
+    assert_eq!(lacks, [&Part::Kept(Family::V6)]);
 }
 
 #[test]
@@ -732,6 +744,43 @@ fn peers_that_only_the_kernel_has_are_in_the_backup_and_those_of_the_config_are_
     // What was not read is not taken to be none.
     gateway.facts.unread = BTreeMap::from([(Part::Peers, "no wg".to_owned())]);
     assert_eq!(checked(&gateway).peers, BTreeMap::new());
+}
+
+#[test]
+fn however_many_peers_only_the_kernel_has_the_backup_of_this_box_is_taken_back_with_them() {
+    let mut gateway = Gateway::new();
+    let peers = |count: u32| -> BTreeMap<String, Peers> {
+        let line = |n: u32| {
+            let [_, a, b, c] = n.to_be_bytes();
+            let key = format!("{n:042x}0=");
+            format!(
+                "a_00000001\t{key}\t{key}\t198.51.100.7:51820\t10.{a}.{b}.{c}/32\t0\t0\t0\t25\n"
+            )
+        };
+        let dump: String = (0..count).map(line).collect();
+        peers::in_dump(&dump, &["a_00000001".to_owned()])
+    };
+    gateway.facts.peers = peers(30_000);
+    let made = gateway.make().unwrap();
+    let metadata = bytes_of(&made.path, crate::manifest::ENTRY).len();
+    assert!(metadata > 5 << 20, "{metadata}");
+    let open = || File::open(&made.path).unwrap();
+    let checked = verify::archive(&gateway.profile, open(), "b.zip").unwrap();
+    assert_eq!(checked.peers["a_00000001"].len(), 30_000);
+    assert!(checked.lost.is_empty(), "{:?}", checked.lost);
+    // A restore opens it once more, to unpack it.
+    let databases = ["configs.db", "wireguard.db"];
+    let limits = Limits::default();
+    Archive::open_again(open(), "b.zip", &limits, &databases).unwrap();
+    // From elsewhere there are bounds, and they are named.
+    gateway.facts.peers = peers(4_001);
+    let made = gateway.make().unwrap();
+    gateway.profile.state_dir = gateway.dir.path().join("other");
+    let file = File::open(&made.path).unwrap();
+    let checked = verify::archive(&gateway.profile, file, "b.zip").unwrap();
+    assert!(checked.peers.is_empty());
+    let named = |l: &crate::lost::Lost| l.said.contains("they are 4001, and of");
+    assert!(checked.lost.iter().any(named), "{:?}", checked.lost);
 }
 
 /// Adds and removes clients as the gateway's application does, row first, until it is dropped.

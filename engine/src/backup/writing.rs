@@ -275,8 +275,14 @@ impl<'a, 'p> Making<'a, 'p> {
             .zip(&self.profile.gateway.firewall.kept)
         {
             let looked = match Place::of(path) {
-                Place::At(path) => configs::look_at(&path),
-                Place::Link(link, target) => {
+                Ok(Place::At(path)) => configs::look_at(&path),
+                Err(problem) => {
+                    let why = format!("cannot {}", problem.what);
+                    self.parts
+                        .insert(Part::Kept(family), Fate::NotSaved { why });
+                    continue;
+                }
+                Ok(Place::Link(link, target)) => {
                     let target = escaped_path(&target);
                     self.warnings.push(format!(
                         "{} is a link to {target}, where others than root may write, or nothing is: neither is saved, and a \
@@ -285,7 +291,7 @@ impl<'a, 'p> Making<'a, 'p> {
                     ));
                     let link = escaped_path(link.as_os_str().as_bytes());
                     self.links.insert(link, target);
-                    self.parts.insert(Part::Kept(family), Fate::Saved);
+                    // Nothing is said of the part: it is not saved, and what is said not to have been there a restore takes away.
                     continue;
                 }
             };

@@ -204,7 +204,7 @@ impl<'p> Live<'p> {
     /// [`super::raw_bytes`] can be had.
     pub fn snapshot(&self, path: &Path, kind: DatabaseKind) -> Result<Snapshot, Trouble> {
         let uid = self.other_account(path)?;
-        reach::to_read(path, uid).map_err(Trouble::Unreadable)?;
+        reach::to_read(path, uid).map_err(reach::InTheWay::of_a_copy)?;
         let room = Room::new(&self.profile.spool_dir())?;
         let folder = lent(&room, uid)?;
         let limit = COPYING + self.busy;

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::side_files;
+use super::{Trouble, side_files};
 use crate::access::{self, Seen};
 use crate::fault::{Problem, cannot};
 use crate::host::linux::quoted;
@@ -11,34 +11,68 @@ use crate::host::linux::quoted;
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 
+/// What is in the way of an account.
+#[derive(Debug)]
+pub(super) enum InTheWay {
+    /// Something is closed to that account; root can have the bytes.
+    Closed(Problem),
+    /// A look failed, which says nothing of the database.
+    Unseen(Problem),
+}
+
+impl InTheWay {
+    /// For whoever saves bytes where the account cannot read.
+    pub(super) fn of_a_copy(self) -> Trouble {
+        match self {
+            InTheWay::Closed(problem) => Trouble::Unreadable(problem),
+            InTheWay::Unseen(problem) => Trouble::Failed(problem),
+        }
+    }
+}
+
+impl From<InTheWay> for Problem {
+    fn from(found: InTheWay) -> Problem {
+        match found {
+            InTheWay::Closed(problem) | InTheWay::Unseen(problem) => problem,
+        }
+    }
+}
+
+impl From<InTheWay> for Trouble {
+    fn from(found: InTheWay) -> Trouble {
+        Trouble::Failed(found.into())
+    }
+}
+
 /// Why this account cannot read it; root can.
-pub(super) fn to_read(path: &Path, uid: Option<u32>) -> Result<(), Problem> {
+pub(super) fn to_read(path: &Path, uid: Option<u32>) -> Result<(), InTheWay> {
     reach(path, uid, READ, "read")
 }
 
 /// Why this account cannot settle it; root can.
-pub(super) fn to_settle(path: &Path, uid: Option<u32>) -> Result<(), Problem> {
+pub(super) fn to_settle(path: &Path, uid: Option<u32>) -> Result<(), InTheWay> {
     reach(path, uid, READ | WRITE, "settle")
 }
 
-fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), Problem> {
+fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), InTheWay> {
     let Some(uid) = uid else {
         return Ok(());
     };
     let groups = access::groups_of(uid);
     let what = format!(
-        "{verb} the database {} with the rights of user {uid}, whose it is to be",
+        "{verb} the database {} as user {uid}, the gateway's account",
         path.display()
     );
-    let failed = |e: std::io::Error| cannot(format!("{what}: {e}"), "see to that path");
+    let failed =
+        |e: std::io::Error| InTheWay::Unseen(cannot(format!("{what}: {e}"), "see to that path"));
     if let Some(folder) = access::closed_on_the_way(path, uid).map_err(failed)? {
-        return Err(cannot(
+        return Err(InTheWay::Closed(cannot(
             format!("{what}: that user cannot go through {}", folder.shown()),
             format!(
                 "open it: chmod o+x {}; or move the database, and name its place in the profile",
                 quoted(&folder.path.display().to_string())
             ),
-        ));
+        )));
     }
     let sides = side_files(path);
     let files = sides
@@ -47,7 +81,7 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), P
         .chain([path])
         .filter_map(|p| access::look(p).transpose());
     let files: Vec<Seen> = files.collect::<Result<_, _>>().map_err(failed)?;
-    let mut closed: Vec<&Seen> = files
+    let closed: Vec<&Seen> = files
         .iter()
         .filter(|seen| !seen.gives(uid, &groups, wanted))
         .collect();
@@ -59,30 +93,40 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), P
     let folder = folder.flatten();
     // Who settles it takes them away.
     let beside = wanted & WRITE != 0 && files.len() > 1;
-    if let Some(folder) = folder.as_ref().filter(|_| beside)
-        && !folder.gives(uid, &groups, WRITE)
-    {
-        closed.push(folder);
+    let folder = folder
+        .as_ref()
+        .filter(|folder| beside && !folder.gives(uid, &groups, WRITE));
+    let mut advice = Vec::new();
+    if !closed.is_empty() {
+        let paths: Vec<String> = closed
+            .iter()
+            .map(|seen| quoted(&seen.path.display().to_string()))
+            .collect();
+        advice.push(format!(
+            "somebody else made that, or gave it away; give it back: chown {uid} {}",
+            paths.join(" ")
+        ));
     }
-    if closed.is_empty() {
+    if let Some(folder) = folder {
+        // The folder may be others' as well, as /srv is: it is not that account's to have.
+        advice.push(format!(
+            "move the database and what lies beside it out of {} into a folder of that user's, and name its place in the profile",
+            folder.path.display()
+        ));
+    }
+    if advice.is_empty() {
         return Ok(());
     }
     let shown: Vec<String> = closed
-        .iter()
+        .into_iter()
+        .chain(folder)
         .map(|seen| format!("{} of user {}", seen.shown(), seen.uid()))
         .collect();
-    let paths: Vec<String> = closed
-        .iter()
-        .map(|seen| quoted(&seen.path.display().to_string()))
-        .collect();
     let rights = if wanted & WRITE == 0 { "read" } else { "write" };
-    Err(cannot(
+    Err(InTheWay::Closed(cannot(
         format!("{what}: that user cannot {rights} {}", shown.join(", ")),
-        format!(
-            "somebody else made that, or gave it away; give it back: chown {uid} {}",
-            paths.join(" ")
-        ),
-    ))
+        advice.join("; then "),
+    )))
 }
 
 #[cfg(test)]
@@ -122,8 +166,8 @@ mod tests {
         set(own.parent().unwrap(), above.0, above.1);
         assert!(to_settle(&path, None).is_ok(), "root is not asked");
         Some([
-            to_read(&path, Some(GATEWAY)).err(),
-            to_settle(&path, Some(GATEWAY)).err(),
+            to_read(&path, Some(GATEWAY)).err().map(Problem::from),
+            to_settle(&path, Some(GATEWAY)).err().map(Problem::from),
         ])
     }
 
@@ -137,7 +181,7 @@ mod tests {
             &'c [(&'c str, u32, u32)],
             [&'c str; 2],
         );
-        let cases: [Case; 9] = [
+        let cases: [Case; 10] = [
             (open, own, &[("", GATEWAY, 0o600)], ["", ""]),
             (
                 open,
@@ -171,12 +215,18 @@ mod tests {
                 &[("", GATEWAY, 0o660), ("-journal", 0, 0o600)],
                 ["x.db-journal", "x.db-journal"],
             ),
-            // A folder of root's is in the way only of what has files beside it to be taken away.
+            // A folder of root's is in the way only of what has files beside it to be taken away, and stays root's.
             (
                 open,
                 open,
                 &[("", GATEWAY, 0o660), ("-wal", GATEWAY, 0o600)],
-                ["", "/own"],
+                ["", "out of /"],
+            ),
+            (
+                open,
+                open,
+                &[("", 0, 0o644), ("-wal", GATEWAY, 0o600)],
+                ["", "x.db; then move the database"],
             ),
         ];
         for (above, folder, files, expected) in cases {
@@ -189,12 +239,31 @@ mod tests {
                     Some(problem) => {
                         assert_ne!(expected, "", "{problem}");
                         assert!(problem.advice.contains(expected), "{problem}");
-                        let way_out = ["chmod o+x", "chown 61000"];
+                        let as_whom = "x.db as user 61000, the gateway's account: ";
+                        assert!(problem.what.contains(as_whom), "{problem}");
+                        let way_out = ["chmod o+x", "chown 61000", "move the database and"];
                         assert!(way_out.iter().any(|w| problem.advice.contains(w)));
+                        let given = problem.advice.contains("chown");
+                        assert!(!given || problem.advice.contains("/x.db"), "{problem}");
                     }
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_look_that_failed_says_nothing_of_the_database_and_one_that_is_closed_can_be_had_by_its_bytes()
+     {
+        // No file can have such a name, and nobody can tell what is there.
+        let long = std::env::temp_dir().join("x".repeat(300));
+        let trouble = to_read(&long, Some(GATEWAY)).unwrap_err().of_a_copy();
+        assert!(matches!(trouble, Trouble::Failed(_)), "{trouble}");
+        if !nix::unistd::geteuid().is_root() {
+            return;
+        }
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let trouble = to_read(file.path(), Some(GATEWAY)).unwrap_err().of_a_copy();
+        assert!(matches!(trouble, Trouble::Unreadable(_)), "{trouble}");
     }
 
     #[test]

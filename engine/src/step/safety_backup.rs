@@ -4,9 +4,10 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{Change, Direction, Exchange, Plan, Step};
+use journal_format::{Change, Direction, Exchange, Plan, Step, Target};
 
 use super::{Env, Report, StepOps, no_way_back};
+use crate::archive;
 use crate::decide::Seen;
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
@@ -34,13 +35,14 @@ pub(crate) fn unsaved(plan: &Plan, facts: &Facts) -> Vec<Lack> {
 /// Whether the restore takes away something that a safety backup which lacks this part could not bring back. Of configs
 /// it lacks the `unread` ones, all of them if none is named.
 fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
-    let gone = |t: &&journal_format::Target| t.change != Change::Add;
+    let gone = |t: &&Target| t.change != Change::Add;
     let name = |path: &str| {
         let name = Path::new(path).file_name();
         name.map(|n| n.to_string_lossy().into_owned())
             .unwrap_or_default()
     };
-    let mut files = plan.files.iter().filter(gone).map(|t| name(&t.path));
+    let mut files = plan.files.iter().filter(gone);
+    let is_kept = |t: &Target| Family::BOTH.map(archive::kept).contains(&t.entry.as_str());
     match part {
         // A raw one and its side files have entries that end so.
         Part::Database(entry) => {
@@ -51,15 +53,11 @@ fn replaces(plan: &Plan, part: &Part, unread: &BTreeSet<String>) -> bool {
                 last == entry || raw.is_some_and(|raw| raw == entry.as_bytes())
             })
         }
-        Part::Configs => files.any(|file| {
-            let config = file.ends_with(".conf");
-            config && (unread.is_empty() || unread.contains(&file))
-        }),
-        // What a link leads to may have any name.
-        Part::Kept(family) => files.any(|file| match family {
-            Family::V4 => !file.ends_with(".conf") && !file.ends_with(".v6"),
-            Family::V6 => !file.ends_with(".conf") && !file.ends_with(".v4"),
-        }),
+        Part::Configs => {
+            files.any(|t| !is_kept(t) && (unread.is_empty() || unread.contains(&name(&t.path))))
+        }
+        // By its entry: what a link leads to may have any name.
+        Part::Kept(family) => files.any(|t| t.entry == archive::kept(*family)),
         Part::Rules(Family::V4) => plan.firewall.v4.is_some(),
         Part::Rules(Family::V6) => plan.firewall.v6.is_some(),
         Part::Forwarding(Family::V4) => plan.firewall.ip_forward.is_some(),
