@@ -310,7 +310,9 @@ fn without_rules_in_the_backup_those_of_before_hold_less_replaced_tunnels_plus_w
     let before = gateway.picture();
     let said = restored(&gateway, &backup);
     assert!(
-        said.contains("left out: the IPv4 firewall rules: the backup has none; those of now stay"),
+        said.contains(
+            "left out: the IPv4 firewall rules: the backup has none; the present ones stay"
+        ),
         "{said}"
     );
 
