@@ -165,10 +165,10 @@ fn what_a_client_more_costs_stays_within_the_budgets() {
     let backups = both(&["backup"]);
     let [(few_cost, few_made), (more_cost, more_made)] = &backups;
     // Two files: each opened, looked at, read and closed once, and its stamp looked at once or twice more for the one moment: the
-    // files of this gateway are new.
+    // files of this gateway are new. Those of tunnels that are up are read again then, to be compared with the kernel's peers.
     let budget = [
-        ("open", 2.4),
-        ("close", 2.4),
+        ("open", 2.8),
+        ("close", 2.8),
         ("look", 6.5),
         ("read", 3.2),
         ("seek", 0.05),
@@ -190,7 +190,7 @@ fn what_a_client_more_costs_stays_within_the_budgets() {
         ("open", 0.0),
         ("close", 0.1),
         ("look", 0.1),
-        ("read", 0.2),
+        ("read", 0.25),
         ("seek", 0.0),
         ("sync", 0.0),
         ("write", 0.5),
@@ -200,7 +200,7 @@ fn what_a_client_more_costs_stays_within_the_budgets() {
     within("verify", [&verified[0], &verified[1]], &budget);
 
     let surveyed = both(&["survey"]);
-    // Two files, each read once; and looked at by itself for who may write to it.
+    // Two files, each read once; and looked at by itself for who may write to it. The rows are read again for the one moment.
     let budget = [
         ("open", 4.1),
         ("close", 4.2),
@@ -209,7 +209,7 @@ fn what_a_client_more_costs_stays_within_the_budgets() {
         ("seek", 0.0),
         ("sync", 0.0),
         ("write", 0.3),
-        ("bytes read", 1_200.0),
+        ("bytes read", 1_600.0),
         ("bytes written", 200.0),
     ];
     within("survey", [&surveyed[0].0, &surveyed[1].0], &budget);

@@ -151,7 +151,7 @@ fn where_the_promise_could_not_be_kept_a_restore_is_refused_before_anything_chan
             "a database that is a link",
             format!("mv {database} {database}.real && ln -s {database}.real {database}"),
             format!("mv {database}.real {database}"),
-            "it is not a regular file",
+            "it is a link to",
         ),
         (
             "a folder that is mounted read-only",
