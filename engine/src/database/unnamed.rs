@@ -228,6 +228,12 @@ impl Looking<'_> {
         }
     }
 
+    /// Whether it is a database of the profile: by its name, too, where its object could not be told.
+    fn is_the_profiles(&self, path: &Path, object: Option<(u64, u64)>) -> bool {
+        let mut databases = self.profile.gateway.database.iter();
+        databases.any(|d| d.path == path) || object.is_some_and(|o| self.known.contains(&o))
+    }
+
     fn could_not(&mut self, problem: &Problem) {
         self.unseen.push(in_a_line(problem));
     }
@@ -369,11 +375,12 @@ impl Looking<'_> {
         }
         for name in names.iter().take(NAMES_MOST) {
             let path = folder.join(name);
-            let plain = matches!(self.host.stat(&path), Ok(Some(meta)) if meta.kind == Kind::File);
-            let sqlite = match plain {
-                true => self.host.is_sqlite(&path),
+            let sqlite = match self.host.stat(&path) {
+                // Not opened even for a look: another thread of this process may be copying it (T23).
+                Ok(Some(meta)) if self.is_the_profiles(&path, object(&meta)) => Ok(false),
+                Ok(Some(meta)) if meta.kind == Kind::File => self.host.is_sqlite(&path),
                 // What a link leads to is another folder's.
-                false => Ok(false),
+                _ => Ok(false),
             };
             if self.noted(sqlite) {
                 self.named(&path, setting.who());
@@ -417,7 +424,8 @@ impl Looking<'_> {
             let beside = ["-wal", "-shm", "-journal"];
             let name = file.path.to_string_lossy();
             let is_beside = beside.iter().any(|s| name.ends_with(s));
-            if is_beside || self.known.contains(&file.object) || self.is_passing(&file.path) {
+            let known = self.is_the_profiles(&file.path, Some(file.object));
+            if is_beside || known || self.is_passing(&file.path) {
                 continue;
             }
             let sqlite = self.host.is_sqlite(&file.at);
@@ -439,8 +447,7 @@ impl Looking<'_> {
 
     /// Notes a database that a setting names and that is there, under its real name, unless the profile names it.
     fn named(&mut self, path: &Path, who: String) {
-        let known = |path: &Path| self.profile.gateway.database.iter().any(|d| d.path == path);
-        if known(path) || self.found.contains_key(path) {
+        if self.is_the_profiles(path, None) || self.found.contains_key(path) {
             return;
         }
         let plain = match self.host.stat(path) {
@@ -462,7 +469,7 @@ impl Looking<'_> {
                 }
             }
         };
-        let same = object(&meta).is_some_and(|object| self.known.contains(&object));
+        let same = self.is_the_profiles(&real, object(&meta));
         // An empty file holds nothing, unless it is in the log.
         let empty = meta.size == 0
             && side_files(&real)
@@ -527,55 +534,4 @@ fn why(shown: &str, who: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_names_a_file_another_database_or_nothing_and_never_a_secret() {
-        let file = |path: &str| Some(Named::File(path.to_owned()));
-        for (name, value, expected) in [
-            (
-                "DATABASE_URL",
-                "sqlite:////opt/x/users.db",
-                file("/opt/x/users.db"),
-            ),
-            (
-                "X",
-                "sqlite+pysqlite:////opt/x/users.db?timeout=5",
-                file("/opt/x/users.db"),
-            ),
-            ("X", "sqlite:///users.db", file("users.db")),
-            ("--env", "DATABASE_URL=sqlite:////a.db", file("/a.db")),
-            ("X", "sqlite:///file:/a.db?mode=rw&uri=true", file("/a.db")),
-            ("X", "sqlite:///:memory:", None),
-            ("X", "sqlite://", None),
-            ("X", "a word about sqlite", None),
-            ("SECRET_KEY", "https://user:password@host/", None),
-            (
-                "DATABASE_URL",
-                "postgresql+psycopg://user:password@host/gateway",
-                Some(Named::Other("postgresql://".into())),
-            ),
-            ("DATABASE_URL", "nonsense", None),
-        ] {
-            assert_eq!(named(name, value), expected, "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn the_words_of_an_environment_are_read_as_systemd_prints_them() {
-        assert_eq!(
-            words(r#"A=b "C=d e" "F=\"g\" h" I="#),
-            ["A=b", "C=d e", "F=\"g\" h", "I="]
-        );
-        let quoted = Setting::of("A='b c'", "the unit x");
-        assert_eq!(
-            (quoted.value.as_str(), quoted.who().as_str()),
-            ("b c", "the unit x (A)")
-        );
-        assert_eq!(
-            Setting::of("--key s3cret=x", "the unit x").who(),
-            "the unit x"
-        );
-    }
-}
+mod tests;
