@@ -307,17 +307,29 @@ impl Looking<'_> {
         }
     }
 
-    /// The bytes of a file of settings; none where nothing is. A link is followed: of what it leads to no more is kept.
+    /// The bytes of a file of settings; none where there is no such file. A link is followed: of what it leads to no more is kept.
     fn bytes(&mut self, file: &Path) -> Option<Vec<u8>> {
-        let plain = match self.host.stat(file) {
+        let (file, meta) = match self.host.stat(file) {
             Ok(None) => return None,
-            Ok(Some(meta)) => meta.kind == Kind::File,
-            Err(_) => false,
+            Ok(Some(meta)) if meta.kind == Kind::File => (file.to_owned(), meta),
+            // A link, or one on the way.
+            Ok(Some(_)) | Err(_) => {
+                let real = self.real(file)?;
+                let looked = self.host.stat(&real);
+                (real, self.noted(looked)?)
+            }
         };
-        let file = match plain {
-            true => file.to_owned(),
-            false => self.real(file)?,
-        };
+        // A folder, say: Python's environments are often of the same name.
+        if meta.kind != Kind::File {
+            return None;
+        }
+        if meta.size > SETTINGS_MOST {
+            self.told.push(format!(
+                "{} is too large for a file of settings: which databases it names was not looked at",
+                file.display()
+            ));
+            return None;
+        }
         let read = self.host.read(&file, SETTINGS_MOST).map(Some);
         self.noted(read)
     }

@@ -119,3 +119,27 @@ fn a_database_of_the_profile_is_not_opened_and_keeps_the_locks_that_this_process
     let me = std::process::id();
     assert_eq!(holders(&own).into_keys().collect::<Vec<_>>(), [me]);
 }
+
+#[test]
+fn what_is_no_file_of_settings_names_no_database_and_is_no_look_that_failed() {
+    let gateway = Gateway::new();
+    let env = gateway.env();
+    std::fs::create_dir(&env).unwrap();
+    let venv = gateway.dir.path().join("venv");
+    std::fs::create_dir(&venv).unwrap();
+    std::os::unix::fs::symlink(&venv, gateway.instance().join(".env")).unwrap();
+    assert_eq!(gateway.lacking(), [""; 0]);
+    std::fs::remove_dir(&env).unwrap();
+    std::fs::write(&env, vec![b'#'; 65 << 10]).unwrap();
+    assert_eq!(gateway.lacking(), [""; 0]);
+    let told = gateway.unnamed().told;
+    assert!(told.iter().any(|t| t.contains("too large")), "{told:?}");
+    // Behind a link, settings are settings.
+    let users = gateway.instance().join("users.db");
+    drop(database(&users));
+    let settings = gateway.dir.path().join("settings");
+    std::fs::write(&settings, "DATABASE_URL=sqlite:///users.db\n").unwrap();
+    std::fs::remove_file(&env).unwrap();
+    std::os::unix::fs::symlink(&settings, &env).unwrap();
+    assert_eq!(gateway.lacking(), [users.display().to_string()]);
+}
