@@ -440,7 +440,7 @@ impl Looking<'_> {
             if is_beside || known || self.is_passing(&file.path) {
                 continue;
             }
-            let sqlite = self.host.is_sqlite(&file.at);
+            let sqlite = self.host.is_sqlite_open(&file);
             if self.noted(sqlite) {
                 self.found
                     .entry(file.path)
