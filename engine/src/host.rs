@@ -228,6 +228,8 @@ pub struct OpenFiles {
     pub files: Vec<OpenFile>,
     /// There are more than are looked at.
     pub are_more: bool,
+    /// Why one, or all of a process, could not be looked at; the others were.
+    pub unseen: Vec<Problem>,
 }
 
 /// Two clocks.

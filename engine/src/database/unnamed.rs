@@ -21,6 +21,8 @@ use crate::wording::in_a_line;
 const SETTINGS_MOST: u64 = 64 << 10;
 /// Names in a folder of data that are looked at.
 const NAMES_MOST: usize = 1_000;
+/// Open files that could not be looked at and are named.
+const UNSEEN_MOST: usize = 5;
 /// Databases that are named.
 const MOST: usize = 20;
 /// Variables by which applications name a database of any kind.
@@ -426,6 +428,14 @@ impl Looking<'_> {
         let pids: Vec<u32> = pids.into_iter().collect();
         let open = self.host.open_files(&pids);
         let open = self.noted(open);
+        for problem in open.unseen.iter().take(UNSEEN_MOST) {
+            self.could_not(problem);
+        }
+        if open.unseen.len() > UNSEEN_MOST {
+            let more = open.unseen.len() - UNSEEN_MOST;
+            self.unseen
+                .push(format!("and {more} more that the service has open"));
+        }
         if open.are_more {
             self.told.push(format!(
                 "the gateway's service has more files open than are looked at for databases; the first {} were",

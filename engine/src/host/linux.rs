@@ -331,13 +331,21 @@ impl Look for Linux {
             let fds = match std::fs::read_dir(&folder) {
                 Ok(fds) => fds,
                 Err(e) if is_gone(&e) => continue,
-                Err(e) => return Err(errno("look at what is open in", &folder, e)),
+                Err(e) => {
+                    let problem = errno("look at what is open in", &folder, e);
+                    found.unseen.push(problem);
+                    continue;
+                }
             };
             for fd in fds {
                 let at = match fd {
                     Ok(fd) => fd.path(),
                     Err(e) if is_gone(&e) => break,
-                    Err(e) => return Err(errno("look at what is open in", &folder, e)),
+                    Err(e) => {
+                        let problem = errno("look at what is open in", &folder, e);
+                        found.unseen.push(problem);
+                        break;
+                    }
                 };
                 if looked_at == OPEN_MOST {
                     found.are_more = true;
@@ -348,7 +356,10 @@ impl Look for Linux {
                 let (meta, path) = match (std::fs::metadata(&at), std::fs::read_link(&at)) {
                     (Ok(meta), Ok(path)) => (meta, path),
                     (Err(e), _) | (_, Err(e)) if is_gone(&e) => continue,
-                    (Err(e), _) | (_, Err(e)) => return Err(errno("look at", &at, e)),
+                    (Err(e), _) | (_, Err(e)) => {
+                        found.unseen.push(errno("look at", &at, e));
+                        continue;
+                    }
                 };
                 let object = (meta.dev(), meta.ino());
                 let known = |f: &OpenFile| f.object == object;
@@ -1080,6 +1091,28 @@ mod tests {
         );
         let wanted = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
         assert_eq!(digest.unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_be_looked_at_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        // A path that is longer than the kernel tells.
+        let name = "n".repeat(250);
+        let mut folder = open_dir(dir.path()).unwrap();
+        for _ in 0..17 {
+            nix::sys::stat::mkdirat(&folder, name.as_str(), Mode::S_IRWXU).unwrap();
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            folder = nix::fcntl::openat(&folder, name.as_str(), flags, Mode::empty()).unwrap();
+        }
+        let path = dir.path().join("a.db");
+        std::fs::write(&path, "").unwrap();
+        let _file = File::open(&path).unwrap();
+        let host = Linux::new(&Profile::default());
+        let open = host.open_files(&[std::process::id()]).unwrap();
+        assert!(open.files.iter().any(|f| f.path == path), "{open:?}");
+        let at = format!("/fd/{}: ", folder.as_raw_fd());
+        let told = |p: &Problem| p.what.contains(&at);
+        assert!(open.unseen.iter().any(told), "{open:?}");
     }
 
     #[test]
