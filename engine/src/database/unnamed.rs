@@ -120,10 +120,24 @@ impl Setting {
     fn of(text: &str, place: &str) -> Setting {
         let (name, value) = text.split_once('=').unwrap_or(("", text));
         Setting {
-            name: name.to_owned(),
-            value: value.trim_matches(['"', '\'']).to_owned(),
+            // Readers of settings take blanks around the sign.
+            name: name.trim().to_owned(),
+            value: value.trim().trim_matches(['"', '\'']).to_owned(),
             place: place.to_owned(),
         }
+    }
+
+    /// The same on a line of a file, where a comment may follow: behind the quote that closes, or behind a blank.
+    fn on_line(line: &str, place: &str) -> Setting {
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=').unwrap_or(("", line));
+        let value = value.trim();
+        let end = match value.chars().next().filter(|c| ['"', '\''].contains(c)) {
+            Some(quote) => value[1..].find(quote).map(|at| at + 2),
+            None => [" #", "\t#"].iter().filter_map(|c| value.find(c)).min(),
+        };
+        let value = &value[..end.unwrap_or(value.len())];
+        Setting::of(&format!("{name}={value}"), place)
     }
 
     fn instance(&self) -> Option<PathBuf> {
@@ -153,9 +167,7 @@ struct Unit {
 fn settings_in(bytes: &[u8], place: &str) -> Vec<Setting> {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
-    lines
-        .map(|l| Setting::of(l.strip_prefix("export ").unwrap_or(l), place))
-        .collect()
+    lines.map(|l| Setting::on_line(l, place)).collect()
 }
 
 /// The words of a line as systemd prints them: those with blanks stand in quotes, with backslashes before what would end them.
@@ -194,7 +206,7 @@ fn named(name: &str, value: &str) -> Option<Named> {
         let path = path.strip_prefix('/')?;
         let path = path.strip_prefix("file:").unwrap_or(path);
         let end = path.find(['?', '#', '"', '\'', ';']).unwrap_or(path.len());
-        let path = &path[..end];
+        let path = path[..end].trim_end();
         return (!path.is_empty() && !path.starts_with(':')).then(|| Named::File(path.to_owned()));
     }
     let (scheme, _) = value.split_once("://").filter(|_| NAMES.contains(&name))?;

@@ -20,6 +20,7 @@ fn a_value_names_a_file_another_database_or_nothing_and_never_a_secret() {
             file("/opt/x/users.db"),
         ),
         ("X", "sqlite:///users.db", file("users.db")),
+        ("X", "sqlite:///users.db  # users", file("users.db")),
         ("--env", "DATABASE_URL=sqlite:////a.db", file("/a.db")),
         ("X", "sqlite:///file:/a.db?mode=rw&uri=true", file("/a.db")),
         ("X", "sqlite:///:memory:", None),
@@ -142,4 +143,30 @@ fn what_is_no_file_of_settings_names_no_database_and_is_no_look_that_failed() {
     std::fs::remove_file(&env).unwrap();
     std::os::unix::fs::symlink(&settings, &env).unwrap();
     assert_eq!(gateway.lacking(), [users.display().to_string()]);
+}
+
+#[test]
+fn blanks_around_the_sign_and_a_comment_behind_the_value_hide_no_setting() {
+    for (line, expected) in [
+        ("X = sqlite:///a.db", ("X", "sqlite:///a.db")),
+        ("export X= 'a b'", ("X", "a b")),
+        ("X=/opt/x  # where", ("X", "/opt/x")),
+        ("X=/opt/x\t# where # it is", ("X", "/opt/x")),
+        ("X=\"/opt/x # y\"  # \"where\"", ("X", "/opt/x # y")),
+        ("X=/opt/x#y", ("X", "/opt/x#y")),
+        ("X='open", ("X", "open")),
+        ("X=", ("X", "")),
+        ("words", ("", "words")),
+    ] {
+        let found = settings_in(line.as_bytes(), "a file");
+        let found: Vec<_> = found.iter().map(|s| (&*s.name, &*s.value)).collect();
+        assert_eq!(found, [expected], "{line}");
+    }
+    let gateway = Gateway::new();
+    let users = gateway.instance().join("users.db");
+    drop(database(&users));
+    let settings = "DATABASE_URL = postgresql://a:b@c/d\nUSERS=sqlite:///users.db  # users\n";
+    std::fs::write(gateway.env(), settings).unwrap();
+    let expected = [users.display().to_string(), "postgresql://".to_owned()];
+    assert_eq!(gateway.lacking(), expected);
 }
