@@ -546,7 +546,7 @@ impl Looking<'_> {
 /// Why a backup lacks it, and the ways out.
 fn why(shown: &str, who: &str) -> String {
     let accept = format!(
-        "to say that it is not to be saved here, add other_databases = [{shown:?}] under [gateway] in the profile"
+        "to say that it is not to be saved here, add {shown:?} to other_databases under [gateway] in the profile"
     );
     match shown.strip_suffix("://") {
         None => format!(

@@ -170,3 +170,14 @@ fn blanks_around_the_sign_and_a_comment_behind_the_value_hide_no_setting() {
     let expected = [users.display().to_string(), "postgresql://".to_owned()];
     assert_eq!(gateway.lacking(), expected);
 }
+
+/// Whoever follows it twice must not write the key twice.
+#[test]
+fn the_advice_adds_to_a_list_that_may_be_there() {
+    for shown in ["/a.db", "mysql://"] {
+        let advice = why(shown, "a file");
+        let add = format!("add {shown:?} to other_databases under [gateway] in the profile");
+        assert!(advice.contains(&add), "{advice}");
+        assert!(!advice.contains("other_databases ="), "{advice}");
+    }
+}
