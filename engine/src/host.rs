@@ -228,6 +228,8 @@ pub struct OpenFiles {
     pub files: Vec<OpenFile>,
     /// There are more than are looked at.
     pub are_more: bool,
+    /// Why one, or all of a process, could not be looked at; the others were.
+    pub unseen: Vec<Problem>,
 }
 
 /// Two clocks.
@@ -272,9 +274,10 @@ pub trait Look {
     /// What these processes have open: so many of the processes, and so many of the files, as are looked at. What has ended by
     /// then is passed over.
     fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem>;
-    /// Whether a regular file, or an open one by [`OpenFile::at`], begins as every database of SQLite does. Not for one that
-    /// this process has open (T23).
+    /// Whether a regular file begins as every database of SQLite does. Not for one that this process has open (T23).
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem>;
+    /// The same of a file that a process has open; one that it has closed meanwhile is none.
+    fn is_sqlite_open(&self, file: &OpenFile) -> Result<bool, Problem>;
     /// Asks a program; `input` is its standard input.
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem>;
     /// Whether a program can be found where commands are looked for.

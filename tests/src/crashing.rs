@@ -12,8 +12,8 @@ use engine::facts::Facts;
 use engine::fault::{Fault, Problem};
 use engine::host::linux::Linux;
 use engine::host::{
-    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, OpenFiles, Output, Own, Owner,
-    Query,
+    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, OpenFile, OpenFiles, Output, Own,
+    Owner, Query,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Digest};
@@ -135,6 +135,9 @@ impl Look for Crashing {
     }
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
         self.inner.is_sqlite(path)
+    }
+    fn is_sqlite_open(&self, file: &OpenFile) -> Result<bool, Problem> {
+        self.inner.is_sqlite_open(file)
     }
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
         self.inner.ask(query, input)

@@ -475,15 +475,16 @@ fn what_the_admin_says_is_not_to_be_saved_is_named_and_makes_no_backup_incomplet
         std::fs::write(&env, format!("DATABASE_URL={url}\n")).unwrap();
         let made = gateway.holdfast(&["backup"]);
         assert_eq!(made.code(), 8, "{made}");
-        let key = format!("other_databases = [{:?}]", accepted.display().to_string());
-        assert!(made.stderr.contains(&key), "{made}");
+        let accepted = format!("{:?}", accepted.display().to_string());
+        let add = format!("add {accepted} to other_databases under [gateway]");
+        assert!(made.stderr.contains(&add), "{made}");
         let advice = match shown.split("://").collect::<Vec<_>>().as_slice() {
             ["postgresql", _] => "save it with pg_dump",
             ["mysql", _] => "save it with mysqldump",
             _ => "[[gateway.database]]",
         };
         assert!(made.stderr.contains(advice), "{made}");
-        set(&gateway, &key);
+        set(&gateway, &format!("other_databases = [{accepted}]"));
         let made = gateway.holdfast(&["backup"]);
         assert_eq!(made.code(), 0, "{made}");
         let said =

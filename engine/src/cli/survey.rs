@@ -5,6 +5,7 @@ use crate::facts::Facts;
 use crate::fault::{Fault, cannot};
 use crate::host::Family;
 use crate::host::linux::Linux;
+use crate::profile::Profile;
 use crate::{exposure, state_dir};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
@@ -79,10 +80,13 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
                 clients.len()
             ));
         }
-        None if survey.databases.is_empty() => {
-            say("clients    unknown: their database is not there")
+        None => {
+            let there = |name: &str| survey.databases.contains_key(name);
+            say(&format!(
+                "clients    unknown: {}",
+                no_clients(&context.profile, there)
+            ));
         }
-        None => say("clients    unknown: their database is not there, or cannot be read"),
     }
     say(&format!(
         "configs    {} in {}",
@@ -138,17 +142,82 @@ fn rules(facts: &Facts, family: Family) -> String {
     }
 }
 
-/// `of IPv4 are forwarded, of IPv6 not`
+/// Why the clients are not known, of the databases that are there.
+fn no_clients(profile: &Profile, there: impl Fn(&str) -> bool) -> &'static str {
+    match profile.client_database() {
+        None => "the profile names no database of theirs",
+        Some(database) if there(&database.name) => "their database cannot be read",
+        Some(_) => "their database is not there",
+    }
+}
+
+/// `of IPv4 are forwarded, of IPv6 are not forwarded`: what could not be read is neither.
 fn forwarded(facts: &Facts) -> String {
-    let on = |family| facts.forwards(family) == Some(true);
-    match (on(Family::V4), on(Family::V6)) {
-        (true, true) => "are forwarded".into(),
-        (false, false) => "are not forwarded".into(),
-        (true, false) => "of IPv4 are forwarded, of IPv6 not".into(),
-        (false, true) => "of IPv6 are forwarded, of IPv4 not".into(),
+    let on = |family| match facts.forwards(family) {
+        Some(on) => Some(on),
+        None => facts.lack_protocol(family).then_some(false),
+    };
+    let said = |family| match on(family) {
+        Some(true) => "are forwarded",
+        Some(false) => "are not forwarded",
+        None => "are perhaps forwarded (it could not be read)",
+    };
+    match (said(Family::V4), said(Family::V6)) {
+        (v4, v6) if v4 == v6 => v4.into(),
+        (v4, v6) => format!("of IPv4 {v4}, of IPv6 {v6}"),
     }
 }
 
 fn rule_count(text: &str) -> usize {
     text.lines().filter(|l| l.starts_with("-A ")).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parts::Part;
+
+    #[test]
+    fn clients_that_are_not_known_are_told_with_the_reason_that_is() {
+        let mut profile = Profile::default();
+        let own = profile.client_database().map(|d| d.name.clone());
+        let others = |name: &str| Some(name) != own.as_deref();
+        assert_eq!(no_clients(&profile, others), "their database is not there");
+        assert_eq!(
+            no_clients(&profile, |name| !others(name)),
+            "their database cannot be read"
+        );
+        profile.gateway.database.clear();
+        assert_eq!(
+            no_clients(&profile, |_| true),
+            "the profile names no database of theirs"
+        );
+    }
+
+    #[test]
+    fn forwarding_that_could_not_be_read_is_not_told_as_off() {
+        let told = |ip_forward, ipv6_forward, unread: &[Family]| {
+            let unread = unread.iter().map(|f| (Part::Forwarding(*f), String::new()));
+            forwarded(&Facts {
+                ip_forward,
+                ipv6_forward,
+                unread: unread.collect(),
+                ..Facts::default()
+            })
+        };
+        let (on, off) = (Some(true), Some(false));
+        assert_eq!(told(on, on, &[]), "are forwarded");
+        // A kernel without IPv6 forwards none of it.
+        assert_eq!(told(off, None, &[]), "are not forwarded");
+        assert_eq!(
+            told(on, None, &[]),
+            "of IPv4 are forwarded, of IPv6 are not forwarded"
+        );
+        let perhaps = "are perhaps forwarded (it could not be read)";
+        assert_eq!(told(None, None, &Family::BOTH), perhaps);
+        assert_eq!(
+            told(off, None, &[Family::V6]),
+            format!("of IPv4 are not forwarded, of IPv6 {perhaps}")
+        );
+    }
 }

@@ -136,7 +136,7 @@ pub(super) fn says_of_the_machine(error: &rusqlite::Error) -> bool {
 }
 
 /// Processes that have a lock on a database or on what lies beside it, with their command names.
-fn holders(path: &Path) -> BTreeMap<u32, String> {
+pub(super) fn holders(path: &Path) -> BTreeMap<u32, String> {
     let files: Vec<String> = side_files(path)
         .iter()
         .map(std::path::PathBuf::as_path)

@@ -21,6 +21,8 @@ use crate::wording::in_a_line;
 const SETTINGS_MOST: u64 = 64 << 10;
 /// Names in a folder of data that are looked at.
 const NAMES_MOST: usize = 1_000;
+/// Open files that could not be looked at and are named.
+const UNSEEN_MOST: usize = 5;
 /// Databases that are named.
 const MOST: usize = 20;
 /// Variables by which applications name a database of any kind.
@@ -118,10 +120,24 @@ impl Setting {
     fn of(text: &str, place: &str) -> Setting {
         let (name, value) = text.split_once('=').unwrap_or(("", text));
         Setting {
-            name: name.to_owned(),
-            value: value.trim_matches(['"', '\'']).to_owned(),
+            // Readers of settings take blanks around the sign.
+            name: name.trim().to_owned(),
+            value: value.trim().trim_matches(['"', '\'']).to_owned(),
             place: place.to_owned(),
         }
+    }
+
+    /// The same on a line of a file, where a comment may follow: behind the quote that closes, or behind a blank.
+    fn on_line(line: &str, place: &str) -> Setting {
+        let line = line.strip_prefix("export ").unwrap_or(line);
+        let (name, value) = line.split_once('=').unwrap_or(("", line));
+        let value = value.trim();
+        let end = match value.chars().next().filter(|c| ['"', '\''].contains(c)) {
+            Some(quote) => value[1..].find(quote).map(|at| at + 2),
+            None => [" #", "\t#"].iter().filter_map(|c| value.find(c)).min(),
+        };
+        let value = &value[..end.unwrap_or(value.len())];
+        Setting::of(&format!("{name}={value}"), place)
     }
 
     fn instance(&self) -> Option<PathBuf> {
@@ -151,9 +167,7 @@ struct Unit {
 fn settings_in(bytes: &[u8], place: &str) -> Vec<Setting> {
     let text = String::from_utf8_lossy(bytes).into_owned();
     let lines = text.lines().map(str::trim).filter(|l| !l.starts_with('#'));
-    lines
-        .map(|l| Setting::of(l.strip_prefix("export ").unwrap_or(l), place))
-        .collect()
+    lines.map(|l| Setting::on_line(l, place)).collect()
 }
 
 /// The words of a line as systemd prints them: those with blanks stand in quotes, with backslashes before what would end them.
@@ -192,7 +206,7 @@ fn named(name: &str, value: &str) -> Option<Named> {
         let path = path.strip_prefix('/')?;
         let path = path.strip_prefix("file:").unwrap_or(path);
         let end = path.find(['?', '#', '"', '\'', ';']).unwrap_or(path.len());
-        let path = &path[..end];
+        let path = path[..end].trim_end();
         return (!path.is_empty() && !path.starts_with(':')).then(|| Named::File(path.to_owned()));
     }
     let (scheme, _) = value.split_once("://").filter(|_| NAMES.contains(&name))?;
@@ -226,6 +240,12 @@ impl Looking<'_> {
                 Err(problem) => self.could_not(&problem),
             }
         }
+    }
+
+    /// Whether it is a database of the profile: by its name, too, where its object could not be told.
+    fn is_the_profiles(&self, path: &Path, object: Option<(u64, u64)>) -> bool {
+        let mut databases = self.profile.gateway.database.iter();
+        databases.any(|d| d.path == path) || object.is_some_and(|o| self.known.contains(&o))
     }
 
     fn could_not(&mut self, problem: &Problem) {
@@ -301,17 +321,29 @@ impl Looking<'_> {
         }
     }
 
-    /// The bytes of a file of settings; none where nothing is. A link is followed: of what it leads to no more is kept.
+    /// The bytes of a file of settings; none where there is no such file. A link is followed: of what it leads to no more is kept.
     fn bytes(&mut self, file: &Path) -> Option<Vec<u8>> {
-        let plain = match self.host.stat(file) {
+        let (file, meta) = match self.host.stat(file) {
             Ok(None) => return None,
-            Ok(Some(meta)) => meta.kind == Kind::File,
-            Err(_) => false,
+            Ok(Some(meta)) if meta.kind == Kind::File => (file.to_owned(), meta),
+            // A link, or one on the way.
+            Ok(Some(_)) | Err(_) => {
+                let real = self.real(file)?;
+                let looked = self.host.stat(&real);
+                (real, self.noted(looked)?)
+            }
         };
-        let file = match plain {
-            true => file.to_owned(),
-            false => self.real(file)?,
-        };
+        // A folder, say: Python's environments are often of the same name.
+        if meta.kind != Kind::File {
+            return None;
+        }
+        if meta.size > SETTINGS_MOST {
+            self.told.push(format!(
+                "{} is too large for a file of settings: which databases it names was not looked at",
+                file.display()
+            ));
+            return None;
+        }
         let read = self.host.read(&file, SETTINGS_MOST).map(Some);
         self.noted(read)
     }
@@ -369,11 +401,12 @@ impl Looking<'_> {
         }
         for name in names.iter().take(NAMES_MOST) {
             let path = folder.join(name);
-            let plain = matches!(self.host.stat(&path), Ok(Some(meta)) if meta.kind == Kind::File);
-            let sqlite = match plain {
-                true => self.host.is_sqlite(&path),
+            let sqlite = match self.host.stat(&path) {
+                // Not opened even for a look: another thread of this process may be copying it (T23).
+                Ok(Some(meta)) if self.is_the_profiles(&path, object(&meta)) => Ok(false),
+                Ok(Some(meta)) if meta.kind == Kind::File => self.host.is_sqlite(&path),
                 // What a link leads to is another folder's.
-                false => Ok(false),
+                _ => Ok(false),
             };
             if self.noted(sqlite) {
                 self.named(&path, setting.who());
@@ -407,6 +440,14 @@ impl Looking<'_> {
         let pids: Vec<u32> = pids.into_iter().collect();
         let open = self.host.open_files(&pids);
         let open = self.noted(open);
+        for problem in open.unseen.iter().take(UNSEEN_MOST) {
+            self.could_not(problem);
+        }
+        if open.unseen.len() > UNSEEN_MOST {
+            let more = open.unseen.len() - UNSEEN_MOST;
+            self.unseen
+                .push(format!("and {more} more that the service has open"));
+        }
         if open.are_more {
             self.told.push(format!(
                 "the gateway's service has more files open than are looked at for databases; the first {} were",
@@ -417,10 +458,11 @@ impl Looking<'_> {
             let beside = ["-wal", "-shm", "-journal"];
             let name = file.path.to_string_lossy();
             let is_beside = beside.iter().any(|s| name.ends_with(s));
-            if is_beside || self.known.contains(&file.object) || self.is_passing(&file.path) {
+            let known = self.is_the_profiles(&file.path, Some(file.object));
+            if is_beside || known || self.is_passing(&file.path) {
                 continue;
             }
-            let sqlite = self.host.is_sqlite(&file.at);
+            let sqlite = self.host.is_sqlite_open(&file);
             if self.noted(sqlite) {
                 self.found
                     .entry(file.path)
@@ -439,8 +481,7 @@ impl Looking<'_> {
 
     /// Notes a database that a setting names and that is there, under its real name, unless the profile names it.
     fn named(&mut self, path: &Path, who: String) {
-        let known = |path: &Path| self.profile.gateway.database.iter().any(|d| d.path == path);
-        if known(path) || self.found.contains_key(path) {
+        if self.is_the_profiles(path, None) || self.found.contains_key(path) {
             return;
         }
         let plain = match self.host.stat(path) {
@@ -462,7 +503,7 @@ impl Looking<'_> {
                 }
             }
         };
-        let same = object(&meta).is_some_and(|object| self.known.contains(&object));
+        let same = self.is_the_profiles(&real, object(&meta));
         // An empty file holds nothing, unless it is in the log.
         let empty = meta.size == 0
             && side_files(&real)
@@ -505,7 +546,7 @@ impl Looking<'_> {
 /// Why a backup lacks it, and the ways out.
 fn why(shown: &str, who: &str) -> String {
     let accept = format!(
-        "to say that it is not to be saved here, add other_databases = [{shown:?}] under [gateway] in the profile"
+        "to say that it is not to be saved here, add {shown:?} to other_databases under [gateway] in the profile"
     );
     match shown.strip_suffix("://") {
         None => format!(
@@ -527,55 +568,4 @@ fn why(shown: &str, who: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_names_a_file_another_database_or_nothing_and_never_a_secret() {
-        let file = |path: &str| Some(Named::File(path.to_owned()));
-        for (name, value, expected) in [
-            (
-                "DATABASE_URL",
-                "sqlite:////opt/x/users.db",
-                file("/opt/x/users.db"),
-            ),
-            (
-                "X",
-                "sqlite+pysqlite:////opt/x/users.db?timeout=5",
-                file("/opt/x/users.db"),
-            ),
-            ("X", "sqlite:///users.db", file("users.db")),
-            ("--env", "DATABASE_URL=sqlite:////a.db", file("/a.db")),
-            ("X", "sqlite:///file:/a.db?mode=rw&uri=true", file("/a.db")),
-            ("X", "sqlite:///:memory:", None),
-            ("X", "sqlite://", None),
-            ("X", "a word about sqlite", None),
-            ("SECRET_KEY", "https://user:password@host/", None),
-            (
-                "DATABASE_URL",
-                "postgresql+psycopg://user:password@host/gateway",
-                Some(Named::Other("postgresql://".into())),
-            ),
-            ("DATABASE_URL", "nonsense", None),
-        ] {
-            assert_eq!(named(name, value), expected, "{name}={value}");
-        }
-    }
-
-    #[test]
-    fn the_words_of_an_environment_are_read_as_systemd_prints_them() {
-        assert_eq!(
-            words(r#"A=b "C=d e" "F=\"g\" h" I="#),
-            ["A=b", "C=d e", "F=\"g\" h", "I="]
-        );
-        let quoted = Setting::of("A='b c'", "the unit x");
-        assert_eq!(
-            (quoted.value.as_str(), quoted.who().as_str()),
-            ("b c", "the unit x (A)")
-        );
-        assert_eq!(
-            Setting::of("--key s3cret=x", "the unit x").who(),
-            "the unit x"
-        );
-    }
-}
+mod tests;

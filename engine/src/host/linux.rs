@@ -6,8 +6,8 @@ mod programs;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -331,13 +331,21 @@ impl Look for Linux {
             let fds = match std::fs::read_dir(&folder) {
                 Ok(fds) => fds,
                 Err(e) if is_gone(&e) => continue,
-                Err(e) => return Err(errno("look at what is open in", &folder, e)),
+                Err(e) => {
+                    let problem = errno("look at what is open in", &folder, e);
+                    found.unseen.push(problem);
+                    continue;
+                }
             };
             for fd in fds {
                 let at = match fd {
                     Ok(fd) => fd.path(),
                     Err(e) if is_gone(&e) => break,
-                    Err(e) => return Err(errno("look at what is open in", &folder, e)),
+                    Err(e) => {
+                        let problem = errno("look at what is open in", &folder, e);
+                        found.unseen.push(problem);
+                        break;
+                    }
                 };
                 if looked_at == OPEN_MOST {
                     found.are_more = true;
@@ -348,7 +356,10 @@ impl Look for Linux {
                 let (meta, path) = match (std::fs::metadata(&at), std::fs::read_link(&at)) {
                     (Ok(meta), Ok(path)) => (meta, path),
                     (Err(e), _) | (_, Err(e)) if is_gone(&e) => continue,
-                    (Err(e), _) | (_, Err(e)) => return Err(errno("look at", &at, e)),
+                    (Err(e), _) | (_, Err(e)) => {
+                        found.unseen.push(errno("look at", &at, e));
+                        continue;
+                    }
                 };
                 let object = (meta.dev(), meta.ino());
                 let known = |f: &OpenFile| f.object == object;
@@ -361,22 +372,16 @@ impl Look for Linux {
     }
 
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
-        let of_a_process =
-            path.starts_with("/proc") && path.components().any(|c| c.as_os_str() == "fd");
-        let file = match of_a_process {
-            // A link of the kernel's, to the very file.
-            true => match File::open(path) {
-                Ok(file) => file,
-                Err(e) if is_gone(&e) => return Ok(false),
-                Err(e) => return Err(errno("read", path, e)),
-            },
-            false => open_file(path)?,
-        };
-        let mut begins = Vec::new();
-        file.take(SQLITE.len() as u64)
-            .read_to_end(&mut begins)
-            .map_err(|e| errno("read", path, e))?;
-        Ok(begins == SQLITE)
+        begins_as_sqlite(open_file(path)?).map_err(|e| errno("read", path, e))
+    }
+
+    fn is_sqlite_open(&self, file: &OpenFile) -> Result<bool, Problem> {
+        match same_file(file) {
+            Ok(Some(same)) => begins_as_sqlite(same).map_err(|e| errno("read", &file.at, e)),
+            Ok(None) => Ok(false),
+            Err(e) if is_gone(&e) => Ok(false),
+            Err(e) => Err(errno("read", &file.at, e)),
+        }
     }
 
     fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
@@ -642,6 +647,30 @@ fn on_path(program: &str) -> bool {
 }
 
 /// Opens a regular file for reading; a fifo or a device is refused without waiting for it.
+fn begins_as_sqlite(file: File) -> std::io::Result<bool> {
+    let mut begins = Vec::new();
+    file.take(SQLITE.len() as u64).read_to_end(&mut begins)?;
+    Ok(begins == SQLITE)
+}
+
+/// The file that a process has open, if its descriptor leads to that one still. By now it may be a pipe, whose opening waits for
+/// ever, or a database of the profile, whose closing drops locks (T23): what it is, is seen by a descriptor that does neither.
+fn same_file(file: &OpenFile) -> std::io::Result<Option<File>> {
+    // A link of the kernel's, to the very file.
+    let seen = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_PATH.bits())
+        .open(&file.at)?;
+    let meta = seen.metadata()?;
+    if !meta.is_file() || (meta.dev(), meta.ino()) != file.object {
+        return Ok(None);
+    }
+    let it = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    let flags = OFlag::O_NONBLOCK.bits();
+    let opened = File::options().read(true).custom_flags(flags).open(it)?;
+    Ok(Some(opened))
+}
+
 fn open_file(path: &Path) -> Result<File, Problem> {
     let fd = open_at(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty())
         .map_err(|e| errno("read", path, e))?;
@@ -1062,5 +1091,60 @@ mod tests {
         );
         let wanted = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
         assert_eq!(digest.unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_be_looked_at_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        // A path that is longer than the kernel tells.
+        let name = "n".repeat(250);
+        let mut folder = open_dir(dir.path()).unwrap();
+        for _ in 0..17 {
+            nix::sys::stat::mkdirat(&folder, name.as_str(), Mode::S_IRWXU).unwrap();
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            folder = nix::fcntl::openat(&folder, name.as_str(), flags, Mode::empty()).unwrap();
+        }
+        let path = dir.path().join("a.db");
+        std::fs::write(&path, "").unwrap();
+        let _file = File::open(&path).unwrap();
+        let host = Linux::new(&Profile::default());
+        let open = host.open_files(&[std::process::id()]).unwrap();
+        assert!(open.files.iter().any(|f| f.path == path), "{open:?}");
+        let at = format!("/fd/{}: ", folder.as_raw_fd());
+        let told = |p: &Problem| p.what.contains(&at);
+        assert!(open.unseen.iter().any(told), "{open:?}");
+    }
+
+    #[test]
+    fn a_descriptor_that_leads_elsewhere_by_now_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Linux::new(&Profile::default());
+        let made = |name: &str| {
+            let path = dir.path().join(name);
+            let mut begins = SQLITE.to_vec();
+            begins.extend(b"more");
+            std::fs::write(&path, begins).unwrap();
+            File::open(path).unwrap()
+        };
+        let database = made("a.db");
+        let meta = database.metadata().unwrap();
+        let of = |at: &dyn AsRawFd| OpenFile {
+            path: dir.path().join("a.db"),
+            object: (meta.dev(), meta.ino()),
+            at: format!("/proc/self/fd/{}", at.as_raw_fd()).into(),
+        };
+        assert!(host.is_sqlite_open(&of(&database)).unwrap());
+        let other = made("other.db");
+        assert!(!host.is_sqlite_open(&of(&other)).unwrap());
+        // Nobody will ever write to this pipe: whoever opened it would wait for that.
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR).unwrap();
+        let pipe = open_at(&pipe, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).unwrap();
+        assert!(!host.is_sqlite_open(&of(&pipe)).unwrap());
+        let closed = OpenFile {
+            at: "/proc/self/fd/1000000".into(),
+            ..of(&database)
+        };
+        assert!(!host.is_sqlite_open(&closed).unwrap());
     }
 }

@@ -15,8 +15,8 @@ use engine::database::Settled;
 use engine::facts::Facts;
 use engine::fault::{Fault, cannot};
 use engine::host::{
-    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, OpenFiles, Output, Own,
-    Owner, Query, parent,
+    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, OpenFile, OpenFiles,
+    Output, Own, Owner, Query, parent,
 };
 use engine::journal::Permit;
 use journal_format::{BootId, Control, Digest, FileId, Plan, Problem, Step};
@@ -421,6 +421,10 @@ impl Look for Sim {
 
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
         Ok(self.read(path, u64::MAX)?.starts_with(b"SQLite format 3\0"))
+    }
+
+    fn is_sqlite_open(&self, file: &OpenFile) -> Result<bool, Problem> {
+        self.is_sqlite(&file.path)
     }
 
     fn ask(&self, query: &Query, _: &str) -> Result<Output, Problem> {
