@@ -22,7 +22,7 @@ use std::path::{Path, PathBuf};
 use journal_format::Digest;
 
 use crate::archive::Archive;
-use crate::database::{self, Live};
+
 use crate::facts::Facts;
 use crate::fault::{Fault, Problem, cannot};
 use crate::host::Host;
@@ -165,7 +165,6 @@ pub fn make(
         )
     })?;
     sweep(dest_dir);
-    let bytes = room_for_databases(profile)?;
     let aside = Aside::new(&profile.spool_dir())?;
     let mut growing = Growing::reserve(dest_dir)?;
     let created_at = growing
@@ -189,7 +188,9 @@ pub fn make(
         let why = "it is gone, and configs of clients are there".to_owned();
         clients.fate = Fate::NotSaved { why };
     }
-    let of = bytes.saturating_add(taken.configs.size());
+    let databases = taken.clients.iter().chain(&others);
+    let databases: u64 = databases.map(databases::Saving::size).sum();
+    let of = databases.saturating_add(taken.configs.size());
     let mut needs = Needs::default();
     needs.bytes(dest_dir, of)?;
     progress(Progress::Estimated {
@@ -247,26 +248,6 @@ pub fn make(
         unread: made.unread,
         warnings: made.warnings.into_iter().chain(more).collect(),
     })
-}
-
-/// Whether there is room for the copies of databases; bytes of all of them, at most.
-fn room_for_databases(profile: &Profile) -> Result<u64, Fault> {
-    let mut all = 0u64;
-    for database in &profile.gateway.database {
-        // What may not be opened is not packed; its turn comes, and its reason.
-        if Live::new(profile).has_rights(&database.path).is_err() {
-            continue;
-        }
-        // What is in the log may come on top of what is in the file.
-        let [wal, ..] = database::side_files(&database.path);
-        let files = [&database.path, &wal];
-        let sizes = files.iter().filter_map(|p| Some(p.metadata().ok()?.len()));
-        all = all.saturating_add(sizes.sum());
-    }
-    let mut needs = Needs::default();
-    needs.bytes(&profile.spool_dir(), all)?;
-    enough(&needs)?;
-    Ok(all)
 }
 
 fn enough(needs: &Needs) -> Result<(), Fault> {

@@ -45,7 +45,7 @@ pub use content::{Content, TableContent, content, content_of_copy, same_content}
 pub use inactive::call_inactive;
 pub use live::{COMMAND, Live, Snapshot, copy_plain_file, serve};
 pub use mail::mail_relay_of_copy;
-pub use raw::{RawDatabase, RawFile, raw_bytes};
+pub use raw::{RawFile, raw_bytes};
 pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
 use shape::shape;
 pub use shape::{Column, Shape, Table};

@@ -173,12 +173,17 @@ impl Output {
     }
 }
 
+/// Is there where systemd manages the machine: sd_booted(3).
+const MANAGED: &str = "/run/systemd/system";
+
 /// Whether a service runs or is about to: one that fails and is started again and again is not at rest either. An answer that
 /// says neither is a problem: a service that cannot be asked for is not one that is stopped.
 pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
     let out = host.ask(&Query::ServiceState(control.clone()), "")?;
     let what = "ask whether the service runs";
     match control {
+        // In a rescue system, on the mounted disk, nothing manages units, and none runs.
+        Control::Unit(_) if !out.ok() && host.stat(Path::new(MANAGED))?.is_none() => Ok(false),
         Control::Unit(_) => {
             let state = out.expect_ok(what, "see whether systemd answers: systemctl status")?;
             Ok(!["", "inactive", "failed"].contains(&state.trim()))

@@ -78,6 +78,9 @@ fn where_systemd_does_not_answer_databases_lack_and_a_restore_does_not_begin_bes
         "#!/bin/sh\ncase \"$*\" in *ActiveState*) echo active;; esac\n",
     );
     let whole = gateway.backup();
+    // It is there, and does not answer.
+    let managed = "mount -t tmpfs run /run && mkdir -p /run/systemd/system";
+    gateway.run(&["sh", "-c", managed]);
     broken(&gateway, "systemctl");
     let made = gateway.holdfast(&["backup"]);
     assert_eq!(made.code(), 8, "{made}");
@@ -102,6 +105,16 @@ fn where_systemd_does_not_answer_databases_lack_and_a_restore_does_not_begin_bes
         "{refused}"
     );
     assert!(gateway.restores().is_empty());
+
+    // Where nothing manages units, as in a rescue system on the mounted disk, none runs.
+    gateway.run(&["umount", "/run"]);
+    if !Path::new("/run/systemd/system").exists() {
+        let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
+        assert!(
+            !surveyed.contains("runs could not be looked at"),
+            "{surveyed}"
+        );
+    }
 }
 
 #[test]

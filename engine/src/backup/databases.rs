@@ -9,6 +9,7 @@ use crate::database::{self, Live, Rows, Snapshot, Trouble};
 use crate::fault::{Problem, cannot};
 use crate::parts::Fate;
 use crate::profile::{Database, Profile};
+use crate::space::Needs;
 use crate::spool::Room;
 
 /// A database on its way into the archive.
@@ -19,6 +20,15 @@ pub(super) struct Saving {
     pub(super) warnings: Vec<String>,
     /// The clients in it; none if it is of another kind, or where they cannot be read.
     pub(super) rows: Option<Rows>,
+}
+
+impl Saving {
+    /// Bytes that are going to be packed, with what an archive adds.
+    pub(super) fn size(&self) -> u64 {
+        let size = |copy: &Copy| copy.file.metadata().map_or(0, |m| m.len());
+        let copies = self.copies.iter();
+        copies.map(|copy| size(copy) + super::ENTRY_OVERHEAD).sum()
+    }
 }
 
 /// The copy of one file.
@@ -65,6 +75,11 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
             return saving;
         }
     };
+    if let Err(problem) = room_for(profile, database) {
+        let why = problem.what;
+        saving.fate = Fate::NotSaved { why };
+        return saving;
+    }
     match Live::new(profile).snapshot(&database.path, database.kind) {
         Ok(Snapshot {
             file,
@@ -96,16 +111,24 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
     saving
 }
 
+/// Whether there is room for its copy. Whoever owns it says how long it is.
+fn room_for(profile: &Profile, database: &Database) -> Result<(), Problem> {
+    let mut needs = Needs::default();
+    // What is in the log may come on top of what is in the file.
+    let [wal, ..] = database::side_files(&database.path);
+    for file in [&database.path, &wal] {
+        let size = file.symlink_metadata().map_or(0, |m| m.len());
+        needs.bytes(&profile.spool_dir(), size)?;
+    }
+    let what = format!("copy the database {}", database.path.display());
+    let problems = needs.check(&what).err().unwrap_or_default();
+    problems.into_iter().next().map_or(Ok(()), Err)
+}
+
 /// Copies its bytes and those of the files beside it.
 fn raw(profile: &Profile, database: &Database, saving: &mut Saving) -> Result<(), Problem> {
     let room = Room::new(&profile.spool_dir())?;
-    let raw = database::raw_bytes(profile, &database.path, &room, "raw")?;
-    if !raw.of_one_moment {
-        let moving =
-            "its files were written while their bytes were copied, and may be of different moments";
-        saving.warnings.push(moving.into());
-    }
-    for copied in raw.files {
+    for copied in database::raw_bytes(profile, &database.path, &room, "raw")? {
         let file = File::open(&copied.copy).map_err(|e| {
             cannot(
                 format!("read the copy of {}: {e}", copied.source.display()),

@@ -112,8 +112,11 @@ impl Look {
 pub(super) type Rows = BTreeMap<OsString, u64>;
 
 fn by_file(rows: database::Rows) -> Rows {
-    let file = |(name, row): (String, u64)| (OsString::from(name + ".conf"), row);
-    rows.into_iter().map(file).collect()
+    let file = |(name, row): (String, u64)| (name + ".conf", row);
+    // What no file can be called leads to none, and must not lead elsewhere: whoever writes rows is not root.
+    let can_be = |(file, _): &(String, u64)| file.len() <= 255 && !file.contains(['/', '\0']);
+    let files = rows.into_iter().map(file).filter(can_be);
+    files.map(|(file, row)| (file.into(), row)).collect()
 }
 
 /// The names of files whose rows are not the same.
@@ -165,7 +168,12 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     let (mut unpaired, mut warnings) = (BTreeSet::new(), Vec::new());
     // Those that moved where there are no rows to go with them.
     let mut alone = BTreeSet::new();
-    let all_along = rows.as_ref().map(|rows| half_there(rows, &configs));
+    let at_first = Look::at(profile);
+    let all_along = rows.as_ref().map(|rows| {
+        let mut half = half_there(rows, &configs);
+        half.retain(|name| !configs.newest(name).is_some_and(|at| at_first.is_fresh(at)));
+        half
+    });
     for anew in 0..=ANEW {
         tunnels = kernel.tunnels(&configs, rows.as_ref());
         beyond = beyond_configs(profile, &tunnels);
@@ -190,11 +198,12 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
                 Ok(rows) => Some(by_file(rows)),
                 Err(problem) => {
                     warnings.push(not_known(&format!("cannot {}", problem.what)));
-                    break;
+                    None
                 }
             },
             _ => None,
         };
+        let cannot_compare = rows.is_some() && now.is_none();
         let differing = match (&rows, &now) {
             (Some(rows), Some(now)) => differing(rows, now),
             _ => BTreeSet::new(),
@@ -205,12 +214,18 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
             Ok(moved) => moved,
             Err(why) => {
                 warnings.push(not_known(&why));
+                unpaired = managed;
                 break;
             }
         };
         moved.extend(differing.iter().chain(&late).cloned());
         if rows.is_none() {
             alone.extend(moved.iter().cloned());
+        }
+        if cannot_compare {
+            unpaired = moved;
+            unpaired.extend(half);
+            break;
         }
         if moved.is_empty() && half.is_empty() {
             break;

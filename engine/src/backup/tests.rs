@@ -12,6 +12,7 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
+use crate::database;
 use crate::firewall::Family;
 use crate::manifest::{Manifest, Metadata};
 use crate::peers::{self, Peers};
@@ -23,6 +24,11 @@ const USERS: &str = concat!(
     include_str!("../../../fixtures/data/users.sql"),
     "INSERT INTO user (id, username, password, active) VALUES (1, 'admin', 'sha256$a$00', 1);"
 );
+
+/// Waits until a client of which something lacks is no more taken for one that is just being added.
+fn half_is_old() {
+    std::thread::sleep(Duration::from_millis(2_100));
+}
 
 fn config(port: u16) -> String {
     format!(
@@ -338,6 +344,7 @@ fn what_is_no_config_is_named_and_left_as_it_is_and_the_backup_is_whole() {
     gateway.write("instance/configs", "ancient_1", &config(8));
     let ancient = File::options().write(true).open(dir.join("ancient_1.conf"));
     ancient.unwrap().set_modified(old).unwrap();
+    half_is_old();
     let made = gateway.make().unwrap();
     let said = made
         .warnings
@@ -439,6 +446,7 @@ fn names_that_differ_only_in_case_are_two_files() {
         gateway.write("instance/configs", name, &config(port));
         gateway.write("wireguard", name, &config(port + 100));
     }
+    half_is_old();
     let made = gateway.make().unwrap();
     assert_eq!(made.warnings, Vec::<String>::new());
     for (name, port) in [("Site_1", 7), ("site_1", 8), ("SITE_1", 9)] {
@@ -922,6 +930,48 @@ fn where_the_clients_cannot_be_read_what_changes_meanwhile_is_named() {
     let says = |text: &str| made.warnings.iter().any(|w| w.contains(text));
     assert!(says("of one moment is not known"), "{:?}", made.warnings);
     assert!(says("its clients cannot be read"), "{:?}", made.warnings);
+}
+
+#[test]
+fn a_row_whose_name_no_file_can_have_leads_to_none_and_stops_nothing() {
+    let gateway = Gateway::new();
+    let outside = gateway.dir.path().join("outside");
+    std::fs::write(outside.with_extension("conf"), config(12)).unwrap();
+    let database = gateway.open("configs.db");
+    let long = "e".repeat(300);
+    for name in [
+        outside.to_str().unwrap(),
+        "../outside",
+        &long,
+        "a\0b",
+        "a_00000001.conf/x",
+    ] {
+        let sql = "INSERT INTO clients (id, name, config_path, subnet, public_key) VALUES (?1, ?1, 'p', 's', 'k')";
+        database.execute(sql, [name]).unwrap();
+    }
+    let made = gateway.make().unwrap();
+    assert_eq!(made.lacks, []);
+    let manifest = manifest_of(&made.path);
+    let strange = |entry: &&String| entry.contains("outside") || entry.starts_with("holdfast/raw/");
+    assert_eq!(manifest.entries.keys().find(strange), None);
+}
+
+#[test]
+fn what_is_only_said_is_shortened_and_one_database_that_has_no_room_keeps_nothing_else_back() {
+    let gateway = Gateway::new();
+    let target = OsStr::from_bytes(&[0xff; 1400]);
+    let link = gateway.profile.gateway.configs_dir.join("l.conf");
+    std::os::unix::fs::symlink(target, link).unwrap();
+    let wal = &database::side_files(&gateway.profile.gateway.database[1].path)[0];
+    File::create(wal).unwrap().set_len(1 << 43).unwrap();
+    let made = gateway.make().unwrap();
+    let [lack] = made.lacks.as_slice() else {
+        panic!("{:?}", made.lacks)
+    };
+    assert!(lack.why.contains("MiB are needed"), "{}", lack.why);
+    let manifest = manifest_of(&made.path);
+    assert!(manifest.entries.contains_key("configs/a_00000001.conf"));
+    assert!(manifest.warnings.iter().any(|w| w.ends_with("...")));
 }
 
 #[test]

@@ -510,7 +510,7 @@ impl<'a, 'p> Making<'a, 'p> {
                 links: self.links,
                 unpaired,
                 beyond: facts.beyond.clone(),
-                warnings: self.warnings,
+                warnings: self.warnings.iter().map(|w| shortened(w)).collect(),
             }),
         };
         let failed = |e: io::Error| {
@@ -558,6 +558,15 @@ pub(super) struct Finished {
     /// The names of configs that could not be read, where it lacks only some of them.
     pub(super) unread: BTreeSet<String>,
     pub(super) warnings: Vec<String>,
+}
+
+/// What is only said must not become more than a reader takes: names in it are as long as those who gave them liked.
+fn shortened(said: &str) -> String {
+    const MOST: usize = 4000;
+    match said.char_indices().nth(MOST) {
+        None => said.to_owned(),
+        Some((end, _)) => format!("{}...", &said[..end]),
+    }
 }
 
 fn packing(entry: &str, e: &io::Error) -> Problem {

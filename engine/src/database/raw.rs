@@ -20,15 +20,6 @@ use crate::spool::Room;
 /// Copies of all the files, until nothing moved between the beginning and the end of one.
 const ATTEMPTS: u32 = 3;
 
-/// A database's bytes.
-#[derive(Debug)]
-pub struct RawDatabase {
-    /// The file itself, then those beside it that are there.
-    pub files: Vec<RawFile>,
-    /// Nothing was written while they were copied. If not, they may be of different moments.
-    pub of_one_moment: bool,
-}
-
 /// One file of a database.
 #[derive(Debug)]
 pub struct RawFile {
@@ -44,13 +35,14 @@ pub struct RawFile {
     pub size: u64,
 }
 
-/// Copies the bytes of a database and of what lies beside it into files of `room`, whose names begin with `prefix`.
+/// Copies the bytes of a database and of what lies beside it into files of `room`, whose names begin with `prefix`: the file
+/// itself, then those beside it that are there. They are of one moment, or it fails.
 pub fn raw_bytes(
     profile: &Profile,
     path: &Path,
     room: &Room,
     prefix: &str,
-) -> Result<RawDatabase, Problem> {
+) -> Result<Vec<RawFile>, Problem> {
     // Files of a third account are refused here as everywhere.
     rights::of(path, owner::resolve(&profile.gateway.owner))?;
     room_for(profile, path)?;
@@ -59,11 +51,17 @@ pub fn raw_bytes(
         attempt += 1;
         let files = copy_all(path, room, prefix)?;
         let of_one_moment = all_as_copied(path, &files);
-        if of_one_moment || attempt == ATTEMPTS {
-            return Ok(RawDatabase {
-                files,
-                of_one_moment,
-            });
+        if of_one_moment {
+            return Ok(files);
+        }
+        if attempt == ATTEMPTS {
+            return Err(cannot(
+                format!(
+                    "copy the bytes of {}: its files are written meanwhile, and these would be of several moments",
+                    path.display()
+                ),
+                "stop what writes there, then try again",
+            ));
         }
     }
 }
@@ -191,9 +189,7 @@ mod tests {
         std::fs::write(&wal, b"log").unwrap();
         std::fs::write(&journal, b"").unwrap();
         let raw = raw_bytes(&profile, &path, &room, "raw").unwrap();
-        assert!(raw.of_one_moment);
         let taken: Vec<_> = raw
-            .files
             .iter()
             .map(|f| (f.side, std::fs::read(&f.copy).unwrap(), f.size))
             .collect();
@@ -205,8 +201,8 @@ mod tests {
                 ("-journal", Vec::new(), 0)
             ]
         );
-        assert_eq!(raw.files[0].facts.mode() & 0o777, 0o640);
-        for file in &raw.files {
+        assert_eq!(raw[0].facts.mode() & 0o777, 0o640);
+        for file in &raw {
             assert_eq!(file.copy.metadata().unwrap().mode() & 0o777, 0o600);
         }
         raw_bytes(&profile, &path, &room, "raw").unwrap();
