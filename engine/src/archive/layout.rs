@@ -65,12 +65,11 @@ impl From<io::Error> for Unfit {
 }
 
 impl Sizes {
-    /// What a streamed entry says before its bytes.
-    const UNSAID: Sizes = Sizes {
-        crc: 0,
-        packed: 0,
-        size: 0,
-    };
+    /// Whether a streamed entry may say this before its bytes: nothing, or the size alone, as Info-ZIP does of a file that it
+    /// packs into a pipe.
+    fn is_unsaid_of(self, entry: Sizes) -> bool {
+        self.crc == 0 && self.packed == 0 && (self.size == 0 || self.size == entry.size)
+    }
 }
 
 /// The name of an entry as people are shown it; made when it is, since there are thousands.
@@ -349,8 +348,8 @@ fn entries_fill_the_file(
             extra_fields(&name, &extra, &mut local, &mut 0, &mut named_again)
                 .or_else(|why| refuse(format!("its entry {shown} {why}, in its own header")))?;
         }
-        // A streamed entry says nothing of its sizes before its bytes, or the truth.
-        let agrees = local == entry.sizes || (streamed && local == Sizes::UNSAID);
+        // What a streamed entry says of its sizes before its bytes is the truth, as far as it says anything.
+        let agrees = local == entry.sizes || (streamed && local.is_unsaid_of(entry.sizes));
         if !alike || !agrees || named_again != entry.named_again {
             return refuse(format!(
                 "its entry {shown} is described in two ways, by its own header and by the directory"

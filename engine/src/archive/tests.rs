@@ -78,6 +78,10 @@ struct Raw {
     offset: Option<u32>,
     extra: Vec<u8>,
     local_extra: Vec<u8>,
+    /// Checksum, packed size and size in its own header.
+    local_sizes: Option<[u32; 3]>,
+    /// What stands behind its bytes.
+    behind: Vec<u8>,
 }
 
 impl Raw {
@@ -96,6 +100,8 @@ impl Raw {
             offset: None,
             extra: Vec::new(),
             local_extra: Vec::new(),
+            local_sizes: None,
+            behind: Vec::new(),
         }
     }
 }
@@ -141,11 +147,16 @@ fn build(entries: &[Raw]) -> Built {
             e.local_flags.unwrap_or(e.flags),
             e.local_declared.unwrap_or(size),
         ));
+        if let Some(sizes) = e.local_sizes {
+            out.truncate(out.len() - 12);
+            out.extend(sizes.map(u32::to_le_bytes).concat());
+        }
         out.extend_from_slice(&(local_name.len() as u16).to_le_bytes());
         out.extend_from_slice(&(e.local_extra.len() as u16).to_le_bytes());
         out.extend_from_slice(local_name);
         out.extend_from_slice(&e.local_extra);
         out.extend_from_slice(&e.data);
+        out.extend_from_slice(&e.behind);
         central.extend_from_slice(b"PK\x01\x02\x14\x03");
         central.extend(fields(e.flags, size));
         central.extend_from_slice(&(e.name.len() as u16).to_le_bytes());
@@ -367,6 +378,29 @@ fn headers_that_disagree_are_refused() {
     for entry in [name, size, flags] {
         assert_refused(&with(&[entry]).bytes, "described in two ways");
     }
+}
+
+#[test]
+fn what_info_zip_packs_into_a_pipe_is_taken_and_what_stands_behind_it_still_has_to_be_true() {
+    let size = CONFIG.len() as u32;
+    // Its own header says a size and nothing else, and behind its bytes stands this checksum.
+    let packed = |said: u32, crc: u32, streamed: u16| {
+        let mut config = Raw::new("configs/a.conf", CONFIG);
+        config.flags = streamed;
+        config.local_sizes = Some([0, 0, said]);
+        config.behind = [0x0807_4b50, crc, size, size]
+            .map(u32::to_le_bytes)
+            .concat();
+        let metadata = Raw::new("backup_metadata.json", &metadata(&[], &["a.conf"]));
+        build(&[config, metadata]).bytes
+    };
+    let crc = crc32(CONFIG);
+    for said in [size, 0] {
+        assert_eq!(open_all(&packed(said, crc, 8)).unwrap().len(), 2);
+    }
+    assert_refused(&packed(size + 1, crc, 8), "two ways, by its own header");
+    assert_refused(&packed(size, crc, 0), "two ways, by its own header");
+    assert_refused(&packed(size, crc ^ 1, 8), "two ways, behind its bytes");
 }
 
 #[test]
