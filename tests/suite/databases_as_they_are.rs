@@ -653,7 +653,7 @@ fn settings_that_cannot_be_read_are_not_settings_that_name_nothing() {
     };
     let env = gateway.sample().root().join(".env");
     // Far longer than settings are.
-    std::fs::write(&env, vec![b'#'; 200 << 10]).unwrap();
+    std::fs::write(&env, vec![b'#'; 2 << 20]).unwrap();
     let made = gateway.holdfast(&["backup"]);
     assert_eq!(made.code(), 8, "{made}");
     let said = format!("cannot read {}", env.display());

@@ -17,8 +17,8 @@ use crate::owner;
 use crate::profile::Profile;
 use crate::wording::in_a_line;
 
-/// A file of settings has a few lines.
-const SETTINGS_MOST: u64 = 64 << 10;
+/// A file of settings has a few lines; one with keys and certificates in it is longer. What is longer still was not looked at.
+const SETTINGS_MOST: u64 = 1 << 20;
 /// Names in a folder of data that are looked at.
 const NAMES_MOST: usize = 1_000;
 /// Open files that could not be looked at and are named.
@@ -335,13 +335,6 @@ impl Looking<'_> {
         };
         // A folder, say: Python's environments are often of the same name.
         if meta.kind != Kind::File {
-            return None;
-        }
-        if meta.size > SETTINGS_MOST {
-            self.told.push(format!(
-                "{} is too large for a file of settings: which databases it names was not looked at",
-                file.display()
-            ));
             return None;
         }
         let read = self.host.read(&file, SETTINGS_MOST).map(Some);
