@@ -37,6 +37,8 @@ pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gat
      for what is in it, and nobody can tell whether it was changed since it was made";
 /// A config of a gateway has a few hundred bytes.
 pub const CONFIG_MOST: u64 = 1 << 20;
+/// Characters that are shown of what a backup says itself.
+const SAID_MOST: usize = 4096;
 /// `iptables-save` of a gateway with 10,000 tunnels has about 3 MiB.
 const RULES_MOST: u64 = 16 << 20;
 
@@ -580,7 +582,9 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             manifest
                 .warnings
                 .iter()
-                .map(|w| format!("when the backup was made: {}", journal_format::visible(w))),
+                // Of any length: none is a reason not to take a backup.
+                .map(|w| w.chars().take(SAID_MOST).collect::<String>())
+                .map(|w| format!("when the backup was made: {}", journal_format::visible(&w))),
         ),
         // It could have been cut out as well (A8).
         None => first.push(NO_MANIFEST.into()),
