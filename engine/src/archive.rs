@@ -9,6 +9,7 @@ mod cursor;
 mod inflate;
 mod layout;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
@@ -24,11 +25,11 @@ use zip::read::{ArchiveOffset, Config};
 
 use crate::fault::{Fault, Problem, cannot};
 use crate::firewall::Family;
-use crate::manifest::{self, Metadata};
+use crate::manifest::{self, Manifest, Metadata};
 use crate::parallel;
 use crate::profile::Limits;
-use accept::accept;
 pub use accept::plain_config_name;
+use accept::{NOT_KNOWN, accept};
 use cursor::Cursor;
 use inflate::{Place, Reader, Unread};
 use layout::Unfit;
@@ -125,6 +126,7 @@ impl Entry {
                 let name = name.strip_suffix(side).unwrap_or_default().to_owned();
                 Part::RawDatabase { name, side }
             }
+            What::UnknownDatabase => Part::UnknownDatabase,
         }
     }
 
@@ -160,6 +162,8 @@ enum What {
     Kept(Family),
     /// A place in [`SIDES`].
     RawDatabase(u8),
+    /// In its plain form, or below [`RAW`].
+    UnknownDatabase,
 }
 
 /// What an entry is.
@@ -194,6 +198,8 @@ pub enum Part<'n> {
         /// Which of its files: one of [`SIDES`].
         side: &'static str,
     },
+    /// A database that was backed up and that the profile does not name any more, or one of its files.
+    UnknownDatabase,
 }
 
 /// The entry of the file in which the box keeps the rules of this family.
@@ -493,6 +499,41 @@ impl Archive {
         };
         *next = found + 1;
         Some(self.by_name[found] as usize)
+    }
+
+    /// The databases that were backed up and that the profile does not name.
+    pub fn unknown_databases(&self) -> Vec<String> {
+        let unknown = self
+            .entries
+            .iter()
+            .filter(|e| e.what == What::UnknownDatabase);
+        let manifest = self.metadata.holdfast.as_ref();
+        // Of what is not listed nothing was accepted.
+        let names: BTreeSet<String> = unknown
+            .filter_map(|e| self.unknown_database(&e.name, true, manifest))
+            .collect();
+        names.into_iter().collect()
+    }
+
+    /// The database that the profile does not name and that this entry is of, if the metadata say that it was backed up:
+    /// they list it, or the manifest says that it was saved by its bytes.
+    fn unknown_database(
+        &self,
+        entry: &str,
+        listed: bool,
+        manifest: Option<&Manifest>,
+    ) -> Option<String> {
+        let Some(escaped) = entry.strip_prefix(RAW_DATABASES) else {
+            return listed.then(|| entry.to_owned());
+        };
+        let file = String::from_utf8(manifest::unescaped(escaped)?).ok()?;
+        // Its name may end as that of a file beside another.
+        let mut names = SIDES.iter().filter_map(|side| file.strip_suffix(side));
+        let saved = |name: &&str| {
+            let part = crate::parts::Part::Database((*name).to_owned());
+            saved_raw(manifest, &part) && self.has(&raw_database(name, "")) && !self.has(name)
+        };
+        names.find(saved).map(str::to_owned)
     }
 
     /// Whether this box made it, as far as whoever opened it could tell.
@@ -805,9 +846,14 @@ impl Archive {
                         };
                         found.push(format!("it has {shown} {why}"));
                     }
-                    let part = crate::parts::Part::Database(name);
-                    let fate = manifest.as_ref().and_then(|m| m.parts.get(&part));
-                    !matches!(fate, Some(crate::parts::Fate::SavedRaw { .. }))
+                    !saved_raw(manifest.as_ref(), &crate::parts::Part::Database(name))
+                }
+                Part::UnknownDatabase => {
+                    let of = self.unknown_database(&entry.name, listed, manifest.as_ref());
+                    if of.is_none() {
+                        found.push(format!("its entry {shown} {NOT_KNOWN}"));
+                    }
+                    false
                 }
                 Part::Metadata
                 | Part::RulesV4
@@ -849,9 +895,16 @@ impl Archive {
             | Part::RulesNat
             | Part::RulesForward
             | Part::RulesV6
-            | Part::Kept(_) => None,
+            | Part::Kept(_)
+            | Part::UnknownDatabase => None,
         }
     }
+}
+
+/// Whether the manifest says that a database was saved by its bytes.
+fn saved_raw(manifest: Option<&Manifest>, part: &crate::parts::Part) -> bool {
+    let fate = manifest.and_then(|m| m.parts.get(part));
+    matches!(fate, Some(crate::parts::Fate::SavedRaw { .. }))
 }
 
 /// What comes of one entry, counted, hashed and compared on the way.

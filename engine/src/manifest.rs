@@ -387,6 +387,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_only_shown_is_of_any_length() {
+        let mut value = good();
+        for shown in ["warnings", "beyond"] {
+            value["holdfast"][shown] = json!(["x".repeat(100_000)]);
+        }
+        let metadata = Metadata::parse(&serde_json::to_vec(&value).unwrap(), 9).unwrap();
+        assert_eq!(metadata.holdfast.unwrap().warnings[0].len(), 100_000);
+    }
+
+    #[test]
     fn what_is_written_is_read_back_and_fits_the_schema() {
         let metadata = Metadata::parse(&serde_json::to_vec(&good()).unwrap(), 9).unwrap();
         assert_eq!(

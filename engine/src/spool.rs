@@ -92,11 +92,9 @@ pub fn way_is_open(spool: &Path, uid: u32) -> Result<(), Problem> {
     closed.map_or(Ok(()), |folder| {
         Err(cannot(
             format!(
-                "have a database copied below {} by user {uid}, with whose rights that is done: that user cannot go through {} \
-                 of user {}, above it",
-                state_dir.display(),
+                "copy the databases: they are copied as user {uid}, who cannot go through {}, on the way to {}",
                 folder.shown(),
-                folder.uid()
+                state_dir.display()
             ),
             format!(
                 "move the state folder to where others can go (/var/lib/holdfast), and name it as state_dir in the profile; or open \
@@ -155,6 +153,25 @@ mod tests {
         );
         drop(room);
         assert!(!folder.exists());
+    }
+
+    #[test]
+    fn who_copies_the_databases_and_cannot_go_to_the_state_folder_is_named_with_the_folder_in_the_way()
+     {
+        let dir = tempfile::tempdir().unwrap();
+        let closed = dir.path().canonicalize().unwrap();
+        let spool = closed.join("state/spool");
+        std::fs::create_dir_all(&spool).unwrap();
+        std::fs::set_permissions(&closed, Permissions::from_mode(0o700)).unwrap();
+        let Problem { what, .. } = way_is_open(&spool, 54321).unwrap_err();
+        let closed = closed.display();
+        assert_eq!(
+            what,
+            format!(
+                "copy the databases: they are copied as user 54321, who cannot go through {closed} (mode 0700), on the way to \
+                 {closed}/state"
+            )
+        );
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gat
      for what is in it, and nobody can tell whether it was changed since it was made";
 /// A config of a gateway has a few hundred bytes.
 pub const CONFIG_MOST: u64 = 1 << 20;
+/// Characters that are shown of what a backup says itself.
+const SAID_MOST: usize = 4096;
 /// `iptables-save` of a gateway with 10,000 tunnels has about 3 MiB.
 const RULES_MOST: u64 = 16 << 20;
 
@@ -194,6 +196,7 @@ pub fn archive_beside<T: Send>(
     let anything_else =
         rules != Rules::default() || !(databases.is_empty() && rest.configs.is_empty());
     found.judge_databases(anything_else);
+    found.judge_unknown(&archive.unknown_databases(), anything_else);
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
@@ -333,7 +336,9 @@ struct Found {
 /// What is read for its digest alone: it is not looked into, or not before a plan.
 fn only_read(part: &Part<'_>) -> bool {
     match part {
-        Part::RulesNat | Part::RulesForward | Part::RawDatabase { .. } => true,
+        Part::RulesNat | Part::RulesForward | Part::RawDatabase { .. } | Part::UnknownDatabase => {
+            true
+        }
         // Those that are not put back.
         Part::RawConfig(name) | Part::RawSecondCopy(name) => !configs::can_be_put_back(name),
         Part::Metadata
@@ -366,6 +371,27 @@ impl Found {
         });
         self.lost.splice(0..0, named);
     }
+
+    /// So it is with databases that have no place here, since the profile does not name them.
+    fn judge_unknown(&mut self, unknown: &[String], anything_else: bool) {
+        const WHY: &str = "the profile has no [[gateway.database]] of that name";
+        let what = match unknown {
+            [] => return,
+            [one] => format!("the database {}", name(one)),
+            many => format!("the databases {}", names(many)),
+        };
+        if anything_else {
+            let said = format!(
+                "{what} of the backup will not be restored: {WHY}; add it there to restore that, too"
+            );
+            self.lost.insert(0, Lost::of(what, said));
+        } else {
+            self.problems.push(cannot(
+                format!("restore {what}, and nothing else is in the backup: {WHY}"),
+                "add it to the profile, then try again; nothing was changed",
+            ));
+        }
+    }
 }
 
 /// Databases are unpacked into the spool to be checked, and rebuilt there; then all may be staged beside their targets.
@@ -394,7 +420,8 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
             | Part::RulesV4
             | Part::RulesNat
             | Part::RulesForward
-            | Part::RulesV6 => None,
+            | Part::RulesV6
+            | Part::UnknownDatabase => None,
         };
         if let Some(target) = target {
             targets.file(target, entry.size)?;
@@ -555,7 +582,9 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
             manifest
                 .warnings
                 .iter()
-                .map(|w| format!("when the backup was made: {}", journal_format::visible(w))),
+                // Of any length: none is a reason not to take a backup.
+                .map(|w| w.chars().take(SAID_MOST).collect::<String>())
+                .map(|w| format!("when the backup was made: {}", journal_format::visible(&w))),
         ),
         // It could have been cut out as well (A8).
         None => first.push(NO_MANIFEST.into()),

@@ -46,6 +46,9 @@ impl Reasons {
     }
 }
 
+/// What is said of a database that has no place here, and that nothing says was backed up.
+pub(super) const NOT_KNOWN: &str =
+    "is of a database that the profile does not know ([[gateway.database]])";
 const NO_PLACE: &str = "has no place in a backup of a gateway";
 const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8, as another's is";
 const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .";
@@ -358,11 +361,8 @@ fn part(name: &str, databases: &[&str]) -> Result<What, String> {
                 config(file).map(|()| What::Config)
             } else if let Some(file) = name.strip_prefix(WIREGUARD) {
                 config(file).map(|()| What::SecondCopy)
-            } else if name.ends_with(".db")
-                && !name.contains(['/', '\\'])
-                && !name.chars().any(char::is_control)
-            {
-                Err("is a database that the profile does not know ([[gateway.database]])".into())
+            } else if could_be_a_database(name) {
+                Ok(What::UnknownDatabase)
             } else {
                 Err(NO_PLACE.into())
             }
@@ -370,18 +370,25 @@ fn part(name: &str, databases: &[&str]) -> Result<What, String> {
     }
 }
 
+/// Whether a profile could name a database so. Whether one was is for the metadata to say.
+fn could_be_a_database(name: &str) -> bool {
+    name.ends_with(".db")
+        && !name.starts_with('.')
+        && !name.contains(['/', '\\'])
+        && !name.chars().any(char::is_control)
+}
+
 /// A file of a database whose bytes are saved, by its escaped name.
 fn raw_file(escaped: &str, databases: &[&str]) -> Result<What, String> {
     let file = manifest::unescaped(escaped).and_then(|name| String::from_utf8(name).ok());
-    let known = file.and_then(|file| {
-        SIDES.into_iter().zip(0..).find_map(|(side, place)| {
-            let name = file.strip_suffix(side)?;
-            databases
-                .contains(&name)
-                .then_some(What::RawDatabase(place))
-        })
-    });
-    known.ok_or_else(|| {
-        "is a file of a database that the profile does not know ([[gateway.database]])".into()
-    })
+    let file = file.unwrap_or_default();
+    let mut names = SIDES
+        .into_iter()
+        .zip(0..)
+        .filter_map(|(side, place)| Some((file.strip_suffix(side)?, place)));
+    match names.clone().find(|(name, _)| databases.contains(name)) {
+        Some((_, place)) => Ok(What::RawDatabase(place)),
+        None if names.any(|(name, _)| could_be_a_database(name)) => Ok(What::UnknownDatabase),
+        None => Err(NOT_KNOWN.into()),
+    }
 }

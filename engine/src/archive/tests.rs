@@ -300,6 +300,33 @@ fn names_that_are_not_utf8_or_not_marked_so_are_refused() {
 }
 
 #[test]
+fn a_database_that_the_profile_does_not_know_is_taken_only_where_the_metadata_list_it() {
+    let backup = |name: &str, listed: &[&str]| {
+        build(&[
+            Raw::new("backup_metadata.json", &metadata(listed, &["a.conf"])),
+            Raw::new("configs/a.conf", CONFIG),
+            Raw::new(name, b"x"),
+        ])
+        .bytes
+    };
+    let archive = open(&backup("other.db", &["other.db"])).unwrap();
+    assert_eq!(archive.unknown_databases(), ["other.db"]);
+    assert_refused(&backup("other.db", &[]), "the profile does not know");
+    // What stands below holdfast/raw only a manifest can list.
+    let raw = "holdfast/raw/databases/other.db";
+    assert_refused(&backup(raw, &[raw]), "the profile does not know");
+    for name in [
+        "../other.db",
+        ".db",
+        "sub/other.db",
+        "other.db-wal",
+        "a\nb.db",
+    ] {
+        assert_refused(&backup(name, &[name]), "has no place in a backup");
+    }
+}
+
+#[test]
 fn over_long_names_are_refused() {
     let name = format!("configs/{}.conf", "n".repeat(251));
     assert_refused(&with(&[Raw::new(name, b"x")]).bytes, "the limit is 255");
@@ -868,6 +895,19 @@ fn the_bytes_of_a_database_are_entries_of_their_own_with_those_of_the_files_besi
         ),
     ] {
         assert_refused(&with_raw_database(&entries), says);
+    }
+    // A database that was saved so, and that the profile does not name any more.
+    let bytes = with_raw_database(&[(raw, b"garbage"), (wal, b"")]);
+    let archive = Archive::open(file(&bytes), "b.zip", &Limits::default(), &["app.db"]).unwrap();
+    assert_eq!(archive.unknown_databases(), ["configs.db"]);
+    for entries in [
+        vec![(wal.as_str(), &b"x"[..])],
+        vec![(raw, b"x"), ("configs.db", b"x")],
+    ] {
+        let bytes = with_raw_database(&entries);
+        let refused = Archive::open(file(&bytes), "b.zip", &Limits::default(), &["app.db"]);
+        let said = refused.unwrap_err().to_string();
+        assert!(said.contains("the profile does not know"), "{said}");
     }
     // Only a manifest can say that they are meant.
     assert_refused(&with(&[Raw::new(raw, b"x")]).bytes, "do not list its entry");

@@ -294,7 +294,8 @@ fn place_of<'p>(part: &'p Part<'_>) -> Option<(&'p str, bool)> {
         | Part::RulesForward
         | Part::RulesV6
         | Part::RawDatabase { .. }
-        | Part::Kept(_) => None,
+        | Part::Kept(_)
+        | Part::UnknownDatabase => None,
     }
 }
 

@@ -372,3 +372,32 @@ fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_ba
         assert!(own.lost.is_empty(), "{:?}", own.lost);
     }
 }
+
+#[test]
+fn a_database_that_the_profile_does_not_name_any_more_is_left_out_by_name_and_keeps_nothing_else_back()
+ {
+    const CONFIG: &str = "[Interface]\nPrivateKey = x\n\n[Peer]\nPublicKey = y\n";
+    let dir = tempfile::tempdir().unwrap();
+    let mut profile = profile(dir.path());
+    profile.gateway.database.retain(|d| d.name != "configs.db");
+    std::fs::create_dir_all(&profile.state_dir).unwrap();
+    let sound = database(dir.path(), ROWS);
+    let open = |path: &Path| archive(&profile, File::open(path).unwrap(), "b.zip");
+
+    let alone = zipped(dir.path(), &sound, &[]);
+    let refused = open(&alone).unwrap_err().to_string();
+    let why = "the profile has no [[gateway.database]] of that name";
+    assert!(refused.contains(why), "{refused}");
+
+    let path = zipped(dir.path(), &sound, &[("a.conf", CONFIG)]);
+    let elsewhere = open(&path).unwrap();
+    made::remember(&profile, &digest(&path).unwrap().sha256, None).unwrap();
+    for checked in [elsewhere, open(&path).unwrap()] {
+        assert!(checked.databases.is_empty() && checked.configs.contains_key("a.conf"));
+        let [lost] = checked.lost.as_slice() else {
+            panic!("{:?}", checked.lost);
+        };
+        assert_eq!(lost.what.as_deref(), Some("the database configs.db"));
+        assert!(lost.said.contains(why), "{lost}");
+    }
+}
