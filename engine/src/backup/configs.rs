@@ -432,7 +432,13 @@ fn open(path: &Path) -> There {
     match open_without_links(path, OFlag::O_RDONLY | OFlag::O_DIRECTORY) {
         Ok(folder) => There::Open(folder),
         Err(e) if e.kind() == io::ErrorKind::NotFound => There::Missing,
-        Err(e) => There::Unread(e.to_string()),
+        Err(e) => There::Unread(match e.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOTDIR | Errno::ELOOP) => format!(
+                "it is no folder, or a link leads there; name the real folder in the profile (realpath {})",
+                path.display()
+            ),
+            _ => e.to_string(),
+        }),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::fault::Problem;
 use crate::parts::Fate;
 use crate::peers::Peers;
 use crate::profile::Profile;
+use crate::wording::{self, counted};
 use crate::{parallel, peers, wgconf};
 
 /// So often what moved is taken anew.
@@ -111,12 +112,16 @@ impl Look {
 /// The rows of clients, by the names of their files.
 pub(super) type Rows = BTreeMap<OsString, u64>;
 
+/// Of what no file can be called there is none, and it must not lead elsewhere: whoever writes rows is not root.
 fn by_file(rows: database::Rows) -> Rows {
-    let file = |(name, row): (String, u64)| (name + ".conf", row);
-    // What no file can be called leads to none, and must not lead elsewhere: whoever writes rows is not root.
-    let can_be = |(file, _): &(String, u64)| file.len() <= 255 && !file.contains(['/', '\0']);
-    let files = rows.into_iter().map(file).filter(can_be);
-    files.map(|(file, row)| (file.into(), row)).collect()
+    let files = rows.into_iter().filter(|(name, _)| is_of_a_file(name));
+    let file = |(name, row): (String, u64)| (OsString::from(name + ".conf"), row);
+    files.map(file).collect()
+}
+
+/// Whether a file can have this name. What could not be read of a name stands as U+FFFD.
+fn is_of_a_file(name: &str) -> bool {
+    name.len() + ".conf".len() <= 255 && !name.contains(['/', '\0', '\u{FFFD}'])
 }
 
 /// The names of files whose rows are not the same.
@@ -161,11 +166,21 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     let (mut clients, read) = parallel::both(copy, || configs.read());
     read?;
     // Of a database that cannot be read there are no rows to be compared.
-    let rows_in = |copied: &mut Option<Saving>| copied.as_mut()?.rows.take().map(by_file);
-    let mut rows = rows_in(&mut clients);
+    let rows_in = |copied: &mut Option<Saving>| copied.as_mut()?.rows.take();
+    let rows_at_first = rows_in(&mut clients);
+    let (mut unpaired, mut warnings) = (BTreeSet::new(), Vec::new());
+    let names = rows_at_first.iter().flat_map(|rows| rows.keys());
+    let odd: BTreeSet<&String> = names.filter(|name| !is_of_a_file(name)).collect();
+    if !odd.is_empty() {
+        warnings.push(format!(
+            "{} with a name that no file can have; no config is looked for under it: {}",
+            counted(odd.len(), "client"),
+            wording::names(&odd)
+        ));
+    }
+    let mut rows = rows_at_first.map(by_file);
     configs.read_more(files(rows.as_ref()))?;
     let (mut tunnels, mut beyond) = (Facts::default(), BTreeMap::new());
-    let (mut unpaired, mut warnings) = (BTreeSet::new(), Vec::new());
     // Those that moved where there are no rows to go with them.
     let mut alone = BTreeSet::new();
     let at_first = Look::at(profile);
@@ -247,7 +262,7 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
         if rows.is_some() && !(differing.is_empty() && late.is_empty()) {
             let mut newer = copy();
             // The earlier copy is better than none.
-            let Some(newer_rows) = rows_in(&mut newer) else {
+            let Some(newer_rows) = rows_in(&mut newer).map(by_file) else {
                 unpaired = moved;
                 break;
             };

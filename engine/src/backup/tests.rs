@@ -954,6 +954,11 @@ fn a_row_whose_name_no_file_can_have_leads_to_none_and_stops_nothing() {
     let manifest = manifest_of(&made.path);
     let strange = |entry: &&String| entry.contains("outside") || entry.starts_with("holdfast/raw/");
     assert_eq!(manifest.entries.keys().find(strange), None);
+    let told = made
+        .warnings
+        .iter()
+        .find(|w| w.contains("that no file can have"));
+    assert!(told.unwrap().starts_with("5 clients"), "{told:?}");
 }
 
 #[test]
