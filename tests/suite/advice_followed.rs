@@ -148,3 +148,34 @@ fn rules_that_cannot_be_read_are_not_accepted_by_that_flag_and_the_refusal_names
     assert!(usage.stderr.contains(&format!("add {flag}")), "{usage}");
     refused.again(&gateway, &[flag]);
 }
+
+#[test]
+fn an_own_backup_of_a_database_that_the_profile_names_no_more_is_restored_without_it_and_named_again_with_it()
+ {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let profile = gateway.sample().profile();
+    let whole = fs::read_to_string(&profile).unwrap();
+    let (before, app) = whole.split_at(
+        whole
+            .find("\n[[gateway.database]]\nname = \"app.db\"")
+            .unwrap(),
+    );
+    let behind = app[1..].find("\n[").map_or("", |end| &app[1 + end..]);
+    fs::write(&profile, format!("{before}{behind}")).unwrap();
+    let said = "the database app.db of the backup will not be restored: the profile has no [[gateway.database]] of that name";
+    let verified = gateway.holdfast(&["verify", path(&backup)]);
+    assert_eq!(verified.code(), 0, "{verified}");
+    assert!(verified.stdout.contains(said), "{verified}");
+    let words = ["restore", path(&backup), "--yes"];
+    let done = gateway.holdfast(&words);
+    assert_eq!(done.code(), 0, "{done}");
+    assert!(done.stdout.contains(said), "{done}");
+    fs::write(&profile, whole).unwrap();
+    let done = gateway.holdfast(&words);
+    assert_eq!(done.code(), 0, "{done}");
+    assert!(!done.stdout.contains(said), "{done}");
+    gateway.is_settled();
+}
