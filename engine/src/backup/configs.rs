@@ -242,15 +242,15 @@ impl Configs {
         let batches: Vec<&[OsString]> = names.chunks(BATCH).collect();
         let (folders, found, aside) = (&self.folders, &mut self.found, &mut self.aside);
         let work = |hand: &mut Hand, names: &&[OsString]| {
-            let looked = names
-                .iter()
-                .map(|name| (name.clone(), hand.look_in(folders, name)));
-            let looked: Vec<(OsString, [Option<Lying>; 2])> = looked.collect();
+            let looked = names.iter().map(|name| hand.look_in(folders, name));
+            let looked: Vec<[Option<Lying>; 2]> = looked.collect();
             (looked, std::mem::take(&mut hand.packed))
         };
+        let mut named = names.iter();
         parallel::in_order(&batches, Hand::new, work, |(looked, packed)| {
             let before = aside.put(&packed)?;
-            for (name, mut lying) in looked {
+            // The names are in the same order.
+            for (mut lying, name) in looked.into_iter().zip(named.by_ref()) {
                 for lying in lying.iter_mut().flatten() {
                     if let Lying::File {
                         bytes: Bytes::Packed(_, place),
@@ -261,7 +261,7 @@ impl Configs {
                     }
                 }
                 if lying.iter().any(Option::is_some) {
-                    found.insert(name, lying);
+                    found.insert(name.clone(), lying);
                 }
             }
             Ok(())

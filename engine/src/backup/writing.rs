@@ -144,12 +144,22 @@ impl<'a, 'p> Making<'a, 'p> {
                 }
             }
         }
-        for folder in [Folder::First, Folder::Second] {
-            for (name, both) in &mut found {
-                if let Some(lying) = both[folder as usize].take() {
-                    let dir = &paths[folder as usize];
-                    self.config(folder, dir, name, lying, &mut aside, &mut unread)?;
-                }
+        let [first, second] = &paths;
+        for (name, [lying, _]) in &mut found {
+            if let Some(lying) = lying.take() {
+                self.config(Folder::First, first, name, lying, &mut aside, &mut unread)?;
+            }
+        }
+        for (name, [_, lying]) in found {
+            if let Some(lying) = lying {
+                self.config(
+                    Folder::Second,
+                    second,
+                    &name,
+                    lying,
+                    &mut aside,
+                    &mut unread,
+                )?;
             }
         }
         if folders.iter().any(|f| !matches!(f, There::Open(_))) {
@@ -176,8 +186,8 @@ impl<'a, 'p> Making<'a, 'p> {
         aside: &mut Aside,
         unread: &mut Vec<String>,
     ) -> Result<(), Fault> {
-        let path = dir.join(name);
-        let shown = journal_format::visible(&path.to_string_lossy());
+        let path = || dir.join(name);
+        let shown = || journal_format::visible(&path().to_string_lossy());
         let (plain_folder, raw_folder) = match folder {
             Folder::First => (CONFIGS, "configs/"),
             Folder::Second => (WIREGUARD, "wireguard/"),
@@ -210,16 +220,18 @@ impl<'a, 'p> Making<'a, 'p> {
             Lying::Link { target, .. } => {
                 let target = escaped_path(&target);
                 self.warnings.push(format!(
-                    "{shown} is a link to {target}: neither is saved, and a restore leaves both as they are"
+                    "{} is a link to {target}: neither is saved, and a restore leaves both as they are",
+                    shown()
                 ));
-                let path = escaped_path(path.as_os_str().as_bytes());
+                let path = escaped_path(path().as_os_str().as_bytes());
                 self.links.insert(path, target);
             }
             Lying::NoFile { what, .. } => self.warnings.push(format!(
-                "{shown} is not saved: {what}; a restore leaves it as it is"
+                "{} is not saved: {what}; a restore leaves it as it is",
+                shown()
             )),
             Lying::Unread { why, .. } => {
-                unread.push(format!("{shown}: {why}"));
+                unread.push(format!("{}: {why}", shown()));
                 self.unread.insert(name.to_string_lossy().into_owned());
             }
         }
