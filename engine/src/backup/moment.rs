@@ -119,9 +119,9 @@ fn by_file(rows: database::Rows) -> Rows {
     files.map(file).collect()
 }
 
-/// Whether a file can have this name. What could not be read of a name stands as U+FFFD.
+/// Whether a file can have this name.
 fn is_of_a_file(name: &str) -> bool {
-    name.len() + ".conf".len() <= 255 && !name.contains(['/', '\0', '\u{FFFD}'])
+    name.len() + ".conf".len() <= 255 && !name.contains(['/', '\0'])
 }
 
 /// The names of files whose rows are not the same.
@@ -186,7 +186,11 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     let at_first = Look::at(profile);
     let all_along = rows.as_ref().map(|rows| {
         let mut half = half_there(rows, &configs);
-        half.retain(|name| !configs.newest(name).is_some_and(|at| at_first.is_fresh(at)));
+        // A row has no time of its own.
+        half.retain(|name| match configs.newest(name) {
+            Some(changed) => !at_first.is_fresh(changed),
+            None => !at_first.is_busy(),
+        });
         half
     });
     for anew in 0..=ANEW {

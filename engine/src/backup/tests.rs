@@ -933,6 +933,16 @@ fn where_the_clients_cannot_be_read_what_changes_meanwhile_is_named() {
 }
 
 #[test]
+fn a_row_whose_files_are_still_to_come_is_named() {
+    let gateway = Gateway::new();
+    let sql = "INSERT INTO clients (id, name, config_path, subnet, public_key, status) VALUES ('z','z_1','p','s','k','active')";
+    gateway.open("configs.db").execute_batch(sql).unwrap();
+    let made = gateway.make().unwrap();
+    let unpaired = manifest_of(&made.path).unpaired;
+    assert!(unpaired.contains("z_1"), "{unpaired:?}");
+}
+
+#[test]
 fn a_row_whose_name_no_file_can_have_leads_to_none_and_stops_nothing() {
     let gateway = Gateway::new();
     let outside = gateway.dir.path().join("outside");
