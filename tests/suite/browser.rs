@@ -2,9 +2,9 @@
 //! change without a reload; and all of it without JavaScript.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::net::TcpListener;
+use std::io::{BufRead, BufReader, Lines};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
 use fantoccini::elements::Element;
@@ -17,21 +17,18 @@ use crate::web_stage::Stage;
 
 struct Browser {
     driver: Child,
+    /// Kept open: it may have more to say.
+    _said: Lines<BufReader<ChildStdout>>,
     client: Client,
     folder: tempfile::TempDir,
 }
 
 impl Browser {
     async fn open(scripts: bool) -> Browser {
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
-        let driver = Command::new("chromedriver")
-            .arg(format!("--port={port}"))
+        let mut driver = Command::new("chromedriver")
+            .arg("--port=0")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(Stdio::piped())
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
@@ -62,9 +59,16 @@ impl Browser {
         let Value::Object(wanted) = wanted else {
             unreachable!()
         };
-        while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let mut said = BufReader::new(driver.stdout.take().unwrap()).lines();
+        let port: u16 = said
+            .find_map(|line| {
+                let line = line.unwrap();
+                line.strip_prefix("ChromeDriver was started successfully on port ")?
+                    .trim_end_matches('.')
+                    .parse()
+                    .ok()
+            })
+            .expect("chromedriver did not start");
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(wanted);
         let client = builder
@@ -73,6 +77,7 @@ impl Browser {
             .unwrap();
         Browser {
             driver,
+            _said: said,
             client,
             folder,
         }

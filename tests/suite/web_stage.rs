@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::io::{BufRead, BufReader, Read};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -36,14 +35,9 @@ impl Stage {
         let folder = tempfile::tempdir().unwrap();
         let sample = make(folder.path());
         let sandbox = Sandbox::start(&sample).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
         let mut stage = Stage {
             sandbox,
-            port,
+            port: 0,
             agent: None,
             web: None,
             web_log: tempfile::NamedTempFile::new().unwrap(),
@@ -188,7 +182,9 @@ impl Stage {
         std::fs::read_to_string(self.web_log.path()).unwrap()
     }
 
+    /// At the port that it had before; the first time at any that is free.
     pub fn start_web(&mut self) {
+        let logged = self.web_log().len();
         let web = Command::new(program("holdfast-web").unwrap())
             .args([
                 "--config",
@@ -204,10 +200,21 @@ impl Stage {
             .spawn()
             .unwrap();
         self.web = Some(web);
-        while std::net::TcpStream::connect(("127.0.0.1", self.port)).is_err() {
+        let serves = "holdfast-web serves http://127.0.0.1:";
+        loop {
+            let log = self.web_log();
+            let line = log[logged..]
+                .split_inclusive('\n')
+                .find(|line| line.ends_with('\n'));
+            if let Some(port) = line.and_then(|line| line.strip_prefix(serves)) {
+                self.port = port.trim_end().parse().unwrap();
+                return;
+            }
+            let ended = self.web.as_mut().unwrap().try_wait().unwrap();
             assert!(
-                self.web.as_mut().unwrap().try_wait().unwrap().is_none(),
-                "the page did not come up"
+                ended.is_none(),
+                "the page did not come up: {}",
+                self.web_log()
             );
             std::thread::sleep(Duration::from_millis(10));
         }

@@ -1,8 +1,10 @@
 //! The `holdfast-web` program: reads its settings and serves the page.
 
+use std::io::Write;
 use std::process::ExitCode;
 
 use clap::Parser;
+use rocket::fairing::AdHoc;
 use webapp::{App, Args, Limits, Settings};
 
 fn main() -> ExitCode {
@@ -14,8 +16,10 @@ fn main() -> ExitCode {
         }
     };
     let (address, port) = (settings.address, settings.port);
-    let listener = match std::net::TcpListener::bind((address, port)) {
-        Ok(listener) => listener,
+    let bound = std::net::TcpListener::bind((address, port))
+        .and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (bound, listener) = match bound {
+        Ok(bound) => bound,
         Err(e) => {
             eprintln!(
                 "holdfast-web: cannot serve on {address} port {port}: {e}\n  what to do: choose a free address and port with --address and --port"
@@ -33,6 +37,12 @@ fn main() -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
+        let rocket = rocket.attach(AdHoc::on_liftoff("said", move |_| {
+            Box::pin(async move {
+                // Where nobody reads it, nobody misses it.
+                let _ = writeln!(std::io::stdout(), "holdfast-web serves http://{bound}");
+            })
+        }));
         match rocket.launch().await {
             Ok(_) => ExitCode::SUCCESS,
             Err(e) => {
