@@ -116,7 +116,13 @@ impl Gateway {
 
     /// Every restore, the oldest first.
     pub fn restores(&self) -> Vec<PathBuf> {
-        listed(&self.sample().state_dir().join("restores"))
+        let mut restores = listed(&self.sample().state_dir().join("restores"));
+        // Of two that began within a second, the names do not tell.
+        restores.sort_by_cached_key(|folder| {
+            let journal = folder.join("journal").metadata();
+            journal.and_then(|meta| meta.modified()).ok()
+        });
+        restores
     }
 
     /// The last restore's folder.

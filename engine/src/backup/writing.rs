@@ -257,14 +257,13 @@ impl<'a, 'p> Making<'a, 'p> {
         );
         let clients = self.profile.client_database();
         let clients = clients.and_then(|c| self.parts.get(&Part::Database(c.name.clone())));
-        match self.parts.get(&Part::Configs) {
-            // It is the lesser loss.
-            _ if matches!(clients, Some(Fate::NotSaved { .. })) => self.warnings.push(why),
-            Some(Fate::NotSaved { .. }) => self.warnings.push(why),
-            _ => {
-                self.parts.insert(Part::Configs, Fate::NotSaved { why });
-                self.unread.extend(shown.iter().cloned());
-            }
+        let not_saved = |fate: Option<&Fate>| matches!(fate, Some(Fate::NotSaved { .. }));
+        // Beside a greater loss it is no part of its own.
+        if not_saved(clients) || not_saved(self.parts.get(&Part::Configs)) {
+            self.warnings.push(why);
+        } else {
+            self.parts.insert(Part::Configs, Fate::NotSaved { why });
+            self.unread.extend(shown.iter().cloned());
         }
         self.left_out.extend(shown);
     }
@@ -487,7 +486,7 @@ impl<'a, 'p> Making<'a, 'p> {
             .collect();
         if !unpaired.is_empty() {
             self.warnings.push(format!(
-                "{} changed while the backup was made, {} times over; in it, row and files may be of two moments: {}",
+                "row and files of {} may be of two moments: each of the {} times that the backup looked, they had changed since, or one of them was missing: {}",
                 counted(unpaired.len(), "client"),
                 moment::ANEW + 1,
                 names(&unpaired)

@@ -64,15 +64,7 @@ pub struct Unnamed {
 
 /// Databases that the profile does not name.
 pub fn unnamed(profile: &Profile, host: &dyn Host) -> Unnamed {
-    let mut looking = Looking {
-        profile,
-        host,
-        known: BTreeSet::new(),
-        folders: instance(profile).into_iter().collect(),
-        found: BTreeMap::new(),
-        told: Vec::new(),
-        unseen: Vec::new(),
-    };
+    let mut looking = Looking::at(profile, host);
     looking.know_the_profiles();
     let mut pids = BTreeSet::new();
     let mut settings = Vec::new();
@@ -232,7 +224,19 @@ fn object(meta: &Meta) -> Option<(u64, u64)> {
     meta.id.as_ref().map(|id| (meta.dev, id.ino))
 }
 
-impl Looking<'_> {
+impl<'a> Looking<'a> {
+    fn at(profile: &'a Profile, host: &'a dyn Host) -> Looking<'a> {
+        Looking {
+            profile,
+            host,
+            known: BTreeSet::new(),
+            folders: instance(profile).into_iter().collect(),
+            found: BTreeMap::new(),
+            told: Vec::new(),
+            unseen: Vec::new(),
+        }
+    }
+
     fn know_the_profiles(&mut self) {
         for database in &self.profile.gateway.database {
             match self.host.stat(&database.path) {
@@ -292,17 +296,36 @@ impl Looking<'_> {
                 "ControlGroup" if value.len() > 1 => {
                     // The second is where the first version of control groups has it.
                     for root in ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"] {
-                        let file = PathBuf::from(format!("{root}{value}/cgroup.procs"));
-                        let pids = self.bytes(&file).unwrap_or_default();
-                        let pids = String::from_utf8_lossy(&pids).into_owned();
                         told.processes
-                            .extend(pids.lines().filter_map(|p| p.parse::<u32>().ok()));
+                            .extend(self.in_group(&PathBuf::from(format!("{root}{value}"))));
                     }
                 }
                 _ => {}
             }
         }
         told
+    }
+
+    /// The processes of a control group and of those below it.
+    fn in_group(&mut self, group: &Path) -> Vec<u32> {
+        let mut processes = Vec::new();
+        let mut groups = vec![group.to_owned()];
+        while let Some(group) = groups.pop() {
+            let pids = self.bytes(&group.join("cgroup.procs")).unwrap_or_default();
+            let pids = String::from_utf8_lossy(&pids).into_owned();
+            processes.extend(pids.lines().filter_map(|p| p.parse::<u32>().ok()));
+            let gone = || matches!(self.host.stat(&group), Ok(None));
+            let names = match self.host.list(&group) {
+                Err(_) if gone() => continue,
+                listed => self.noted(listed),
+            };
+            let is_dir = |path: &PathBuf| {
+                let meta = self.host.stat(path);
+                meta.is_ok_and(|meta| meta.is_some_and(|m| m.kind == Kind::Dir))
+            };
+            groups.extend(names.iter().map(|n| group.join(n)).filter(is_dir));
+        }
+        processes
     }
 
     /// Where a path leads; none if to nothing.

@@ -122,6 +122,25 @@ fn a_database_of_the_profile_is_not_opened_and_keeps_the_locks_that_this_process
 }
 
 #[test]
+fn the_processes_of_a_service_are_those_of_groups_below_its_own_too() {
+    let gateway = Gateway::new();
+    let group = gateway.dir.path().join("group");
+    std::fs::create_dir_all(group.join("workers.slice/one")).unwrap();
+    for (folder, pids) in [
+        ("", "1\n2\n"),
+        ("workers.slice", ""),
+        ("workers.slice/one", "3\n"),
+    ] {
+        std::fs::write(group.join(folder).join("cgroup.procs"), pids).unwrap();
+    }
+    let host = Linux::new(&gateway.profile);
+    let mut looking = Looking::at(&gateway.profile, &host);
+    assert_eq!(looking.in_group(&group), [1, 2, 3]);
+    assert_eq!(looking.in_group(&group.join("gone")), [0; 0]);
+    assert_eq!(looking.unseen, [""; 0]);
+}
+
+#[test]
 fn what_is_no_file_of_settings_names_no_database_and_is_no_look_that_failed() {
     let gateway = Gateway::new();
     let env = gateway.env();
