@@ -6,12 +6,13 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use engine::fault::{Problem, cannot};
+use engine::error::{Problem, cannot};
+use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
 use engine::host::{Host, Look};
-use engine::journal::{JournalWriter, Outcome};
-use engine::profile::Profile;
-use engine::{process, restore, step};
+use engine::restore;
+use engine::restore::journal::{JournalWriter, Outcome};
+use engine::restore::process;
 use fixtures::{Result, Trouble};
 use journal_format::{
     Archive, Digest, Direction, Fence, Firewall, Format, Header, Move, Plan, Policy, Role,
@@ -78,7 +79,7 @@ fn one_journal(
         theirs.0.push(of(began.elapsed()));
         Ok(())
     };
-    for step in step::FORWARD {
+    for step in engine::plan::order::FORWARD {
         if journal.state().armed.is_none() && !step.is_preparation() {
             let began = Instant::now();
             journal.armed(Digest::of_bytes([7; 32]))?;
@@ -125,7 +126,7 @@ fn of(took: Duration) -> Once {
 
 /// A plan that changes nothing: only the records count here.
 fn plan() -> Plan {
-    let (forward, back) = step::lists();
+    let (forward, back) = engine::plan::order::lists();
     Plan {
         archive: Archive {
             name: "wireguard_backup_20261122_185220.zip".into(),

@@ -23,12 +23,12 @@ use std::time::Duration;
 
 use journal_format::{BootId, Problem};
 
-use crate::fault::{Fault, cannot};
+use crate::error::{Fault, cannot};
+use crate::gateway::profile::Profile;
 use crate::host::Look;
 use crate::host::linux::{self, Linux};
-use crate::process::Lock;
-use crate::profile::Profile;
 use crate::state_dir;
+use crate::state_dir::lock::Lock;
 
 use backups::Backups;
 use devices::Devices;

@@ -7,7 +7,10 @@
 mod accept;
 mod cursor;
 mod inflate;
-mod layout;
+pub mod lost;
+pub mod manifest;
+pub mod verify;
+mod zip_layout;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -23,16 +26,16 @@ use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};
 
-use crate::fault::{Fault, Problem, cannot};
-use crate::firewall::Family;
-use crate::manifest::{self, Manifest, Metadata};
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::profile::Limits;
 use crate::parallel;
-use crate::profile::Limits;
-pub use accept::plain_config_name;
+use crate::text::iptables::Family;
+use crate::text::wg_config::NAME;
 use accept::{NOT_KNOWN, accept};
 use cursor::Cursor;
 use inflate::{Place, Reader, Unread};
-use layout::Unfit;
+use manifest::{Manifest, Metadata};
+use zip_layout::Unfit;
 
 /// The folder of first copies in a backup.
 pub const CONFIGS: &str = "configs/";
@@ -64,8 +67,6 @@ pub const KEPT_V6: &str = "holdfast/kept/rules.v6";
 /// What the names of a database's files have behind the database's own: the file itself first.
 pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
-/// Longest name of a file, as filesystems have it.
-const NAME: usize = 255;
 /// Problems named for one archive before the rest is only counted.
 const NAMED: usize = 20;
 /// Bytes that are hashed at once.
@@ -365,12 +366,12 @@ impl Archive {
         databases: &[&str],
     ) -> Result<Archive, Fault> {
         let refuse = |why: String| Fault::Refused(vec![refused(name, &why)]);
-        let listed = layout::read(&mut Cursor::new(file.clone(), size), size, limits.entries)
+        let listed = zip_layout::read(&mut Cursor::new(file.clone(), size), size, limits.entries)
             .map_err(|unfit| match unfit {
-                Unfit::Refused(why) => refuse(why),
-                Unfit::Repacked(why, advice) => Fault::Refused(vec![repacked(name, &why, advice)]),
-                Unfit::Io(e) => Fault::Failed(unreadable(name, &e)),
-            })?;
+            Unfit::Refused(why) => refuse(why),
+            Unfit::Repacked(why, advice) => Fault::Refused(vec![repacked(name, &why, advice)]),
+            Unfit::Io(e) => Fault::Failed(unreadable(name, &e)),
+        })?;
         let unpacked_most = limits.unpacked_mib.saturating_mul(1 << 20);
         let accepted = accept(listed, databases, unpacked_most).map_err(|whys| {
             let problem = |(why, advice): &(String, Option<String>)| match advice {
@@ -530,7 +531,7 @@ impl Archive {
         // Its name may end as that of a file beside another.
         let mut names = SIDES.iter().filter_map(|side| file.strip_suffix(side));
         let saved = |name: &&str| {
-            let part = crate::parts::Part::Database((*name).to_owned());
+            let part = crate::gateway::parts::Part::Database((*name).to_owned());
             saved_raw(manifest, &part) && self.has(&raw_database(name, "")) && !self.has(name)
         };
         names.find(saved).map(str::to_owned)
@@ -772,7 +773,7 @@ impl Archive {
                     Some(i) => listed[i] = true,
                     None => found.push(format!(
                         "its metadata list {}, which is not in it",
-                        layout::shown(name.as_bytes())
+                        zip_layout::shown(name.as_bytes())
                     )),
                 }
             }
@@ -789,7 +790,7 @@ impl Archive {
                     if facts.size != entry.size {
                         found.push(format!(
                             "its entry {} has {} bytes, and its manifest says {}",
-                            layout::shown(name.as_bytes()),
+                            zip_layout::shown(name.as_bytes()),
                             entry.size,
                             facts.size
                         ));
@@ -799,7 +800,7 @@ impl Archive {
                 }
                 None => found.push(format!(
                     "its manifest lists {}, which is not in it",
-                    layout::shown(name.as_bytes())
+                    zip_layout::shown(name.as_bytes())
                 )),
             }
         }
@@ -826,12 +827,12 @@ impl Archive {
             if !there {
                 found.push(format!(
                     "its manifest lists a second copy of {}, which is not in it",
-                    layout::shown(file.as_bytes())
+                    zip_layout::shown(file.as_bytes())
                 ));
             }
         }
         for (entry, listed) in self.entries.iter().zip(listed) {
-            let shown = layout::shown(entry.name.as_bytes());
+            let shown = zip_layout::shown(entry.name.as_bytes());
             let unlisted = match entry.part() {
                 Part::Database(_) | Part::Config(_) | Part::SecondCopy(_) => !listed,
                 Part::RawConfig(_) | Part::RawSecondCopy(_) | Part::Kept(_) => manifest.is_none(),
@@ -846,7 +847,10 @@ impl Archive {
                         };
                         found.push(format!("it has {shown} {why}"));
                     }
-                    !saved_raw(manifest.as_ref(), &crate::parts::Part::Database(name))
+                    !saved_raw(
+                        manifest.as_ref(),
+                        &crate::gateway::parts::Part::Database(name),
+                    )
                 }
                 Part::UnknownDatabase => {
                     let of = self.unknown_database(&entry.name, listed, manifest.as_ref());
@@ -902,9 +906,9 @@ impl Archive {
 }
 
 /// Whether the manifest says that a database was saved by its bytes.
-fn saved_raw(manifest: Option<&Manifest>, part: &crate::parts::Part) -> bool {
+fn saved_raw(manifest: Option<&Manifest>, part: &crate::gateway::parts::Part) -> bool {
     let fate = manifest.and_then(|m| m.parts.get(part));
-    matches!(fate, Some(crate::parts::Fate::SavedRaw { .. }))
+    matches!(fate, Some(crate::gateway::parts::Fate::SavedRaw { .. }))
 }
 
 /// What comes of one entry, counted, hashed and compared on the way.

@@ -23,14 +23,17 @@ use journal_format::Digest;
 
 use crate::archive::Archive;
 
-use crate::facts::Facts;
-use crate::fault::{Fault, Problem, cannot};
+use crate::error::{Fault, Problem, cannot};
+use crate::files::space::{self, Needs};
+use crate::files::spool::private_folder;
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::parts::{Fate, Lack, Part};
+use crate::gateway::profile::Profile;
 use crate::host::Host;
-use crate::parts::{Fate, Lack, Part};
-use crate::profile::Profile;
-use crate::space::{self, Needs};
-use crate::spool::private_folder;
-use crate::{made, parallel, state_dir, survey};
+use crate::parallel;
+use crate::state_dir;
+use crate::state_dir::made;
+use crate::survey;
 use aside::Aside;
 use configs::{Configs, Folder, There};
 use growing::{Growing, sweep};

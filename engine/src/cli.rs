@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use journal_format::{Digest, RestoreId};
 
-use crate::database;
-use crate::fault::{Fault, Problem, cannot};
-use crate::parts::{self, Part};
-use crate::profile::Profile;
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::parts::{self, Part};
+use crate::gateway::profile::Profile;
+use crate::host::live_database;
 
 mod agent;
 mod backup;
@@ -101,7 +101,7 @@ enum Command {
         scopes: bool,
     },
     /// Work on one database with the rights of its account; for holdfast itself.
-    #[command(name = database::COMMAND, hide = true)]
+    #[command(name = live_database::COMMAND, hide = true)]
     DatabaseWork,
     /// Write the units' settings that depend on the profile: what a boot holds back while a restore is open.
     BootUnits {
@@ -233,7 +233,7 @@ pub fn run() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<u8, Fault> {
     // Before the profile: it may be closed to nobody but root, and what is needed of it stands in the order.
     if matches!(cli.command, Command::DatabaseWork) {
-        return database::serve().map(|()| 0).map_err(Fault::from);
+        return live_database::serve().map(|()| 0).map_err(Fault::from);
     }
     let default_place = cli.config.as_os_str() == DEFAULT_CONFIG;
     let profile = Profile::read(&cli.config, default_place).map_err(|p| Fault::Refused(vec![p]))?;

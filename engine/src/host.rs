@@ -10,15 +10,20 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Control, Digest, FileId};
 
-use crate::backup::Made;
-use crate::database::Settled;
-use crate::facts::Facts;
-use crate::fault::{Fault, Problem, cannot};
-pub use crate::firewall::Family;
-use crate::journal::Permit;
-pub use crate::owner::Placement as Owner;
+use crate::error::{Problem, cannot};
+use crate::gateway::database::Settled;
+pub use crate::gateway::owner::Placement as Owner;
+pub use crate::text::iptables::Family;
 
 pub mod linux;
+pub mod live_database;
+pub mod permit;
+
+pub use permit::Permit;
+
+/// There from the first service that a restore or a recovery starts until it stops one again: the driver's word, in this
+/// boot, to the gateway's units. A condition on the barrier alone would stop the driver's own start, too (T28).
+pub const MAY_START: &str = "/run/holdfast/services-may-start";
 
 /// What is under a name. Links are seen as links, never followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -365,8 +370,6 @@ pub trait Own {
     fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem>;
     /// Opens a journal to append to. Reserves `reserve` bytes behind its end without changing its size.
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem>;
-    /// Makes the safety backup; what it lacks is no fault here.
-    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault>;
     /// Ends every process of a dead driver's session but those that leave on purpose (wireguard-go), and waits until
     /// they are gone. Tells what it ended.
     fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem>;

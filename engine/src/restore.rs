@@ -1,6 +1,16 @@
 //! One restore from its archive to its verdict: check, survey, rehearse, plan; then the folder, the journal and the
 //! drive. Owns what lies in a restore's folder before its journal begins.
 
+pub mod decide;
+pub mod driver;
+pub mod expected_peers;
+pub mod expected_rules;
+pub mod journal;
+pub mod process;
+pub mod recover;
+pub mod step;
+pub mod swap;
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
@@ -16,33 +26,39 @@ use journal_format::{
 };
 use sha2::Digest as _;
 
-use crate::account::Account;
 use crate::archive::Archive;
-use crate::consent::{Consent, Hook};
-use crate::database::{Live, Origin};
-use crate::driver::{Drive, Ending, FACTS, Stage};
-use crate::exposure::{self, Exposed};
-use crate::facts::Facts;
-use crate::fault::{Fault, cannot};
-use crate::firewall::Entrance;
-use crate::host::linux::quoted;
+use crate::archive::lost::Lost;
+use crate::archive::verify::{self, Checked, CopyOf, FileInBackup, Rebuilt};
+use crate::backup;
+use crate::error::{Fault, cannot};
+use crate::gateway::account::Account;
+use crate::gateway::consent::{Consent, Hook};
+use crate::gateway::database::Origin;
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::owner;
+use crate::gateway::owner::Placement;
+use crate::gateway::parts::{self, Lack, Part};
+use crate::gateway::peers::Peers;
+use crate::gateway::profile::{DatabaseKind, Profile};
+use crate::host::live_database::{Live, shapes};
 use crate::host::{Family, Host};
-use crate::journal::{JournalWriter, Seen};
-use crate::kept::Place;
-use crate::lost::Lost;
-use crate::owner::Placement;
-use crate::parts::{self, Lack, Part};
-use crate::peers::Peers;
-use crate::planner::said::{self, BothRules, Here, Said};
-use crate::planner::{self, Aside, Backup, Choices, Wanted};
-use crate::profile::{DatabaseKind, Profile};
-use crate::rehearsal::{self, Tried};
-use crate::step::{self, Source};
+use crate::plan::planner::said::{self, BothRules, Here, Said};
+use crate::plan::planner::{self, Aside, Backup, Choices, Wanted};
+use crate::plan::rehearsal::{self, Tried};
+use crate::plan::replaced;
+use crate::restore::driver::{Drive, Ending, FACTS, Stage};
+use crate::restore::journal::{JournalWriter, Seen};
+use crate::state_dir;
+use crate::survey::exposure::{self, Exposed};
+use crate::survey::kept_rules::Place;
+use crate::survey::preflight;
 use crate::survey::{self, Survey};
-use crate::verify::{self, Checked, CopyOf, FileInBackup, Rebuilt};
-use crate::wgconf::{self, Prefix};
-use crate::wording::{counted, in_a_line};
-use crate::{backup, octets, owner, peerset, process, readiness, ruleset, state_dir, swap};
+use crate::text::iptables::{self, Entrance};
+use crate::text::octets;
+use crate::text::wg_config::{self, Prefix};
+use crate::text::wording::quoted;
+use crate::text::wording::{counted, in_a_line};
+use step::{Machine, Source};
 
 /// What the entries of rehearsed rules begin with; no entry of an archive does.
 const RULES: &str = "rehearsed/";
@@ -248,8 +264,8 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     // A gateway in the middle of another restore is not one to make a plan for.
     state_dir::none_open(profile, "restore")?;
     let file = again(&request.file, &request.name)?;
-    let mut checked = verify::archive(profile, request.file, &request.name)?;
-    let unready = readiness::check(host, profile);
+    let mut checked = verify::archive(profile, &shapes(profile), request.file, &request.name)?;
+    let unready = preflight::check(host, profile);
     if !unready.is_empty() {
         return Err(Fault::Refused(unready));
     }
@@ -322,7 +338,7 @@ pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<P
     }
     Ok(Prepared {
         id,
-        unsaved: step::unsaved(&plan, &survey.facts),
+        unsaved: replaced::unsaved(&plan, &survey.facts),
         plan: Arc::new(plan),
         lost,
         consent,
@@ -434,7 +450,7 @@ fn foreign_configs(profile: &Profile, survey: &Survey, checked: &Checked) -> Vec
 /// `seen` is told of every record once it is durable.
 pub fn run<'a>(
     profile: &Profile,
-    host: &'a dyn Host,
+    host: &'a dyn Machine,
     prepared: &'a Prepared,
     asked: &'a dyn Fn() -> bool,
     seen: Seen<'a>,
@@ -476,7 +492,7 @@ pub struct Begin<'a> {
 /// Keeps what going back needs, begins the journal, and drives. Sees everything through the host.
 pub fn carry_out<'a>(
     profile: &Profile,
-    host: &'a dyn Host,
+    host: &'a dyn Machine,
     begin: Begin<'a>,
     asked: &'a dyn Fn() -> bool,
     seen: Seen<'a>,
@@ -779,7 +795,7 @@ fn wanted(
         false => {
             let text = peers_text(&checked.peers)?;
             let sha256 = Digest::of_bytes(sha2::Sha256::digest(text.as_bytes()).into());
-            texts.insert(peerset::FILE, text);
+            texts.insert(expected_peers::FILE, text);
             Some(sha256)
         }
     };
@@ -843,13 +859,10 @@ fn hooks_now(host: &dyn Host, profile: &Profile, survey: &Survey, tunnel: &str) 
     if !survey.wireguard.contains_key(&file) {
         return Vec::new();
     }
-    let read = host.read(
-        &profile.gateway.wireguard_dir.join(&file),
-        verify::CONFIG_MOST,
-    );
+    let read = host.read(&profile.gateway.wireguard_dir.join(&file), wg_config::MOST);
     let config = read
         .ok()
-        .and_then(|bytes| wgconf::parse(&file, &bytes).ok());
+        .and_then(|bytes| wg_config::parse(&file, &bytes).ok());
     config
         .filter(|c| c.unfit.is_empty() && c.slow.is_empty())
         .map_or_else(Vec::new, |c| c.interface.hooks)
@@ -880,15 +893,15 @@ fn both_rules(
         if let Some(text) = texts.get(family.rules_file()) {
             both.push(BothRules {
                 family,
-                now: ruleset::before(facts, family)?,
-                then: ruleset::parse(text, "the rehearsed rules")?,
+                now: expected_rules::before(facts, family)?,
+                then: iptables::parse(text, "the rehearsed rules")?,
             });
         }
     }
     Ok(both)
 }
 
-fn prefixes(config: &wgconf::Config) -> Vec<Prefix> {
+fn prefixes(config: &wg_config::Config) -> Vec<Prefix> {
     config
         .peers
         .iter()
@@ -908,10 +921,10 @@ fn networks_now(
         if survey.wireguard.contains_key(&file) {
             let bytes = host.read(
                 &profile.gateway.wireguard_dir.join(&file),
-                wgconf::FILE_MOST,
+                wg_config::FILE_MOST,
             )?;
             // A config that is up but does not parse is fenced by its interface and its client's subnet.
-            if let Ok(config) = wgconf::parse(&file, &bytes) {
+            if let Ok(config) = wg_config::parse(&file, &bytes) {
                 networks.insert(name.clone(), prefixes(&config));
             }
         }

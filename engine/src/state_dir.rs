@@ -1,13 +1,18 @@
 //! Holdfast's own folder: made root's alone, and searched for restores. Owns the layout's upkeep; the names are the
 //! profile's.
 
+pub mod barrier;
+pub mod boot_units;
+pub mod lock;
+pub mod made;
+
 use std::path::{Path, PathBuf};
 
 use journal_format::{Fate, RestoreId, Scan, Step};
 
-use crate::fault::{Fault, Problem, cannot};
-use crate::process;
-use crate::profile::Profile;
+use crate::error::{Fault, Problem, cannot};
+use crate::files::access;
+use crate::gateway::profile::Profile;
 
 const JOURNAL: &str = "journal";
 /// Behind the last line of a closed journal nothing is longer than this.
@@ -36,7 +41,7 @@ pub fn make(profile: &Profile) -> Result<(), Problem> {
                 .and_then(|d| d.sync_all())
                 .map_err(failed)?;
         }
-        if !process::is_private(dir) {
+        if !access::is_private(dir) {
             return Err(cannot(
                 format!(
                     "trust {}: others could write to it, or it is not the user's own",
@@ -116,7 +121,7 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Problem> {
 
 /// The restore that is not over: the barrier's, else one whose journal does not end with its closing.
 pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
-    if let Some(id) = barrier(profile)? {
+    if let Some(id) = barrier::named(profile)? {
         return Ok(Some(OpenRestore { id, barrier: true }));
     }
     for id in restores(profile)?.into_iter().rev() {
@@ -149,37 +154,6 @@ pub struct OpenRestore {
     pub id: RestoreId,
     /// The barrier is up.
     pub barrier: bool,
-}
-
-/// The restore that the barrier names.
-pub fn barrier(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
-    let path = profile.barrier();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => {
-            return Err(cannot(
-                format!("read the barrier {}: {e}", path.display()),
-                "run it as root",
-            ));
-        }
-    };
-    let named = text
-        .lines()
-        .next()
-        .and_then(|l| l.strip_prefix("# holdfast "))
-        .and_then(|n| RestoreId::new(n).ok());
-    match named {
-        Some(id) => Ok(Some(id)),
-        None => Err(cannot(
-            format!(
-                "tell which restore is open: {} does not say",
-                path.display()
-            ),
-            "someone changed it; find the open restore with `holdfast journal list`, and write `# holdfast ID` as its first \
-             line",
-        )),
-    }
 }
 
 /// Restores that are over, but for a clean-up that failed, or that was cut off when it was tried again; oldest first.

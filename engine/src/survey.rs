@@ -1,26 +1,33 @@
 //! A read-only picture of the gateway as it is now: its files, databases, clients, and kernel facts. Changes nothing,
 //! and decides nothing.
 
+pub mod exposure;
+pub mod kept_rules;
+pub mod preflight;
+pub mod unnamed_databases;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Digest};
 
-use crate::account::{Account, MailRelay};
-use crate::database::{self, Client, Live, Trouble};
-use crate::exposure::{self, Exposure};
-use crate::facts::Facts;
-use crate::fault::{Problem, cannot};
-use crate::firewall::Rules;
-use crate::host::linux::quoted;
+use crate::error::{Problem, cannot};
+use crate::gateway::account::{Account, MailRelay};
+use crate::gateway::database::{self, Client, Trouble};
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::owner;
+use crate::gateway::parts::Part;
+use crate::gateway::peers;
+use crate::gateway::peers::Peers;
+use crate::gateway::profile::{DatabaseKind, Profile};
+use crate::host::live_database::Live;
 use crate::host::{self, End, Family, Host, Kind, Look, Meta, Query, stirs};
-use crate::kept::Place;
-use crate::parts::Part;
-use crate::peers::Peers;
-use crate::profile::{DatabaseKind, Profile};
-use crate::verify::CONFIG_MOST;
-use crate::wording::{counted, in_a_line, name, names};
-use crate::{owner, peers, ruleset, wgconf};
+use crate::survey::kept_rules::Place;
+use crate::text::iptables::{self, Rules};
+use crate::text::wg_config;
+use crate::text::wording::quoted;
+use crate::text::wording::{counted, in_a_line, name, names};
+use exposure::Exposure;
 
 /// One file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -441,7 +448,7 @@ fn beyond_configs(
             true => &gateway.wireguard_dir,
             false => &gateway.configs_dir,
         };
-        let read = match host.read(&dir.join(&file), CONFIG_MOST) {
+        let read = match host.read(&dir.join(&file), wg_config::MOST) {
             Ok(read) => read,
             Err(problem) => {
                 said.push(format!(
@@ -453,7 +460,7 @@ fn beyond_configs(
             }
         };
         // One that does not parse is warned of as that.
-        let Ok(config) = wgconf::parse(&file, &read) else {
+        let Ok(config) = wg_config::parse(&file, &read) else {
             continue;
         };
         let none = Peers::new();
@@ -578,7 +585,7 @@ pub fn tunnels(host: &dyn Host, managed: &dyn Fn(&str) -> bool, facts: &mut Fact
         Err(problem) => unread(facts, Part::Tunnels, &problem),
     }
     let ours =
-        |name: &String| managed(&format!("{name}.conf")) && wgconf::interface_name(name).is_ok();
+        |name: &String| managed(&format!("{name}.conf")) && wg_config::interface_name(name).is_ok();
     facts.tunnels = facts
         .interfaces
         .iter()
@@ -586,7 +593,7 @@ pub fn tunnels(host: &dyn Host, managed: &dyn Fn(&str) -> bool, facts: &mut Fact
         .cloned()
         .collect();
     match asked(&Query::Peers, "list the peers") {
-        Ok(dump) => facts.peers = crate::peers::in_dump(&dump, &facts.tunnels),
+        Ok(dump) => facts.peers = crate::gateway::peers::in_dump(&dump, &facts.tunnels),
         Err(problem) => unread(facts, Part::Peers, &problem),
     }
 }
@@ -613,7 +620,7 @@ pub fn system(host: &dyn Host, profile: &Profile) -> Result<Facts, Problem> {
         .gateway
         .service
         .iter()
-        .map(crate::profile::ServiceProfile::service)
+        .map(crate::gateway::profile::ServiceProfile::service)
     {
         let active = Query::ServiceActive(service.control.clone());
         let runs = host.ask(&active, "").map(|out| out.ok());
@@ -634,7 +641,7 @@ pub fn system(host: &dyn Host, profile: &Profile) -> Result<Facts, Problem> {
             }
         }
     }
-    let unnamed = crate::database::unnamed(profile, host);
+    let unnamed = crate::survey::unnamed_databases::unnamed(profile, host);
     for (path, why) in unnamed.lacking {
         facts.unread.insert(Part::Unnamed(path), why);
     }
@@ -688,7 +695,7 @@ fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
             "two backends are mixed on this box; move all rules to one (see update-alternatives iptables)",
         ));
     }
-    Ok(ruleset::parse(&text, "the loaded rules")?.text())
+    Ok(iptables::parse(&text, "the loaded rules")?.text())
 }
 
 /// State of kinds that no backup has, a sentence each: what an admin might take for a part of the firewall, or of the gateway.
@@ -707,7 +714,7 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
                 .filter(|table| match table.split_once(' ') {
                     Some(("ip", name)) => !own(Family::V4, name),
                     Some(("ip6", name)) => !own(Family::V6, name),
-                    Some(("inet", name)) => name != crate::fence::TABLE,
+                    Some(("inet", name)) => name != crate::text::fence_rules::TABLE,
                     Some(_) => true,
                     None => false,
                 })

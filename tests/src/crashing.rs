@@ -7,15 +7,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use engine::backup::Made;
-use engine::database::Settled;
-use engine::facts::Facts;
-use engine::fault::{Fault, Problem};
+use engine::error::{Fault, Problem};
+use engine::gateway::database::Settled;
+use engine::gateway::kernel_facts::Facts;
+use engine::host::Permit;
 use engine::host::linux::Linux;
 use engine::host::{
     Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, OpenFile, OpenFiles, Output, Own,
     Owner, Query,
 };
-use engine::journal::Permit;
+use engine::restore::step::Machine;
 use journal_format::{BootId, Digest};
 use nix::sys::signal::Signal;
 
@@ -287,6 +288,13 @@ impl Act for Crashing {
     }
 }
 
+impl Machine for Crashing {
+    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
+        self.counter
+            .effect("back up", || self.inner.safety_backup(facts))
+    }
+}
+
 impl Own for Crashing {
     fn keep_dir(&self, dir: &Path) -> Result<(), Problem> {
         self.counter
@@ -316,11 +324,6 @@ impl Own for Crashing {
             inner,
             counter: self.counter.clone(),
         }))
-    }
-
-    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
-        self.counter
-            .effect("back up", || self.inner.safety_backup(facts))
     }
 
     fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {

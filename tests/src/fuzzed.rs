@@ -6,10 +6,10 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use engine::archive::Archive;
-use engine::firewall::Rules;
-use engine::manifest::Metadata;
-use engine::profile::Limits;
-use engine::wgconf::{self, Config};
+use engine::archive::manifest::Metadata;
+use engine::gateway::profile::Limits;
+use engine::text::iptables::Rules;
+use engine::text::wg_config::{self, Config};
 use journal_format::{Soundness, scan};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
@@ -84,7 +84,7 @@ pub fn archive(bytes: &[u8]) {
 
 /// A config that is accepted has every hook that bash would find in it; written again it is the same.
 pub fn config(bytes: &[u8]) {
-    let Ok(parsed) = wgconf::parse("fuzzed.conf", bytes) else {
+    let Ok(parsed) = wg_config::parse("fuzzed.conf", bytes) else {
         return;
     };
     for hook in hooks_for_bash(bytes) {
@@ -94,10 +94,10 @@ pub fn config(bytes: &[u8]) {
             parsed.interface.hooks
         );
     }
-    let kept = wgconf::with_endpoints(bytes, |_, endpoint| Some(endpoint.to_owned()));
+    let kept = wg_config::with_endpoints(bytes, |_, endpoint| Some(endpoint.to_owned()));
     assert_eq!(kept, bytes, "nothing was to be changed");
-    let tame = wgconf::without(bytes, &["SaveConfig"]);
-    let Ok(again) = wgconf::parse("fuzzed.conf", &tame) else {
+    let tame = wg_config::without(bytes, &["SaveConfig"]);
+    let Ok(again) = wg_config::parse("fuzzed.conf", &tame) else {
         panic!("without SaveConfig it is no config");
     };
     assert!(!again.interface.save_config);

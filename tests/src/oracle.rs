@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use engine::decide::{ATTEMPTS, STARTS};
 use engine::host::Family;
+use engine::restore::decide::{ATTEMPTS, STARTS};
 use journal_format::{Change, Direction, Entry, Record, Role, Soundness, Step, Verdict, scan};
 
 use crate::sim::gateway::{SECRET, Scenario};

@@ -10,13 +10,16 @@ use std::path::{Path, PathBuf};
 use std::process::Command as Program;
 use std::sync::Arc;
 
-use engine::facts::Facts;
+use engine::gateway::kernel_facts::Facts;
+use engine::gateway::peers;
+use engine::gateway::profile::Profile;
+use engine::host::Permit;
 use engine::host::linux::Linux;
 use engine::host::{Command, Family, Host, Query, stirs};
-use engine::journal::Permit;
-use engine::profile::Profile;
-use engine::step::{Env, ops};
-use engine::{fence, peers, survey};
+use engine::restore::step::Machine;
+use engine::restore::step::{Env, ops};
+use engine::survey;
+use engine::text::fence_rules;
 use fixtures::{Sample, Shape};
 use journal_format::{
     Control, Digest, Direction, Fence, Firewall, Plan, Policy, Service, Step, Tunnel,
@@ -210,7 +213,7 @@ impl Course {
 
     /// The real gateway as it is after boot, with nothing of this up; whatever an earlier script left is gone.
     fn real(&self) -> Linux {
-        engine::process::program_is(fixtures::program("holdfast").unwrap());
+        engine::host::linux::program_is(fixtures::program("holdfast").unwrap());
         let linux = Linux::new(&self.profile);
         let Control::Commands { stop, .. } = &self.service else {
             panic!("{:?}", self.service);
@@ -470,12 +473,12 @@ const EDITS: usize = 8;
 /// What `nft` is told.
 fn nft(n: usize, fence: &Fence) -> String {
     match n {
-        0 => fence::closed(fence),
-        1 => fence::lifted(),
+        0 => fence_rules::closed(fence),
+        1 => fence_rules::lifted(),
         2 => "nonsense\n".to_owned(),
         3 => "delete table inet holdfast\n".to_owned(),
         // All or nothing.
-        4 => format!("{}delete table ip6 raw\n", fence::lifted()),
+        4 => format!("{}delete table ip6 raw\n", fence_rules::lifted()),
         5 => "add table ip mangle\ndelete table ip mangle\n".to_owned(),
         _ => "add table ip6 filter\ndelete table ip6 filter\n".to_owned(),
     }
@@ -501,7 +504,7 @@ const MOVES: [(Step, Direction); 13] = [
 
 /// One of the two hosts.
 struct Side<'c> {
-    host: &'c dyn Host,
+    host: &'c dyn Machine,
     course: &'c Course,
     permit: Permit,
     facts: Facts,
@@ -510,7 +513,7 @@ struct Side<'c> {
 }
 
 impl<'c> Side<'c> {
-    fn new(host: &'c dyn Host, course: &'c Course) -> Side<'c> {
+    fn new(host: &'c dyn Machine, course: &'c Course) -> Side<'c> {
         let dir = course.restore_dir();
         let permit = permit(host, &course.scenario.id, &course.plan, &dir);
         for family in Family::BOTH {
@@ -612,8 +615,8 @@ impl<'c> Side<'c> {
             Settle(n) => {
                 let path = &c.databases[*n];
                 let settled = self.host.settle_database(&self.permit, path).ok()?;
-                let left = engine::swap::side_files_there(self.host, &text(path)).unwrap();
-                let whole = settled == engine::database::Settled::Whole;
+                let left = engine::restore::swap::side_files_there(self.host, &text(path)).unwrap();
+                let whole = settled == engine::gateway::database::Settled::Whole;
                 return Some(vec![format!("whole {whole}, beside it {left:?}")]);
             }
             Call::Facts => return Some(self.read_facts()),

@@ -306,7 +306,11 @@ fn every_move_back_may_be_made_twice() {
     let shown = two.holdfast(&["journal", "show", id.as_str()]);
     assert_eq!(dry.code(), 4, "{dry}{shown}");
     let moments = before_outcomes(&dry.stdout);
-    assert_eq!(moments.len(), engine::step::BACK.len() + 1, "{dry}{shown}");
+    assert_eq!(
+        moments.len(),
+        engine::plan::order::BACK.len() + 1,
+        "{dry}{shown}"
+    );
     for moment in moments {
         let began = two.restores();
         left(&two);

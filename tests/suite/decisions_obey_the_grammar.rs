@@ -3,8 +3,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use engine::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Swaps};
-use engine::step;
+use engine::restore::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Swaps};
 use journal_format::{
     Archive, BootId, Change, Content, Digest, Direction, Driver, Entry, Exchange, Fate, Fence,
     FileId, Firewall, Format, Header, Move, Phase, Plan, Policy, Problem, Record, RestoreId, Role,
@@ -30,7 +29,7 @@ fn target(n: u64) -> Target {
 }
 
 fn plan(policy: Policy) -> Plan {
-    let (forward, back) = step::lists();
+    let (forward, back) = engine::plan::order::lists();
     Plan {
         archive: Archive {
             name: "backup.zip".into(),
@@ -269,7 +268,7 @@ fn planned(policy: Policy) -> State {
 /// So that what fails early costs no outage.
 #[test]
 fn on_the_way_back_only_what_was_begun_is_undone() {
-    let (forward, _) = step::lists();
+    let (forward, _) = engine::plan::order::lists();
     let effects = forward
         .into_iter()
         .filter(|s| !s.is_preparation() && *s != Step::CleanUp);

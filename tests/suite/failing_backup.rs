@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use engine::archive::Archive;
-use engine::profile::Limits;
+use engine::gateway::profile::Limits;
 use fixtures::{Finished, skip};
 
 use crate::on_a_gateway::{Gateway, hold_clients, path};

@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use engine::gateway::profile::Profile;
+use engine::host::Permit;
 use engine::host::linux::Linux;
 use engine::host::{Append, Host, Kind as Is, Look, Owner};
-use engine::journal::{JournalWriter, Permit};
-use engine::process;
-use engine::profile::Profile;
+use engine::restore::journal::JournalWriter;
+use engine::restore::process;
 use journal_format::{
     Direction, Driver, FileId, Format, Header, Move, Plan, Policy, RestoreId, Role, Step,
 };

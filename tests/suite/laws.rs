@@ -164,7 +164,7 @@ fn one_file_changes_the_system() {
         "/proc/sys/net",
     ];
     // Readiness names the programs, to say which are missing; programs are run by the host alone (below).
-    let may = ["engine/src/host/linux.rs", "engine/src/readiness.rs"];
+    let may = ["engine/src/host/linux.rs", "engine/src/survey/preflight.rs"];
     none(places("engine/src", &words, &may));
     none(places("webapp/src", &words, &[]));
 }
@@ -209,12 +209,12 @@ fn one_type_appends_to_a_journal() {
     none(places(
         "engine/src",
         &["open_journal(", ".append(&bytes"],
-        &["engine/src/journal.rs", "engine/src/host"],
+        &["engine/src/restore/journal.rs", "engine/src/host"],
     ));
     none(places(
         "engine/src",
         &["Permit {"],
-        &["engine/src/journal.rs"],
+        &["engine/src/restore/journal.rs"],
     ));
 }
 
@@ -244,9 +244,9 @@ fn steps_never_import_each_other() {
 #[test]
 fn no_match_on_steps_or_decisions_has_a_catch_all() {
     let files = [
-        "engine/src/decide.rs",
-        "engine/src/driver.rs",
-        "engine/src/step.rs",
+        "engine/src/restore/decide.rs",
+        "engine/src/restore/driver.rs",
+        "engine/src/restore/step.rs",
         "journal-format/src/state.rs",
         "journal-format/src/state/grammar.rs",
         "journal-format/src/view.rs",

@@ -4,9 +4,9 @@
 
 use std::path::Path;
 
-use engine::decide::Seen;
 use engine::host::Family;
-use engine::step::{Env, ops};
+use engine::restore::decide::Seen;
+use engine::restore::step::{Env, ops};
 use journal_format::{Change, Direction, Policy, Step, Target, Verdict};
 use tests::oracle;
 use tests::sim::disk::Held;

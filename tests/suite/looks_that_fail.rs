@@ -4,8 +4,8 @@
 
 use std::path::{Path, PathBuf};
 
+use engine::gateway::parts::Part;
 use engine::host::Family;
-use engine::parts::Part;
 use engine::survey;
 use fixtures::program;
 use journal_format::Policy;

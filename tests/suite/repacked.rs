@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use engine::archive::Archive;
-use engine::profile::Limits;
+use engine::gateway::profile::Limits;
 use fixtures::hostile::Backup;
 use fixtures::skip;
 use serde_json::json;

@@ -374,7 +374,7 @@ fn the_same_shape_gives_the_same_gateway() {
 fn the_profile_of_a_sample_is_one_that_the_engine_reads() {
     let folder = tempfile::tempdir().unwrap();
     let sample = Sample::generate(&folder.path().join("gateway"), &Shape::default()).unwrap();
-    let profile = engine::profile::Profile::read(&sample.profile(), false).unwrap();
+    let profile = engine::gateway::profile::Profile::read(&sample.profile(), false).unwrap();
     assert_eq!(profile.state_dir, sample.state_dir());
     assert_eq!(profile.gateway.configs_dir, sample.configs_dir());
     assert_eq!(profile.gateway.wireguard_dir, sample.wireguard_dir());

@@ -107,7 +107,8 @@ impl TwoStates {
 
     /// Every restore that left a folder.
     pub fn restores(&self) -> BTreeSet<RestoreId> {
-        let profile = engine::profile::Profile::read(&self.sample().profile(), false).unwrap();
+        let profile =
+            engine::gateway::profile::Profile::read(&self.sample().profile(), false).unwrap();
         let ids = engine::state_dir::restores(&profile).unwrap();
         ids.into_iter().collect()
     }

@@ -4,10 +4,11 @@
 
 use std::fs::File;
 
-use engine::archive::{Archive, Part, plain_config_name};
-use engine::firewall::Family;
-use engine::manifest::escaped;
-use engine::profile::Limits;
+use engine::archive::manifest::escaped;
+use engine::archive::{Archive, Part};
+use engine::gateway::profile::Limits;
+use engine::text::iptables::Family;
+use engine::text::wg_config::plain_config_name;
 use fixtures::format_1_0;
 use fixtures::hostile::Backup;
 use serde_json::json;

@@ -18,8 +18,10 @@ use super::follow::{self, Follower, Lost};
 use super::start::{self, Approved};
 use super::uploads::Outcome;
 use super::{Agent, overview};
-use crate::fault::{Fault, cannot};
-use crate::{made, process, state_dir};
+use crate::error::{Fault, cannot};
+use crate::restore::process;
+use crate::state_dir;
+use crate::state_dir::made;
 
 /// How often a sign of life is given while something takes long; well below the other side's patience.
 const ALIVE: Duration = Duration::from_secs(5);

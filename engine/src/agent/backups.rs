@@ -12,10 +12,10 @@ use journal_format::Problem;
 
 use super::{Agent, keep, locked, now_ms, spawn};
 use crate::backup::{Made, Progress};
-use crate::fault::{Fault, cannot};
-use crate::parts;
-use crate::process::Lock;
-use crate::profile::Profile;
+use crate::error::{Fault, cannot};
+use crate::gateway::parts;
+use crate::gateway::profile::Profile;
+use crate::state_dir::lock::Lock;
 
 /// Downloaded backups that are kept.
 const KEPT: usize = 5;

@@ -12,7 +12,7 @@ use agent_protocol::{NoRandomness, Token};
 use subtle::ConstantTimeEq;
 
 use super::{keep, locked};
-use crate::profile::Profile;
+use crate::gateway::profile::Profile;
 
 /// Wrong passwords from one browser before it is a stranger, for [`FORGIVEN`].
 const WRONG: u32 = 5;

@@ -11,8 +11,8 @@ use journal_format::Problem;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Uid, User};
 
-use crate::fault::{Fault, cannot};
-use crate::profile::Profile;
+use crate::error::{Fault, cannot};
+use crate::gateway::profile::Profile;
 
 /// Connections at once; each is a thread. Those who are not signed in hold little more than half of them (`queue`,
 /// `sign_in`).

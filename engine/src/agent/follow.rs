@@ -10,12 +10,13 @@ use agent_protocol::Halt;
 use journal_format::{Event, Found, Problem, RestoreId, Scanner, Seq, State, StepView, Tail, View};
 
 use super::Agent;
-use crate::fault::cannot;
+use crate::error::cannot;
+use crate::gateway::profile::Profile;
 use crate::host::Look;
 use crate::host::linux::Linux;
-use crate::process::{self, Lock};
-use crate::profile::Profile;
+use crate::restore::process;
 use crate::state_dir;
+use crate::state_dir::lock::Lock;
 
 /// The largest form of one restore that is sent, bytes; a message may be three times as long.
 const LARGEST: usize = 300 << 10;

@@ -8,9 +8,11 @@ use agent_protocol::{Backup, Backups, Lack, Overview, RestoreLine, Running, Stat
 use journal_format::{Digest, Direction, RestoreId, Scan, Standing, State, StepState, View};
 
 use super::{Agent, follow, locked, now_ms};
-use crate::process::Lock;
-use crate::profile::Profile;
-use crate::{made, parts, state_dir};
+use crate::gateway::parts;
+use crate::gateway::profile::Profile;
+use crate::state_dir;
+use crate::state_dir::lock::Lock;
+use crate::state_dir::made;
 
 /// Restores that are listed.
 const LISTED: usize = 50;

@@ -10,8 +10,8 @@ use journal_format::{Digest, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::{keep, locked, now_ms};
-use crate::fault::cannot;
-use crate::profile::Profile;
+use crate::error::cannot;
+use crate::gateway::profile::Profile;
 
 /// How long a session lasts, milliseconds.
 const LASTS: i64 = 12 * 60 * 60 * 1000;

@@ -14,10 +14,10 @@ use super::queue::{Lane, Queue};
 use super::sessions::Kept;
 use super::users::{Listed, Unread, Users};
 use super::{Agent, locked};
-use crate::database::User;
-use crate::fault::cannot;
-use crate::password;
-use crate::profile::Profile;
+use crate::error::cannot;
+use crate::gateway::database::User;
+use crate::gateway::password;
+use crate::gateway::profile::Profile;
 
 /// What the first wrong password of a name costs; each further one twice that, up to [`LONGEST`].
 const FIRST: Duration = Duration::from_millis(250);
@@ -253,7 +253,7 @@ mod tests {
 
     use super::*;
     use crate::agent::users::SETTLED;
-    use crate::profile::Database;
+    use crate::gateway::profile::Database;
     use crate::state_dir;
 
     /// A gateway with one database of users, and its agent.
@@ -273,7 +273,7 @@ mod tests {
                 .map(|name| Database {
                     name: name.into(),
                     path: folder.path().join(name),
-                    kind: crate::profile::DatabaseKind::Users,
+                    kind: crate::gateway::profile::DatabaseKind::Users,
                 })
                 .into();
             state_dir::make(&profile).unwrap();

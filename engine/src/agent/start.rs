@@ -13,13 +13,13 @@ use journal_format::{Digest, Problem, RestoreId, View, WITHOUT_SAFETY_BACKUP_OF}
 
 use super::uploads::{Fresh, Kept, Process, Use};
 use super::{Agent, answer, locked, now_ms, overview, recover, spawn};
-use crate::fault::{Fault, cannot};
+use crate::error::{Fault, cannot};
+use crate::gateway::parts::{self, Lack, Part};
 use crate::host::linux;
-use crate::parts::{self, Lack, Part};
-use crate::planner::Choices;
-use crate::process::Lock;
+use crate::plan::planner::Choices;
 use crate::restore::{self, Request};
 use crate::state_dir;
+use crate::state_dir::lock::Lock;
 
 /// How often a restore that was started is looked for.
 const LOOK: Duration = Duration::from_millis(50);

@@ -13,9 +13,9 @@ use journal_format::{BootId, Problem, RestoreId};
 use serde::{Deserialize, Serialize};
 
 use super::{keep, locked, now_ms};
-use crate::fault::cannot;
-use crate::profile::Profile;
-use crate::space;
+use crate::error::cannot;
+use crate::files::space;
+use crate::gateway::profile::Profile;
 
 /// How long an upload waits to be confirmed, milliseconds.
 const WAITS: i64 = 60 * 60 * 1000;

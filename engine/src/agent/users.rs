@@ -13,12 +13,14 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use journal_format::Problem;
 
 use super::locked;
-use crate::database::{self, Live, User};
-use crate::fault::cannot;
-use crate::process::Lock;
-use crate::profile::{Database, Profile};
-use crate::spool::Room;
-use crate::{exposure, state_dir};
+use crate::error::cannot;
+use crate::files::spool::Room;
+use crate::gateway::database::{self, User};
+use crate::gateway::profile::{Database, Profile};
+use crate::host::live_database::{self, Live};
+use crate::state_dir;
+use crate::state_dir::lock::Lock;
+use crate::survey::exposure;
 
 /// A database that was written less than this before it was read may have been written again within one tick of the
 /// clock of its filesystem, which no look at the file tells. Then it is read again the next time.
@@ -97,7 +99,7 @@ pub enum Unread {
 impl Users {
     /// The users now.
     pub fn now(&self, profile: &Profile) -> Result<Arc<Listed>, Unread> {
-        let open = state_dir::barrier(profile).is_ok_and(|b| b.is_none());
+        let open = state_dir::barrier::named(profile).is_ok_and(|b| b.is_none());
         let holder = Lock::holder(profile).filter(|(_, what)| what != "a backup");
         if (!open || holder.is_some())
             && let Some(listed) = self.last_known()
@@ -252,7 +254,7 @@ impl Stamp {
 fn users_of_open_restore(profile: &Profile, path: &Path) -> Result<Vec<User>, Problem> {
     let room = Room::new(&profile.spool_dir())?;
     let copy = room.file("users.db");
-    database::copy_plain_file(path, &copy).map_err(|e| {
+    live_database::copy_plain_file(path, &copy).map_err(|e| {
         cannot(
             format!("read the users in {}: {e}", path.display()),
             "use the command line: holdfast status",

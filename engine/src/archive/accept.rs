@@ -7,10 +7,11 @@ use std::sync::OnceLock;
 use super::inflate::Place;
 use super::{
     CONFIGS, Entry, KEPT, KEPT_V4, KEPT_V6, NAME, NAMED, RAW, RAW_CONFIGS, RAW_DATABASES,
-    RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, What, layout,
+    RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, What,
+    zip_layout,
 };
-use crate::firewall::Family;
-use crate::manifest;
+use crate::archive::manifest;
+use crate::text::iptables::Family;
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
@@ -28,7 +29,8 @@ impl Reasons {
             Some(at) => self.order[*at].2 += 1,
             None => {
                 self.at.insert(why.clone(), self.order.len());
-                self.order.push((layout::shown(name).to_string(), why, 0));
+                self.order
+                    .push((zip_layout::shown(name).to_string(), why, 0));
             }
         }
     }
@@ -71,7 +73,7 @@ fn advice_on(why: &str, shown: &str) -> Option<String> {
 }
 
 /// The one folder that everything lies in, where a tool packed the folder and not what is in it.
-fn one_folder_around(listed: &[layout::Listed]) -> Option<String> {
+fn one_folder_around(listed: &[zip_layout::Listed]) -> Option<String> {
     let mut metadata = listed.iter().filter_map(|l| {
         std::str::from_utf8(&l.name)
             .ok()?
@@ -79,7 +81,7 @@ fn one_folder_around(listed: &[layout::Listed]) -> Option<String> {
     });
     let around =
         metadata.find(|f| f.len() > 1 && f.ends_with('/') && !f[..f.len() - 1].contains('/'))?;
-    let inside = |l: &layout::Listed| {
+    let inside = |l: &zip_layout::Listed| {
         l.name.starts_with(around.as_bytes())
             || std::str::from_utf8(&l.name).is_ok_and(is_a_tools_own)
     };
@@ -114,14 +116,14 @@ pub(super) struct Accepted {
 
 /// Every entry that is listed, if all are acceptable, and how many are passed over; else why not, and what would help.
 pub(super) fn accept(
-    listed: Vec<layout::Listed>,
+    listed: Vec<zip_layout::Listed>,
     databases: &[&str],
     unpacked_most: u64,
 ) -> Result<Accepted, Vec<(String, Option<String>)>> {
     if let Some(folder) = one_folder_around(&listed) {
         let why = format!(
             "everything in it lies in one folder, {}: a tool packed the folder, and not what is in it",
-            layout::shown(folder.as_bytes())
+            zip_layout::shown(folder.as_bytes())
         );
         let advice = "unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .";
         return Err(vec![(why, Some(advice.to_owned()))]);
@@ -140,7 +142,7 @@ pub(super) fn accept(
             Ok(Taken::As(what)) => what,
             Ok(other) => {
                 passed_over += usize::from(matches!(other, Taken::PassedOver));
-                let shown = layout::shown(&l.name).to_string();
+                let shown = zip_layout::shown(&l.name).to_string();
                 if !others.insert(l.name) {
                     twice.push((format!("it has two entries named {shown}"), None));
                 }
@@ -178,7 +180,7 @@ pub(super) fn accept(
     by_name.sort_unstable_by(|a, b| name(a).cmp(name(b)));
     let pairs = by_name.windows(2).filter(|p| name(&p[0]) == name(&p[1]));
     twice.extend(pairs.map(|pair| {
-        let shown = layout::shown(name(&pair[0]).as_bytes());
+        let shown = zip_layout::shown(name(&pair[0]).as_bytes());
         (format!("it has two entries named {shown}"), None)
     }));
     let mut found: Vec<(String, Option<String>)> = reasons.sentences().collect();
@@ -209,7 +211,7 @@ pub(super) fn accept(
 }
 
 /// Whether an entry says that its name is UTF-8.
-fn is_marked(l: &layout::Listed) -> bool {
+fn is_marked(l: &zip_layout::Listed) -> bool {
     l.flags & 1 << 11 != 0 || l.named_again
 }
 
@@ -221,7 +223,7 @@ enum Taken {
 }
 
 /// What one entry is, or why it is not acceptable.
-fn acceptable(l: &layout::Listed, databases: &[&str], mixed: bool) -> Result<Taken, String> {
+fn acceptable(l: &zip_layout::Listed, databases: &[&str], mixed: bool) -> Result<Taken, String> {
     const TYPE: u32 = 0o170_000;
     const REGULAR: u32 = 0o100_000;
     const FOLDER: u32 = 0o040_000;
@@ -289,20 +291,6 @@ fn is_folder(name: &str) -> bool {
         RAW_DATABASES,
     ];
     name.ends_with('/') && places.iter().any(|place| place.starts_with(name))
-}
-
-/// The name of a config, as an entry in a form for the gateway's own reader can have it; none if its bytes stand below
-/// [`RAW`], whatever is in it.
-pub fn plain_config_name(name: &[u8]) -> Option<&str> {
-    let name = std::str::from_utf8(name).ok()?;
-    let stem = name.strip_suffix(".conf")?;
-    let plain = !stem.is_empty()
-        && name.len() <= NAME
-        // The gateway's own reader takes no name that could lead out.
-        && !name.contains("..")
-        && !name.contains(['/', '\\'])
-        && !name.chars().any(char::is_control);
-    plain.then_some(name)
 }
 
 /// What an entry below [`RAW`] is.

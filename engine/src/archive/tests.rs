@@ -790,7 +790,10 @@ fn no_raw_entry_is_taken_without_a_manifest_or_beside_a_plain_one_of_the_same_fi
 #[test]
 fn a_config_with_the_longest_name_that_a_file_can_have_is_an_entry() {
     let name = format!("{}.conf", "n".repeat(250));
-    assert_eq!(plain_config_name(name.as_bytes()), Some(name.as_str()));
+    assert_eq!(
+        crate::text::wg_config::plain_config_name(name.as_bytes()),
+        Some(name.as_str())
+    );
     let entry = format!("configs/{name}");
     let bytes = build(&[
         Raw::new("backup_metadata.json", &metadata(&[], &[&name])),

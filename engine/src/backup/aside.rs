@@ -5,9 +5,9 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::fault::{Problem, cannot};
-use crate::space;
-use crate::spool::private_folder;
+use crate::error::{Problem, cannot};
+use crate::files::space;
+use crate::files::spool::private_folder;
 
 /// What is read at a time: things are fetched about in the order in which they came.
 const WINDOW: usize = 256 << 10;

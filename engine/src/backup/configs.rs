@@ -19,10 +19,10 @@ use nix::sys::stat::Mode;
 use super::aside::{Aside, Place};
 use super::moment::{Stamp, nanoseconds};
 use super::pack::{Packer, Sum};
-use crate::fault::Problem;
-use crate::host::linux::{again, open_without_links};
+use crate::error::Problem;
+use crate::files::open::{again, open_without_links};
 use crate::parallel;
-use crate::wgconf;
+use crate::text::wg_config;
 
 /// Names that one thread reads at a time.
 const BATCH: usize = 64;
@@ -423,8 +423,7 @@ fn link(folder: &File, name: &OsStr) -> Option<Lying> {
 
 /// Whether the gateway's own reader takes it under its own name.
 fn is_plain(name: &OsStr, bytes: &[u8]) -> bool {
-    bytes.len() as u64 <= crate::verify::CONFIG_MOST
-        && wgconf::gateway_takes(name.as_bytes(), bytes)
+    bytes.len() as u64 <= wg_config::MOST && wg_config::gateway_takes(name.as_bytes(), bytes)
 }
 
 fn open(path: &Path) -> There {

@@ -5,12 +5,13 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use crate::database::{self, Live, Rows, Snapshot, Trouble};
-use crate::fault::{Problem, cannot};
-use crate::parts::Fate;
-use crate::profile::{Database, Profile};
-use crate::space::Needs;
-use crate::spool::Room;
+use crate::error::{Problem, cannot};
+use crate::files::space::Needs;
+use crate::files::spool::Room;
+use crate::gateway::database::{self, Rows, Trouble};
+use crate::gateway::parts::Fate;
+use crate::gateway::profile::{Database, Profile};
+use crate::host::live_database::{Live, Snapshot};
 
 /// A database on its way into the archive.
 pub(super) struct Saving {

@@ -10,7 +10,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use nix::fcntl::{AtFlags, RenameFlags};
 
-use crate::fault::{Fault, Problem, cannot};
+use crate::error::{Fault, Problem, cannot};
 
 /// Attempts at a free name, ten a second.
 const NAMES: u32 = 600;

@@ -13,14 +13,16 @@ use super::Kernel;
 use super::aside::Aside;
 use super::configs::{self, Configs, now};
 use super::databases::{self, Saving};
-use crate::database::{self, Live};
-use crate::facts::Facts;
-use crate::fault::Problem;
-use crate::parts::Fate;
-use crate::peers::Peers;
-use crate::profile::Profile;
-use crate::wording::{self, counted};
-use crate::{parallel, peers, wgconf};
+use crate::error::Problem;
+use crate::gateway::database;
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::parts::Fate;
+use crate::gateway::peers::Peers;
+use crate::gateway::profile::Profile;
+use crate::host::live_database::Live;
+use crate::parallel;
+use crate::text::wg_config;
+use crate::text::wording::{self, counted};
 
 /// So often what moved is taken anew.
 pub(super) const ANEW: usize = 3;
@@ -310,13 +312,13 @@ fn files(rows: Option<&Rows>) -> BTreeSet<OsString> {
 /// The peers of tunnels that run with others than those of the config that `wg-quick` reads.
 fn beyond_configs(profile: &Profile, tunnels: &Facts) -> BTreeMap<String, Peers> {
     let gateway = &profile.gateway;
-    peers::beyond_configs(tunnels, |tunnel| {
+    tunnels.beyond_configs(|tunnel| {
         let file = format!("{tunnel}.conf");
         let folders = [&gateway.wireguard_dir, &gateway.configs_dir];
         let bytes = folders
             .iter()
             .find_map(|dir| configs::bytes(&dir.join(&file)))?;
-        wgconf::read(&bytes).ok()
+        wg_config::read(&bytes).ok()
     })
 }
 

@@ -12,12 +12,13 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-use crate::database;
-use crate::firewall::Family;
-use crate::manifest::{Manifest, Metadata};
-use crate::peers::{self, Peers};
-use crate::profile::Limits;
-use crate::verify;
+use crate::archive::manifest::{Manifest, Metadata};
+use crate::archive::verify;
+use crate::gateway::database;
+use crate::gateway::peers::{self, Peers};
+use crate::gateway::profile::Limits;
+use crate::host::live_database::shapes;
+use crate::text::iptables::Family;
 
 const CLIENTS: &str = include_str!("../../../fixtures/data/clients.sql");
 const USERS: &str = concat!(
@@ -163,8 +164,13 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
     ip6tables_rules.txt
     backup_metadata.json
     ");
-    let checked =
-        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    let checked = verify::archive(
+        &gateway.profile,
+        &shapes(&gateway.profile),
+        File::open(&made.path).unwrap(),
+        "b.zip",
+    )
+    .unwrap();
     assert_eq!(checked.sha256, made.sha256);
     assert_eq!(checked.warnings, Vec::<String>::new());
     assert_eq!(checked.tunnels_up, ["a_00000001"]);
@@ -264,8 +270,13 @@ fn a_second_copy_is_an_entry_only_where_it_differs_and_strangers_stay_out() {
         second,
         ["wireguard/b_00000002.conf", "wireguard/c_00000003.conf"]
     );
-    let checked =
-        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    let checked = verify::archive(
+        &gateway.profile,
+        &shapes(&gateway.profile),
+        File::open(&made.path).unwrap(),
+        "b.zip",
+    )
+    .unwrap();
     assert!(
         checked.configs["a_00000001.conf"].second.is_none(),
         "it had no second copy"
@@ -297,8 +308,13 @@ fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
         )
         .unwrap();
     let made = gateway.make().unwrap();
-    let checked =
-        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    let checked = verify::archive(
+        &gateway.profile,
+        &shapes(&gateway.profile),
+        File::open(&made.path).unwrap(),
+        "b.zip",
+    )
+    .unwrap();
     let copy = tempfile::NamedTempFile::new().unwrap();
     checked
         .archive
@@ -721,8 +737,13 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
     };
     assert_eq!(lack.part, Part::Rules(Family::V6));
     assert_eq!(lack.why, "of no shape");
-    let checked =
-        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap();
+    let checked = verify::archive(
+        &gateway.profile,
+        &shapes(&gateway.profile),
+        File::open(&made.path).unwrap(),
+        "b.zip",
+    )
+    .unwrap();
     assert_eq!(checked.rules.v4.as_deref(), Some(""));
     assert_eq!(checked.rules.v6, None);
 }
@@ -740,7 +761,13 @@ fn peers_that_only_the_kernel_has_are_in_the_backup_and_those_of_the_config_are_
     let mut gateway = Gateway::new();
     let checked = |gateway: &Gateway| {
         let made = gateway.make().unwrap();
-        verify::archive(&gateway.profile, File::open(&made.path).unwrap(), "b.zip").unwrap()
+        verify::archive(
+            &gateway.profile,
+            &shapes(&gateway.profile),
+            File::open(&made.path).unwrap(),
+            "b.zip",
+        )
+        .unwrap()
     };
     assert_eq!(checked(&gateway).peers, BTreeMap::new());
     for otherwise in [peers(&["10.2.0.0/24", "10.9.0.0/16"]), BTreeMap::new()] {
@@ -770,10 +797,11 @@ fn however_many_peers_only_the_kernel_has_the_backup_of_this_box_is_taken_back_w
     };
     gateway.facts.peers = peers(30_000);
     let made = gateway.make().unwrap();
-    let metadata = bytes_of(&made.path, crate::manifest::ENTRY).len();
+    let metadata = bytes_of(&made.path, crate::archive::manifest::ENTRY).len();
     assert!(metadata > 5 << 20, "{metadata}");
     let open = || File::open(&made.path).unwrap();
-    let checked = verify::archive(&gateway.profile, open(), "b.zip").unwrap();
+    let checked =
+        verify::archive(&gateway.profile, &shapes(&gateway.profile), open(), "b.zip").unwrap();
     assert_eq!(checked.peers["a_00000001"].len(), 30_000);
     assert!(checked.lost.is_empty(), "{:?}", checked.lost);
     // A restore opens it once more, to unpack it.
@@ -785,9 +813,10 @@ fn however_many_peers_only_the_kernel_has_the_backup_of_this_box_is_taken_back_w
     let made = gateway.make().unwrap();
     gateway.profile.state_dir = gateway.dir.path().join("other");
     let file = File::open(&made.path).unwrap();
-    let checked = verify::archive(&gateway.profile, file, "b.zip").unwrap();
+    let checked =
+        verify::archive(&gateway.profile, &shapes(&gateway.profile), file, "b.zip").unwrap();
     assert!(checked.peers.is_empty());
-    let named = |l: &crate::lost::Lost| l.said.contains("they are 4001, and of");
+    let named = |l: &crate::archive::lost::Lost| l.said.contains("they are 4001, and of");
     assert!(checked.lost.iter().any(named), "{:?}", checked.lost);
 }
 
@@ -843,7 +872,9 @@ fn rows_and_files_of_a_gateway_that_is_written_to_are_of_one_moment_or_named() {
             let unpaired = manifest_of(&made.path).unpaired;
             named += usize::from(!unpaired.is_empty());
             let file = File::open(&made.path).unwrap();
-            let checked = verify::archive(&gateway.profile, file, "b.zip").unwrap();
+            let checked =
+                verify::archive(&gateway.profile, &shapes(&gateway.profile), file, "b.zip")
+                    .unwrap();
             let clients = checked.clients.unwrap();
             let rows: BTreeSet<String> = clients.into_iter().map(|c| c.name).collect();
             let whole = |c: &verify::CheckedConfig| c.first.is_some() && c.second.is_some();

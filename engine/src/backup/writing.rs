@@ -17,21 +17,24 @@ use super::growing::Growing;
 use super::moment;
 use super::pack::{Packer, Sum, Zip};
 use super::{Progress, TOLD, host_name, rules_text};
+use crate::archive::manifest::{
+    self, Contents, EntryFacts, Manifest, Metadata, SystemInfo, escaped,
+};
 use crate::archive::{
     CONFIGS, Copied, KEPT, RAW, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, WIREGUARD,
     raw_database,
 };
-use crate::facts::Facts;
-use crate::fault::{Fault, Problem, cannot};
-use crate::firewall::Family;
-use crate::kept::Place;
-use crate::manifest::{self, Contents, EntryFacts, Manifest, Metadata, SystemInfo, escaped};
-use crate::owner::{Names, OwnerFacts};
-use crate::parts::{Fate, Lack, Part};
-use crate::peers::Peers;
-use crate::profile::Profile;
-use crate::wording::{counted, names};
-use crate::{octets, survey};
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::owner::{Names, OwnerFacts};
+use crate::gateway::parts::{Fate, Lack, Part};
+use crate::gateway::peers::Peers;
+use crate::gateway::profile::Profile;
+use crate::survey;
+use crate::survey::kept_rules::Place;
+use crate::text::iptables::Family;
+use crate::text::octets;
+use crate::text::wording::{counted, names};
 
 /// A backup on its way.
 pub(super) struct Making<'a, 'p> {

@@ -6,10 +6,10 @@ use journal_format::visible;
 
 use super::{Context, print_json, say, tell};
 use crate::backup::Progress;
-use crate::fault::{Fault, INCOMPLETE};
+use crate::error::{Fault, INCOMPLETE};
 use crate::host::linux::Linux;
-use crate::process::Lock;
 use crate::state_dir;
+use crate::state_dir::lock::Lock;
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
     let _lock = Lock::take(&context.profile, "a backup")?;

@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::{Context, say, tell};
-use crate::boot_units::{FILE, settings};
-use crate::fault::{Fault, Problem, cannot};
+use crate::error::{Fault, Problem, cannot};
 use crate::state_dir;
+use crate::state_dir::boot_units::{FILE, settings};
 
 pub(super) fn run(context: &Context, output: &Path, init: bool, remove: bool) -> Result<u8, Fault> {
     let profile = &context.profile;
@@ -46,7 +46,7 @@ pub(super) fn run(context: &Context, output: &Path, init: bool, remove: bool) ->
     }
     say(&format!(
         "{} under {}; {}",
-        crate::wording::counted(changed, "change"),
+        crate::text::wording::counted(changed, "change"),
         output.display(),
         if changed > 0 {
             "systemctl daemon-reload makes them count"
@@ -110,7 +110,7 @@ fn failed(what: &str, path: &Path, e: &std::io::Error) -> Problem {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::profile::{Profile, ServiceProfile, UnitService};
+    use crate::gateway::profile::{Profile, ServiceProfile, UnitService};
 
     fn context(state_dir: &Path, unit: &str) -> Context {
         let mut profile = Profile {

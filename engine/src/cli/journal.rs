@@ -10,9 +10,9 @@ use journal_format::{
 };
 
 use super::{Context, print_json, say, tell};
-use crate::fault::{Fault, Problem, cannot};
-use crate::process::Lock;
+use crate::error::{Fault, Problem, cannot};
 use crate::state_dir;
+use crate::state_dir::lock::Lock;
 
 const POLL: Duration = Duration::from_millis(100);
 

@@ -5,11 +5,12 @@ use journal_format::{
 };
 
 use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
-use crate::driver::Stage;
-use crate::fault::{Fault, cannot};
-use crate::host::linux::Linux;
-use crate::process::{self, Lock, Signals};
-use crate::recover::{self, Order, Recovered, Tidied};
+use crate::error::{Fault, cannot};
+use crate::host::linux::{self, Linux};
+use crate::restore::driver::Stage;
+use crate::restore::process::{self, Signals};
+use crate::restore::recover::{self, Order, Recovered, Tidied};
+use crate::state_dir::lock::Lock;
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let policy = match (args.resume, args.roll_back) {
@@ -165,10 +166,10 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
 /// The rest in a session of its own, which the terminal's end does not reach.
 fn second_half(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let failed = |e: std::io::Error| {
-        crate::fault::cannot(format!("start the recovery: {e}"), "run it again")
+        crate::error::cannot(format!("start the recovery: {e}"), "run it again")
     };
     let signals = Signals::hold()?;
-    let program = process::this_program().map_err(failed)?;
+    let program = linux::this_program().map_err(failed)?;
     let mut command = std::process::Command::new(program);
     command.arg("--config").arg(&context.config);
     for (flag, on) in [

@@ -11,11 +11,12 @@ use journal_format::{
 };
 
 use super::{Context, RestoreArgs, print_json, say, tell};
-use crate::fault::{Fault, Problem, cannot};
-use crate::host::linux::Linux;
-use crate::planner::Choices;
-use crate::process::{self, Lock, Signals};
+use crate::error::{Fault, Problem, cannot};
+use crate::host::linux::{self, Linux};
+use crate::plan::planner::Choices;
+use crate::restore::process::{self, Signals};
 use crate::restore::{self, Ended, Prepared, Request};
+use crate::state_dir::lock::Lock;
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     if args.second_half {
@@ -147,7 +148,7 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
         )
     };
     let signals = Signals::hold()?;
-    let program = process::this_program().map_err(failed)?;
+    let program = linux::this_program().map_err(failed)?;
     let mut command = std::process::Command::new(program);
     command.arg("--config").arg(&context.config);
     if context.json {
@@ -295,7 +296,7 @@ fn hand_over(context: &Context) -> Problem {
             "run `holdfast recover`; the restore is still open",
         )
     };
-    match process::this_program() {
+    match linux::this_program() {
         Ok(program) => {
             let mut command = std::process::Command::new(program);
             command.arg("--config").arg(&context.config);

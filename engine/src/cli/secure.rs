@@ -3,12 +3,13 @@
 use journal_format::visible;
 
 use super::{Context, print_json, say, tell};
-use crate::exposure::{self, Exposed};
-use crate::fault::{Fault, cannot};
+use crate::error::{Fault, cannot};
 use crate::host::linux::Linux;
-use crate::process::Lock;
-use crate::wording::names;
-use crate::{state_dir, survey};
+use crate::state_dir;
+use crate::state_dir::lock::Lock;
+use crate::survey;
+use crate::survey::exposure::{self, Exposed};
+use crate::text::wording::names;
 
 /// Something is open, and was left so.
 const OPEN: u8 = 10;

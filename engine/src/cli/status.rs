@@ -4,11 +4,12 @@
 use journal_format::{Digest, Soundness, View, utc, view_text, visible};
 
 use super::{Context, print_json, say};
-use crate::fault::Fault;
-use crate::made::{self, Note};
-use crate::process::Lock;
-use crate::profile::Profile;
-use crate::{parts, state_dir};
+use crate::error::Fault;
+use crate::gateway::parts;
+use crate::gateway::profile::Profile;
+use crate::state_dir;
+use crate::state_dir::lock::Lock;
+use crate::state_dir::made::{self, Note};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     let holder = Lock::holder(&context.profile);

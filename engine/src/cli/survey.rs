@@ -1,12 +1,13 @@
 //! `holdfast survey`.
 
 use super::{Context, print_json, say};
-use crate::facts::Facts;
-use crate::fault::{Fault, cannot};
+use crate::error::{Fault, cannot};
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::profile::Profile;
 use crate::host::Family;
 use crate::host::linux::Linux;
-use crate::profile::Profile;
-use crate::{exposure, state_dir};
+use crate::state_dir;
+use crate::survey::exposure;
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     // In the middle of a restore no database may be opened, not even to read.
@@ -123,7 +124,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     for problem in &survey.exposure.problems {
         say(&format!(
             "warning    {}: {}",
-            journal_format::visible(&crate::wording::in_a_line(problem)),
+            journal_format::visible(&crate::text::wording::in_a_line(problem)),
             journal_format::visible(&problem.advice)
         ));
     }
@@ -175,7 +176,7 @@ fn rule_count(text: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::parts::Part;
+    use crate::gateway::parts::Part;
 
     #[test]
     fn clients_that_are_not_known_are_told_with_the_reason_that_is() {

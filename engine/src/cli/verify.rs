@@ -5,13 +5,14 @@ use std::path::Path;
 use journal_format::visible;
 
 use super::{Context, print_json, restore, say};
-use crate::fault::{Fault, INCOMPLETE};
-use crate::firewall::Family;
+use crate::archive::manifest::Manifest;
+use crate::error::{Fault, INCOMPLETE};
+use crate::gateway::parts;
 use crate::host::linux::Linux;
-use crate::manifest::Manifest;
-use crate::parts;
-use crate::rehearsal::{self, Tried};
-use crate::wording::in_a_line;
+use crate::host::live_database::shapes;
+use crate::plan::rehearsal::{self, Tried};
+use crate::text::iptables::Family;
+use crate::text::wording::in_a_line;
 
 pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     let name = path
@@ -20,10 +21,11 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     let profile = &context.profile;
     let host = Linux::new(profile);
     let file = restore::open(path)?;
-    let (mut checked, rehearsed) = crate::verify::archive_beside(profile, file, &name, |rules| {
-        rehearsal::rules_at_once(&host, rules)
-    })?;
-    let mut problems = crate::readiness::check(&host, profile);
+    let (mut checked, rehearsed) =
+        crate::archive::verify::archive_beside(profile, &shapes(profile), file, &name, |rules| {
+            rehearsal::rules_at_once(&host, rules)
+        })?;
+    let mut problems = crate::survey::preflight::check(&host, profile);
     let mut untried = Vec::new();
     for (family, tried) in rehearsed? {
         match tried {

@@ -12,26 +12,25 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use journal_format::{BootId, Control, Digest, FileId};
-use nix::fcntl::{FallocateFlags, OFlag, OpenHow, RenameFlags, ResolveFlag};
+use nix::fcntl::{FallocateFlags, OFlag, RenameFlags};
+use nix::libc;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 use sha2::Digest as _;
 
+use super::live_database::Live;
 use super::{
-    Act, Append, Command, End, Family, Fill, Held, Holder, Kind, Look, Meta, Now, OpenFile,
-    OpenFiles, Output, Own, Owner, Query, parent,
+    Act, Append, Command, End, Family, Fill, Held, Holder, Kind, Look, MAY_START, Meta, Now,
+    OpenFile, OpenFiles, Output, Own, Owner, Permit, Query, parent,
 };
-use crate::backup::{self, Made};
-use crate::boot_units::MAY_START;
-use crate::database::{Live, Settled};
-use crate::facts::Facts;
-use crate::fault::{Fault, Problem, cannot};
-use crate::journal::Permit;
+use crate::error::{Problem, cannot};
+use crate::files::open::{again, errno, names_in, open_at, open_dir};
+use crate::gateway::database::Settled;
+use crate::gateway::profile::Profile;
 use crate::parallel;
-use crate::profile::Profile;
 use programs::{PATH, execute, execute_exactly, pid, processes};
-pub use programs::{Process, itself, process, quoted};
+pub use programs::{Process, itself, process, program_is, this_program};
 
 /// Files that one thread looks at, at a time.
 const BATCH: usize = 64;
@@ -55,79 +54,11 @@ impl Linux {
             profile: profile.clone(),
         }
     }
-}
 
-fn errno(what: impl std::fmt::Display, path: &Path, error: impl Into<std::io::Error>) -> Problem {
-    let error: std::io::Error = error.into();
-    let advice = match error.raw_os_error() {
-        Some(libc_errno::ENOSPC) => "make room on that filesystem, then try again",
-        Some(libc_errno::EACCES | libc_errno::EPERM) => {
-            "run it as root; look for a read-only or immutable place"
-        }
-        Some(libc_errno::EROFS) => "that filesystem is mounted read-only: mount it for writing",
-        Some(libc_errno::ELOOP) => {
-            "a part of that path is a symbolic link: name the real path in the profile"
-        }
-        Some(libc_errno::EIO) => {
-            "the disk reports an error: look at the kernel's log before anything else"
-        }
-        _ => "see the reason; `holdfast status` says where the restore stands",
-    };
-    cannot(format!("{what} {}: {error}", path.display()), advice)
-}
-
-/// The few numbers of `errno.h` that have an advice of their own.
-mod libc_errno {
-    pub const EPERM: i32 = 1;
-    pub const ESRCH: i32 = 3;
-    pub const EIO: i32 = 5;
-    pub const EACCES: i32 = 13;
-    pub const ENOSPC: i32 = 28;
-    pub const EROFS: i32 = 30;
-    pub const ELOOP: i32 = 40;
-}
-
-/// Opens a folder without following any link on the way.
-fn open_dir(dir: &Path) -> nix::Result<OwnedFd> {
-    open_at(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
-}
-
-/// Opens a path without following any link on the way.
-fn open_at(path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
-    let how = OpenHow::new()
-        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
-        .mode(mode)
-        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
-    again(|| nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how))
-}
-
-/// A call that a signal interrupts is made again.
-pub fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
-    loop {
-        match call() {
-            Err(nix::errno::Errno::EINTR) => {}
-            done => return done,
-        }
+    /// What gateway is on it.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
     }
-}
-
-/// Opens what lies under a name; a link anywhere on the way is an error.
-pub fn open_without_links(path: &Path, flags: OFlag) -> std::io::Result<File> {
-    Ok(File::from(open_at(path, flags, Mode::empty())?))
-}
-
-/// The names in a folder, sorted; those that are not UTF-8 are left out. A link anywhere on the way is an error.
-pub fn names_in(dir: &Path) -> std::io::Result<Vec<String>> {
-    let mut handle = nix::dir::Dir::from_fd(open_dir(dir)?)?;
-    let mut names = Vec::new();
-    for entry in handle.iter() {
-        match entry?.file_name().to_str() {
-            Ok("." | "..") | Err(_) => {}
-            Ok(name) => names.push(name.to_owned()),
-        }
-    }
-    names.sort();
-    Ok(names)
 }
 
 fn meta_of(meta: &std::fs::Metadata) -> Meta {
@@ -469,7 +400,13 @@ impl Look for Linux {
                 "--",
                 &path.display().to_string(),
             ]),
-            Query::Fence => words(&["nft", "list", "table", "inet", crate::fence::TABLE]),
+            Query::Fence => words(&[
+                "nft",
+                "list",
+                "table",
+                "inet",
+                crate::text::fence_rules::TABLE,
+            ]),
             Query::NftTables if !on_path("nft") => {
                 return match Path::new("/sys/module/nf_tables").exists() {
                     false => Ok(nothing("nft list tables")),
@@ -621,7 +558,7 @@ fn nothing(program: &str) -> Output {
 }
 
 fn is_gone(e: &std::io::Error) -> bool {
-    e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc_errno::ESRCH)
+    e.kind() == std::io::ErrorKind::NotFound || e.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// Whether this `iptables-save` is the legacy backend's itself: then it shows what that has.
@@ -919,12 +856,6 @@ impl Own for Linux {
             path: path.to_owned(),
             end,
         }))
-    }
-
-    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
-        let dir = self.profile.backups_dir();
-        let kernel = backup::Kernel::Known(facts);
-        backup::make(&self.profile, &kernel, &dir, &mut |_| {})
     }
 
     fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {

@@ -7,14 +7,15 @@ use std::fs::File;
 use std::path::Path;
 use std::process::ExitCode;
 
-use engine::driver::Stage;
-use engine::fault::Fault;
+use engine::error::Fault;
+use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
-use engine::planner::Choices;
-use engine::process::{Lock, own_session};
-use engine::profile::Profile;
-use engine::recover::{self, Order, Recovered};
+use engine::plan::planner::Choices;
+use engine::restore::driver::Stage;
+use engine::restore::process::own_session;
+use engine::restore::recover::{self, Order, Recovered};
 use engine::restore::{self, Ended, Request};
+use engine::state_dir::lock::Lock;
 use journal_format::{Policy, Role};
 use tests::crashing::Crashing;
 
@@ -41,7 +42,7 @@ fn run(words: &[&str]) -> Result<(), Fault> {
     };
     own_session()?;
     let this = std::env::current_exe().map_err(|e| usage(e.to_string()))?;
-    engine::process::program_is(this.with_file_name("holdfast"));
+    engine::host::linux::program_is(this.with_file_name("holdfast"));
     let profile = Profile::read(Path::new(profile), false)?;
     let host = Crashing::new(Linux::new(&profile), moment);
     let _lock = Lock::take(&profile, "a crash test")?;

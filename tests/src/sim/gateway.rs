@@ -6,15 +6,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::facts::Facts;
-use engine::fault::cannot;
+use engine::error::cannot;
+use engine::gateway::kernel_facts::Facts;
+use engine::gateway::parts::Part;
+use engine::gateway::profile::Profile;
 use engine::host::{Family, Look, Query};
-use engine::parts::Part;
-use engine::planner::{self, Backup, Choices, Wanted};
-use engine::profile::Profile;
-use engine::step::Source;
+use engine::plan::planner::{self, Backup, Choices, Wanted};
+use engine::restore::step::Source;
 use engine::survey::{Held as Surveyed, Survey};
-use engine::wgconf::Prefix;
+use engine::text::wg_config::Prefix;
 use journal_format::{Archive, Digest, Plan, Policy, Problem, RestoreId};
 use sha2::Digest as _;
 
@@ -532,7 +532,7 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
     }
     let peers = peers_file(shape);
     if let Some(text) = &peers {
-        rules.insert(engine::peerset::FILE, text.clone());
+        rules.insert(engine::restore::expected_peers::FILE, text.clone());
     }
     let backup = Backup {
         archive: Archive {
@@ -599,7 +599,7 @@ fn peers_file(shape: &Shape) -> Option<String> {
             peers::set(&mut set, &of_config);
         }
         peers::set(&mut set, &setting);
-        all.extend(engine::peers::in_dump(
+        all.extend(engine::gateway::peers::in_dump(
             &peers::dump(&tunnel, &set),
             std::slice::from_ref(&tunnel),
         ));
@@ -673,7 +673,7 @@ fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec
             ipv6_forward: world.kernel.forwards.get(&Family::V6).copied(),
             interfaces: tunnels.clone(),
             tunnels: tunnels.clone(),
-            peers: engine::peers::in_dump(
+            peers: engine::gateway::peers::in_dump(
                 &look.ask(&Query::Peers, "").map_err(one)?.stdout,
                 &tunnels,
             ),

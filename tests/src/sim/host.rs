@@ -11,14 +11,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::backup::Made;
-use engine::database::Settled;
-use engine::facts::Facts;
-use engine::fault::{Fault, cannot};
+use engine::error::{Fault, cannot};
+use engine::gateway::database::Settled;
+use engine::gateway::kernel_facts::Facts;
+use engine::host::Permit;
 use engine::host::{
     Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, OpenFile, OpenFiles,
     Output, Own, Owner, Query, parent,
 };
-use engine::journal::Permit;
+use engine::restore::step::Machine;
 use journal_format::{BootId, Control, Digest, FileId, Plan, Problem, Step};
 use sha2::Digest as _;
 
@@ -764,6 +765,22 @@ impl Act for Sim {
     }
 }
 
+impl Machine for Sim {
+    fn safety_backup(&self, _: &Facts) -> Result<Made, Fault> {
+        let path = PathBuf::from(&self.0.places.state_dir).join("backups/safety.zip");
+        self.keep(&path, b"everything")?;
+        Ok(Made {
+            path,
+            size: 10,
+            sha256: Digest::of_bytes([7; 32]),
+            created_at: String::new(),
+            lacks: Vec::new(),
+            unread: BTreeSet::new(),
+            warnings: Vec::new(),
+        })
+    }
+}
+
 impl Own for Sim {
     fn keep_dir(&self, dir: &Path) -> Result<(), Problem> {
         let fails = self.fails(true);
@@ -865,20 +882,6 @@ impl Own for Sim {
             sim: self.clone(),
             path: path.to_owned(),
         }))
-    }
-
-    fn safety_backup(&self, _: &Facts) -> Result<Made, Fault> {
-        let path = PathBuf::from(&self.0.places.state_dir).join("backups/safety.zip");
-        self.keep(&path, b"everything")?;
-        Ok(Made {
-            path,
-            size: 10,
-            sha256: Digest::of_bytes([7; 32]),
-            created_at: String::new(),
-            lacks: Vec::new(),
-            unread: BTreeSet::new(),
-            warnings: Vec::new(),
-        })
     }
 
     fn end_session(&self, _: u32, _: u64) -> Result<Vec<String>, Problem> {

@@ -3,10 +3,10 @@
 
 use std::cell::RefCell;
 
-use engine::driver::Stage;
-use engine::fault::Fault;
+use engine::error::Fault;
 use engine::host::Look;
-use engine::recover::{self, Order, Recovered};
+use engine::restore::driver::Stage;
+use engine::restore::recover::{self, Order, Recovered};
 use engine::restore::{self, Begin, Ended};
 use engine::state_dir::OpenRestore;
 use journal_format::{

@@ -12,9 +12,11 @@ use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{AccessFlags, Pid};
 
 use super::errno;
-use crate::fault::{Problem, cannot};
+use crate::error::{Problem, cannot};
 use crate::host::{End, Output};
-use crate::{octets, redact};
+use crate::text::octets;
+use crate::text::redact;
+use crate::text::wording::quoted;
 
 /// Where programs are looked for; nothing of the caller's environment reaches them.
 pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -184,7 +186,7 @@ fn found(program: &str) -> PathBuf {
 
 /// Runs this program itself, with one argument and `input`, as `execute` runs any.
 pub fn itself(argument: &str, input: &str, limit: Duration) -> Result<Output, Problem> {
-    let program = crate::process::this_program().map_err(|e| {
+    let program = this_program().map_err(|e| {
         cannot(
             format!("find this program: {e}"),
             "see that the holdfast program is where it was",
@@ -194,13 +196,24 @@ pub fn itself(argument: &str, input: &str, limit: Duration) -> Result<Output, Pr
     execute(&[program, argument.to_owned()], input, limit)
 }
 
-/// A word of a command as a person would type it in a shell.
-pub fn quoted(word: &str) -> String {
-    let plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(plain) {
-        word.to_owned()
+static PROGRAM: std::sync::OnceLock<std::path::PathBuf> = std::sync::OnceLock::new();
+
+/// Where the `holdfast` program is, for one that uses this crate as a library. Counts the first time.
+pub fn program_is(path: std::path::PathBuf) {
+    let _ = PROGRAM.set(path);
+}
+
+/// This program, to be started anew: the very one that runs, also when an upgrade has put another one in its place. What
+/// began a restore ends it.
+pub fn this_program() -> std::io::Result<std::path::PathBuf> {
+    if let Some(program) = PROGRAM.get() {
+        return Ok(program.clone());
+    }
+    let named = std::env::current_exe()?;
+    if named.exists() {
+        Ok(named)
     } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
+        Ok("/proc/self/exe".into())
     }
 }
 

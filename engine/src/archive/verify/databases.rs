@@ -1,0 +1,358 @@
+//! The databases of a backup: each unpacked as a private copy and checked, and made what a restore will put in place. Changes
+//! nothing but the spool.
+
+use std::collections::BTreeSet;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use journal_format::Digest;
+use sha2::Digest as _;
+
+use super::{CheckedDatabase, Found, Present, Rebuilt, folders, in_backup};
+use crate::archive::lost::Lost;
+use crate::archive::{Archive, Copied, SIDES, raw_database};
+use crate::error::{Fault, Problem, cannot};
+use crate::files::spool::Room;
+use crate::gateway::account::MailRelay;
+use crate::gateway::database::{self, Client, NotTaken, Origin, Terms, User};
+use crate::gateway::profile::{self, DatabaseKind, Profile};
+use crate::text::wording::{Named, name};
+
+type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
+
+pub(super) fn check_databases(
+    profile: &Profile,
+    present: &Present<'_>,
+    archive: &Archive,
+    origin: Origin,
+) -> Result<(Found, Databases), Fault> {
+    let mut found = Found::default();
+    let mut databases = Vec::new();
+    let mut clients = None;
+    let mut rebuilt = Rebuilt {
+        room: Room::new(&profile.spool_dir())?,
+        entries: BTreeSet::new(),
+    };
+    for known in &profile.gateway.database {
+        if archive.entry(&raw_database(&known.name, "")).is_some() {
+            match origin {
+                Origin::Here => databases.push(raw(archive, known)?),
+                Origin::Elsewhere => found
+                    .unfit
+                    .push((known.name.clone(), vec![not_here(known)])),
+            }
+            continue;
+        }
+        if archive.entry(&known.name).is_none() {
+            continue;
+        }
+        let path = rebuilt.room.file("database");
+        let copied = extract(archive, &known.name, &path)?;
+        let mut file = in_backup(archive, &known.name, &copied);
+        let made = rebuilt.place(&known.name);
+        let (read, digest) = match origin {
+            Origin::Here => {
+                let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
+                let read = read_rows(profile, &made, known, &mut found);
+                // Who cannot be compared with those of now is as good as nobody.
+                let rows = read.unwrap_or_else(|problem| {
+                    found.warnings.push(format!("cannot {}", problem.what));
+                    Rows::default()
+                });
+                (rows, digest)
+            }
+            Origin::Elsewhere => {
+                let taken = rows_from_elsewhere(profile, present, &path, &made, known, &mut found);
+                remove(&path)?;
+                match taken {
+                    Ok(rows) => (rows, digest(&made)?),
+                    Err(NotTaken::Unfit(problems)) => {
+                        remove(&made)?;
+                        found.unfit.push((known.name.clone(), problems));
+                        continue;
+                    }
+                    Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+                }
+            }
+        };
+        if digest.sha256 != file.sha256 {
+            rebuilt.entries.insert(known.name.clone());
+            (file.size, file.sha256) = (digest.size, digest.sha256);
+        }
+        if known.kind == DatabaseKind::Clients {
+            clients = read.clients;
+        }
+        let (users, mail) = (read.users, read.mail);
+        if !rebuilt.entries.contains(&known.name) {
+            remove(&made)?;
+        }
+        databases.push(CheckedDatabase {
+            name: known.name.clone(),
+            kind: known.kind,
+            file,
+            beside: None,
+            users,
+            mail,
+        });
+    }
+    Ok((found, (databases, clients, rebuilt)))
+}
+
+/// A database that SQLite could not read when it was saved goes back by its bytes, and so do the files beside it.
+fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, Fault> {
+    let mut files = Vec::new();
+    for side in SIDES {
+        let entry = raw_database(&known.name, side);
+        if archive.entry(&entry).is_some() {
+            let copied = archive.copy(&entry, &mut io::sink())?;
+            files.push((side, in_backup(archive, &entry, &copied)));
+        }
+    }
+    let (_, file) = files.remove(0);
+    Ok(CheckedDatabase {
+        name: known.name.clone(),
+        kind: known.kind,
+        file,
+        beside: Some(files),
+        users: Vec::new(),
+        mail: None,
+    })
+}
+
+fn not_here(known: &profile::Database) -> Problem {
+    cannot(
+        format!(
+            "accept the database {} of the backup: SQLite could not read it when it was saved, and only the box that saved its \
+             bytes takes them back",
+            known.name
+        ),
+        "restore another backup for it",
+    )
+}
+
+/// What is read of a database for people.
+#[derive(Default)]
+struct Rows {
+    clients: Option<Vec<Client>>,
+    users: Vec<User>,
+    mail: Option<MailRelay>,
+}
+
+fn read_rows(
+    profile: &Profile,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<Rows, Problem> {
+    let folders = folders(profile);
+    // Where a config lies is said here and not kept: nobody else goes by it.
+    let take = |mut client: Client| {
+        let at = std::mem::take(&mut client.config_path);
+        let path = Path::new(&at);
+        let file = path.file_name().and_then(|n| n.to_str());
+        let plain = file.and_then(|n| n.strip_suffix(".conf")) == Some(&*client.name)
+            && path.parent().is_some_and(|p| folders.contains(&p));
+        if !plain {
+            found.warnings.push(format!(
+                "the database says that the config of client {} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
+                Named(&client.name),
+                name(&at)
+            ));
+        }
+        client
+    };
+    Ok(match known.kind {
+        DatabaseKind::Users => Rows {
+            users: database::users_of_copy(made)?,
+            mail: database::mail_relay_of_copy(made)?,
+            clients: None,
+        },
+        DatabaseKind::Clients => Rows {
+            clients: Some(database::each_client_of_copy(made, take)?),
+            ..Rows::default()
+        },
+    })
+}
+
+/// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
+/// can be added.
+fn keep_own(
+    archive: &Archive,
+    (path, made): (&Path, &Path),
+    known: &profile::Database,
+    copied: &Copied,
+    found: &mut Found,
+) -> Result<Copied, Fault> {
+    if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
+        found.warnings.extend(judged.warnings);
+    }
+    let added = match copied.size {
+        // The application makes its tables in an empty file itself.
+        0 => Ok(Vec::new()),
+        _ => database::add_what_is_missing(path, &known.name, known.kind),
+    };
+    match added {
+        // Nothing was added: nobody wrote to it since its bytes were hashed on their way.
+        Ok(added) if added.is_empty() => {
+            return keep(path, made).map(|()| copied.clone());
+        }
+        Ok(added) => found.warnings.extend(added),
+        Err(NotTaken::Failed(problem)) => return Err(problem.into()),
+        Err(NotTaken::Unfit(problems)) => {
+            found.warnings.extend(problems.into_iter().map(|p| {
+                format!(
+                    "{}: what the application may need besides cannot be added: {}",
+                    known.name, p.what
+                )
+            }));
+            // It may have been begun.
+            for file in database::side_files(path)
+                .iter()
+                .map(PathBuf::as_path)
+                .chain([path])
+            {
+                remove(file)?;
+            }
+            extract(archive, &known.name, path)?;
+        }
+    }
+    keep(path, made)?;
+    Ok(digest(made)?)
+}
+
+fn keep(path: &Path, made: &Path) -> Result<(), Fault> {
+    std::fs::rename(path, made).map_err(|e| Fault::from(spool_problem(made, &e)))
+}
+
+fn rows_from_elsewhere(
+    profile: &Profile,
+    present: &Present<'_>,
+    path: &Path,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<Rows, NotTaken> {
+    let judged = database::check(path, &known.name, known.kind, Origin::Elsewhere)?;
+    // What is said of a database that then does not come would only confuse.
+    let mut taken = Found::default();
+    copy_rows(profile, present, path, made, known, &mut taken)?;
+    let rows = read_rows(profile, made, known, &mut taken).map_err(|p| NotTaken::Unfit(vec![p]))?;
+    let left_behind = judged.left_behind.into_iter();
+    let left_behind = left_behind.map(|said| Lost::rows(&known.name, said));
+    found.lost.extend(left_behind);
+    found.lost.extend(taken.lost);
+    found.warnings.extend(judged.warnings);
+    found.warnings.extend(taken.warnings);
+    Ok(rows)
+}
+
+/// Of a database from elsewhere only the rows come.
+fn copy_rows(
+    profile: &Profile,
+    present: &Present<'_>,
+    path: &Path,
+    made: &Path,
+    known: &profile::Database,
+    found: &mut Found,
+) -> Result<(), NotTaken> {
+    let present = match known.path.exists().then(|| present(&known.path)) {
+        None => None,
+        Some(Ok(shape)) => Some(shape),
+        Some(Err(problem)) => {
+            found.warnings.push(format!(
+                "what the gateway's present {} has besides the usual tables is not known: cannot {}",
+                known.name, problem.what
+            ));
+            None
+        }
+    };
+    let terms = Terms {
+        name: &known.name,
+        kind: known.kind,
+        present: present.as_ref(),
+        folders: folders(profile),
+    };
+    let taken = database::copy_rows(path, made, terms)?;
+    let rows = |said| Lost::rows(&known.name, said);
+    found.lost.extend(taken.lost.into_iter().map(rows));
+    found.warnings.extend(taken.changed);
+    Ok(())
+}
+
+fn spool_problem(path: &Path, e: &io::Error) -> Problem {
+    cannot(
+        format!("keep {}: {e}", path.display()),
+        "see whether that disk is full or failing",
+    )
+}
+
+fn remove(path: &Path) -> Result<(), Problem> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(spool_problem(path, &e)),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn digest(path: &Path) -> Result<Copied, Problem> {
+    let hashed = File::open(path).and_then(hashed);
+    hashed.map_err(|e| spool_problem(path, &e))
+}
+
+fn hashed(mut file: impl Read) -> io::Result<Copied> {
+    let mut hash = sha2::Sha256::new();
+    let mut buffer = vec![0; 64 << 10];
+    let mut size = 0;
+    loop {
+        match file.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(n) => {
+                hash.update(&buffer[..n]);
+                size += n as u64;
+            }
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let sha256 = Digest::of_bytes(hash.finalize().into());
+    Ok(Copied { size, sha256 })
+}
+
+pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
+    let mut file = File::options()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| {
+            cannot(
+                format!("make {}: {e}", path.display()),
+                "see whether that disk is full or failing",
+            )
+        })?;
+    archive.copy(entry, &mut file)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_signal_during_a_read_changes_no_digest() {
+        struct Interrupted(&'static [u8], bool);
+        impl Read for Interrupted {
+            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+                self.1 = !self.1;
+                match self.1 {
+                    true => Err(io::ErrorKind::Interrupted.into()),
+                    false => self.0.read(&mut buffer[..2]),
+                }
+            }
+        }
+        let copied = hashed(Interrupted(b"SQLite", false)).unwrap();
+        let sha256 = Digest::of_bytes(sha2::Sha256::digest(b"SQLite").into());
+        assert_eq!(copied, Copied { size: 6, sha256 });
+    }
+}

@@ -1,0 +1,78 @@
+//! Opening without following a link anywhere on the way, and what to say where a call fails.
+
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
+use nix::libc;
+use nix::sys::stat::Mode;
+
+use crate::error::{Problem, cannot};
+
+/// What to say of a call that failed, with what helps.
+pub fn errno(
+    what: impl std::fmt::Display,
+    path: &Path,
+    error: impl Into<std::io::Error>,
+) -> Problem {
+    let error: std::io::Error = error.into();
+    let advice = match error.raw_os_error() {
+        Some(libc::ENOSPC) => "make room on that filesystem, then try again",
+        Some(libc::EACCES | libc::EPERM) => {
+            "run it as root; look for a read-only or immutable place"
+        }
+        Some(libc::EROFS) => "that filesystem is mounted read-only: mount it for writing",
+        Some(libc::ELOOP) => {
+            "a part of that path is a symbolic link: name the real path in the profile"
+        }
+        Some(libc::EIO) => {
+            "the disk reports an error: look at the kernel's log before anything else"
+        }
+        _ => "see the reason; `holdfast status` says where the restore stands",
+    };
+    cannot(format!("{what} {}: {error}", path.display()), advice)
+}
+
+/// Opens a folder without following any link on the way.
+pub fn open_dir(dir: &Path) -> nix::Result<OwnedFd> {
+    open_at(dir, OFlag::O_RDONLY | OFlag::O_DIRECTORY, Mode::empty())
+}
+
+/// Opens a path without following any link on the way.
+pub fn open_at(path: &Path, flags: OFlag, mode: Mode) -> nix::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(flags | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW)
+        .mode(mode)
+        .resolve(ResolveFlag::RESOLVE_NO_SYMLINKS);
+    again(|| nix::fcntl::openat2(nix::fcntl::AT_FDCWD, path, how))
+}
+
+/// A call that a signal interrupts is made again.
+pub fn again<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
+    loop {
+        match call() {
+            Err(nix::errno::Errno::EINTR) => {}
+            done => return done,
+        }
+    }
+}
+
+/// Opens what lies under a name; a link anywhere on the way is an error.
+pub fn open_without_links(path: &Path, flags: OFlag) -> std::io::Result<File> {
+    Ok(File::from(open_at(path, flags, Mode::empty())?))
+}
+
+/// The names in a folder, sorted; those that are not UTF-8 are left out. A link anywhere on the way is an error.
+pub fn names_in(dir: &Path) -> std::io::Result<Vec<String>> {
+    let mut handle = nix::dir::Dir::from_fd(open_dir(dir)?)?;
+    let mut names = Vec::new();
+    for entry in handle.iter() {
+        match entry?.file_name().to_str() {
+            Ok("." | "..") | Err(_) => {}
+            Ok(name) => names.push(name.to_owned()),
+        }
+    }
+    names.sort();
+    Ok(names)
+}

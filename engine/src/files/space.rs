@@ -1,0 +1,117 @@
+//! Free space, per filesystem: what is there, and whether it is enough for what will be written. Must not write.
+
+use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Problem, cannot};
+use crate::files::open::again;
+
+/// What stays free whatever is written, for everything else on the box.
+pub const RESERVE: u64 = 16 << 20;
+/// A file takes whole blocks.
+const BLOCK: u64 = 4096;
+
+/// What is going to be written, by filesystem.
+#[derive(Debug, Default)]
+pub struct Needs {
+    by_device: BTreeMap<u64, (PathBuf, u64)>,
+    /// Folders that were looked at, and their devices: thousands of files go into a handful.
+    seen: Vec<(PathBuf, u64)>,
+}
+
+impl Needs {
+    /// A file of `size` bytes will be made in `folder` (or, where that is not there yet, in what is above it).
+    pub fn file(&mut self, folder: &Path, size: u64) -> Result<(), Problem> {
+        self.bytes(folder, size.div_ceil(BLOCK).saturating_mul(BLOCK))
+    }
+
+    /// So many bytes will be written in `folder`.
+    pub fn bytes(&mut self, folder: &Path, bytes: u64) -> Result<(), Problem> {
+        let device = match self.seen.iter().find(|(seen, _)| seen == folder) {
+            Some((_, device)) => *device,
+            None => {
+                let (above, device) = existing(folder)?;
+                self.seen.push((folder.to_owned(), device));
+                self.by_device.entry(device).or_insert((above, 0));
+                device
+            }
+        };
+        let need = self
+            .by_device
+            .entry(device)
+            .or_insert_with(|| (folder.to_owned(), 0));
+        need.1 = need.1.saturating_add(bytes);
+        Ok(())
+    }
+
+    /// A problem for each filesystem that has too little, with the numbers.
+    pub fn check(&self, what: &str) -> Result<(), Vec<Problem>> {
+        let mut found = Vec::new();
+        for (folder, need) in self.by_device.values() {
+            let free = free(folder).map_err(|p| vec![p])?;
+            if free < need.saturating_add(RESERVE) {
+                found.push(cannot(
+                    format!(
+                        "{what}: {} MiB are needed on the filesystem of {}, and {} MiB are free, of which {} stay in reserve",
+                        need.div_ceil(1 << 20),
+                        folder.display(),
+                        free >> 20,
+                        RESERVE >> 20
+                    ),
+                    "make room there, or move the folder by the profile",
+                ));
+            }
+        }
+        if found.is_empty() { Ok(()) } else { Err(found) }
+    }
+}
+
+/// Bytes that are free for this process on the filesystem of `folder`.
+pub fn free(folder: &Path) -> Result<u64, Problem> {
+    let (folder, _) = existing(folder)?;
+    let stat = again(|| nix::sys::statvfs::statvfs(&folder)).map_err(|e| {
+        cannot(
+            format!("see how much space is free at {}: {e}", folder.display()),
+            "see to that filesystem",
+        )
+    })?;
+    Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
+}
+
+fn existing(folder: &Path) -> Result<(PathBuf, u64), Problem> {
+    for above in folder.ancestors() {
+        match above.metadata() {
+            Ok(facts) => return Ok((above.to_owned(), facts.dev())),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+            Err(e) => {
+                return Err(cannot(
+                    format!("look at {}: {e}", above.display()),
+                    "see to that folder",
+                ));
+            }
+        }
+    }
+    Err(cannot(
+        format!("find any folder above {}", folder.display()),
+        "name an absolute path",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_a_problem_with_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut needs = Needs::default();
+        needs.file(&dir.path().join("not/yet/there"), 1).unwrap();
+        assert!(needs.check("restore").is_ok());
+        needs.bytes(dir.path(), u64::MAX / 2).unwrap();
+        let problems = needs.check("restore").unwrap_err();
+        assert_eq!(problems.len(), 1, "one filesystem, one problem");
+        assert!(problems[0].what.contains("MiB are needed"));
+    }
+}

@@ -1,0 +1,11 @@
+//! What a gateway is: its profile, its parts and owners, what its kernel holds, its databases. Asks nobody how one is now.
+
+pub mod account;
+pub mod consent;
+pub mod database;
+pub mod kernel_facts;
+pub mod owner;
+pub mod parts;
+pub mod password;
+pub mod peers;
+pub mod profile;

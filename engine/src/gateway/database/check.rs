@@ -1,0 +1,601 @@
+//! Whether a database that came in an archive may give its rows to the gateway's, or take its place: sound, what the gateway
+//! reads is there, and nothing in it can run while rows are read. Must not trust any of it: limits first, schema before rows.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use rusqlite::config::DbConfig;
+use rusqlite::limits::Limit;
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, ErrorCode};
+
+use super::rebuild::quoted;
+use super::trouble::says_of_the_machine;
+use super::{NAMED, Shape, Use, dangling_references, integrity, open, open_to_read, shown};
+use crate::error::{Problem, cannot};
+use crate::gateway::profile::DatabaseKind;
+use crate::text::wording;
+
+/// Who made the backup that a database came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Origin {
+    /// This box: what is in it was in the gateway's own.
+    Here,
+    /// Anybody.
+    Elsewhere,
+}
+
+/// Why a database is not taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NotTaken {
+    /// By what it is. A backup counts as one without it.
+    Unfit(Vec<Problem>),
+    /// It could not be told, by a fault of the disk or the machine, which says nothing of the database.
+    Failed(Problem),
+}
+
+/// The same, of a database whose name is not known here.
+pub(crate) enum Why {
+    Unfit(Vec<String>),
+    Failed(String),
+}
+
+impl From<rusqlite::Error> for Why {
+    fn from(e: rusqlite::Error) -> Why {
+        match says_of_the_machine(&e) {
+            true => Why::Failed(e.to_string()),
+            false => Why::Unfit(vec![cut_off(&e)]),
+        }
+    }
+}
+
+impl Why {
+    pub(crate) fn of(self, name: &str) -> NotTaken {
+        match self {
+            Why::Unfit(found) => {
+                NotTaken::Unfit(found.iter().map(|why| refuse(name, why)).collect())
+            }
+            Why::Failed(why) => NotTaken::Failed(cannot(
+                format!("work on the database {name} of the backup: {why}"),
+                "see whether the disk of the state folder is full or failing",
+            )),
+        }
+    }
+}
+
+/// What was found in a database that is taken.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Judged {
+    /// What it has that does not come: code, whatever it does.
+    pub left_behind: Vec<String>,
+    /// What else a person should know.
+    pub warnings: Vec<String>,
+}
+
+/// Checks a database that came in an archive, as a private copy that nobody else has open; `name` is what it is called
+/// there. One that this box made is taken whatever is in it; of one from elsewhere it says what is not taken, or why it
+/// cannot be taken at all.
+pub fn check(
+    path: &Path,
+    name: &str,
+    kind: DatabaseKind,
+    origin: Origin,
+) -> Result<Judged, NotTaken> {
+    let mut judged = match origin {
+        Origin::Here => Judged {
+            left_behind: Vec::new(),
+            warnings: own(path, kind),
+        },
+        Origin::Elsewhere => foreign(path, kind).map_err(|why| why.of(name))?,
+    };
+    for line in judged.left_behind.iter_mut().chain(&mut judged.warnings) {
+        line.insert_str(0, &format!("{name}: "));
+    }
+    Ok(judged)
+}
+
+fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
+    judge(path, kind, Depth::Damage)
+}
+
+/// How far a copy is looked into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    /// What there is in it. Whether it is damaged is known.
+    Schema,
+    /// Every page and every reference as well.
+    Damage,
+}
+
+fn judge(path: &Path, kind: DatabaseKind, depth: Depth) -> Result<Judged, Why> {
+    header(path)?;
+    let conn = open(path, "mode=ro&immutable=1")?;
+    bound(&conn, path)?;
+    // Before anything asks for a table, which could be another thing than its name says.
+    let objects = objects(&conn)?;
+    if !objects.refused.is_empty() {
+        return Err(Why::Unfit(objects.refused));
+    }
+    // An unknown schema may cost more than it tells, and a damaged one makes every later answer meaningless.
+    let (computed, computing) = computed(&conn)?;
+    let damage = match computed.is_empty() {
+        _ if depth == Depth::Schema => Vec::new(),
+        true => integrity(&conn)?,
+        false => damage_in_all_but(&conn, &computing)?,
+    };
+    if !damage.is_empty() {
+        let lines = damage.into_iter();
+        return Err(Why::Unfit(
+            lines.map(|line| format!("it is damaged: {line}")).collect(),
+        ));
+    }
+    let missing = missing(&conn, kind)?;
+    if !missing.is_empty() {
+        return Err(Why::Unfit(missing));
+    }
+    let plain = objects.code.is_empty() && computed.is_empty();
+    let left_behind = few(objects.code.into_iter().chain(computed).collect());
+    let mut warnings = unreadable(&conn, kind)?;
+    if plain && depth == Depth::Damage {
+        warnings.extend(dangling_references(&conn)?);
+    }
+    if kind == DatabaseKind::Clients {
+        warnings.extend(odd_clients(&conn)?);
+    }
+    Ok(Judged {
+        left_behind: left_behind
+            .into_iter()
+            .map(|has| format!("{has}, which does not come back"))
+            .collect(),
+        warnings,
+    })
+}
+
+/// What there is to say of a database of this box's own, which goes back as it is. Its pages and references were looked
+/// through when it was copied, and what was wrong stands among the manifest's warnings: these are the very same bytes.
+fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
+    if let Err(Why::Unfit(found)) = header(path) {
+        let found = found.into_iter();
+        return found
+            .map(|why| format!("{why}; it goes back as it was"))
+            .collect();
+    }
+    let looked = (|| -> rusqlite::Result<Vec<String>> {
+        let conn = open(path, "mode=ro&immutable=1")?;
+        bound(&conn, path)?;
+        let mut said = missing(&conn, kind)?;
+        if said.is_empty() {
+            said.extend(unreadable(&conn, kind)?);
+            if kind == DatabaseKind::Clients {
+                said.extend(odd_clients(&conn)?);
+            }
+        }
+        Ok(said)
+    })();
+    looked.unwrap_or_else(|e| vec![format!("{}; it goes back as it was", cut_off(&e))])
+}
+
+/// What a restore on another box would mind in this copy, which `super::snapshot` made: a sentence each.
+pub(crate) fn check_snapshot(path: &Path, kind: DatabaseKind) -> Vec<String> {
+    let minded = match judge(path, kind, Depth::Schema) {
+        Ok(judged) => judged.left_behind,
+        Err(Why::Unfit(found)) => found
+            .into_iter()
+            .map(|why| format!("{why}: no other box takes it"))
+            .collect(),
+        Err(Why::Failed(why)) => vec![format!("it could not be looked at: {why}")],
+    };
+    minded
+        .into_iter()
+        .map(|line| format!("on another box than this: {line}"))
+        .collect()
+}
+
+/// What is wrong with its pages. Beside virtual tables, which one of this box's own may have, only plain tables are looked
+/// at: a look at the others runs their modules.
+pub(crate) fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let names = |rule: &str| -> rusqlite::Result<Vec<String>> {
+        let sql =
+            format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage {rule} 0");
+        let mut statement = conn.prepare(&sql)?;
+        statement.query_map([], |r| shown(r, 0))?.collect()
+    };
+    if names("=")?.is_empty() {
+        return integrity(conn);
+    }
+    damage_in(conn, names(">")?)
+}
+
+/// What is wrong with the pages of tables that compute nothing: a look at the others runs what they compute.
+fn damage_in_all_but(conn: &Connection, others: &[String]) -> rusqlite::Result<Vec<String>> {
+    let mut tables: Vec<String> = Shape::of(conn)?
+        .tables
+        .into_iter()
+        .map(|t| t.name)
+        .collect();
+    tables.retain(|t| !others.contains(t));
+    damage_in(conn, tables)
+}
+
+fn damage_in(conn: &Connection, tables: Vec<String>) -> rusqlite::Result<Vec<String>> {
+    let mut found = Vec::new();
+    // One whose name is no text cannot be asked for.
+    for table in tables.iter().filter(|t| !t.contains('\u{FFFD}')) {
+        let mut statement = conn.prepare(&format!("PRAGMA integrity_check({})", quoted(table)))?;
+        let lines = statement
+            .query_map([], |r| shown(r, 0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        found.extend(lines.into_iter().filter(|l| l != "ok"));
+    }
+    found.truncate(NAMED);
+    Ok(found)
+}
+
+/// A database of this name that is not taken, and why.
+pub(crate) fn refuse(name: &str, why: &str) -> Problem {
+    cannot(
+        format!("accept the database {name} of the backup: {why}"),
+        "make a new backup, or take another one",
+    )
+}
+
+/// Why reading stopped.
+pub(crate) fn cut_off(error: &rusqlite::Error) -> String {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::OperationInterrupted) => {
+            "reading it is more work than a database of its size can be".into()
+        }
+        _ => format!("it is damaged: {error}"),
+    }
+}
+
+/// Whether a table gives no more than a file of this size can hold. A planted tree names its pages again and again, and has rows
+/// and bytes without end; who only shows what is in it must not go through that.
+pub(crate) fn is_bounded(path: &Path, table: &str, columns: &[String]) -> rusqlite::Result<()> {
+    let conn = open_to_read(path, Use::Copy)?;
+    bound(&conn, path)?;
+    let lengths: Vec<String> = columns
+        .iter()
+        .map(|c| format!("coalesce(length(CAST({} AS BLOB)), 0)", quoted(c)))
+        .collect();
+    let sum = lengths.join(" + ");
+    let mut statement = conn.prepare(&format!("SELECT 0 + {sum} FROM {}", quoted(table)))?;
+    let mut rows = statement.query([])?;
+    // A number of some bytes has up to twenty digits.
+    let mut left = path.metadata().map_or(0, |m| m.len()).saturating_mul(20);
+    while let Some(row) = rows.next()? {
+        let bytes: i64 = row.get(0)?;
+        left = left
+            .checked_sub(bytes.unsigned_abs())
+            .ok_or_else(interrupted)?;
+    }
+    Ok(())
+}
+
+fn interrupted() -> rusqlite::Error {
+    let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT);
+    rusqlite::Error::SqliteFailure(error, None)
+}
+
+/// Bounds what a connection to a file of strangers may do: no writing, no checks and functions of its schema, and work
+/// in proportion to its size.
+pub(crate) fn bound(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
+    /// Instructions of SQLite's machine between two looks at the count.
+    const PORTION: i32 = 1_000_000;
+    conn.pragma_update(None, "query_only", true)?;
+    // A check of the schema's is code; the rows meet the fresh schema's own.
+    conn.pragma_update(None, "ignore_check_constraints", true)?;
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
+    for (limit, value) in [
+        (Limit::SQLITE_LIMIT_LENGTH, 16 << 20),
+        (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
+        (Limit::SQLITE_LIMIT_COLUMN, 64),
+        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 32),
+        (Limit::SQLITE_LIMIT_ATTACHED, 0),
+        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
+    ] {
+        conn.set_limit(limit, value)?;
+    }
+    let size = path.metadata().map_or(0, |m| m.len());
+    // A row of a few bytes costs some hundred instructions, over all that is asked of it.
+    let mut left = 50 + size / 5_000;
+    conn.progress_handler(
+        PORTION,
+        Some(move || {
+            left = left.saturating_sub(1);
+            left == 0
+        }),
+    )
+}
+
+/// What the first 100 bytes promise must be so: a page count of millions in a small file costs before it fails.
+fn header(path: &Path) -> Result<(), Why> {
+    let failed = |e: std::io::Error| Why::Failed(format!("it cannot be read: {e}"));
+    let mut bytes = [0u8; 100];
+    let mut file = File::open(path).map_err(failed)?;
+    let size = file.metadata().map_err(failed)?.len();
+    match file.read_exact(&mut bytes) {
+        Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => return Err(failed(e)),
+        Err(_) => {
+            return Err(Why::Unfit(vec![format!(
+                "with {size} bytes it is too short for a SQLite database"
+            )]));
+        }
+        Ok(()) => {}
+    }
+    promises(&bytes, size).map_err(|why| Why::Unfit(vec![why]))
+}
+
+fn promises(bytes: &[u8; 100], size: u64) -> Result<(), String> {
+    if &bytes[..16] != b"SQLite format 3\0" {
+        return Err("it is not a SQLite database".into());
+    }
+    let page = match u16::from_be_bytes([bytes[16], bytes[17]]) {
+        1 => 65_536,
+        n if n >= 512 && n.is_power_of_two() => u64::from(n),
+        n => return Err(format!("its header gives a page size of {n}")),
+    };
+    if !matches!(bytes[18..20], [1 | 2, 1 | 2]) {
+        return Err("its header gives a file format that SQLite does not have".into());
+    }
+    let pages = u64::from(u32::from_be_bytes([
+        bytes[28], bytes[29], bytes[30], bytes[31],
+    ]));
+    let counted = bytes[24..28] == bytes[92..96];
+    if !size.is_multiple_of(page) || (counted && pages != size / page) {
+        return Err(format!(
+            "its header gives {pages} pages of {page} bytes, but it has {size} bytes"
+        ));
+    }
+    Ok(())
+}
+
+/// What a schema names that is no plain table and no index.
+#[derive(Default)]
+struct Objects {
+    /// Code that runs when rows are read or written, and of which nothing is taken.
+    code: Vec<String>,
+    /// What makes everything in it doubtful: a table that is a program, or a schema that SQLite did not write.
+    refused: Vec<String>,
+}
+
+/// Looks at the text of a schema, and has SQLite do nothing with it.
+///
+/// A row of it is believed only where it is written as SQLite writes it: with the name of what it makes right behind what it
+/// makes. Else one could call a view or a virtual table by the name of a plain one, and whoever reads rows would run it.
+fn objects(conn: &Connection) -> rusqlite::Result<Objects> {
+    let mut found = Objects::default();
+    let mut statement = conn.prepare(
+        "SELECT type, name, coalesce(rootpage, 0) > 0, sql FROM sqlite_schema ORDER BY rowid",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (kind, name) = (shown(row, 0)?, shown(row, 1)?);
+        let has_pages: bool = row.get(2)?;
+        // As UTF-8, however the file is written.
+        let bytes = |column| -> rusqlite::Result<Vec<u8>> {
+            let value = row.get_ref(column)?;
+            Ok(value
+                .as_bytes_or_null()
+                .ok()
+                .flatten()
+                .unwrap_or_default()
+                .to_vec())
+        };
+        let (bytes, sql) = (bytes(1)?, bytes(3)?);
+        let makes = |what: &str| {
+            let rest = sql.strip_prefix(format!("CREATE {what} ").as_bytes());
+            rest.is_some_and(|rest| names(rest, &bytes))
+        };
+        let shown = wording::name(&name);
+        match (kind.as_str(), has_pages) {
+            ("table", true) if makes("TABLE") => {}
+            // An index that a key makes has no text.
+            ("index", true) if sql.is_empty() || makes("INDEX") || makes("UNIQUE INDEX") => {}
+            ("view", false) if makes("VIEW") => found.code.push(format!("it has a view, {shown}")),
+            ("trigger", false) if makes("TRIGGER") => {
+                found.code.push(format!("it has a trigger, {shown}"));
+            }
+            ("table", false) if makes("VIRTUAL TABLE") => {
+                found
+                    .refused
+                    .push(format!("it has a virtual table, {shown}"));
+            }
+            _ => found.refused.push(format!(
+                "its schema says of {shown} what SQLite would not have written"
+            )),
+        }
+    }
+    found.refused = few(found.refused);
+    Ok(found)
+}
+
+/// Whether a statement goes on with this name, as SQLite would read it.
+fn names(statement: &[u8], name: &[u8]) -> bool {
+    let end = match statement.first() {
+        Some(b'[') => Some(b']'),
+        Some(quote @ (b'"' | b'`' | b'\'')) => Some(*quote),
+        _ => None,
+    };
+    let Some(end) = end else {
+        let word = |b: &&u8| b.is_ascii_alphanumeric() || **b == b'_' || **b == b'$' || **b >= 0x80;
+        let length = statement.iter().take_while(word).count();
+        return statement[..length] == *name;
+    };
+    let (mut read, mut rest) = (Vec::new(), &statement[1..]);
+    loop {
+        match rest {
+            // A quote within is written twice; there is no way to write a bracket.
+            [a, b, behind @ ..] if *a == end && *b == end && end != b']' => {
+                read.push(end);
+                rest = behind;
+            }
+            [a, ..] if *a == end => return read == name,
+            [a, behind @ ..] => {
+                read.push(*a);
+                rest = behind;
+            }
+            [] => return false,
+        }
+    }
+}
+
+fn few(mut found: Vec<String>) -> Vec<String> {
+    if found.len() > NAMED {
+        let more = found.len() - NAMED;
+        found.truncate(NAMED);
+        found.push(format!("it has {more} more of the kind"));
+    }
+    found
+}
+
+/// Tables whose rows are computed as they are read or looked for, a sentence each; and their names.
+fn computed(conn: &Connection) -> rusqlite::Result<(Vec<String>, Vec<String>)> {
+    let (mut found, mut computing) = (Vec::new(), Vec::new());
+    let mut statement = conn.prepare(
+        "SELECT name, (SELECT count(*) FROM pragma_table_xinfo(s.name) WHERE hidden <> 0), \
+         (SELECT count(*) FROM pragma_index_list(s.name) AS i WHERE i.partial <> 0 \
+          OR EXISTS (SELECT 1 FROM pragma_index_xinfo(i.name) WHERE cid = -2)) \
+         FROM sqlite_schema AS s WHERE type = 'table' ORDER BY name",
+    )?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let (name, columns, indexes) =
+            (shown(row, 0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?);
+        if columns > 0 {
+            found.push(format!(
+                "table {} has computed columns",
+                wording::name(&name)
+            ));
+        }
+        if indexes > 0 {
+            found.push(format!(
+                "table {} has an index over an expression",
+                wording::name(&name)
+            ));
+        }
+        if columns + indexes > 0 {
+            computing.push(name);
+        }
+    }
+    Ok((found, computing))
+}
+
+fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
+    let (table, columns): (_, &[&str]) = match kind {
+        DatabaseKind::Clients => (
+            "clients",
+            &[
+                "id",
+                "name",
+                "config_path",
+                "subnet",
+                "public_key",
+                "status",
+            ],
+        ),
+        DatabaseKind::Users => ("user", &["id", "username", "password", "active"]),
+    };
+    // Of a view SQLite would say columns as well, and unfold it for that.
+    let plain = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE%' \
+                 AND name = ?1 COLLATE NOCASE";
+    if conn.query_row(plain, [table], |r| r.get::<_, i64>(0))? == 0 {
+        return Ok(vec![format!("it has no table {table}")]);
+    }
+    let mut statement = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let present = statement
+        .query_map([table], |r| shown(r, 0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let lacks = columns
+        .iter()
+        .filter(|c| !present.iter().any(|p| p.eq_ignore_ascii_case(c)));
+    Ok(lacks
+        .map(|c| format!("its table {table} has no column {c}"))
+        .collect())
+}
+
+/// Values that the gateway may not be able to read: what should be text is none (a BLOB, nothing, or not UTF-8), what
+/// should be a number is text. SQLite keeps anything in any column.
+fn unreadable(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
+    let (table, texts, numbers): (_, &[&str], &[(&str, bool)]) = match kind {
+        DatabaseKind::Clients => (
+            "clients",
+            &["name", "config_path", "subnet", "public_key", "status"],
+            // SQLite takes no id for one.
+            &[],
+        ),
+        DatabaseKind::Users => (
+            "user",
+            &["username", "password"],
+            &[("id", false), ("active", true), ("is_admin", true)],
+        ),
+    };
+    let mut present = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
+    let present = present
+        .query_map([table], |r| shown(r, 0))?
+        .collect::<Result<Vec<_>, _>>()?;
+    let numbers = numbers
+        .iter()
+        .filter(|(c, _)| present.iter().any(|p| p == c));
+    let columns: Vec<(&str, Option<bool>)> = texts
+        .iter()
+        .map(|c| (*c, None))
+        .chain(numbers.map(|(c, may_be_null)| (*c, Some(*may_be_null))))
+        .collect();
+    let names: Vec<&str> = columns.iter().map(|(c, _)| *c).collect();
+    let mut statement = conn.prepare(&format!("SELECT {} FROM {table}", names.join(", ")))?;
+    let mut rows = statement.query([])?;
+    let (mut found, mut more, mut at) = (Vec::new(), 0usize, 0usize);
+    while let Some(row) = rows.next()? {
+        at += 1;
+        for (i, (column, number)) in columns.iter().enumerate() {
+            let value = row.get_ref(i)?;
+            let (good, what) = match (number, value) {
+                (None, ValueRef::Text(text)) => (std::str::from_utf8(text).is_ok(), "text"),
+                (None, _) => (false, "text"),
+                (Some(_), ValueRef::Integer(_)) => (true, "number"),
+                (Some(may_be_null), ValueRef::Null) => (*may_be_null, "number"),
+                (Some(_), _) => (false, "number"),
+            };
+            if good {
+                continue;
+            }
+            if found.len() < NAMED {
+                found.push(format!(
+                    "row {at} of its table {table} has no {what} in {column}"
+                ));
+            } else {
+                more += 1;
+            }
+        }
+    }
+    if more > 0 {
+        found.push(format!(
+            "{more} more values of its table {table} cannot be read"
+        ));
+    }
+    Ok(found)
+}
+
+/// Clients that the gateway itself would not have made.
+fn odd_clients(conn: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut found = Vec::new();
+    for (rule, says) in [
+        ("id IS NULL", "have no id"),
+        (
+            "status NOT IN ('active', 'inactive')",
+            "are neither active nor inactive",
+        ),
+    ] {
+        let mut statement = conn.prepare(&format!("SELECT name FROM clients WHERE {rule}"))?;
+        let mut names = statement
+            .query_map([], |r| shown(r, 0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        names.sort();
+        if !names.is_empty() {
+            found.push(format!("these clients {says}: {}", wording::names(&names)));
+        }
+    }
+    Ok(found)
+}

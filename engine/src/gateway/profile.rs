@@ -1,0 +1,494 @@
+//! The profile: where one gateway keeps what, as `holdfast.toml` says. Owns the defaults (a standard install) and the
+//! names of everything under `state_dir`. Reads nothing but its own file.
+
+use std::path::{Path, PathBuf};
+
+use journal_format::{Control, Policy, RestoreId, Service};
+use serde::Deserialize;
+
+use crate::error::{Problem, cannot};
+use crate::text::iptables::Family;
+
+/// Nobody waits longer for a locked database, seconds.
+const BUSY_MOST: u64 = 3600;
+
+/// A gateway and what Holdfast may do with it.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Profile {
+    /// Holdfast's own folder.
+    pub state_dir: PathBuf,
+    /// The gateway's places and parts.
+    pub gateway: Gateway,
+    /// What recovery does.
+    pub recovery: Recovery,
+    /// What an archive may cost.
+    pub limits: Limits,
+    /// The web server.
+    pub web: Web,
+}
+
+/// The gateway's places and parts.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Gateway {
+    /// Client configs.
+    pub configs_dir: PathBuf,
+    /// The configs that `wg-quick` uses.
+    pub wireguard_dir: PathBuf,
+    /// `user:group` that restored files get when the backup names no owner.
+    pub owner: String,
+    /// How long a database that another process holds locked is waited for, seconds; then it is not saved, and the backup is
+    /// incomplete.
+    pub busy_seconds: u64,
+    /// Databases; each is a part of a backup.
+    pub database: Vec<Database>,
+    /// Databases that the gateway uses and that are not to be saved here: a file, a folder of them, or a kind (`postgresql://`).
+    pub other_databases: Vec<String>,
+    /// Services, in the order in which they start.
+    pub service: Vec<ServiceProfile>,
+    /// Firewall.
+    pub firewall: Firewall,
+}
+
+/// One database.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// The entry in the backup; of one that SQLite cannot read, the bytes lie under `holdfast/raw/` by this name.
+    pub name: String,
+    /// The file.
+    pub path: PathBuf,
+    /// What is in it.
+    pub kind: DatabaseKind,
+}
+
+/// What a database holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum DatabaseKind {
+    Clients,
+    Users,
+}
+
+/// One service: a systemd unit, or commands.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(untagged)]
+pub enum ServiceProfile {
+    /// A systemd unit.
+    Unit(UnitService),
+    /// Commands, each an argument list.
+    Commands(CommandService),
+}
+
+/// A service that systemd runs.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct UnitService {
+    /// The unit's name.
+    pub unit: String,
+}
+
+/// A service that commands drive.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandService {
+    /// What a person reads.
+    pub name: String,
+    /// Stops it, and returns once it has stopped.
+    pub stop: Vec<String>,
+    /// Starts it; it must detach.
+    pub start: Vec<String>,
+    /// Ends with 0 while it runs.
+    pub active: Vec<String>,
+}
+
+/// Firewall.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Firewall {
+    /// Files in which the box keeps rules over a reboot, IPv4 first and IPv6 second. A backup saves those that exist, and a
+    /// restore puts them back as they were; the rules that are loaded are never written there.
+    pub kept: Vec<PathBuf>,
+}
+
+/// What recovery does.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Recovery {
+    /// Where the journal leaves the choice.
+    pub policy: Policy,
+}
+
+/// What an archive may cost.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Size of an uploaded archive, MiB.
+    pub upload_mib: u64,
+    /// Bytes really inflated, MiB.
+    pub unpacked_mib: u64,
+    /// Entries.
+    pub entries: u64,
+}
+
+/// The web server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Web {
+    /// The user whose connections the agent accepts, besides root.
+    pub user: String,
+    /// Where the page is served.
+    pub address: String,
+    /// Where the page is served.
+    pub port: u16,
+    /// Names under which the page may be asked for, besides its address and `localhost`.
+    pub hosts: Vec<String>,
+    /// Users of the gateway who may use the page. Nothing that a database says makes anybody else an admin.
+    pub admins: Vec<String>,
+    /// The database of the gateway, by its name, whose users sign in; without it the first of kind `users`.
+    pub users: Option<String>,
+}
+
+impl Default for Profile {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/holdfast".into(),
+            gateway: Gateway::default(),
+            recovery: Recovery::default(),
+            limits: Limits::default(),
+            web: Web::default(),
+        }
+    }
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        let instance = Path::new("/opt/wireguard-gateway/instance");
+        let database = |name: &str, path: PathBuf, kind| Database {
+            name: name.into(),
+            path,
+            kind,
+        };
+        Self {
+            configs_dir: instance.join("configs"),
+            wireguard_dir: "/etc/wireguard".into(),
+            owner: "wireguard:wireguard".into(),
+            busy_seconds: 30,
+            database: vec![
+                database(
+                    "configs.db",
+                    instance.join("configs.db"),
+                    DatabaseKind::Clients,
+                ),
+                database(
+                    "wireguard.db",
+                    "/var/lib/wireguard-gateway/wireguard.db".into(),
+                    DatabaseKind::Users,
+                ),
+                database("app.db", instance.join("app.db"), DatabaseKind::Users),
+            ],
+            other_databases: Vec::new(),
+            service: vec![ServiceProfile::Unit(UnitService {
+                unit: "wireguard-gateway.service".into(),
+            })],
+            firewall: Firewall::default(),
+        }
+    }
+}
+
+impl Gateway {
+    /// Whether the admin says of a database, by its path or the word for its kind, that it is not to be saved.
+    pub fn is_not_to_be_saved(&self, database: &Path) -> bool {
+        let mut others = self.other_databases.iter();
+        others.any(|other| match other.ends_with("://") {
+            true => database.as_os_str() == other.as_str(),
+            false => database.starts_with(other),
+        })
+    }
+}
+
+impl Firewall {
+    /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
+    pub fn kept_file(&self, family: Family) -> Option<&Path> {
+        let of = Family::BOTH.into_iter().zip(&self.kept);
+        of.filter(|(f, _)| *f == family)
+            .map(|(_, path)| path.as_path())
+            .next()
+    }
+}
+
+impl Default for Firewall {
+    fn default() -> Self {
+        Self {
+            kept: vec![
+                "/etc/iptables/rules.v4".into(),
+                "/etc/iptables/rules.v6".into(),
+            ],
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            upload_mib: 512,
+            unpacked_mib: 4096,
+            entries: 200_000,
+        }
+    }
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self {
+            user: "holdfast-web".into(),
+            address: "127.0.0.1".into(),
+            port: 8080,
+            hosts: Vec::new(),
+            admins: vec!["admin".into()],
+            users: None,
+        }
+    }
+}
+
+impl ServiceProfile {
+    /// The service as plans and journals hold it.
+    pub fn service(&self) -> Service {
+        match self {
+            ServiceProfile::Unit(s) => Service {
+                name: s.unit.clone(),
+                control: Control::Unit(s.unit.clone()),
+            },
+            ServiceProfile::Commands(s) => Service {
+                name: s.name.clone(),
+                control: Control::Commands {
+                    stop: s.stop.clone(),
+                    start: s.start.clone(),
+                    active: s.active.clone(),
+                },
+            },
+        }
+    }
+}
+
+impl Profile {
+    /// Reads the profile. A missing file is the standard install if `default_place`, else a problem.
+    pub fn read(file: &Path, default_place: bool) -> Result<Profile, Problem> {
+        let text = match std::fs::read_to_string(file) {
+            Ok(text) => text,
+            Err(e) if default_place && e.kind() == std::io::ErrorKind::NotFound => {
+                return Ok(Profile::default());
+            }
+            Err(e) => {
+                return Err(cannot(
+                    format!("read the profile {}: {e}", file.display()),
+                    "name an existing file with --config or HOLDFAST_CONFIG",
+                ));
+            }
+        };
+        let profile: Profile = toml::from_str(&text).map_err(|e| {
+            cannot(
+                format!("understand the profile {}: {e}", file.display()),
+                "mend the line; see the README for every key",
+            )
+        })?;
+        profile.check(file)?;
+        Ok(profile)
+    }
+
+    fn check(&self, file: &Path) -> Result<(), Problem> {
+        let bad = |what: String| {
+            Err(cannot(
+                format!("use the profile {}: {what}", file.display()),
+                "mend the profile; see the README for every key",
+            ))
+        };
+        let g = &self.gateway;
+        let paths = [&self.state_dir, &g.configs_dir, &g.wireguard_dir]
+            .into_iter()
+            .chain(g.database.iter().map(|d| &d.path))
+            .chain(&g.firewall.kept);
+        for path in paths {
+            let plain = path.components().all(|c| {
+                matches!(
+                    c,
+                    std::path::Component::RootDir | std::path::Component::Normal(_)
+                )
+            });
+            if !path.is_absolute() || !plain || path.to_str().is_none() {
+                return bad(format!(
+                    "{} is not a plain absolute path in UTF-8",
+                    path.display()
+                ));
+            }
+        }
+        for (i, d) in g.database.iter().enumerate() {
+            let plain = d.name.ends_with(".db")
+                && !d.name.starts_with('.')
+                && !d.name.contains(['/', '\\']);
+            if !plain {
+                return bad(format!(
+                    "the database name {:?} is not a plain name that ends in .db",
+                    d.name
+                ));
+            }
+            if g.database[..i]
+                .iter()
+                .any(|o| o.name == d.name || o.path == d.path)
+            {
+                return bad(format!("the database {} is there twice", d.name));
+            }
+        }
+        for other in &g.other_databases {
+            let kind = other.strip_suffix("://").is_some_and(|kind| {
+                !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric())
+            });
+            if !kind && !Path::new(other).is_absolute() {
+                return bad(format!(
+                    "gateway.other_databases has {other:?}, which is neither an absolute path nor a kind such as \
+                     \"postgresql://\""
+                ));
+            }
+            if g.database.iter().any(|d| d.path.starts_with(other)) {
+                return bad(format!(
+                    "gateway.other_databases says that {other} is not to be saved, and a [[gateway.database]] lies there"
+                ));
+            }
+        }
+        if let Some(name) = &self.web.users
+            && self.sign_in_database().is_none()
+        {
+            return bad(format!(
+                "web.users names {name:?}, and no database of kind \"users\" has that name"
+            ));
+        }
+        let kept = &g.firewall.kept;
+        let ends = |i: usize, end: &str| {
+            kept.get(i)
+                .is_none_or(|p| p.extension().is_some_and(|e| e == end))
+        };
+        if kept.len() > 2 || !ends(0, "v4") || !ends(1, "v6") {
+            return bad(
+                "gateway.firewall.kept names the file of IPv4 first, which ends in .v4, and that of IPv6 second, which \
+                 ends in .v6"
+                    .into(),
+            );
+        }
+        if g.busy_seconds > BUSY_MOST {
+            return bad(format!(
+                "gateway.busy_seconds is {}, and at most {BUSY_MOST} seconds are waited for a database",
+                g.busy_seconds
+            ));
+        }
+        for service in &g.service {
+            if let ServiceProfile::Commands(s) = service
+                && [&s.stop, &s.start, &s.active]
+                    .iter()
+                    .any(|argv| !argv.first().is_some_and(|a| a.starts_with('/')))
+            {
+                return bad(format!(
+                    "the commands of service {} do not begin with an absolute path",
+                    s.name
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// The one database whose users sign in, whether it is there or not.
+    pub fn sign_in_database(&self) -> Option<&Database> {
+        self.gateway.database.iter().find(|d| {
+            let named = self.web.users.as_ref().is_none_or(|name| *name == d.name);
+            named && d.kind == DatabaseKind::Users
+        })
+    }
+
+    /// The database of clients, if the profile has one.
+    pub fn client_database(&self) -> Option<&Database> {
+        self.gateway
+            .database
+            .iter()
+            .find(|d| d.kind == DatabaseKind::Clients)
+    }
+
+    /// Where backups are kept.
+    pub fn backups_dir(&self) -> PathBuf {
+        self.state_dir.join("backups")
+    }
+
+    /// Where uploads and snapshots lie while they are worked on.
+    pub fn spool_dir(&self) -> PathBuf {
+        self.state_dir.join("spool")
+    }
+
+    /// Where restores are kept.
+    pub fn restores_dir(&self) -> PathBuf {
+        self.state_dir.join("restores")
+    }
+
+    /// The folder of one restore: `journal`, `before/`, `originals/`.
+    pub fn restore_dir(&self, id: &RestoreId) -> PathBuf {
+        self.restores_dir().join(id.as_str())
+    }
+
+    /// The barrier.
+    pub fn barrier(&self) -> PathBuf {
+        self.state_dir.join("open")
+    }
+
+    /// Says that `state_dir` is there and mounted: made once, when Holdfast is set up, and never by itself again.
+    pub fn sentinel(&self) -> PathBuf {
+        self.state_dir.join("is-mounted")
+    }
+
+    /// The lock that a running restore, recovery or backup holds.
+    pub fn lock(&self) -> PathBuf {
+        self.state_dir.join("lock")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn one_database_is_asked_who_signs_in_and_it_must_be_one_of_users() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("holdfast.toml");
+        let read = |web: &str| {
+            std::fs::write(&file, format!("[web]\n{web}\n")).unwrap();
+            Profile::read(&file, false)
+        };
+        let asked = |web| read(web).unwrap().sign_in_database().unwrap().name.clone();
+        assert_eq!(asked(""), "wireguard.db");
+        assert_eq!(asked("users = \"app.db\""), "app.db");
+        for bad in ["configs.db", "nothing.db", ""] {
+            let problem = read(&format!("users = \"{bad}\"")).unwrap_err();
+            assert!(problem.what.contains("web.users names"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn files_of_kept_rules_that_could_be_mixed_up_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("holdfast.toml");
+        let read = |kept: &str| {
+            std::fs::write(&file, format!("[gateway.firewall]\nkept = [{kept}]\n")).unwrap();
+            Profile::read(&file, false)
+        };
+        for good in ["", r#""/a/rules.v4""#, r#""/a/rules.v4", "/a/rules.v6""#] {
+            assert!(read(good).is_ok(), "{good}");
+        }
+        for bad in [
+            r#""/a/rules.v6""#,
+            r#""/a/rules.v6", "/a/rules.v4""#,
+            r#""/a/rules.v4", "/a/rules.v6", "/a/more.v4""#,
+        ] {
+            let problem = read(bad).unwrap_err();
+            assert!(problem.what.contains("IPv4 first"), "{problem}");
+        }
+    }
+}

@@ -1,0 +1,522 @@
+//! What an admin would want to know of a backup before agreeing to it, by name: where it comes from, whose accounts it
+//! changes, what its rules and networks do to this box. Pure; compares, and decides nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use journal_format::Archive;
+
+use super::Backup;
+use crate::gateway::account::Account;
+use crate::survey::Survey;
+use crate::text::iptables::{Entrance, Family, Rules};
+use crate::text::wg_config::Prefix;
+use crate::text::wording::{counted, name, names};
+
+/// What was found, a sentence each.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Said {
+    /// What is here now and will not be.
+    pub lost: Vec<String>,
+    /// Everything else.
+    pub known: Vec<String>,
+}
+
+/// This box, as far as a backup is held against it.
+#[derive(Debug, Clone, Default)]
+pub struct Here {
+    /// Its name.
+    pub host: String,
+    /// Milliseconds since 1970 UTC.
+    pub now_ms: i64,
+    /// Its addresses with their networks, by interface.
+    pub interfaces: Vec<(String, Prefix)>,
+    /// Where the admin's SSH session comes from, and to which port, if it is known.
+    pub ssh: Option<(IpAddr, u16)>,
+    /// Where the page is served.
+    pub page: Option<Entrance>,
+}
+
+/// The rules of one family: those of now, and those of the backup as they were rehearsed.
+#[derive(Debug, Clone)]
+pub struct BothRules {
+    /// Which.
+    pub family: Family,
+    /// Now.
+    pub now: Rules,
+    /// Then.
+    pub then: Rules,
+}
+
+const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those of now, and it is not known where you connect \
+     from: see that they let you in";
+
+/// Compares a backup with the gateway as it is.
+pub fn said(here: &Here, survey: &Survey, backup: &Backup, rules: &[BothRules]) -> Said {
+    let mut said = Said::default();
+    origin(here, &backup.archive, &mut said);
+    for (database, then) in &backup.users {
+        if let Some(now) = survey.users.get(database) {
+            users(database, now, then, &mut said);
+        }
+    }
+    clients(survey, backup, &mut said);
+    files(survey, backup, &mut said);
+    for (database, then) in &backup.mail {
+        let now = survey.mail.get(database);
+        if now != Some(then) && survey.users.contains_key(database) {
+            let shown = |r: &crate::gateway::account::MailRelay| {
+                format!(
+                    "{}:{} as {}",
+                    name(&r.host),
+                    name(&r.port),
+                    name(&r.username)
+                )
+            };
+            said.known.push(format!(
+                "the gateway will hand its mail to {} ({database}); now to {}",
+                shown(then),
+                now.map_or_else(|| "none".into(), shown)
+            ));
+        }
+    }
+    let tunnels: BTreeSet<&str> = survey
+        .facts
+        .tunnels
+        .iter()
+        .chain(&backup.tunnels_up)
+        .map(String::as_str)
+        .collect();
+    for both in rules {
+        of_rules(here, both, &tunnels, &mut said);
+    }
+    let ours = |interface: &str| {
+        let file = format!("{interface}.conf");
+        tunnels.contains(interface)
+            || survey.wireguard.contains_key(&file)
+            || backup.wireguard.contains_key(&file)
+    };
+    networks(here, &ours, &backup.networks, &mut said);
+    said.known
+        .extend(unknown_admin(here, rules).map(str::to_owned));
+    said
+}
+
+/// `sudo` strips where the admin comes from, and the page's agent never had it: said where it would count.
+fn unknown_admin(here: &Here, rules: &[BothRules]) -> Option<&'static str> {
+    let others = |both: &BothRules| both.now.chain("INPUT") != both.then.chain("INPUT");
+    (here.ssh.is_none() && rules.iter().any(others)).then_some(UNKNOWN_ADMIN)
+}
+
+/// Days after which a backup is old.
+const OLD: i64 = 30;
+
+fn origin(here: &Here, archive: &Archive, said: &mut Said) {
+    if let Some(host) = archive.host.as_ref().filter(|h| **h != here.host) {
+        said.known.push(format!(
+            "the backup was made on another host, {}; this one is {}",
+            name(host),
+            name(&here.host)
+        ));
+    }
+    let made = archive.created_at.parse::<jiff::Timestamp>().ok();
+    let Some(made) = made.map(|t| t.as_millisecond()) else {
+        return;
+    };
+    const DAY: i64 = 86_400_000;
+    let date = name(&archive.created_at);
+    if made < here.now_ms.saturating_sub(OLD * DAY) {
+        said.known.push(format!(
+            "the backup is over {OLD} days old: it was made {date}"
+        ));
+    } else if made > here.now_ms.saturating_add(DAY) {
+        said.known.push(format!(
+            "the backup's date lies in the future, {date}: a clock was wrong then or is wrong now, or the date was written by hand"
+        ));
+    }
+}
+
+/// An old genuine backup brings back what was removed since, and takes away what was added (A9); a forged one gives
+/// accounts to somebody (A30).
+fn users(database: &str, now: &[Account], then: &[Account], said: &mut Said) {
+    fn by_name(accounts: &[Account]) -> BTreeMap<&str, &Account> {
+        accounts.iter().map(|a| (a.username.as_str(), a)).collect()
+    }
+    let (now_by, then_by) = (by_name(now), by_name(then));
+    let line = |list: &mut Vec<String>, found: Vec<String>, one: &str, many: &str| match found.len()
+    {
+        0 => {}
+        1 => list.push(format!("1 user of {database} {one}: {}", found[0])),
+        n => list.push(format!(
+            "{n} users of {database} {many}: {}",
+            joined(&found)
+        )),
+    };
+    let named = |keep: &dyn Fn(&Account) -> bool, from: &[Account]| -> Vec<String> {
+        from.iter()
+            .filter(|a| keep(a))
+            .map(|a| name(&a.username))
+            .collect()
+    };
+    let gone = named(&|a| !then_by.contains_key(a.username.as_str()), now);
+    line(
+        &mut said.lost,
+        gone,
+        "is not in the backup and will be gone",
+        "are not in the backup and will be gone",
+    );
+    let list = &mut said.known;
+    let is_now = |a: &Account| now_by.get(a.username.as_str()).copied();
+    let back = named(&|a| is_now(a).is_none(), then);
+    line(
+        list,
+        back,
+        "is in the backup and not here: it comes back, or is new",
+        "are in the backup and not here: they come back, or are new",
+    );
+    let password = named(
+        &|a| is_now(a).is_some_and(|n| n.password != a.password),
+        then,
+    );
+    line(
+        list,
+        password,
+        "gets the password of the backup, which is another one",
+        "get the passwords of the backup, which are others",
+    );
+    let admin = named(
+        &|a| a.is_admin && is_now(a).is_none_or(|n| !n.is_admin),
+        then,
+    );
+    line(
+        list,
+        admin,
+        "becomes an admin of the gateway",
+        "become admins of the gateway",
+    );
+    let active = named(&|a| a.active && is_now(a).is_some_and(|n| !n.active), then);
+    line(
+        list,
+        active,
+        "is switched off now and may sign in afterwards",
+        "are switched off now and may sign in afterwards",
+    );
+    // A session of the gateway's own page holds the id.
+    let ids: BTreeMap<i64, &Account> = then.iter().map(|a| (a.id, a)).collect();
+    let moved: Vec<String> = now
+        .iter()
+        .filter_map(|n| ids.get(&n.id).map(|t| (n, t)))
+        .filter(|(n, t)| n.username != t.username)
+        .map(|(n, t)| {
+            format!(
+                "{} (id {}, then {})",
+                name(&n.username),
+                n.id,
+                name(&t.username)
+            )
+        })
+        .collect();
+    line(
+        list,
+        moved,
+        "has an id that is another user's in the backup, and so will an open session be",
+        "have ids that are other users' in the backup, and so will open sessions be",
+    );
+}
+
+/// The first ten of what is shown already.
+fn joined(shown: &[String]) -> String {
+    match shown.len().saturating_sub(10) {
+        0 => shown.join(", "),
+        more => format!("{} and {more} more", shown[..10].join(", ")),
+    }
+}
+
+fn clients(survey: &Survey, backup: &Backup, said: &mut Said) {
+    let (Some(now), Some(then)) = (&survey.clients, &backup.clients) else {
+        return;
+    };
+    let set = |clients: &[crate::gateway::database::Client]| -> BTreeSet<String> {
+        clients.iter().map(|c| c.name.clone()).collect()
+    };
+    let (now, then) = (set(now), set(then));
+    let (gone, back): (Vec<_>, Vec<_>) = (
+        now.difference(&then).collect(),
+        then.difference(&now).collect(),
+    );
+    let is = |n: usize| if n == 1 { "is" } else { "are" };
+    if !gone.is_empty() {
+        said.lost.push(format!(
+            "{} {} not in the backup and will be gone: {}",
+            counted(gone.len(), "client"),
+            is(gone.len()),
+            names(gone)
+        ));
+    }
+    if !back.is_empty() {
+        said.known.push(format!(
+            "{} {} in the backup and not here, and will be: {}",
+            counted(back.len(), "client"),
+            is(back.len()),
+            names(back)
+        ));
+    }
+}
+
+/// What of the backup's files is not put where it was, and what a boot will load.
+fn files(survey: &Survey, backup: &Backup, said: &mut Said) {
+    for path in &survey.no_files {
+        let file = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .unwrap_or_default();
+        if backup.configs.contains_key(file) || backup.wireguard.contains_key(file) {
+            said.lost.push(format!(
+                "{} is not a regular file: the backup's config is not put there, and what is there is left alone",
+                name(&path.display().to_string())
+            ));
+        }
+    }
+    for (family, path, held) in &survey.kept {
+        let path = path.display();
+        match backup.kept.get(family) {
+            Some(then) if then.sha256 != held.sha256 => said.known.push(format!(
+                "{path}, whose {} rules each boot loads, becomes what it was when the backup was made",
+                family.name()
+            )),
+            None if backup.kept_gone.contains(family) => said.known.push(format!(
+                "{path}, whose {} rules each boot loads, was not there when the backup was made, and goes",
+                family.name()
+            )),
+            Some(_) | None => {}
+        }
+    }
+}
+
+fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut Said) {
+    let family = both.family.name();
+    let (now, then) = (&both.now, &both.then);
+    // Load by load a table is replaced whole, whoever put what into it (A22).
+    let gone = now.gone_in(then, tunnels);
+    for (found, what) in [(&gone.chains, "chain"), (&gone.rules, "rule")] {
+        if !found.is_empty() {
+            let go = if found.len() == 1 { "goes" } else { "go" };
+            said.lost.push(format!(
+                "{} of the {family} firewall that the backup lacks {go}: {}",
+                counted(found.len(), what),
+                names(found)
+            ));
+        }
+    }
+    let mut doors = vec![(
+        Entrance {
+            port: here.ssh.map_or(22, |(_, port)| port),
+            loopback: false,
+        },
+        "SSH",
+    )];
+    doors.extend(here.page.map(|page| (page, "this page")));
+    for (entrance, what) in doors {
+        if then.shuts_out(entrance) && !now.shuts_out(entrance) {
+            said.known.push(format!(
+                "the backup's {family} rules shut out {what}: nobody reaches port {} any more",
+                entrance.port
+            ));
+        }
+    }
+    for (chain, lets) in [("INPUT", "into this box"), ("FORWARD", "through this box")] {
+        if then.is_open(chain) && !now.is_open(chain) {
+            said.known.push(format!(
+                "the backup's {family} rules let everything {lets} ({chain} drops nothing); those of now do not"
+            ));
+        }
+    }
+    let copies: Vec<String> = then.copies().difference(&now.copies()).cloned().collect();
+    if !copies.is_empty() {
+        said.known.push(format!(
+            "the backup's {family} rules hand packets to somebody else where those of now do not, {}: {}",
+            counted(copies.len(), "time"),
+            names(copies)
+        ));
+    }
+}
+
+/// Tunnels that would take over the network that the box or its admin is in (A17).
+fn networks(
+    here: &Here,
+    ours: &dyn Fn(&str) -> bool,
+    networks: &BTreeMap<String, Vec<Prefix>>,
+    said: &mut Said,
+) {
+    let interfaces = here.interfaces.iter();
+    let foreign: Vec<&(String, Prefix)> = interfaces.filter(|(i, _)| !ours(i)).collect();
+    let admin = here.ssh.map(|(address, _)| Prefix {
+        address,
+        length: if address.is_ipv4() { 32 } else { 128 },
+    });
+    let (mut own, mut admins) = (Vec::new(), Vec::new());
+    for (tunnel, networks) in networks {
+        for network in networks.iter().filter(|n| !n.is_everything()) {
+            let here = foreign.iter().find(|(_, p)| p.contains(network));
+            if let Some((interface, prefix)) = here {
+                let of = prefix.network();
+                own.push(format!("{tunnel} ({network}, of {interface}'s {of})"));
+            }
+            if let Some(admin) = admin.filter(|a| network.contains(a)) {
+                admins.push(format!("{tunnel} ({network}, {})", admin.address));
+            }
+        }
+    }
+    for (found, what) in [
+        (own, "what lies in a network of this box itself"),
+        (admins, "the network that your SSH session comes from"),
+    ] {
+        if !found.is_empty() {
+            let count = found.len();
+            said.known.push(format!(
+                "AllowedIPs of the backup's configs lead {} to {what}: {}",
+                if count == 1 {
+                    "a tunnel".to_owned()
+                } else {
+                    format!("tunnels, {count} times,")
+                },
+                names(found)
+            ));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::text::mark::Mark;
+
+    fn prefix(text: &str) -> Prefix {
+        Prefix::parse(text).unwrap()
+    }
+
+    fn here() -> Here {
+        Here {
+            host: "here".into(),
+            now_ms: 1_795_373_540_000, // 2026-11-22
+            interfaces: vec![
+                ("eth0".into(), prefix("192.0.2.1/24")),
+                ("c0".into(), prefix("10.9.0.1/24")),
+            ],
+            ssh: Some(("198.51.100.7".parse().unwrap(), 22)),
+            page: None,
+        }
+    }
+
+    #[test]
+    fn another_host_an_old_date_and_one_in_the_future_are_said_and_yesterday_here_is_not() {
+        let said = |host: Option<&str>, created_at: &str| {
+            let archive = Archive {
+                name: "b.zip".into(),
+                sha256: journal_format::Digest::of_bytes([0; 32]),
+                size: 1,
+                created_at: created_at.into(),
+                host: host.map(str::to_owned),
+                made_by: "holdfast".into(),
+            };
+            let mut said = Said::default();
+            origin(&here(), &archive, &mut said);
+            said.known.join("\n")
+        };
+        assert_eq!(said(Some("here"), "2026-11-21T00:00:00.000000+00:00"), "");
+        assert_eq!(said(None, "2026-11-22T18:52:20Z"), "");
+        assert!(
+            said(Some("there"), "2026-11-21T00:00:00Z")
+                .contains("another host, there; this one is here")
+        );
+        assert!(
+            said(None, "2019-01-01T00:00:00Z")
+                .contains("over 30 days old: it was made 2019-01-01T00")
+        );
+        assert!(said(None, "2099-01-01T00:00:00Z").contains("lies in the future, 2099-01-01T00"));
+    }
+
+    #[test]
+    fn tunnels_that_take_the_boxs_network_or_its_admins_are_named() {
+        let networks_of = BTreeMap::from([
+            ("a".to_owned(), vec![prefix("192.0.2.128/25")]),
+            (
+                "b".to_owned(),
+                vec![prefix("198.51.100.0/24"), prefix("0.0.0.0/0")],
+            ),
+            (
+                "c0".to_owned(),
+                vec![prefix("10.9.0.0/24"), prefix("10.0.0.0/8")],
+            ),
+        ]);
+        let mut said = Said::default();
+        networks(&here(), &|i| i == "c0", &networks_of, &mut said);
+        assert_eq!(
+            said.known,
+            [
+                "AllowedIPs of the backup's configs lead a tunnel to what lies in a network of this box itself: \
+                 a (192.0.2.128/25, of eth0's 192.0.2.0/24)",
+                "AllowedIPs of the backup's configs lead a tunnel to the network that your SSH session comes from: \
+                 b (198.51.100.0/24, 198.51.100.7)",
+            ]
+        );
+    }
+
+    #[test]
+    fn where_the_admin_is_unknown_only_other_rules_for_who_gets_in_are_said() {
+        let rules = |rules: &str| Rules::parse(&format!("*filter\n{rules}COMMIT\n")).unwrap();
+        let both = |now: &str, then: &str| BothRules {
+            family: Family::V4,
+            now: rules(now),
+            then: rules(then),
+        };
+        let drop = both("", ":INPUT DROP [0:0]\n");
+        let forward = both(":INPUT ACCEPT [0:0]\n", "-A FORWARD -j DROP\n");
+        let known = here();
+        let unknown = Here {
+            ssh: None,
+            ..here()
+        };
+        assert_eq!(
+            unknown_admin(&unknown, &[forward.clone(), drop.clone()]),
+            Some(UNKNOWN_ADMIN)
+        );
+        assert_eq!(unknown_admin(&known, &[drop]), None);
+        assert_eq!(unknown_admin(&unknown, &[forward]), None);
+    }
+
+    #[test]
+    fn accounts_that_change_hands_are_named_and_counted_beyond_ten() {
+        let account = |id: i64, username: &str, password: &str| Account {
+            id,
+            username: username.into(),
+            active: true,
+            is_admin: false,
+            password: Mark::of(password),
+        };
+        let now = [
+            account(1, "ann", "a"),
+            account(2, "bob", "b"),
+            account(3, "cid", "c"),
+        ];
+        let mut then = vec![account(2, "ann", "a"), account(1, "bob", "other")];
+        then[1].is_admin = true;
+        then.extend((10..25).map(|i| account(i, &format!("new{i}"), "n")));
+        let mut said = Said::default();
+        users("wireguard.db", &now, &then, &mut said);
+        assert_eq!(
+            said.lost,
+            ["1 user of wireguard.db is not in the backup and will be gone: cid"]
+        );
+        insta::assert_snapshot!(said.known.join("\n"), @r"
+        15 users of wireguard.db are in the backup and not here: they come back, or are new: new10, new11, new12, new13, new14, new15, new16, new17, new18, new19 and 5 more
+        1 user of wireguard.db gets the password of the backup, which is another one: bob
+        1 user of wireguard.db becomes an admin of the gateway: bob
+        2 users of wireguard.db have ids that are other users' in the backup, and so will open sessions be: ann (id 1, then bob), bob (id 2, then ann)
+        ");
+        let mut none = Said::default();
+        users("wireguard.db", &now, &now, &mut none);
+        assert_eq!(none, Said::default());
+    }
+}

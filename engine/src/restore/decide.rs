@@ -1,0 +1,477 @@
+//! What to do next: a pure, labelled case table. Knows the journal's state and what was observed; never the host.
+
+use journal_format::{BootId, Direction, Fate, Phase, Plan, Policy, State, Step, Verdict};
+
+/// How often one step is tried in one direction and one boot before the operator is asked (I6).
+pub const ATTEMPTS: u32 = 3;
+/// How often a driver starts by itself on one restore before the operator is asked (I6).
+pub const STARTS: u32 = 16;
+
+/// What the host shows of a step.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// As if the move had not begun.
+    Before,
+    /// As it should be once the move is done.
+    After,
+    /// Neither: what differs.
+    Between(String),
+    /// Not what either should look like: acting on it could lose something.
+    Unknown(String),
+}
+
+/// What is to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decision {
+    /// Make this move.
+    Do(Step, Direction),
+    /// Raise the barrier.
+    Arm,
+    /// Turn back.
+    Turn,
+    /// Pass the one commit point.
+    Commit,
+    /// Close with this verdict.
+    Close(Verdict),
+    /// Remove the barrier: it is over.
+    Finish,
+    /// Ask for the operator.
+    Stick,
+    /// It waits for the operator: do nothing.
+    Halt,
+}
+
+/// What a decision depends on besides the plan's own order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Inputs {
+    /// How far it is.
+    pub phase: Phase,
+    /// It waits for the operator.
+    pub stuck: bool,
+    /// A recovery that has not chosen its direction yet.
+    pub recovering: bool,
+    /// Anything that the gateway uses may have been changed.
+    pub effects: bool,
+    /// A move forward failed.
+    pub failed: bool,
+    /// Someone asked to turn back, or it was given up before the first effect.
+    pub asked: bool,
+    /// The kernel still has what it had before; or, after a reboot, it was given up all the same.
+    pub kernel_kept: bool,
+    /// Databases and configs together, if `recovering`.
+    pub swaps: Swaps,
+    /// What recovery does where the journal leaves the choice.
+    pub policy: Policy,
+    /// The next step in the direction that the phase goes; the clean-up is not one.
+    pub next: Option<Step>,
+    /// It has attempts left.
+    pub attempts_left: bool,
+    /// Another start of a driver is allowed.
+    pub starts_left: bool,
+    /// The clean-up was tried by this driver.
+    pub cleaned: bool,
+}
+
+/// Databases and configs together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Swaps {
+    AllInPlace,
+    NotAll,
+    Unknown,
+}
+
+/// The case table: the first row that fits decides. The label names the row, for logs and tests.
+pub fn decide(i: &Inputs) -> (&'static str, Decision) {
+    use Direction::{Back, Forward};
+    match i.phase {
+        Phase::Closed(_) => return ("over", Decision::Finish),
+        _ if i.stuck => return ("waits for the operator", Decision::Halt),
+        _ if !i.starts_left => return ("started too often", Decision::Stick),
+        Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => {}
+    }
+    match i.phase {
+        Phase::Closed(_) => ("over", Decision::Finish),
+        Phase::Opening | Phase::Preparing if i.recovering || i.failed || i.asked => abandon(i),
+        Phase::Opening | Phase::Preparing => match i.next {
+            Some(step) => ("prepare", Decision::Do(step, Forward)),
+            None => ("prepared", Decision::Arm),
+        },
+        // Behind the barrier a boot does not start the gateway: after a reboot it is rebuilt, not given up.
+        Phase::Forward if !i.effects && i.kernel_kept && (i.asked || i.recovering) => abandon(i),
+        Phase::Forward if i.failed => ("a step failed", Decision::Turn),
+        Phase::Forward if i.asked => ("asked to turn back", Decision::Turn),
+        Phase::Forward if i.recovering && i.swaps == Swaps::Unknown => {
+            ("not what either set looks like", Decision::Stick)
+        }
+        Phase::Forward if i.recovering && turns_back(i.policy, i.swaps) => {
+            ("recovery goes back", Decision::Turn)
+        }
+        Phase::Forward => match i.next {
+            Some(step) if i.attempts_left => ("go on", Decision::Do(step, Forward)),
+            Some(_) => ("tried too often", Decision::Turn),
+            None => ("all done", Decision::Commit),
+        },
+        Phase::Back => match i.next {
+            Some(step) if i.attempts_left => ("go back", Decision::Do(step, Back)),
+            Some(_) => ("tried too often", Decision::Stick),
+            None if i.cleaned => ("back and clean", Decision::Close(Verdict::RolledBack)),
+            None => ("back", Decision::Do(Step::CleanUp, Back)),
+        },
+        // Where another boot came after the commit, that boot is an ordinary one: it starts the gateway as it is now.
+        Phase::Committed if i.cleaned => ("restored and clean", Decision::Close(Verdict::Restored)),
+        Phase::Committed => ("committed", Decision::Do(Step::CleanUp, Forward)),
+    }
+}
+
+fn abandon(i: &Inputs) -> (&'static str, Decision) {
+    if i.cleaned {
+        (
+            "nothing changed and clean",
+            Decision::Close(Verdict::NothingChanged),
+        )
+    } else {
+        (
+            "nothing changed",
+            Decision::Do(Step::CleanUp, Direction::Back),
+        )
+    }
+}
+
+fn turns_back(policy: Policy, swaps: Swaps) -> bool {
+    match (policy, swaps) {
+        (Policy::RollBack, _) | (Policy::Auto, Swaps::NotAll | Swaps::Unknown) => true,
+        (Policy::Auto, Swaps::AllInPlace) | (Policy::Resume, _) => false,
+    }
+}
+
+/// The next step in the direction that the phase goes, in this boot; none if only the commit or the clean-up is left.
+pub fn next_step(state: &State, plan: &Plan, boot: &BootId) -> Option<Step> {
+    let undone =
+        |direction| move |s: &Step| *s != Step::CleanUp && !state.is_done(*s, direction, boot);
+    match state.phase {
+        Phase::Opening | Phase::Committed | Phase::Closed(_) => None,
+        Phase::Preparing => plan
+            .forward
+            .iter()
+            .copied()
+            .filter(|s| s.is_preparation())
+            .find(undone(Direction::Forward)),
+        Phase::Forward => plan
+            .forward
+            .iter()
+            .copied()
+            .filter(|s| !s.is_preparation())
+            .find(undone(Direction::Forward)),
+        Phase::Back => {
+            let mut steps = plan
+                .back
+                .iter()
+                .copied()
+                .filter(|s| needed(state, *s, boot));
+            steps.find(undone(Direction::Back))
+        }
+    }
+}
+
+/// Whether a step belongs to the first stage of a boot, before the network: up to the files and databases. What comes
+/// after needs the network, and services of the box that start later.
+pub fn before_network(step: Step) -> bool {
+    match step {
+        Step::SafetyBackup
+        | Step::Stage
+        | Step::Fence
+        | Step::StopServices
+        | Step::TunnelsDown
+        | Step::ResetRules
+        | Step::SettleDatabases
+        | Step::SwapDatabases
+        | Step::SwapConfigs
+        | Step::CleanUp => true,
+        Step::TunnelsUp
+        | Step::VerifyAtRest
+        | Step::StartServices
+        | Step::LoadFirewall
+        | Step::VerifyRunning
+        | Step::LiftFence => false,
+    }
+}
+
+/// Whether a step back has anything to do: what was never begun needs no undoing, so that a restore that fails early
+/// costs no outage. After a reboot the kernel's part is gone, and everything is rebuilt.
+fn needed(state: &State, step: Step, boot: &BootId) -> bool {
+    let begun = |step| state.begun(step, Direction::Forward);
+    if state.header.boot != *boot {
+        return true;
+    }
+    match step {
+        Step::Fence | Step::VerifyRunning | Step::LiftFence | Step::CleanUp => true,
+        Step::StopServices | Step::TunnelsDown | Step::TunnelsUp => begun(Step::TunnelsDown),
+        Step::SwapConfigs | Step::SwapDatabases | Step::SettleDatabases => begun(step),
+        Step::StartServices | Step::LoadFirewall => begun(Step::StopServices),
+        Step::SafetyBackup | Step::Stage | Step::ResetRules | Step::VerifyAtRest => false,
+    }
+}
+
+/// Whether it was given up before the first effect: its staging may be gone, so nothing goes forward any more.
+pub fn given_up(state: &State) -> bool {
+    state.turned.is_none() && state.begun(Step::CleanUp, Direction::Back)
+}
+
+/// Whether a move forward failed and nothing was tried again since.
+pub fn forward_failed(state: &State) -> bool {
+    state.moves.iter().any(|m| {
+        m.direction == Direction::Forward && m.step != Step::CleanUp && m.fate == Fate::Failed
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn all_inputs() -> Vec<Inputs> {
+        let phases = [
+            Phase::Opening,
+            Phase::Preparing,
+            Phase::Forward,
+            Phase::Back,
+            Phase::Committed,
+            Phase::Closed(Verdict::Restored),
+            Phase::Closed(Verdict::RolledBack),
+            Phase::Closed(Verdict::NothingChanged),
+        ];
+        let swaps = [Swaps::AllInPlace, Swaps::NotAll, Swaps::Unknown];
+        let policies = [Policy::Auto, Policy::Resume, Policy::RollBack];
+        let next = [None, Some(Step::Stage), Some(Step::SwapDatabases)];
+        let mut cases = Vec::new();
+        for phase in phases {
+            for swaps in swaps {
+                for policy in policies {
+                    cases.extend(next.map(|next| (phase, swaps, policy, next)));
+                }
+            }
+        }
+        let mut all = Vec::new();
+        for (phase, swaps, policy, next) in cases {
+            for bits in 0..512_u32 {
+                let bit = |n: u32| bits & (1 << n) != 0;
+                all.push(Inputs {
+                    phase,
+                    swaps,
+                    policy,
+                    next,
+                    stuck: bit(0),
+                    recovering: bit(1),
+                    effects: bit(2),
+                    failed: bit(3),
+                    asked: bit(4),
+                    attempts_left: bit(5),
+                    starts_left: bit(6),
+                    cleaned: bit(7),
+                    kernel_kept: bit(8),
+                });
+            }
+        }
+        all
+    }
+
+    #[test]
+    fn over_all_inputs_no_decision_breaks_a_law() {
+        for i in all_inputs() {
+            let (label, decision) = decide(&i);
+            let why = format!("{label}: {i:?} -> {decision:?}");
+            let acts = matches!(
+                decision,
+                Decision::Do(..) | Decision::Arm | Decision::Turn | Decision::Commit
+            );
+            // Nothing acts while it waits for the operator, once it is over, or when it started too often.
+            assert!(
+                !acts || !i.stuck && i.starts_left && !matches!(i.phase, Phase::Closed(_)),
+                "{why}"
+            );
+            match decision {
+                // I3: forward only before it turned; back only after, or where nothing had changed.
+                Decision::Do(step, Direction::Forward) => {
+                    assert!(!matches!(i.phase, Phase::Back | Phase::Closed(_)), "{why}");
+                    assert!(!i.failed || i.phase == Phase::Committed, "{why}");
+                    assert!(
+                        step != Step::CleanUp || i.phase == Phase::Committed,
+                        "{why}"
+                    );
+                }
+                Decision::Do(step, Direction::Back) => {
+                    let nothing_changed = step == Step::CleanUp
+                        && (matches!(i.phase, Phase::Opening | Phase::Preparing)
+                            || i.phase == Phase::Forward && !i.effects);
+                    assert!(i.phase == Phase::Back || nothing_changed, "{why}");
+                }
+                Decision::Arm => assert!(
+                    i.phase == Phase::Opening || i.phase == Phase::Preparing,
+                    "{why}"
+                ),
+                Decision::Turn => assert_eq!(i.phase, Phase::Forward, "{why}"),
+                Decision::Commit => {
+                    assert_eq!(i.phase, Phase::Forward, "{why}");
+                    assert!(!i.failed && !i.asked && i.next.is_none(), "{why}");
+                }
+                Decision::Close(Verdict::Restored) => {
+                    assert_eq!(i.phase, Phase::Committed, "{why}")
+                }
+                Decision::Close(Verdict::RolledBack) => assert_eq!(i.phase, Phase::Back, "{why}"),
+                Decision::Close(Verdict::NothingChanged) => {
+                    assert!(
+                        !i.effects || matches!(i.phase, Phase::Opening | Phase::Preparing),
+                        "{why}"
+                    );
+                }
+                Decision::Finish => assert!(matches!(i.phase, Phase::Closed(_)), "{why}"),
+                Decision::Stick => assert!(!matches!(i.phase, Phase::Closed(_)), "{why}"),
+                Decision::Halt => assert!(i.stuck, "{why}"),
+            }
+            // A recovery never goes on over objects that are neither set.
+            if i.recovering && i.phase == Phase::Forward && i.effects && i.swaps == Swaps::Unknown {
+                assert!(
+                    !matches!(
+                        decision,
+                        Decision::Do(_, Direction::Forward) | Decision::Commit
+                    ),
+                    "{why}"
+                );
+            }
+            // I6: a step that was tried too often is not tried again.
+            if let Decision::Do(step, _) = decision
+                && step != Step::CleanUp
+                && matches!(i.phase, Phase::Forward | Phase::Back)
+            {
+                assert!(i.attempts_left, "{why}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_reached() {
+        let mut labels: Vec<&str> = all_inputs().iter().map(|i| decide(i).0).collect();
+        labels.sort_unstable();
+        labels.dedup();
+        insta::assert_snapshot!(labels.join("\n"), @r"
+        a step failed
+        all done
+        asked to turn back
+        back
+        back and clean
+        committed
+        go back
+        go on
+        not what either set looks like
+        nothing changed
+        nothing changed and clean
+        over
+        prepare
+        prepared
+        recovery goes back
+        restored and clean
+        started too often
+        tried too often
+        waits for the operator
+        ");
+    }
+
+    #[test]
+    fn after_the_commit_nothing_of_the_kernel_is_rebuilt() {
+        for i in all_inputs().iter().filter(|i| i.phase == Phase::Committed) {
+            let (label, decision) = decide(i);
+            assert!(
+                matches!(
+                    decision,
+                    Decision::Do(Step::CleanUp, Direction::Forward)
+                        | Decision::Close(Verdict::Restored)
+                        | Decision::Stick
+                        | Decision::Halt
+                ),
+                "{label}: {i:?} -> {decision:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn both_lists_are_cut_in_two_at_the_network() {
+        for list in [
+            &crate::plan::order::FORWARD[..],
+            &crate::plan::order::BACK[..],
+        ] {
+            let mut list = list.iter().filter(|s| **s != Step::CleanUp);
+            let swaps = [
+                Step::SwapConfigs,
+                Step::SwapDatabases,
+                Step::SettleDatabases,
+            ];
+            assert!(
+                list.clone()
+                    .filter(|s| swaps.contains(s))
+                    .all(|s| before_network(*s))
+            );
+            assert!(list.by_ref().any(|s| !before_network(*s)));
+            assert!(list.all(|s| !before_network(*s)));
+        }
+    }
+
+    #[test]
+    fn where_the_journal_leaves_the_choice_the_policy_decides() {
+        let inputs = |policy, swaps| Inputs {
+            phase: Phase::Forward,
+            stuck: false,
+            recovering: true,
+            effects: true,
+            failed: false,
+            asked: false,
+            swaps,
+            policy,
+            next: Some(Step::SwapConfigs),
+            attempts_left: true,
+            starts_left: true,
+            cleaned: false,
+            kernel_kept: true,
+        };
+        let on = Decision::Do(Step::SwapConfigs, Direction::Forward);
+        for (policy, swaps, expected) in [
+            (Policy::Auto, Swaps::AllInPlace, on),
+            (Policy::Auto, Swaps::NotAll, Decision::Turn),
+            (Policy::Resume, Swaps::AllInPlace, on),
+            (Policy::Resume, Swaps::NotAll, on),
+            (Policy::RollBack, Swaps::AllInPlace, Decision::Turn),
+            (Policy::RollBack, Swaps::NotAll, Decision::Turn),
+            (Policy::Resume, Swaps::Unknown, Decision::Stick),
+            (Policy::RollBack, Swaps::Unknown, Decision::Stick),
+        ] {
+            assert_eq!(
+                decide(&inputs(policy, swaps)).1,
+                expected,
+                "{policy:?} {swaps:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn behind_the_barrier_a_reboot_is_never_nothing_changed() {
+        let inputs = |kernel_kept| Inputs {
+            phase: Phase::Forward,
+            stuck: false,
+            recovering: true,
+            effects: false,
+            failed: false,
+            asked: false,
+            swaps: Swaps::NotAll,
+            policy: Policy::Auto,
+            next: Some(Step::Fence),
+            attempts_left: true,
+            starts_left: true,
+            cleaned: false,
+            kernel_kept,
+        };
+        assert_eq!(
+            decide(&inputs(true)).1,
+            Decision::Do(Step::CleanUp, Direction::Back)
+        );
+        assert_eq!(decide(&inputs(false)).1, Decision::Turn);
+    }
+}

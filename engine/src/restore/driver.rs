@@ -1,0 +1,376 @@
+//! The one loop: asks `decide` what to do next and does it, for a restore and for a recovery alike. Owns the order
+//! intent, effect, observation, outcome. Knows no step from another.
+
+use std::path::Path;
+
+use journal_format::{BootId, Direction, Move, Phase, Problem, Role, State, Step, Verdict};
+
+use crate::error::cannot;
+use crate::gateway::kernel_facts::Facts;
+use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Seen, Swaps};
+use crate::restore::journal::{JournalWriter, Outcome};
+use crate::restore::step::Machine;
+use crate::restore::step::{Env, Source, ops};
+use crate::restore::swap;
+use crate::state_dir::barrier;
+
+/// How a drive ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// With a verdict.
+    Closed(Verdict),
+    /// The operator is needed.
+    Stuck(Problem),
+    /// Files and databases are settled, and the rest waits for the network.
+    BeforeNetwork,
+}
+
+/// How far a drive goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// To the end.
+    Whole,
+    /// At boot, before the network: the fence, files and databases; nothing that needs more.
+    BeforeNetwork,
+}
+
+/// What a drive works with.
+pub struct Drive<'a> {
+    /// The system.
+    pub host: &'a dyn Machine,
+    /// The restore's folder.
+    pub dir: &'a Path,
+    /// The barrier's path.
+    pub barrier: &'a Path,
+    /// Kernel facts as they were before.
+    pub facts: &'a Facts,
+    /// The backup; only for a restore.
+    pub source: Option<&'a dyn Source>,
+    /// Whether someone asked to turn back.
+    pub asked: &'a dyn Fn() -> bool,
+    /// How far it goes.
+    pub stage: Stage,
+}
+
+/// The folder and the file that hold the kernel facts of before.
+pub const FACTS: &str = "before/facts.json";
+
+/// A pause before a step back is tried again, ms: what failed may pass.
+const AGAIN_MS: u64 = 1000;
+
+impl Drive<'_> {
+    /// Runs to the end. An error is the journal's: nothing more may be done in this process.
+    pub fn run(&self, journal: &mut JournalWriter) -> Result<Ending, Problem> {
+        let boot = self.host.boot()?;
+        let role = journal.state().driver.as_ref().map(|d| d.role);
+        let mut recovering = matches!(role, Some(Role::Recover | Role::RecoverByHand));
+        let mut cleaned = false;
+        loop {
+            let swaps = if recovering && journal.state().phase == Phase::Forward {
+                self.swaps(journal)?
+            } else {
+                Swaps::NotAll
+            };
+            let inputs = self.inputs(journal, &boot, recovering, swaps, cleaned);
+            let (label, decision) = decide::decide(&inputs);
+            tracing::debug!(label, ?decision, "decided");
+            match decision {
+                Decision::Do(step, _)
+                    if self.stage == Stage::BeforeNetwork && !decide::before_network(step) =>
+                {
+                    return Ok(Ending::BeforeNetwork);
+                }
+                Decision::Do(step, direction) => {
+                    self.make(journal, step, direction, &boot)?;
+                    cleaned |= step == Step::CleanUp;
+                    // Whoever cleans up has chosen no direction: it gives up what had no effect.
+                    recovering &= step == Step::CleanUp;
+                }
+                Decision::Arm => self.arm(journal)?,
+                Decision::Turn => {
+                    let problem = self.why_back(journal, label);
+                    journal.turn(problem)?;
+                    recovering = false;
+                }
+                Decision::Commit => {
+                    journal.commit()?;
+                }
+                Decision::Close(verdict) => {
+                    let leftovers = leftovers(journal);
+                    journal.close(verdict, leftovers)?;
+                }
+                Decision::Finish => {
+                    self.host.discard(self.barrier)?;
+                    return Ok(match journal.state().verdict() {
+                        Some(verdict) => Ending::Closed(verdict),
+                        None => Ending::Stuck(self.why_stuck(journal, label)),
+                    });
+                }
+                Decision::Stick => {
+                    let problem = self.why_stuck(journal, label);
+                    journal.stuck(problem.clone())?;
+                    return Ok(Ending::Stuck(problem));
+                }
+                Decision::Halt => return Ok(Ending::Stuck(self.why_stuck(journal, label))),
+            }
+        }
+    }
+
+    /// Cleans up again after a restore that is over. It changes nothing that the gateway uses.
+    pub fn tidy(&self, journal: &mut JournalWriter) -> Result<(), Problem> {
+        let direction = match journal.state().verdict() {
+            Some(Verdict::Restored) => Direction::Forward,
+            Some(Verdict::RolledBack | Verdict::NothingChanged) => Direction::Back,
+            None => {
+                return Err(cannot(
+                    "clean up after a restore that is still open",
+                    "run `holdfast recover`",
+                ));
+            }
+        };
+        let boot = self.host.boot()?;
+        self.make(journal, Step::CleanUp, direction, &boot)?;
+        let last = journal.state().find(Step::CleanUp, direction);
+        last.and_then(|m| m.problem.clone()).map_or(Ok(()), Err)
+    }
+
+    fn inputs(
+        &self,
+        journal: &JournalWriter,
+        boot: &BootId,
+        recovering: bool,
+        swaps: Swaps,
+        cleaned: bool,
+    ) -> Inputs {
+        let state = journal.state();
+        let next = state
+            .plan
+            .as_ref()
+            .and_then(|plan| decide::next_step(state, plan, boot));
+        let direction = if state.phase == Phase::Back {
+            Direction::Back
+        } else {
+            Direction::Forward
+        };
+        Inputs {
+            phase: state.phase,
+            stuck: state.stuck.is_some(),
+            recovering,
+            effects: state.has_effects(),
+            failed: decide::forward_failed(state),
+            asked: (self.asked)() || decide::given_up(state),
+            kernel_kept: state.header.boot == *boot || decide::given_up(state),
+            swaps,
+            policy: journal.policy(),
+            next,
+            attempts_left: next.is_none_or(|step| state.attempts(step, direction) < ATTEMPTS),
+            starts_left: state.starts <= STARTS,
+            cleaned,
+        }
+    }
+
+    fn env<'e>(&'e self, plan: &'e journal_format::Plan, state: &State, boot: &BootId) -> Env<'e> {
+        Env {
+            host: self.host,
+            plan,
+            dir: self.dir,
+            facts: self.facts,
+            source: self.source,
+            same_boot: state.header.boot == *boot,
+            served: state.begun(Step::StartServices, Direction::Forward),
+            loaded: state
+                .find(Step::LoadFirewall, Direction::Forward)
+                .is_some_and(|m| m.boot.as_ref() == Some(boot)),
+        }
+    }
+
+    /// One move: its intent is durable before it acts, and it is done only once the host is seen to be as it should be.
+    fn make(
+        &self,
+        journal: &mut JournalWriter,
+        step: Step,
+        direction: Direction,
+        boot: &BootId,
+    ) -> Result<(), Problem> {
+        let state = journal.state();
+        let Some(plan) = state.plan.clone() else {
+            return Err(cannot(
+                "act without a plan",
+                "this is a fault in holdfast; report it",
+            ));
+        };
+        let env = self.env(&plan, state, boot);
+        let noted = state.shared_exchanges(step);
+        let attempt = state.next_attempt(step, direction);
+        if direction == Direction::Back && state.attempts(step, direction) > 0 {
+            self.host.sleep(AGAIN_MS);
+        }
+        let ops = ops(step);
+        // Exchanges are noted once: later they may be half made.
+        let (note, refused) = match (&noted, direction) {
+            (Some(noted), Direction::Forward) => (noted.to_vec(), None),
+            (_, Direction::Back) => (Vec::new(), None),
+            (None, Direction::Forward) => match ops.exchanges(&env) {
+                Ok(exchanges) => (exchanges, None),
+                Err(problem) => (Vec::new(), Some(problem)),
+            },
+        };
+        let permit = journal.intend(
+            Move {
+                step,
+                direction,
+                attempt,
+            },
+            note,
+        )?;
+        // From the journal, also those that were noted just now: there they are shared.
+        let noted = journal.state().shared_exchanges(step).unwrap_or_default();
+        let exchanges = noted.as_slice();
+        let acted = match (refused, direction) {
+            (Some(problem), _) => Err(problem),
+            (None, Direction::Forward) => ops.forward(&env, &permit, exchanges),
+            (None, Direction::Back) => ops.back(&env, &permit, exchanges),
+        };
+        let outcome = acted.and_then(|report| match ops.observe(&env, direction, exchanges)? {
+            Seen::After => Ok(report),
+            Seen::Before => Err(unlike("it is as if nothing had been done")),
+            Seen::Between(what) | Seen::Unknown(what) => Err(unlike(&what)),
+        });
+        journal.settle(
+            permit,
+            match outcome {
+                Ok(report) => Outcome::Done {
+                    did: report.did,
+                    warnings: report.warnings,
+                },
+                Err(problem) => Outcome::Failed(problem),
+            },
+        )
+    }
+
+    /// The barrier is durable before the first effect: without this program it still closes the fence at boot.
+    fn arm(&self, journal: &mut JournalWriter) -> Result<(), Problem> {
+        let facts = self.host.sha256(&self.dir.join(FACTS))?;
+        self.raise(journal.state())?;
+        journal.armed(facts)
+    }
+
+    /// Puts the barrier up, or up again.
+    pub fn raise(&self, state: &State) -> Result<(), Problem> {
+        let barrier = barrier::text(state);
+        self.host.keep(self.barrier, barrier.as_bytes())
+    }
+
+    /// Where databases and configs stand together, by their noted objects.
+    fn swaps(&self, journal: &JournalWriter) -> Result<Swaps, Problem> {
+        let state = journal.state();
+        let mut all = true;
+        let plan = state.plan.as_ref();
+        for (step, targets) in [
+            (Step::SwapDatabases, plan.map(|p| &p.databases)),
+            (Step::SwapConfigs, plan.map(|p| &p.files)),
+        ] {
+            let targets = targets.map(Vec::as_slice).unwrap_or_default();
+            match state.exchanges(step) {
+                Some(exchanges) => match swap::seen(self.host, exchanges)? {
+                    Seen::After => {}
+                    Seen::Before | Seen::Between(_) => all = false,
+                    Seen::Unknown(_) => return Ok(Swaps::Unknown),
+                },
+                // A last line that was acknowledged and then damaged looks like one that was never written: what it
+                // permitted may have been done.
+                None if !swap::untouched(self.host, targets)? => return Ok(Swaps::Unknown),
+                None => all &= targets.is_empty(),
+            }
+        }
+        Ok(if all {
+            Swaps::AllInPlace
+        } else {
+            Swaps::NotAll
+        })
+    }
+
+    fn why_back(&self, journal: &JournalWriter, label: &str) -> Problem {
+        let failed = journal
+            .state()
+            .moves
+            .iter()
+            .rev()
+            .find(|m| m.problem.is_some());
+        match failed.and_then(|m| m.problem.as_ref().map(|p| (m.step, p))) {
+            Some((step, p)) => Problem {
+                what: format!(
+                    "{} (in the step \"{}\")",
+                    p.what,
+                    step.title(Direction::Forward)
+                ),
+                advice: if p.advice.contains("restore again") {
+                    p.advice.clone()
+                } else {
+                    format!("{}; then restore again", p.advice)
+                },
+                ..p.clone()
+            },
+            None if (self.asked)() => cannot(
+                "finish the restore: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)",
+                "restore again when you want it",
+            ),
+            None => cannot(
+                format!("finish the restore: it ended half way ({label})"),
+                "find out what ended it (the power, a kill, a failing disk), then restore again",
+            ),
+        }
+    }
+
+    fn why_stuck(&self, journal: &JournalWriter, label: &str) -> Problem {
+        let state = journal.state();
+        if let Some(problem) = &state.stuck {
+            return problem.clone();
+        }
+        let last = state
+            .moves
+            .iter()
+            .rev()
+            .find_map(|m| m.problem.as_ref().map(|p| (m.step, m.direction, p)));
+        match last {
+            Some((step, direction, p)) => Problem {
+                what: format!(
+                    "{} ({}in the step \"{}\": {label})",
+                    p.what,
+                    match direction {
+                        Direction::Forward => "",
+                        Direction::Back => "going back, ",
+                    },
+                    step.title(direction)
+                ),
+                advice: format!("{}; then run `holdfast recover`", p.advice),
+                ..p.clone()
+            },
+            None => cannot(
+                format!("settle this restore: {label}"),
+                "see `holdfast journal show`, mend what differs, then run `holdfast recover`, with --resume or --roll-back \
+                 to choose the direction",
+            ),
+        }
+    }
+}
+
+fn unlike(what: &str) -> Problem {
+    cannot(
+        format!("see it done: {what}"),
+        "see what changed it meanwhile; then restore again, or run `holdfast recover` if the restore is still open",
+    )
+}
+
+/// What a clean-up that failed left behind.
+fn leftovers(journal: &JournalWriter) -> Vec<String> {
+    let state = journal.state();
+    let failed = state
+        .moves
+        .iter()
+        .filter(|m| m.step == Step::CleanUp)
+        .filter_map(|m| m.problem.as_ref());
+    failed
+        .map(|p| format!("the clean-up is not complete: cannot {}", p.what))
+        .collect()
+}

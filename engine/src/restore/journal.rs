@@ -1,0 +1,250 @@
+//! The only hand that appends to a journal. Owns the permit: the permission to act that only a synced intent gives, and
+//! the poison: after a failed append this writer never writes again.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use journal_format::{
+    Chain, Driver, Entry, Exchange, Header, Move, Plan, Policy, Problem, Record, Scan, Seq, State,
+    Tail, Verdict,
+};
+
+use crate::error::cannot;
+use crate::host::{Append, Host, Permit};
+
+/// Space reserved behind the end of a journal, so that a full disk cannot stop a restore half way. A restore writes
+/// some 40 records besides the plan and the two lists of exchanges, which are counted apart.
+const RESERVE_BYTES: u64 = 1 << 20;
+
+/// Is told of every record once it is durable, with the state after it (I4).
+pub type Seen<'h> = Box<dyn FnMut(&Record, &State) + 'h>;
+
+/// The open end of one journal, with the state that its records add up to.
+pub struct JournalWriter<'h> {
+    host: &'h dyn Host,
+    path: PathBuf,
+    file: Box<dyn Append>,
+    chain: Chain,
+    state: State,
+    poisoned: Option<Problem>,
+    seen: Seen<'h>,
+}
+
+/// How a move ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The host was seen to be as it should be.
+    Done {
+        /// What it did, a line each.
+        did: Vec<String>,
+        /// What a person should know.
+        warnings: Vec<String>,
+    },
+    /// It was not.
+    Failed(Problem),
+}
+
+impl<'h> JournalWriter<'h> {
+    /// Makes the journal of a new restore: header, plan and driver are durable when this returns.
+    ///
+    /// `seen` is told of every record once it is durable (I4).
+    pub fn begin(
+        host: &'h dyn Host,
+        path: &Path,
+        header: Header,
+        plan: impl Into<Arc<Plan>>,
+        driver: Driver,
+        mut seen: Seen<'h>,
+    ) -> Result<JournalWriter<'h>, Problem> {
+        let now = host.now();
+        let mut chain = Chain::start();
+        let record = |seq, entry| Record {
+            seq,
+            at_ms: now.at_ms,
+            up_ms: now.up_ms,
+            entry,
+        };
+        let first = record(Seq(0), Entry::Header(header));
+        let mut state = State::begin(&first).map_err(bug)?;
+        let mut bytes = chain.encode(&first).map_err(bug)?;
+        let mut records = vec![first];
+        for (seq, entry) in [
+            (Seq(1), Entry::Plan(plan.into())),
+            (Seq(2), Entry::Driver(driver)),
+        ] {
+            let next = record(seq, entry);
+            state.apply(&next).map_err(bug)?;
+            // Not the long line behind the short one: the plan's has megabytes, and is not to be held twice.
+            let mut line = chain.encode(&next).map_err(bug)?;
+            if line.len() > bytes.len() {
+                line.splice(0..0, bytes);
+                bytes = line;
+            } else {
+                bytes.extend(line);
+            }
+            records.push(next);
+        }
+        // Whole or not at all: only a single record can be told from damage when its writing is cut off.
+        host.keep(path, &bytes)?;
+        // Room for the exchanges of both swaps: they are at most as long as the plan.
+        let file = host.open_journal(path, RESERVE_BYTES + 4 * bytes.len() as u64)?;
+        drop(bytes);
+        for record in &records {
+            seen(record, &state);
+        }
+        Ok(JournalWriter {
+            host,
+            path: path.to_owned(),
+            file,
+            chain,
+            state,
+            poisoned: None,
+            seen,
+        })
+    }
+
+    /// Opens the journal of an open restore for a recovery. A torn tail is kept as a copy and cut off; the valid part
+    /// is written to a new file first, since the page cache may lie after a failed sync (T13).
+    pub fn reopen(
+        host: &'h dyn Host,
+        path: &Path,
+        bytes: &[u8],
+        scan: Scan,
+        driver: Driver,
+        seen: Seen<'h>,
+    ) -> Result<JournalWriter<'h>, Problem> {
+        let damaged = || {
+            cannot(
+                format!("use the journal {}: it is damaged", path.display()),
+                "look at it with `holdfast journal verify`; nothing was touched",
+            )
+        };
+        let (Some(state), Some(chain)) = (scan.state, scan.chain) else {
+            return Err(damaged());
+        };
+        let valid = bytes.get(..scan.valid_len).ok_or_else(damaged)?;
+        if let Tail::Torn { .. } = scan.tail {
+            host.keep(
+                &path.with_extension(format!("torn-{}", scan.valid_len)),
+                &bytes[scan.valid_len..],
+            )?;
+        }
+        host.keep(path, valid)?;
+        let file = host.open_journal(path, RESERVE_BYTES + 2 * valid.len() as u64)?;
+        let mut writer = JournalWriter {
+            host,
+            path: path.to_owned(),
+            file,
+            chain,
+            state,
+            poisoned: None,
+            seen,
+        };
+        writer.write(Entry::Driver(driver))?;
+        Ok(writer)
+    }
+
+    /// What the records add up to.
+    pub fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// Where the journal is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Why it writes no more, if a write failed.
+    pub fn poisoned(&self) -> Option<&Problem> {
+        self.poisoned.as_ref()
+    }
+
+    /// Writes an intent, and hands out the permission to act once it is durable.
+    pub fn intend(&mut self, r#move: Move, exchanges: Vec<Exchange>) -> Result<Permit, Problem> {
+        self.write(Entry::Intent { r#move, exchanges })?;
+        Ok(Permit::after_intent(r#move))
+    }
+
+    /// Writes what became of a move, and takes the permission back.
+    pub fn settle(&mut self, permit: Permit, outcome: Outcome) -> Result<(), Problem> {
+        let r#move = permit.r#move();
+        self.write(match outcome {
+            Outcome::Done { did, warnings } => Entry::Done {
+                r#move,
+                did,
+                warnings,
+            },
+            Outcome::Failed(problem) => Entry::Failed { r#move, problem },
+        })
+    }
+
+    /// The barrier is durable.
+    pub fn armed(&mut self, facts: journal_format::Digest) -> Result<(), Problem> {
+        self.write(Entry::Armed { facts })
+    }
+
+    /// From here it goes back.
+    pub fn turn(&mut self, problem: Problem) -> Result<(), Problem> {
+        self.write_twice(Entry::Turned { problem })
+    }
+
+    /// From here it goes forward.
+    pub fn commit(&mut self) -> Result<(), Problem> {
+        self.write_twice(Entry::Committed)
+    }
+
+    /// It is over.
+    pub fn close(&mut self, verdict: Verdict, warnings: Vec<String>) -> Result<(), Problem> {
+        self.write_twice(Entry::Closed { verdict, warnings })
+    }
+
+    /// It needs the operator.
+    pub fn stuck(&mut self, problem: Problem) -> Result<(), Problem> {
+        self.write(Entry::Stuck { problem })
+    }
+
+    /// The policy in force: the one of this start, or the plan's.
+    pub fn policy(&self) -> Policy {
+        let of_start = self.state.driver.as_ref().and_then(|d| d.policy);
+        of_start
+            .or(self.state.plan.as_ref().map(|p| p.policy))
+            .unwrap_or_default()
+    }
+
+    /// A decisive record is written twice, so that damage to a last line cannot undo it.
+    fn write_twice(&mut self, entry: Entry) -> Result<(), Problem> {
+        self.write(entry.clone())?;
+        self.write(entry)
+    }
+
+    fn write(&mut self, entry: Entry) -> Result<(), Problem> {
+        if let Some(problem) = &self.poisoned {
+            return Err(problem.clone());
+        }
+        let now = self.host.now();
+        let record = Record {
+            seq: self.state.seq.next(),
+            at_ms: now.at_ms,
+            up_ms: now.up_ms,
+            entry,
+        };
+        let written = self.state.apply(&record).map_err(bug).and_then(|()| {
+            let bytes = self.chain.encode(&record).map_err(bug)?;
+            self.file.append(&bytes)
+        });
+        if let Err(problem) = written {
+            self.poisoned = Some(problem.clone());
+            return Err(problem);
+        }
+        (self.seen)(&record, &self.state);
+        Ok(())
+    }
+}
+
+/// A record that the grammar refuses while writing is a fault of this program: it halts, and recovery decides.
+fn bug(error: impl std::fmt::Display) -> Problem {
+    cannot(
+        format!("write the journal: {error}"),
+        "this is a fault in holdfast; run `holdfast recover`, and report it with the output of `holdfast journal show`",
+    )
+}

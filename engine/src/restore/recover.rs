@@ -1,0 +1,329 @@
+//! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
+//! driver, and hands to the drive. Decides no direction: that is `decide`'s.
+
+use journal_format::{Driver, Policy, RestoreId, Role, Soundness, State, Verdict};
+
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::profile::Profile;
+use crate::host::{Host, Query};
+use crate::restore;
+use crate::restore::decide::STARTS;
+use crate::restore::driver::{Drive, Ending, FACTS, Stage};
+use crate::restore::journal::{JournalWriter, Seen};
+use crate::restore::process;
+use crate::restore::step::Machine;
+use crate::state_dir::{self, OpenRestore};
+
+/// No journal is longer: a plan and its exchanges are as long as the list of files is.
+const JOURNAL_BYTES: u64 = 1 << 30;
+
+/// What a recovery found and did.
+pub enum Recovered {
+    /// No restore is open.
+    Idle(Vec<Tidied>),
+    /// It was over already; only the barrier was left. Without a verdict it had not even begun.
+    Over(RestoreId, Option<Verdict>),
+    /// Its files and databases are settled; the rest waits for the network.
+    BeforeNetwork(RestoreId),
+    /// It is settled.
+    Settled {
+        /// The restore.
+        id: RestoreId,
+        /// How it ended.
+        result: Result<Vec<String>, Fault>,
+    },
+}
+
+/// A restore that was over, but for its clean-up, which was tried again.
+pub struct Tidied {
+    /// The restore.
+    pub id: RestoreId,
+    /// Whether nothing is left over now; if there is, it is tried again at the next start.
+    pub result: Result<(), Problem>,
+}
+
+/// Who recovers, and how far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Order<D> {
+    /// The process; before it is known to the journal, why it was started.
+    pub by: D,
+    /// The choice made for it.
+    pub policy: Option<Policy>,
+    /// How far it goes.
+    pub stage: Stage,
+}
+
+impl From<Driver> for Order<Driver> {
+    fn from(by: Driver) -> Order<Driver> {
+        Order {
+            policy: by.policy,
+            by,
+            stage: Stage::Whole,
+        }
+    }
+}
+
+/// What was found before anything was done, for a person.
+pub struct Findings<'a> {
+    /// The restore.
+    pub id: &'a RestoreId,
+    /// Its state as the journal has it.
+    pub state: &'a State,
+    /// Bytes of a torn tail that were cut off.
+    pub torn: usize,
+    /// Processes of the dead driver that were ended.
+    pub ended: &'a [String],
+}
+
+/// Recovers. The caller holds the lock, so no driver runs.
+pub fn run<'a>(
+    profile: &Profile,
+    host: &'a dyn Machine,
+    order: Order<Role>,
+    asked: &'a dyn Fn() -> bool,
+    found: impl FnMut(&Findings),
+    seen: Seen<'a>,
+) -> Result<Recovered, Fault> {
+    let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
+    let driver = || process::driver(order.by, host.boot()?, order.policy);
+    match open {
+        Some(open) => {
+            let driver = driver().map_err(Fault::Stuck)?;
+            let order = Order {
+                by: driver,
+                policy: order.policy,
+                stage: order.stage,
+            };
+            settle(profile, host, open, order, asked, found, seen)
+        }
+        // What was left over is not worth a delay of the boot.
+        None if order.stage == Stage::BeforeNetwork => Ok(Recovered::Idle(Vec::new())),
+        None => {
+            let left_over = state_dir::left_over(profile)?;
+            let tidied = left_over.into_iter().map(|id| Tidied {
+                result: driver().and_then(|driver| tidy(profile, host, &id, driver)),
+                id,
+            });
+            Ok(Recovered::Idle(tidied.collect()))
+        }
+    }
+}
+
+/// Tries the clean-up of a restore that is over again. The caller holds the lock.
+pub fn tidy(
+    profile: &Profile,
+    host: &dyn Machine,
+    id: &RestoreId,
+    driver: Driver,
+) -> Result<(), Problem> {
+    let by_hand = driver.role == Role::RecoverByHand;
+    let path = state_dir::journal(profile, id);
+    let bytes = host.read(&path, JOURNAL_BYTES)?;
+    let scan = journal_format::scan_of(id, &bytes);
+    if let Some(state) = scan
+        .state
+        .as_ref()
+        .filter(|s| s.starts >= STARTS && !by_hand)
+    {
+        let why = state.closing_warnings.first().cloned();
+        return Err(cannot(
+            format!(
+                "clean up after restore {id}: it was tried too often ({})",
+                why.unwrap_or_default()
+            ),
+            "mend what keeps it from that, then run `holdfast recover`",
+        ));
+    }
+    match scan.soundness() {
+        Soundness::Closed(_) | Soundness::Open | Soundness::Torn => {}
+        Soundness::Empty | Soundness::Corrupt | Soundness::Newer => {
+            return Err(cannot(
+                format!("clean up after restore {id}: its journal cannot be acted on"),
+                format!("`holdfast journal verify {id}` says what is wrong with it"),
+            ));
+        }
+    }
+    let dir = profile.restore_dir(id);
+    let mut journal =
+        JournalWriter::reopen(host, &path, &bytes, scan, driver, Box::new(|_, _| ()))?;
+    let facts = facts(host, &dir, journal.state())?;
+    Drive {
+        host,
+        dir: &dir,
+        barrier: &profile.barrier(),
+        facts: &facts,
+        source: None,
+        asked: &|| false,
+        stage: Stage::Whole,
+    }
+    .tidy(&mut journal)
+}
+
+/// Settles this open restore, as this driver. Sees everything through the host.
+pub fn settle<'a>(
+    profile: &Profile,
+    host: &'a dyn Machine,
+    open: OpenRestore,
+    order: impl Into<Order<Driver>>,
+    asked: &'a dyn Fn() -> bool,
+    mut found: impl FnMut(&Findings),
+    seen: Seen<'a>,
+) -> Result<Recovered, Fault> {
+    let OpenRestore {
+        id,
+        barrier: barrier_is_up,
+    } = open;
+    let Order {
+        by: driver, stage, ..
+    } = order.into();
+    let (role, policy) = (driver.role, driver.policy);
+    let path = state_dir::journal(profile, &id);
+    if host.stat(&path).map_err(Fault::Stuck)?.is_none() {
+        return Err(Fault::Stuck(cannot(
+            format!(
+                "settle restore {id}: the barrier names it, but its journal {} is gone",
+                path.display()
+            ),
+            "nothing was touched and the fence's rules are in the barrier; put the restore's folder back, or, if the \
+             gateway is as you want it, remove the barrier by hand",
+        )));
+    }
+    let bytes = host.read(&path, JOURNAL_BYTES).map_err(Fault::Stuck)?;
+    let scan = journal_format::scan_of(&id, &bytes);
+    match scan.soundness() {
+        Soundness::Closed(verdict) => {
+            // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
+            host.keep(&path, &bytes).map_err(Fault::Stuck)?;
+            // A boot that came in between closed the fence by the barrier.
+            if fence_is_closed(host)? {
+                let tidied = tidy(profile, host, &id, driver);
+                // What else is left over is tried again at the next start, and holds nothing back.
+                if fence_is_closed(host)? {
+                    return Err(Fault::Stuck(tidied.err().unwrap_or_else(|| {
+                        cannot(
+                            "lift the fence of a restore that is over",
+                            "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
+                        )
+                    })));
+                }
+            }
+            host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
+            return Ok(Recovered::Over(id, Some(verdict)));
+        }
+        Soundness::Open | Soundness::Torn | Soundness::Empty => {}
+        Soundness::Corrupt | Soundness::Newer => {
+            return Err(Fault::Stuck(cannot(
+                format!("settle restore {id}: its journal cannot be acted on"),
+                format!(
+                    "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
+                     that wrote it can act on it"
+                ),
+            )));
+        }
+    }
+    let Some(state) = scan.state.clone() else {
+        // Not even a header: the crash came before anything else, and nothing was staged.
+        if barrier_is_up {
+            return Err(Fault::Stuck(cannot(
+                format!(
+                    "settle restore {id}: its journal {} has no record, but the barrier is up",
+                    path.display()
+                ),
+                "put the journal back from a copy; nothing was touched",
+            )));
+        }
+        host.discard(&path).map_err(Fault::Stuck)?;
+        return Ok(Recovered::Over(id, None));
+    };
+    if state.has_effects() && !barrier_is_up && (role != Role::RecoverByHand || policy.is_none()) {
+        return Err(Fault::Stuck(cannot(
+            format!("settle restore {id}: it has effects, but its barrier is gone"),
+            "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
+                 `holdfast recover --roll-back`",
+        )));
+    }
+    if state.stuck.is_some() && role != Role::RecoverByHand {
+        let problem = state
+            .stuck
+            .clone()
+            .unwrap_or_else(|| cannot("go on", "run `holdfast recover`"));
+        return Ok(Recovered::Settled {
+            id,
+            result: Err(Fault::Stuck(problem)),
+        });
+    }
+    let mut ended = Vec::new();
+    if let Some(dead) = state
+        .driver
+        .as_ref()
+        .filter(|d| d.boot == driver.boot && d.session == d.pid)
+    {
+        ended = host
+            .end_session(dead.session, dead.started_ticks)
+            .map_err(Fault::Stuck)?;
+    }
+    let torn = bytes.len() - scan.valid_len;
+    found(&Findings {
+        id: &id,
+        state: &state,
+        torn,
+        ended: &ended,
+    });
+    let dir = profile.restore_dir(&id);
+    let facts = facts(host, &dir, &state).map_err(Fault::Stuck)?;
+    let mut journal =
+        JournalWriter::reopen(host, &path, &bytes, scan, driver, seen).map_err(Fault::Stuck)?;
+    if journal.state().plan.is_none() {
+        // Without a plan nothing was staged.
+        journal
+            .close(Verdict::NothingChanged, Vec::new())
+            .map_err(Fault::Stuck)?;
+        host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
+        return Ok(Recovered::Over(id, Some(Verdict::NothingChanged)));
+    }
+    let barrier = profile.barrier();
+    let drive = Drive {
+        host,
+        dir: &dir,
+        barrier: &barrier,
+        facts: &facts,
+        source: None,
+        asked,
+        stage,
+    };
+    if journal.state().has_effects() && !barrier_is_up {
+        // The operator chose to go on without it; until the verdict it is there again.
+        drive.raise(journal.state()).map_err(Fault::Stuck)?;
+    }
+    let ending: Ending = drive.run(&mut journal).map_err(Fault::Stuck)?;
+    if ending == Ending::BeforeNetwork {
+        return Ok(Recovered::BeforeNetwork(id));
+    }
+    let result = restore::conclude(ending, journal.state());
+    Ok(Recovered::Settled { id, result })
+}
+
+fn fence_is_closed(host: &dyn Host) -> Result<bool, Fault> {
+    let asked = host.ask(&Query::Fence, "").map_err(Fault::Stuck)?;
+    Ok(asked.ok())
+}
+
+/// The kernel facts of before, bound by the journal once the barrier was up.
+fn facts(host: &dyn Host, dir: &std::path::Path, state: &State) -> Result<Facts, Problem> {
+    let path = dir.join(FACTS);
+    let Some(expected) = &state.armed else {
+        return Ok(Facts::default());
+    };
+    let unusable = |why: String| {
+        cannot(
+            format!("use the kernel facts {}: {why}", path.display()),
+            "nothing was touched; put the file back from a copy, then run `holdfast recover`",
+        )
+    };
+    if host.sha256(&path)? != *expected {
+        return Err(unusable("they are not those that the journal names".into()));
+    }
+    let bytes = host.read(&path, 256 << 20)?;
+    serde_json::from_slice(&bytes).map_err(|e| unusable(e.to_string()))
+}

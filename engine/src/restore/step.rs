@@ -1,0 +1,195 @@
+//! The steps: what one is, what it gets, and the two lists. Each step has its three functions side by side in a file of
+//! its own; steps never import each other. Decides nothing about order or direction: that is `decide`'s.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Direction, Exchange, Plan, Service, Step};
+
+use crate::backup::{self, Made};
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::kernel_facts::Facts;
+use crate::host::Permit;
+use crate::host::linux::Linux;
+use crate::host::{Host, Query};
+use crate::restore::decide::Seen;
+
+mod clean_up;
+mod configs;
+mod databases;
+mod fence;
+mod rules;
+mod safety_backup;
+mod services;
+mod stage;
+mod tunnels;
+mod verify;
+
+/// Where the contents of new files come from.
+pub trait Source {
+    /// Writes the bytes of one entry of the backup.
+    fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem>;
+    /// Nothing more is needed for now: what was kept for it may go.
+    fn finished(&self) {}
+}
+
+/// The host of a restore, which can be saved before it is changed.
+pub trait Machine: Host {
+    /// Makes the safety backup; what it lacks is no fault here.
+    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault>;
+}
+
+impl Machine for Linux {
+    fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
+        let dir = self.profile().backups_dir();
+        let kernel = backup::Kernel::Known(facts);
+        backup::make(self.profile(), &kernel, &dir, &mut |_| {})
+    }
+}
+
+/// What a step works with.
+pub struct Env<'a> {
+    /// The system.
+    pub host: &'a dyn Machine,
+    /// The plan.
+    pub plan: &'a Plan,
+    /// The restore's folder under `state_dir`.
+    pub dir: &'a Path,
+    /// Kernel facts as they were before.
+    pub facts: &'a Facts,
+    /// The backup; only while a restore prepares.
+    pub source: Option<&'a dyn Source>,
+    /// The machine has not been rebooted since the restore began.
+    pub same_boot: bool,
+    /// The services were started on the new databases, if only in an earlier boot: these are theirs to write to.
+    pub served: bool,
+    /// In this boot the backup's rules were loaded, or may have been.
+    pub loaded: bool,
+}
+
+impl Env<'_> {
+    /// Every tunnel that goes down or comes up.
+    pub fn replaced(&self) -> std::collections::BTreeSet<&str> {
+        self.plan
+            .tunnels_down
+            .iter()
+            .chain(&self.plan.tunnels_up)
+            .map(|t| t.name.as_str())
+            .collect()
+    }
+
+    /// Whether a service runs.
+    pub fn runs(&self, service: &Service) -> Result<bool, Problem> {
+        let active = Query::ServiceActive(service.control.clone());
+        Ok(self.host.ask(&active, "")?.ok())
+    }
+
+    /// Whether nobody can demand of a service that it runs: it did not before, and that is how it shall be again.
+    pub fn faltered(&self, service: &Service, direction: Direction) -> bool {
+        direction == Direction::Back && self.facts.faltering.contains(&service.name)
+    }
+
+    /// The services that should run and do not, as a person reads it.
+    pub fn silent(&self, direction: Direction) -> Result<Vec<String>, Problem> {
+        let mut silent = Vec::new();
+        for service in &self.plan.services {
+            if !self.faltered(service, direction) && !self.runs(service)? {
+                silent.push(format!("{} does not run", service.name));
+            }
+        }
+        Ok(silent)
+    }
+
+    /// Holds space on the disk while a restore is under way. Whoever goes back gives it up first: on a disk that is full
+    /// the old services would not start either.
+    pub fn ballast(&self) -> PathBuf {
+        self.dir.join("ballast")
+    }
+
+    /// The rules to load, as the rehearsal printed them.
+    pub fn after_rules(&self, family: crate::host::Family) -> PathBuf {
+        self.dir.join("after").join(family.rules_file())
+    }
+}
+
+/// What a move did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// A line for each thing done.
+    pub did: Vec<String>,
+    /// What a person should know.
+    pub warnings: Vec<String>,
+}
+
+impl Report {
+    /// It did one thing.
+    pub fn did(line: impl Into<String>) -> Report {
+        Report {
+            did: vec![line.into()],
+            warnings: Vec::new(),
+        }
+    }
+}
+
+/// What every step has. Each function may run twice in a row, and after a crash at any point of an earlier run.
+pub trait StepOps: Sync {
+    /// The exchanges that it will make, as they are before the first of them; most steps make none.
+    fn exchanges(&self, _env: &Env) -> Result<Vec<Exchange>, Problem> {
+        Ok(Vec::new())
+    }
+    /// Does it.
+    fn forward(
+        &self,
+        env: &Env,
+        permit: &Permit,
+        exchanges: &[Exchange],
+    ) -> Result<Report, Problem>;
+    /// Leads back to Before.
+    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem>;
+    /// Looks at the host: [`Seen::After`] is where the given direction leads.
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        exchanges: &[Exchange],
+    ) -> Result<Seen, Problem>;
+}
+
+/// The functions of a step.
+pub fn ops(step: Step) -> &'static dyn StepOps {
+    match step {
+        Step::SafetyBackup => &safety_backup::SafetyBackup,
+        Step::Stage => &stage::Stage,
+        Step::Fence => &fence::Fence,
+        Step::StopServices => &services::StopServices,
+        Step::TunnelsDown => &tunnels::TunnelsDown,
+        Step::ResetRules => &rules::ResetRules,
+        Step::SettleDatabases => &databases::SettleDatabases,
+        Step::SwapDatabases => &databases::SwapDatabases,
+        Step::SwapConfigs => &configs::SwapConfigs,
+        Step::TunnelsUp => &tunnels::TunnelsUp,
+        Step::VerifyAtRest => &verify::VerifyAtRest,
+        Step::StartServices => &services::StartServices,
+        Step::LoadFirewall => &rules::LoadFirewall,
+        Step::VerifyRunning => &verify::VerifyRunning,
+        Step::LiftFence => &fence::LiftFence,
+        Step::CleanUp => &clean_up::CleanUp,
+    }
+}
+
+/// A step has no way back because the list back does not hold it.
+fn no_way_back(step: Step) -> Problem {
+    cannot(
+        format!("go back over {step}: it has no way back"),
+        "this is a fault in holdfast; report it",
+    )
+}
+
+/// The observation of a list in which nothing may be left.
+fn seen(left: Vec<String>) -> Seen {
+    if left.is_empty() {
+        Seen::After
+    } else {
+        Seen::Between(left.join("; "))
+    }
+}

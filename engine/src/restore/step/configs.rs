@@ -1,0 +1,49 @@
+//! Swaps every changed config, and the files in which the box keeps its rules, in one journaled step: the exchanges cost
+//! nothing, the syncs of the folders are shared.
+
+use journal_format::{Direction, Exchange};
+
+use super::{Env, Report, StepOps};
+use crate::error::Problem;
+use crate::host::Permit;
+use crate::restore::decide::Seen;
+use crate::restore::swap;
+use crate::text::wording::counted;
+
+pub struct SwapConfigs;
+
+impl StepOps for SwapConfigs {
+    fn exchanges(&self, env: &Env) -> Result<Vec<Exchange>, Problem> {
+        swap::note(env.host, &env.plan.files)
+    }
+
+    fn forward(
+        &self,
+        env: &Env,
+        permit: &Permit,
+        exchanges: &[Exchange],
+    ) -> Result<Report, Problem> {
+        swap::forward(env.host, permit, exchanges)?;
+        Ok(Report::did(format!(
+            "swapped {}",
+            counted(exchanges.len(), "file")
+        )))
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
+        swap::back(env.host, permit, exchanges)?;
+        Ok(Report::did(format!(
+            "put {} back",
+            counted(exchanges.len(), "old file")
+        )))
+    }
+
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        exchanges: &[Exchange],
+    ) -> Result<Seen, Problem> {
+        swap::seen_from(env.host, direction, exchanges)
+    }
+}

@@ -1,0 +1,246 @@
+//! Settles the databases, so that each file alone is all of it, and swaps them. Between a swap's intent and its outcome
+//! no database is opened, not even to read: a stale side file would be replayed into the wrong one (T1).
+
+use std::path::{Path, PathBuf};
+
+use journal_format::{Change, Direction, Exchange, Target};
+
+use super::{Env, Report, StepOps, seen};
+use crate::error::{Problem, cannot};
+use crate::gateway::database::Settled;
+use crate::host::Permit;
+use crate::host::parent;
+use crate::restore::decide::Seen;
+use crate::restore::swap::{self, side_files, side_files_there};
+use crate::text::wording::counted;
+
+pub struct SettleDatabases;
+pub struct SwapDatabases;
+
+/// How long a holder is waited for, in tries of [`PAUSE_MS`].
+const TRIES: u32 = 25;
+const PAUSE_MS: u64 = 200;
+
+/// The databases that are there now.
+fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
+    env.plan
+        .databases
+        .iter()
+        .filter(|t| matches!(t.change, Change::Replace | Change::Remove))
+}
+
+/// A process that holds a swapped database writes on into the old file and believes that it succeeded (T23).
+fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(), Problem> {
+    let files: Vec<PathBuf> = paths
+        .flat_map(|p| std::iter::once(p.to_owned()).chain(side_files(p)))
+        .map(PathBuf::from)
+        .collect();
+    for tries in 1.. {
+        let holders = env.host.holders(&files)?;
+        let Some(first) = holders.first() else { break };
+        if tries >= TRIES {
+            let all: Vec<String> = holders
+                .iter()
+                .map(|h| format!("{} (pid {})", h.command, h.pid))
+                .collect();
+            return Err(cannot(
+                format!(
+                    "settle {}: still held open by {}",
+                    first.path.display(),
+                    all.join(", ")
+                ),
+                "end these processes, or name their service in the profile so that it is stopped; then restore again",
+            ));
+        }
+        env.host.sleep(PAUSE_MS);
+    }
+    Ok(())
+}
+
+impl StepOps for SettleDatabases {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        no_holders(env, old(env).map(|t| t.path.as_str()))?;
+        let mut report = Report::default();
+        for target in old(env) {
+            let path = Path::new(&target.path);
+            match env.host.settle_database(permit, path)? {
+                Settled::Whole => report.did.push(format!("settled {}", target.path)),
+                Settled::Unreadable(why) => {
+                    set_aside(env, permit, target)?;
+                    report.warnings.push(format!(
+                        "{} is damaged ({why}): it and its side files are kept as they are",
+                        target.path
+                    ));
+                }
+            }
+            env.host.sync_file(permit, path)?;
+            // The unlinking of a side file must last: after a power cut it would be back beside the new file (T31).
+            env.host.sync_dir(permit, parent(path)?)?;
+        }
+        Ok(report)
+    }
+
+    /// Puts side files back beside an unreadable old database, once it lies under its own name again.
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let mut report = Report::default();
+        for target in old(env) {
+            for (aside, own) in side_files(&target.staged)
+                .iter()
+                .zip(side_files(&target.path))
+            {
+                if env.host.stat(Path::new(aside))?.is_some() {
+                    env.host.rename(permit, Path::new(aside), Path::new(&own))?;
+                    report.did.push(format!("put {own} back"));
+                }
+            }
+            // Both ends: the staging goes later, and must not take what was moved out of it.
+            for name in [&target.path, &target.staged] {
+                let folder = parent(Path::new(name))?;
+                if env.host.stat(folder)?.is_some() {
+                    env.host.sync_dir(permit, folder)?;
+                }
+            }
+        }
+        Ok(report)
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut left = Vec::new();
+        for target in old(env) {
+            left.extend(match direction {
+                Direction::Forward => side_files_there(env.host, &target.path)?,
+                Direction::Back => side_files_there(env.host, &target.staged)?,
+            });
+        }
+        Ok(seen(left))
+    }
+}
+
+/// Only side files of a database that cannot be read are moved: they are part of what was there before.
+fn set_aside(env: &Env, permit: &Permit, target: &Target) -> Result<(), Problem> {
+    for (own, aside) in side_files(&target.path)
+        .iter()
+        .zip(side_files(&target.staged))
+    {
+        if env.host.stat(Path::new(own))?.is_some() {
+            env.host.rename(permit, Path::new(own), Path::new(&aside))?;
+        }
+    }
+    env.host
+        .sync_dir(permit, parent(Path::new(&target.staged))?)
+}
+
+/// Between the settling and the swap a crash, and so any time, may have passed: whoever opened an old database since would
+/// write on into it, and what it left in side files would lie beside the new one (T1, T23).
+fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
+    let mut old = Vec::new();
+    for exchange in exchanges {
+        if exchange.old.is_some()
+            && swap::seen(env.host, std::slice::from_ref(exchange))? == Seen::Before
+        {
+            old.push(exchange.path.as_str());
+        }
+    }
+    no_holders(env, old.iter().copied())?;
+    for path in old {
+        if let Some(file) = strangers_beside(env, path, exchanges)?.first() {
+            return Err(cannot(
+                format!(
+                    "swap {path}: {file} is there, so someone wrote to it since it was settled"
+                ),
+                "find out who opened it, and name their service in the profile so that it is stopped; then restore again",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Side files beside a database that are none of those that were brought along with it.
+fn strangers_beside(env: &Env, path: &str, exchanges: &[Exchange]) -> Result<Vec<String>, Problem> {
+    let mut strangers = Vec::new();
+    for file in side_files_there(env.host, path)? {
+        let brought = exchanges.iter().find(|e| e.path == file);
+        let is_own = match brought {
+            Some(exchange) => swap::is_in_place(env.host, exchange)?,
+            None => false,
+        };
+        if !is_own {
+            strangers.push(file);
+        }
+    }
+    Ok(strangers)
+}
+
+fn databases(exchanges: &[Exchange]) -> impl Iterator<Item = &Exchange> {
+    exchanges.iter().filter(|e| {
+        !exchanges
+            .iter()
+            .any(|d| side_files(&d.path).contains(&e.path))
+    })
+}
+
+impl StepOps for SwapDatabases {
+    fn exchanges(&self, env: &Env) -> Result<Vec<Exchange>, Problem> {
+        swap::note(env.host, &env.plan.databases)
+    }
+
+    fn forward(
+        &self,
+        env: &Env,
+        permit: &Permit,
+        exchanges: &[Exchange],
+    ) -> Result<Report, Problem> {
+        untouched(env, exchanges)?;
+        swap::forward(env.host, permit, exchanges)?;
+        let names: Vec<String> = exchanges
+            .iter()
+            .map(|e| format!("swapped {}", e.path))
+            .collect();
+        Ok(Report {
+            did: names,
+            warnings: Vec::new(),
+        })
+    }
+
+    /// The new database's side files go with it, also those that were brought along: they must not lie beside the old one when
+    /// it is back.
+    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
+        no_holders(env, exchanges.iter().map(|e| e.path.as_str()))?;
+        for exchange in databases(exchanges) {
+            if !matches!(
+                swap::seen(env.host, std::slice::from_ref(exchange))?,
+                Seen::After
+            ) {
+                continue;
+            }
+            for own in side_files_there(env.host, &exchange.path)? {
+                env.host.remove_file(permit, Path::new(&own))?;
+            }
+            env.host
+                .sync_dir(permit, parent(Path::new(&exchange.path))?)?;
+        }
+        swap::back(env.host, permit, exchanges)?;
+        Ok(Report::did(format!(
+            "put {} back",
+            counted(databases(exchanges).count(), "old database")
+        )))
+    }
+
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        exchanges: &[Exchange],
+    ) -> Result<Seen, Problem> {
+        let seen = swap::seen_from(env.host, direction, exchanges)?;
+        // On the way back the new database's side files went, durably, before it did: what lies beside the old one is its own.
+        if seen != Seen::After || direction == Direction::Back {
+            return Ok(seen);
+        }
+        let mut beside = Vec::new();
+        for exchange in exchanges {
+            beside.extend(strangers_beside(env, &exchange.path, exchanges)?);
+        }
+        Ok(super::seen(beside))
+    }
+}

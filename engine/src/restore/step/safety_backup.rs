@@ -1,0 +1,95 @@
+//! Makes a backup of the gateway as it is, before anything is staged. Changes nothing. One that could not bring back what is
+//! about to be replaced stops the restore, unless the admin accepted that part by name.
+
+use journal_format::{Direction, Exchange, Step};
+
+use super::{Env, Report, StepOps, no_way_back};
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::parts::{self, Lack};
+use crate::host::Permit;
+use crate::plan::replaced::replaces;
+use crate::restore::decide::Seen;
+
+pub struct SafetyBackup;
+
+/// The name of the file in the restore's folder that holds the path of the safety backup.
+const MADE: &str = "safety-backup";
+
+fn could_not_bring_back(refused: &[&Lack]) -> Problem {
+    let lacks: Vec<String> = refused.iter().map(|l| l.to_string()).collect();
+    let parts: Vec<String> = refused.iter().map(|l| l.part.to_string()).collect();
+    let (it, them) = match refused.len() {
+        1 => ("it", "that"),
+        _ => ("them", "those"),
+    };
+    let mend = format!("mend {them} and restore again");
+    let can_be_accepted = parts.iter().all(|part| parts::done_without(part).is_ok());
+    cannot(
+        format!(
+            "make a safety backup that could bring back what the restore replaces: {}",
+            lacks.join("; ")
+        ),
+        match can_be_accepted {
+            true => format!(
+                "{mend}; or accept that no backup has {it}, and that what is replaced is kept in the restore's originals/ alone: \
+                 restore with {}",
+                journal_format::accepting(parts)
+            ),
+            false => mend,
+        },
+    )
+}
+
+impl StepOps for SafetyBackup {
+    fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let made = env
+            .host
+            .safety_backup(env.facts)
+            .map_err(|fault| match fault {
+                Fault::Failed(p) | Fault::Busy(p) | Fault::RolledBack(p) | Fault::Stuck(p) => p,
+                Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
+                other => cannot(
+                    format!("make the safety backup: {other}"),
+                    "see `holdfast backup`",
+                ),
+            })?;
+        let mut warnings = Vec::new();
+        let mut refused = Vec::new();
+        for lack in &made.lacks {
+            let accepted = &env.plan.without_safety_backup_of;
+            let accepted = accepted.contains(&lack.part.to_string());
+            if replaces(env.plan, &lack.part, &made.unread) && !accepted {
+                refused.push(lack);
+            }
+            warnings.push(format!("the safety backup lacks a part: {lack}"));
+        }
+        if !refused.is_empty() {
+            // Each try would leave another one. Where it cannot be removed there is one backup more, and no harm done.
+            let _ = env.host.discard(&made.path);
+            return Err(could_not_bring_back(&refused));
+        }
+        warnings.extend(made.warnings);
+        let path = made.path.display().to_string();
+        env.host.keep(&env.dir.join(MADE), path.as_bytes())?;
+        Ok(Report {
+            did: vec![format!("wrote {path}")],
+            warnings,
+        })
+    }
+
+    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Err(no_way_back(Step::SafetyBackup))
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let note = env.dir.join(MADE);
+        if env.host.stat(&note)?.is_none() {
+            return Ok(Seen::Before);
+        }
+        let path = String::from_utf8_lossy(&env.host.read(&note, 1 << 16)?).into_owned();
+        Ok(match env.host.stat(std::path::Path::new(&path))? {
+            Some(_) => Seen::After,
+            None => Seen::Between(format!("{path} is gone")),
+        })
+    }
+}

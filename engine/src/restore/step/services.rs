@@ -1,0 +1,145 @@
+//! Stops the gateway's services, and starts those that ran. Both directions stop early and start after the tunnels:
+//! the gateway's monitor marks every client inactive whose interface is missing (T19).
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Control, Direction, Exchange, Service};
+
+use super::{Env, Report, StepOps, seen};
+use crate::error::Problem;
+use crate::host::Permit;
+use crate::host::{Command, Output, Query, parent, stirs};
+use crate::restore::decide::Seen;
+
+pub struct StopServices;
+pub struct StartServices;
+
+/// How long a service is watched after its start, ms: one that dies at once has not started.
+const WATCHED_MS: u64 = 400;
+
+fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
+    let mut report = Report::default();
+    for service in env.plan.services.iter().rev() {
+        let ran = env.runs(service)?;
+        // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
+        let out = env
+            .host
+            .run(permit, &Command::ServiceStop(service.control.clone()), "")?;
+        if stirs(env.host, &service.control)? {
+            return Err(out.problem(
+                format!("stop {}: it still runs", service.name),
+                format!("stop {} by hand, and see why it does not end", service.name),
+            ));
+        }
+        if ran {
+            report.did.push(format!("stopped {}", service.name));
+        }
+    }
+    Ok(report)
+}
+
+fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Problem> {
+    let mut report = Report::default();
+    // One that runs may be on its way out: a stop that a crash cut off may still be under way.
+    let mut running = false;
+    for service in &env.plan.services {
+        running |= env.runs(service)?;
+    }
+    if running {
+        env.host.sleep(WATCHED_MS);
+    }
+    for service in &env.plan.services {
+        if env.runs(service)? {
+            continue;
+        }
+        let out = env
+            .host
+            .run(permit, &Command::ServiceStart(service.control.clone()), "")?;
+        env.host.sleep(WATCHED_MS);
+        let running = env.runs(service)?;
+        if !running && env.faltered(service, direction) && was_tried(env, service, &out)? {
+            report.warnings.push(format!(
+                "{} does not run, as it did not before: see why in {}",
+                service.name,
+                log_of(service)
+            ));
+            continue;
+        }
+        if !running {
+            let what = if out.ok() {
+                format!("start {}: it ended right after its start", service.name)
+            } else {
+                format!("start {}", service.name)
+            };
+            return Err(out.problem(what, format!("see why in {}", log_of(service))));
+        }
+        report.did.push(format!("started {}", service.name));
+    }
+    Ok(report)
+}
+
+/// Whether a service that does not run was at least started: one that its manager did not even try, or of which it says
+/// nothing, is not yet as it was.
+fn was_tried(env: &Env, service: &Service, start: &Output) -> Result<bool, Problem> {
+    let state = Query::ServiceState(service.control.clone());
+    Ok(start.ok() || !["", "inactive"].contains(&env.host.ask(&state, "")?.stdout.trim()))
+}
+
+fn log_of(service: &Service) -> String {
+    match &service.control {
+        Control::Unit(unit) => format!("its log (journalctl -u {unit})"),
+        Control::Commands { .. } => "its own log".to_owned(),
+    }
+}
+
+impl StepOps for StopServices {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let report = stop(env, permit)?;
+        // Before itself must be durable, or there is nothing to go back to.
+        let mut filesystems: BTreeSet<u64> = BTreeSet::new();
+        let dirs: BTreeSet<PathBuf> = env
+            .plan
+            .databases
+            .iter()
+            .chain(&env.plan.files)
+            .map(|t| parent(Path::new(&t.path)).map(Path::to_owned))
+            .collect::<Result<_, _>>()?;
+        for dir in dirs {
+            if let Some(meta) = env.host.stat(&dir)?
+                && filesystems.insert(meta.dev)
+            {
+                env.host.sync_filesystem(permit, &dir)?;
+            }
+        }
+        Ok(report)
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        stop(env, permit)
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut wrong = Vec::new();
+        for service in &env.plan.services {
+            if stirs(env.host, &service.control)? {
+                wrong.push(format!("{} runs", service.name));
+            }
+        }
+        Ok(seen(wrong))
+    }
+}
+
+impl StepOps for StartServices {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        start(env, permit, Direction::Forward)
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        start(env, permit, Direction::Back)
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        Ok(seen(env.silent(direction)?))
+    }
+}

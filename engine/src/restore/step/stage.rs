@@ -1,0 +1,152 @@
+//! Stages every new object beside its target, on the same filesystem, synced and verified, and tries an exchange there.
+//! Changes nothing that the gateway uses. Its way back is the clean-up's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use journal_format::{Change, Direction, Exchange, Step, Target};
+
+use super::{Env, Report, StepOps, no_way_back};
+use crate::error::{Problem, cannot};
+use crate::host::Permit;
+use crate::host::{Owner, parent};
+use crate::restore::decide::Seen;
+use crate::restore::swap;
+use crate::text::wording::counted;
+
+pub struct Stage;
+
+/// What services may need to start, going back, on a disk that has filled up meanwhile.
+const BALLAST_BYTES: u64 = 8 << 20;
+
+impl StepOps for Stage {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let source = env
+            .source
+            .ok_or_else(|| cannot("stage without the backup", "run `holdfast recover`"))?;
+        let mut filesystems: BTreeMap<u64, PathBuf> = BTreeMap::new();
+        for dir in &env.plan.staging {
+            let dir = Path::new(dir);
+            env.host.make_dir(permit, dir)?;
+            try_exchange(env, permit, dir)?;
+            if let Some(meta) = env.host.stat(dir)? {
+                filesystems
+                    .entry(meta.dev)
+                    .or_insert_with(|| dir.to_owned());
+            }
+        }
+        env.host.reserve(&env.ballast(), BALLAST_BYTES)?;
+        let (mut files, mut bytes) = (0_usize, 0_u64);
+        let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
+        for target in targets(env) {
+            check_target(env, target, &mounts)?;
+            let Some(new) = &target.new else { continue };
+            let owner = Owner {
+                uid: new.uid,
+                gid: new.gid,
+                mode: new.mode,
+            };
+            let mut fill = |out: &mut dyn std::io::Write| source.copy(&target.entry, out);
+            env.host
+                .create(permit, Path::new(&target.staged), owner, &mut fill)?;
+            files += 1;
+            bytes += new.size;
+        }
+        source.finished();
+        for dir in filesystems.values() {
+            env.host.sync_filesystem(permit, dir)?;
+        }
+        Ok(Report::did(format!(
+            "staged {}, {bytes} bytes",
+            counted(files, "file")
+        )))
+    }
+
+    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Err(no_way_back(Step::Stage))
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut wrong = Vec::new();
+        for target in targets(env) {
+            let Some(new) = &target.new else { continue };
+            let staged = Path::new(&target.staged);
+            match env.host.stat(staged)? {
+                None => wrong.push(format!("{} is not there", target.staged)),
+                Some(m)
+                    if (m.size, m.uid, m.gid, m.mode) != (new.size, new.uid, new.gid, new.mode) =>
+                {
+                    wrong.push(format!("{} has another size, owner or mode", target.staged));
+                }
+                Some(_) if env.host.sha256(staged)? != new.sha256 => {
+                    wrong.push(format!("{} has other bytes", target.staged));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(super::seen(wrong))
+    }
+}
+
+fn targets<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
+    env.plan.databases.iter().chain(&env.plan.files)
+}
+
+/// A filesystem that cannot exchange is found out here, not half way (T12).
+fn try_exchange(env: &Env, permit: &Permit, dir: &Path) -> Result<(), Problem> {
+    let owner = Owner {
+        uid: 0,
+        gid: 0,
+        mode: 0o600,
+    };
+    let (a, b) = (dir.join("trial-a"), dir.join("trial-b"));
+    for file in [&a, &b] {
+        env.host.create(permit, file, owner, &mut |_| Ok(()))?;
+    }
+    let tried = env.host.exchange(permit, &a, &b);
+    let id = env.host.stat(&a)?.and_then(|m| m.id);
+    env.host.remove_file(permit, &a)?;
+    env.host.remove_file(permit, &b)?;
+    tried.map_err(|p| Problem {
+        advice: "this filesystem cannot exchange two files: use ext4, xfs or btrfs".into(),
+        ..p
+    })?;
+    if id.is_none() {
+        return Err(cannot(
+            format!(
+                "use {}: its filesystem keeps no time of birth, so objects could be mistaken after a crash",
+                dir.display()
+            ),
+            "use ext4, xfs or btrfs",
+        ));
+    }
+    Ok(())
+}
+
+fn check_target(env: &Env, target: &Target, mounts: &BTreeSet<String>) -> Result<(), Problem> {
+    let path = Path::new(&target.path);
+    let there = env.host.stat(path)?;
+    let expected = matches!(target.change, Change::Replace | Change::Remove);
+    // Beside a database that is there now a file may lie until that is settled.
+    let may_be_there = swap::beside(target, &env.plan.databases)
+        .is_some_and(|database| database.change == Change::Replace);
+    if there.is_some() != expected && !may_be_there {
+        return Err(cannot(
+            format!(
+                "stage {}: it is not as it was when the plan was made",
+                target.path
+            ),
+            "someone changed the gateway meanwhile; restore again",
+        ));
+    }
+    let dir = env.host.stat(parent(path)?)?;
+    if let (Some(file), Some(dir)) = (there, dir)
+        && (file.dev != dir.dev || mounts.contains(&target.path))
+    {
+        return Err(cannot(
+            format!("exchange {}: it is a mount point", target.path),
+            "unmount it, or name the file that lies behind it in the profile",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,396 @@
+//! Takes tunnels down by the configs that they came up with, and brings tunnels up, several at a time.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use journal_format::{Direction, Exchange, Tunnel};
+
+use super::{Env, Report, StepOps, seen};
+use crate::error::Problem;
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::peers::{self, Unlike};
+use crate::host::Permit;
+use crate::host::{Command, Host, Output, Query};
+use crate::restore::decide::Seen;
+use crate::restore::expected_peers;
+use crate::text::wg_config;
+use crate::text::wording::counted;
+
+pub struct TunnelsDown;
+pub struct TunnelsUp;
+
+const AT_ONCE: usize = 8;
+const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
+/// How many host names of one config may fail to resolve before it is given up.
+const NAMES: usize = 64;
+
+fn up_now(env: &Env) -> Result<BTreeSet<String>, Problem> {
+    let out = env
+        .host
+        .ask(&Query::Tunnels, "")?
+        .expect_ok("list the tunnels", "install wireguard-tools")?;
+    Ok(out.split_whitespace().map(str::to_owned).collect())
+}
+
+/// Does one thing to several tunnels at a time, and gives what each reported, in order. Tunnels with hooks go one by
+/// one: their commands were not written to run side by side (A26).
+fn each<F>(env: &Env, tunnels: &[Tunnel], one: F) -> Result<Report, Problem>
+where
+    F: Fn(&dyn Host, &Tunnel) -> Result<Option<String>, Problem> + Sync,
+{
+    let host = env.host;
+    let (mut alone, mut together) = (Vec::new(), Vec::new());
+    for tunnel in tunnels {
+        let bytes = host
+            .read(Path::new(&tunnel.config), CONFIG_BYTES)
+            .unwrap_or_default();
+        let hooks =
+            wg_config::parse(&tunnel.name, &bytes).map_or(true, |c| !c.interface.hooks.is_empty());
+        if hooks {
+            alone.push(tunnel)
+        } else {
+            together.push(tunnel)
+        }
+    }
+    let mut report = Report::default();
+    for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
+        let results: Vec<_> = std::thread::scope(|scope| {
+            let threads: Vec<_> = batch.iter().map(|t| scope.spawn(|| one(host, t))).collect();
+            threads
+                .into_iter()
+                .map(|t| {
+                    t.join().unwrap_or_else(|_| {
+                        Err(crate::error::cannot(
+                            "finish a tunnel: its thread ended",
+                            "report this fault in holdfast",
+                        ))
+                    })
+                })
+                .collect()
+        });
+        for result in results {
+            report.warnings.extend(result?);
+        }
+    }
+    Ok(report)
+}
+
+/// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it (T7).
+fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
+    let up = up_now(env)?;
+    let tunnels: Vec<Tunnel> = tunnels
+        .iter()
+        .filter(|t| up.contains(&t.name))
+        .cloned()
+        .collect();
+    let dir = env.dir;
+    let mut report = each(env, &tunnels, |host, tunnel| {
+        let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+        let parsed = wg_config::parse(&tunnel.name, &bytes);
+        let saves = parsed.as_ref().map_or(true, |c| c.interface.save_config);
+        let config = if saves {
+            keep_copy(
+                host,
+                dir,
+                tunnel,
+                &wg_config::without(&bytes, &["SaveConfig"]),
+            )?
+        } else {
+            tunnel.config.clone()
+        };
+        let out = host.run(permit, &Command::TunnelDown(config), "")?;
+        // A PostDown that fails makes it end with non-zero with the interface already gone (T17): the interface decides.
+        let mut left = !goes(host, &tunnel.name)?;
+        if out.ok() {
+            // What is left all the same is the observation's to name.
+            return Ok(None);
+        }
+        // A PreDown that fails ends it before that. What it was to do may well be done, by hand or by an attempt that was
+        // cut off; and held up by it, a gateway could neither go on nor back.
+        let hooks = parsed.map_or_else(|_| Vec::new(), |c| c.interface.hooks);
+        if left && hooks.iter().any(|(key, _)| key == "PreDown") {
+            let bytes = wg_config::without(&bytes, &["SaveConfig", "PreDown"]);
+            let config = keep_copy(host, dir, tunnel, &bytes)?;
+            host.run(permit, &Command::TunnelDown(config), "")?;
+            left = !goes(host, &tunnel.name)?;
+        }
+        if left {
+            Err(out.problem(
+                format!("take {} down", tunnel.name),
+                format!("see why, then run: wg-quick down {}", tunnel.config),
+            ))
+        } else {
+            Ok(Some(format!(
+                "{} is down, but a command of its config failed: {}",
+                tunnel.name,
+                last_line(&out)
+            )))
+        }
+    })?;
+    report
+        .did
+        .push(format!("took {} down", counted(tunnels.len(), "tunnel")));
+    Ok(report)
+}
+
+/// Whether the interface goes: in userspace its process ends a moment after the command that took it down.
+fn goes(host: &dyn Host, name: &str) -> Result<bool, Problem> {
+    for _ in 0..40 {
+        let up = host.ask(&Query::Tunnels, "")?.stdout;
+        if !up.split_whitespace().any(|n| n == name) {
+            return Ok(true);
+        }
+        host.sleep(50);
+    }
+    Ok(false)
+}
+
+fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
+    let mut up = up_now(env)?;
+    // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
+    // looks up and is not (T27).
+    if permit.r#move().attempt > 1 && tunnels.iter().any(|t| up.contains(&t.name)) {
+        take_down(env, permit, tunnels)?;
+        up = up_now(env)?;
+    }
+    let tunnels: Vec<Tunnel> = tunnels
+        .iter()
+        .filter(|t| !up.contains(&t.name))
+        .cloned()
+        .collect();
+    let (dir, facts) = (env.dir, env.facts);
+    let mut report = each(env, &tunnels, |host, tunnel| {
+        bring_one_up(host, permit, dir, facts, tunnel)
+    })?;
+    report
+        .did
+        .push(format!("brought {} up", counted(tunnels.len(), "tunnel")));
+    Ok(report)
+}
+
+/// Does this for each tunnel whose peers are not set as they should be. Gives their names.
+fn with_other_peers(
+    env: &Env,
+    direction: Direction,
+    mut each: impl FnMut(&str, &Unlike) -> Result<(), Problem>,
+) -> Result<Vec<String>, Problem> {
+    let wanted = expected_peers::wanted(env, direction)?;
+    if wanted.is_empty() {
+        return Ok(Vec::new());
+    }
+    let now = expected_peers::now(env, wanted.keys())?;
+    let mut names = Vec::new();
+    for (name, wanted) in &wanted {
+        let unlike = peers::unlike(wanted, &now[name]);
+        if !unlike.is_nothing() {
+            each(name, &unlike)?;
+            names.push(name.clone());
+        }
+    }
+    Ok(names)
+}
+
+/// A tunnel comes up with the peers of its config; those that were set while it ran are in no file (T7).
+fn set_peers(
+    env: &Env,
+    permit: &Permit,
+    direction: Direction,
+    report: &mut Report,
+) -> Result<(), Problem> {
+    let whose = match direction {
+        Direction::Forward => "that the backup gives it",
+        Direction::Back => "again that it had",
+    };
+    let changed = with_other_peers(env, direction, |name, unlike| {
+        let advice = format!("see `wg show {name}`");
+        for key in &unlike.surplus {
+            let remove = Command::PeerRemove(name.to_owned(), (*key).clone());
+            env.host
+                .run(permit, &remove, "")?
+                .expect_ok(&format!("take a peer of {name} away"), &advice)?;
+        }
+        if !unlike.missing.is_empty() {
+            let text = peers::addconf(unlike.missing.iter().copied());
+            env.host
+                .run(permit, &Command::PeersAdd(name.to_owned()), &text)?
+                .expect_ok(&format!("give {name} the peers {whose}"), &advice)?;
+        }
+        Ok(())
+    })?;
+    if !changed.is_empty() {
+        report.did.push(format!(
+            "gave {} the peers {}",
+            counted(changed.len(), "tunnel"),
+            match direction {
+                Direction::Forward => "that were set while it ran, as the backup says",
+                Direction::Back => "again that were set while it ran",
+            }
+        ));
+    }
+    Ok(())
+}
+
+/// A peer whose host name does not resolve now gets its last known address, or none: the resolver may be behind the very
+/// tunnel (T16).
+fn bring_one_up(
+    host: &dyn Host,
+    permit: &Permit,
+    dir: &Path,
+    facts: &Facts,
+    tunnel: &Tunnel,
+) -> Result<Option<String>, Problem> {
+    let mut unresolved: Vec<String> = Vec::new();
+    let mut config = tunnel.config.clone();
+    loop {
+        let out = host.run(permit, &Command::TunnelUp(config.clone()), "")?;
+        if out.ok() {
+            break;
+        }
+        match unresolved_name(&out) {
+            Some(name) if unresolved.len() < NAMES && !unresolved.contains(&name) => {
+                unresolved.push(name);
+                let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+                let known = facts.peers.get(&tunnel.name);
+                let bytes = wg_config::with_endpoints(&bytes, |key, endpoint| {
+                    if unresolved.iter().any(|u| u == endpoint) {
+                        known.and_then(|k| k.get(key)?.endpoint.clone())
+                    } else {
+                        Some(endpoint.to_owned())
+                    }
+                });
+                config = keep_copy(host, dir, tunnel, &bytes)?;
+            }
+            _ => {
+                return Err(out.problem(
+                    format!("bring {} up", tunnel.name),
+                    format!(
+                        "mend what it says, or the config; to try it alone: wg-quick up {}",
+                        tunnel.config
+                    ),
+                ));
+            }
+        }
+    }
+    Ok(if unresolved.is_empty() {
+        None
+    } else {
+        Some(format!(
+            "{}: these endpoints do not resolve now: {}; their peers have their last known address or none until the \
+             tunnel is brought up again",
+            tunnel.name,
+            unresolved.join(", ")
+        ))
+    })
+}
+
+/// The endpoint that `wg` could not resolve, as it quotes it.
+fn unresolved_name(out: &Output) -> Option<String> {
+    let line = out.stderr.lines().rev().find(|l| {
+        [
+            "name resolution",
+            "Name or service not known",
+            "No address associated",
+            "nodename nor servname",
+        ]
+        .iter()
+        .any(|w| l.contains(w))
+    })?;
+    let quoted = &line[line.find('`')? + 1..];
+    Some(quoted[..quoted.find('\'')?].to_owned())
+}
+
+fn last_line(out: &Output) -> String {
+    out.stderr
+        .lines()
+        .last()
+        .unwrap_or("it says nothing")
+        .to_owned()
+}
+
+/// `wg-quick` takes the interface's name from the file's.
+fn keep_copy(
+    host: &dyn Host,
+    dir: &Path,
+    tunnel: &Tunnel,
+    bytes: &[u8],
+) -> Result<String, Problem> {
+    let dir = dir.join("tunnels");
+    host.keep_dir(&dir)?;
+    let path = dir.join(format!("{}.conf", tunnel.name));
+    host.keep(&path, bytes)?;
+    Ok(path.display().to_string())
+}
+
+fn all_up(env: &Env, tunnels: &[Tunnel]) -> Result<Seen, Problem> {
+    let up = up_now(env)?;
+    Ok(seen(
+        tunnels
+            .iter()
+            .filter(|t| !up.contains(&t.name))
+            .map(|t| format!("{} is not up", t.name))
+            .collect(),
+    ))
+}
+
+fn both(env: &Env) -> Vec<Tunnel> {
+    let mut all = env.plan.tunnels_down.clone();
+    all.extend(
+        env.plan
+            .tunnels_up
+            .iter()
+            .filter(|t| !env.plan.tunnels_down.iter().any(|d| d.name == t.name))
+            .cloned(),
+    );
+    all
+}
+
+impl StepOps for TunnelsDown {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        take_down(env, permit, &both(env))
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        take_down(env, permit, &both(env))
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let up = up_now(env)?;
+        Ok(seen(
+            both(env)
+                .iter()
+                .filter(|t| up.contains(&t.name))
+                .map(|t| format!("{} is up", t.name))
+                .collect(),
+        ))
+    }
+}
+
+impl StepOps for TunnelsUp {
+    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let mut report = bring_up(env, permit, &env.plan.tunnels_up)?;
+        set_peers(env, permit, Direction::Forward, &mut report)?;
+        Ok(report)
+    }
+
+    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let mut report = bring_up(env, permit, &env.plan.tunnels_down)?;
+        set_peers(env, permit, Direction::Back, &mut report)?;
+        Ok(report)
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let (tunnels, whose) = match direction {
+            Direction::Forward => (&env.plan.tunnels_up, "that the backup gives it"),
+            Direction::Back => (&env.plan.tunnels_down, "that it had"),
+        };
+        Ok(match all_up(env, tunnels)? {
+            Seen::After => seen(
+                with_other_peers(env, direction, |_, _| Ok(()))?
+                    .iter()
+                    .map(|name| format!("{name} does not have the peers {whose}"))
+                    .collect(),
+            ),
+            up => up,
+        })
+    }
+}

@@ -1,0 +1,158 @@
+//! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes
+//! nothing.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use journal_format::{Direction, Exchange, Step, Tunnel};
+
+use super::{Env, Report, StepOps, no_way_back, seen};
+use crate::error::Problem;
+use crate::host::Permit;
+use crate::host::Query;
+use crate::restore::decide::Seen;
+use crate::restore::expected_peers;
+use crate::restore::expected_rules;
+use crate::restore::swap;
+use crate::text::wg_config;
+use crate::text::wording::counted;
+
+pub struct VerifyAtRest;
+pub struct VerifyRunning;
+
+const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
+
+fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
+    let out = env
+        .host
+        .ask(&Query::Tunnels, "")?
+        .expect_ok("list the tunnels", "install wireguard-tools")?;
+    let up: BTreeSet<&str> = out.split_whitespace().collect();
+    let mut wrong: Vec<String> = wanted
+        .iter()
+        .filter(|t| !up.contains(t.name.as_str()))
+        .map(|t| format!("{} is not up", t.name))
+        .collect();
+    let extra = env
+        .replaced()
+        .into_iter()
+        .filter(|n| up.contains(n) && !wanted.iter().any(|t| t.name == *n));
+    wrong.extend(extra.map(|n| format!("{n} is up")));
+    Ok(wrong)
+}
+
+/// Tunnels that are up and hear nothing: in userspace WireGuard finds out that its port is taken only after `wg-quick` has
+/// ended well.
+fn deaf(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
+    let out = env
+        .host
+        .ask(&Query::ListenPorts, "")?
+        .expect_ok("list the tunnels' ports", "install wireguard-tools")?;
+    let ports: BTreeMap<&str, &str> = out.lines().filter_map(|l| l.split_once('\t')).collect();
+    let mut wrong = Vec::new();
+    for tunnel in wanted {
+        let bytes = env.host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+        // A config that does not parse is up by what `wg-quick` made of it.
+        let port = wg_config::parse(&tunnel.name, &bytes)
+            .ok()
+            .and_then(|c| c.interface.listen_port)
+            .filter(|port| *port != 0);
+        if let (Some(port), Some(heard)) = (port, ports.get(tunnel.name.as_str()))
+            && *heard != port.to_string()
+        {
+            wrong.push(format!(
+                "{} is up but does not listen on its port {port}, which another program may have (ss -ulpn)",
+                tunnel.name
+            ));
+        }
+    }
+    Ok(wrong)
+}
+
+/// Every target against the plan, byte for byte; but databases only until the services that write to them have started.
+fn files(env: &Env) -> Result<Vec<String>, Problem> {
+    let mut wrong = Vec::new();
+    let databases = env.plan.databases.iter().map(|t| (true, t));
+    let files = env.plan.files.iter().map(|t| (false, t));
+    for (database, target) in databases.chain(files) {
+        let path = Path::new(&target.path);
+        if database && env.served && swap::beside(target, &env.plan.databases).is_some() {
+            // Whoever opened its database may have done away with it.
+            continue;
+        }
+        match (env.host.stat(path)?, &target.new) {
+            (None, None) => {}
+            (Some(_), None) => wrong.push(format!("{} is still there", target.path)),
+            (None, Some(_)) => wrong.push(format!("{} is not there", target.path)),
+            (Some(m), Some(new)) if (m.uid, m.gid, m.mode) != (new.uid, new.gid, new.mode) => {
+                wrong.push(format!("{} has another owner or mode", target.path));
+            }
+            (Some(_), Some(_)) if database && env.served => {}
+            (Some(_), Some(new)) if env.host.sha256(path)? != new.sha256 => {
+                wrong.push(format!("{} has other bytes", target.path));
+            }
+            (Some(_), Some(_)) => {}
+        }
+    }
+    for database in env.plan.databases.iter().filter(|_| !env.served) {
+        wrong.extend(
+            swap::side_files_there(env.host, &database.path)?
+                .into_iter()
+                .filter(|f| !env.plan.databases.iter().any(|t| t.path == *f))
+                .map(|f| format!("{f} is there")),
+        );
+    }
+    Ok(wrong)
+}
+
+impl StepOps for VerifyAtRest {
+    fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        let count = env.plan.databases.len() + env.plan.files.len();
+        Ok(Report::did(format!(
+            "compared {} and {} with the plan",
+            counted(count, "file"),
+            counted(env.plan.tunnels_up.len(), "tunnel")
+        )))
+    }
+
+    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Err(no_way_back(Step::VerifyAtRest))
+    }
+
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut wrong = files(env)?;
+        wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
+        wrong.extend(deaf(env, &env.plan.tunnels_up)?);
+        wrong.extend(expected_peers::lacking(env)?);
+        Ok(seen(wrong))
+    }
+}
+
+impl StepOps for VerifyRunning {
+    fn forward(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Ok(Report::did(
+            "compared services, tunnels, rules and forwarding with the plan",
+        ))
+    }
+
+    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+        Ok(Report::did(
+            "compared services, tunnels, rules and forwarding with what was before",
+        ))
+    }
+
+    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+        let mut wrong = env.silent(direction)?;
+        if direction == Direction::Forward {
+            // Going back there is no choice: a tunnel that was deaf before is so again.
+            wrong.extend(deaf(env, &env.plan.tunnels_up)?);
+            wrong.extend(expected_peers::lacking(env)?);
+        }
+        wrong.extend(match direction {
+            Direction::Forward => tunnels(env, &env.plan.tunnels_up)?,
+            Direction::Back => tunnels(env, &env.plan.tunnels_down)?,
+        });
+        wrong.extend(expected_rules::differences(env, direction)?);
+        Ok(seen(wrong))
+    }
+}

@@ -1,0 +1,248 @@
+//! Exchanges: putting staged objects under the names of targets, and back, each at once. Owns how the two sides are told
+//! apart: by the objects themselves (inode and time of birth), never by their names or contents.
+//!
+//! A target may be a file beside another target, a database that cannot be read: it comes with that database, and once
+//! somebody has opened that, SQLite may have done with it what it likes. Where its own object is gone it counts as being where
+//! its database is.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Exchange, FileId, Target};
+
+use crate::error::{Problem, cannot};
+use crate::host::Permit;
+use crate::host::{Host, Kind, Look, parent};
+use crate::restore::decide::Seen;
+
+/// Where one exchange stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Before,
+    After,
+    Unknown,
+}
+
+/// The exchanges that put the new objects of these targets in place, with both objects as they are now.
+pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Problem> {
+    let mut exchanges = Vec::with_capacity(targets.len());
+    for target in targets {
+        let exchange = Exchange {
+            path: target.path.clone(),
+            staged: target.staged.clone(),
+            old: object(host, &target.path)?,
+            new: object(host, &target.staged)?,
+        };
+        let fits = match target.change {
+            journal_format::Change::Replace => exchange.old.is_some() && exchange.new.is_some(),
+            journal_format::Change::Add => exchange.old.is_none() && exchange.new.is_some(),
+            journal_format::Change::Remove => exchange.old.is_some() && exchange.new.is_none(),
+        };
+        if !fits {
+            return Err(cannot(
+                format!(
+                    "swap {}: it is not as it was when the plan was made",
+                    target.path
+                ),
+                "someone changed the gateway meanwhile; find out who, then restore again",
+            ));
+        }
+        exchanges.push(exchange);
+    }
+    Ok(exchanges)
+}
+
+/// Whether none of these was swapped, as far as their contents tell: for a swap whose objects were never noted.
+pub fn untouched(host: &dyn Look, targets: &[Target]) -> Result<bool, Problem> {
+    for target in targets {
+        let (path, staged) = (Path::new(&target.path), Path::new(&target.staged));
+        let as_staged = match (&target.new, host.stat(staged)?) {
+            (Some(new), Some(_)) => host.sha256(staged)? == new.sha256,
+            (None, None) => host.stat(path)?.is_some(),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !as_staged {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
+    let Some(meta) = host.stat(Path::new(path))? else {
+        return Ok(None);
+    };
+    if meta.kind != Kind::File {
+        return Err(cannot(
+            format!("swap {path}: it is not a regular file"),
+            "take it away, or name another place",
+        ));
+    }
+    match meta.id {
+        Some(id) => Ok(Some(id)),
+        None => Err(cannot(
+            format!(
+                "swap {path}: its filesystem keeps no time of birth, so objects could be mistaken after a crash"
+            ),
+            "move it to ext4, xfs or btrfs",
+        )),
+    }
+}
+
+fn side(host: &dyn Host, exchange: &Exchange) -> Result<Side, Problem> {
+    let at = |path: &str| -> Result<Option<FileId>, Problem> {
+        Ok(host.stat(Path::new(path))?.and_then(|m| m.id))
+    };
+    let (path, staged) = (at(&exchange.path)?, at(&exchange.staged)?);
+    Ok(if path == exchange.old && staged == exchange.new {
+        Side::Before
+    } else if path == exchange.new && staged == exchange.old {
+        Side::After
+    } else {
+        Side::Unknown
+    })
+}
+
+/// The same, of one of these.
+fn side_among(
+    host: &dyn Host,
+    exchanges: &[Exchange],
+    exchange: &Exchange,
+) -> Result<Side, Problem> {
+    match side(host, exchange)? {
+        Side::Unknown => match database_of(exchange, exchanges) {
+            Some(database) => side(host, database),
+            None => Ok(Side::Unknown),
+        },
+        known => Ok(known),
+    }
+}
+
+fn database_of<'e>(exchange: &Exchange, exchanges: &'e [Exchange]) -> Option<&'e Exchange> {
+    exchanges
+        .iter()
+        .find(|d| side_files(&d.path).contains(&exchange.path))
+}
+
+/// The database among these targets beside which this one lies; none for all but side files.
+pub fn beside<'t>(target: &Target, targets: &'t [Target]) -> Option<&'t Target> {
+    targets
+        .iter()
+        .find(|d| side_files(&d.path).contains(&target.path))
+}
+
+/// Whether this exchange has brought its object into place.
+pub fn is_in_place(host: &dyn Host, exchange: &Exchange) -> Result<bool, Problem> {
+    Ok(side(host, exchange)? == Side::After)
+}
+
+/// Where all of these stand together.
+pub fn seen(host: &dyn Host, exchanges: &[Exchange]) -> Result<Seen, Problem> {
+    let (mut before, mut after) = (Vec::new(), 0);
+    for exchange in exchanges {
+        match side_among(host, exchanges, exchange)? {
+            Side::Before => before.push(exchange.path.as_str()),
+            Side::After => after += 1,
+            Side::Unknown => {
+                return Ok(Seen::Unknown(format!(
+                    "{} or {} is neither the old nor the new object",
+                    exchange.path, exchange.staged
+                )));
+            }
+        }
+    }
+    Ok(match (before.is_empty(), after) {
+        (true, _) => Seen::After,
+        (false, 0) => Seen::Before,
+        (false, _) => Seen::Between(format!("{} of {} are old", before.len(), exchanges.len())),
+    })
+}
+
+/// Puts every new object in place, then makes the names durable.
+pub fn forward(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
+    swap(host, permit, exchanges, Side::Before)
+}
+
+/// Puts every old object back in place, then makes the names durable.
+pub fn back(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
+    swap(host, permit, exchanges, Side::After)
+}
+
+fn swap(
+    host: &dyn Host,
+    permit: &Permit,
+    exchanges: &[Exchange],
+    from: Side,
+) -> Result<(), Problem> {
+    for exchange in exchanges {
+        let (path, staged) = (Path::new(&exchange.path), Path::new(&exchange.staged));
+        let now = side_among(host, exchanges, exchange)?;
+        if now == Side::Unknown {
+            return Err(cannot(
+                format!(
+                    "swap {}: it or {} is neither the old nor the new object",
+                    exchange.path, exchange.staged
+                ),
+                "someone else replaced it; put the object back by hand, or keep both, then run `holdfast recover`",
+            ));
+        }
+        if now != from {
+            continue;
+        }
+        let (at_path, at_staged) = match from {
+            Side::Before => (exchange.old, exchange.new),
+            Side::After | Side::Unknown => (exchange.new, exchange.old),
+        };
+        match (at_path, at_staged) {
+            (Some(_), Some(_)) => host.exchange(permit, path, staged)?,
+            (None, Some(_)) => host.rename(permit, staged, path)?,
+            (Some(_), None) => host.rename(permit, path, staged)?,
+            (None, None) => {}
+        }
+    }
+    for dir in dirs(exchanges)? {
+        host.sync_dir(permit, &dir)?;
+    }
+    Ok(())
+}
+
+/// Every folder in which a name of these exchanges stands.
+pub fn dirs(exchanges: &[Exchange]) -> Result<BTreeSet<PathBuf>, Problem> {
+    let mut dirs = BTreeSet::new();
+    for exchange in exchanges {
+        dirs.insert(parent(Path::new(&exchange.path))?.to_owned());
+        dirs.insert(parent(Path::new(&exchange.staged))?.to_owned());
+    }
+    Ok(dirs)
+}
+
+/// The names of the files that SQLite keeps beside a database.
+pub fn side_files(path: &str) -> [String; 3] {
+    ["-wal", "-shm", "-journal"].map(|suffix| format!("{path}{suffix}"))
+}
+
+/// Side files that are there.
+pub fn side_files_there(host: &dyn Look, path: &str) -> Result<Vec<String>, Problem> {
+    let mut there = Vec::new();
+    for file in side_files(path) {
+        if host.stat(Path::new(&file))?.is_some() {
+            there.push(file);
+        }
+    }
+    Ok(there)
+}
+
+/// Where all of these stand together; [`Seen::After`] is where the direction leads.
+pub fn seen_from(
+    host: &dyn Host,
+    direction: journal_format::Direction,
+    exchanges: &[Exchange],
+) -> Result<Seen, Problem> {
+    let seen = seen(host, exchanges)?;
+    Ok(match (direction, seen) {
+        (journal_format::Direction::Forward, seen) => seen,
+        (journal_format::Direction::Back, Seen::Before) => Seen::After,
+        (journal_format::Direction::Back, Seen::After) if !exchanges.is_empty() => Seen::Before,
+        (journal_format::Direction::Back, seen) => seen,
+    })
+}

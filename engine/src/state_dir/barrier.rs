@@ -1,0 +1,79 @@
+//! The barrier: the file that says which restore is open. Owns its form: its first line names the restore, the lines behind
+//! it the tunnels that a boot must not start, and the whole is a ruleset that closes the fence. Who puts it up is the machine's.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use journal_format::{RestoreId, State};
+
+use crate::error::{Problem, cannot};
+use crate::gateway::profile::Profile;
+use crate::text::fence_rules;
+
+/// How a line of the barrier begins that names a tunnel.
+pub const HELD: &str = "# tunnel ";
+
+/// What stands in the barrier of a restore.
+pub fn text(state: &State) -> String {
+    let closed = state
+        .plan
+        .as_ref()
+        .map(|p| fence_rules::closed(&p.fence))
+        .unwrap_or_default();
+    let id = &state.header.restore;
+    format!(
+        "# holdfast {id}\n# This restore is open. `holdfast status` says where it stands; `holdfast recover` settles it.\n\
+             # Until then `nft -f` of this file closes the fence, and a boot starts none of these tunnels.\n{}{closed}",
+        held(state)
+    )
+}
+
+/// A line for each tunnel that a boot must not start by itself. `boot_units` looks for them.
+fn held(state: &State) -> String {
+    let mut names = BTreeSet::new();
+    if let Some(plan) = &state.plan {
+        let tunnels = plan.tunnels_down.iter().chain(&plan.tunnels_up);
+        names.extend(tunnels.map(|t| t.name.as_str()));
+        let configs = plan.files.iter().map(|f| Path::new(&f.path));
+        names.extend(
+            configs
+                .filter(|p| p.extension().is_some_and(|e| e == "conf"))
+                .filter_map(|p| p.file_stem()?.to_str()),
+        );
+    }
+    names
+        .into_iter()
+        .map(|name| format!("{HELD}{name}\n"))
+        .collect()
+}
+
+/// The restore that the barrier names.
+pub fn named(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
+    let path = profile.barrier();
+    let text = match std::fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(e) => {
+            return Err(cannot(
+                format!("read the barrier {}: {e}", path.display()),
+                "run it as root",
+            ));
+        }
+    };
+    let named = text
+        .lines()
+        .next()
+        .and_then(|l| l.strip_prefix("# holdfast "))
+        .and_then(|n| RestoreId::new(n).ok());
+    match named {
+        Some(id) => Ok(Some(id)),
+        None => Err(cannot(
+            format!(
+                "tell which restore is open: {} does not say",
+                path.display()
+            ),
+            "someone changed it; find the open restore with `holdfast journal list`, and write `# holdfast ID` as its first \
+             line",
+        )),
+    }
+}

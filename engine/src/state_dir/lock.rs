@@ -1,0 +1,176 @@
+//! The one lock of Holdfast: who works on the gateway. Knows nothing of what the holder does.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::{Duration, Instant};
+
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc;
+
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::profile::Profile;
+use crate::host::linux;
+
+/// How long a lock is waited for that a process has which is gone.
+const LINGERS: Duration = Duration::from_secs(2);
+
+/// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process.
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes it, or says who holds it. `what` is what the holder is doing, for others to read.
+    pub fn take(profile: &Profile, what: &str) -> Result<Lock, Fault> {
+        let path = profile.lock();
+        let failed = |e: std::io::Error| {
+            cannot(
+                format!("take the lock {}: {e}", path.display()),
+                "run it as root, and see that state_dir of the profile is there and can be written to",
+            )
+        };
+        crate::state_dir::make(profile)?;
+        let mut file = File::options()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .mode(0o600)
+            .open(&path)
+            .map_err(failed)?;
+        // Whoever may read it could hold a lock on it and keep every restore from beginning.
+        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .map_err(failed)?;
+        let began = Instant::now();
+        loop {
+            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+                Ok(_) => break,
+                // A child of a killed driver shares its lock until its own program begins, a moment later.
+                Err(nix::Error::EAGAIN | nix::Error::EACCES)
+                    if began.elapsed() < LINGERS && !its_holder_lives(&mut file) =>
+                {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
+                    return Err(Fault::Busy(busy(&mut file)));
+                }
+                Err(e) => return Err(failed(e.into()).into()),
+            }
+        }
+        // It may have been read to its end while the lock was waited for.
+        file.rewind()
+            .and_then(|()| file.set_len(0))
+            .and_then(|()| file.write_all(format!("{} {what}\n", std::process::id()).as_bytes()))
+            .map_err(failed)?;
+        Ok(Lock { _file: file })
+    }
+
+    /// Who holds it, as `PID WHAT`; none if nobody does.
+    pub fn holder(profile: &Profile) -> Option<(u32, String)> {
+        let mut file = File::open(profile.lock()).ok()?;
+        // Asked, not tried: a look must not keep a driver from its lock.
+        let mut lock = whole_file();
+        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
+        if lock.l_type == libc::F_UNLCK as libc::c_short {
+            return None;
+        }
+        named(&mut file)
+    }
+}
+
+/// A lock for writing on all of a file, of the open file and not of the process: another thread is another holder, and
+/// closing some other descriptor of the file does not give it up.
+fn whole_file() -> libc::flock {
+    libc::flock {
+        l_type: libc::F_WRLCK as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: 0,
+        l_len: 0,
+        l_pid: 0,
+    }
+}
+
+/// What the holder wrote, as `PID WHAT`; none if it has not yet.
+fn named(file: &mut File) -> Option<(u32, String)> {
+    let mut text = String::new();
+    file.seek(SeekFrom::Start(0)).ok()?;
+    file.read_to_string(&mut text).ok()?;
+    let (pid, what) = text.trim().split_once(' ')?;
+    Some((pid.parse().ok()?, what.to_owned()))
+}
+
+fn its_holder_lives(file: &mut File) -> bool {
+    // Without a name somebody is about to write it.
+    named(file).is_none_or(|(pid, _)| linux::process(pid).is_some_and(|p| !p.gone))
+}
+
+fn busy(file: &mut File) -> Problem {
+    let who = match named(file) {
+        Some((pid, what)) => format!("{what} runs, process {pid}"),
+        None => "another holdfast runs".to_owned(),
+    };
+    cannot(
+        format!("begin: {who}"),
+        "wait for its end; `holdfast status` says where it stands",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::path::Path;
+
+    use super::*;
+
+    fn profile(dir: &Path) -> Profile {
+        Profile {
+            state_dir: dir.join("state"),
+            ..Profile::default()
+        }
+    }
+
+    /// A lock that is held, with this in it.
+    fn held(profile: &Profile, text: &str) -> File {
+        crate::state_dir::make(profile).unwrap();
+        std::fs::write(profile.lock(), text).unwrap();
+        let file = File::options()
+            .read(true)
+            .write(true)
+            .open(profile.lock())
+            .unwrap();
+        fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())).unwrap();
+        file
+    }
+
+    #[test]
+    fn a_lock_that_outlives_its_holder_for_a_moment_is_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = profile(dir.path());
+        let mut ended = std::process::Command::new("true").spawn().unwrap();
+        ended.wait().unwrap();
+        let lingers = held(&profile, &format!("{} a restore\n", ended.id()));
+        let giver = std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(50));
+            drop(lingers);
+        });
+        let _taken = Lock::take(&profile, "a recovery").unwrap();
+        giver.join().unwrap();
+        let holder = (std::process::id(), "a recovery".to_owned());
+        assert_eq!(Lock::holder(&profile), Some(holder));
+    }
+
+    #[test]
+    fn a_lock_whose_holder_runs_is_told_with_what_it_does() {
+        let dir = tempfile::tempdir().unwrap();
+        let profile = profile(dir.path());
+        let _held = held(&profile, &format!("{} a restore\n", std::process::id()));
+        let Err(Fault::Busy(problem)) = Lock::take(&profile, "a recovery") else {
+            panic!("it was taken");
+        };
+        assert_eq!(
+            problem.what,
+            format!("begin: a restore runs, process {}", std::process::id())
+        );
+    }
+}

@@ -1,0 +1,694 @@
+//! What of the gateway accounts other than root's and the gateway's own may write, or read although it holds keys; and how
+//! that is closed: a database to 0660 at most, a config to 0640, a folder of theirs to 0750.
+//!
+//! Modes are no part of what a restore puts back or takes away: closing comes before a restore's journal begins, and stays
+//! whatever becomes of the restore. Must not: give anything to an account that is neither root's nor the profile's, open
+//! what is closed, or touch what is not the gateway's.
+
+use std::collections::BTreeSet;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+
+use crate::error::{Problem, cannot};
+use crate::files::access::{self, Seen};
+use crate::files::open::{names_in, open_without_links};
+use crate::gateway::database::side_files;
+use crate::gateway::owner::{self, CONFIG_MODE, DATABASE_MODE};
+use crate::gateway::profile::{Database, Profile};
+use crate::host::Look;
+
+/// The most that a folder of databases or configs allows.
+pub const FOLDER_MODE: u32 = 0o750;
+
+/// So many files and folders are named; folders come first, configs last.
+const NAMED: usize = 8;
+
+/// The command that closes all of it, for advice.
+pub const COMMAND: &str = "holdfast secure";
+
+/// A file or a folder of the gateway that is more open than it needs to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exposed {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its permission bits now.
+    pub mode: u32,
+    /// Those that it gets.
+    pub closed: u32,
+    /// Owner and group that it gets: a folder of root's whose database is the gateway's, which could not get at it any more.
+    pub given_to: Option<(u32, u32)>,
+    /// Somebody else may write it.
+    pub writable: bool,
+    kind: Kind,
+    /// The very object, by device and inode.
+    object: (u64, u64),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Folder,
+    File,
+}
+
+impl Exposed {
+    /// What closing does to it.
+    pub fn change(&self) -> String {
+        let given = match self.given_to {
+            Some((uid, gid)) => format!("owner {uid}:{gid}, "),
+            None => String::new(),
+        };
+        format!(
+            "{}: {given}mode {:04o} -> {:04o}",
+            self.path.display(),
+            self.mode,
+            self.closed
+        )
+    }
+}
+
+/// What was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Exposure {
+    /// What can be closed, folders first: then nobody can put anything else in the place of their files.
+    pub exposed: Vec<Exposed>,
+    /// What cannot be closed here, and what to do.
+    pub problems: Vec<Problem>,
+}
+
+/// Everything of the gateway that is too open, as it is now. `managed` are the names of configs in the WireGuard folder that
+/// are the gateway's; other files there are not.
+pub fn look(profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
+    let gateway = &profile.gateway;
+    let mut found = Looking {
+        owner: owner::resolve(&gateway.owner).ok(),
+        profile,
+        found: Exposure::default(),
+    };
+    let mut folders: BTreeSet<&Path> = [&gateway.configs_dir, &gateway.wireguard_dir]
+        .map(PathBuf::as_path)
+        .into();
+    folders.extend(gateway.database.iter().filter_map(|d| d.path.parent()));
+    let above: BTreeSet<&Path> = folders.iter().flat_map(|f| f.ancestors().skip(1)).collect();
+    for folder in above.difference(&folders) {
+        found.above(folder);
+    }
+    for folder in &folders {
+        found.folder(folder);
+    }
+    for database in &gateway.database {
+        found.file(&database.path, DATABASE_MODE);
+        for side in side_files(&database.path) {
+            found.file(&side, DATABASE_MODE);
+        }
+    }
+    for (folder, all) in [
+        (&gateway.configs_dir, true),
+        (&gateway.wireguard_dir, false),
+    ] {
+        for name in configs_in(folder) {
+            if all || managed.contains(&name) {
+                found.file(&folder.join(&name), CONFIG_MODE);
+            }
+        }
+    }
+    found.found
+}
+
+/// Why nobody can be trusted to be who the users' database says: others may write it or put another in its place.
+pub fn of_database(profile: &Profile, database: &Database) -> Option<Problem> {
+    let owner = owner::resolve(&profile.gateway.owner);
+    let (uids, gids) = known(owner.as_ref().ok());
+    let path = &database.path;
+    let mut open = Vec::new();
+    let mut look = |one: &Path, above: bool| match access::look(one) {
+        Ok(None) => {}
+        Ok(Some(seen)) => {
+            let others = match above {
+                true => seen.others_replace(&uids, &gids),
+                false => seen.others_write(&uids, &gids),
+            };
+            open.extend(others.then(|| seen.shown()));
+        }
+        Err(e) => open.push(format!("{} ({e})", one.display())),
+    };
+    let mut folders = path.ancestors().skip(1);
+    if let Some(own) = folders.next() {
+        look(own, false);
+    }
+    look(path, false);
+    for side in side_files(path) {
+        look(&side, false);
+    }
+    for folder in folders {
+        look(folder, true);
+    }
+    if open.is_empty() {
+        return None;
+    }
+    let first = match owner {
+        Ok(_) => String::new(),
+        Err(problem) => format!(
+            "Holdfast cannot {}: {}; then ",
+            problem.what, problem.advice
+        ),
+    };
+    Some(cannot(
+        format!(
+            "trust the users in {}: accounts that are not the gateway's may write to {}",
+            path.display(),
+            open.join(" and to ")
+        ),
+        format!(
+            "{first}run `{COMMAND}` on the gateway: it closes that, and says of what it cannot close what to do"
+        ),
+    ))
+}
+
+/// Closes what was found; `done` is told of each that was. What is not the very object that was looked at is left alone.
+pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Problem> {
+    for one in exposed {
+        let failed = |e: std::io::Error| {
+            cannot(
+                format!("close {}: {e}", one.path.display()),
+                format!("by hand: chmod {:o} {}", one.closed, one.path.display()),
+            )
+        };
+        let kind = match one.kind {
+            Kind::Folder => OFlag::O_DIRECTORY,
+            Kind::File => OFlag::O_NONBLOCK,
+        };
+        let file = match open_without_links(&one.path, OFlag::O_RDONLY | kind) {
+            Ok(file) => file,
+            // Side files of a database come and go.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && one.kind == Kind::File => {
+                continue;
+            }
+            Err(e) => return Err(failed(e)),
+        };
+        let meta = file.metadata().map_err(failed)?;
+        let plain = one.kind == Kind::Folder || meta.is_file() && meta.nlink() == 1;
+        let same = (meta.dev(), meta.ino(), meta.mode() & 0o7777)
+            == (one.object.0, one.object.1, one.mode);
+        if !plain || !same {
+            return Err(failed(std::io::Error::other(
+                "somebody changed it meanwhile",
+            )));
+        }
+        // Given away first: cut off in between it is still open, and closed the next time.
+        if let Some((uid, gid)) = one.given_to {
+            fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
+        }
+        file.set_permissions(PermissionsExt::from_mode(one.closed))
+            .map_err(failed)?;
+        done(one.change());
+    }
+    Ok(())
+}
+
+/// Processes of other accounts that have a database open: closing it takes nothing away from them.
+pub fn still_held(profile: &Profile, host: &dyn Look) -> Result<Vec<Problem>, Problem> {
+    let owner = owner::resolve(&profile.gateway.owner).ok();
+    let (uids, _) = known(owner.as_ref());
+    let databases = profile.gateway.database.iter();
+    let files: Vec<PathBuf> = databases
+        .flat_map(|d| std::iter::once(d.path.clone()).chain(side_files(&d.path)))
+        .collect();
+    let holders = host.holders(&files)?;
+    let foreign = holders.into_iter().filter_map(|holder| {
+        let uid = std::fs::metadata(format!("/proc/{}", holder.pid)).ok()?.uid();
+        (!uids.contains(&uid)).then(|| {
+            cannot(
+                format!(
+                    "keep user {uid} from {}: {} (pid {}) has had it open since before",
+                    holder.path.display(),
+                    holder.command,
+                    holder.pid
+                ),
+                format!(
+                    "see what it is, then: kill {}; look at the gateway's users, and give its admins new passwords",
+                    holder.pid
+                ),
+            )
+        })
+    });
+    Ok(foreign.collect())
+}
+
+/// The users and groups that may write the gateway's files.
+fn known(owner: Option<&(u32, u32)>) -> ([u32; 2], [u32; 2]) {
+    let (uid, gid) = owner.copied().unwrap_or((0, 0));
+    ([0, uid], [0, gid])
+}
+
+impl Exposure {
+    /// What is too open, in a sentence for what others may write and one for what they may read, without full stops.
+    pub fn sentences(&self) -> Vec<String> {
+        [(true, "write to"), (false, "read")]
+            .into_iter()
+            .filter_map(|(writable, verb)| {
+                let of_kind = self.exposed.iter().filter(|e| e.writable == writable);
+                let shown: Vec<String> = of_kind
+                    .map(|e| format!("{} (mode {:04o})", e.path.display(), e.mode))
+                    .collect();
+                let (first, more) = shown.split_at(shown.len().min(NAMED));
+                let more = match more.len() {
+                    0 => String::new(),
+                    n => format!(" and {n} more"),
+                };
+                (!first.is_empty()).then(|| {
+                    format!(
+                        "accounts that are not the gateway's may {verb} {}{more}",
+                        first.join(", ")
+                    )
+                })
+            })
+            .collect()
+    }
+}
+
+/// What has been found so far.
+struct Looking<'p> {
+    owner: Option<(u32, u32)>,
+    profile: &'p Profile,
+    found: Exposure,
+}
+
+impl Looking<'_> {
+    /// What lies there; that it cannot be looked at is a problem of its own.
+    fn seen(&mut self, path: &Path) -> Option<Seen> {
+        match access::look(path) {
+            Ok(seen) => seen,
+            Err(e) => {
+                self.problem(
+                    format!("look at {}: {e}", path.display()),
+                    "a link on the way leads elsewhere: name the real path in the profile, or put the file itself there",
+                );
+                None
+            }
+        }
+    }
+
+    fn problem(&mut self, what: String, advice: impl Into<String>) {
+        self.found.problems.push(cannot(what, advice));
+    }
+
+    fn is_the_gateways(&self, seen: &Seen) -> bool {
+        self.owner.is_some_and(|o| o.0 == seen.meta.uid())
+    }
+
+    /// A folder above those of the gateway: the box's, not ours to close.
+    fn above(&mut self, path: &Path) {
+        let (uids, gids) = known(self.owner.as_ref());
+        if let Some(seen) = self.seen(path)
+            && seen.others_replace(&uids, &gids)
+        {
+            self.problem(
+                format!(
+                    "keep others from the gateway's files: they may write to {}, above them",
+                    seen.shown()
+                ),
+                format!("if nobody needs that: chmod go-w {}", path.display()),
+            );
+        }
+    }
+
+    fn folder(&mut self, path: &Path) {
+        let Some(seen) = self.seen(path).filter(|s| s.meta.is_dir()) else {
+            return;
+        };
+        let (uids, gids) = known(self.owner.as_ref());
+        let writable = seen.others_write(&uids, &gids);
+        let the_gateways = self.is_the_gateways(&seen);
+        self.list(&seen);
+        // A folder of root's that nobody else may write to may be the system's, and others' as well.
+        if seen.mode() & !FOLDER_MODE == 0 && uids.contains(&seen.meta.uid())
+            || !writable && !the_gateways
+        {
+            return;
+        }
+        if seen.mode() & 0o1000 != 0 || !uids.contains(&seen.meta.uid()) {
+            self.problem(
+                format!(
+                    "close the folder {} of user {}: it is not the gateway's alone",
+                    seen.shown(),
+                    seen.meta.uid()
+                ),
+                "move the gateway's files to a folder of its account's, and name that in the profile",
+            );
+            return;
+        }
+        let given = self.owner.filter(|_| !the_gateways && self.uses(path));
+        self.open(&seen, FOLDER_MODE, given, writable, Kind::Folder);
+    }
+
+    fn file(&mut self, path: &Path, most: u32) {
+        let Some(seen) = self.seen(path) else {
+            return;
+        };
+        if !seen.meta.is_file() || seen.meta.nlink() != 1 {
+            self.problem(
+                format!(
+                    "close {}: it is no regular file, or has a second name elsewhere",
+                    path.display()
+                ),
+                "put the file itself there",
+            );
+            return;
+        }
+        let (uids, gids) = known(self.owner.as_ref());
+        if self.owner.is_some() && !uids.contains(&seen.meta.uid()) {
+            let owner = &self.profile.gateway.owner;
+            self.problem(
+                format!(
+                    "trust {}: it belongs to user {}, who is neither root nor the profile's owner {owner}",
+                    path.display(),
+                    seen.meta.uid()
+                ),
+                format!(
+                    "see who put it there; then: chown {owner} {}; or name that account as `owner` under [gateway] in the \
+                     profile",
+                    path.display()
+                ),
+            );
+        }
+        self.list(&seen);
+        if seen.mode() & !most != 0 {
+            // What the gateway's account could read and write as everybody it then can by its group.
+            let given = self
+                .owner
+                .filter(|_| seen.meta.uid() == 0)
+                .map(|o| (0, o.1));
+            let writable = seen.others_write(&uids, &gids);
+            self.open(&seen, most, given, writable, Kind::File);
+        }
+    }
+
+    /// A list of who may is not in the mode, and whether it is meant is not ours to say.
+    fn list(&mut self, seen: &Seen) {
+        if seen.has_list {
+            let path = seen.path.display();
+            self.problem(
+                format!("say who may write {path}: it has an access control list"),
+                format!("see `getfacl {path}`; if nobody needs it: setfacl -b {path}"),
+            );
+        }
+    }
+
+    fn open(
+        &mut self,
+        seen: &Seen,
+        most: u32,
+        given_to: Option<(u32, u32)>,
+        writable: bool,
+        kind: Kind,
+    ) {
+        self.found.exposed.push(Exposed {
+            path: seen.path.clone(),
+            mode: seen.mode(),
+            closed: seen.mode() & most,
+            given_to,
+            writable,
+            kind,
+            object: (seen.meta.dev(), seen.meta.ino()),
+        });
+    }
+
+    /// Whether the gateway's account works in this folder of root's: it keeps a database or its configs there.
+    fn uses(&self, folder: &Path) -> bool {
+        let gateway = &self.profile.gateway;
+        let mut databases = gateway.database.iter().filter(|d| d.path.exists());
+        databases.any(|d| d.path.parent() == Some(folder))
+            || gateway.configs_dir == folder
+            || configs_in(folder).iter().any(|name| {
+                let config = access::look(&folder.join(name)).ok().flatten();
+                config.is_some_and(|c| self.is_the_gateways(&c))
+            })
+    }
+}
+
+fn configs_in(folder: &Path) -> Vec<String> {
+    let mut names = names_in(folder).unwrap_or_default();
+    names.retain(|n| n.ends_with(".conf"));
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::chown;
+
+    use super::*;
+
+    const GATEWAY: u32 = 61_000;
+
+    struct Box {
+        dir: tempfile::TempDir,
+        profile: Profile,
+    }
+
+    /// A gateway as its installer leaves it; none where this is not root's to make.
+    fn installed() -> Option<Box> {
+        if !nix::unistd::geteuid().is_root() {
+            return None;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let mut profile = Profile::default();
+        profile.gateway.owner = format!("{GATEWAY}:{GATEWAY}");
+        profile.gateway.configs_dir = dir.path().join("instance/configs");
+        profile.gateway.wireguard_dir = dir.path().join("wireguard");
+        profile.gateway.database.truncate(2);
+        profile.gateway.database[0].path = dir.path().join("instance/configs.db");
+        profile.gateway.database[1].path = dir.path().join("var/wireguard.db");
+        let made = Box { dir, profile };
+        for (folder, uid, mode) in [
+            ("instance", GATEWAY, 0o755),
+            ("instance/configs", GATEWAY, 0o750),
+            ("wireguard", 0, 0o700),
+            ("var", 0, 0o777),
+        ] {
+            std::fs::create_dir(made.at(folder)).unwrap();
+            made.set(folder, uid, mode);
+        }
+        for (file, uid, mode) in [
+            ("instance/configs.db", GATEWAY, 0o666),
+            ("var/wireguard.db", GATEWAY, 0o666),
+            ("instance/configs/a.conf", GATEWAY, 0o644),
+            ("wireguard/a.conf", 0, 0o644),
+            ("wireguard/strange.conf", 0, 0o644),
+        ] {
+            std::fs::write(made.at(file), "x").unwrap();
+            made.set(file, uid, mode);
+        }
+        Some(made)
+    }
+
+    impl Box {
+        fn at(&self, name: &str) -> PathBuf {
+            self.dir.path().join(name)
+        }
+
+        fn set(&self, name: &str, uid: u32, mode: u32) {
+            chown(self.at(name), Some(uid), Some(uid)).unwrap();
+            std::fs::set_permissions(self.at(name), PermissionsExt::from_mode(mode)).unwrap();
+        }
+
+        fn look(&self) -> Exposure {
+            look(&self.profile, &BTreeSet::from(["a.conf".to_owned()]))
+        }
+
+        fn said(&self) -> String {
+            let found = self.look();
+            let changes = found.exposed.iter().map(Exposed::change);
+            let problems = found.problems.iter().map(|p| p.to_string());
+            let root = format!("{}/", self.dir.path().display());
+            let lines: Vec<String> = changes.chain(problems).collect();
+            lines.join("\n").replace(&root, "")
+        }
+    }
+
+    #[test]
+    fn what_the_installer_leaves_open_is_closed_and_the_gateways_account_still_gets_at_it() {
+        let Some(gateway) = installed() else { return };
+        insta::assert_snapshot!(gateway.said(), @r"
+        instance: mode 0755 -> 0750
+        var: owner 61000:61000, mode 0777 -> 0750
+        instance/configs.db: mode 0666 -> 0660
+        var/wireguard.db: mode 0666 -> 0660
+        instance/configs/a.conf: mode 0644 -> 0640
+        wireguard/a.conf: owner 0:61000, mode 0644 -> 0640
+        ");
+        close(&gateway.look().exposed, |_| ()).unwrap();
+        assert_eq!(gateway.said(), "");
+        let var = gateway.at("var").metadata().unwrap();
+        assert_eq!((var.uid(), var.mode() & 0o7777), (GATEWAY, 0o750));
+        let strange = gateway.at("wireguard/strange.conf").metadata().unwrap();
+        assert_eq!(strange.mode() & 0o7777, 0o644, "it is not the gateway's");
+    }
+
+    #[test]
+    fn a_users_database_opens_no_page_while_others_may_write_it_or_its_folder() {
+        let Some(gateway) = installed() else { return };
+        let users = &gateway.profile.gateway.database[1];
+        let exposed = || of_database(&gateway.profile, users);
+        let problem = exposed().unwrap();
+        assert!(problem.what.contains("var (mode 0777) and to"), "{problem}");
+        assert!(problem.advice.contains(COMMAND), "{problem}");
+        for (folder, file, open) in [
+            ((GATEWAY, 0o750), (GATEWAY, 0o660), false),
+            ((0, 0o755), (0, 0o644), false),
+            ((GATEWAY, 0o750), (GATEWAY, 0o666), true),
+            ((GATEWAY, 0o757), (GATEWAY, 0o660), true),
+            ((0, 0o1777), (GATEWAY, 0o660), true),
+            ((GATEWAY, 0o750), (4_711, 0o600), true),
+            ((4_711, 0o750), (GATEWAY, 0o660), true),
+        ] {
+            gateway.set("var", folder.0, folder.1);
+            gateway.set("var/wireguard.db", file.0, file.1);
+            assert_eq!(exposed().is_some(), open, "{folder:?} {file:?}");
+        }
+        // A group that is neither root's nor the gateway's.
+        gateway.set("var", GATEWAY, 0o770);
+        gateway.set("var/wireguard.db", GATEWAY, 0o660);
+        assert!(exposed().is_none());
+        chown(gateway.at("var"), None, Some(4_711)).unwrap();
+        assert!(exposed().is_some());
+    }
+
+    #[test]
+    fn nothing_is_given_to_a_stranger_and_no_folder_of_everybodys_is_closed() {
+        let Some(gateway) = installed() else { return };
+        gateway.set("var/wireguard.db", 4_711, 0o660);
+        let found = gateway.look();
+        let given: Vec<u32> = found
+            .exposed
+            .iter()
+            .filter_map(|e| Some(e.given_to?.0))
+            .collect();
+        assert!(!given.contains(&4_711), "{given:?}");
+        assert!(gateway.said().contains("belongs to user 4711"));
+        gateway.set("var", 0, 0o1777);
+        let said = gateway.said();
+        assert!(!said.contains("var: "), "{said}");
+        assert!(said.contains("it is not the gateway's alone"), "{said}");
+    }
+
+    #[test]
+    fn what_was_swapped_after_it_was_looked_at_is_not_touched() {
+        let Some(gateway) = installed() else { return };
+        let victim = gateway.at("victim");
+        std::fs::write(&victim, "x").unwrap();
+        std::fs::set_permissions(&victim, PermissionsExt::from_mode(0o666)).unwrap();
+        let config = gateway.at("instance/configs/a.conf");
+        // This one alone: what comes before it would be closed the first time.
+        let mut found = gateway.look().exposed;
+        found.retain(|e| e.path == config);
+        assert_eq!(found.len(), 1);
+        // Kept, so that no other file gets its number.
+        std::fs::rename(&config, gateway.at("aside")).unwrap();
+        for plant in ["link", "second name", "another file"] {
+            match plant {
+                "link" => std::os::unix::fs::symlink(&victim, &config).unwrap(),
+                "second name" => std::fs::hard_link(&victim, &config).unwrap(),
+                _ => {
+                    std::fs::write(&config, "of the same mode").unwrap();
+                    gateway.set("instance/configs/a.conf", GATEWAY, 0o644);
+                }
+            }
+            assert!(close(&found, |_| ()).is_err(), "{plant}");
+            std::fs::remove_file(&config).unwrap();
+            assert_eq!(victim.metadata().unwrap().mode() & 0o7777, 0o666);
+        }
+    }
+
+    #[test]
+    fn a_folder_on_the_way_that_was_swapped_for_a_link_leads_nowhere() {
+        let Some(gateway) = installed() else { return };
+        let found = gateway.look();
+        let elsewhere = gateway.at("elsewhere");
+        std::fs::create_dir(&elsewhere).unwrap();
+        std::fs::write(elsewhere.join("a.conf"), "x").unwrap();
+        std::fs::set_permissions(elsewhere.join("a.conf"), PermissionsExt::from_mode(0o644))
+            .unwrap();
+        std::fs::rename(gateway.at("instance/configs"), gateway.at("instance/aside")).unwrap();
+        std::os::unix::fs::symlink(&elsewhere, gateway.at("instance/configs")).unwrap();
+        assert!(close(&found.exposed, |_| ()).is_err());
+        let again = gateway.look();
+        assert!(
+            again
+                .exposed
+                .iter()
+                .all(|e| !e.path.ends_with("configs/a.conf"))
+        );
+        let _ = close(&again.exposed, |_| ());
+        let mode = elsewhere.join("a.conf").metadata().unwrap().mode() & 0o7777;
+        assert_eq!(mode, 0o644);
+    }
+
+    #[test]
+    fn a_database_of_roots_that_the_gateway_writes_as_everybody_it_writes_afterwards_by_its_group()
+    {
+        let Some(gateway) = installed() else { return };
+        gateway.set("var/wireguard.db", 0, 0o666);
+        close(&gateway.look().exposed, |_| ()).unwrap();
+        let (folder, file) = (gateway.at("var"), gateway.at("var/wireguard.db"));
+        let of = |p: &Path| {
+            let m = p.metadata().unwrap();
+            (m.uid(), m.gid(), m.mode() & 0o7777)
+        };
+        assert_eq!(of(&folder), (GATEWAY, GATEWAY, 0o750));
+        assert_eq!(of(&file), (0, GATEWAY, 0o660));
+        let users = &gateway.profile.gateway.database[1];
+        assert!(of_database(&gateway.profile, users).is_none());
+    }
+
+    #[test]
+    fn side_files_lists_and_folders_above_count_as_ways_in() {
+        let Some(gateway) = installed() else { return };
+        close(&gateway.look().exposed, |_| ()).unwrap();
+        let users = &gateway.profile.gateway.database[1];
+        let exposed = || of_database(&gateway.profile, users).map(|p| p.what);
+        assert_eq!(exposed(), None);
+        let wal = gateway.at("var/wireguard.db-wal");
+        std::fs::write(&wal, "x").unwrap();
+        gateway.set("var/wireguard.db-wal", GATEWAY, 0o666);
+        assert!(exposed().unwrap().contains("wireguard.db-wal"));
+        close(&gateway.look().exposed, |_| ()).unwrap();
+        assert_eq!(exposed(), None);
+        let above = gateway.dir.path();
+        std::fs::set_permissions(above, PermissionsExt::from_mode(0o777)).unwrap();
+        assert!(exposed().unwrap().contains("(mode 0777)"));
+        assert!(gateway.said().contains("chmod go-w"));
+        std::fs::set_permissions(above, PermissionsExt::from_mode(0o700)).unwrap();
+        // Version 2; the owner rw, user 4711 rw, the group r, the mask rw, others nothing.
+        let entry = |tag: u16, perm: u16, id: u32| {
+            [
+                &tag.to_le_bytes()[..],
+                &perm.to_le_bytes(),
+                &id.to_le_bytes(),
+            ]
+            .concat()
+        };
+        let list = [
+            2u32.to_le_bytes().to_vec(),
+            entry(1, 6, u32::MAX),
+            entry(2, 6, 4_711),
+            entry(4, 4, u32::MAX),
+            entry(16, 6, u32::MAX),
+            entry(32, 0, u32::MAX),
+        ];
+        let database = gateway.at("var/wireguard.db");
+        let set = rustix::fs::setxattr(
+            &database,
+            "system.posix_acl_access",
+            &list.concat(),
+            rustix::fs::XattrFlags::empty(),
+        );
+        // Not every filesystem keeps such lists.
+        if set.is_ok() {
+            assert!(exposed().unwrap().contains("access control list"));
+            assert!(gateway.said().contains("setfacl -b"));
+        }
+    }
+}
