@@ -10,6 +10,7 @@ mod door;
 mod follow;
 mod overview;
 mod queue;
+mod refusal;
 mod sessions;
 mod sign_in;
 mod start;
@@ -26,7 +27,8 @@ use journal_format::{BootId, Problem};
 use crate::error::{Fault, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::Look;
-use crate::host::linux::{self, Linux};
+use crate::host::linux::Linux;
+use crate::host::programs;
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
 
@@ -217,7 +219,7 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
 
 /// Who holds the lock and lives. It may outlive its holder in a child that ends with it: a recovery waits for that.
 fn driver(profile: &Profile) -> Option<(u32, String)> {
-    let lives = |pid: u32| linux::process(pid).is_some_and(|p| !p.gone);
+    let lives = |pid: u32| programs::process(pid).is_some_and(|p| !p.gone);
     Lock::holder(profile).filter(|(pid, _)| lives(*pid))
 }
 

@@ -18,6 +18,7 @@ pub use crate::text::iptables::Family;
 pub mod linux;
 pub mod live_database;
 pub mod permit;
+pub mod programs;
 
 pub use permit::Permit;
 

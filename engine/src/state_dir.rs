@@ -19,6 +19,10 @@ const JOURNAL: &str = "journal";
 const TAIL_BYTES: u64 = 64 << 10;
 
 /// Makes `state_dir` and its folders; refuses one that others could write to (A43).
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the folder is Holdfast's own, made by this call"
+)]
 pub fn make(profile: &Profile) -> Result<(), Problem> {
     for dir in [
         &profile.state_dir,

@@ -213,7 +213,7 @@ impl Course {
 
     /// The real gateway as it is after boot, with nothing of this up; whatever an earlier script left is gone.
     fn real(&self) -> Linux {
-        engine::host::linux::program_is(fixtures::program("holdfast").unwrap());
+        engine::host::programs::program_is(fixtures::program("holdfast").unwrap());
         let linux = Linux::new(&self.profile);
         let Control::Commands { stop, .. } = &self.service else {
             panic!("{:?}", self.service);

@@ -36,6 +36,7 @@ mod repacked;
 mod restore_asked;
 mod restore_failures;
 mod restore_flow;
+mod rooms;
 mod sample_gateway;
 mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]

@@ -18,9 +18,8 @@ use super::follow::{self, Follower, Lost};
 use super::start::{self, Approved};
 use super::uploads::Outcome;
 use super::{Agent, overview};
-use crate::error::{Fault, cannot};
+use crate::error::cannot;
 use crate::restore::process;
-use crate::state_dir;
 use crate::state_dir::made;
 
 /// How often a sign of life is given while something takes long; well below the other side's patience.
@@ -447,30 +446,5 @@ fn events(
         }
         sign_of_life(wire, &mut last)?;
         std::thread::sleep(LOOK);
-    }
-}
-
-/// What the page says of a fault.
-pub fn refusal(agent: &Agent, fault: Fault) -> Refusal {
-    match fault {
-        Fault::Refused(problems) => Refusal::Unacceptable {
-            problems: start::bounded_problems(problems),
-        },
-        Fault::Busy(problem) => Refusal::Busy {
-            problem,
-            restore: state_dir::open_restore(&agent.profile)
-                .ok()
-                .flatten()
-                .map(|o| o.id),
-        },
-        Fault::Failed(problem) | Fault::RolledBack(problem) | Fault::Stuck(problem) => {
-            Refusal::Failed { problem }
-        }
-        Fault::Declined => Refusal::Failed {
-            problem: cannot("do that: it was declined", ""),
-        },
-        Fault::Usage(text) => Refusal::Failed {
-            problem: cannot(text, ""),
-        },
     }
 }

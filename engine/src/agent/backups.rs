@@ -339,7 +339,7 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
         }
         Err(fault) => {
             tracing::warn!("no backup was made: {fault}");
-            Err(super::answer::refusal(agent, fault))
+            Err(super::refusal::of(agent, fault))
         }
     }
 }

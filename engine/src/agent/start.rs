@@ -11,11 +11,12 @@ use std::time::Duration;
 use agent_protocol::{Preview, Refusal, RequestId, RootCommands, UploadId, WireError};
 use journal_format::{Digest, Problem, RestoreId, View, WITHOUT_SAFETY_BACKUP_OF};
 
+use super::refusal::{self, bounded, bounded_problems, short};
 use super::uploads::{Fresh, Kept, Process, Use};
-use super::{Agent, answer, locked, now_ms, overview, recover, spawn};
+use super::{Agent, locked, now_ms, overview, recover, spawn};
 use crate::error::{Fault, cannot};
 use crate::gateway::parts::{self, Lack, Part};
-use crate::host::linux;
+use crate::host::programs;
 use crate::plan::planner::Choices;
 use crate::restore::{self, Request};
 use crate::state_dir;
@@ -66,6 +67,10 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
 /// A scope takes the very process that is started here, so its number stays. What ends a scope (a shutdown) does so by a
 /// kill: a restore that is cut off is settled at the next boot, while one that were asked to turn back could not start
 /// services any more.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Holdfast starts itself: the restore is a process of its own"
+)]
 pub fn program(config: &Path, scope: Option<String>) -> Result<Command, Problem> {
     let program = std::env::current_exe().map_err(|e| {
         cannot(
@@ -154,9 +159,9 @@ fn preview(
         // It may be the firewall alone that is not acceptable, and that the admin may accept.
         Err(refused @ Fault::Refused(_)) => match prepare(true) {
             Ok(prepared) => (prepared, true),
-            Err(_) => return Err(answer::refusal(agent, refused)),
+            Err(_) => return Err(refusal::of(agent, refused)),
         },
-        other => (other.map_err(|fault| answer::refusal(agent, fault))?, false),
+        other => (other.map_err(|fault| refusal::of(agent, fault))?, false),
     };
     let plan = &prepared.plan;
     let (lost, known) = plan
@@ -220,72 +225,6 @@ fn may_be_tried_again(agent: &Agent, id: &RestoreId) -> bool {
     let found = state_dir::read(&agent.profile, id).ok();
     let state = found.and_then(|scan| scan.state);
     state.is_some_and(|s| !s.unsaved().is_empty())
-}
-
-/// The largest serialized form of one list in a message, bytes; a message may be over three times as long.
-const LARGEST: usize = 300 << 10;
-/// Characters of one line, or of one part of a problem.
-const LINE: usize = 500;
-
-fn size(shown: &impl serde::Serialize) -> usize {
-    serde_json::to_vec(shown).map_or(LARGEST, |v| v.len() + 1)
-}
-
-fn short(text: &str) -> String {
-    match text.char_indices().nth(LINE) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.into(),
-    }
-}
-
-/// What fits into a message, and how much does not.
-fn fitting<T: serde::Serialize>(all: Vec<T>, most: usize) -> (Vec<T>, usize) {
-    let count = all.len();
-    let mut left = LARGEST;
-    let kept: Vec<T> = all
-        .into_iter()
-        .take(most)
-        .take_while(|one| {
-            let size = size(one);
-            let fits = size <= left;
-            left = left.saturating_sub(size);
-            fits
-        })
-        .collect();
-    let more = count - kept.len();
-    (kept, more)
-}
-
-/// What fits into a message; a plan of a large gateway may warn of thousands of things.
-fn bounded(lines: Vec<String>) -> Vec<String> {
-    const LINES: usize = 500;
-    let lines = lines.iter().map(|l| short(l)).collect();
-    let (mut lines, more) = fitting(lines, LINES);
-    if more > 0 {
-        lines.push(format!(
-            "and {more} more: on the gateway, `holdfast verify` lists all"
-        ));
-    }
-    lines
-}
-
-/// What fits into a refusal; a large archive may have thousands of faults.
-pub fn bounded_problems(problems: Vec<Problem>) -> Vec<Problem> {
-    const PROBLEMS: usize = 50;
-    let shortened = problems.into_iter().map(|p| Problem {
-        what: short(&p.what),
-        command: p.command.as_deref().map(short),
-        stderr: p.stderr.as_deref().map(short),
-        advice: short(&p.advice),
-    });
-    let (mut problems, more) = fitting(shortened.collect(), PROBLEMS);
-    if more > 0 {
-        problems.push(cannot(
-            format!("show {more} more problems here"),
-            "on the gateway, `holdfast verify` lists all",
-        ));
-    }
-    problems
 }
 
 /// The last digits of the name of the restore that a request starts.
@@ -519,14 +458,14 @@ const ENDED: &str = "start the restore: its process ended at once";
 fn process_of(agent: &Agent, child: &Child) -> Process {
     Process {
         pid: child.id(),
-        started_ticks: linux::process(child.id()).map_or(0, |p| p.started_ticks),
+        started_ticks: programs::process(child.id()).map_or(0, |p| p.started_ticks),
         boot: agent.boot.clone(),
     }
 }
 
 fn lives(agent: &Agent, process: &Process) -> bool {
     process.boot == agent.boot
-        && linux::process(process.pid)
+        && programs::process(process.pid)
             .is_some_and(|p| p.started_ticks == process.started_ticks && !p.gone)
 }
 
@@ -608,38 +547,5 @@ mod tests {
         assert_ne!(suffix(&a), suffix(&b));
         let id = restore::id_at(1_795_373_540_000, suffix(&a)).unwrap();
         assert!(id.as_str().ends_with(&format!("-{:08x}", suffix(&a))));
-    }
-
-    #[test]
-    fn a_plan_that_warns_of_thousands_of_things_fits_into_a_message() {
-        let lines = bounded(
-            (0..9000)
-                .map(|i| format!("{i} {}", "ü".repeat(4000)))
-                .collect(),
-        );
-        assert!(
-            lines.last().unwrap().starts_with("and 8"),
-            "{:?}",
-            lines.last()
-        );
-        assert!(size(&lines) < agent_protocol::MAX_MESSAGE / 3);
-        assert_eq!(bounded(vec!["one".into()]), ["one"]);
-        // What grows when it is written as JSON counts as what it grows to.
-        let escaped = bounded(vec!["\u{1}".repeat(LINE); 500]);
-        assert!(size(&escaped) < agent_protocol::MAX_MESSAGE / 3);
-    }
-
-    #[test]
-    fn a_refusal_for_thousands_of_reasons_fits_into_a_message_and_says_that_there_are_more() {
-        let problem = Problem {
-            command: Some("c".repeat(9000)),
-            stderr: Some("\u{1}".repeat(9000)),
-            ..cannot("ü".repeat(9000), "a".repeat(9000))
-        };
-        let problems = bounded_problems(vec![problem; 9000]);
-        assert!(size(&problems) < agent_protocol::MAX_MESSAGE / 2);
-        assert!(problems.len() > 10);
-        let last = &problems.last().unwrap().what;
-        assert!(last.starts_with("show 89"), "{last}");
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::{self, Read};
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -17,7 +17,6 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 
 use super::aside::{Aside, Place};
-use super::moment::{Stamp, nanoseconds};
 use super::pack::{Packer, Sum};
 use crate::error::Problem;
 use crate::files::open::{again, open_without_links};
@@ -28,6 +27,29 @@ use crate::text::wg_config;
 const BATCH: usize = 64;
 /// A config has some hundred bytes. What is larger than this is none, and is not saved.
 pub(super) const MOST: u64 = 16 << 20;
+
+/// What of a file tells that it was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Stamp {
+    pub(super) inode: u64,
+    pub(super) size: u64,
+    /// Nanoseconds since 1970: of its bytes, names, owner or mode.
+    pub(super) changed: i64,
+}
+
+impl Stamp {
+    pub(super) fn of(meta: &Metadata) -> Stamp {
+        Stamp {
+            inode: meta.ino(),
+            size: meta.size(),
+            changed: nanoseconds(meta.ctime(), meta.ctime_nsec()),
+        }
+    }
+}
+
+pub(super) fn nanoseconds(seconds: i64, more: i64) -> i64 {
+    seconds.saturating_mul(1_000_000_000).saturating_add(more)
+}
 
 /// The two folders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -99,6 +99,10 @@ impl Growing {
     }
 
     /// Gives it its name, over nothing, and makes that durable.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the backup takes its name, without replacing one"
+    )]
     pub(super) fn publish(mut self) -> Result<PathBuf, Fault> {
         let failed = |e: &dyn std::fmt::Display| {
             cannot(

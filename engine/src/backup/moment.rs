@@ -3,15 +3,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{OsStr, OsString};
-use std::fs::Metadata;
 use std::ops::Range;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::Kernel;
 use super::aside::Aside;
-use super::configs::{self, Configs, now};
+use super::configs::{self, Configs, Stamp, now};
 use super::databases::{self, Saving};
 use crate::error::Problem;
 use crate::gateway::database;
@@ -33,29 +31,6 @@ const TICK: i64 = 20_000_000;
 const HALF: i64 = 2_000_000_000;
 /// What is half there is given so long to become whole.
 const PAUSE: Duration = Duration::from_millis(150);
-
-/// What of a file tells that it was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    pub(super) inode: u64,
-    pub(super) size: u64,
-    /// Nanoseconds since 1970: of its bytes, names, owner or mode.
-    pub(super) changed: i64,
-}
-
-impl Stamp {
-    pub(super) fn of(meta: &Metadata) -> Stamp {
-        Stamp {
-            inode: meta.ino(),
-            size: meta.size(),
-            changed: nanoseconds(meta.ctime(), meta.ctime_nsec()),
-        }
-    }
-}
-
-pub(super) fn nanoseconds(seconds: i64, more: i64) -> i64 {
-    seconds.saturating_mul(1_000_000_000).saturating_add(more)
-}
 
 /// Folders and the database of clients, at one look.
 #[derive(Debug, PartialEq, Eq)]

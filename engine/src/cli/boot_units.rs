@@ -74,6 +74,10 @@ fn made(output: &Path) -> Result<Vec<std::path::PathBuf>, Problem> {
 }
 
 /// Whether it was changed. What a boot depends on must not be lost with the power.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the settings are root's own files, made a moment ago"
+)]
 fn write(dir: &Path, text: &str) -> Result<bool, Problem> {
     use std::io::Write;
     let path = dir.join(FILE);

@@ -6,7 +6,8 @@ use journal_format::{
 
 use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
 use crate::error::{Fault, cannot};
-use crate::host::linux::{self, Linux};
+use crate::host::linux::Linux;
+use crate::host::programs;
 use crate::restore::driver::Stage;
 use crate::restore::process::{self, Signals};
 use crate::restore::recover::{self, Order, Recovered, Tidied};
@@ -164,12 +165,16 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
 }
 
 /// The rest in a session of its own, which the terminal's end does not reach.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Holdfast starts itself anew, with a session of its own"
+)]
 fn second_half(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let failed = |e: std::io::Error| {
         crate::error::cannot(format!("start the recovery: {e}"), "run it again")
     };
     let signals = Signals::hold()?;
-    let program = linux::this_program().map_err(failed)?;
+    let program = programs::this_program().map_err(failed)?;
     let mut command = std::process::Command::new(program);
     command.arg("--config").arg(&context.config);
     for (flag, on) in [

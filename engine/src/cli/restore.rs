@@ -12,7 +12,8 @@ use journal_format::{
 
 use super::{Context, RestoreArgs, print_json, say, tell};
 use crate::error::{Fault, Problem, cannot};
-use crate::host::linux::{self, Linux};
+use crate::host::linux::Linux;
+use crate::host::programs;
 use crate::plan::planner::Choices;
 use crate::restore::process::{self, Signals};
 use crate::restore::{self, Ended, Prepared, Request};
@@ -140,6 +141,10 @@ fn confirmed() -> bool {
 }
 
 /// The rest in a session of its own, which the terminal's end does not reach; Ctrl-C is passed on.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Holdfast starts itself anew, with a session of its own"
+)]
 fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Result<u8, Fault> {
     let failed = |e: std::io::Error| -> Problem {
         cannot(
@@ -148,7 +153,7 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
         )
     };
     let signals = Signals::hold()?;
-    let program = linux::this_program().map_err(failed)?;
+    let program = programs::this_program().map_err(failed)?;
     let mut command = std::process::Command::new(program);
     command.arg("--config").arg(&context.config);
     if context.json {
@@ -289,6 +294,10 @@ pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[Str
 }
 
 /// Becomes a fresh recovery, whose status is this process's then. Comes back only if that cannot be started.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "Holdfast becomes the recovery of its own restore"
+)]
 fn hand_over(context: &Context) -> Problem {
     let failed = |e: &std::io::Error| {
         cannot(
@@ -296,7 +305,7 @@ fn hand_over(context: &Context) -> Problem {
             "run `holdfast recover`; the restore is still open",
         )
     };
-    match linux::this_program() {
+    match programs::this_program() {
         Ok(program) => {
             let mut command = std::process::Command::new(program);
             command.arg("--config").arg(&context.config);

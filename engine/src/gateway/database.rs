@@ -7,6 +7,7 @@
 //! use one SQLite. Must not: open a database file by any other means while this process may have it open through SQLite
 //! (closing that descriptor would drop SQLite's locks), nor say what a password hash or a key is.
 
+mod bounds;
 mod check;
 mod content;
 mod inactive;
@@ -752,6 +753,11 @@ pub enum Settled {
     Whole,
     /// It is damaged, for this reason; it and its side files are as they were.
     Unreadable(String),
+}
+
+/// A name as SQL.
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
 //! The one file that changes the system; `programs` runs the programs for it. Owns how: no link is followed, and each
 //! command of the engine is these words to that program, with this time limit. Decides nothing.
-
-mod programs;
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one file that changes the system"
+)]
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -20,6 +22,7 @@ use nix::unistd::UnlinkatFlags;
 use sha2::Digest as _;
 
 use super::live_database::Live;
+use super::programs::{self, PATH, execute, execute_exactly, pid, processes};
 use super::{
     Act, Append, Command, End, Family, Fill, Held, Holder, Kind, Look, MAY_START, Meta, Now,
     OpenFile, OpenFiles, Output, Own, Owner, Permit, Query, parent,
@@ -29,8 +32,6 @@ use crate::files::open::{again, errno, names_in, open_at, open_dir};
 use crate::gateway::database::Settled;
 use crate::gateway::profile::Profile;
 use crate::parallel;
-use programs::{PATH, execute, execute_exactly, pid, processes};
-pub use programs::{Process, itself, process, program_is, this_program};
 
 /// Files that one thread looks at, at a time.
 const BATCH: usize = 64;

@@ -1,5 +1,5 @@
 //! The gateway's own databases, in use or not: read, copied and settled with the rights of the account that
-//! [`rights`] finds, in a process of this program's that has given up root. Owns how that process is asked.
+//! `rights` finds, in a process of this program's that has given up root. Owns how that process is asked.
 //!
 //! Whoever may write beside a database decides what SQLite does there; what comes back is therefore data, read with the
 //! care that an archive gets. Must not open a live database in a process that is root, but where root alone may write.
@@ -23,7 +23,7 @@ use crate::gateway::database::{self, Client, Patience, Rows, Settled, Shape, Tro
 use crate::gateway::owner;
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::host::End;
-use crate::host::linux::itself;
+use crate::host::programs::itself;
 
 /// The hidden command that does the work.
 pub const COMMAND: &str = "database-work";

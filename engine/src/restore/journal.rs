@@ -160,6 +160,7 @@ impl<'h> JournalWriter<'h> {
     }
 
     /// Writes an intent, and hands out the permission to act once it is durable.
+    #[expect(clippy::disallowed_methods, reason = "here the intent is synced")]
     pub fn intend(&mut self, r#move: Move, exchanges: Vec<Exchange>) -> Result<Permit, Problem> {
         self.write(Entry::Intent { r#move, exchanges })?;
         Ok(Permit::after_intent(r#move))

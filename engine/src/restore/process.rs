@@ -9,7 +9,7 @@ use journal_format::{BootId, Driver, Policy, Role};
 use nix::sys::signal::Signal;
 
 use crate::error::{Problem, cannot};
-use crate::host::linux;
+use crate::host::programs;
 
 /// Where the SSH session that this process is in comes from, and the port of this box that it came to.
 pub fn ssh_connection() -> Option<(std::net::IpAddr, u16)> {
@@ -97,7 +97,7 @@ impl Signals {
 /// This process as a journal names a driver.
 pub fn driver(role: Role, boot: BootId, policy: Option<Policy>) -> Result<Driver, Problem> {
     let unseen = || cannot("find this process in /proc", "mount /proc");
-    let this = linux::process(std::process::id()).ok_or_else(unseen)?;
+    let this = programs::process(std::process::id()).ok_or_else(unseen)?;
     Ok(Driver {
         role,
         boot,
@@ -113,7 +113,7 @@ pub fn driver(role: Role, boot: BootId, policy: Option<Policy>) -> Result<Driver
 /// Whether a driver that a journal names still runs.
 pub fn runs(driver: &Driver, boot: &BootId) -> bool {
     driver.boot == *boot
-        && linux::process(driver.pid)
+        && programs::process(driver.pid)
             .is_some_and(|p| p.started_ticks == driver.started_ticks && !p.gone)
 }
 

@@ -10,7 +10,7 @@ use nix::libc;
 
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::profile::Profile;
-use crate::host::linux;
+use crate::host::programs;
 
 /// How long a lock is waited for that a process has which is gone.
 const LINGERS: Duration = Duration::from_secs(2);
@@ -102,7 +102,7 @@ fn named(file: &mut File) -> Option<(u32, String)> {
 
 fn its_holder_lives(file: &mut File) -> bool {
     // Without a name somebody is about to write it.
-    named(file).is_none_or(|(pid, _)| linux::process(pid).is_some_and(|p| !p.gone))
+    named(file).is_none_or(|(pid, _)| programs::process(pid).is_some_and(|p| !p.gone))
 }
 
 fn busy(file: &mut File) -> Problem {

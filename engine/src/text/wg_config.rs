@@ -711,7 +711,7 @@ fn rewrite(bytes: &[u8], mut each: impl FnMut(&[u8]) -> Rewritten) -> Vec<u8> {
 }
 
 /// The name of a config, as an entry in a form for the gateway's own reader can have it; none if its bytes stand below
-/// [`RAW`], whatever is in it.
+/// `holdfast/raw`, whatever is in it.
 pub fn plain_config_name(name: &[u8]) -> Option<&str> {
     let name = std::str::from_utf8(name).ok()?;
     let stem = name.strip_suffix(".conf")?;

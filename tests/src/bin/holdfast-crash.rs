@@ -42,7 +42,7 @@ fn run(words: &[&str]) -> Result<(), Fault> {
     };
     own_session()?;
     let this = std::env::current_exe().map_err(|e| usage(e.to_string()))?;
-    engine::host::linux::program_is(this.with_file_name("holdfast"));
+    engine::host::programs::program_is(this.with_file_name("holdfast"));
     let profile = Profile::read(Path::new(profile), false)?;
     let host = Crashing::new(Linux::new(&profile), moment);
     let _lock = Lock::take(&profile, "a crash test")?;

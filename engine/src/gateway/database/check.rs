@@ -5,14 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use rusqlite::config::DbConfig;
-use rusqlite::limits::Limit;
 use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 
-use super::rebuild::quoted;
+use super::bounds::bound;
 use super::trouble::says_of_the_machine;
-use super::{NAMED, Shape, Use, dangling_references, integrity, open, open_to_read, shown};
+use super::{NAMED, Shape, Use, dangling_references, integrity, open, open_to_read, quoted, shown};
 use crate::error::{Problem, cannot};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording;
@@ -276,37 +274,6 @@ pub(crate) fn is_bounded(path: &Path, table: &str, columns: &[String]) -> rusqli
 fn interrupted() -> rusqlite::Error {
     let error = rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_INTERRUPT);
     rusqlite::Error::SqliteFailure(error, None)
-}
-
-/// Bounds what a connection to a file of strangers may do: no writing, no checks and functions of its schema, and work
-/// in proportion to its size.
-pub(crate) fn bound(conn: &Connection, path: &Path) -> rusqlite::Result<()> {
-    /// Instructions of SQLite's machine between two looks at the count.
-    const PORTION: i32 = 1_000_000;
-    conn.pragma_update(None, "query_only", true)?;
-    // A check of the schema's is code; the rows meet the fresh schema's own.
-    conn.pragma_update(None, "ignore_check_constraints", true)?;
-    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_DEFENSIVE, true)?;
-    for (limit, value) in [
-        (Limit::SQLITE_LIMIT_LENGTH, 16 << 20),
-        (Limit::SQLITE_LIMIT_SQL_LENGTH, 64 << 10),
-        (Limit::SQLITE_LIMIT_COLUMN, 64),
-        (Limit::SQLITE_LIMIT_EXPR_DEPTH, 32),
-        (Limit::SQLITE_LIMIT_ATTACHED, 0),
-        (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
-    ] {
-        conn.set_limit(limit, value)?;
-    }
-    let size = path.metadata().map_or(0, |m| m.len());
-    // A row of a few bytes costs some hundred instructions, over all that is asked of it.
-    let mut left = 50 + size / 5_000;
-    conn.progress_handler(
-        PORTION,
-        Some(move || {
-            left = left.saturating_sub(1);
-            left == 0
-        }),
-    )
 }
 
 /// What the first 100 bytes promise must be so: a page count of millions in a small file costs before it fails.

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use super::{Trouble, Use, check, open_to_read};
+use super::bounds::bound;
+use super::{Trouble, Use, open_to_read};
 use crate::error::{Problem, cannot};
 use crate::gateway::account::MailRelay;
 
@@ -19,7 +20,7 @@ pub fn mail_relay_of_copy(path: &Path) -> Result<Option<MailRelay>, Problem> {
 fn read(path: &Path, how: Use) -> Result<Option<MailRelay>, Trouble> {
     let found = open_to_read(path, how).and_then(|conn| {
         if how == Use::Copy {
-            check::bound(&conn, path)?;
+            bound(&conn, path)?;
         }
         let columns = "SELECT count(*) FROM pragma_table_info('email_settings') \
                        WHERE name IN ('id', 'smtp_host', 'smtp_port', 'smtp_username')";

@@ -13,9 +13,10 @@ use std::path::Path;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
 use rusqlite::{Connection, ErrorCode, ffi};
 
-use super::check::{NotTaken, Why, bound};
+use super::bounds::bound;
+use super::check::{NotTaken, Why};
 use super::shape::{Affinity, NEWEST, newest};
-use super::{Column, NAMED, Shape, Table, open, side_files};
+use super::{Column, NAMED, Shape, Table, open, quoted, side_files};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording::{counted, name, names};
 
@@ -535,11 +536,6 @@ fn make_file(dest: &Path) -> Result<(), String> {
         .open(dest);
     made.map(drop)
         .map_err(|e| format!("{} cannot be made: {e}", dest.display()))
-}
-
-/// A name as SQL.
-pub(super) fn quoted(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[cfg(test)]

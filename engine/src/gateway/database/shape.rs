@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
-use super::check::bound;
+use super::bounds::bound;
 use super::{Trouble, Use, open_to_read};
 use crate::error::cannot;
 use crate::gateway::profile::DatabaseKind;

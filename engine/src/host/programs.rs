@@ -1,5 +1,6 @@
 //! Other programs of the machine: which ones run, and how one is run. An argument list, a fixed path and environment,
 //! a time limit, and no pipe that a daemon could inherit (T21). Must not know what a command is for.
+#![expect(clippy::disallowed_methods, reason = "the one file that runs programs")]
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -11,15 +12,15 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{AccessFlags, Pid};
 
-use super::errno;
 use crate::error::{Problem, cannot};
+use crate::files::open::errno;
 use crate::host::{End, Output};
 use crate::text::octets;
 use crate::text::redact;
 use crate::text::wording::quoted;
 
 /// Where programs are looked for; nothing of the caller's environment reaches them.
-pub(super) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// `wg` tries a host name this often, a second apart, then gives up (T16).
 const RESOLUTION_RETRIES: &str = "2";
 /// Of what a program says, so much of the beginning and of the end: its reason stands last.
@@ -29,7 +30,7 @@ const STDOUT_LIMIT: u64 = 64 << 20;
 /// How long nobody looks whether a program has ended: at least, and at most.
 const PAUSES: [Duration; 2] = [Duration::from_micros(200), Duration::from_millis(5)];
 
-pub(super) fn pid(raw: u32) -> Pid {
+pub(crate) fn pid(raw: u32) -> Pid {
     Pid::from_raw(i32::try_from(raw).unwrap_or(i32::MAX))
 }
 
@@ -74,7 +75,7 @@ pub fn process(pid: u32) -> Option<Process> {
     })
 }
 
-pub(super) fn processes() -> Result<Vec<Process>, Problem> {
+pub(crate) fn processes() -> Result<Vec<Process>, Problem> {
     let proc = Path::new("/proc");
     let entries = std::fs::read_dir(proc).map_err(|e| errno("list", proc, e))?;
     Ok(entries
@@ -84,13 +85,13 @@ pub(super) fn processes() -> Result<Vec<Process>, Problem> {
 }
 
 /// Runs a program to its end or its time limit. What it prints is for people, or plain text.
-pub(super) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Problem> {
+pub(crate) fn execute(argv: &[String], input: &str, limit: Duration) -> Result<Output, Problem> {
     let lossily = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     run(argv, input.as_bytes(), limit, lossily)
 }
 
 /// The same, where each byte counts, on its way in and out: those of firewall rules.
-pub(super) fn execute_exactly(
+pub(crate) fn execute_exactly(
     argv: &[String],
     input: &str,
     limit: Duration,

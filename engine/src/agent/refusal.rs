@@ -1,0 +1,139 @@
+//! What the agent says when it does not do what it was asked, and how much fits into a message. Owns both bounds.
+
+use agent_protocol::Refusal;
+use journal_format::Problem;
+
+use super::Agent;
+use crate::error::{Fault, cannot};
+use crate::state_dir;
+
+/// What the page says of a fault.
+pub fn of(agent: &Agent, fault: Fault) -> Refusal {
+    match fault {
+        Fault::Refused(problems) => Refusal::Unacceptable {
+            problems: bounded_problems(problems),
+        },
+        Fault::Busy(problem) => Refusal::Busy {
+            problem,
+            restore: state_dir::open_restore(&agent.profile)
+                .ok()
+                .flatten()
+                .map(|o| o.id),
+        },
+        Fault::Failed(problem) | Fault::RolledBack(problem) | Fault::Stuck(problem) => {
+            Refusal::Failed { problem }
+        }
+        Fault::Declined => Refusal::Failed {
+            problem: cannot("do that: it was declined", ""),
+        },
+        Fault::Usage(text) => Refusal::Failed {
+            problem: cannot(text, ""),
+        },
+    }
+}
+
+/// The largest serialized form of one list in a message, bytes; a message may be over three times as long.
+const LARGEST: usize = 300 << 10;
+/// Characters of one line, or of one part of a problem.
+const LINE: usize = 500;
+
+fn size(shown: &impl serde::Serialize) -> usize {
+    serde_json::to_vec(shown).map_or(LARGEST, |v| v.len() + 1)
+}
+
+/// A line as it is sent.
+pub fn short(text: &str) -> String {
+    match text.char_indices().nth(LINE) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.into(),
+    }
+}
+
+/// What fits into a message, and how much does not.
+fn fitting<T: serde::Serialize>(all: Vec<T>, most: usize) -> (Vec<T>, usize) {
+    let count = all.len();
+    let mut left = LARGEST;
+    let kept: Vec<T> = all
+        .into_iter()
+        .take(most)
+        .take_while(|one| {
+            let size = size(one);
+            let fits = size <= left;
+            left = left.saturating_sub(size);
+            fits
+        })
+        .collect();
+    let more = count - kept.len();
+    (kept, more)
+}
+
+/// What fits into a message; a plan of a large gateway may warn of thousands of things.
+pub fn bounded(lines: Vec<String>) -> Vec<String> {
+    const LINES: usize = 500;
+    let lines = lines.iter().map(|l| short(l)).collect();
+    let (mut lines, more) = fitting(lines, LINES);
+    if more > 0 {
+        lines.push(format!(
+            "and {more} more: on the gateway, `holdfast verify` lists all"
+        ));
+    }
+    lines
+}
+
+/// What fits into a refusal; a large archive may have thousands of faults.
+pub fn bounded_problems(problems: Vec<Problem>) -> Vec<Problem> {
+    const PROBLEMS: usize = 50;
+    let shortened = problems.into_iter().map(|p| Problem {
+        what: short(&p.what),
+        command: p.command.as_deref().map(short),
+        stderr: p.stderr.as_deref().map(short),
+        advice: short(&p.advice),
+    });
+    let (mut problems, more) = fitting(shortened.collect(), PROBLEMS);
+    if more > 0 {
+        problems.push(cannot(
+            format!("show {more} more problems here"),
+            "on the gateway, `holdfast verify` lists all",
+        ));
+    }
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_plan_that_warns_of_thousands_of_things_fits_into_a_message() {
+        let lines = bounded(
+            (0..9000)
+                .map(|i| format!("{i} {}", "ü".repeat(4000)))
+                .collect(),
+        );
+        assert!(
+            lines.last().unwrap().starts_with("and 8"),
+            "{:?}",
+            lines.last()
+        );
+        assert!(size(&lines) < agent_protocol::MAX_MESSAGE / 3);
+        assert_eq!(bounded(vec!["one".into()]), ["one"]);
+        // What grows when it is written as JSON counts as what it grows to.
+        let escaped = bounded(vec!["\u{1}".repeat(LINE); 500]);
+        assert!(size(&escaped) < agent_protocol::MAX_MESSAGE / 3);
+    }
+
+    #[test]
+    fn a_refusal_for_thousands_of_reasons_fits_into_a_message_and_says_that_there_are_more() {
+        let problem = Problem {
+            command: Some("c".repeat(9000)),
+            stderr: Some("\u{1}".repeat(9000)),
+            ..cannot("ü".repeat(9000), "a".repeat(9000))
+        };
+        let problems = bounded_problems(vec![problem; 9000]);
+        assert!(size(&problems) < agent_protocol::MAX_MESSAGE / 2);
+        assert!(problems.len() > 10);
+        let last = &problems.last().unwrap().what;
+        assert!(last.starts_with("show 89"), "{last}");
+    }
+}
