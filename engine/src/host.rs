@@ -23,7 +23,7 @@ pub mod programs;
 pub use permit::Permit;
 
 /// There from the first service that a restore or a recovery starts until it stops one again: the driver's word, in this
-/// boot, to the gateway's units. A condition on the barrier alone would stop the driver's own start, too (T28).
+/// boot, to the gateway's units. A condition on the barrier alone would stop the driver's own start, too.
 pub const MAY_START: &str = "/run/holdfast/services-may-start";
 
 /// What is under a name. Links are seen as links, never followed.
@@ -68,10 +68,10 @@ pub enum Kind {
 pub enum Query {
     /// `iptables-save` or `ip6tables-save`.
     Rules(Family),
-    /// Rules of the backend that `iptables-save` does not show (T30).
+    /// Rules of the backend that `iptables-save` does not show.
     LegacyRules(Family),
     /// Loads the rules given on standard input in a network namespace made for it, and prints them as the kernel has
-    /// them then (T4).
+    /// them then.
     Rehearse(Family),
     /// `wg show interfaces`.
     Tunnels,
@@ -260,7 +260,7 @@ pub trait Look {
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem>;
     /// The names in a folder, sorted; those that are not UTF-8 are left out.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Problem>;
-    /// SHA-256 of a regular file. Not for a database that this process has open (T23).
+    /// SHA-256 of a regular file. Not for a database that this process has open.
     fn sha256(&self, path: &Path) -> Result<Digest, Problem>;
     /// What is under each of these names in a folder, in their order, and the SHA-256 of those that are regular files; none where
     /// nothing is. For thousands of small files, of which none is a database.
@@ -285,7 +285,7 @@ pub trait Look {
     /// What these processes have open: so many of the processes, and so many of the files, as are looked at. What has ended by
     /// then is passed over.
     fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem>;
-    /// Whether a regular file begins as every database of SQLite does. Not for one that this process has open (T23).
+    /// Whether a regular file begins as every database of SQLite does. Not for one that this process has open.
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem>;
     /// The same of a file that a process has open; one that it has closed meanwhile is none.
     fn is_sqlite_open(&self, file: &OpenFile) -> Result<bool, Problem>;
@@ -378,7 +378,7 @@ pub trait Own {
 
 /// A journal that is open for appending.
 pub trait Append {
-    /// Appends, and makes it durable. After an error nothing more may be appended (T13).
+    /// Appends, and makes it durable. After an error nothing more may be appended.
     fn append(&mut self, bytes: &[u8]) -> Result<(), Problem>;
 }
 

@@ -65,7 +65,7 @@ const RULES: &str = "rehearsed/";
 
 /// What is to be restored, and how.
 pub struct Request {
-    /// The archive: one open file, never opened again by its name (A12).
+    /// The archive: one open file, never opened again by its name.
     pub file: File,
     /// The name that is shown.
     pub name: String,
@@ -623,7 +623,7 @@ impl Unpacked<'_> {
     }
 }
 
-/// The same open file, not the same name, once more (A12).
+/// The same open file, not the same name, once more.
 fn again(file: &File, name: &str) -> Result<File, Problem> {
     file.try_clone().map_err(|e| {
         cannot(

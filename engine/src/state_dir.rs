@@ -18,7 +18,7 @@ const JOURNAL: &str = "journal";
 /// Behind the last line of a closed journal nothing is longer than this.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// Makes `state_dir` and its folders; refuses one that others could write to (A43).
+/// Makes `state_dir` and its folders; refuses one that others could write to.
 #[expect(
     clippy::disallowed_methods,
     reason = "the folder is Holdfast's own, made by this call"

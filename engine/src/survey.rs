@@ -430,7 +430,7 @@ fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
     said
 }
 
-/// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file (T7).
+/// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file.
 fn beyond_configs(
     host: &dyn Look,
     profile: &Profile,

@@ -594,7 +594,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
                 .map(|w| w.chars().take(SAID_MOST).collect::<String>())
                 .map(|w| format!("when the backup was made: {}", journal_format::visible(&w))),
         ),
-        // It could have been cut out as well (A8).
+        // It could have been cut out as well.
         None => first.push(NO_MANIFEST.into()),
     }
     let fate = |part: parts::Part| manifest.and_then(|m| m.parts.get(&part));

@@ -592,7 +592,7 @@ fn begins_as_sqlite(file: File) -> std::io::Result<bool> {
 }
 
 /// The file that a process has open, if its descriptor leads to that one still. By now it may be a pipe, whose opening waits for
-/// ever, or a database of the profile, whose closing drops locks (T23): what it is, is seen by a descriptor that does neither.
+/// ever, or a database of the profile, whose closing drops locks: what it is, is seen by a descriptor that does neither.
 fn same_file(file: &OpenFile) -> std::io::Result<Option<File>> {
     // A link of the kernel's, to the very file.
     let seen = File::options()

@@ -1,5 +1,5 @@
 //! Other programs of the machine: which ones run, and how one is run. An argument list, a fixed path and environment,
-//! a time limit, and no pipe that a daemon could inherit (T21). Must not know what a command is for.
+//! a time limit, and no pipe that a daemon could inherit. Must not know what a command is for.
 #![expect(clippy::disallowed_methods, reason = "the one file that runs programs")]
 
 use std::fs::File;
@@ -21,7 +21,7 @@ use crate::text::wording::quoted;
 
 /// Where programs are looked for; nothing of the caller's environment reaches them.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// `wg` tries a host name this often, a second apart, then gives up (T16).
+/// `wg` tries a host name this often, a second apart, then gives up.
 const RESOLUTION_RETRIES: &str = "2";
 /// Of what a program says, so much of the beginning and of the end: its reason stands last.
 const STDERR_HEAD: u64 = 2 << 10;

@@ -30,7 +30,7 @@ pub enum Tried {
 /// What came of each family's rules.
 pub type Rehearsed = BTreeMap<Family, Tried>;
 
-/// Loads each family's rules of a backup in a network namespace made for it (T4).
+/// Loads each family's rules of a backup in a network namespace made for it.
 pub fn rules(host: &dyn Look, rules: &Rules) -> Result<Rehearsed, Problem> {
     let tried = Family::BOTH.map(|family| one(host, family, rules.of(family)));
     both(tried)

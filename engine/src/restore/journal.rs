@@ -104,7 +104,7 @@ impl<'h> JournalWriter<'h> {
     }
 
     /// Opens the journal of an open restore for a recovery. A torn tail is kept as a copy and cut off; the valid part
-    /// is written to a new file first, since the page cache may lie after a failed sync (T13).
+    /// is written to a new file first, since the page cache may lie after a failed sync.
     pub fn reopen(
         host: &'h dyn Host,
         path: &Path,

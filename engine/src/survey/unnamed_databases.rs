@@ -418,7 +418,7 @@ impl<'a> Looking<'a> {
         for name in names.iter().take(NAMES_MOST) {
             let path = folder.join(name);
             let sqlite = match self.host.stat(&path) {
-                // Not opened even for a look: another thread of this process may be copying it (T23).
+                // Not opened even for a look: another thread of this process may be copying it.
                 Ok(Some(meta)) if self.is_the_profiles(&path, object(&meta)) => Ok(false),
                 Ok(Some(meta)) if meta.kind == Kind::File => self.host.is_sqlite(&path),
                 // What a link leads to is another folder's.

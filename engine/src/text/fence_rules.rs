@@ -9,7 +9,7 @@ use journal_format::Fence;
 /// The name of its table, in family `inet`.
 pub const TABLE: &str = "holdfast";
 
-/// Before `raw` (-300): nothing of `iptables` sees a packet first (T25).
+/// Before `raw` (-300): nothing of `iptables` sees a packet first.
 const PRIORITY: i32 = -310;
 
 /// Lifts the fence; also where there is none.

@@ -97,7 +97,7 @@ pub struct BadRules {
 
 impl Rules {
     /// Reads what `iptables-save` printed; counters and comments are left out. Only lines that declare chains and append
-    /// rules are taken: no option that `iptables-restore` would follow elsewhere (A20).
+    /// rules are taken: no option that `iptables-restore` would follow elsewhere.
     pub fn parse(text: &str) -> Result<Rules, BadRules> {
         let mut rules = Rules::default();
         let mut open: Option<(String, Table)> = None;

@@ -328,7 +328,7 @@ impl Sim {
         };
         let mut why = None;
         for (n, piece) in pieces.iter().enumerate() {
-            // Whatever fails ends the command there; also a hook of an interface that is gone already (T17, T26).
+            // Whatever fails ends the command there; also a hook of an interface that is gone already.
             if let Err(e) = world.carry_out(piece) {
                 why = Some(e);
                 break;

@@ -356,7 +356,7 @@ fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
     }
 }
 
-/// Tunnels that take over more than a site's own networks (A17).
+/// Tunnels that take over more than a site's own networks.
 pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &mut Vec<String>) {
     let loopback = ["127.0.0.0/8", "::1/128"].map(Prefix::parse);
     let (mut everything, mut to_itself) = (Vec::new(), Vec::new());

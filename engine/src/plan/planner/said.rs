@@ -136,8 +136,8 @@ fn origin(here: &Here, archive: &Archive, said: &mut Said) {
     }
 }
 
-/// An old genuine backup brings back what was removed since, and takes away what was added (A9); a forged one gives
-/// accounts to somebody (A30).
+/// An old genuine backup brings back what was removed since, and takes away what was added; a forged one gives
+/// accounts to somebody.
 fn users(database: &str, now: &[Account], then: &[Account], said: &mut Said) {
     fn by_name(accounts: &[Account]) -> BTreeMap<&str, &Account> {
         accounts.iter().map(|a| (a.username.as_str(), a)).collect()
@@ -296,7 +296,7 @@ fn files(survey: &Survey, backup: &Backup, said: &mut Said) {
 fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut Said) {
     let family = both.family.name();
     let (now, then) = (&both.now, &both.then);
-    // Load by load a table is replaced whole, whoever put what into it (A22).
+    // Load by load a table is replaced whole, whoever put what into it.
     let gone = now.gone_in(then, tunnels);
     for (found, what) in [(&gone.chains, "chain"), (&gone.rules, "rule")] {
         if !found.is_empty() {
@@ -341,7 +341,7 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     }
 }
 
-/// Tunnels that would take over the network that the box or its admin is in (A17).
+/// Tunnels that would take over the network that the box or its admin is in.
 fn networks(
     here: &Here,
     ours: &dyn Fn(&str) -> bool,

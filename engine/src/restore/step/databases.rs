@@ -1,5 +1,5 @@
 //! Settles the databases, so that each file alone is all of it, and swaps them. Between a swap's intent and its outcome
-//! no database is opened, not even to read: a stale side file would be replayed into the wrong one (T1).
+//! no database is opened, not even to read: a stale side file would be replayed into the wrong one.
 
 use std::path::{Path, PathBuf};
 
@@ -29,7 +29,7 @@ fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
         .filter(|t| matches!(t.change, Change::Replace | Change::Remove))
 }
 
-/// A process that holds a swapped database writes on into the old file and believes that it succeeded (T23).
+/// A process that holds a swapped database writes on into the old file and believes that it succeeded.
 fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(), Problem> {
     let files: Vec<PathBuf> = paths
         .flat_map(|p| std::iter::once(p.to_owned()).chain(side_files(p)))
@@ -74,7 +74,7 @@ impl StepOps for SettleDatabases {
                 }
             }
             env.host.sync_file(permit, path)?;
-            // The unlinking of a side file must last: after a power cut it would be back beside the new file (T31).
+            // The unlinking of a side file must last: after a power cut it would be back beside the new file.
             env.host.sync_dir(permit, parent(path)?)?;
         }
         Ok(report)
@@ -131,7 +131,7 @@ fn set_aside(env: &Env, permit: &Permit, target: &Target) -> Result<(), Problem>
 }
 
 /// Between the settling and the swap a crash, and so any time, may have passed: whoever opened an old database since would
-/// write on into it, and what it left in side files would lie beside the new one (T1, T23).
+/// write on into it, and what it left in side files would lie beside the new one.
 fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
     let mut old = Vec::new();
     for exchange in exchanges {

@@ -1,5 +1,5 @@
 //! Takes the rules of replaced tunnels out, and loads the rules that are to hold: after the services started, which add
-//! theirs a second time (T29), and behind the fence.
+//! theirs a second time, and behind the fence.
 
 use journal_format::{Direction, Exchange, NOT_LOADED, Plan, Step};
 
@@ -54,7 +54,7 @@ impl StepOps for ResetRules {
 }
 
 /// Loads what should hold. Every table at once or the old ones: `iptables-restore` is atomic for a table, not for a
-/// file (T3), so after a failure the caller loads a whole set again.
+/// file, so after a failure the caller loads a whole set again.
 fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
     for family in expected_rules::touched(env) {
         let now = expected_rules::current(env.host, family)?;

@@ -92,7 +92,7 @@ fn targets<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
     env.plan.databases.iter().chain(&env.plan.files)
 }
 
-/// A filesystem that cannot exchange is found out here, not half way (T12).
+/// A filesystem that cannot exchange is found out here, not half way.
 fn try_exchange(env: &Env, permit: &Permit, dir: &Path) -> Result<(), Problem> {
     let owner = Owner {
         uid: 0,

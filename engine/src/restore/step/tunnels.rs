@@ -33,7 +33,7 @@ fn up_now(env: &Env) -> Result<BTreeSet<String>, Problem> {
 }
 
 /// Does one thing to several tunnels at a time, and gives what each reported, in order. Tunnels with hooks go one by
-/// one: their commands were not written to run side by side (A26).
+/// one: their commands were not written to run side by side.
 fn each<F>(env: &Env, tunnels: &[Tunnel], one: F) -> Result<Report, Problem>
 where
     F: Fn(&dyn Host, &Tunnel) -> Result<Option<String>, Problem> + Sync,
@@ -75,7 +75,7 @@ where
     Ok(report)
 }
 
-/// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it (T7).
+/// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it.
 fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
     let up = up_now(env)?;
     let tunnels: Vec<Tunnel> = tunnels
@@ -99,7 +99,7 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
             tunnel.config.clone()
         };
         let out = host.run(permit, &Command::TunnelDown(config), "")?;
-        // A PostDown that fails makes it end with non-zero with the interface already gone (T17): the interface decides.
+        // A PostDown that fails makes it end with non-zero with the interface already gone: the interface decides.
         let mut left = !goes(host, &tunnel.name)?;
         if out.ok() {
             // What is left all the same is the observation's to name.
@@ -148,7 +148,7 @@ fn goes(host: &dyn Host, name: &str) -> Result<bool, Problem> {
 fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
     let mut up = up_now(env)?;
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
-    // looks up and is not (T27).
+    // looks up and is not.
     if permit.r#move().attempt > 1 && tunnels.iter().any(|t| up.contains(&t.name)) {
         take_down(env, permit, tunnels)?;
         up = up_now(env)?;
@@ -190,7 +190,7 @@ fn with_other_peers(
     Ok(names)
 }
 
-/// A tunnel comes up with the peers of its config; those that were set while it ran are in no file (T7).
+/// A tunnel comes up with the peers of its config; those that were set while it ran are in no file.
 fn set_peers(
     env: &Env,
     permit: &Permit,
@@ -231,7 +231,7 @@ fn set_peers(
 }
 
 /// A peer whose host name does not resolve now gets its last known address, or none: the resolver may be behind the very
-/// tunnel (T16).
+/// tunnel.
 fn bring_one_up(
     host: &dyn Host,
     permit: &Permit,
