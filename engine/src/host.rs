@@ -103,7 +103,7 @@ pub enum Query {
 
 /// Commands that change the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum GatewayCommand {
     /// `iptables-restore`: replaces every table that the text on standard input names.
     LoadRules(Family),
     /// `iptables-restore --noflush`: carries out the lines on standard input, a table at a time.
@@ -130,7 +130,7 @@ pub struct Output {
     /// The command as a person would type it; holds no secret.
     pub shown: String,
     /// How it ended.
-    pub end: End,
+    pub end: ExitKind,
     /// Standard output.
     pub stdout: String,
     /// Standard error, bounded, keys blanked.
@@ -139,7 +139,7 @@ pub struct Output {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ExitKind {
     /// By itself, with this status.
     Exit(i32),
     /// By a signal.
@@ -151,15 +151,15 @@ pub enum End {
 impl Output {
     /// Whether it ended with 0.
     pub fn ok(&self) -> bool {
-        self.end == End::Exit(0)
+        self.end == ExitKind::Exit(0)
     }
 
     /// Why it could not do `what`, with the command and its standard error.
     pub fn problem(&self, what: impl Into<String>, advice: impl Into<String>) -> Problem {
         let how = match self.end {
-            End::Exit(status) => format!("exit status {status}"),
-            End::Signal(signal) => format!("killed by signal {signal}"),
-            End::TimedOut => "no end within its time limit".to_string(),
+            ExitKind::Exit(status) => format!("exit status {status}"),
+            ExitKind::Signal(signal) => format!("killed by signal {signal}"),
+            ExitKind::TimedOut => "no end within its time limit".to_string(),
         };
         Problem {
             what: format!("{}: {how}", what.into()),
@@ -196,10 +196,10 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
         }
         Control::Commands { .. } => match out.end {
             // What a shell says of a program that it cannot run, or not find.
-            End::Exit(126 | 127) | End::Signal(_) | End::TimedOut => {
+            ExitKind::Exit(126 | 127) | ExitKind::Signal(_) | ExitKind::TimedOut => {
                 Err(out.problem(what, "mend the service's `active` command in the profile"))
             }
-            End::Exit(status) => Ok(status == 0),
+            ExitKind::Exit(status) => Ok(status == 0),
         },
     }
 }
@@ -356,7 +356,12 @@ pub trait Act {
         on: bool,
     ) -> Result<(), Problem>;
     /// Runs a command; `input` is its standard input. Its exit status is evidence, not a verdict.
-    fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem>;
+    fn run(
+        &self,
+        permit: &Permit,
+        command: &GatewayCommand,
+        input: &str,
+    ) -> Result<Output, Problem>;
 }
 
 /// What is Holdfast's own: under `state_dir`, and its own processes.

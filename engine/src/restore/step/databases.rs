@@ -10,7 +10,7 @@ use crate::error::{Problem, cannot};
 use crate::gateway::database::Settled;
 use crate::host::Permit;
 use crate::host::parent;
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 use crate::restore::swap::{self, side_files, side_files_there};
 use crate::text::wording::counted;
 
@@ -104,7 +104,12 @@ impl StepOps for SettleDatabases {
         Ok(report)
     }
 
-    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        _: &[Exchange],
+    ) -> Result<Observed, Problem> {
         let mut left = Vec::new();
         for target in old(env) {
             left.extend(match direction {
@@ -136,7 +141,7 @@ fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
     let mut old = Vec::new();
     for exchange in exchanges {
         if exchange.old.is_some()
-            && swap::seen(env.host, std::slice::from_ref(exchange))? == Seen::Before
+            && swap::seen(env.host, std::slice::from_ref(exchange))? == Observed::Before
         {
             old.push(exchange.path.as_str());
         }
@@ -209,7 +214,7 @@ impl StepOps for SwapDatabases {
         for exchange in databases(exchanges) {
             if !matches!(
                 swap::seen(env.host, std::slice::from_ref(exchange))?,
-                Seen::After
+                Observed::After
             ) {
                 continue;
             }
@@ -231,10 +236,10 @@ impl StepOps for SwapDatabases {
         env: &Env,
         direction: Direction,
         exchanges: &[Exchange],
-    ) -> Result<Seen, Problem> {
+    ) -> Result<Observed, Problem> {
         let seen = swap::seen_from(env.host, direction, exchanges)?;
         // On the way back the new database's side files went, durably, before it did: what lies beside the old one is its own.
-        if seen != Seen::After || direction == Direction::Back {
+        if seen != Observed::After || direction == Direction::Back {
             return Ok(seen);
         }
         let mut beside = Vec::new();
