@@ -60,7 +60,7 @@ enum CliCommand {
         after_help = "Exit status: 0 made, 8 made but incomplete: what it lacks and why is on standard error, and it does not count as a \
                       good backup"
     )]
-    BackupLine {
+    Backup {
         /// Where it is written [default: backups/ in the profile's state_dir].
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
@@ -92,7 +92,7 @@ enum CliCommand {
     #[command(subcommand)]
     Journal(JournalCommand),
     /// Serve the web page's requests on a socket; settle an open restore first.
-    AgentClient {
+    Agent {
         /// The socket.
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
@@ -255,7 +255,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
     }
     match cli.command {
         CliCommand::Survey => survey::run(&context),
-        CliCommand::BackupLine { output } => backup::run(&context, output),
+        CliCommand::Backup { output } => backup::run(&context, output),
         CliCommand::Verify { archive } => verify::run(&context, &archive),
         CliCommand::Restore(args) => restore::run(&context, &args),
         CliCommand::Recover(args) => recover::run(&context, &args),
@@ -267,7 +267,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
             journal::verify(&context, &journal)
         }
         CliCommand::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
-        CliCommand::AgentClient { socket, scopes } => agent::run(&context, &socket, scopes),
+        CliCommand::Agent { socket, scopes } => agent::run(&context, &socket, scopes),
         CliCommand::DatabaseWork => Ok(0),
         CliCommand::BootUnits {
             output,
