@@ -128,9 +128,9 @@ pub enum Reply {
     /// It is being worked on; nothing to show yet. Keeps both sides from giving up.
     Alive,
     /// A backup; its bytes follow.
-    Backup(Backup),
+    Backup(BackupLine),
     /// A backup was made, and lacks parts that it should have. Its bytes are not given unasked: [`Ask::GiveBackup`].
-    Incomplete(Backup),
+    Incomplete(BackupLine),
     /// The bytes may come.
     Ready {
         /// The largest upload, MiB.
@@ -245,7 +245,7 @@ pub struct Session {
 
 /// One backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backup {
+pub struct BackupLine {
     /// The file's name.
     pub name: String,
     /// Bytes.
@@ -257,12 +257,12 @@ pub struct Backup {
     /// SHA-256 of the file.
     pub sha256: Digest,
     /// The parts that it should have and lacks. With one of them it is incomplete, and no good backup.
-    pub lacks: Vec<Lack>,
+    pub lacks: Vec<LackLine>,
 }
 
 /// A part that a backup should have and lacks.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lack {
+pub struct LackLine {
     /// The part, as the command line calls it: `configs.db`.
     pub part: String,
     /// The part, as a sentence calls it: `the database configs.db`.
@@ -275,9 +275,9 @@ pub struct Lack {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backups {
     /// The last good backup, by when it was made on this box.
-    pub last_backup: Option<Backup>,
+    pub last_backup: Option<BackupLine>,
     /// The last incomplete one that was made after it.
-    pub incomplete_backup: Option<Backup>,
+    pub incomplete_backup: Option<BackupLine>,
     /// No good one is known, but there are backups that may have every part or lack some: nothing was noted of them.
     pub unknown_backups: bool,
 }
@@ -392,7 +392,7 @@ pub struct Preview {
     /// Accounts that are not the gateway's may write or read some of it, which the restore closes unless it is told not to.
     pub has_open_folders: bool,
     /// What it replaces and the safety backup cannot save now, or could not when it was tried.
-    pub unsaved: Vec<Lack>,
+    pub unsaved: Vec<LackLine>,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

@@ -15,7 +15,7 @@ use engine::restore::journal::{JournalWriter, Outcome};
 use engine::restore::process;
 use fixtures::{Result, Trouble};
 use journal_format::{
-    Archive, Digest, Direction, Fence, Firewall, Format, Header, Move, Plan, Policy, Role,
+    ArchiveInfo, Digest, Direction, FenceRules, Firewall, Format, Header, Move, Plan, Policy, Role,
 };
 
 use crate::measure::{Once, Series};
@@ -128,7 +128,7 @@ fn of(took: Duration) -> Once {
 fn plan() -> Plan {
     let (forward, back) = engine::plan::order::lists();
     Plan {
-        archive: Archive {
+        archive: ArchiveInfo {
             name: "wireguard_backup_20261122_185220.zip".into(),
             sha256: Digest::of_bytes([1; 32]),
             size: 1,
@@ -146,7 +146,7 @@ fn plan() -> Plan {
         services: Vec::new(),
         tunnels_down: Vec::new(),
         tunnels_up: Vec::new(),
-        fence: Fence::default(),
+        fence: FenceRules::default(),
         firewall: Firewall::default(),
         peers: None,
         without_safety_backup_of: Vec::new(),

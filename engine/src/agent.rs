@@ -32,12 +32,12 @@ use crate::host::programs;
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
 
-use backups::Backups;
+use backups::BackupDesk;
 use devices::Devices;
 use door::Door;
 use overview::Lines;
 use sessions::Sessions;
-use sign_in::SignIn;
+use sign_in::SignInGuard;
 use start::Starts;
 use uploads::Uploads;
 
@@ -52,10 +52,10 @@ struct Agent {
     host: Linux,
     boot: BootId,
     sessions: Sessions,
-    sign_in: SignIn,
+    sign_in: SignInGuard,
     devices: Devices,
     uploads: Uploads,
-    backups: Backups,
+    backups: BackupDesk,
     starts: Starts,
     lines: Lines,
 }
@@ -68,11 +68,11 @@ impl Agent {
             boot: host.boot()?,
             host,
             sessions: Sessions::open(profile)?,
-            sign_in: SignIn::new(profile),
+            sign_in: SignInGuard::new(profile),
             devices: Devices::open(profile)
                 .map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?,
             uploads: Uploads::open(profile)?,
-            backups: Backups::open(profile),
+            backups: BackupDesk::open(profile),
             starts: Starts::new(config, scopes),
             lines: Lines::default(),
         })

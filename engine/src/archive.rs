@@ -33,7 +33,7 @@ use crate::text::iptables::Family;
 use crate::text::wg_config::NAME;
 use accept::{NOT_KNOWN, accept};
 use cursor::Cursor;
-use inflate::{Place, Reader, Unread};
+use inflate::{EntryPlace, Reader, UnreadBytes};
 use manifest::{Manifest, Metadata};
 use zip_layout::Unfit;
 
@@ -88,7 +88,7 @@ const METADATA_MOST: u64 = 64 << 20;
 
 /// One entry of a backup. There are as many as files: what its name says is not kept besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
+pub struct ArchiveEntry {
     /// Its whole name, as `configs/a.conf`.
     pub name: Box<str>,
     /// Its declared size; true once it has been copied without complaint.
@@ -96,7 +96,7 @@ pub struct Entry {
     what: What,
     /// Its place among all that the zip lists.
     index: u32,
-    place: Place,
+    place: EntryPlace,
     /// What its bytes are: as the manifest says, or else as they were when they were first read.
     sha256: OnceLock<Digest>,
     /// Whose the file was, and the second copy of a config where that is the same: places in the manifest's `owners`.
@@ -104,30 +104,30 @@ pub struct Entry {
     owner_of_second: Option<u16>,
 }
 
-impl Entry {
+impl ArchiveEntry {
     /// What it is.
-    pub fn part(&self) -> Part<'_> {
+    pub fn part(&self) -> EntryKind<'_> {
         let behind = |folder: &str| self.name.strip_prefix(folder).unwrap_or_default();
         let raw = |folder| manifest::unescaped(behind(folder)).unwrap_or_default();
         match self.what {
-            What::Metadata => Part::Metadata,
-            What::Database => Part::Database(&self.name),
-            What::Config => Part::Config(behind(CONFIGS)),
-            What::SecondCopy => Part::SecondCopy(behind(WIREGUARD)),
-            What::RulesV4 => Part::RulesV4,
-            What::RulesNat => Part::RulesNat,
-            What::RulesForward => Part::RulesForward,
-            What::RulesV6 => Part::RulesV6,
-            What::RawConfig => Part::RawConfig(raw(RAW_CONFIGS)),
-            What::RawSecondCopy => Part::RawSecondCopy(raw(RAW_WIREGUARD)),
-            What::Kept(family) => Part::Kept(family),
+            What::Metadata => EntryKind::Metadata,
+            What::Database => EntryKind::Database(&self.name),
+            What::Config => EntryKind::Config(behind(CONFIGS)),
+            What::SecondCopy => EntryKind::SecondCopy(behind(WIREGUARD)),
+            What::RulesV4 => EntryKind::RulesV4,
+            What::RulesNat => EntryKind::RulesNat,
+            What::RulesForward => EntryKind::RulesForward,
+            What::RulesV6 => EntryKind::RulesV6,
+            What::RawConfig => EntryKind::RawConfig(raw(RAW_CONFIGS)),
+            What::RawSecondCopy => EntryKind::RawSecondCopy(raw(RAW_WIREGUARD)),
+            What::Kept(family) => EntryKind::Kept(family),
             What::RawDatabase(side) => {
                 let side = SIDES[usize::from(side)];
                 let name = String::from_utf8(raw(RAW_DATABASES)).unwrap_or_default();
                 let name = name.strip_suffix(side).unwrap_or_default().to_owned();
-                Part::RawDatabase { name, side }
+                EntryKind::RawDatabase { name, side }
             }
-            What::UnknownDatabase => Part::UnknownDatabase,
+            What::UnknownDatabase => EntryKind::UnknownDatabase,
         }
     }
 
@@ -169,7 +169,7 @@ enum What {
 
 /// What an entry is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part<'n> {
+pub enum EntryKind<'n> {
     /// `backup_metadata.json`.
     Metadata,
     /// A database, by its name in the profile.
@@ -237,7 +237,7 @@ pub struct Archive {
     made_here: bool,
     /// Its metadata are this box's own, or were accepted before.
     accepted: bool,
-    entries: Vec<Entry>,
+    entries: Vec<ArchiveEntry>,
     /// Places in `entries`, sorted by name.
     by_name: Vec<u32>,
     inflated: Inflated,
@@ -414,11 +414,11 @@ impl Archive {
         };
         let (second, metadata) = parallel::both(second, || self.read_metadata());
         second.map_err(|seen| match seen {
-            Seen::Otherwise => refuse("two readers see two archives in it".into()),
-            Seen::Damaged(zip::result::ZipError::Io(e)) => {
+            PassedBytes::Otherwise => refuse("two readers see two archives in it".into()),
+            PassedBytes::Damaged(zip::result::ZipError::Io(e)) => {
                 Fault::Failed(unreadable(&self.name, &e))
             }
-            Seen::Damaged(e) => refuse(format!("its structure is damaged: {e}")),
+            PassedBytes::Damaged(e) => refuse(format!("its structure is damaged: {e}")),
         })?;
         self.metadata = metadata?;
         let found = self.against_metadata();
@@ -464,12 +464,12 @@ impl Archive {
     }
 
     /// Every entry, in the order of the archive.
-    pub fn entries(&self) -> &[Entry] {
+    pub fn entries(&self) -> &[ArchiveEntry] {
         &self.entries
     }
 
     /// The entry of this name.
-    pub fn entry(&self, name: &str) -> Option<&Entry> {
+    pub fn entry(&self, name: &str) -> Option<&ArchiveEntry> {
         self.find(name).map(|i| &self.entries[i])
     }
 
@@ -607,7 +607,7 @@ impl Archive {
     pub fn read_each<R: Send>(
         &self,
         entries: &[usize],
-        work: impl Fn(&Entry, &[u8]) -> R + Sync,
+        work: impl Fn(&ArchiveEntry, &[u8]) -> R + Sync,
         mut take: impl FnMut(usize, R),
     ) -> Result<(), Fault> {
         let batches = self.batches(entries);
@@ -704,7 +704,7 @@ impl Archive {
                         Ok(())
                     });
                     match read {
-                        Ok(()) => give.send(portion).map_err(|_| Unread::Stopped(())),
+                        Ok(()) => give.send(portion).map_err(|_| UnreadBytes::Stopped(())),
                         Err(e) => Err(e),
                     }
                 })
@@ -724,9 +724,9 @@ impl Archive {
             };
             took?;
             match read {
-                Ok(()) | Err(Unread::Stopped(())) => taken.end(),
-                Err(Unread::Damaged(why)) => Err(taken.damaged(&why)),
-                Err(Unread::Io(e)) => Err(taken.unread(&e)),
+                Ok(()) | Err(UnreadBytes::Stopped(())) => taken.end(),
+                Err(UnreadBytes::Damaged(why)) => Err(taken.damaged(&why)),
+                Err(UnreadBytes::Io(e)) => Err(taken.unread(&e)),
             }
         })
     }
@@ -744,9 +744,9 @@ impl Archive {
         });
         match read {
             Ok(()) => taken.end(),
-            Err(Unread::Stopped(fault)) => Err(fault),
-            Err(Unread::Damaged(why)) => Err(taken.damaged(&why)),
-            Err(Unread::Io(e)) => Err(taken.unread(&e)),
+            Err(UnreadBytes::Stopped(fault)) => Err(fault),
+            Err(UnreadBytes::Damaged(why)) => Err(taken.damaged(&why)),
+            Err(UnreadBytes::Io(e)) => Err(taken.unread(&e)),
         }
     }
 
@@ -834,9 +834,11 @@ impl Archive {
         for (entry, listed) in self.entries.iter().zip(listed) {
             let shown = zip_layout::shown(entry.name.as_bytes());
             let unlisted = match entry.part() {
-                Part::Database(_) | Part::Config(_) | Part::SecondCopy(_) => !listed,
-                Part::RawConfig(_) | Part::RawSecondCopy(_) | Part::Kept(_) => manifest.is_none(),
-                Part::RawDatabase { name, side } => {
+                EntryKind::Database(_) | EntryKind::Config(_) | EntryKind::SecondCopy(_) => !listed,
+                EntryKind::RawConfig(_) | EntryKind::RawSecondCopy(_) | EntryKind::Kept(_) => {
+                    manifest.is_none()
+                }
+                EntryKind::RawDatabase { name, side } => {
                     let twice = self.has(&name);
                     let alone = !self.has(&raw_database(&name, ""));
                     if twice && side.is_empty() || alone {
@@ -852,18 +854,18 @@ impl Archive {
                         &crate::gateway::parts::Part::Database(name),
                     )
                 }
-                Part::UnknownDatabase => {
+                EntryKind::UnknownDatabase => {
                     let of = self.unknown_database(&entry.name, listed, manifest.as_ref());
                     if of.is_none() {
                         found.push(format!("its entry {shown} {NOT_KNOWN}"));
                     }
                     false
                 }
-                Part::Metadata
-                | Part::RulesV4
-                | Part::RulesNat
-                | Part::RulesForward
-                | Part::RulesV6 => false,
+                EntryKind::Metadata
+                | EntryKind::RulesV4
+                | EntryKind::RulesNat
+                | EntryKind::RulesForward
+                | EntryKind::RulesV6 => false,
             };
             if self.plain_twin(entry).is_some() {
                 found.push(format!(
@@ -882,25 +884,25 @@ impl Archive {
     }
 
     /// The entry that holds the same file in its plain form, beside this raw one: nobody could say which of the two it is.
-    fn plain_twin(&self, entry: &Entry) -> Option<&Entry> {
+    fn plain_twin(&self, entry: &ArchiveEntry) -> Option<&ArchiveEntry> {
         let plain = |dir: &str, name: &[u8]| {
             let name = std::str::from_utf8(name).ok()?;
             self.entry(&format!("{dir}{name}"))
         };
         match entry.part() {
-            Part::RawDatabase { name, .. } => self.entry(&name),
-            Part::RawConfig(name) => plain(CONFIGS, &name),
-            Part::RawSecondCopy(name) => plain(WIREGUARD, &name),
-            Part::Metadata
-            | Part::Database(_)
-            | Part::Config(_)
-            | Part::SecondCopy(_)
-            | Part::RulesV4
-            | Part::RulesNat
-            | Part::RulesForward
-            | Part::RulesV6
-            | Part::Kept(_)
-            | Part::UnknownDatabase => None,
+            EntryKind::RawDatabase { name, .. } => self.entry(&name),
+            EntryKind::RawConfig(name) => plain(CONFIGS, &name),
+            EntryKind::RawSecondCopy(name) => plain(WIREGUARD, &name),
+            EntryKind::Metadata
+            | EntryKind::Database(_)
+            | EntryKind::Config(_)
+            | EntryKind::SecondCopy(_)
+            | EntryKind::RulesV4
+            | EntryKind::RulesNat
+            | EntryKind::RulesForward
+            | EntryKind::RulesV6
+            | EntryKind::Kept(_)
+            | EntryKind::UnknownDatabase => None,
         }
     }
 }
@@ -908,7 +910,7 @@ impl Archive {
 /// Whether the manifest says that a database was saved by its bytes.
 fn saved_raw(manifest: Option<&Manifest>, part: &crate::gateway::parts::Part) -> bool {
     let fate = manifest.and_then(|m| m.parts.get(part));
-    matches!(fate, Some(crate::gateway::parts::Fate::SavedRaw { .. }))
+    matches!(fate, Some(crate::gateway::parts::PartFate::SavedRaw { .. }))
 }
 
 /// What comes of one entry, counted, hashed and compared on the way.
@@ -929,7 +931,7 @@ impl<'a> Taking<'a> {
         }
     }
 
-    fn entry(&self) -> &'a Entry {
+    fn entry(&self) -> &'a ArchiveEntry {
         &self.archive.entries[self.i]
     }
 
@@ -1027,25 +1029,30 @@ impl Drop for Borrowed<'_> {
 }
 
 /// What a second pair of eyes sees on the same bytes.
-enum Seen {
+enum PassedBytes {
     Otherwise,
     Damaged(zip::result::ZipError),
 }
 
 /// Reads the structure with another reader, which must see the very same entries at the very same places.
-fn second_opinion(file: &Arc<File>, size: u64, entries: &[Entry]) -> Result<(), Seen> {
+fn second_opinion(
+    file: &Arc<File>,
+    size: u64,
+    entries: &[ArchiveEntry],
+) -> Result<(), PassedBytes> {
     let config = Config {
         archive_offset: ArchiveOffset::Known(0),
     };
-    let mut zip =
-        ZipArchive::with_config(config, Cursor::new(file.clone(), size)).map_err(Seen::Damaged)?;
-    zip.validate_header_consistency().map_err(Seen::Damaged)?;
+    let mut zip = ZipArchive::with_config(config, Cursor::new(file.clone(), size))
+        .map_err(PassedBytes::Damaged)?;
+    zip.validate_header_consistency()
+        .map_err(PassedBytes::Damaged)?;
     for entry in entries {
         let index = entry.index as usize;
         if zip.index_for_name_raw(entry.name.as_bytes()) != Some(index) {
-            return Err(Seen::Otherwise);
+            return Err(PassedBytes::Otherwise);
         }
-        let seen = zip.by_index_raw(index).map_err(Seen::Damaged)?;
+        let seen = zip.by_index_raw(index).map_err(PassedBytes::Damaged)?;
         let method = match entry.place.deflated {
             true => zip::CompressionMethod::Deflated,
             false => zip::CompressionMethod::Stored,
@@ -1056,7 +1063,7 @@ fn second_opinion(file: &Arc<File>, size: u64, entries: &[Entry]) -> Result<(), 
             && seen.crc32() == entry.place.crc
             && seen.compression() == method;
         if !same {
-            return Err(Seen::Otherwise);
+            return Err(PassedBytes::Otherwise);
         }
     }
     Ok(())

@@ -27,7 +27,7 @@ use crate::error::{Fault, Problem, cannot};
 use crate::files::space::{self, Needs};
 use crate::files::spool::private_folder;
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::parts::{Fate, Lack, Part};
+use crate::gateway::parts::{Lack, Part, PartFate};
 use crate::gateway::profile::Profile;
 use crate::host::Host;
 use crate::parallel;
@@ -37,7 +37,7 @@ use crate::survey;
 use aside::Aside;
 use configs::{Configs, Folder, There};
 use growing::{Growing, sweep};
-use moment::Rows;
+use moment::FileRows;
 use writing::Making;
 
 /// Progress is told at least this often.
@@ -130,7 +130,7 @@ impl Kernel<'_> {
     }
 
     /// Those of tunnels alone.
-    fn tunnels(self, configs: &Configs, rows: Option<&Rows>) -> Facts {
+    fn tunnels(self, configs: &Configs, rows: Option<&FileRows>) -> Facts {
         let host = match self {
             Kernel::Now(host) => host,
             Kernel::Known(facts) => return facts.clone(),
@@ -184,12 +184,12 @@ pub fn make(
     facts.peers = taken.tunnels.peers;
     facts.unread.extend(taken.tunnels.unread);
     if let Some(clients) = &mut taken.clients
-        && clients.fate == Fate::NotThere
+        && clients.fate == PartFate::NotThere
         && taken.configs.are_there()
     {
         // No gateway has configs and no clients.
         let why = "it is gone, and configs of clients are there".to_owned();
-        clients.fate = Fate::NotSaved { why };
+        clients.fate = PartFate::NotSaved { why };
     }
     let databases = taken.clients.iter().chain(&others);
     let databases: u64 = databases.map(databases::Saving::size).sum();

@@ -35,7 +35,7 @@ pub struct Cli {
     #[arg(long, global = true)]
     json: bool,
     #[command(subcommand)]
-    command: Command,
+    command: CliCommand,
 }
 
 const DEFAULT_CONFIG: &str = "/etc/holdfast/holdfast.toml";
@@ -52,7 +52,7 @@ Exit status:
   8  the backup is incomplete: it lacks parts that it should have, named on standard error";
 
 #[derive(Debug, Subcommand)]
-enum Command {
+enum CliCommand {
     /// Show the gateway as it is now.
     Survey,
     /// Make a backup of the gateway, and print its path.
@@ -232,7 +232,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<u8, Fault> {
     // Before the profile: it may be closed to nobody but root, and what is needed of it stands in the order.
-    if matches!(cli.command, Command::DatabaseWork) {
+    if matches!(cli.command, CliCommand::DatabaseWork) {
         return live_database::serve().map(|()| 0).map_err(Fault::from);
     }
     let default_place = cli.config.as_os_str() == DEFAULT_CONFIG;
@@ -245,7 +245,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
     if !nix::unistd::geteuid().is_root() {
         let needed = !matches!(
             &cli.command,
-            Command::Journal(JournalCommand::Show { .. } | JournalCommand::Verify { .. })
+            CliCommand::Journal(JournalCommand::Show { .. } | JournalCommand::Verify { .. })
         );
         if needed {
             return Err(
@@ -254,20 +254,22 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         }
     }
     match cli.command {
-        Command::Survey => survey::run(&context),
-        Command::Backup { output } => backup::run(&context, output),
-        Command::Verify { archive } => verify::run(&context, &archive),
-        Command::Restore(args) => restore::run(&context, &args),
-        Command::Recover(args) => recover::run(&context, &args),
-        Command::Secure { dry_run } => secure::run(&context, dry_run),
-        Command::Status => status::run(&context),
-        Command::Journal(JournalCommand::List) => journal::list(&context),
-        Command::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
-        Command::Journal(JournalCommand::Verify { journal }) => journal::verify(&context, &journal),
-        Command::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
-        Command::Agent { socket, scopes } => agent::run(&context, &socket, scopes),
-        Command::DatabaseWork => Ok(0),
-        Command::BootUnits {
+        CliCommand::Survey => survey::run(&context),
+        CliCommand::Backup { output } => backup::run(&context, output),
+        CliCommand::Verify { archive } => verify::run(&context, &archive),
+        CliCommand::Restore(args) => restore::run(&context, &args),
+        CliCommand::Recover(args) => recover::run(&context, &args),
+        CliCommand::Secure { dry_run } => secure::run(&context, dry_run),
+        CliCommand::Status => status::run(&context),
+        CliCommand::Journal(JournalCommand::List) => journal::list(&context),
+        CliCommand::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
+        CliCommand::Journal(JournalCommand::Verify { journal }) => {
+            journal::verify(&context, &journal)
+        }
+        CliCommand::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
+        CliCommand::Agent { socket, scopes } => agent::run(&context, &socket, scopes),
+        CliCommand::DatabaseWork => Ok(0),
+        CliCommand::BootUnits {
             output,
             init,
             remove,

@@ -23,7 +23,7 @@ pub mod programs;
 pub use permit::Permit;
 
 /// There from the first service that a restore or a recovery starts until it stops one again: the driver's word, in this
-/// boot, to the gateway's units. A condition on the barrier alone would stop the driver's own start, too (T28).
+/// boot, to the gateway's units. A condition on the barrier alone would stop the driver's own start, too.
 pub const MAY_START: &str = "/run/holdfast/services-may-start";
 
 /// What is under a name. Links are seen as links, never followed.
@@ -68,10 +68,10 @@ pub enum Kind {
 pub enum Query {
     /// `iptables-save` or `ip6tables-save`.
     Rules(Family),
-    /// Rules of the backend that `iptables-save` does not show (T30).
+    /// Rules of the backend that `iptables-save` does not show.
     LegacyRules(Family),
     /// Loads the rules given on standard input in a network namespace made for it, and prints them as the kernel has
-    /// them then (T4).
+    /// them then.
     Rehearse(Family),
     /// `wg show interfaces`.
     Tunnels,
@@ -103,7 +103,7 @@ pub enum Query {
 
 /// Commands that change the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Command {
+pub enum GatewayCommand {
     /// `iptables-restore`: replaces every table that the text on standard input names.
     LoadRules(Family),
     /// `iptables-restore --noflush`: carries out the lines on standard input, a table at a time.
@@ -130,7 +130,7 @@ pub struct Output {
     /// The command as a person would type it; holds no secret.
     pub shown: String,
     /// How it ended.
-    pub end: End,
+    pub end: ExitKind,
     /// Standard output.
     pub stdout: String,
     /// Standard error, bounded, keys blanked.
@@ -139,7 +139,7 @@ pub struct Output {
 
 /// How a program ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
+pub enum ExitKind {
     /// By itself, with this status.
     Exit(i32),
     /// By a signal.
@@ -151,15 +151,15 @@ pub enum End {
 impl Output {
     /// Whether it ended with 0.
     pub fn ok(&self) -> bool {
-        self.end == End::Exit(0)
+        self.end == ExitKind::Exit(0)
     }
 
     /// Why it could not do `what`, with the command and its standard error.
     pub fn problem(&self, what: impl Into<String>, advice: impl Into<String>) -> Problem {
         let how = match self.end {
-            End::Exit(status) => format!("exit status {status}"),
-            End::Signal(signal) => format!("killed by signal {signal}"),
-            End::TimedOut => "no end within its time limit".to_string(),
+            ExitKind::Exit(status) => format!("exit status {status}"),
+            ExitKind::Signal(signal) => format!("killed by signal {signal}"),
+            ExitKind::TimedOut => "no end within its time limit".to_string(),
         };
         Problem {
             what: format!("{}: {how}", what.into()),
@@ -196,10 +196,10 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
         }
         Control::Commands { .. } => match out.end {
             // What a shell says of a program that it cannot run, or not find.
-            End::Exit(126 | 127) | End::Signal(_) | End::TimedOut => {
+            ExitKind::Exit(126 | 127) | ExitKind::Signal(_) | ExitKind::TimedOut => {
                 Err(out.problem(what, "mend the service's `active` command in the profile"))
             }
-            End::Exit(status) => Ok(status == 0),
+            ExitKind::Exit(status) => Ok(status == 0),
         },
     }
 }
@@ -260,7 +260,7 @@ pub trait Look {
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem>;
     /// The names in a folder, sorted; those that are not UTF-8 are left out.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Problem>;
-    /// SHA-256 of a regular file. Not for a database that this process has open (T23).
+    /// SHA-256 of a regular file. Not for a database that this process has open.
     fn sha256(&self, path: &Path) -> Result<Digest, Problem>;
     /// What is under each of these names in a folder, in their order, and the SHA-256 of those that are regular files; none where
     /// nothing is. For thousands of small files, of which none is a database.
@@ -285,7 +285,7 @@ pub trait Look {
     /// What these processes have open: so many of the processes, and so many of the files, as are looked at. What has ended by
     /// then is passed over.
     fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem>;
-    /// Whether a regular file begins as every database of SQLite does. Not for one that this process has open (T23).
+    /// Whether a regular file begins as every database of SQLite does. Not for one that this process has open.
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem>;
     /// The same of a file that a process has open; one that it has closed meanwhile is none.
     fn is_sqlite_open(&self, file: &OpenFile) -> Result<bool, Problem>;
@@ -356,7 +356,12 @@ pub trait Act {
         on: bool,
     ) -> Result<(), Problem>;
     /// Runs a command; `input` is its standard input. Its exit status is evidence, not a verdict.
-    fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem>;
+    fn run(
+        &self,
+        permit: &Permit,
+        command: &GatewayCommand,
+        input: &str,
+    ) -> Result<Output, Problem>;
 }
 
 /// What is Holdfast's own: under `state_dir`, and its own processes.
@@ -378,7 +383,7 @@ pub trait Own {
 
 /// A journal that is open for appending.
 pub trait Append {
-    /// Appends, and makes it durable. After an error nothing more may be appended (T13).
+    /// Appends, and makes it durable. After an error nothing more may be appended.
     fn append(&mut self, bytes: &[u8]) -> Result<(), Problem>;
 }
 

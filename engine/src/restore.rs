@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use journal_format::{
-    Change, Content, Digest, Driver, Fate, Header, Plan, Problem, RestoreId, Role, State, Target,
+    Change, Digest, Driver, Fate, FileFacts, Header, Plan, Problem, RestoreId, Role, State, Target,
     Verdict,
 };
 use sha2::Digest as _;
@@ -43,14 +43,14 @@ use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::host::live_database::{Live, shapes};
 use crate::host::{Family, Host};
 use crate::plan::planner::said::{self, BothRules, Here, Said};
-use crate::plan::planner::{self, Aside, Backup, Choices, Wanted};
+use crate::plan::planner::{self, BackupForPlan, Choices, LaidAside, Wanted};
 use crate::plan::rehearsal::{self, Tried};
 use crate::plan::replaced;
-use crate::restore::driver::{Drive, Ending, FACTS, Stage};
-use crate::restore::journal::{JournalWriter, Seen};
+use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
+use crate::restore::journal::{JournalWriter, OnRecord};
 use crate::state_dir;
 use crate::survey::exposure::{self, Exposed};
-use crate::survey::kept_rules::Place;
+use crate::survey::kept_rules::KeptPlace;
 use crate::survey::preflight;
 use crate::survey::{self, Survey};
 use crate::text::iptables::{self, Entrance};
@@ -64,8 +64,8 @@ use step::{Machine, Source};
 const RULES: &str = "rehearsed/";
 
 /// What is to be restored, and how.
-pub struct Request {
-    /// The archive: one open file, never opened again by its name (A12).
+pub struct RestoreRequest {
+    /// The archive: one open file, never opened again by its name.
     pub file: File,
     /// The name that is shown.
     pub name: String,
@@ -156,7 +156,7 @@ pub fn approval(plan: &Plan) -> Digest {
 }
 
 /// Targets as an admin approves them: less the names of staged files, which no two restores share.
-fn approved(targets: &[Target]) -> Vec<(&String, &String, Change, &Option<Content>)> {
+fn approved(targets: &[Target]) -> Vec<(&String, &String, Change, &Option<FileFacts>)> {
     let mut views = Vec::with_capacity(targets.len());
     for target in targets {
         let Target {
@@ -260,7 +260,11 @@ pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
 }
 
 /// Checks, surveys, rehearses and plans. Changes nothing.
-pub fn prepare(profile: &Profile, host: &dyn Host, request: Request) -> Result<Prepared, Fault> {
+pub fn prepare(
+    profile: &Profile,
+    host: &dyn Host,
+    request: RestoreRequest,
+) -> Result<Prepared, Fault> {
     // A gateway in the middle of another restore is not one to make a plan for.
     state_dir::none_open(profile, "restore")?;
     let file = again(&request.file, &request.name)?;
@@ -361,7 +365,7 @@ fn leave_out_kept(
 ) -> Result<(), Problem> {
     for family in Family::BOTH {
         let file = profile.gateway.firewall.kept_file(family);
-        let file = file.map(Place::of).transpose()?;
+        let file = file.map(KeptPlace::of).transpose()?;
         let Some(folder) = file.as_ref().and_then(|f| f.path()?.parent()) else {
             continue;
         };
@@ -453,7 +457,7 @@ pub fn run<'a>(
     host: &'a dyn Machine,
     prepared: &'a Prepared,
     asked: &'a dyn Fn() -> bool,
-    seen: Seen<'a>,
+    seen: OnRecord<'a>,
 ) -> Result<Ended, Fault> {
     state_dir::none_open(profile, "restore")?;
     let driver = process::driver(Role::Restore, host.boot()?, None)?;
@@ -495,7 +499,7 @@ pub fn carry_out<'a>(
     host: &'a dyn Machine,
     begin: Begin<'a>,
     asked: &'a dyn Fn() -> bool,
-    seen: Seen<'a>,
+    seen: OnRecord<'a>,
 ) -> Result<Ended, Fault> {
     let dir = profile.restore_dir(begin.id);
     let journal_path = state_dir::journal(profile, begin.id);
@@ -549,7 +553,7 @@ pub fn carry_out<'a>(
         facts: begin.facts,
         source: Some(begin.source),
         asked,
-        stage: Stage::Whole,
+        stage: BootStage::Whole,
     };
     let ending = match drive.run(&mut journal) {
         Ok(ending) => ending,
@@ -623,7 +627,7 @@ impl Unpacked<'_> {
     }
 }
 
-/// The same open file, not the same name, once more (A12).
+/// The same open file, not the same name, once more.
 fn again(file: &File, name: &str) -> Result<File, Problem> {
     file.try_clone().map_err(|e| {
         cannot(
@@ -673,11 +677,11 @@ fn wanted(
     survey: &Survey,
     checked: Checked,
     choices: &Choices,
-) -> Result<(Backup, BTreeMap<&'static str, String>, Rebuilt), Fault> {
+) -> Result<(BackupForPlan, BTreeMap<&'static str, String>, Rebuilt), Fault> {
     let tried = rehearsal::rules(host, &checked.rules)?;
     let metadata = checked.archive.metadata();
     let mut warnings = Vec::new();
-    let mut aside = Aside::of(metadata.holdfast.as_ref());
+    let mut aside = LaidAside::of(metadata.holdfast.as_ref());
     aside.lost.clone_from(&checked.lost);
     let owners = metadata.holdfast.as_ref().map_or(&[][..], |m| &m.owners);
     // Names are looked up once each, not for every file.
@@ -736,7 +740,7 @@ fn wanted(
     let parts = parts.unwrap_or_default();
     let was_not_there = |family: &Family| {
         let fate = parts.get(&Part::Kept(*family));
-        checked.origin == Origin::Here && matches!(fate, Some(parts::Fate::NotThere))
+        checked.origin == Origin::Here && matches!(fate, Some(parts::PartFate::NotThere))
     };
     let kept_gone = Family::BOTH.into_iter().filter(was_not_there).collect();
     let (mut rules, mut texts) = (BTreeMap::new(), BTreeMap::new());
@@ -803,8 +807,8 @@ fn wanted(
     warnings.dedup();
     warnings.extend(checked.warnings);
     Ok((
-        Backup {
-            archive: journal_format::Archive {
+        BackupForPlan {
+            archive: journal_format::ArchiveInfo {
                 name: checked.archive.name().to_owned(),
                 sha256: checked.sha256,
                 size: checked.archive.size(),

@@ -18,7 +18,7 @@ const JOURNAL: &str = "journal";
 /// Behind the last line of a closed journal nothing is longer than this.
 const TAIL_BYTES: u64 = 64 << 10;
 
-/// Makes `state_dir` and its folders; refuses one that others could write to (A43).
+/// Makes `state_dir` and its folders; refuses one that others could write to.
 #[expect(
     clippy::disallowed_methods,
     reason = "the folder is Holdfast's own, made by this call"
@@ -130,7 +130,7 @@ pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
     }
     for id in restores(profile)?.into_iter().rev() {
         let path = journal(profile, &id);
-        if path.exists() && end(&path) == End::Open {
+        if path.exists() && end(&path) == JournalEnd::Open {
             let scan = read(profile, &id)?;
             if scan.state.as_ref().is_none_or(|s| s.verdict().is_none()) {
                 return Ok(Some(OpenRestore { id, barrier: false }));
@@ -165,7 +165,7 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
     let mut found = Vec::new();
     for id in restores(profile)? {
         let path = journal(profile, &id);
-        if !path.exists() || end(&path) == End::Clean {
+        if !path.exists() || end(&path) == JournalEnd::Clean {
             continue;
         }
         let scan = read(profile, &id)?;
@@ -182,7 +182,7 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
 
 /// How a journal ends, by its last line alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum JournalEnd {
     /// With its closing, and nothing was left over.
     Clean,
     /// With its closing; something was left over.
@@ -192,7 +192,7 @@ enum End {
 }
 
 /// Looks at the end alone, so that many old journals cost little.
-fn end(path: &Path) -> End {
+fn end(path: &Path) -> JournalEnd {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
@@ -206,9 +206,9 @@ fn end(path: &Path) -> End {
     let text = String::from_utf8_lossy(&tail);
     let last = text.lines().next_back().filter(|_| text.ends_with('\n'));
     match last {
-        Some(line) if !line.contains(r#""entry":{"closed":{"#) => End::Open,
-        Some(line) if line.contains(r#""warnings":["#) => End::LeftOver,
-        Some(_) => End::Clean,
-        None => End::Open,
+        Some(line) if !line.contains(r#""entry":{"closed":{"#) => JournalEnd::Open,
+        Some(line) if line.contains(r#""warnings":["#) => JournalEnd::LeftOver,
+        Some(_) => JournalEnd::Clean,
+        None => JournalEnd::Open,
     }
 }

@@ -21,8 +21,8 @@ use crate::gateway::peers;
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::host::live_database::Live;
-use crate::host::{self, End, Family, Host, Kind, Look, Meta, Query, stirs};
-use crate::survey::kept_rules::Place;
+use crate::host::{self, ExitKind, Family, Host, Kind, Look, Meta, Query, stirs};
+use crate::survey::kept_rules::KeptPlace;
 use crate::text::iptables::{self, Rules};
 use crate::text::wg_config;
 use crate::text::wording::quoted;
@@ -31,7 +31,7 @@ use exposure::Exposure;
 
 /// One file that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Held {
+pub struct HeldConfig {
     /// What it is.
     pub meta: Meta,
     /// SHA-256 of its bytes.
@@ -46,15 +46,15 @@ pub struct Survey {
     /// Kernel facts.
     pub facts: Facts,
     /// `*.conf` in the folder of client configs.
-    pub configs: BTreeMap<String, Held>,
+    pub configs: BTreeMap<String, HeldConfig>,
     /// Managed `*.conf` in the folder that `wg-quick` uses.
-    pub wireguard: BTreeMap<String, Held>,
+    pub wireguard: BTreeMap<String, HeldConfig>,
     /// Links, folders and the like where a config or a file of kept rules could lie: nothing is done to them.
     pub no_files: BTreeSet<PathBuf>,
     /// Databases of the profile that are there, by entry.
     pub databases: BTreeMap<String, Meta>,
     /// Files in which the box keeps its rules, that are there.
-    pub kept: Vec<(Family, PathBuf, Held)>,
+    pub kept: Vec<(Family, PathBuf, HeldConfig)>,
     /// Where such files lie, or would, once links of root's are followed.
     pub kept_at: BTreeMap<Family, PathBuf>,
     /// Clients, if their database is there.
@@ -220,7 +220,7 @@ fn look(
         databases.insert(database.name.clone(), meta);
     }
     warnings.dedup();
-    let mut aside = Aside::default();
+    let mut aside = PutAside::default();
     let configs = held(host, &gateway.configs_dir, |_| true, &mut aside).map_err(one)?;
     let mut managed: BTreeSet<String> = configs.keys().cloned().collect();
     managed.extend(clients.iter().flatten().map(|c| format!("{}.conf", c.name)));
@@ -268,7 +268,7 @@ fn look(
     warnings.extend(beyond_configs(host, profile, &facts, &wireguard));
     let (mut kept, mut kept_at) = (Vec::new(), BTreeMap::new());
     for (family, path) in Family::BOTH.into_iter().zip(&gateway.firewall.kept) {
-        let Place::At(place) = Place::of(path).map_err(one)? else {
+        let KeptPlace::At(place) = KeptPlace::of(path).map_err(one)? else {
             aside.no_files.insert(path.clone());
             continue;
         };
@@ -276,7 +276,7 @@ fn look(
             None => {}
             Some(meta) if meta.kind == Kind::File => {
                 let sha256 = host.sha256(&place).map_err(one)?;
-                kept.push((family, place.clone(), Held { meta, sha256 }));
+                kept.push((family, place.clone(), HeldConfig { meta, sha256 }));
             }
             Some(_) => {
                 aside.no_files.insert(path.clone());
@@ -284,7 +284,7 @@ fn look(
         }
         kept_at.insert(family, place);
     }
-    let Aside {
+    let PutAside {
         no_files,
         warnings: more,
     } = aside;
@@ -430,12 +430,12 @@ fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
     said
 }
 
-/// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file (T7).
+/// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file.
 fn beyond_configs(
     host: &dyn Look,
     profile: &Profile,
     facts: &Facts,
-    wireguard: &BTreeMap<String, Held>,
+    wireguard: &BTreeMap<String, HeldConfig>,
 ) -> Vec<String> {
     let gateway = &profile.gateway;
     let mut said = Vec::new();
@@ -483,7 +483,7 @@ fn link_name(line: &str) -> Option<String> {
 
 /// What lies among configs and is none.
 #[derive(Default)]
-struct Aside {
+struct PutAside {
     no_files: BTreeSet<PathBuf>,
     warnings: Vec<String>,
 }
@@ -492,8 +492,8 @@ fn held(
     host: &dyn Look,
     dir: &Path,
     wanted: impl Fn(&str) -> bool,
-    aside: &mut Aside,
-) -> Result<BTreeMap<String, Held>, Problem> {
+    aside: &mut PutAside,
+) -> Result<BTreeMap<String, HeldConfig>, Problem> {
     let mut names = host.list(dir)?;
     names.retain(|name| name.ends_with(".conf") && wanted(name));
     let mut found = BTreeMap::new();
@@ -504,7 +504,7 @@ fn held(
                 meta,
                 sha256: Some(sha256),
             }) => {
-                found.insert(name.clone(), Held { meta, sha256 });
+                found.insert(name.clone(), HeldConfig { meta, sha256 });
             }
             Some(_) => {
                 aside.no_files.insert(path());
@@ -754,7 +754,7 @@ fn beyond(host: &dyn Host, facts: &Facts) -> Vec<String> {
     }
     match host.ask(&Query::Firewalld, "") {
         // It is stopped, or there is none.
-        Ok(out) if matches!(out.end, End::Exit(3 | 4)) => {}
+        Ok(out) if matches!(out.end, ExitKind::Exit(3 | 4)) => {}
         Ok(out) if out.ok() => found.push(
             "firewalld runs: what it is set to (/etc/firewalld) is not saved, and it may write over rules".into(),
         ),

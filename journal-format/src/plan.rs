@@ -9,7 +9,7 @@ use crate::{Digest, Format, Policy, Step};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Plan {
     /// The backup it restores from.
-    pub archive: Archive,
+    pub archive: ArchiveInfo,
     /// Steps forward, in order; the clean-up is the last.
     pub forward: Vec<Step>,
     /// Steps back, in order; the clean-up is the last.
@@ -31,7 +31,7 @@ pub struct Plan {
     /// Gateway tunnels that are up afterwards, by their new configs.
     pub tunnels_up: Vec<Tunnel>,
     /// What the fence holds back.
-    pub fence: Fence,
+    pub fence: FenceRules,
     /// Rules and forwarding afterwards.
     pub firewall: Firewall,
     /// SHA-256 of the peers that the tunnels get once they are up, besides those of their configs: the file `after/peers`
@@ -59,7 +59,7 @@ pub struct LeftOut {
 
 /// The backup that a plan restores from.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Archive {
+pub struct ArchiveInfo {
     /// File name as shown; never used as a path.
     pub name: String,
     /// SHA-256 of the whole file.
@@ -86,7 +86,7 @@ pub struct Target {
     /// What happens to it.
     pub change: Change,
     /// The new object; none for a removal.
-    pub new: Option<Content>,
+    pub new: Option<FileFacts>,
 }
 
 /// What happens to one file.
@@ -101,7 +101,7 @@ pub enum Change {
 
 /// What a new file holds and whose it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Content {
+pub struct FileFacts {
     /// SHA-256 of its bytes.
     pub sha256: Digest,
     /// Bytes.
@@ -151,7 +151,7 @@ pub struct Tunnel {
 
 /// What the fence drops while tunnels are replaced.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Fence {
+pub struct FenceRules {
     /// Tunnel interfaces.
     pub interfaces: Vec<String>,
     /// Clients' networks in prefix form; never one of length 0.

@@ -19,7 +19,7 @@ pub fn problem(what: &str) -> Problem {
 }
 
 fn target(entry: &str, folder: &str, change: Change) -> Target {
-    let new = Content {
+    let new = FileFacts {
         sha256: digest(7),
         size: 318,
         uid: 990,
@@ -58,7 +58,7 @@ pub fn plan() -> Plan {
         config: "/etc/wireguard/wg0.conf".into(),
     };
     Plan {
-        archive: Archive {
+        archive: ArchiveInfo {
             name: "wireguard_backup_20261101_030000.zip".into(),
             sha256: digest(1),
             size: 48_213,
@@ -87,7 +87,7 @@ pub fn plan() -> Plan {
         }],
         tunnels_down: vec![tunnel.clone()],
         tunnels_up: vec![tunnel],
-        fence: Fence {
+        fence: FenceRules {
             interfaces: vec!["wg0".into()],
             networks: vec!["10.8.0.0/24".into()],
         },

@@ -107,7 +107,7 @@ impl Scan {
 
 /// One line of a journal that was understood, or at least known to be whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
+pub enum ScannedLine {
     /// A record.
     Record(Record),
     /// A line of a newer minor version that this program does not understand, or not wholly.
@@ -183,7 +183,7 @@ impl Scanner {
     pub fn feed(
         &mut self,
         bytes: &[u8],
-        mut each: impl FnMut(Found, Option<&State>),
+        mut each: impl FnMut(ScannedLine, Option<&State>),
     ) -> Result<usize, Stop> {
         let mut taken = 0;
         while let Some(end) = bytes[taken..].iter().position(|b| *b == b'\n') {
@@ -195,7 +195,7 @@ impl Scanner {
     }
 
     /// Takes one whole line, its newline included.
-    pub fn line(&mut self, line: &[u8]) -> Result<Found, Stop> {
+    pub fn line(&mut self, line: &[u8]) -> Result<ScannedLine, Stop> {
         let mut chain = self.chain.clone();
         let read = chain
             .open(line)
@@ -253,7 +253,7 @@ impl Scanner {
         Seq(self.lines)
     }
 
-    fn take(&mut self, json: &[u8]) -> Result<Found, Flaw> {
+    fn take(&mut self, json: &[u8]) -> Result<ScannedLine, Flaw> {
         if self.lines == 0 {
             self.take_header(json)
         } else if self.newer.is_some() {
@@ -264,11 +264,11 @@ impl Scanner {
                 Some(state) => state.apply(&record).map_err(|e| Flaw::Bad(e.to_string()))?,
                 None => return Err(Flaw::Bad("there is no header before it".into())),
             }
-            Ok(Found::Record(record))
+            Ok(ScannedLine::Record(record))
         }
     }
 
-    fn take_header(&mut self, json: &[u8]) -> Result<Found, Flaw> {
+    fn take_header(&mut self, json: &[u8]) -> Result<ScannedLine, Flaw> {
         let PeekHeader { format, restore } = parse::<Peek>(json)?.entry.header;
         if format.major > Format::CURRENT.major {
             return Err(Flaw::Newer(format));
@@ -287,11 +287,11 @@ impl Scanner {
         }
         let record = whole(json)?;
         self.state = Some(State::begin(&record).map_err(|e| Flaw::Bad(e.to_string()))?);
-        Ok(Found::Record(record))
+        Ok(ScannedLine::Record(record))
     }
 
     /// A line of a newer minor version: the chain vouches for it. The state is folded while every word is known.
-    fn take_newer(&mut self, json: &[u8]) -> Result<Found, Flaw> {
+    fn take_newer(&mut self, json: &[u8]) -> Result<ScannedLine, Flaw> {
         let seq = self.next_seq();
         let understood = whole(json).ok().filter(|record| record.seq == seq);
         let Some(record) = understood else {
@@ -302,7 +302,7 @@ impl Scanner {
             if let Some(state) = &mut self.state {
                 state.stop(seq);
             }
-            return Ok(Found::Opaque { seq, json: value });
+            return Ok(ScannedLine::Opaque { seq, json: value });
         };
         match &mut self.state {
             Some(state) => {
@@ -312,7 +312,7 @@ impl Scanner {
             }
             None => self.state = State::begin(&record).ok(),
         }
-        Ok(Found::Record(record))
+        Ok(ScannedLine::Record(record))
     }
 
     fn tail(&self, left: &[u8], stop: Option<Stop>) -> Tail {
@@ -509,8 +509,8 @@ fn scan_with(mut scanner: Scanner, bytes: &[u8]) -> Scan {
     let mut opaque = Vec::new();
     // The line that stops it is judged with all that follows it, below.
     let _ = scanner.feed(bytes, |found, _| match found {
-        Found::Record(record) => records.push(record),
-        Found::Opaque { seq, json } => opaque.push((seq, json)),
+        ScannedLine::Record(record) => records.push(record),
+        ScannedLine::Opaque { seq, json } => opaque.push((seq, json)),
     });
     let valid_len = scanner.valid_len;
     Scan {

@@ -13,8 +13,8 @@ use engine::gateway::kernel_facts::Facts;
 use engine::host::Permit;
 use engine::host::linux::Linux;
 use engine::host::{
-    Act, Append, Command, Family, Fill, Holder, Look, Meta, Now, OpenFile, OpenFiles, Output, Own,
-    Owner, Query,
+    Act, Append, Family, Fill, GatewayCommand, Holder, Look, Meta, Now, OpenFile, OpenFiles,
+    Output, Own, Owner, Query,
 };
 use engine::restore::step::Machine;
 use journal_format::{BootId, Digest};
@@ -263,17 +263,22 @@ impl Act for Crashing {
         })
     }
 
-    fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {
+    fn run(
+        &self,
+        permit: &Permit,
+        command: &GatewayCommand,
+        input: &str,
+    ) -> Result<Output, Problem> {
         let name = match command {
-            Command::LoadRules(_) => "load rules",
-            Command::EditRules(_) => "edit rules",
-            Command::Nft => "nft",
-            Command::TunnelUp(_) => "tunnel up",
-            Command::TunnelDown(_) => "tunnel down",
-            Command::PeersAdd(_) => "peers add",
-            Command::PeerRemove(..) => "peer remove",
-            Command::ServiceStart(_) => "service start",
-            Command::ServiceStop(_) => "service stop",
+            GatewayCommand::LoadRules(_) => "load rules",
+            GatewayCommand::EditRules(_) => "edit rules",
+            GatewayCommand::Nft => "nft",
+            GatewayCommand::TunnelUp(_) => "tunnel up",
+            GatewayCommand::TunnelDown(_) => "tunnel down",
+            GatewayCommand::PeersAdd(_) => "peers add",
+            GatewayCommand::PeerRemove(..) => "peer remove",
+            GatewayCommand::ServiceStart(_) => "service start",
+            GatewayCommand::ServiceStop(_) => "service stop",
         };
         let Some(after) = self.counter.begins(name) else {
             return self.inner.run(permit, command, input);

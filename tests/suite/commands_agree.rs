@@ -15,14 +15,14 @@ use engine::gateway::peers;
 use engine::gateway::profile::Profile;
 use engine::host::Permit;
 use engine::host::linux::Linux;
-use engine::host::{Command, Family, Host, Query, stirs};
+use engine::host::{Family, GatewayCommand, Host, Query, stirs};
 use engine::restore::step::Machine;
 use engine::restore::step::{Env, ops};
 use engine::survey;
 use engine::text::fence_rules;
 use fixtures::{Sample, Shape};
 use journal_format::{
-    Control, Digest, Direction, Fence, Firewall, Plan, Policy, Service, Step, Tunnel,
+    Control, Digest, Direction, FenceRules, Firewall, Plan, Policy, Service, Step, Tunnel,
 };
 use proptest::prelude::*;
 use sha2::Digest as _;
@@ -176,7 +176,7 @@ impl Course {
             }],
             tunnels_down: [FIRST, SECOND, LEAVES].map(tunnel).to_vec(),
             tunnels_up: [FIRST, NEW].map(tunnel).to_vec(),
-            fence: Fence {
+            fence: FenceRules {
                 interfaces: names[..NEW + 1].to_vec(),
                 networks: vec!["10.61.0.0/16".into(), "fd61::/16".into()],
             },
@@ -471,7 +471,7 @@ fn edits(n: usize, names: &[String]) -> String {
 const EDITS: usize = 8;
 
 /// What `nft` is told.
-fn nft(n: usize, fence: &Fence) -> String {
+fn nft(n: usize, fence: &FenceRules) -> String {
     match n {
         0 => fence_rules::closed(fence),
         1 => fence_rules::lifted(),
@@ -596,18 +596,30 @@ impl<'c> Side<'c> {
     fn answer(&mut self, call: &Call) -> Option<Vec<String>> {
         let c = self.course;
         let (command, input) = match call {
-            Up(n) => (Command::TunnelUp(c.config(*n)), String::new()),
-            Down(n) => (Command::TunnelDown(c.config(*n)), String::new()),
-            Load(family, n) => (Command::LoadRules(*family), loads(*family, *n, &c.names)),
-            Edit(family, n) => (Command::EditRules(*family), edits(*n, &c.names)),
-            Nft(n) => (Command::Nft, nft(*n, &c.plan.fence)),
-            PeersAdd(tunnel, n) => (Command::PeersAdd(c.names[*tunnel].clone()), peers_added(*n)),
+            Up(n) => (GatewayCommand::TunnelUp(c.config(*n)), String::new()),
+            Down(n) => (GatewayCommand::TunnelDown(c.config(*n)), String::new()),
+            Load(family, n) => (
+                GatewayCommand::LoadRules(*family),
+                loads(*family, *n, &c.names),
+            ),
+            Edit(family, n) => (GatewayCommand::EditRules(*family), edits(*n, &c.names)),
+            Nft(n) => (GatewayCommand::Nft, nft(*n, &c.plan.fence)),
+            PeersAdd(tunnel, n) => (
+                GatewayCommand::PeersAdd(c.names[*tunnel].clone()),
+                peers_added(*n),
+            ),
             PeerRemove(tunnel, n) => (
-                Command::PeerRemove(c.names[*tunnel].clone(), key(PEERS_REMOVED[*n])),
+                GatewayCommand::PeerRemove(c.names[*tunnel].clone(), key(PEERS_REMOVED[*n])),
                 String::new(),
             ),
-            Start => (Command::ServiceStart(c.service.clone()), String::new()),
-            Stop => (Command::ServiceStop(c.service.clone()), String::new()),
+            Start => (
+                GatewayCommand::ServiceStart(c.service.clone()),
+                String::new(),
+            ),
+            Stop => (
+                GatewayCommand::ServiceStop(c.service.clone()),
+                String::new(),
+            ),
             Forward(family, on) => {
                 let set = self.host.set_forwarding(&self.permit, *family, *on);
                 return set.ok().map(|()| Vec::new());

@@ -5,14 +5,14 @@
 
 use engine::restore::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Swaps};
 use journal_format::{
-    Archive, BootId, Change, Content, Digest, Direction, Driver, Entry, Exchange, Fate, Fence,
-    FileId, Firewall, Format, Header, Move, Phase, Plan, Policy, Problem, Record, RestoreId, Role,
-    Seq, State, Step, Target,
+    ArchiveInfo, BootId, Change, Digest, Direction, Driver, Entry, Exchange, Fate, FenceRules,
+    FileFacts, FileId, Firewall, Format, Header, Move, Phase, Plan, Policy, Problem, Record,
+    RestoreId, Role, Seq, State, Step, Target,
 };
 use proptest::prelude::*;
 
 fn target(n: u64) -> Target {
-    let new = Content {
+    let new = FileFacts {
         sha256: Digest::of_bytes([1; 32]),
         size: 1,
         uid: 0,
@@ -31,7 +31,7 @@ fn target(n: u64) -> Target {
 fn plan(policy: Policy) -> Plan {
     let (forward, back) = engine::plan::order::lists();
     Plan {
-        archive: Archive {
+        archive: ArchiveInfo {
             name: "backup.zip".into(),
             sha256: Digest::of_bytes([2; 32]),
             size: 1,
@@ -49,7 +49,7 @@ fn plan(policy: Policy) -> Plan {
         services: Vec::new(),
         tunnels_down: Vec::new(),
         tunnels_up: Vec::new(),
-        fence: Fence::default(),
+        fence: FenceRules::default(),
         firewall: Firewall::default(),
         peers: None,
         without_safety_backup_of: Vec::new(),

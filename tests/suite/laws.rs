@@ -1,7 +1,7 @@
 //! The laws of the sources: who may import whom, and what may stand where. Read from the sources themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -324,4 +324,47 @@ fn no_room_is_named_after_nothing() {
             }
         }
     }
+}
+
+/// The names of types that are defined at the beginning of a line: those that another file can meet.
+fn types(code: &str) -> Vec<&str> {
+    code.lines()
+        .filter_map(|line| {
+            let line = line.strip_prefix("pub").map_or(line, str::trim_start);
+            let line = line.split_once(") ").map_or(line, |(scope, rest)| {
+                if scope.starts_with('(') { rest } else { line }
+            });
+            let words = ["struct ", "enum ", "trait ", "type "];
+            let rest = words.iter().find_map(|word| line.strip_prefix(word))?;
+            rest.split(|c: char| !c.is_alphanumeric() && c != '_')
+                .next()
+        })
+        .collect()
+}
+
+#[test]
+fn a_types_name_says_one_thing_in_the_whole_product() {
+    let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for folder in [
+        "journal-format/src",
+        "agent-protocol/src",
+        "engine/src",
+        "webapp/src",
+    ] {
+        for (path, code) in sources(folder) {
+            for name in types(&code) {
+                defined
+                    .entry(name.to_owned())
+                    .or_default()
+                    .push(path.clone());
+            }
+        }
+    }
+    assert!(defined.len() > 300, "{}", defined.len());
+    defined.retain(|_, files| files.len() > 1);
+    assert_eq!(defined, BTreeMap::new());
+    assert_eq!(
+        types("pub(super) struct A;\nenum B {\n    type C = D;\npub trait E: F {}"),
+        ["A", "B", "E"]
+    );
 }

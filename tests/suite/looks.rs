@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use engine::host::Family;
-use engine::restore::decide::Seen;
+use engine::restore::decide::Observed;
 use engine::restore::step::{Env, ops};
 use journal_format::{Change, Direction, Policy, Step, Target, Verdict};
 use tests::oracle;
@@ -15,7 +15,7 @@ use tests::sim::host::Sim;
 use tests::sim::peers::{self, Setting};
 use tests::sim::world::World;
 
-fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Seen {
+fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
     let sim = Sim::new(world.clone(), &s.places, None, false);
     let dir = s.places.journal.parent().unwrap();
     let env = Env {
@@ -87,7 +87,7 @@ fn peer_gone(w: &mut World) {
 
 /// What is seen after each of these, a line each.
 fn looked(s: &Scenario, world: &World, step: Step, served: bool, tampers: Vec<Tamper>) -> String {
-    assert_eq!(seen(s, world, step, served), Seen::After, "{step}");
+    assert_eq!(seen(s, world, step, served), Observed::After, "{step}");
     let line = |(name, tamper): Tamper| {
         let mut world = world.clone();
         tamper(&mut world);

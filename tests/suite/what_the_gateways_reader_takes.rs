@@ -5,7 +5,7 @@
 use std::fs::File;
 
 use engine::archive::manifest::escaped;
-use engine::archive::{Archive, Part};
+use engine::archive::{Archive, EntryKind};
 use engine::gateway::profile::Limits;
 use engine::text::iptables::Family;
 use engine::text::wg_config::plain_config_name;
@@ -110,16 +110,16 @@ fn a_backup_with_every_kind_of_raw_entry_is_read_by_the_gateways_own_reader_and_
     for (name, bytes) in &entries {
         assert_eq!(&archive.read_small(name, 1000).unwrap(), bytes, "{name}");
     }
-    let parts: Vec<Part> = archive.entries().iter().map(|e| e.part()).collect();
+    let parts: Vec<EntryKind> = archive.entries().iter().map(|e| e.part()).collect();
     for name in odd_names() {
-        assert!(parts.contains(&Part::RawConfig(name.clone())));
-        assert!(parts.contains(&Part::RawSecondCopy(name)));
+        assert!(parts.contains(&EntryKind::RawConfig(name.clone())));
+        assert!(parts.contains(&EntryKind::RawSecondCopy(name)));
     }
     for side in engine::archive::SIDES {
         let name = "configs.db".to_owned();
-        assert!(parts.contains(&Part::RawDatabase { name, side }));
+        assert!(parts.contains(&EntryKind::RawDatabase { name, side }));
     }
     for family in Family::BOTH {
-        assert!(parts.contains(&Part::Kept(family)));
+        assert!(parts.contains(&EntryKind::Kept(family)));
     }
 }

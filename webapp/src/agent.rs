@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Chunk, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, Session,
+    Ask, BackupLine, Chunk, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, Session,
     Token, UploadId, Wire, WireError, greet,
 };
 use journal_format::{Digest, RestoreId, Seq, View};
@@ -24,7 +24,7 @@ const IN_FLIGHT: usize = 8;
 
 /// The agent on its socket.
 #[derive(Debug, Clone)]
-pub struct Agent {
+pub struct AgentClient {
     socket: PathBuf,
 }
 
@@ -73,23 +73,23 @@ impl From<WireError> for NoAnswer {
     }
 }
 
-type Answer<T> = Result<T, NoAnswer>;
+type AgentAnswer<T> = Result<T, NoAnswer>;
 
 /// The bytes of a download. An error means that it is not whole.
-pub type Bytes = mpsc::Receiver<Result<Vec<u8>, Away>>;
+pub type ArchiveBytes = mpsc::Receiver<Result<Vec<u8>, Away>>;
 
 /// What came of asking for a backup.
 #[derive(Debug)]
-pub enum Made {
+pub enum MadeBackup {
     /// Its bytes come.
-    Given(Backup, Bytes),
+    Given(BackupLine, ArchiveBytes),
     /// It lacks parts that it should have, and its bytes come only if they are asked for all the same.
-    Incomplete(Backup),
+    Incomplete(BackupLine),
 }
 
 /// A part of an upload on its way to the agent.
 #[derive(Debug)]
-pub enum Part {
+pub enum UploadChunk {
     /// More of it.
     Bytes(Vec<u8>),
     /// It is whole. An upload that is dropped without this is thrown away by the agent.
@@ -101,12 +101,12 @@ pub struct Upload {
     /// The largest that it takes, bytes.
     pub limit: u64,
     /// Where the parts go.
-    pub parts: mpsc::Sender<Part>,
+    pub parts: mpsc::Sender<UploadChunk>,
     /// What becomes of it.
-    pub outcome: oneshot::Receiver<Answer<Preview>>,
+    pub outcome: oneshot::Receiver<AgentAnswer<Preview>>,
 }
 
-impl Agent {
+impl AgentClient {
     /// The agent on this socket.
     pub fn new(socket: PathBuf) -> Self {
         Self { socket }
@@ -129,13 +129,13 @@ impl Agent {
         Ok(wire)
     }
 
-    fn open_with(&self, request: &Request) -> Answer<Wire<UnixStream>> {
+    fn open_with(&self, request: &Request) -> AgentAnswer<Wire<UnixStream>> {
         let mut wire = self.open()?;
         wire.send(request)?;
         Ok(wire)
     }
 
-    async fn ask(&self, request: Request) -> Answer<Reply> {
+    async fn ask(&self, request: Request) -> AgentAnswer<Reply> {
         let agent = self.clone();
         blocking(move || answer(&mut agent.open_with(&request)?)).await
     }
@@ -147,7 +147,7 @@ impl Agent {
         password: agent_protocol::Password,
         device: Option<Token>,
         _: &Asked,
-    ) -> Answer<(Session, Option<Token>)> {
+    ) -> AgentAnswer<(Session, Option<Token>)> {
         let request = Request::SignIn {
             user,
             password,
@@ -160,7 +160,7 @@ impl Agent {
     }
 
     /// Ends a session.
-    pub async fn sign_out(&self, token: Token, _: &Asked) -> Answer<()> {
+    pub async fn sign_out(&self, token: Token, _: &Asked) -> AgentAnswer<()> {
         match self.ask(Request::SignOut { token }).await? {
             Reply::SignedOut => Ok(()),
             _ => Err(Away::Confused.into()),
@@ -168,7 +168,7 @@ impl Agent {
     }
 
     /// Whose session it is.
-    pub async fn who(&self, token: Token) -> Answer<Session> {
+    pub async fn who(&self, token: Token) -> AgentAnswer<Session> {
         match self.ask(Request::Who { token }).await? {
             Reply::Session(session) => Ok(session),
             _ => Err(Away::Confused.into()),
@@ -176,7 +176,7 @@ impl Agent {
     }
 
     /// What the first page shows.
-    pub async fn overview(&self, token: Token) -> Answer<agent_protocol::Overview> {
+    pub async fn overview(&self, token: Token) -> AgentAnswer<agent_protocol::Overview> {
         match self
             .ask(Request::Admin {
                 token,
@@ -190,7 +190,7 @@ impl Agent {
     }
 
     /// What runs.
-    pub async fn status(&self, token: Token) -> Answer<agent_protocol::Status> {
+    pub async fn status(&self, token: Token) -> AgentAnswer<agent_protocol::Status> {
         match self
             .ask(Request::Admin {
                 token,
@@ -204,7 +204,7 @@ impl Agent {
     }
 
     /// What a restore from an upload would do.
-    pub async fn preview(&self, token: Token, upload: UploadId) -> Answer<Preview> {
+    pub async fn preview(&self, token: Token, upload: UploadId) -> AgentAnswer<Preview> {
         match self
             .ask(Request::Admin {
                 token,
@@ -218,7 +218,7 @@ impl Agent {
     }
 
     /// What a restore from the same upload would do now, after one that ended since its safety backup lacked parts.
-    pub async fn again(&self, token: Token, id: RestoreId, _: &Asked) -> Answer<Preview> {
+    pub async fn again(&self, token: Token, id: RestoreId, _: &Asked) -> AgentAnswer<Preview> {
         match self
             .ask(Request::Admin {
                 token,
@@ -232,7 +232,7 @@ impl Agent {
     }
 
     /// Throws an upload away.
-    pub async fn discard(&self, token: Token, upload: UploadId, _: &Asked) -> Answer<()> {
+    pub async fn discard(&self, token: Token, upload: UploadId, _: &Asked) -> AgentAnswer<()> {
         match self
             .ask(Request::Admin {
                 token,
@@ -246,7 +246,7 @@ impl Agent {
     }
 
     /// Starts a restore, or finds the one that the same request started: asks an [`Ask::Start`].
-    pub async fn start(&self, token: Token, ask: Ask, _: &Asked) -> Answer<RestoreId> {
+    pub async fn start(&self, token: Token, ask: Ask, _: &Asked) -> AgentAnswer<RestoreId> {
         match self.ask(Request::Admin { token, ask }).await? {
             Reply::Started { id } => Ok(id),
             _ => Err(Away::Confused.into()),
@@ -254,7 +254,7 @@ impl Agent {
     }
 
     /// A restore as it is now, and why it gets no further, if it does not.
-    pub async fn restore(&self, token: Token, id: RestoreId) -> Answer<(View, Option<Halt>)> {
+    pub async fn restore(&self, token: Token, id: RestoreId) -> AgentAnswer<(View, Option<Halt>)> {
         match self
             .ask(Request::Admin {
                 token,
@@ -268,16 +268,21 @@ impl Agent {
     }
 
     /// Makes a backup, or joins the one that is being made, and streams it if it is complete.
-    pub async fn backup(&self, token: Token, _: &Asked) -> Answer<Made> {
+    pub async fn backup(&self, token: Token, _: &Asked) -> AgentAnswer<MadeBackup> {
         self.take(token, Ask::MakeBackup).await
     }
 
     /// Streams a backup that is there, whatever it lacks.
-    pub async fn backup_as_it_is(&self, token: Token, sha256: Digest, _: &Asked) -> Answer<Made> {
+    pub async fn backup_as_it_is(
+        &self,
+        token: Token,
+        sha256: Digest,
+        _: &Asked,
+    ) -> AgentAnswer<MadeBackup> {
         self.take(token, Ask::GiveBackup { sha256 }).await
     }
 
-    async fn take(&self, token: Token, ask: Ask) -> Answer<Made> {
+    async fn take(&self, token: Token, ask: Ask) -> AgentAnswer<MadeBackup> {
         let agent = self.clone();
         let (tell, told) = oneshot::channel();
         let (send, bytes) = mpsc::channel(IN_FLIGHT);
@@ -303,13 +308,13 @@ impl Agent {
         });
         let (backup, follow) = told.await.map_err(|_| Away::GaveUp)??;
         Ok(match follow {
-            true => Made::Given(backup, bytes),
-            false => Made::Incomplete(backup),
+            true => MadeBackup::Given(backup, bytes),
+            false => MadeBackup::Incomplete(backup),
         })
     }
 
     /// Begins an upload under a name for people.
-    pub async fn upload(&self, token: Token, name: String, _: &Asked) -> Answer<Upload> {
+    pub async fn upload(&self, token: Token, name: String, _: &Asked) -> AgentAnswer<Upload> {
         let agent = self.clone();
         let (tell_ready, ready) = oneshot::channel();
         let (parts, mut take) = mpsc::channel(IN_FLIGHT);
@@ -347,7 +352,7 @@ impl Agent {
         token: Token,
         id: RestoreId,
         after: Option<Seq>,
-    ) -> Answer<(Reply, Events)> {
+    ) -> AgentAnswer<(Reply, Events)> {
         let agent = self.clone();
         let (first, rest, hang_up) = blocking(move || {
             let mut wire = agent.open_with(&Request::Admin {
@@ -398,15 +403,15 @@ impl Drop for Events {
 }
 
 async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Answer<T> + Send + 'static,
-) -> Answer<T> {
+    work: impl FnOnce() -> AgentAnswer<T> + Send + 'static,
+) -> AgentAnswer<T> {
     spawn_blocking(work)
         .await
         .unwrap_or_else(|_| Err(Away::GaveUp.into()))
 }
 
 /// The next reply that is more than a sign of life.
-fn answer(wire: &mut Wire<UnixStream>) -> Answer<Reply> {
+fn answer(wire: &mut Wire<UnixStream>) -> AgentAnswer<Reply> {
     loop {
         match wire.receive()? {
             Reply::Alive => {}
@@ -431,15 +436,18 @@ fn pass_on(wire: &mut Wire<UnixStream>, to: &mpsc::Sender<Result<Vec<u8>, Away>>
     }
 }
 
-fn send_parts(wire: &mut Wire<UnixStream>, parts: &mut mpsc::Receiver<Part>) -> Answer<Preview> {
+fn send_parts(
+    wire: &mut Wire<UnixStream>,
+    parts: &mut mpsc::Receiver<UploadChunk>,
+) -> AgentAnswer<Preview> {
     let sent = loop {
         match parts.blocking_recv() {
-            Some(Part::Bytes(bytes)) => {
+            Some(UploadChunk::Bytes(bytes)) => {
                 if let Err(e) = wire.send_bytes(&bytes) {
                     break Err(e);
                 }
             }
-            Some(Part::End) => break wire.end_bytes(),
+            Some(UploadChunk::End) => break wire.end_bytes(),
             None => {
                 wire.abort_bytes()?;
                 return Err(Away::GaveUp.into());

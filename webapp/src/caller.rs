@@ -7,7 +7,7 @@ use rocket::request::{FromRequest, Outcome, Request};
 use rocket::time::Duration;
 use subtle::ConstantTimeEq;
 
-use crate::agent::Agent;
+use crate::agent::AgentClient;
 use crate::page::Page;
 
 const SESSION: &str = "holdfast-session";
@@ -82,7 +82,7 @@ impl Caller<'_> {
     }
 
     /// The admin who asks, or the page that they get instead: sign-in, or that they are none.
-    pub async fn admin(&self, agent: &Agent) -> Result<Admin, Page> {
+    pub async fn admin(&self, agent: &AgentClient) -> Result<Admin, Page> {
         let Some(token) = self.token() else {
             return Err(Page::go("/sign-in"));
         };
@@ -97,7 +97,7 @@ impl Caller<'_> {
     /// The admin who asks by a form, or what they get instead.
     pub async fn admin_by_form(
         &self,
-        agent: &Agent,
+        agent: &AgentClient,
         token: Option<&str>,
     ) -> Result<(Admin, Asked), Page> {
         self.check_site()?;
@@ -108,7 +108,7 @@ impl Caller<'_> {
 
     /// The admin who asks by a link for what makes or changes something, or what they get instead. A link carries nothing: the
     /// browser has to say that its own user asked.
-    pub async fn admin_by_link(&self, agent: &Agent) -> Result<(Admin, Asked), Page> {
+    pub async fn admin_by_link(&self, agent: &AgentClient) -> Result<(Admin, Asked), Page> {
         let admin = self.admin(agent).await?;
         match self.fetch_site {
             Some("same-origin" | "none") => Ok((admin, Asked(()))),

@@ -26,7 +26,7 @@ use rocket::{Orbit, Rocket, Shutdown};
 
 /// What a connection may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
+pub struct FrontLimits {
     /// Connections at once. One that is served takes four descriptors: both sides here, Rocket's, and one to the agent.
     pub connections: usize,
     /// How long a request's head may take from the first moment on.
@@ -37,7 +37,7 @@ pub struct Limits {
     pub patience: Duration,
 }
 
-impl Default for Limits {
+impl Default for FrontLimits {
     fn default() -> Self {
         Self {
             connections: 200,
@@ -62,12 +62,12 @@ const LINGER: Duration = Duration::from_secs(2);
 /// Serves a listener once Rocket hears on its inner port.
 pub struct Front {
     listener: Mutex<Option<TcpListener>>,
-    limits: Limits,
+    limits: FrontLimits,
 }
 
 impl Front {
     /// For this listener.
-    pub fn new(listener: std::net::TcpListener, limits: Limits) -> io::Result<Front> {
+    pub fn new(listener: std::net::TcpListener, limits: FrontLimits) -> io::Result<Front> {
         listener.set_nonblocking(true)?;
         Ok(Front {
             listener: Mutex::new(Some(TcpListener::from_std(listener)?)),
@@ -93,7 +93,12 @@ impl Fairing for Front {
     }
 }
 
-async fn let_in(listener: TcpListener, inner: SocketAddr, limits: Limits, mut shutdown: Shutdown) {
+async fn let_in(
+    listener: TcpListener,
+    inner: SocketAddr,
+    limits: FrontLimits,
+    mut shutdown: Shutdown,
+) {
     let places = Arc::new(Places {
         most: limits.connections,
         inside: Mutex::default(),
@@ -136,7 +141,7 @@ struct Inside {
 }
 
 /// One of the places; given back when dropped.
-struct Place {
+struct ConnectionPlace {
     places: Arc<Places>,
     way: Arc<Notify>,
 }
@@ -149,14 +154,14 @@ struct WaitedFor {
 
 impl Places {
     /// A place for a connection whose request is waited for from now on.
-    fn take(places: &Arc<Places>) -> Option<(Place, WaitedFor)> {
+    fn take(places: &Arc<Places>) -> Option<(ConnectionPlace, WaitedFor)> {
         let mut inside = locked(&places.inside);
         if inside.taken >= places.most {
             inside.waited_for.pop_first()?.1.notify_one();
         }
         inside.taken += 1;
         drop(inside);
-        let place = Place {
+        let place = ConnectionPlace {
             places: places.clone(),
             way: Arc::default(),
         };
@@ -171,7 +176,7 @@ impl Places {
     }
 }
 
-impl Place {
+impl ConnectionPlace {
     fn waited_for(&self) -> WaitedFor {
         let mut inside = locked(&self.places.inside);
         inside.counted += 1;
@@ -190,7 +195,7 @@ impl Drop for WaitedFor {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPlace {
     fn drop(&mut self) {
         locked(&self.places.inside).taken -= 1;
     }
@@ -201,15 +206,15 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// How long the other side may still be waited for: waiting takes from it, bytes at the least rate give it back.
-struct Patience {
+struct ClientPatience {
     left: Duration,
     most: Duration,
     rate: u64,
 }
 
-impl Patience {
-    fn new(limits: &Limits) -> Patience {
-        Patience {
+impl ClientPatience {
+    fn new(limits: &FrontLimits) -> ClientPatience {
+        ClientPatience {
             left: limits.patience,
             most: limits.patience,
             rate: limits.rate.max(1),
@@ -240,8 +245,8 @@ struct Head {
 async fn pass(
     mut client: TcpStream,
     inner: SocketAddr,
-    limits: &Limits,
-    place: &Place,
+    limits: &FrontLimits,
+    place: &ConnectionPlace,
     waited_for: WaitedFor,
 ) -> io::Result<()> {
     let head = match timeout(limits.head_within, head(&mut client)).await? {
@@ -327,11 +332,11 @@ async fn request(
     mut client: ReadHalf<'_>,
     mut server: WriteHalf<'_>,
     mut rest: u64,
-    limits: &Limits,
+    limits: &FrontLimits,
     waited_for: WaitedFor,
 ) -> io::Result<()> {
     let mut part = vec![0; PART];
-    let mut patience = Patience::new(limits);
+    let mut patience = ClientPatience::new(limits);
     let mut moved = 0;
     let mut waited_for = Some(waited_for);
     while rest > 0 {
@@ -368,11 +373,11 @@ async fn request(
 async fn answer(
     mut server: ReadHalf<'_>,
     mut client: WriteHalf<'_>,
-    limits: &Limits,
-    place: &Place,
+    limits: &FrontLimits,
+    place: &ConnectionPlace,
 ) -> io::Result<()> {
     let mut part = vec![0; PART];
-    let mut patience = Patience::new(limits);
+    let mut patience = ClientPatience::new(limits);
     let mut moved = 0;
     loop {
         let n = match server.read(&mut part).await {

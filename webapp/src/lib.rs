@@ -16,9 +16,9 @@ mod routes;
 mod settings;
 mod view;
 
-pub use agent::Agent;
+pub use agent::AgentClient;
 pub use caller::form_token;
-pub use front::Limits;
+pub use front::FrontLimits;
 pub use settings::{Args, BadSettings, Settings};
 
 use rocket::config::{LogLevel, Shutdown};
@@ -68,7 +68,7 @@ pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
     };
     let figment = Figment::from(config).merge(("template_dir", folder.path()));
     Ok(rocket::custom(figment)
-        .manage(Agent::new(app.settings.socket.clone()))
+        .manage(AgentClient::new(app.settings.socket.clone()))
         .manage(NoTemplates { _folder: folder })
         .attach(Template::custom(|engines| {
             // Before the templates: each takes the rule that holds when it is added.
@@ -94,7 +94,7 @@ pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
 pub fn behind_front(
     app: App,
     listener: std::net::TcpListener,
-    limits: Limits,
+    limits: FrontLimits,
 ) -> std::io::Result<Rocket<Build>> {
     let front = front::Front::new(listener, limits)?;
     Ok(rocket(app)?.attach(front))

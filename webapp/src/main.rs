@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rocket::fairing::AdHoc;
-use webapp::{App, Args, Limits, Settings};
+use webapp::{App, Args, FrontLimits, Settings};
 
 fn main() -> ExitCode {
     let settings = match Settings::from_args(&Args::parse()) {
@@ -28,7 +28,8 @@ fn main() -> ExitCode {
         }
     };
     rocket::execute(async {
-        let rocket = match webapp::behind_front(App { settings }, listener, Limits::default()) {
+        let rocket = match webapp::behind_front(App { settings }, listener, FrontLimits::default())
+        {
             Ok(rocket) => rocket,
             Err(e) => {
                 eprintln!(

@@ -1,7 +1,7 @@
 //! What the templates show, made from what the agent says: words, times and sizes as people read them. Decides nothing
 //! about a restore: `journal_format` says where it stands.
 
-use agent_protocol::{Backup, Halt, Overview, Preview, RestoreLine, RootCommands, Running};
+use agent_protocol::{BackupLine, Halt, Overview, Preview, RestoreLine, RootCommands, Running};
 use journal_format::{
     Direction, Problem, Standing, StepState, StepView, View, duration, utc, visible,
 };
@@ -60,7 +60,7 @@ fn so_far(ms: u64) -> String {
 
 /// A restore as its page shows it.
 #[derive(Debug, Serialize)]
-pub struct Live {
+pub struct LiveRestore {
     id: String,
     seq: u64,
     over: bool,
@@ -92,11 +92,11 @@ struct List {
     title: &'static str,
     /// What these steps did has been, or is being, undone.
     past: bool,
-    rows: Vec<Row>,
+    rows: Vec<StepRow>,
 }
 
 #[derive(Debug, Serialize)]
-struct Row {
+struct StepRow {
     key: String,
     title: String,
     state: &'static str,
@@ -115,7 +115,7 @@ struct Row {
 }
 
 /// The restore as its page shows it at a moment.
-pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> Live {
+pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
     let in_part = !view.left_out.is_empty();
     let (tone, icon, title) = halt.map_or_else(|| tone(view.standing, in_part), tone_of_halt);
     let sentence = match halt {
@@ -148,7 +148,7 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> Live {
         (_, Direction::Forward) => format!("{done} of {total} steps done"),
         (_, Direction::Back) => format!("{done} of {total} steps back done"),
     };
-    Live {
+    LiveRestore {
         id: view.id.to_string(),
         seq: view.seq.0,
         over: view.over,
@@ -228,7 +228,7 @@ fn tone_of_halt(halt: &Halt) -> (&'static str, &'static str, &'static str) {
 }
 
 fn lists(view: &View, halts: bool, now_ms: i64) -> Vec<List> {
-    let rows = |direction| -> Vec<Row> {
+    let rows = |direction| -> Vec<StepRow> {
         view.steps
             .iter()
             .filter(|s| s.direction == direction)
@@ -260,7 +260,7 @@ fn lists(view: &View, halts: bool, now_ms: i64) -> Vec<List> {
         .collect()
 }
 
-fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> Row {
+fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> StepRow {
     let shown = match step.state {
         StepState::Running if halts => StepState::Interrupted,
         state => state,
@@ -280,7 +280,7 @@ fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> Row {
         _ => None,
     };
     let told = step.problem.is_some() && step.problem == view.problem;
-    Row {
+    StepRow {
         key: step.id.clone(),
         title: step.title.clone(),
         state,
@@ -316,7 +316,7 @@ pub fn home(overview: &Overview) -> Value {
 }
 
 /// A backup as the pages show it.
-pub fn backup(backup: &Backup) -> Value {
+pub fn backup(backup: &BackupLine) -> Value {
     json!({
         "name": backup.name,
         "size": size(backup.size),

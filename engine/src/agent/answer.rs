@@ -8,15 +8,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::{
-    Ask, Backup, MAX_CHUNK, Preview, Refusal, Reply, Request, Session, Token, Wire, WireError,
+    Ask, BackupLine, MAX_CHUNK, Preview, Refusal, Reply, Request, Session, Token, Wire, WireError,
     greet,
 };
 use journal_format::{Digest, RestoreId, Seq};
 
 use super::backups::Taken;
-use super::follow::{self, Follower, Lost};
+use super::follow::{self, Follower, StreamLost};
 use super::start::{self, Approved};
-use super::uploads::Outcome;
+use super::uploads::UploadError;
 use super::{Agent, overview};
 use crate::error::cannot;
 use crate::restore::process;
@@ -233,7 +233,7 @@ fn watched<'a>(agent: &'a Agent, token: &'a Token) -> Watched<'a> {
 }
 
 /// Where a backup that was made here lies, and what the page is told of it.
-fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, Backup), Refusal> {
+fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, BackupLine), Refusal> {
     let noted = made::noted(&agent.profile, sha256);
     match noted.map_err(|problem| Refusal::Failed { problem })? {
         Some(note) => Ok((
@@ -314,12 +314,12 @@ fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
     )?;
     let fresh = match agent.uploads.receive(wire) {
         Ok(fresh) => fresh,
-        Err(Outcome::Refused(refusal)) => {
+        Err(UploadError::Refused(refusal)) => {
             say(wire, &Reply::Refused(refusal))?;
             // What is still to come of it is not read: the connection cannot go on.
             return Err(WireError::Closed);
         }
-        Err(Outcome::BrokenOff(e)) => {
+        Err(UploadError::BrokenOff(e)) => {
             tracing::info!("an upload broke off; nothing of it is kept");
             return Err(e);
         }
@@ -355,10 +355,10 @@ fn looked(
     looked.map(|preview| Reply::Uploaded(Box::new(preview)))
 }
 
-fn lost(lost: Lost) -> Refusal {
+fn lost(lost: StreamLost) -> Refusal {
     match lost {
-        Lost::Gone(problem) => Refusal::Gone { problem },
-        Lost::Unreadable(problem) => Refusal::Failed { problem },
+        StreamLost::Gone(problem) => Refusal::Gone { problem },
+        StreamLost::Unreadable(problem) => Refusal::Failed { problem },
     }
 }
 

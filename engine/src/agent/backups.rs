@@ -22,7 +22,7 @@ const KEPT: usize = 5;
 /// Incomplete ones that wait to be downloaded all the same.
 const KEPT_INCOMPLETE: usize = 2;
 
-pub struct Backups {
+pub struct BackupDesk {
     running: Mutex<Option<Arc<Job>>>,
     downloads: Arc<Downloads>,
 }
@@ -30,13 +30,13 @@ pub struct Backups {
 struct Job {
     began_ms: i64,
     progress: Mutex<(String, u64, u64)>,
-    result: Mutex<Outcome>,
+    result: Mutex<JobResult>,
     ended: Condvar,
 }
 
 /// How a backup ended, and for whom it was made.
 #[derive(Default)]
-struct Outcome {
+struct JobResult {
     made: Option<Result<Made, Refusal>>,
     /// Those who wait for it, or are being given it.
     takers: usize,
@@ -73,40 +73,40 @@ struct Downloads {
 
 /// The two kinds of downloads.
 #[derive(Debug, Clone, Copy)]
-enum Kind {
+enum BackupKind {
     Good,
     Incomplete,
 }
 
-impl Kind {
-    fn of(made: &Made) -> Kind {
+impl BackupKind {
+    fn of(made: &Made) -> BackupKind {
         match made.lacks.is_empty() {
-            true => Kind::Good,
-            false => Kind::Incomplete,
+            true => BackupKind::Good,
+            false => BackupKind::Incomplete,
         }
     }
 
     fn list(self) -> &'static str {
         match self {
-            Kind::Good => ".downloads",
-            Kind::Incomplete => ".downloads-incomplete",
+            BackupKind::Good => ".downloads",
+            BackupKind::Incomplete => ".downloads-incomplete",
         }
     }
 
     fn kept(self) -> usize {
         match self {
-            Kind::Good => KEPT,
-            Kind::Incomplete => KEPT_INCOMPLETE,
+            BackupKind::Good => KEPT,
+            BackupKind::Incomplete => KEPT_INCOMPLETE,
         }
     }
 }
 
 impl Downloads {
-    fn list(&self, kind: Kind) -> PathBuf {
+    fn list(&self, kind: BackupKind) -> PathBuf {
         self.dir.join(kind.list())
     }
 
-    fn names(&self, kind: Kind) -> Vec<String> {
+    fn names(&self, kind: BackupKind) -> Vec<String> {
         let list = self.list(kind);
         let text = match std::fs::read_to_string(&list) {
             Ok(text) => text,
@@ -129,7 +129,7 @@ impl Downloads {
         let Some(name) = made.path.file_name().and_then(|n| n.to_str()) else {
             return;
         };
-        let kind = Kind::of(made);
+        let kind = BackupKind::of(made);
         let _one = locked(&self.changing);
         let mut names = self.names(kind);
         names.retain(|n| n != name && self.dir.join(n).exists());
@@ -154,7 +154,7 @@ impl Downloads {
         }
     }
 
-    fn write(&self, kind: Kind, names: &[String]) {
+    fn write(&self, kind: BackupKind, names: &[String]) {
         let text: String = names.iter().map(|n| format!("{n}\n")).collect();
         if let Err(problem) = keep(&self.list(kind), text.as_bytes()) {
             // One that is not listed is kept for good, which loses nothing.
@@ -164,10 +164,10 @@ impl Downloads {
 
     /// Removes a backup that nobody got whole and nobody waits for any more; an incomplete one is given to nobody unasked,
     /// and waits.
-    fn settle(&self, result: &Outcome) {
+    fn settle(&self, result: &JobResult) {
         let Some(Ok(made)) = &result.made else { return };
-        let kind = Kind::of(made);
-        if result.takers > 0 || result.given || matches!(kind, Kind::Incomplete) {
+        let kind = BackupKind::of(made);
+        if result.takers > 0 || result.given || matches!(kind, BackupKind::Incomplete) {
             return;
         }
         let Some(name) = made.path.file_name().and_then(|n| n.to_str()) else {
@@ -183,10 +183,10 @@ impl Downloads {
     }
 }
 
-impl Backups {
+impl BackupDesk {
     /// For this profile.
-    pub fn open(profile: &Profile) -> Backups {
-        Backups {
+    pub fn open(profile: &Profile) -> BackupDesk {
+        BackupDesk {
             running: Mutex::default(),
             downloads: Arc::new(Downloads {
                 dir: profile.backups_dir(),
@@ -429,9 +429,9 @@ mod tests {
         let downloads = downloads(&folder);
         let made = incomplete(&folder, 1);
         downloads.add(&made);
-        let outcome = Outcome {
+        let outcome = JobResult {
             made: Some(Ok(made)),
-            ..Outcome::default()
+            ..JobResult::default()
         };
         downloads.settle(&outcome);
         assert_eq!(backups(&folder), 1);
@@ -441,7 +441,7 @@ mod tests {
     fn a_backup_that_nobody_got_whole_is_removed_once_nobody_waits_for_it() {
         let folder = tempfile::tempdir().unwrap();
         let downloads = downloads(&folder);
-        let taken = |outcome: Outcome, n: usize| -> Vec<Taken> {
+        let taken = |outcome: JobResult, n: usize| -> Vec<Taken> {
             let job = Arc::new(Job {
                 began_ms: 0,
                 progress: Mutex::default(),
@@ -455,9 +455,9 @@ mod tests {
             };
             (0..n).map(|_| one()).collect()
         };
-        let outcome = |n| Outcome {
+        let outcome = |n| JobResult {
             made: Some(Ok(made(&folder, n))),
-            ..Outcome::default()
+            ..JobResult::default()
         };
         let mut broken = taken(outcome(1), 2);
         drop(broken.pop());

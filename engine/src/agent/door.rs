@@ -69,7 +69,7 @@ impl Door {
                 tracing::warn!("a connection is refused: {why}");
                 continue;
             }
-            let place = Place::take(&inside);
+            let place = DoorPlace::take(&inside);
             if place.is_none() {
                 tracing::warn!("a connection is refused: {CONNECTIONS} are open");
                 continue;
@@ -103,16 +103,16 @@ impl Door {
 }
 
 /// One of the places for connections; given back when dropped.
-struct Place(Arc<AtomicUsize>);
+struct DoorPlace(Arc<AtomicUsize>);
 
-impl Place {
-    fn take(inside: &Arc<AtomicUsize>) -> Option<Place> {
-        let place = Place(inside.clone());
+impl DoorPlace {
+    fn take(inside: &Arc<AtomicUsize>) -> Option<DoorPlace> {
+        let place = DoorPlace(inside.clone());
         (inside.fetch_add(1, Ordering::SeqCst) < CONNECTIONS).then_some(place)
     }
 }
 
-impl Drop for Place {
+impl Drop for DoorPlace {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -220,10 +220,10 @@ mod tests {
     fn places_run_out_and_come_back() {
         let inside = Arc::new(AtomicUsize::new(0));
         let mut taken: Vec<_> = (0..CONNECTIONS)
-            .map(|_| Place::take(&inside).unwrap())
+            .map(|_| DoorPlace::take(&inside).unwrap())
             .collect();
-        assert!(Place::take(&inside).is_none());
+        assert!(DoorPlace::take(&inside).is_none());
         taken.pop();
-        assert!(Place::take(&inside).is_some());
+        assert!(DoorPlace::take(&inside).is_some());
     }
 }

@@ -7,7 +7,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use agent_protocol::Halt;
-use journal_format::{Event, Found, Problem, RestoreId, Scanner, Seq, State, StepView, Tail, View};
+use journal_format::{
+    Event, Problem, RestoreId, ScannedLine, Scanner, Seq, State, StepView, Tail, View,
+};
 
 use super::Agent;
 use crate::error::cannot;
@@ -33,7 +35,7 @@ pub struct Follower {
 
 /// A reader that cannot go on.
 #[derive(Debug)]
-pub enum Lost {
+pub enum StreamLost {
     /// There is no such restore.
     Gone(Problem),
     /// Its journal cannot be read, or not be made durable.
@@ -55,16 +57,16 @@ impl Follower {
     pub fn look(
         &mut self,
         mut each: impl FnMut(Seq, &journal_format::Record, &State),
-    ) -> Result<bool, Lost> {
+    ) -> Result<bool, StreamLost> {
         let unreadable = |e: std::io::Error| {
-            Lost::Unreadable(cannot(
+            StreamLost::Unreadable(cannot(
                 format!("read the journal {}: {e}", self.path.display()),
                 "look at it on the gateway with `holdfast journal verify`",
             ))
         };
         // By its name each time: recovery puts a mended journal in the place of a torn one.
         let mut file = File::open(&self.path).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Lost::Gone(cannot(
+            std::io::ErrorKind::NotFound => StreamLost::Gone(cannot(
                 "find this restore: there is no journal of it",
                 "the first page lists the restores of this gateway",
             )),
@@ -85,7 +87,7 @@ impl Follower {
         self.seen = Some(now);
         let mut new = false;
         let fed = self.scanner.feed(&bytes, |found, state| {
-            if let (Found::Record(record), Some(state)) = (found, state) {
+            if let (ScannedLine::Record(record), Some(state)) = (found, state) {
                 new = true;
                 each(record.seq, &record, state);
             }

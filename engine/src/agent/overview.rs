@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
-use agent_protocol::{Backup, Backups, Lack, Overview, RestoreLine, Running, Status};
+use agent_protocol::{BackupLine, Backups, LackLine, Overview, RestoreLine, Running, Status};
 use journal_format::{Digest, Direction, RestoreId, Scan, Standing, State, StepState, View};
 
 use super::{Agent, follow, locked, now_ms};
@@ -55,9 +55,9 @@ fn backups(profile: &Profile) -> Backups {
 }
 
 /// A backup as it was noted.
-pub fn backup(sha256: &Digest, note: &made::Note) -> Backup {
+pub fn backup(sha256: &Digest, note: &made::Note) -> BackupLine {
     let lacks = note.lacks.iter().map(lack);
-    Backup {
+    BackupLine {
         name: note.name.clone(),
         size: note.size,
         made_ms: note.made_ms,
@@ -68,8 +68,8 @@ pub fn backup(sha256: &Digest, note: &made::Note) -> Backup {
 }
 
 /// A part that a backup lacks, as it is told.
-pub fn lack(lack: &parts::Lack) -> Lack {
-    Lack {
+pub fn lack(lack: &parts::Lack) -> LackLine {
+    LackLine {
         part: lack.part.to_string(),
         shown: lack.part.shown(),
         why: lack.why.clone(),

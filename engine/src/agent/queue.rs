@@ -39,12 +39,12 @@ pub enum Lane {
 /// Those who wait, and the one whose password is being checked.
 pub struct Queue {
     admin_places: usize,
-    state: Mutex<State>,
+    state: Mutex<QueueState>,
     turned: Condvar,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     tickets: u64,
     waiting: Vec<(u64, Lane)>,
     checking: bool,
@@ -53,7 +53,7 @@ struct State {
     turns: u64,
 }
 
-impl State {
+impl QueueState {
     fn next(&self) -> Option<u64> {
         let rank = |(ticket, lane): &&(u64, Lane)| {
             let stranger = !matches!(lane, Lane::Known(_));

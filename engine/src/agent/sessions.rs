@@ -20,7 +20,7 @@ const MOST: usize = 1000;
 
 /// A session as the agent keeps it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct StoredSession {
     /// The user.
     pub user: String,
     /// The user's id: a name that was given to somebody else is somebody else.
@@ -33,10 +33,10 @@ pub struct Kept {
 }
 
 #[cfg(test)]
-impl Kept {
+impl StoredSession {
     /// One that is good.
-    pub fn of_test(user: &str, id: i64, proof: Digest, admin: bool) -> Kept {
-        Kept {
+    pub fn of_test(user: &str, id: i64, proof: Digest, admin: bool) -> StoredSession {
+        StoredSession {
             user: user.into(),
             id,
             proof,
@@ -48,7 +48,7 @@ impl Kept {
 
 pub struct Sessions {
     path: PathBuf,
-    kept: Mutex<BTreeMap<Digest, Kept>>,
+    kept: Mutex<BTreeMap<Digest, StoredSession>>,
 }
 
 fn digest(token: &Token) -> Digest {
@@ -100,7 +100,7 @@ impl Sessions {
             let Some(oldest) = oldest else { break };
             kept.remove(&oldest);
         }
-        let session = Kept {
+        let session = StoredSession {
             user: user.into(),
             id,
             proof,
@@ -120,7 +120,7 @@ impl Sessions {
     }
 
     /// The session that a token stands for, if it is still good.
-    pub fn find(&self, token: &Token) -> Option<Kept> {
+    pub fn find(&self, token: &Token) -> Option<StoredSession> {
         let now = now_ms();
         locked(&self.kept)
             .get(&digest(token))
@@ -146,7 +146,7 @@ impl Sessions {
         Ok(())
     }
 
-    fn write(&self, kept: &BTreeMap<Digest, Kept>) -> Result<(), Problem> {
+    fn write(&self, kept: &BTreeMap<Digest, StoredSession>) -> Result<(), Problem> {
         let bytes = serde_json::to_vec(kept).map_err(|e| {
             cannot(
                 format!("write down the sessions: {e}"),
@@ -217,7 +217,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let sessions = Sessions::open(&profile(&folder)).unwrap();
         for _ in 0..MOST {
-            let session = Kept {
+            let session = StoredSession {
                 user: "x".into(),
                 id: 1,
                 proof: proof(),

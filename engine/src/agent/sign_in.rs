@@ -11,8 +11,8 @@ use agent_protocol::{Password, Refusal, Session, Token};
 use journal_format::Digest;
 
 use super::queue::{Lane, Queue};
-use super::sessions::Kept;
-use super::users::{Listed, Unread, Users};
+use super::sessions::StoredSession;
+use super::users::{ListedUsers, Users, UsersUnread};
 use super::{Agent, locked};
 use crate::error::cannot;
 use crate::gateway::database::User;
@@ -34,18 +34,20 @@ const NOBODY: &str = "scrypt:32768:8:1$holdfast$\
     00000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000000\
     0000000000000000";
 
-pub struct SignIn {
+pub struct SignInGuard {
     wrong: Mutex<BTreeMap<String, (u32, Instant)>>,
     silent: AtomicUsize,
     queue: Queue,
     users: Users,
 }
 
-impl From<Unread> for Refusal {
-    fn from(unread: Unread) -> Refusal {
+impl From<UsersUnread> for Refusal {
+    fn from(unread: UsersUnread) -> Refusal {
         match unread {
-            Unread::Exposed(problem) | Unread::Failed(problem) => Refusal::Failed { problem },
-            Unread::Slow(problem) => Refusal::Busy {
+            UsersUnread::Exposed(problem) | UsersUnread::Failed(problem) => {
+                Refusal::Failed { problem }
+            }
+            UsersUnread::Slow(problem) => Refusal::Busy {
                 problem,
                 restore: None,
             },
@@ -53,10 +55,10 @@ impl From<Unread> for Refusal {
     }
 }
 
-impl SignIn {
+impl SignInGuard {
     /// Nobody has signed in.
-    pub fn new(profile: &Profile) -> SignIn {
-        SignIn {
+    pub fn new(profile: &Profile) -> SignInGuard {
+        SignInGuard {
             wrong: Mutex::default(),
             silent: AtomicUsize::new(0),
             queue: Queue::new(profile.web.admins.len()),
@@ -163,7 +165,7 @@ impl SignIn {
 
     /// Those who guess hold no place that an admin needs: when all places are taken there is no wait.
     fn be_silent(&self, cost: Duration) {
-        if let Some(_place) = Place::take(&self.silent, SILENT) {
+        if let Some(_place) = Slot::take(&self.silent, SILENT) {
             std::thread::sleep(cost);
         }
     }
@@ -182,15 +184,15 @@ impl SignIn {
     }
 
     /// The session as it stands now: over, if the user is gone, was switched off, or has another password.
-    pub fn check(&self, profile: &Profile, kept: &Kept) -> Result<bool, Refusal> {
+    pub fn check(&self, profile: &Profile, kept: &StoredSession) -> Result<bool, Refusal> {
         match self.users.now(profile) {
             Ok(users) => standing(profile, &users, kept),
-            Err(unread @ (Unread::Exposed(_) | Unread::Slow(_))) => Err(unread.into()),
+            Err(unread @ (UsersUnread::Exposed(_) | UsersUnread::Slow(_))) => Err(unread.into()),
             // What cannot be read is missing, damaged, locked, or has a side file that is not its own. A box in that state
             // needs its admin most, so what was last true counts, for as long as a session lasts. It lets in nobody new.
             // Whoever could bring it about to keep a session is root or the gateway's own account, which can write the
             // users anyway: anybody else is an `Exposed`. A table that can be read and is empty is no such case.
-            Err(Unread::Failed(problem)) => {
+            Err(UsersUnread::Failed(problem)) => {
                 tracing::debug!("{problem}");
                 match self.users.last_known() {
                     Some(users) => standing(profile, &users, kept),
@@ -211,7 +213,7 @@ fn is_right(user: Option<&User>, given: &Password) -> bool {
 }
 
 /// A session by what was read of the users.
-fn standing(profile: &Profile, users: &Listed, kept: &Kept) -> Result<bool, Refusal> {
+fn standing(profile: &Profile, users: &ListedUsers, kept: &StoredSession) -> Result<bool, Refusal> {
     match users.all.iter().find(|u| u.username == kept.user) {
         Some(user)
             if user.active
@@ -231,16 +233,16 @@ fn proof(user: &User) -> Digest {
 }
 
 /// One of a number of places; given back when dropped.
-struct Place<'a>(&'a AtomicUsize);
+struct Slot<'a>(&'a AtomicUsize);
 
-impl<'a> Place<'a> {
-    fn take(taken: &'a AtomicUsize, most: usize) -> Option<Place<'a>> {
-        let place = Place(taken);
+impl<'a> Slot<'a> {
+    fn take(taken: &'a AtomicUsize, most: usize) -> Option<Slot<'a>> {
+        let place = Slot(taken);
         (taken.fetch_add(1, Ordering::SeqCst) < most).then_some(place)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for Slot<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::SeqCst);
     }
@@ -315,7 +317,7 @@ mod tests {
             self.agent.sign_in.check(&self.agent.profile, &kept)
         }
 
-        fn users(&self) -> Result<Arc<Listed>, Unread> {
+        fn users(&self) -> Result<Arc<ListedUsers>, UsersUnread> {
             self.agent.sign_in.users.now(&self.agent.profile)
         }
 
@@ -590,7 +592,7 @@ mod tests {
 
     #[test]
     fn each_wrong_password_of_a_name_costs_more_up_to_a_bound_and_others_pay_nothing_for_it() {
-        let sign_in = SignIn::new(&Profile::default());
+        let sign_in = SignInGuard::new(&Profile::default());
         let now = Instant::now();
         let costs: Vec<_> = (0..40)
             .map(|_| sign_in.cost("admin", now).as_millis())
@@ -607,7 +609,7 @@ mod tests {
 
     #[test]
     fn names_that_are_made_up_do_not_fill_the_memory() {
-        let sign_in = SignIn::new(&Profile::default());
+        let sign_in = SignInGuard::new(&Profile::default());
         let now = Instant::now();
         for i in 0..NAMES + 50 {
             sign_in.cost(&format!("n{i}"), now);
@@ -625,9 +627,9 @@ mod tests {
 
     #[test]
     fn those_who_guess_and_wait_are_bounded_themselves() {
-        let sign_in = SignIn::new(&Profile::default());
+        let sign_in = SignInGuard::new(&Profile::default());
         let silent: Vec<_> = (0..SILENT)
-            .map(|_| Place::take(&sign_in.silent, SILENT).unwrap())
+            .map(|_| Slot::take(&sign_in.silent, SILENT).unwrap())
             .collect();
         // With all places taken the silence is left out: this would never end.
         sign_in.be_silent(Duration::MAX);
@@ -645,9 +647,9 @@ mod tests {
             must_change_password: false,
             is_admin: true,
         };
-        let kept = Kept::of_test("admin", 1, proof(&sessions_user), true);
+        let kept = StoredSession::of_test("admin", 1, proof(&sessions_user), true);
         let read = |all: Vec<User>, from_copy| {
-            standing(&Profile::default(), &Listed { all, from_copy }, &kept)
+            standing(&Profile::default(), &ListedUsers { all, from_copy }, &kept)
         };
         assert!(read(vec![], true).unwrap());
         assert!(matches!(read(vec![], false), Err(Refusal::NotSignedIn)));

@@ -12,13 +12,13 @@ use agent_protocol::{Preview, Refusal, RequestId, RootCommands, UploadId, WireEr
 use journal_format::{Digest, Problem, RestoreId, View, WITHOUT_SAFETY_BACKUP_OF};
 
 use super::refusal::{self, bounded, bounded_problems, short};
-use super::uploads::{Fresh, Kept, Process, Use};
+use super::uploads::{Fresh, RestoreProcess, StoredUpload, UsedBy};
 use super::{Agent, locked, now_ms, overview, recover, spawn};
 use crate::error::{Fault, cannot};
 use crate::gateway::parts::{self, Lack, Part};
 use crate::host::programs;
 use crate::plan::planner::Choices;
-use crate::restore::{self, Request};
+use crate::restore::{self, RestoreRequest};
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
 
@@ -146,7 +146,7 @@ fn preview(
             keep_open_folders: false,
             without_safety_backup_of: BTreeSet::new(),
         };
-        let request = Request {
+        let request = RestoreRequest {
             file: open()?,
             name: name.into(),
             choices,
@@ -305,7 +305,7 @@ impl Starts {
         &self,
         agent: &Agent,
         id: &RestoreId,
-        process: &Process,
+        process: &RestoreProcess,
         upload: &UploadId,
     ) -> Option<Refusal> {
         match locked(&self.children).get(id) {
@@ -342,7 +342,7 @@ impl Starts {
                     restore: used.restore.clone(),
                 });
             }
-            Some(Use {
+            Some(UsedBy {
                 request,
                 restore,
                 process: Some(process),
@@ -364,7 +364,7 @@ impl Starts {
         }
         check_quiet(agent)?;
         let id = restore::id_at(now_ms(), suffix(&approved.request)).map_err(failed)?;
-        let mut used = Use {
+        let mut used = UsedBy {
             request: approved.request.clone(),
             restore: id.clone(),
             process: None,
@@ -397,7 +397,7 @@ impl Starts {
         &self,
         agent: &Agent,
         approved: &Approved,
-        kept: &Kept,
+        kept: &StoredUpload,
         id: &RestoreId,
     ) -> Result<Child, Problem> {
         use std::os::unix::fs::OpenOptionsExt;
@@ -449,21 +449,21 @@ impl Starts {
 
 enum Begun {
     Before(RestoreId),
-    Runs(RestoreId, Process),
+    Runs(RestoreId, RestoreProcess),
 }
 
 const ENDED: &str = "start the restore: its process ended at once";
 
 /// A child as it can be found again. One that has ended already is found by nobody, and that is as true.
-fn process_of(agent: &Agent, child: &Child) -> Process {
-    Process {
+fn process_of(agent: &Agent, child: &Child) -> RestoreProcess {
+    RestoreProcess {
         pid: child.id(),
         started_ticks: programs::process(child.id()).map_or(0, |p| p.started_ticks),
         boot: agent.boot.clone(),
     }
 }
 
-fn lives(agent: &Agent, process: &Process) -> bool {
+fn lives(agent: &Agent, process: &RestoreProcess) -> bool {
     process.boot == agent.boot
         && programs::process(process.pid)
             .is_some_and(|p| p.started_ticks == process.started_ticks && !p.gone)
@@ -523,14 +523,14 @@ fn first(problems: Vec<Problem>, otherwise: &str) -> Problem {
 /// What a restore's process said of why it did not begin.
 fn said(agent: &Agent, upload: &UploadId) -> Vec<Problem> {
     #[derive(serde::Deserialize)]
-    struct Said {
+    struct SaidLine {
         problems: Vec<Problem>,
     }
     let text = std::fs::read_to_string(agent.uploads.log(upload)).unwrap_or_default();
     let last = text
         .lines()
         .rev()
-        .find_map(|line| serde_json::from_str::<Said>(line).ok());
+        .find_map(|line| serde_json::from_str::<SaidLine>(line).ok());
     last.map_or_else(Vec::new, |s| s.problems)
 }
 

@@ -28,28 +28,28 @@ const LOOK_EVERY: u64 = 4 << 20;
 
 /// An upload as it lies in the spool.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct StoredUpload {
     /// What the admin was shown.
     pub preview: Preview,
     /// What it was used for.
     #[serde(default)]
-    pub used: Option<Use>,
+    pub used: Option<UsedBy>,
 }
 
 /// The confirmation that used an upload, and the restore that it started.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Use {
+pub struct UsedBy {
     /// The confirmation.
     pub request: RequestId,
     /// The restore.
     pub restore: RestoreId,
     /// Its process; none until that was started.
-    pub process: Option<Process>,
+    pub process: Option<RestoreProcess>,
 }
 
 /// A process, so that its number alone is not taken for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
+pub struct RestoreProcess {
     /// Its number.
     pub pid: u32,
     /// When it started, in the kernel's clock ticks since boot.
@@ -103,7 +103,7 @@ impl Fresh {
 }
 
 /// Whether an upload has some of its hour left. One that has more than it ever gets came in while the clock was wrong.
-fn waits(kept: &Kept) -> bool {
+fn waits(kept: &StoredUpload) -> bool {
     let left = kept.preview.until_ms.saturating_sub(now_ms());
     (1..=2 * WAITS).contains(&left)
 }
@@ -202,7 +202,7 @@ impl Uploads {
     }
 
     /// Takes an archive in. One that breaks off, or is over the limit, leaves nothing behind.
-    pub fn receive<S: Read + Write>(&self, wire: &mut Wire<S>) -> Result<Fresh, Outcome> {
+    pub fn receive<S: Read + Write>(&self, wire: &mut Wire<S>) -> Result<Fresh, UploadError> {
         let id = UploadId::random()
             .map_err(|e| failed(cannot(e.to_string(), "see that /dev/urandom is there")))?;
         let path = self.file(&id, "part");
@@ -220,7 +220,7 @@ impl Uploads {
                 Ok(Chunk::Bytes(n)) => {
                     fresh.size += n as u64;
                     if fresh.size > self.limit_mib << 20 {
-                        return Err(Outcome::Refused(Refusal::TooLarge {
+                        return Err(UploadError::Refused(Refusal::TooLarge {
                             limit_mib: self.limit_mib,
                         }));
                     }
@@ -236,8 +236,8 @@ impl Uploads {
                         .map_err(|e| failed(spool_problem("write the upload", &e)))?;
                     return Ok(fresh);
                 }
-                Ok(Chunk::Aborted) => return Err(Outcome::BrokenOff(WireError::BrokenOff)),
-                Err(e) => return Err(Outcome::BrokenOff(e)),
+                Ok(Chunk::Aborted) => return Err(UploadError::BrokenOff(WireError::BrokenOff)),
+                Err(e) => return Err(UploadError::BrokenOff(e)),
             }
         }
     }
@@ -255,7 +255,7 @@ impl Uploads {
         std::fs::rename(&fresh.path, self.file(&fresh.id, "zip"))
             .and_then(|()| File::open(&self.spool)?.sync_all())
             .map_err(|e| spool_problem("keep the upload", &e))?;
-        let written = self.write(&Kept {
+        let written = self.write(&StoredUpload {
             preview: preview.clone(),
             used: None,
         });
@@ -265,7 +265,7 @@ impl Uploads {
         written.map(|()| preview)
     }
 
-    fn write(&self, kept: &Kept) -> Result<(), Problem> {
+    fn write(&self, kept: &StoredUpload) -> Result<(), Problem> {
         let bytes = serde_json::to_vec(kept).map_err(|e| {
             cannot(
                 format!("write down an upload: {e}"),
@@ -276,7 +276,7 @@ impl Uploads {
     }
 
     fn make_room(&self) {
-        let mut waiting: Vec<Kept> = self
+        let mut waiting: Vec<StoredUpload> = self
             .all()
             .into_iter()
             .filter(|k| k.used.is_none())
@@ -288,7 +288,7 @@ impl Uploads {
         }
     }
 
-    fn all(&self) -> Vec<Kept> {
+    fn all(&self) -> Vec<StoredUpload> {
         let names = self.names().unwrap_or_else(|problem| {
             tracing::warn!("{problem}");
             Vec::new()
@@ -300,20 +300,20 @@ impl Uploads {
             .collect()
     }
 
-    fn read(&self, id: &UploadId) -> Option<Kept> {
+    fn read(&self, id: &UploadId) -> Option<StoredUpload> {
         let bytes = std::fs::read(self.file(id, "json")).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
     /// An upload that waits, or was used not long ago.
-    pub fn find(&self, id: &UploadId) -> Result<Kept, Refusal> {
+    pub fn find(&self, id: &UploadId) -> Result<StoredUpload, Refusal> {
         self.read(id).filter(waits).ok_or_else(gone)
     }
 
     /// The upload that a restore was started from, if it and its archive are still there.
-    pub fn of_restore(&self, restore: &RestoreId) -> Result<Kept, Refusal> {
+    pub fn of_restore(&self, restore: &RestoreId) -> Result<StoredUpload, Refusal> {
         let mut all = self.all().into_iter();
-        let of = |k: &Kept| k.used.as_ref().is_some_and(|u| u.restore == *restore);
+        let of = |k: &StoredUpload| k.used.as_ref().is_some_and(|u| u.restore == *restore);
         let kept = all.find(|k| of(k) && waits(k) && self.archive(&k.preview.upload).exists());
         kept.ok_or_else(gone)
     }
@@ -343,7 +343,7 @@ impl Uploads {
     }
 
     /// Notes which restore an upload is used for, before that is started; and again with its process.
-    pub fn use_for(&self, id: &UploadId, used: Use) -> Result<(), Refusal> {
+    pub fn use_for(&self, id: &UploadId, used: UsedBy) -> Result<(), Refusal> {
         let _one = locked(&self.changing);
         let mut kept = self.find(id)?;
         kept.used = Some(used);
@@ -405,15 +405,15 @@ impl Uploads {
 }
 
 /// Why an upload was not taken in.
-pub enum Outcome {
+pub enum UploadError {
     /// The agent says no.
     Refused(Refusal),
     /// The other side is gone, or gave up: nobody is left to be told.
     BrokenOff(WireError),
 }
 
-fn failed(problem: Problem) -> Outcome {
-    Outcome::Refused(Refusal::Failed { problem })
+fn failed(problem: Problem) -> UploadError {
+    UploadError::Refused(Refusal::Failed { problem })
 }
 
 #[cfg(test)]
@@ -445,7 +445,11 @@ mod tests {
         names
     }
 
-    fn send(uploads: &Uploads, bytes: &[u8], end: fn(Wire<UnixStream>)) -> Result<Fresh, Outcome> {
+    fn send(
+        uploads: &Uploads,
+        bytes: &[u8],
+        end: fn(Wire<UnixStream>),
+    ) -> Result<Fresh, UploadError> {
         let (a, b) = UnixStream::pair().unwrap();
         let bytes = bytes.to_vec();
         let sender = std::thread::spawn(move || {
@@ -519,7 +523,7 @@ mod tests {
         }] {
             assert!(matches!(
                 send(&uploads, b"half of a zip", end),
-                Err(Outcome::BrokenOff(_))
+                Err(UploadError::BrokenOff(_))
             ));
             assert!(spool(&folder).is_empty());
         }
@@ -532,7 +536,7 @@ mod tests {
         let refused = send(&uploads, &vec![0; (1 << 20) + 1], |_| ());
         assert!(matches!(
             refused,
-            Err(Outcome::Refused(Refusal::TooLarge { limit_mib: 1 }))
+            Err(UploadError::Refused(Refusal::TooLarge { limit_mib: 1 }))
         ));
         assert!(spool(&folder).is_empty());
         assert!(send(&uploads, &vec![0; 1 << 20], whole).is_ok());
@@ -604,7 +608,7 @@ mod tests {
         let first = uploads.keep(fresh, |until| preview(&id, until)).unwrap();
         let restore = RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap();
         assert!(uploads.of_restore(&restore).is_err());
-        let used = Use {
+        let used = UsedBy {
             request: RequestId::random().unwrap(),
             restore: restore.clone(),
             process: None,
@@ -659,7 +663,7 @@ mod tests {
         let id = fresh.id.clone();
         uploads.keep(fresh, |until| preview(&id, until)).unwrap();
         let restore = |n: u8| RestoreId::new(format!("20261122T185220Z-0a1b2c3{n}")).unwrap();
-        let used = Use {
+        let used = UsedBy {
             request: RequestId::random().unwrap(),
             restore: restore(1),
             process: None,

@@ -38,13 +38,13 @@ const RECENT: Duration = Duration::from_secs(15);
 /// The users as they are known.
 #[derive(Default)]
 pub struct Users {
-    last: Mutex<Last>,
+    last: Mutex<LastReading>,
     read: Condvar,
 }
 
 /// What readings gave.
 #[derive(Default)]
-struct Last {
+struct LastReading {
     known: Option<Known>,
     /// Why the last one gave nothing, and when.
     failed: Option<(Instant, Problem)>,
@@ -54,14 +54,14 @@ struct Last {
 
 /// What the last reading gave that gave something.
 struct Known {
-    listed: Arc<Listed>,
+    listed: Arc<ListedUsers>,
     began: Instant,
     /// The file as it was then; none where that cannot tell whether it was written since.
-    read_at: Option<Stamp>,
+    read_at: Option<UsersStamp>,
 }
 
 /// The users of one reading; none where the gateway has none.
-pub struct Listed {
+pub struct ListedUsers {
     pub all: Vec<User>,
     /// From a plain copy of a file that may have been in use: enough to sign in by, not to end a session by.
     pub from_copy: bool,
@@ -70,15 +70,15 @@ pub struct Listed {
 /// How somebody who asks comes to know.
 enum Way<'a> {
     /// By what was read.
-    Known(Arc<Listed>),
+    Known(Arc<ListedUsers>),
     /// By reading.
-    Read(Reading<'a>),
+    Read(UsersReading<'a>),
 }
 
 /// The one who reads; over when dropped.
-struct Reading<'a>(&'a Users);
+struct UsersReading<'a>(&'a Users);
 
-impl Drop for Reading<'_> {
+impl Drop for UsersReading<'_> {
     fn drop(&mut self) {
         locked(&self.0.last).reading = false;
         self.0.read.notify_all();
@@ -87,7 +87,7 @@ impl Drop for Reading<'_> {
 
 /// Why it is not known who the users are.
 #[derive(Debug)]
-pub enum Unread {
+pub enum UsersUnread {
     /// Others may write what says so: it is nobody's word.
     Exposed(Problem),
     /// It cannot be read.
@@ -98,7 +98,7 @@ pub enum Unread {
 
 impl Users {
     /// The users now.
-    pub fn now(&self, profile: &Profile) -> Result<Arc<Listed>, Unread> {
+    pub fn now(&self, profile: &Profile) -> Result<Arc<ListedUsers>, UsersUnread> {
         let open = state_dir::barrier::named(profile).is_ok_and(|b| b.is_none());
         let holder = Lock::holder(profile).filter(|(_, what)| what != "a backup");
         if (!open || holder.is_some())
@@ -106,20 +106,20 @@ impl Users {
         {
             return Ok(listed);
         }
-        let database = database_of_users(profile).map_err(Unread::Failed)?;
+        let database = database_of_users(profile).map_err(UsersUnread::Failed)?;
         // First: one that is missing may have been taken away by whoever may write there.
         if let Some(problem) = exposure::of_database(profile, database) {
-            return Err(Unread::Exposed(problem));
+            return Err(UsersUnread::Exposed(problem));
         }
-        is_there(database).map_err(Unread::Failed)?;
+        is_there(database).map_err(UsersUnread::Failed)?;
         if let Some((_, what)) = holder {
-            return Err(Unread::Failed(cannot(
+            return Err(UsersUnread::Failed(cannot(
                 format!("sign anybody in: {what} runs, and the users are not read meanwhile"),
                 "try again when it is over; sessions from before go on",
             )));
         }
         // Before it is read: what is written meanwhile is another stamp.
-        let stamp = Stamp::of(&database.path);
+        let stamp = UsersStamp::of(&database.path);
         let _reading = match self.way(stamp.as_ref())? {
             Way::Known(listed) => return Ok(listed),
             Way::Read(reading) => reading,
@@ -133,10 +133,10 @@ impl Users {
         let mut last = locked(&self.last);
         let all = read.map_err(|problem| {
             last.failed = Some((Instant::now(), problem.clone()));
-            Unread::Failed(problem)
+            UsersUnread::Failed(problem)
         })?;
         last.failed = None;
-        let listed = Arc::new(Listed {
+        let listed = Arc::new(ListedUsers {
             all,
             from_copy: !open,
         });
@@ -149,7 +149,7 @@ impl Users {
     }
 
     /// What was last read, however long ago.
-    pub fn last_known(&self) -> Option<Arc<Listed>> {
+    pub fn last_known(&self) -> Option<Arc<ListedUsers>> {
         locked(&self.last)
             .known
             .as_ref()
@@ -157,7 +157,7 @@ impl Users {
     }
 
     /// For a file of this stamp.
-    fn way(&self, stamp: Option<&Stamp>) -> Result<Way<'_>, Unread> {
+    fn way(&self, stamp: Option<&UsersStamp>) -> Result<Way<'_>, UsersUnread> {
         let asked = Instant::now();
         let mut last = locked(&self.last);
         loop {
@@ -171,10 +171,10 @@ impl Users {
                 if let Some((when, problem)) = &last.failed
                     && when.elapsed() < FAILED
                 {
-                    return Err(Unread::Failed(problem.clone()));
+                    return Err(UsersUnread::Failed(problem.clone()));
                 }
                 last.reading = true;
-                return Ok(Way::Read(Reading(self)));
+                return Ok(Way::Read(UsersReading(self)));
             }
             let left = PATIENCE.saturating_sub(asked.elapsed());
             if left.is_zero() {
@@ -186,16 +186,16 @@ impl Users {
     }
 }
 
-impl Last {
+impl LastReading {
     /// What counts for who does not wait any longer.
-    fn while_slow(&self) -> Result<Arc<Listed>, Unread> {
+    fn while_slow(&self) -> Result<Arc<ListedUsers>, UsersUnread> {
         if let Some((_, problem)) = &self.failed {
-            return Err(Unread::Failed(problem.clone()));
+            return Err(UsersUnread::Failed(problem.clone()));
         }
         let known = self.known.as_ref();
         match known.filter(|known| known.began.elapsed() < RECENT) {
             Some(known) => Ok(known.listed.clone()),
-            None => Err(Unread::Slow(cannot(
+            None => Err(UsersUnread::Slow(cannot(
                 "say who the gateway's users are: reading their database takes long",
                 "try again in a few seconds; the holdfast command on the gateway itself needs no sign-in",
             ))),
@@ -205,7 +205,7 @@ impl Last {
 
 /// Of a database and of the side files that hold what it does not hold yet: what tells whether they were written.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Stamp([Option<FileStamp>; 3]);
+struct UsersStamp([Option<FileStamp>; 3]);
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct FileStamp {
@@ -216,9 +216,9 @@ struct FileStamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
+impl UsersStamp {
     /// None where they cannot be looked at.
-    fn of(path: &Path) -> Option<Stamp> {
+    fn of(path: &Path) -> Option<UsersStamp> {
         let one = |end: &str| {
             let mut name = path.as_os_str().to_owned();
             name.push(end);
@@ -233,7 +233,7 @@ impl Stamp {
                 Err(_) => None,
             }
         };
-        Some(Stamp([one("")?, one("-wal")?, one("-journal")?]))
+        Some(UsersStamp([one("")?, one("-wal")?, one("-journal")?]))
     }
 
     /// Whether a further write would show.

@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
-use super::inflate::Place;
+use super::inflate::EntryPlace;
 use super::{
-    CONFIGS, Entry, KEPT, KEPT_V4, KEPT_V6, NAME, NAMED, RAW, RAW_CONFIGS, RAW_DATABASES,
+    ArchiveEntry, CONFIGS, KEPT, KEPT_V4, KEPT_V6, NAME, NAMED, RAW, RAW_CONFIGS, RAW_DATABASES,
     RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, What,
     zip_layout,
 };
@@ -107,7 +107,7 @@ fn is_a_tools_own(name: &str) -> bool {
 
 /// Every entry that is taken.
 pub(super) struct Accepted {
-    pub(super) entries: Vec<Entry>,
+    pub(super) entries: Vec<ArchiveEntry>,
     /// Places in `entries`, sorted by name.
     pub(super) by_name: Vec<u32>,
     /// Entries that a tool adds of its own.
@@ -139,9 +139,9 @@ pub(super) fn accept(
     let (mut others, mut twice) = (BTreeSet::new(), Vec::new());
     for (l, index) in listed.into_iter().zip(0..) {
         let what = match acceptable(&l, databases, mixed) {
-            Ok(Taken::As(what)) => what,
+            Ok(TakenNames::As(what)) => what,
             Ok(other) => {
-                passed_over += usize::from(matches!(other, Taken::PassedOver));
+                passed_over += usize::from(matches!(other, TakenNames::PassedOver));
                 let shown = zip_layout::shown(&l.name).to_string();
                 if !others.insert(l.name) {
                     twice.push((format!("it has two entries named {shown}"), None));
@@ -159,12 +159,12 @@ pub(super) fn accept(
             // Such a name is not acceptable.
             Err(_) => continue,
         };
-        entries.push(Entry {
+        entries.push(ArchiveEntry {
             name,
             what,
             size: l.sizes.size,
             index,
-            place: Place {
+            place: EntryPlace {
                 at: l.data,
                 packed: l.sizes.packed,
                 crc: l.sizes.crc,
@@ -216,14 +216,18 @@ fn is_marked(l: &zip_layout::Listed) -> bool {
 }
 
 /// What becomes of an entry that is acceptable.
-enum Taken {
+enum TakenNames {
     As(What),
     Folder,
     PassedOver,
 }
 
 /// What one entry is, or why it is not acceptable.
-fn acceptable(l: &zip_layout::Listed, databases: &[&str], mixed: bool) -> Result<Taken, String> {
+fn acceptable(
+    l: &zip_layout::Listed,
+    databases: &[&str],
+    mixed: bool,
+) -> Result<TakenNames, String> {
     const TYPE: u32 = 0o170_000;
     const REGULAR: u32 = 0o100_000;
     const FOLDER: u32 = 0o040_000;
@@ -258,7 +262,7 @@ fn acceptable(l: &zip_layout::Listed, databases: &[&str], mixed: bool) -> Result
     let empty = l.sizes.size == 0 && l.sizes.packed <= 2;
     if is_folder(name) {
         return if (kind == 0 || kind == FOLDER) && empty {
-            Ok(Taken::Folder)
+            Ok(TakenNames::Folder)
         } else {
             Err("is named like a folder and is not one".into())
         };
@@ -267,7 +271,7 @@ fn acceptable(l: &zip_layout::Listed, databases: &[&str], mixed: bool) -> Result
         return Err("has set-id or sticky bits".into());
     }
     if name.ends_with('/') && kind == FOLDER && empty && is_a_tools_own(name) {
-        return Ok(Taken::PassedOver);
+        return Ok(TakenNames::PassedOver);
     }
     if kind != 0 && kind != REGULAR {
         return Err(
@@ -275,9 +279,9 @@ fn acceptable(l: &zip_layout::Listed, databases: &[&str], mixed: bool) -> Result
         );
     }
     if is_a_tools_own(name) {
-        return Ok(Taken::PassedOver);
+        return Ok(TakenNames::PassedOver);
     }
-    part(name, databases).map(Taken::As)
+    part(name, databases).map(TakenNames::As)
 }
 
 /// The folders that a backup's entries lie in, and those above them: a tool that packs folders makes entries of them.

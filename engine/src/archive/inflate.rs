@@ -16,7 +16,7 @@ const AHEAD: u64 = 1 << 20;
 
 /// Where the bytes of an entry lie, and what is said of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct EntryPlace {
     /// The first of them, in the file.
     pub(super) at: u64,
     /// Bytes in the file.
@@ -27,7 +27,7 @@ pub(super) struct Place {
 
 /// Why the bytes of an entry do not come.
 #[derive(Debug)]
-pub(super) enum Unread<E> {
+pub(super) enum UnreadBytes<E> {
     /// Of what they are.
     Damaged(String),
     /// Of the disk.
@@ -53,8 +53,8 @@ impl Reader {
     }
 
     /// These are wanted next: they are read at once, if they lie close together.
-    pub(super) fn ahead(&mut self, places: impl Iterator<Item = Place>) -> io::Result<()> {
-        let ends = |p: Place| (p.at, p.at.saturating_add(p.packed));
+    pub(super) fn ahead(&mut self, places: impl Iterator<Item = EntryPlace>) -> io::Result<()> {
+        let ends = |p: EntryPlace| (p.at, p.at.saturating_add(p.packed));
         let Some((first, last)) = places.map(ends).reduce(|a, b| (a.0.min(b.0), a.1.max(b.1)))
         else {
             return Ok(());
@@ -68,26 +68,29 @@ impl Reader {
     /// Hands on the bytes of one entry, in portions.
     pub(super) fn read<E>(
         &mut self,
-        place: Place,
+        place: EntryPlace,
         mut take: impl FnMut(&[u8]) -> Result<(), E>,
-    ) -> Result<(), Unread<E>> {
+    ) -> Result<(), UnreadBytes<E>> {
         let mut crc = crc32fast::Hasher::new();
         let mut hand_on = |bytes: &[u8]| {
             crc.update(bytes);
-            take(bytes).map_err(Unread::Stopped)
+            take(bytes).map_err(UnreadBytes::Stopped)
         };
         self.inflate.reset(false);
         let (mut at, mut left) = (place.at, place.packed);
         let mut ended = !place.deflated;
         while left > 0 {
-            let input = self.cursor.some(at, left.min(AHEAD)).map_err(Unread::Io)?;
+            let input = self
+                .cursor
+                .some(at, left.min(AHEAD))
+                .map_err(UnreadBytes::Io)?;
             let taken = if place.deflated {
                 let before = self.inflate.total_in();
                 let came = self.inflate.total_out();
                 let status = self
                     .inflate
                     .decompress(input, &mut self.portion, FlushDecompress::None)
-                    .map_err(|e| Unread::Damaged(e.to_string()))?;
+                    .map_err(|e| UnreadBytes::Damaged(e.to_string()))?;
                 let taken = self.inflate.total_in() - before;
                 let came = self.inflate.total_out() - came;
                 // It never says more than it was given room for.
@@ -115,23 +118,23 @@ impl Reader {
             let status = self
                 .inflate
                 .decompress(&[], &mut self.portion, FlushDecompress::None)
-                .map_err(|e| Unread::Damaged(e.to_string()))?;
+                .map_err(|e| UnreadBytes::Damaged(e.to_string()))?;
             let came = usize::try_from(self.inflate.total_out() - came)
                 .unwrap_or(usize::MAX)
                 .min(PORTION);
             hand_on(&self.portion[..came])?;
             ended = status == Status::StreamEnd;
             if !ended && came == 0 {
-                return Err(Unread::Damaged("its bytes end too early".into()));
+                return Err(UnreadBytes::Damaged("its bytes end too early".into()));
             }
         }
         if left > 0 {
-            return Err(Unread::Damaged(
+            return Err(UnreadBytes::Damaged(
                 "something is hidden behind its bytes".into(),
             ));
         }
         if crc.finalize() != place.crc {
-            return Err(Unread::Damaged("its checksum is another".into()));
+            return Err(UnreadBytes::Damaged("its checksum is another".into()));
         }
         Ok(())
     }
@@ -156,7 +159,7 @@ mod tests {
         Reader::new(Arc::new(file), bytes.len() as u64)
     }
 
-    fn read(reader: &mut Reader, place: Place) -> Result<Vec<u8>, Unread<()>> {
+    fn read(reader: &mut Reader, place: EntryPlace) -> Result<Vec<u8>, UnreadBytes<()>> {
         let mut all = Vec::new();
         reader.read(place, |bytes| {
             all.extend_from_slice(bytes);
@@ -166,7 +169,7 @@ mod tests {
     }
 
     /// As deflate and as they are, at these places.
-    fn places(file: &mut Vec<u8>, bytes: &[u8]) -> [Place; 2] {
+    fn places(file: &mut Vec<u8>, bytes: &[u8]) -> [EntryPlace; 2] {
         [true, false].map(|is_deflated| {
             let stored = if is_deflated {
                 deflated(bytes)
@@ -176,7 +179,7 @@ mod tests {
             file.extend_from_slice(b"between");
             let at = file.len() as u64;
             file.extend_from_slice(&stored);
-            Place {
+            EntryPlace {
                 at,
                 packed: stored.len() as u64,
                 crc: crc32fast::hash(bytes),
@@ -226,38 +229,38 @@ mod tests {
             let mut reader = reader(&file);
             assert_eq!(read(&mut reader, place).unwrap(), bytes);
             for other in [
-                Place {
+                EntryPlace {
                     packed: place.packed - 1,
                     ..place
                 },
-                Place {
+                EntryPlace {
                     packed: place.packed + 1,
                     ..place
                 },
-                Place { packed: 0, ..place },
-                Place {
+                EntryPlace { packed: 0, ..place },
+                EntryPlace {
                     crc: !place.crc,
                     ..place
                 },
-                Place {
+                EntryPlace {
                     at: place.at + 1,
                     ..place
                 },
-                Place {
+                EntryPlace {
                     deflated: !place.deflated,
                     ..place
                 },
             ] {
                 let refused = read(&mut reader, other);
                 assert!(
-                    matches!(refused, Err(Unread::Damaged(_))),
+                    matches!(refused, Err(UnreadBytes::Damaged(_))),
                     "{other:?}: {refused:?}"
                 );
             }
             // Where the file ends meanwhile, that is the disk's.
             let cut = &file[..usize::try_from(place.at + place.packed / 2).unwrap()];
             let mut cut = super::tests::reader(cut);
-            assert!(matches!(read(&mut cut, place), Err(Unread::Io(_))));
+            assert!(matches!(read(&mut cut, place), Err(UnreadBytes::Io(_))));
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Problem, cannot};
 use crate::gateway::owner::OwnerFacts;
-use crate::gateway::parts::{Fate, Lack, Part};
+use crate::gateway::parts::{Lack, Part, PartFate};
 use crate::gateway::peers::Peers;
 use schema::Outline;
 
@@ -95,7 +95,7 @@ pub struct Manifest {
     pub left_out: BTreeSet<String>,
     /// What became of each part; empty in manifests made before there was such a list.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub parts: BTreeMap<Part, Fate>,
+    pub parts: BTreeMap<Part, PartFate>,
     /// `net.ipv6.conf.all.forwarding`; none if it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ipv6_forward: Option<bool>,
@@ -167,14 +167,14 @@ pub struct EntryFacts {
 
 impl<'de> Deserialize<'de> for EntryFacts {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<EntryFacts, D::Error> {
-        from.deserialize_map(Facts)
+        from.deserialize_map(StrictFacts)
     }
 }
 
 /// Reads an entry's facts as strictly as the schema says, and names what is wrong: there are too many for the schema.
-struct Facts;
+struct StrictFacts;
 
-impl<'de> Visitor<'de> for Facts {
+impl<'de> Visitor<'de> for StrictFacts {
     type Value = EntryFacts;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,11 +231,11 @@ impl Manifest {
     pub fn lacks(&self) -> Vec<Lack> {
         let parts = self.parts.iter();
         let lacks = parts.filter_map(|(part, fate)| match fate {
-            Fate::NotSaved { why } => Some(Lack {
+            PartFate::NotSaved { why } => Some(Lack {
                 part: part.clone(),
                 why: why.clone(),
             }),
-            Fate::Saved | Fate::SavedRaw { .. } | Fate::NotThere => None,
+            PartFate::Saved | PartFate::SavedRaw { .. } | PartFate::NotThere => None,
         });
         lacks.collect()
     }

@@ -215,7 +215,7 @@ fn a_plain_backup_opens_and_gives_its_entries() {
     );
     assert_eq!(
         archive.entry("configs/a.conf").unwrap().part(),
-        Part::Config("a.conf")
+        EntryKind::Config("a.conf")
     );
     assert_eq!(archive.metadata().made_by(), "gateway");
     assert!(archive.read_small("configs/a.conf", 3).is_err());
@@ -731,13 +731,13 @@ fn what_the_gateways_own_reader_would_not_take_stands_below_raw_with_its_name_es
     let part = |name: &str| archive.entry(name).unwrap().part();
     assert_eq!(
         part("holdfast/raw/configs/%FC.conf"),
-        Part::RawConfig(b"\xfc.conf".to_vec())
+        EntryKind::RawConfig(b"\xfc.conf".to_vec())
     );
     assert_eq!(
         part("holdfast/raw/wireguard/b.conf"),
-        Part::RawSecondCopy(b"b.conf".to_vec())
+        EntryKind::RawSecondCopy(b"b.conf".to_vec())
     );
-    assert_eq!(part("holdfast/kept/rules.v6"), Part::Kept(Family::V6));
+    assert_eq!(part("holdfast/kept/rules.v6"), EntryKind::Kept(Family::V6));
 }
 
 #[test]
@@ -865,7 +865,7 @@ fn the_bytes_of_a_database_are_entries_of_their_own_with_those_of_the_files_besi
     assert_eq!(raw_database("configs.db", "-wal"), *wal);
     assert_eq!(
         archive.entry(wal).unwrap().part(),
-        Part::RawDatabase {
+        EntryKind::RawDatabase {
             name: "configs.db".into(),
             side: "-wal"
         }

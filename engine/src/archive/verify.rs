@@ -16,14 +16,16 @@ use databases::{check_databases, digest, extract};
 use journal_format::Digest;
 
 use crate::archive::lost::Lost;
-use crate::archive::{Archive, Copied, Entry, KEPT_V4, KEPT_V6, Part, RULES_V4, RULES_V6};
+use crate::archive::{
+    Archive, ArchiveEntry, Copied, EntryKind, KEPT_V4, KEPT_V6, RULES_V4, RULES_V6,
+};
 use crate::error::{Fault, Problem, cannot};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
 use crate::gateway::account::MailRelay;
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::{self, Client, Origin, Shape, User};
-use crate::gateway::parts::{self, Fate};
+use crate::gateway::parts::{self, PartFate};
 use crate::gateway::peers::{self, Peers};
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::parallel;
@@ -59,7 +61,7 @@ pub struct Checked {
     /// The clients in its client database, without the places of their configs; none if it has no such database.
     pub clients: Option<Vec<Client>>,
     /// Its firewall rules.
-    pub rules: Rules,
+    pub rules: BackupRules,
     /// `net.ipv4.ip_forward`, if a manifest says it.
     pub ip_forward: Option<bool>,
     /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
@@ -83,14 +85,14 @@ pub struct Checked {
 
 /// The firewall rules of a backup, each family's if it has them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rules {
+pub struct BackupRules {
     /// `iptables-save`.
     pub v4: Option<String>,
     /// `ip6tables-save`.
     pub v6: Option<String>,
 }
 
-impl Rules {
+impl BackupRules {
     /// Those of a family.
     pub fn of(&self, family: Family) -> Option<&str> {
         match family {
@@ -167,7 +169,7 @@ pub fn archive_beside<T: Send>(
     present: &Present<'_>,
     file: File,
     name: &str,
-    work: impl Fn(&Rules) -> T + Sync,
+    work: impl Fn(&BackupRules) -> T + Sync,
 ) -> Result<(Checked, T), Fault> {
     let databases: Vec<&str> = profile
         .gateway
@@ -183,8 +185,8 @@ pub fn archive_beside<T: Send>(
         true => Origin::Here,
         false => Origin::Elsewhere,
     };
-    let mut of_rules = Found::default();
-    let rules = Rules {
+    let mut of_rules = Findings::default();
+    let rules = BackupRules {
         v4: rules(&archive, RULES_V4, &mut of_rules)?,
         v6: rules(&archive, RULES_V6, &mut of_rules)?,
     };
@@ -202,7 +204,7 @@ pub fn archive_beside<T: Send>(
         found.stays.extend(more.stays);
     }
     let anything_else =
-        rules != Rules::default() || !(databases.is_empty() && rest.configs.is_empty());
+        rules != BackupRules::default() || !(databases.is_empty() && rest.configs.is_empty());
     found.judge_databases(anything_else);
     found.judge_unknown(&archive.unknown_databases(), anything_else);
     if !found.problems.is_empty() {
@@ -248,11 +250,11 @@ pub fn archive_beside<T: Send>(
 struct Rest {
     configs: BTreeMap<String, CheckedConfig>,
     kept: BTreeMap<Family, FileInBackup>,
-    found: Found,
+    found: Findings,
 }
 
 fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
-    let mut found = Found::default();
+    let mut found = Findings::default();
     let configs = configs::check_configs(archive, &mut found)?;
     let kept = kept(archive, origin, &mut found)?;
     if archive.passed_over() > 0 {
@@ -332,7 +334,7 @@ impl Checked {
 }
 
 #[derive(Default)]
-struct Found {
+struct Findings {
     problems: Vec<Problem>,
     /// Databases of the backup that cannot be restored, and so count as absent.
     unfit: Vec<(String, Vec<Problem>)>,
@@ -342,24 +344,27 @@ struct Found {
 }
 
 /// What is read for its digest alone: it is not looked into, or not before a plan.
-fn only_read(part: &Part<'_>) -> bool {
+fn only_read(part: &EntryKind<'_>) -> bool {
     match part {
-        Part::RulesNat | Part::RulesForward | Part::RawDatabase { .. } | Part::UnknownDatabase => {
-            true
-        }
+        EntryKind::RulesNat
+        | EntryKind::RulesForward
+        | EntryKind::RawDatabase { .. }
+        | EntryKind::UnknownDatabase => true,
         // Those that are not put back.
-        Part::RawConfig(name) | Part::RawSecondCopy(name) => !configs::can_be_put_back(name),
-        Part::Metadata
-        | Part::Database(_)
-        | Part::Config(_)
-        | Part::SecondCopy(_)
-        | Part::RulesV4
-        | Part::RulesV6
-        | Part::Kept(_) => false,
+        EntryKind::RawConfig(name) | EntryKind::RawSecondCopy(name) => {
+            !configs::can_be_put_back(name)
+        }
+        EntryKind::Metadata
+        | EntryKind::Database(_)
+        | EntryKind::Config(_)
+        | EntryKind::SecondCopy(_)
+        | EntryKind::RulesV4
+        | EntryKind::RulesV6
+        | EntryKind::Kept(_) => false,
     }
 }
 
-impl Found {
+impl Findings {
     /// A database that cannot be restored keeps nothing else from it, and comes first of what is lost. Where nothing else is
     /// in the backup, it is refused.
     fn judge_databases(&mut self, anything_else: bool) {
@@ -409,27 +414,29 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     let g = &profile.gateway;
     for entry in archive.entries() {
         let target = match entry.part() {
-            Part::Database(name) => {
+            EntryKind::Database(name) => {
                 spool.file(&profile.spool_dir(), entry.size.saturating_mul(2))?;
                 g.database
                     .iter()
                     .find(|d| d.name == name)
                     .and_then(|d| d.path.parent())
             }
-            Part::Config(_) | Part::RawConfig(_) => Some(g.configs_dir.as_path()),
-            Part::SecondCopy(_) | Part::RawSecondCopy(_) => Some(g.wireguard_dir.as_path()),
-            Part::RawDatabase { name, .. } => g
+            EntryKind::Config(_) | EntryKind::RawConfig(_) => Some(g.configs_dir.as_path()),
+            EntryKind::SecondCopy(_) | EntryKind::RawSecondCopy(_) => {
+                Some(g.wireguard_dir.as_path())
+            }
+            EntryKind::RawDatabase { name, .. } => g
                 .database
                 .iter()
                 .find(|d| d.name == name)
                 .and_then(|d| d.path.parent()),
-            Part::Kept(family) => g.firewall.kept_file(family).and_then(Path::parent),
-            Part::Metadata
-            | Part::RulesV4
-            | Part::RulesNat
-            | Part::RulesForward
-            | Part::RulesV6
-            | Part::UnknownDatabase => None,
+            EntryKind::Kept(family) => g.firewall.kept_file(family).and_then(Path::parent),
+            EntryKind::Metadata
+            | EntryKind::RulesV4
+            | EntryKind::RulesNat
+            | EntryKind::RulesForward
+            | EntryKind::RulesV6
+            | EntryKind::UnknownDatabase => None,
         };
         if let Some(target) = target {
             targets.file(target, entry.size)?;
@@ -446,11 +453,11 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
         entry: entry.to_owned(),
         size: copied.size,
         sha256: copied.sha256.clone(),
-        owner: archive.entry(entry).and_then(Entry::owner),
+        owner: archive.entry(entry).and_then(ArchiveEntry::owner),
     }
 }
 
-fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<String>, Fault> {
+fn rules(archive: &Archive, entry: &str, found: &mut Findings) -> Result<Option<String>, Fault> {
     if archive.entry(entry).is_none() {
         return Ok(None);
     }
@@ -481,7 +488,7 @@ fn rules(archive: &Archive, entry: &str, found: &mut Found) -> Result<Option<Str
 fn kept(
     archive: &Archive,
     origin: Origin,
-    found: &mut Found,
+    found: &mut Findings,
 ) -> Result<BTreeMap<Family, FileInBackup>, Fault> {
     let mut kept = BTreeMap::new();
     for (family, entry) in [(Family::V4, KEPT_V4), (Family::V6, KEPT_V6)] {
@@ -594,17 +601,17 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
                 .map(|w| w.chars().take(SAID_MOST).collect::<String>())
                 .map(|w| format!("when the backup was made: {}", journal_format::visible(&w))),
         ),
-        // It could have been cut out as well (A8).
+        // It could have been cut out as well.
         None => first.push(NO_MANIFEST.into()),
     }
     let fate = |part: parts::Part| manifest.and_then(|m| m.parts.get(&part));
     let mut missing = |part: parts::Part, what: &str, stays: &str| match fate(part) {
         // Said below, among what is lost.
-        Some(Fate::NotSaved { .. }) => {}
-        Some(Fate::NotThere) => checked.missing.push(format!(
+        Some(PartFate::NotSaved { .. }) => {}
+        Some(PartFate::NotThere) => checked.missing.push(format!(
             "there was no {what} when the backup was made: {stays}"
         )),
-        Some(Fate::Saved | Fate::SavedRaw { .. }) | None => checked
+        Some(PartFate::Saved | PartFate::SavedRaw { .. }) | None => checked
             .missing
             .push(format!("the backup has no {what}: {stays}")),
     };
@@ -612,7 +619,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
         let raw = || {
             matches!(
                 fate(parts::Part::Database(known.name.clone())),
-                Some(Fate::SavedRaw { .. })
+                Some(PartFate::SavedRaw { .. })
             )
         };
         let there = checked.databases.iter().any(|d| d.name == known.name);
@@ -679,7 +686,7 @@ fn across_parts(profile: &Profile, checked: &mut Checked) {
     warnings.splice(0..0, first);
     let known = manifest.filter(|m| {
         let tunnels = m.parts.get(&parts::Part::Tunnels);
-        !matches!(tunnels, Some(Fate::NotSaved { .. }))
+        !matches!(tunnels, Some(PartFate::NotSaved { .. }))
     });
     let wanted: BTreeSet<&str> = match known {
         Some(m) => m.tunnels_up.iter().map(String::as_str).collect(),

@@ -16,7 +16,7 @@ const LOOKED: u64 = 64 << 20;
 
 /// Where something lies there.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Place {
+pub(super) struct AsidePlace {
     pub(super) at: u64,
     pub(super) length: usize,
 }
@@ -64,8 +64,8 @@ impl Aside {
     }
 
     /// What lies there.
-    pub(super) fn get(&mut self, place: Place) -> Result<&[u8], Problem> {
-        let Place { at, length } = place;
+    pub(super) fn get(&mut self, place: AsidePlace) -> Result<&[u8], Problem> {
+        let AsidePlace { at, length } = place;
         let there = self.from..self.from + self.window.len() as u64;
         if !(there.contains(&at) && at + length as u64 <= there.end) {
             let rest = usize::try_from(self.end.saturating_sub(at)).unwrap_or(WINDOW);
@@ -105,10 +105,10 @@ mod tests {
         let bytes = |i: usize, length: usize| -> Vec<u8> {
             (0..length).map(|at| (at * 7 + i * 31) as u8).collect()
         };
-        let places: Vec<Place> = lengths
+        let places: Vec<AsidePlace> = lengths
             .iter()
             .enumerate()
-            .map(|(i, length)| Place {
+            .map(|(i, length)| AsidePlace {
                 at: aside.put(&bytes(i, *length)).unwrap(),
                 length: *length,
             })

@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::Mode;
 
-use super::aside::{Aside, Place};
+use super::aside::{Aside, AsidePlace};
 use super::pack::{Packer, Sum};
 use crate::error::Problem;
 use crate::files::open::{again, open_without_links};
@@ -65,7 +65,7 @@ pub(super) enum Lying {
     File {
         stamp: Stamp,
         owner: (u32, u32, u32),
-        bytes: Bytes,
+        bytes: ConfigBytes,
         /// Whether the gateway's own reader would take it.
         plain: bool,
     },
@@ -79,9 +79,9 @@ pub(super) enum Lying {
 
 /// The bytes of a file.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Bytes {
+pub(super) enum ConfigBytes {
     /// Put aside.
-    Packed(Sum, Place),
+    Packed(Sum, AsidePlace),
     /// Those of the file of the same name in the first folder.
     OfFirst,
 }
@@ -236,7 +236,7 @@ impl Configs {
         let lying = self.found.values().flatten().flatten();
         let size = |l: &Lying| match l {
             Lying::File {
-                bytes: Bytes::Packed(sum, _),
+                bytes: ConfigBytes::Packed(sum, _),
                 ..
             } => sum.size + super::ENTRY_OVERHEAD,
             _ => 0,
@@ -275,7 +275,7 @@ impl Configs {
             for (mut lying, name) in looked.into_iter().zip(named.by_ref()) {
                 for lying in lying.iter_mut().flatten() {
                     if let Lying::File {
-                        bytes: Bytes::Packed(_, place),
+                        bytes: ConfigBytes::Packed(_, place),
                         ..
                     } = lying
                     {
@@ -376,8 +376,8 @@ impl Hand {
             Err(e) => return unread(format!("it cannot be read: {e}")),
         };
         let plain = match bytes {
-            Bytes::OfFirst => true,
-            Bytes::Packed(..) => is_plain(name, &self.bytes),
+            ConfigBytes::OfFirst => true,
+            ConfigBytes::Packed(..) => is_plain(name, &self.bytes),
         };
         Some(Lying::File {
             stamp,
@@ -388,17 +388,17 @@ impl Hand {
     }
 
     /// Packs what was read last.
-    fn pack(&mut self, like: Option<&[u8]>) -> io::Result<Bytes> {
+    fn pack(&mut self, like: Option<&[u8]>) -> io::Result<ConfigBytes> {
         if like == Some(&self.bytes) {
-            return Ok(Bytes::OfFirst);
+            return Ok(ConfigBytes::OfFirst);
         }
         let (sum, deflated) = self.packer.pack(&self.bytes)?;
-        let place = Place {
+        let place = AsidePlace {
             at: self.packed.len() as u64,
             length: deflated.len(),
         };
         self.packed.extend_from_slice(deflated);
-        Ok(Bytes::Packed(sum, place))
+        Ok(ConfigBytes::Packed(sum, place))
     }
 
     /// In one read, if it has the size that is known.

@@ -9,7 +9,7 @@ use crate::error::{Problem, cannot};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
 use crate::gateway::database::{self, Rows, Trouble};
-use crate::gateway::parts::Fate;
+use crate::gateway::parts::PartFate;
 use crate::gateway::profile::{Database, Profile};
 use crate::host::live_database::{Live, Snapshot};
 
@@ -17,7 +17,7 @@ use crate::host::live_database::{Live, Snapshot};
 pub(super) struct Saving {
     pub(super) name: String,
     pub(super) copies: Vec<Copy>,
-    pub(super) fate: Fate,
+    pub(super) fate: PartFate,
     pub(super) warnings: Vec<String>,
     /// The clients in it; none if it is of another kind, or where they cannot be read.
     pub(super) rows: Option<Rows>,
@@ -55,7 +55,7 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
     let mut saving = Saving {
         name: database.name.clone(),
         copies: Vec::new(),
-        fate: Fate::NotThere,
+        fate: PartFate::NotThere,
         warnings: Vec::new(),
         rows: None,
     };
@@ -66,19 +66,19 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
             if let Some(left) = left.iter().find(|p| p.symlink_metadata().is_ok()) {
                 let (path, left) = (database.path.display(), left.display());
                 let why = format!("{path} is gone, and {left} is there");
-                saving.fate = Fate::NotSaved { why };
+                saving.fate = PartFate::NotSaved { why };
             }
             return saving;
         }
         Err(e) => {
             let why = format!("{} cannot be looked at: {e}", database.path.display());
-            saving.fate = Fate::NotSaved { why };
+            saving.fate = PartFate::NotSaved { why };
             return saving;
         }
     };
     if let Err(problem) = room_for(profile, database) {
         let why = problem.what;
-        saving.fate = Fate::NotSaved { why };
+        saving.fate = PartFate::NotSaved { why };
         return saving;
     }
     match Live::new(profile).snapshot(&database.path, database.kind) {
@@ -94,18 +94,18 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
             }];
             saving.warnings = warnings;
             saving.rows = rows;
-            saving.fate = Fate::Saved;
+            saving.fate = PartFate::Saved;
         }
         Err(trouble) => {
             let why = format!("cannot {}", trouble.problem().what);
             saving.fate = match &trouble {
                 Trouble::Unreadable(_) => match raw(profile, database, &mut saving) {
-                    Ok(()) => Fate::SavedRaw { why },
-                    Err(problem) => Fate::NotSaved {
+                    Ok(()) => PartFate::SavedRaw { why },
+                    Err(problem) => PartFate::NotSaved {
                         why: format!("{why}; nor can its bytes be saved: cannot {}", problem.what),
                     },
                 },
-                Trouble::Busy(_) | Trouble::Failed(_) => Fate::NotSaved { why },
+                Trouble::Busy(_) | Trouble::Failed(_) => PartFate::NotSaved { why },
             };
         }
     }

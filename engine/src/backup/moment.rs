@@ -14,7 +14,7 @@ use super::databases::{self, Saving};
 use crate::error::Problem;
 use crate::gateway::database;
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::parts::Fate;
+use crate::gateway::parts::PartFate;
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::Profile;
 use crate::host::live_database::Live;
@@ -34,13 +34,13 @@ const PAUSE: Duration = Duration::from_millis(150);
 
 /// Folders and the database of clients, at one look.
 #[derive(Debug, PartialEq, Eq)]
-struct Look {
+struct Glance {
     at: i64,
     stamps: Vec<Option<Stamp>>,
 }
 
-impl Look {
-    fn at(profile: &Profile) -> Look {
+impl Glance {
+    fn at(profile: &Profile) -> Glance {
         let gateway = &profile.gateway;
         let mut paths = vec![gateway.configs_dir.clone(), gateway.wireguard_dir.clone()];
         if let Some(database) = profile.client_database() {
@@ -49,14 +49,14 @@ impl Look {
         }
         let stamp = |path: &Path| Some(Stamp::of(&path.symlink_metadata().ok()?));
         // The time first: what changes behind it is fresh.
-        Look {
+        Glance {
             at: now(),
             stamps: paths.iter().map(|path| stamp(path)).collect(),
         }
     }
 
     /// Whether nothing moved until then, as far as clocks can tell.
-    fn is_still(&self, later: &Look) -> bool {
+    fn is_still(&self, later: &Glance) -> bool {
         let between = self.until(later);
         let mut stamps = later.stamps.iter().flatten();
         self.stamps == later.stamps && !stamps.any(|s| between.contains(&s.changed))
@@ -70,7 +70,7 @@ impl Look {
 
     /// What has a time in this may have changed after this look. A time beyond it is of a clock that was set back since, and
     /// says nothing.
-    fn until(&self, later: &Look) -> Range<i64> {
+    fn until(&self, later: &Glance) -> Range<i64> {
         self.at - TICK + 1..later.at + TICK
     }
 
@@ -87,10 +87,10 @@ impl Look {
 }
 
 /// The rows of clients, by the names of their files.
-pub(super) type Rows = BTreeMap<OsString, u64>;
+pub(super) type FileRows = BTreeMap<OsString, u64>;
 
 /// Of what no file can be called there is none, and it must not lead elsewhere: whoever writes rows is not root.
-fn by_file(rows: database::Rows) -> Rows {
+fn by_file(rows: database::Rows) -> FileRows {
     let files = rows.into_iter().filter(|(name, _)| is_of_a_file(name));
     let file = |(name, row): (String, u64)| (OsString::from(name + ".conf"), row);
     files.map(file).collect()
@@ -102,14 +102,14 @@ fn is_of_a_file(name: &str) -> bool {
 }
 
 /// The names of files whose rows are not the same.
-fn differing(one: &Rows, other: &Rows) -> BTreeSet<OsString> {
+fn differing(one: &FileRows, other: &FileRows) -> BTreeSet<OsString> {
     let names = one.keys().chain(other.keys());
     let differ = names.filter(|name| one.get(*name) != other.get(*name));
     differ.cloned().collect()
 }
 
 /// Names with a row and not both files, or with a file and no row.
-fn half_there(rows: &Rows, configs: &Configs) -> BTreeSet<OsString> {
+fn half_there(rows: &FileRows, configs: &Configs) -> BTreeSet<OsString> {
     let whole = |name: &OsStr| {
         let lying = configs.found.get(name);
         rows.contains_key(name) && lying.is_some_and(|both| both.iter().all(Option::is_some))
@@ -119,7 +119,7 @@ fn half_there(rows: &Rows, configs: &Configs) -> BTreeSet<OsString> {
 }
 
 /// What has to be of one moment.
-pub(super) struct Taken {
+pub(super) struct TakenTogether {
     pub(super) clients: Option<Saving>,
     pub(super) configs: Configs,
     /// Of the kernel's facts, what belongs to tunnels.
@@ -134,11 +134,15 @@ pub(super) struct Taken {
 }
 
 /// Takes rows, configs and tunnels, and again what moves meanwhile, until they are of one moment or it was tried often enough.
-pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Result<Taken, Problem> {
+pub(super) fn take(
+    profile: &Profile,
+    kernel: Kernel<'_>,
+    aside: Aside,
+) -> Result<TakenTogether, Problem> {
     let gateway = &profile.gateway;
     let database = profile.client_database();
     let copy = || database.map(|database| databases::save(profile, database));
-    let mut look = Look::at(profile);
+    let mut look = Glance::at(profile);
     let mut configs = Configs::of(&gateway.configs_dir, &gateway.wireguard_dir, aside);
     let (mut clients, read) = parallel::both(copy, || configs.read());
     read?;
@@ -160,7 +164,7 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     let (mut tunnels, mut beyond) = (Facts::default(), BTreeMap::new());
     // Those that moved where there are no rows to go with them.
     let mut alone = BTreeSet::new();
-    let at_first = Look::at(profile);
+    let at_first = Glance::at(profile);
     let all_along = rows.as_ref().map(|rows| {
         let mut half = half_there(rows, &configs);
         // A row has no time of its own.
@@ -173,7 +177,7 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
     for anew in 0..=ANEW {
         tunnels = kernel.tunnels(&configs, rows.as_ref());
         beyond = beyond_configs(profile, &tunnels);
-        let later = Look::at(profile);
+        let later = Glance::at(profile);
         let mut half = match &rows {
             Some(rows) if later.is_busy() => half_there(rows, &configs),
             _ => BTreeSet::new(),
@@ -259,12 +263,12 @@ pub(super) fn take(profile: &Profile, kernel: Kernel<'_>, aside: Aside) -> Resul
         warnings.push(not_known("the clients cannot be read"));
         unpaired.extend(alone);
     }
-    let gone = |clients: &Saving| clients.fate == Fate::NotThere;
+    let gone = |clients: &Saving| clients.fate == PartFate::NotThere;
     let unknown = match &clients {
         Some(c) if rows.is_none() && (configs.are_there() || !gone(c)) => configs.others(),
         _ => BTreeSet::new(),
     };
-    Ok(Taken {
+    Ok(TakenTogether {
         clients,
         configs,
         tunnels,
@@ -280,7 +284,7 @@ fn not_known(why: &str) -> String {
 }
 
 /// The names of the files of these rows.
-fn files(rows: Option<&Rows>) -> BTreeSet<OsString> {
+fn files(rows: Option<&FileRows>) -> BTreeSet<OsString> {
     rows.iter().flat_map(|rows| rows.keys().cloned()).collect()
 }
 
@@ -308,7 +312,7 @@ mod tests {
             size: 1,
             changed,
         };
-        let look = |at, changed| Look {
+        let look = |at, changed| Glance {
             at,
             stamps: vec![Some(stamp(changed))],
         };

@@ -93,7 +93,7 @@ pub(super) struct Zip {
 }
 
 /// What is known of an entry once its bytes are written.
-struct Sizes {
+struct PackedSizes {
     crc: u32,
     packed: u64,
     size: u64,
@@ -126,7 +126,7 @@ impl Zip {
 
     /// Adds an entry of what is packed.
     pub(super) fn add(&mut self, name: &str, sum: &Sum, deflated: &[u8]) -> io::Result<()> {
-        let sizes = Sizes {
+        let sizes = PackedSizes {
             crc: sum.crc,
             packed: deflated.len() as u64,
             size: sum.size,
@@ -165,7 +165,7 @@ impl Zip {
             Ok((piece, packer.room.clone()))
         };
         let (mut sha256, mut crc, mut done) = (Sha256::new(), crc32fast::Hasher::new(), 0);
-        let unsaid = Sizes {
+        let unsaid = PackedSizes {
             crc: 0,
             packed: 0,
             size: 0,
@@ -182,7 +182,7 @@ impl Zip {
             Ok::<(), io::Error>(())
         })?;
         let packed = self.at - from;
-        let sizes = Sizes {
+        let sizes = PackedSizes {
             crc: crc.finalize(),
             packed,
             size,
@@ -233,7 +233,7 @@ impl Zip {
     }
 
     /// The header before the bytes; gives where it begins.
-    fn begin(&mut self, name: &str, flags: u16, sizes: &Sizes) -> io::Result<u64> {
+    fn begin(&mut self, name: &str, flags: u16, sizes: &PackedSizes) -> io::Result<u64> {
         let offset = self.at;
         let mut header = Vec::with_capacity(30 + name.len());
         put32(&mut header, 0x0403_4b50);
@@ -245,7 +245,7 @@ impl Zip {
     }
 
     /// What stands behind the bytes of a streamed entry.
-    fn describe(&mut self, sizes: &Sizes) -> io::Result<()> {
+    fn describe(&mut self, sizes: &PackedSizes) -> io::Result<()> {
         let mut behind = Vec::with_capacity(24);
         put32(&mut behind, 0x0807_4b50);
         put32(&mut behind, sizes.crc);
@@ -259,7 +259,7 @@ impl Zip {
     }
 
     /// The entry in the directory.
-    fn list(&mut self, name: &str, flags: u16, offset: u64, sizes: &Sizes) -> io::Result<()> {
+    fn list(&mut self, name: &str, flags: u16, offset: u64, sizes: &PackedSizes) -> io::Result<()> {
         let mut wide = Vec::new();
         for number in [sizes.size, sizes.packed, offset] {
             if narrow(number) == TOO_WIDE {
@@ -295,14 +295,20 @@ impl Zip {
     }
 }
 
-impl Sizes {
+impl PackedSizes {
     fn is_wide(&self) -> bool {
         [self.packed, self.size].map(narrow).contains(&TOO_WIDE)
     }
 }
 
 /// What both headers of an entry say, from the version that it takes to the length of the name.
-fn common(to: &mut Vec<u8>, version: u16, name: &str, flags: u16, sizes: &Sizes) -> io::Result<()> {
+fn common(
+    to: &mut Vec<u8>,
+    version: u16,
+    name: &str,
+    flags: u16,
+    sizes: &PackedSizes,
+) -> io::Result<()> {
     let length = u16::try_from(name.len()).map_err(io::Error::other)?;
     let utf8 = if name.is_ascii() { 0 } else { UTF8 };
     put16(to, version);

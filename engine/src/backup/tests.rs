@@ -484,8 +484,8 @@ fn the_files_that_keep_rules_over_a_reboot_are_saved_as_they_are_or_said_not_to_
     let made = gateway.make().unwrap();
     assert_eq!(bytes_of(&made.path, "holdfast/kept/rules.v4"), bytes);
     let parts = manifest_of(&made.path).parts;
-    assert_eq!(parts[&Part::Kept(Family::V4)], Fate::Saved);
-    assert_eq!(parts[&Part::Kept(Family::V6)], Fate::NotThere);
+    assert_eq!(parts[&Part::Kept(Family::V4)], PartFate::Saved);
+    assert_eq!(parts[&Part::Kept(Family::V6)], PartFate::NotThere);
     // A link may lead to anything: it is named, and what it leads to is not saved.
     let elsewhere = v4.with_file_name("elsewhere");
     std::fs::write(&elsewhere, bytes).unwrap();
@@ -551,7 +551,7 @@ fn the_bytes_of_a_database_that_sqlite_cannot_read_are_saved_with_its_side_files
     }
     let manifest = manifest_of(&made.path);
     let fate = &manifest.parts[&Part::Database("configs.db".into())];
-    assert!(matches!(fate, Fate::SavedRaw { .. }), "{fate:?}");
+    assert!(matches!(fate, PartFate::SavedRaw { .. }), "{fate:?}");
     assert!(!entries(&made.path).contains(&"configs.db".to_owned()));
     gateway_reads(&made.path).unwrap();
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use journal_format::Digest;
 
 use super::aside::Aside;
-use super::configs::{self, Bytes, Configs, Folder, Lying, There};
+use super::configs::{self, ConfigBytes, Configs, Folder, Lying, There};
 use super::databases::{Copy, Saving};
 use super::growing::Growing;
 use super::moment;
@@ -27,11 +27,11 @@ use crate::archive::{
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{Names, OwnerFacts};
-use crate::gateway::parts::{Fate, Lack, Part};
+use crate::gateway::parts::{Lack, Part, PartFate};
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::Profile;
 use crate::survey;
-use crate::survey::kept_rules::Place;
+use crate::survey::kept_rules::KeptPlace;
 use crate::text::iptables::Family;
 use crate::text::octets;
 use crate::text::wording::{counted, names};
@@ -48,7 +48,7 @@ pub(super) struct Making<'a, 'p> {
     links: BTreeMap<String, String>,
     left_out: BTreeSet<String>,
     unread: BTreeSet<String>,
-    parts: BTreeMap<Part, Fate>,
+    parts: BTreeMap<Part, PartFate>,
     warnings: Vec<String>,
     done: u64,
     of: u64,
@@ -95,7 +95,7 @@ impl<'a, 'p> Making<'a, 'p> {
         let name = &saving.name;
         self.warnings
             .extend(saving.warnings.iter().map(|w| format!("{name}: {w}")));
-        let raw = matches!(saving.fate, Fate::SavedRaw { .. });
+        let raw = matches!(saving.fate, PartFate::SavedRaw { .. });
         for Copy { side, file, owner } in &saving.copies {
             let owner = self.owner(*owner);
             let entry = match raw {
@@ -111,11 +111,11 @@ impl<'a, 'p> Making<'a, 'p> {
             self.add_file(&entry, file, size.len(), owner)?;
         }
         match &saving.fate {
-            Fate::Saved => self.contents.databases.push(name.clone()),
-            Fate::SavedRaw { why } => self.warnings.push(format!(
+            PartFate::Saved => self.contents.databases.push(name.clone()),
+            PartFate::SavedRaw { why } => self.warnings.push(format!(
                 "SQLite cannot read {name} ({why}): its bytes are in the backup as they are, and so a restore of it puts them back"
             )),
-            Fate::NotThere | Fate::NotSaved { .. } => {}
+            PartFate::NotThere | PartFate::NotSaved { .. } => {}
         }
         let part = Part::Database(name.clone());
         self.parts.insert(part, saving.fate);
@@ -169,10 +169,10 @@ impl<'a, 'p> Making<'a, 'p> {
             self.unread.clear();
         }
         let fate = match unread.as_slice() {
-            [] if there => Fate::Saved,
-            [] => Fate::NotThere,
-            [one] => Fate::NotSaved { why: one.clone() },
-            [one, more @ ..] => Fate::NotSaved {
+            [] if there => PartFate::Saved,
+            [] => PartFate::NotThere,
+            [one] => PartFate::NotSaved { why: one.clone() },
+            [one, more @ ..] => PartFate::NotSaved {
                 why: format!("{one}, and {} more like it", more.len()),
             },
         };
@@ -204,7 +204,7 @@ impl<'a, 'p> Making<'a, 'p> {
             } => {
                 let owner = self.owner(owner);
                 let plain = name.to_str().filter(|_| plain);
-                if let Bytes::Packed(sum, place) = bytes {
+                if let ConfigBytes::Packed(sum, place) = bytes {
                     let entry = match plain {
                         Some(plain) => format!("{plain_folder}{plain}"),
                         None => format!("{RAW}{raw_folder}{}", escaped(name.as_bytes())),
@@ -260,12 +260,12 @@ impl<'a, 'p> Making<'a, 'p> {
         );
         let clients = self.profile.client_database();
         let clients = clients.and_then(|c| self.parts.get(&Part::Database(c.name.clone())));
-        let not_saved = |fate: Option<&Fate>| matches!(fate, Some(Fate::NotSaved { .. }));
+        let not_saved = |fate: Option<&PartFate>| matches!(fate, Some(PartFate::NotSaved { .. }));
         // Beside a greater loss it is no part of its own.
         if not_saved(clients) || not_saved(self.parts.get(&Part::Configs)) {
             self.warnings.push(why);
         } else {
-            self.parts.insert(Part::Configs, Fate::NotSaved { why });
+            self.parts.insert(Part::Configs, PartFate::NotSaved { why });
             self.unread.extend(shown.iter().cloned());
         }
         self.left_out.extend(shown);
@@ -278,7 +278,7 @@ impl<'a, 'p> Making<'a, 'p> {
 
     /// Whether there is nothing to be had so far, and nothing lacks.
     pub(super) fn is_empty(&self) -> bool {
-        let lacks = |fate: &Fate| matches!(fate, Fate::NotSaved { .. });
+        let lacks = |fate: &PartFate| matches!(fate, PartFate::NotSaved { .. });
         self.entries.is_empty() && !self.parts.values().any(lacks)
     }
 
@@ -288,15 +288,15 @@ impl<'a, 'p> Making<'a, 'p> {
             .into_iter()
             .zip(&self.profile.gateway.firewall.kept)
         {
-            let looked = match Place::of(path) {
-                Ok(Place::At(path)) => configs::look_at(&path),
+            let looked = match KeptPlace::of(path) {
+                Ok(KeptPlace::At(path)) => configs::look_at(&path),
                 Err(problem) => {
                     let why = format!("cannot {}", problem.what);
                     self.parts
-                        .insert(Part::Kept(family), Fate::NotSaved { why });
+                        .insert(Part::Kept(family), PartFate::NotSaved { why });
                     continue;
                 }
-                Ok(Place::Link(link, target)) => {
+                Ok(KeptPlace::Link(link, target)) => {
                     let target = escaped_path(&target);
                     self.warnings.push(format!(
                         "{} is a link to {target}, where others than root may write, or nothing is: neither is saved, and a \
@@ -310,11 +310,11 @@ impl<'a, 'p> Making<'a, 'p> {
                 }
             };
             let fate = match looked {
-                None => Fate::NotThere,
+                None => PartFate::NotThere,
                 Some((
                     Lying::File {
                         owner,
-                        bytes: Bytes::Packed(sum, _),
+                        bytes: ConfigBytes::Packed(sum, _),
                         ..
                     },
                     deflated,
@@ -322,12 +322,12 @@ impl<'a, 'p> Making<'a, 'p> {
                     let owner = self.owner(owner);
                     let entry = format!("{KEPT}{}", family.rules_file());
                     self.add(&entry, &sum, &deflated, Some(owner))?;
-                    Fate::Saved
+                    PartFate::Saved
                 }
-                Some((Lying::Unread { why, .. }, _)) => Fate::NotSaved {
+                Some((Lying::Unread { why, .. }, _)) => PartFate::NotSaved {
                     why: format!("{}: {why}", path.display()),
                 },
-                Some(_) => Fate::NotSaved {
+                Some(_) => PartFate::NotSaved {
                     why: format!("{} is not a regular file", path.display()),
                 },
             };
@@ -352,34 +352,34 @@ impl<'a, 'p> Making<'a, 'p> {
             self.add_text(RULES_V6, save)?;
         }
         let rules = |family, text: &Option<String>| match text {
-            Some(_) => Fate::Saved,
-            None if facts.lack_protocol(family) => Fate::NotThere,
-            None => Fate::NotSaved {
+            Some(_) => PartFate::Saved,
+            None if facts.lack_protocol(family) => PartFate::NotThere,
+            None => PartFate::NotSaved {
                 why: survey::UNREADABLE.into(),
             },
         };
         let forwarding = |on: Option<bool>| match on {
-            Some(_) => Fate::Saved,
+            Some(_) => PartFate::Saved,
             // A kernel without that family.
-            None => Fate::NotThere,
+            None => PartFate::NotThere,
         };
         let fates = [
             (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
             (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
             (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
             (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
-            (Part::Tunnels, Fate::Saved),
-            (Part::Peers, Fate::Saved),
+            (Part::Tunnels, PartFate::Saved),
+            (Part::Peers, PartFate::Saved),
         ];
         for (part, read) in fates {
             let fate = match facts.unread.get(&part) {
-                Some(why) => Fate::NotSaved { why: why.clone() },
+                Some(why) => PartFate::NotSaved { why: why.clone() },
                 None => read,
             };
             self.parts.insert(part, fate);
         }
         for (part, why) in &facts.unread {
-            let lacks = || Fate::NotSaved { why: why.clone() };
+            let lacks = || PartFate::NotSaved { why: why.clone() };
             self.parts.entry(part.clone()).or_insert_with(lacks);
         }
         Ok(())
@@ -461,7 +461,7 @@ impl<'a, 'p> Making<'a, 'p> {
             .entries
             .keys()
             .any(|entry| entry.starts_with("holdfast/"));
-        let plain = |fate: &Fate| matches!(fate, Fate::Saved | Fate::NotThere);
+        let plain = |fate: &PartFate| matches!(fate, PartFate::Saved | PartFate::NotThere);
         let known = !beyond
             && self.links.is_empty()
             && unpaired.is_empty()

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use journal_format::{
-    Found, RestoreId, Scan, Scanner, Soundness, Tail, View, opaque_text, record_json, record_text,
-    view_text,
+    RestoreId, Scan, ScannedLine, Scanner, Soundness, Tail, View, opaque_text, record_json,
+    record_text, view_text,
 };
 
 use super::{Context, print_json, say, tell};
@@ -164,9 +164,11 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
         while let Some(end) = pending.iter().position(|b| *b == b'\n') {
             let line: Vec<u8> = pending.drain(..=end).collect();
             match scanner.line(&line) {
-                Ok(Found::Record(record)) if context.json => print_json(&record_json(&record)),
-                Ok(Found::Record(record)) => say(&record_text(&record)),
-                Ok(Found::Opaque { seq, json }) => say(&opaque_text(seq, &json)),
+                Ok(ScannedLine::Record(record)) if context.json => {
+                    print_json(&record_json(&record))
+                }
+                Ok(ScannedLine::Record(record)) => say(&record_text(&record)),
+                Ok(ScannedLine::Opaque { seq, json }) => say(&opaque_text(seq, &json)),
                 Err(stop) => {
                     return Err(cannot(
                         format!("follow {}: {stop}", path.display()),

@@ -8,9 +8,9 @@ use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
 use crate::error::{Fault, cannot};
 use crate::host::linux::Linux;
 use crate::host::programs;
-use crate::restore::driver::Stage;
+use crate::restore::driver::BootStage;
 use crate::restore::process::{self, Signals};
-use crate::restore::recover::{self, Order, Recovered, Tidied};
+use crate::restore::recover::{self, Recovered, RecoveryOrder, Tidied};
 use crate::state_dir::lock::Lock;
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
@@ -51,13 +51,13 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let recovered = recover::run(
         &context.profile,
         &host,
-        Order {
+        RecoveryOrder {
             by: role,
             policy,
             stage: if args.before_network {
-                Stage::BeforeNetwork
+                BootStage::BeforeNetwork
             } else {
-                Stage::Whole
+                BootStage::Whole
             },
         },
         &asked,

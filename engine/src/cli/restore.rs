@@ -16,7 +16,7 @@ use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::plan::planner::Choices;
 use crate::restore::process::{self, Signals};
-use crate::restore::{self, Ended, Prepared, Request};
+use crate::restore::{self, Ended, Prepared, RestoreRequest};
 use crate::state_dir::lock::Lock;
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
@@ -69,7 +69,7 @@ fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
     restore::prepare(
         &context.profile,
         &host,
-        Request {
+        RestoreRequest {
             file,
             name,
             choices: Choices {

@@ -10,7 +10,7 @@ use crate::files::open::open_without_links;
 
 /// What lies under a name.
 #[derive(Debug)]
-pub struct Seen {
+pub struct FoundFile {
     /// The name.
     pub path: PathBuf,
     /// Its facts, of the very object.
@@ -20,14 +20,14 @@ pub struct Seen {
 }
 
 /// What lies under a name; none if nothing does. A link anywhere on the way is an error.
-pub fn look(path: &Path) -> io::Result<Option<Seen>> {
+pub fn look(path: &Path) -> io::Result<Option<FoundFile>> {
     let file: File = match open_without_links(path, nix::fcntl::OFlag::O_PATH) {
         Ok(file) => file,
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(e) => return Err(e),
     };
     let size = rustix::fs::lgetxattr_query(path, "system.posix_acl_access");
-    Ok(Some(Seen {
+    Ok(Some(FoundFile {
         path: path.to_owned(),
         meta: file.metadata()?,
         has_list: size.is_ok_and(|bytes| bytes > 0),
@@ -49,7 +49,7 @@ pub fn groups_of(uid: u32) -> Vec<u32> {
 }
 
 /// The first folder on the way to a path that this user cannot go through.
-pub fn closed_on_the_way(path: &Path, uid: u32) -> io::Result<Option<Seen>> {
+pub fn closed_on_the_way(path: &Path, uid: u32) -> io::Result<Option<FoundFile>> {
     let groups = groups_of(uid);
     let mut folders: Vec<&Path> = path.ancestors().skip(1).collect();
     folders.reverse();
@@ -63,7 +63,7 @@ pub fn closed_on_the_way(path: &Path, uid: u32) -> io::Result<Option<Seen>> {
     Ok(None)
 }
 
-impl Seen {
+impl FoundFile {
     /// Whose it is.
     pub fn uid(&self) -> u32 {
         self.meta.uid()

@@ -40,11 +40,11 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use check::check_snapshot;
 pub use check::{Judged, NotTaken, Origin, check};
-pub use content::{Content, TableContent, content, content_of_copy, same_content};
+pub use content::{DatabaseContent, TableContent, content, content_of_copy, same_content};
 pub use inactive::call_inactive;
 pub use mail::mail_relay_of_copy;
 pub use raw::{RawFile, raw_bytes};
-pub use rebuild::{Taken, Terms, add_what_is_missing, copy_rows};
+pub use rebuild::{RowsTaken, Terms, add_what_is_missing, copy_rows};
 pub(crate) use shape::shape;
 pub use shape::{Column, Shape, Table};
 pub use trouble::Trouble;
@@ -159,7 +159,7 @@ impl Patience {
 
 /// Whether other processes may be writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Use {
+pub(crate) enum OpenMode {
     /// The gateway's own file, in use or not.
     Live(Patience),
     /// A private copy that nobody else has open: opened as unchanging, so that no side files appear.
@@ -176,21 +176,21 @@ pub fn each_client_of_copy<T>(
     path: &Path,
     take: impl FnMut(Client) -> T,
 ) -> Result<Vec<T>, Problem> {
-    Ok(read_each_client(path, Use::Copy, take)?)
+    Ok(read_each_client(path, OpenMode::Copy, take)?)
 }
 
 /// The users in a private copy of a database.
 pub fn users_of_copy(path: &Path) -> Result<Vec<User>, Problem> {
-    Ok(read_users(path, Use::Copy)?)
+    Ok(read_users(path, OpenMode::Copy)?)
 }
 
-pub(crate) fn read_clients(path: &Path, how: Use) -> Result<Vec<Client>, Trouble> {
+pub(crate) fn read_clients(path: &Path, how: OpenMode) -> Result<Vec<Client>, Trouble> {
     read_each_client(path, how, |client| client)
 }
 
 fn read_each_client<T>(
     path: &Path,
-    how: Use,
+    how: OpenMode,
     mut take: impl FnMut(Client) -> T,
 ) -> Result<Vec<T>, Trouble> {
     type Row = (Bytes, Bytes, Bytes, Bytes);
@@ -217,7 +217,7 @@ fn read_each_client<T>(
     })
 }
 
-pub(crate) fn read_users(path: &Path, how: Use) -> Result<Vec<User>, Trouble> {
+pub(crate) fn read_users(path: &Path, how: OpenMode) -> Result<Vec<User>, Trouble> {
     use diesel::sql_types::{BigInt, Bool};
     type Row = (i64, Bytes, Bytes, bool, bool, bool, bool);
     typed(path, how, ("user", "users"), |conn, has| {
@@ -350,7 +350,7 @@ struct Name {
 /// Reads a table: `what` people call its rows. A view of that name is none: it makes its rows up, as many as it likes.
 fn typed<T>(
     path: &Path,
-    how: Use,
+    how: OpenMode,
     (table, what): (&str, &str),
     mut read: impl FnMut(&mut SqliteConnection, &Columns) -> QueryResult<T>,
 ) -> Result<T, Trouble> {
@@ -372,7 +372,7 @@ fn typed<T>(
             return Err(format!("it has no table {table}"));
         }
         let columns = Columns::of(&mut conn, table).map_err(|e| e.to_string())?;
-        if how == Use::Copy {
+        if how == OpenMode::Copy {
             check::is_bounded(path, table, &columns.names).map_err(|e| check::cut_off(&e))?;
         }
         read(&mut conn, &columns).map_err(|e| e.to_string())
@@ -403,13 +403,13 @@ fn typed<T>(
 /// Read-only first: it rolls nothing back. But a read-only connection to a WAL database that was closed cleanly makes `-wal`
 /// and `-shm` and leaves them there; a read-write connection that only reads takes them with it when it goes, and where
 /// no file lies beside such a database there is nothing to roll back.
-fn modes(path: &Path, how: Use) -> &'static [&'static str] {
+fn modes(path: &Path, how: OpenMode) -> &'static [&'static str] {
     let [wal, _, journal] = side_files(path);
     match how {
-        Use::Copy => &["mode=ro&immutable=1"],
-        Use::Live(_) if wal.exists() => &["mode=ro", "mode=rw"],
-        Use::Live(_) if !journal.exists() && says_wal(path) => &["mode=rw"],
-        Use::Live(_) => &["mode=ro"],
+        OpenMode::Copy => &["mode=ro&immutable=1"],
+        OpenMode::Live(_) if wal.exists() => &["mode=ro", "mode=rw"],
+        OpenMode::Live(_) if !journal.exists() && says_wal(path) => &["mode=rw"],
+        OpenMode::Live(_) => &["mode=ro"],
     }
 }
 
@@ -473,10 +473,10 @@ pub(crate) fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Trouble> {
 }
 
 /// How long a lock is waited for.
-fn wait(how: Use) -> Duration {
+fn wait(how: OpenMode) -> Duration {
     match how {
-        Use::Live(patience) => patience.left(),
-        Use::Copy => BUSY,
+        OpenMode::Live(patience) => patience.left(),
+        OpenMode::Copy => BUSY,
     }
 }
 
@@ -519,7 +519,7 @@ fn open_waiting(path: &Path, parameters: &str, wait: Duration) -> rusqlite::Resu
     Ok(conn)
 }
 
-fn open_to_read(path: &Path, how: Use) -> rusqlite::Result<Connection> {
+fn open_to_read(path: &Path, how: OpenMode) -> rusqlite::Result<Connection> {
     let modes = modes(path, how);
     let mut last = None;
     for mode in modes {
@@ -588,7 +588,7 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
                 "see to that folder",
             )
         })?;
-    let source = open_to_read(live, Use::Live(patience)).map_err(trouble)?;
+    let source = open_to_read(live, OpenMode::Live(patience)).map_err(trouble)?;
     // Nothing of the copy says anything of the database.
     let mut copy = open(dest, "mode=rw").map_err(|e| failed(&e))?;
     // Nobody needs the copy once the power has gone.
@@ -626,7 +626,7 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
 /// What a copy, page for page, shows of the database. Warnings: that SQLite could copy it is enough to bring it back.
 fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
     let looked = || -> rusqlite::Result<Vec<String>> {
-        let conn = open_to_read(dest, Use::Copy)?;
+        let conn = open_to_read(dest, OpenMode::Copy)?;
         let damage = check::damage(&conn)?;
         if damage.is_empty() {
             return dangling_references(&conn);

@@ -40,7 +40,7 @@ pub struct Facts {
     /// The gateway's tunnels that are up: those whose name is a client's.
     pub tunnels: Vec<String>,
     /// The peers of the gateway's tunnels, by interface and public key: what was added or taken away while a tunnel ran
-    /// is in no file (T7).
+    /// is in no file.
     pub peers: BTreeMap<String, Peers>,
     /// The gateway's services that run, or are about to, by name.
     pub services: Vec<String>,

@@ -37,7 +37,7 @@ pub enum Part {
 /// What became of a part in a backup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "is", rename_all = "kebab-case")]
-pub enum Fate {
+pub enum PartFate {
     /// It is in the backup, whole.
     Saved,
     /// A database that SQLite could not read: its bytes are in the backup, and those of its side files.

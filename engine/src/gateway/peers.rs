@@ -70,14 +70,14 @@ pub fn in_dump(dump: &str, tunnels: &[String]) -> BTreeMap<String, Peers> {
 }
 
 /// In what the peers of a tunnel are not set as others are.
-pub struct Unlike<'p> {
+pub struct PeerDiff<'p> {
     /// To be taken away; among them those that are set otherwise, since what is added to a peer keeps what it lacks.
     pub surplus: Vec<&'p String>,
     /// To be added then.
     pub missing: Vec<(&'p String, &'p RuntimePeer)>,
 }
 
-impl Unlike<'_> {
+impl PeerDiff<'_> {
     /// Whether they are set alike.
     pub fn is_nothing(&self) -> bool {
         self.surplus.is_empty() && self.missing.is_empty()
@@ -85,12 +85,12 @@ impl Unlike<'_> {
 }
 
 /// What it takes to have these peers set as `wanted` has them. Endpoints move by themselves and do not count.
-pub fn unlike<'p>(wanted: &'p Peers, has: &'p Peers) -> Unlike<'p> {
+pub fn unlike<'p>(wanted: &'p Peers, has: &'p Peers) -> PeerDiff<'p> {
     let same = |key: &String| match (wanted.get(key), has.get(key)) {
         (Some(wanted), Some(has)) => wanted.set == has.set,
         _ => false,
     };
-    Unlike {
+    PeerDiff {
         surplus: has.keys().filter(|key| !same(key)).collect(),
         missing: wanted.iter().filter(|(key, _)| !same(key)).collect(),
     }

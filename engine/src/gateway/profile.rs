@@ -25,7 +25,7 @@ pub struct Profile {
     /// What an archive may cost.
     pub limits: Limits,
     /// The web server.
-    pub web: Web,
+    pub web: WebProfile,
 }
 
 /// The gateway's places and parts.
@@ -48,7 +48,7 @@ pub struct Gateway {
     /// Services, in the order in which they start.
     pub service: Vec<ServiceProfile>,
     /// Firewall.
-    pub firewall: Firewall,
+    pub firewall: FirewallProfile,
 }
 
 /// One database.
@@ -107,7 +107,7 @@ pub struct CommandService {
 /// Firewall.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Firewall {
+pub struct FirewallProfile {
     /// Files in which the box keeps rules over a reboot, IPv4 first and IPv6 second. A backup saves those that exist, and a
     /// restore puts them back as they were; the rules that are loaded are never written there.
     pub kept: Vec<PathBuf>,
@@ -136,7 +136,7 @@ pub struct Limits {
 /// The web server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Web {
+pub struct WebProfile {
     /// The user whose connections the agent accepts, besides root.
     pub user: String,
     /// Where the page is served.
@@ -158,7 +158,7 @@ impl Default for Profile {
             gateway: Gateway::default(),
             recovery: Recovery::default(),
             limits: Limits::default(),
-            web: Web::default(),
+            web: WebProfile::default(),
         }
     }
 }
@@ -193,7 +193,7 @@ impl Default for Gateway {
             service: vec![ServiceProfile::Unit(UnitService {
                 unit: "wireguard-gateway.service".into(),
             })],
-            firewall: Firewall::default(),
+            firewall: FirewallProfile::default(),
         }
     }
 }
@@ -209,7 +209,7 @@ impl Gateway {
     }
 }
 
-impl Firewall {
+impl FirewallProfile {
     /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
     pub fn kept_file(&self, family: Family) -> Option<&Path> {
         let of = Family::BOTH.into_iter().zip(&self.kept);
@@ -219,7 +219,7 @@ impl Firewall {
     }
 }
 
-impl Default for Firewall {
+impl Default for FirewallProfile {
     fn default() -> Self {
         Self {
             kept: vec![
@@ -240,7 +240,7 @@ impl Default for Limits {
     }
 }
 
-impl Default for Web {
+impl Default for WebProfile {
     fn default() -> Self {
         Self {
             user: "holdfast-web".into(),

@@ -24,8 +24,8 @@ use sha2::Digest as _;
 use super::live_database::Live;
 use super::programs::{self, PATH, execute, execute_exactly, pid, processes};
 use super::{
-    Act, Append, Command, End, Family, Fill, Held, Holder, Kind, Look, MAY_START, Meta, Now,
-    OpenFile, OpenFiles, Output, Own, Owner, Permit, Query, parent,
+    Act, Append, ExitKind, Family, Fill, GatewayCommand, Held, Holder, Kind, Look, MAY_START, Meta,
+    Now, OpenFile, OpenFiles, Output, Own, Owner, Permit, Query, parent,
 };
 use crate::error::{Problem, cannot};
 use crate::files::open::{again, errno, names_in, open_at, open_dir};
@@ -427,7 +427,7 @@ impl Look for Linux {
                     "firewalld.service",
                 ];
                 if !on_path("firewalld") {
-                    let end = End::Exit(4);
+                    let end = ExitKind::Exit(4);
                     return Ok(Output {
                         end,
                         ..nothing(&asks.join(" "))
@@ -552,7 +552,7 @@ fn forwarding_of(family: Family, interface: &str) -> PathBuf {
 fn nothing(program: &str) -> Output {
     Output {
         shown: program.into(),
-        end: End::Exit(0),
+        end: ExitKind::Exit(0),
         stdout: String::new(),
         stderr: String::new(),
     }
@@ -592,7 +592,7 @@ fn begins_as_sqlite(file: File) -> std::io::Result<bool> {
 }
 
 /// The file that a process has open, if its descriptor leads to that one still. By now it may be a pipe, whose opening waits for
-/// ever, or a database of the profile, whose closing drops locks (T23): what it is, is seen by a descriptor that does neither.
+/// ever, or a database of the profile, whose closing drops locks: what it is, is seen by a descriptor that does neither.
 fn same_file(file: &OpenFile) -> std::io::Result<Option<File>> {
     // A link of the kernel's, to the very file.
     let seen = File::options()
@@ -726,60 +726,67 @@ impl Act for Linux {
         }
     }
 
-    fn run(&self, _: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {
+    fn run(&self, _: &Permit, command: &GatewayCommand, input: &str) -> Result<Output, Problem> {
         match command {
-            Command::ServiceStart(Control::Unit(_)) => let_start(true)?,
-            Command::ServiceStop(Control::Unit(_)) => let_start(false)?,
-            Command::ServiceStart(Control::Commands { .. })
-            | Command::ServiceStop(Control::Commands { .. })
-            | Command::LoadRules(_)
-            | Command::EditRules(_)
-            | Command::Nft
-            | Command::TunnelUp(_)
-            | Command::TunnelDown(_)
-            | Command::PeersAdd(_)
-            | Command::PeerRemove(_, _) => {}
+            GatewayCommand::ServiceStart(Control::Unit(_)) => let_start(true)?,
+            GatewayCommand::ServiceStop(Control::Unit(_)) => let_start(false)?,
+            GatewayCommand::ServiceStart(Control::Commands { .. })
+            | GatewayCommand::ServiceStop(Control::Commands { .. })
+            | GatewayCommand::LoadRules(_)
+            | GatewayCommand::EditRules(_)
+            | GatewayCommand::Nft
+            | GatewayCommand::TunnelUp(_)
+            | GatewayCommand::TunnelDown(_)
+            | GatewayCommand::PeersAdd(_)
+            | GatewayCommand::PeerRemove(_, _) => {}
         }
         let (argv, limit) = match command {
-            Command::LoadRules(Family::V4) => {
+            GatewayCommand::LoadRules(Family::V4) => {
                 (words(&["iptables-restore", "--wait", "10"]), COMMAND_LIMIT)
             }
-            Command::LoadRules(Family::V6) => {
+            GatewayCommand::LoadRules(Family::V6) => {
                 (words(&["ip6tables-restore", "--wait", "10"]), COMMAND_LIMIT)
             }
-            Command::EditRules(Family::V4) => (
+            GatewayCommand::EditRules(Family::V4) => (
                 words(&["iptables-restore", "--noflush", "--wait", "10"]),
                 COMMAND_LIMIT,
             ),
-            Command::EditRules(Family::V6) => (
+            GatewayCommand::EditRules(Family::V6) => (
                 words(&["ip6tables-restore", "--noflush", "--wait", "10"]),
                 COMMAND_LIMIT,
             ),
-            Command::Nft => (words(&["nft", "-f", "-"]), COMMAND_LIMIT),
-            Command::TunnelUp(config) => (words(&["wg-quick", "up", config]), COMMAND_LIMIT),
-            Command::TunnelDown(config) => (words(&["wg-quick", "down", config]), COMMAND_LIMIT),
-            Command::PeersAdd(tunnel) => (
+            GatewayCommand::Nft => (words(&["nft", "-f", "-"]), COMMAND_LIMIT),
+            GatewayCommand::TunnelUp(config) => (words(&["wg-quick", "up", config]), COMMAND_LIMIT),
+            GatewayCommand::TunnelDown(config) => {
+                (words(&["wg-quick", "down", config]), COMMAND_LIMIT)
+            }
+            GatewayCommand::PeersAdd(tunnel) => (
                 words(&["wg", "addconf", tunnel, "/dev/stdin"]),
                 COMMAND_LIMIT,
             ),
-            Command::PeerRemove(tunnel, key) => (
+            GatewayCommand::PeerRemove(tunnel, key) => (
                 words(&["wg", "set", tunnel, "peer", key, "remove"]),
                 COMMAND_LIMIT,
             ),
-            Command::ServiceStart(Control::Unit(unit)) => (
+            GatewayCommand::ServiceStart(Control::Unit(unit)) => (
                 words(&["systemctl", "--no-ask-password", "start", "--", unit]),
                 SERVICE_LIMIT,
             ),
-            Command::ServiceStop(Control::Unit(unit)) => (
+            GatewayCommand::ServiceStop(Control::Unit(unit)) => (
                 words(&["systemctl", "--no-ask-password", "stop", "--", unit]),
                 SERVICE_LIMIT,
             ),
-            Command::ServiceStart(Control::Commands { start, .. }) => {
+            GatewayCommand::ServiceStart(Control::Commands { start, .. }) => {
                 (start.clone(), SERVICE_LIMIT)
             }
-            Command::ServiceStop(Control::Commands { stop, .. }) => (stop.clone(), SERVICE_LIMIT),
+            GatewayCommand::ServiceStop(Control::Commands { stop, .. }) => {
+                (stop.clone(), SERVICE_LIMIT)
+            }
         };
-        let exactly = matches!(command, Command::LoadRules(_) | Command::EditRules(_));
+        let exactly = matches!(
+            command,
+            GatewayCommand::LoadRules(_) | GatewayCommand::EditRules(_)
+        );
         let run = if exactly { execute_exactly } else { execute };
         run(&argv, input, limit)
     }

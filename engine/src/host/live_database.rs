@@ -19,10 +19,12 @@ use crate::files::spool::{self, Room};
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::reach;
 use crate::gateway::database::rights::{self, Rights};
-use crate::gateway::database::{self, Client, Patience, Rows, Settled, Shape, Trouble, Use, User};
+use crate::gateway::database::{
+    self, Client, OpenMode, Patience, Rows, Settled, Shape, Trouble, User,
+};
 use crate::gateway::owner;
 use crate::gateway::profile::{DatabaseKind, Profile};
-use crate::host::End;
+use crate::host::ExitKind;
 use crate::host::programs::itself;
 
 /// The hidden command that does the work.
@@ -335,15 +337,15 @@ fn delegate(order: &Order, limit: Duration) -> Result<Answer, Trouble> {
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;
     let output = itself(COMMAND, &order, limit)?;
     match output.end {
-        End::Exit(0) => {}
-        End::Exit(status) => {
+        ExitKind::Exit(0) => {}
+        ExitKind::Exit(status) => {
             let said = output.stderr.lines().next().unwrap_or_default();
             return Err(failed(format!("its reader ended with {status}: {said}")).into());
         }
-        End::Signal(signal) => {
+        ExitKind::Signal(signal) => {
             return Err(failed(format!("its reader was ended by signal {signal}")).into());
         }
-        End::TimedOut => {
+        ExitKind::TimedOut => {
             return Err(failed(format!(
                 "its reader did not end within {} s",
                 limit.as_secs()
@@ -429,7 +431,7 @@ fn answer(
             read(&copy)
         }
     };
-    let how = Use::Live(patience);
+    let how = OpenMode::Live(patience);
     let copied = |kind| {
         read(&|p| {
             let Some(folder) = folder else {

@@ -1,5 +1,5 @@
 //! Other programs of the machine: which ones run, and how one is run. An argument list, a fixed path and environment,
-//! a time limit, and no pipe that a daemon could inherit (T21). Must not know what a command is for.
+//! a time limit, and no pipe that a daemon could inherit. Must not know what a command is for.
 #![expect(clippy::disallowed_methods, reason = "the one file that runs programs")]
 
 use std::fs::File;
@@ -14,14 +14,14 @@ use nix::unistd::{AccessFlags, Pid};
 
 use crate::error::{Problem, cannot};
 use crate::files::open::errno;
-use crate::host::{End, Output};
+use crate::host::{ExitKind, Output};
 use crate::text::octets;
 use crate::text::redact;
 use crate::text::wording::quoted;
 
 /// Where programs are looked for; nothing of the caller's environment reaches them.
 pub(crate) const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// `wg` tries a host name this often, a second apart, then gives up (T16).
+/// `wg` tries a host name this often, a second apart, then gives up.
 const RESOLUTION_RETRIES: &str = "2";
 /// Of what a program says, so much of the beginning and of the end: its reason stands last.
 const STDERR_HEAD: u64 = 2 << 10;
@@ -35,7 +35,7 @@ pub(crate) fn pid(raw: u32) -> Pid {
 }
 
 /// One process of the machine.
-pub struct Process {
+pub struct ProcessInfo {
     /// Its number.
     pub pid: u32,
     /// Its command name.
@@ -55,7 +55,7 @@ pub struct Process {
 }
 
 /// One process, as `/proc/PID/stat` has it; none if it is not there.
-pub fn process(pid: u32) -> Option<Process> {
+pub fn process(pid: u32) -> Option<ProcessInfo> {
     let file = format!("/proc/{pid}/stat");
     let stat = std::fs::read_to_string(&file).ok()?;
     let uid = std::fs::metadata(&file).ok()?.uid();
@@ -63,7 +63,7 @@ pub fn process(pid: u32) -> Option<Process> {
     let (head, tail) = stat.rsplit_once(')')?;
     let command = head.split_once('(')?.1.to_owned();
     let fields: Vec<&str> = tail.split_whitespace().collect();
-    Some(Process {
+    Some(ProcessInfo {
         pid,
         command,
         gone: matches!(*fields.first()?, "Z" | "X"),
@@ -75,7 +75,7 @@ pub fn process(pid: u32) -> Option<Process> {
     })
 }
 
-pub(crate) fn processes() -> Result<Vec<Process>, Problem> {
+pub(crate) fn processes() -> Result<Vec<ProcessInfo>, Problem> {
     let proc = Path::new("/proc");
     let entries = std::fs::read_dir(proc).map_err(|e| errno("list", proc, e))?;
     Ok(entries
@@ -147,15 +147,15 @@ fn run(
         match child.try_wait().map_err(|e| failed("wait for", e))? {
             Some(status) => {
                 break match (status.code(), status.signal()) {
-                    (Some(code), _) => End::Exit(code),
-                    (None, signal) => End::Signal(signal.unwrap_or_default()),
+                    (Some(code), _) => ExitKind::Exit(code),
+                    (None, signal) => ExitKind::Signal(signal.unwrap_or_default()),
                 };
             }
             None if began.elapsed() > limit => {
                 // Its children are in its group; what left the group left on purpose.
                 let _ = killpg(pid(child.id()), Signal::SIGKILL);
                 child.wait().map_err(|e| failed("wait for", e))?;
-                break End::TimedOut;
+                break ExitKind::TimedOut;
             }
             None => {
                 // Most end within some milliseconds, and some take a minute.
@@ -276,7 +276,10 @@ mod tests {
             execute(&argv, "", limit)
         };
         let said = ran(&["sh", "-c", "echo $0"]).unwrap();
-        assert_eq!((said.end, said.stdout.as_str()), (End::Exit(0), "sh\n"));
+        assert_eq!(
+            (said.end, said.stdout.as_str()),
+            (ExitKind::Exit(0), "sh\n")
+        );
         assert!(found("sh").is_absolute());
         assert_eq!(found("/bin/../bin/sh"), Path::new("/bin/../bin/sh"));
         let missing = ran(&["no-such-program"]).unwrap_err();

@@ -4,15 +4,15 @@
 mod left_out;
 pub mod said;
 
-pub use left_out::Aside;
+pub use left_out::LaidAside;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use journal_format::{
-    Archive, Change, Content, Digest, Fence, Firewall, Plan, Policy, RestoreId, Service, Target,
-    Tunnel,
+    ArchiveInfo, Change, Digest, FenceRules, FileFacts, Firewall, Plan, Policy, RestoreId, Service,
+    Target, Tunnel,
 };
 
 use crate::archive;
@@ -20,11 +20,11 @@ use crate::error::{Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::Client;
 use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE, KEPT_MODE, Placement};
-use crate::gateway::parts::{Fate, Part};
+use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::profile::Profile;
 use crate::plan::order;
 use crate::plan::planner::said::Said;
-use crate::survey::{Held, Survey};
+use crate::survey::{HeldConfig, Survey};
 use crate::text::iptables::Family;
 use crate::text::wg_config::{Prefix, interface_name, merged};
 use crate::text::wording::name as shown;
@@ -46,9 +46,9 @@ pub struct Wanted {
 
 /// What a checked backup says, as far as a plan needs it.
 #[derive(Debug, Clone)]
-pub struct Backup {
+pub struct BackupForPlan {
     /// The backup itself.
-    pub archive: Archive,
+    pub archive: ArchiveInfo,
     /// Databases, by name.
     pub databases: BTreeMap<String, Wanted>,
     /// The files beside databases that are there as bytes alone, by the database's name: what the file's name has behind the
@@ -81,13 +81,13 @@ pub struct Backup {
     /// Configs that it has and that are not put back: what is here under that name stays as it is.
     pub stays: BTreeSet<String>,
     /// What became of each part when it was made, where it says.
-    pub parts: BTreeMap<Part, Fate>,
+    pub parts: BTreeMap<Part, PartFate>,
     /// The files in which the box keeps rules.
     pub kept: BTreeMap<Family, Wanted>,
     /// Those that were not there when it was made, on this very box.
     pub kept_gone: BTreeSet<Family>,
     /// What else of it does not go back.
-    pub aside: Aside,
+    pub aside: LaidAside,
     /// What was found while it was checked.
     pub warnings: Vec<String>,
     /// What [`said`] found when it compared it with the gateway.
@@ -107,9 +107,9 @@ pub struct Choices {
     pub without_safety_backup_of: BTreeSet<Part>,
 }
 
-impl Backup {
+impl BackupForPlan {
     fn not_saved(&self, part: &Part) -> bool {
-        matches!(self.parts.get(part), Some(Fate::NotSaved { .. }))
+        matches!(self.parts.get(part), Some(PartFate::NotSaved { .. }))
     }
 
     /// Whether it says which configs there are: without any it says so only if it says that there were none, or that all
@@ -117,7 +117,7 @@ impl Backup {
     fn speaks_of_configs(&self) -> bool {
         let all = matches!(
             self.parts.get(&Part::Configs),
-            Some(Fate::NotThere | Fate::Saved)
+            Some(PartFate::NotThere | PartFate::Saved)
         );
         all || !self.configs.is_empty() || !self.wireguard.is_empty()
     }
@@ -179,7 +179,7 @@ pub fn plan(
     profile: &Profile,
     survey: &Survey,
     networks_now: &BTreeMap<String, Vec<Prefix>>,
-    backup: &Backup,
+    backup: &BackupForPlan,
     id: &RestoreId,
     choices: Choices,
 ) -> Result<Plan, Vec<Problem>> {
@@ -306,7 +306,7 @@ fn target(
         path: path.display().to_string(),
         staged: staged(path, id)?,
         change,
-        new: wanted.map(|(w, owner)| Content {
+        new: wanted.map(|(w, owner)| FileFacts {
             sha256: w.sha256.clone(),
             size: w.size,
             uid: owner.uid,
@@ -372,7 +372,7 @@ fn owner(
 fn databases(
     profile: &Profile,
     survey: &Survey,
-    backup: &Backup,
+    backup: &BackupForPlan,
     id: &RestoreId,
     strangers: &mut Strangers,
 ) -> Vec<Target> {
@@ -435,7 +435,7 @@ fn staged_beside(profile: &Profile, database: &Path, staged: &str) -> String {
     format!("{folder}/{prefix}{name}")
 }
 
-fn has(held: &Held) -> Placement {
+fn has(held: &HeldConfig) -> Placement {
     Placement {
         uid: held.meta.uid,
         gid: held.meta.gid,
@@ -448,7 +448,7 @@ fn has(held: &Held) -> Placement {
 fn files(
     profile: &Profile,
     survey: &Survey,
-    backup: &Backup,
+    backup: &BackupForPlan,
     id: &RestoreId,
     strangers: &mut Strangers,
 ) -> Vec<Target> {
@@ -457,7 +457,7 @@ fn files(
         let name = path.file_name().and_then(|n| n.to_str());
         name.is_some_and(|n| backup.leaves(profile, survey, n))
     };
-    let mut one = |path: PathBuf, now: Option<&Held>, wanted: Option<&Wanted>| {
+    let mut one = |path: PathBuf, now: Option<&HeldConfig>, wanted: Option<&Wanted>| {
         let made = match (now, wanted) {
             (None, None) => None,
             (Some(_), None) if leaves(&path) => None,
@@ -508,7 +508,7 @@ fn files(
 }
 
 /// Whether a file is already as the backup has it.
-fn is_so(held: &Held, wanted: &Wanted, owner: Placement, most: u32) -> bool {
+fn is_so(held: &HeldConfig, wanted: &Wanted, owner: Placement, most: u32) -> bool {
     held.sha256 == wanted.sha256
         && (held.meta.uid, held.meta.gid, held.meta.mode & most)
             == (owner.uid, owner.gid, owner.mode)
@@ -516,7 +516,7 @@ fn is_so(held: &Held, wanted: &Wanted, owner: Placement, most: u32) -> bool {
 
 /// The files in which the box keeps rules over a reboot, as they were: never the rules that are loaded now, of which the
 /// gateway adds its own at each start.
-fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> Vec<Target> {
+fn kept(profile: &Profile, survey: &Survey, backup: &BackupForPlan, id: &RestoreId) -> Vec<Target> {
     let mut targets = Vec::new();
     for family in Family::BOTH {
         let Some(path) = profile.gateway.firewall.kept_file(family) else {
@@ -560,7 +560,7 @@ fn kept(profile: &Profile, survey: &Survey, backup: &Backup, id: &RestoreId) -> 
 fn tunnels_up(
     profile: &Profile,
     survey: &Survey,
-    backup: &Backup,
+    backup: &BackupForPlan,
     warnings: &mut Vec<String>,
 ) -> (Vec<Tunnel>, Vec<Problem>) {
     let (mut tunnels, mut problems) = (Vec::new(), Vec::new());
@@ -618,7 +618,7 @@ fn fence<'c>(
     names: &BTreeSet<&str>,
     networks: &[&BTreeMap<String, Vec<Prefix>>],
     clients: impl Iterator<Item = &'c Client>,
-) -> Fence {
+) -> FenceRules {
     let mut found: BTreeSet<Prefix> = BTreeSet::new();
     for (_, prefixes) in networks
         .iter()
@@ -636,7 +636,7 @@ fn fence<'c>(
                 .map(|p| p.network()),
         );
     }
-    Fence {
+    FenceRules {
         interfaces: names.iter().map(|n| (*n).to_owned()).collect(),
         networks: merged(found)
             .into_iter()
@@ -653,7 +653,7 @@ fn fence<'c>(
     }
 }
 
-fn forwarded(backup: &Backup, family: Family) -> Option<bool> {
+fn forwarded(backup: &BackupForPlan, family: Family) -> Option<bool> {
     match family {
         Family::V4 => backup.ip_forward,
         Family::V6 => backup.ipv6_forward,
@@ -661,7 +661,7 @@ fn forwarded(backup: &Backup, family: Family) -> Option<bool> {
 }
 
 /// What the backup says of forwarding, where that can be set here and put back.
-fn forwarding(survey: &Survey, backup: &Backup, family: Family) -> Option<bool> {
+fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<bool> {
     forwarded(backup, family).filter(|_| survey.facts.forwards(family).is_some())
 }
 
@@ -702,7 +702,7 @@ mod tests {
         assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
     }
 
-    pub(super) fn survey(configs: BTreeMap<String, Held>) -> Survey {
+    pub(super) fn survey(configs: BTreeMap<String, HeldConfig>) -> Survey {
         Survey {
             boot: journal_format::BootId::new("b").unwrap(),
             facts: crate::gateway::kernel_facts::Facts::default(),
@@ -722,8 +722,8 @@ mod tests {
         }
     }
 
-    pub(super) fn held(uid: u32, mode: u32) -> Held {
-        Held {
+    pub(super) fn held(uid: u32, mode: u32) -> HeldConfig {
+        HeldConfig {
             meta: crate::host::Meta {
                 kind: crate::host::Kind::File,
                 id: None,
@@ -741,10 +741,10 @@ mod tests {
         Digest::of_blake3(blake3::hash(bytes))
     }
 
-    pub(super) fn backup(configs: &[(&str, Wanted)]) -> Backup {
+    pub(super) fn backup(configs: &[(&str, Wanted)]) -> BackupForPlan {
         let configs = configs.iter().map(|(n, w)| ((*n).to_owned(), w.clone()));
-        Backup {
-            archive: Archive {
+        BackupForPlan {
+            archive: ArchiveInfo {
                 name: "b.zip".into(),
                 sha256: sha256(b"archive"),
                 size: 1,
@@ -771,7 +771,7 @@ mod tests {
             parts: BTreeMap::new(),
             kept: BTreeMap::new(),
             kept_gone: BTreeSet::new(),
-            aside: Aside::default(),
+            aside: LaidAside::default(),
             warnings: Vec::new(),
         }
     }
@@ -786,7 +786,7 @@ mod tests {
         }
     }
 
-    fn planned(survey: &Survey, backup: &Backup) -> Result<Plan, Vec<Problem>> {
+    fn planned(survey: &Survey, backup: &BackupForPlan) -> Result<Plan, Vec<Problem>> {
         let choices = Choices {
             keep_going_without_firewall: false,
             keep_open_folders: false,
@@ -798,7 +798,7 @@ mod tests {
         plan(&profile, survey, &BTreeMap::new(), backup, &id, choices)
     }
 
-    fn placed(survey: &Survey, backup: &Backup) -> Vec<(u32, u32, u32)> {
+    fn placed(survey: &Survey, backup: &BackupForPlan) -> Vec<(u32, u32, u32)> {
         let plan = planned(survey, backup).unwrap();
         let files = plan.databases.iter().chain(&plan.files);
         let new = files.filter_map(|f| f.new.as_ref());
@@ -839,7 +839,7 @@ mod tests {
 
     #[test]
     fn a_config_stays_where_its_row_stays_or_may_be_there() {
-        let removed = |change: &dyn Fn(&mut Survey, &mut Backup)| {
+        let removed = |change: &dyn Fn(&mut Survey, &mut BackupForPlan)| {
             let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
             let mut survey = survey(now);
             let database = held(8, 0o640).meta;
@@ -867,7 +867,7 @@ mod tests {
             survey.clients = Some(vec![client()]);
             let part = Part::Database("configs.db".into());
             let why = "file is not a database".into();
-            backup.parts.insert(part, Fate::SavedRaw { why });
+            backup.parts.insert(part, PartFate::SavedRaw { why });
         }));
     }
 
@@ -906,12 +906,12 @@ mod tests {
 
     #[test]
     fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_it_does_not_say() {
-        let not_saved = || Fate::NotSaved {
+        let not_saved = || PartFate::NotSaved {
             why: "the folder cannot be read".into(),
         };
         for (fate, goes) in [
-            (Some(Fate::Saved), true),
-            (Some(Fate::NotThere), true),
+            (Some(PartFate::Saved), true),
+            (Some(PartFate::NotThere), true),
             (Some(not_saved()), false),
             (None, false),
         ] {
@@ -922,7 +922,7 @@ mod tests {
             backup
                 .parts
                 .extend(fate.clone().map(|f| (Part::Configs, f)));
-            let removed = |backup: &Backup| {
+            let removed = |backup: &BackupForPlan| {
                 let plan = planned(&survey, backup).unwrap();
                 plan.files.iter().any(|f| f.change == Change::Remove)
             };

@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::archive::verify::{Checked, Rules};
+use crate::archive::verify::{BackupRules, Checked};
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::database::Origin;
 use crate::gateway::profile::Profile;
@@ -30,14 +30,14 @@ pub enum Tried {
 /// What came of each family's rules.
 pub type Rehearsed = BTreeMap<Family, Tried>;
 
-/// Loads each family's rules of a backup in a network namespace made for it (T4).
-pub fn rules(host: &dyn Look, rules: &Rules) -> Result<Rehearsed, Problem> {
+/// Loads each family's rules of a backup in a network namespace made for it.
+pub fn rules(host: &dyn Look, rules: &BackupRules) -> Result<Rehearsed, Problem> {
     let tried = Family::BOTH.map(|family| one(host, family, rules.of(family)));
     both(tried)
 }
 
 /// The same, both families at once.
-pub fn rules_at_once(host: &(dyn Look + Sync), rules: &Rules) -> Result<Rehearsed, Problem> {
+pub fn rules_at_once(host: &(dyn Look + Sync), rules: &BackupRules) -> Result<Rehearsed, Problem> {
     let [v4, v6] = Family::BOTH;
     let (v6, v4) = parallel::both(
         || one(host, v6, rules.of(v6)),
@@ -149,13 +149,13 @@ pub fn tunnels(
     Ok(Vec::new())
 }
 
-type InTheWay = (String, String, &'static str);
+type RulesInTheWay = (String, String, &'static str);
 
 fn in_the_way(
     host: &dyn Look,
     profile: &Profile,
     checked: &Checked,
-) -> Result<Vec<InTheWay>, Problem> {
+) -> Result<Vec<RulesInTheWay>, Problem> {
     let mut problems = Vec::new();
     if checked.tunnels_up.is_empty() {
         return Ok(problems);

@@ -9,7 +9,7 @@ pub const STARTS: u32 = 16;
 
 /// What the host shows of a step.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Seen {
+pub enum Observed {
     /// As if the move had not begun.
     Before,
     /// As it should be once the move is done.

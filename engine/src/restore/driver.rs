@@ -7,7 +7,7 @@ use journal_format::{BootId, Direction, Move, Phase, Problem, Role, State, Step,
 
 use crate::error::cannot;
 use crate::gateway::kernel_facts::Facts;
-use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Seen, Swaps};
+use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
 use crate::restore::journal::{JournalWriter, Outcome};
 use crate::restore::step::Machine;
 use crate::restore::step::{Env, Source, ops};
@@ -27,7 +27,7 @@ pub enum Ending {
 
 /// How far a drive goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum BootStage {
     /// To the end.
     Whole,
     /// At boot, before the network: the fence, files and databases; nothing that needs more.
@@ -49,7 +49,7 @@ pub struct Drive<'a> {
     /// Whether someone asked to turn back.
     pub asked: &'a dyn Fn() -> bool,
     /// How far it goes.
-    pub stage: Stage,
+    pub stage: BootStage,
 }
 
 /// The folder and the file that hold the kernel facts of before.
@@ -76,7 +76,7 @@ impl Drive<'_> {
             tracing::debug!(label, ?decision, "decided");
             match decision {
                 Decision::Do(step, _)
-                    if self.stage == Stage::BeforeNetwork && !decide::before_network(step) =>
+                    if self.stage == BootStage::BeforeNetwork && !decide::before_network(step) =>
                 {
                     return Ok(Ending::BeforeNetwork);
                 }
@@ -232,9 +232,9 @@ impl Drive<'_> {
             (None, Direction::Back) => ops.back(&env, &permit, exchanges),
         };
         let outcome = acted.and_then(|report| match ops.observe(&env, direction, exchanges)? {
-            Seen::After => Ok(report),
-            Seen::Before => Err(unlike("it is as if nothing had been done")),
-            Seen::Between(what) | Seen::Unknown(what) => Err(unlike(&what)),
+            Observed::After => Ok(report),
+            Observed::Before => Err(unlike("it is as if nothing had been done")),
+            Observed::Between(what) | Observed::Unknown(what) => Err(unlike(&what)),
         });
         journal.settle(
             permit,
@@ -273,9 +273,9 @@ impl Drive<'_> {
             let targets = targets.map(Vec::as_slice).unwrap_or_default();
             match state.exchanges(step) {
                 Some(exchanges) => match swap::seen(self.host, exchanges)? {
-                    Seen::After => {}
-                    Seen::Before | Seen::Between(_) => all = false,
-                    Seen::Unknown(_) => return Ok(Swaps::Unknown),
+                    Observed::After => {}
+                    Observed::Before | Observed::Between(_) => all = false,
+                    Observed::Unknown(_) => return Ok(Swaps::Unknown),
                 },
                 // A last line that was acknowledged and then damaged looks like one that was never written: what it
                 // permitted may have been done.

@@ -19,7 +19,7 @@ pub const FILE: &str = "peers";
 pub fn wanted(env: &Env, direction: Direction) -> Result<BTreeMap<String, Peers>, Problem> {
     match direction {
         Direction::Forward => planned(env),
-        // What was added or taken away while they ran is in no file (T7).
+        // What was added or taken away while they ran is in no file.
         Direction::Back => {
             let tunnels = env.facts.tunnels.iter();
             let had = |name: &String| env.facts.peers.get(name).cloned().unwrap_or_default();

@@ -94,7 +94,7 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
 }
 
 /// Where the gateway's own rules differ from those of before, by table.
-pub struct Unlike {
+pub struct RuleDiff {
     /// These are there too seldom.
     pub missing: BTreeMap<String, Vec<String>>,
     /// These are there too often: a service that was started twice adds its rules twice, also those of tunnels that
@@ -103,7 +103,7 @@ pub struct Unlike {
 }
 
 /// Compares only what names the gateway's tunnels; of one that is not replaced, only what was there before.
-pub fn own_unlike(env: &Env, before: &Rules, now: &Rules) -> Unlike {
+pub fn own_unlike(env: &Env, before: &Rules, now: &Rules) -> RuleDiff {
     let replaced = env.replaced();
     let mut all = replaced.clone();
     all.extend(env.facts.tunnels.iter().map(String::as_str));
@@ -118,7 +118,7 @@ pub fn own_unlike(env: &Env, before: &Rules, now: &Rules) -> Unlike {
         rules.retain(|r| holds(&mine_now, table, r) || holds(&was, table, r));
     }
     surplus.retain(|_, rules| !rules.is_empty());
-    Unlike {
+    RuleDiff {
         missing: more(&mine_before, &mine_now),
         surplus,
     }

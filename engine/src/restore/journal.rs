@@ -17,7 +17,7 @@ use crate::host::{Append, Host, Permit};
 const RESERVE_BYTES: u64 = 1 << 20;
 
 /// Is told of every record once it is durable, with the state after it (I4).
-pub type Seen<'h> = Box<dyn FnMut(&Record, &State) + 'h>;
+pub type OnRecord<'h> = Box<dyn FnMut(&Record, &State) + 'h>;
 
 /// The open end of one journal, with the state that its records add up to.
 pub struct JournalWriter<'h> {
@@ -27,7 +27,7 @@ pub struct JournalWriter<'h> {
     chain: Chain,
     state: State,
     poisoned: Option<Problem>,
-    seen: Seen<'h>,
+    seen: OnRecord<'h>,
 }
 
 /// How a move ended.
@@ -54,7 +54,7 @@ impl<'h> JournalWriter<'h> {
         header: Header,
         plan: impl Into<Arc<Plan>>,
         driver: Driver,
-        mut seen: Seen<'h>,
+        mut seen: OnRecord<'h>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let now = host.now();
         let mut chain = Chain::start();
@@ -104,14 +104,14 @@ impl<'h> JournalWriter<'h> {
     }
 
     /// Opens the journal of an open restore for a recovery. A torn tail is kept as a copy and cut off; the valid part
-    /// is written to a new file first, since the page cache may lie after a failed sync (T13).
+    /// is written to a new file first, since the page cache may lie after a failed sync.
     pub fn reopen(
         host: &'h dyn Host,
         path: &Path,
         bytes: &[u8],
         scan: Scan,
         driver: Driver,
-        seen: Seen<'h>,
+        seen: OnRecord<'h>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let damaged = || {
             cannot(

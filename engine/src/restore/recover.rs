@@ -9,8 +9,8 @@ use crate::gateway::profile::Profile;
 use crate::host::{Host, Query};
 use crate::restore;
 use crate::restore::decide::STARTS;
-use crate::restore::driver::{Drive, Ending, FACTS, Stage};
-use crate::restore::journal::{JournalWriter, Seen};
+use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
+use crate::restore::journal::{JournalWriter, OnRecord};
 use crate::restore::process;
 use crate::restore::step::Machine;
 use crate::state_dir::{self, OpenRestore};
@@ -45,27 +45,27 @@ pub struct Tidied {
 
 /// Who recovers, and how far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order<D> {
+pub struct RecoveryOrder<D> {
     /// The process; before it is known to the journal, why it was started.
     pub by: D,
     /// The choice made for it.
     pub policy: Option<Policy>,
     /// How far it goes.
-    pub stage: Stage,
+    pub stage: BootStage,
 }
 
-impl From<Driver> for Order<Driver> {
-    fn from(by: Driver) -> Order<Driver> {
-        Order {
+impl From<Driver> for RecoveryOrder<Driver> {
+    fn from(by: Driver) -> RecoveryOrder<Driver> {
+        RecoveryOrder {
             policy: by.policy,
             by,
-            stage: Stage::Whole,
+            stage: BootStage::Whole,
         }
     }
 }
 
 /// What was found before anything was done, for a person.
-pub struct Findings<'a> {
+pub struct FoundAtRecovery<'a> {
     /// The restore.
     pub id: &'a RestoreId,
     /// Its state as the journal has it.
@@ -80,17 +80,17 @@ pub struct Findings<'a> {
 pub fn run<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
-    order: Order<Role>,
+    order: RecoveryOrder<Role>,
     asked: &'a dyn Fn() -> bool,
-    found: impl FnMut(&Findings),
-    seen: Seen<'a>,
+    found: impl FnMut(&FoundAtRecovery),
+    seen: OnRecord<'a>,
 ) -> Result<Recovered, Fault> {
     let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
     let driver = || process::driver(order.by, host.boot()?, order.policy);
     match open {
         Some(open) => {
             let driver = driver().map_err(Fault::Stuck)?;
-            let order = Order {
+            let order = RecoveryOrder {
                 by: driver,
                 policy: order.policy,
                 stage: order.stage,
@@ -98,7 +98,7 @@ pub fn run<'a>(
             settle(profile, host, open, order, asked, found, seen)
         }
         // What was left over is not worth a delay of the boot.
-        None if order.stage == Stage::BeforeNetwork => Ok(Recovered::Idle(Vec::new())),
+        None if order.stage == BootStage::BeforeNetwork => Ok(Recovered::Idle(Vec::new())),
         None => {
             let left_over = state_dir::left_over(profile)?;
             let tidied = left_over.into_iter().map(|id| Tidied {
@@ -155,7 +155,7 @@ pub fn tidy(
         facts: &facts,
         source: None,
         asked: &|| false,
-        stage: Stage::Whole,
+        stage: BootStage::Whole,
     }
     .tidy(&mut journal)
 }
@@ -165,16 +165,16 @@ pub fn settle<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
     open: OpenRestore,
-    order: impl Into<Order<Driver>>,
+    order: impl Into<RecoveryOrder<Driver>>,
     asked: &'a dyn Fn() -> bool,
-    mut found: impl FnMut(&Findings),
-    seen: Seen<'a>,
+    mut found: impl FnMut(&FoundAtRecovery),
+    seen: OnRecord<'a>,
 ) -> Result<Recovered, Fault> {
     let OpenRestore {
         id,
         barrier: barrier_is_up,
     } = open;
-    let Order {
+    let RecoveryOrder {
         by: driver, stage, ..
     } = order.into();
     let (role, policy) = (driver.role, driver.policy);
@@ -264,7 +264,7 @@ pub fn settle<'a>(
             .map_err(Fault::Stuck)?;
     }
     let torn = bytes.len() - scan.valid_len;
-    found(&Findings {
+    found(&FoundAtRecovery {
         id: &id,
         state: &state,
         torn,

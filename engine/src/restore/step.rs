@@ -12,7 +12,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::host::Permit;
 use crate::host::linux::Linux;
 use crate::host::{Host, Query};
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 
 mod clean_up;
 mod configs;
@@ -146,13 +146,13 @@ pub trait StepOps: Sync {
     ) -> Result<Report, Problem>;
     /// Leads back to Before.
     fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem>;
-    /// Looks at the host: [`Seen::After`] is where the given direction leads.
+    /// Looks at the host: [`Observed::After`] is where the given direction leads.
     fn observe(
         &self,
         env: &Env,
         direction: Direction,
         exchanges: &[Exchange],
-    ) -> Result<Seen, Problem>;
+    ) -> Result<Observed, Problem>;
 }
 
 /// The functions of a step.
@@ -186,10 +186,10 @@ fn no_way_back(step: Step) -> Problem {
 }
 
 /// The observation of a list in which nothing may be left.
-fn seen(left: Vec<String>) -> Seen {
+fn seen(left: Vec<String>) -> Observed {
     if left.is_empty() {
-        Seen::After
+        Observed::After
     } else {
-        Seen::Between(left.join("; "))
+        Observed::Between(left.join("; "))
     }
 }

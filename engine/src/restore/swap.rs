@@ -13,7 +13,7 @@ use journal_format::{Exchange, FileId, Target};
 use crate::error::{Problem, cannot};
 use crate::host::Permit;
 use crate::host::{Host, Kind, Look, parent};
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 
 /// Where one exchange stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,14 +137,14 @@ pub fn is_in_place(host: &dyn Host, exchange: &Exchange) -> Result<bool, Problem
 }
 
 /// Where all of these stand together.
-pub fn seen(host: &dyn Host, exchanges: &[Exchange]) -> Result<Seen, Problem> {
+pub fn seen(host: &dyn Host, exchanges: &[Exchange]) -> Result<Observed, Problem> {
     let (mut before, mut after) = (Vec::new(), 0);
     for exchange in exchanges {
         match side_among(host, exchanges, exchange)? {
             Side::Before => before.push(exchange.path.as_str()),
             Side::After => after += 1,
             Side::Unknown => {
-                return Ok(Seen::Unknown(format!(
+                return Ok(Observed::Unknown(format!(
                     "{} or {} is neither the old nor the new object",
                     exchange.path, exchange.staged
                 )));
@@ -152,9 +152,9 @@ pub fn seen(host: &dyn Host, exchanges: &[Exchange]) -> Result<Seen, Problem> {
         }
     }
     Ok(match (before.is_empty(), after) {
-        (true, _) => Seen::After,
-        (false, 0) => Seen::Before,
-        (false, _) => Seen::Between(format!("{} of {} are old", before.len(), exchanges.len())),
+        (true, _) => Observed::After,
+        (false, 0) => Observed::Before,
+        (false, _) => Observed::Between(format!("{} of {} are old", before.len(), exchanges.len())),
     })
 }
 
@@ -232,17 +232,19 @@ pub fn side_files_there(host: &dyn Look, path: &str) -> Result<Vec<String>, Prob
     Ok(there)
 }
 
-/// Where all of these stand together; [`Seen::After`] is where the direction leads.
+/// Where all of these stand together; [`Observed::After`] is where the direction leads.
 pub fn seen_from(
     host: &dyn Host,
     direction: journal_format::Direction,
     exchanges: &[Exchange],
-) -> Result<Seen, Problem> {
+) -> Result<Observed, Problem> {
     let seen = seen(host, exchanges)?;
     Ok(match (direction, seen) {
         (journal_format::Direction::Forward, seen) => seen,
-        (journal_format::Direction::Back, Seen::Before) => Seen::After,
-        (journal_format::Direction::Back, Seen::After) if !exchanges.is_empty() => Seen::Before,
+        (journal_format::Direction::Back, Observed::Before) => Observed::After,
+        (journal_format::Direction::Back, Observed::After) if !exchanges.is_empty() => {
+            Observed::Before
+        }
         (journal_format::Direction::Back, seen) => seen,
     })
 }

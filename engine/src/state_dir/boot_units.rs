@@ -15,7 +15,7 @@ pub const FILE: &str = "50-holdfast.conf";
 
 /// The settings of one unit.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Settings {
+pub struct DropIn {
     /// The unit.
     pub unit: String,
     /// The text of its file.
@@ -23,30 +23,30 @@ pub struct Settings {
 }
 
 /// The settings of every unit that this gateway needs them for.
-pub fn settings(profile: &Profile) -> Result<Vec<Settings>, Problem> {
+pub fn settings(profile: &Profile) -> Result<Vec<DropIn>, Problem> {
     let state = word(&profile.state_dir)?;
     let sentinel = word(&profile.sentinel())?;
     let barrier = word(&profile.barrier())?;
     let configs = word(&profile.gateway.configs_dir)?;
     let mut all = vec![
-        Settings {
+        DropIn {
             unit: "holdfast-fence.service".into(),
             text: format!(
                 "[Unit]\nRequiresMountsFor={state}\n\n[Service]\nEnvironment=BARRIER={barrier}\n"
             ),
         },
-        Settings {
+        DropIn {
             unit: "holdfast-recover.service".into(),
             text: format!(
                 "[Unit]\nRequiresMountsFor={}\n\n[Service]\nEnvironment=BARRIER={barrier}\n",
                 places(profile)?
             ),
         },
-        Settings {
+        DropIn {
             unit: "holdfast-agent.service".into(),
             text: format!("[Unit]\nRequiresMountsFor={state}\nConditionPathExists={sentinel}\n"),
         },
-        Settings {
+        DropIn {
             unit: "wg-quick@.service".into(),
             // One by one: a tunnel that is not the gateway's starts as it always did.
             text: format!(
@@ -56,7 +56,7 @@ pub fn settings(profile: &Profile) -> Result<Vec<Settings>, Problem> {
                  ExecCondition=/bin/sh -c 'test ! -e {barrier} || {{ grep -qxF -e \"{HELD}%i\" {barrier}; test $$? -eq 1; }}'\n"
             ),
         },
-        Settings {
+        DropIn {
             unit: "nftables.service".into(),
             // Its own file begins by emptying the whole ruleset. Should this fail, the admin's rules must still stay.
             text: format!(
@@ -82,7 +82,7 @@ pub fn settings(profile: &Profile) -> Result<Vec<Settings>, Problem> {
                 "mend gateway.service in the profile",
             ));
         }
-        all.push(Settings {
+        all.push(DropIn {
             unit: service.unit.clone(),
             text: format!(
                 "[Unit]\nWants=holdfast-recover.service\nAfter=holdfast-recover.service\n\

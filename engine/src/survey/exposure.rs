@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use crate::error::{Problem, cannot};
-use crate::files::access::{self, Seen};
+use crate::files::access::{self, FoundFile};
 use crate::files::open::{names_in, open_without_links};
 use crate::gateway::database::side_files;
 use crate::gateway::owner::{self, CONFIG_MODE, DATABASE_MODE};
@@ -41,13 +41,13 @@ pub struct Exposed {
     pub given_to: Option<(u32, u32)>,
     /// Somebody else may write it.
     pub writable: bool,
-    kind: Kind,
+    kind: ExposedKind,
     /// The very object, by device and inode.
     object: (u64, u64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum ExposedKind {
     Folder,
     File,
 }
@@ -81,7 +81,7 @@ pub struct Exposure {
 /// are the gateway's; other files there are not.
 pub fn look(profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
     let gateway = &profile.gateway;
-    let mut found = Looking {
+    let mut found = ExposureLook {
         owner: owner::resolve(&gateway.owner).ok(),
         profile,
         found: Exposure::default(),
@@ -176,19 +176,19 @@ pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Pr
             )
         };
         let kind = match one.kind {
-            Kind::Folder => OFlag::O_DIRECTORY,
-            Kind::File => OFlag::O_NONBLOCK,
+            ExposedKind::Folder => OFlag::O_DIRECTORY,
+            ExposedKind::File => OFlag::O_NONBLOCK,
         };
         let file = match open_without_links(&one.path, OFlag::O_RDONLY | kind) {
             Ok(file) => file,
             // Side files of a database come and go.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && one.kind == Kind::File => {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && one.kind == ExposedKind::File => {
                 continue;
             }
             Err(e) => return Err(failed(e)),
         };
         let meta = file.metadata().map_err(failed)?;
-        let plain = one.kind == Kind::Folder || meta.is_file() && meta.nlink() == 1;
+        let plain = one.kind == ExposedKind::Folder || meta.is_file() && meta.nlink() == 1;
         let same = (meta.dev(), meta.ino(), meta.mode() & 0o7777)
             == (one.object.0, one.object.1, one.mode);
         if !plain || !same {
@@ -269,15 +269,15 @@ impl Exposure {
 }
 
 /// What has been found so far.
-struct Looking<'p> {
+struct ExposureLook<'p> {
     owner: Option<(u32, u32)>,
     profile: &'p Profile,
     found: Exposure,
 }
 
-impl Looking<'_> {
+impl ExposureLook<'_> {
     /// What lies there; that it cannot be looked at is a problem of its own.
-    fn seen(&mut self, path: &Path) -> Option<Seen> {
+    fn seen(&mut self, path: &Path) -> Option<FoundFile> {
         match access::look(path) {
             Ok(seen) => seen,
             Err(e) => {
@@ -294,7 +294,7 @@ impl Looking<'_> {
         self.found.problems.push(cannot(what, advice));
     }
 
-    fn is_the_gateways(&self, seen: &Seen) -> bool {
+    fn is_the_gateways(&self, seen: &FoundFile) -> bool {
         self.owner.is_some_and(|o| o.0 == seen.meta.uid())
     }
 
@@ -340,7 +340,7 @@ impl Looking<'_> {
             return;
         }
         let given = self.owner.filter(|_| !the_gateways && self.uses(path));
-        self.open(&seen, FOLDER_MODE, given, writable, Kind::Folder);
+        self.open(&seen, FOLDER_MODE, given, writable, ExposedKind::Folder);
     }
 
     fn file(&mut self, path: &Path, most: u32) {
@@ -381,12 +381,12 @@ impl Looking<'_> {
                 .filter(|_| seen.meta.uid() == 0)
                 .map(|o| (0, o.1));
             let writable = seen.others_write(&uids, &gids);
-            self.open(&seen, most, given, writable, Kind::File);
+            self.open(&seen, most, given, writable, ExposedKind::File);
         }
     }
 
     /// A list of who may is not in the mode, and whether it is meant is not ours to say.
-    fn list(&mut self, seen: &Seen) {
+    fn list(&mut self, seen: &FoundFile) {
         if seen.has_list {
             let path = seen.path.display();
             self.problem(
@@ -398,11 +398,11 @@ impl Looking<'_> {
 
     fn open(
         &mut self,
-        seen: &Seen,
+        seen: &FoundFile,
         most: u32,
         given_to: Option<(u32, u32)>,
         writable: bool,
-        kind: Kind,
+        kind: ExposedKind,
     ) {
         self.found.exposed.push(Exposed {
             path: seen.path.clone(),

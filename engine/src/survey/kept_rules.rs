@@ -10,24 +10,24 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Problem, cannot};
-use crate::files::access::{self, Seen};
+use crate::files::access::{self, FoundFile};
 
 /// Links on one path, before it is taken to lead nowhere.
 const LINKS: u32 = 40;
 
 /// What a path of the profile comes to.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum KeptPlace {
     /// The file is there, or would be.
     At(PathBuf),
     /// This link is not followed; it leads to these bytes.
     Link(PathBuf, Vec<u8>),
 }
 
-impl Place {
+impl KeptPlace {
     /// Where a file of kept rules lies. A look that failed says neither that nothing is there nor whose it is.
-    pub fn of(path: &Path) -> Result<Place, Problem> {
-        Place::looked(path).map_err(|e| {
+    pub fn of(path: &Path) -> Result<KeptPlace, Problem> {
+        KeptPlace::looked(path).map_err(|e| {
             cannot(
                 format!(
                     "see where the file of kept rules {} lies: {e}",
@@ -38,7 +38,7 @@ impl Place {
         })
     }
 
-    fn looked(path: &Path) -> io::Result<Place> {
+    fn looked(path: &Path) -> io::Result<KeptPlace> {
         let mut at = PathBuf::from("/");
         let mut left: VecDeque<OsString> = names(path);
         let mut first: Option<(PathBuf, Vec<u8>)> = None;
@@ -58,7 +58,7 @@ impl Place {
             let link = first.get_or_insert((next, bytes));
             followed += 1;
             if followed > LINKS || !is_roots(&at)? {
-                return Ok(Place::Link(link.0.clone(), link.1.clone()));
+                return Ok(KeptPlace::Link(link.0.clone(), link.1.clone()));
             }
             if target.is_absolute() {
                 at = PathBuf::from("/");
@@ -68,7 +68,7 @@ impl Place {
             }
         }
         let Some((link, target)) = first else {
-            return Ok(Place::At(path.to_owned()));
+            return Ok(KeptPlace::At(path.to_owned()));
         };
         // A link of its own that leads to nothing says nothing of where the file would be.
         let to_nothing = is_link(path)? && there(&at)?.is_none();
@@ -77,16 +77,16 @@ impl Place {
             None => false,
         };
         Ok(match roots && !to_nothing {
-            true => Place::At(at),
-            false => Place::Link(link, target),
+            true => KeptPlace::At(at),
+            false => KeptPlace::Link(link, target),
         })
     }
 
     /// The path, if it is to be looked at.
     pub fn path(&self) -> Option<&Path> {
         match self {
-            Place::At(path) => Some(path),
-            Place::Link(..) => None,
+            KeptPlace::At(path) => Some(path),
+            KeptPlace::Link(..) => None,
         }
     }
 }
@@ -140,7 +140,7 @@ fn is_roots_file(path: &Path) -> io::Result<bool> {
     Ok(look(path)?.is_none_or(|seen| !seen.others_write(&[0], &[0])))
 }
 
-fn look(path: &Path) -> io::Result<Option<Seen>> {
+fn look(path: &Path) -> io::Result<Option<FoundFile>> {
     access::look(path).or_else(|e| match is_nothing(&e) {
         true => Ok(None),
         false => Err(e),
@@ -168,9 +168,9 @@ mod tests {
             std::fs::set_permissions(folder, PermissionsExt::from_mode(mode)).unwrap();
             std::fs::write(folder.join("rules.v4"), "x").unwrap();
         }
-        let at = |path: &Path| Place::At(path.to_owned());
-        let link = |from: &Path, to: &str| Place::Link(from.to_owned(), to.as_bytes().to_vec());
-        let of = |path: &Path| Place::of(path).unwrap();
+        let at = |path: &Path| KeptPlace::At(path.to_owned());
+        let link = |from: &Path, to: &str| KeptPlace::Link(from.to_owned(), to.as_bytes().to_vec());
+        let of = |path: &Path| KeptPlace::of(path).unwrap();
         let plain = real.join("rules.v4");
         assert_eq!(of(&plain), at(&plain));
         assert_eq!(of(&dir.join("no/rules.v4")), at(&dir.join("no/rules.v4")));
@@ -197,7 +197,7 @@ mod tests {
         // Not even the name can be looked at: that says nothing of what is there.
         let long = dir.join("long.v4");
         symlink(format!("real/{}", "x".repeat(300)), &long).unwrap();
-        let said = Place::of(&long).unwrap_err().to_string();
+        let said = KeptPlace::of(&long).unwrap_err().to_string();
         assert!(said.contains(long.to_str().unwrap()), "{said}");
         // Anybody can make a link in a folder that is open to all.
         let planted = open.join("planted.v4");

@@ -14,7 +14,7 @@ use crate::error::Problem;
 use crate::gateway::database::side_files;
 use crate::gateway::owner;
 use crate::gateway::profile::Profile;
-use crate::host::{End, Holder, Host, Kind, Meta, Query};
+use crate::host::{ExitKind, Holder, Host, Kind, Meta, Query};
 use crate::text::wording::in_a_line;
 
 /// A file of settings has a few lines; one with keys and certificates in it is longer. What is longer still was not looked at.
@@ -181,7 +181,7 @@ fn words(line: &str) -> Vec<String> {
 
 /// What is named as a database.
 #[derive(Debug, PartialEq, Eq)]
-enum Named {
+enum NamedDatabase {
     /// A file of SQLite's, by a path that may be relative.
     File(String),
     /// A database of another kind, by the word for it.
@@ -189,7 +189,7 @@ enum Named {
 }
 
 /// The database that a value names; none if it names none, or one in memory.
-fn named(name: &str, value: &str) -> Option<Named> {
+fn named(name: &str, value: &str) -> Option<NamedDatabase> {
     if let Some(at) = value.find("sqlite") {
         let (scheme, path) = value[at..].split_once("://")?;
         if scheme.contains(|c: char| !c.is_ascii_alphanumeric() && c != '+') {
@@ -199,13 +199,14 @@ fn named(name: &str, value: &str) -> Option<Named> {
         let path = path.strip_prefix("file:").unwrap_or(path);
         let end = path.find(['?', '#', '"', '\'', ';']).unwrap_or(path.len());
         let path = path[..end].trim_end();
-        return (!path.is_empty() && !path.starts_with(':')).then(|| Named::File(path.to_owned()));
+        return (!path.is_empty() && !path.starts_with(':'))
+            .then(|| NamedDatabase::File(path.to_owned()));
     }
     let (scheme, _) = value.split_once("://").filter(|_| NAMES.contains(&name))?;
     // Of its address nothing is kept: a password may stand in it.
     let kind = scheme.split('+').next()?;
     let plain = !kind.is_empty() && kind.chars().all(|c| c.is_ascii_alphanumeric());
-    plain.then(|| Named::Other(format!("{kind}://")))
+    plain.then(|| NamedDatabase::Other(format!("{kind}://")))
 }
 
 struct Looking<'a> {
@@ -335,7 +336,7 @@ impl<'a> Looking<'a> {
         let answer = self.noted(answer.map(Some))?;
         let nothing = NOTHING.iter().any(|said| answer.stderr.contains(said));
         match answer.end {
-            End::Exit(1) if nothing || answer.stderr.is_empty() => None,
+            ExitKind::Exit(1) if nothing || answer.stderr.is_empty() => None,
             _ => {
                 let shown = format!("see where {} leads", path.display());
                 let real = self.noted(answer.expect_ok(&shown, "install coreutils").map(Some))?;
@@ -384,15 +385,15 @@ impl<'a> Looking<'a> {
         }
         match named(&setting.name, &setting.value) {
             None => {}
-            Some(Named::Other(kind)) => {
+            Some(NamedDatabase::Other(kind)) => {
                 self.found
                     .entry(kind.into())
                     .or_insert_with(|| setting.who());
             }
-            Some(Named::File(path)) if path.starts_with('/') => {
+            Some(NamedDatabase::File(path)) if path.starts_with('/') => {
                 self.named(Path::new(&path), setting.who());
             }
-            Some(Named::File(path)) => {
+            Some(NamedDatabase::File(path)) => {
                 for folder in self.folders.clone() {
                     self.named(&folder.join(&path), setting.who());
                 }
@@ -418,7 +419,7 @@ impl<'a> Looking<'a> {
         for name in names.iter().take(NAMES_MOST) {
             let path = folder.join(name);
             let sqlite = match self.host.stat(&path) {
-                // Not opened even for a look: another thread of this process may be copying it (T23).
+                // Not opened even for a look: another thread of this process may be copying it.
                 Ok(Some(meta)) if self.is_the_profiles(&path, object(&meta)) => Ok(false),
                 Ok(Some(meta)) if meta.kind == Kind::File => self.host.is_sqlite(&path),
                 // What a link leads to is another folder's.

@@ -4,12 +4,12 @@
 
 use std::fmt::Write;
 
-use journal_format::Fence;
+use journal_format::FenceRules;
 
 /// The name of its table, in family `inet`.
 pub const TABLE: &str = "holdfast";
 
-/// Before `raw` (-300): nothing of `iptables` sees a packet first (T25).
+/// Before `raw` (-300): nothing of `iptables` sees a packet first.
 const PRIORITY: i32 = -310;
 
 /// Lifts the fence; also where there is none.
@@ -18,7 +18,7 @@ pub fn lifted() -> String {
 }
 
 /// Closes the fence, whatever was there of it. `nft -f` loads it in one transaction.
-pub fn closed(fence: &Fence) -> String {
+pub fn closed(fence: &FenceRules) -> String {
     let (v4, v6): (Vec<&String>, Vec<&String>) = fence
         .networks
         .iter()
@@ -79,7 +79,7 @@ mod tests {
 
     #[test]
     fn the_fence_names_tunnels_and_networks_and_never_everything() {
-        let fence = Fence {
+        let fence = FenceRules {
             interfaces: vec!["c00000_30058fa2".into(), "a+b=9".into()],
             networks: vec![
                 "10.2.0.0/24".into(),

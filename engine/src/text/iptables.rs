@@ -66,19 +66,19 @@ impl Family {
 /// The rules of one address family.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
-    tables: BTreeMap<String, Table>,
+    tables: BTreeMap<String, RuleTable>,
 }
 
 /// One table.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Table {
+struct RuleTable {
     /// Chain and policy (`-` for a chain that an admin made).
     chains: BTreeMap<String, String>,
     /// `-A CHAIN ...`, in order.
     rules: Vec<String>,
 }
 
-impl Table {
+impl RuleTable {
     /// Without rules, chains of its own and policies: the same as a table that is not there.
     fn is_blank(&self) -> bool {
         self.rules.is_empty() && self.chains.values().all(|policy| policy == "ACCEPT")
@@ -97,16 +97,18 @@ pub struct BadRules {
 
 impl Rules {
     /// Reads what `iptables-save` printed; counters and comments are left out. Only lines that declare chains and append
-    /// rules are taken: no option that `iptables-restore` would follow elsewhere (A20).
+    /// rules are taken: no option that `iptables-restore` would follow elsewhere.
     pub fn parse(text: &str) -> Result<Rules, BadRules> {
         let mut rules = Rules::default();
-        let mut open: Option<(String, Table)> = None;
+        let mut open: Option<(String, RuleTable)> = None;
         for (i, line) in text.lines().enumerate() {
             let bad = |why| BadRules { line: i + 1, why };
             let line = line.trim_end_matches('\r');
             match (line.chars().next(), &mut open) {
                 (None | Some('#'), _) => {}
-                (Some('*'), None) => open = Some((line[1..].trim().to_owned(), Table::default())),
+                (Some('*'), None) => {
+                    open = Some((line[1..].trim().to_owned(), RuleTable::default()))
+                }
                 (Some('*'), Some(_)) => {
                     return Err(bad("a table begins before the one before it ended"));
                 }
@@ -192,7 +194,7 @@ impl Rules {
                 table_text(
                     &mut out,
                     name,
-                    &Table {
+                    &RuleTable {
                         chains: chains.collect(),
                         rules: Vec::new(),
                     },
@@ -242,7 +244,7 @@ impl Rules {
                     && there.is_none_or(|t| !t.contains_key(*chain))
                     && rules.iter().any(named)
             });
-            let table = Table {
+            let table = RuleTable {
                 chains: needed.map(|(c, p)| (c.clone(), p.clone())).collect(),
                 rules: rules.clone(),
             };
@@ -321,7 +323,7 @@ impl Rules {
     /// What these rules have that `other` lacks, a line each; a rule that is there twice counts twice.
     pub fn missing_in(&self, other: &Rules) -> Vec<String> {
         let mut missing = Vec::new();
-        let blank = Table::default();
+        let blank = RuleTable::default();
         for (name, table) in self.tables.iter().filter(|(_, t)| !t.is_blank()) {
             let there = other.tables.get(name).unwrap_or(&blank);
             for (chain, policy) in &table.chains {
@@ -347,7 +349,7 @@ impl Rules {
 
     /// Whether both are the same for a packet: same policies, and in each chain the same rules in the same order.
     pub fn same_as(&self, other: &Rules) -> bool {
-        let solid = |r: &Rules| -> BTreeMap<String, Table> {
+        let solid = |r: &Rules| -> BTreeMap<String, RuleTable> {
             let mut tables = r.tables.clone();
             tables.retain(|_, t| !t.is_blank());
             for table in tables.values_mut() {
@@ -374,7 +376,7 @@ pub fn without(rules: &BTreeMap<String, Vec<String>>) -> String {
     out
 }
 
-fn table_text(out: &mut String, name: &str, table: &Table) {
+fn table_text(out: &mut String, name: &str, table: &RuleTable) {
     // Writing to a string does not fail.
     let _ = writeln!(out, "*{name}");
     for (chain, policy) in &table.chains {
@@ -392,7 +394,7 @@ fn chain_of(rule: &str) -> &str {
 }
 
 /// The chain of the same table that a rule sends packets to.
-fn jump_of<'r>(rule: &'r str, rules: &Table) -> Option<&'r str> {
+fn jump_of<'r>(rule: &'r str, rules: &RuleTable) -> Option<&'r str> {
     let mut words = rule.split(' ');
     let to = words.find_map(|w| matches!(w, "-j" | "-g").then_some(()));
     to.and_then(|()| words.next())

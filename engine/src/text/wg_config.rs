@@ -123,7 +123,7 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
     let mut config = Config::default();
     let mut sections = Sections::default();
     let mut interfaces = 0u32;
-    let mut reading = Reading::default();
+    let mut reading = ConfigReading::default();
     for (n, raw) in bytes.split(|b| *b == b'\n').enumerate() {
         let n = n + 1;
         // Bash leaves them out, and others end a line there.
@@ -305,13 +305,13 @@ fn looks_like_a_hook(key: &[u8]) -> Option<&'static str> {
 /// What reading a config costs `wg-quick`: its patterns take time by the square of a line's length, and by the cube of a run
 /// of blanks in it.
 #[derive(Default)]
-struct Reading {
+struct ConfigReading {
     ns: u64,
     /// The line that costs most: its cost, number, characters, and its longest run of blanks.
     worst: (u64, usize, usize, usize),
 }
 
-impl Reading {
+impl ConfigReading {
     fn line(&mut self, number: usize, raw: &[u8]) {
         /// As measured with bash 5.2 on a slow core, nanoseconds.
         const SQUARE: u64 = 32;
@@ -343,7 +343,7 @@ const ADDRESSES: usize = 250;
 const HOOKS_MOST: usize = 250;
 
 /// `wg-quick` has a minute for a tunnel, and the gateway is down meanwhile.
-fn bounds(config: &mut Config, reading: &Reading) {
+fn bounds(config: &mut Config, reading: &ConfigReading) {
     if reading.ns > READING {
         let (_, line, length, run) = reading.worst;
         config.slow.push(format!(

@@ -617,11 +617,11 @@ fn a_growing_file_is_followed_line_by_line() {
         waiting.extend_from_slice(chunk);
         let taken = scanner
             .feed(&waiting, |found, state| match found {
-                Found::Record(record) => {
+                ScannedLine::Record(record) => {
                     assert_eq!(state.unwrap().seq, record.seq);
                     seen.push(record);
                 }
-                Found::Opaque { .. } => panic!("all is known"),
+                ScannedLine::Opaque { .. } => panic!("all is known"),
             })
             .unwrap();
         waiting.drain(..taken);

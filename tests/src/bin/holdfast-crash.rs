@@ -11,10 +11,10 @@ use engine::error::Fault;
 use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
 use engine::plan::planner::Choices;
-use engine::restore::driver::Stage;
+use engine::restore::driver::BootStage;
 use engine::restore::process::own_session;
-use engine::restore::recover::{self, Order, Recovered};
-use engine::restore::{self, Ended, Request};
+use engine::restore::recover::{self, Recovered, RecoveryOrder};
+use engine::restore::{self, Ended, RestoreRequest};
 use engine::state_dir::lock::Lock;
 use journal_format::{Policy, Role};
 use tests::crashing::Crashing;
@@ -64,7 +64,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
     let prepared = restore::prepare(
         profile,
         host,
-        Request {
+        RestoreRequest {
             file: File::open(archive).map_err(unreadable)?,
             name: "crash.zip".into(),
             choices: Choices {
@@ -87,10 +87,10 @@ fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result
     let recovered = recover::run(
         profile,
         host,
-        Order {
+        RecoveryOrder {
             by: Role::RecoverByHand,
             policy,
-            stage: Stage::Whole,
+            stage: BootStage::Whole,
         },
         &|| false,
         |_| {},

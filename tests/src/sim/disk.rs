@@ -50,7 +50,7 @@ pub struct Inode {
     pub kind: Kind,
     /// The filesystem that it is on.
     pub dev: u64,
-    /// Its number, which is used again once it is gone (T15).
+    /// Its number, which is used again once it is gone.
     pub number: u64,
     /// What programs see.
     pub now: Held,

@@ -11,11 +11,11 @@ use engine::gateway::kernel_facts::Facts;
 use engine::gateway::parts::Part;
 use engine::gateway::profile::Profile;
 use engine::host::{Family, Look, Query};
-use engine::plan::planner::{self, Backup, Choices, Wanted};
+use engine::plan::planner::{self, BackupForPlan, Choices, Wanted};
 use engine::restore::step::Source;
-use engine::survey::{Held as Surveyed, Survey};
+use engine::survey::{HeldConfig as Surveyed, Survey};
 use engine::text::wg_config::Prefix;
-use journal_format::{Archive, Digest, Plan, Policy, Problem, RestoreId};
+use journal_format::{ArchiveInfo, Digest, Plan, Policy, Problem, RestoreId};
 use sha2::Digest as _;
 
 use super::host::{Places, Sim};
@@ -442,7 +442,10 @@ fn active(shape: &Shape, is: impl Fn(&Client) -> bool) -> Vec<&str> {
     clients.map(|c| c.name.as_str()).collect()
 }
 
-fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static str, String>) {
+fn backup(
+    building: &mut Building,
+    shape: &Shape,
+) -> (BackupForPlan, BTreeMap<&'static str, String>) {
     let clients = active(shape, |c| c.after.is_some() && c.up_after);
     let (mut databases, mut beside) = (BTreeMap::new(), BTreeMap::new());
     for (n, name) in ["configs.db", "wireguard.db", "app.db"].iter().enumerate() {
@@ -534,8 +537,8 @@ fn backup(building: &mut Building, shape: &Shape) -> (Backup, BTreeMap<&'static 
     if let Some(text) = &peers {
         rules.insert(engine::restore::expected_peers::FILE, text.clone());
     }
-    let backup = Backup {
-        archive: Archive {
+    let backup = BackupForPlan {
+        archive: ArchiveInfo {
             name: "backup.zip".into(),
             sha256: digest(b"archive"),
             size: 7,

@@ -16,8 +16,8 @@ use engine::gateway::database::Settled;
 use engine::gateway::kernel_facts::Facts;
 use engine::host::Permit;
 use engine::host::{
-    Act, Append, Command, End, Family, Fill, Holder, Kind, Look, Meta, Now, OpenFile, OpenFiles,
-    Output, Own, Owner, Query, parent,
+    Act, Append, ExitKind, Family, Fill, GatewayCommand, Holder, Kind, Look, Meta, Now, OpenFile,
+    OpenFiles, Output, Own, Owner, Query, parent,
 };
 use engine::restore::step::Machine;
 use journal_format::{BootId, Control, Digest, FileId, Plan, Problem, Step};
@@ -317,9 +317,9 @@ impl Sim {
         };
         world.finish_under_way();
         let pieces = match (pieces, fails) {
-            (Err(why), _) => return answer(End::Exit(1), why),
-            (Ok(_), Some(How::Refused)) => return answer(End::Exit(1), "it failed".into()),
-            (Ok(_), Some(How::Lies)) => return answer(End::Exit(0), String::new()),
+            (Err(why), _) => return answer(ExitKind::Exit(1), why),
+            (Ok(_), Some(How::Refused)) => return answer(ExitKind::Exit(1), "it failed".into()),
+            (Ok(_), Some(How::Lies)) => return answer(ExitKind::Exit(0), String::new()),
             (Ok(mut pieces), Some(How::HalfWay | How::Hangs)) => {
                 pieces.truncate(pieces.len() / 2);
                 pieces
@@ -328,7 +328,7 @@ impl Sim {
         };
         let mut why = None;
         for (n, piece) in pieces.iter().enumerate() {
-            // Whatever fails ends the command there; also a hook of an interface that is gone already (T17, T26).
+            // Whatever fails ends the command there; also a hook of an interface that is gone already.
             if let Err(e) = world.carry_out(piece) {
                 why = Some(e);
                 break;
@@ -341,10 +341,10 @@ impl Sim {
         }
         world.under_way = UnderWay::default();
         match (why, fails) {
-            (_, Some(How::Hangs)) => answer(End::TimedOut, String::new()),
-            (Some(why), _) => answer(End::Exit(1), why),
-            (None, Some(_)) => answer(End::Exit(1), "it failed".into()),
-            (None, None) => answer(End::Exit(0), String::new()),
+            (_, Some(How::Hangs)) => answer(ExitKind::TimedOut, String::new()),
+            (Some(why), _) => answer(ExitKind::Exit(1), why),
+            (None, Some(_)) => answer(ExitKind::Exit(1), "it failed".into()),
+            (None, None) => answer(ExitKind::Exit(0), String::new()),
         }
     }
 }
@@ -439,7 +439,7 @@ impl Look for Sim {
             Some(How::Hangs) => {
                 return Ok(Output {
                     shown,
-                    end: End::TimedOut,
+                    end: ExitKind::TimedOut,
                     stdout: String::new(),
                     stderr: String::new(),
                 });
@@ -496,7 +496,7 @@ impl Look for Sim {
         };
         Ok(Output {
             shown,
-            end: End::Exit(status),
+            end: ExitKind::Exit(status),
             stdout,
             stderr: String::new(),
         })
@@ -705,25 +705,30 @@ impl Act for Sim {
         })
     }
 
-    fn run(&self, permit: &Permit, command: &Command, input: &str) -> Result<Output, Problem> {
+    fn run(
+        &self,
+        permit: &Permit,
+        command: &GatewayCommand,
+        input: &str,
+    ) -> Result<Output, Problem> {
         let fails = self.command_fails();
         let mut world = self.world();
         let shown = match command {
-            Command::LoadRules(family) => format!("load {family:?}"),
-            Command::EditRules(family) => format!("edit {family:?}"),
-            Command::Nft => "nft".into(),
-            Command::TunnelUp(config) => format!("wg-quick up {config}"),
-            Command::TunnelDown(config) => format!("wg-quick down {config}"),
-            Command::PeersAdd(tunnel) => format!("wg addconf {tunnel}"),
-            Command::PeerRemove(tunnel, _) => format!("wg set {tunnel} peer remove"),
-            Command::ServiceStart(_) => "start the service".into(),
-            Command::ServiceStop(_) => "stop the service".into(),
+            GatewayCommand::LoadRules(family) => format!("load {family:?}"),
+            GatewayCommand::EditRules(family) => format!("edit {family:?}"),
+            GatewayCommand::Nft => "nft".into(),
+            GatewayCommand::TunnelUp(config) => format!("wg-quick up {config}"),
+            GatewayCommand::TunnelDown(config) => format!("wg-quick down {config}"),
+            GatewayCommand::PeersAdd(tunnel) => format!("wg addconf {tunnel}"),
+            GatewayCommand::PeerRemove(tunnel, _) => format!("wg set {tunnel} peer remove"),
+            GatewayCommand::ServiceStart(_) => "start the service".into(),
+            GatewayCommand::ServiceStop(_) => "stop the service".into(),
         };
         self.watch(&mut world, permit, &shown, Path::new(""));
-        if *command != Command::Nft && world.kernel.fence.is_none() {
+        if *command != GatewayCommand::Nft && world.kernel.fence.is_none() {
             world.breaks(format!("T25: {shown} with the fence open"));
         }
-        if let Command::LoadRules(family) | Command::EditRules(family) = command
+        if let GatewayCommand::LoadRules(family) | GatewayCommand::EditRules(family) = command
             && world.unread == Some(*family)
         {
             world.breaks(format!(
@@ -732,30 +737,32 @@ impl Act for Sim {
         }
         let mut of_session = true;
         let pieces = match command {
-            Command::LoadRules(family) => Ok(batches(input)
+            GatewayCommand::LoadRules(family) => Ok(batches(input)
                 .into_iter()
                 .map(|b| Piece::Load(*family, b, true))
                 .collect()),
-            Command::EditRules(family) => Ok(batches(input)
+            GatewayCommand::EditRules(family) => Ok(batches(input)
                 .into_iter()
                 .map(|b| Piece::Load(*family, b, false))
                 .collect()),
-            Command::Nft => nft(input, &world.kernel).map(|actions| vec![Piece::Nft(actions)]),
-            Command::TunnelUp(config) => world.tunnel_up(Path::new(config)),
-            Command::TunnelDown(config) => world.tunnel_down(Path::new(config)),
-            Command::PeersAdd(tunnel) => peers::settings(input).map(|settings| {
+            GatewayCommand::Nft => {
+                nft(input, &world.kernel).map(|actions| vec![Piece::Nft(actions)])
+            }
+            GatewayCommand::TunnelUp(config) => world.tunnel_up(Path::new(config)),
+            GatewayCommand::TunnelDown(config) => world.tunnel_down(Path::new(config)),
+            GatewayCommand::PeersAdd(tunnel) => peers::settings(input).map(|settings| {
                 let one = |setting| Piece::Peer(tunnel.clone(), setting);
                 settings.into_iter().map(one).collect()
             }),
-            Command::PeerRemove(tunnel, key) => {
+            GatewayCommand::PeerRemove(tunnel, key) => {
                 Ok(vec![Piece::PeerGone(tunnel.clone(), key.clone())])
             }
-            Command::ServiceStart(_) => {
+            GatewayCommand::ServiceStart(_) => {
                 of_session = false;
                 world.finish_under_way();
                 Ok(world.service_start())
             }
-            Command::ServiceStop(_) => {
+            GatewayCommand::ServiceStop(_) => {
                 of_session = false;
                 world.finish_under_way();
                 Ok(world.service_stop())

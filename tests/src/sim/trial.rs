@@ -5,8 +5,8 @@ use std::cell::RefCell;
 
 use engine::error::Fault;
 use engine::host::Look;
-use engine::restore::driver::Stage;
-use engine::restore::recover::{self, Order, Recovered};
+use engine::restore::driver::BootStage;
+use engine::restore::recover::{self, Recovered, RecoveryOrder};
 use engine::restore::{self, Begin, Ended};
 use engine::state_dir::OpenRestore;
 use journal_format::{
@@ -56,7 +56,7 @@ pub struct Start {
     /// The choice made for it.
     pub policy: Option<Policy>,
     /// How far it goes.
-    pub stage: Stage,
+    pub stage: BootStage,
 }
 
 impl Start {
@@ -64,25 +64,25 @@ impl Start {
     pub const AUTO: Start = Start {
         role: Role::Recover,
         policy: None,
-        stage: Stage::Whole,
+        stage: BootStage::Whole,
     };
     /// At boot, before the network.
     pub const BEFORE_NETWORK: Start = Start {
         role: Role::Recover,
         policy: None,
-        stage: Stage::BeforeNetwork,
+        stage: BootStage::BeforeNetwork,
     };
     /// `holdfast recover --resume`.
     pub const RESUME: Start = Start {
         role: Role::RecoverByHand,
         policy: Some(Policy::Resume),
-        stage: Stage::Whole,
+        stage: BootStage::Whole,
     };
     /// `holdfast recover --roll-back`.
     pub const ROLL_BACK: Start = Start {
         role: Role::RecoverByHand,
         policy: Some(Policy::RollBack),
-        stage: Stage::Whole,
+        stage: BootStage::Whole,
     };
     /// All of them.
     pub const ALL: [Start; 3] = [Start::AUTO, Start::RESUME, Start::ROLL_BACK];
@@ -116,7 +116,7 @@ impl Scenario {
         let start = Start {
             role: Role::Restore,
             policy: None,
-            stage: Stage::Whole,
+            stage: BootStage::Whole,
         };
         let Some(driver) = driver(&world, start) else {
             return Run {
@@ -213,7 +213,7 @@ impl Scenario {
             &self.profile,
             &sim,
             open,
-            Order {
+            RecoveryOrder {
                 policy: driver.policy,
                 by: driver,
                 stage: start.stage,

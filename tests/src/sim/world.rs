@@ -41,7 +41,7 @@ pub enum Piece {
     PeerGone(String, String),
     /// An interface goes.
     Gone(String),
-    /// `SaveConfig` writes a new file over the config (T7).
+    /// `SaveConfig` writes a new file over the config.
     Save(PathBuf),
     /// One table is loaded.
     Load(Family, Batch, bool),
@@ -99,7 +99,7 @@ pub struct World {
     pub broken: Vec<String>,
 }
 
-/// The first line of a database names it: a log that is not its own replays all the same (T1).
+/// The first line of a database names it: a log that is not its own replays all the same.
 fn name_of(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
@@ -362,7 +362,7 @@ impl World {
         Ok(())
     }
 
-    /// The gateway's own start: every active client up, its rules added again (T29).
+    /// The gateway's own start: every active client up, its rules added again.
     fn clients(&mut self) {
         let Some(clients) = self.databases.first().and_then(|d| self.rows(d)) else {
             return;

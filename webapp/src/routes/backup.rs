@@ -4,7 +4,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use agent_protocol::{Backup, Status as Standing};
+use agent_protocol::{BackupLine, Status as Standing};
 use journal_format::Digest;
 use rocket::http::{ContentType, Status as HttpStatus};
 use rocket::request::Request;
@@ -15,20 +15,20 @@ use rocket::{State, get};
 use serde_json::json;
 
 use super::home::signed_in;
-use crate::agent::{Agent, Bytes, Made, NoAnswer};
+use crate::agent::{AgentClient, ArchiveBytes, MadeBackup, NoAnswer};
 use crate::caller::{Admin, Caller};
 use crate::page::Page;
 use crate::view;
 
 /// A backup on its way to the browser.
 pub struct Download {
-    backup: Backup,
+    backup: BackupLine,
     body: Body,
 }
 
 /// The agent's bytes as a reader. A transfer that breaks off is an error, never an early end.
 struct Body {
-    bytes: Bytes,
+    bytes: ArchiveBytes,
     part: io::Cursor<Vec<u8>>,
 }
 
@@ -73,7 +73,7 @@ fn plain(name: &str) -> String {
 }
 
 #[get("/system/backup")]
-pub async fn download(caller: Caller<'_>, agent: &State<Agent>) -> Result<Download, Page> {
+pub async fn download(caller: Caller<'_>, agent: &State<AgentClient>) -> Result<Download, Page> {
     // It makes something, though it is asked for with GET.
     let (admin, asked) = caller.admin_by_link(agent).await?;
     let made = agent.backup(admin.token(), &asked).await;
@@ -84,7 +84,7 @@ pub async fn download(caller: Caller<'_>, agent: &State<Agent>) -> Result<Downlo
 #[get("/system/backup/<sha256>")]
 pub async fn download_as_it_is(
     caller: Caller<'_>,
-    agent: &State<Agent>,
+    agent: &State<AgentClient>,
     sha256: &str,
 ) -> Result<Download, Page> {
     let sha256 = Digest::new(sha256).map_err(|_| Page::nothing_here())?;
@@ -93,29 +93,32 @@ pub async fn download_as_it_is(
     answer(made, &admin)
 }
 
-fn answer(made: Result<Made, NoAnswer>, admin: &Admin) -> Result<Download, Page> {
+fn answer(made: Result<MadeBackup, NoAnswer>, admin: &Admin) -> Result<Download, Page> {
     match made {
-        Ok(Made::Given(backup, bytes)) => Ok(Download {
+        Ok(MadeBackup::Given(backup, bytes)) => Ok(Download {
             backup,
             body: Body {
                 bytes,
                 part: io::Cursor::default(),
             },
         }),
-        Ok(Made::Incomplete(backup)) => Err(incomplete(&backup, admin)),
+        Ok(MadeBackup::Incomplete(backup)) => Err(incomplete(&backup, admin)),
         Err(e) => Err(Page::no_answer_for(e, Some(&admin.session))),
     }
 }
 
 /// Nobody who saves what is answered, a script least of all, may take it for a good backup: the page says what lacks, and
 /// where the bytes are.
-fn incomplete(backup: &Backup, admin: &Admin) -> Page {
+fn incomplete(backup: &BackupLine, admin: &Admin) -> Page {
     let context = json!({ "backup": view::backup(backup) });
     Page::show("incomplete.html", signed_in(context, admin)).with_status(HttpStatus::Conflict)
 }
 
 #[get("/system/backup-status")]
-pub async fn status(caller: Caller<'_>, agent: &State<Agent>) -> Result<Json<Standing>, Page> {
+pub async fn status(
+    caller: Caller<'_>,
+    agent: &State<AgentClient>,
+) -> Result<Json<Standing>, Page> {
     let admin = caller.admin(agent).await?;
     let status = agent.status(admin.token()).await;
     status

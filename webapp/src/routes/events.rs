@@ -16,7 +16,7 @@ use rocket_dyn_templates::Metadata;
 use serde_json::{Value, json};
 
 use super::restore::now_ms;
-use crate::agent::{Agent, NoAnswer};
+use crate::agent::{AgentClient, NoAnswer};
 use crate::caller::Caller;
 use crate::page::Page;
 use crate::view;
@@ -55,7 +55,7 @@ impl From<Page> for Instead {
 #[get("/restores/<id>/events?<after>")]
 pub async fn events<'r>(
     caller: Caller<'r>,
-    agent: &'r State<Agent>,
+    agent: &'r State<AgentClient>,
     templates: Metadata<'r>,
     last: LastEvent,
     id: &'r str,

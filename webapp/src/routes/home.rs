@@ -2,13 +2,13 @@
 
 use rocket::{State, get};
 
-use crate::agent::Agent;
+use crate::agent::AgentClient;
 use crate::caller::{Admin, Caller};
 use crate::page::Page;
 use crate::view;
 
 #[get("/")]
-pub async fn home(caller: Caller<'_>, agent: &State<Agent>) -> Result<Page, Page> {
+pub async fn home(caller: Caller<'_>, agent: &State<AgentClient>) -> Result<Page, Page> {
     let admin = caller.admin(agent).await?;
     let overview = agent.overview(admin.token()).await;
     let overview = overview.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;

@@ -10,7 +10,7 @@ use rocket::{FromForm, State, get, post};
 use serde_json::json;
 
 use super::home::signed_in;
-use crate::agent::Agent;
+use crate::agent::AgentClient;
 use crate::caller::Caller;
 use crate::page::Page;
 use crate::view;
@@ -35,7 +35,7 @@ pub struct Discard {
 #[post("/system/restore/confirm", data = "<form>")]
 pub async fn confirm(
     caller: Caller<'_>,
-    agent: &State<Agent>,
+    agent: &State<AgentClient>,
     form: Form<Confirm>,
 ) -> Result<Page, Page> {
     let (admin, asked) = caller.admin_by_form(agent, form.token.as_deref()).await?;
@@ -57,7 +57,7 @@ pub async fn confirm(
 #[post("/system/restore/discard", data = "<form>")]
 pub async fn discard(
     caller: Caller<'_>,
-    agent: &State<Agent>,
+    agent: &State<AgentClient>,
     form: Form<Discard>,
 ) -> Result<Page, Page> {
     let (admin, asked) = caller.admin_by_form(agent, form.token.as_deref()).await?;
@@ -69,7 +69,7 @@ pub async fn discard(
 }
 
 #[get("/restores/<id>")]
-pub async fn page(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<Page, Page> {
+pub async fn page(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> Result<Page, Page> {
     let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
     if !caller.has_session() {
         return Err(Page::go(format!("/sign-in?restore={id}")));
@@ -86,7 +86,7 @@ pub async fn page(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<
 
 /// To the confirmation again, where what the safety backup lacked can be accepted.
 #[get("/restores/<id>/again")]
-pub async fn again(caller: Caller<'_>, agent: &State<Agent>, id: &str) -> Result<Page, Page> {
+pub async fn again(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> Result<Page, Page> {
     let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
     let (admin, asked) = caller.admin_by_link(agent).await?;
     let preview = agent.again(admin.token(), id, &asked).await;

@@ -7,12 +7,12 @@ use rocket::http::Status;
 use rocket::{FromForm, State, get, post};
 use serde_json::json;
 
-use crate::agent::{Agent, NoAnswer};
+use crate::agent::{AgentClient, NoAnswer};
 use crate::caller::Caller;
 use crate::page::Page;
 
 #[derive(FromForm)]
-pub struct SignIn {
+pub struct SignInForm {
     token: Option<String>,
     user: String,
     password: String,
@@ -48,7 +48,11 @@ fn show(
 }
 
 #[post("/sign-in", data = "<form>")]
-pub async fn sign_in(caller: Caller<'_>, agent: &State<Agent>, form: Form<SignIn>) -> Page {
+pub async fn sign_in(
+    caller: Caller<'_>,
+    agent: &State<AgentClient>,
+    form: Form<SignInForm>,
+) -> Page {
     let form = form.into_inner();
     let asked = match caller.check_sign_in_form(form.token.as_deref()) {
         Ok(asked) => asked,
@@ -88,7 +92,11 @@ pub async fn sign_in(caller: Caller<'_>, agent: &State<Agent>, form: Form<SignIn
 }
 
 #[post("/sign-out", data = "<form>")]
-pub async fn sign_out(caller: Caller<'_>, agent: &State<Agent>, form: Form<OnlyToken>) -> Page {
+pub async fn sign_out(
+    caller: Caller<'_>,
+    agent: &State<AgentClient>,
+    form: Form<OnlyToken>,
+) -> Page {
     let asked = match caller.check_form(form.token.as_deref()) {
         Ok(asked) => asked,
         Err(page) => return page,

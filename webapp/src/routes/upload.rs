@@ -13,7 +13,7 @@ use rocket::{State, get, post};
 use serde_json::json;
 
 use super::home::signed_in;
-use crate::agent::{Agent, Away, NoAnswer, Part};
+use crate::agent::{AgentClient, Away, NoAnswer, UploadChunk};
 use crate::caller::{Admin, Asked, Caller};
 use crate::page::Page;
 use crate::view;
@@ -28,7 +28,7 @@ const DRAIN: Duration = Duration::from_secs(60);
 #[get("/system/restore?<upload>")]
 pub async fn form(
     caller: Caller<'_>,
-    agent: &State<Agent>,
+    agent: &State<AgentClient>,
     upload: Option<&str>,
 ) -> Result<Page, Page> {
     let admin = caller.admin(agent).await?;
@@ -54,7 +54,7 @@ pub async fn form(
 #[post("/system/restore", data = "<body>")]
 pub async fn upload(
     caller: Caller<'_>,
-    agent: &State<Agent>,
+    agent: &State<AgentClient>,
     kind: Option<&ContentType>,
     body: Data<'_>,
 ) -> Result<Page, Page> {
@@ -98,7 +98,7 @@ async fn drain(mut body: impl AsyncRead + Unpin) {
 
 async fn take(
     caller: &Caller<'_>,
-    agent: &Agent,
+    agent: &AgentClient,
     admin: &Admin,
     mut form: Multipart<'_>,
 ) -> Result<Preview, Page> {
@@ -146,7 +146,7 @@ fn shown_name(sent: &str) -> String {
 }
 
 async fn pass_on(
-    agent: &Agent,
+    agent: &AgentClient,
     admin: &Admin,
     (name, mut field): (String, Field<'_>),
     asked: &Asked,
@@ -166,13 +166,18 @@ async fn pass_on(
                     return Err(Page::too_large(Some(upload.limit >> 20), who));
                 }
                 // The agent that takes no more says why.
-                if upload.parts.send(Part::Bytes(part.to_vec())).await.is_err() {
+                if upload
+                    .parts
+                    .send(UploadChunk::Bytes(part.to_vec()))
+                    .await
+                    .is_err()
+                {
                     break;
                 }
             }
             Ok(None) => {
                 // The same holds here: the outcome tells.
-                drop(upload.parts.send(Part::End).await);
+                drop(upload.parts.send(UploadChunk::End).await);
                 break;
             }
             Err(_) => return Err(Page::bad_upload("The upload broke off.", who)),

@@ -7,8 +7,9 @@ use std::thread;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, Backup, Backups, Chunk, Halt, Lack, MAX_CHUNK, Overview, Preview, Refusal, Reply, Request,
-    RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId, Wire, greet,
+    Ask, BackupLine, Backups, Chunk, Halt, LackLine, MAX_CHUNK, Overview, Preview, Refusal, Reply,
+    Request, RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId,
+    Wire, greet,
 };
 use journal_format::{Digest, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
@@ -30,7 +31,7 @@ pub struct Told {
     pub halt: Option<Halt>,
     pub backup: Vec<u8>,
     /// What the next backup lacks.
-    pub lacks: Vec<Lack>,
+    pub lacks: Vec<LackLine>,
     /// What is told of the last backups.
     pub backups: Backups,
     /// The transfer of the backup ends here, without its mark.
@@ -158,8 +159,8 @@ pub fn problem(what: &str) -> Problem {
     }
 }
 
-pub fn backup(size: usize) -> Backup {
-    Backup {
+pub fn backup(size: usize) -> BackupLine {
+    BackupLine {
         name: "wireguard_backup_20261122_180000.zip".into(),
         size: size as u64,
         made_ms: 1_795_370_400_000,
@@ -169,8 +170,8 @@ pub fn backup(size: usize) -> Backup {
     }
 }
 
-pub fn lacks() -> Vec<Lack> {
-    let lack = |part: &str, shown: &str, why: &str| Lack {
+pub fn lacks() -> Vec<LackLine> {
+    let lack = |part: &str, shown: &str, why: &str| LackLine {
         part: part.into(),
         shown: shown.into(),
         why: why.into(),
@@ -323,7 +324,7 @@ fn answer(
                 (told.backup.clone(), told.break_off_at, told.lacks.clone())
             };
             wire.send(&Reply::Alive)?;
-            let backup = Backup {
+            let backup = BackupLine {
                 lacks,
                 ..backup(bytes.len())
             };

@@ -5,11 +5,11 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rocket::http::Status;
-use webapp::{App, Limits};
+use webapp::{App, FrontLimits};
 
 use crate::agent::{FakeAgent, Told, token};
 
-const PATIENT: Limits = Limits {
+const PATIENT: FrontLimits = FrontLimits {
     connections: 200,
     head_within: Duration::from_secs(600),
     rate: 10_000,
@@ -17,7 +17,7 @@ const PATIENT: Limits = Limits {
 };
 
 /// The real server behind its front, as long as the test runs.
-fn behind_front(agent: &FakeAgent, limits: Limits, test: impl FnOnce(u16)) {
+fn behind_front(agent: &FakeAgent, limits: FrontLimits, test: impl FnOnce(u16)) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
     let settings = agent.settings();
@@ -90,7 +90,7 @@ fn a_page_a_large_download_and_a_large_upload_pass_through_whole() {
         limit_mib: 64,
         ..Told::default()
     });
-    behind_front(&agent, Limits::default(), |port| {
+    behind_front(&agent, FrontLimits::default(), |port| {
         let page = get(port, "/");
         assert!(page.starts_with("HTTP/1.1 200") && page.trim_end().ends_with("</html>"));
         let download = get(port, "/system/backup");
@@ -120,7 +120,7 @@ fn a_connection_is_for_one_request_and_what_comes_after_it_is_not_read() {
 #[test]
 fn a_head_that_does_not_come_ends_the_connection() {
     let agent = FakeAgent::start(Told::default());
-    let limits = Limits {
+    let limits = FrontLimits {
         head_within: Duration::from_millis(50),
         ..PATIENT
     };
@@ -136,7 +136,7 @@ fn a_head_that_does_not_come_ends_the_connection() {
 #[test]
 fn connections_that_say_nothing_make_way_the_oldest_first() {
     let agent = FakeAgent::start(Told::default());
-    let limits = Limits {
+    let limits = FrontLimits {
         connections: 8,
         ..PATIENT
     };
@@ -157,7 +157,7 @@ fn small_bodies_that_do_not_come_make_way_and_an_upload_that_flows_does_not() {
         limit_mib: 64,
         ..Told::default()
     });
-    let limits = Limits {
+    let limits = FrontLimits {
         connections: 4,
         ..PATIENT
     };
@@ -190,7 +190,7 @@ fn an_upload_that_trickles_is_cut_and_the_agent_keeps_nothing_of_it() {
         limit_mib: 64,
         ..Told::default()
     });
-    let limits = Limits {
+    let limits = FrontLimits {
         patience: Duration::from_millis(200),
         ..PATIENT
     };
@@ -248,7 +248,7 @@ fn events_pass_through_as_they_come_and_a_browser_that_goes_away_ends_its_stream
         journal: crate::journals::Journal::new().restored().shown(),
         ..Told::default()
     });
-    let limits = Limits {
+    let limits = FrontLimits {
         patience: Duration::from_millis(50),
         ..PATIENT
     };

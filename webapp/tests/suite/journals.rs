@@ -1,9 +1,9 @@
 //! Journals as a restore writes them, for pages to show: each with the event and the view behind every record.
 
 use journal_format::{
-    Archive, BootId, Control, Digest, Direction, Driver, Entry, Event, Fence, Firewall, Header,
-    LeftOut, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq, Service, State, Step,
-    Tunnel, Verdict, View,
+    ArchiveInfo, BootId, Control, Digest, Direction, Driver, Entry, Event, FenceRules, Firewall,
+    Header, LeftOut, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq, Service, State,
+    Step, Tunnel, Verdict, View,
 };
 
 pub const ID: &str = "20261122T185220Z-0a1b2c3d";
@@ -36,7 +36,7 @@ impl Journal {
             Step::CleanUp,
         ];
         let plan = Plan {
-            archive: Archive {
+            archive: ArchiveInfo {
                 name: "wireguard_backup_20261120_030000.zip".into(),
                 sha256: zeros.clone(),
                 size: 48_213,
@@ -60,7 +60,7 @@ impl Journal {
                 name: "berlin_01ab".into(),
                 config: "/etc/wireguard/berlin_01ab.conf".into(),
             }],
-            fence: Fence::default(),
+            fence: FenceRules::default(),
             firewall: Firewall::default(),
             peers: None,
             without_safety_backup_of: Vec::new(),

@@ -1,6 +1,6 @@
 //! What an admin sees: each page as it is sent, and the headers that go with it.
 
-use agent_protocol::{Backup, Backups, Halt, Refusal, Running};
+use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running};
 use insta::assert_snapshot;
 use journal_format::{Direction, RestoreId, Standing, Step};
 use rocket::http::{ContentType, Header, Status};
@@ -98,7 +98,7 @@ fn backups_on_the_first_page(backups: Backups) -> String {
 
 #[test]
 fn the_first_page_says_that_the_last_backup_is_incomplete_and_which_is_the_last_good_one() {
-    let incomplete = Backup {
+    let incomplete = BackupLine {
         name: "wireguard_backup_20261123_180000.zip".into(),
         lacks: lacks(),
         ..backup(5)
@@ -113,7 +113,7 @@ fn the_first_page_says_that_the_last_backup_is_incomplete_and_which_is_the_last_
 
 #[test]
 fn the_first_page_says_that_a_backups_time_lies_in_the_future_and_that_none_is_known_to_be_good() {
-    let of_2036 = Backup {
+    let of_2036 = BackupLine {
         name: "wireguard_backup_20360101_000000.zip".into(),
         made_ms: 2_082_758_400_000,
         in_future: true,

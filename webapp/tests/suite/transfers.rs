@@ -346,7 +346,7 @@ fn the_status_is_json_of_what_runs() {
         running: Some(running),
         backups: Backups {
             last_backup: Some(backup(5)),
-            incomplete_backup: Some(agent_protocol::Backup {
+            incomplete_backup: Some(agent_protocol::BackupLine {
                 lacks: lacks(),
                 in_future: true,
                 ..backup(4)

@@ -61,7 +61,7 @@ impl Outline {
             large: Large::default(),
         };
         let mut reader = serde_json::Deserializer::from_slice(bytes);
-        let value = At(Place::Root, &mut reading)
+        let value = At(SchemaPlace::Root, &mut reading)
             .deserialize(&mut reader)
             .and_then(|value| reader.end().map(|()| value))
             .map_err(|e| match e.is_data() {
@@ -107,7 +107,7 @@ struct Reading<'s> {
 
 /// Where in the metadata a value stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum SchemaPlace {
     Root,
     Contents,
     Manifest,
@@ -115,14 +115,14 @@ enum Place {
     Within,
 }
 
-impl Place {
+impl SchemaPlace {
     /// Whether a member of this name is one that the schema knows.
     fn knows(self, key: &str, reading: &Reading<'_>) -> bool {
         let object = match self {
-            Place::Root => &reading.schema["properties"],
-            Place::Contents => &reading.schema["properties"]["contents"]["properties"],
-            Place::Manifest => &reading.schema["definitions"]["manifest"]["properties"],
-            Place::Within => return true,
+            SchemaPlace::Root => &reading.schema["properties"],
+            SchemaPlace::Contents => &reading.schema["properties"]["contents"]["properties"],
+            SchemaPlace::Manifest => &reading.schema["definitions"]["manifest"]["properties"],
+            SchemaPlace::Within => return true,
         };
         let wanted = !reading.versions || ["backup_version", "holdfast", "format"].contains(&key);
         wanted && object.get(key).is_some()
@@ -130,7 +130,7 @@ impl Place {
 }
 
 /// A value at a place.
-struct At<'r, 's>(Place, &'r mut Reading<'s>);
+struct At<'r, 's>(SchemaPlace, &'r mut Reading<'s>);
 
 impl<'de> DeserializeSeed<'de> for At<'_, '_> {
     type Value = Value;
@@ -161,32 +161,32 @@ impl<'de> Visitor<'de> for At<'_, '_> {
             }
             let (large, most) = (&mut reading.large, reading.most);
             let value = match (place, key.as_str()) {
-                (Place::Root, "contents") => {
-                    members.next_value_seed(At(Place::Contents, reading))?
+                (SchemaPlace::Root, "contents") => {
+                    members.next_value_seed(At(SchemaPlace::Contents, reading))?
                 }
-                (Place::Root, "holdfast") => {
-                    members.next_value_seed(At(Place::Manifest, reading))?
+                (SchemaPlace::Root, "holdfast") => {
+                    members.next_value_seed(At(SchemaPlace::Manifest, reading))?
                 }
-                (Place::Contents, "configs") => {
-                    members.next_value_seed(Names(
+                (SchemaPlace::Contents, "configs") => {
+                    members.next_value_seed(NameList(
                         "/contents/configs",
                         &mut large.configs,
                         most,
                     ))?;
                     json!([])
                 }
-                (Place::Manifest, "entries") => {
+                (SchemaPlace::Manifest, "entries") => {
                     members.next_value_seed(Each("/holdfast/entries", &mut large.entries, most))?;
                     json!({})
                 }
-                (Place::Manifest, "wireguard") => {
+                (SchemaPlace::Manifest, "wireguard") => {
                     let mut places: Vec<(String, u16)> = Vec::new();
                     members.next_value_seed(Each("/holdfast/wireguard", &mut places, most))?;
                     let places = places.into_iter();
                     large.wireguard = places.map(|(name, at)| (name, at.into())).collect();
                     json!({})
                 }
-                _ => members.next_value_seed(At(Place::Within, reading))?,
+                _ => members.next_value_seed(At(SchemaPlace::Within, reading))?,
             };
             if map.contains_key(&key) {
                 return Err(de::Error::custom(format!("it says {key} twice")));
@@ -198,7 +198,7 @@ impl<'de> Visitor<'de> for At<'_, '_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut values = Vec::new();
-        while let Some(value) = items.next_element_seed(At(Place::Within, self.1))? {
+        while let Some(value) = items.next_element_seed(At(SchemaPlace::Within, self.1))? {
             values.push(value);
         }
         Ok(Value::Array(values))
@@ -225,9 +225,9 @@ impl<'de> Visitor<'de> for At<'_, '_> {
 }
 
 /// A list of names, where it stands, and how many it may have.
-struct Names<'l>(&'static str, &'l mut Vec<String>, usize);
+struct NameList<'l>(&'static str, &'l mut Vec<String>, usize);
 
-impl<'de> DeserializeSeed<'de> for Names<'_> {
+impl<'de> DeserializeSeed<'de> for NameList<'_> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
         let place = self.0;
@@ -236,13 +236,13 @@ impl<'de> DeserializeSeed<'de> for Names<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Names<'_> {
+impl<'de> Visitor<'de> for NameList<'_> {
     type Value = ();
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a list of names")
     }
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
-        let Names(place, names, most) = self;
+        let NameList(place, names, most) = self;
         loop {
             let at = |e: &dyn fmt::Display| said_at(place, Some(&names.len().to_string()), e);
             match items.next_element::<String>().map_err(|e| at(&e))? {

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::{FileInBackup, Found};
+use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
-use crate::archive::{Archive, Entry, Part};
+use crate::archive::{Archive, ArchiveEntry, EntryKind};
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::consent::{self, Hook, Opaque};
 use crate::gateway::database::Origin;
@@ -137,9 +137,9 @@ impl CheckedConfig {
 }
 
 /// Names the configs that are not put back, with the command that takes them out.
-fn name_what_is_not_put_back(archive: &Archive, found: &mut Found) {
+fn name_what_is_not_put_back(archive: &Archive, found: &mut Findings) {
     for entry in archive.entries() {
-        let (Part::RawConfig(name) | Part::RawSecondCopy(name)) = entry.part() else {
+        let (EntryKind::RawConfig(name) | EntryKind::RawSecondCopy(name)) = entry.part() else {
             continue;
         };
         if can_be_put_back(&name) {
@@ -181,7 +181,7 @@ fn quoted(name: &[u8]) -> String {
 /// Reads and parses all of them.
 pub(super) fn check_configs(
     archive: &Archive,
-    found: &mut Found,
+    found: &mut Findings,
 ) -> Result<BTreeMap<String, CheckedConfig>, Fault> {
     let mut configs: BTreeMap<String, CheckedConfig> = BTreeMap::new();
     name_what_is_not_put_back(archive, found);
@@ -203,7 +203,7 @@ pub(super) fn check_configs(
         );
         keep_opaque(&mut configs, place, entry, why);
     }
-    let look = |entry: &Entry, bytes: &[u8]| {
+    let look = |entry: &ArchiveEntry, bytes: &[u8]| {
         wg_config::read(bytes).map(|config| {
             let mut warnings = Vec::new();
             warn_of(&entry.name, &config, &mut warnings);
@@ -248,7 +248,7 @@ pub(super) fn check_configs(
     Ok(configs)
 }
 
-fn copy_of(place: usize, entry: &Entry) -> CopyOf {
+fn copy_of(place: usize, entry: &ArchiveEntry) -> CopyOf {
     CopyOf {
         // A zip of more entries is not opened.
         entry: place.try_into().unwrap_or(u32::MAX),
@@ -259,7 +259,7 @@ fn copy_of(place: usize, entry: &Entry) -> CopyOf {
 fn keep_opaque(
     configs: &mut BTreeMap<String, CheckedConfig>,
     place: usize,
-    entry: &Entry,
+    entry: &ArchiveEntry,
     why: String,
 ) {
     let part = entry.part();
@@ -278,32 +278,32 @@ fn keep_opaque(
 }
 
 /// Of which file an entry is a copy, and whether it is the first one; none if it is none that can be put back.
-fn place_of<'p>(part: &'p Part<'_>) -> Option<(&'p str, bool)> {
+fn place_of<'p>(part: &'p EntryKind<'_>) -> Option<(&'p str, bool)> {
     let raw = |name: &'p [u8]| {
         let text = std::str::from_utf8(name).ok();
         text.filter(|_| can_be_put_back(name))
     };
     match part {
-        Part::Config(file) => Some((file, true)),
-        Part::SecondCopy(file) => Some((file, false)),
-        Part::RawConfig(name) => Some((raw(name)?, true)),
-        Part::RawSecondCopy(name) => Some((raw(name)?, false)),
-        Part::Metadata
-        | Part::Database(_)
-        | Part::RulesV4
-        | Part::RulesNat
-        | Part::RulesForward
-        | Part::RulesV6
-        | Part::RawDatabase { .. }
-        | Part::Kept(_)
-        | Part::UnknownDatabase => None,
+        EntryKind::Config(file) => Some((file, true)),
+        EntryKind::SecondCopy(file) => Some((file, false)),
+        EntryKind::RawConfig(name) => Some((raw(name)?, true)),
+        EntryKind::RawSecondCopy(name) => Some((raw(name)?, false)),
+        EntryKind::Metadata
+        | EntryKind::Database(_)
+        | EntryKind::RulesV4
+        | EntryKind::RulesNat
+        | EntryKind::RulesForward
+        | EntryKind::RulesV6
+        | EntryKind::RawDatabase { .. }
+        | EntryKind::Kept(_)
+        | EntryKind::UnknownDatabase => None,
     }
 }
 
 fn keep(
     configs: &mut BTreeMap<String, CheckedConfig>,
     place: usize,
-    entry: &Entry,
+    entry: &ArchiveEntry,
     config: &Config,
 ) {
     let part = entry.part();
@@ -356,7 +356,7 @@ fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
     }
 }
 
-/// Tunnels that take over more than a site's own networks (A17).
+/// Tunnels that take over more than a site's own networks.
 pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &mut Vec<String>) {
     let loopback = ["127.0.0.0/8", "::1/128"].map(Prefix::parse);
     let (mut everything, mut to_itself) = (Vec::new(), Vec::new());

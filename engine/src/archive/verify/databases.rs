@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use journal_format::Digest;
 use sha2::Digest as _;
 
-use super::{CheckedDatabase, Found, Present, Rebuilt, folders, in_backup};
+use super::{CheckedDatabase, Findings, Present, Rebuilt, folders, in_backup};
 use crate::archive::lost::Lost;
 use crate::archive::{Archive, Copied, SIDES, raw_database};
 use crate::error::{Fault, Problem, cannot};
@@ -27,8 +27,8 @@ pub(super) fn check_databases(
     present: &Present<'_>,
     archive: &Archive,
     origin: Origin,
-) -> Result<(Found, Databases), Fault> {
-    let mut found = Found::default();
+) -> Result<(Findings, Databases), Fault> {
+    let mut found = Findings::default();
     let mut databases = Vec::new();
     let mut clients = None;
     let mut rebuilt = Rebuilt {
@@ -59,7 +59,7 @@ pub(super) fn check_databases(
                 // Who cannot be compared with those of now is as good as nobody.
                 let rows = read.unwrap_or_else(|problem| {
                     found.warnings.push(format!("cannot {}", problem.what));
-                    Rows::default()
+                    RowsRead::default()
                 });
                 (rows, digest)
             }
@@ -134,7 +134,7 @@ fn not_here(known: &profile::Database) -> Problem {
 
 /// What is read of a database for people.
 #[derive(Default)]
-struct Rows {
+struct RowsRead {
     clients: Option<Vec<Client>>,
     users: Vec<User>,
     mail: Option<MailRelay>,
@@ -144,8 +144,8 @@ fn read_rows(
     profile: &Profile,
     made: &Path,
     known: &profile::Database,
-    found: &mut Found,
-) -> Result<Rows, Problem> {
+    found: &mut Findings,
+) -> Result<RowsRead, Problem> {
     let folders = folders(profile);
     // Where a config lies is said here and not kept: nobody else goes by it.
     let take = |mut client: Client| {
@@ -164,14 +164,14 @@ fn read_rows(
         client
     };
     Ok(match known.kind {
-        DatabaseKind::Users => Rows {
+        DatabaseKind::Users => RowsRead {
             users: database::users_of_copy(made)?,
             mail: database::mail_relay_of_copy(made)?,
             clients: None,
         },
-        DatabaseKind::Clients => Rows {
+        DatabaseKind::Clients => RowsRead {
             clients: Some(database::each_client_of_copy(made, take)?),
-            ..Rows::default()
+            ..RowsRead::default()
         },
     })
 }
@@ -183,7 +183,7 @@ fn keep_own(
     (path, made): (&Path, &Path),
     known: &profile::Database,
     copied: &Copied,
-    found: &mut Found,
+    found: &mut Findings,
 ) -> Result<Copied, Fault> {
     if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
         found.warnings.extend(judged.warnings);
@@ -232,11 +232,11 @@ fn rows_from_elsewhere(
     path: &Path,
     made: &Path,
     known: &profile::Database,
-    found: &mut Found,
-) -> Result<Rows, NotTaken> {
+    found: &mut Findings,
+) -> Result<RowsRead, NotTaken> {
     let judged = database::check(path, &known.name, known.kind, Origin::Elsewhere)?;
     // What is said of a database that then does not come would only confuse.
-    let mut taken = Found::default();
+    let mut taken = Findings::default();
     copy_rows(profile, present, path, made, known, &mut taken)?;
     let rows = read_rows(profile, made, known, &mut taken).map_err(|p| NotTaken::Unfit(vec![p]))?;
     let left_behind = judged.left_behind.into_iter();
@@ -255,7 +255,7 @@ fn copy_rows(
     path: &Path,
     made: &Path,
     known: &profile::Database,
-    found: &mut Found,
+    found: &mut Findings,
 ) -> Result<(), NotTaken> {
     let present = match known.path.exists().then(|| present(&known.path)) {
         None => None,

@@ -10,7 +10,9 @@ use rusqlite::{Connection, ErrorCode};
 
 use super::bounds::bound;
 use super::trouble::says_of_the_machine;
-use super::{NAMED, Shape, Use, dangling_references, integrity, open, open_to_read, quoted, shown};
+use super::{
+    NAMED, OpenMode, Shape, dangling_references, integrity, open, open_to_read, quoted, shown,
+};
 use crate::error::{Problem, cannot};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording;
@@ -251,7 +253,7 @@ pub(crate) fn cut_off(error: &rusqlite::Error) -> String {
 /// Whether a table gives no more than a file of this size can hold. A planted tree names its pages again and again, and has rows
 /// and bytes without end; who only shows what is in it must not go through that.
 pub(crate) fn is_bounded(path: &Path, table: &str, columns: &[String]) -> rusqlite::Result<()> {
-    let conn = open_to_read(path, Use::Copy)?;
+    let conn = open_to_read(path, OpenMode::Copy)?;
     bound(&conn, path)?;
     let lengths: Vec<String> = columns
         .iter()

@@ -7,12 +7,12 @@ use journal_format::Digest;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::{BUSY, Patience, Use, open_to_read};
+use super::{BUSY, OpenMode, Patience, open_to_read};
 use crate::error::{Problem, cannot};
 
 /// The logical content of a database: rows of each table, and a digest of its columns and of every row with its rowid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Content {
+pub struct DatabaseContent {
     /// By table; `sqlite_sequence` is one of them.
     pub tables: BTreeMap<String, TableContent>,
 }
@@ -26,9 +26,9 @@ pub struct TableContent {
     pub digest: Digest,
 }
 
-impl Content {
+impl DatabaseContent {
     /// Tables in which the two differ, a sentence each; empty if none.
-    pub fn differences(&self, other: &Content) -> Vec<String> {
+    pub fn differences(&self, other: &DatabaseContent) -> Vec<String> {
         let names: BTreeSet<_> = self.tables.keys().chain(other.tables.keys()).collect();
         names
             .into_iter()
@@ -51,13 +51,13 @@ impl Content {
 }
 
 /// The logical content of a database that others may have open. Streams: memory does not grow with it.
-pub fn content(path: &Path) -> Result<Content, Problem> {
-    read_content(path, Use::Live(Patience::of(BUSY)))
+pub fn content(path: &Path) -> Result<DatabaseContent, Problem> {
+    read_content(path, OpenMode::Live(Patience::of(BUSY)))
 }
 
 /// The logical content of a private copy.
-pub fn content_of_copy(path: &Path) -> Result<Content, Problem> {
-    read_content(path, Use::Copy)
+pub fn content_of_copy(path: &Path) -> Result<DatabaseContent, Problem> {
+    read_content(path, OpenMode::Copy)
 }
 
 /// Whether two databases, which others may have open, hold the same, row for row.
@@ -65,8 +65,8 @@ pub fn same_content(a: &Path, b: &Path) -> Result<bool, Problem> {
     Ok(content(a)? == content(b)?)
 }
 
-fn read_content(path: &Path, how: Use) -> Result<Content, Problem> {
-    let read = || -> rusqlite::Result<Content> {
+fn read_content(path: &Path, how: OpenMode) -> Result<DatabaseContent, Problem> {
+    let read = || -> rusqlite::Result<DatabaseContent> {
         let conn = open_to_read(path, how)?;
         // One transaction: the tables as they were at one moment.
         let conn = conn.unchecked_transaction()?;
@@ -79,7 +79,7 @@ fn read_content(path: &Path, how: Use) -> Result<Content, Problem> {
                 Ok((super::shown(row, 0)?, row.get::<_, bool>(1)?))
             })?
             .collect::<Result<Vec<_>, _>>()?;
-        let mut content = Content {
+        let mut content = DatabaseContent {
             tables: BTreeMap::new(),
         };
         for (table, without_rowid) in tables {

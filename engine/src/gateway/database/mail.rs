@@ -3,23 +3,23 @@
 use std::path::Path;
 
 use super::bounds::bound;
-use super::{Trouble, Use, open_to_read};
+use super::{OpenMode, Trouble, open_to_read};
 use crate::error::{Problem, cannot};
 use crate::gateway::account::MailRelay;
 
 /// What `mail_relay` of a live database does, in this process.
-pub(crate) fn mail_relay(path: &Path, how: Use) -> Result<Option<MailRelay>, Trouble> {
+pub(crate) fn mail_relay(path: &Path, how: OpenMode) -> Result<Option<MailRelay>, Trouble> {
     read(path, how)
 }
 
 /// The mail relay in a private copy of a database.
 pub fn mail_relay_of_copy(path: &Path) -> Result<Option<MailRelay>, Problem> {
-    Ok(read(path, Use::Copy)?)
+    Ok(read(path, OpenMode::Copy)?)
 }
 
-fn read(path: &Path, how: Use) -> Result<Option<MailRelay>, Trouble> {
+fn read(path: &Path, how: OpenMode) -> Result<Option<MailRelay>, Trouble> {
     let found = open_to_read(path, how).and_then(|conn| {
-        if how == Use::Copy {
+        if how == OpenMode::Copy {
             bound(&conn, path)?;
         }
         let columns = "SELECT count(*) FROM pragma_table_info('email_settings') \

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::{Trouble, side_files};
 use crate::error::{Problem, cannot};
-use crate::files::access::{self, Seen};
+use crate::files::access::{self, FoundFile};
 use crate::text::wording::quoted;
 
 const READ: u32 = 0o4;
@@ -80,8 +80,8 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
         .map(std::path::PathBuf::as_path)
         .chain([path])
         .filter_map(|p| access::look(p).transpose());
-    let files: Vec<Seen> = files.collect::<Result<_, _>>().map_err(failed)?;
-    let closed: Vec<&Seen> = files
+    let files: Vec<FoundFile> = files.collect::<Result<_, _>>().map_err(failed)?;
+    let closed: Vec<&FoundFile> = files
         .iter()
         .filter(|seen| !seen.gives(uid, &groups, wanted))
         .collect();

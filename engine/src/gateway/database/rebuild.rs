@@ -38,7 +38,7 @@ pub struct Terms<'a> {
 
 /// What came of copying, a sentence each.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Taken {
+pub struct RowsTaken {
     /// What does not come, having no place there, and what is here now and will be empty.
     pub lost: Vec<String>,
     /// What comes in another way than it was.
@@ -47,7 +47,7 @@ pub struct Taken {
 
 /// Copies the rows of a database from elsewhere, a private copy that was checked, into a fresh one at `dest`, which must
 /// not exist.
-pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, NotTaken> {
+pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<RowsTaken, NotTaken> {
     let failed = |e: rusqlite::Error| Why::from(e).of(terms.name);
     make_file(dest).map_err(|why| Why::Failed(why).of(terms.name))?;
     let (from, to) = (|| {
@@ -70,7 +70,7 @@ pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, NotT
         from,
         to,
         terms,
-        taken: Taken::default(),
+        taken: RowsTaken::default(),
         moved: Vec::new(),
     };
     copying.all().map_err(failed)?;
@@ -172,7 +172,7 @@ struct Copying<'a> {
     from: Connection,
     to: Connection,
     terms: Terms<'a>,
-    taken: Taken,
+    taken: RowsTaken,
     /// Clients whose config lay where none belongs.
     moved: Vec<String>,
 }

@@ -13,7 +13,7 @@ use nix::libc;
 
 use super::side_files;
 use crate::error::{Problem, cannot};
-use crate::files::access::{self, Seen};
+use crate::files::access::{self, FoundFile};
 use crate::text::wording::quoted;
 
 /// With whose rights a database is worked on.
@@ -56,7 +56,7 @@ pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
         ));
     }
     // The group root is root's.
-    let others_write = |seen: &Seen| seen.others_write(&[0], &[0]);
+    let others_write = |seen: &FoundFile| seen.others_write(&[0], &[0]);
     let mut closed = !others_write(&file);
     for (above, folder) in path.ancestors().skip(1).enumerate() {
         if let Some(folder) = looked_at(folder)? {
@@ -128,7 +128,7 @@ fn planted(path: &Path, side: &Path, meta: &Metadata) -> Problem {
     )
 }
 
-fn looked_at(path: &Path) -> Result<Option<Seen>, Problem> {
+fn looked_at(path: &Path) -> Result<Option<FoundFile>, Problem> {
     access::look(path).map_err(|e| {
         let advice = match e.raw_os_error() {
             Some(libc::ELOOP) => "a part of that path is a link: name the real path in the profile",

@@ -8,7 +8,7 @@ use rusqlite::types::ValueRef;
 use serde::{Deserialize, Serialize};
 
 use super::bounds::bound;
-use super::{Trouble, Use, open_to_read};
+use super::{OpenMode, Trouble, open_to_read};
 use crate::error::cannot;
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording;
@@ -296,7 +296,7 @@ fn unique(conn: &Connection, table: &str) -> rusqlite::Result<Vec<Vec<String>>> 
 }
 
 /// What `shape` of a live database does, in this process.
-pub(crate) fn shape(path: &Path, how: Use) -> Result<Shape, Trouble> {
+pub(crate) fn shape(path: &Path, how: OpenMode) -> Result<Shape, Trouble> {
     let read = || -> rusqlite::Result<Shape> {
         let conn = open_to_read(path, how)?;
         bound(&conn, path)?;

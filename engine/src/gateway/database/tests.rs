@@ -12,11 +12,11 @@ fn snapshot(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
 }
 
 fn clients(path: &Path) -> Result<Vec<Client>, Problem> {
-    Ok(read_clients(path, Use::Live(patience()))?)
+    Ok(read_clients(path, OpenMode::Live(patience()))?)
 }
 
 fn users(path: &Path) -> Result<Vec<User>, Problem> {
-    Ok(read_users(path, Use::Live(patience()))?)
+    Ok(read_users(path, OpenMode::Live(patience()))?)
 }
 
 use crate::gateway::profile::DatabaseKind;
@@ -267,7 +267,7 @@ fn what_sqlite_cannot_read_is_told_apart_from_what_is_locked_and_from_what_fails
     ] {
         let holder = made(&path, begin);
         let soon = Patience::of(Duration::from_millis(50));
-        let how = Use::Live(soon);
+        let how = OpenMode::Live(soon);
         for busy in [
             read_clients(&path, how).map(drop),
             mail::mail_relay(&path, how).map(drop),
@@ -622,12 +622,12 @@ fn whatever_stands_in_a_row_it_is_read() {
         );
         for path in [&path, &path_of_users] {
             content(path).unwrap();
-            shape(path, Use::Copy).unwrap();
+            shape(path, OpenMode::Copy).unwrap();
             let copy = dir.join("copy");
             snapshot(path, &copy).unwrap();
             std::fs::remove_file(copy).unwrap();
         }
-        mail::mail_relay(&path_of_users, Use::Copy).unwrap();
+        mail::mail_relay(&path_of_users, OpenMode::Copy).unwrap();
         let [client] = &clients(&path).unwrap()[..] else {
             panic!()
         };

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use journal_format::LeftOut;
 
-use super::{Backup, forwarded};
+use super::{BackupForPlan, forwarded};
 use crate::archive::lost::Lost;
 use crate::archive::manifest::Manifest;
-use crate::gateway::parts::{Fate, Lack, Part};
+use crate::gateway::parts::{Lack, Part, PartFate};
 use crate::gateway::profile::Profile;
 use crate::survey::Survey;
 use crate::text::iptables::Family;
@@ -19,7 +19,7 @@ const STAY: &str =
 
 /// What of a backup does not go back, as far as the backup and its rehearsal tell by themselves.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Aside {
+pub struct LaidAside {
     /// Families whose rules will not be loaded, and why.
     pub rules: BTreeMap<&'static str, String>,
     /// Parts that could not be saved when it was made.
@@ -32,14 +32,14 @@ pub struct Aside {
     pub lost: Vec<Lost>,
 }
 
-impl Aside {
+impl LaidAside {
     /// As its manifest says.
-    pub fn of(manifest: Option<&Manifest>) -> Aside {
-        manifest.map_or_else(Aside::default, |m| Aside {
+    pub fn of(manifest: Option<&Manifest>) -> LaidAside {
+        manifest.map_or_else(LaidAside::default, |m| LaidAside {
             lacks: m.lacks(),
             links: m.links.keys().cloned().collect(),
             unpaired: m.unpaired.clone(),
-            ..Aside::default()
+            ..LaidAside::default()
         })
     }
 
@@ -60,24 +60,24 @@ impl Aside {
 }
 
 /// Why a part that is not in the backup is not in it.
-fn why_not(backup: &Backup, part: &Part) -> String {
+fn why_not(backup: &BackupForPlan, part: &Part) -> String {
     if let Some(lack) = backup.aside.lacks.iter().find(|l| l.part == *part) {
         return format!("could not be saved when the backup was made: {}", lack.why);
     }
     match backup.parts.get(part) {
-        Some(Fate::NotThere) => "there was none when the backup was made".into(),
+        Some(PartFate::NotThere) => "there was none when the backup was made".into(),
         _ => "the backup has none".into(),
     }
 }
 
 /// The lines, and the parts that have one.
 #[derive(Default)]
-struct Lines {
+struct LeftOutLines {
     lines: Vec<LeftOut>,
     named: BTreeSet<Part>,
 }
 
-impl Lines {
+impl LeftOutLines {
     fn add(&mut self, what: impl Into<String>, why: impl Into<String>) {
         self.lines.push(LeftOut {
             what: what.into(),
@@ -103,11 +103,11 @@ impl Lines {
 pub(super) fn left_out(
     profile: &Profile,
     survey: &Survey,
-    backup: &Backup,
+    backup: &BackupForPlan,
     tunnels_up: &[journal_format::Tunnel],
 ) -> Vec<LeftOut> {
     let aside = &backup.aside;
-    let mut lines = Lines::default();
+    let mut lines = LeftOutLines::default();
     for database in &profile.gateway.database {
         let here = survey.databases.contains_key(&database.name);
         let part = Part::Database(database.name.clone());
@@ -177,7 +177,7 @@ pub(super) fn left_out(
 }
 
 /// Configs of which the backup does not say what they were.
-fn configs(backup: &Backup, lines: &mut Lines) {
+fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
     let part = Part::Configs;
     if !backup.speaks_of_configs() {
         let why = why_not(backup, &part) + "; those of here stay as they are";
@@ -207,7 +207,7 @@ fn configs(backup: &Backup, lines: &mut Lines) {
 }
 
 /// What lies where a file belongs, and is none.
-fn no_files(profile: &Profile, survey: &Survey, backup: &Backup, lines: &mut Lines) {
+fn no_files(profile: &Profile, survey: &Survey, backup: &BackupForPlan, lines: &mut LeftOutLines) {
     let links = backup.aside.link_names();
     let (mut in_its_place, mut here_alone) = (BTreeSet::new(), BTreeSet::new());
     for path in &survey.no_files {
@@ -239,7 +239,7 @@ fn no_files(profile: &Profile, survey: &Survey, backup: &Backup, lines: &mut Lin
 }
 
 /// What else is lost, a line for all that the verdict names in the same words.
-fn lost(lost: &[Lost], lines: &mut Lines) {
+fn lost(lost: &[Lost], lines: &mut LeftOutLines) {
     let mut seen = BTreeSet::new();
     for what in lost.iter().filter_map(|l| l.what.as_deref()) {
         if !seen.insert(what) {
@@ -255,7 +255,7 @@ fn lost(lost: &[Lost], lines: &mut Lines) {
     }
 }
 
-fn rules(survey: &Survey, backup: &Backup, family: Family) -> Option<String> {
+fn rules(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<String> {
     if backup.rules.contains_key(family.rules_file()) {
         return None;
     }
@@ -273,7 +273,7 @@ fn rules(survey: &Survey, backup: &Backup, family: Family) -> Option<String> {
     })
 }
 
-fn forwarding(survey: &Survey, backup: &Backup, family: Family) -> Option<String> {
+fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<String> {
     let part = Part::Forwarding(family);
     let why = match (forwarded(backup, family), survey.facts.forwards(family)) {
         (Some(_), Some(_)) | (None, None) => return None,
@@ -307,7 +307,7 @@ mod tests {
     }
 
     /// A backup that has everything, of a gateway that has no database.
-    fn whole() -> Backup {
+    fn whole() -> BackupForPlan {
         let file = wanted(None, b"x");
         let mut backup = backup(&[("a.conf", file.clone())]);
         for family in Family::BOTH {
@@ -318,14 +318,14 @@ mod tests {
         backup
     }
 
-    fn said(facts: Facts, change: impl FnOnce(&mut Backup)) -> String {
+    fn said(facts: Facts, change: impl FnOnce(&mut BackupForPlan)) -> String {
         of(|survey, backup| {
             survey.facts = facts;
             change(backup);
         })
     }
 
-    fn of(change: impl FnOnce(&mut Survey, &mut Backup)) -> String {
+    fn of(change: impl FnOnce(&mut Survey, &mut BackupForPlan)) -> String {
         let mut survey = survey(BTreeMap::new());
         survey.facts = facts();
         let database = crate::plan::planner::tests::held(8, 0o640).meta;

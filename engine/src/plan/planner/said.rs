@@ -4,9 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use journal_format::Archive;
+use journal_format::ArchiveInfo;
 
-use super::Backup;
+use super::BackupForPlan;
 use crate::gateway::account::Account;
 use crate::survey::Survey;
 use crate::text::iptables::{Entrance, Family, Rules};
@@ -52,7 +52,7 @@ const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those
      from: see that they let you in";
 
 /// Compares a backup with the gateway as it is.
-pub fn said(here: &Here, survey: &Survey, backup: &Backup, rules: &[BothRules]) -> Said {
+pub fn said(here: &Here, survey: &Survey, backup: &BackupForPlan, rules: &[BothRules]) -> Said {
     let mut said = Said::default();
     origin(here, &backup.archive, &mut said);
     for (database, then) in &backup.users {
@@ -111,7 +111,7 @@ fn unknown_admin(here: &Here, rules: &[BothRules]) -> Option<&'static str> {
 /// Days after which a backup is old.
 const OLD: i64 = 30;
 
-fn origin(here: &Here, archive: &Archive, said: &mut Said) {
+fn origin(here: &Here, archive: &ArchiveInfo, said: &mut Said) {
     if let Some(host) = archive.host.as_ref().filter(|h| **h != here.host) {
         said.known.push(format!(
             "the backup was made on another host, {}; this one is {}",
@@ -136,8 +136,8 @@ fn origin(here: &Here, archive: &Archive, said: &mut Said) {
     }
 }
 
-/// An old genuine backup brings back what was removed since, and takes away what was added (A9); a forged one gives
-/// accounts to somebody (A30).
+/// An old genuine backup brings back what was removed since, and takes away what was added; a forged one gives
+/// accounts to somebody.
 fn users(database: &str, now: &[Account], then: &[Account], said: &mut Said) {
     fn by_name(accounts: &[Account]) -> BTreeMap<&str, &Account> {
         accounts.iter().map(|a| (a.username.as_str(), a)).collect()
@@ -232,7 +232,7 @@ fn joined(shown: &[String]) -> String {
     }
 }
 
-fn clients(survey: &Survey, backup: &Backup, said: &mut Said) {
+fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
     let (Some(now), Some(then)) = (&survey.clients, &backup.clients) else {
         return;
     };
@@ -264,7 +264,7 @@ fn clients(survey: &Survey, backup: &Backup, said: &mut Said) {
 }
 
 /// What of the backup's files is not put where it was, and what a boot will load.
-fn files(survey: &Survey, backup: &Backup, said: &mut Said) {
+fn files(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
     for path in &survey.no_files {
         let file = path
             .file_name()
@@ -296,7 +296,7 @@ fn files(survey: &Survey, backup: &Backup, said: &mut Said) {
 fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut Said) {
     let family = both.family.name();
     let (now, then) = (&both.now, &both.then);
-    // Load by load a table is replaced whole, whoever put what into it (A22).
+    // Load by load a table is replaced whole, whoever put what into it.
     let gone = now.gone_in(then, tunnels);
     for (found, what) in [(&gone.chains, "chain"), (&gone.rules, "rule")] {
         if !found.is_empty() {
@@ -341,7 +341,7 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     }
 }
 
-/// Tunnels that would take over the network that the box or its admin is in (A17).
+/// Tunnels that would take over the network that the box or its admin is in.
 fn networks(
     here: &Here,
     ours: &dyn Fn(&str) -> bool,
@@ -412,7 +412,7 @@ mod tests {
     #[test]
     fn another_host_an_old_date_and_one_in_the_future_are_said_and_yesterday_here_is_not() {
         let said = |host: Option<&str>, created_at: &str| {
-            let archive = Archive {
+            let archive = ArchiveInfo {
                 name: "b.zip".into(),
                 sha256: journal_format::Digest::of_bytes([0; 32]),
                 size: 1,

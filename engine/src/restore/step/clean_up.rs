@@ -9,8 +9,8 @@ use journal_format::{Direction, Exchange};
 use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::host::Permit;
-use crate::host::{Command, Query, parent};
-use crate::restore::decide::Seen;
+use crate::host::{GatewayCommand, Query, parent};
+use crate::restore::decide::Observed;
 use crate::restore::swap::side_files;
 use crate::text::wording::counted;
 
@@ -88,7 +88,7 @@ impl StepOps for CleanUp {
         Ok(Report::default())
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         let mut left = Vec::new();
         for dir in &env.plan.staging {
             if env.host.stat(Path::new(dir))?.is_some() {
@@ -104,7 +104,11 @@ impl StepOps for CleanUp {
 fn lift_fence(env: &Env, permit: &Permit) -> Result<(), Problem> {
     if env.host.ask(&Query::Fence, "")?.ok() {
         env.host
-            .run(permit, &Command::Nft, &crate::text::fence_rules::lifted())?
+            .run(
+                permit,
+                &GatewayCommand::Nft,
+                &crate::text::fence_rules::lifted(),
+            )?
             .expect_ok("lift the fence", "look at the reason")?;
     }
     Ok(())

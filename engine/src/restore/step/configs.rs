@@ -6,7 +6,7 @@ use journal_format::{Direction, Exchange};
 use super::{Env, Report, StepOps};
 use crate::error::Problem;
 use crate::host::Permit;
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 use crate::restore::swap;
 use crate::text::wording::counted;
 
@@ -43,7 +43,7 @@ impl StepOps for SwapConfigs {
         env: &Env,
         direction: Direction,
         exchanges: &[Exchange],
-    ) -> Result<Seen, Problem> {
+    ) -> Result<Observed, Problem> {
         swap::seen_from(env.host, direction, exchanges)
     }
 }

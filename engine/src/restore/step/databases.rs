@@ -1,5 +1,5 @@
 //! Settles the databases, so that each file alone is all of it, and swaps them. Between a swap's intent and its outcome
-//! no database is opened, not even to read: a stale side file would be replayed into the wrong one (T1).
+//! no database is opened, not even to read: a stale side file would be replayed into the wrong one.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ use crate::error::{Problem, cannot};
 use crate::gateway::database::Settled;
 use crate::host::Permit;
 use crate::host::parent;
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 use crate::restore::swap::{self, side_files, side_files_there};
 use crate::text::wording::counted;
 
@@ -29,7 +29,7 @@ fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
         .filter(|t| matches!(t.change, Change::Replace | Change::Remove))
 }
 
-/// A process that holds a swapped database writes on into the old file and believes that it succeeded (T23).
+/// A process that holds a swapped database writes on into the old file and believes that it succeeded.
 fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(), Problem> {
     let files: Vec<PathBuf> = paths
         .flat_map(|p| std::iter::once(p.to_owned()).chain(side_files(p)))
@@ -74,7 +74,7 @@ impl StepOps for SettleDatabases {
                 }
             }
             env.host.sync_file(permit, path)?;
-            // The unlinking of a side file must last: after a power cut it would be back beside the new file (T31).
+            // The unlinking of a side file must last: after a power cut it would be back beside the new file.
             env.host.sync_dir(permit, parent(path)?)?;
         }
         Ok(report)
@@ -104,7 +104,12 @@ impl StepOps for SettleDatabases {
         Ok(report)
     }
 
-    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        _: &[Exchange],
+    ) -> Result<Observed, Problem> {
         let mut left = Vec::new();
         for target in old(env) {
             left.extend(match direction {
@@ -131,12 +136,12 @@ fn set_aside(env: &Env, permit: &Permit, target: &Target) -> Result<(), Problem>
 }
 
 /// Between the settling and the swap a crash, and so any time, may have passed: whoever opened an old database since would
-/// write on into it, and what it left in side files would lie beside the new one (T1, T23).
+/// write on into it, and what it left in side files would lie beside the new one.
 fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
     let mut old = Vec::new();
     for exchange in exchanges {
         if exchange.old.is_some()
-            && swap::seen(env.host, std::slice::from_ref(exchange))? == Seen::Before
+            && swap::seen(env.host, std::slice::from_ref(exchange))? == Observed::Before
         {
             old.push(exchange.path.as_str());
         }
@@ -209,7 +214,7 @@ impl StepOps for SwapDatabases {
         for exchange in databases(exchanges) {
             if !matches!(
                 swap::seen(env.host, std::slice::from_ref(exchange))?,
-                Seen::After
+                Observed::After
             ) {
                 continue;
             }
@@ -231,10 +236,10 @@ impl StepOps for SwapDatabases {
         env: &Env,
         direction: Direction,
         exchanges: &[Exchange],
-    ) -> Result<Seen, Problem> {
+    ) -> Result<Observed, Problem> {
         let seen = swap::seen_from(env.host, direction, exchanges)?;
         // On the way back the new database's side files went, durably, before it did: what lies beside the old one is its own.
-        if seen != Seen::After || direction == Direction::Back {
+        if seen != Observed::After || direction == Direction::Back {
             return Ok(seen);
         }
         let mut beside = Vec::new();

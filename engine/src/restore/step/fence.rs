@@ -5,8 +5,8 @@ use journal_format::{Direction, Exchange};
 use super::{Env, Report, StepOps};
 use crate::error::Problem;
 use crate::host::Permit;
-use crate::host::{Command, Query};
-use crate::restore::decide::Seen;
+use crate::host::{GatewayCommand, Query};
+use crate::restore::decide::Observed;
 use crate::text::wording::counted;
 
 pub struct Fence;
@@ -20,7 +20,7 @@ impl Fence {
         env.host
             .run(
                 permit,
-                &Command::Nft,
+                &GatewayCommand::Nft,
                 &crate::text::fence_rules::closed(fence),
             )?
             .expect_ok("close the fence", ADVICE)?;
@@ -42,11 +42,11 @@ impl StepOps for Fence {
         Fence::close(env, permit)
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         Ok(if env.host.ask(&Query::Fence, "")?.ok() {
-            Seen::After
+            Observed::After
         } else {
-            Seen::Before
+            Observed::Before
         })
     }
 }
@@ -54,7 +54,11 @@ impl StepOps for Fence {
 impl LiftFence {
     fn lift(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         env.host
-            .run(permit, &Command::Nft, &crate::text::fence_rules::lifted())?
+            .run(
+                permit,
+                &GatewayCommand::Nft,
+                &crate::text::fence_rules::lifted(),
+            )?
             .expect_ok("lift the fence", ADVICE)?;
         Ok(Report::did("packets flow again"))
     }
@@ -69,11 +73,11 @@ impl StepOps for LiftFence {
         LiftFence::lift(env, permit)
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         Ok(if env.host.ask(&Query::Fence, "")?.ok() {
-            Seen::Before
+            Observed::Before
         } else {
-            Seen::After
+            Observed::After
         })
     }
 }

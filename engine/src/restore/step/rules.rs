@@ -1,13 +1,13 @@
 //! Takes the rules of replaced tunnels out, and loads the rules that are to hold: after the services started, which add
-//! theirs a second time (T29), and behind the fence.
+//! theirs a second time, and behind the fence.
 
 use journal_format::{Direction, Exchange, NOT_LOADED, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::Problem;
 use crate::host::Permit;
-use crate::host::{Command, Family};
-use crate::restore::decide::Seen;
+use crate::host::{Family, GatewayCommand};
+use crate::restore::decide::Observed;
 use crate::restore::expected_rules::{self, Expected};
 use crate::text::iptables::{Rules, without};
 use crate::text::wording::{counted, in_a_line};
@@ -25,7 +25,7 @@ impl StepOps for ResetRules {
             if !found.is_empty() {
                 count += found.values().map(Vec::len).sum::<usize>();
                 env.host
-                    .run(permit, &Command::EditRules(family), &without(&found))?
+                    .run(permit, &GatewayCommand::EditRules(family), &without(&found))?
                     .expect_ok("take the tunnels' rules out", ADVICE)?;
             }
         }
@@ -39,7 +39,7 @@ impl StepOps for ResetRules {
         Err(no_way_back(Step::ResetRules))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         let mut left = Vec::new();
         for family in expected_rules::touched(env) {
             left.extend(
@@ -54,11 +54,11 @@ impl StepOps for ResetRules {
 }
 
 /// Loads what should hold. Every table at once or the old ones: `iptables-restore` is atomic for a table, not for a
-/// file (T3), so after a failure the caller loads a whole set again.
+/// file, so after a failure the caller loads a whole set again.
 fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
     for family in expected_rules::touched(env) {
         let now = expected_rules::current(env.host, family)?;
-        let run = |command: Command, text: &str| -> Result<(), Problem> {
+        let run = |command: GatewayCommand, text: &str| -> Result<(), Problem> {
             if text.is_empty() {
                 return Ok(());
             }
@@ -70,21 +70,24 @@ fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem>
         match expected_rules::expected(env, direction, family)? {
             Expected::Whole(rules) => {
                 if !rules.same_as(&now) || !now.blank_in(&rules).is_empty() {
-                    run(Command::LoadRules(family), &rules.replacing(&now))?;
+                    run(GatewayCommand::LoadRules(family), &rules.replacing(&now))?;
                 }
                 let now = expected_rules::current(env.host, family)?;
-                run(Command::Nft, &without_tables(family, &rules.blank_in(&now)))?;
+                run(
+                    GatewayCommand::Nft,
+                    &without_tables(family, &rules.blank_in(&now)),
+                )?;
             }
             Expected::Merged(rules) => {
                 if !rules.same_as(&now) {
-                    run(Command::LoadRules(family), &rules.replacing(&now))?;
+                    run(GatewayCommand::LoadRules(family), &rules.replacing(&now))?;
                 }
             }
             Expected::Own(rules) => {
                 let unlike = expected_rules::own_unlike(env, &rules, &now);
-                run(Command::EditRules(family), &without(&unlike.surplus))?;
+                run(GatewayCommand::EditRules(family), &without(&unlike.surplus))?;
                 run(
-                    Command::EditRules(family),
+                    GatewayCommand::EditRules(family),
                     &rules.appending(&unlike.missing, &now),
                 )?;
             }
@@ -115,7 +118,11 @@ fn fall_back(env: &Env, permit: &Permit, clean: &[(Family, Rules)]) -> Result<()
     for (family, rules) in clean {
         let now = expected_rules::current(env.host, *family)?;
         env.host
-            .run(permit, &Command::LoadRules(*family), &rules.replacing(&now))?
+            .run(
+                permit,
+                &GatewayCommand::LoadRules(*family),
+                &rules.replacing(&now),
+            )?
             .expect_ok("load the rules of before", ADVICE)?;
     }
     env.host.keep(
@@ -194,7 +201,12 @@ impl StepOps for LoadFirewall {
         Ok(Report::did("the old rules and forwarding hold"))
     }
 
-    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        _: &[Exchange],
+    ) -> Result<Observed, Problem> {
         Ok(seen(expected_rules::differences(env, direction)?))
     }
 }

@@ -8,7 +8,7 @@ use crate::error::{Fault, Problem, cannot};
 use crate::gateway::parts::{self, Lack};
 use crate::host::Permit;
 use crate::plan::replaced::replaces;
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 
 pub struct SafetyBackup;
 
@@ -81,15 +81,15 @@ impl StepOps for SafetyBackup {
         Err(no_way_back(Step::SafetyBackup))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         let note = env.dir.join(MADE);
         if env.host.stat(&note)?.is_none() {
-            return Ok(Seen::Before);
+            return Ok(Observed::Before);
         }
         let path = String::from_utf8_lossy(&env.host.read(&note, 1 << 16)?).into_owned();
         Ok(match env.host.stat(std::path::Path::new(&path))? {
-            Some(_) => Seen::After,
-            None => Seen::Between(format!("{path} is gone")),
+            Some(_) => Observed::After,
+            None => Observed::Between(format!("{path} is gone")),
         })
     }
 }

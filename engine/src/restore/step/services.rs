@@ -1,5 +1,5 @@
 //! Stops the gateway's services, and starts those that ran. Both directions stop early and start after the tunnels:
-//! the gateway's monitor marks every client inactive whose interface is missing (T19).
+//! the gateway's monitor marks every client inactive whose interface is missing.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -9,8 +9,8 @@ use journal_format::{Control, Direction, Exchange, Service};
 use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::host::Permit;
-use crate::host::{Command, Output, Query, parent, stirs};
-use crate::restore::decide::Seen;
+use crate::host::{GatewayCommand, Output, Query, parent, stirs};
+use crate::restore::decide::Observed;
 
 pub struct StopServices;
 pub struct StartServices;
@@ -23,9 +23,11 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     for service in env.plan.services.iter().rev() {
         let ran = env.runs(service)?;
         // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
-        let out = env
-            .host
-            .run(permit, &Command::ServiceStop(service.control.clone()), "")?;
+        let out = env.host.run(
+            permit,
+            &GatewayCommand::ServiceStop(service.control.clone()),
+            "",
+        )?;
         if stirs(env.host, &service.control)? {
             return Err(out.problem(
                 format!("stop {}: it still runs", service.name),
@@ -53,9 +55,11 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         if env.runs(service)? {
             continue;
         }
-        let out = env
-            .host
-            .run(permit, &Command::ServiceStart(service.control.clone()), "")?;
+        let out = env.host.run(
+            permit,
+            &GatewayCommand::ServiceStart(service.control.clone()),
+            "",
+        )?;
         env.host.sleep(WATCHED_MS);
         let running = env.runs(service)?;
         if !running && env.faltered(service, direction) && was_tried(env, service, &out)? {
@@ -119,7 +123,7 @@ impl StepOps for StopServices {
         stop(env, permit)
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         let mut wrong = Vec::new();
         for service in &env.plan.services {
             if stirs(env.host, &service.control)? {
@@ -139,7 +143,12 @@ impl StepOps for StartServices {
         start(env, permit, Direction::Back)
     }
 
-    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        _: &[Exchange],
+    ) -> Result<Observed, Problem> {
         Ok(seen(env.silent(direction)?))
     }
 }

@@ -10,7 +10,7 @@ use super::{Env, Report, StepOps, no_way_back};
 use crate::error::{Problem, cannot};
 use crate::host::Permit;
 use crate::host::{Owner, parent};
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 use crate::restore::swap;
 use crate::text::wording::counted;
 
@@ -66,7 +66,7 @@ impl StepOps for Stage {
         Err(no_way_back(Step::Stage))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         let mut wrong = Vec::new();
         for target in targets(env) {
             let Some(new) = &target.new else { continue };
@@ -92,7 +92,7 @@ fn targets<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
     env.plan.databases.iter().chain(&env.plan.files)
 }
 
-/// A filesystem that cannot exchange is found out here, not half way (T12).
+/// A filesystem that cannot exchange is found out here, not half way.
 fn try_exchange(env: &Env, permit: &Permit, dir: &Path) -> Result<(), Problem> {
     let owner = Owner {
         uid: 0,

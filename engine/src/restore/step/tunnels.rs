@@ -8,10 +8,10 @@ use journal_format::{Direction, Exchange, Tunnel};
 use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::peers::{self, Unlike};
+use crate::gateway::peers::{self, PeerDiff};
 use crate::host::Permit;
-use crate::host::{Command, Host, Output, Query};
-use crate::restore::decide::Seen;
+use crate::host::{GatewayCommand, Host, Output, Query};
+use crate::restore::decide::Observed;
 use crate::restore::expected_peers;
 use crate::text::wg_config;
 use crate::text::wording::counted;
@@ -33,7 +33,7 @@ fn up_now(env: &Env) -> Result<BTreeSet<String>, Problem> {
 }
 
 /// Does one thing to several tunnels at a time, and gives what each reported, in order. Tunnels with hooks go one by
-/// one: their commands were not written to run side by side (A26).
+/// one: their commands were not written to run side by side.
 fn each<F>(env: &Env, tunnels: &[Tunnel], one: F) -> Result<Report, Problem>
 where
     F: Fn(&dyn Host, &Tunnel) -> Result<Option<String>, Problem> + Sync,
@@ -75,7 +75,7 @@ where
     Ok(report)
 }
 
-/// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it (T7).
+/// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it.
 fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
     let up = up_now(env)?;
     let tunnels: Vec<Tunnel> = tunnels
@@ -98,8 +98,8 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
         } else {
             tunnel.config.clone()
         };
-        let out = host.run(permit, &Command::TunnelDown(config), "")?;
-        // A PostDown that fails makes it end with non-zero with the interface already gone (T17): the interface decides.
+        let out = host.run(permit, &GatewayCommand::TunnelDown(config), "")?;
+        // A PostDown that fails makes it end with non-zero with the interface already gone: the interface decides.
         let mut left = !goes(host, &tunnel.name)?;
         if out.ok() {
             // What is left all the same is the observation's to name.
@@ -111,7 +111,7 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
         if left && hooks.iter().any(|(key, _)| key == "PreDown") {
             let bytes = wg_config::without(&bytes, &["SaveConfig", "PreDown"]);
             let config = keep_copy(host, dir, tunnel, &bytes)?;
-            host.run(permit, &Command::TunnelDown(config), "")?;
+            host.run(permit, &GatewayCommand::TunnelDown(config), "")?;
             left = !goes(host, &tunnel.name)?;
         }
         if left {
@@ -148,7 +148,7 @@ fn goes(host: &dyn Host, name: &str) -> Result<bool, Problem> {
 fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
     let mut up = up_now(env)?;
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
-    // looks up and is not (T27).
+    // looks up and is not.
     if permit.r#move().attempt > 1 && tunnels.iter().any(|t| up.contains(&t.name)) {
         take_down(env, permit, tunnels)?;
         up = up_now(env)?;
@@ -172,7 +172,7 @@ fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Pr
 fn with_other_peers(
     env: &Env,
     direction: Direction,
-    mut each: impl FnMut(&str, &Unlike) -> Result<(), Problem>,
+    mut each: impl FnMut(&str, &PeerDiff) -> Result<(), Problem>,
 ) -> Result<Vec<String>, Problem> {
     let wanted = expected_peers::wanted(env, direction)?;
     if wanted.is_empty() {
@@ -190,7 +190,7 @@ fn with_other_peers(
     Ok(names)
 }
 
-/// A tunnel comes up with the peers of its config; those that were set while it ran are in no file (T7).
+/// A tunnel comes up with the peers of its config; those that were set while it ran are in no file.
 fn set_peers(
     env: &Env,
     permit: &Permit,
@@ -204,7 +204,7 @@ fn set_peers(
     let changed = with_other_peers(env, direction, |name, unlike| {
         let advice = format!("see `wg show {name}`");
         for key in &unlike.surplus {
-            let remove = Command::PeerRemove(name.to_owned(), (*key).clone());
+            let remove = GatewayCommand::PeerRemove(name.to_owned(), (*key).clone());
             env.host
                 .run(permit, &remove, "")?
                 .expect_ok(&format!("take a peer of {name} away"), &advice)?;
@@ -212,7 +212,7 @@ fn set_peers(
         if !unlike.missing.is_empty() {
             let text = peers::addconf(unlike.missing.iter().copied());
             env.host
-                .run(permit, &Command::PeersAdd(name.to_owned()), &text)?
+                .run(permit, &GatewayCommand::PeersAdd(name.to_owned()), &text)?
                 .expect_ok(&format!("give {name} the peers {whose}"), &advice)?;
         }
         Ok(())
@@ -231,7 +231,7 @@ fn set_peers(
 }
 
 /// A peer whose host name does not resolve now gets its last known address, or none: the resolver may be behind the very
-/// tunnel (T16).
+/// tunnel.
 fn bring_one_up(
     host: &dyn Host,
     permit: &Permit,
@@ -242,7 +242,7 @@ fn bring_one_up(
     let mut unresolved: Vec<String> = Vec::new();
     let mut config = tunnel.config.clone();
     loop {
-        let out = host.run(permit, &Command::TunnelUp(config.clone()), "")?;
+        let out = host.run(permit, &GatewayCommand::TunnelUp(config.clone()), "")?;
         if out.ok() {
             break;
         }
@@ -321,7 +321,7 @@ fn keep_copy(
     Ok(path.display().to_string())
 }
 
-fn all_up(env: &Env, tunnels: &[Tunnel]) -> Result<Seen, Problem> {
+fn all_up(env: &Env, tunnels: &[Tunnel]) -> Result<Observed, Problem> {
     let up = up_now(env)?;
     Ok(seen(
         tunnels
@@ -353,7 +353,7 @@ impl StepOps for TunnelsDown {
         take_down(env, permit, &both(env))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         let up = up_now(env)?;
         Ok(seen(
             both(env)
@@ -378,13 +378,18 @@ impl StepOps for TunnelsUp {
         Ok(report)
     }
 
-    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        _: &[Exchange],
+    ) -> Result<Observed, Problem> {
         let (tunnels, whose) = match direction {
             Direction::Forward => (&env.plan.tunnels_up, "that the backup gives it"),
             Direction::Back => (&env.plan.tunnels_down, "that it had"),
         };
         Ok(match all_up(env, tunnels)? {
-            Seen::After => seen(
+            Observed::After => seen(
                 with_other_peers(env, direction, |_, _| Ok(()))?
                     .iter()
                     .map(|name| format!("{name} does not have the peers {whose}"))

@@ -10,7 +10,7 @@ use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::host::Query;
-use crate::restore::decide::Seen;
+use crate::restore::decide::Observed;
 use crate::restore::expected_peers;
 use crate::restore::expected_rules;
 use crate::restore::swap;
@@ -119,7 +119,7 @@ impl StepOps for VerifyAtRest {
         Err(no_way_back(Step::VerifyAtRest))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
         let mut wrong = files(env)?;
         wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
         wrong.extend(deaf(env, &env.plan.tunnels_up)?);
@@ -141,7 +141,12 @@ impl StepOps for VerifyRunning {
         ))
     }
 
-    fn observe(&self, env: &Env, direction: Direction, _: &[Exchange]) -> Result<Seen, Problem> {
+    fn observe(
+        &self,
+        env: &Env,
+        direction: Direction,
+        _: &[Exchange],
+    ) -> Result<Observed, Problem> {
         let mut wrong = env.silent(direction)?;
         if direction == Direction::Forward {
             // Going back there is no choice: a tunnel that was deaf before is so again.

@@ -7,7 +7,7 @@ use crate::host::linux::Linux;
 
 #[test]
 fn a_value_names_a_file_another_database_or_nothing_and_never_a_secret() {
-    let file = |path: &str| Some(Named::File(path.to_owned()));
+    let file = |path: &str| Some(NamedDatabase::File(path.to_owned()));
     for (name, value, expected) in [
         (
             "DATABASE_URL",
@@ -30,7 +30,7 @@ fn a_value_names_a_file_another_database_or_nothing_and_never_a_secret() {
         (
             "DATABASE_URL",
             "postgresql+psycopg://user:password@host/gateway",
-            Some(Named::Other("postgresql://".into())),
+            Some(NamedDatabase::Other("postgresql://".into())),
         ),
         ("DATABASE_URL", "nonsense", None),
     ] {

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use super::{Rules, Table, chain_of, names_interface, words};
+use super::{RuleTable, Rules, chain_of, names_interface, words};
 
 /// How somebody gets into this box.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +33,7 @@ struct Packet {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
+enum PacketFate {
     Open,
     Shut,
     On,
@@ -92,9 +92,9 @@ impl Rules {
         }
         let mut left = LOOKED_AT;
         match walk(&by_chain, chain, packet, &mut left) {
-            Fate::Open => false,
-            Fate::Shut => true,
-            Fate::On => table
+            PacketFate::Open => false,
+            PacketFate::Shut => true,
+            PacketFate::On => table
                 .chains
                 .get(chain)
                 .is_some_and(|policy| policy == "DROP"),
@@ -181,7 +181,7 @@ impl Rules {
     }
 }
 
-impl Table {
+impl RuleTable {
     fn accepts(&self, chain: &str) -> bool {
         self.chains
             .get(chain)
@@ -216,14 +216,25 @@ fn target(words: &[String]) -> Option<(&str, bool)> {
     None
 }
 
-fn walk(chains: &HashMap<&str, Vec<&str>>, chain: &str, packet: &Packet, left: &mut u32) -> Fate {
+fn walk(
+    chains: &HashMap<&str, Vec<&str>>,
+    chain: &str,
+    packet: &Packet,
+    left: &mut u32,
+) -> PacketFate {
     // It may have returned before a rule that would drop.
     let mut unsure = false;
-    let shut = |unsure: bool| if unsure { Fate::On } else { Fate::Shut };
+    let shut = |unsure: bool| {
+        if unsure {
+            PacketFate::On
+        } else {
+            PacketFate::Shut
+        }
+    };
     for rule in chains.get(chain).into_iter().flatten() {
         *left = left.saturating_sub(1);
         let Some(words) = words(rule).filter(|_| *left > 0) else {
-            return Fate::Open;
+            return PacketFate::Open;
         };
         let fits = fits(&words, packet);
         let Some((target, goes)) = target(&words).filter(|_| fits != Fits::No) else {
@@ -231,20 +242,20 @@ fn walk(chains: &HashMap<&str, Vec<&str>>, chain: &str, packet: &Packet, left: &
         };
         let certain = fits == Fits::Yes;
         match target {
-            "ACCEPT" | "NFQUEUE" | "QUEUE" => return Fate::Open,
+            "ACCEPT" | "NFQUEUE" | "QUEUE" => return PacketFate::Open,
             "DROP" | "REJECT" if certain => return shut(unsure),
-            "RETURN" if certain => return Fate::On,
+            "RETURN" if certain => return PacketFate::On,
             "RETURN" => unsure = true,
             sub if chains.contains_key(sub) => match walk(chains, sub, packet, left) {
-                Fate::Open => return Fate::Open,
-                Fate::Shut if certain => return shut(unsure),
-                Fate::On if certain && goes => return Fate::On,
-                Fate::Shut | Fate::On => unsure |= goes,
+                PacketFate::Open => return PacketFate::Open,
+                PacketFate::Shut if certain => return shut(unsure),
+                PacketFate::On if certain && goes => return PacketFate::On,
+                PacketFate::Shut | PacketFate::On => unsure |= goes,
             },
             _ => {}
         }
     }
-    Fate::On
+    PacketFate::On
 }
 
 fn fits(words: &[String], packet: &Packet) -> Fits {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::super::check::damage;
-use super::super::{Content, Origin, Use, check, content_of_copy, shape};
+use super::super::{DatabaseContent, OpenMode, Origin, check, content_of_copy, shape};
 use super::*;
 
 const CLIENTS: &str = include_str!("../../../../../fixtures/data/clients.sql");
@@ -62,7 +62,7 @@ fn taken(source: &Path, dest: &Path, terms: Terms) -> Result<Vec<String>, String
 }
 
 /// Checks a database as one from elsewhere and copies its rows: what came of it, or why it is refused.
-fn copied(source: &Path, dest: &Path, terms: Terms) -> Result<Taken, String> {
+fn copied(source: &Path, dest: &Path, terms: Terms) -> Result<RowsTaken, String> {
     let judged = check(source, "a.db", terms.kind, Origin::Elsewhere).map_err(refusal)?;
     let mut taken = copy_rows(source, dest, terms).map_err(refusal)?;
     taken.lost.splice(0..0, judged.left_behind);
@@ -113,7 +113,7 @@ fn texts(path: &Path, sql: &str) -> Vec<String> {
     cells(path, sql).into_iter().map(text).collect()
 }
 
-fn content(path: &Path) -> Content {
+fn content(path: &Path) -> DatabaseContent {
     content_of_copy(path).unwrap()
 }
 
@@ -303,7 +303,7 @@ fn bytes_that_are_no_text_come_as_the_bytes_they_are() {
     );
     let dest = room.at("b.db");
     let said = copied(&source, &dest, terms(DatabaseKind::Clients, None)).unwrap();
-    assert_eq!(said, Taken::default());
+    assert_eq!(said, RowsTaken::default());
     assert_eq!(content(&source), content(&dest));
     let names = |path: &Path| -> Vec<String> {
         let clients = super::super::clients_of_copy(path).unwrap();
@@ -340,7 +340,7 @@ fn the_same_database_gives_the_same_bytes() {
             "{CLIENTS} ALTER TABLE clients ADD COLUMN note TEXT; CREATE TABLE own (a TEXT UNIQUE);"
         ),
     );
-    let present = shape(&present, Use::Copy).unwrap();
+    let present = shape(&present, OpenMode::Copy).unwrap();
     let many: String = (0..2000)
         .map(|i| format!("INSERT INTO test_history (client_id, error) VALUES ('1', 'e{i:0300}');"))
         .collect();
@@ -497,7 +497,7 @@ fn what_the_present_database_has_besides_is_made_but_none_of_its_code() {
              ALTER TABLE clients ADD COLUMN level INTEGER NOT NULL DEFAULT 0 CHECK (level < 9);"
         ),
     );
-    let present = shape(&present, Use::Copy).unwrap();
+    let present = shape(&present, OpenMode::Copy).unwrap();
     let source = room.made(
         "a.db",
         &format!(
@@ -546,7 +546,7 @@ fn a_role_that_this_gateway_keeps_and_the_backup_does_not_know_is_nobodys() {
     let conn = Connection::open(&present).unwrap();
     conn.execute_batch("DROP TABLE user; CREATE TABLE user (id INTEGER PRIMARY KEY, username TEXT, is_admin BOOLEAN NOT NULL)")
         .unwrap();
-    let present = shape(&present, Use::Copy).unwrap();
+    let present = shape(&present, OpenMode::Copy).unwrap();
     let source = room.made(
         "a.db",
         &format!(
@@ -579,7 +579,7 @@ fn a_table_of_users_in_a_database_of_clients_comes_only_where_one_is_now() {
 
     let present = shape(
         &room.made("present.db", &format!("{CLIENTS} {USERS}")),
-        Use::Copy,
+        OpenMode::Copy,
     )
     .unwrap();
     let dest = room.at("c.db");
