@@ -22,13 +22,11 @@ mod shape;
 pub(crate) mod trouble;
 
 use std::fs::File;
-use std::hash::Hasher;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use diesel::prelude::*;
 use nix::fcntl::OFlag;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
