@@ -12,15 +12,12 @@ mod rewriting;
 mod settings;
 mod values;
 
-use std::net::IpAddr;
-
 pub use prefix::{Prefix, merged};
 
 use crate::error::{Problem, cannot};
 use crate::text::mark::Mark;
 pub use rewriting::{with_endpoints, without};
-use settings::{for_quick, for_wg};
-use values::{address, endpoint_host, is_host_name, items, no_patterns, not, plain};
+use settings::{for_quick, for_wg, unknown};
 pub use values::{interface_name, is_key, preshared};
 
 /// Longest name of a file, as filesystems have it.

@@ -1,12 +1,11 @@
 //! Each setting of a config: what `wg-quick` and `wg` make of its value, one arm a setting. Runs nothing, and believes no key.
 
-use crate::error::{Problem, cannot};
 use std::net::IpAddr;
 
 use super::values::{address, endpoint_host, is_host_name, items, no_patterns, not, plain};
 use super::{
-    Config, HOOKS, PEER_KEYS, Peer, QUICK_KEYS, Section, Sections, WG_KEYS, is, is_key, preshared,
-    without_blanks,
+    Config, HOOKS, PEER_KEYS, Prefix, QUICK_KEYS, Section, Sections, WG_KEYS, is, is_key,
+    preshared, without_blanks,
 };
 use crate::text::mark::Mark;
 
