@@ -202,13 +202,9 @@ fn end(path: &Path) -> JournalEnd {
         file.take(TAIL_BYTES).read_to_end(&mut tail)?;
         Ok(tail)
     };
-    let tail = read().unwrap_or_default();
-    let text = String::from_utf8_lossy(&tail);
-    let last = text.lines().next_back().filter(|_| text.ends_with('\n'));
-    match last {
-        Some(line) if !line.contains(r#""entry":{"closed":{"#) => JournalEnd::Open,
-        Some(line) if line.contains(r#""warnings":["#) => JournalEnd::LeftOver,
-        Some(_) => JournalEnd::Clean,
+    match journal_format::closing(&read().unwrap_or_default()) {
         None => JournalEnd::Open,
+        Some(closing) if closing.left_over => JournalEnd::LeftOver,
+        Some(_) => JournalEnd::Clean,
     }
 }

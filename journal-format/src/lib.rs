@@ -7,6 +7,7 @@
 
 mod accept;
 mod civil;
+mod closing;
 #[cfg(test)]
 mod golden;
 mod left_out;
@@ -23,6 +24,7 @@ mod words;
 
 pub use accept::*;
 pub use civil::*;
+pub use closing::*;
 pub use left_out::NOT_LOADED;
 pub use line::*;
 pub use plan::*;

@@ -11,7 +11,7 @@ use super::{Agent, follow, locked, now_ms};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::state_dir;
-use crate::state_dir::lock::Lock;
+use crate::state_dir::lock::{Lock, Work};
 use crate::state_dir::made;
 
 /// Restores that are listed.
@@ -88,13 +88,13 @@ fn running(agent: &Agent) -> Option<Running> {
         Ok(None) => {}
         Err(problem) => tracing::warn!("{problem}"),
     }
-    let (_, what) = Lock::holder(&agent.profile)?;
+    let (_, work) = Lock::holder(&agent.profile)?;
     // One that the command line makes: how far it is, only it knows.
     let began = std::fs::metadata(agent.profile.lock())
         .ok()?
         .mtime()
         .saturating_mul(1000);
-    (what == "a backup").then(|| Running::Backup {
+    (work == Work::Backup).then(|| Running::Backup {
         began_ms: began,
         step: "on the command line".into(),
         done: 0,

@@ -20,7 +20,7 @@ use crate::gateway::parts::{self, Part};
 use crate::host::programs;
 use crate::restore::{self};
 use crate::state_dir;
-use crate::state_dir::lock::Lock;
+use crate::state_dir::lock::{Lock, Work};
 use preview::may_be_tried_again;
 pub use preview::{again, look};
 
@@ -110,9 +110,9 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
         });
     }
     match Lock::holder(&agent.profile) {
-        Some((pid, what)) if what != "a backup" => Err(Refusal::Busy {
+        Some((pid, work)) if work != Work::Backup => Err(Refusal::Busy {
             problem: cannot(
-                format!("look at an archive now: {what} runs, process {pid}"),
+                format!("look at an archive now: {work} runs, process {pid}"),
                 "wait for its end",
             ),
             restore: None,

@@ -17,7 +17,7 @@ use crate::host::programs;
 use crate::plan::planner::Choices;
 use crate::restore::process::{self, Signals};
 use crate::restore::{self, Ended, Prepared, RestoreRequest};
-use crate::state_dir::lock::Lock;
+use crate::state_dir::lock::{Lock, Work};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     if args.second_half {
@@ -31,7 +31,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     if args.yes || args.second_half {
         process::own_session()?;
         let signals = Signals::hold()?;
-        let _lock = Lock::take(&context.profile, "a restore")?;
+        let _lock = Lock::take(&context.profile, Work::Restore)?;
         let prepared = prepare(context, args)?;
         if !args.second_half {
             show(context, &prepared);
@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
 /// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up
 /// again, since a question may stay open for long.
 fn look(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
-    let _lock = Lock::take(&context.profile, "a restore")?;
+    let _lock = Lock::take(&context.profile, Work::Restore)?;
     prepare(context, args)
 }
 

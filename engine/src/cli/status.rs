@@ -32,7 +32,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             print_json(&serde_json::json!({
                 "status": if holder.is_some() { "busy" } else { "idle" },
                 "pid": holder.as_ref().map(|(pid, _)| pid),
-                "what": holder.as_ref().map(|(_, what)| what),
+                "what": holder.as_ref().map(|(_, work)| work.words()),
                 "last_backup": told(&last.good),
                 "incomplete_backup": told(&last.incomplete),
                 "unknown_backups": last.unknown,

@@ -15,14 +15,55 @@ use crate::host::programs;
 /// How long a lock is waited for that a process has which is gone.
 const LINGERS: Duration = Duration::from_secs(2);
 
+/// What the holder of the lock does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Makes a backup: the gateway's databases may be looked at meanwhile.
+    Backup,
+    /// Restores one, or asks whether it shall.
+    Restore,
+    /// Recovers an open restore.
+    Recovery,
+    /// Closes what other accounts may write.
+    Secure,
+    /// Something that another version of this program does.
+    Other,
+}
+
+impl Work {
+    const KNOWN: [Work; 4] = [Work::Backup, Work::Restore, Work::Recovery, Work::Secure];
+
+    /// As it stands in the lock, and in messages.
+    pub fn words(self) -> &'static str {
+        match self {
+            Work::Backup => "a backup",
+            Work::Restore => "a restore",
+            Work::Recovery => "a recovery",
+            Work::Secure => "a change of modes",
+            Work::Other => "another holdfast",
+        }
+    }
+
+    fn of(words: &str) -> Work {
+        let mut known = Work::KNOWN.into_iter();
+        known.find(|w| w.words() == words).unwrap_or(Work::Other)
+    }
+}
+
+impl std::fmt::Display for Work {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.words())
+    }
+}
+
 /// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process.
 pub struct Lock {
     _file: File,
 }
 
 impl Lock {
-    /// Takes it, or says who holds it. `what` is what the holder is doing, for others to read.
-    pub fn take(profile: &Profile, what: &str) -> Result<Lock, Fault> {
+    /// Takes it, or says who holds it. `work` is for others to read.
+    pub fn take(profile: &Profile, work: Work) -> Result<Lock, Fault> {
         let path = profile.lock();
         let failed = |e: std::io::Error| {
             cannot(
@@ -61,13 +102,13 @@ impl Lock {
         // It may have been read to its end while the lock was waited for.
         file.rewind()
             .and_then(|()| file.set_len(0))
-            .and_then(|()| file.write_all(format!("{} {what}\n", std::process::id()).as_bytes()))
+            .and_then(|()| file.write_all(format!("{} {work}\n", std::process::id()).as_bytes()))
             .map_err(failed)?;
         Ok(Lock { _file: file })
     }
 
-    /// Who holds it, as `PID WHAT`; none if nobody does.
-    pub fn holder(profile: &Profile) -> Option<(u32, String)> {
+    /// Which process holds it, and what it does; none if nobody does.
+    pub fn holder(profile: &Profile) -> Option<(u32, Work)> {
         let mut file = File::open(profile.lock()).ok()?;
         // Asked, not tried: a look must not keep a driver from its lock.
         let mut lock = whole_file();
@@ -91,13 +132,13 @@ fn whole_file() -> libc::flock {
     }
 }
 
-/// What the holder wrote, as `PID WHAT`; none if it has not yet.
-fn named(file: &mut File) -> Option<(u32, String)> {
+/// What the holder wrote; none if it has not yet.
+fn named(file: &mut File) -> Option<(u32, Work)> {
     let mut text = String::new();
     file.seek(SeekFrom::Start(0)).ok()?;
     file.read_to_string(&mut text).ok()?;
     let (pid, what) = text.trim().split_once(' ')?;
-    Some((pid.parse().ok()?, what.to_owned()))
+    Some((pid.parse().ok()?, Work::of(what)))
 }
 
 fn its_holder_lives(file: &mut File) -> bool {
@@ -154,9 +195,9 @@ mod tests {
             std::thread::sleep(Duration::from_millis(50));
             drop(lingers);
         });
-        let _taken = Lock::take(&profile, "a recovery").unwrap();
+        let _taken = Lock::take(&profile, Work::Recovery).unwrap();
         giver.join().unwrap();
-        let holder = (std::process::id(), "a recovery".to_owned());
+        let holder = (std::process::id(), Work::Recovery);
         assert_eq!(Lock::holder(&profile), Some(holder));
     }
 
@@ -165,7 +206,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let profile = profile(dir.path());
         let _held = held(&profile, &format!("{} a restore\n", std::process::id()));
-        let Err(Fault::Busy(problem)) = Lock::take(&profile, "a recovery") else {
+        let Err(Fault::Busy(problem)) = Lock::take(&profile, Work::Recovery) else {
             panic!("it was taken");
         };
         assert_eq!(

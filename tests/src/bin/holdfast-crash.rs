@@ -15,7 +15,7 @@ use engine::restore::driver::BootStage;
 use engine::restore::process::own_session;
 use engine::restore::recover::{self, Recovered, RecoveryOrder};
 use engine::restore::{self, Ended, RestoreRequest};
-use engine::state_dir::lock::Lock;
+use engine::state_dir::lock::{Lock, Work};
 use journal_format::{Policy, Role};
 use tests::crashing::Crashing;
 
@@ -45,7 +45,7 @@ fn run(words: &[&str]) -> Result<(), Fault> {
     engine::host::programs::program_is(this.with_file_name("holdfast"));
     let profile = Profile::read(Path::new(profile), false)?;
     let host = Crashing::new(Linux::new(&profile), moment);
-    let _lock = Lock::take(&profile, "a crash test")?;
+    let _lock = Lock::take(&profile, Work::Restore)?;
     let ended = match rest {
         ["restore", archive] => restore(&profile, &host, Path::new(archive)),
         ["recover"] => recover(&profile, &host, None),
