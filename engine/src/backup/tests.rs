@@ -20,7 +20,6 @@ use rusqlite::Connection;
 use sha2::{Digest as _, Sha256};
 
 use super::*;
-
 use crate::archive::manifest::{Manifest, Metadata};
 use crate::archive::verify;
 use crate::gateway::database;
@@ -30,7 +29,6 @@ use crate::host::live_database::shapes;
 use crate::text::iptables::Family;
 
 const CLIENTS: &str = include_str!("../../../fixtures/data/clients.sql");
-
 const USERS: &str = concat!(
     include_str!("../../../fixtures/data/users.sql"),
     "INSERT INTO user (id, username, password, active) VALUES (1, 'admin', 'sha256$a$00', 1);"

@@ -6,7 +6,6 @@ mod newer;
 use proptest::prelude::*;
 
 use super::*;
-
 use crate::sample::*;
 use crate::{Direction, Entry, Header, RestoreId, Role, Step};
 

@@ -10,7 +10,6 @@ mod settling;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
-
 use crate::gateway::profile::DatabaseKind;
 
 fn patience() -> Patience {
@@ -35,7 +34,6 @@ const CLIENTS: &str = "CREATE TABLE clients (id TEXT PRIMARY KEY, name TEXT NOT 
     INSERT INTO clients VALUES ('1', 'beta', '/etc/wireguard/beta.conf', '10.2.0.0/24', 'k', 'active');
     INSERT INTO clients VALUES (NULL, 'alpha', '/etc/wireguard/alpha.conf', '10.3.0.0/24', 'k', 'inactive');
     INSERT INTO test_history (client_id, latency_ms) VALUES ('1', 5);";
-
 const USERS: &str = "CREATE TABLE user (id INTEGER PRIMARY KEY, username VARCHAR(80) UNIQUE NOT NULL, \
     password VARCHAR(255) NOT NULL, active BOOLEAN);
     INSERT INTO user VALUES (1, 'admin', 'sha256$a$00', 1), (2, 'guest', 'sha256$a$01', 0), (3, 'nobody', 'sha256$a$02', NULL);";
