@@ -44,28 +44,28 @@ const EXIT_STATUS: &str = "\
 Exit status:
   0  done
   1  failed or declined; nothing was changed
-  2  usage (also: a question and no terminal)
-  3  refused: archive, plan or gateway not acceptable; nothing was changed
+  2  wrong usage, or a question to confirm and no terminal
+  3  refused: the archive, plan or gateway is not acceptable; nothing was changed
   4  rolled back: the gateway is as before
-  5  stuck: the operator is needed; `holdfast recover` tries again
+  5  stuck: an operator must fix the reported cause and run `holdfast recover`
   6  busy, or an open restore must be recovered first
-  8  the backup is incomplete: it lacks parts that it should have, named on standard error";
+  8  the backup is incomplete: standard error names the missing parts";
 
 #[derive(Debug, Subcommand)]
 enum CliCommand {
-    /// Show the gateway as it is now.
+    /// Show what Holdfast finds on this gateway.
     Survey,
     /// Make a backup of the gateway, and print its path.
     #[command(
-        after_help = "Exit status: 0 made, 8 made but incomplete: what it lacks and why is on standard error, and it does not count as a \
-                      good backup"
+        after_help = "Exit status: 0 made, 8 made but incomplete: standard error names the missing parts and the reasons; it does not \
+                      count as a good backup"
     )]
     Backup {
-        /// Where it is written [default: backups/ in the profile's state_dir].
+        /// Where to write it [default: backups/ in the profile's state_dir].
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
-    /// Check a backup as far as can be known without changing anything.
+    /// Check a backup without changing anything.
     #[command(
         after_help = "Exit status: 0 sound, 3 not acceptable here, 8 sound but incomplete: it lacks parts that it should have"
     )]
@@ -73,25 +73,25 @@ enum CliCommand {
         /// The backup.
         archive: PathBuf,
     },
-    /// Restore the gateway from a backup: say what it will do, ask, and follow the steps live.
+    /// Restore the gateway from a backup: show the plan, ask, and show the steps live.
     Restore(RestoreArgs),
-    /// Settle a restore that a crash or a power cut left open.
+    /// Complete or roll back an interrupted restore.
     #[command(
-        after_help = "Exit status: 0 idle or finished forward, 4 rolled back, 5 stuck, 6 a restore is running"
+        after_help = "Exit status: 0 idle or completed, 4 rolled back, 5 stuck, 6 a restore is running"
     )]
     Recover(RecoverArgs),
     /// Close the gateway's folders, databases and configs to accounts that are not the gateway's.
     Secure {
-        /// Say what it would do, and change nothing. Exit status: 0 nothing to do, 10 something is open.
+        /// Show what it would do, and change nothing. Exit status: 0 nothing to do, 10 something is open.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show the restore that is open, where it stands and its process; or idle.
+    /// Show the open restore, its step and its process; or idle.
     Status,
     /// Show and verify journals.
     #[command(subcommand)]
     Journal(JournalCommand),
-    /// Serve the web page's requests on a socket; settle an open restore first.
+    /// Serve the web page's requests on a socket; recover an open restore first.
     Agent {
         /// The socket.
         #[arg(long, value_name = "PATH")]
@@ -103,12 +103,12 @@ enum CliCommand {
     /// Work on one database with the rights of its account; for holdfast itself.
     #[command(name = live_database::COMMAND, hide = true)]
     DatabaseWork,
-    /// Write the units' settings that depend on the profile: what a boot holds back while a restore is open.
+    /// Write systemd drop-ins that keep the gateway stopped at boot while a restore is open.
     BootUnits {
-        /// Where systemd reads the units of this box.
+        /// Where systemd reads the units of this machine.
         #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
         output: PathBuf,
-        /// Make state_dir, if it is new: it is mounted where it shall be.
+        /// Create state_dir if it is new, and mark it as mounted.
         #[arg(long)]
         init: bool,
         /// Remove what was written.
@@ -125,14 +125,14 @@ struct RestoreArgs {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// Accept a restore whose firewall rules cannot be loaded: those of before hold then.
+    /// If the backup's firewall rules cannot be loaded, continue and keep the current ones.
     #[arg(long)]
     keep_going_without_firewall: bool,
-    /// Leave files and folders of the gateway as open to other accounts as they are.
+    /// Do not close the gateway's files and folders to other accounts.
     #[arg(long)]
     keep_open_folders: bool,
-    /// Accept that the safety backup lacks this part: what is replaced of it is kept in the restore's originals/ alone. May be
-    /// given several times. Parts are configs, kept-v4, kept-v6, and each database by its name.
+    /// Accept that the safety backup lacks this part. The only copy of the replaced files is then in the restore's originals/.
+    /// May be given several times. Parts are configs, kept-v4, kept-v6, and each database by its name.
     #[arg(long, value_name = "PART", value_parser = parts::done_without)]
     without_safety_backup_of: Vec<Part>,
     /// The plan that was approved; any other is refused.
@@ -155,10 +155,10 @@ struct RestoreArgs {
 /// `holdfast recover`.
 #[derive(Debug, Args)]
 struct RecoverArgs {
-    /// Go on, whatever the profile's policy is.
+    /// Complete the restore, whatever the profile's policy is.
     #[arg(long, conflicts_with = "roll_back")]
     resume: bool,
-    /// Go back, whatever the profile's policy is.
+    /// Roll the restore back, whatever the profile's policy is.
     #[arg(long)]
     roll_back: bool,
     /// Started by itself, not by the operator: counts go on.

@@ -1,26 +1,28 @@
 //! Looking at an uploaded archive, and starting the restore that an admin approved: the same program in a process of its
 //! own, which neither the agent's end nor the web's touches. A request that is repeated finds the same restore.
 
+mod preview;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
-use agent_protocol::{Preview, Refusal, RequestId, RootCommands, UploadId, WireError};
-use journal_format::{Digest, Problem, RestoreId, View, WITHOUT_SAFETY_BACKUP_OF};
+use agent_protocol::{Refusal, RequestId, RootCommands, UploadId, WireError};
+use journal_format::{Digest, Problem, RestoreId, WITHOUT_SAFETY_BACKUP_OF};
 
-use super::refusal::{self, bounded, bounded_problems, short};
-use super::uploads::{Fresh, RestoreProcess, StoredUpload, UsedBy};
-use super::{Agent, locked, now_ms, overview, recover, spawn};
-use crate::error::{Fault, cannot};
-use crate::gateway::parts::{self, Lack, Part};
+use super::refusal::bounded_problems;
+use super::uploads::{RestoreProcess, StoredUpload, UsedBy};
+use super::{Agent, locked, now_ms, recover, spawn};
+use crate::error::cannot;
+use crate::gateway::parts::{self, Part};
 use crate::host::programs;
-use crate::plan::planner::Choices;
-use crate::restore::{self, RestoreRequest};
+use crate::restore::{self};
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
+use preview::may_be_tried_again;
+pub use preview::{again, look};
 
 /// How often a restore that was started is looked for.
 const LOOK: Duration = Duration::from_millis(50);
@@ -117,114 +119,6 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
         }),
         _ => Ok(()),
     }
-}
-
-/// What a restore from a fresh upload would do. The archive is checked and the rules are rehearsed; nothing changes.
-pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal> {
-    check_quiet(agent)?;
-    let open = || fresh.open();
-    let preview = preview(agent, &open, (fresh.id.clone(), name, fresh.size))?;
-    agent
-        .uploads
-        .keep(fresh, |until_ms| Preview {
-            until_ms,
-            ..preview
-        })
-        .map_err(|problem| Refusal::Failed { problem })
-}
-
-/// What a restore from an archive would do, but for how long that can be confirmed.
-fn preview(
-    agent: &Agent,
-    open: &dyn Fn() -> Result<File, Problem>,
-    (upload, name, size): (UploadId, &str, u64),
-) -> Result<Preview, Refusal> {
-    let prepare = |keep_going_without_firewall| -> Result<_, Fault> {
-        let choices = Choices {
-            keep_going_without_firewall,
-            policy: agent.profile.recovery.policy,
-            keep_open_folders: false,
-            without_safety_backup_of: BTreeSet::new(),
-        };
-        let request = RestoreRequest {
-            file: open()?,
-            name: name.into(),
-            choices,
-            id: None,
-            approved: None,
-        };
-        restore::prepare(&agent.profile, &agent.host, request)
-    };
-    let (prepared, needs_keep_going) = match prepare(false) {
-        // It may be the firewall alone that is not acceptable, and that the admin may accept.
-        Err(refused @ Fault::Refused(_)) => match prepare(true) {
-            Ok(prepared) => (prepared, true),
-            Err(_) => return Err(refusal::of(agent, refused)),
-        },
-        other => (other.map_err(|fault| refusal::of(agent, fault))?, false),
-    };
-    let plan = &prepared.plan;
-    let (lost, known) = plan
-        .warnings
-        .split_at(prepared.lost.min(plan.warnings.len()));
-    Ok(Preview {
-        upload,
-        gateway: crate::backup::host_name().unwrap_or_else(|| "?".into()),
-        name: name.into(),
-        size,
-        created_at: plan.archive.created_at.clone(),
-        host: plan.archive.host.clone(),
-        made_by: plan.archive.made_by.clone(),
-        lost: bounded(lost.to_vec()),
-        commands: prepared.consent.for_a_page(),
-        changes: bounded(restore::preview(plan)),
-        left_out: bounded(
-            plan.left_out
-                .iter()
-                .map(|l| format!("{}: {}", l.what, l.why))
-                .collect(),
-        ),
-        warnings: bounded(known.to_vec()),
-        plan: restore::approval(plan),
-        needs_keep_going,
-        has_open_folders: prepared.closes_something(),
-        unsaved: prepared.unsaved.iter().map(overview::lack).collect(),
-        until_ms: 0,
-    })
-}
-
-/// What a restore from the upload of one that ended before it changed anything, since its safety backup lacked parts, would
-/// do now; these parts are among those that may be accepted.
-pub fn again(agent: &Agent, id: &RestoreId) -> Result<Preview, Refusal> {
-    check_quiet(agent)?;
-    let failed = |problem| Refusal::Failed { problem };
-    let kept = agent.uploads.of_restore(id)?;
-    let (upload, size) = (kept.preview.upload.clone(), kept.preview.size);
-    let open = || agent.uploads.reopen(&upload);
-    let mut preview = preview(agent, &open, (upload.clone(), &kept.preview.name, size))?;
-    let found = state_dir::read(&agent.profile, id).map_err(failed)?;
-    if let Some(state) = found.state {
-        let problem = View::of(&state).problem;
-        let why = problem.map_or_else(String::new, |p| {
-            format!("The last try could not {}", p.what)
-        });
-        for part in state.unsaved() {
-            let known = preview.unsaved.iter().any(|l| l.part == part);
-            if let (Ok(part), false) = (part.parse::<Part>(), known) {
-                let why = short(&why);
-                preview.unsaved.push(overview::lack(&Lack { part, why }));
-            }
-        }
-    }
-    agent.uploads.renew(preview)
-}
-
-/// Whether a restore ended for want of a part in its safety backup, before it changed anything: then its upload may be
-/// confirmed again.
-fn may_be_tried_again(agent: &Agent, id: &RestoreId) -> bool {
-    let found = state_dir::read(&agent.profile, id).ok();
-    let state = found.and_then(|scan| scan.state);
-    state.is_some_and(|s| !s.unsaved().is_empty())
 }
 
 /// The last digits of the name of the restore that a request starts.
@@ -535,17 +429,4 @@ fn said(agent: &Agent, upload: &UploadId) -> Vec<Problem> {
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_request_names_its_restore_and_another_request_another() {
-        let a = RequestId::new("00112233445566778899aabbccddeeff").unwrap();
-        let b = RequestId::new("00112233445566778899aabbccddeefe").unwrap();
-        assert_eq!(suffix(&a), suffix(&a));
-        assert_ne!(suffix(&a), suffix(&b));
-        let id = restore::id_at(1_795_373_540_000, suffix(&a)).unwrap();
-        assert!(id.as_str().ends_with(&format!("-{:08x}", suffix(&a))));
-    }
-}
+mod tests;

@@ -10,7 +10,9 @@
 mod bounds;
 mod check;
 mod content;
+mod copying;
 mod inactive;
+mod known_tables;
 pub(crate) mod mail;
 mod raw;
 pub(crate) mod reach;
@@ -19,21 +21,13 @@ pub(crate) mod rights;
 mod shape;
 pub(crate) mod trouble;
 
-use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fs::File;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use diesel::Connection as _;
-use diesel::connection::{DefaultLoadingMode, SimpleConnection};
-use diesel::prelude::*;
-use diesel::sqlite::SqliteConnection;
 use nix::fcntl::OFlag;
-use rusqlite::backup::{Backup, StepResult};
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use serde::{Deserialize, Serialize};
@@ -41,7 +35,13 @@ use serde::{Deserialize, Serialize};
 pub(crate) use check::check_snapshot;
 pub use check::{Judged, NotTaken, Origin, check};
 pub use content::{DatabaseContent, TableContent, content, content_of_copy, same_content};
+pub(crate) use copying::snapshot;
+use copying::{dangling_references, integrity};
 pub use inactive::call_inactive;
+pub use known_tables::{
+    Client, Rows, User, clients_of_copy, each_client_of_copy, rows, users_of_copy,
+};
+pub(crate) use known_tables::{read_clients, read_users};
 pub use mail::mail_relay_of_copy;
 pub use raw::{RawFile, raw_bytes};
 pub use rebuild::{RowsTaken, Terms, add_what_is_missing, copy_rows};
@@ -57,91 +57,6 @@ const BUSY: Duration = Duration::from_secs(5);
 const JOURNAL_SLACK: u64 = 1 << 20;
 /// Problems named for one database before the rest is only counted.
 const NAMED: usize = 10;
-
-/// One client of the gateway.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Client {
-    /// Its name: the stem of its config and the name of its interface.
-    pub name: String,
-    /// Where the gateway says that its config lies. From the database: never hand it to a command.
-    pub config_path: String,
-    /// The network behind it.
-    pub subnet: String,
-    /// `active` or `inactive`.
-    pub status: Cow<'static, str>,
-}
-
-/// Not a copy of its own for each client.
-fn status(text: String) -> Cow<'static, str> {
-    match text.as_str() {
-        "active" => "active".into(),
-        "inactive" => "inactive".into(),
-        _ => text.into(),
-    }
-}
-
-/// Clients by their names: a hash of what of each belongs to its files. What the gateway writes all the time (`status`) is no
-/// part of it. Good for being compared by one program with itself.
-pub type Rows = BTreeMap<String, u64>;
-
-/// These clients, to be compared.
-pub fn rows(clients: &[Client]) -> Rows {
-    let row = |client: &Client| {
-        let mut hasher = DefaultHasher::new();
-        (&client.config_path, &client.subnet).hash(&mut hasher);
-        (client.name.clone(), hasher.finish())
-    };
-    clients.iter().map(row).collect()
-}
-
-/// One user of the gateway. Written down only on the way from the process that read it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct User {
-    /// Its id.
-    pub id: i64,
-    /// The name that signs in.
-    pub username: String,
-    /// The password's hash, for `password::verify` alone.
-    pub password: String,
-    /// May sign in.
-    pub active: bool,
-    /// The gateway makes them choose another password before anything else: until then this one may be the published
-    /// one of a fresh install.
-    pub must_change_password: bool,
-    /// An admin of the gateway's, in the forks that keep such a role. Of this page it makes nobody an admin.
-    pub is_admin: bool,
-}
-
-impl std::fmt::Debug for User {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("User")
-            .field("id", &self.id)
-            .field("username", &self.username)
-            .field("active", &self.active)
-            .field("must_change_password", &self.must_change_password)
-            .finish_non_exhaustive()
-    }
-}
-
-mod schema {
-    diesel::table! {
-        clients (id) {
-            id -> Nullable<Text>,
-            name -> Text,
-            config_path -> Text,
-            subnet -> Text,
-            status -> Text,
-        }
-    }
-    diesel::table! {
-        user (id) {
-            id -> BigInt,
-            username -> Text,
-            password -> Text,
-            active -> Nullable<Bool>,
-        }
-    }
-}
 
 /// Until when a lock of another process is waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -164,238 +79,6 @@ pub(crate) enum OpenMode {
     Live(Patience),
     /// A private copy that nobody else has open: opened as unchanging, so that no side files appear.
     Copy,
-}
-
-/// The clients in a private copy of a database.
-pub fn clients_of_copy(path: &Path) -> Result<Vec<Client>, Problem> {
-    each_client_of_copy(path, |client| client)
-}
-
-/// The same, with what `take` makes of each: there may be a hundred thousand.
-pub fn each_client_of_copy<T>(
-    path: &Path,
-    take: impl FnMut(Client) -> T,
-) -> Result<Vec<T>, Problem> {
-    Ok(read_each_client(path, OpenMode::Copy, take)?)
-}
-
-/// The users in a private copy of a database.
-pub fn users_of_copy(path: &Path) -> Result<Vec<User>, Problem> {
-    Ok(read_users(path, OpenMode::Copy)?)
-}
-
-pub(crate) fn read_clients(path: &Path, how: OpenMode) -> Result<Vec<Client>, Trouble> {
-    read_each_client(path, how, |client| client)
-}
-
-fn read_each_client<T>(
-    path: &Path,
-    how: OpenMode,
-    mut take: impl FnMut(Client) -> T,
-) -> Result<Vec<T>, Trouble> {
-    type Row = (Bytes, Bytes, Bytes, Bytes);
-    typed(path, how, ("clients", "clients"), |conn, has| {
-        // One row at a time: there are tens of thousands.
-        let rows = schema::clients::table
-            .select((
-                has.bytes("name"),
-                has.bytes("config_path"),
-                has.bytes("subnet"),
-                has.bytes("status"),
-            ))
-            .order(first_column())
-            .load_iter::<Row, DefaultLoadingMode>(conn)?;
-        let client = |row: QueryResult<Row>| {
-            row.map(|(name, config_path, subnet, status)| Client {
-                name: has.shown(name),
-                config_path: has.shown(config_path),
-                subnet: has.shown(subnet),
-                status: self::status(has.shown(status)),
-            })
-        };
-        rows.map(client).map(|row| row.map(&mut take)).collect()
-    })
-}
-
-pub(crate) fn read_users(path: &Path, how: OpenMode) -> Result<Vec<User>, Trouble> {
-    use diesel::sql_types::{BigInt, Bool};
-    type Row = (i64, Bytes, Bytes, bool, bool, bool, bool);
-    typed(path, how, ("user", "users"), |conn, has| {
-        // SQLite keeps anything in any column: what is no number lets nobody in, and makes nobody more than they are.
-        let is = |column| {
-            let sql = format!("typeof({column}) = 'integer' AND {column} <> 0");
-            has.either::<Bool>(column, sql, "0")
-        };
-        let id = "coalesce(CAST(id AS INTEGER), 0)".to_owned();
-        let must = "must_change_password IS NOT NULL \
-                    AND NOT (typeof(must_change_password) = 'integer' AND must_change_password = 0)";
-        let texts = "typeof(username) = 'text' AND typeof(password) = 'text'".to_owned();
-        let rows: Vec<Row> = schema::user::table
-            .select((
-                has.either::<BigInt>("id", id, "0"),
-                has.bytes("username"),
-                has.bytes("password"),
-                has.either::<Bool>("password", texts, "0"),
-                is("active"),
-                has.either::<Bool>("must_change_password", must.to_owned(), "0"),
-                is("is_admin"),
-            ))
-            .order(first_column())
-            .load(conn)?;
-        Ok(rows
-            .into_iter()
-            .map(
-                |(id, name, password, texts, active, must_change_password, is_admin)| {
-                    let plain = texts && has.is_text(&name) && has.is_text(&password);
-                    User {
-                        id,
-                        username: has.shown(name),
-                        password: has.shown(password),
-                        // A name that can only be shown is nobody's to sign in with.
-                        active: active && plain,
-                        must_change_password,
-                        is_admin,
-                    }
-                },
-            )
-            .collect())
-    })
-}
-
-/// A value as bytes, whatever it is.
-type Bytes = Option<Vec<u8>>;
-
-fn first_column() -> diesel::expression::SqlLiteral<diesel::sql_types::Integer> {
-    diesel::dsl::sql("1")
-}
-
-/// The columns of a table, and how its texts are written.
-struct Columns {
-    names: Vec<String>,
-    encoding: String,
-}
-
-impl Columns {
-    fn of(conn: &mut SqliteConnection, table: &str) -> QueryResult<Columns> {
-        // Names that are no text are nobody's here.
-        let names: Vec<Name> = diesel::sql_query(
-            "SELECT lower(name) AS name FROM pragma_table_info(?1) WHERE name NOT GLOB '*[^a-zA-Z0-9_]*'",
-        )
-        .bind::<diesel::sql_types::Text, _>(table)
-        .load(conn)?;
-        let encoding: Vec<Name> =
-            diesel::sql_query("SELECT encoding AS name FROM pragma_encoding").load(conn)?;
-        Ok(Columns {
-            names: names.into_iter().map(|n| n.name).collect(),
-            encoding: encoding.into_iter().map(|n| n.name).collect(),
-        })
-    }
-
-    /// This SQL where the table has the column, else the other.
-    fn either<T>(
-        &self,
-        column: &str,
-        sql: String,
-        without: &str,
-    ) -> diesel::expression::SqlLiteral<T>
-    where
-        T: diesel::expression::TypedExpressionType + diesel::sql_types::SqlType,
-    {
-        let there = self.names.iter().any(|n| n == column);
-        diesel::dsl::sql(if there { &sql } else { without })
-    }
-
-    /// A column as bytes; nothing where the table lacks it.
-    fn bytes(
-        &self,
-        column: &str,
-    ) -> diesel::expression::SqlLiteral<diesel::sql_types::Nullable<diesel::sql_types::Binary>>
-    {
-        self.either(column, format!("CAST({column} AS BLOB)"), "NULL")
-    }
-
-    fn text(&self, bytes: &[u8]) -> Option<String> {
-        let units = |from: fn([u8; 2]) -> u16| {
-            let units: Vec<u16> = bytes.chunks_exact(2).map(|b| from([b[0], b[1]])).collect();
-            String::from_utf16(&units).ok()
-        };
-        match self.encoding.as_str() {
-            "UTF-16le" => units(u16::from_le_bytes),
-            "UTF-16be" => units(u16::from_be_bytes),
-            _ => std::str::from_utf8(bytes).ok().map(str::to_owned),
-        }
-    }
-
-    fn is_text(&self, value: &Bytes) -> bool {
-        value
-            .as_ref()
-            .is_some_and(|bytes| self.text(bytes).is_some())
-    }
-
-    /// A value for people: what cannot be read of it stands as U+FFFD.
-    fn shown(&self, value: Bytes) -> String {
-        let bytes = value.unwrap_or_default();
-        self.text(&bytes)
-            .unwrap_or_else(|| String::from_utf8_lossy(&bytes).into_owned())
-    }
-}
-
-/// A name that SQLite gives.
-#[derive(diesel::QueryableByName)]
-struct Name {
-    #[diesel(sql_type = diesel::sql_types::Text)]
-    name: String,
-}
-
-/// Reads a table: `what` people call its rows. A view of that name is none: it makes its rows up, as many as it likes.
-fn typed<T>(
-    path: &Path,
-    how: OpenMode,
-    (table, what): (&str, &str),
-    mut read: impl FnMut(&mut SqliteConnection, &Columns) -> QueryResult<T>,
-) -> Result<T, Trouble> {
-    let mut attempt = |mode: &str| -> Result<T, String> {
-        let mut conn = SqliteConnection::establish(&uri(path, mode)).map_err(|e| e.to_string())?;
-        conn.batch_execute(&format!(
-            "PRAGMA busy_timeout = {}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
-            wait(how).as_millis()
-        ))
-        .map_err(|e| e.to_string())?;
-        let there: Vec<Name> = diesel::sql_query(
-            "SELECT 'it' AS name FROM sqlite_schema \
-             WHERE type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE%' AND name = ?1 COLLATE NOCASE",
-        )
-        .bind::<diesel::sql_types::Text, _>(table)
-        .load(&mut conn)
-        .map_err(|e| e.to_string())?;
-        if there.is_empty() {
-            return Err(format!("it has no table {table}"));
-        }
-        let columns = Columns::of(&mut conn, table).map_err(|e| e.to_string())?;
-        if how == OpenMode::Copy {
-            check::is_bounded(path, table, &columns.names).map_err(|e| check::cut_off(&e))?;
-        }
-        read(&mut conn, &columns).map_err(|e| e.to_string())
-    };
-    let modes = modes(path, how);
-    let mut result = attempt(modes[0]);
-    for mode in &modes[1..] {
-        if result.is_ok() || !path.exists() {
-            break;
-        }
-        result = attempt(mode);
-    }
-    result.map_err(|e| {
-        let problem = cannot(
-            format!("read the {what} in {}: {e}", path.display()),
-            "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        );
-        // Diesel gives SQLite's words alone, which are the same in all its versions.
-        match e.as_str() {
-            "database is locked" => Trouble::Busy(problem),
-            _ => Trouble::Failed(problem),
-        }
-    })
 }
 
 /// Ways to open it, best first.
@@ -541,119 +224,6 @@ fn open_to_read(path: &Path, how: OpenMode) -> rusqlite::Result<Connection> {
     Err(last.unwrap_or(rusqlite::Error::InvalidQuery))
 }
 
-/// What a live database's copying does, in this process.
-pub(crate) fn snapshot(
-    live: &Path,
-    dest: &Path,
-    patience: Patience,
-) -> Result<Vec<String>, Trouble> {
-    let made = copy_whole(live, dest, patience).and_then(|()| what_is_wrong(live, dest));
-    if made.is_err() {
-        remove_copy(dest);
-    }
-    made
-}
-
-/// Best effort: the caller already has a problem to tell, and the spool is swept at the next start.
-fn remove_copy(dest: &Path) {
-    for path in side_files(dest).iter().map(PathBuf::as_path).chain([dest]) {
-        if let Err(e) = std::fs::remove_file(path)
-            && e.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {}: {e}", path.display());
-        }
-    }
-}
-
-fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Trouble> {
-    let failed = |e: &dyn std::fmt::Display| {
-        cannot(
-            format!("copy the database {}: {e}", live.display()),
-            "see whether the database is sound (sqlite3 FILE 'PRAGMA integrity_check') and the disk has space",
-        )
-    };
-    let trouble = |e: rusqlite::Error| Trouble::of(&e, failed(&e));
-    File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(dest)
-        .map_err(|e| {
-            cannot(
-                format!(
-                    "make the copy {} of the database {}: {e}",
-                    dest.display(),
-                    live.display()
-                ),
-                "see to that folder",
-            )
-        })?;
-    let source = open_to_read(live, OpenMode::Live(patience)).map_err(trouble)?;
-    // Nothing of the copy says anything of the database.
-    let mut copy = open(dest, "mode=rw").map_err(|e| failed(&e))?;
-    // Nobody needs the copy once the power has gone.
-    copy.pragma_update(None, "synchronous", "OFF")
-        .map_err(|e| failed(&e))?;
-    loop {
-        source.busy_timeout(patience.left()).map_err(trouble)?;
-        let step = Backup::new(&source, &mut copy)
-            .and_then(|backup| backup.step(-1))
-            .map_err(trouble)?;
-        match step {
-            StepResult::Done => break,
-            _ if patience.left().is_zero() => {
-                return Err(Trouble::Busy(failed(&"another process holds it locked")));
-            }
-            _ => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
-    // An empty file is a database without a table, and SQLite gives its copy a page.
-    let pages: i64 = source
-        .query_row("PRAGMA page_count", [], |row| row.get(0))
-        .map_err(trouble)?;
-    drop(source);
-    copy.close().map_err(|(_, e)| failed(&e))?;
-    if pages == 0 {
-        let emptied = File::options().write(true).open(dest);
-        emptied.and_then(|f| f.set_len(0)).map_err(|e| failed(&e))?;
-    }
-    if let Some(left) = side_files(dest).into_iter().find(|p| p.exists()) {
-        return Err(failed(&format!("the copy has a side file {}", left.display())).into());
-    }
-    Ok(())
-}
-
-/// What a copy, page for page, shows of the database. Warnings: that SQLite could copy it is enough to bring it back.
-fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
-    let looked = || -> rusqlite::Result<Vec<String>> {
-        let conn = open_to_read(dest, OpenMode::Copy)?;
-        let damage = check::damage(&conn)?;
-        if damage.is_empty() {
-            return dangling_references(&conn);
-        }
-        Ok(damage
-            .into_iter()
-            .map(|line| format!("it is damaged, and saved as it is: {line}"))
-            .collect())
-    };
-    match looked() {
-        Ok(said) => Ok(said),
-        Err(e) if trouble::is_unreadable(&e) => {
-            Ok(vec![format!("it is damaged, and saved as it is: {e}")])
-        }
-        Err(e) if trouble::says_of_the_file(&e) => Ok(vec![format!(
-            "it could not be checked, and is saved as it is: {e}"
-        )]),
-        Err(e) => Err(Trouble::of(
-            &e,
-            cannot(
-                format!("look at the copy of the database {}: {e}", live.display()),
-                "see whether the disk of the state folder is full or failing",
-            ),
-        )),
-    }
-}
-
 /// A value for people, whatever it is.
 fn shown(row: &rusqlite::Row, column: usize) -> rusqlite::Result<String> {
     use rusqlite::types::ValueRef;
@@ -665,28 +235,6 @@ fn shown(row: &rusqlite::Row, column: usize) -> rusqlite::Result<String> {
             String::from_utf8_lossy(bytes).into_owned()
         }
     })
-}
-
-fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = conn.prepare(&format!("PRAGMA integrity_check({NAMED})"))?;
-    let lines = statement
-        .query_map([], |row| shown(row, 0))?
-        .collect::<Result<Vec<_>, _>>()?;
-    Ok(if lines == ["ok"] { Vec::new() } else { lines })
-}
-
-/// Rows whose reference leads nowhere, a sentence for each table. Warnings, not damage: the gateway does not enforce
-/// references, so the history of a deleted client stays.
-fn dangling_references(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement =
-        conn.prepare("SELECT \"table\", parent, count(*) FROM pragma_foreign_key_check GROUP BY 1, 2 ORDER BY 1, 2")?;
-    let rows = statement.query_map([], |row| {
-        let (table, parent, count) = (shown(row, 0)?, shown(row, 1)?, row.get::<_, i64>(2)?);
-        Ok(format!(
-            "{count} rows of table {table} refer to rows that table {parent} does not have"
-        ))
-    })?;
-    rows.collect()
 }
 
 /// Settles a database whose users have stopped: all that is committed comes into the one file, an interrupted

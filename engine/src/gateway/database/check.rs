@@ -1,11 +1,11 @@
 //! Whether a database that came in an archive may give its rows to the gateway's, or take its place: sound, what the gateway
 //! reads is there, and nothing in it can run while rows are read. Must not trust any of it: limits first, schema before rows.
 
-use std::fs::File;
-use std::io::Read;
+mod header;
+mod needed;
+
 use std::path::Path;
 
-use rusqlite::types::ValueRef;
 use rusqlite::{Connection, ErrorCode};
 
 use super::bounds::bound;
@@ -16,6 +16,8 @@ use super::{
 use crate::error::{Problem, cannot};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording;
+use header::header;
+use needed::{missing, odd_clients, unreadable};
 
 /// Who made the backup that a database came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -278,48 +280,6 @@ fn interrupted() -> rusqlite::Error {
     rusqlite::Error::SqliteFailure(error, None)
 }
 
-/// What the first 100 bytes promise must be so: a page count of millions in a small file costs before it fails.
-fn header(path: &Path) -> Result<(), Why> {
-    let failed = |e: std::io::Error| Why::Failed(format!("it cannot be read: {e}"));
-    let mut bytes = [0u8; 100];
-    let mut file = File::open(path).map_err(failed)?;
-    let size = file.metadata().map_err(failed)?.len();
-    match file.read_exact(&mut bytes) {
-        Err(e) if e.kind() != std::io::ErrorKind::UnexpectedEof => return Err(failed(e)),
-        Err(_) => {
-            return Err(Why::Unfit(vec![format!(
-                "with {size} bytes it is too short for a SQLite database"
-            )]));
-        }
-        Ok(()) => {}
-    }
-    promises(&bytes, size).map_err(|why| Why::Unfit(vec![why]))
-}
-
-fn promises(bytes: &[u8; 100], size: u64) -> Result<(), String> {
-    if &bytes[..16] != b"SQLite format 3\0" {
-        return Err("it is not a SQLite database".into());
-    }
-    let page = match u16::from_be_bytes([bytes[16], bytes[17]]) {
-        1 => 65_536,
-        n if n >= 512 && n.is_power_of_two() => u64::from(n),
-        n => return Err(format!("its header gives a page size of {n}")),
-    };
-    if !matches!(bytes[18..20], [1 | 2, 1 | 2]) {
-        return Err("its header gives a file format that SQLite does not have".into());
-    }
-    let pages = u64::from(u32::from_be_bytes([
-        bytes[28], bytes[29], bytes[30], bytes[31],
-    ]));
-    let counted = bytes[24..28] == bytes[92..96];
-    if !size.is_multiple_of(page) || (counted && pages != size / page) {
-        return Err(format!(
-            "its header gives {pages} pages of {page} bytes, but it has {size} bytes"
-        ));
-    }
-    Ok(())
-}
-
 /// What a schema names that is no plain table and no index.
 #[derive(Default)]
 struct Objects {
@@ -449,122 +409,4 @@ fn computed(conn: &Connection) -> rusqlite::Result<(Vec<String>, Vec<String>)> {
         }
     }
     Ok((found, computing))
-}
-
-fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
-    let (table, columns): (_, &[&str]) = match kind {
-        DatabaseKind::Clients => (
-            "clients",
-            &[
-                "id",
-                "name",
-                "config_path",
-                "subnet",
-                "public_key",
-                "status",
-            ],
-        ),
-        DatabaseKind::Users => ("user", &["id", "username", "password", "active"]),
-    };
-    // Of a view SQLite would say columns as well, and unfold it for that.
-    let plain = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE%' \
-                 AND name = ?1 COLLATE NOCASE";
-    if conn.query_row(plain, [table], |r| r.get::<_, i64>(0))? == 0 {
-        return Ok(vec![format!("it has no table {table}")]);
-    }
-    let mut statement = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let present = statement
-        .query_map([table], |r| shown(r, 0))?
-        .collect::<Result<Vec<_>, _>>()?;
-    let lacks = columns
-        .iter()
-        .filter(|c| !present.iter().any(|p| p.eq_ignore_ascii_case(c)));
-    Ok(lacks
-        .map(|c| format!("its table {table} has no column {c}"))
-        .collect())
-}
-
-/// Values that the gateway may not be able to read: what should be text is none (a BLOB, nothing, or not UTF-8), what
-/// should be a number is text. SQLite keeps anything in any column.
-fn unreadable(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result<Vec<String>> {
-    let (table, texts, numbers): (_, &[&str], &[(&str, bool)]) = match kind {
-        DatabaseKind::Clients => (
-            "clients",
-            &["name", "config_path", "subnet", "public_key", "status"],
-            // SQLite takes no id for one.
-            &[],
-        ),
-        DatabaseKind::Users => (
-            "user",
-            &["username", "password"],
-            &[("id", false), ("active", true), ("is_admin", true)],
-        ),
-    };
-    let mut present = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let present = present
-        .query_map([table], |r| shown(r, 0))?
-        .collect::<Result<Vec<_>, _>>()?;
-    let numbers = numbers
-        .iter()
-        .filter(|(c, _)| present.iter().any(|p| p == c));
-    let columns: Vec<(&str, Option<bool>)> = texts
-        .iter()
-        .map(|c| (*c, None))
-        .chain(numbers.map(|(c, may_be_null)| (*c, Some(*may_be_null))))
-        .collect();
-    let names: Vec<&str> = columns.iter().map(|(c, _)| *c).collect();
-    let mut statement = conn.prepare(&format!("SELECT {} FROM {table}", names.join(", ")))?;
-    let mut rows = statement.query([])?;
-    let (mut found, mut more, mut at) = (Vec::new(), 0usize, 0usize);
-    while let Some(row) = rows.next()? {
-        at += 1;
-        for (i, (column, number)) in columns.iter().enumerate() {
-            let value = row.get_ref(i)?;
-            let (good, what) = match (number, value) {
-                (None, ValueRef::Text(text)) => (std::str::from_utf8(text).is_ok(), "text"),
-                (None, _) => (false, "text"),
-                (Some(_), ValueRef::Integer(_)) => (true, "number"),
-                (Some(may_be_null), ValueRef::Null) => (*may_be_null, "number"),
-                (Some(_), _) => (false, "number"),
-            };
-            if good {
-                continue;
-            }
-            if found.len() < NAMED {
-                found.push(format!(
-                    "row {at} of its table {table} has no {what} in {column}"
-                ));
-            } else {
-                more += 1;
-            }
-        }
-    }
-    if more > 0 {
-        found.push(format!(
-            "{more} more values of its table {table} cannot be read"
-        ));
-    }
-    Ok(found)
-}
-
-/// Clients that the gateway itself would not have made.
-fn odd_clients(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut found = Vec::new();
-    for (rule, says) in [
-        ("id IS NULL", "have no id"),
-        (
-            "status NOT IN ('active', 'inactive')",
-            "are neither active nor inactive",
-        ),
-    ] {
-        let mut statement = conn.prepare(&format!("SELECT name FROM clients WHERE {rule}"))?;
-        let mut names = statement
-            .query_map([], |r| shown(r, 0))?
-            .collect::<Result<Vec<_>, _>>()?;
-        names.sort();
-        if !names.is_empty() {
-            found.push(format!("these clients {says}: {}", wording::names(&names)));
-        }
-    }
-    Ok(found)
 }

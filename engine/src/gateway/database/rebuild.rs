@@ -3,15 +3,15 @@
 //! taken as it is, and gets what the newest application needs besides. The same input gives the same bytes. Must not run
 //! anything that an archive's schema says, nor open the gateway's own files.
 
+mod fresh;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
-use rusqlite::{Connection, ErrorCode, ffi};
 
 use super::bounds::bound;
 use super::check::{NotTaken, Why};
@@ -19,6 +19,7 @@ use super::shape::{Affinity, NEWEST, newest};
 use super::{Column, NAMED, Shape, Table, open, quoted, side_files};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording::{counted, name, names};
+use fresh::{column, create, make_file, rule};
 
 /// Tables of a present database beyond which nothing of it is taken over.
 const MOST_TABLES: usize = 100;
@@ -467,20 +468,6 @@ impl Copying<'_> {
     }
 }
 
-/// The rule of the fresh table that a row breaks; none if something else failed.
-fn rule(error: &ffi::Error) -> Option<&'static str> {
-    match (error.code, error.extended_code) {
-        (ErrorCode::ConstraintViolation, ffi::SQLITE_CONSTRAINT_NOTNULL) => {
-            Some("a value that must be there is missing")
-        }
-        (ErrorCode::ConstraintViolation, _) => {
-            Some("another row has the same value where each has its own")
-        }
-        (ErrorCode::TypeMismatch, _) => Some("their number is none"),
-        _ => None,
-    }
-}
-
 /// Whether a config of this name can lie in a folder, and be named to a command.
 fn is_file_name(file: &[u8]) -> bool {
     let control = |c: char| c.is_control();
@@ -490,52 +477,6 @@ fn is_file_name(file: &[u8]) -> bool {
         && !file.starts_with(b"-")
         && !file.iter().any(|b| matches!(b, b'/' | b'\\'))
         && !String::from_utf8_lossy(file).contains(control)
-}
-
-/// A column of the present database, for a schema of Holdfast's own.
-fn column(column: &Column) -> String {
-    let default = column.plain_default();
-    // What fills it in otherwise is not carried over: then it may be absent.
-    let required = column.not_null && (default.is_some() || column.default.is_none());
-    format!(
-        "{} {}{}{}",
-        quoted(&column.name),
-        column.plain_type(),
-        if required { " NOT NULL" } else { "" },
-        default.map(|d| format!(" DEFAULT {d}")).unwrap_or_default()
-    )
-}
-
-/// A table of the present database that the application is not known to make.
-fn create(table: &Table) -> String {
-    let list =
-        |names: &mut dyn Iterator<Item = &str>| names.map(quoted).collect::<Vec<_>>().join(", ");
-    let mut parts: Vec<String> = table.columns.iter().map(column).collect();
-    let mut key: Vec<&Column> = table.columns.iter().filter(|c| c.key > 0).collect();
-    key.sort_by_key(|c| c.key);
-    if !key.is_empty() {
-        let key = list(&mut key.iter().map(|c| c.name.as_str()));
-        parts.push(format!("PRIMARY KEY ({key})"));
-    }
-    for set in &table.unique {
-        let set = list(&mut set.iter().map(String::as_str));
-        parts.push(format!("UNIQUE ({set})"));
-    }
-    format!(
-        "CREATE TABLE {} ({})",
-        quoted(&table.name),
-        parts.join(", ")
-    )
-}
-
-fn make_file(dest: &Path) -> Result<(), String> {
-    let made = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(dest);
-    made.map(drop)
-        .map_err(|e| format!("{} cannot be made: {e}", dest.display()))
 }
 
 #[cfg(test)]

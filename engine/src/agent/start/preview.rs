@@ -1,0 +1,123 @@
+//! What an upload would do, for the page that asks for consent; once more where the first try lacked one. Starts nothing.
+
+use super::check_quiet;
+use crate::agent::refusal::{self, bounded, short};
+use crate::agent::uploads::Fresh;
+use crate::agent::{Agent, overview};
+use crate::error::Fault;
+use crate::gateway::parts::{Lack, Part};
+use crate::plan::planner::Choices;
+use crate::restore::{self, RestoreRequest};
+use crate::state_dir;
+use agent_protocol::{Preview, Refusal, UploadId};
+use journal_format::{Problem, RestoreId, View};
+use std::collections::BTreeSet;
+use std::fs::File;
+
+/// What a restore from a fresh upload would do. The archive is checked and the rules are rehearsed; nothing changes.
+pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal> {
+    check_quiet(agent)?;
+    let open = || fresh.open();
+    let preview = preview(agent, &open, (fresh.id.clone(), name, fresh.size))?;
+    agent
+        .uploads
+        .keep(fresh, |until_ms| Preview {
+            until_ms,
+            ..preview
+        })
+        .map_err(|problem| Refusal::Failed { problem })
+}
+
+/// What a restore from an archive would do, but for how long that can be confirmed.
+pub fn preview(
+    agent: &Agent,
+    open: &dyn Fn() -> Result<File, Problem>,
+    (upload, name, size): (UploadId, &str, u64),
+) -> Result<Preview, Refusal> {
+    let prepare = |keep_going_without_firewall| -> Result<_, Fault> {
+        let choices = Choices {
+            keep_going_without_firewall,
+            policy: agent.profile.recovery.policy,
+            keep_open_folders: false,
+            without_safety_backup_of: BTreeSet::new(),
+        };
+        let request = RestoreRequest {
+            file: open()?,
+            name: name.into(),
+            choices,
+            id: None,
+            approved: None,
+        };
+        restore::prepare(&agent.profile, &agent.host, request)
+    };
+    let (prepared, needs_keep_going) = match prepare(false) {
+        // It may be the firewall alone that is not acceptable, and that the admin may accept.
+        Err(refused @ Fault::Refused(_)) => match prepare(true) {
+            Ok(prepared) => (prepared, true),
+            Err(_) => return Err(refusal::of(agent, refused)),
+        },
+        other => (other.map_err(|fault| refusal::of(agent, fault))?, false),
+    };
+    let plan = &prepared.plan;
+    let (lost, known) = plan
+        .warnings
+        .split_at(prepared.lost.min(plan.warnings.len()));
+    Ok(Preview {
+        upload,
+        gateway: crate::backup::host_name().unwrap_or_else(|| "?".into()),
+        name: name.into(),
+        size,
+        created_at: plan.archive.created_at.clone(),
+        host: plan.archive.host.clone(),
+        made_by: plan.archive.made_by.clone(),
+        lost: bounded(lost.to_vec()),
+        commands: prepared.consent.for_a_page(),
+        changes: bounded(restore::preview(plan)),
+        left_out: bounded(
+            plan.left_out
+                .iter()
+                .map(|l| format!("{}: {}", l.what, l.why))
+                .collect(),
+        ),
+        warnings: bounded(known.to_vec()),
+        plan: restore::approval(plan),
+        needs_keep_going,
+        has_open_folders: prepared.closes_something(),
+        unsaved: prepared.unsaved.iter().map(overview::lack).collect(),
+        until_ms: 0,
+    })
+}
+
+/// What a restore from the upload of one that ended before it changed anything, since its safety backup lacked parts, would
+/// do now; these parts are among those that may be accepted.
+pub fn again(agent: &Agent, id: &RestoreId) -> Result<Preview, Refusal> {
+    check_quiet(agent)?;
+    let failed = |problem| Refusal::Failed { problem };
+    let kept = agent.uploads.of_restore(id)?;
+    let (upload, size) = (kept.preview.upload.clone(), kept.preview.size);
+    let open = || agent.uploads.reopen(&upload);
+    let mut preview = preview(agent, &open, (upload.clone(), &kept.preview.name, size))?;
+    let found = state_dir::read(&agent.profile, id).map_err(failed)?;
+    if let Some(state) = found.state {
+        let problem = View::of(&state).problem;
+        let why = problem.map_or_else(String::new, |p| {
+            format!("The last try could not {}", p.what)
+        });
+        for part in state.unsaved() {
+            let known = preview.unsaved.iter().any(|l| l.part == part);
+            if let (Ok(part), false) = (part.parse::<Part>(), known) {
+                let why = short(&why);
+                preview.unsaved.push(overview::lack(&Lack { part, why }));
+            }
+        }
+    }
+    agent.uploads.renew(preview)
+}
+
+/// Whether a restore ended for want of a part in its safety backup, before it changed anything: then its upload may be
+/// confirmed again.
+pub fn may_be_tried_again(agent: &Agent, id: &RestoreId) -> bool {
+    let found = state_dir::read(&agent.profile, id).ok();
+    let state = found.and_then(|scan| scan.state);
+    state.is_some_and(|s| !s.unsaved().is_empty())
+}

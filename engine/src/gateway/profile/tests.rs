@@ -1,0 +1,40 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+
+#[test]
+fn one_database_is_asked_who_signs_in_and_it_must_be_one_of_users() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("holdfast.toml");
+    let read = |web: &str| {
+        std::fs::write(&file, format!("[web]\n{web}\n")).unwrap();
+        Profile::read(&file, false)
+    };
+    let asked = |web| read(web).unwrap().sign_in_database().unwrap().name.clone();
+    assert_eq!(asked(""), "wireguard.db");
+    assert_eq!(asked("users = \"app.db\""), "app.db");
+    for bad in ["configs.db", "nothing.db", ""] {
+        let problem = read(&format!("users = \"{bad}\"")).unwrap_err();
+        assert!(problem.what.contains("web.users names"), "{problem}");
+    }
+}
+
+#[test]
+fn files_of_kept_rules_that_could_be_mixed_up_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("holdfast.toml");
+    let read = |kept: &str| {
+        std::fs::write(&file, format!("[gateway.firewall]\nkept = [{kept}]\n")).unwrap();
+        Profile::read(&file, false)
+    };
+    for good in ["", r#""/a/rules.v4""#, r#""/a/rules.v4", "/a/rules.v6""#] {
+        assert!(read(good).is_ok(), "{good}");
+    }
+    for bad in [
+        r#""/a/rules.v6""#,
+        r#""/a/rules.v6", "/a/rules.v4""#,
+        r#""/a/rules.v4", "/a/rules.v6", "/a/more.v4""#,
+    ] {
+        let problem = read(bad).unwrap_err();
+        assert!(problem.what.contains("IPv4 first"), "{problem}");
+    }
+}

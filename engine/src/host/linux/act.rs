@@ -1,0 +1,218 @@
+//! The changes, each under a permit. Owns the words of every command, and that no link is followed. Decides nothing.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the one place that changes the system"
+)]
+
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::Duration;
+
+use journal_format::Control;
+use nix::fcntl::{OFlag, RenameFlags};
+use nix::sys::stat::Mode;
+use nix::unistd::UnlinkatFlags;
+
+use super::{
+    COMMAND_LIMIT, Linux, forwarding, forwarding_of, is_gone, make_private_dir, open_file, remove,
+    rename, split, sync_dir, words,
+};
+use crate::error::Problem;
+use crate::files::open::{again, errno, open_dir};
+use crate::gateway::database::Settled;
+use crate::host::live_database::Live;
+use crate::host::programs::{execute, execute_exactly};
+use crate::host::{Act, Family, Fill, GatewayCommand, MAY_START, Output, Owner, Permit, parent};
+
+const SERVICE_LIMIT: Duration = Duration::from_secs(120);
+
+impl Act for Linux {
+    fn make_dir(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        make_private_dir(dir)
+    }
+
+    fn create(
+        &self,
+        _: &Permit,
+        path: &Path,
+        owner: Owner,
+        fill: &mut Fill,
+    ) -> Result<(), Problem> {
+        let (dir, name) = split(path, "make")?;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = again(|| nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600)))
+            .map_err(|e| errno("make", path, e))?;
+        let mut file = File::from(fd);
+        fill(&mut file).map_err(|p| Problem {
+            what: format!("write {}: {}", path.display(), p.what),
+            ..p
+        })?;
+        give(&file, owner).map_err(|e| errno("set owner and mode of", path, e))
+    }
+
+    fn exchange(&self, _: &Permit, a: &Path, b: &Path) -> Result<(), Problem> {
+        rename(a, b, RenameFlags::RENAME_EXCHANGE, "exchange")
+    }
+
+    fn rename(&self, _: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
+        rename(from, to, RenameFlags::RENAME_NOREPLACE, "rename")
+    }
+
+    fn copy(&self, _: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
+        let mut source = open_file(from)?;
+        let meta = source.metadata().map_err(|e| errno("read", from, e))?;
+        let (dir, name) = split(to, "make")?;
+        let flags =
+            OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW;
+        let fd = again(|| nix::fcntl::openat(&dir, name, flags, Mode::from_bits_truncate(0o600)))
+            .map_err(|e| errno("make", to, e))?;
+        let mut file = File::from(fd);
+        std::io::copy(&mut source, &mut file).map_err(|e| errno("write", to, e))?;
+        give(
+            &file,
+            Owner {
+                uid: meta.uid(),
+                gid: meta.gid(),
+                mode: meta.mode() & 0o777,
+            },
+        )
+        .map_err(|e| errno("set owner and mode of", to, e))?;
+        file.sync_all().map_err(|e| errno("sync", to, e))
+    }
+
+    fn remove_file(&self, _: &Permit, path: &Path) -> Result<(), Problem> {
+        remove(path, UnlinkatFlags::NoRemoveDir)
+    }
+
+    fn remove_dir(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        remove(dir, UnlinkatFlags::RemoveDir)
+    }
+
+    fn sync_file(&self, _: &Permit, path: &Path) -> Result<(), Problem> {
+        open_file(path)?
+            .sync_all()
+            .map_err(|e| errno("sync", path, e))
+    }
+
+    fn sync_dir(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        sync_dir(dir)
+    }
+
+    fn sync_filesystem(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
+        let fd = open_dir(dir).map_err(|e| errno("sync the filesystem of", dir, e))?;
+        again(|| nix::unistd::syncfs(fd.as_fd()))
+            .map_err(|e| errno("sync the filesystem of", dir, e))
+    }
+
+    fn settle_database(&self, _: &Permit, path: &Path) -> Result<Settled, Problem> {
+        Live::new(&self.profile).settle(path)
+    }
+
+    fn set_forwarding(&self, _: &Permit, family: Family, on: bool) -> Result<(), Problem> {
+        let path = Path::new(forwarding(family));
+        std::fs::write(path, if on { "1" } else { "0" }).map_err(|e| errno("write", path, e))
+    }
+
+    fn set_forwarding_of(
+        &self,
+        _: &Permit,
+        family: Family,
+        interface: &str,
+        on: bool,
+    ) -> Result<(), Problem> {
+        let path = forwarding_of(family, interface);
+        match std::fs::write(&path, if on { "1" } else { "0" }) {
+            Err(e) if is_gone(&e) => Ok(()),
+            done => done.map_err(|e| errno("write", &path, e)),
+        }
+    }
+
+    fn run(&self, _: &Permit, command: &GatewayCommand, input: &str) -> Result<Output, Problem> {
+        match command {
+            GatewayCommand::ServiceStart(Control::Unit(_)) => let_start(true)?,
+            GatewayCommand::ServiceStop(Control::Unit(_)) => let_start(false)?,
+            GatewayCommand::ServiceStart(Control::Commands { .. })
+            | GatewayCommand::ServiceStop(Control::Commands { .. })
+            | GatewayCommand::LoadRules(_)
+            | GatewayCommand::EditRules(_)
+            | GatewayCommand::Nft
+            | GatewayCommand::TunnelUp(_)
+            | GatewayCommand::TunnelDown(_)
+            | GatewayCommand::PeersAdd(_)
+            | GatewayCommand::PeerRemove(_, _) => {}
+        }
+        let (argv, limit) = match command {
+            GatewayCommand::LoadRules(Family::V4) => {
+                (words(&["iptables-restore", "--wait", "10"]), COMMAND_LIMIT)
+            }
+            GatewayCommand::LoadRules(Family::V6) => {
+                (words(&["ip6tables-restore", "--wait", "10"]), COMMAND_LIMIT)
+            }
+            GatewayCommand::EditRules(Family::V4) => (
+                words(&["iptables-restore", "--noflush", "--wait", "10"]),
+                COMMAND_LIMIT,
+            ),
+            GatewayCommand::EditRules(Family::V6) => (
+                words(&["ip6tables-restore", "--noflush", "--wait", "10"]),
+                COMMAND_LIMIT,
+            ),
+            GatewayCommand::Nft => (words(&["nft", "-f", "-"]), COMMAND_LIMIT),
+            GatewayCommand::TunnelUp(config) => (words(&["wg-quick", "up", config]), COMMAND_LIMIT),
+            GatewayCommand::TunnelDown(config) => {
+                (words(&["wg-quick", "down", config]), COMMAND_LIMIT)
+            }
+            GatewayCommand::PeersAdd(tunnel) => (
+                words(&["wg", "addconf", tunnel, "/dev/stdin"]),
+                COMMAND_LIMIT,
+            ),
+            GatewayCommand::PeerRemove(tunnel, key) => (
+                words(&["wg", "set", tunnel, "peer", key, "remove"]),
+                COMMAND_LIMIT,
+            ),
+            GatewayCommand::ServiceStart(Control::Unit(unit)) => (
+                words(&["systemctl", "--no-ask-password", "start", "--", unit]),
+                SERVICE_LIMIT,
+            ),
+            GatewayCommand::ServiceStop(Control::Unit(unit)) => (
+                words(&["systemctl", "--no-ask-password", "stop", "--", unit]),
+                SERVICE_LIMIT,
+            ),
+            GatewayCommand::ServiceStart(Control::Commands { start, .. }) => {
+                (start.clone(), SERVICE_LIMIT)
+            }
+            GatewayCommand::ServiceStop(Control::Commands { stop, .. }) => {
+                (stop.clone(), SERVICE_LIMIT)
+            }
+        };
+        let exactly = matches!(
+            command,
+            GatewayCommand::LoadRules(_) | GatewayCommand::EditRules(_)
+        );
+        let run = if exactly { execute_exactly } else { execute };
+        run(&argv, input, limit)
+    }
+}
+
+/// Says to units that a boot holds back whether they may start now.
+fn let_start(now: bool) -> Result<(), Problem> {
+    let path = Path::new(MAY_START);
+    if !now {
+        return remove(path, UnlinkatFlags::NoRemoveDir);
+    }
+    let dir = parent(path)?;
+    std::fs::create_dir_all(dir)
+        .and_then(|()| std::fs::write(path, ""))
+        .map_err(|e| errno("write", path, e))
+}
+
+fn give(file: &File, owner: Owner) -> nix::Result<()> {
+    let uid = nix::unistd::Uid::from_raw(owner.uid);
+    let gid = nix::unistd::Gid::from_raw(owner.gid);
+    let mode = Mode::from_bits_truncate(owner.mode & 0o777);
+    again(|| nix::unistd::fchown(file, Some(uid), Some(gid)))?;
+    again(|| nix::sys::stat::fchmod(file, mode))
+}

@@ -1,0 +1,468 @@
+//! What Linux is asked without a program's help: files, processes, forwarding, the clock. Changes nothing, and follows no link.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use journal_format::{BootId, Digest, FileId};
+use nix::fcntl::OFlag;
+use nix::sys::stat::Mode;
+use sha2::Digest as _;
+
+use super::{Linux, ask, forwarding, forwarding_of, is_gone, on_path, open_file};
+use crate::error::{Problem, cannot};
+use crate::files::open::{again, errno, names_in, open_at, open_dir};
+use crate::host::programs::{self, processes};
+use crate::host::{
+    Family, Held, Holder, Kind, Look, Meta, Now, OpenFile, OpenFiles, Output, Query,
+};
+use crate::parallel;
+
+/// Files that one thread looks at, at a time.
+const BATCH: usize = 64;
+/// A gateway's service has a handful of processes, and each a handful of files: of what is looked at for databases, so many.
+const PROCESSES_MOST: usize = 256;
+const OPEN_MOST: usize = 10_000;
+/// What every database of SQLite begins with.
+const SQLITE: &[u8; 16] = b"SQLite format 3\0";
+
+impl Look for Linux {
+    fn stat(&self, path: &Path) -> Result<Option<Meta>, Problem> {
+        let fd = match open_at(path, OFlag::O_PATH, Mode::empty()) {
+            Ok(fd) => fd,
+            Err(nix::Error::ENOENT | nix::Error::ENOTDIR) => return Ok(None),
+            Err(e) => return Err(errno("look at", path, e)),
+        };
+        let meta = File::from(fd)
+            .metadata()
+            .map_err(|e| errno("look at", path, e))?;
+        Ok(Some(meta_of(&meta)))
+    }
+
+    fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
+        let file = open_file(path)?;
+        let mut bytes = Vec::new();
+        file.take(limit + 1)
+            .read_to_end(&mut bytes)
+            .map_err(|e| errno("read", path, e))?;
+        if bytes.len() as u64 > limit {
+            return Err(cannot(
+                format!("read {}: it is larger than {limit} bytes", path.display()),
+                "such a file is not the gateway's; take it away",
+            ));
+        }
+        Ok(bytes)
+    }
+
+    fn list(&self, dir: &Path) -> Result<Vec<String>, Problem> {
+        names_in(dir).map_err(|e| errno("list", dir, e))
+    }
+
+    fn sha256(&self, path: &Path) -> Result<Digest, Problem> {
+        let file = open_file(path)?;
+        let size = file.metadata().map_err(|e| errno("read", path, e))?.len();
+        hashed(&file, size, &mut Vec::new()).map_err(|e| errno("read", path, e))
+    }
+
+    fn held(&self, dir: &Path, names: &[String]) -> Result<Vec<Option<Held>>, Problem> {
+        let folder = open_dir(dir).map_err(|e| errno("look into", dir, e))?;
+        let one = |buffer: &mut Vec<u8>, name: &String| -> Result<Option<Held>, Problem> {
+            let path = dir.join(name);
+            let flags = OFlag::O_RDONLY | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+            let open = || nix::fcntl::openat(&folder, name.as_str(), flags, Mode::empty());
+            let file = match again(open) {
+                Ok(fd) => File::from(fd),
+                Err(nix::Error::ENOENT) => return Ok(None),
+                // A link, or what cannot be opened for reading.
+                Err(e) => {
+                    return match self.stat(&path)? {
+                        Some(meta) if meta.kind == Kind::File => Err(errno("read", &path, e)),
+                        other => Ok(other.map(|meta| Held { meta, sha256: None })),
+                    };
+                }
+            };
+            let meta = file.metadata().map_err(|e| errno("read", &path, e))?;
+            let meta = meta_of(&meta);
+            let sha256 = match meta.kind {
+                Kind::File => {
+                    let hashed = hashed(&file, meta.size, buffer);
+                    Some(hashed.map_err(|e| errno("read", &path, e))?)
+                }
+                Kind::Dir | Kind::Other => None,
+            };
+            Ok(Some(Held { meta, sha256 }))
+        };
+        let batches: Vec<&[String]> = names.chunks(BATCH).collect();
+        let all = |buffer: &mut Vec<u8>, names: &&[String]| -> Result<Vec<_>, Problem> {
+            names.iter().map(|name| one(buffer, name)).collect()
+        };
+        let mut found = Vec::with_capacity(names.len());
+        parallel::in_order(&batches, Vec::new, all, |batch| {
+            found.extend(batch?);
+            Ok::<(), Problem>(())
+        })?;
+        Ok(found)
+    }
+
+    fn free_bytes(&self, dir: &Path) -> Result<u64, Problem> {
+        let stat = again(|| nix::sys::statvfs::statvfs(dir))
+            .map_err(|e| errno("ask for the free space of", dir, e))?;
+        Ok(stat.blocks_available() * stat.fragment_size())
+    }
+
+    fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem> {
+        let mut wanted = Vec::new();
+        for path in files {
+            if let Ok(meta) = std::fs::symlink_metadata(path) {
+                wanted.push(((meta.dev(), meta.ino()), path));
+            }
+        }
+        let mut holders = Vec::new();
+        for process in processes()? {
+            if process.pid == std::process::id() {
+                continue;
+            }
+            let Ok(fds) = std::fs::read_dir(format!("/proc/{}/fd", process.pid)) else {
+                continue;
+            };
+            for fd in fds.flatten() {
+                // The link's target is the open file itself, also where its name is gone or in another namespace.
+                let Ok(meta) = std::fs::metadata(fd.path()) else {
+                    continue;
+                };
+                if let Some((_, path)) = wanted
+                    .iter()
+                    .find(|(key, _)| *key == (meta.dev(), meta.ino()))
+                {
+                    let holder = Holder {
+                        pid: process.pid,
+                        command: process.command.clone(),
+                        uid: process.uid,
+                        at_a_terminal: process.at_a_terminal,
+                        is_daemon: programs::process(process.session)
+                            .is_none_or(|leader| leader.parent <= 1),
+                        path: (*path).clone(),
+                    };
+                    if !holders.contains(&holder) {
+                        holders.push(holder);
+                    }
+                }
+            }
+        }
+        Ok(holders)
+    }
+
+    fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem> {
+        let mut found = OpenFiles {
+            are_more: pids.len() > PROCESSES_MOST,
+            ..OpenFiles::default()
+        };
+        let mut looked_at = 0;
+        for pid in pids.iter().take(PROCESSES_MOST) {
+            let folder = PathBuf::from(format!("/proc/{pid}/fd"));
+            let fds = match std::fs::read_dir(&folder) {
+                Ok(fds) => fds,
+                Err(e) if is_gone(&e) => continue,
+                Err(e) => {
+                    let problem = errno("look at what is open in", &folder, e);
+                    found.unseen.push(problem);
+                    continue;
+                }
+            };
+            for fd in fds {
+                let at = match fd {
+                    Ok(fd) => fd.path(),
+                    Err(e) if is_gone(&e) => break,
+                    Err(e) => {
+                        let problem = errno("look at what is open in", &folder, e);
+                        found.unseen.push(problem);
+                        break;
+                    }
+                };
+                if looked_at == OPEN_MOST {
+                    found.are_more = true;
+                    return Ok(found);
+                }
+                looked_at += 1;
+                // The link's target is the open file itself, also where its name is gone or in another namespace.
+                let (meta, path) = match (std::fs::metadata(&at), std::fs::read_link(&at)) {
+                    (Ok(meta), Ok(path)) => (meta, path),
+                    (Err(e), _) | (_, Err(e)) if is_gone(&e) => continue,
+                    (Err(e), _) | (_, Err(e)) => {
+                        found.unseen.push(errno("look at", &at, e));
+                        continue;
+                    }
+                };
+                let object = (meta.dev(), meta.ino());
+                let known = |f: &OpenFile| f.object == object;
+                if meta.is_file() && meta.nlink() > 0 && !found.files.iter().any(known) {
+                    found.files.push(OpenFile { path, object, at });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
+        begins_as_sqlite(open_file(path)?).map_err(|e| errno("read", path, e))
+    }
+
+    fn is_sqlite_open(&self, file: &OpenFile) -> Result<bool, Problem> {
+        match same_file(file) {
+            Ok(Some(same)) => begins_as_sqlite(same).map_err(|e| errno("read", &file.at, e)),
+            Ok(None) => Ok(false),
+            Err(e) if is_gone(&e) => Ok(false),
+            Err(e) => Err(errno("read", &file.at, e)),
+        }
+    }
+
+    fn ask(&self, query: &Query, input: &str) -> Result<Output, Problem> {
+        ask::ask(query, input)
+    }
+
+    fn has_program(&self, name: &str) -> bool {
+        on_path(name)
+    }
+
+    fn can_write(&self, dir: &Path) -> Result<(), Problem> {
+        nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
+            .map_err(|e| errno("write to", dir, e))
+    }
+
+    fn mount_points(&self) -> Result<Vec<String>, Problem> {
+        let path = Path::new("/proc/self/mountinfo");
+        let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
+        // A space in a path is written as \040, a tab as \011, a backslash as \134.
+        let plain = |p: &str| {
+            p.replace("\\040", " ")
+                .replace("\\011", "\t")
+                .replace("\\134", "\\")
+        };
+        Ok(text
+            .lines()
+            .filter_map(|l| l.split(' ').nth(4))
+            .map(plain)
+            .collect())
+    }
+
+    fn forwarding(&self, family: Family) -> Result<Option<bool>, Problem> {
+        let path = Path::new(forwarding(family));
+        match std::fs::read_to_string(path) {
+            Ok(text) => Ok(Some(text.trim() != "0")),
+            // IPv6 may be left out of a kernel, or switched off at its start.
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound && family == Family::V6 => Ok(None),
+            Err(e) => Err(errno("read", path, e)),
+        }
+    }
+
+    fn forwarding_interfaces(&self, family: Family) -> Result<Vec<String>, Problem> {
+        let mut names = self.list(&Path::new("/proc/sys").join(family.interfaces()))?;
+        names.retain(|name| name != "all");
+        Ok(names)
+    }
+
+    fn forwarding_of(&self, family: Family, interface: &str) -> Result<Option<bool>, Problem> {
+        let path = forwarding_of(family, interface);
+        match std::fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text.trim() != "0")),
+            Err(e) if is_gone(&e) => Ok(None),
+            Err(e) => Err(errno("read", &path, e)),
+        }
+    }
+
+    fn boot(&self) -> Result<BootId, Problem> {
+        let path = Path::new("/proc/sys/kernel/random/boot_id");
+        let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
+        BootId::new(text.trim())
+            .map_err(|e| cannot(format!("read {}: {e}", path.display()), "mount /proc"))
+    }
+
+    fn now(&self) -> Now {
+        let at = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        // The clock is always there: it is one of the kernel's own.
+        let up = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME)
+            .map(Duration::from)
+            .unwrap_or_default();
+        Now {
+            at_ms: i64::try_from(at.as_millis()).unwrap_or(i64::MAX),
+            up_ms: u64::try_from(up.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    fn sleep(&self, ms: u64) {
+        std::thread::sleep(Duration::from_millis(ms));
+    }
+}
+
+/// SHA-256 of an open file that is expected to have this size: a small one in one read.
+fn hashed(mut file: impl Read, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Digest> {
+    let mut hasher = sha2::Sha256::new();
+    let portion = usize::try_from(size)
+        .unwrap_or(usize::MAX)
+        .clamp(1, 64 << 10);
+    if buffer.len() < portion {
+        buffer.resize(portion, 0);
+    }
+    let mut left = size;
+    while left > 0 {
+        let portion = usize::try_from(left).unwrap_or(usize::MAX).min(portion);
+        match file.read(&mut buffer[..portion]) {
+            // It is shorter by now.
+            Ok(0) => break,
+            Ok(n) => {
+                hasher.update(&buffer[..n]);
+                left = left.saturating_sub(n as u64);
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(Digest::of_bytes(hasher.finalize().into()))
+}
+
+/// Opens a regular file for reading; a fifo or a device is refused without waiting for it.
+fn begins_as_sqlite(file: File) -> std::io::Result<bool> {
+    let mut begins = Vec::new();
+    file.take(SQLITE.len() as u64).read_to_end(&mut begins)?;
+    Ok(begins == SQLITE)
+}
+
+/// The file that a process has open, if its descriptor leads to that one still. By now it may be a pipe, whose opening waits for
+/// ever, or a database of the profile, whose closing drops locks: what it is, is seen by a descriptor that does neither.
+fn same_file(file: &OpenFile) -> std::io::Result<Option<File>> {
+    // A link of the kernel's, to the very file.
+    let seen = File::options()
+        .read(true)
+        .custom_flags(OFlag::O_PATH.bits())
+        .open(&file.at)?;
+    let meta = seen.metadata()?;
+    if !meta.is_file() || (meta.dev(), meta.ino()) != file.object {
+        return Ok(None);
+    }
+    let it = format!("/proc/self/fd/{}", seen.as_raw_fd());
+    let flags = OFlag::O_NONBLOCK.bits();
+    let opened = File::options().read(true).custom_flags(flags).open(it)?;
+    Ok(Some(opened))
+}
+
+fn meta_of(meta: &std::fs::Metadata) -> Meta {
+    let kind = match () {
+        () if meta.is_file() => Kind::File,
+        () if meta.is_dir() => Kind::Dir,
+        () => Kind::Other,
+    };
+    let born = meta
+        .created()
+        .ok()
+        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    let id = born
+        .and_then(|b| i64::try_from(b.as_nanos()).ok())
+        .map(|born_ns| FileId {
+            ino: meta.ino(),
+            born_ns,
+        });
+    Meta {
+        kind,
+        id,
+        dev: meta.dev(),
+        size: meta.size(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mode: meta.mode() & 0o7777,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::gateway::profile::Profile;
+
+    /// A file whose reads a signal interrupts every other time.
+    struct Interrupted(&'static [u8], bool);
+
+    impl Read for Interrupted {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            self.1 = !self.1;
+            match self.1 {
+                true => Err(std::io::ErrorKind::Interrupted.into()),
+                false => {
+                    let most = buffer.len().min(3);
+                    self.0.read(&mut buffer[..most])
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_signal_during_a_read_changes_no_digest() {
+        let bytes = b"[Interface]\n";
+        let digest = hashed(
+            Interrupted(bytes, false),
+            bytes.len() as u64,
+            &mut Vec::new(),
+        );
+        let wanted = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
+        assert_eq!(digest.unwrap(), wanted);
+    }
+
+    #[test]
+    fn a_descriptor_that_cannot_be_looked_at_hides_no_other() {
+        let dir = tempfile::tempdir().unwrap();
+        // A path that is longer than the kernel tells.
+        let name = "n".repeat(250);
+        let mut folder = open_dir(dir.path()).unwrap();
+        for _ in 0..17 {
+            nix::sys::stat::mkdirat(&folder, name.as_str(), Mode::S_IRWXU).unwrap();
+            let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+            folder = nix::fcntl::openat(&folder, name.as_str(), flags, Mode::empty()).unwrap();
+        }
+        let path = dir.path().join("a.db");
+        std::fs::write(&path, "").unwrap();
+        let _file = File::open(&path).unwrap();
+        let host = Linux::new(&Profile::default());
+        let open = host.open_files(&[std::process::id()]).unwrap();
+        assert!(open.files.iter().any(|f| f.path == path), "{open:?}");
+        let at = format!("/fd/{}: ", folder.as_raw_fd());
+        let told = |p: &Problem| p.what.contains(&at);
+        assert!(open.unseen.iter().any(told), "{open:?}");
+    }
+
+    #[test]
+    fn a_descriptor_that_leads_elsewhere_by_now_is_not_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let host = Linux::new(&Profile::default());
+        let made = |name: &str| {
+            let path = dir.path().join(name);
+            let mut begins = SQLITE.to_vec();
+            begins.extend(b"more");
+            std::fs::write(&path, begins).unwrap();
+            File::open(path).unwrap()
+        };
+        let database = made("a.db");
+        let meta = database.metadata().unwrap();
+        let of = |at: &dyn AsRawFd| OpenFile {
+            path: dir.path().join("a.db"),
+            object: (meta.dev(), meta.ino()),
+            at: format!("/proc/self/fd/{}", at.as_raw_fd()).into(),
+        };
+        assert!(host.is_sqlite_open(&of(&database)).unwrap());
+        let other = made("other.db");
+        assert!(!host.is_sqlite_open(&of(&other)).unwrap());
+        // Nobody will ever write to this pipe: whoever opened it would wait for that.
+        let pipe = dir.path().join("pipe");
+        nix::unistd::mkfifo(&pipe, Mode::S_IRUSR).unwrap();
+        let pipe = open_at(&pipe, OFlag::O_RDONLY | OFlag::O_NONBLOCK, Mode::empty()).unwrap();
+        assert!(!host.is_sqlite_open(&of(&pipe)).unwrap());
+        let closed = OpenFile {
+            at: "/proc/self/fd/1000000".into(),
+            ..of(&database)
+        };
+        assert!(!host.is_sqlite_open(&closed).unwrap());
+    }
+}
