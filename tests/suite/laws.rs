@@ -5,6 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+/// The folders of what is shipped.
+const PRODUCT: [&str; 4] = [
+    "journal-format/src",
+    "agent-protocol/src",
+    "engine/src",
+    "webapp/src",
+];
+
 /// The folder of the whole project.
 pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -13,8 +21,20 @@ pub fn root() -> PathBuf {
         .to_owned()
 }
 
-/// Every source below a folder, with its path from the root; without its unit tests and comments.
-pub fn sources(folder: &str) -> Vec<(String, String)> {
+/// Of a file of unit tests the module that says so, as a path without its ending: `tests` or `golden`, or the `tests` in
+/// whose folder it lies. What lies above the folder that is read does not count.
+fn declared_for_tests(folder: &str, file: &Path) -> Option<PathBuf> {
+    let module = file.with_extension("");
+    let below = module.strip_prefix(root().join(folder)).unwrap();
+    let named = |part: &Path, is_file: bool| {
+        part.ends_with("tests") || (is_file && part.ends_with("golden"))
+    };
+    let part = below.ancestors().find(|p| named(p, *p == below))?;
+    Some(root().join(folder).join(part))
+}
+
+/// Every file of sources below a folder.
+fn files(folder: &str) -> Vec<PathBuf> {
     fn walk(dir: &Path, found: &mut Vec<PathBuf>) {
         for entry in fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()) {
             if entry.is_dir() {
@@ -27,13 +47,14 @@ pub fn sources(folder: &str) -> Vec<(String, String)> {
     let mut found = Vec::new();
     walk(&root().join(folder), &mut found);
     assert!(!found.is_empty(), "{folder} has no sources");
-    let is_code = |path: &PathBuf| {
-        path.file_stem()
-            .is_none_or(|s| s != "tests" && s != "golden")
-    };
     found
+}
+
+/// Every source below a folder, with its path from the root; without its unit tests and comments.
+pub fn sources(folder: &str) -> Vec<(String, String)> {
+    files(folder)
         .into_iter()
-        .filter(is_code)
+        .filter(|path| declared_for_tests(folder, path).is_none())
         .map(|path| {
             let text = fs::read_to_string(&path).unwrap();
             let code: Vec<&str> = text
@@ -49,6 +70,42 @@ pub fn sources(folder: &str) -> Vec<(String, String)> {
             )
         })
         .collect()
+}
+
+#[test]
+fn what_the_laws_pass_over_is_built_for_tests_alone() {
+    let mut seen = 0;
+    for folder in PRODUCT {
+        for file in files(folder) {
+            let Some(module) = declared_for_tests(folder, &file) else {
+                continue;
+            };
+            let above = module.parent().unwrap();
+            let parent = match above == root().join(folder) {
+                true => above.join("lib.rs"),
+                false => above.with_extension("rs"),
+            };
+            let name = module.file_name().unwrap().to_str().unwrap();
+            let declared = format!("#[cfg(test)]\nmod {name};");
+            let text = fs::read_to_string(&parent).unwrap();
+            assert!(text.contains(&declared), "{}", file.display());
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "{seen}");
+    let law = |file: &str| declared_for_tests("engine/src", &root().join("engine/src").join(file));
+    let at = |module: &str| Some(root().join("engine/src").join(module));
+    assert_eq!(law("a/tests.rs"), at("a/tests"));
+    assert_eq!(law("a/tests/b.rs"), at("a/tests"));
+    for code in [
+        "a.rs",
+        "a/tested.rs",
+        "a/my_tests/b.rs",
+        "golden/b.rs",
+        "a/tests_of.rs",
+    ] {
+        assert_eq!(law(code), None, "{code}");
+    }
 }
 
 /// Every place where one of these words stands in the sources below a folder, but for the files that may.
@@ -347,12 +404,7 @@ fn types(code: &str) -> Vec<&str> {
 #[test]
 fn a_types_name_says_one_thing_in_the_whole_product() {
     let mut defined: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for folder in [
-        "journal-format/src",
-        "agent-protocol/src",
-        "engine/src",
-        "webapp/src",
-    ] {
+    for folder in PRODUCT {
         for (path, code) in sources(folder) {
             for name in types(&code) {
                 defined

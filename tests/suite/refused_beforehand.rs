@@ -54,36 +54,36 @@ fn line<'t>(text: &'t str, key: &str) -> &'t str {
     text.lines().find(|l| l.starts_with(key)).unwrap()
 }
 
-#[test]
-fn what_restore_must_refuse_verify_does_not_call_sound() {
-    let Some((gateway, backup)) = gateway() else {
-        return;
+/// What is changed, in which entry, how, and what is said of it.
+type Case<'c> = (&'c str, &'c str, Box<dyn Fn(&str) -> String + 'c>, &'c str);
+
+/// One line of a config changed.
+fn setting<'c>(
+    entry: &'c str,
+    what: &'c str,
+    from: &'c str,
+    to: &'c str,
+    says: &'c str,
+) -> Case<'c> {
+    let change = move |text: &str| {
+        let old = line(text, from).to_owned();
+        text.replacen(&old, to, 1)
     };
-    let (first, second) = (config(&gateway, 0), config(&gateway, 1));
-    let read = |entry: &str| {
-        let file = entry.strip_prefix("configs/").unwrap();
-        std::fs::read_to_string(gateway.sample().configs_dir().join(file)).unwrap()
-    };
-    let other = read(&first);
-    let rules = "iptables_rules.txt";
-    let before = gateway.picture();
-    type Case<'c> = (&'c str, &'c str, Box<dyn Fn(&str) -> String + 'c>, &'c str);
-    let config =
-        |what: &'static str, from: &'static str, to: &'static str, says: &'static str| -> Case {
-            let change = move |text: &str| {
-                let old = line(text, from).to_owned();
-                text.replacen(&old, to, 1)
-            };
-            (what, &second, Box::new(change), says)
-        };
+    (what, entry, Box::new(change), says)
+}
+
+/// What no restore may bring: of the second config beside the text of another one, and of the rules.
+fn to_be_refused<'c>(second: &'c str, other: &'c str) -> Vec<Case<'c>> {
     let mut cases: Vec<Case> = vec![
-        config(
+        setting(
+            second,
             "own-network",
             "AllowedIPs",
             "AllowedIPs = 10.1.0.0/24",
             "that is the network of eth0",
         ),
-        config(
+        setting(
+            second,
             "strange-port",
             "ListenPort",
             "ListenPort = 61999",
@@ -91,17 +91,17 @@ fn what_restore_must_refuse_verify_does_not_call_sound() {
         ),
         (
             "same-key",
-            &second,
+            second,
             Box::new(|text: &str| {
-                text.replace(line(text, "PrivateKey"), line(&other, "PrivateKey"))
+                text.replace(line(text, "PrivateKey"), line(other, "PrivateKey"))
             }),
             "it has the private key of c0",
         ),
         (
             "same-port",
-            &second,
+            second,
             Box::new(|text: &str| {
-                text.replace(line(text, "ListenPort"), line(&other, "ListenPort"))
+                text.replace(line(text, "ListenPort"), line(other, "ListenPort"))
             }),
             "listens on the same port",
         ),
@@ -123,28 +123,42 @@ fn what_restore_must_refuse_verify_does_not_call_sound() {
             "does not end with COMMIT",
         ),
     ] {
-        cases.push((what, rules, Box::new(move |_| text.to_owned()), says));
+        cases.push((
+            what,
+            "iptables_rules.txt",
+            Box::new(move |_| text.to_owned()),
+            says,
+        ));
     }
-    let down: Vec<Case> = vec![
-        config(
+    cases
+}
+
+/// What holds up nobody but the tunnel of this config.
+fn to_stay_down(second: &str) -> Vec<Case<'_>> {
+    vec![
+        setting(
+            second,
             "no-key",
             "PrivateKey",
             "PrivateKey = short",
             "PrivateKey is no key",
         ),
-        config(
+        setting(
+            second,
             "address",
             "Address",
             "Address = $(id)",
             "Address $(id) is not an address",
         ),
-        config(
+        setting(
+            second,
             "networks",
             "AllowedIPs",
             "AllowedIPs = $(id)",
             "AllowedIPs $(id) is not",
         ),
-        config(
+        setting(
+            second,
             "unknown",
             "ListenPort",
             "Foo = 1",
@@ -152,7 +166,7 @@ fn what_restore_must_refuse_verify_does_not_call_sound() {
         ),
         (
             "blanks",
-            &second,
+            second,
             Box::new(|text: &str| {
                 text.replacen(
                     "[Peer]",
@@ -164,7 +178,7 @@ fn what_restore_must_refuse_verify_does_not_call_sound() {
         ),
         (
             "peers",
-            &second,
+            second,
             Box::new(|text: &str| {
                 let peer = format!(
                     "[Peer]\nPublicKey = {}=\nAllowedIPs = 10.77.0.1/32\n",
@@ -174,9 +188,22 @@ fn what_restore_must_refuse_verify_does_not_call_sound() {
             }),
             "900", // and one or two that were there
         ),
-    ];
-    // These hold up nobody but their own tunnel.
-    for (what, entry, change, says) in down {
+    ]
+}
+
+#[test]
+fn what_restore_must_refuse_verify_does_not_call_sound() {
+    let Some((gateway, backup)) = gateway() else {
+        return;
+    };
+    let (first, second) = (config(&gateway, 0), config(&gateway, 1));
+    let read = |entry: &str| {
+        let file = entry.strip_prefix("configs/").unwrap();
+        std::fs::read_to_string(gateway.sample().configs_dir().join(file)).unwrap()
+    };
+    let other = read(&first);
+    let before = gateway.picture();
+    for (what, entry, change, says) in to_stay_down(&second) {
         let archive = gateway.beside(&format!("{what}.zip"));
         with(&backup, &archive, entry, &*change);
         let done = gateway.holdfast(&["verify", path(&archive)]);
@@ -184,7 +211,7 @@ fn what_restore_must_refuse_verify_does_not_call_sound() {
         let stays = |line: &str| line.contains("was up and stays down: ") && line.contains(says);
         assert!(done.stdout.lines().any(stays), "{what}: {done}");
     }
-    for (what, entry, change, says) in cases {
+    for (what, entry, change, says) in to_be_refused(&second, &other) {
         let archive = gateway.beside(&format!("{what}.zip"));
         with(&backup, &archive, entry, &*change);
         for words in [
@@ -232,11 +259,8 @@ fn where_rules_cannot_be_tried_verify_says_so() {
     assert_eq!(said["manifest"], false);
 }
 
-#[test]
-fn what_a_backup_changes_is_said_by_name_before_the_question() {
-    let Some((gateway, backup)) = gateway() else {
-        return;
-    };
+/// The gateway goes on after its backup: other users, another mail relay, more rules. The name of the user that it changed.
+fn goes_on(gateway: &Gateway) -> String {
     let users = &gateway.sample().databases()[1].path;
     let change = rusqlite::Connection::open(users).unwrap();
     let name: String = change
@@ -271,6 +295,15 @@ fn what_a_backup_changes_is_said_by_name_before_the_question() {
     ] {
         gateway.run(argv);
     }
+    name
+}
+
+#[test]
+fn what_a_backup_changes_is_said_by_name_before_the_question() {
+    let Some((gateway, backup)) = gateway() else {
+        return;
+    };
+    let name = goes_on(&gateway);
     let archive = gateway.beside("changes.zip");
     let rules = |text: &str| {
         text.replacen(

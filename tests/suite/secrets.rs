@@ -8,7 +8,7 @@ use fixtures::hostile::{Backup, configs};
 use fixtures::{Finished, Misbehaviour, Real, Sample, Shape, program, secrets};
 
 use crate::on_a_gateway::{files_below, path};
-use crate::web_stage::{Stage, field};
+use crate::web_stage::{Client, Stage, field};
 
 /// Everything that was said, with who said it.
 #[derive(Default)]
@@ -62,15 +62,8 @@ fn no_secret_of_a_real_gateway_is_told_by_anything_that_a_full_run_writes_or_sho
     }));
 }
 
-fn run_through(stage: Option<Stage>) {
-    let Some(stage) = stage else { return };
-    let sample = stage.sample().clone();
-    let mut looked_for = secrets::of(&sample).unwrap();
-    let mut heard = Heard::default();
-    heard.command(&stage, &["survey"]).ok().unwrap();
-
-    // By the page: a backup, a restore of it.
-    let mut admin = stage.client_of(sample.admin().unwrap());
+/// A backup and a restore of it.
+fn by_the_page(stage: &Stage, admin: &mut Client, heard: &mut Heard) {
     let archive = admin.get_bytes("/system/backup").1;
     stage.change_gateway();
     let confirmation = admin.reach_confirmation(&archive);
@@ -83,11 +76,11 @@ fn run_through(stage: Option<Stage>) {
     for address in ["/", &restore, "/system/backup-status", "/system/restore"] {
         heard.add(address, admin.get(address).1);
     }
+}
 
-    // An archive with a key where none belongs.
-    let mut backups = files_below(&sample.state_dir().join("backups"));
-    backups.retain(|file| file.extension().is_some_and(|e| e == "zip"));
-    let sound = Backup::read(&backups[0]).unwrap();
+/// Archives with a key where none belongs, by the page and by hand.
+fn a_key_where_none_belongs(stage: &Stage, admin: &mut Client, backup: &Path, heard: &mut Heard) {
+    let sound = Backup::read(backup).unwrap();
     let misplaced = configs::misplaced_key();
     for key in configs::PLACES_FOR_A_KEY {
         let archive = configs::with_value(&sound, key, misplaced).unwrap();
@@ -100,20 +93,18 @@ fn run_through(stage: Option<Stage>) {
         }
         let file = stage.sample().root().join("misplaced.zip");
         std::fs::write(&file, archive).unwrap();
-        heard.command(&stage, &["verify", path(&file)]);
+        heard.command(stage, &["verify", path(&file)]);
         std::fs::remove_file(&file).unwrap();
     }
-    looked_for.push(secrets::Secret {
-        kind: "key in a wrong place",
-        text: misplaced.to_owned(),
-    });
+}
 
-    // By hand: one that goes back, since the service does not start; one that is killed, and its recovery.
-    let archive = path(&backups[0]).to_owned();
+/// A restore that goes back, since the service does not start; one that is killed, and its recovery.
+fn by_hand(stage: &Stage, archive: &str, heard: &mut Heard) {
+    let sample = stage.sample();
     sample
         .misbehave(Misbehaviour::FailStart { times: Some(1) })
         .unwrap();
-    let back = heard.command(&stage, &["restore", &archive, "--yes"]);
+    let back = heard.command(stage, &["restore", archive, "--yes"]);
     assert_eq!(back.code(), 4, "{back}");
     sample.behave().unwrap();
     stage.change_gateway();
@@ -122,18 +113,37 @@ fn run_through(stage: Option<Stage>) {
         assert!(!running.has_ended().unwrap());
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
-    heard.command(&stage, &["status"]);
+    heard.command(stage, &["status"]);
     stage.kill_restore();
     let killed = running.wait().unwrap();
     heard.add("the restore that was killed", killed.to_string());
-    heard.command(&stage, &["recover"]);
-    heard.command(&stage, &["verify", &archive]).ok().unwrap();
+    heard.command(stage, &["recover"]);
+    heard.command(stage, &["verify", archive]).ok().unwrap();
     let restores = std::fs::read_dir(sample.state_dir().join("restores")).unwrap();
     for restore in restores {
         let journal = restore.unwrap().path().join("journal");
-        heard.command(&stage, &["journal", "show", path(&journal)]);
-        heard.command(&stage, &["--json", "journal", "show", path(&journal)]);
+        heard.command(stage, &["journal", "show", path(&journal)]);
+        heard.command(stage, &["--json", "journal", "show", path(&journal)]);
     }
+}
+
+fn run_through(stage: Option<Stage>) {
+    let Some(stage) = stage else { return };
+    let sample = stage.sample().clone();
+    let mut looked_for = secrets::of(&sample).unwrap();
+    let mut heard = Heard::default();
+    heard.command(&stage, &["survey"]).ok().unwrap();
+
+    let mut admin = stage.client_of(sample.admin().unwrap());
+    by_the_page(&stage, &mut admin, &mut heard);
+    let mut backups = files_below(&sample.state_dir().join("backups"));
+    backups.retain(|file| file.extension().is_some_and(|e| e == "zip"));
+    a_key_where_none_belongs(&stage, &mut admin, &backups[0], &mut heard);
+    looked_for.push(secrets::Secret {
+        kind: "key in a wrong place",
+        text: configs::misplaced_key().to_owned(),
+    });
+    by_hand(&stage, path(&backups[0]), &mut heard);
 
     heard.add("the agent's log", stage.agent_log());
     heard.add("the page's log", stage.web_log());

@@ -68,35 +68,39 @@ impl State {
                 Ok(())
             }
             Entry::Failed { r#move, .. } => self.check_outcome(*r#move),
-            Entry::Armed { .. } => {
-                if self.phase != Phase::Preparing {
-                    return Err("the barrier goes up once, after the preparation".into());
-                }
-                self.check_prepares()?;
-                self.check_settled()?;
-                self.check_done_before(plan.forward.iter().filter(|s| s.is_preparation()))
-            }
-            Entry::Turned { .. } => {
-                if self.phase != Phase::Forward {
-                    return Err(
-                        "only a restore that goes forward behind its barrier turns back".into(),
-                    );
-                }
-                if self.in_doubt.is_some() && !self.stale {
-                    return Err("the move before it is not settled".into());
-                }
-                self.check_not_abandoned()
-            }
-            Entry::Committed => {
-                if self.phase != Phase::Forward {
-                    return Err("only a restore that goes forward commits".into());
-                }
-                self.check_not_abandoned()?;
-                self.check_settled()?;
-                self.check_done_before(plan.forward.iter().filter(|s| **s != Step::CleanUp))
-            }
+            Entry::Armed { .. } => self.check_armed(plan),
+            Entry::Turned { .. } => self.check_turned(),
+            Entry::Committed => self.check_committed(plan),
             Entry::Closed { verdict, .. } => self.check_closed(plan, *verdict),
         }
+    }
+
+    fn check_armed(&self, plan: &Plan) -> Result<(), String> {
+        if self.phase != Phase::Preparing {
+            return Err("the barrier goes up once, after the preparation".into());
+        }
+        self.check_prepares()?;
+        self.check_settled()?;
+        self.check_done_before(plan.forward.iter().filter(|s| s.is_preparation()))
+    }
+
+    fn check_turned(&self) -> Result<(), String> {
+        if self.phase != Phase::Forward {
+            return Err("only a restore that goes forward behind its barrier turns back".into());
+        }
+        if self.in_doubt.is_some() && !self.stale {
+            return Err("the move before it is not settled".into());
+        }
+        self.check_not_abandoned()
+    }
+
+    fn check_committed(&self, plan: &Plan) -> Result<(), String> {
+        if self.phase != Phase::Forward {
+            return Err("only a restore that goes forward commits".into());
+        }
+        self.check_not_abandoned()?;
+        self.check_settled()?;
+        self.check_done_before(plan.forward.iter().filter(|s| **s != Step::CleanUp))
     }
 
     /// Before the plan there is nothing to do: a recovery that finds no more than a header closes it.

@@ -1,27 +1,29 @@
 //! Gateways to restore: one that uses every feature at once, one whose backup lacks parts, one with a database that cannot
 //! be read. Owns what each was before, and what the backup says; the plan is made by the engine's own planner.
 
+mod backup;
+mod before;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use engine::error::cannot;
 use engine::gateway::kernel_facts::Facts;
-use engine::gateway::parts::Part;
 use engine::gateway::profile::Profile;
-use engine::host::{Family, Look, Query};
-use engine::plan::planner::{self, BackupForPlan, Choices, Wanted};
+use engine::host::Family;
+use engine::plan::planner::{self, Choices};
 use engine::restore::step::Source;
-use engine::survey::{HeldConfig as Surveyed, Survey};
-use engine::text::wg_config::Prefix;
-use journal_format::{ArchiveInfo, Digest, Plan, Policy, Problem, RestoreId};
+use journal_format::{Digest, Plan, Policy, Problem, RestoreId};
 use sha2::Digest as _;
 
-use super::host::{Places, Sim};
-use super::kernel::save;
+use backup::{Building, backup, surplus};
+use before::{before, survey};
+
+use super::host::Places;
 use super::peers::{self, Setting};
-use super::world::{Picture, WIREGUARD, World};
+use super::world::{Picture, World};
 
 /// What no journal may hold (I7).
 pub const SECRET: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
@@ -228,24 +230,6 @@ fn digest(bytes: &[u8]) -> Digest {
     Digest::of_bytes(sha2::Sha256::digest(bytes).into())
 }
 
-struct Building {
-    entries: BTreeMap<String, Vec<u8>>,
-}
-
-impl Building {
-    fn wanted(&mut self, entry: &str, bytes: Vec<u8>) -> Wanted {
-        let wanted = Wanted {
-            entry: entry.to_owned(),
-            sha256: digest(&bytes),
-            size: bytes.len() as u64,
-            owner: None,
-            owner_shown: None,
-        };
-        self.entries.insert(entry.to_owned(), bytes);
-        wanted
-    }
-}
-
 impl Scenario {
     /// A gateway of this kind, whose admin chose this policy.
     pub fn new(kind: Kind, policy: Policy) -> Result<Scenario, Vec<Problem>> {
@@ -376,325 +360,7 @@ fn lines_of(text: &str) -> Vec<String> {
     world.picture(&[]).running.v4
 }
 
-fn before(world: &mut World, shape: &Shape, databases: &[String]) {
-    let disk = &mut world.disk;
-    for dir in ["backups", "restores", "spool"] {
-        disk.make_dirs(&Path::new(STATE).join(dir));
-    }
-    for dir in [WIREGUARD, CONFIGS] {
-        disk.make_dirs(Path::new(dir));
-        for client in &shape.clients {
-            if let Some(version) = client.before {
-                let held = config(&client.name, version, client.saves);
-                disk.put(&format!("{dir}/{}.conf", client.name), &held, 0o640);
-            }
-        }
-    }
-    disk.put("/etc/wireguard/others.conf", b"not the gateway's", 0o600);
-    disk.put("/etc/iptables/rules.v4", b"*filter\nCOMMIT\n", 0o644);
-    disk.put("/etc/iptables/rules.v6", b"*filter\nCOMMIT\n", 0o644);
-    let clients = active(shape, |c| c.before.is_some() && c.up_before);
-    for (n, (path, was)) in databases.iter().zip(shape.databases).enumerate() {
-        let text = database(&format!("db{n}"), 1, if n == 0 { &clients } else { &[] });
-        match was {
-            Was::Absent => {
-                let dir = Path::new(path).parent().unwrap_or(Path::new("/"));
-                disk.make_dirs(dir);
-                continue;
-            }
-            Was::Plain => {}
-            Was::Log => {
-                let log = format!("db db{n} 1\nrow of the log\n");
-                disk.put(&format!("{path}-wal"), log.as_bytes(), 0o640);
-            }
-            Was::HotJournal => disk.put(&format!("{path}-journal"), text.as_bytes(), 0o640),
-            Was::Unreadable => {
-                disk.put(&format!("{path}-wal"), b"garbage log\n", 0o640);
-                disk.put(path, b"garbage\n", 0o660);
-                continue;
-            }
-        }
-        disk.put(path, text.as_bytes(), 0o660);
-    }
-    disk.sync_all();
-    world.unread = shape.unread;
-    world.fails_with = shape.falters.then(|| "db db0 1".to_owned());
-    world.start_gateway();
-    world.kernel.forwards.insert(Family::V4, true);
-    for client in shape.clients.iter().filter(|c| c.saves) {
-        if let Some(up) = world.kernel.tunnels.get_mut(&client.name) {
-            peers::set(&mut up.peers, &Setting::plain(PEERS[1], "10.250.0.0/16"));
-        }
-    }
-    // A service that does not run writes nothing as it stops.
-    let written = |c: &&Client| !shape.falters && c.before != c.after;
-    let replaced = shape.clients.iter().find(written);
-    if let Some((client, version)) = replaced.and_then(|c| Some((c, c.before?))) {
-        let mut held = config(&client.name, version, client.saves);
-        held.extend(b"# its service wrote this as it stopped\n");
-        world.unwritten = Some((format!("{CONFIGS}/{}.conf", client.name), held));
-    }
-    world.disk.sync_all();
-}
-
 fn active(shape: &Shape, is: impl Fn(&Client) -> bool) -> Vec<&str> {
     let clients = shape.clients.iter().filter(|c| is(c));
     clients.map(|c| c.name.as_str()).collect()
-}
-
-fn backup(
-    building: &mut Building,
-    shape: &Shape,
-) -> (BackupForPlan, BTreeMap<&'static str, String>) {
-    let clients = active(shape, |c| c.after.is_some() && c.up_after);
-    let (mut databases, mut beside) = (BTreeMap::new(), BTreeMap::new());
-    for (n, name) in ["configs.db", "wireguard.db", "app.db"].iter().enumerate() {
-        if !shape.backed_up[n] {
-            continue;
-        }
-        if let (2, Some(sides)) = (n, &shape.raw) {
-            let entry = "holdfast/raw/databases/app.db";
-            let bytes = b"other garbage\n".to_vec();
-            databases.insert((*name).to_owned(), building.wanted(entry, bytes));
-            let files = sides.iter().map(|side| {
-                let bytes = format!("garbage of {side}\n").into_bytes();
-                (*side, building.wanted(&format!("{entry}{side}"), bytes))
-            });
-            beside.insert((*name).to_owned(), files.collect());
-            continue;
-        }
-        let text = database(&format!("db{n}"), 2, if n == 0 { &clients } else { &[] });
-        databases.insert((*name).to_owned(), building.wanted(name, text.into_bytes()));
-    }
-    let (mut configs, mut wireguard) = (BTreeMap::new(), BTreeMap::new());
-    for client in &shape.clients {
-        let Some(version) = client.after else {
-            continue;
-        };
-        let file = format!("{}.conf", client.name);
-        let held = config(&client.name, version, false);
-        let wanted = building.wanted(&format!("configs/{file}"), held);
-        configs.insert(file.clone(), wanted.clone());
-        wireguard.insert(file, wanted);
-    }
-    let mut rules = BTreeMap::new();
-    let mut world = World::new(&[], &[]);
-    // One that names no tunnel: only the backup's whole rules bring it, and nothing but whole rules takes it away.
-    let of_the_box = "-A INPUT -p udp --dport 5353 -j ACCEPT".to_owned();
-    let mut hooks = vec![(Family::V4, "filter", of_the_box)];
-    for name in &clients {
-        hooks.extend([
-            (
-                Family::V4,
-                "nat",
-                format!("-A POSTROUTING -o {name} -j MASQUERADE"),
-            ),
-            (
-                Family::V4,
-                "filter",
-                format!("-A FORWARD -i eth0 -o {name} -j ACCEPT"),
-            ),
-            (
-                Family::V6,
-                "filter",
-                format!("-A FORWARD -i {name} -j ACCEPT"),
-            ),
-        ]);
-    }
-    for (family, table, line) in hooks {
-        let hook = super::kernel::Hook {
-            family,
-            table: table.into(),
-            line,
-        };
-        // The chains are the kernel's own.
-        let _ = world.kernel.hook(&hook);
-    }
-    if shape.v4 {
-        rules.insert(Family::V4.rules_file(), save(&world.kernel.v4));
-    }
-    if shape.v6 {
-        rules.insert(Family::V6.rules_file(), save(&world.kernel.v6));
-    }
-    let wanted = rules
-        .iter()
-        .map(|(name, text)| {
-            let wanted = building.wanted(&format!("rehearsed/{name}"), text.clone().into_bytes());
-            (*name, wanted)
-        })
-        .collect();
-    // One family's file comes back, the other's was not there.
-    let mut kept = BTreeMap::new();
-    let mut kept_gone = BTreeSet::new();
-    if shape.v4 {
-        let text = b"*filter\n:INPUT DROP [0:0]\nCOMMIT\n".to_vec();
-        kept.insert(Family::V4, building.wanted("holdfast/kept/rules.v4", text));
-    }
-    if shape.v6 {
-        kept_gone.insert(Family::V6);
-    }
-    let peers = peers_file(shape);
-    if let Some(text) = &peers {
-        rules.insert(engine::restore::expected_peers::FILE, text.clone());
-    }
-    let backup = BackupForPlan {
-        archive: ArchiveInfo {
-            name: "backup.zip".into(),
-            sha256: digest(b"archive"),
-            size: 7,
-            created_at: "2026-11-22T18:52:20Z".into(),
-            host: None,
-            made_by: "gateway".into(),
-        },
-        databases,
-        beside,
-        configs,
-        wireguard,
-        clients: None,
-        users: BTreeMap::new(),
-        mail: BTreeMap::new(),
-        said: Default::default(),
-        aside: Default::default(),
-        tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
-        networks: shape
-            .clients
-            .iter()
-            .filter(|c| c.before.is_none())
-            .filter_map(|c| {
-                let network = Prefix::parse(&format!("10.{}.0.0/24", c.after?));
-                Some((c.name.clone(), network.into_iter().collect()))
-            })
-            .collect(),
-        rules: wanted,
-        ip_forward: shape.forwards[0],
-        ipv6_forward: shape.forwards[1],
-        peers: peers.map(|text| digest(text.as_bytes())),
-        left_out: Default::default(),
-        stays: Default::default(),
-        parts: Default::default(),
-        kept,
-        kept_gone,
-        warnings: Vec::new(),
-    };
-    (backup, rules)
-}
-
-/// What the backup sets of tunnels' peers besides their configs: one that was added while the tunnel ran.
-fn surplus(shape: &Shape) -> Vec<(String, Setting)> {
-    let comes_up = |name: &&str| active(shape, |c| c.after.is_some() && c.up_after).contains(name);
-    let tunnel = shape.peers.filter(|name| comes_up(name));
-    let peer = Setting::plain(PEERS[2], "10.251.0.0/16");
-    tunnel
-        .map(|name| (name.to_owned(), peer))
-        .into_iter()
-        .collect()
-}
-
-/// The file that a plan's digest of peers names.
-fn peers_file(shape: &Shape) -> Option<String> {
-    let mut all = BTreeMap::new();
-    for (tunnel, setting) in surplus(shape) {
-        let client = shape.clients.iter().find(|c| c.name == tunnel)?;
-        let held = config(&tunnel, client.after?, false);
-        let mut set = peers::Peers::new();
-        // The config is this module's own.
-        for of_config in peers::settings(&String::from_utf8_lossy(&held)).unwrap_or_default() {
-            peers::set(&mut set, &of_config);
-        }
-        peers::set(&mut set, &setting);
-        all.extend(engine::gateway::peers::in_dump(
-            &peers::dump(&tunnel, &set),
-            std::slice::from_ref(&tunnel),
-        ));
-    }
-    (!all.is_empty())
-        .then(|| serde_json::to_string(&all).ok())
-        .flatten()
-}
-
-fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec<Problem>> {
-    let look = Sim::new(
-        world.clone(),
-        &Places {
-            state_dir: STATE.into(),
-            journal: PathBuf::new(),
-            barrier: PathBuf::new(),
-            names: BTreeSet::new(),
-            staging: BTreeSet::new(),
-        },
-        None,
-        false,
-    );
-    let one = |p: Problem| vec![p];
-    let held = |path: &Path| -> Result<Option<Surveyed>, Problem> {
-        Ok(match look.stat(path)? {
-            Some(meta) => Some(Surveyed {
-                meta,
-                sha256: look.sha256(path)?,
-            }),
-            None => None,
-        })
-    };
-    let mut folders = Vec::new();
-    for dir in [&profile.gateway.configs_dir, &profile.gateway.wireguard_dir] {
-        let mut found = BTreeMap::new();
-        for client in &shape.clients {
-            let name = format!("{}.conf", client.name);
-            if let Some(there) = held(&dir.join(&name)).map_err(one)? {
-                found.insert(name, there);
-            }
-        }
-        folders.push(found);
-    }
-    let wireguard = folders.pop().unwrap_or_default();
-    let configs = folders.pop().unwrap_or_default();
-    let mut databases = BTreeMap::new();
-    for database in &profile.gateway.database {
-        if let Some(meta) = look.stat(&database.path).map_err(one)? {
-            databases.insert(database.name.clone(), meta);
-        }
-    }
-    let mut kept = Vec::new();
-    for (family, path) in Family::BOTH.into_iter().zip(&profile.gateway.firewall.kept) {
-        if let Some(there) = held(path).map_err(one)? {
-            kept.push((family, path.clone(), there));
-        }
-    }
-    let tunnels: Vec<String> = world.kernel.tunnels.keys().cloned().collect();
-    Ok(Survey {
-        exposure: Default::default(),
-        boot: look.boot().map_err(one)?,
-        facts: Facts {
-            rules_v4: Some(save(&world.kernel.v4)),
-            rules_v6: Some(save(&world.kernel.v6)).filter(|_| shape.unread.is_none()),
-            unread: shape
-                .unread
-                .map(|family| (Part::Rules(family), "they are mixed".to_owned()))
-                .into_iter()
-                .collect(),
-            ip_forward: world.kernel.forwards.get(&Family::V4).copied(),
-            ipv6_forward: world.kernel.forwards.get(&Family::V6).copied(),
-            interfaces: tunnels.clone(),
-            tunnels: tunnels.clone(),
-            peers: engine::gateway::peers::in_dump(
-                &look.ask(&Query::Peers, "").map_err(one)?.stdout,
-                &tunnels,
-            ),
-            services: vec![SERVICE.into()],
-            faltering: shape.falters.then(|| SERVICE.into()).into_iter().collect(),
-            ..Facts::default()
-        },
-        configs,
-        wireguard,
-        no_files: BTreeSet::new(),
-        databases,
-        kept,
-        kept_at: BTreeMap::new(),
-        clients: None,
-        users: BTreeMap::new(),
-        mail: BTreeMap::new(),
-        links: tunnels.into_iter().collect(),
-        owner: (990, 990),
-        warnings: Vec::new(),
-    })
 }

@@ -1,6 +1,8 @@
 //! One gateway with all it stands on: disk, kernel, databases with their side files, and commands that are under way.
 //! Owns what each piece of a command does; every piece is one effect. Decides nothing, and crashes only where it is told.
 
+mod service;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -298,109 +300,6 @@ impl World {
         Ok(())
     }
 
-    fn service_opens(&mut self, path: &str) -> Result<(), String> {
-        let Some(object) = self.disk.find(Path::new(path)) else {
-            return Ok(());
-        };
-        if !self.readable(path) {
-            // SQLite looks at a journal before it sees that the database is none, and does away with one that is none.
-            let [_, _, journal] = side_files(path);
-            self.disk.remove(Path::new(&journal))?;
-            let dir = Path::new(path).parent();
-            return dir.map_or(Ok(()), |dir| self.disk.sync_dir(dir));
-        }
-        self.open(path)?;
-        self.kernel.open.insert(object);
-        // Databases of the kind `users` are seldom written to.
-        if path.ends_with("configs.db") {
-            let [wal, shm, _] = side_files(path);
-            let name = self.text(path).map(|t| name_of(&t).to_owned());
-            let mut log = self
-                .text(&wal)
-                .filter(|log| log.starts_with("db ") && log.ends_with('\n'))
-                .unwrap_or_else(|| format!("{}\n", name.unwrap_or_default()));
-            log.push_str(&format!("live {}\n", self.clock));
-            self.disk.put(&wal, log.as_bytes(), 0o640);
-            self.disk.put(&shm, b"index", 0o640);
-        }
-        Ok(())
-    }
-
-    fn service_closes(&mut self, path: &str) -> Result<(), String> {
-        let held = self.disk.find(Path::new(path));
-        if !held.is_some_and(|o| self.kernel.open.contains(&o)) {
-            return Ok(());
-        }
-        // One of them is closed without a checkpoint, as by a service that is killed: its side files stay.
-        if path.ends_with("app.db") {
-            return Ok(());
-        }
-        // Another is left in the middle of a transaction, with a hot journal beside it; one with a log never has that.
-        let [wal, ..] = side_files(path);
-        if path.ends_with("wireguard.db") && self.disk.find(Path::new(&wal)).is_none() {
-            let before = self.text(path).unwrap_or_default();
-            let [_, _, journal] = side_files(path);
-            if self.disk.find(Path::new(&journal)).is_some() {
-                // An earlier stop, which did not come to its end, left it so.
-                return Ok(());
-            }
-            self.disk.put(&journal, before.as_bytes(), 0o640);
-            self.disk.sync_file(Path::new(&journal))?;
-            if let Some(dir) = Path::new(path).parent() {
-                self.disk.sync_dir(dir)?;
-            }
-            return self.disk.rewrite(
-                Path::new(path),
-                format!("{before}half a transaction\n").into(),
-            );
-        }
-        for stage in 0.. {
-            if !self.settle(path, stage)? {
-                break;
-            }
-        }
-        Ok(())
-    }
-
-    /// The gateway's own start: every active client up, its rules added again.
-    fn clients(&mut self) {
-        let Some(clients) = self.databases.first().and_then(|d| self.rows(d)) else {
-            return;
-        };
-        let active = clients
-            .iter()
-            .filter_map(|r| r.strip_prefix("client ")?.strip_suffix(" active"));
-        for name in active {
-            let path = PathBuf::from(format!("{WIREGUARD}/{name}.conf"));
-            if !self.kernel.tunnels.contains_key(name)
-                && let Ok(pieces) = self.tunnel_up(&path)
-            {
-                for piece in &pieces {
-                    // A tunnel that does not come up is not the service's affair.
-                    let _ = self.carry_out(piece);
-                }
-            }
-            for (table, line) in [
-                ("nat", format!("-A POSTROUTING -o {name} -j MASQUERADE")),
-                ("filter", format!("-A FORWARD -i eth0 -o {name} -j ACCEPT")),
-                (
-                    "filter",
-                    format!(
-                        "-A FORWARD -i {name} -o eth0 -m state --state RELATED,ESTABLISHED -j ACCEPT"
-                    ),
-                ),
-            ] {
-                let hook = Hook {
-                    family: Family::V4,
-                    table: table.into(),
-                    line,
-                };
-                // The chains are the kernel's own.
-                let _ = self.kernel.hook(&hook);
-            }
-        }
-    }
-
     /// What `wg-quick up` does.
     pub fn tunnel_up(&self, path: &Path) -> Result<Vec<Piece>, String> {
         let (name, config) = self.config(path)?;
@@ -438,27 +337,6 @@ impl World {
             .text(&path.to_string_lossy())
             .ok_or_else(|| format!("wg-quick: `{}' does not exist", path.display()))?;
         Ok((name.into_owned(), config))
-    }
-
-    /// What starting the service does.
-    pub fn service_start(&self) -> Vec<Piece> {
-        if self.kernel.running {
-            return Vec::new();
-        }
-        let opens = self.databases.iter().cloned().map(Piece::Open);
-        let first = self.databases.first().and_then(|path| self.text(path));
-        let fails = first.is_some_and(|text| self.fails_with.as_deref() == Some(name_of(&text)));
-        std::iter::once(Piece::Clients)
-            .chain(opens)
-            .chain([if fails { Piece::Falters } else { Piece::Runs }])
-            .collect()
-    }
-
-    /// What stopping the service does.
-    pub fn service_stop(&self) -> Vec<Piece> {
-        let writes = self.unwritten.iter().map(|_| Piece::Writes);
-        let closes = self.databases.iter().cloned().map(Piece::Close);
-        writes.chain(closes).chain([Piece::Stopped]).collect()
     }
 
     /// What was left under way goes on to its end.
@@ -501,19 +379,6 @@ impl World {
             fails_with: self.fails_with.clone(),
             unread: self.unread,
             broken: self.broken.clone(),
-        }
-    }
-
-    /// The rest of a boot, once nothing holds it back: the gateway starts as it is.
-    pub fn start_gateway(&mut self) {
-        if self.kernel.falters {
-            // Its manager is at it already.
-            return;
-        }
-        for piece in self.service_start() {
-            if let Err(why) = self.carry_out(&piece) {
-                self.breaks(format!("the gateway does not start: {why}"));
-            }
         }
     }
 
