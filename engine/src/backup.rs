@@ -263,12 +263,6 @@ fn enough(needs: &Needs) -> Result<(), Fault> {
     })
 }
 
-/// The name of this box.
-pub fn host_name() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(text.trim().to_owned()).filter(|t| !t.is_empty())
-}
-
 /// Reads all of it back by a fresh descriptor, as a restore would. Gives size, digest, and what a restore would mind.
 fn read_back(
     profile: &Profile,

@@ -18,7 +18,8 @@ use crate::error::{Fault, cannot};
 use crate::gateway::parts::{self, Lack, Part};
 use crate::host::programs;
 use crate::plan::planner::Choices;
-use crate::restore::{self, RestoreRequest};
+use crate::plan::prepare::{RestoreRequest, prepare};
+use crate::plan::preview;
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
 
@@ -153,7 +154,7 @@ fn preview(
             id: None,
             approved: None,
         };
-        restore::prepare(&agent.profile, &agent.host, request)
+        prepare(&agent.profile, &agent.host, request)
     };
     let (prepared, needs_keep_going) = match prepare(false) {
         // It may be the firewall alone that is not acceptable, and that the admin may accept.
@@ -169,7 +170,7 @@ fn preview(
         .split_at(prepared.lost.min(plan.warnings.len()));
     Ok(Preview {
         upload,
-        gateway: crate::backup::host_name().unwrap_or_else(|| "?".into()),
+        gateway: crate::host::this_box::host_name().unwrap_or_else(|| "?".into()),
         name: name.into(),
         size,
         created_at: plan.archive.created_at.clone(),
@@ -177,7 +178,7 @@ fn preview(
         made_by: plan.archive.made_by.clone(),
         lost: bounded(lost.to_vec()),
         commands: prepared.consent.for_a_page(),
-        changes: bounded(restore::preview(plan)),
+        changes: bounded(preview::preview(plan)),
         left_out: bounded(
             plan.left_out
                 .iter()
@@ -185,7 +186,7 @@ fn preview(
                 .collect(),
         ),
         warnings: bounded(known.to_vec()),
-        plan: restore::approval(plan),
+        plan: preview::approval(plan),
         needs_keep_going,
         has_open_folders: prepared.closes_something(),
         unsaved: prepared.unsaved.iter().map(overview::lack).collect(),
@@ -363,7 +364,7 @@ impl Starts {
             Some(_) | None => {}
         }
         check_quiet(agent)?;
-        let id = restore::id_at(now_ms(), suffix(&approved.request)).map_err(failed)?;
+        let id = state_dir::id_at(now_ms(), suffix(&approved.request)).map_err(failed)?;
         let mut used = UsedBy {
             request: approved.request.clone(),
             restore: id.clone(),
@@ -545,7 +546,7 @@ mod tests {
         let b = RequestId::new("00112233445566778899aabbccddeefe").unwrap();
         assert_eq!(suffix(&a), suffix(&a));
         assert_ne!(suffix(&a), suffix(&b));
-        let id = restore::id_at(1_795_373_540_000, suffix(&a)).unwrap();
+        let id = state_dir::id_at(1_795_373_540_000, suffix(&a)).unwrap();
         assert!(id.as_str().ends_with(&format!("-{:08x}", suffix(&a))));
     }
 }

@@ -16,7 +16,7 @@ use super::databases::{Copy, Saving};
 use super::growing::Growing;
 use super::moment;
 use super::pack::{Packer, Sum, Zip};
-use super::{Progress, TOLD, host_name, rules_text};
+use super::{Progress, TOLD, rules_text};
 use crate::archive::manifest::{
     self, Contents, EntryFacts, Manifest, Metadata, SystemInfo, escaped,
 };
@@ -30,6 +30,7 @@ use crate::gateway::owner::{Names, OwnerFacts};
 use crate::gateway::parts::{Lack, Part, PartFate};
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::Profile;
+use crate::host::this_box;
 use crate::survey;
 use crate::survey::kept_rules::KeptPlace;
 use crate::text::iptables::Family;
@@ -511,7 +512,7 @@ impl<'a, 'p> Making<'a, 'p> {
             holdfast: Some(Manifest {
                 format,
                 program: concat!("holdfast ", env!("CARGO_PKG_VERSION")).into(),
-                host: host_name(),
+                host: this_box::host_name(),
                 ip_forward: facts.ip_forward,
                 tunnels_up: facts.tunnels.clone(),
                 owners: self.owners,
