@@ -36,8 +36,9 @@ use crate::state_dir::made;
 use crate::survey;
 use aside::Aside;
 use configs::{Configs, Folder, There};
+use databases::Saving;
 use growing::{Growing, sweep};
-use moment::FileRows;
+use moment::{FileRows, TakenTogether};
 use writing::Making;
 
 /// Progress is told at least this often.
@@ -174,25 +175,9 @@ pub fn make(
         .at
         .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
         .to_string();
-    // All others have nothing to do with configs, and so may be of another moment.
-    let others = || (databases::save_others(profile), kernel.system(profile));
-    let take = || moment::take(profile, *kernel, aside);
-    let ((others, facts), taken) = parallel::both(others, take);
-    let (mut facts, mut taken) = (facts?, taken?);
-    facts.interfaces = taken.tunnels.interfaces;
-    facts.tunnels = taken.tunnels.tunnels;
-    facts.peers = taken.tunnels.peers;
-    facts.unread.extend(taken.tunnels.unread);
-    if let Some(clients) = &mut taken.clients
-        && clients.fate == PartFate::NotThere
-        && taken.configs.are_there()
-    {
-        // No gateway has configs and no clients.
-        let why = "it is gone, and configs of clients are there".to_owned();
-        clients.fate = PartFate::NotSaved { why };
-    }
+    let (taken, others, facts) = read_gateway(profile, *kernel, aside)?;
     let databases = taken.clients.iter().chain(&others);
-    let databases: u64 = databases.map(databases::Saving::size).sum();
+    let databases: u64 = databases.map(Saving::size).sum();
     let of = databases.saturating_add(taken.configs.size());
     let mut needs = Needs::default();
     needs.bytes(dest_dir, of)?;
@@ -251,6 +236,33 @@ pub fn make(
         unread: made.unread,
         warnings: made.warnings.into_iter().chain(more).collect(),
     })
+}
+
+/// What has to be of one moment; and, with the facts that go with it, all others: they have nothing to do with configs, and so
+/// may be of another moment.
+fn read_gateway(
+    profile: &Profile,
+    kernel: Kernel<'_>,
+    aside: Aside,
+) -> Result<(TakenTogether, Vec<Saving>, Facts), Problem> {
+    let others = || (databases::save_others(profile), kernel.system(profile));
+    let take = || moment::take(profile, kernel, aside);
+    let ((others, facts), taken) = parallel::both(others, take);
+    let (mut facts, mut taken) = (facts?, taken?);
+    let tunnels = std::mem::take(&mut taken.tunnels);
+    facts.interfaces = tunnels.interfaces;
+    facts.tunnels = tunnels.tunnels;
+    facts.peers = tunnels.peers;
+    facts.unread.extend(tunnels.unread);
+    if let Some(clients) = &mut taken.clients
+        && clients.fate == PartFate::NotThere
+        && taken.configs.are_there()
+    {
+        // No gateway has configs and no clients.
+        let why = "it is gone, and configs of clients are there".to_owned();
+        clients.fate = PartFate::NotSaved { why };
+    }
+    Ok((taken, others, facts))
 }
 
 fn enough(needs: &Needs) -> Result<(), Fault> {
