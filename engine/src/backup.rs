@@ -218,14 +218,7 @@ pub fn make(
         )
     })?;
     let (size, sha256, more) = read?;
-    let note = made::Note {
-        name: growing.name.clone(),
-        size,
-        made_ms: growing.at.timestamp().as_millisecond(),
-        lacks: made.lacks.clone(),
-    };
-    let note = made::Note::in_folder(profile, dest_dir, note);
-    made::remember(profile, &sha256, note)?;
+    remember(profile, dest_dir, &growing, (size, &sha256), &made.lacks)?;
     let path = growing.publish()?;
     Ok(Made {
         path,
@@ -263,6 +256,24 @@ fn read_gateway(
         clients.fate = PartFate::NotSaved { why };
     }
     Ok((taken, others, facts))
+}
+
+/// From now on this box knows it as its own.
+fn remember(
+    profile: &Profile,
+    dest_dir: &Path,
+    growing: &Growing,
+    (size, sha256): (u64, &Digest),
+    lacks: &[Lack],
+) -> Result<(), Problem> {
+    let note = made::Note {
+        name: growing.name.clone(),
+        size,
+        made_ms: growing.at.timestamp().as_millisecond(),
+        lacks: lacks.to_vec(),
+    };
+    let note = made::Note::in_folder(profile, dest_dir, note);
+    made::remember(profile, sha256, note)
 }
 
 fn enough(needs: &Needs) -> Result<(), Fault> {
