@@ -10,9 +10,9 @@ use engine::error::{Problem, cannot};
 use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
 use engine::host::{Host, Look};
-use engine::restore;
 use engine::restore::journal::{JournalWriter, Outcome};
 use engine::restore::process;
+use engine::state_dir;
 use fixtures::{Result, Trouble};
 use journal_format::{
     ArchiveInfo, Digest, Direction, FenceRules, Firewall, Format, Header, Move, Plan, Policy, Role,
@@ -58,7 +58,7 @@ fn one_journal(
     let boot = host.boot()?;
     let header = Header {
         format: Format::CURRENT,
-        restore: restore::new_id(host)?,
+        restore: state_dir::new_id(host)?,
         boot: boot.clone(),
         program: process::program(),
         plan: plan.digest(),

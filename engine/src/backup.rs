@@ -36,8 +36,9 @@ use crate::state_dir::made;
 use crate::survey;
 use aside::Aside;
 use configs::{Configs, Folder, There};
+use databases::Saving;
 use growing::{Growing, sweep};
-use moment::FileRows;
+use moment::{FileRows, TakenTogether};
 use writing::Making;
 
 /// Progress is told at least this often.
@@ -174,25 +175,9 @@ pub fn make(
         .at
         .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
         .to_string();
-    // All others have nothing to do with configs, and so may be of another moment.
-    let others = || (databases::save_others(profile), kernel.system(profile));
-    let take = || moment::take(profile, *kernel, aside);
-    let ((others, facts), taken) = parallel::both(others, take);
-    let (mut facts, mut taken) = (facts?, taken?);
-    facts.interfaces = taken.tunnels.interfaces;
-    facts.tunnels = taken.tunnels.tunnels;
-    facts.peers = taken.tunnels.peers;
-    facts.unread.extend(taken.tunnels.unread);
-    if let Some(clients) = &mut taken.clients
-        && clients.fate == PartFate::NotThere
-        && taken.configs.are_there()
-    {
-        // No gateway has configs and no clients.
-        let why = "it is gone, and configs of clients are there".to_owned();
-        clients.fate = PartFate::NotSaved { why };
-    }
+    let (taken, others, facts) = read_gateway(profile, *kernel, aside)?;
     let databases = taken.clients.iter().chain(&others);
-    let databases: u64 = databases.map(databases::Saving::size).sum();
+    let databases: u64 = databases.map(Saving::size).sum();
     let of = databases.saturating_add(taken.configs.size());
     let mut needs = Needs::default();
     needs.bytes(dest_dir, of)?;
@@ -233,14 +218,7 @@ pub fn make(
         )
     })?;
     let (size, sha256, more) = read?;
-    let note = made::Note {
-        name: growing.name.clone(),
-        size,
-        made_ms: growing.at.timestamp().as_millisecond(),
-        lacks: made.lacks.clone(),
-    };
-    let note = made::Note::in_folder(profile, dest_dir, note);
-    made::remember(profile, &sha256, note)?;
+    remember(profile, dest_dir, &growing, (size, &sha256), &made.lacks)?;
     let path = growing.publish()?;
     Ok(Made {
         path,
@@ -253,6 +231,51 @@ pub fn make(
     })
 }
 
+/// What has to be of one moment; and, with the facts that go with it, all others: they have nothing to do with configs, and so
+/// may be of another moment.
+fn read_gateway(
+    profile: &Profile,
+    kernel: Kernel<'_>,
+    aside: Aside,
+) -> Result<(TakenTogether, Vec<Saving>, Facts), Problem> {
+    let others = || (databases::save_others(profile), kernel.system(profile));
+    let take = || moment::take(profile, kernel, aside);
+    let ((others, facts), taken) = parallel::both(others, take);
+    let (mut facts, mut taken) = (facts?, taken?);
+    let tunnels = std::mem::take(&mut taken.tunnels);
+    facts.interfaces = tunnels.interfaces;
+    facts.tunnels = tunnels.tunnels;
+    facts.peers = tunnels.peers;
+    facts.unread.extend(tunnels.unread);
+    if let Some(clients) = &mut taken.clients
+        && clients.fate == PartFate::NotThere
+        && taken.configs.are_there()
+    {
+        // No gateway has configs and no clients.
+        let why = "it is gone, and configs of clients are there".to_owned();
+        clients.fate = PartFate::NotSaved { why };
+    }
+    Ok((taken, others, facts))
+}
+
+/// From now on this box knows it as its own.
+fn remember(
+    profile: &Profile,
+    dest_dir: &Path,
+    growing: &Growing,
+    (size, sha256): (u64, &Digest),
+    lacks: &[Lack],
+) -> Result<(), Problem> {
+    let note = made::Note {
+        name: growing.name.clone(),
+        size,
+        made_ms: growing.at.timestamp().as_millisecond(),
+        lacks: lacks.to_vec(),
+    };
+    let note = made::Note::in_folder(profile, dest_dir, note);
+    made::remember(profile, sha256, note)
+}
+
 fn enough(needs: &Needs) -> Result<(), Fault> {
     needs.check("make a backup").map_err(|problems| {
         let all: Vec<String> = problems.into_iter().map(|p| p.what).collect();
@@ -261,12 +284,6 @@ fn enough(needs: &Needs) -> Result<(), Fault> {
             "make room there, remove old backups, or move the state folder by the profile",
         ))
     })
-}
-
-/// The name of this box.
-pub fn host_name() -> Option<String> {
-    let text = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
-    Some(text.trim().to_owned()).filter(|t| !t.is_empty())
 }
 
 /// Reads all of it back by a fresh descriptor, as a restore would. Gives size, digest, and what a restore would mind.

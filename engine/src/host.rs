@@ -19,6 +19,7 @@ pub mod linux;
 pub mod live_database;
 pub mod permit;
 pub mod programs;
+pub mod this_box;
 
 pub use permit::Permit;
 

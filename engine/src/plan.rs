@@ -3,5 +3,8 @@
 
 pub mod order;
 pub mod planner;
+pub mod prepare;
+pub mod preview;
 pub mod rehearsal;
 pub mod replaced;
+pub mod side_files;

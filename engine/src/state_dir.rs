@@ -13,6 +13,7 @@ use journal_format::{Fate, RestoreId, Scan, Step};
 use crate::error::{Fault, Problem, cannot};
 use crate::files::access;
 use crate::gateway::profile::Profile;
+use crate::host::Look;
 
 const JOURNAL: &str = "journal";
 /// Behind the last line of a closed journal nothing is longer than this.
@@ -207,4 +208,25 @@ fn end(path: &Path) -> JournalEnd {
         Some(closing) if closing.left_over => JournalEnd::LeftOver,
         Some(_) => JournalEnd::Clean,
     }
+}
+
+/// A name for a new restore, from the wall clock and random bytes.
+pub fn new_id(host: &dyn Look) -> Result<RestoreId, Problem> {
+    let mut random = [0_u8; 4];
+    getrandom::fill(&mut random).map_err(|e| {
+        cannot(
+            format!("get random bytes: {e}"),
+            "see that /dev/urandom is there",
+        )
+    })?;
+    id_at(host.now().at_ms, u32::from_be_bytes(random))
+}
+
+/// The name of a restore that begins at this wall clock time (milliseconds since 1970 UTC).
+pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
+    let failed =
+        |e: &dyn std::fmt::Display| cannot(format!("name the restore: {e}"), "set the clock");
+    let time = jiff::Timestamp::from_millisecond(at_ms).map_err(|e| failed(&e))?;
+    RestoreId::new(format!("{}-{random:08x}", time.strftime("%Y%m%dT%H%M%SZ")))
+        .map_err(|e| failed(&e))
 }

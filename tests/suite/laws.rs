@@ -209,7 +209,8 @@ fn sources_of(path: &str) -> Vec<(String, String)> {
 fn what_decides_never_sees_the_host() {
     let pure = [
         "engine/src/plan/order.rs",
-        "engine/src/plan/planner.rs",
+        "engine/src/plan/planner",
+        "engine/src/plan/preview.rs",
         "engine/src/plan/replaced.rs",
         "engine/src/restore/decide.rs",
         "engine/src/gateway/kernel_facts.rs",

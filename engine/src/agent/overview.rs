@@ -25,7 +25,7 @@ pub struct Lines {
 
 pub fn overview(agent: &Agent) -> Overview {
     Overview {
-        host: crate::backup::host_name().unwrap_or_else(|| "?".into()),
+        host: crate::host::this_box::host_name().unwrap_or_else(|| "?".into()),
         backups: backups(&agent.profile),
         running: running(agent),
         restores: restores(agent),

@@ -18,7 +18,6 @@ use super::{Agent, locked, now_ms, recover, spawn};
 use crate::error::cannot;
 use crate::gateway::parts::{self, Part};
 use crate::host::programs;
-use crate::restore::{self};
 use crate::state_dir;
 use crate::state_dir::lock::{Lock, Work};
 use preview::may_be_tried_again;
@@ -257,7 +256,7 @@ impl Starts {
             Some(_) | None => {}
         }
         check_quiet(agent)?;
-        let id = restore::id_at(now_ms(), suffix(&approved.request)).map_err(failed)?;
+        let id = state_dir::id_at(now_ms(), suffix(&approved.request)).map_err(failed)?;
         let mut used = UsedBy {
             request: approved.request.clone(),
             restore: id.clone(),

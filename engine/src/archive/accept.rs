@@ -4,17 +4,21 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::OnceLock;
 
+use super::entry::What;
 use super::inflate::EntryPlace;
 use super::{
-    ArchiveEntry, CONFIGS, KEPT, KEPT_V4, KEPT_V6, NAME, NAMED, RAW, RAW_CONFIGS, RAW_DATABASES,
-    RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, What,
-    zip_layout,
+    ArchiveEntry, CONFIGS, KEPT, KEPT_V4, KEPT_V6, NAMED, RAW, RAW_CONFIGS, RAW_DATABASES,
+    RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, zip_layout,
 };
 use crate::archive::manifest;
 use crate::text::iptables::Family;
+use crate::text::wg_config::NAME;
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
+
+/// Why an archive is not acceptable, and what would help.
+type NotAcceptable = (String, Option<String>);
 
 /// Reasons why entries are not acceptable, each kind once: with the first entry, how many more, and what undoes it.
 #[derive(Default)]
@@ -35,7 +39,7 @@ impl Reasons {
         }
     }
 
-    fn sentences(self) -> impl Iterator<Item = (String, Option<String>)> {
+    fn sentences(self) -> impl Iterator<Item = NotAcceptable> {
         self.order.into_iter().map(|(shown, why, more)| {
             let advice = advice_on(&why, &shown);
             let more = match more {
@@ -72,8 +76,8 @@ fn advice_on(why: &str, shown: &str) -> Option<String> {
     }
 }
 
-/// The one folder that everything lies in, where a tool packed the folder and not what is in it.
-fn one_folder_around(listed: &[zip_layout::Listed]) -> Option<String> {
+/// Where a tool packed the folder and not what is in it: the one folder that everything lies in.
+fn one_folder_around(listed: &[zip_layout::Listed]) -> Option<NotAcceptable> {
     let mut metadata = listed.iter().filter_map(|l| {
         std::str::from_utf8(&l.name)
             .ok()?
@@ -85,10 +89,16 @@ fn one_folder_around(listed: &[zip_layout::Listed]) -> Option<String> {
         l.name.starts_with(around.as_bytes())
             || std::str::from_utf8(&l.name).is_ok_and(is_a_tools_own)
     };
-    listed
-        .iter()
-        .all(inside)
-        .then(|| around[..around.len() - 1].to_owned())
+    if !listed.iter().all(inside) {
+        return None;
+    }
+    let why = format!(
+        "everything in it lies in one folder, {}: a tool packed the folder, and not what is in it",
+        zip_layout::shown(&around.as_bytes()[..around.len() - 1])
+    );
+    let advice =
+        "unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .";
+    Some((why, Some(advice.to_owned())))
 }
 
 /// What a Mac or Windows puts beside the files of a folder. Nobody reads it: whoever looks at an archive sees the same backup
@@ -119,14 +129,9 @@ pub(super) fn accept(
     listed: Vec<zip_layout::Listed>,
     databases: &[&str],
     unpacked_most: u64,
-) -> Result<Accepted, Vec<(String, Option<String>)>> {
-    if let Some(folder) = one_folder_around(&listed) {
-        let why = format!(
-            "everything in it lies in one folder, {}: a tool packed the folder, and not what is in it",
-            zip_layout::shown(folder.as_bytes())
-        );
-        let advice = "unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .";
-        return Err(vec![(why, Some(advice.to_owned()))]);
+) -> Result<Accepted, Vec<NotAcceptable>> {
+    if let Some(why) = one_folder_around(&listed) {
+        return Err(vec![why]);
     }
     // zip marks no name where its box lacks a locale, the Mac's archive utility none ever. Whoever takes such names for those of
     // DOS sees other ones, which no metadata list; unless another entry is marked, and has what he sees as its name.
@@ -175,26 +180,10 @@ pub(super) fn accept(
             owner_of_second: None,
         });
     }
-    let mut by_name: Vec<u32> = (0..).take(entries.len()).collect();
-    let name = |i: &u32| &entries[*i as usize].name;
-    by_name.sort_unstable_by(|a, b| name(a).cmp(name(b)));
-    let pairs = by_name.windows(2).filter(|p| name(&p[0]) == name(&p[1]));
-    twice.extend(pairs.map(|pair| {
-        let shown = zip_layout::shown(name(&pair[0]).as_bytes());
-        (format!("it has two entries named {shown}"), None)
-    }));
-    let mut found: Vec<(String, Option<String>)> = reasons.sentences().collect();
+    let by_name = by_name(&entries, &mut twice);
+    let mut found: Vec<NotAcceptable> = reasons.sentences().collect();
     found.extend(twice);
-    if total > unpacked_most {
-        found.push((
-            format!(
-                "unpacked it has {} MiB, and the limit is {} MiB (unpacked_mib under [limits] in the profile)",
-                total.div_ceil(1 << 20),
-                unpacked_most >> 20
-            ),
-            None,
-        ));
-    }
+    found.extend(too_much(total, unpacked_most));
     if found.is_empty() {
         return Ok(Accepted {
             entries,
@@ -208,6 +197,28 @@ pub(super) fn accept(
         found.push((format!("and {more} more of the kind"), None));
     }
     Err(found)
+}
+
+/// Their places, sorted by name; a name that two have is noted.
+fn by_name(entries: &[ArchiveEntry], twice: &mut Vec<NotAcceptable>) -> Vec<u32> {
+    let mut by_name: Vec<u32> = (0..).take(entries.len()).collect();
+    let name = |i: &u32| &entries[*i as usize].name;
+    by_name.sort_unstable_by(|a, b| name(a).cmp(name(b)));
+    let pairs = by_name.windows(2).filter(|p| name(&p[0]) == name(&p[1]));
+    twice.extend(pairs.map(|pair| {
+        let shown = zip_layout::shown(name(&pair[0]).as_bytes());
+        (format!("it has two entries named {shown}"), None)
+    }));
+    by_name
+}
+
+fn too_much(total: u64, most: u64) -> Option<NotAcceptable> {
+    let why = format!(
+        "unpacked it has {} MiB, and the limit is {} MiB (unpacked_mib under [limits] in the profile)",
+        total.div_ceil(1 << 20),
+        most >> 20
+    );
+    (total > most).then_some((why, None))
 }
 
 /// Whether an entry says that its name is UTF-8.

@@ -8,12 +8,14 @@ mod names;
 mod other_tools;
 mod raw;
 
-use std::io::{Seek, SeekFrom};
+use std::io::{Seek, SeekFrom, Write};
+use std::sync::atomic::Ordering;
 
 use zip::ZipWriter;
 use zip::write::SimpleFileOptions;
 
 use super::*;
+use crate::text::iptables::Family;
 
 const DATABASES: [&str; 3] = ["configs.db", "wireguard.db", "app.db"];
 const CONFIG: &[u8] = b"[Interface]\nPrivateKey = x\n\n[Peer]\nPublicKey = y\n";

@@ -3,8 +3,10 @@
 //! read twice to plan. Of this host it asks the present databases' shapes and the room on its disks; whether its programs and
 //! its kernel can do it is asked elsewhere. Must not change anything but the spool.
 
+mod across;
 mod configs;
 mod databases;
+mod rules;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -16,32 +18,24 @@ use databases::{check_databases, digest, extract};
 use journal_format::Digest;
 
 use crate::archive::lost::Lost;
-use crate::archive::{
-    Archive, ArchiveEntry, Copied, EntryKind, KEPT_V4, KEPT_V6, RULES_V4, RULES_V6,
-};
+use crate::archive::{Archive, ArchiveEntry, Copied, EntryKind, RULES_V4, RULES_V6};
 use crate::error::{Fault, Problem, cannot};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
 use crate::gateway::account::MailRelay;
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::{self, Client, Origin, Shape, User};
-use crate::gateway::parts::{self, PartFate};
-use crate::gateway::peers::{self, Peers};
+use crate::gateway::parts::Part;
+use crate::gateway::peers::Peers;
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::parallel;
 use crate::state_dir::made;
-use crate::text::iptables::{self, Family};
-use crate::text::octets;
-use crate::text::wg_config;
-use crate::text::wording::{Named, counted, name, names};
+use crate::text::iptables::Family;
+use crate::text::wording::{name, names};
 
 /// What is said of a backup that the gateway made itself.
 pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches \
      for what is in it, and nobody can tell whether it was changed since it was made";
-/// Characters that are shown of what a backup says itself.
-const SAID_MOST: usize = 4096;
-/// `iptables-save` of a gateway with 10,000 tunnels has about 3 MiB.
-const RULES_MOST: u64 = 16 << 20;
 
 /// A backup that is acceptable, and what is in it.
 #[derive(Debug)]
@@ -187,8 +181,8 @@ pub fn archive_beside<T: Send>(
     };
     let mut of_rules = Findings::default();
     let rules = BackupRules {
-        v4: rules(&archive, RULES_V4, &mut of_rules)?,
-        v6: rules(&archive, RULES_V6, &mut of_rules)?,
+        v4: rules::rules(&archive, RULES_V4, &mut of_rules)?,
+        v6: rules::rules(&archive, RULES_V6, &mut of_rules)?,
     };
     // Databases take the longest; the rest is read beside them.
     let (databases, (worked, rest)) = parallel::both(
@@ -214,11 +208,7 @@ pub fn archive_beside<T: Send>(
     let mut checked = Checked {
         ipv6_forward: manifest.and_then(|m| m.ipv6_forward),
         peers: manifest.map(|m| m.peers.clone()).unwrap_or_default(),
-        ip_forward: archive
-            .metadata()
-            .holdfast
-            .as_ref()
-            .and_then(|m| m.ip_forward),
+        ip_forward: manifest.and_then(|m| m.ip_forward),
         archive,
         sha256,
         origin,
@@ -234,8 +224,7 @@ pub fn archive_beside<T: Send>(
         stays: found.stays,
         kept: rest.kept,
     };
-    across_parts(profile, &mut checked);
-    fit_peers(&mut checked);
+    across::across_parts(profile, &mut checked);
     let belong_up = std::mem::take(&mut checked.tunnels_up);
     let able = configs::able(origin, belong_up, &checked.configs);
     if !able.problems.is_empty() {
@@ -256,7 +245,7 @@ struct Rest {
 fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     let mut found = Findings::default();
     let configs = configs::check_configs(archive, &mut found)?;
-    let kept = kept(archive, origin, &mut found)?;
+    let kept = rules::kept(archive, origin, &mut found)?;
     if archive.passed_over() > 0 {
         found.warnings.push(format!(
             "passed over {} that a tool added when the backup was packed again (__MACOSX, .DS_Store and the like)",
@@ -380,7 +369,7 @@ impl Findings {
                 "the database {name} of the backup will not be restored, and the one that is here stays as it is: cannot {}",
                 why.join("; ")
             );
-            Lost::of(parts::Part::Database(name).shown(), said)
+            Lost::of(Part::Database(name).shown(), said)
         });
         self.lost.splice(0..0, named);
     }
@@ -457,82 +446,6 @@ fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
     }
 }
 
-fn rules(archive: &Archive, entry: &str, found: &mut Findings) -> Result<Option<String>, Fault> {
-    if archive.entry(entry).is_none() {
-        return Ok(None);
-    }
-    let bytes = archive.read_small(entry, RULES_MOST)?;
-    // A comment may have any byte but this one.
-    let text = Some(octets::text(&bytes)).filter(|t| !t.contains('\0'));
-    match text {
-        None => {
-            found.problems.push(cannot(
-                format!("accept {entry} of the backup: it is not text"),
-                "make a new backup, or take another one",
-            ));
-            Ok(None)
-        }
-        // Where Holdfast wrote it, it was so: no rules. The gateway's own backup writes an empty file when it may not look.
-        Some(text) if text.trim().is_empty() && archive.metadata().holdfast.is_none() => {
-            found
-                .warnings
-                .push(format!("{entry} is empty: the rules stay as they are"));
-            Ok(None)
-        }
-        Some(text) => Ok(Some(text)),
-    }
-}
-
-/// The files in which the box keeps rules. They are loaded at each boot, as root: of those from elsewhere only what would be
-/// taken as rules is put in place.
-fn kept(
-    archive: &Archive,
-    origin: Origin,
-    found: &mut Findings,
-) -> Result<BTreeMap<Family, FileInBackup>, Fault> {
-    let mut kept = BTreeMap::new();
-    for (family, entry) in [(Family::V4, KEPT_V4), (Family::V6, KEPT_V6)] {
-        let Some(size) = archive.entry(entry).map(|e| e.size) else {
-            continue;
-        };
-        let vetted = |bytes: &[u8]| {
-            let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
-            // An empty file keeps no rules.
-            let rules = match text.trim() {
-                "" => return Ok(()),
-                _ => iptables::parse(text, "it"),
-            };
-            rules.map(drop).map_err(|p| format!("cannot {}", p.what))
-        };
-        let (copied, taken) = if origin == Origin::Elsewhere && size <= RULES_MOST {
-            let mut bytes = Vec::new();
-            let copied = archive.copy(entry, &mut bytes)?;
-            (copied, vetted(&bytes))
-        } else {
-            let taken = match origin {
-                Origin::Here => Ok(()),
-                Origin::Elsewhere => Err(format!("it has over {RULES_MOST} bytes")),
-            };
-            (archive.copy(entry, &mut io::sink())?, taken)
-        };
-        match taken {
-            Ok(()) => {
-                kept.insert(family, in_backup(archive, entry, &copied));
-            }
-            Err(why) => {
-                let said = format!(
-                    "the file in which the gateway that was backed up kept its {} rules is not put in place: {why}; the one \
-                     here stays as it is",
-                    family.name()
-                );
-                let part = parts::Part::Kept(family);
-                found.lost.push(Lost::of(part.shown(), said));
-            }
-        }
-    }
-    Ok(kept)
-}
-
 /// Where configs of clients lie on this gateway, or on a usual one.
 fn folders(profile: &Profile) -> [&Path; 4] {
     [
@@ -541,198 +454,6 @@ fn folders(profile: &Profile) -> [&Path; 4] {
         Path::new("/etc/wireguard"),
         Path::new("/opt/wireguard-gateway/instance/configs"),
     ]
-}
-
-/// Why these peers are not taken. As many as ran on this box can run on it again.
-fn unfit(peers: &Peers, origin: Origin) -> Option<String> {
-    if !peers::are_plain(peers) {
-        return Some("they are not what wg prints of peers".into());
-    }
-    let too_many = origin == Origin::Elsewhere && peers.len() > wg_config::PEERS;
-    too_many.then(|| {
-        format!(
-            "they are {}, and of a backup from elsewhere {} are taken at most",
-            peers.len(),
-            wg_config::PEERS
-        )
-    })
-}
-
-/// Keeps the peers of tunnels that belong up, if they are peers and nothing else.
-fn fit_peers(checked: &mut Checked) {
-    let origin = checked.origin;
-    let up: BTreeSet<&String> = checked.tunnels_up.iter().collect();
-    let (warnings, lost) = (&mut checked.warnings, &mut checked.lost);
-    checked.peers.retain(|tunnel, peers| {
-        if !up.contains(tunnel) {
-            return false;
-        }
-        let unfit = unfit(peers, origin);
-        if let Some(why) = &unfit {
-            let said = format!(
-                "the peers that {} had besides those of its config are not taken: {why}",
-                name(tunnel)
-            );
-            lost.push(Lost::of(parts::Part::Peers.shown(), said));
-        }
-        unfit.is_none()
-    });
-    for (tunnel, peers) in &checked.peers {
-        warnings.push(format!(
-            "{} gets {} once it is up, as it had when the backup was made: its config has others",
-            name(tunnel),
-            counted(peers.len(), "peer")
-        ));
-    }
-}
-
-/// What one part says of another.
-fn across_parts(profile: &Profile, checked: &mut Checked) {
-    // Before what is said of single configs, of which there may be thousands.
-    let mut first = Vec::new();
-    let warnings = &mut checked.warnings;
-    let manifest = checked.archive.metadata().holdfast.as_ref();
-    match manifest {
-        Some(manifest) => warnings.extend(
-            manifest
-                .warnings
-                .iter()
-                // Of any length: none is a reason not to take a backup.
-                .map(|w| w.chars().take(SAID_MOST).collect::<String>())
-                .map(|w| format!("when the backup was made: {}", journal_format::visible(&w))),
-        ),
-        // It could have been cut out as well.
-        None => first.push(NO_MANIFEST.into()),
-    }
-    let fate = |part: parts::Part| manifest.and_then(|m| m.parts.get(&part));
-    let mut missing = |part: parts::Part, what: &str, stays: &str| match fate(part) {
-        // Said below, among what is lost.
-        Some(PartFate::NotSaved { .. }) => {}
-        Some(PartFate::NotThere) => checked.missing.push(format!(
-            "there was no {what} when the backup was made: {stays}"
-        )),
-        Some(PartFate::Saved | PartFate::SavedRaw { .. }) | None => checked
-            .missing
-            .push(format!("the backup has no {what}: {stays}")),
-    };
-    for known in &profile.gateway.database {
-        let raw = || {
-            matches!(
-                fate(parts::Part::Database(known.name.clone())),
-                Some(PartFate::SavedRaw { .. })
-            )
-        };
-        let there = checked.databases.iter().any(|d| d.name == known.name);
-        if known.path.exists() && !there && !raw() {
-            let part = parts::Part::Database(known.name.clone());
-            missing(part, &known.name, "that database stays as it is");
-        }
-    }
-    for family in Family::BOTH {
-        if checked.rules.of(family).is_none() {
-            let what = format!("rules for {}", family.name());
-            missing(parts::Part::Rules(family), &what, "they stay as they are");
-        }
-    }
-    if let Some(manifest) = manifest {
-        let lacks = manifest.lacks().into_iter();
-        // Read as if it had not been asked for, never as if it had not been there.
-        checked.lost.splice(
-            0..0,
-            lacks.map(|lack| Lost::of_a_line(format!("{lack}; {}", lack.part.without()))),
-        );
-        checked.lost.extend(manifest.links.iter().map(|(path, target)| {
-            Lost::of_a_line(format!(
-                "{} was a link to {} and is not in the backup: what is here under that name stays as it is",
-                name(path),
-                name(target)
-            ))
-        }));
-        if !manifest.unpaired.is_empty() {
-            let count = manifest.unpaired.len();
-            first.push(format!(
-                "of {} the row and the files are not of one moment, since they changed while the backup was made: {}",
-                counted(count, "client"),
-                names(&manifest.unpaired)
-            ));
-        }
-    }
-    let clients = checked.clients.as_deref().unwrap_or_default();
-    let mut named: BTreeSet<&str> = BTreeSet::new();
-    let mut without_config = Vec::new();
-    for client in clients {
-        let shown = Named(&client.name);
-        if !named.insert(&client.name) {
-            warnings.push(format!("two clients of the backup are named {shown}"));
-        }
-        let file = format!("{}.conf", client.name);
-        if !checked.configs.contains_key(&file) {
-            without_config.push(&client.name);
-        }
-    }
-    match without_config.as_slice() {
-        [] => {}
-        [one] => warnings.push(format!(
-            "the client {} of the backup has no config in it",
-            name(one)
-        )),
-        many => warnings.push(format!(
-            "{} of the backup have no config in it: {}",
-            counted(many.len(), "client"),
-            names(many)
-        )),
-    }
-    configs::leads_away(&checked.configs, &mut first);
-    warnings.splice(0..0, first);
-    let known = manifest.filter(|m| {
-        let tunnels = m.parts.get(&parts::Part::Tunnels);
-        !matches!(tunnels, Some(PartFate::NotSaved { .. }))
-    });
-    let wanted: BTreeSet<&str> = match known {
-        Some(m) => m.tunnels_up.iter().map(String::as_str).collect(),
-        None => clients
-            .iter()
-            .filter(|c| c.status == "active")
-            .map(|c| c.name.as_str())
-            .collect(),
-    };
-    for tunnel in wanted {
-        let config = checked.configs.get(&format!("{tunnel}.conf"));
-        // Without any config in the backup those of now stay, and the planner sees to it.
-        if checked.configs.is_empty()
-            || config.is_some_and(|c| c.can_be_a_tunnel && c.second.is_some())
-        {
-            checked.tunnels_up.push(tunnel.to_owned());
-        } else {
-            let shown = name(tunnel);
-            let said =
-                format!("the tunnel {shown} was up and cannot be here: it has no usable config");
-            match known {
-                Some(_) => checked.lost.push(Lost::tunnel(said)),
-                None => warnings.push(said),
-            }
-        }
-    }
-    // The others may come up later.
-    let up: BTreeSet<&str> = checked.tunnels_up.iter().map(String::as_str).collect();
-    let mut ports: BTreeMap<u16, Vec<&String>> = BTreeMap::new();
-    for (file, config) in &checked.configs {
-        if let Some(port) = config.listen_port.filter(|p| *p != 0) {
-            ports.entry(port).or_default().push(file);
-        }
-    }
-    for (port, files) in ports.iter().filter(|(_, files)| files.len() > 1) {
-        let belongs_up = |file: &&&String| {
-            let stem = file.strip_suffix(".conf");
-            stem.is_some_and(|s| up.contains(s))
-        };
-        // Two of those are refused.
-        if files.iter().filter(belongs_up).count() < 2 {
-            checked
-                .warnings
-                .push(format!("{} listen on the same port, {port}", names(files)));
-        }
-    }
 }
 
 #[cfg(test)]

@@ -137,35 +137,7 @@ fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfi
         cursor.exact(locator_at, &mut locator)?;
     }
     if u32_at(&locator, 0) == END64_LOCATOR {
-        let end64_at = locator_at.and_then(|l| l.checked_sub(END64_LENGTH));
-        let Some(end64_at) = end64_at.filter(|e| u64_at(&locator, 8) == *e) else {
-            return refuse("its zip64 end record is not where it should be");
-        };
-        let mut b = [0u8; END64_LENGTH as usize];
-        cursor.exact(end64_at, &mut b)?;
-        let sound = u32_at(&b, 0) == END64
-            && u64_at(&b, 4) == END64_LENGTH - 12
-            && u32_at(&b, 16) == 0
-            && u32_at(&b, 20) == 0
-            && u64_at(&b, 24) == u64_at(&b, 32)
-            && u32_at(&locator, 4) == 0
-            && u32_at(&locator, 16) == 1;
-        let wider = Directory {
-            entries: u64_at(&b, 32),
-            size: u64_at(&b, 40),
-            offset: u64_at(&b, 48),
-        };
-        // Each small field either says the same or that it is too small to say it.
-        let agrees = counts
-            .iter()
-            .all(|c| *c == u16::MAX || u64::from(*c) == wider.entries)
-            && (directory.size == u64::from(u32::MAX) || directory.size == wider.size)
-            && (directory.offset == u64::from(u32::MAX) || directory.offset == wider.offset);
-        if !sound || !agrees {
-            return refuse("its zip64 end record and its end record do not agree");
-        }
-        directory = wider;
-        directory_end = end64_at;
+        (directory, directory_end) = end64(cursor, &locator, locator_at, counts, &directory)?;
     } else if wide || disks != [0, 0] || counts[0] != counts[1] {
         return refuse(
             "its end record speaks of other volumes, or of a zip64 record that is not there",
@@ -183,6 +155,44 @@ fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfi
         );
     }
     Ok(directory)
+}
+
+/// What the zip64 end record says that this locator leads to, and where that record begins. Each small field either says the
+/// same or that it is too small to say it.
+fn end64(
+    cursor: &mut Cursor,
+    locator: &[u8],
+    locator_at: Option<u64>,
+    counts: [u16; 2],
+    small: &Directory,
+) -> Result<(Directory, u64), Unfit> {
+    let at = locator_at.and_then(|l| l.checked_sub(END64_LENGTH));
+    let Some(at) = at.filter(|e| u64_at(locator, 8) == *e) else {
+        return refuse("its zip64 end record is not where it should be");
+    };
+    let mut b = [0u8; END64_LENGTH as usize];
+    cursor.exact(at, &mut b)?;
+    let sound = u32_at(&b, 0) == END64
+        && u64_at(&b, 4) == END64_LENGTH - 12
+        && u32_at(&b, 16) == 0
+        && u32_at(&b, 20) == 0
+        && u64_at(&b, 24) == u64_at(&b, 32)
+        && u32_at(locator, 4) == 0
+        && u32_at(locator, 16) == 1;
+    let wider = Directory {
+        entries: u64_at(&b, 32),
+        size: u64_at(&b, 40),
+        offset: u64_at(&b, 48),
+    };
+    let agrees = counts
+        .iter()
+        .all(|c| *c == u16::MAX || u64::from(*c) == wider.entries)
+        && (small.size == u64::from(u32::MAX) || small.size == wider.size)
+        && (small.offset == u64::from(u32::MAX) || small.offset == wider.offset);
+    if !sound || !agrees {
+        return refuse("its zip64 end record and its end record do not agree");
+    }
+    Ok((wider, at))
 }
 
 /// The length of the comment that the file ends with, if that is what it ends with.

@@ -139,144 +139,221 @@ pub(super) fn take(
     kernel: Kernel<'_>,
     aside: Aside,
 ) -> Result<TakenTogether, Problem> {
-    let gateway = &profile.gateway;
-    let database = profile.client_database();
-    let copy = || database.map(|database| databases::save(profile, database));
-    let mut look = Glance::at(profile);
-    let mut configs = Configs::of(&gateway.configs_dir, &gateway.wireguard_dir, aside);
-    let (mut clients, read) = parallel::both(copy, || configs.read());
-    read?;
-    // Of a database that cannot be read there are no rows to be compared.
-    let rows_in = |copied: &mut Option<Saving>| copied.as_mut()?.rows.take();
-    let rows_at_first = rows_in(&mut clients);
-    let (mut unpaired, mut warnings) = (BTreeSet::new(), Vec::new());
-    let names = rows_at_first.iter().flat_map(|rows| rows.keys());
-    let odd: BTreeSet<&String> = names.filter(|name| !is_of_a_file(name)).collect();
-    if !odd.is_empty() {
-        warnings.push(format!(
-            "{} with a name that no file can have; no config is looked for under it: {}",
-            counted(odd.len(), "client"),
-            wording::names(&odd)
-        ));
-    }
-    let mut rows = rows_at_first.map(by_file);
-    configs.read_more(files(rows.as_ref()))?;
+    let mut attempt = Attempt::first(profile, aside)?;
+    let all_along = attempt.half_all_along();
     let (mut tunnels, mut beyond) = (Facts::default(), BTreeMap::new());
-    // Those that moved where there are no rows to go with them.
-    let mut alone = BTreeSet::new();
-    let at_first = Glance::at(profile);
-    let all_along = rows.as_ref().map(|rows| {
-        let mut half = half_there(rows, &configs);
+    for anew in 0..=ANEW {
+        tunnels = kernel.tunnels(&attempt.configs, attempt.rows.as_ref());
+        beyond = beyond_configs(profile, &tunnels);
+        let Some(mut moving) = attempt.moving() else {
+            break;
+        };
+        if anew == ANEW {
+            // What has been half there all along is no news.
+            moving.half.retain(|name| !all_along.contains(name));
+            attempt.unpaired = moving.moved;
+            attempt.unpaired.extend(moving.half);
+            break;
+        }
+        if !attempt.take_anew(moving)? {
+            break;
+        }
+    }
+    Ok(attempt.taken(tunnels, beyond))
+}
+
+/// What was taken so far.
+struct Attempt<'p> {
+    profile: &'p Profile,
+    configs: Configs,
+    clients: Option<Saving>,
+    /// None of a database that cannot be read: there is nothing to be compared.
+    rows: Option<FileRows>,
+    /// Before all that was taken.
+    look: Glance,
+    /// Those that moved where there are no rows to go with them.
+    alone: BTreeSet<OsString>,
+    unpaired: BTreeSet<OsString>,
+    warnings: Vec<String>,
+}
+
+/// What is not of the moment of the rest, by the names of files.
+struct Moving {
+    moved: BTreeSet<OsString>,
+    half: BTreeSet<OsString>,
+    /// Files that were changed since the rows were copied: each may belong to a later row.
+    late: BTreeSet<OsString>,
+    differing: BTreeSet<OsString>,
+}
+
+impl Attempt<'_> {
+    fn first(profile: &Profile, aside: Aside) -> Result<Attempt<'_>, Problem> {
+        let gateway = &profile.gateway;
+        let look = Glance::at(profile);
+        let mut configs = Configs::of(&gateway.configs_dir, &gateway.wireguard_dir, aside);
+        let (mut clients, read) = parallel::both(|| copy(profile), || configs.read());
+        read?;
+        let rows = rows_in(&mut clients);
+        let mut warnings = Vec::new();
+        let names = rows.iter().flat_map(|rows| rows.keys());
+        let odd: BTreeSet<&String> = names.filter(|name| !is_of_a_file(name)).collect();
+        if !odd.is_empty() {
+            warnings.push(format!(
+                "{} with a name that no file can have; no config is looked for under it: {}",
+                counted(odd.len(), "client"),
+                wording::names(&odd)
+            ));
+        }
+        let rows = rows.map(by_file);
+        configs.read_more(files(rows.as_ref()))?;
+        Ok(Attempt {
+            profile,
+            configs,
+            clients,
+            rows,
+            look,
+            alone: BTreeSet::new(),
+            unpaired: BTreeSet::new(),
+            warnings,
+        })
+    }
+
+    /// What is half there, and not since lately.
+    fn half_all_along(&self) -> BTreeSet<OsString> {
+        let now = Glance::at(self.profile);
+        let Some(rows) = &self.rows else {
+            return BTreeSet::new();
+        };
+        let mut half = half_there(rows, &self.configs);
         // A row has no time of its own.
-        half.retain(|name| match configs.newest(name) {
-            Some(changed) => !at_first.is_fresh(changed),
-            None => !at_first.is_busy(),
+        half.retain(|name| match self.configs.newest(name) {
+            Some(changed) => !now.is_fresh(changed),
+            None => !now.is_busy(),
         });
         half
-    });
-    for anew in 0..=ANEW {
-        tunnels = kernel.tunnels(&configs, rows.as_ref());
-        beyond = beyond_configs(profile, &tunnels);
-        let later = Glance::at(profile);
-        let mut half = match &rows {
-            Some(rows) if later.is_busy() => half_there(rows, &configs),
+    }
+
+    /// What has moved since it was taken; none if nothing has, or if that cannot be told.
+    fn moving(&mut self) -> Option<Moving> {
+        let later = Glance::at(self.profile);
+        let mut half = match &self.rows {
+            Some(rows) if later.is_busy() => half_there(rows, &self.configs),
             _ => BTreeSet::new(),
         };
         // What is old and half stays half.
-        half.retain(|name| match configs.newest(name) {
+        half.retain(|name| match self.configs.newest(name) {
             Some(changed) => later.is_fresh(changed),
             None => true,
         });
-        // A file that was changed since the rows were copied may belong to a later row.
-        let late = configs.changed_in(&look.until(&later));
-        if look.is_still(&later) && late.is_empty() && half.is_empty() {
-            break;
+        let late = self.configs.changed_in(&self.look.until(&later));
+        if self.look.is_still(&later) && late.is_empty() && half.is_empty() {
+            return None;
         }
-        look = later;
-        let now = match (&rows, database) {
-            (Some(_), Some(database)) => match Live::new(profile).rows(&database.path) {
-                Ok(rows) => Some(by_file(rows)),
-                Err(problem) => {
-                    warnings.push(not_known(&format!("cannot {}", problem.what)));
-                    None
-                }
-            },
-            _ => None,
-        };
-        let cannot_compare = rows.is_some() && now.is_none();
-        let differing = match (&rows, &now) {
+        self.look = later;
+        let now = self.rows_now();
+        let differing = match (&self.rows, &now) {
             (Some(rows), Some(now)) => differing(rows, now),
             _ => BTreeSet::new(),
         };
-        let mut managed = files(rows.as_ref());
+        let mut managed = files(self.rows.as_ref());
         managed.extend(files(now.as_ref()));
-        let mut moved = match configs.changed(&managed) {
+        let mut moved = match self.configs.changed(&managed) {
             Ok(moved) => moved,
             Err(why) => {
-                warnings.push(not_known(&why));
-                unpaired = managed;
-                break;
+                self.warnings.push(not_known(&why));
+                self.unpaired = managed;
+                return None;
             }
         };
         moved.extend(differing.iter().chain(&late).cloned());
-        if rows.is_none() {
-            alone.extend(moved.iter().cloned());
+        if self.rows.is_none() {
+            self.alone.extend(moved.iter().cloned());
         }
+        let cannot_compare = self.rows.is_some() && now.is_none();
         if cannot_compare {
-            unpaired = moved;
-            unpaired.extend(half);
-            break;
+            self.unpaired = moved;
+            self.unpaired.extend(half);
+            return None;
         }
-        if moved.is_empty() && half.is_empty() {
-            break;
+        let moves = !(moved.is_empty() && half.is_empty());
+        moves.then_some(Moving {
+            moved,
+            half,
+            late,
+            differing,
+        })
+    }
+
+    fn rows_now(&mut self) -> Option<FileRows> {
+        let database = self.profile.client_database()?;
+        self.rows.as_ref()?;
+        match Live::new(self.profile).rows(&database.path) {
+            Ok(rows) => Some(by_file(rows)),
+            Err(problem) => {
+                let why = format!("cannot {}", problem.what);
+                self.warnings.push(not_known(&why));
+                None
+            }
         }
-        if anew == ANEW {
-            // What has been half there all along is no news.
-            let known = all_along.unwrap_or_default();
-            half.retain(|name| !known.contains(name));
-            unpaired = moved;
-            unpaired.extend(half);
-            break;
-        }
+    }
+
+    /// Whether it could be taken.
+    fn take_anew(&mut self, moving: Moving) -> Result<bool, Problem> {
+        let mut moved = moving.moved;
         if moved.is_empty() {
             std::thread::sleep(PAUSE);
         }
-        if !late.is_empty() {
-            look.wait_a_tick();
+        if !moving.late.is_empty() {
+            self.look.wait_a_tick();
         }
-        if rows.is_some() && !(differing.is_empty() && late.is_empty()) {
-            let mut newer = copy();
+        let in_rows = !(moving.differing.is_empty() && moving.late.is_empty());
+        if let Some(rows) = self.rows.as_mut().filter(|_| in_rows) {
+            let mut newer = copy(self.profile);
             // The earlier copy is better than none.
             let Some(newer_rows) = rows_in(&mut newer).map(by_file) else {
-                unpaired = moved;
-                break;
+                self.unpaired = moved;
+                return Ok(false);
             };
-            clients = newer;
-            let before = rows.replace(newer_rows);
-            if let (Some(before), Some(rows)) = (&before, &rows) {
-                moved.extend(self::differing(before, rows));
-            }
+            self.clients = newer;
+            moved.extend(differing(rows, &newer_rows));
+            *rows = newer_rows;
         }
-        configs.read_again(&moved)?;
+        self.configs.read_again(&moved)?;
+        Ok(true)
     }
-    if database.is_some() && !alone.is_empty() {
-        warnings.push(not_known("the clients cannot be read"));
-        unpaired.extend(alone);
+
+    fn taken(mut self, tunnels: Facts, beyond: BTreeMap<String, Peers>) -> TakenTogether {
+        if self.profile.client_database().is_some() && !self.alone.is_empty() {
+            self.warnings.push(not_known("the clients cannot be read"));
+            self.unpaired.extend(self.alone);
+        }
+        let gone = |clients: &Saving| clients.fate == PartFate::NotThere;
+        let unknown = match &self.clients {
+            Some(c) if self.rows.is_none() && (self.configs.are_there() || !gone(c)) => {
+                self.configs.others()
+            }
+            _ => BTreeSet::new(),
+        };
+        TakenTogether {
+            clients: self.clients,
+            configs: self.configs,
+            tunnels,
+            beyond,
+            unpaired: self.unpaired,
+            unknown,
+            warnings: self.warnings,
+        }
     }
-    let gone = |clients: &Saving| clients.fate == PartFate::NotThere;
-    let unknown = match &clients {
-        Some(c) if rows.is_none() && (configs.are_there() || !gone(c)) => configs.others(),
-        _ => BTreeSet::new(),
-    };
-    Ok(TakenTogether {
-        clients,
-        configs,
-        tunnels,
-        beyond,
-        unpaired,
-        unknown,
-        warnings,
-    })
+}
+
+/// A copy of the database of clients.
+fn copy(profile: &Profile) -> Option<Saving> {
+    let database = profile.client_database()?;
+    Some(databases::save(profile, database))
+}
+
+fn rows_in(copied: &mut Option<Saving>) -> Option<database::Rows> {
+    copied.as_mut()?.rows.take()
 }
 
 fn not_known(why: &str) -> String {

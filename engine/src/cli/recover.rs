@@ -10,7 +10,7 @@ use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::restore::driver::BootStage;
 use crate::restore::process::{self, Signals};
-use crate::restore::recover::{self, Recovered, RecoveryOrder, Tidied};
+use crate::restore::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
 use crate::state_dir::lock::{Lock, Work};
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
@@ -45,7 +45,6 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let host = Linux::new(&context.profile);
     let asked = || signals.asked();
     let json = context.json;
-    let line = |text: String| if json { tell(&text) } else { say(&text) };
     let mut last: Option<View> = None;
     let last_seen = &mut last;
     let recovered = recover::run(
@@ -61,22 +60,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
             },
         },
         &asked,
-        |found| {
-            line(format!(
-                "restore {} is open; before this recovery: {}",
-                found.id,
-                View::of(found.state).headline
-            ));
-            if found.torn > 0 {
-                line(format!(
-                    "its last record was cut off: {} bytes are set aside",
-                    found.torn
-                ));
-            }
-            for process in found.ended {
-                line(format!("ended what it left running: {}", visible(process)));
-            }
-        },
+        |found| say_found(context, found),
         Box::new(move |record, state| {
             if json {
                 print_json_on(std::io::stderr().lock(), &record_json(record));
@@ -86,82 +70,131 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
             *last_seen = Some(View::of(state));
         }),
     )?;
-    let (found, id, status) = match &recovered {
-        Recovered::Idle(_) => ("idle", None, 0),
-        Recovered::Over(id, verdict) => (
-            "over",
-            Some(id),
-            match verdict {
-                Some(Verdict::Restored) => 0,
-                Some(Verdict::RolledBack) => 4,
-                Some(Verdict::NothingChanged) if !args.for_restore => 4,
-                None if !args.for_restore => 0,
-                Some(Verdict::NothingChanged) | None => 1,
-            },
-        ),
-        Recovered::BeforeNetwork(id) => ("before-network", Some(id), 0),
-        Recovered::Settled { id, result } => (
-            "settled",
-            Some(id),
-            match result {
-                Ok(_) => 0,
-                // As before is as before, whether it changed anything on the way or not; a restore tells the two apart.
-                Err(Fault::Failed(_)) if !args.for_restore => 4,
-                Err(fault) => fault.exit_status(),
-            },
-        ),
-    };
-    if json {
-        print_json(&serde_json::json!({
-            "found": found,
-            "restore": id,
-            "exit_status": status,
-            "verdict": match &recovered {
-                Recovered::Over(_, verdict) => serde_json::json!(verdict),
-                Recovered::Idle(_) | Recovered::BeforeNetwork(_) | Recovered::Settled { .. } => serde_json::json!(last.as_ref().map(|v| v.standing)),
-            },
-            "headline": last.as_ref().map(|v| &v.headline),
-            "left_out": last.as_ref().map(|v| &v.left_out),
-            "problem": last.as_ref().and_then(|v| v.problem.as_ref()),
-        }));
-    } else {
-        match &recovered {
-            Recovered::Idle(_) => say("nothing to do: no restore is open"),
-            Recovered::Over(id, verdict) => say(&format!(
-                "restore {id} was over{}; nothing is left of it to settle",
-                verdict.map_or_else(String::new, |v| format!(" ({v})"))
-            )),
-            Recovered::BeforeNetwork(id) => say(&format!(
-                "restore {id}: files and databases are settled; tunnels, rules and services wait for the network"
-            )),
-            Recovered::Settled { result, .. } => {
-                if let Some(view) = &last {
-                    for line in left_out_lines(&view.left_out) {
-                        say(&line);
-                    }
-                    say(&view.headline);
-                }
-                match result {
-                    Ok(warnings) => warnings
-                        .iter()
-                        .for_each(|w| tell(&format!("warning: {}", visible(w)))),
-                    Err(fault) => tell(&format!("holdfast: {}", super::fault_text(fault))),
-                }
-            }
-        }
+    let status = exit_status(&recovered, args.for_restore);
+    match json {
+        true => print_json(&as_json(&recovered, last.as_ref(), status)),
+        false => say_recovered(&recovered, last.as_ref()),
     }
     if let Recovered::Idle(tidied) = &recovered {
-        for Tidied { id, result } in tidied {
-            match result {
-                Ok(()) => line(format!("restore {id}: what was left over is cleaned up")),
-                Err(problem) => tell(&format!(
-                    "warning: restore {id} is over, but not cleaned up: {}",
-                    journal_format::problem_text(problem)
-                )),
-            }
+        for tidied in tidied {
+            say_tidied(context, tidied);
         }
     }
     Ok(status)
+}
+
+/// For whoever watches: where the outcome is JSON, beside it.
+fn line(context: &Context, text: &str) {
+    match context.json {
+        true => tell(text),
+        false => say(text),
+    }
+}
+
+fn say_found(context: &Context, found: &FoundAtRecovery) {
+    line(
+        context,
+        &format!(
+            "restore {} is open; before this recovery: {}",
+            found.id,
+            View::of(found.state).headline
+        ),
+    );
+    if found.torn > 0 {
+        let cut_off = format!(
+            "its last record was cut off: {} bytes are set aside",
+            found.torn
+        );
+        line(context, &cut_off);
+    }
+    for process in found.ended {
+        line(
+            context,
+            &format!("ended what it left running: {}", visible(process)),
+        );
+    }
+}
+
+fn exit_status(recovered: &Recovered, for_restore: bool) -> u8 {
+    match recovered {
+        Recovered::Idle(_) | Recovered::BeforeNetwork(_) => 0,
+        Recovered::Over(_, verdict) => match verdict {
+            Some(Verdict::Restored) => 0,
+            Some(Verdict::RolledBack) => 4,
+            Some(Verdict::NothingChanged) if !for_restore => 4,
+            None if !for_restore => 0,
+            Some(Verdict::NothingChanged) | None => 1,
+        },
+        Recovered::Settled { result, .. } => match result {
+            Ok(_) => 0,
+            // As before is as before, whether it changed anything on the way or not; a restore tells the two apart.
+            Err(Fault::Failed(_)) if !for_restore => 4,
+            Err(fault) => fault.exit_status(),
+        },
+    }
+}
+
+fn as_json(recovered: &Recovered, last: Option<&View>, status: u8) -> serde_json::Value {
+    let (found, id) = match recovered {
+        Recovered::Idle(_) => ("idle", None),
+        Recovered::Over(id, _) => ("over", Some(id)),
+        Recovered::BeforeNetwork(id) => ("before-network", Some(id)),
+        Recovered::Settled { id, .. } => ("settled", Some(id)),
+    };
+    serde_json::json!({
+        "found": found,
+        "restore": id,
+        "exit_status": status,
+        "verdict": match recovered {
+            Recovered::Over(_, verdict) => serde_json::json!(verdict),
+            Recovered::Idle(_) | Recovered::BeforeNetwork(_) | Recovered::Settled { .. } => {
+                serde_json::json!(last.map(|v| v.standing))
+            }
+        },
+        "headline": last.map(|v| &v.headline),
+        "left_out": last.map(|v| &v.left_out),
+        "problem": last.and_then(|v| v.problem.as_ref()),
+    })
+}
+
+fn say_recovered(recovered: &Recovered, last: Option<&View>) {
+    match recovered {
+        Recovered::Idle(_) => say("nothing to do: no restore is open"),
+        Recovered::Over(id, verdict) => say(&format!(
+            "restore {id} was over{}; nothing is left of it to settle",
+            verdict.map_or_else(String::new, |v| format!(" ({v})"))
+        )),
+        Recovered::BeforeNetwork(id) => say(&format!(
+            "restore {id}: files and databases are settled; tunnels, rules and services wait for the network"
+        )),
+        Recovered::Settled { result, .. } => {
+            if let Some(view) = last {
+                for line in left_out_lines(&view.left_out) {
+                    say(&line);
+                }
+                say(&view.headline);
+            }
+            match result {
+                Ok(warnings) => warnings
+                    .iter()
+                    .for_each(|w| tell(&format!("warning: {}", visible(w)))),
+                Err(fault) => tell(&format!("holdfast: {}", super::fault_text(fault))),
+            }
+        }
+    }
+}
+
+fn say_tidied(context: &Context, Tidied { id, result }: &Tidied) {
+    match result {
+        Ok(()) => line(
+            context,
+            &format!("restore {id}: what was left over is cleaned up"),
+        ),
+        Err(problem) => tell(&format!(
+            "warning: restore {id} is over, but not cleaned up: {}",
+            journal_format::problem_text(problem)
+        )),
+    }
 }
 
 /// The rest in a session of its own, which the terminal's end does not reach.
@@ -170,9 +203,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     reason = "Holdfast starts itself anew, with a session of its own"
 )]
 fn second_half(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
-    let failed = |e: std::io::Error| {
-        crate::error::cannot(format!("start the recovery: {e}"), "run it again")
-    };
+    let failed = |e: std::io::Error| cannot(format!("start the recovery: {e}"), "run it again");
     let signals = Signals::hold()?;
     let program = programs::this_program().map_err(failed)?;
     let mut command = std::process::Command::new(program);

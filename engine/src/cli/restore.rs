@@ -15,8 +15,10 @@ use crate::error::{Fault, Problem, cannot};
 use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::plan::planner::Choices;
+use crate::plan::prepare::{self, Prepared, RestoreRequest};
+use crate::plan::preview;
 use crate::restore::process::{self, Signals};
-use crate::restore::{self, Ended, Prepared, RestoreRequest};
+use crate::restore::{self, Ended};
 use crate::state_dir::lock::{Lock, Work};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
@@ -66,7 +68,7 @@ fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
             .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
     });
     let host = Linux::new(&context.profile);
-    restore::prepare(
+    prepare::prepare(
         &context.profile,
         &host,
         RestoreRequest {
@@ -108,7 +110,7 @@ fn show(context: &Context, prepared: &Prepared) {
     for text in left_out_lines(&prepared.plan.left_out) {
         line(&format!("  {text}"));
     }
-    for text in restore::preview(&prepared.plan) {
+    for text in preview::preview(&prepared.plan) {
         line(&format!("  {}", visible(&text)));
     }
     for text in known {
@@ -166,7 +168,7 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
     command.args(["--restore-id", prepared.id.as_str()]);
     command.args([
         "--approved-plan",
-        &restore::approval(&prepared.plan).to_string(),
+        &preview::approval(&prepared.plan).to_string(),
     ]);
     if args.keep_going_without_firewall {
         command.arg("--keep-going-without-firewall");

@@ -1,13 +1,15 @@
 //! `holdfast survey`.
 
+use std::collections::BTreeMap;
+
 use super::{Context, print_json, say};
 use crate::error::{Fault, cannot};
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::profile::Profile;
+use crate::gateway::profile::{Database, Profile};
 use crate::host::Family;
 use crate::host::linux::Linux;
 use crate::state_dir;
-use crate::survey::exposure;
+use crate::survey::{self, Survey, exposure};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     // In the middle of a restore no database may be opened, not even to read.
@@ -18,24 +20,29 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         )));
     }
     let host = Linux::new(&context.profile);
-    let survey =
-        crate::survey::survey(&host, &context.profile, &|_| false).map_err(Fault::Refused)?;
-    let databases: Vec<_> = context
-        .profile
-        .gateway
-        .database
-        .iter()
-        .map(|d| (d, survey.databases.get(&d.name).map(|m| m.size)))
-        .collect();
-    let users: std::collections::BTreeMap<_, Vec<_>> = survey
+    let survey = survey::survey(&host, &context.profile, &|_| false).map_err(Fault::Refused)?;
+    match context.json {
+        true => print_json(&as_json(&context.profile, &survey)),
+        false => say_all(&context.profile, &survey),
+    }
+    Ok(0)
+}
+
+/// Bytes of a database; none if it is not there.
+fn size(survey: &Survey, database: &Database) -> Option<u64> {
+    Some(survey.databases.get(&database.name)?.size)
+}
+
+fn as_json(profile: &Profile, survey: &Survey) -> serde_json::Value {
+    let databases = profile.gateway.database.iter();
+    let users: BTreeMap<_, Vec<_>> = survey
         .users
         .iter()
         .map(|(database, users)| (database, users.iter().map(|u| &u.username).collect()))
         .collect();
-    if context.json {
-        print_json(&serde_json::json!({
-            "databases": databases.iter().map(|(d, size)| serde_json::json!({
-                "name": d.name, "path": d.path, "bytes": size,
+    serde_json::json!({
+            "databases": databases.map(|d| serde_json::json!({
+                "name": d.name, "path": d.path, "bytes": size(survey, d),
             })).collect::<Vec<_>>(),
             "clients": survey.clients.as_ref().map(Vec::len),
             "users": users,
@@ -56,11 +63,12 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             "open": survey.exposure.exposed.iter().map(exposure::Exposed::change).collect::<Vec<_>>(),
             "open_problems": survey.exposure.problems,
             "warnings": survey.warnings,
-        }));
-        return Ok(0);
-    }
-    for (database, size) in databases {
-        match size {
+    })
+}
+
+fn say_all(profile: &Profile, survey: &Survey) {
+    for database in &profile.gateway.database {
+        match size(survey, database) {
             Some(size) => say(&format!(
                 "database   {:14} {}, {size} bytes",
                 database.name,
@@ -85,19 +93,19 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             let there = |name: &str| survey.databases.contains_key(name);
             say(&format!(
                 "clients    unknown: {}",
-                no_clients(&context.profile, there)
+                no_clients(profile, there)
             ));
         }
     }
     say(&format!(
         "configs    {} in {}",
         survey.configs.len(),
-        context.profile.gateway.configs_dir.display()
+        profile.gateway.configs_dir.display()
     ));
     say(&format!(
         "           {} managed in {}",
         survey.wireguard.len(),
-        context.profile.gateway.wireguard_dir.display()
+        profile.gateway.wireguard_dir.display()
     ));
     say(&format!(
         "tunnels    {} up: {}",
@@ -114,6 +122,10 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         rules(&survey.facts, Family::V6),
         forwarded(&survey.facts),
     ));
+    say_warnings(survey);
+}
+
+fn say_warnings(survey: &Survey) {
     for open in survey.exposure.sentences() {
         say(&format!(
             "warning    {}: `{}` closes that",
@@ -131,7 +143,6 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     for warning in &survey.warnings {
         say(&format!("warning    {}", journal_format::visible(warning)));
     }
-    Ok(0)
 }
 
 /// How many rules of a family there are: what could not be read is not none.

@@ -6,12 +6,12 @@ use journal_format::visible;
 
 use super::{Context, print_json, restore, say};
 use crate::archive::manifest::Manifest;
+use crate::archive::verify::Checked;
 use crate::error::{Fault, INCOMPLETE};
-use crate::gateway::parts;
+use crate::gateway::parts::{self, Lack};
 use crate::host::linux::Linux;
 use crate::host::live_database::shapes;
 use crate::plan::rehearsal::{self, Tried};
-use crate::text::iptables::Family;
 use crate::text::wording::in_a_line;
 
 pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
@@ -43,27 +43,53 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     if !problems.is_empty() {
         return Err(Fault::Refused(problems));
     }
-    let metadata = checked.archive.metadata();
-    let consent = checked.consent(|_| Vec::new());
-    let untried: Vec<(&str, String)> = untried
-        .iter()
-        .map(|(family, problem)| (Family::name(*family), in_a_line(problem)))
-        .collect();
-    let lacks = metadata.holdfast.as_ref().map(Manifest::lacks);
-    let lacks = lacks.unwrap_or_default();
-    let status = if lacks.is_empty() { 0 } else { INCOMPLETE };
-    if context.json {
-        let commands: Vec<_> = consent
-            .lines()
-            .into_iter()
-            .map(|(command, tunnels)| serde_json::json!({"command": command, "tunnels": tunnels}))
-            .collect();
-        print_json(&serde_json::json!({
-            "archive": name,
-            "verdict": if lacks.is_empty() { "sound" } else { "incomplete" },
-            "complete": lacks.is_empty(),
-            "lacks": lacks,
-            "exit_status": status,
+    let manifest = checked.archive.metadata().holdfast.as_ref();
+    let verified = Verified {
+        name,
+        lacks: manifest.map(Manifest::lacks).unwrap_or_default(),
+        untried: untried
+            .iter()
+            .map(|(family, problem)| (family.name(), in_a_line(problem)))
+            .collect(),
+        commands: checked.consent(|_| Vec::new()).lines(),
+        checked,
+    };
+    match context.json {
+        true => print_json(&verified.json()),
+        false => verified.say(),
+    }
+    Ok(verified.exit_status())
+}
+
+/// A backup that may be restored, and what is to be known of it.
+struct Verified {
+    name: String,
+    checked: Checked,
+    lacks: Vec<Lack>,
+    /// The rules that could not be tried on this box, by family, and why.
+    untried: Vec<(&'static str, String)>,
+    /// What runs as root because of it, and for which tunnels.
+    commands: Vec<(String, String)>,
+}
+
+impl Verified {
+    fn exit_status(&self) -> u8 {
+        match self.lacks.is_empty() {
+            true => 0,
+            false => INCOMPLETE,
+        }
+    }
+
+    fn json(&self) -> serde_json::Value {
+        let checked = &self.checked;
+        let metadata = checked.archive.metadata();
+        let complete = self.lacks.is_empty();
+        serde_json::json!({
+            "archive": self.name,
+            "verdict": if complete { "sound" } else { "incomplete" },
+            "complete": complete,
+            "lacks": self.lacks,
+            "exit_status": self.exit_status(),
             "sha256": checked.sha256,
             "bytes": checked.archive.size(),
             "entries": checked.archive.entries().len(),
@@ -71,58 +97,63 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
             "made_by": metadata.made_by(),
             "manifest": metadata.holdfast.is_some(),
             "clients": checked.clients.as_ref().map(Vec::len),
-            "commands": commands,
-            "rules_not_tried": untried
+            "commands": self
+                .commands
+                .iter()
+                .map(|(command, tunnels)| serde_json::json!({"command": command, "tunnels": tunnels}))
+                .collect::<Vec<_>>(),
+            "rules_not_tried": self
+                .untried
                 .iter()
                 .map(|(family, why)| serde_json::json!({"family": family, "why": why}))
                 .collect::<Vec<_>>(),
             "lost": checked.lost.iter().map(|l| &l.said).collect::<Vec<_>>(),
             "warnings": checked.warnings,
             "missing": checked.missing,
-        }));
-        return Ok(status);
+        })
     }
-    if !lacks.is_empty() {
+
+    fn say(&self) {
+        let (name, checked) = (visible(&self.name), &self.checked);
+        let metadata = checked.archive.metadata();
+        if !self.lacks.is_empty() {
+            let incomplete = parts::incomplete(&self.lacks);
+            say(&format!("{name}: {}", visible(&incomplete)));
+        }
+        let but = match self.untried.is_empty() {
+            true => "",
+            false => ", but for its firewall rules, which were not tried",
+        };
+        let what = match self.lacks.is_empty() {
+            true => "",
+            false => "what is in it is ",
+        };
+        say(&format!("{name}: {what}sound{but}"));
         say(&format!(
-            "{}: {}",
-            visible(&name),
-            visible(&parts::incomplete(&lacks))
+            "  made {} by {}",
+            metadata.created_at,
+            visible(metadata.made_by())
         ));
-    }
-    let but = match untried.is_empty() {
-        true => "",
-        false => ", but for its firewall rules, which were not tried",
-    };
-    let what = match lacks.is_empty() {
-        true => "",
-        false => "what is in it is ",
-    };
-    say(&format!("{}: {what}sound{but}", visible(&name)));
-    say(&format!(
-        "  made {} by {}",
-        metadata.created_at,
-        visible(metadata.made_by())
-    ));
-    say(&format!(
-        "  {} entries, SHA-256 {}",
-        checked.archive.entries().len(),
-        checked.sha256
-    ));
-    for lost in &checked.lost {
-        say(&format!("  lost: {}", visible(&lost.said)));
-    }
-    for (command, tunnels) in consent.lines() {
-        say(&format!("  runs as root for {tunnels}:"));
-        say(&format!("    {command}"));
-    }
-    for (family, why) in untried {
         say(&format!(
-            "  not tried: whether its {family} firewall rules load: {}",
-            visible(&why)
+            "  {} entries, SHA-256 {}",
+            checked.archive.entries().len(),
+            checked.sha256
         ));
+        for lost in &checked.lost {
+            say(&format!("  lost: {}", visible(&lost.said)));
+        }
+        for (command, tunnels) in &self.commands {
+            say(&format!("  runs as root for {tunnels}:"));
+            say(&format!("    {command}"));
+        }
+        for (family, why) in &self.untried {
+            say(&format!(
+                "  not tried: whether its {family} firewall rules load: {}",
+                visible(why)
+            ));
+        }
+        for warning in checked.warnings.iter().chain(&checked.missing) {
+            say(&format!("  warning: {}", visible(warning)));
+        }
     }
-    for warning in checked.warnings.iter().chain(&checked.missing) {
-        say(&format!("  warning: {}", visible(warning)));
-    }
-    Ok(status)
 }

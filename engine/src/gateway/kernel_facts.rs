@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::Problem;
 use crate::gateway::parts::Part;
 use crate::gateway::peers::{self, Peers};
-use crate::text::iptables::Family;
+use crate::text::iptables::{self, Family, Rules};
 use crate::text::wg_config;
 
 /// What the kernel and the service manager hold and no file says.
@@ -81,6 +81,14 @@ impl Facts {
             Family::V4 => self.rules_v4.as_deref(),
             Family::V6 => self.rules_v6.as_deref(),
         }
+    }
+
+    /// The same, read; none where there are none.
+    pub fn parsed_rules(&self, family: Family) -> Result<Rules, Problem> {
+        iptables::parse(
+            self.rules(family).unwrap_or_default(),
+            "the rules of before",
+        )
     }
 
     /// Whether packets are forwarded.

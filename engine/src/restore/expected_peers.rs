@@ -8,12 +8,10 @@ use journal_format::Direction;
 use crate::error::{Problem, cannot};
 use crate::gateway::peers::{self, Peers};
 use crate::host::Query;
+use crate::plan::prepare::PEERS;
 use crate::restore::step::Env;
 
 const PEERS_BYTES: u64 = 64 << 20;
-
-/// The file of a restore's peers, in its folder `after/`.
-pub const FILE: &str = "peers";
 
 /// The peers that tunnels should have, by interface; of a tunnel that is not here its config says it all.
 pub fn wanted(env: &Env, direction: Direction) -> Result<BTreeMap<String, Peers>, Problem> {
@@ -32,7 +30,7 @@ fn planned(env: &Env) -> Result<BTreeMap<String, Peers>, Problem> {
     let Some(digest) = &env.plan.peers else {
         return Ok(BTreeMap::new());
     };
-    let path = env.dir.join("after").join(FILE);
+    let path = env.dir.join("after").join(PEERS);
     let unusable = |why: &str| {
         cannot(
             format!("use {}: {why}", path.display()),

@@ -34,14 +34,6 @@ pub fn current(host: &dyn Host, family: Family) -> Result<Rules, Problem> {
     parse(&text, "the loaded rules")
 }
 
-/// The rules as they were before.
-pub fn before(facts: &Facts, family: Family) -> Result<Rules, Problem> {
-    parse(
-        facts.rules(family).unwrap_or_default(),
-        "the rules of before",
-    )
-}
-
 /// The families whose rules a restore may touch: those that were read before it began. Others could not be put back.
 pub fn touched<'e>(env: &Env<'e>) -> impl Iterator<Item = Family> + use<'e> {
     let facts = env.facts;
@@ -78,7 +70,7 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
             }
             _ => {
                 let merged = Rules::without_backup(
-                    &before(env.facts, family)?,
+                    &env.facts.parsed_rules(family)?,
                     &current(env.host, family)?,
                     &env.replaced(),
                 );
@@ -87,9 +79,9 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
         },
         // Where this boot's rules were replaced by the backup's, there is nothing of others' left to spare.
         Direction::Back if env.same_boot || env.loaded => {
-            Ok(Expected::Whole(before(env.facts, family)?))
+            Ok(Expected::Whole(env.facts.parsed_rules(family)?))
         }
-        Direction::Back => Ok(Expected::Own(before(env.facts, family)?)),
+        Direction::Back => Ok(Expected::Own(env.facts.parsed_rules(family)?)),
     }
 }
 

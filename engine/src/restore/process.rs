@@ -11,14 +11,6 @@ use nix::sys::signal::Signal;
 use crate::error::{Problem, cannot};
 use crate::host::programs;
 
-/// Where the SSH session that this process is in comes from, and the port of this box that it came to.
-pub fn ssh_connection() -> Option<(std::net::IpAddr, u16)> {
-    let text = std::env::var("SSH_CONNECTION").ok()?;
-    let mut words = text.split(' ');
-    let from = words.next()?.parse().ok()?;
-    Some((from, words.nth(2)?.parse().ok()?))
-}
-
 /// Leaves the session of whoever started this process, so that the end of a terminal or of the agent does not end it,
 /// and recovery can end what this one leaves behind. Not where [`must_start_anew`] says so.
 pub fn own_session() -> Result<(), Problem> {

@@ -1,7 +1,7 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{Driver, Policy, RestoreId, Role, Soundness, State, Verdict};
+use journal_format::{Driver, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
 
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
@@ -167,101 +167,45 @@ pub fn settle<'a>(
     open: OpenRestore,
     order: impl Into<RecoveryOrder<Driver>>,
     asked: &'a dyn Fn() -> bool,
-    mut found: impl FnMut(&FoundAtRecovery),
+    found: impl FnMut(&FoundAtRecovery),
     seen: OnRecord<'a>,
 ) -> Result<Recovered, Fault> {
+    // Whatever keeps a recovery from its end leaves the gateway half way.
+    settle_or_stick(profile, host, open, order.into(), asked, found, seen).map_err(Fault::Stuck)
+}
+
+fn settle_or_stick<'a>(
+    profile: &Profile,
+    host: &'a dyn Machine,
+    open: OpenRestore,
+    order: RecoveryOrder<Driver>,
+    asked: &'a dyn Fn() -> bool,
+    mut found: impl FnMut(&FoundAtRecovery),
+    seen: OnRecord<'a>,
+) -> Result<Recovered, Problem> {
+    let RecoveryOrder {
+        by: driver, stage, ..
+    } = order;
+    let left = what_is_left(profile, host, &open, &driver)?;
     let OpenRestore {
         id,
         barrier: barrier_is_up,
     } = open;
-    let RecoveryOrder {
-        by: driver, stage, ..
-    } = order.into();
-    let (role, policy) = (driver.role, driver.policy);
-    let path = state_dir::journal(profile, &id);
-    if host.stat(&path).map_err(Fault::Stuck)?.is_none() {
-        return Err(Fault::Stuck(cannot(
-            format!(
-                "settle restore {id}: the barrier names it, but its journal {} is gone",
-                path.display()
-            ),
-            "nothing was touched and the fence's rules are in the barrier; put the restore's folder back, or, if the \
-             gateway is as you want it, remove the barrier by hand",
-        )));
-    }
-    let bytes = host.read(&path, JOURNAL_BYTES).map_err(Fault::Stuck)?;
-    let scan = journal_format::scan_of(&id, &bytes);
-    match scan.soundness() {
-        Soundness::Closed(verdict) => {
-            // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
-            host.keep(&path, &bytes).map_err(Fault::Stuck)?;
-            // A boot that came in between closed the fence by the barrier.
-            if fence_is_closed(host)? {
-                let tidied = tidy(profile, host, &id, driver);
-                // What else is left over is tried again at the next start, and holds nothing back.
-                if fence_is_closed(host)? {
-                    return Err(Fault::Stuck(tidied.err().unwrap_or_else(|| {
-                        cannot(
-                            "lift the fence of a restore that is over",
-                            "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
-                        )
-                    })));
-                }
-            }
-            host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
-            return Ok(Recovered::Over(id, Some(verdict)));
+    let JournalLeft { bytes, scan, state } = match left {
+        WhatIsLeft::Nothing(verdict) => return Ok(Recovered::Over(id, verdict)),
+        WhatIsLeft::Stuck(problem) => {
+            let result = Err(Fault::Stuck(problem));
+            return Ok(Recovered::Settled { id, result });
         }
-        Soundness::Open | Soundness::Torn | Soundness::Empty => {}
-        Soundness::Corrupt | Soundness::Newer => {
-            return Err(Fault::Stuck(cannot(
-                format!("settle restore {id}: its journal cannot be acted on"),
-                format!(
-                    "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
-                     that wrote it can act on it"
-                ),
-            )));
-        }
-    }
-    let Some(state) = scan.state.clone() else {
-        // Not even a header: the crash came before anything else, and nothing was staged.
-        if barrier_is_up {
-            return Err(Fault::Stuck(cannot(
-                format!(
-                    "settle restore {id}: its journal {} has no record, but the barrier is up",
-                    path.display()
-                ),
-                "put the journal back from a copy; nothing was touched",
-            )));
-        }
-        host.discard(&path).map_err(Fault::Stuck)?;
-        return Ok(Recovered::Over(id, None));
+        WhatIsLeft::Journal(journal) => *journal,
     };
-    if state.has_effects() && !barrier_is_up && (role != Role::RecoverByHand || policy.is_none()) {
-        return Err(Fault::Stuck(cannot(
-            format!("settle restore {id}: it has effects, but its barrier is gone"),
-            "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
-                 `holdfast recover --roll-back`",
-        )));
-    }
-    if state.stuck.is_some() && role != Role::RecoverByHand {
-        let problem = state
-            .stuck
-            .clone()
-            .unwrap_or_else(|| cannot("go on", "run `holdfast recover`"));
-        return Ok(Recovered::Settled {
-            id,
-            result: Err(Fault::Stuck(problem)),
-        });
-    }
     let mut ended = Vec::new();
     if let Some(dead) = state
         .driver
         .as_ref()
         .filter(|d| d.boot == driver.boot && d.session == d.pid)
     {
-        ended = host
-            .end_session(dead.session, dead.started_ticks)
-            .map_err(Fault::Stuck)?;
+        ended = host.end_session(dead.session, dead.started_ticks)?;
     }
     let torn = bytes.len() - scan.valid_len;
     found(&FoundAtRecovery {
@@ -271,18 +215,16 @@ pub fn settle<'a>(
         ended: &ended,
     });
     let dir = profile.restore_dir(&id);
-    let facts = facts(host, &dir, &state).map_err(Fault::Stuck)?;
-    let mut journal =
-        JournalWriter::reopen(host, &path, &bytes, scan, driver, seen).map_err(Fault::Stuck)?;
+    let facts = facts(host, &dir, &state)?;
+    let path = state_dir::journal(profile, &id);
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver, seen)?;
+    let barrier = profile.barrier();
     if journal.state().plan.is_none() {
         // Without a plan nothing was staged.
-        journal
-            .close(Verdict::NothingChanged, Vec::new())
-            .map_err(Fault::Stuck)?;
-        host.discard(&profile.barrier()).map_err(Fault::Stuck)?;
+        journal.close(Verdict::NothingChanged, Vec::new())?;
+        host.discard(&barrier)?;
         return Ok(Recovered::Over(id, Some(Verdict::NothingChanged)));
     }
-    let barrier = profile.barrier();
     let drive = Drive {
         host,
         dir: &dir,
@@ -294,9 +236,9 @@ pub fn settle<'a>(
     };
     if journal.state().has_effects() && !barrier_is_up {
         // The operator chose to go on without it; until the verdict it is there again.
-        drive.raise(journal.state()).map_err(Fault::Stuck)?;
+        drive.raise(journal.state())?;
     }
-    let ending: Ending = drive.run(&mut journal).map_err(Fault::Stuck)?;
+    let ending: Ending = drive.run(&mut journal)?;
     if ending == Ending::BeforeNetwork {
         return Ok(Recovered::BeforeNetwork(id));
     }
@@ -304,9 +246,115 @@ pub fn settle<'a>(
     Ok(Recovered::Settled { id, result })
 }
 
-fn fence_is_closed(host: &dyn Host) -> Result<bool, Fault> {
-    let asked = host.ask(&Query::Fence, "").map_err(Fault::Stuck)?;
-    Ok(asked.ok())
+/// What of an open restore there is to settle.
+enum WhatIsLeft {
+    /// It was over, or had not even begun.
+    Nothing(Option<Verdict>),
+    /// It waits for the operator.
+    Stuck(Problem),
+    /// A journal to go on with.
+    Journal(Box<JournalLeft>),
+}
+
+struct JournalLeft {
+    bytes: Vec<u8>,
+    scan: Scan,
+    state: State,
+}
+
+/// Where nothing can be acted on, why.
+fn what_is_left(
+    profile: &Profile,
+    host: &dyn Machine,
+    open: &OpenRestore,
+    driver: &Driver,
+) -> Result<WhatIsLeft, Problem> {
+    let OpenRestore { id, barrier } = open;
+    let by_hand = driver.role == Role::RecoverByHand;
+    let path = state_dir::journal(profile, id);
+    if host.stat(&path)?.is_none() {
+        return Err(cannot(
+            format!(
+                "settle restore {id}: the barrier names it, but its journal {} is gone",
+                path.display()
+            ),
+            "nothing was touched and the fence's rules are in the barrier; put the restore's folder back, or, if the \
+             gateway is as you want it, remove the barrier by hand",
+        ));
+    }
+    let bytes = host.read(&path, JOURNAL_BYTES)?;
+    let scan = journal_format::scan_of(id, &bytes);
+    match scan.soundness() {
+        Soundness::Closed(verdict) => {
+            // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
+            host.keep(&path, &bytes)?;
+            lift_fence(profile, host, id, driver)?;
+            host.discard(&profile.barrier())?;
+            return Ok(WhatIsLeft::Nothing(Some(verdict)));
+        }
+        Soundness::Open | Soundness::Torn | Soundness::Empty => {}
+        Soundness::Corrupt | Soundness::Newer => {
+            return Err(cannot(
+                format!("settle restore {id}: its journal cannot be acted on"),
+                format!(
+                    "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
+                     that wrote it can act on it"
+                ),
+            ));
+        }
+    }
+    let Some(state) = scan.state.clone() else {
+        // Not even a header: the crash came before anything else, and nothing was staged.
+        if *barrier {
+            return Err(cannot(
+                format!(
+                    "settle restore {id}: its journal {} has no record, but the barrier is up",
+                    path.display()
+                ),
+                "put the journal back from a copy; nothing was touched",
+            ));
+        }
+        host.discard(&path)?;
+        return Ok(WhatIsLeft::Nothing(None));
+    };
+    if state.has_effects() && !barrier && (!by_hand || driver.policy.is_none()) {
+        return Err(cannot(
+            format!("settle restore {id}: it has effects, but its barrier is gone"),
+            "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
+                 `holdfast recover --roll-back`",
+        ));
+    }
+    Ok(match &state.stuck {
+        Some(problem) if !by_hand => WhatIsLeft::Stuck(problem.clone()),
+        _ => WhatIsLeft::Journal(Box::new(JournalLeft { bytes, scan, state })),
+    })
+}
+
+/// Of a restore that is over: a boot that came in between closed the fence by the barrier.
+fn lift_fence(
+    profile: &Profile,
+    host: &dyn Machine,
+    id: &RestoreId,
+    driver: &Driver,
+) -> Result<(), Problem> {
+    if !fence_is_closed(host)? {
+        return Ok(());
+    }
+    let tidied = tidy(profile, host, id, driver.clone());
+    // What else is left over is tried again at the next start, and holds nothing back.
+    if !fence_is_closed(host)? {
+        return Ok(());
+    }
+    Err(tidied.err().unwrap_or_else(|| {
+        cannot(
+            "lift the fence of a restore that is over",
+            "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
+        )
+    }))
+}
+
+fn fence_is_closed(host: &dyn Host) -> Result<bool, Problem> {
+    Ok(host.ask(&Query::Fence, "")?.ok())
 }
 
 /// The kernel facts of before, bound by the journal once the barrier was up.

@@ -13,6 +13,7 @@ use journal_format::{Exchange, FileId, Target};
 use crate::error::{Problem, cannot};
 use crate::host::Permit;
 use crate::host::{Host, Kind, Look, parent};
+use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
 
 /// Where one exchange stands.
@@ -124,13 +125,6 @@ fn database_of<'e>(exchange: &Exchange, exchanges: &'e [Exchange]) -> Option<&'e
         .find(|d| side_files(&d.path).contains(&exchange.path))
 }
 
-/// The database among these targets beside which this one lies; none for all but side files.
-pub fn beside<'t>(target: &Target, targets: &'t [Target]) -> Option<&'t Target> {
-    targets
-        .iter()
-        .find(|d| side_files(&d.path).contains(&target.path))
-}
-
 /// Whether this exchange has brought its object into place.
 pub fn is_in_place(host: &dyn Host, exchange: &Exchange) -> Result<bool, Problem> {
     Ok(side(host, exchange)? == Side::After)
@@ -214,22 +208,6 @@ pub fn dirs(exchanges: &[Exchange]) -> Result<BTreeSet<PathBuf>, Problem> {
         dirs.insert(parent(Path::new(&exchange.staged))?.to_owned());
     }
     Ok(dirs)
-}
-
-/// The names of the files that SQLite keeps beside a database.
-pub fn side_files(path: &str) -> [String; 3] {
-    ["-wal", "-shm", "-journal"].map(|suffix| format!("{path}{suffix}"))
-}
-
-/// Side files that are there.
-pub fn side_files_there(host: &dyn Look, path: &str) -> Result<Vec<String>, Problem> {
-    let mut there = Vec::new();
-    for file in side_files(path) {
-        if host.stat(Path::new(&file))?.is_some() {
-            there.push(file);
-        }
-    }
-    Ok(there)
 }
 
 /// Where all of these stand together; [`Observed::After`] is where the direction leads.

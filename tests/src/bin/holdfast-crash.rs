@@ -11,10 +11,11 @@ use engine::error::Fault;
 use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
 use engine::plan::planner::Choices;
+use engine::plan::prepare::{RestoreRequest, prepare};
 use engine::restore::driver::BootStage;
 use engine::restore::process::own_session;
 use engine::restore::recover::{self, Recovered, RecoveryOrder};
-use engine::restore::{self, Ended, RestoreRequest};
+use engine::restore::{self, Ended};
 use engine::state_dir::lock::{Lock, Work};
 use journal_format::{Policy, Role};
 use tests::crashing::Crashing;
@@ -61,7 +62,7 @@ fn run(words: &[&str]) -> Result<(), Fault> {
 
 fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fault> {
     let unreadable = |e: std::io::Error| Fault::Usage(format!("{}: {e}", archive.display()));
-    let prepared = restore::prepare(
+    let prepared = prepare(
         profile,
         host,
         RestoreRequest {

@@ -140,7 +140,8 @@ impl<'c> Side<'c> {
             Settle(n) => {
                 let path = &c.databases[*n];
                 let settled = self.host.settle_database(&self.permit, path).ok()?;
-                let left = engine::restore::swap::side_files_there(self.host, &text(path)).unwrap();
+                let left =
+                    engine::plan::side_files::side_files_there(self.host, &text(path)).unwrap();
                 let whole = settled == engine::gateway::database::Settled::Whole;
                 return Some(vec![format!("whole {whole}, beside it {left:?}")]);
             }

@@ -7,7 +7,8 @@ use crate::agent::{Agent, overview};
 use crate::error::Fault;
 use crate::gateway::parts::{Lack, Part};
 use crate::plan::planner::Choices;
-use crate::restore::{self, RestoreRequest};
+use crate::plan::prepare::{RestoreRequest, prepare};
+use crate::plan::preview;
 use crate::state_dir;
 use agent_protocol::{Preview, Refusal, UploadId};
 use journal_format::{Problem, RestoreId, View};
@@ -48,7 +49,7 @@ pub fn preview(
             id: None,
             approved: None,
         };
-        restore::prepare(&agent.profile, &agent.host, request)
+        prepare(&agent.profile, &agent.host, request)
     };
     let (prepared, needs_keep_going) = match prepare(false) {
         // It may be the firewall alone that is not acceptable, and that the admin may accept.
@@ -64,7 +65,7 @@ pub fn preview(
         .split_at(prepared.lost.min(plan.warnings.len()));
     Ok(Preview {
         upload,
-        gateway: crate::backup::host_name().unwrap_or_else(|| "?".into()),
+        gateway: crate::host::this_box::host_name().unwrap_or_else(|| "?".into()),
         name: name.into(),
         size,
         created_at: plan.archive.created_at.clone(),
@@ -72,7 +73,7 @@ pub fn preview(
         made_by: plan.archive.made_by.clone(),
         lost: bounded(lost.to_vec()),
         commands: prepared.consent.for_a_page(),
-        changes: bounded(restore::preview(plan)),
+        changes: bounded(preview::preview(plan)),
         left_out: bounded(
             plan.left_out
                 .iter()
@@ -80,7 +81,7 @@ pub fn preview(
                 .collect(),
         ),
         warnings: bounded(known.to_vec()),
-        plan: restore::approval(plan),
+        plan: preview::approval(plan),
         needs_keep_going,
         has_open_folders: prepared.closes_something(),
         unsaved: prepared.unsaved.iter().map(overview::lack).collect(),

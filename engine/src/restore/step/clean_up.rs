@@ -10,8 +10,8 @@ use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::host::{GatewayCommand, Query, parent};
+use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
-use crate::restore::swap::side_files;
 use crate::text::wording::counted;
 
 pub struct CleanUp;

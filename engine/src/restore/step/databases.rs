@@ -10,8 +10,9 @@ use crate::error::{Problem, cannot};
 use crate::gateway::database::Settled;
 use crate::host::Permit;
 use crate::host::parent;
+use crate::plan::side_files::{side_files, side_files_there};
 use crate::restore::decide::Observed;
-use crate::restore::swap::{self, side_files, side_files_there};
+use crate::restore::swap;
 use crate::text::wording::counted;
 
 pub struct SettleDatabases;

@@ -168,7 +168,7 @@ impl StepOps for LoadFirewall {
         if env.plan.keep_going_without_firewall {
             for family in expected_rules::touched(env) {
                 let (before, now) = (
-                    expected_rules::before(env.facts, family)?,
+                    env.facts.parsed_rules(family)?,
                     expected_rules::current(env.host, family)?,
                 );
                 fallback.push((

@@ -10,8 +10,8 @@ use super::{Env, Report, StepOps, no_way_back};
 use crate::error::{Problem, cannot};
 use crate::host::Permit;
 use crate::host::{Owner, parent};
+use crate::plan::side_files::beside;
 use crate::restore::decide::Observed;
-use crate::restore::swap;
 use crate::text::wording::counted;
 
 pub struct Stage;
@@ -128,7 +128,7 @@ fn check_target(env: &Env, target: &Target, mounts: &BTreeSet<String>) -> Result
     let there = env.host.stat(path)?;
     let expected = matches!(target.change, Change::Replace | Change::Remove);
     // Beside a database that is there now a file may lie until that is settled.
-    let may_be_there = swap::beside(target, &env.plan.databases)
+    let may_be_there = beside(target, &env.plan.databases)
         .is_some_and(|database| database.change == Change::Replace);
     if there.is_some() != expected && !may_be_there {
         return Err(cannot(

@@ -10,10 +10,10 @@ use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::host::Query;
+use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
 use crate::restore::expected_peers;
 use crate::restore::expected_rules;
-use crate::restore::swap;
 use crate::text::wg_config;
 use crate::text::wording::counted;
 
@@ -76,7 +76,7 @@ fn files(env: &Env) -> Result<Vec<String>, Problem> {
     let files = env.plan.files.iter().map(|t| (false, t));
     for (database, target) in databases.chain(files) {
         let path = Path::new(&target.path);
-        if database && env.served && swap::beside(target, &env.plan.databases).is_some() {
+        if database && env.served && beside(target, &env.plan.databases).is_some() {
             // Whoever opened its database may have done away with it.
             continue;
         }
@@ -96,7 +96,7 @@ fn files(env: &Env) -> Result<Vec<String>, Problem> {
     }
     for database in env.plan.databases.iter().filter(|_| !env.served) {
         wrong.extend(
-            swap::side_files_there(env.host, &database.path)?
+            side_files_there(env.host, &database.path)?
                 .into_iter()
                 .filter(|f| !env.plan.databases.iter().any(|t| t.path == *f))
                 .map(|f| format!("{f} is there")),

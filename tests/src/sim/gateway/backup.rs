@@ -143,7 +143,7 @@ pub fn backup(
     }
     let peers = peers_file(shape);
     if let Some(text) = &peers {
-        rules.insert(engine::restore::expected_peers::FILE, text.clone());
+        rules.insert(engine::plan::prepare::PEERS, text.clone());
     }
     let backup = BackupForPlan {
         archive: ArchiveInfo {

@@ -1,0 +1,97 @@
+//! The firewall rules of a backup: those in force when it was made, and the files in which its box kept rules. Loads
+//! nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use super::{FileInBackup, Findings, in_backup};
+use crate::archive::lost::Lost;
+use crate::archive::{Archive, KEPT_V4, KEPT_V6};
+use crate::error::{Fault, cannot};
+use crate::gateway::database::Origin;
+use crate::gateway::parts::Part;
+use crate::text::iptables::{self, Family};
+use crate::text::octets;
+
+/// `iptables-save` of a gateway with 10,000 tunnels has about 3 MiB.
+const RULES_MOST: u64 = 16 << 20;
+
+pub(super) fn rules(
+    archive: &Archive,
+    entry: &str,
+    found: &mut Findings,
+) -> Result<Option<String>, Fault> {
+    if archive.entry(entry).is_none() {
+        return Ok(None);
+    }
+    let bytes = archive.read_small(entry, RULES_MOST)?;
+    // A comment may have any byte but this one.
+    let text = Some(octets::text(&bytes)).filter(|t| !t.contains('\0'));
+    match text {
+        None => {
+            found.problems.push(cannot(
+                format!("accept {entry} of the backup: it is not text"),
+                "make a new backup, or take another one",
+            ));
+            Ok(None)
+        }
+        // Where Holdfast wrote it, it was so: no rules. The gateway's own backup writes an empty file when it may not look.
+        Some(text) if text.trim().is_empty() && archive.metadata().holdfast.is_none() => {
+            found
+                .warnings
+                .push(format!("{entry} is empty: the rules stay as they are"));
+            Ok(None)
+        }
+        Some(text) => Ok(Some(text)),
+    }
+}
+
+/// The files in which the box keeps rules. They are loaded at each boot, as root: of those from elsewhere only what would be
+/// taken as rules is put in place.
+pub(super) fn kept(
+    archive: &Archive,
+    origin: Origin,
+    found: &mut Findings,
+) -> Result<BTreeMap<Family, FileInBackup>, Fault> {
+    let mut kept = BTreeMap::new();
+    for (family, entry) in [(Family::V4, KEPT_V4), (Family::V6, KEPT_V6)] {
+        let Some(size) = archive.entry(entry).map(|e| e.size) else {
+            continue;
+        };
+        let vetted = |bytes: &[u8]| {
+            let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
+            // An empty file keeps no rules.
+            let rules = match text.trim() {
+                "" => return Ok(()),
+                _ => iptables::parse(text, "it"),
+            };
+            rules.map(drop).map_err(|p| format!("cannot {}", p.what))
+        };
+        let (copied, taken) = if origin == Origin::Elsewhere && size <= RULES_MOST {
+            let mut bytes = Vec::new();
+            let copied = archive.copy(entry, &mut bytes)?;
+            (copied, vetted(&bytes))
+        } else {
+            let taken = match origin {
+                Origin::Here => Ok(()),
+                Origin::Elsewhere => Err(format!("it has over {RULES_MOST} bytes")),
+            };
+            (archive.copy(entry, &mut io::sink())?, taken)
+        };
+        match taken {
+            Ok(()) => {
+                kept.insert(family, in_backup(archive, entry, &copied));
+            }
+            Err(why) => {
+                let said = format!(
+                    "the file in which the gateway that was backed up kept its {} rules is not put in place: {why}; the one \
+                     here stays as it is",
+                    family.name()
+                );
+                let part = Part::Kept(family);
+                found.lost.push(Lost::of(part.shown(), said));
+            }
+        }
+    }
+    Ok(kept)
+}

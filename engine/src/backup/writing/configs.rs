@@ -1,0 +1,167 @@
+//! The configs of a backup as entries, plain or raw, and what is said of those that are none: links, folders, what could not be
+//! read. Reads none of them.
+
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::{Making, escaped_path};
+use crate::archive::manifest::escaped;
+use crate::archive::{CONFIGS, RAW, WIREGUARD};
+use crate::backup::aside::Aside;
+use crate::backup::configs::{ConfigBytes, Configs, Folder, Lying, There};
+use crate::error::Fault;
+use crate::gateway::parts::{Part, PartFate};
+use crate::text::wording::names;
+
+impl Making<'_, '_> {
+    pub(in crate::backup) fn configs(&mut self, configs: Configs) -> Result<(), Fault> {
+        let Configs {
+            paths,
+            folders,
+            mut found,
+            mut aside,
+        } = configs;
+        let mut unread: Vec<String> = Vec::new();
+        let there = folders.iter().any(|f| matches!(f, There::Open(_)));
+        for (path, folder) in paths.iter().zip(&folders) {
+            match folder {
+                There::Open(_) => {}
+                // Whoever has the one had the other.
+                There::Missing if there => {
+                    unread.push(format!("the folder {} is gone", path.display()));
+                }
+                There::Missing => {}
+                There::Unread(why) => {
+                    unread.push(format!(
+                        "the folder {} cannot be read: {why}",
+                        path.display()
+                    ));
+                }
+            }
+        }
+        let [first, second] = &paths;
+        for (name, [lying, _]) in &mut found {
+            if let Some(lying) = lying.take() {
+                self.config(Folder::First, first, name, lying, &mut aside, &mut unread)?;
+            }
+        }
+        for (name, [_, lying]) in found {
+            if let Some(lying) = lying {
+                self.config(
+                    Folder::Second,
+                    second,
+                    &name,
+                    lying,
+                    &mut aside,
+                    &mut unread,
+                )?;
+            }
+        }
+        if folders.iter().any(|f| !matches!(f, There::Open(_))) {
+            self.unread.clear();
+        }
+        let fate = match unread.as_slice() {
+            [] if there => PartFate::Saved,
+            [] => PartFate::NotThere,
+            [one] => PartFate::NotSaved { why: one.clone() },
+            [one, more @ ..] => PartFate::NotSaved {
+                why: format!("{one}, and {} more like it", more.len()),
+            },
+        };
+        self.parts.insert(Part::Configs, fate);
+        Ok(())
+    }
+
+    fn config(
+        &mut self,
+        folder: Folder,
+        dir: &Path,
+        name: &OsStr,
+        lying: Lying,
+        aside: &mut Aside,
+        unread: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        let path = || dir.join(name);
+        let shown = || journal_format::visible(&path().to_string_lossy());
+        let (plain_folder, raw_folder) = match folder {
+            Folder::First => (CONFIGS, "configs/"),
+            Folder::Second => (WIREGUARD, "wireguard/"),
+        };
+        match lying {
+            Lying::File {
+                owner,
+                bytes,
+                plain,
+                ..
+            } => {
+                let owner = self.owner(owner);
+                let plain = name.to_str().filter(|_| plain);
+                if let ConfigBytes::Packed(sum, place) = bytes {
+                    let entry = match plain {
+                        Some(plain) => format!("{plain_folder}{plain}"),
+                        None => format!("{RAW}{raw_folder}{}", escaped(name.as_bytes())),
+                    };
+                    self.add(&entry, &sum, aside.get(place)?, Some(owner))?;
+                }
+                match (folder, plain) {
+                    (Folder::First, Some(plain)) => self.contents.configs.push(plain.to_owned()),
+                    (Folder::Second, Some(plain)) => {
+                        self.wireguard.insert(plain.to_owned(), owner);
+                    }
+                    (_, None) => {}
+                }
+                return Ok(());
+            }
+            Lying::Link { target, .. } => {
+                let target = escaped_path(&target);
+                self.warnings.push(format!(
+                    "{} is a link to {target}: neither is saved, and a restore leaves both as they are",
+                    shown()
+                ));
+                let path = escaped_path(path().as_os_str().as_bytes());
+                self.links.insert(path, target);
+            }
+            Lying::NoFile { what, .. } => self.warnings.push(format!(
+                "{} is not saved: {what}; a restore leaves it as it is",
+                shown()
+            )),
+            Lying::Unread { why, .. } => {
+                unread.push(format!("{}: {why}", shown()));
+                self.unread.insert(name.to_string_lossy().into_owned());
+            }
+        }
+        self.left_out.insert(name.to_string_lossy().into_owned());
+        Ok(())
+    }
+
+    /// Configs in the second folder that are the gateway's only if a client of that name is: they may be another program's, with
+    /// its keys, and so are not saved.
+    pub(in crate::backup) fn unknown(&mut self, unknown: &BTreeSet<OsString>) {
+        if unknown.is_empty() {
+            return;
+        }
+        let shown: BTreeSet<String> = unknown
+            .iter()
+            .map(|name| name.to_string_lossy().into_owned())
+            .collect();
+        let why = format!(
+            "the clients cannot be read, and so nobody can tell whether these in {} are a client's; they are not saved, and a \
+             restore leaves them as they are: {}",
+            self.profile.gateway.wireguard_dir.display(),
+            names(&shown)
+        );
+        let clients = self.profile.client_database();
+        let clients = clients.and_then(|c| self.parts.get(&Part::Database(c.name.clone())));
+        let not_saved = |fate: Option<&PartFate>| matches!(fate, Some(PartFate::NotSaved { .. }));
+        // Beside a greater loss it is no part of its own.
+        if not_saved(clients) || not_saved(self.parts.get(&Part::Configs)) {
+            self.warnings.push(why);
+        } else {
+            self.parts.insert(Part::Configs, PartFate::NotSaved { why });
+            self.unread.extend(shown.iter().cloned());
+        }
+        self.left_out.extend(shown);
+    }
+}

@@ -1,0 +1,130 @@
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::text::mark::Mark;
+
+fn prefix(text: &str) -> Prefix {
+    Prefix::parse(text).unwrap()
+}
+
+fn here() -> Here {
+    Here {
+        host: "here".into(),
+        now_ms: 1_795_373_540_000, // 2026-11-22
+        interfaces: vec![
+            ("eth0".into(), prefix("192.0.2.1/24")),
+            ("c0".into(), prefix("10.9.0.1/24")),
+        ],
+        ssh: Some(("198.51.100.7".parse().unwrap(), 22)),
+        page: None,
+    }
+}
+
+#[test]
+fn another_host_an_old_date_and_one_in_the_future_are_said_and_yesterday_here_is_not() {
+    let said = |host: Option<&str>, created_at: &str| {
+        let archive = ArchiveInfo {
+            name: "b.zip".into(),
+            sha256: journal_format::Digest::of_bytes([0; 32]),
+            size: 1,
+            created_at: created_at.into(),
+            host: host.map(str::to_owned),
+            made_by: "holdfast".into(),
+        };
+        let mut said = Said::default();
+        origin(&here(), &archive, &mut said);
+        said.known.join("\n")
+    };
+    assert_eq!(said(Some("here"), "2026-11-21T00:00:00.000000+00:00"), "");
+    assert_eq!(said(None, "2026-11-22T18:52:20Z"), "");
+    assert!(
+        said(Some("there"), "2026-11-21T00:00:00Z")
+            .contains("another host, there; this one is here")
+    );
+    assert!(
+        said(None, "2019-01-01T00:00:00Z").contains("over 30 days old: it was made 2019-01-01T00")
+    );
+    assert!(said(None, "2099-01-01T00:00:00Z").contains("lies in the future, 2099-01-01T00"));
+}
+
+#[test]
+fn tunnels_that_take_the_boxs_network_or_its_admins_are_named() {
+    let networks_of = BTreeMap::from([
+        ("a".to_owned(), vec![prefix("192.0.2.128/25")]),
+        (
+            "b".to_owned(),
+            vec![prefix("198.51.100.0/24"), prefix("0.0.0.0/0")],
+        ),
+        (
+            "c0".to_owned(),
+            vec![prefix("10.9.0.0/24"), prefix("10.0.0.0/8")],
+        ),
+    ]);
+    let mut said = Said::default();
+    networks(&here(), &|i| i == "c0", &networks_of, &mut said);
+    assert_eq!(
+        said.known,
+        [
+            "AllowedIPs of the backup's configs lead a tunnel to what lies in a network of this box itself: \
+             a (192.0.2.128/25, of eth0's 192.0.2.0/24)",
+            "AllowedIPs of the backup's configs lead a tunnel to the network that your SSH session comes from: \
+             b (198.51.100.0/24, 198.51.100.7)",
+        ]
+    );
+}
+
+#[test]
+fn where_the_admin_is_unknown_only_other_rules_for_who_gets_in_are_said() {
+    let rules = |rules: &str| Rules::parse(&format!("*filter\n{rules}COMMIT\n")).unwrap();
+    let both = |now: &str, then: &str| BothRules {
+        family: Family::V4,
+        now: rules(now),
+        then: rules(then),
+    };
+    let drop = both("", ":INPUT DROP [0:0]\n");
+    let forward = both(":INPUT ACCEPT [0:0]\n", "-A FORWARD -j DROP\n");
+    let known = here();
+    let unknown = Here {
+        ssh: None,
+        ..here()
+    };
+    assert_eq!(
+        unknown_admin(&unknown, &[forward.clone(), drop.clone()]),
+        Some(UNKNOWN_ADMIN)
+    );
+    assert_eq!(unknown_admin(&known, &[drop]), None);
+    assert_eq!(unknown_admin(&unknown, &[forward]), None);
+}
+
+#[test]
+fn accounts_that_change_hands_are_named_and_counted_beyond_ten() {
+    let account = |id: i64, username: &str, password: &str| Account {
+        id,
+        username: username.into(),
+        active: true,
+        is_admin: false,
+        password: Mark::of(password),
+    };
+    let now = [
+        account(1, "ann", "a"),
+        account(2, "bob", "b"),
+        account(3, "cid", "c"),
+    ];
+    let mut then = vec![account(2, "ann", "a"), account(1, "bob", "other")];
+    then[1].is_admin = true;
+    then.extend((10..25).map(|i| account(i, &format!("new{i}"), "n")));
+    let mut said = Said::default();
+    users("wireguard.db", &now, &then, &mut said);
+    assert_eq!(
+        said.lost,
+        ["1 user of wireguard.db is not in the backup and will be gone: cid"]
+    );
+    insta::assert_snapshot!(said.known.join("\n"), @r"
+    15 users of wireguard.db are in the backup and not here: they come back, or are new: new10, new11, new12, new13, new14, new15, new16, new17, new18, new19 and 5 more
+    1 user of wireguard.db gets the password of the backup, which is another one: bob
+    1 user of wireguard.db becomes an admin of the gateway: bob
+    2 users of wireguard.db have ids that are other users' in the backup, and so will open sessions be: ann (id 1, then bob), bob (id 2, then ann)
+    ");
+    let mut none = Said::default();
+    users("wireguard.db", &now, &now, &mut none);
+    assert_eq!(none, Said::default());
+}

@@ -1,0 +1,302 @@
+//! Which files of the gateway a restore puts in place, and whose they will be. Pure; a file that is as the backup has it is
+//! no target, and neither is one that the backup leaves alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use journal_format::{Change, FileFacts, RestoreId, Target};
+
+use super::{BackupForPlan, Wanted};
+use crate::archive;
+use crate::error::{Problem, cannot};
+use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE, KEPT_MODE, Placement};
+use crate::gateway::profile::Profile;
+use crate::survey::{HeldConfig, Survey};
+use crate::text::iptables::Family;
+
+/// Databases, then files; and what they would give to somebody who has no part in the gateway.
+pub(super) fn targets(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &BackupForPlan,
+    id: &RestoreId,
+) -> (Vec<Target>, Vec<Target>, Vec<Problem>) {
+    let mut strangers = Strangers::default();
+    let databases = databases(profile, survey, backup, id, &mut strangers);
+    let files = files(profile, survey, backup, id, &mut strangers);
+    (databases, files, strangers.problems(profile))
+}
+
+fn databases(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &BackupForPlan,
+    id: &RestoreId,
+    strangers: &mut Strangers,
+) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for database in &profile.gateway.database {
+        let Some(wanted) = backup.databases.get(&database.name) else {
+            continue;
+        };
+        let now = survey.databases.get(&database.name);
+        let change = if now.is_some() {
+            Change::Replace
+        } else {
+            Change::Add
+        };
+        let place = (database.path.as_path(), DATABASE_MODE);
+        let now = now.map(|m| Placement {
+            uid: m.uid,
+            gid: m.gid,
+            mode: m.mode,
+        });
+        let given = owner(wanted, survey, place, now, strangers);
+        targets.extend(target(&database.path, id, change, Some((wanted, given))));
+        // Right behind their database, and so in place and away with it. What lies there now is gone by then: it is settled
+        // into the database, or set aside.
+        for (side, wanted) in backup.beside.get(&database.name).into_iter().flatten() {
+            let mut path = database.path.clone().into_os_string();
+            path.push(side);
+            let path = PathBuf::from(path);
+            let given = owner(wanted, survey, (&path, DATABASE_MODE), None, strangers);
+            let made = target(&path, id, Change::Add, Some((wanted, given)));
+            targets.extend(made.map(|made| Target {
+                staged: staged_beside(profile, &database.path, &made.staged),
+                ..made
+            }));
+        }
+    }
+    targets
+}
+
+/// Only what changes: bytes, owner or mode. A file that is more open now than it may be is no change: who closes it is not
+/// a restore's plan to say.
+fn files(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &BackupForPlan,
+    id: &RestoreId,
+    strangers: &mut Strangers,
+) -> Vec<Target> {
+    let mut targets = Vec::new();
+    let leaves = |path: &Path| {
+        let name = path.file_name().and_then(|n| n.to_str());
+        name.is_some_and(|n| backup.leaves(profile, survey, n))
+    };
+    let mut one = |path: PathBuf, now: Option<&HeldConfig>, wanted: Option<&Wanted>| {
+        let made = match (now, wanted) {
+            (None, None) => None,
+            (Some(_), None) if leaves(&path) => None,
+            (Some(_), None) => target(&path, id, Change::Remove, None),
+            // What lies there, and where it may lead, is not touched.
+            (None, Some(_)) if survey.no_files.contains(&path) => None,
+            (None, Some(w)) => {
+                let owner = owner(w, survey, (&path, CONFIG_MODE), None, strangers);
+                target(&path, id, Change::Add, Some((w, owner)))
+            }
+            (Some(held), Some(w)) => {
+                let place = (path.as_path(), CONFIG_MODE);
+                let owner = owner(w, survey, place, Some(has(held)), strangers);
+                let same = is_so(held, w, owner, CONFIG_MODE);
+                if same {
+                    None
+                } else {
+                    target(&path, id, Change::Replace, Some((w, owner)))
+                }
+            }
+        };
+        targets.extend(made);
+    };
+    if backup.speaks_of_configs() {
+        let names: BTreeSet<&String> = survey.configs.keys().chain(backup.configs.keys()).collect();
+        for name in names {
+            one(
+                profile.gateway.configs_dir.join(name),
+                survey.configs.get(name),
+                backup.configs.get(name),
+            );
+        }
+        let names: BTreeSet<&String> = survey
+            .wireguard
+            .keys()
+            .chain(backup.wireguard.keys())
+            .collect();
+        for name in names {
+            one(
+                profile.gateway.wireguard_dir.join(name),
+                survey.wireguard.get(name),
+                backup.wireguard.get(name),
+            );
+        }
+    }
+    targets.extend(kept(profile, survey, backup, id));
+    targets
+}
+
+/// Files that a backup would give to somebody who has no part in the gateway: by that somebody, how many and the first.
+#[derive(Default)]
+struct Strangers(BTreeMap<Rc<str>, (usize, String)>);
+
+impl Strangers {
+    fn problems(self, profile: &Profile) -> Vec<Problem> {
+        let more = |count: usize| match count {
+            1 => String::new(),
+            n => format!(" and {} more", n - 1),
+        };
+        let strangers = self.0.into_iter();
+        strangers
+            .map(|(who, (count, first))| {
+                cannot(
+                    format!(
+                        "put {first}{} in place: in the backup it belongs to {who}, and that is neither root, nor the profile's \
+                         owner {}, nor whose the present file is",
+                        more(count),
+                        profile.gateway.owner
+                    ),
+                    "if they are to belong to that account, name it as `owner` under [gateway] in the profile, or give it the \
+                     present files (chown); else take another backup",
+                )
+            })
+            .collect()
+    }
+}
+
+/// Staged objects lie in a folder of root's beside their target, and so on the same filesystem.
+fn staged(path: &Path, id: &RestoreId) -> Option<String> {
+    let (dir, name) = (path.parent()?, path.file_name()?);
+    Some(
+        dir.join(format!(".holdfast-{id}"))
+            .join(name)
+            .display()
+            .to_string(),
+    )
+}
+
+fn target(
+    path: &Path,
+    id: &RestoreId,
+    change: Change,
+    wanted: Option<(&Wanted, Placement)>,
+) -> Option<Target> {
+    Some(Target {
+        entry: wanted.map(|(w, _)| w.entry.clone()).unwrap_or_default(),
+        path: path.display().to_string(),
+        staged: staged(path, id)?,
+        change,
+        new: wanted.map(|(w, owner)| FileFacts {
+            sha256: w.sha256.clone(),
+            size: w.size,
+            uid: owner.uid,
+            gid: owner.gid,
+            mode: owner.mode & 0o777,
+        }),
+    })
+}
+
+/// As the backup has it, where that is somebody who has a part in the gateway; without a word in the backup the profile's
+/// owner, and the mode of the file that it replaces. Never more open than `most`.
+fn owner(
+    wanted: &Wanted,
+    survey: &Survey,
+    (path, most): (&Path, u32),
+    replaced: Option<Placement>,
+    strangers: &mut Strangers,
+) -> Placement {
+    let (uid, gid) = survey.owner;
+    let mut owner = wanted.owner.unwrap_or(Placement {
+        uid,
+        gid,
+        mode: replaced.map_or(most, |m| m.mode),
+    });
+    if !owner.is_of(survey.owner, replaced.map(|m| (m.uid, m.gid))) {
+        let shown = wanted.owner_shown.clone();
+        let who = shown.unwrap_or_else(|| format!("{}:{}", owner.uid, owner.gid).into());
+        let first = || (0, path.display().to_string());
+        strangers.0.entry(who).or_insert_with(first).0 += 1;
+    }
+    owner.mode &= most;
+    owner
+}
+
+/// Another name for the staged side file of a database: under its own lies what is set aside of the present one's.
+fn staged_beside(profile: &Profile, database: &Path, staged: &str) -> String {
+    let (folder, name) = staged.rsplit_once('/').unwrap_or(("", staged));
+    let stem = database
+        .file_name()
+        .and_then(|n| n.to_str())
+        .unwrap_or(name);
+    let mut prefix = "raw-".to_owned();
+    // No other database is called so.
+    let taken = |prefix: &str| {
+        let mut names = profile
+            .gateway
+            .database
+            .iter()
+            .filter_map(|d| d.path.file_name()?.to_str());
+        names.any(|n| n == format!("{prefix}{stem}"))
+    };
+    while taken(&prefix) {
+        prefix.push_str("raw-");
+    }
+    format!("{folder}/{prefix}{name}")
+}
+
+fn has(held: &HeldConfig) -> Placement {
+    Placement {
+        uid: held.meta.uid,
+        gid: held.meta.gid,
+        mode: held.meta.mode,
+    }
+}
+
+/// Whether a file is already as the backup has it.
+fn is_so(held: &HeldConfig, wanted: &Wanted, owner: Placement, most: u32) -> bool {
+    held.sha256 == wanted.sha256
+        && (held.meta.uid, held.meta.gid, held.meta.mode & most)
+            == (owner.uid, owner.gid, owner.mode)
+}
+
+/// The files in which the box keeps rules over a reboot, as they were: never the rules that are loaded now, of which the
+/// gateway adds its own at each start.
+fn kept(profile: &Profile, survey: &Survey, backup: &BackupForPlan, id: &RestoreId) -> Vec<Target> {
+    let mut targets = Vec::new();
+    for family in Family::BOTH {
+        let Some(path) = profile.gateway.firewall.kept_file(family) else {
+            continue;
+        };
+        let now = survey.kept.iter().find(|(f, _, _)| *f == family);
+        let now = now.map(|(_, _, held)| held);
+        let Some(wanted) = backup.kept.get(&family) else {
+            if now.is_some() && backup.kept_gone.contains(&family) {
+                let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
+                let removed = target(path, id, Change::Remove, None);
+                // The safety backup has to know it again, and behind a link it may have any name.
+                targets.extend(removed.map(|target| Target {
+                    entry: archive::kept(family).into(),
+                    ..target
+                }));
+            }
+            continue;
+        };
+        if survey.no_files.contains(path) {
+            continue;
+        }
+        let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
+        // A file of the box's, not of the gateway's: root's, whoever made the backup.
+        let asked = wanted.owner.filter(|o| o.uid == 0);
+        let mut owner = asked.or(now.map(has)).unwrap_or(Placement {
+            uid: 0,
+            gid: 0,
+            mode: CONFIG_MODE,
+        });
+        owner.mode &= KEPT_MODE;
+        match now {
+            Some(held) if is_so(held, wanted, owner, KEPT_MODE) => {}
+            Some(_) => targets.extend(target(path, id, Change::Replace, Some((wanted, owner)))),
+            None => targets.extend(target(path, id, Change::Add, Some((wanted, owner)))),
+        }
+    }
+    targets
+}

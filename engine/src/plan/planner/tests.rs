@@ -1,0 +1,292 @@
+#![allow(clippy::unwrap_used)]
+use journal_format::Change;
+
+use super::*;
+use crate::archive;
+use crate::survey::HeldConfig;
+
+fn fenced(allowed: &[&str]) -> Vec<String> {
+    let prefixes = allowed.iter().map(|p| Prefix::parse(p).unwrap()).collect();
+    let networks = BTreeMap::from([("wg0".to_owned(), prefixes)]);
+    fence(&BTreeSet::from(["wg0"]), &[&networks], std::iter::empty()).networks
+}
+
+#[test]
+fn a_way_out_is_never_fenced_also_in_halves_and_a_sites_own_networks_are() {
+    for way_out in [
+        &["0.0.0.0/0", "::/0"][..],
+        &["0.0.0.0/1", "128.0.0.0/1", "::/1", "8000::/1"],
+        &["0.0.0.0/2", "64.0.0.0/2", "128.0.0.0/1", "2000::/3"],
+    ] {
+        assert!(fenced(way_out).is_empty(), "{way_out:?}");
+        let with_site = [way_out, &["10.1.2.3/24", "10.0.0.0/8", "fd00:1::/32"]].concat();
+        assert!(fenced(&with_site).contains(&"10.0.0.0/8".to_owned()));
+        assert!(fenced(&with_site).contains(&"fd00:1::/32".to_owned()));
+    }
+    assert_eq!(fenced(&["10.1.2.3/24", "10.1.3.0/24"]), ["10.1.2.0/23"]);
+    assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
+}
+
+pub(in crate::plan::planner) fn survey(configs: BTreeMap<String, HeldConfig>) -> Survey {
+    Survey {
+        boot: journal_format::BootId::new("b").unwrap(),
+        facts: crate::gateway::kernel_facts::Facts::default(),
+        configs,
+        wireguard: BTreeMap::new(),
+        databases: BTreeMap::new(),
+        no_files: BTreeSet::new(),
+        kept: Vec::new(),
+        kept_at: BTreeMap::new(),
+        clients: None,
+        users: BTreeMap::new(),
+        mail: BTreeMap::new(),
+        links: BTreeSet::new(),
+        owner: (8, 9),
+        exposure: Default::default(),
+        warnings: Vec::new(),
+    }
+}
+
+pub(in crate::plan::planner) fn held(uid: u32, mode: u32) -> HeldConfig {
+    HeldConfig {
+        meta: crate::host::Meta {
+            kind: crate::host::Kind::File,
+            id: None,
+            dev: 1,
+            size: 1,
+            uid,
+            gid: 9,
+            mode,
+        },
+        sha256: sha256(b"as it is"),
+    }
+}
+
+fn sha256(bytes: &[u8]) -> Digest {
+    Digest::of_blake3(blake3::hash(bytes))
+}
+
+pub(in crate::plan::planner) fn backup(configs: &[(&str, Wanted)]) -> BackupForPlan {
+    let configs = configs.iter().map(|(n, w)| ((*n).to_owned(), w.clone()));
+    BackupForPlan {
+        archive: ArchiveInfo {
+            name: "b.zip".into(),
+            sha256: sha256(b"archive"),
+            size: 1,
+            created_at: "2026-11-22T18:52:20Z".into(),
+            host: None,
+            made_by: "gateway".into(),
+        },
+        databases: BTreeMap::new(),
+        beside: BTreeMap::new(),
+        configs: configs.collect(),
+        wireguard: BTreeMap::new(),
+        clients: None,
+        users: BTreeMap::new(),
+        mail: BTreeMap::new(),
+        said: Said::default(),
+        tunnels_up: Vec::new(),
+        networks: BTreeMap::new(),
+        rules: BTreeMap::new(),
+        ip_forward: None,
+        ipv6_forward: None,
+        peers: None,
+        left_out: BTreeSet::new(),
+        stays: BTreeSet::new(),
+        parts: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        kept_gone: BTreeSet::new(),
+        aside: LaidAside::default(),
+        warnings: Vec::new(),
+    }
+}
+
+pub(in crate::plan::planner) fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
+    Wanted {
+        entry: "x".into(),
+        sha256: sha256(bytes),
+        size: 1,
+        owner: owner.map(|(uid, gid, mode)| Placement { uid, gid, mode }),
+        owner_shown: owner.map(|(uid, gid, _)| format!("u{uid}:g{gid}").into()),
+    }
+}
+
+fn planned(survey: &Survey, backup: &BackupForPlan) -> Result<Plan, Vec<Problem>> {
+    let choices = Choices {
+        keep_going_without_firewall: false,
+        keep_open_folders: false,
+        policy: Policy::Auto,
+        without_safety_backup_of: BTreeSet::new(),
+    };
+    let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
+    let profile = Profile::default();
+    plan(&profile, survey, &BTreeMap::new(), backup, &id, choices)
+}
+
+fn placed(survey: &Survey, backup: &BackupForPlan) -> Vec<(u32, u32, u32)> {
+    let plan = planned(survey, backup).unwrap();
+    let files = plan.databases.iter().chain(&plan.files);
+    let new = files.filter_map(|f| f.new.as_ref());
+    new.map(|n| (n.uid, n.gid, n.mode)).collect()
+}
+
+#[test]
+fn a_config_is_never_more_open_than_to_its_group_nor_is_one_that_is_replaced() {
+    let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o666))]);
+    for (asked, given) in [
+        (Some((0, 0, 0o777)), (0, 0, 0o640)),
+        (Some((8, 9, 0o600)), (8, 9, 0o600)),
+        (Some((0, 9, 0o4755)), (0, 9, 0o640)),
+        (None, (8, 9, 0o640)),
+    ] {
+        let backup = backup(&[("a.conf", wanted(asked, b"new"))]);
+        assert_eq!(placed(&survey(BTreeMap::new()), &backup), [given]);
+        assert_eq!(placed(&survey(now.clone()), &backup), [given]);
+    }
+}
+
+#[test]
+fn a_database_is_never_open_to_everybody() {
+    let mut backup = backup(&[]);
+    let database = wanted(Some((8, 9, 0o666)), b"new");
+    backup.databases.insert("configs.db".into(), database);
+    let mut survey = survey(BTreeMap::new());
+    assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+    survey
+        .databases
+        .insert("configs.db".into(), held(8, 0o666).meta);
+    assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+    backup
+        .databases
+        .insert("configs.db".into(), wanted(None, b"new"));
+    assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
+}
+
+#[test]
+fn a_config_stays_where_its_row_stays_or_may_be_there() {
+    let removed = |change: &dyn Fn(&mut Survey, &mut BackupForPlan)| {
+        let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
+        let mut survey = survey(now);
+        let database = held(8, 0o640).meta;
+        survey.databases.insert("configs.db".into(), database);
+        survey.clients = Some(Vec::new());
+        let mut backup = backup(&[("b.conf", wanted(None, b"new"))]);
+        change(&mut survey, &mut backup);
+        let plan = planned(&survey, &backup).unwrap();
+        let mut files = plan.files.into_iter();
+        files.any(|f| f.change == Change::Remove && f.path.ends_with("/a.conf"))
+    };
+    let client = || Client {
+        name: "a".into(),
+        config_path: String::new(),
+        subnet: String::new(),
+        status: "active".into(),
+    };
+    // No row names it, and none will.
+    assert!(removed(&|_, _| ()));
+    assert!(!removed(&|survey, _| survey.clients = Some(vec![client()])));
+    // Rows that cannot be read are not none.
+    assert!(!removed(&|survey, _| survey.clients = None));
+    // One of bytes alone does not come from elsewhere: the rows of here stay.
+    assert!(!removed(&|survey, backup| {
+        survey.clients = Some(vec![client()]);
+        let part = Part::Database("configs.db".into());
+        let why = "file is not a database".into();
+        backup.parts.insert(part, PartFate::SavedRaw { why });
+    }));
+}
+
+#[test]
+fn a_file_of_kept_rules_is_known_again_by_its_entry_whatever_name_a_link_gives_it() {
+    for (family, change, path) in [
+        (Family::V4, Change::Replace, "/etc/fw/rules.conf"),
+        (Family::V4, Change::Replace, "/etc/fw/other.v6"),
+        (Family::V6, Change::Remove, "/etc/fw/rules.v4"),
+    ] {
+        let mut survey = survey(BTreeMap::new());
+        survey.kept = vec![(family, path.into(), held(0, 0o640))];
+        survey.kept_at = BTreeMap::from([(family, path.into())]);
+        let mut backup = backup(&[]);
+        if change == Change::Replace {
+            let mut wanted = wanted(None, b"new");
+            wanted.entry = archive::kept(family).into();
+            backup.kept.insert(family, wanted);
+        } else {
+            backup.kept_gone.insert(family);
+        }
+        let plan = planned(&survey, &backup).unwrap();
+        let changes: Vec<Change> = plan.files.iter().map(|f| f.change).collect();
+        assert_eq!(changes, [change]);
+        let parts = [
+            Part::Configs,
+            Part::Kept(Family::V4),
+            Part::Kept(Family::V6),
+        ];
+        survey.facts.unread = parts.into_iter().map(|p| (p, String::new())).collect();
+        let unsaved = crate::plan::replaced::unsaved(&plan, &survey.facts).into_iter();
+        let unsaved: Vec<Part> = unsaved.map(|lack| lack.part).collect();
+        assert_eq!(unsaved, [Part::Kept(family)], "{path}");
+    }
+}
+
+#[test]
+fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_it_does_not_say() {
+    let not_saved = || PartFate::NotSaved {
+        why: "the folder cannot be read".into(),
+    };
+    for (fate, goes) in [
+        (Some(PartFate::Saved), true),
+        (Some(PartFate::NotThere), true),
+        (Some(not_saved()), false),
+        (None, false),
+    ] {
+        let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
+        let mut survey = survey(now);
+        survey.clients = Some(Vec::new());
+        let mut backup = backup(&[]);
+        backup
+            .parts
+            .extend(fate.clone().map(|f| (Part::Configs, f)));
+        let removed = |backup: &BackupForPlan| {
+            let plan = planned(&survey, backup).unwrap();
+            plan.files.iter().any(|f| f.change == Change::Remove)
+        };
+        assert_eq!(removed(&backup), goes, "{fate:?}");
+        // One that could not be taken was there.
+        backup.left_out.insert("a.conf".into());
+        assert!(!removed(&backup), "{fate:?}");
+    }
+}
+
+#[test]
+fn a_file_that_only_stands_open_is_no_change() {
+    let same = |now: u32, asked: u32| {
+        let now = BTreeMap::from([("a.conf".to_owned(), held(8, now))]);
+        let backup = backup(&[("a.conf", wanted(Some((8, 9, asked)), b"as it is"))]);
+        placed(&survey(now), &backup).is_empty()
+    };
+    assert!(same(0o644, 0o644) && same(0o666, 0o640));
+    assert!(!same(0o600, 0o644));
+}
+
+#[test]
+fn an_owner_or_a_group_without_a_part_in_the_gateway_is_refused_by_name() {
+    let of_seven = BTreeMap::from([("a.conf".to_owned(), held(7, 0o640))]);
+    let backup = |uid, gid| {
+        let wanted = wanted(Some((uid, gid, 0o640)), b"new");
+        backup(&[("a.conf", wanted.clone()), ("b.conf", wanted)])
+    };
+    for (uid, gid) in [(7, 9), (8, 100), (65534, 65534)] {
+        let problems = planned(&survey(BTreeMap::new()), &backup(uid, gid)).unwrap_err();
+        let [problem] = &problems[..] else {
+            panic!("{problems:?}")
+        };
+        let first = "instance/configs/a.conf and 1 more in place";
+        assert!(problem.what.contains(first), "{problem}");
+        let who = format!("it belongs to u{uid}:g{gid}, ");
+        assert!(problem.what.contains(&who), "{problem}");
+    }
+    // Whose the present file is may have it again; the other file is no longer his.
+    let problems = planned(&survey(of_seven), &backup(7, 9)).unwrap_err();
+    assert!(problems[0].what.contains("b.conf in place"), "{problems:?}");
+}

@@ -1,0 +1,134 @@
+//! Which tunnels go down and come up, and what is fenced off meanwhile. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use journal_format::{FenceRules, Tunnel};
+
+use super::BackupForPlan;
+use crate::error::{Problem, cannot};
+use crate::gateway::database::Client;
+use crate::gateway::profile::Profile;
+use crate::survey::Survey;
+use crate::text::wg_config::{Prefix, interface_name, merged};
+use crate::text::wording::name as shown;
+
+/// Every tunnel that is up, and those that nothing would tell how to take down.
+pub(super) fn tunnels_down(profile: &Profile, survey: &Survey) -> (Vec<Tunnel>, Vec<Problem>) {
+    let (mut tunnels, mut problems) = (Vec::new(), Vec::new());
+    for name in &survey.facts.tunnels {
+        let file = format!("{name}.conf");
+        match (survey.wireguard.contains_key(&file), survey.configs.contains_key(&file)) {
+            (true, _) => tunnels.push(tunnel(&profile.gateway.wireguard_dir, name)),
+            (false, true) => tunnels.push(tunnel(&profile.gateway.configs_dir, name)),
+            (false, false) => problems.push(cannot(
+                format!("take {name} down: it is up, but its config {file} is in neither folder"),
+                "put the config back, or take the tunnel down by hand (ip link delete), then restore again",
+            )),
+        }
+    }
+    (tunnels, problems)
+}
+
+fn tunnel(dir: &Path, name: &str) -> Tunnel {
+    Tunnel {
+        name: name.to_owned(),
+        config: dir.join(format!("{name}.conf")).display().to_string(),
+    }
+}
+
+pub(super) fn tunnels_up(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &BackupForPlan,
+    warnings: &mut Vec<String>,
+) -> (Vec<Tunnel>, Vec<Problem>) {
+    let (mut tunnels, mut problems) = (Vec::new(), Vec::new());
+    let mut seen = BTreeSet::new();
+    for name in backup.tunnels_up.iter().filter(|n| seen.insert(n.as_str())) {
+        if let Err(why) = interface_name(name) {
+            warnings.push(format!("{} stays down: {why}", shown(name)));
+            continue;
+        }
+        let file = format!("{name}.conf");
+        if survey
+            .no_files
+            .contains(&profile.gateway.wireguard_dir.join(&file))
+        {
+            warnings.push(format!(
+                "{name} stays as it is: its config here is not a regular file"
+            ));
+            continue;
+        }
+        let stays = survey.wireguard.contains_key(&file) && backup.leaves(profile, survey, &file);
+        if !backup.wireguard.contains_key(&file) && !stays {
+            warnings.push(format!(
+                "{name} stays down: the backup has no config for it"
+            ));
+            continue;
+        }
+        if survey.links.contains(name) && !survey.facts.tunnels.contains(name) {
+            problems.push(cannot(
+                format!("bring {name} up: this box has another interface of that name"),
+                "rename that interface, or remove the client from the backup's gateway and back it up again",
+            ));
+            continue;
+        }
+        tunnels.push(tunnel(&profile.gateway.wireguard_dir, name));
+    }
+    // What stays as it is goes down with the others, and comes up again as it was.
+    let stay = survey.facts.tunnels.iter().filter(|name| {
+        let file = format!("{name}.conf");
+        survey.wireguard.contains_key(&file) && backup.leaves_up(profile, survey, &file)
+    });
+    for name in stay.filter(|n| seen.insert(n.as_str())) {
+        tunnels.push(tunnel(&profile.gateway.wireguard_dir, name));
+    }
+    tunnels.sort();
+    (tunnels, problems)
+}
+
+/// The widest networks that are a site's own. What is wider is a way out (a default route, also one in two halves): a
+/// fence around it would cut the box off, and its tunnel is fenced by name.
+const WIDEST_V4: u8 = 8;
+const WIDEST_V6: u8 = 16;
+
+/// Tunnels by name, and their clients' networks; never everything, or the fence would cut the admin off.
+pub(super) fn fence<'c>(
+    names: &BTreeSet<&str>,
+    networks: &[&BTreeMap<String, Vec<Prefix>>],
+    clients: impl Iterator<Item = &'c Client>,
+) -> FenceRules {
+    let mut found: BTreeSet<Prefix> = BTreeSet::new();
+    for (_, prefixes) in networks
+        .iter()
+        .flat_map(|m| m.iter())
+        .filter(|(name, _)| names.contains(name.as_str()))
+    {
+        found.extend(prefixes.iter().map(Prefix::network));
+    }
+    for client in clients.filter(|c| names.contains(c.name.as_str())) {
+        found.extend(
+            client
+                .subnet
+                .split(',')
+                .filter_map(|s| Prefix::parse(s.trim()))
+                .map(|p| p.network()),
+        );
+    }
+    FenceRules {
+        interfaces: names.iter().map(|n| (*n).to_owned()).collect(),
+        networks: merged(found)
+            .into_iter()
+            .filter(|p| {
+                p.length
+                    >= if p.address.is_ipv4() {
+                        WIDEST_V4
+                    } else {
+                        WIDEST_V6
+                    }
+            })
+            .map(|p| format!("{}/{}", p.address, p.length))
+            .collect(),
+    }
+}

@@ -1,0 +1,451 @@
+//! A restore up to its approval: the backup checked, the gateway surveyed, the rules rehearsed, the plan made, or every
+//! reason why it cannot begin. Changes nothing, but for what others may write, which its caller has it close.
+
+mod from_backup;
+
+use std::collections::{BTreeMap, HashSet};
+use std::fs::File;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use journal_format::{Change, Digest, Plan, Problem, RestoreId};
+
+use crate::archive::lost::Lost;
+use crate::archive::verify::{self, Checked, Rebuilt};
+use crate::error::{Fault, cannot};
+use crate::gateway::consent::{Consent, Hook};
+use crate::gateway::database::Origin;
+use crate::gateway::kernel_facts::Facts;
+use crate::gateway::parts::{Lack, Part};
+use crate::gateway::profile::Profile;
+use crate::host::live_database::{Live, shapes};
+use crate::host::{Family, Host, this_box};
+use crate::plan::planner::said::{self, BothRules, Here};
+use crate::plan::planner::{self, Choices};
+use crate::plan::preview::approval;
+use crate::plan::side_files::{beside, side_files_there};
+use crate::plan::{rehearsal, replaced};
+use crate::state_dir;
+use crate::survey::exposure::{self, Exposed};
+use crate::survey::kept_rules::KeptPlace;
+use crate::survey::preflight;
+use crate::survey::{self, Survey};
+use crate::text::iptables::{self, Entrance};
+use crate::text::wg_config::{self, Prefix};
+use crate::text::wording::quoted;
+
+pub use from_backup::PEERS;
+
+/// What is to be restored, and how.
+pub struct RestoreRequest {
+    /// The archive: one open file, never opened again by its name.
+    pub file: File,
+    /// The name that is shown.
+    pub name: String,
+    /// What the admin chose.
+    pub choices: Choices,
+    /// The restore's name; a new one if none.
+    pub id: Option<RestoreId>,
+    /// The plan that was approved, by [`approval`]; any other is refused.
+    pub approved: Option<Digest>,
+}
+
+/// A restore that could begin.
+pub struct Prepared {
+    /// Its name.
+    pub id: RestoreId,
+    /// What it will do.
+    pub plan: Arc<Plan>,
+    /// What of it is lost: so many of the plan's warnings, the first.
+    pub lost: usize,
+    /// What runs as root because of it.
+    pub consent: Consent,
+    /// What it replaces and the safety backup will lack, as far as that is known now.
+    pub unsaved: Vec<Lack>,
+    /// The kernel facts that the plan goes by.
+    pub facts: Facts,
+    /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, and peers.
+    pub after: BTreeMap<&'static str, String>,
+    file: File,
+    exposed: Vec<Exposed>,
+    rebuilt: Rebuilt,
+}
+
+impl Prepared {
+    /// The archive: the same open file, not the same name, once more.
+    pub fn archive(&self) -> Result<File, Problem> {
+        again(&self.file, &self.plan.archive.name)
+    }
+
+    /// The rules behind an entry, as the rehearsal printed them; none if the entry is the archive's.
+    pub fn rehearsed(&self, entry: &str) -> Option<&String> {
+        self.after.get(entry.strip_prefix(from_backup::RULES)?)
+    }
+
+    /// Where the database lies that was rebuilt from an entry, if it was.
+    pub fn rebuilt(&self, entry: &str) -> Option<PathBuf> {
+        self.rebuilt.file(entry)
+    }
+
+    /// Whether [`Prepared::close_what_is_open`] has something to do.
+    pub fn closes_something(&self) -> bool {
+        !self.exposed.is_empty()
+    }
+
+    /// Closes what the plan said that others may write or read, and tells of each that it did; nothing if the admin chose to
+    /// leave it.
+    /// The caller holds the lock. It comes before the journal begins and stays, whatever becomes of the restore.
+    pub fn close_what_is_open(&self, done: impl FnMut(String)) -> Result<(), Problem> {
+        exposure::close(&self.exposed, done)
+    }
+}
+
+/// Checks, surveys, rehearses and plans. Changes nothing.
+pub fn prepare(
+    profile: &Profile,
+    host: &dyn Host,
+    request: RestoreRequest,
+) -> Result<Prepared, Fault> {
+    // A gateway in the middle of another restore is not one to make a plan for.
+    state_dir::none_open(profile, "restore")?;
+    let file = again(&request.file, &request.name)?;
+    let mut checked = verify::archive(profile, &shapes(profile), request.file, &request.name)?;
+    none(preflight::check(host, profile))?;
+    let survey = surveyed(profile, host, &checked)?;
+    none(unread(&survey.facts, &request.choices))?;
+    none(foreign_configs(profile, &survey, &checked))?;
+    none(out_of_reach(profile, &survey))?;
+    let id = match request.id {
+        Some(id) => id,
+        None => state_dir::new_id(host)?,
+    };
+    none(rehearsal::tunnels(host, profile, &mut checked)?)?;
+    leave_out_kept(host, profile, &mut checked)?;
+    let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
+    let left_behind: Vec<String> = checked.lost.iter().map(|l| l.said.clone()).collect();
+    let (mut backup, after, rebuilt) =
+        from_backup::wanted(host, &survey, checked, &request.choices)?;
+    backup.warnings.splice(0..0, consent.sentences());
+    let here = here(host, profile)?;
+    let both = both_rules(&survey.facts, &after)?;
+    backup.said = said::said(&here, &survey, &backup, &both);
+    backup.said.lost.extend(left_behind);
+    let lost = backup.said.lost.len();
+    let networks = networks_now(host, profile, &survey)?;
+    let keep_open_folders = request.choices.keep_open_folders;
+    let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
+        .map_err(Fault::Refused)?;
+    drop(backup);
+    none(left_beside(host, &plan)?)?;
+    room(profile, host, &plan)?;
+    if let Some(approved) = &request.approved
+        && *approved != approval(&plan)
+    {
+        return Err(Fault::Refused(vec![cannot(
+            "restore: the gateway or the backup changed since the plan was approved",
+            "look at what it would do now, and approve that",
+        )]));
+    }
+    Ok(Prepared {
+        id,
+        unsaved: replaced::unsaved(&plan, &survey.facts),
+        plan: Arc::new(plan),
+        lost,
+        consent,
+        facts: survey.facts,
+        after,
+        file,
+        exposed: match keep_open_folders {
+            true => Vec::new(),
+            false => survey.exposure.exposed,
+        },
+        rebuilt,
+    })
+}
+
+fn none(problems: Vec<Problem>) -> Result<(), Fault> {
+    match problems.is_empty() {
+        true => Ok(()),
+        false => Err(Fault::Refused(problems)),
+    }
+}
+
+fn surveyed(profile: &Profile, host: &dyn Host, checked: &Checked) -> Result<Survey, Fault> {
+    let clients = checked.clients.iter().flatten();
+    let clients: HashSet<&str> = clients.map(|c| c.name.as_str()).collect();
+    let backed_up = |name: &str| {
+        let client = name
+            .strip_suffix(".conf")
+            .is_some_and(|n| clients.contains(n));
+        client || checked.configs.contains_key(name)
+    };
+    survey::survey(host, profile, &backed_up).map_err(Fault::Refused)
+}
+
+/// Databases that are here and that the gateway's account may not open.
+fn out_of_reach(profile: &Profile, survey: &Survey) -> Vec<Problem> {
+    let databases = profile.gateway.database.iter();
+    databases
+        .filter(|d| survey.databases.contains_key(&d.name))
+        .filter_map(|d| Live::new(profile).may_be_opened(&d.path).err())
+        .collect()
+}
+
+/// Files of kept rules whose folder this box has not: what would read them is not installed here. They hold up nothing else.
+fn leave_out_kept(
+    host: &dyn Host,
+    profile: &Profile,
+    checked: &mut Checked,
+) -> Result<(), Problem> {
+    for family in Family::BOTH {
+        let file = profile.gateway.firewall.kept_file(family);
+        let file = file.map(KeptPlace::of).transpose()?;
+        let Some(folder) = file.as_ref().and_then(|f| f.path()?.parent()) else {
+            continue;
+        };
+        if host.stat(folder)?.is_none() && checked.kept.remove(&family).is_some() {
+            let said = format!(
+                "the file that keeps {} rules over a reboot is not put back: the folder {} is not there (install \
+                 iptables-persistent, then restore again, to have it)",
+                family.name(),
+                folder.display()
+            );
+            let part = Part::Kept(family);
+            checked.lost.push(Lost::of(part.shown(), said));
+        }
+    }
+    Ok(())
+}
+
+/// What of now cannot be read and so not be put back, if the restore would touch it.
+fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for part in facts.unread.keys() {
+        let rules = matches!(part, Part::Rules(_));
+        let touched = match part {
+            Part::Rules(_) => !choices.keep_going_without_firewall,
+            // It stays as it is; the plan says so.
+            Part::Forwarding(_) => false,
+            // The safety backup decides: it may be saved by then.
+            Part::Database(_) => false,
+            Part::Tunnels | Part::Peers | Part::Configs | Part::Kept(_) => true,
+            // A restore touches what the profile names.
+            Part::Unnamed(_) | Part::OtherDatabases => false,
+        };
+        if let Some(mut problem) = facts.why_unread(part).filter(|_| touched) {
+            if rules {
+                problem.advice +=
+                    "; to restore all but the firewall, add --keep-going-without-firewall";
+            }
+            problems.push(problem);
+        }
+    }
+    // One that runs would go on writing.
+    problems.extend(facts.unanswered.iter().map(|(service, why)| {
+        cannot(
+            format!("see whether the service {service} runs: {why}"),
+            "mend that, or name the service by commands in the profile; then try again",
+        )
+    }));
+    problems
+}
+
+/// Configs that a backup from elsewhere would take over although they are somebody else's here: neither among the gateway's
+/// configs nor of one of its clients, and not its account's (`wg-quick` runs what they say as root).
+fn foreign_configs(profile: &Profile, survey: &Survey, checked: &Checked) -> Vec<Problem> {
+    if checked.origin == Origin::Here {
+        return Vec::new();
+    }
+    let clients: HashSet<&str> = survey
+        .clients
+        .iter()
+        .flatten()
+        .map(|c| c.name.as_str())
+        .collect();
+    let foreign = survey.wireguard.iter().filter(|(name, held)| {
+        let stem = name.strip_suffix(".conf").unwrap_or(name);
+        held.meta.uid != survey.owner.0
+            && !survey.configs.contains_key(*name)
+            && !clients.contains(stem)
+    });
+    foreign
+        .map(|(name, _)| {
+            let path = profile.gateway.wireguard_dir.join(name);
+            cannot(
+                format!(
+                    "take {} over: it is not the gateway's, and a backup from elsewhere has a config of that name",
+                    path.display()
+                ),
+                "rename it and its interface, or take that config out of the backup's gateway; where it is a leftover of the \
+                 gateway's: remove it, then restore again",
+            )
+        })
+        .collect()
+}
+
+/// What a tunnel runs as root today: the hooks of the config that `wg-quick` reads. One that it could not bring up is not in
+/// force.
+fn hooks_now(host: &dyn Host, profile: &Profile, survey: &Survey, tunnel: &str) -> Vec<Hook> {
+    let file = format!("{tunnel}.conf");
+    if !survey.wireguard.contains_key(&file) {
+        return Vec::new();
+    }
+    let read = host.read(&profile.gateway.wireguard_dir.join(&file), wg_config::MOST);
+    let config = read
+        .ok()
+        .and_then(|bytes| wg_config::parse(&file, &bytes).ok());
+    config
+        .filter(|c| c.unfit.is_empty() && c.slow.is_empty())
+        .map_or_else(Vec::new, |c| c.interface.hooks)
+}
+
+/// This box, as a backup is held against it.
+fn here(host: &dyn Host, profile: &Profile) -> Result<Here, Problem> {
+    let address = profile.web.address.parse::<IpAddr>();
+    Ok(Here {
+        host: this_box::host_name().unwrap_or_default(),
+        now_ms: host.now().at_ms,
+        interfaces: rehearsal::interfaces(host)?,
+        ssh: this_box::ssh_connection(),
+        page: Some(Entrance {
+            port: profile.web.port,
+            loopback: address.is_ok_and(|a| a.is_loopback()),
+        }),
+    })
+}
+
+/// The rules of now and those of the backup, of each family whose rules will be loaded.
+fn both_rules(
+    facts: &Facts,
+    texts: &BTreeMap<&'static str, String>,
+) -> Result<Vec<BothRules>, Problem> {
+    let mut both = Vec::new();
+    for family in Family::BOTH {
+        if let Some(text) = texts.get(family.rules_file()) {
+            both.push(BothRules {
+                family,
+                now: facts.parsed_rules(family)?,
+                then: iptables::parse(text, "the rehearsed rules")?,
+            });
+        }
+    }
+    Ok(both)
+}
+
+fn prefixes(config: &wg_config::Config) -> Vec<Prefix> {
+    config
+        .peers
+        .iter()
+        .flat_map(|p| p.allowed_ips.iter().copied())
+        .collect()
+}
+
+/// Networks of the tunnels that are up now, by interface.
+fn networks_now(
+    host: &dyn Host,
+    profile: &Profile,
+    survey: &Survey,
+) -> Result<BTreeMap<String, Vec<Prefix>>, Problem> {
+    let mut networks = BTreeMap::new();
+    for name in &survey.facts.tunnels {
+        let file = format!("{name}.conf");
+        if survey.wireguard.contains_key(&file) {
+            let bytes = host.read(
+                &profile.gateway.wireguard_dir.join(&file),
+                wg_config::FILE_MOST,
+            )?;
+            // A config that is up but does not parse is fenced by its interface and its client's subnet.
+            if let Ok(config) = wg_config::parse(&file, &bytes) {
+                networks.insert(name.clone(), prefixes(&config));
+            }
+        }
+    }
+    Ok(networks)
+}
+
+/// What lies beside a database that is gone and that the restore puts there: SQLite would play it into the new one.
+fn left_beside(host: &dyn Host, plan: &Plan) -> Result<Vec<Problem>, Problem> {
+    let mut problems = Vec::new();
+    let added = plan.databases.iter().filter(|t| t.change == Change::Add);
+    for target in added.filter(|t| beside(t, &plan.databases).is_none()) {
+        let left = side_files_there(host, &target.path)?;
+        if !left.is_empty() {
+            let moves = left.iter().map(|l| {
+                let l = quoted(l);
+                format!("mv {l} {l}.left")
+            });
+            problems.push(cannot(
+                format!(
+                    "put {} in place: {} lies there, of a database that is gone, and would be read as a part of the new one",
+                    target.path,
+                    left.join(" and ")
+                ),
+                format!(
+                    "see whether that database was moved, and put it back; else: {}; then restore again",
+                    moves.collect::<Vec<_>>().join("; ")
+                ),
+            ));
+        }
+    }
+    Ok(problems)
+}
+
+/// Everything new beside everything old, on each filesystem, with something to spare.
+fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
+    const SPARE: u64 = 16 << 20;
+    let mut needed: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
+    let mut add = |dir: &Path, bytes: u64| -> Result<(), Problem> {
+        if let Some(meta) = host.stat(dir)? {
+            needed
+                .entry(meta.dev)
+                .or_insert_with(|| (dir.to_owned(), SPARE))
+                .1 += bytes;
+        }
+        Ok(())
+    };
+    for target in plan.databases.iter().chain(&plan.files) {
+        let path = Path::new(&target.path);
+        let Some(dir) = path.parent() else { continue };
+        if host.stat(dir)?.is_none() {
+            return Err(Fault::Refused(vec![cannot(
+                format!(
+                    "put {} in place: the folder {} is not there",
+                    target.path,
+                    dir.display()
+                ),
+                "make the folder, or name another place in the profile",
+            )]));
+        }
+        // A filesystem gives a small file a whole block.
+        let new = target.new.as_ref().map_or(0, |n| n.size.max(4096));
+        let old = host.stat(path)?.map_or(0, |m| m.size.max(4096));
+        add(dir, new)?;
+        // Originals go into state_dir: nothing if it is the same filesystem, all of it if not; and the safety backup
+        // holds them once more.
+        add(&profile.state_dir, old)?;
+    }
+    for (dir, bytes) in needed.into_values() {
+        let free = host.free_bytes(&dir)?;
+        if free < bytes {
+            return Err(Fault::Refused(vec![cannot(
+                format!(
+                    "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
+                    dir.display()
+                ),
+                "make room there, then try again",
+            )]));
+        }
+    }
+    Ok(())
+}
+
+/// The same open file, not the same name, once more.
+fn again(file: &File, name: &str) -> Result<File, Problem> {
+    file.try_clone().map_err(|e| {
+        cannot(
+            format!("read the backup {}: {e}", name.escape_debug()),
+            "see how many files this process may have open (ulimit -n)",
+        )
+    })
+}

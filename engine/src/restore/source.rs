@@ -1,0 +1,81 @@
+//! Where a restore's new files come from: its archive, the databases that were rebuilt, the rules as the rehearsal printed
+//! them. Reads; what it gives is compared with the plan by whoever stages it.
+
+use std::cell::RefCell;
+use std::fs::File;
+use std::io::Write;
+
+use crate::archive::Archive;
+use crate::error::{Fault, Problem, cannot};
+use crate::gateway::profile::Profile;
+use crate::plan::prepare::Prepared;
+use crate::restore::step::Source;
+use crate::text::octets;
+
+/// The archive, the databases that were rebuilt, and the rules as the rehearsal printed them.
+///
+/// The archive's tables are kept only while it is unpacked: those of a large gateway are as large as the plan. What was
+/// checked before is checked again against the plan, file by file, once it is staged.
+pub(super) struct Unpacked<'a> {
+    profile: &'a Profile,
+    prepared: &'a Prepared,
+    archive: RefCell<Option<Archive>>,
+}
+
+impl<'a> Unpacked<'a> {
+    pub(super) fn of(profile: &'a Profile, prepared: &'a Prepared) -> Unpacked<'a> {
+        Unpacked {
+            profile,
+            prepared,
+            archive: RefCell::new(None),
+        }
+    }
+
+    fn open(&self) -> Result<Archive, Fault> {
+        let name = &self.prepared.plan.archive.name;
+        let databases = self.profile.gateway.database.iter();
+        let databases: Vec<&str> = databases.map(|d| d.name.as_str()).collect();
+        let file = self.prepared.archive()?;
+        Archive::open_again(file, name, &self.profile.limits, &databases)
+    }
+
+    fn unpack(&self, entry: &str, out: &mut dyn Write) -> Result<(), Fault> {
+        let mut kept = self.archive.borrow_mut();
+        let archive = match kept.take() {
+            Some(archive) => archive,
+            None => self.open()?,
+        };
+        kept.insert(archive).copy(entry, out).map(drop)
+    }
+}
+
+impl Source for Unpacked<'_> {
+    fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
+        if let Some(text) = self.prepared.rehearsed(entry) {
+            return out.write_all(&octets::bytes(text)).map_err(|e| {
+                cannot(
+                    format!("write the rules: {e}"),
+                    "make room on that filesystem",
+                )
+            });
+        }
+        if let Some(path) = self.prepared.rebuilt(entry) {
+            let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
+            return copied.map(drop).map_err(|e| {
+                cannot(
+                    format!("copy the rebuilt {entry} from {}: {e}", path.display()),
+                    "see whether a disk is full or failing, then restore again",
+                )
+            });
+        }
+        self.unpack(entry, out).map_err(|fault| match fault {
+            Fault::Failed(p) => p,
+            Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
+            other => cannot(format!("unpack {entry}: {other}"), "restore again"),
+        })
+    }
+
+    fn finished(&self) {
+        self.archive.replace(None);
+    }
+}

@@ -1,0 +1,111 @@
+//! The profile's databases as they are now: which are there, and the rows that a restore is told of. Opens none as root, and
+//! follows no link to one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use crate::error::{Problem, cannot};
+use crate::gateway::account::{Account, MailRelay};
+use crate::gateway::database::{Client, Trouble};
+use crate::gateway::parts::Part;
+use crate::gateway::profile::{DatabaseKind, Profile};
+use crate::host::live_database::Live;
+use crate::host::{Host, Kind, Meta};
+use crate::text::wording::{in_a_line, quoted};
+
+/// The profile's databases that are there, and what is in them.
+#[derive(Default)]
+pub(super) struct DatabasesNow {
+    pub(super) databases: BTreeMap<String, Meta>,
+    pub(super) clients: Option<Vec<Client>>,
+    pub(super) users: BTreeMap<String, Vec<Account>>,
+    pub(super) mail: BTreeMap<String, MailRelay>,
+    /// Those that could be read if nobody held a lock.
+    pub(super) locked: BTreeMap<Part, String>,
+    pub(super) warnings: Vec<String>,
+}
+
+pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesNow, Vec<Problem>> {
+    let mut now = DatabasesNow::default();
+    for database in &profile.gateway.database {
+        let Some(meta) = host.stat(&database.path).map_err(|p| vec![p])? else {
+            continue;
+        };
+        if meta.kind != Kind::File {
+            return Err(vec![no_file(&database.path)]);
+        }
+        // An unreadable database is there all the same: it can be replaced, and is kept as it is.
+        let live = Live::new(profile);
+        let read = match database.kind {
+            DatabaseKind::Clients => live
+                .clients_or_trouble(&database.path)
+                .map(|list| now.clients = Some(list)),
+            DatabaseKind::Users => live.users_or_trouble(&database.path).map(|list| {
+                let accounts = list.into_iter().map(Account::from).collect();
+                now.users.insert(database.name.clone(), accounts);
+                match live.mail_relay(&database.path) {
+                    Ok(relay) => now.mail.extend(relay.map(|r| (database.name.clone(), r))),
+                    Err(p) => now.warnings.push(format!(
+                        "whether a restore changes the mail relay in {} cannot be told: {}",
+                        database.path.display(),
+                        p.what
+                    )),
+                }
+            }),
+        };
+        match read {
+            Ok(()) => {}
+            // Neither could a safety backup save it.
+            Err(Trouble::Busy(p)) => {
+                let why = format!("cannot {}; {}", p.what, p.advice);
+                now.locked
+                    .insert(Part::Database(database.name.clone()), why);
+            }
+            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => now.warnings.push(format!(
+                "{} cannot be read: {}",
+                database.path.display(),
+                p.what
+            )),
+        }
+        // A backup would lack it.
+        if let Err(problem) = live.may_be_copied(&database.path) {
+            now.warnings
+                .push(format!("{}: {}", in_a_line(&problem), problem.advice));
+        }
+        now.databases.insert(database.name.clone(), meta);
+    }
+    now.warnings.dedup();
+    Ok(now)
+}
+
+/// A database that is a link is not opened: whoever may change the link would choose what is read and replaced.
+fn no_file(path: &Path) -> Problem {
+    let shown = quoted(&path.display().to_string());
+    match std::fs::read_link(path) {
+        Err(_) => cannot(
+            format!("use {}: it is not a regular file", path.display()),
+            format!("see what it is: ls -ld {shown}; and name the real database in the profile"),
+        ),
+        Ok(target) => {
+            let (target, leads) = match std::fs::canonicalize(path) {
+                Ok(real) => (real, true),
+                Err(_) => (target, false),
+            };
+            let name = format!("name {} as its path in the profile", target.display());
+            cannot(
+                format!(
+                    "use {}: it is a link to {}{}",
+                    path.display(),
+                    target.display(),
+                    if leads { "" } else { ", where nothing is" }
+                ),
+                match leads {
+                    true => name,
+                    false => format!(
+                        "take the link away, and a restore puts the database in its place: rm {shown}; or {name}"
+                    ),
+                },
+            )
+        }
+    }
+}
