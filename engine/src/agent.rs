@@ -30,7 +30,7 @@ use crate::host::Look;
 use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::state_dir;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 
 use backups::BackupDesk;
 use devices::Devices;
@@ -218,7 +218,7 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
 }
 
 /// Who holds the lock and lives. It may outlive its holder in a child that ends with it: a recovery waits for that.
-fn driver(profile: &Profile) -> Option<(u32, Work)> {
+fn driver(profile: &Profile) -> Option<(u32, LockedFor)> {
     let lives = |pid: u32| programs::process(pid).is_some_and(|p| !p.gone);
     Lock::holder(profile).filter(|(pid, _)| lives(*pid))
 }

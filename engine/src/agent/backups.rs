@@ -15,7 +15,7 @@ use crate::backup::{Made, Progress};
 use crate::error::{Fault, cannot};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 
 /// Downloaded backups that are kept.
 const KEPT: usize = 5;
@@ -307,7 +307,7 @@ impl Drop for End<'_> {
 fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
     let profile = &agent.profile;
     let make = || -> Result<Made, Fault> {
-        let _lock = Lock::take(profile, Work::Backup)?;
+        let _lock = Lock::take(profile, LockedFor::Backup)?;
         let mut tell = |progress: Progress<'_>| {
             *locked(&job.progress) = match progress {
                 Progress::Estimated { bytes, .. } => ("estimated".into(), 0, bytes),

@@ -18,7 +18,7 @@ use crate::host::Look;
 use crate::host::linux::Linux;
 use crate::restore::process;
 use crate::state_dir;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 
 /// The largest form of one restore that is sent, bytes; a message may be three times as long.
 const LARGEST: usize = 300 << 10;
@@ -173,7 +173,7 @@ pub fn is_left(agent: &Agent, state: &State) -> bool {
 
 /// Whether a restore or a recovery runs that may not have written yet who it is.
 fn begins(profile: &Profile) -> bool {
-    Lock::holder(profile).is_some_and(|(_, work)| work != Work::Backup)
+    Lock::holder(profile).is_some_and(|(_, work)| work != LockedFor::Backup)
 }
 
 /// The restore as it is sent.

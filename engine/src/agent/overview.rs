@@ -11,7 +11,7 @@ use super::{Agent, follow, locked, now_ms};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::state_dir;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 use crate::state_dir::made;
 
 /// Restores that are listed.
@@ -94,7 +94,7 @@ fn running(agent: &Agent) -> Option<Running> {
         .ok()?
         .mtime()
         .saturating_mul(1000);
-    (work == Work::Backup).then(|| Running::Backup {
+    (work == LockedFor::Backup).then(|| Running::Backup {
         began_ms: began,
         step: "on the command line".into(),
         done: 0,

@@ -19,7 +19,7 @@ use crate::error::cannot;
 use crate::gateway::parts::{self, Part};
 use crate::host::programs;
 use crate::state_dir;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 use preview::may_be_tried_again;
 pub use preview::{again, look};
 
@@ -109,7 +109,7 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
         });
     }
     match Lock::holder(&agent.profile) {
-        Some((pid, work)) if work != Work::Backup => Err(Refusal::Busy {
+        Some((pid, work)) if work != LockedFor::Backup => Err(Refusal::Busy {
             problem: cannot(
                 format!("look at an archive now: {work} runs, process {pid}"),
                 "wait for its end",

@@ -19,7 +19,7 @@ use crate::gateway::database::{self, User};
 use crate::gateway::profile::{Database, Profile};
 use crate::host::live_database::{self, Live};
 use crate::state_dir;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 use crate::survey::exposure;
 
 /// A database that was written less than this before it was read may have been written again within one tick of the
@@ -100,7 +100,7 @@ impl Users {
     /// The users now.
     pub fn now(&self, profile: &Profile) -> Result<Arc<ListedUsers>, UsersUnread> {
         let open = state_dir::barrier::named(profile).is_ok_and(|b| b.is_none());
-        let holder = Lock::holder(profile).filter(|(_, work)| *work != Work::Backup);
+        let holder = Lock::holder(profile).filter(|(_, work)| *work != LockedFor::Backup);
         if (!open || holder.is_some())
             && let Some(listed) = self.last_known()
         {

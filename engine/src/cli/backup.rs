@@ -9,10 +9,10 @@ use crate::backup::Progress;
 use crate::error::{Fault, INCOMPLETE};
 use crate::host::linux::Linux;
 use crate::state_dir;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
-    let _lock = Lock::take(&context.profile, Work::Backup)?;
+    let _lock = Lock::take(&context.profile, LockedFor::Backup)?;
     state_dir::none_open(&context.profile, "back the gateway up")?;
     let host = Linux::new(&context.profile);
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());

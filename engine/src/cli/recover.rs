@@ -11,7 +11,7 @@ use crate::host::programs;
 use crate::restore::driver::BootStage;
 use crate::restore::process::{self, Signals};
 use crate::restore::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let policy = match (args.resume, args.roll_back) {
@@ -41,7 +41,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         )));
     }
     let signals = Signals::hold()?;
-    let _lock = Lock::take(&context.profile, Work::Recovery)?;
+    let _lock = Lock::take(&context.profile, LockedFor::Recovery)?;
     let host = Linux::new(&context.profile);
     let asked = || signals.asked();
     let json = context.json;

@@ -19,7 +19,7 @@ use crate::plan::prepare::{self, Prepared, RestoreRequest};
 use crate::plan::preview;
 use crate::restore::process::{self, Signals};
 use crate::restore::{self, Ended};
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     if args.second_half {
@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     if args.yes || args.second_half {
         process::own_session()?;
         let signals = Signals::hold()?;
-        let _lock = Lock::take(&context.profile, Work::Restore)?;
+        let _lock = Lock::take(&context.profile, LockedFor::Restore)?;
         let prepared = prepare(context, args)?;
         if !args.second_half {
             show(context, &prepared);
@@ -56,7 +56,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
 /// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up
 /// again, since a question may stay open for long.
 fn look(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
-    let _lock = Lock::take(&context.profile, Work::Restore)?;
+    let _lock = Lock::take(&context.profile, LockedFor::Restore)?;
     prepare(context, args)
 }
 

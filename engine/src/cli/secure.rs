@@ -6,7 +6,7 @@ use super::{Context, print_json, say, tell};
 use crate::error::{Fault, cannot};
 use crate::host::linux::Linux;
 use crate::state_dir;
-use crate::state_dir::lock::{Lock, Work};
+use crate::state_dir::lock::{Lock, LockedFor};
 use crate::survey;
 use crate::survey::exposure::{self, Exposed};
 use crate::text::wording::names;
@@ -16,7 +16,7 @@ const OPEN: u8 = 10;
 
 pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     let profile = &context.profile;
-    let _lock = Lock::take(profile, Work::Secure)?;
+    let _lock = Lock::take(profile, LockedFor::Secure)?;
     state_dir::none_open(profile, "close the gateway's files")?;
     let host = Linux::new(profile);
     let managed = survey::managed(&host, profile)?;

@@ -17,7 +17,7 @@ const LINGERS: Duration = Duration::from_secs(2);
 
 /// What the holder of the lock does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Work {
+pub enum LockedFor {
     /// Makes a backup: the gateway's databases may be looked at meanwhile.
     Backup,
     /// Restores one, or asks whether it shall.
@@ -30,27 +30,34 @@ pub enum Work {
     Other,
 }
 
-impl Work {
-    const KNOWN: [Work; 4] = [Work::Backup, Work::Restore, Work::Recovery, Work::Secure];
+impl LockedFor {
+    const KNOWN: [LockedFor; 4] = [
+        LockedFor::Backup,
+        LockedFor::Restore,
+        LockedFor::Recovery,
+        LockedFor::Secure,
+    ];
 
     /// As it stands in the lock, and in messages.
     pub fn words(self) -> &'static str {
         match self {
-            Work::Backup => "a backup",
-            Work::Restore => "a restore",
-            Work::Recovery => "a recovery",
-            Work::Secure => "a change of modes",
-            Work::Other => "another holdfast",
+            LockedFor::Backup => "a backup",
+            LockedFor::Restore => "a restore",
+            LockedFor::Recovery => "a recovery",
+            LockedFor::Secure => "a change of modes",
+            LockedFor::Other => "another holdfast",
         }
     }
 
-    fn of(words: &str) -> Work {
-        let mut known = Work::KNOWN.into_iter();
-        known.find(|w| w.words() == words).unwrap_or(Work::Other)
+    fn of(words: &str) -> LockedFor {
+        let mut known = LockedFor::KNOWN.into_iter();
+        known
+            .find(|w| w.words() == words)
+            .unwrap_or(LockedFor::Other)
     }
 }
 
-impl std::fmt::Display for Work {
+impl std::fmt::Display for LockedFor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(self.words())
     }
@@ -63,7 +70,7 @@ pub struct Lock {
 
 impl Lock {
     /// Takes it, or says who holds it. `work` is for others to read.
-    pub fn take(profile: &Profile, work: Work) -> Result<Lock, Fault> {
+    pub fn take(profile: &Profile, work: LockedFor) -> Result<Lock, Fault> {
         let path = profile.lock();
         let failed = |e: std::io::Error| {
             cannot(
@@ -108,7 +115,7 @@ impl Lock {
     }
 
     /// Which process holds it, and what it does; none if nobody does.
-    pub fn holder(profile: &Profile) -> Option<(u32, Work)> {
+    pub fn holder(profile: &Profile) -> Option<(u32, LockedFor)> {
         let mut file = File::open(profile.lock()).ok()?;
         // Asked, not tried: a look must not keep a driver from its lock.
         let mut lock = whole_file();
@@ -133,12 +140,12 @@ fn whole_file() -> libc::flock {
 }
 
 /// What the holder wrote; none if it has not yet.
-fn named(file: &mut File) -> Option<(u32, Work)> {
+fn named(file: &mut File) -> Option<(u32, LockedFor)> {
     let mut text = String::new();
     file.seek(SeekFrom::Start(0)).ok()?;
     file.read_to_string(&mut text).ok()?;
     let (pid, what) = text.trim().split_once(' ')?;
-    Some((pid.parse().ok()?, Work::of(what)))
+    Some((pid.parse().ok()?, LockedFor::of(what)))
 }
 
 fn its_holder_lives(file: &mut File) -> bool {
@@ -195,9 +202,9 @@ mod tests {
             std::thread::sleep(Duration::from_millis(50));
             drop(lingers);
         });
-        let _taken = Lock::take(&profile, Work::Recovery).unwrap();
+        let _taken = Lock::take(&profile, LockedFor::Recovery).unwrap();
         giver.join().unwrap();
-        let holder = (std::process::id(), Work::Recovery);
+        let holder = (std::process::id(), LockedFor::Recovery);
         assert_eq!(Lock::holder(&profile), Some(holder));
     }
 
@@ -206,7 +213,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let profile = profile(dir.path());
         let _held = held(&profile, &format!("{} a restore\n", std::process::id()));
-        let Err(Fault::Busy(problem)) = Lock::take(&profile, Work::Recovery) else {
+        let Err(Fault::Busy(problem)) = Lock::take(&profile, LockedFor::Recovery) else {
             panic!("it was taken");
         };
         assert_eq!(

@@ -16,7 +16,7 @@ use engine::restore::driver::BootStage;
 use engine::restore::process::own_session;
 use engine::restore::recover::{self, Recovered, RecoveryOrder};
 use engine::restore::{self, Ended};
-use engine::state_dir::lock::{Lock, Work};
+use engine::state_dir::lock::{Lock, LockedFor};
 use journal_format::{Policy, Role};
 use tests::crashing::Crashing;
 
@@ -46,7 +46,7 @@ fn run(words: &[&str]) -> Result<(), Fault> {
     engine::host::programs::program_is(this.with_file_name("holdfast"));
     let profile = Profile::read(Path::new(profile), false)?;
     let host = Crashing::new(Linux::new(&profile), moment);
-    let _lock = Lock::take(&profile, Work::Restore)?;
+    let _lock = Lock::take(&profile, LockedFor::Restore)?;
     let ended = match rest {
         ["restore", archive] => restore(&profile, &host, Path::new(archive)),
         ["recover"] => recover(&profile, &host, None),
