@@ -64,9 +64,9 @@ pub struct Prepared {
     /// What it replaces and the safety backup will lack, as far as that is known now.
     pub unsaved: Vec<Lack>,
     /// The kernel facts that the plan goes by.
-    pub facts: Facts,
+    pub(crate) facts: Facts,
     /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, and peers.
-    pub after: BTreeMap<&'static str, String>,
+    pub(crate) after: BTreeMap<&'static str, String>,
     file: File,
     exposed: Vec<Exposed>,
     rebuilt: Rebuilt,
@@ -74,17 +74,17 @@ pub struct Prepared {
 
 impl Prepared {
     /// The archive: the same open file, not the same name, once more.
-    pub fn archive(&self) -> Result<File, Problem> {
+    pub(crate) fn archive(&self) -> Result<File, Problem> {
         again(&self.file, &self.plan.archive.name)
     }
 
     /// The rules behind an entry, as the rehearsal printed them; none if the entry is the archive's.
-    pub fn rehearsed(&self, entry: &str) -> Option<&String> {
+    pub(crate) fn rehearsed(&self, entry: &str) -> Option<&String> {
         self.after.get(entry.strip_prefix(from_backup::RULES)?)
     }
 
     /// Where the database lies that was rebuilt from an entry, if it was.
-    pub fn rebuilt(&self, entry: &str) -> Option<PathBuf> {
+    pub(crate) fn rebuilt(&self, entry: &str) -> Option<PathBuf> {
         self.rebuilt.file(entry)
     }
 

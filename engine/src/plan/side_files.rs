@@ -1,4 +1,4 @@
-//! The files that SQLite keeps beside a database, as targets of a plan and as they lie on the host. Looks at names alone.
+//! The files that SQLite keeps beside a database, as targets of a plan and as they lie on the host. Opens none of them.
 
 use std::path::Path;
 
