@@ -2,6 +2,7 @@
 //! manifest. Owns their form and its check against the JSON schema. Must not: trust them; the archive is checked entry by
 //! entry, whatever they say.
 
+mod fit;
 mod schema;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,8 +1,8 @@
 //! What was enumerated: which worlds were taken up, how they ended, and what was wrong. Runs one check for many at once.
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use tests::sim::world::World;
 
@@ -87,9 +87,13 @@ pub fn all() -> bool {
     std::env::var("HOLDFAST_ENUMERATE").is_ok_and(|v| v == "all")
 }
 
+/// An enumeration takes every processor: of those that run side by side one at a time does, and leaves room for other tests.
+static ALONE: Mutex<()> = Mutex::new(());
+
 /// Does this for every item, on every processor; with `HOLDFAST_ENUMERATE=first`, until the first that goes wrong, with
 /// `some` also for every seventh alone.
 pub fn each<T: Sync>(items: &[T], one: impl Fn(&T, &mut Tally) + Sync) -> Tally {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let next = AtomicUsize::new(0);
     let mode = std::env::var("HOLDFAST_ENUMERATE").unwrap_or_default();
     let first_only = mode == "first" || mode == "some";

@@ -8,7 +8,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 use serde::{Deserialize, de};
 use serde_json::{Map, Value, json};
 
-use super::EntryFacts;
+use super::{EntryFacts, fit};
 
 const SCHEMA: &str = include_str!("../../../schema/backup_metadata.schema.json");
 /// The most values of the tree, each some hundred bytes besides its text.
@@ -77,19 +77,8 @@ impl Outline {
 
     /// What does not fit the schema, a sentence each.
     pub(super) fn against_schema(&self) -> Result<Vec<String>, String> {
-        let validator = jsonschema::validator_for(&self.schema)
-            .map_err(|e| format!("its schema is not one: {e}"))?;
-        let errors = validator.iter_errors(&self.value).take(SAID);
-        let sentences = errors.map(|e| {
-            let place = e.instance_path.to_string();
-            let place = match place.as_str() {
-                "" => "the whole",
-                place => place,
-            };
-            let why: String = e.masked().to_string().chars().take(200).collect();
-            format!("at {}: {}", place.escape_debug(), why.escape_debug())
-        });
-        Ok(sentences.collect())
+        fit::misfits(&self.schema, &self.value, SAID)
+            .map_err(|e| format!("its schema is not one: {e}"))
     }
 }
 
