@@ -299,12 +299,22 @@ impl Profile {
     }
 
     fn check(&self, file: &Path) -> Result<(), Problem> {
-        let bad = |what: String| {
-            Err(cannot(
+        let checked = self
+            .check_paths()
+            .and_then(|()| self.check_databases())
+            .and_then(|()| self.check_other_databases())
+            .and_then(|()| self.check_settings())
+            .and_then(|()| self.check_services());
+        checked.map_err(|what| {
+            cannot(
                 format!("use the profile {}: {what}", file.display()),
                 "mend the profile; see the README for every key",
-            ))
-        };
+            )
+        })
+    }
+
+    /// Every path is one that no link and no `..` leads elsewhere.
+    fn check_paths(&self) -> Result<(), String> {
         let g = &self.gateway;
         let paths = [&self.state_dir, &g.configs_dir, &g.wireguard_dir]
             .into_iter()
@@ -318,18 +328,24 @@ impl Profile {
                 )
             });
             if !path.is_absolute() || !plain || path.to_str().is_none() {
-                return bad(format!(
+                return Err(format!(
                     "{} is not a plain absolute path in UTF-8",
                     path.display()
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// Names and paths of databases are plain, and each is there once.
+    fn check_databases(&self) -> Result<(), String> {
+        let g = &self.gateway;
         for (i, d) in g.database.iter().enumerate() {
             let plain = d.name.ends_with(".db")
                 && !d.name.starts_with('.')
                 && !d.name.contains(['/', '\\']);
             if !plain {
-                return bad(format!(
+                return Err(format!(
                     "the database name {:?} is not a plain name that ends in .db",
                     d.name
                 ));
@@ -338,29 +354,41 @@ impl Profile {
                 .iter()
                 .any(|o| o.name == d.name || o.path == d.path)
             {
-                return bad(format!("the database {} is there twice", d.name));
+                return Err(format!("the database {} is there twice", d.name));
             }
         }
+        Ok(())
+    }
+
+    /// What is not to be saved is named so that it can be found, and is not the profile's own.
+    fn check_other_databases(&self) -> Result<(), String> {
+        let g = &self.gateway;
         for other in &g.other_databases {
             let kind = other.strip_suffix("://").is_some_and(|kind| {
                 !kind.is_empty() && kind.bytes().all(|b| b.is_ascii_alphanumeric())
             });
             if !kind && !Path::new(other).is_absolute() {
-                return bad(format!(
+                return Err(format!(
                     "gateway.other_databases has {other:?}, which is neither an absolute path nor a kind such as \
                      \"postgresql://\""
                 ));
             }
             if g.database.iter().any(|d| d.path.starts_with(other)) {
-                return bad(format!(
+                return Err(format!(
                     "gateway.other_databases says that {other} is not to be saved, and a [[gateway.database]] lies there"
                 ));
             }
         }
+        Ok(())
+    }
+
+    /// What one setting says of another.
+    fn check_settings(&self) -> Result<(), String> {
+        let g = &self.gateway;
         if let Some(name) = &self.web.users
             && self.sign_in_database().is_none()
         {
-            return bad(format!(
+            return Err(format!(
                 "web.users names {name:?}, and no database of kind \"users\" has that name"
             ));
         }
@@ -370,25 +398,31 @@ impl Profile {
                 .is_none_or(|p| p.extension().is_some_and(|e| e == end))
         };
         if kept.len() > 2 || !ends(0, "v4") || !ends(1, "v6") {
-            return bad(
+            return Err(
                 "gateway.firewall.kept names the file of IPv4 first, which ends in .v4, and that of IPv6 second, which \
                  ends in .v6"
                     .into(),
             );
         }
         if g.busy_seconds > BUSY_MOST {
-            return bad(format!(
+            return Err(format!(
                 "gateway.busy_seconds is {}, and at most {BUSY_MOST} seconds are waited for a database",
                 g.busy_seconds
             ));
         }
+        Ok(())
+    }
+
+    /// Commands of services are found without a search.
+    fn check_services(&self) -> Result<(), String> {
+        let g = &self.gateway;
         for service in &g.service {
             if let ServiceProfile::Commands(s) = service
                 && [&s.stop, &s.start, &s.active]
                     .iter()
                     .any(|argv| !argv.first().is_some_and(|a| a.starts_with('/')))
             {
-                return bad(format!(
+                return Err(format!(
                     "the commands of service {} do not begin with an absolute path",
                     s.name
                 ));

@@ -8,7 +8,7 @@ mod fresh;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 use rusqlite::types::{ToSqlOutput, Value, ValueRef};
@@ -188,6 +188,13 @@ enum ValueFrom {
     ConfigPath { name: usize, was: Option<usize> },
 }
 
+/// The statements that read and write the rows of a table, and where each value that is written comes from.
+struct Course<'t> {
+    select: String,
+    insert: String,
+    sources: Vec<(ValueFrom, Option<&'t Column>)>,
+}
+
 impl Copying<'_> {
     fn all(&mut self) -> rusqlite::Result<()> {
         let source = Shape::of(&self.from)?;
@@ -276,6 +283,64 @@ impl Copying<'_> {
     }
 
     fn rows(&mut self, source: &Table, fresh: &Table) -> rusqlite::Result<()> {
+        let course = self.course(source, fresh);
+        let mut read = self.from.prepare(&course.select)?;
+        let mut write = self.to.prepare(&course.insert)?;
+        let mut lost: BTreeMap<&'static str, u64> = BTreeMap::new();
+        let mut unfit: Vec<String> = Vec::new();
+        let mut rows = read.query([])?;
+        'rows: while let Some(row) = rows.next()? {
+            for (i, (from, _)) in course.sources.iter().enumerate() {
+                match from {
+                    // As it stands, also where it is not what belongs there: a text that is none in UTF-8 is bound by its bytes.
+                    ValueFrom::Row(at) => {
+                        write
+                            .raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(row.get_ref(*at)?))?;
+                    }
+                    ValueFrom::Fixed(value) => write.raw_bind_parameter(i + 1, value)?,
+                    ValueFrom::ConfigPath { name, was } => {
+                        let shown = super::shown(row, *name)?;
+                        let Some((path, as_it_was)) = self.config_path(row, *name, *was, &shown)?
+                        else {
+                            unfit.push(shown);
+                            continue 'rows;
+                        };
+                        if !as_it_was {
+                            self.moved.push(shown);
+                        }
+                        let path = ValueRef::Text(path.as_os_str().as_bytes());
+                        write.raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(path))?;
+                    }
+                }
+            }
+            match write.raw_execute() {
+                Ok(_) => {}
+                Err(rusqlite::Error::SqliteFailure(e, text)) => match rule(&e) {
+                    Some(why) => *lost.entry(why).or_default() += 1,
+                    None => return Err(rusqlite::Error::SqliteFailure(e, text)),
+                },
+                Err(e) => return Err(e),
+            }
+        }
+        if !unfit.is_empty() {
+            self.taken.lost.push(format!(
+                "{} will not come back, since their names cannot be those of configs: {}",
+                counted(unfit.len(), "client"),
+                names(&unfit)
+            ));
+        }
+        for (why, count) in lost {
+            self.taken.lost.push(format!(
+                "{} of table {} will not come back: {why}",
+                counted(usize::try_from(count).unwrap_or(usize::MAX), "row"),
+                name(&fresh.name)
+            ));
+        }
+        Ok(())
+    }
+
+    /// How the rows of a table come over.
+    fn course<'t>(&mut self, source: &Table, fresh: &'t Table) -> Course<'t> {
         let is_clients = fresh.name == "clients";
         let mut select: Vec<String> = Vec::new();
         let mut insert: Vec<String> = Vec::new();
@@ -307,97 +372,62 @@ impl Copying<'_> {
                 insert.push(quoted(&column.name));
             }
         }
-        let marks: Vec<String> = (1..=insert.len()).map(|n| format!("?{n}")).collect();
+        // A number, as `1`, stands for no column and no order.
+        let or_one = |names: Vec<String>| match names.is_empty() {
+            true => "1".to_owned(),
+            false => names.join(", "),
+        };
         let order = match source.rowid_name() {
             Some(rowid) => rowid.to_owned(),
             None => {
                 let mut key: Vec<&Column> = source.columns.iter().filter(|c| c.key > 0).collect();
                 key.sort_by_key(|c| c.key);
-                let names: Vec<String> = key.iter().map(|c| quoted(&c.name)).collect();
-                if names.is_empty() {
-                    "1".into()
-                } else {
-                    names.join(", ")
-                }
+                or_one(key.iter().map(|c| quoted(&c.name)).collect())
             }
         };
-        let mut read = self.from.prepare(&format!(
-            "SELECT {} FROM {} ORDER BY {order}",
-            if select.is_empty() {
-                "1".into()
-            } else {
-                select.join(", ")
-            },
-            quoted(&source.name)
-        ))?;
-        let mut write = self.to.prepare(&format!(
-            "INSERT INTO {} ({}) VALUES ({})",
-            quoted(&fresh.name),
-            insert.join(", "),
-            marks.join(", ")
-        ))?;
-        let mut lost: BTreeMap<&'static str, u64> = BTreeMap::new();
-        let mut unfit: Vec<String> = Vec::new();
-        let mut rows = read.query([])?;
-        'rows: while let Some(row) = rows.next()? {
-            for (i, (from, _)) in sources.iter().enumerate() {
-                match from {
-                    // As it stands, also where it is not what belongs there: a text that is none in UTF-8 is bound by its bytes.
-                    ValueFrom::Row(at) => {
-                        write
-                            .raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(row.get_ref(*at)?))?;
-                    }
-                    ValueFrom::Fixed(value) => write.raw_bind_parameter(i + 1, value)?,
-                    ValueFrom::ConfigPath { name, was } => {
-                        let shown = super::shown(row, *name)?;
-                        let mut file = match row.get_ref(*name)? {
-                            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
-                            _ => shown.clone().into_bytes(),
-                        };
-                        file.extend(b".conf");
-                        if !is_file_name(&file) {
-                            unfit.push(shown);
-                            continue 'rows;
-                        }
-                        let file = Path::new(OsStr::from_bytes(&file));
-                        let plain = |was: &[u8]| {
-                            let was = Path::new(OsStr::from_bytes(was));
-                            self.terms.folders.iter().any(|f| f.join(file) == was)
-                        };
-                        let was = was.and_then(|at| row.get_ref(at).ok()?.as_bytes().ok());
-                        if !was.is_some_and(plain) {
-                            self.moved.push(shown);
-                        }
-                        let path = self.terms.folders[0].join(file);
-                        let path = ValueRef::Text(path.as_os_str().as_bytes());
-                        write.raw_bind_parameter(i + 1, ToSqlOutput::Borrowed(path))?;
-                    }
-                }
-            }
-            match write.raw_execute() {
-                Ok(_) => {}
-                Err(rusqlite::Error::SqliteFailure(e, text)) => match rule(&e) {
-                    Some(why) => *lost.entry(why).or_default() += 1,
-                    None => return Err(rusqlite::Error::SqliteFailure(e, text)),
-                },
-                Err(e) => return Err(e),
-            }
+        let marks: Vec<String> = (1..=insert.len()).map(|n| format!("?{n}")).collect();
+        Course {
+            select: format!(
+                "SELECT {} FROM {} ORDER BY {order}",
+                or_one(select),
+                quoted(&source.name)
+            ),
+            insert: format!(
+                "INSERT INTO {} ({}) VALUES ({})",
+                quoted(&fresh.name),
+                insert.join(", "),
+                marks.join(", ")
+            ),
+            sources,
         }
-        if !unfit.is_empty() {
-            self.taken.lost.push(format!(
-                "{} will not come back, since their names cannot be those of configs: {}",
-                counted(unfit.len(), "client"),
-                names(&unfit)
-            ));
+    }
+
+    /// Where the config of a client lies on this gateway, and whether its row said so; none if no file can have its name.
+    fn config_path(
+        &self,
+        row: &rusqlite::Row<'_>,
+        name: usize,
+        was: Option<usize>,
+        shown: &str,
+    ) -> rusqlite::Result<Option<(PathBuf, bool)>> {
+        let mut file = match row.get_ref(name)? {
+            ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.to_vec(),
+            _ => shown.as_bytes().to_vec(),
+        };
+        file.extend(b".conf");
+        if !is_file_name(&file) {
+            return Ok(None);
         }
-        for (why, count) in lost {
-            self.taken.lost.push(format!(
-                "{} of table {} will not come back: {why}",
-                counted(usize::try_from(count).unwrap_or(usize::MAX), "row"),
-                name(&fresh.name)
-            ));
-        }
-        Ok(())
+        let file = Path::new(OsStr::from_bytes(&file));
+        let plain = |was: &[u8]| {
+            let was = Path::new(OsStr::from_bytes(was));
+            self.terms.folders.iter().any(|f| f.join(file) == was)
+        };
+        let was = was.and_then(|at| row.get_ref(at).ok()?.as_bytes().ok());
+        Ok(Some((
+            self.terms.folders[0].join(file),
+            was.is_some_and(plain),
+        )))
     }
 
     /// The value of a column that the backup does not have; none where its default is the same in every row.
