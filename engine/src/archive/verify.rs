@@ -401,24 +401,21 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
     let mut spool = Needs::default();
     let mut targets = Needs::default();
     let g = &profile.gateway;
+    let folder_of = |name: &str| {
+        let known = g.database.iter().find(|d| d.name == name)?;
+        known.path.parent()
+    };
     for entry in archive.entries() {
         let target = match entry.part() {
             EntryKind::Database(name) => {
                 spool.file(&profile.spool_dir(), entry.size.saturating_mul(2))?;
-                g.database
-                    .iter()
-                    .find(|d| d.name == name)
-                    .and_then(|d| d.path.parent())
+                folder_of(name)
             }
             EntryKind::Config(_) | EntryKind::RawConfig(_) => Some(g.configs_dir.as_path()),
             EntryKind::SecondCopy(_) | EntryKind::RawSecondCopy(_) => {
                 Some(g.wireguard_dir.as_path())
             }
-            EntryKind::RawDatabase { name, .. } => g
-                .database
-                .iter()
-                .find(|d| d.name == name)
-                .and_then(|d| d.path.parent()),
+            EntryKind::RawDatabase { name, .. } => folder_of(&name),
             EntryKind::Kept(family) => g.firewall.kept_file(family).and_then(Path::parent),
             EntryKind::Metadata
             | EntryKind::RulesV4

@@ -72,10 +72,9 @@ pub fn preview(plan: &Plan) -> Vec<String> {
             lines.push(format!("puts {} beside it", database.path));
             continue;
         }
-        let verb = if database.change == Change::Add {
-            "adds"
-        } else {
-            "overwrites"
+        let verb = match database.change {
+            Change::Add => "adds",
+            Change::Replace | Change::Remove => "overwrites",
         };
         lines.push(format!("{verb} the database {}", database.path));
     }

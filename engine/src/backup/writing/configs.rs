@@ -41,22 +41,11 @@ impl Making<'_, '_> {
                 }
             }
         }
-        let [first, second] = &paths;
-        for (name, [lying, _]) in &mut found {
-            if let Some(lying) = lying.take() {
-                self.config(Folder::First, first, name, lying, &mut aside, &mut unread)?;
-            }
-        }
-        for (name, [_, lying]) in found {
-            if let Some(lying) = lying {
-                self.config(
-                    Folder::Second,
-                    second,
-                    &name,
-                    lying,
-                    &mut aside,
-                    &mut unread,
-                )?;
+        for (folder, dir) in [Folder::First, Folder::Second].into_iter().zip(&paths) {
+            for (name, both) in &mut found {
+                if let Some(lying) = both[folder as usize].take() {
+                    self.config(folder, dir, name, lying, &mut aside, &mut unread)?;
+                }
             }
         }
         if folders.iter().any(|f| !matches!(f, There::Open(_))) {

@@ -99,36 +99,24 @@ fn files(
             (Some(held), Some(w)) => {
                 let place = (path.as_path(), CONFIG_MODE);
                 let owner = owner(w, survey, place, Some(has(held)), strangers);
-                let same = is_so(held, w, owner, CONFIG_MODE);
-                if same {
-                    None
-                } else {
-                    target(&path, id, Change::Replace, Some((w, owner)))
+                match is_so(held, w, owner, CONFIG_MODE) {
+                    true => None,
+                    false => target(&path, id, Change::Replace, Some((w, owner))),
                 }
             }
         };
         targets.extend(made);
     };
     if backup.speaks_of_configs() {
-        let names: BTreeSet<&String> = survey.configs.keys().chain(backup.configs.keys()).collect();
-        for name in names {
-            one(
-                profile.gateway.configs_dir.join(name),
-                survey.configs.get(name),
-                backup.configs.get(name),
-            );
-        }
-        let names: BTreeSet<&String> = survey
-            .wireguard
-            .keys()
-            .chain(backup.wireguard.keys())
-            .collect();
-        for name in names {
-            one(
-                profile.gateway.wireguard_dir.join(name),
-                survey.wireguard.get(name),
-                backup.wireguard.get(name),
-            );
+        let gateway = &profile.gateway;
+        for (folder, now, wanted) in [
+            (&gateway.configs_dir, &survey.configs, &backup.configs),
+            (&gateway.wireguard_dir, &survey.wireguard, &backup.wireguard),
+        ] {
+            let names: BTreeSet<&String> = now.keys().chain(wanted.keys()).collect();
+            for name in names {
+                one(folder.join(name), now.get(name), wanted.get(name));
+            }
         }
     }
     targets.extend(kept(profile, survey, backup, id));
