@@ -423,3 +423,66 @@ fn a_types_name_says_one_thing_in_the_whole_product() {
         ["A", "B", "E"]
     );
 }
+
+/// Functions of more lines than this, with their file, but for those before which a comment says why they are long.
+fn long_functions(path: &str, text: &str, most: usize) -> Vec<String> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let inner = line.trim_start();
+        let begins = [
+            "fn ",
+            "pub fn ",
+            "pub(crate) fn ",
+            "pub(super) fn ",
+            "async fn ",
+            "pub async fn ",
+        ];
+        if !begins.iter().any(|b| inner.starts_with(b)) || line.ends_with(';') {
+            continue;
+        }
+        let indent = &line[..line.len() - inner.len()];
+        let end = format!("{indent}}}");
+        let length = lines[at..]
+            .iter()
+            .position(|l| *l == end)
+            .map_or(0, |n| n + 1);
+        let mut before = lines[..at].iter().rev();
+        let said = before
+            .by_ref()
+            .take_while(|l| l.trim_start().starts_with("//") || l.trim_start().starts_with("#["))
+            .any(|l| l.contains("Long: "));
+        if length > most && !said {
+            found.push(format!("{path}: {length} lines: {inner}"));
+        }
+    }
+    found
+}
+
+#[test]
+fn no_file_has_over_500_lines_and_no_function_over_80_unless_it_says_why() {
+    let mut found = Vec::new();
+    for folder in [
+        "engine/src",
+        "webapp/src",
+        "journal-format/src",
+        "agent-protocol/src",
+        "tests",
+    ] {
+        for path in files(folder) {
+            let text = fs::read_to_string(&path).unwrap();
+            let path = path.strip_prefix(root()).unwrap().display().to_string();
+            let length = text.lines().count();
+            if length > 500 && !text.lines().take(10).any(|l| l.contains("Long: ")) {
+                found.push(format!("{path}: {length} lines"));
+            }
+            found.extend(long_functions(&path, &text, 80));
+        }
+    }
+    none(found);
+    let long = |body: usize| format!("fn f() {{\n{}}}\n", "    g();\n".repeat(body));
+    assert_eq!(long_functions("a.rs", &long(78), 80), [""; 0]);
+    assert_eq!(long_functions("a.rs", &long(79), 80).len(), 1);
+    let said = format!("// Long: a table.\n{}", long(79));
+    assert_eq!(long_functions("a.rs", &said, 80), [""; 0]);
+}

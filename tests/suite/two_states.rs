@@ -252,6 +252,12 @@ fn change(sandbox: &Sandbox) {
             .unwrap();
     }
 
+    change_rules(sandbox, gone, come);
+}
+
+/// Its rules and its forwarding.
+fn change_rules(sandbox: &Sandbox, gone: &str, come: &str) {
+    let run = |argv: &[&str]| drop(sandbox.run(argv).unwrap().ok().unwrap());
     for (table, chain, rule) in [
         ("nat", "POSTROUTING", "-o {gone} -j MASQUERADE"),
         ("filter", "FORWARD", "-i eth0 -o {gone} -j ACCEPT"),

@@ -12,6 +12,7 @@ use crate::files::open::errno;
 use crate::host::programs::{execute, execute_exactly};
 use crate::host::{ExitKind, Family, Output, Query};
 
+/// Long: a table, one arm a query.
 pub(super) fn ask(query: &Query, input: &str) -> Result<Output, Problem> {
     let argv: Vec<String> = match query {
         Query::Rules(Family::V4) => words(&["iptables-save"]),

@@ -81,6 +81,7 @@ pub(super) fn for_quick(
 }
 
 /// Takes a line that `wg` is given into the model; false if it does not know it.
+/// Long: a table, one arm a setting.
 pub(super) fn for_wg(
     config: &mut Config,
     sections: &Sections,
