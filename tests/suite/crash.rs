@@ -2,7 +2,7 @@
 //! which. Two ways to choose the moment: by the records that a real `holdfast restore` has written, and by the effects of
 //! one on a host that dies at a chosen one (`holdfast-crash`), which hits every gap between two effects.
 //!
-//! The second takes many minutes over all effects: the suite runs a spread of them, and with `HOLDFAST_EVERY_CRASH=1`
+//! Over all moments either takes many minutes: the suite runs a spread of them, and with `HOLDFAST_EVERY_CRASH=1`
 //! in the environment every one.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -75,21 +75,22 @@ fn phase(two: &TwoStates, began: &BTreeSet<RestoreId>) -> (Phase, bool) {
     (state.phase, state.has_effects())
 }
 
-/// Kills at every n-th record, and at some delays after one that are no multiples of anything.
-fn kill_by_records(
-    shape: &Shape,
-    records: impl Iterator<Item = usize>,
-    delays_us: &[(usize, u64)],
-) {
-    let Some(mut two) = TwoStates::make(shape) else {
+/// Whether every moment is asked for, and not a spread of them.
+fn every_moment() -> bool {
+    std::env::var("HOLDFAST_EVERY_CRASH").as_deref() == Ok("1")
+}
+
+/// At records, and at some delays after one that are no multiples of anything.
+#[test]
+fn killed_at_any_record_a_gateway_with_wal_databases_is_as_before_or_as_the_backup_says() {
+    let Some(mut two) = TwoStates::make(&small_wal()) else {
         return;
     };
-    let moments: Vec<(usize, u64)> = records
-        .map(|n| (n, 0))
-        .chain(delays_us.iter().copied())
-        .collect();
+    let apart = if every_moment() { 1 } else { 5 };
+    let at_records = (2..41).step_by(apart).map(|n| (n, 0));
+    let later = [(8, 1_700), (19, 2_900), (25, 31_000), (29, 170_000)];
     let mut verdicts = Vec::new();
-    for (records, us) in moments {
+    for (records, us) in at_records.chain(later) {
         let began = two.restores();
         killed_at(&two, records, Duration::from_micros(us));
         let recovered = two.holdfast(&["recover"]);
@@ -106,36 +107,6 @@ fn kill_by_records(
             "no kill ended as {verdict}: {verdicts:?}"
         );
     }
-}
-
-#[test]
-fn killed_at_25_moments_a_gateway_is_as_before_or_as_the_backup_says() {
-    kill_by_records(
-        &small(),
-        (1..40).step_by(2),
-        &[
-            (9, 3_300),
-            (13, 21_000),
-            (23, 47_000),
-            (27, 90_000),
-            (29, 170_000),
-        ],
-    );
-}
-
-#[test]
-fn killed_at_25_other_moments_a_gateway_with_wal_databases_is_as_before_or_as_the_backup_says() {
-    kill_by_records(
-        &small_wal(),
-        (2..41).step_by(2),
-        &[
-            (8, 1_700),
-            (11, 9_000),
-            (19, 2_900),
-            (25, 31_000),
-            (31, 13_000),
-        ],
-    );
 }
 
 #[test]
@@ -187,7 +158,7 @@ fn moments(effects: &str, most: usize) -> Vec<String> {
         others.extend(within.iter().map(|ms| format!("within:{k}:{ms}")));
     }
     assert!(others.len() > 40 && !always.is_empty(), "{effects}");
-    if std::env::var("HOLDFAST_EVERY_CRASH").as_deref() == Ok("1") {
+    if every_moment() {
         always.extend(others);
     } else {
         let total = others.len();
