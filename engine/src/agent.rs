@@ -13,6 +13,7 @@ mod queue;
 mod refusal;
 mod sessions;
 mod sign_in;
+mod slot;
 mod start;
 mod uploads;
 mod users;

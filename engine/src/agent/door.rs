@@ -4,13 +4,14 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use journal_format::Problem;
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Uid, User};
 
+use super::slot::Slot;
 use crate::error::{Fault, cannot};
 use crate::gateway::profile::Profile;
 
@@ -69,7 +70,7 @@ impl Door {
                 tracing::warn!("a connection is refused: {why}");
                 continue;
             }
-            let place = DoorPlace::take(&inside);
+            let place = Slot::take(inside.clone(), CONNECTIONS);
             if place.is_none() {
                 tracing::warn!("a connection is refused: {CONNECTIONS} are open");
                 continue;
@@ -99,22 +100,6 @@ impl Door {
             .set_read_timeout(Some(PATIENCE))
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
             .map_err(|e| format!("its time limits cannot be set: {e}"))
-    }
-}
-
-/// One of the places for connections; given back when dropped.
-struct DoorPlace(Arc<AtomicUsize>);
-
-impl DoorPlace {
-    fn take(inside: &Arc<AtomicUsize>) -> Option<DoorPlace> {
-        let place = DoorPlace(inside.clone());
-        (inside.fetch_add(1, Ordering::SeqCst) < CONNECTIONS).then_some(place)
-    }
-}
-
-impl Drop for DoorPlace {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
     }
 }
 
@@ -220,10 +205,10 @@ mod tests {
     fn places_run_out_and_come_back() {
         let inside = Arc::new(AtomicUsize::new(0));
         let mut taken: Vec<_> = (0..CONNECTIONS)
-            .map(|_| DoorPlace::take(&inside).unwrap())
+            .map(|_| Slot::take(inside.clone(), CONNECTIONS).unwrap())
             .collect();
-        assert!(DoorPlace::take(&inside).is_none());
+        assert!(Slot::take(inside.clone(), CONNECTIONS).is_none());
         taken.pop();
-        assert!(DoorPlace::take(&inside).is_some());
+        assert!(Slot::take(inside.clone(), CONNECTIONS).is_some());
     }
 }

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 use std::time::{Duration, Instant};
 
 use agent_protocol::{Password, Refusal, Session, Token};
@@ -12,6 +12,7 @@ use journal_format::Digest;
 
 use super::queue::{Lane, Queue};
 use super::sessions::StoredSession;
+use super::slot::Slot;
 use super::users::{ListedUsers, Users, UsersUnread};
 use super::{Agent, locked};
 use crate::error::cannot;
@@ -230,22 +231,6 @@ fn standing(profile: &Profile, users: &ListedUsers, kept: &StoredSession) -> Res
 
 fn proof(user: &User) -> Digest {
     Digest::of_blake3(blake3::hash(user.password.as_bytes()))
-}
-
-/// One of a number of places; given back when dropped.
-struct Slot<'a>(&'a AtomicUsize);
-
-impl<'a> Slot<'a> {
-    fn take(taken: &'a AtomicUsize, most: usize) -> Option<Slot<'a>> {
-        let place = Slot(taken);
-        (taken.fetch_add(1, Ordering::SeqCst) < most).then_some(place)
-    }
-}
-
-impl Drop for Slot<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
 }
 
 #[cfg(test)]

@@ -61,8 +61,8 @@ fn recoveries_that_die_again_and_again_end_with_the_operator() {
     let Some(mut two) = TwoStates::make(&small()) else {
         return;
     };
-    let began = two.restores();
-    let journal = killed_in(&two, "swap-configs");
+    let mut began = two.restores();
+    let mut journal = killed_in(&two, "swap-configs");
     let mut deaths = 0;
     let stuck = loop {
         let program = program("holdfast").unwrap();
@@ -86,10 +86,15 @@ fn recoveries_that_die_again_and_again_end_with_the_operator() {
             }
             std::thread::sleep(Duration::from_micros(200));
         }
-        if !recovery.kill9().unwrap() {
-            break recovery.wait().unwrap();
+        let killed = recovery.kill9().unwrap();
+        let ended = recovery.wait().unwrap();
+        // On a machine that is busy the kill may come when all is done: then once more from the beginning.
+        if !killed && ended.code() == 4 {
+            began = two.restores();
+            journal = killed_in(&two, "swap-configs");
+        } else if !killed {
+            break ended;
         }
-        recovery.wait().unwrap();
         deaths += 1;
         assert!(deaths < 50);
     };

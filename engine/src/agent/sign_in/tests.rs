@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 use std::sync::Arc;
 
+use std::sync::atomic::Ordering;
+
 use super::*;
 use crate::agent::users::SETTLED;
 use crate::gateway::profile::Database;
