@@ -1,4 +1,5 @@
-//! What a gateway is: its profile, its parts and owners, what its kernel holds, its databases. Asks nobody how one is now.
+//! What a gateway is: its profile, its parts and owners, what its kernel holds, its databases. Asks no program
+//! and no service how one is now.
 
 pub mod account;
 pub mod consent;

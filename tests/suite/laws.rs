@@ -234,6 +234,8 @@ fn the_calls_that_change_the_system_are_made_in_few_files_and_those_are_known() 
         "std::process::Command::new",
         "engine::host::programs::execute",
         "engine::host::permit::Permit::after_intent",
+        "engine::gateway::database::settle",
+        "engine::gateway::database::copying::snapshot",
         "nix::fcntl::renameat2",
     ] {
         assert!(config.contains(&format!("path = \"{call}\"")), "{call}");
@@ -254,6 +256,7 @@ fn the_calls_that_change_the_system_are_made_in_few_files_and_those_are_known() 
         "host/linux.rs",
         "host/linux/act.rs",
         "host/linux/ask.rs",
+        "host/live_database.rs",
         "host/programs.rs",
         // Tests may.
         "lib.rs",

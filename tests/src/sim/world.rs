@@ -191,7 +191,7 @@ impl World {
         let (text, mixed) = self.opened(path).ok_or("no such database")?;
         if mixed {
             self.breaks(format!(
-                "T1: {path} was opened beside a side file of another database"
+                "{path} was opened beside a side file of another database"
             ));
         }
         let [_, _, journal] = side_files(path);
@@ -268,7 +268,7 @@ impl World {
                 self.kernel.tunnels.remove(name);
             }
             Piece::Save(path) => {
-                self.breaks(format!("T7: SaveConfig wrote over {}", path.display()));
+                self.breaks(format!("SaveConfig wrote over {}", path.display()));
                 self.disk
                     .rewrite(path, b"[Interface]\n# saved\n".to_vec())?;
             }

@@ -61,10 +61,7 @@ impl Act for Sim {
                 .filter_map(|p| w.disk.find(p))
                 .any(|o| w.kernel.open.contains(&o));
             if held {
-                w.breaks(format!(
-                    "T23: {} was swapped while it was held",
-                    a.display()
-                ));
+                w.breaks(format!("{} was swapped while it was held", a.display()));
             }
             w.disk.exchange(a, b)
         })
@@ -184,7 +181,7 @@ impl Act for Sim {
         };
         self.watch(&mut world, permit, &shown, Path::new(""));
         if *command != GatewayCommand::Nft && world.kernel.fence.is_none() {
-            world.breaks(format!("T25: {shown} with the fence open"));
+            world.breaks(format!("{shown} with the fence open"));
         }
         if let GatewayCommand::LoadRules(family) | GatewayCommand::EditRules(family) = command
             && world.unread == Some(*family)
