@@ -304,11 +304,7 @@ impl Drive<'_> {
                     p.what,
                     step.title(Direction::Forward)
                 ),
-                advice: if p.advice.contains("restore again") {
-                    p.advice.clone()
-                } else {
-                    format!("{}; then restore again", p.advice)
-                },
+                advice: format!("{}; then restore again", p.advice),
                 ..p.clone()
             },
             None if (self.asked)() => cannot(
@@ -358,7 +354,7 @@ impl Drive<'_> {
 fn unlike(what: &str) -> Problem {
     cannot(
         format!("see it done: {what}"),
-        "see what changed it meanwhile; then restore again, or run `holdfast recover` if the restore is still open",
+        "see what changed it meanwhile",
     )
 }
 

@@ -45,7 +45,7 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
                     "swap {}: it is not as it was when the plan was made",
                     target.path
                 ),
-                "someone changed the gateway meanwhile; find out who, then restore again",
+                "someone changed the gateway meanwhile; find out who",
             ));
         }
         exchanges.push(exchange);

@@ -50,7 +50,7 @@ fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(),
                     first.path.display(),
                     all.join(", ")
                 ),
-                "end these processes, or name their service in the profile so that it is stopped; then restore again",
+                "end these processes, or name their service in the profile so that it is stopped",
             ));
         }
         env.host.sleep(PAUSE_MS);
@@ -154,7 +154,7 @@ fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
                 format!(
                     "swap {path}: {file} is there, so someone wrote to it since it was settled"
                 ),
-                "find out who opened it, and name their service in the profile so that it is stopped; then restore again",
+                "find out who opened it, and name their service in the profile so that it is stopped",
             ));
         }
     }
