@@ -70,7 +70,7 @@ enum CliCommand {
         after_help = "Exit status: 0 sound, 3 not acceptable here, 8 sound but incomplete: it lacks parts that it should have"
     )]
     Verify {
-        /// The backup.
+        /// The path of the backup (.zip).
         archive: PathBuf,
     },
     /// Restore the gateway from a backup: show the plan, ask, and show the steps live.
@@ -80,20 +80,20 @@ enum CliCommand {
         after_help = "Exit status: 0 idle or completed, 4 rolled back, 5 stuck, 6 a restore is running"
     )]
     Recover(RecoverArgs),
-    /// Close the gateway's folders, databases and configs to accounts that are not the gateway's.
+    /// Remove other accounts' access to the gateway's folders, databases and configs.
     Secure {
         /// Show what it would do, and change nothing. Exit status: 0 nothing to do, 10 something is open.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show the open restore, its step and its process; or idle.
+    /// Show the open restore with its step and process id, or `idle` if none is open.
     Status,
     /// Show and verify journals.
     #[command(subcommand)]
     Journal(JournalCommand),
     /// Serve the web page's requests on a socket; recover an open restore first.
     Agent {
-        /// The socket.
+        /// The path of the Unix socket to listen on.
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
         /// Start restores in scopes of their own, so that systemd stops none of them with the agent.
@@ -105,13 +105,14 @@ enum CliCommand {
     DatabaseWork,
     /// Write systemd drop-ins that keep the gateway stopped at boot while a restore is open.
     BootUnits {
-        /// Where systemd reads the units of this machine.
+        /// The folder to write the drop-ins to; systemd must read units there.
         #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
         output: PathBuf,
-        /// Create state_dir if it is new, and mark it as mounted.
+        /// Create state_dir if it does not exist, and mark it as mounted. Only for a new state_dir: if its filesystem is not
+        /// mounted, mount it and reboot instead.
         #[arg(long)]
         init: bool,
-        /// Remove what was written.
+        /// Remove the drop-ins that this command wrote.
         #[arg(long, conflicts_with = "init")]
         remove: bool,
     },
@@ -120,7 +121,7 @@ enum CliCommand {
 /// `holdfast restore`.
 #[derive(Debug, Args)]
 struct RestoreArgs {
-    /// The backup.
+    /// The path of the backup (.zip).
     archive: PathBuf,
     /// Do not ask.
     #[arg(long)]
@@ -155,10 +156,10 @@ struct RestoreArgs {
 /// `holdfast recover`.
 #[derive(Debug, Args)]
 struct RecoverArgs {
-    /// Complete the restore, whatever the profile's policy is.
+    /// Complete the restore, whatever the profile's policy is. No effect after a rollback began.
     #[arg(long, conflicts_with = "roll_back")]
     resume: bool,
-    /// Roll the restore back, whatever the profile's policy is.
+    /// Roll the restore back, whatever the profile's policy is. No effect after the restore was committed.
     #[arg(long)]
     roll_back: bool,
     /// Started by itself, not by the operator: counts go on.

@@ -358,3 +358,25 @@ impl fmt::Debug for Digest {
         write!(f, "Digest({self})")
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_list_of_all_steps_names_every_step() {
+        let (_, behind) = include_str!("words.rs").split_once("enum Step {").unwrap();
+        let (variants, _) = behind.split_once('}').unwrap();
+        let defined: BTreeSet<String> = variants
+            .split_whitespace()
+            .map(|v| v.trim_end_matches(',').to_owned())
+            .collect();
+        assert!(defined.len() > 10);
+        let listed = Step::ALL.map(|s| format!("{s:?}"));
+        assert_eq!(listed.len(), defined.len());
+        assert_eq!(BTreeSet::from(listed), defined);
+    }
+}

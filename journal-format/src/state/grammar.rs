@@ -61,7 +61,7 @@ impl State {
             Entry::Done { r#move, .. } => {
                 self.check_outcome(*r#move)?;
                 let swapped = r#move.direction == Direction::Forward
-                    && !targets(plan, r#move.step).is_empty();
+                    && targets(plan, r#move.step).is_some_and(|t| !t.is_empty());
                 if swapped && self.exchanges(r#move.step).is_none() {
                     return Err("a swap notes its exchanges before it is done".into());
                 }
@@ -209,7 +209,7 @@ impl State {
     /// every swap that was begun forward is swapped back, and the gateway was looked at.
     fn check_is_back(&self, plan: &Plan, until: Step) -> Result<(), String> {
         for step in plan.back.iter().take_while(|s| **s != until) {
-            let swapped = is_swap(*step) && self.begun(*step, Direction::Forward);
+            let swapped = targets(plan, *step).is_some() && self.begun(*step, Direction::Forward);
             let always = matches!(
                 step,
                 Step::VerifyAtRest | Step::VerifyRunning | Step::LiftFence
@@ -319,16 +319,16 @@ impl State {
         if exchanges.is_empty() {
             return Ok(());
         }
-        if !is_swap(m.step) || m.direction == Direction::Back {
+        let Some(targets) = targets(plan, m.step).filter(|_| m.direction == Direction::Forward)
+        else {
             return Err("only a swap forward notes exchanges".into());
-        }
+        };
         if self
             .exchanges(m.step)
             .is_some_and(|noted| noted != exchanges)
         {
             return Err("the exchanges are those of the swap's first intent".into());
         }
-        let targets = targets(plan, m.step);
         let planned = targets.len() == exchanges.len()
             && targets.iter().zip(exchanges).all(|(target, exchange)| {
                 let objects = match target.change {
@@ -348,15 +348,11 @@ impl State {
     }
 }
 
-fn is_swap(step: Step) -> bool {
-    matches!(step, Step::SwapDatabases | Step::SwapConfigs)
-}
-
-/// What a step swaps.
-fn targets(plan: &Plan, step: Step) -> &[Target] {
+/// What a step swaps; none of a step that is no swap.
+fn targets(plan: &Plan, step: Step) -> Option<&[Target]> {
     match step {
-        Step::SwapDatabases => &plan.databases,
-        Step::SwapConfigs => &plan.files,
+        Step::SwapDatabases => Some(&plan.databases),
+        Step::SwapConfigs => Some(&plan.files),
         Step::SafetyBackup
         | Step::Stage
         | Step::Fence
@@ -370,7 +366,7 @@ fn targets(plan: &Plan, step: Step) -> &[Target] {
         | Step::LoadFirewall
         | Step::VerifyRunning
         | Step::LiftFence
-        | Step::CleanUp => &[],
+        | Step::CleanUp => None,
     }
 }
 
@@ -398,7 +394,7 @@ fn check_lists(plan: &Plan) -> Result<(), String> {
     match plan
         .forward
         .iter()
-        .find(|s| is_swap(**s) && !plan.back.contains(s))
+        .find(|s| targets(plan, **s).is_some() && !plan.back.contains(s))
     {
         Some(step) => Err(format!("{step} has no way back")),
         None => Ok(()),
