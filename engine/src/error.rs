@@ -56,6 +56,14 @@ pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
     }
 }
 
+/// The same for what failed with an error, which stands behind what could not be done: to be given to `map_err`.
+pub fn failed_to<E: fmt::Display>(
+    what: impl fmt::Display,
+    advice: impl Into<String>,
+) -> impl FnOnce(E) -> Problem {
+    move |e| cannot(format!("{what}: {e}"), advice)
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
