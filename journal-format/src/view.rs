@@ -233,6 +233,29 @@ impl View {
     }
 }
 
+impl View {
+    /// The direction in which it goes, or went last.
+    pub fn direction(&self) -> Direction {
+        match self.steps.iter().any(|s| s.direction == Direction::Back) {
+            true => Direction::Back,
+            false => Direction::Forward,
+        }
+    }
+
+    /// The steps in that direction which it needs.
+    pub fn needed(&self) -> impl Iterator<Item = &StepView> {
+        let direction = self.direction();
+        let steps = self.steps.iter();
+        steps.filter(move |s| s.direction == direction && s.state != StepState::NotNeeded)
+    }
+
+    /// How many of these are done.
+    pub fn done(&self) -> usize {
+        let done = |s: &&StepView| s.state == StepState::Done;
+        self.needed().filter(done).count()
+    }
+}
+
 /// What one record changes on a page. Its number is the record's, so a reader that has seen number n asks for what
 /// is after n. Taking the events in order, and one of them twice, gives what [`View::of`] gives at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 use agent_protocol::{BackupLine, Backups, LackLine, Overview, RestoreLine, Running, Status};
-use journal_format::{Digest, Direction, RestoreId, Standing, State, StepState, StepView, View};
+use journal_format::{Digest, RestoreId, Standing, State, StepState, View};
 
 use super::{Agent, follow, locked, now_ms, warned};
 use crate::gateway::parts;
@@ -106,21 +106,14 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
         };
     };
     let view = View::of(state);
-    let back = view.steps.iter().any(|s| s.direction == Direction::Back);
-    let direction = match back {
-        true => Direction::Back,
-        false => Direction::Forward,
-    };
-    let counts = |s: &&StepView| s.direction == direction && s.state != StepState::NotNeeded;
-    let steps: Vec<_> = view.steps.iter().filter(counts).collect();
-    let running = steps.iter().find(|s| s.state == StepState::Running);
+    let running = view.needed().find(|s| s.state == StepState::Running);
     Running::Restore {
         id,
         standing: view.standing,
         interrupted: is_interrupted(agent, view.standing, state),
         step: running.map(|s| s.title.clone()),
-        done: steps.iter().filter(|s| s.state == StepState::Done).count() as u64,
-        total: steps.len() as u64,
+        done: view.done() as u64,
+        total: view.needed().count() as u64,
     }
 }
 
