@@ -38,6 +38,17 @@ impl Fault {
             Fault::Busy(_) => 6,
         }
     }
+
+    /// What could not be done; nothing where it was not tried.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => {
+                std::slice::from_ref(p)
+            }
+            Fault::Refused(problems) => problems,
+            Fault::Declined | Fault::Usage(_) => &[],
+        }
+    }
 }
 
 impl From<Problem> for Fault {
@@ -56,22 +67,22 @@ pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
     }
 }
 
+/// The same for what failed with an error, which stands behind what could not be done: to be given to `map_err`.
+pub fn failed_to<E: fmt::Display>(
+    what: impl fmt::Display,
+    advice: impl Into<String>,
+) -> impl FnOnce(E) -> Problem {
+    move |e| cannot(format!("{what}: {e}"), advice)
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => {
-                write!(f, "{p}")
-            }
             Fault::Declined => f.write_str("declined; nothing was changed"),
             Fault::Usage(text) => f.write_str(text),
-            Fault::Refused(problems) => {
-                for (i, p) in problems.iter().enumerate() {
-                    if i > 0 {
-                        f.write_str("\n")?;
-                    }
-                    write!(f, "{p}")?;
-                }
-                Ok(())
+            _ => {
+                let texts: Vec<String> = self.problems().iter().map(Problem::to_string).collect();
+                f.write_str(&texts.join("\n"))
             }
         }
     }

@@ -61,6 +61,7 @@ impl<'c> Side<'c> {
             same_boot: self.same_boot,
             served: true,
             loaded: false,
+            exchanges: &[],
         }
     }
 
@@ -153,8 +154,8 @@ impl<'c> Side<'c> {
             Move(step, direction) => {
                 let (env, ops) = (self.env(), ops(*step));
                 let report = match direction {
-                    Onward => ops.forward(&env, &self.permit, &[]),
-                    Back => ops.back(&env, &self.permit, &[]),
+                    Onward => ops.forward(&env, &self.permit),
+                    Back => ops.back(&env, &self.permit),
                 }
                 .ok()?;
                 let warned = format!("{} warnings", report.warnings.len());
@@ -211,7 +212,7 @@ impl<'c> Side<'c> {
             seen.push(format!("config {n} {:?}", config.map(String::from_utf8)));
         }
         for (step, direction) in MOVES {
-            let observed = ops(step).observe(&self.env(), direction, &[]);
+            let observed = ops(step).observe(&self.env(), direction);
             // In each chain rules have an order; chains among each other have none.
             let observed = format!("{:?}", observed.unwrap());
             let (seen_as, what) = observed.split_once('"').unwrap_or((&observed, ""));
