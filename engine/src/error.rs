@@ -56,6 +56,18 @@ pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
     }
 }
 
+/// A result whose error says why something could not be done.
+pub trait OrCannot<T> {
+    /// The same with a problem for an error: what could not be done, behind that why, and what to do.
+    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem>;
+}
+
+impl<T, E: fmt::Display> OrCannot<T> for Result<T, E> {
+    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem> {
+        self.map_err(|why| cannot(format!("{what}: {why}"), advice))
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

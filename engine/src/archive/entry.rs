@@ -6,6 +6,7 @@ use journal_format::Digest;
 
 use super::inflate::EntryPlace;
 use super::manifest;
+pub use crate::gateway::database::SIDES;
 use crate::text::iptables::Family;
 
 /// The folder of first copies in a backup.
@@ -35,8 +36,6 @@ pub const RAW_DATABASES: &str = "holdfast/raw/databases/";
 pub const KEPT_V4: &str = "holdfast/kept/rules.v4";
 /// The file that keeps the rules of IPv6, below [`KEPT`].
 pub const KEPT_V6: &str = "holdfast/kept/rules.v6";
-/// What the names of a database's files have behind the database's own: the file itself first.
-pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// One entry of a backup. There are as many as files: what its name says is not kept besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -157,10 +156,7 @@ pub enum EntryKind<'n> {
 
 /// The entry of the file in which the box keeps the rules of this family.
 pub fn kept(family: Family) -> &'static str {
-    match family {
-        Family::V4 => KEPT_V4,
-        Family::V6 => KEPT_V6,
-    }
+    family.of(KEPT_V4, KEPT_V6)
 }
 
 /// The entry of a file of a database whose bytes are saved: one of [`SIDES`].

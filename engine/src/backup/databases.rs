@@ -122,8 +122,7 @@ fn room_for(profile: &Profile, database: &Database) -> Result<(), Problem> {
         needs.bytes(&profile.spool_dir(), size)?;
     }
     let what = format!("copy the database {}", database.path.display());
-    let problems = needs.check(&what).err().unwrap_or_default();
-    problems.into_iter().next().map_or(Ok(()), Err)
+    needs.check_first(&what)
 }
 
 /// Copies its bytes and those of the files beside it.

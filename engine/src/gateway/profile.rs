@@ -212,10 +212,7 @@ impl Gateway {
 impl FirewallProfile {
     /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
     pub fn kept_file(&self, family: Family) -> Option<&Path> {
-        let of = Family::BOTH.into_iter().zip(&self.kept);
-        of.filter(|(f, _)| *f == family)
-            .map(|(_, path)| path.as_path())
-            .next()
+        self.kept.get(family.of(0, 1)).map(PathBuf::as_path)
     }
 }
 

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use journal_format::{RestoreId, State};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
+use crate::files::open::if_there;
 use crate::gateway::profile::Profile;
 use crate::text::fence_rules;
 
@@ -50,15 +51,10 @@ fn held(state: &State) -> String {
 /// The restore that the barrier names.
 pub fn named(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     let path = profile.barrier();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => {
-            return Err(cannot(
-                format!("read the barrier {}: {e}", path.display()),
-                "run it as root",
-            ));
-        }
+    let what = format!("read the barrier {}", path.display());
+    let text = if_there(std::fs::read_to_string(&path)).or_cannot(what, "run it as root")?;
+    let Some(text) = text else {
+        return Ok(None);
     };
     let named = text
         .lines()

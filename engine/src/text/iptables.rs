@@ -4,7 +4,7 @@
 
 mod reach;
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -22,44 +22,37 @@ impl Family {
     /// Both.
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
+    /// Of two things, one for each family, this family's.
+    pub fn of<T>(self, v4: T, v6: T) -> T {
+        match self {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
     /// The name of the file that holds its rules.
     pub fn rules_file(self) -> &'static str {
-        match self {
-            Family::V4 => "rules.v4",
-            Family::V6 => "rules.v6",
-        }
+        self.of("rules.v4", "rules.v6")
     }
 
     /// Its name for a person.
     pub fn name(self) -> &'static str {
-        match self {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        }
+        self.of("IPv4", "IPv6")
     }
 
     /// The setting by which it is forwarded.
     pub fn forwarding(self) -> &'static str {
-        match self {
-            Family::V4 => "net.ipv4.ip_forward",
-            Family::V6 => "net.ipv6.conf.all.forwarding",
-        }
+        self.of("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
     }
 
     /// What the settings of an interface begin with.
     pub fn interfaces(self) -> &'static str {
-        match self {
-            Family::V4 => "net/ipv4/conf",
-            Family::V6 => "net/ipv6/conf",
-        }
+        self.of("net/ipv4/conf", "net/ipv6/conf")
     }
 
     /// Its name for `nft`.
     pub fn nft(self) -> &'static str {
-        match self {
-            Family::V4 => "ip",
-            Family::V6 => "ip6",
-        }
+        self.of("ip", "ip6")
     }
 }
 
@@ -452,12 +445,8 @@ fn words(rule: &str) -> Option<Vec<String>> {
 
 /// Reads rules in the form of `iptables-save`.
 pub fn parse(text: &str, what: &str) -> Result<Rules, Problem> {
-    Rules::parse(text).map_err(|e| {
-        cannot(
-            format!("understand {what}: {e}"),
-            "look at that line with iptables-save",
-        )
-    })
+    let what = format!("understand {what}");
+    Rules::parse(text).or_cannot(what, "look at that line with iptables-save")
 }
 
 #[cfg(test)]

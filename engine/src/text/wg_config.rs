@@ -14,7 +14,7 @@ mod values;
 
 pub use prefix::{Prefix, merged};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
 use crate::text::mark::Mark;
 pub use rewriting::{with_endpoints, without};
 use settings::{for_quick, for_wg, unknown};
@@ -186,12 +186,8 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
 
 /// The same, with a problem that calls the config `name`.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
-    read(bytes).map_err(|why| {
-        cannot(
-            format!("vet the config {}: {why}", name.escape_debug()),
-            "look into it by hand",
-        )
-    })
+    let what = format!("vet the config {}", name.escape_debug());
+    read(bytes).or_cannot(what, "look into it by hand")
 }
 
 /// Whether the gateway's own reader takes a config of this name and these bytes, so that it may stand under `configs/` and in

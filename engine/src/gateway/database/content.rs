@@ -7,8 +7,8 @@ use journal_format::Digest;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::{BUSY, OpenMode, Patience, open_to_read};
-use crate::error::{Problem, cannot};
+use super::{BUSY, OpenMode, Patience, open_to_read, quoted};
+use crate::error::{OrCannot, Problem};
 
 /// The logical content of a database: rows of each table, and a digest of its columns and of every row with its rowid.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -88,12 +88,10 @@ fn read_content(path: &Path, how: OpenMode) -> Result<DatabaseContent, Problem> 
         }
         Ok(content)
     };
-    read().map_err(|e| {
-        cannot(
-            format!("read all of the database {}: {e}", path.display()),
-            "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
-    })
+    read().or_cannot(
+        format!("read all of the database {}", path.display()),
+        "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+    )
 }
 
 fn read_table(
@@ -101,7 +99,6 @@ fn read_table(
     table: &str,
     without_rowid: bool,
 ) -> rusqlite::Result<TableContent> {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let mut statement = conn.prepare("SELECT name, pk FROM pragma_table_info(?1)")?;
     let columns = statement
         .query_map([table], |row| {
@@ -118,12 +115,8 @@ fn read_table(
     } else {
         // A column may carry one of these names, and then means itself.
         let hidden = |n: &&str| !columns.iter().any(|c| c.0.eq_ignore_ascii_case(n));
-        ["rowid", "_rowid_", "oid"]
-            .iter()
-            .copied()
-            .find(hidden)
-            .unwrap_or("rowid")
-            .to_owned()
+        let mut names = ["rowid", "_rowid_", "oid"].into_iter();
+        names.find(hidden).unwrap_or("rowid").to_owned()
     };
     let mut hash = blake3::Hasher::new();
     let mut part = |tag: u8, bytes: &[u8]| {

@@ -308,11 +308,7 @@ impl Copying<'_> {
         };
         let order = match source.rowid_name() {
             Some(rowid) => rowid.to_owned(),
-            None => {
-                let mut key: Vec<&Column> = source.columns.iter().filter(|c| c.key > 0).collect();
-                key.sort_by_key(|c| c.key);
-                or_one(key.iter().map(|c| quoted(&c.name)).collect())
-            }
+            None => or_one(source.key().iter().map(|c| quoted(&c.name)).collect()),
         };
         let marks: Vec<String> = (1..=insert.len()).map(|n| format!("?{n}")).collect();
         Course {
