@@ -165,12 +165,7 @@ pub fn archive_beside<T: Send>(
     name: &str,
     work: impl Fn(&BackupRules) -> T + Sync,
 ) -> Result<(Checked, T), Fault> {
-    let databases: Vec<&str> = profile
-        .gateway
-        .database
-        .iter()
-        .map(|d| d.name.as_str())
-        .collect();
+    let databases = profile.gateway.database_names();
     let made_here = |digest: &Digest| made::knows(profile, digest);
     let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases, &made_here)?;
     room_to_unpack(profile, &archive)?;
