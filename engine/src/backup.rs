@@ -168,7 +168,7 @@ pub fn make(
     )?;
     sweep(dest_dir);
     let aside = Aside::new(&profile.spool_dir())?;
-    let mut growing = Growing::reserve(dest_dir)?;
+    let growing = Growing::reserve(dest_dir)?;
     let created_at = growing
         .at
         .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
