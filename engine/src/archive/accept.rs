@@ -337,10 +337,8 @@ fn part(name: &str, databases: &[&str]) -> Result<What, String> {
     };
     match name {
         manifest::ENTRY => Ok(What::Metadata),
-        RULES_V4 => Ok(What::RulesV4),
-        RULES_NAT => Ok(What::RulesNat),
-        RULES_FORWARD => Ok(What::RulesForward),
-        RULES_V6 => Ok(What::RulesV6),
+        RULES_V4 | RULES_V6 => Ok(What::Rules),
+        RULES_NAT | RULES_FORWARD => Ok(What::RulesText),
         KEPT_V4 => Ok(What::Kept(Family::V4)),
         KEPT_V6 => Ok(What::Kept(Family::V6)),
         _ if name.starts_with(RAW) => raw_part(name, databases),

@@ -149,11 +149,7 @@ impl Archive {
                 }
                 false
             }
-            EntryKind::Metadata
-            | EntryKind::RulesV4
-            | EntryKind::RulesNat
-            | EntryKind::RulesForward
-            | EntryKind::RulesV6 => false,
+            EntryKind::Metadata | EntryKind::Rules | EntryKind::RulesText => false,
         };
         if self.plain_twin(entry).is_some() {
             found.push(format!(
@@ -182,10 +178,8 @@ impl Archive {
             | EntryKind::Database(_)
             | EntryKind::Config(_)
             | EntryKind::SecondCopy(_)
-            | EntryKind::RulesV4
-            | EntryKind::RulesNat
-            | EntryKind::RulesForward
-            | EntryKind::RulesV6
+            | EntryKind::Rules
+            | EntryKind::RulesText
             | EntryKind::Kept(_)
             | EntryKind::UnknownDatabase => None,
         }

@@ -65,10 +65,8 @@ impl ArchiveEntry {
             What::Database => EntryKind::Database(&self.name),
             What::Config => EntryKind::Config(behind(CONFIGS)),
             What::SecondCopy => EntryKind::SecondCopy(behind(WIREGUARD)),
-            What::RulesV4 => EntryKind::RulesV4,
-            What::RulesNat => EntryKind::RulesNat,
-            What::RulesForward => EntryKind::RulesForward,
-            What::RulesV6 => EntryKind::RulesV6,
+            What::Rules => EntryKind::Rules,
+            What::RulesText => EntryKind::RulesText,
             What::RawConfig => EntryKind::RawConfig(raw(RAW_CONFIGS)),
             What::RawSecondCopy => EntryKind::RawSecondCopy(raw(RAW_WIREGUARD)),
             What::Kept(family) => EntryKind::Kept(family),
@@ -105,10 +103,8 @@ pub(super) enum What {
     Database,
     Config,
     SecondCopy,
-    RulesV4,
-    RulesNat,
-    RulesForward,
-    RulesV6,
+    Rules,
+    RulesText,
     RawConfig,
     RawSecondCopy,
     Kept(Family),
@@ -129,14 +125,10 @@ pub enum EntryKind<'n> {
     Config(&'n str),
     /// The second copy of a config, where it differs, by file name.
     SecondCopy(&'n str),
-    /// `iptables-save`.
-    RulesV4,
-    /// Rules of the NAT table as text.
-    RulesNat,
-    /// Rules of the forward chain as text.
-    RulesForward,
-    /// `ip6tables-save`.
-    RulesV6,
+    /// `iptables-save` or `ip6tables-save`.
+    Rules,
+    /// Rules of the NAT table or of the forward chain as text.
+    RulesText,
     /// The first copy of a config that the gateway's own reader would not take, by file name, which may be of any bytes.
     RawConfig(Vec<u8>),
     /// The second copy of one.

@@ -1,9 +1,9 @@
 //! Opening without following a link anywhere on the way, making what was not there, and what to say where a call fails.
 
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
@@ -69,6 +69,16 @@ pub fn new_private(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.read(true).write(true).create_new(true).mode(0o600);
     options.open(path)
+}
+
+/// Opens the file of a lock, which is made where it is not there. It is root's alone: whoever may read it could hold a lock
+/// on it, and keep from their work those for whom it is.
+pub fn lock_file(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.read(true).write(true).create(true).mode(0o600);
+    let file = options.truncate(false).open(path)?;
+    file.set_permissions(Permissions::from_mode(0o600))?;
+    Ok(file)
 }
 
 /// Makes a file durable, or the names in a folder.

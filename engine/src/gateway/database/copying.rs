@@ -90,10 +90,8 @@ fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
         if damage.is_empty() {
             return dangling_references(&conn);
         }
-        Ok(damage
-            .into_iter()
-            .map(|line| format!("it is damaged, and saved as it is: {line}"))
-            .collect())
+        let said = |line| format!("it is damaged, and saved as it is: {line}");
+        Ok(damage.into_iter().map(said).collect())
     };
     match looked() {
         Ok(said) => Ok(said),
@@ -103,13 +101,11 @@ fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
         Err(e) if trouble::says_of_the_file(&e) => Ok(vec![format!(
             "it could not be checked, and is saved as it is: {e}"
         )]),
-        Err(e) => Err(Trouble::of(
-            &e,
-            cannot(
-                format!("look at the copy of the database {}: {e}", live.display()),
-                "see whether the disk of the state folder is full or failing",
-            ),
-        )),
+        Err(e) => {
+            let what = format!("look at the copy of the database {}: {e}", live.display());
+            let advice = "see whether the disk of the state folder is full or failing";
+            Err(Trouble::of(&e, cannot(what, advice)))
+        }
     }
 }
 
