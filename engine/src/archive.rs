@@ -38,7 +38,8 @@ use inflate::Reader;
 use manifest::Metadata;
 pub use reading::Copied;
 use reading::Inflated;
-use second_reader::{PassedBytes, second_opinion};
+use second_reader::second_opinion;
+use zip::result::ZipError;
 use zip_layout::Unfit;
 
 /// Problems named for one archive before the rest is only counted.
@@ -83,17 +84,21 @@ impl fmt::Debug for Archive {
 }
 
 impl Archive {
-    /// Opens a backup and checks structure, names, limits and metadata; contents are checked as they are copied.
+    /// Opens a backup and checks structure, names, limits and metadata, with [`Archive::sha256`] beside it; contents are checked
+    /// as they are copied.
     ///
-    /// `name` is what people are shown, never a path. `databases` are the names that the profile knows.
+    /// `name` is what people are shown, never a path. `databases` are the names that the profile knows. `made_here` tells of
+    /// that digest whether this box made the file: then it was read by both readers when it was made.
     pub fn open(
         file: File,
         name: &str,
         limits: &Limits,
         databases: &[&str],
+        made_here: &(dyn Fn(&Digest) -> Result<bool, Problem> + Sync),
     ) -> Result<Archive, Fault> {
-        let (file, size) = regular(file, name)?;
-        Archive::listed(file, size, name, limits, databases)?.looked_into()
+        let mut archive = Archive::hashed(file, name, limits, databases, made_here)?;
+        archive.accepted = archive.made_here;
+        archive.looked_into()
     }
 
     /// [`Archive::open`] for one that was opened and accepted before.
@@ -109,7 +114,7 @@ impl Archive {
         archive.looked_into()
     }
 
-    /// [`Archive::open_hashed`] for the backup that is being made: what is there fits, whatever the limits say. They are for what
+    /// [`Archive::open`] for the backup that is being made: what is there fits, whatever the limits say. They are for what
     /// others send.
     pub fn open_new(file: File, name: &str, databases: &[&str]) -> Result<Archive, Fault> {
         let all = Limits {
@@ -119,20 +124,6 @@ impl Archive {
         };
         let mut archive = Archive::hashed(file, name, &all, databases, &|_| Ok(false))?;
         archive.accepted = true;
-        archive.looked_into()
-    }
-
-    /// [`Archive::open`] with [`Archive::sha256`] beside it. `made_here` tells of that digest whether this box made the file:
-    /// then it was read by both readers when it was made.
-    pub fn open_hashed(
-        file: File,
-        name: &str,
-        limits: &Limits,
-        databases: &[&str],
-        made_here: &(dyn Fn(&Digest) -> Result<bool, Problem> + Sync),
-    ) -> Result<Archive, Fault> {
-        let mut archive = Archive::hashed(file, name, limits, databases, made_here)?;
-        archive.accepted = archive.made_here;
         archive.looked_into()
     }
 
@@ -203,15 +194,16 @@ impl Archive {
     fn looked_into(mut self) -> Result<Archive, Fault> {
         let refuse = |why: &str| refuse(&self.name, why);
         let second = || match self.made_here {
-            true => Ok(()),
+            true => Ok(true),
             false => second_opinion(&self.file, self.size, &self.entries),
         };
         let (second, metadata) = parallel::both(second, || self.read_metadata());
-        second.map_err(|seen| match seen {
-            PassedBytes::Otherwise => refuse("two readers see two archives in it"),
-            PassedBytes::Damaged(zip::result::ZipError::Io(e)) => unreadable(&self.name, &e),
-            PassedBytes::Damaged(e) => refuse(&format!("its structure is damaged: {e}")),
-        })?;
+        match second {
+            Ok(true) => {}
+            Ok(false) => return Err(refuse("two readers see two archives in it")),
+            Err(ZipError::Io(e)) => return Err(unreadable(&self.name, &e)),
+            Err(e) => return Err(refuse(&format!("its structure is damaged: {e}"))),
+        }
         self.metadata = metadata?;
         let found = self.against_metadata();
         if !found.is_empty() {

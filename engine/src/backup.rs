@@ -190,7 +190,7 @@ pub fn make(
     making.unknown(&taken.unknown);
     if making.is_empty() {
         return Err(Fault::Failed(cannot(
-            "make a backup: none of the profile's databases and configs is there".to_owned(),
+            "make a backup: none of the profile's databases and configs is there",
             "see whether the profile describes this gateway",
         )));
     }
@@ -287,15 +287,12 @@ fn read_back(
     growing: &Growing,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(u64, Digest, Vec<String>), Fault> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Fault::Failed(cannot(
-            format!("make a backup that can be read back: {why}"),
-            "try again; if it happens again, the disk or the memory of this box may be failing",
-        ))
-    };
-    let file = growing.reader().map_err(|e| failed(&e))?;
+    let what = "make a backup that can be read back";
+    let advice =
+        "try again; if it happens again, the disk or the memory of this box may be failing";
+    let file = growing.reader().or_cannot(what, advice)?;
     let known = profile.gateway.database_names();
-    let mut archive = Archive::open_new(file, &growing.name, &known).map_err(|e| failed(&e))?;
+    let mut archive = Archive::open_new(file, &growing.name, &known).or_cannot(what, advice)?;
     let of = archive.unpacked_size();
     let mut told = 0;
     let read = archive.read_all(&mut |done| {
@@ -304,8 +301,8 @@ fn read_back(
             progress(Progress::Verifying { done, of });
         }
     });
-    read.map_err(|e| failed(&e))?;
-    let sha256 = archive.sha256().map_err(|e| failed(&e))?;
+    read.or_cannot(what, advice)?;
+    let sha256 = archive.sha256().or_cannot(what, advice)?;
     let size = archive.size();
     let mut warnings = Vec::new();
     // A restore will apply them.

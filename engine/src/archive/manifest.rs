@@ -240,16 +240,6 @@ impl Manifest {
         lacks.collect()
     }
 
-    /// Whose the file behind an entry was, as a place in `owners`.
-    pub fn owner_of_entry(&self, entry: &str) -> Option<usize> {
-        self.entries.get(entry)?.owner
-    }
-
-    /// Whose the second copy of a config was, as a place in `owners`.
-    pub fn owner_of_second_copy(&self, file: &str) -> Option<usize> {
-        self.wireguard.get(file).copied()
-    }
-
     /// The first place that is named and is not one of `owners`.
     fn place_out_of_bounds(&self) -> Option<usize> {
         let owners = self.entries.values().filter_map(|e| e.owner);
@@ -373,7 +363,7 @@ mod tests {
         assert_eq!(metadata.made_by(), "holdfast 0.1.0");
         let manifest = metadata.holdfast.unwrap();
         assert_eq!(
-            manifest.owners[manifest.owner_of_entry("configs/a.conf").unwrap()].mode,
+            manifest.owners[manifest.entries["configs/a.conf"].owner.unwrap()].mode,
             0o640
         );
     }

@@ -167,7 +167,7 @@ pub fn archive_beside<T: Send>(
 ) -> Result<(Checked, T), Fault> {
     let databases = profile.gateway.database_names();
     let made_here = |digest: &Digest| made::knows(profile, digest);
-    let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases, &made_here)?;
+    let mut archive = Archive::open(file, name, &profile.limits, &databases, &made_here)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
     let origin = match archive.made_here() {

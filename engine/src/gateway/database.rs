@@ -1,6 +1,6 @@
 //! The gateway's databases: what is known of them (clients, users), online snapshots, settling after services have stopped;
-//! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, what a restore makes
-//! of them, and logical content, in modules of their own.
+//! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, and what a restore
+//! makes of them, in modules of their own.
 //!
 //! What works on a live file here is for the process that the host starts, and for tests: elsewhere it is the host that is
 //! asked. Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
@@ -9,7 +9,6 @@
 
 mod bounds;
 mod check;
-mod content;
 mod copying;
 mod inactive;
 mod known_tables;
@@ -34,7 +33,6 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use check::check_snapshot;
 pub use check::{Judged, NotTaken, Origin, check};
-pub use content::{DatabaseContent, TableContent, content, content_of_copy, same_content};
 pub(crate) use copying::snapshot;
 use copying::{dangling_references, integrity};
 pub use inactive::call_inactive;
@@ -47,6 +45,8 @@ pub use raw::{RawFile, raw_bytes};
 pub use rebuild::{RowsTaken, Terms, add_what_is_missing, copy_rows};
 pub(crate) use shape::shape;
 pub use shape::{Column, Shape, Table};
+#[cfg(test)]
+pub(crate) use tests::content::content_of_copy;
 pub use trouble::Trouble;
 
 use crate::error::{OrCannot, Problem, cannot};
