@@ -29,7 +29,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use journal_format::{BootId, Problem};
 
-use crate::error::{Fault, cannot, failed_to};
+use crate::error::{Fault, OrCannot, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::Look;
 use crate::host::linux::Linux;
@@ -94,10 +94,10 @@ pub fn serve(
     scopes: bool,
 ) -> Result<(), Fault> {
     state_dir::make(profile)?;
-    let config = std::path::absolute(config_file).map_err(failed_to(
+    let config = std::path::absolute(config_file).or_cannot(
         format_args!("find the profile {}", config_file.display()),
         "name it by its whole path",
-    ))?;
+    )?;
     // Before anything is touched that a living agent may be using.
     let _only = only_one(profile)?;
     let door = Door::open(profile, socket)?;
@@ -218,10 +218,10 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn()
-        .map_err(failed_to(
+        .or_cannot(
             format_args!("start the recovery of restore {}", open.id),
             "run `holdfast recover`",
-        ))?;
+        )?;
     spawn("recovery", move || match child.wait() {
         Ok(status) => tracing::info!("the recovery of restore {} ended: {status}", open.id),
         Err(e) => tracing::error!("cannot wait for the recovery of restore {}: {e}", open.id),
@@ -239,10 +239,10 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem
         .name(name.into())
         .spawn(work)
         .map(drop)
-        .map_err(failed_to(
+        .or_cannot(
             "start a thread",
             "see how many processes and threads run on this box",
-        ))
+        )
 }
 
 /// The wall clock, milliseconds since 1970 UTC.
@@ -270,10 +270,10 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
         file.persist(path).map_err(|e| e.error)?;
         std::fs::File::open(dir)?.sync_all()
     };
-    write().map_err(failed_to(
+    write().or_cannot(
         format_args!("write {}", path.display()),
         "see whether that disk is full, and whether the agent runs as root",
-    ))
+    )
 }
 
 #[cfg(test)]

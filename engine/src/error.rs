@@ -67,12 +67,16 @@ pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
     }
 }
 
-/// The same for what failed with an error, which stands behind what could not be done: to be given to `map_err`.
-pub fn failed_to<E: fmt::Display>(
-    what: impl fmt::Display,
-    advice: impl Into<String>,
-) -> impl FnOnce(E) -> Problem {
-    move |e| cannot(format!("{what}: {e}"), advice)
+/// A result whose error says why something could not be done.
+pub trait OrCannot<T> {
+    /// The same with a problem for an error: what could not be done, behind that why, and what to do.
+    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem>;
+}
+
+impl<T, E: fmt::Display> OrCannot<T> for Result<T, E> {
+    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem> {
+        self.map_err(|why| cannot(format!("{what}: {why}"), advice))
+    }
 }
 
 impl fmt::Display for Fault {

@@ -18,7 +18,7 @@ use super::follow::{self, Follower, StreamLost};
 use super::refusal::Unanswered;
 use super::start::{self, Approved};
 use super::{Agent, overview, warned};
-use crate::error::{cannot, failed_to};
+use crate::error::{OrCannot, cannot};
 use crate::restore::process;
 use crate::state_dir::made;
 
@@ -236,10 +236,10 @@ fn give(
     let mut watched = watched(agent, token);
     watched.still()?;
     let (path, backup) = told(agent, sha256)?;
-    let mut file = File::open(&path).map_err(failed_to(
+    let mut file = File::open(&path).or_cannot(
         format_args!("give the backup {}", path.display()),
         "make another one",
-    ))?;
+    )?;
     say(wire, &Reply::Backup(backup))?;
     let mut buffer = vec![0; MAX_CHUNK];
     loop {

@@ -13,7 +13,7 @@ use nix::unistd::{Uid, User};
 
 use super::slot::Slot;
 use super::{spawn, warned};
-use crate::error::{Fault, cannot, failed_to};
+use crate::error::{Fault, OrCannot, cannot};
 use crate::gateway::profile::Profile;
 
 /// Connections at once; each is a thread. Those who are not signed in hold little more than half of them (`queue`,
@@ -118,10 +118,10 @@ fn remove_stale(socket: &Path) -> Result<(), Problem> {
             "stop that one first; one agent is enough for a gateway",
         ));
     }
-    std::fs::remove_file(socket).map_err(failed_to(
+    std::fs::remove_file(socket).or_cannot(
         format_args!("remove the old socket {shown}"),
         "remove it by hand",
-    ))
+    )
 }
 
 /// The user of the profile; none where the box does not have it, and then only root may connect.
@@ -130,10 +130,10 @@ fn web_user(profile: &Profile) -> Result<Option<Uid>, Problem> {
     if let Ok(uid) = name.parse() {
         return Ok(Some(Uid::from_raw(uid)));
     }
-    let user = User::from_name(name).map_err(failed_to(
+    let user = User::from_name(name).or_cannot(
         format_args!("look up the user {name}"),
         "see that /etc/passwd can be read",
-    ))?;
+    )?;
     if user.is_none() {
         tracing::warn!(
             "there is no user {name}, as [web] in the profile names it: only root can connect"

@@ -10,7 +10,7 @@ use journal_format::{Digest, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::{keep, locked, now_ms, warned};
-use crate::error::{cannot, failed_to};
+use crate::error::{OrCannot, cannot};
 use crate::gateway::profile::Profile;
 
 /// How long a session lasts, milliseconds.
@@ -145,10 +145,10 @@ impl Sessions {
     }
 
     fn write(&self, kept: &BTreeMap<Digest, StoredSession>) -> Result<(), Problem> {
-        let bytes = serde_json::to_vec(kept).map_err(failed_to(
+        let bytes = serde_json::to_vec(kept).or_cannot(
             "write down the sessions",
             "this is a fault in holdfast; report it",
-        ))?;
+        )?;
         keep(&self.path, &bytes)
     }
 }

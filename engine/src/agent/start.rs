@@ -15,7 +15,7 @@ use journal_format::{Digest, Problem, RestoreId, WITHOUT_SAFETY_BACKUP_OF};
 use super::refusal::{Unanswered, bounded_problems, busy};
 use super::uploads::{RestoreProcess, StoredUpload, UsedBy};
 use super::{Agent, locked, now_ms, recover, spawn};
-use crate::error::{cannot, failed_to};
+use crate::error::{OrCannot, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::host::programs;
 use crate::state_dir;
@@ -73,10 +73,10 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
     reason = "Holdfast starts itself: the restore is a process of its own"
 )]
 pub fn program(config: &Path, scope: Option<String>) -> Result<Command, Problem> {
-    let program = std::env::current_exe().map_err(failed_to(
+    let program = std::env::current_exe().or_cannot(
         "find this program",
         "see that the holdfast program is where it was",
-    ))?;
+    )?;
     let mut command = match scope {
         None => Command::new(program),
         Some(name) => {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::refusal::Unanswered;
 use super::slot::Slot;
 use super::{keep, locked, now_ms, removed, warned};
-use crate::error::{cannot, failed_to};
+use crate::error::{OrCannot, cannot};
 use crate::files::space;
 use crate::gateway::profile::Profile;
 
@@ -107,10 +107,12 @@ fn gone() -> Refusal {
 }
 
 fn in_spool(what: &str) -> impl FnOnce(std::io::Error) -> Problem {
-    failed_to(
-        format!("{what} in the spool of state_dir"),
-        "see whether that disk is full, then upload it again",
-    )
+    move |e| {
+        cannot(
+            format!("{what} in the spool of state_dir: {e}"),
+            "see whether that disk is full, then upload it again",
+        )
+    }
 }
 
 impl Uploads {
@@ -243,10 +245,10 @@ impl Uploads {
     }
 
     fn write(&self, kept: &StoredUpload) -> Result<(), Problem> {
-        let bytes = serde_json::to_vec(kept).map_err(failed_to(
+        let bytes = serde_json::to_vec(kept).or_cannot(
             "write down an upload",
             "this is a fault in holdfast; report it",
-        ))?;
+        )?;
         keep(&self.file(&kept.preview.upload, "json"), &bytes)
     }
 

@@ -11,6 +11,7 @@ use super::{
     SIDES, WIREGUARD, raw_database, zip_layout,
 };
 use crate::gateway::parts::{Part, PartFate};
+use crate::text::wording;
 
 impl Archive {
     /// What metadata and entries do not agree about. What they say of each entry goes to it.
@@ -28,7 +29,7 @@ impl Archive {
             self.is_listed(entry, listed, manifest.as_ref(), &mut found);
         }
         self.metadata.holdfast = manifest;
-        shortened(found)
+        wording::first(found, NAMED, |more| format!("and {more} more of the kind"))
     }
 
     /// Whether what the gateway's own part of the metadata lists is here.
@@ -148,11 +149,7 @@ impl Archive {
                 }
                 false
             }
-            EntryKind::Metadata
-            | EntryKind::RulesV4
-            | EntryKind::RulesNat
-            | EntryKind::RulesForward
-            | EntryKind::RulesV6 => false,
+            EntryKind::Metadata | EntryKind::Rules | EntryKind::RulesText => false,
         };
         if self.plain_twin(entry).is_some() {
             found.push(format!(
@@ -181,10 +178,8 @@ impl Archive {
             | EntryKind::Database(_)
             | EntryKind::Config(_)
             | EntryKind::SecondCopy(_)
-            | EntryKind::RulesV4
-            | EntryKind::RulesNat
-            | EntryKind::RulesForward
-            | EntryKind::RulesV6
+            | EntryKind::Rules
+            | EntryKind::RulesText
             | EntryKind::Kept(_)
             | EntryKind::UnknownDatabase => None,
         }
@@ -192,10 +187,8 @@ impl Archive {
 
     /// The databases that were backed up and that the profile does not name.
     pub fn unknown_databases(&self) -> Vec<String> {
-        let unknown = self
-            .entries
-            .iter()
-            .filter(|e| e.what == What::UnknownDatabase);
+        let entries = self.entries.iter();
+        let unknown = entries.filter(|e| e.what == What::UnknownDatabase);
         let manifest = self.metadata.holdfast.as_ref();
         // Of what is not listed nothing was accepted.
         let names: BTreeSet<String> = unknown
@@ -230,13 +223,4 @@ impl Archive {
 fn saved_raw(manifest: Option<&Manifest>, part: &Part) -> bool {
     let fate = manifest.and_then(|m| m.parts.get(part));
     matches!(fate, Some(PartFate::SavedRaw { .. }))
-}
-
-fn shortened(mut found: Vec<String>) -> Vec<String> {
-    if found.len() > NAMED {
-        let more = found.len() - NAMED;
-        found.truncate(NAMED);
-        found.push(format!("and {more} more of the kind"));
-    }
-    found
 }

@@ -10,7 +10,7 @@ use journal_format::{
 };
 
 use super::{Context, print_json};
-use crate::error::{Fault, Problem, cannot, failed_to};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
 
@@ -197,9 +197,9 @@ fn read_from(path: &Path, at: u64) -> Result<Vec<u8>, Problem> {
         file.seek(SeekFrom::Start(at))?;
         file.read_to_end(&mut bytes)
     };
-    read().map_err(failed_to(
+    read().or_cannot(
         format_args!("read the journal {}", path.display()),
         "see `holdfast journal list`",
-    ))?;
+    )?;
     Ok(bytes)
 }

@@ -11,7 +11,7 @@ use journal_format::{
 };
 
 use super::{Context, RestoreArgs, print_json};
-use crate::error::{Fault, Problem, cannot, failed_to};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::plan::planner::Choices;
@@ -87,10 +87,10 @@ fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
 }
 
 pub(super) fn open(path: &Path) -> Result<File, Fault> {
-    let opened = File::open(path).map_err(failed_to(
+    let opened = File::open(path).or_cannot(
         format_args!("open the backup {}", path.display()),
         "name an existing backup",
-    ));
+    );
     opened.map_err(|problem| Fault::Refused(vec![problem]))
 }
 

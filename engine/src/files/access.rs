@@ -1,12 +1,12 @@
 //! Who may write a file or a folder: by its owner, its group, its mode, and whether it has an access control list. Looks
 //! only; follows no link. What is to be done about it is `exposure`'s and `database`'s.
 
-use std::fs::{File, Metadata};
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::files::open::open_without_links;
+use crate::files::open::{if_there, open_without_links};
 
 /// What lies under a name.
 #[derive(Debug)]
@@ -21,10 +21,8 @@ pub struct FoundFile {
 
 /// What lies under a name; none if nothing does. A link anywhere on the way is an error.
 pub fn look(path: &Path) -> io::Result<Option<FoundFile>> {
-    let file: File = match open_without_links(path, nix::fcntl::OFlag::O_PATH) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
+    let Some(file) = if_there(open_without_links(path, nix::fcntl::OFlag::O_PATH))? else {
+        return Ok(None);
     };
     let size = rustix::fs::lgetxattr_query(path, "system.posix_acl_access");
     Ok(Some(FoundFile {
@@ -116,7 +114,6 @@ impl FoundFile {
 /// A folder must be there and root's alone before anything is trusted in it. Others may walk through it to what is lent
 /// to them below, if anything is; they may not list it.
 pub fn is_private(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|m| {
         m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o066 == 0
     })

@@ -90,18 +90,8 @@ pub struct Names {
 impl Names {
     /// An owner, a group and a mode, with their names.
     pub fn of(&mut self, uid: u32, gid: u32, mode: u32) -> OwnerFacts {
-        let user = self.users.entry(uid).or_insert_with(|| {
-            User::from_uid(Uid::from_raw(uid))
-                .ok()
-                .flatten()
-                .map(|u| u.name)
-        });
-        let group = self.groups.entry(gid).or_insert_with(|| {
-            Group::from_gid(Gid::from_raw(gid))
-                .ok()
-                .flatten()
-                .map(|g| g.name)
-        });
+        let user = self.users.entry(uid).or_insert_with(|| user_name(uid));
+        let group = self.groups.entry(gid).or_insert_with(|| group_name(gid));
         OwnerFacts {
             uid,
             gid,
@@ -126,25 +116,28 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
             "mend `owner` under [gateway] in the profile",
         )
     })?;
-    let uid = match user.parse() {
-        Ok(uid) => uid,
-        Err(_) => User::from_name(user)
-            .ok()
-            .flatten()
-            .ok_or_else(|| unknown("user", user))?
-            .uid
-            .as_raw(),
-    };
-    let gid = match group.parse() {
-        Ok(gid) => gid,
-        Err(_) => Group::from_name(group)
-            .ok()
-            .flatten()
-            .ok_or_else(|| unknown("group", group))?
-            .gid
-            .as_raw(),
-    };
-    Ok((uid, gid))
+    let uid = user.parse().ok().or_else(|| uid_of(user));
+    let gid = group.parse().ok().or_else(|| gid_of(group));
+    Ok((
+        uid.ok_or_else(|| unknown("user", user))?,
+        gid.ok_or_else(|| unknown("group", group))?,
+    ))
+}
+
+fn user_name(uid: u32) -> Option<String> {
+    Some(User::from_uid(Uid::from_raw(uid)).ok()??.name)
+}
+
+fn group_name(gid: u32) -> Option<String> {
+    Some(Group::from_gid(Gid::from_raw(gid)).ok()??.name)
+}
+
+fn uid_of(user: &str) -> Option<u32> {
+    Some(User::from_name(user).ok()??.uid.as_raw())
+}
+
+fn gid_of(group: &str) -> Option<u32> {
+    Some(Group::from_name(group).ok()??.gid.as_raw())
 }
 
 /// What a manifest asks for: its owner, if that user and group exist here; else the profile's owner, with a sentence that
@@ -154,42 +147,23 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
 /// existing if its number has no name here either: it is the same nameless one, as in a container.
 pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Placement, Option<String>) {
     let uid = match &facts.user {
-        Some(name) => User::from_name(name).ok().flatten().map(|u| u.uid.as_raw()),
-        None => User::from_uid(Uid::from_raw(facts.uid))
-            .ok()
-            .flatten()
-            .is_none()
-            .then_some(facts.uid),
+        Some(name) => uid_of(name),
+        None => user_name(facts.uid).is_none().then_some(facts.uid),
     };
     let gid = match &facts.group {
-        Some(name) => Group::from_name(name)
-            .ok()
-            .flatten()
-            .map(|g| g.gid.as_raw()),
-        None => Group::from_gid(Gid::from_raw(facts.gid))
-            .ok()
-            .flatten()
-            .is_none()
-            .then_some(facts.gid),
+        Some(name) => gid_of(name),
+        None => group_name(facts.gid).is_none().then_some(facts.gid),
     };
     let mode = facts.mode & 0o777;
-    match (uid, gid) {
-        (Some(uid), Some(gid)) => (Placement { uid, gid, mode }, None),
-        _ => {
-            let note = format!(
-                "{} does not exist here; the profile's owner takes its place",
-                facts.shown()
-            );
-            (
-                Placement {
-                    uid: profile_owner.0,
-                    gid: profile_owner.1,
-                    mode,
-                },
-                Some(note),
-            )
-        }
+    if let (Some(uid), Some(gid)) = (uid, gid) {
+        return (Placement { uid, gid, mode }, None);
     }
+    let (uid, gid) = profile_owner;
+    let note = format!(
+        "{} does not exist here; the profile's owner takes its place",
+        facts.shown()
+    );
+    (Placement { uid, gid, mode }, Some(note))
 }
 
 #[cfg(test)]

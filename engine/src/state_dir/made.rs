@@ -3,7 +3,7 @@
 //! what an archive holds, and believes no clock and no name: the last one is the last line.
 
 use std::collections::HashSet;
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::{self, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use journal_format::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
+use crate::files::open::{if_there, sync};
 use crate::gateway::parts::Lack;
 use crate::gateway::profile::Profile;
 
@@ -98,17 +99,13 @@ pub fn remember(profile: &Profile, archive: &Digest, note: Option<Note>) -> Resu
         file.write_all(lines.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path(profile)).map_err(|e| e.error)?;
-        File::open(&profile.state_dir)?.sync_all()
+        sync(&profile.state_dir)
     };
-    write().map_err(|e| {
-        cannot(
-            format!(
-                "note in {} that this box made the backup: {e}",
-                path(profile).display()
-            ),
-            "see whether that disk is full or failing",
-        )
-    })
+    let path = path(profile);
+    write().or_cannot(
+        format!("note in {} that this box made the backup", path.display()),
+        "see whether that disk is full or failing",
+    )
 }
 
 /// Keeps so many lines. Those go first whose file was in the folder for backups and is not there any more, then the oldest.
@@ -167,11 +164,8 @@ pub fn last(profile: &Profile) -> Result<Last, Problem> {
 
 /// Every line, oldest first.
 fn read(profile: &Profile) -> io::Result<String> {
-    match std::fs::read(path(profile)) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(e) => Err(e),
-    }
+    let bytes = if_there(std::fs::read(path(profile)))?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A line is a digest, and behind it a note if there is one; a line that is neither is passed over.

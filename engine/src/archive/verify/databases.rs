@@ -4,8 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use journal_format::Digest;
 use sha2::Digest as _;
@@ -13,7 +12,8 @@ use sha2::Digest as _;
 use super::{CheckedDatabase, Findings, Present, Rebuilt, folders, in_backup};
 use crate::archive::lost::Lost;
 use crate::archive::{Archive, Copied, SIDES, raw_database};
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::files::open::{if_there, new_private};
 use crate::files::spool::Room;
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::{self, Client, NotTaken, Origin, Terms, User};
@@ -208,13 +208,10 @@ fn keep_own(
                 )
             }));
             // It may have been begun.
-            for file in database::side_files(path)
-                .iter()
-                .map(PathBuf::as_path)
-                .chain([path])
-            {
-                remove(file)?;
+            for file in database::side_files(path) {
+                remove(&file)?;
             }
+            remove(path)?;
             extract(archive, &known.name, path)?;
         }
     }
@@ -289,10 +286,8 @@ fn spool_problem(path: &Path, e: &io::Error) -> Problem {
 }
 
 fn remove(path: &Path) -> Result<(), Problem> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(spool_problem(path, &e)),
-        _ => Ok(()),
-    }
+    let removed = if_there(std::fs::remove_file(path));
+    removed.map(drop).map_err(|e| spool_problem(path, &e))
 }
 
 pub(super) fn digest(path: &Path) -> Result<Copied, Problem> {
@@ -320,17 +315,10 @@ fn hashed(mut file: impl Read) -> io::Result<Copied> {
 }
 
 pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| {
-            cannot(
-                format!("make {}: {e}", path.display()),
-                "see whether that disk is full or failing",
-            )
-        })?;
+    let mut file = new_private(path).or_cannot(
+        format!("make {}", path.display()),
+        "see whether that disk is full or failing",
+    )?;
     archive.copy(entry, &mut file)
 }
 
