@@ -22,6 +22,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{Names, OwnerFacts};
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::profile::Profile;
+use crate::host::linux::Linux;
 use crate::survey;
 use crate::survey::kept_rules::KeptPlace;
 use crate::text::iptables::Family;
@@ -126,11 +127,12 @@ impl<'a, 'p> Making<'a, 'p> {
 
     /// The files in which the box keeps rules over a reboot.
     pub(super) fn kept(&mut self) -> Result<(), Fault> {
+        let host = Linux::new(self.profile);
         for (family, path) in Family::BOTH
             .into_iter()
             .zip(&self.profile.gateway.firewall.kept)
         {
-            let looked = match KeptPlace::of(path) {
+            let looked = match KeptPlace::of(&host, path) {
                 Ok(KeptPlace::At(path)) => look_at(&path),
                 Err(problem) => {
                     let why = format!("cannot {}", problem.what);

@@ -25,8 +25,8 @@ use crate::gateway::database::{
 };
 use crate::gateway::owner;
 use crate::gateway::profile::{DatabaseKind, Profile};
-use crate::host::ExitKind;
 use crate::host::programs::itself;
+use crate::host::{ExitKind, LiveDatabases};
 
 /// The hidden command that does the work.
 pub const COMMAND: &str = "database-work";
@@ -50,7 +50,7 @@ pub struct Live<'p> {
 
 /// What tells the tables of the gateway's own databases, for whoever checks a backup.
 pub fn shapes(profile: &Profile) -> impl Fn(&Path) -> Result<Shape, Problem> + Sync + '_ {
-    move |path| Live::new(profile).shape(path)
+    move |path| Ok(Live::new(profile).shape(path)?)
 }
 
 /// A copy of a database.
@@ -128,81 +128,6 @@ impl<'p> Live<'p> {
             busy: self.busy.min(reading / 2),
             ..self
         }
-    }
-
-    /// The clients.
-    pub fn clients(&self, path: &Path) -> Result<Vec<Client>, Problem> {
-        Ok(self.clients_or_trouble(path)?)
-    }
-
-    /// The same, for whoever does something else about each kind of trouble.
-    pub fn clients_or_trouble(&self, path: &Path) -> Result<Vec<Client>, Trouble> {
-        match self.read(path, Work::Clients)? {
-            Answer::Clients(clients) => Ok(clients),
-            other => Err(unexpected(path, &other)),
-        }
-    }
-
-    /// The clients, to be compared.
-    pub fn rows(&self, path: &Path) -> Result<Rows, Problem> {
-        match self.read(path, Work::Rows)? {
-            Answer::Rows(rows) => Ok(rows),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// The users.
-    pub fn users(&self, path: &Path) -> Result<Vec<User>, Problem> {
-        Ok(self.users_or_trouble(path)?)
-    }
-
-    /// The same, for whoever does something else about each kind of trouble.
-    pub fn users_or_trouble(&self, path: &Path) -> Result<Vec<User>, Trouble> {
-        match self.read(path, Work::Users)? {
-            Answer::Users(users) => Ok(users),
-            other => Err(unexpected(path, &other)),
-        }
-    }
-
-    /// Its tables and their columns.
-    pub fn shape(&self, path: &Path) -> Result<Shape, Problem> {
-        match self.read(path, Work::Shape)? {
-            Answer::Shape(shape) => Ok(shape),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// The mail relay that it names, if it names one.
-    pub fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Problem> {
-        match self.read(path, Work::MailRelay)? {
-            Answer::MailRelay(relay) => Ok(relay),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// Whether SQLite may be let near it at all, that account's rights be had, and it be settled with them; if not,
-    /// neither can a restore do it.
-    pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
-        let uid = self.other_account(path)?;
-        reach::to_settle(path, uid)?;
-        match self.ask(path, Work::Probe, uid, None, READING)? {
-            Answer::Probed => Ok(()),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// Whether a copy of it could be made: the account that makes it must be able to go to the spool.
-    pub fn may_be_copied(&self, path: &Path) -> Result<(), Problem> {
-        match self.other_account(path) {
-            Ok(Some(uid)) => spool::way_is_open(&self.profile.spool_dir(), uid),
-            // Why it may not be opened at all is said where it is.
-            Ok(None) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Whether there is an account with whose rights it may be opened; starts nothing.
-    pub fn has_rights(&self, path: &Path) -> Result<(), Problem> {
-        self.other_account(path).map(drop)
     }
 
     /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and looks
@@ -295,6 +220,60 @@ impl<'p> Live<'p> {
             Rights::Root => None,
             Rights::Of(uid) => Some(uid),
         })
+    }
+}
+
+impl LiveDatabases for Live<'_> {
+    fn clients(&self, path: &Path) -> Result<Vec<Client>, Trouble> {
+        match self.read(path, Work::Clients)? {
+            Answer::Clients(clients) => Ok(clients),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    fn rows(&self, path: &Path) -> Result<Rows, Trouble> {
+        match self.read(path, Work::Rows)? {
+            Answer::Rows(rows) => Ok(rows),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    fn users(&self, path: &Path) -> Result<Vec<User>, Trouble> {
+        match self.read(path, Work::Users)? {
+            Answer::Users(users) => Ok(users),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Trouble> {
+        match self.read(path, Work::MailRelay)? {
+            Answer::MailRelay(relay) => Ok(relay),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    fn shape(&self, path: &Path) -> Result<Shape, Trouble> {
+        match self.read(path, Work::Shape)? {
+            Answer::Shape(shape) => Ok(shape),
+            other => Err(unexpected(path, &other)),
+        }
+    }
+
+    fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
+        let uid = self.other_account(path)?;
+        reach::to_settle(path, uid)?;
+        match self.ask(path, Work::Probe, uid, None, READING)? {
+            Answer::Probed => Ok(()),
+            other => Err(unexpected(path, &other).into()),
+        }
+    }
+
+    fn may_be_copied(&self, path: &Path) -> Result<(), Problem> {
+        match self.other_account(path) {
+            Ok(Some(uid)) => spool::way_is_open(&self.profile.spool_dir(), uid),
+            // Why it may not be opened at all is said where it is.
+            Ok(None) | Err(_) => Ok(()),
+        }
     }
 }
 
