@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use engine::survey;
 use journal_format::Policy;
@@ -34,7 +35,8 @@ fn what_a_survey_finds_of_each_simulated_gateway() {
         writeln!(found, "  databases {:?}", now.databases.keys()).unwrap();
         writeln!(found, "  clients {clients:?}").unwrap();
         writeln!(found, "  users of {:?}", now.users.keys()).unwrap();
-        writeln!(found, "  kept {:?}", now.kept.iter().map(|k| &k.1)).unwrap();
+        let kept: Vec<&PathBuf> = now.kept.iter().map(|(_, path, _)| path).collect();
+        writeln!(found, "  kept {kept:?} at {:?}", now.kept_at).unwrap();
         writeln!(found, "  tunnels {:?}", facts.tunnels).unwrap();
         writeln!(found, "  links {:?}", now.links).unwrap();
         let services = (&facts.services, &facts.faltering);

@@ -117,9 +117,10 @@ impl<'c> Side<'c> {
         };
         let mut said = Vec::new();
         if let 1 | 2 = n {
-            let users = databases.users(path).map(drop).map_err(kind);
-            let mail = databases.mail_relay(path).map(drop).map_err(kind);
-            said.push(format!("{users:?} {mail:?}"));
+            said.push(format!(
+                "{:?}",
+                databases.users(path).map(drop).map_err(kind)
+            ));
         } else {
             let clients = databases.clients(path).map_err(kind);
             let names = |all: Vec<Client>| -> BTreeSet<String> {
@@ -129,6 +130,10 @@ impl<'c> Side<'c> {
             let rows = rows.map(|rows| rows.into_keys().filter(active).collect());
             said.push(format!("{:?}", clients.map(names)));
             assert_eq!(said[0], format!("{:?}", rows.map(|r: BTreeSet<_>| r)));
+        }
+        if n > 0 {
+            let mail = databases.mail_relay(path).map(drop).map_err(kind);
+            said.push(format!("mail {mail:?}"));
         }
         let opened = databases.may_be_opened(path).is_ok();
         let copied = databases.may_be_copied(path).is_ok();

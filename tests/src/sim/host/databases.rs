@@ -11,18 +11,19 @@ use journal_format::Problem;
 use super::{Sim, failed};
 
 impl Sim {
-    fn lines(&self, path: &Path) -> Result<Vec<String>, Trouble> {
+    /// What is in it; or, where it is no database, why `unreadable`.
+    fn lines(
+        &self,
+        path: &Path,
+        unreadable: impl Fn(Problem) -> Trouble,
+    ) -> Result<Vec<String>, Trouble> {
         let world = self.looks("read a database")?;
         let shown = path.display().to_string();
         let lines = world.rows(&shown);
         let lines = lines.ok_or_else(|| failed(format!("read {shown}: no such file")))?;
-        match world.readable(&shown) {
-            true => Ok(lines),
-            false => {
-                let why = format!("read the database {shown}: file is not a database");
-                Err(Trouble::Unreadable(failed(why)))
-            }
-        }
+        let why = format!("read the database {shown}: file is not a database");
+        let readable = world.readable(&shown).then_some(lines);
+        readable.ok_or_else(|| unreadable(failed(why)))
     }
 }
 
@@ -37,7 +38,8 @@ impl LiveDatabases for Sim {
                 status: status.to_owned().into(),
             })
         };
-        Ok(self.lines(path)?.iter().filter_map(client).collect())
+        let lines = self.lines(path, Trouble::Failed)?;
+        Ok(lines.iter().filter_map(client).collect())
     }
 
     fn rows(&self, path: &Path) -> Result<Rows, Trouble> {
@@ -46,11 +48,11 @@ impl LiveDatabases for Sim {
 
     /// No database here has users.
     fn users(&self, path: &Path) -> Result<Vec<User>, Trouble> {
-        self.lines(path).map(|_| Vec::new())
+        self.lines(path, Trouble::Failed).map(|_| Vec::new())
     }
 
     fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Trouble> {
-        self.lines(path).map(|_| None)
+        self.lines(path, Trouble::Unreadable).map(|_| None)
     }
 
     fn shape(&self, path: &Path) -> Result<Shape, Trouble> {
