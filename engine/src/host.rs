@@ -11,8 +11,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Control, Digest, FileId};
 
 use crate::error::{Problem, cannot};
-pub use crate::files::Kind;
-pub use crate::files::access::FoundFile;
+pub use crate::files::{Kind, access::FoundFile};
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
 pub use crate::gateway::owner::Placement as Owner;
@@ -201,8 +200,8 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
 
 /// Where a path leads once all links are followed; none if to nothing, or where that cannot be told.
 pub fn real_path(host: &dyn Look, path: &Path) -> Option<PathBuf> {
-    let out = host.ask(&Query::RealPath(path.to_owned()), "").ok()?;
-    let real = out.ok().then_some(out.stdout)?;
+    let out = host.ask(&Query::RealPath(path.to_owned()), "").ok();
+    let real = out.filter(Output::ok)?.stdout;
     Some(PathBuf::from(real.trim_end_matches(['\n', '\0'])))
 }
 

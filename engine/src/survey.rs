@@ -450,7 +450,7 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<Managed, Problem> {
     Ok(managed)
 }
 
-fn configs_in(host: &dyn Host, dir: &Path) -> Result<BTreeSet<String>, Problem> {
+fn configs_in(host: &dyn Look, dir: &Path) -> Result<BTreeSet<String>, Problem> {
     let names = host.list(dir)?.into_iter();
     Ok(names.filter(|n| n.ends_with(".conf")).collect())
 }

@@ -127,12 +127,11 @@ impl<'a, 'p> Making<'a, 'p> {
 
     /// The files in which the box keeps rules over a reboot.
     pub(super) fn kept(&mut self) -> Result<(), Fault> {
-        let host = Linux::new(self.profile);
         for (family, path) in Family::BOTH
             .into_iter()
             .zip(&self.profile.gateway.firewall.kept)
         {
-            let looked = match KeptPlace::of(&host, path) {
+            let looked = match KeptPlace::of(&Linux::new(self.profile), path) {
                 Ok(KeptPlace::At(path)) => look_at(&path),
                 Err(problem) => {
                     let why = format!("cannot {}", problem.what);

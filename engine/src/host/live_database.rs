@@ -145,9 +145,9 @@ impl<'p> Live<'p> {
             DatabaseKind::Clients => Work::SnapshotOfClients,
             DatabaseKind::Users => Work::SnapshotOfUsers,
         };
-        let (warnings, rows) = match self.ask(path, work, uid, Some(&folder), limit)? {
-            Answer::Copied(warnings, rows) => (warnings, rows),
-            other => return Err(unexpected(path, &other)),
+        let copied = self.ask(path, work, uid, Some(&folder), limit)?;
+        let Answer::Copied(warnings, rows) = copied else {
+            return Err(unexpected(path));
         };
         // From here on that account has no way to it but what it still has open; its own file it can fill as well.
         let file = open_plain_file(&folder.join(COPY), uid).map_err(|e| {
@@ -168,7 +168,7 @@ impl<'p> Live<'p> {
         let uid = self.other_account(path)?;
         match self.ask(path, Work::Settle, uid, None, COPYING)? {
             Answer::Settled(settled) => Ok(settled),
-            other => Err(unexpected(path, &other).into()),
+            _ => Err(unexpected(path).into()),
         }
     }
 
@@ -223,40 +223,35 @@ impl<'p> Live<'p> {
     }
 }
 
+/// Reads this, and takes no other answer.
+macro_rules! told {
+    ($live:ident, $path:ident, $what:ident) => {
+        match $live.read($path, Work::$what)? {
+            Answer::$what(told) => Ok(told),
+            _ => Err(unexpected($path)),
+        }
+    };
+}
+
 impl LiveDatabases for Live<'_> {
     fn clients(&self, path: &Path) -> Result<Vec<Client>, Trouble> {
-        match self.read(path, Work::Clients)? {
-            Answer::Clients(clients) => Ok(clients),
-            other => Err(unexpected(path, &other)),
-        }
+        told!(self, path, Clients)
     }
 
     fn rows(&self, path: &Path) -> Result<Rows, Trouble> {
-        match self.read(path, Work::Rows)? {
-            Answer::Rows(rows) => Ok(rows),
-            other => Err(unexpected(path, &other)),
-        }
+        told!(self, path, Rows)
     }
 
     fn users(&self, path: &Path) -> Result<Vec<User>, Trouble> {
-        match self.read(path, Work::Users)? {
-            Answer::Users(users) => Ok(users),
-            other => Err(unexpected(path, &other)),
-        }
+        told!(self, path, Users)
     }
 
     fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Trouble> {
-        match self.read(path, Work::MailRelay)? {
-            Answer::MailRelay(relay) => Ok(relay),
-            other => Err(unexpected(path, &other)),
-        }
+        told!(self, path, MailRelay)
     }
 
     fn shape(&self, path: &Path) -> Result<Shape, Trouble> {
-        match self.read(path, Work::Shape)? {
-            Answer::Shape(shape) => Ok(shape),
-            other => Err(unexpected(path, &other)),
-        }
+        told!(self, path, Shape)
     }
 
     fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
@@ -264,7 +259,7 @@ impl LiveDatabases for Live<'_> {
         reach::to_settle(path, uid)?;
         match self.ask(path, Work::Probe, uid, None, READING)? {
             Answer::Probed => Ok(()),
-            other => Err(unexpected(path, &other).into()),
+            _ => Err(unexpected(path).into()),
         }
     }
 
@@ -277,17 +272,14 @@ impl LiveDatabases for Live<'_> {
     }
 }
 
-fn unexpected(path: &Path, answer: &Answer) -> Trouble {
-    match answer {
-        Answer::Failed(trouble) => trouble.clone(),
-        _ => Trouble::Failed(cannot(
-            format!(
-                "work on the database {}: its reader gave another answer than was asked for",
-                path.display()
-            ),
-            "see who could have replaced the holdfast program while it ran; then try again",
-        )),
-    }
+fn unexpected(path: &Path) -> Trouble {
+    Trouble::Failed(cannot(
+        format!(
+            "work on the database {}: its reader gave another answer than was asked for",
+            path.display()
+        ),
+        "see who could have replaced the holdfast program while it ran; then try again",
+    ))
 }
 
 /// The group of a user without more: what its account says, else one of its own.

@@ -185,10 +185,10 @@ fn surveyed(profile: &Profile, host: &dyn Host, checked: &Checked) -> Result<Sur
 
 /// Databases that are here and that the gateway's account may not open.
 fn out_of_reach(profile: &Profile, host: &dyn Host, survey: &Survey) -> Vec<Problem> {
-    let (databases, profiles) = (host.databases(), profile.gateway.database.iter());
-    profiles
+    let databases = profile.gateway.database.iter();
+    databases
         .filter(|d| survey.databases.contains_key(&d.name))
-        .filter_map(|d| databases.may_be_opened(&d.path).err())
+        .filter_map(|d| host.databases().may_be_opened(&d.path).err())
         .collect()
 }
 

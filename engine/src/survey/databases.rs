@@ -86,10 +86,8 @@ fn no_file(host: &dyn Host, path: &Path) -> Problem {
             format!("see what it is: ls -ld {shown}; and name the real database in the profile"),
         ),
         Ok(Some(target)) => {
-            let (target, leads) = match host::real_path(host, path) {
-                Some(real) => (real, true),
-                None => (target, false),
-            };
+            let real = host::real_path(host, path);
+            let (leads, target) = (real.is_some(), real.unwrap_or(target));
             let name = format!("name {} as its path in the profile", target.display());
             cannot(
                 format!(

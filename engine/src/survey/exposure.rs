@@ -10,6 +10,7 @@ mod close;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use super::configs_in;
 use crate::error::{Problem, cannot};
 use crate::gateway::database::side_files;
 use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE};
@@ -107,7 +108,7 @@ pub fn look(host: &dyn Look, profile: &Profile, managed: &BTreeSet<String>) -> E
         (&gateway.configs_dir, true),
         (&gateway.wireguard_dir, false),
     ] {
-        for name in configs_in(host, folder) {
+        for name in configs_in(host, folder).unwrap_or_default() {
             if all || managed.contains(&name) {
                 found.file(&folder.join(&name), CONFIG_MODE);
             }
@@ -120,29 +121,24 @@ pub fn look(host: &dyn Look, profile: &Profile, managed: &BTreeSet<String>) -> E
 pub fn of_database(host: &dyn Look, profile: &Profile, database: &Database) -> Option<Problem> {
     let owner = host.owner(&profile.gateway.owner);
     let (uids, gids) = known(owner.as_ref().ok());
-    let path = &database.path;
+    let path = database.path.as_path();
     let mut open = Vec::new();
-    let mut look = |one: &Path, above: bool| match host.access(one) {
-        Ok(None) => {}
-        Ok(Some(seen)) => {
-            let others = match above {
-                true => seen.others_replace(&uids, &gids),
-                false => seen.others_write(&uids, &gids),
-            };
-            open.extend(others.then(|| seen.shown()));
+    let sides = side_files(path);
+    let beside = sides.iter().map(PathBuf::as_path);
+    let own = path.parent().into_iter().chain([path]).chain(beside);
+    let above = path.ancestors().skip(2).map(|p| (p, true));
+    for (one, above) in own.map(|p| (p, false)).chain(above) {
+        match host.access(one) {
+            Ok(None) => {}
+            Ok(Some(seen)) => {
+                let others = match above {
+                    true => seen.others_replace(&uids, &gids),
+                    false => seen.others_write(&uids, &gids),
+                };
+                open.extend(others.then(|| seen.shown()));
+            }
+            Err(e) => open.push(format!("{} ({e})", one.display())),
         }
-        Err(e) => open.push(format!("{} ({e})", one.display())),
-    };
-    let mut folders = path.ancestors().skip(1);
-    if let Some(own) = folders.next() {
-        look(own, false);
-    }
-    look(path, false);
-    for side in side_files(path) {
-        look(&side, false);
-    }
-    for folder in folders {
-        look(folder, true);
     }
     if open.is_empty() {
         return None;
@@ -168,31 +164,29 @@ pub fn of_database(host: &dyn Look, profile: &Profile, database: &Database) -> O
 
 /// Processes of other accounts that have a database open: closing it takes nothing away from them.
 pub fn still_held(profile: &Profile, host: &dyn Look) -> Result<Vec<Problem>, Problem> {
-    let owner = host.owner(&profile.gateway.owner).ok();
-    let (uids, _) = known(owner.as_ref());
+    let (uids, _) = known(host.owner(&profile.gateway.owner).ok().as_ref());
     let databases = profile.gateway.database.iter();
     let files: Vec<PathBuf> = databases
         .flat_map(|d| std::iter::once(d.path.clone()).chain(side_files(&d.path)))
         .collect();
-    let holders = host.holders(&files)?;
-    let foreign = holders.into_iter().filter_map(|holder| {
-        let uid = holder.uid;
-        (!uids.contains(&uid)).then(|| {
-            cannot(
-                format!(
-                    "keep user {uid} from {}: {} (pid {}) has had it open since before",
-                    holder.path.display(),
-                    holder.command,
-                    holder.pid
-                ),
-                format!(
-                    "see what it is, then: kill {}; look at the gateway's users, and give its admins new passwords",
-                    holder.pid
-                ),
-            )
-        })
+    let mut foreign = host.holders(&files)?;
+    foreign.retain(|holder| !uids.contains(&holder.uid));
+    let problems = foreign.into_iter().map(|holder| {
+        cannot(
+            format!(
+                "keep user {} from {}: {} (pid {}) has had it open since before",
+                holder.uid,
+                holder.path.display(),
+                holder.command,
+                holder.pid
+            ),
+            format!(
+                "see what it is, then: kill {}; look at the gateway's users, and give its admins new passwords",
+                holder.pid
+            ),
+        )
     });
-    Ok(foreign.collect())
+    Ok(problems.collect())
 }
 
 /// The users and groups that may write the gateway's files.
@@ -375,19 +369,15 @@ impl ExposureLook<'_> {
         let gateway = &self.profile.gateway;
         let mut databases = gateway.database.iter().map(|d| &d.path);
         let is_there = |path: &Path| host::real_path(self.host, path).is_some();
+        let configs = configs_in(self.host, folder).unwrap_or_default();
+        let seen = |name: String| self.host.access(&folder.join(name)).ok().flatten();
         databases.any(|path| path.parent() == Some(folder) && is_there(path))
             || gateway.configs_dir == folder
-            || configs_in(self.host, folder).iter().any(|name| {
-                let config = self.host.access(&folder.join(name)).ok().flatten();
-                config.is_some_and(|c| self.is_the_gateways(&c))
-            })
+            || configs
+                .into_iter()
+                .filter_map(seen)
+                .any(|c| self.is_the_gateways(&c))
     }
-}
-
-fn configs_in(host: &dyn Look, folder: &Path) -> Vec<String> {
-    let mut names = host.list(folder).unwrap_or_default();
-    names.retain(|n| n.ends_with(".conf"));
-    names
 }
 
 #[cfg(test)]

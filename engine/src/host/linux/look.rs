@@ -63,14 +63,12 @@ impl Look for Linux {
     }
 
     fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
-        match std::fs::read_link(path) {
-            Ok(target) => Ok(Some(target)),
-            Err(e) => match e.raw_os_error() {
-                // It is no link, or nothing.
-                Some(libc::EINVAL | libc::ENOENT | libc::ENOTDIR) => Ok(None),
-                _ => Err(e),
-            },
-        }
+        let target = std::fs::read_link(path).map(Some);
+        target.or_else(|e| match e.raw_os_error() {
+            // It is no link, or nothing.
+            Some(libc::EINVAL | libc::ENOENT | libc::ENOTDIR) => Ok(None),
+            _ => Err(e),
+        })
     }
 
     fn access(&self, path: &Path) -> io::Result<Option<FoundFile>> {
