@@ -5,3 +5,22 @@ pub mod access;
 pub mod open;
 pub mod space;
 pub mod spool;
+
+/// What is under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Kind {
+    File,
+    Dir,
+    Other,
+}
+
+impl Kind {
+    pub(crate) fn of(meta: &std::fs::Metadata) -> Kind {
+        match () {
+            () if meta.is_file() => Kind::File,
+            () if meta.is_dir() => Kind::Dir,
+            () => Kind::Other,
+        }
+    }
+}

@@ -23,6 +23,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{Names, OwnerFacts};
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::profile::Profile;
+use crate::host::linux::Linux;
 use crate::survey;
 use crate::survey::kept_rules::KeptPlace;
 use crate::text::iptables::Family;
@@ -130,7 +131,7 @@ impl<'a, 'p> Making<'a, 'p> {
     pub(super) fn kept(&mut self) -> Result<(), Fault> {
         let kept = &self.profile.gateway.firewall.kept;
         for (family, path) in Family::BOTH.into_iter().zip(kept) {
-            let looked = match KeptPlace::of(path) {
+            let looked = match KeptPlace::of(&Linux::new(self.profile), path) {
                 Ok(KeptPlace::At(path)) => look_at(&path),
                 Err(problem) => {
                     let why = format!("cannot {}", problem.what);

@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     state_dir::none_open(profile, "close the gateway's files")?;
     let host = Linux::new(profile);
     let managed = survey::managed(&host, profile)?;
-    let found = exposure::look(profile, &managed.names);
+    let found = exposure::look(&host, profile, &managed.names);
     let mut changes: Vec<String> = Vec::new();
     let mut problems = found.problems;
     if !managed.unclaimed.is_empty() {

@@ -6,6 +6,7 @@
 //! touched (I8).
 
 mod act;
+mod databases;
 mod look;
 mod own;
 
@@ -71,6 +72,17 @@ pub struct Places {
 }
 
 impl Places {
+    /// Where nothing is changed.
+    pub fn nowhere() -> Places {
+        Places {
+            state_dir: String::new(),
+            journal: PathBuf::new(),
+            barrier: PathBuf::new(),
+            names: BTreeSet::new(),
+            staging: BTreeSet::new(),
+        }
+    }
+
     /// The places that a plan names.
     pub fn of(plan: &Plan, state_dir: &Path, journal: PathBuf, barrier: PathBuf) -> Places {
         let mut names = BTreeSet::new();

@@ -106,7 +106,7 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
     let shown: Vec<String> = closed
         .into_iter()
         .chain(folder)
-        .map(|seen| format!("{} of user {}", seen.shown(), seen.uid()))
+        .map(|seen| format!("{} of user {}", seen.shown(), seen.uid))
         .collect();
     let rights = if wanted & WRITE == 0 { "read" } else { "write" };
     Err(InTheWay::closed(

@@ -5,14 +5,13 @@
 //! is done as the profile's owner, who could delete no more by himself; no third account's rights are taken. Looks only;
 //! must not open what it looks at.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::libc;
 
 use super::side_files;
 use crate::error::{Problem, cannot};
+use crate::files::Kind;
 use crate::files::access::{self, FoundFile};
 use crate::text::wording::quoted_path;
 
@@ -32,11 +31,11 @@ pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
         let advice = "name the gateway's database in the profile";
         unread(path, "it is not there", advice)
     })?;
-    if !file.meta.is_file() {
+    if file.kind != Kind::File {
         let advice = "name the file itself in the profile";
         return Err(unread(path, "it is not a regular file", advice));
     }
-    if file.meta.nlink() != 1 {
+    if file.names != 1 {
         return Err(unread(
             path,
             "it has a second name (a hard link), and whoever made that could write to it there",
@@ -63,18 +62,17 @@ pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
             continue;
         };
         closed &= !others_write(&seen);
-        let meta = &seen.meta;
-        let profiles = owner.as_ref().is_ok_and(|o| o.0 == meta.uid());
-        let known = profiles || meta.uid() == 0;
-        if !meta.is_file() || meta.nlink() != 1 || !known {
-            return Err(planted(path, &side, meta));
+        let profiles = owner.as_ref().is_ok_and(|o| o.0 == seen.uid);
+        let known = profiles || seen.uid == 0;
+        if seen.kind != Kind::File || seen.names != 1 || !known {
+            return Err(planted(path, &seen));
         }
     }
     if closed {
         return Ok(Rights::Root);
     }
     let owner = owner?;
-    match file.meta.uid() {
+    match file.uid {
         // No other account: somebody could lend himself its rights by a link to a file of its own.
         uid if uid != 0 && uid != owner.0 => Err(unread(
             path,
@@ -90,22 +88,22 @@ pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
     }
 }
 
-fn planted(path: &Path, side: &Path, meta: &Metadata) -> Problem {
-    let why = if !meta.is_file() {
+fn planted(path: &Path, side: &FoundFile) -> Problem {
+    let why = if side.kind != Kind::File {
         "is no regular file".to_owned()
-    } else if meta.nlink() != 1 {
+    } else if side.names != 1 {
         "has a second name elsewhere (a hard link)".to_owned()
     } else {
         format!(
             "belongs to user {}, who is neither root nor the profile's owner",
-            meta.uid()
+            side.uid
         )
     };
-    let shown = side.display();
+    let shown = side.path.display();
     unread(
         path,
         &format!("{shown} beside it {why}; somebody else put it there"),
-        format!("look at it, then: rm {}", quoted_path(side)),
+        format!("look at it, then: rm {}", quoted_path(&side.path)),
     )
 }
 
