@@ -8,10 +8,10 @@ use super::entry::What;
 use super::manifest::{self, EntryFacts, Manifest};
 use super::{
     Archive, ArchiveEntry, CONFIGS, EntryKind, NAMED, RAW_CONFIGS, RAW_DATABASES, RAW_WIREGUARD,
-    SIDES, WIREGUARD, raw_database, zip_layout,
+    SIDES, WIREGUARD, raw_database,
 };
 use crate::gateway::parts::{Part, PartFate};
-use crate::text::wording;
+use crate::text::wording::{self, Named};
 
 impl Archive {
     /// What metadata and entries do not agree about. What they say of each entry goes to it.
@@ -46,7 +46,7 @@ impl Archive {
                     Some(i) => listed[i] = true,
                     None => found.push(format!(
                         "its metadata list {}, which is not in it",
-                        zip_layout::shown(name.as_bytes())
+                        Named(&name)
                     )),
                 }
             }
@@ -57,20 +57,16 @@ impl Archive {
     fn take_facts(&mut self, facts: BTreeMap<String, EntryFacts>, found: &mut Vec<String>) {
         let mut next = 0;
         for (name, facts) in facts {
+            let shown = Named(&name);
             let Some(i) = self.find_next(&name, &mut next) else {
-                found.push(format!(
-                    "its manifest lists {}, which is not in it",
-                    zip_layout::shown(name.as_bytes())
-                ));
+                found.push(format!("its manifest lists {shown}, which is not in it"));
                 continue;
             };
             let entry = &mut self.entries[i];
             if facts.size != entry.size {
                 found.push(format!(
-                    "its entry {} has {} bytes, and its manifest says {}",
-                    zip_layout::shown(name.as_bytes()),
-                    entry.size,
-                    facts.size
+                    "its entry {shown} has {} bytes, and its manifest says {}",
+                    entry.size, facts.size
                 ));
             }
             entry.sha256 = facts.sha256.into();
@@ -109,7 +105,7 @@ impl Archive {
             if !there {
                 found.push(format!(
                     "its manifest lists a second copy of {}, which is not in it",
-                    zip_layout::shown(file.as_bytes())
+                    Named(&file)
                 ));
             }
         }
@@ -123,7 +119,7 @@ impl Archive {
         manifest: Option<&Manifest>,
         found: &mut Vec<String>,
     ) {
-        let shown = zip_layout::shown(entry.name.as_bytes());
+        let shown = Named(&entry.name);
         let unlisted = match entry.part() {
             EntryKind::Database(_) | EntryKind::Config(_) | EntryKind::SecondCopy(_) => !listed,
             EntryKind::RawConfig(_) | EntryKind::RawSecondCopy(_) | EntryKind::Kept(_) => {

@@ -177,23 +177,20 @@ pub(crate) fn read_users(path: &Path, how: OpenMode) -> Result<Vec<User>, Troubl
             ))
             .order(first_column())
             .load(conn)?;
-        Ok(rows
-            .into_iter()
-            .map(
-                |(id, name, password, texts, active, must_change_password, is_admin)| {
-                    let plain = texts && has.is_text(&name) && has.is_text(&password);
-                    User {
-                        id,
-                        username: has.shown(name),
-                        password: has.shown(password),
-                        // A name that can only be shown is nobody's to sign in with.
-                        active: active && plain,
-                        must_change_password,
-                        is_admin,
-                    }
-                },
-            )
-            .collect())
+        let user = |row: Row| {
+            let (id, name, password, texts, active, must_change_password, is_admin) = row;
+            let plain = texts && has.is_text(&name) && has.is_text(&password);
+            User {
+                id,
+                username: has.shown(name),
+                password: has.shown(password),
+                // A name that can only be shown is nobody's to sign in with.
+                active: active && plain,
+                must_change_password,
+                is_admin,
+            }
+        };
+        Ok(rows.into_iter().map(user).collect())
     })
 }
 
