@@ -6,6 +6,7 @@ pub mod driver;
 pub mod expected_peers;
 pub mod expected_rules;
 pub mod journal;
+mod loading;
 pub mod process;
 pub mod recover;
 mod source;

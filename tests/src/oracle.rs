@@ -192,21 +192,30 @@ pub fn files_are_one_set(s: &Scenario, world: &World) -> Vec<String> {
     }
 }
 
-/// I1, where the operator is needed: the barrier stays, and, once anything was done, the fence, while there is anything
-/// that it could hold back.
+/// I1, where the operator is needed: the barrier stays once anything was done, and so does the fence once tunnels, their
+/// rules or their configs were touched, while there is anything that it could hold back.
 pub fn i1_stuck_is_fenced(s: &Scenario, journal: &Journal, world: &World) -> Vec<String> {
-    let touched = journal.records.iter().any(|r| {
-        matches!(&r.entry, Entry::Intent { r#move, .. }
-            if !r#move.step.is_preparation() && !matches!(r#move.step, Step::Fence | Step::CleanUp))
-    });
+    let (mut touched, mut behind) = (false, false);
+    for record in &journal.records {
+        if let Entry::Intent { r#move, .. } = &record.entry {
+            let step = r#move.step;
+            touched |= !step.is_preparation() && step != Step::CleanUp;
+            match step {
+                Step::LiftFence => behind = false,
+                Step::TunnelsDown
+                | Step::ResetRules
+                | Step::SwapDatabases
+                | Step::SwapConfigs
+                | Step::TunnelsUp => behind = true,
+                _ => {}
+            }
+        }
+    }
     let mut wrong = Vec::new();
     if touched && world.disk.read_durable(&s.places.barrier).is_none() {
         wrong.push("I1: it is stuck without a barrier".into());
     }
-    let lifted = journal.records.iter().any(
-        |r| matches!(&r.entry, Entry::Intent { r#move, .. } if r#move.step == Step::LiftFence),
-    );
-    if touched && !lifted && world.kernel.fence.is_none() && !world.kernel.tunnels.is_empty() {
+    if behind && world.kernel.fence.is_none() && !world.kernel.tunnels.is_empty() {
         wrong.push("I1: it is stuck without a fence".into());
     }
     wrong

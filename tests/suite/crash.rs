@@ -9,6 +9,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use engine::plan::order;
 use fixtures::{Finished, Shape, program};
 use journal_format::{Phase, RestoreId, Step, Verdict};
 
@@ -234,8 +235,8 @@ fn every_move_forward_may_be_made_twice() {
         .unwrap();
     two.at = 1 - two.at;
     let moments = before_outcomes(&dry.stdout);
-    assert_eq!(moments.len(), Step::ALL.len());
-    for (moment, step) in moments.iter().zip(Step::ALL) {
+    assert_eq!(moments.len(), order::FORWARD.len());
+    for (moment, step) in moments.iter().zip(order::FORWARD) {
         let began = two.restores();
         crash(&two, moment, &["restore", &two.other()]);
         let recovered = two.holdfast(&["recover", "--resume"]);
@@ -264,7 +265,7 @@ fn every_move_back_may_be_made_twice() {
         .unwrap();
     let mine = two.backups[two.at].display().to_string();
     crash(&two, "never", &["restore", &mine]).ok().unwrap();
-    let outcomes = Step::ALL.into_iter().zip(before_outcomes(&way.stdout));
+    let outcomes = order::FORWARD.into_iter().zip(before_outcomes(&way.stdout));
     let (_, moment) = outcomes
         .into_iter()
         .find(|(s, _)| *s == Step::VerifyAtRest)
@@ -277,11 +278,7 @@ fn every_move_back_may_be_made_twice() {
     let shown = two.holdfast(&["journal", "show", id.as_str()]);
     assert_eq!(dry.code(), 4, "{dry}{shown}");
     let moments = before_outcomes(&dry.stdout);
-    assert_eq!(
-        moments.len(),
-        engine::plan::order::BACK.len() + 1,
-        "{dry}{shown}"
-    );
+    assert_eq!(moments.len(), order::BACK.len() + 1, "{dry}{shown}");
     for moment in moments {
         let began = two.restores();
         left(&two);

@@ -197,18 +197,38 @@ pub fn before_network(step: Step) -> bool {
     }
 }
 
-/// Whether a step back has anything to do: what was never begun needs no undoing, so that a restore that fails early
-/// costs no outage. After a reboot the kernel's part is gone, and everything is rebuilt.
+/// Whether a step back has anything to do: whether some step forward that changes what it puts back was begun. What was never
+/// begun needs no undoing, so that a restore that fails early costs no outage. After a reboot the kernel's part is gone, and
+/// everything is rebuilt.
 fn needed(state: &State, step: Step, boot: &BootId) -> bool {
     let begun = |step| state.begun(step, Direction::Forward);
     if state.header.boot != *boot {
         return true;
     }
+    let any = |steps: &[Step]| steps.iter().any(|step| begun(*step));
     match step {
-        Step::Fence | Step::VerifyRunning | Step::LiftFence | Step::CleanUp => true,
-        Step::StopServices | Step::TunnelsDown | Step::TunnelsUp => begun(Step::TunnelsDown),
+        Step::VerifyRunning | Step::LiftFence | Step::CleanUp => true,
+        Step::Fence => any(&[Step::Fence, Step::TunnelsDown, Step::TunnelsUp]),
+        // Services must not run while anything that they use is put back.
+        Step::StopServices => any(&[
+            Step::StopServices,
+            Step::SettleDatabases,
+            Step::SwapDatabases,
+            Step::SwapConfigs,
+            Step::TunnelsDown,
+            Step::TunnelsUp,
+            Step::StartServices,
+        ]),
+        Step::StartServices => needed(state, Step::StopServices, boot),
+        Step::TunnelsDown | Step::TunnelsUp => any(&[Step::TunnelsDown, Step::TunnelsUp]),
         Step::SwapConfigs | Step::SwapDatabases | Step::SettleDatabases => begun(step),
-        Step::StartServices | Step::LoadFirewall => begun(Step::StopServices),
+        // Hooks of tunnels and the start of services change rules as well.
+        Step::LoadFirewall => {
+            begun(Step::LoadFirewall)
+                || begun(Step::ResetRules)
+                || needed(state, Step::TunnelsUp, boot)
+                || needed(state, Step::StartServices, boot)
+        }
         Step::SafetyBackup | Step::Stage | Step::ResetRules | Step::VerifyAtRest => false,
     }
 }

@@ -82,6 +82,18 @@ impl Env<'_> {
         self.plan.databases.iter().chain(&self.plan.files)
     }
 
+    /// Whether the rules are in force before the services start, so that their start has to leave them so. Plans of older
+    /// programs load them behind the start.
+    pub fn loads_before_it_starts(&self, direction: Direction) -> bool {
+        self.comes_before(direction, Step::LoadFirewall, Step::StartServices)
+    }
+
+    /// Whether the plan has the first of these steps before the second.
+    pub fn comes_before(&self, direction: Direction, first: Step, second: Step) -> bool {
+        let mut steps = self.plan.steps(direction).iter();
+        steps.find(|s| [first, second].contains(s)) == Some(&first)
+    }
+
     /// The tunnels that are up now.
     pub fn tunnels_up(&self) -> Result<BTreeSet<String>, Problem> {
         let out = self.host.ask(&Query::Tunnels, "")?;

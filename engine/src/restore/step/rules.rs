@@ -1,5 +1,4 @@
-//! Takes the rules of replaced tunnels out, and loads the rules that are to hold: after the services started, which add
-//! theirs a second time, and behind the fence.
+//! Takes the rules of replaced tunnels out, and loads the rules that are to hold, behind the fence.
 
 use journal_format::{Direction, NOT_LOADED, Plan, Step};
 
@@ -7,14 +6,13 @@ use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::Problem;
 use crate::host::{Family, GatewayCommand, Permit};
 use crate::restore::decide::Observed;
-use crate::restore::expected_rules::{self, Expected};
+use crate::restore::expected_rules;
+use crate::restore::loading::{ADVICE, load};
 use crate::text::iptables::{Rules, without};
 use crate::text::wording::{counted, in_a_line};
 
 pub struct ResetRules;
 pub struct LoadFirewall;
-
-const ADVICE: &str = "look at the line that it names; `iptables-save` shows what is loaded now";
 
 impl StepOps for ResetRules {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
@@ -46,66 +44,6 @@ impl StepOps for ResetRules {
         }
         Ok(seen(left))
     }
-}
-
-/// Loads what should hold. Every table at once or the old ones: `iptables-restore` is atomic for a table, not for a
-/// file, so after a failure the caller loads a whole set again.
-fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
-    for family in expected_rules::touched(env) {
-        let now = expected_rules::current(env.host, family)?;
-        let run = |command: GatewayCommand, text: &str| -> Result<(), Problem> {
-            if text.is_empty() {
-                return Ok(());
-            }
-            env.host
-                .run(permit, &command, text)?
-                .expect_ok("load the firewall rules", ADVICE)
-                .map(drop)
-        };
-        match expected_rules::expected(env, direction, family)? {
-            Expected::Whole(rules) => {
-                if !rules.same_as(&now) || !now.blank_in(&rules).is_empty() {
-                    run(GatewayCommand::LoadRules(family), &rules.replacing(&now))?;
-                }
-                let now = expected_rules::current(env.host, family)?;
-                run(
-                    GatewayCommand::Nft,
-                    &without_tables(family, &rules.blank_in(&now)),
-                )?;
-            }
-            Expected::Merged(rules) => {
-                if !rules.same_as(&now) {
-                    run(GatewayCommand::LoadRules(family), &rules.replacing(&now))?;
-                }
-            }
-            Expected::Own(rules) => {
-                let unlike = expected_rules::own_unlike(env, &rules, &now);
-                run(GatewayCommand::EditRules(family), &without(&unlike.surplus))?;
-                run(
-                    GatewayCommand::EditRules(family),
-                    &rules.appending(&unlike.missing, &now),
-                )?;
-            }
-        }
-    }
-    for (family, on) in expected_rules::unlike_forwarding(env, direction)? {
-        env.host.set_forwarding(permit, family, on)?;
-    }
-    // Behind that of all, which sets these as well.
-    for (family, interface, on) in expected_rules::unlike_apart(env, direction)? {
-        env.host.set_forwarding_of(permit, family, interface, on)?;
-    }
-    Ok(())
-}
-
-/// Removes emptied tables, so that `iptables-save` prints what it printed then. `iptables-restore` cannot; and where its
-/// backend is not nft there is no such table for nft, and it is made and removed in one transaction.
-fn without_tables(family: Family, tables: &[&str]) -> String {
-    let nft = family.nft();
-    tables
-        .iter()
-        .map(|t| format!("add table {nft} {t}\ndelete table {nft} {t}\n"))
-        .collect()
 }
 
 /// What holds instead of the backup's rules, where the admin accepted that beforehand: whole tables, none half loaded.

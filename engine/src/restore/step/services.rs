@@ -10,6 +10,7 @@ use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
+use crate::restore::{expected_rules, loading};
 
 pub struct StopServices;
 pub struct StartServices;
@@ -73,6 +74,10 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         }
         report.did.push(format!("started {}", service.name));
     }
+    if env.loads_before_it_starts(direction) {
+        // They have added the rules of their clients, which are in force already.
+        loading::load(env, permit, direction)?;
+    }
     Ok(report)
 }
 
@@ -132,6 +137,10 @@ impl StepOps for StartServices {
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
-        Ok(seen(env.silent(direction)?))
+        let mut wrong = env.silent(direction)?;
+        if env.loads_before_it_starts(direction) {
+            wrong.extend(expected_rules::differences(env, direction)?);
+        }
+        Ok(seen(wrong))
     }
 }

@@ -109,6 +109,10 @@ impl StepOps for VerifyAtRest {
         wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
         wrong.extend(deaf(env, &env.plan.tunnels_up)?);
         wrong.extend(expected_peers::lacking(env)?);
+        // Behind this step the traffic flows again.
+        if env.comes_before(Direction::Forward, Step::LoadFirewall, Step::VerifyAtRest) {
+            wrong.extend(expected_rules::differences(env, Direction::Forward)?);
+        }
         Ok(seen(wrong))
     }
 }

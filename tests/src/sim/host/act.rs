@@ -4,7 +4,7 @@ use std::path::Path;
 
 use engine::gateway::database::Settled;
 use engine::host::{Act, ExitKind, Family, Fill, GatewayCommand, Kind, Output, Owner, Permit};
-use journal_format::Problem;
+use journal_format::{Problem, Step};
 
 use super::{How, Sim, failed};
 use crate::sim::disk::Held;
@@ -180,7 +180,19 @@ impl Act for Sim {
             GatewayCommand::ServiceStop(_) => "stop the service".into(),
         };
         self.watch(&mut world, permit, &shown, Path::new(""));
-        if *command != GatewayCommand::Nft && world.kernel.fence.is_none() {
+        let behind_the_fence = match command {
+            GatewayCommand::TunnelUp(_)
+            | GatewayCommand::TunnelDown(_)
+            | GatewayCommand::PeersAdd(_)
+            | GatewayCommand::PeerRemove(..) => true,
+            // Rules of tunnels that are down are missing meanwhile; whole tables that stand already lose nothing.
+            GatewayCommand::EditRules(_) => permit.r#move().step == Step::ResetRules,
+            GatewayCommand::LoadRules(_)
+            | GatewayCommand::Nft
+            | GatewayCommand::ServiceStart(_)
+            | GatewayCommand::ServiceStop(_) => false,
+        };
+        if behind_the_fence && world.kernel.fence.is_none() {
             world.breaks(format!("{shown} with the fence open"));
         }
         if let GatewayCommand::LoadRules(family) | GatewayCommand::EditRules(family) = command
