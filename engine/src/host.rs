@@ -8,11 +8,11 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use journal_format::{BootId, Control, Digest, FileId};
+use journal_format::{BootId, Control, Digest, FileFacts, FileId};
 
 use crate::error::{Problem, cannot};
 use crate::gateway::database::Settled;
-pub use crate::gateway::owner::Placement as Owner;
+pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
 
 pub mod linux;
@@ -44,6 +44,19 @@ pub struct Meta {
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
+}
+
+impl Meta {
+    /// The facts of a file that holds these bytes.
+    pub fn with(&self, sha256: Digest) -> FileFacts {
+        FileFacts {
+            sha256,
+            size: self.size,
+            uid: self.uid,
+            gid: self.gid,
+            mode: self.mode,
+        }
+    }
 }
 
 /// What is under a name, and what is in it.

@@ -70,7 +70,7 @@ pub struct Contents {
 }
 
 /// What Holdfast adds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Manifest {
     /// Version of the manifest.
     pub format: u32,
@@ -154,7 +154,7 @@ pub fn unescaped(text: &str) -> Option<Vec<u8>> {
     (escaped(&name) == text).then_some(name)
 }
 
-/// One entry of a backup.
+/// The file behind one entry of a backup: as the manifest says, and as reading it proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryFacts {
     /// Bytes, unpacked.

@@ -13,53 +13,47 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use configs::{CheckedConfig, CopyOf};
+pub use configs::CheckedConfig;
 use databases::{check_databases, digest, extract};
-use journal_format::Digest;
+use journal_format::{ArchiveInfo, Digest};
 
 use crate::archive::lost::Lost;
-use crate::archive::{Archive, ArchiveEntry, Copied, EntryKind, RULES_V4, RULES_V6};
+use crate::archive::manifest::{EntryFacts, Manifest};
+use crate::archive::{Archive, EntryKind, RULES_V4, RULES_V6};
 use crate::error::{Fault, Problem, cannot};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
-use crate::gateway::account::MailRelay;
+use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::consent::{Consent, Hook};
-use crate::gateway::database::{self, Client, Origin, Shape, User};
-use crate::gateway::parts::Part;
+use crate::gateway::database::{self, Client, Origin, Shape};
+use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::parallel;
 use crate::state_dir::made;
 use crate::text::iptables::Family;
+use crate::text::wg_config::Prefix;
 use crate::text::wording::{name, names};
 
 /// What is said of a backup that the gateway made itself.
 pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches \
      for what is in it, and nobody can tell whether it was changed since it was made";
 
-/// A backup that is acceptable, and what is in it.
-#[derive(Debug)]
+/// What is in a backup that is acceptable.
+#[derive(Debug, Clone, Default)]
 pub struct Checked {
-    /// The open archive.
-    pub archive: Archive,
-    /// SHA-256 of the whole file.
-    pub sha256: Digest,
     /// Whether this box made it.
     pub origin: Origin,
-    /// The databases, in the order of the profile.
-    pub databases: Vec<CheckedDatabase>,
-    /// Those that will not be put in place byte for byte as the archive has them.
-    pub rebuilt: Rebuilt,
+    /// Holdfast's manifest, less what became of it below; none in a backup that the gateway made.
+    pub manifest: Option<Manifest>,
+    /// The databases, by name.
+    pub databases: BTreeMap<String, CheckedDatabase>,
     /// The configs by file name, as `a.conf`.
     pub configs: BTreeMap<String, CheckedConfig>,
     /// The clients in its client database, without the places of their configs; none if it has no such database.
     pub clients: Option<Vec<Client>>,
     /// Its firewall rules.
     pub rules: BackupRules,
-    /// `net.ipv4.ip_forward`, if a manifest says it.
-    pub ip_forward: Option<bool>,
-    /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
-    pub ipv6_forward: Option<bool>,
     /// The peers of tunnels that had others than those of their configs, if a manifest says it: only of tunnels that belong up.
     pub peers: BTreeMap<String, Peers>,
     /// Tunnels that belong up afterwards, by interface: those that the manifest says were up, else the active clients.
@@ -96,17 +90,24 @@ impl BackupRules {
     }
 }
 
-/// One file in a backup.
+/// One file in a backup, which was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileInBackup {
     /// The entry that holds it.
-    pub entry: String,
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256 of them.
-    pub sha256: Digest,
-    /// Whose it was, as a place among the manifest's owners, if a manifest says it.
-    pub owner: Option<usize>,
+    pub entry: Box<str>,
+    /// What it holds, and whose it was.
+    pub facts: EntryFacts,
+}
+
+/// The archive of a backup that was checked.
+#[derive(Debug)]
+pub struct Opened {
+    /// What a plan says of it.
+    pub info: ArchiveInfo,
+    /// The open archive; its manifest went to [`Checked`].
+    pub archive: Archive,
+    /// The databases that will not be put in place byte for byte as the archive has them.
+    pub rebuilt: Rebuilt,
 }
 
 /// Databases as they will be put in place, in the spool for as long as this lives.
@@ -130,8 +131,6 @@ impl Rebuilt {
 /// One database in a backup.
 #[derive(Debug, Clone)]
 pub struct CheckedDatabase {
-    /// Its name in the profile, and its entry.
-    pub name: String,
     /// What is in it.
     pub kind: DatabaseKind,
     /// The file, as it will be put in place.
@@ -139,7 +138,7 @@ pub struct CheckedDatabase {
     /// Of one that is there as bytes alone, the files beside it: what each name has behind the database's.
     pub beside: Option<Vec<(&'static str, FileInBackup)>>,
     /// Its users, if it is of that kind.
-    pub users: Vec<User>,
+    pub users: Vec<Account>,
     /// The mail relay that it names, if it is of that kind.
     pub mail: Option<MailRelay>,
 }
@@ -153,7 +152,7 @@ pub fn archive(
     present: &Present<'_>,
     file: File,
     name: &str,
-) -> Result<Checked, Fault> {
+) -> Result<(Checked, Opened), Fault> {
     archive_beside(profile, present, file, name, |_| ()).map(|(checked, ())| checked)
 }
 
@@ -164,7 +163,7 @@ pub fn archive_beside<T: Send>(
     file: File,
     name: &str,
     work: impl Fn(&BackupRules) -> T + Sync,
-) -> Result<(Checked, T), Fault> {
+) -> Result<((Checked, Opened), T), Fault> {
     let databases: Vec<&str> = profile
         .gateway
         .database
@@ -204,16 +203,22 @@ pub fn archive_beside<T: Send>(
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
-    let manifest = archive.metadata().holdfast.as_ref();
-    let mut checked = Checked {
-        ipv6_forward: manifest.and_then(|m| m.ipv6_forward),
-        peers: manifest.map(|m| m.peers.clone()).unwrap_or_default(),
-        ip_forward: manifest.and_then(|m| m.ip_forward),
-        archive,
+    let metadata = &archive.metadata;
+    let info = ArchiveInfo {
+        name: archive.name.clone(),
         sha256,
+        size: archive.size,
+        created_at: metadata.created_at.clone(),
+        host: metadata.holdfast.as_ref().and_then(|m| m.host.clone()),
+        made_by: metadata.made_by().to_owned(),
+    };
+    let mut manifest = archive.metadata.holdfast.take();
+    let peers = manifest.as_mut().map(|m| std::mem::take(&mut m.peers));
+    let mut checked = Checked {
         origin,
+        manifest,
+        peers: peers.unwrap_or_default(),
         databases,
-        rebuilt,
         configs: rest.configs,
         clients,
         rules,
@@ -231,8 +236,13 @@ pub fn archive_beside<T: Send>(
         return Err(Fault::Refused(able.problems));
     }
     checked.tunnels_up = able.up;
-    checked.stay_down(able.down)?;
-    Ok((checked, worked))
+    let mut opened = Opened {
+        info,
+        archive,
+        rebuilt,
+    };
+    checked.stay_down(&mut opened, able.down)?;
+    Ok(((checked, opened), worked))
 }
 
 /// What is neither a database nor rules in force.
@@ -266,6 +276,55 @@ fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
 }
 
 impl Checked {
+    /// All files that may be put in place.
+    pub fn files(&self) -> impl Iterator<Item = &FileInBackup> {
+        let databases = self.databases.values().flat_map(|d| {
+            let beside = d.beside.iter().flatten().map(|(_, file)| file);
+            beside.chain([&d.file])
+        });
+        let configs = self.configs.values();
+        let configs = configs.flat_map(|c| c.first.iter().chain(&c.second));
+        databases.chain(configs).chain(self.kept.values())
+    }
+
+    /// What belongs into the folder of configs under this name.
+    pub fn first(&self, file: &str) -> Option<&FileInBackup> {
+        self.configs.get(file)?.first.as_ref()
+    }
+
+    /// What belongs into the folder of `wg-quick` under this name.
+    pub fn second(&self, file: &str) -> Option<&FileInBackup> {
+        self.configs.get(file)?.second.as_ref()
+    }
+
+    /// The networks of every config that could be a tunnel's, by interface.
+    pub fn networks(&self) -> BTreeMap<&str, &[Prefix]> {
+        let tunnels = self.configs.iter().filter(|(_, c)| c.can_be_a_tunnel);
+        tunnels
+            .map(|(file, c)| (file.strip_suffix(".conf").unwrap_or(file), &*c.networks))
+            .collect()
+    }
+
+    /// What became of a part when it was made, where it says.
+    pub fn fate(&self, part: &Part) -> Option<&PartFate> {
+        self.manifest.as_ref()?.parts.get(part)
+    }
+
+    /// Whether packets were forwarded, where it says.
+    pub fn forwards(&self, family: Family) -> Option<bool> {
+        let manifest = self.manifest.as_ref()?;
+        match family {
+            Family::V4 => manifest.ip_forward,
+            Family::V6 => manifest.ipv6_forward,
+        }
+    }
+
+    /// Whether the file that keeps these rules was not there when it was made, on this very box.
+    pub fn kept_gone(&self, family: Family) -> bool {
+        let fate = self.fate(&Part::Kept(family));
+        self.origin == Origin::Here && matches!(fate, Some(PartFate::NotThere))
+    }
+
     /// What its configs run as root and do not run today, where `now` tells what a tunnel runs.
     pub fn consent(&self, now: impl FnMut(&str) -> Vec<Hook>) -> Consent {
         let hooks = self.configs.iter().map(|(file, config)| {
@@ -280,9 +339,13 @@ impl Checked {
     }
 
     /// Keeps these tunnels down: each is named among what is lost, with the reason, and its client is called inactive.
-    pub fn stay_down(&mut self, tunnels: BTreeMap<String, String>) -> Result<(), Fault> {
+    pub fn stay_down(
+        &mut self,
+        opened: &mut Opened,
+        tunnels: BTreeMap<String, String>,
+    ) -> Result<(), Fault> {
         let names: BTreeSet<String> = tunnels.keys().cloned().collect();
-        let called = self.call_inactive(&names)?;
+        let called = self.call_inactive(opened, &names)?;
         let said = tunnels.into_iter().map(|(tunnel, why)| {
             let client = match called.contains(&tunnel) {
                 true => " and its client is called inactive",
@@ -298,7 +361,13 @@ impl Checked {
     }
 
     /// Those of these clients that the database of clients has, and that were active.
-    fn call_inactive(&mut self, names: &BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+    fn call_inactive(
+        &mut self,
+        Opened {
+            archive, rebuilt, ..
+        }: &mut Opened,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, Fault> {
         let clients = self.clients.iter_mut().flatten();
         let mut called = BTreeSet::new();
         for client in clients.filter(|c| c.status == "active" && names.contains(&c.name)) {
@@ -306,17 +375,16 @@ impl Checked {
             called.insert(client.name.clone());
         }
         let mut databases = self.databases.iter_mut();
-        let database = databases.find(|d| d.kind == DatabaseKind::Clients);
-        if let Some(database) = database
+        let database = databases.find(|(_, d)| d.kind == DatabaseKind::Clients);
+        if let Some((name, database)) = database
             && !called.is_empty()
         {
-            let path = self.rebuilt.place(&database.name);
-            if self.rebuilt.entries.insert(database.name.clone()) {
-                extract(&self.archive, &database.name, &path)?;
+            let path = rebuilt.place(name);
+            if rebuilt.entries.insert(name.clone()) {
+                extract(archive, name, &path)?;
             }
             database::call_inactive(&path, &called)?;
-            let is = digest(&path)?;
-            (database.file.size, database.file.sha256) = (is.size, is.sha256);
+            database.file.facts = digest(&path, database.file.facts.owner)?;
         }
         Ok(called)
     }
@@ -432,15 +500,6 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
         needs.check("unpack the backup").map_err(Fault::Refused)?;
     }
     Ok(())
-}
-
-fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
-    FileInBackup {
-        entry: entry.to_owned(),
-        size: copied.size,
-        sha256: copied.sha256.clone(),
-        owner: archive.entry(entry).and_then(ArchiveEntry::owner),
-    }
 }
 
 /// Where configs of clients lie on this gateway, or on a usual one.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 
 use crate::archive::lost::Lost;
-use crate::archive::verify::{self, Checked, Rebuilt};
+use crate::archive::verify::{self, Checked, Opened, Rebuilt};
 use crate::error::{Fault, cannot};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
@@ -78,11 +78,6 @@ impl Prepared {
         again(&self.file, &self.plan.archive.name)
     }
 
-    /// The rules behind an entry, as the rehearsal printed them; none if the entry is the archive's.
-    pub(crate) fn rehearsed(&self, entry: &str) -> Option<&String> {
-        self.after.get(entry.strip_prefix(from_backup::RULES)?)
-    }
-
     /// Where the database lies that was rebuilt from an entry, if it was.
     pub(crate) fn rebuilt(&self, entry: &str) -> Option<PathBuf> {
         self.rebuilt.file(entry)
@@ -110,7 +105,8 @@ pub fn prepare(
     // A gateway in the middle of another restore is not one to make a plan for.
     state_dir::none_open(profile, "restore")?;
     let file = again(&request.file, &request.name)?;
-    let mut checked = verify::archive(profile, &shapes(profile), request.file, &request.name)?;
+    let (mut checked, mut opened) =
+        verify::archive(profile, &shapes(profile), request.file, &request.name)?;
     none(preflight::check(host, profile))?;
     let survey = surveyed(profile, host, &checked)?;
     none(unread(&survey.facts, &request.choices))?;
@@ -120,18 +116,28 @@ pub fn prepare(
         Some(id) => id,
         None => state_dir::new_id(host)?,
     };
-    none(rehearsal::tunnels(host, profile, &mut checked)?)?;
+    none(rehearsal::tunnels(
+        host,
+        profile,
+        &mut checked,
+        &mut opened,
+    )?)?;
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
-    let left_behind: Vec<String> = checked.lost.iter().map(|l| l.said.clone()).collect();
-    let (mut backup, after, rebuilt) =
-        from_backup::wanted(host, &survey, checked, &request.choices)?;
+    let Opened {
+        info,
+        archive,
+        rebuilt,
+    } = opened;
+    // Its tables are as large as the plan.
+    drop(archive);
+    let (mut backup, after) =
+        from_backup::for_plan(host, &survey, info, checked, &request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     backup.said = said::said(&here, &survey, &backup, &both);
-    backup.said.lost.extend(left_behind);
-    let lost = backup.said.lost.len();
+    let lost = backup.said.lost.len() + backup.checked.lost.len();
     let networks = networks_now(host, profile, &survey)?;
     let keep_open_folders = request.choices.keep_open_folders;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
@@ -265,9 +271,7 @@ fn foreign_configs(profile: &Profile, survey: &Survey, checked: &Checked) -> Vec
         .collect();
     let foreign = survey.wireguard.iter().filter(|(name, held)| {
         let stem = name.strip_suffix(".conf").unwrap_or(name);
-        held.meta.uid != survey.owner.0
-            && !survey.configs.contains_key(*name)
-            && !clients.contains(stem)
+        held.uid != survey.owner.0 && !survey.configs.contains_key(*name) && !clients.contains(stem)
     });
     foreign
         .map(|(name, _)| {

@@ -7,8 +7,8 @@ use engine::gateway::kernel_facts::Facts;
 use engine::gateway::parts::Part;
 use engine::gateway::profile::Profile;
 use engine::host::{Family, Look, Query};
-use engine::survey::{HeldConfig as Surveyed, Survey};
-use journal_format::Problem;
+use engine::survey::Survey;
+use journal_format::{FileFacts, Problem};
 
 use super::{CONFIGS, Client, PEERS, SERVICE, STATE, Shape, Was, active, config, database};
 use crate::sim::host::{Places, Sim};
@@ -93,12 +93,9 @@ pub fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey,
         false,
     );
     let one = |p: Problem| vec![p];
-    let held = |path: &Path| -> Result<Option<Surveyed>, Problem> {
+    let held = |path: &Path| -> Result<Option<FileFacts>, Problem> {
         Ok(match look.stat(path)? {
-            Some(meta) => Some(Surveyed {
-                meta,
-                sha256: look.sha256(path)?,
-            }),
+            Some(meta) => Some(meta.with(look.sha256(path)?)),
             None => None,
         })
     };
