@@ -14,6 +14,7 @@ use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 use crate::archive::lost::Lost;
 use crate::archive::verify::{self, Checked, Opened, Rebuilt};
 use crate::error::{Fault, cannot};
+use crate::files::space::{Needs, RESERVE};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
 use crate::gateway::kernel_facts::Facts;
@@ -397,21 +398,12 @@ fn left_beside(host: &dyn Host, plan: &Plan) -> Result<Vec<Problem>, Problem> {
 
 /// Everything new beside everything old, on each filesystem, with something to spare.
 fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
-    const SPARE: u64 = 16 << 20;
-    let mut needed: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
-    let mut add = |dir: &Path, bytes: u64| -> Result<(), Problem> {
-        if let Some(meta) = host.stat(dir)? {
-            needed
-                .entry(meta.dev)
-                .or_insert_with(|| (dir.to_owned(), SPARE))
-                .1 += bytes;
-        }
-        Ok(())
-    };
+    let mut needs = Needs::default();
+    let state_dir = host.stat(&profile.state_dir)?;
     for target in plan.databases.iter().chain(&plan.files) {
         let path = Path::new(&target.path);
         let Some(dir) = path.parent() else { continue };
-        if host.stat(dir)?.is_none() {
+        let Some(folder) = host.stat(dir)? else {
             return Err(Fault::Refused(vec![cannot(
                 format!(
                     "put {} in place: the folder {} is not there",
@@ -420,28 +412,28 @@ fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
                 ),
                 "make the folder, or name another place in the profile",
             )]));
-        }
-        // A filesystem gives a small file a whole block.
-        let new = target.new.as_ref().map_or(0, |n| n.size.max(4096));
-        let old = host.stat(path)?.map_or(0, |m| m.size.max(4096));
-        add(dir, new)?;
+        };
+        let new = target.new.as_ref().map_or(0, |n| n.size);
+        needs.file_on(folder.dev, dir, new);
         // Originals go into state_dir: nothing if it is the same filesystem, all of it if not; and the safety backup
         // holds them once more.
-        add(&profile.state_dir, old)?;
-    }
-    for (dir, bytes) in needed.into_values() {
-        let free = host.free_bytes(&dir)?;
-        if free < bytes {
-            return Err(Fault::Refused(vec![cannot(
-                format!(
-                    "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
-                    dir.display()
-                ),
-                "make room there, then try again",
-            )]));
+        let old = host.stat(path)?.map_or(0, |m| m.size);
+        if let Some(state_dir) = &state_dir {
+            needs.file_on(state_dir.dev, &profile.state_dir, old);
         }
     }
-    Ok(())
+    let short = needs.short(|dir| host.free_bytes(dir))?.into_iter();
+    let problem = |(folder, need, free): (&Path, u64, u64)| {
+        let bytes = need + RESERVE;
+        cannot(
+            format!(
+                "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
+                folder.display()
+            ),
+            "make room there, then try again",
+        )
+    };
+    none(short.map(problem).collect())
 }
 
 /// The same open file, not the same name, once more.

@@ -3,12 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-
-use journal_format::Digest;
-use sha2::Digest as _;
 
 use super::{CheckedDatabase, FileInBackup, Findings, Present, Rebuilt, folders};
 use crate::archive::lost::Lost;
@@ -16,6 +13,7 @@ use crate::archive::manifest::EntryFacts;
 use crate::archive::{Archive, SIDES, raw_database};
 use crate::error::{Fault, Problem, cannot};
 use crate::files::spool::Room;
+use crate::files::whole;
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{self, Client, NotTaken, Origin, Terms};
 use crate::gateway::profile::{self, DatabaseKind, Profile};
@@ -308,30 +306,16 @@ fn in_backup(entry: &str, facts: EntryFacts) -> FileInBackup {
 
 /// What a file holds now; its owner stays.
 pub(super) fn digest(path: &Path, owner: Option<usize>) -> Result<EntryFacts, Problem> {
-    let hashed = File::open(path).and_then(|file| hashed(file, owner));
-    hashed.map_err(|e| spool_problem(path, &e))
-}
-
-fn hashed(mut file: impl Read, owner: Option<usize>) -> io::Result<EntryFacts> {
-    let mut hash = sha2::Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => {
-                hash.update(&buffer[..n]);
-                size += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(EntryFacts {
-        size,
-        sha256: Digest::of_bytes(hash.finalize().into()),
-        owner,
-    })
+    let facts = || -> io::Result<EntryFacts> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(EntryFacts {
+            size,
+            sha256: whole::sha256(file, size, &mut Vec::new())?,
+            owner,
+        })
+    };
+    facts().map_err(|e| spool_problem(path, &e))
 }
 
 pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<EntryFacts, Fault> {
@@ -347,27 +331,4 @@ pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Ent
             )
         })?;
     archive.copy(entry, &mut file)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_signal_during_a_read_changes_no_digest() {
-        struct Interrupted(&'static [u8], bool);
-        impl Read for Interrupted {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                self.1 = !self.1;
-                match self.1 {
-                    true => Err(io::ErrorKind::Interrupted.into()),
-                    false => self.0.read(&mut buffer[..2]),
-                }
-            }
-        }
-        let facts = hashed(Interrupted(b"SQLite", false), None).unwrap();
-        let sha256 = Digest::of_bytes(sha2::Sha256::digest(b"SQLite").into());
-        assert_eq!((facts.size, facts.sha256), (6, sha256));
-    }
 }
