@@ -101,18 +101,8 @@ pub struct Names {
 impl Names {
     /// An owner, a group and a mode, with their names.
     pub fn of(&mut self, uid: u32, gid: u32, mode: u32) -> OwnerFacts {
-        let user = self.users.entry(uid).or_insert_with(|| {
-            User::from_uid(Uid::from_raw(uid))
-                .ok()
-                .flatten()
-                .map(|u| u.name)
-        });
-        let group = self.groups.entry(gid).or_insert_with(|| {
-            Group::from_gid(Gid::from_raw(gid))
-                .ok()
-                .flatten()
-                .map(|g| g.name)
-        });
+        let user = self.users.entry(uid).or_insert_with(|| user_of(uid));
+        let group = self.groups.entry(gid).or_insert_with(|| group_of(gid));
         OwnerFacts {
             uid,
             gid,
@@ -137,25 +127,12 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
             "mend `owner` under [gateway] in the profile",
         )
     })?;
-    let uid = match user.parse() {
-        Ok(uid) => uid,
-        Err(_) => User::from_name(user)
-            .ok()
-            .flatten()
-            .ok_or_else(|| unknown("user", user))?
-            .uid
-            .as_raw(),
-    };
-    let gid = match group.parse() {
-        Ok(gid) => gid,
-        Err(_) => Group::from_name(group)
-            .ok()
-            .flatten()
-            .ok_or_else(|| unknown("group", group))?
-            .gid
-            .as_raw(),
-    };
-    Ok((uid, gid))
+    let uid = user.parse().ok().or_else(|| uid_of(user));
+    let gid = group.parse().ok().or_else(|| gid_of(group));
+    Ok((
+        uid.ok_or_else(|| unknown("user", user))?,
+        gid.ok_or_else(|| unknown("group", group))?,
+    ))
 }
 
 /// What a manifest asks for: its owner, if that user and group exist here; else the profile's owner, with a sentence that
@@ -165,42 +142,45 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
 /// existing if its number has no name here either: it is the same nameless one, as in a container.
 pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Owner, Option<String>) {
     let uid = match &facts.user {
-        Some(name) => User::from_name(name).ok().flatten().map(|u| u.uid.as_raw()),
-        None => User::from_uid(Uid::from_raw(facts.uid))
-            .ok()
-            .flatten()
-            .is_none()
-            .then_some(facts.uid),
+        Some(name) => uid_of(name),
+        None => user_of(facts.uid).is_none().then_some(facts.uid),
     };
     let gid = match &facts.group {
-        Some(name) => Group::from_name(name)
-            .ok()
-            .flatten()
-            .map(|g| g.gid.as_raw()),
-        None => Group::from_gid(Gid::from_raw(facts.gid))
-            .ok()
-            .flatten()
-            .is_none()
-            .then_some(facts.gid),
+        Some(name) => gid_of(name),
+        None => group_of(facts.gid).is_none().then_some(facts.gid),
     };
-    let mode = facts.mode & 0o777;
-    match (uid, gid) {
-        (Some(uid), Some(gid)) => (Owner { uid, gid, mode }, None),
-        _ => {
+    let ((uid, gid), note) = match uid.zip(gid) {
+        Some(here) => (here, None),
+        None => {
             let note = format!(
                 "{} does not exist here; the profile's owner takes its place",
                 facts.shown()
             );
-            (
-                Owner {
-                    uid: profile_owner.0,
-                    gid: profile_owner.1,
-                    mode,
-                },
-                Some(note),
-            )
+            (profile_owner, Some(note))
         }
-    }
+    };
+    let mode = facts.mode & 0o777;
+    (Owner { uid, gid, mode }, note)
+}
+
+fn user_of(uid: u32) -> Option<String> {
+    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
+    user.map(|u| u.name)
+}
+
+fn group_of(gid: u32) -> Option<String> {
+    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
+    group.map(|g| g.name)
+}
+
+fn uid_of(user: &str) -> Option<u32> {
+    let user = User::from_name(user).ok().flatten();
+    user.map(|u| u.uid.as_raw())
+}
+
+fn gid_of(group: &str) -> Option<u32> {
+    let group = Group::from_name(group).ok().flatten();
+    group.map(|g| g.gid.as_raw())
 }
 
 #[cfg(test)]

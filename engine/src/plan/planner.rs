@@ -72,9 +72,8 @@ impl BackupForPlan {
     }
 
     /// Configs that were there when it was made and that it could not take: they stay as they are.
-    fn could_not_take(&self) -> impl Iterator<Item = &str> {
-        let manifest = self.checked.manifest.iter();
-        manifest.flat_map(|m| m.left_out.iter().map(String::as_str))
+    fn could_not_take(&self) -> Option<&BTreeSet<String>> {
+        self.checked.manifest.as_ref().map(|m| &m.left_out)
     }
 
     /// Whether the database of clients stays as it is.
@@ -106,9 +105,8 @@ impl BackupForPlan {
     }
 
     fn leaves_by_name(&self, file: &str) -> bool {
-        let fate = self.checked.fate(&Part::Configs);
-        matches!(fate, Some(PartFate::NotSaved { .. }))
-            || self.could_not_take().any(|left| left == file)
+        self.checked.lacks(&Part::Configs)
+            || self.could_not_take().is_some_and(|c| c.contains(file))
             || self.checked.stays.contains(file)
     }
 

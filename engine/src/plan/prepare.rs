@@ -117,12 +117,8 @@ pub fn prepare(
         Some(id) => id,
         None => state_dir::new_id(host)?,
     };
-    none(rehearsal::tunnels(
-        host,
-        profile,
-        &mut checked,
-        &mut opened,
-    )?)?;
+    let no_tunnels = rehearsal::tunnels(host, profile, &mut checked, &mut opened)?;
+    none(no_tunnels)?;
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     let Opened {

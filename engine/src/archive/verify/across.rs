@@ -135,10 +135,8 @@ fn clients(checked: &mut Checked) {
 
 /// The tunnels that were up and can be here.
 fn belong_up(checked: &mut Checked) {
-    let known = checked.manifest.as_ref().filter(|m| {
-        let tunnels = m.parts.get(&Part::Tunnels);
-        !matches!(tunnels, Some(PartFate::NotSaved { .. }))
-    });
+    let known = checked.manifest.as_ref();
+    let known = known.filter(|_| !checked.lacks(&Part::Tunnels));
     let clients = checked.clients.iter().flatten();
     let wanted: BTreeSet<&str> = match known {
         Some(m) => m.tunnels_up.iter().map(String::as_str).collect(),

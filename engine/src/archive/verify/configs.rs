@@ -193,14 +193,19 @@ pub(super) fn check_configs(
     )?;
     for (file, config) in &mut configs {
         if let (None, Some(first)) = (&config.second, &config.first) {
-            let mut second = first.clone();
-            // The gateway's own backup has one copy for both places.
-            let is_there = archive.metadata.holdfast.is_none() || {
-                let owner = archive.entry(&first.entry).and_then(|e| e.owner_of_second);
-                second.facts.owner = owner.map(usize::from);
-                owner.is_some()
+            config.second = match &archive.metadata.holdfast {
+                // The gateway's own backup has one copy for both places.
+                None => Some(first.clone()),
+                Some(_) => {
+                    let entry = archive.entry(&first.entry);
+                    let owner = entry.and_then(|e| e.owner_of_second);
+                    owner.map(|owner| {
+                        let mut second = first.clone();
+                        second.facts.owner = Some(owner.into());
+                        second
+                    })
+                }
             };
-            config.second = is_there.then_some(second);
         }
         let stem = file.strip_suffix(".conf").unwrap_or(file);
         match wg_config::interface_name(stem) {

@@ -41,7 +41,9 @@ pub(super) fn check_databases(
     for known in &profile.gateway.database {
         if archive.entry(&raw_database(&known.name, "")).is_some() {
             match origin {
-                Origin::Here => drop(databases.insert(known.name.clone(), raw(archive, known)?)),
+                Origin::Here => {
+                    databases.insert(known.name.clone(), raw(archive, known)?);
+                }
                 Origin::Elsewhere => found
                     .unfit
                     .push((known.name.clone(), vec![not_here(known)])),

@@ -171,7 +171,7 @@ fn a_tunnel_whose_own_config_is_the_reason_stays_down_by_name_and_its_client_is_
     assert_eq!(checked.configs.len(), 3);
     let made = opened.rebuilt.file("configs.db").unwrap();
     let clients = database::clients_of_copy(&made).unwrap();
-    let status = |c: &Client| (c.name.clone(), c.status.clone().into_owned());
+    let status = |c: &database::Client| (c.name.clone(), c.status.clone().into_owned());
     let status: BTreeMap<String, String> = clients.iter().map(status).collect();
     assert_eq!(
         (status["a"].as_str(), status["b"].as_str()),

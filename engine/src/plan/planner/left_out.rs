@@ -29,10 +29,6 @@ fn why_not(backup: &BackupForPlan, part: &Part) -> String {
     }
 }
 
-fn lacks(backup: &BackupForPlan, part: &Part) -> bool {
-    matches!(backup.checked.fate(part), Some(PartFate::NotSaved { .. }))
-}
-
 /// Whether a part is lost in words that are those of its own line.
 fn loses(backup: &BackupForPlan, part: &Part) -> bool {
     let shown = part.shown();
@@ -174,13 +170,14 @@ fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
         lines.part(part, why);
         return;
     }
-    if lacks(backup, &part) {
+    if backup.checked.lacks(&part) {
         let why = format!("{}; {}", why_not(backup, &part), part.without());
         lines.add("a part of the configs", why);
         lines.named.insert(part);
     }
     let links = link_names(backup);
-    let not_taken = backup.could_not_take().filter(|name| !links.contains(name));
+    let not_taken = backup.could_not_take().into_iter().flatten();
+    let not_taken = not_taken.filter(|name| !links.contains(name.as_str()));
     lines.several(
         "config",
         "",
@@ -198,7 +195,7 @@ fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
 /// What lies where a file belongs, and is none.
 fn no_files(profile: &Profile, survey: &Survey, backup: &BackupForPlan, lines: &mut LeftOutLines) {
     let links = link_names(backup);
-    let not_taken: BTreeSet<&str> = backup.could_not_take().collect();
+    let not_taken = |file: &str| backup.could_not_take().is_some_and(|c| c.contains(file));
     let (mut in_its_place, mut here_alone) = (BTreeSet::new(), BTreeSet::new());
     for path in &survey.no_files {
         let kept = |family: &Family| profile.gateway.firewall.kept_file(*family) == Some(path);
@@ -210,7 +207,7 @@ fn no_files(profile: &Profile, survey: &Survey, backup: &BackupForPlan, lines: &
         let shown = path.display().to_string();
         if wanted {
             in_its_place.insert(shown);
-        } else if !file.is_some_and(|f| links.contains(f) || not_taken.contains(f)) {
+        } else if !file.is_some_and(|f| links.contains(f) || not_taken(f)) {
             here_alone.insert(shown);
         }
     }
@@ -269,7 +266,7 @@ fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option
     let says = backup.checked.forwards(family);
     let why = match (says, survey.facts.forwards(family)) {
         (Some(_), Some(_)) | (None, None) => return None,
-        (None, Some(_)) => match lacks(backup, &part) {
+        (None, Some(_)) => match backup.checked.lacks(&part) {
             true => why_not(backup, &part),
             false => "the backup does not say".to_owned(),
         },
