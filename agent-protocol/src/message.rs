@@ -232,6 +232,20 @@ pub enum Refusal {
     },
 }
 
+impl Refusal {
+    /// Something else runs, and it is no restore.
+    pub fn busy(problem: Problem) -> Refusal {
+        let restore = None;
+        Refusal::Busy { problem, restore }
+    }
+}
+
+impl From<Problem> for Refusal {
+    fn from(problem: Problem) -> Refusal {
+        Refusal::Failed { problem }
+    }
+}
+
 /// Who is signed in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Session {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use journal_format::{as_text, checked_string};
 use serde::{Deserialize, Serialize};
 
 /// A string did not have the form that an identifier needs. The text is left out: it may be somebody's secret.
@@ -33,63 +34,38 @@ fn random_hex<const BYTES: usize>() -> Result<String, NoRandomness> {
 #[error("cannot get random bytes from the kernel: {0}")]
 pub struct NoRandomness(pub String);
 
-macro_rules! id {
-    ($(#[$doc:meta])* $name:ident, $kind:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-        #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
-
-        impl $name {
-            /// Checks the form and keeps the text.
-            pub fn new(text: impl Into<String>) -> Result<Self, BadId> {
-                let text = text.into();
-                if is_hex(&text, HEX_DIGITS) { Ok(Self(text)) } else { Err(BadId { kind: $kind }) }
-            }
-            /// A new one that nobody can guess.
-            pub fn random() -> Result<Self, NoRandomness> {
-                random_hex::<{ HEX_DIGITS / 2 }>().map(Self)
-            }
-            /// The text itself.
-            pub fn as_str(&self) -> &str {
-                &self.0
-            }
-        }
-        impl TryFrom<String> for $name {
-            type Error = BadId;
-            fn try_from(text: String) -> Result<Self, BadId> {
-                Self::new(text)
-            }
-        }
-        impl From<$name> for String {
-            fn from(id: $name) -> String {
-                id.0
-            }
-        }
-        impl std::str::FromStr for $name {
-            type Err = BadId;
-            fn from_str(text: &str) -> Result<Self, BadId> {
-                Self::new(text)
-            }
-        }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str(&self.0)
-            }
-        }
-    };
+fn is_id(text: &str) -> bool {
+    is_hex(text, HEX_DIGITS)
 }
 
-id!(
+checked_string!(
     /// One uploaded archive in the agent's spool.
     UploadId,
-    "upload id"
+    is_id,
+    BadId,
+    |_| BadId { kind: "upload id" }
 );
-id!(
+checked_string!(
     /// One wish to start a restore. Repeating the wish finds the same restore.
     RequestId,
-    "request id"
+    is_id,
+    BadId,
+    |_| BadId { kind: "request id" }
 );
+
+impl UploadId {
+    /// A new one that nobody can guess.
+    pub fn random() -> Result<Self, NoRandomness> {
+        random_hex::<{ HEX_DIGITS / 2 }>().map(Self)
+    }
+}
+
+impl RequestId {
+    /// A new one that nobody can guess.
+    pub fn random() -> Result<Self, NoRandomness> {
+        random_hex::<{ HEX_DIGITS / 2 }>().map(Self)
+    }
+}
 
 /// What a signed-in browser shows the agent. Whoever has it is that user.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,17 +96,7 @@ impl Token {
     }
 }
 
-impl TryFrom<String> for Token {
-    type Error = BadId;
-    fn try_from(text: String) -> Result<Self, BadId> {
-        Self::new(text)
-    }
-}
-impl From<Token> for String {
-    fn from(token: Token) -> String {
-        token.0
-    }
-}
+as_text!(Token, BadId, |token| token.0);
 impl fmt::Debug for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Token(hidden)")

@@ -18,14 +18,18 @@ mod start;
 mod uploads;
 mod users;
 
+use std::fmt::Display;
+use std::fs::TryLockError;
+use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, UNIX_EPOCH};
 
 use journal_format::{BootId, Problem};
 
-use crate::error::{Fault, cannot};
+use crate::error::{Fault, OrCannot, cannot};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
 use crate::host::Look;
@@ -91,12 +95,10 @@ pub fn serve(
     scopes: bool,
 ) -> Result<(), Fault> {
     state_dir::make(profile)?;
-    let config = std::path::absolute(config_file).map_err(|e| {
-        cannot(
-            format!("find the profile {}: {e}", config_file.display()),
-            "name it by its whole path",
-        )
-    })?;
+    let config = std::path::absolute(config_file).or_cannot(
+        format_args!("find the profile {}", config_file.display()),
+        "name it by its whole path",
+    )?;
     // Before anything is touched that a living agent may be using.
     let _only = only_one(profile)?;
     let door = Door::open(profile, socket)?;
@@ -141,14 +143,14 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
         .map_err(failed)?;
     match file.try_lock() {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(Fault::Busy(cannot(
+        Err(TryLockError::WouldBlock) => Err(Fault::Busy(cannot(
             format!(
                 "start the agent: another one runs with {}",
                 profile.state_dir.display()
             ),
             "stop that one first; one agent is enough for a gateway",
         ))),
-        Err(std::fs::TryLockError::Error(e)) => Err(failed(e).into()),
+        Err(TryLockError::Error(e)) => Err(failed(e).into()),
     }
 }
 
@@ -162,29 +164,39 @@ fn sweep(folder: &Path) {
             .file_name()
             .to_string_lossy()
             .starts_with(whole::ASIDE);
-        let file = entry.file_type().is_ok_and(|t| t.is_file());
-        if ours
-            && file
-            && let Err(e) = std::fs::remove_file(entry.path())
-        {
-            tracing::warn!("cannot remove {}: {e}", entry.path().display());
+        if ours && entry.file_type().is_ok_and(|t| t.is_file()) {
+            removed(&entry.path(), entry.path().display());
         }
     }
+}
+
+/// Removes a file of the agent's own, as `shown` names it, if it is there. Says whether it is gone.
+fn removed(path: &Path, shown: impl Display) -> bool {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            tracing::warn!("cannot remove {shown}: {e}");
+            false
+        }
+        Ok(()) | Err(_) => true,
+    }
+}
+
+/// What came of it, if anything did; the log has why nothing did.
+fn warned<T>(done: Result<T, Problem>) -> Option<T> {
+    done.inspect_err(|problem| tracing::warn!("{problem}")).ok()
 }
 
 /// Settles an open restore in a process of its own, once nothing works on it any more: a driver that was killed lives on
 /// for a moment, and one that this agent did not start may be killed later.
 fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Problem> {
     let open = match state_dir::open_restore(profile) {
-        Ok(open) => open,
+        Ok(Some(open)) => open,
+        Ok(None) => return Ok(()),
         // The page must still come up, to say so.
         Err(problem) => {
             tracing::error!("{problem}");
             return Ok(());
         }
-    };
-    let Some(open) = open else {
-        return Ok(());
     };
     if let Some((pid, what)) = driver(profile) {
         tracing::info!(
@@ -207,15 +219,13 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
     );
     let mut child = start::program(&config, scopes.then(|| format!("recover-{}", open.id)))?
         .args(["recover", "--unattended"])
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
         .spawn()
-        .map_err(|e| {
-            cannot(
-                format!("start the recovery of restore {}: {e}", open.id),
-                "run `holdfast recover`",
-            )
-        })?;
+        .or_cannot(
+            format_args!("start the recovery of restore {}", open.id),
+            "run `holdfast recover`",
+        )?;
     spawn("recovery", move || match child.wait() {
         Ok(status) => tracing::info!("the recovery of restore {} ended: {status}", open.id),
         Err(e) => tracing::error!("cannot wait for the recovery of restore {}: {e}", open.id),
@@ -233,37 +243,29 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem
         .name(name.into())
         .spawn(work)
         .map(drop)
-        .map_err(|e| {
-            cannot(
-                format!("start a thread: {e}"),
-                "see how many processes and threads run on this box",
-            )
-        })
+        .or_cannot(
+            "start a thread",
+            "see how many processes and threads run on this box",
+        )
 }
 
 /// The wall clock, milliseconds since 1970 UTC.
 fn now_ms() -> i64 {
-    let since = std::time::SystemTime::now()
-        .duration_since(std::time::UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = UNIX_EPOCH.elapsed().unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// What another thread left behind when it panicked is still whole: each of these holds plain values.
-fn locked<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner)
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Writes a file of the agent's own so that it is there whole or as it was: root only, synced, renamed into place.
 fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    whole::write(path, bytes, 0o600).map_err(|e| {
-        cannot(
-            format!("write {}: {e}", path.display()),
-            "see whether that disk is full, and whether the agent runs as root",
-        )
-    })
+    whole::write(path, bytes, 0o600).or_cannot(
+        format_args!("write {}", path.display()),
+        "see whether that disk is full, and whether the agent runs as root",
+    )
 }
 
 #[cfg(test)]

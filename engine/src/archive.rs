@@ -37,7 +37,8 @@ pub use entry::{
 use inflate::Reader;
 use manifest::Metadata;
 use reading::Inflated;
-use second_reader::{PassedBytes, second_opinion};
+use second_reader::second_opinion;
+use zip::result::ZipError;
 use zip_layout::Unfit;
 
 /// Problems named for one archive before the rest is only counted.
@@ -82,17 +83,21 @@ impl fmt::Debug for Archive {
 }
 
 impl Archive {
-    /// Opens a backup and checks structure, names, limits and metadata; contents are checked as they are copied.
+    /// Opens a backup and checks structure, names, limits and metadata, with [`Archive::sha256`] beside it; contents are checked
+    /// as they are copied.
     ///
-    /// `name` is what people are shown, never a path. `databases` are the names that the profile knows.
+    /// `name` is what people are shown, never a path. `databases` are the names that the profile knows. `made_here` tells of
+    /// that digest whether this box made the file: then it was read by both readers when it was made.
     pub fn open(
         file: File,
         name: &str,
         limits: &Limits,
         databases: &[&str],
+        made_here: &(dyn Fn(&Digest) -> Result<bool, Problem> + Sync),
     ) -> Result<Archive, Fault> {
-        let (file, size) = regular(file, name)?;
-        Archive::listed(file, size, name, limits, databases)?.looked_into()
+        let mut archive = Archive::hashed(file, name, limits, databases, made_here)?;
+        archive.accepted = archive.made_here;
+        archive.looked_into()
     }
 
     /// [`Archive::open`] for one that was opened and accepted before.
@@ -108,7 +113,7 @@ impl Archive {
         archive.looked_into()
     }
 
-    /// [`Archive::open_hashed`] for the backup that is being made: what is there fits, whatever the limits say. They are for what
+    /// [`Archive::open`] for the backup that is being made: what is there fits, whatever the limits say. They are for what
     /// others send.
     pub fn open_new(file: File, name: &str, databases: &[&str]) -> Result<Archive, Fault> {
         let all = Limits {
@@ -118,20 +123,6 @@ impl Archive {
         };
         let mut archive = Archive::hashed(file, name, &all, databases, &|_| Ok(false))?;
         archive.accepted = true;
-        archive.looked_into()
-    }
-
-    /// [`Archive::open`] with [`Archive::sha256`] beside it. `made_here` tells of that digest whether this box made the file:
-    /// then it was read by both readers when it was made.
-    pub fn open_hashed(
-        file: File,
-        name: &str,
-        limits: &Limits,
-        databases: &[&str],
-        made_here: &(dyn Fn(&Digest) -> Result<bool, Problem> + Sync),
-    ) -> Result<Archive, Fault> {
-        let mut archive = Archive::hashed(file, name, limits, databases, made_here)?;
-        archive.accepted = archive.made_here;
         archive.looked_into()
     }
 
@@ -166,12 +157,11 @@ impl Archive {
         limits: &Limits,
         databases: &[&str],
     ) -> Result<Archive, Fault> {
-        let refuse = |why: String| Fault::Refused(vec![refused(name, &why)]);
         let listed = zip_layout::read(&mut Cursor::new(file.clone(), size), size, limits.entries)
             .map_err(|unfit| match unfit {
-            Unfit::Refused(why) => refuse(why),
+            Unfit::Refused(why) => refuse(name, &why),
             Unfit::Repacked(why, advice) => Fault::Refused(vec![repacked(name, &why, advice)]),
-            Unfit::Io(e) => Fault::Failed(unreadable(name, &e)),
+            Unfit::Io(e) => unreadable(name, &e),
         })?;
         let unpacked_most = limits.unpacked_mib.saturating_mul(1 << 20);
         let accepted = accept(listed, databases, unpacked_most).map_err(|whys| {
@@ -195,32 +185,24 @@ impl Archive {
             passed_over: accepted.passed_over,
             readers: Mutex::default(),
             // Replaced once they are read; there is no reading an entry without an archive.
-            metadata: Metadata {
-                backup_version: String::new(),
-                created_at: String::new(),
-                timestamp: None,
-                system_info: None,
-                contents: manifest::Contents::default(),
-                holdfast: None,
-            },
+            metadata: Metadata::default(),
         })
     }
 
     /// The same with its metadata, and as another reader sees it.
     fn looked_into(mut self) -> Result<Archive, Fault> {
-        let refuse = |why: String| Fault::Refused(vec![refused(&self.name, &why)]);
+        let refuse = |why: &str| refuse(&self.name, why);
         let second = || match self.made_here {
-            true => Ok(()),
+            true => Ok(true),
             false => second_opinion(&self.file, self.size, &self.entries),
         };
         let (second, metadata) = parallel::both(second, || self.read_metadata());
-        second.map_err(|seen| match seen {
-            PassedBytes::Otherwise => refuse("two readers see two archives in it".into()),
-            PassedBytes::Damaged(zip::result::ZipError::Io(e)) => {
-                Fault::Failed(unreadable(&self.name, &e))
-            }
-            PassedBytes::Damaged(e) => refuse(format!("its structure is damaged: {e}")),
-        })?;
+        match second {
+            Ok(true) => {}
+            Ok(false) => return Err(refuse("two readers see two archives in it")),
+            Err(ZipError::Io(e)) => return Err(unreadable(&self.name, &e)),
+            Err(e) => return Err(refuse(&format!("its structure is damaged: {e}"))),
+        }
         self.metadata = metadata?;
         let found = self.against_metadata();
         if !found.is_empty() {
@@ -238,7 +220,7 @@ impl Archive {
                 "it has no {}, so it is not a backup of a gateway",
                 manifest::ENTRY
             );
-            return Err(Fault::Refused(vec![refused(&self.name, &why)]));
+            return Err(refuse(&self.name, &why));
         }
         let each = METADATA_EACH * self.entries.len() as u64;
         let most = match self.accepted {
@@ -279,11 +261,13 @@ impl Archive {
     }
 
     fn find(&self, name: &str) -> Option<usize> {
-        let found = self
-            .by_name
-            .binary_search_by(|i| self.at(i).cmp(name))
-            .ok()?;
+        let found = self.search(name)?;
         Some(self.by_name[found] as usize)
+    }
+
+    fn search(&self, name: &str) -> Option<usize> {
+        let by_name = |i: &u32| self.at(i).cmp(name);
+        self.by_name.binary_search_by(by_name).ok()
     }
 
     fn at(&self, i: &u32) -> &str {
@@ -294,10 +278,7 @@ impl Archive {
     fn find_next(&self, name: &str, next: &mut usize) -> Option<usize> {
         let found = match self.by_name.get(*next) {
             Some(i) if self.at(i) == name => *next,
-            _ => self
-                .by_name
-                .binary_search_by(|i| self.at(i).cmp(name))
-                .ok()?,
+            _ => self.search(name)?,
         };
         *next = found + 1;
         Some(self.by_name[found] as usize)
@@ -331,15 +312,10 @@ impl Archive {
 
 /// A file that can be read at any place, and its size.
 fn regular(file: File, name: &str) -> Result<(Arc<File>, u64), Fault> {
-    let facts = file
-        .metadata()
-        .map_err(|e| Fault::Failed(unreadable(name, &e)))?;
+    let facts = file.metadata().map_err(|e| unreadable(name, &e))?;
     match facts.is_file() {
         true => Ok((Arc::new(file), facts.len())),
-        false => Err(Fault::Refused(vec![refused(
-            name,
-            "it is not a regular file",
-        )])),
+        false => Err(refuse(name, "it is not a regular file")),
     }
 }
 
@@ -352,8 +328,8 @@ fn digest_of(file: Arc<File>, size: u64, name: &str) -> Result<Digest, Fault> {
         let bytes = cursor
             .some(at, BUFFER.min(size - at))
             .map_err(|e| match e.kind() {
-                io::ErrorKind::UnexpectedEof => changes(name),
-                _ => Fault::Failed(unreadable(name, &e)),
+                io::ErrorKind::UnexpectedEof => refuse(name, "it changes while it is read"),
+                _ => unreadable(name, &e),
             })?;
         hash.update(bytes);
         at += bytes.len() as u64;
@@ -361,8 +337,8 @@ fn digest_of(file: Arc<File>, size: u64, name: &str) -> Result<Digest, Fault> {
     Ok(Digest::of_bytes(hash.finalize().into()))
 }
 
-fn changes(name: &str) -> Fault {
-    Fault::Refused(vec![refused(name, "it changes while it is read")])
+fn refuse(archive: &str, why: &str) -> Fault {
+    Fault::Refused(vec![refused(archive, why)])
 }
 
 fn refused(archive: &str, why: &str) -> Problem {
@@ -380,11 +356,9 @@ fn repacked(archive: &str, why: &str, advice: &str) -> Problem {
     )
 }
 
-fn unreadable(archive: &str, e: &dyn fmt::Display) -> Problem {
-    cannot(
-        format!("read the backup {}: {e}", archive.escape_debug()),
-        "see to the disk that holds it",
-    )
+fn unreadable(archive: &str, e: &dyn fmt::Display) -> Fault {
+    let what = format!("read the backup {}: {e}", archive.escape_debug());
+    Fault::Failed(cannot(what, "see to the disk that holds it"))
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ use journal_format::Digest;
 
 use crate::archive::Archive;
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::files::space::{self, Needs};
 use crate::files::spool::private_folder;
 use crate::gateway::kernel_facts::Facts;
@@ -162,22 +162,19 @@ pub fn make(
     dest_dir: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Made, Fault> {
-    private_folder(dest_dir).map_err(|e| {
-        cannot(
-            format!("make the folder for backups {}: {e}", dest_dir.display()),
-            "name another folder, or make it",
-        )
-    })?;
+    private_folder(dest_dir).or_cannot(
+        format!("make the folder for backups {}", dest_dir.display()),
+        "name another folder, or make it",
+    )?;
     sweep(dest_dir);
     let aside = Aside::new(&profile.spool_dir())?;
-    let mut growing = Growing::reserve(dest_dir)?;
+    let growing = Growing::reserve(dest_dir)?;
     let created_at = growing
         .at
         .strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00")
         .to_string();
     let (taken, others, facts) = read_gateway(profile, *kernel, aside)?;
-    let databases = taken.clients.iter().chain(&others);
-    let databases: u64 = databases.map(Saving::size).sum();
+    let databases: u64 = taken.clients.iter().chain(&others).map(Saving::size).sum();
     let of = databases.saturating_add(taken.configs.size());
     let mut needs = Needs::default();
     needs.bytes(dest_dir, of)?;
@@ -193,7 +190,7 @@ pub fn make(
     making.unknown(&taken.unknown);
     if making.is_empty() {
         return Err(Fault::Failed(cannot(
-            "make a backup: none of the profile's databases and configs is there".to_owned(),
+            "make a backup: none of the profile's databases and configs is there",
             "see whether the profile describes this gateway",
         )));
     }
@@ -211,12 +208,10 @@ pub fn make(
         || made.file.sync_all(),
         || read_back(profile, &growing, progress),
     );
-    synced.map_err(|e| {
-        cannot(
-            format!("write the backup {}: {e}", growing.path.display()),
-            "see whether the disk is full or failing",
-        )
-    })?;
+    synced.or_cannot(
+        format!("write the backup {}", growing.path.display()),
+        "see whether the disk is full or failing",
+    )?;
     let (size, sha256, more) = read?;
     remember(profile, dest_dir, &growing, (size, &sha256), &made.lacks)?;
     let path = growing.publish()?;
@@ -292,20 +287,12 @@ fn read_back(
     growing: &Growing,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<(u64, Digest, Vec<String>), Fault> {
-    let failed = |why: &dyn std::fmt::Display| {
-        Fault::Failed(cannot(
-            format!("make a backup that can be read back: {why}"),
-            "try again; if it happens again, the disk or the memory of this box may be failing",
-        ))
-    };
-    let file = growing.reader().map_err(|e| failed(&e))?;
-    let known: Vec<&str> = profile
-        .gateway
-        .database
-        .iter()
-        .map(|d| d.name.as_str())
-        .collect();
-    let mut archive = Archive::open_new(file, &growing.name, &known).map_err(|e| failed(&e))?;
+    let what = "make a backup that can be read back";
+    let advice =
+        "try again; if it happens again, the disk or the memory of this box may be failing";
+    let file = growing.reader().or_cannot(what, advice)?;
+    let known = profile.gateway.database_names();
+    let mut archive = Archive::open_new(file, &growing.name, &known).or_cannot(what, advice)?;
     let of = archive.unpacked_size();
     let mut told = 0;
     let read = archive.read_all(&mut |done| {
@@ -314,31 +301,18 @@ fn read_back(
             progress(Progress::Verifying { done, of });
         }
     });
-    read.map_err(|e| failed(&e))?;
-    let sha256 = archive.sha256().map_err(|e| failed(&e))?;
+    read.or_cannot(what, advice)?;
+    let sha256 = archive.sha256().or_cannot(what, advice)?;
     let size = archive.size();
     let mut warnings = Vec::new();
     // A restore will apply them.
     let limits = &profile.limits;
+    let entries = archive.entries().len() as u64;
+    let mib = |bytes: u64| bytes.div_ceil(1 << 20);
     for (what, is, most, key) in [
-        (
-            "MiB",
-            size.div_ceil(1 << 20),
-            limits.upload_mib,
-            "upload_mib",
-        ),
-        (
-            "MiB unpacked",
-            of.div_ceil(1 << 20),
-            limits.unpacked_mib,
-            "unpacked_mib",
-        ),
-        (
-            "entries",
-            archive.entries().len() as u64,
-            limits.entries,
-            "entries",
-        ),
+        ("MiB", mib(size), limits.upload_mib, "upload_mib"),
+        ("MiB unpacked", mib(of), limits.unpacked_mib, "unpacked_mib"),
+        ("entries", entries, limits.entries, "entries"),
     ] {
         if is > most {
             warnings.push(format!(

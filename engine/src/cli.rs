@@ -1,17 +1,34 @@
 //! The command line: what `holdfast` understands, and how each command ends. Owns the exit statuses' meeting with the
 //! world and what is printed; each command has its file under `cli/`.
 
+use std::fmt::Display;
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use journal_format::{Digest, RestoreId};
+use journal_format::{Digest, RestoreId, problem_text};
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
+
+/// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
+/// Prints a line on standard error; as `say`.
+macro_rules! tell {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    }};
+}
 
 mod agent;
 mod backup;
@@ -70,7 +87,7 @@ enum CliCommand {
         after_help = "Exit status: 0 sound, 3 not acceptable here, 8 sound but incomplete: it lacks parts that it should have"
     )]
     Verify {
-        /// The backup.
+        /// The path of the backup (.zip).
         archive: PathBuf,
     },
     /// Restore the gateway from a backup: show the plan, ask, and show the steps live.
@@ -80,20 +97,20 @@ enum CliCommand {
         after_help = "Exit status: 0 idle or completed, 4 rolled back, 5 stuck, 6 a restore is running"
     )]
     Recover(RecoverArgs),
-    /// Close the gateway's folders, databases and configs to accounts that are not the gateway's.
+    /// Remove other accounts' access to the gateway's folders, databases and configs.
     Secure {
         /// Show what it would do, and change nothing. Exit status: 0 nothing to do, 10 something is open.
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show the open restore, its step and its process; or idle.
+    /// Show the open restore with its step and process id, or `idle` if none is open.
     Status,
     /// Show and verify journals.
     #[command(subcommand)]
     Journal(JournalCommand),
     /// Serve the web page's requests on a socket; recover an open restore first.
     Agent {
-        /// The socket.
+        /// The path of the Unix socket to listen on.
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
         /// Start restores in scopes of their own, so that systemd stops none of them with the agent.
@@ -105,13 +122,14 @@ enum CliCommand {
     DatabaseWork,
     /// Write systemd drop-ins that keep the gateway stopped at boot while a restore is open.
     BootUnits {
-        /// Where systemd reads the units of this machine.
+        /// The folder to write the drop-ins to; systemd must read units there.
         #[arg(long, value_name = "DIR", default_value = "/etc/systemd/system")]
         output: PathBuf,
-        /// Create state_dir if it is new, and mark it as mounted.
+        /// Create state_dir if it does not exist, and mark it as mounted. Only for a new state_dir: if its filesystem is not
+        /// mounted, mount it and reboot instead.
         #[arg(long)]
         init: bool,
-        /// Remove what was written.
+        /// Remove the drop-ins that this command wrote.
         #[arg(long, conflicts_with = "init")]
         remove: bool,
     },
@@ -120,7 +138,7 @@ enum CliCommand {
 /// `holdfast restore`.
 #[derive(Debug, Args)]
 struct RestoreArgs {
-    /// The backup.
+    /// The path of the backup (.zip).
     archive: PathBuf,
     /// Do not ask.
     #[arg(long)]
@@ -155,10 +173,10 @@ struct RestoreArgs {
 /// `holdfast recover`.
 #[derive(Debug, Args)]
 struct RecoverArgs {
-    /// Complete the restore, whatever the profile's policy is.
+    /// Complete the restore, whatever the profile's policy is. No effect after a rollback began.
     #[arg(long, conflicts_with = "roll_back")]
     resume: bool,
-    /// Roll the restore back, whatever the profile's policy is.
+    /// Roll the restore back, whatever the profile's policy is. No effect after the restore was committed.
     #[arg(long)]
     roll_back: bool,
     /// Started by itself, not by the operator: counts go on.
@@ -206,6 +224,16 @@ struct Context {
     json: bool,
 }
 
+impl Context {
+    /// Prints a line for whoever watches: where standard output is JSON, beside it.
+    fn watched(&self, text: impl Display) {
+        match self.json {
+            true => tell!("{text}"),
+            false => say!("{text}"),
+        }
+    }
+}
+
 /// Runs the program.
 pub fn run() -> ExitCode {
     // Clap ends a usage error with 2 by itself.
@@ -224,7 +252,7 @@ pub fn run() -> ExitCode {
             if json {
                 print_json(&fault_json(&fault));
             }
-            tell(&format!("holdfast: {}", fault_text(&fault)));
+            tell!("holdfast: {}", fault_text(&fault));
             ExitCode::from(fault.exit_status())
         }
     }
@@ -242,16 +270,12 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         config: cli.config,
         json: cli.json,
     };
-    if !nix::unistd::geteuid().is_root() {
-        let needed = !matches!(
-            &cli.command,
-            CliCommand::Journal(JournalCommand::Show { .. } | JournalCommand::Verify { .. })
-        );
-        if needed {
-            return Err(
-                cannot("look at the gateway without being root", "run it with sudo").into(),
-            );
-        }
+    let needs_root = !matches!(
+        &cli.command,
+        CliCommand::Journal(JournalCommand::Show { .. } | JournalCommand::Verify { .. })
+    );
+    if needs_root && !nix::unistd::geteuid().is_root() {
+        return Err(cannot("look at the gateway without being root", "run it with sudo").into());
     }
     match cli.command {
         CliCommand::Survey => survey::run(&context),
@@ -277,22 +301,12 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
     }
 }
 
-/// Prints on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
-fn say(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{text}");
-}
-
-/// Prints on standard error; as [`say`].
-fn tell(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{text}");
-}
-
 /// Prints one JSON document, on one line.
 fn print_json(value: &impl serde::Serialize) {
     print_json_on(std::io::stdout().lock(), value);
 }
 
-/// A record may have megabytes: it is written as it is made. As [`say`], a closed pipe is no error.
+/// A record may have megabytes: it is written as it is made. As with `say`, a closed pipe is no error.
 fn print_json_on(out: impl Write, value: &impl serde::Serialize) {
     let mut out = std::io::BufWriter::new(out);
     let _ = serde_json::to_writer(&mut out, value);
@@ -301,29 +315,24 @@ fn print_json_on(out: impl Write, value: &impl serde::Serialize) {
 }
 
 fn fault_text(fault: &Fault) -> String {
-    match fault {
-        Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => {
-            journal_format::problem_text(p)
-        }
-        Fault::Refused(problems) => problems
-            .iter()
-            .map(journal_format::problem_text)
-            .collect::<Vec<_>>()
-            .join("\nholdfast: "),
-        Fault::Declined | Fault::Usage(_) => fault.to_string(),
+    if matches!(fault, Fault::Declined | Fault::Usage(_)) {
+        return fault.to_string();
     }
+    let texts: Vec<String> = fault.problems().iter().map(problem_text).collect();
+    texts.join("\nholdfast: ")
 }
 
 fn fault_json(fault: &Fault) -> serde_json::Value {
-    let (kind, problems): (&str, Vec<&Problem>) = match fault {
-        Fault::Failed(p) => ("failed", vec![p]),
-        Fault::Declined => ("declined", vec![]),
-        Fault::Usage(_) => ("usage", vec![]),
-        Fault::Refused(problems) => ("refused", problems.iter().collect()),
-        Fault::RolledBack(p) => ("rolled-back", vec![p]),
-        Fault::Stuck(p) => ("stuck", vec![p]),
-        Fault::Busy(p) => ("busy", vec![p]),
+    let kind = match fault {
+        Fault::Failed(_) => "failed",
+        Fault::Declined => "declined",
+        Fault::Usage(_) => "usage",
+        Fault::Refused(_) => "refused",
+        Fault::RolledBack(_) => "rolled-back",
+        Fault::Stuck(_) => "stuck",
+        Fault::Busy(_) => "busy",
     };
+    let problems = fault.problems();
     serde_json::json!({ "verdict": kind, "exit_status": fault.exit_status(), "problems": problems })
 }
 

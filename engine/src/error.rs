@@ -38,6 +38,17 @@ impl Fault {
             Fault::Busy(_) => 6,
         }
     }
+
+    /// What could not be done; nothing where it was not tried.
+    pub fn problems(&self) -> &[Problem] {
+        match self {
+            Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => {
+                std::slice::from_ref(p)
+            }
+            Fault::Refused(problems) => problems,
+            Fault::Declined | Fault::Usage(_) => &[],
+        }
+    }
 }
 
 impl From<Problem> for Fault {
@@ -56,22 +67,26 @@ pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
     }
 }
 
+/// A result whose error says why something could not be done.
+pub trait OrCannot<T> {
+    /// The same with a problem for an error: what could not be done, behind that why, and what to do.
+    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem>;
+}
+
+impl<T, E: fmt::Display> OrCannot<T> for Result<T, E> {
+    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem> {
+        self.map_err(|why| cannot(format!("{what}: {why}"), advice))
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::Failed(p) | Fault::RolledBack(p) | Fault::Stuck(p) | Fault::Busy(p) => {
-                write!(f, "{p}")
-            }
             Fault::Declined => f.write_str("declined; nothing was changed"),
             Fault::Usage(text) => f.write_str(text),
-            Fault::Refused(problems) => {
-                for (i, p) in problems.iter().enumerate() {
-                    if i > 0 {
-                        f.write_str("\n")?;
-                    }
-                    write!(f, "{p}")?;
-                }
-                Ok(())
+            _ => {
+                let texts: Vec<String> = self.problems().iter().map(Problem::to_string).collect();
+                f.write_str(&texts.join("\n"))
             }
         }
     }

@@ -5,13 +5,15 @@
 //! to Holdfast alone: its state files, its journal, what its dead processes left behind. Faults are tested with other
 //! implementations of these traits.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Control, Digest, FileFacts, FileId};
 
 use crate::error::{Problem, cannot};
-use crate::gateway::database::Settled;
+pub use crate::files::{Kind, access::FoundFile};
+use crate::gateway::account::MailRelay;
+use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
 pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
 
@@ -66,15 +68,6 @@ pub struct Held {
     pub meta: Meta,
     /// SHA-256 of its bytes, if it is a regular file.
     pub sha256: Option<Digest>,
-}
-
-/// What is under a name.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the names say it")]
-pub enum Kind {
-    File,
-    Dir,
-    Other,
 }
 
 /// Questions that change nothing, answered by a program.
@@ -218,6 +211,13 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
     }
 }
 
+/// Where a path leads once all links are followed; none if to nothing, or where that cannot be told.
+pub fn real_path(host: &dyn Look, path: &Path) -> Option<PathBuf> {
+    let out = host.ask(&Query::RealPath(path.to_owned()), "").ok();
+    let real = out.filter(Output::ok)?.stdout;
+    Some(PathBuf::from(real.trim_end_matches(['\n', '\0'])))
+}
+
 /// A process that has a file open.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
@@ -272,6 +272,12 @@ pub trait Look {
     fn stat(&self, path: &Path) -> Result<Option<Meta>, Problem>;
     /// The whole of a regular file of at most `limit` bytes.
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem>;
+    /// Where a link leads, as it says itself; none if no link is there. Links on the way are followed.
+    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>>;
+    /// Who may write what is under a name; none if nothing is. A link anywhere on the way is an error.
+    fn access(&self, path: &Path) -> io::Result<Option<FoundFile>>;
+    /// The ids behind `user:group`, of which either may be a number.
+    fn owner(&self, owner: &str) -> Result<(u32, u32), Problem>;
     /// The names in a folder, sorted; those that are not UTF-8 are left out.
     fn list(&self, dir: &Path) -> Result<Vec<String>, Problem>;
     /// SHA-256 of a regular file. Not for a database that this process has open.
@@ -299,6 +305,8 @@ pub trait Look {
     /// What these processes have open: so many of the processes, and so many of the files, as are looked at. What has ended by
     /// then is passed over.
     fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem>;
+    /// The gateway's own databases.
+    fn databases(&self) -> Box<dyn LiveDatabases + '_>;
     /// Whether a regular file begins as every database of SQLite does. Not for one that this process has open.
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem>;
     /// The same of a file that a process has open; one that it has closed meanwhile is none.
@@ -323,6 +331,25 @@ pub trait Look {
     fn now(&self) -> Now;
     /// Waits.
     fn sleep(&self, ms: u64);
+}
+
+/// The gateway's own databases, in use or not, with all that lies beside them. Nothing here changes what is in one.
+pub trait LiveDatabases {
+    /// The clients.
+    fn clients(&self, path: &Path) -> Result<Vec<Client>, Trouble>;
+    /// The clients, to be compared.
+    fn rows(&self, path: &Path) -> Result<Rows, Trouble>;
+    /// The users.
+    fn users(&self, path: &Path) -> Result<Vec<User>, Trouble>;
+    /// The mail relay that it names, if it names one.
+    fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Trouble>;
+    /// Its tables and their columns.
+    fn shape(&self, path: &Path) -> Result<Shape, Trouble>;
+    /// Whether SQLite may be let near it at all, its account's rights be had, and it be settled with them; if not,
+    /// neither can a restore do it.
+    fn may_be_opened(&self, path: &Path) -> Result<(), Problem>;
+    /// Whether a copy of it could be made: the account that makes it must be able to go to the spool.
+    fn may_be_copied(&self, path: &Path) -> Result<(), Problem>;
 }
 
 /// Writes the bytes of a new file.

@@ -10,8 +10,9 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{Fate, RestoreId, Scan, Step};
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::files::access;
+use crate::files::open::{if_there, sync};
 use crate::gateway::profile::Profile;
 use crate::host::Look;
 
@@ -31,20 +32,16 @@ pub fn make(profile: &Profile) -> Result<(), Problem> {
         &profile.restores_dir(),
         &profile.spool_dir(),
     ] {
-        let failed = |e: std::io::Error| {
-            cannot(
-                format!("make {}: {e}", dir.display()),
-                "run it as root, or name another state_dir in the profile",
-            )
+        let made = || -> std::io::Result<()> {
+            std::fs::create_dir_all(dir)?;
+            std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+            sync(dir.parent().unwrap_or(Path::new("/")))
         };
         if !dir.exists() {
-            std::fs::create_dir_all(dir).map_err(failed)?;
-            std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-                .map_err(failed)?;
-            let parent = dir.parent().unwrap_or(Path::new("/"));
-            std::fs::File::open(parent)
-                .and_then(|d| d.sync_all())
-                .map_err(failed)?;
+            made().or_cannot(
+                format!("make {}", dir.display()),
+                "run it as root, or name another state_dir in the profile",
+            )?;
         }
         if !access::is_private(dir) {
             return Err(cannot(
@@ -67,30 +64,22 @@ pub fn mark(profile: &Profile) -> Result<(), Problem> {
     let path = profile.sentinel();
     let all = || -> std::io::Result<()> {
         std::fs::File::create(&path)?.sync_all()?;
-        std::fs::File::open(&profile.state_dir)?.sync_all()
+        sync(&profile.state_dir)
     };
-    all().map_err(|e| {
-        cannot(
-            format!("make {}: {e}", path.display()),
-            "run it as root, and see whether that disk is full or read-only",
-        )
-    })
+    all().or_cannot(
+        format!("make {}", path.display()),
+        "run it as root, and see whether that disk is full or read-only",
+    )
 }
 
 /// Every restore that left a folder, oldest first.
 pub fn restores(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
     let dir = profile.restores_dir();
-    let entries = match std::fs::read_dir(&dir) {
-        Ok(entries) => entries,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => {
-            return Err(cannot(
-                format!("list {}: {e}", dir.display()),
-                "run it as root",
-            ));
-        }
-    };
+    let entries = if_there(std::fs::read_dir(&dir))
+        .or_cannot(format!("list {}", dir.display()), "run it as root")?;
     let mut ids: Vec<RestoreId> = entries
+        .into_iter()
+        .flatten()
         .flatten()
         .filter_map(|e| RestoreId::new(e.file_name().to_str()?).ok())
         .collect();
@@ -116,12 +105,10 @@ pub fn read_file(path: &Path) -> Result<Scan, Problem> {
 }
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Problem> {
-    std::fs::read(path).map_err(|e| {
-        cannot(
-            format!("read the journal {}: {e}", path.display()),
-            "see `holdfast journal list`",
-        )
-    })
+    std::fs::read(path).or_cannot(
+        format!("read the journal {}", path.display()),
+        "see `holdfast journal list`",
+    )
 }
 
 /// The restore that is not over: the barrier's, else one whose journal does not end with its closing.
@@ -213,20 +200,14 @@ fn end(path: &Path) -> JournalEnd {
 /// A name for a new restore, from the wall clock and random bytes.
 pub fn new_id(host: &dyn Look) -> Result<RestoreId, Problem> {
     let mut random = [0_u8; 4];
-    getrandom::fill(&mut random).map_err(|e| {
-        cannot(
-            format!("get random bytes: {e}"),
-            "see that /dev/urandom is there",
-        )
-    })?;
+    getrandom::fill(&mut random).or_cannot("get random bytes", "see that /dev/urandom is there")?;
     id_at(host.now().at_ms, u32::from_be_bytes(random))
 }
 
 /// The name of a restore that begins at this wall clock time (milliseconds since 1970 UTC).
 pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
-    let failed =
-        |e: &dyn std::fmt::Display| cannot(format!("name the restore: {e}"), "set the clock");
-    let time = jiff::Timestamp::from_millisecond(at_ms).map_err(|e| failed(&e))?;
+    let (what, advice) = ("name the restore", "set the clock");
+    let time = jiff::Timestamp::from_millisecond(at_ms).or_cannot(what, advice)?;
     RestoreId::new(format!("{}-{random:08x}", time.strftime("%Y%m%dT%H%M%SZ")))
-        .map_err(|e| failed(&e))
+        .or_cannot(what, advice)
 }

@@ -18,11 +18,9 @@ use crate::error::{Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{self, Client};
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::owner;
 use crate::gateway::parts::Part;
 use crate::gateway::peers::{self, Peers};
 use crate::gateway::profile::Profile;
-use crate::host::live_database::Live;
 use crate::host::{self, Family, Host, Kind, Look, Meta, Query};
 use crate::survey::kept_rules::KeptPlace;
 use crate::text::wg_config;
@@ -119,7 +117,7 @@ fn moved(
     if let (Some(clients), Some(database)) = (&found.clients, profile.client_database()) {
         managed.extend(clients.iter().map(|c| format!("{}.conf", c.name)));
         let then = database::rows(clients);
-        let now = Live::new(profile).rows(&database.path)?;
+        let now = host.databases().rows(&database.path)?;
         let names = then.keys().chain(now.keys());
         moved.extend(names.filter(|n| then.get(*n) != now.get(*n)).cloned());
     }
@@ -197,7 +195,7 @@ fn look(
         .ask(&Query::Links, "")
         .and_then(|out| out.expect_ok("list the interfaces", "install iproute2"))
         .map_err(one)?;
-    let exposure = exposure::look(profile, &wireguard.keys().cloned().collect());
+    let exposure = exposure::look(host, profile, &wireguard.keys().cloned().collect());
     Ok(Survey {
         boot: host.boot().map_err(one)?,
         facts,
@@ -228,7 +226,7 @@ fn owner_and_folders(host: &dyn Host, profile: &Profile) -> Result<(u32, u32), V
             Err(p) => problems.push(p),
         }
     }
-    match owner::resolve(&gateway.owner) {
+    match host.owner(&gateway.owner) {
         Ok(owner) if problems.is_empty() => return Ok(owner),
         Ok(_) => {}
         Err(problem) => problems.push(problem),
@@ -267,7 +265,7 @@ fn kept(host: &dyn Host, profile: &Profile, aside: &mut PutAside) -> Result<Kept
     let (mut kept, mut kept_at) = (Vec::new(), BTreeMap::new());
     let paths = &profile.gateway.firewall.kept;
     for (family, path) in Family::BOTH.into_iter().zip(paths) {
-        let KeptPlace::At(place) = KeptPlace::of(path)? else {
+        let KeptPlace::At(place) = KeptPlace::of(host, path)? else {
             aside.no_files.insert(path.clone());
             continue;
         };
@@ -426,21 +424,21 @@ pub fn managed(host: &dyn Host, profile: &Profile) -> Result<Managed, Problem> {
     if let Some(database) = profile.client_database()
         && host.stat(&database.path)?.is_some()
     {
-        match Live::new(profile).clients(&database.path) {
+        match host.databases().clients(&database.path) {
             Ok(clients) => managed
                 .names
                 .extend(clients.into_iter().map(|c| format!("{}.conf", c.name))),
-            Err(problem) => {
+            Err(trouble) => {
                 managed.unclaimed = configs_in(host, &profile.gateway.wireguard_dir)?;
                 managed.unclaimed.retain(|n| !managed.names.contains(n));
-                managed.unread = format!("cannot {}", problem.what);
+                managed.unread = format!("cannot {}", trouble.problem().what);
             }
         }
     }
     Ok(managed)
 }
 
-fn configs_in(host: &dyn Host, dir: &Path) -> Result<BTreeSet<String>, Problem> {
+fn configs_in(host: &dyn Look, dir: &Path) -> Result<BTreeSet<String>, Problem> {
     let names = host.list(dir)?.into_iter();
     Ok(names.filter(|n| n.ends_with(".conf")).collect())
 }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Format, Policy, Step};
+use crate::{Digest, Direction, Format, Policy, Step};
 
 /// What one restore will do, in order. Its digest is what an admin approves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -173,6 +173,14 @@ pub struct Firewall {
 }
 
 impl Plan {
+    /// The steps in a direction, in order.
+    pub fn steps(&self, direction: Direction) -> &[Step] {
+        match direction {
+            Direction::Forward => &self.forward,
+            Direction::Back => &self.back,
+        }
+    }
+
     /// BLAKE3 of the plan's JSON: what the header binds and what an admin approves.
     ///
     /// Fields that later versions add must be skipped when they have their default, so that an older plan keeps its

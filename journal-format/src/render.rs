@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::civil::{duration, utc};
 use crate::{
-    Direction, Entry, LeftOut, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, View,
+    Direction, Entry, LeftOut, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, Target,
+    View,
 };
 
 /// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
@@ -28,13 +29,11 @@ pub fn visible(text: &str) -> String {
 
 /// A problem as a terminal shows it: what, command, standard error, advice, a line each.
 pub fn problem_text(problem: &Problem) -> String {
+    let lines = |text: &str| text.lines().map(visible).collect::<Vec<_>>().join("\n");
     let shown = Problem {
         what: visible(&problem.what),
         command: problem.command.as_deref().map(visible),
-        stderr: problem
-            .stderr
-            .as_deref()
-            .map(|s| s.lines().map(visible).collect::<Vec<_>>().join("\n")),
+        stderr: problem.stderr.as_deref().map(lines),
         advice: visible(&problem.advice),
     };
     shown.to_string()
@@ -140,19 +139,13 @@ fn plan_summary(plan: &Plan) -> String {
     let count =
         |n: usize, one: &str, many: &str| format!("{n} {}", if n == 1 { one } else { many });
     // Files beside a database that cannot be read come with it.
-    let is_beside = |path: &str| {
-        let stems = ["-wal", "-shm", "-journal"]
-            .iter()
-            .filter_map(|side| path.strip_suffix(side));
-        stems
-            .into_iter()
-            .any(|stem| plan.databases.iter().any(|d| d.path == stem))
+    let is_database = |path: &str| plan.databases.iter().any(|d| d.path == path);
+    let is_beside = |target: &&Target| {
+        let sides = ["-wal", "-shm", "-journal"].iter();
+        let mut stems = sides.filter_map(|side| target.path.strip_suffix(side));
+        stems.any(is_database)
     };
-    let databases = plan
-        .databases
-        .iter()
-        .filter(|d| !is_beside(&d.path))
-        .count();
+    let databases = plan.databases.len() - plan.databases.iter().filter(is_beside).count();
     format!(
         "plan for {}: {}, {}, {} down, {} up",
         visible(&plan.archive.name),
@@ -164,27 +157,15 @@ fn plan_summary(plan: &Plan) -> String {
 }
 
 fn details(entry: &Entry) -> Vec<String> {
-    let warn = |warnings: &[String]| {
-        warnings
-            .iter()
-            .map(|w| format!("warning: {}", visible(w)))
-            .collect::<Vec<_>>()
-    };
-    let lines = |problem: &Problem| {
-        problem_text(problem)
-            .lines()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
+    let warn = |warnings: &[String]| -> Vec<String> {
+        let lines = warnings.iter().map(|w| format!("warning: {}", visible(w)));
+        lines.collect()
     };
     match entry {
         Entry::Header(_) | Entry::Driver(_) | Entry::Armed { .. } | Entry::Committed => Vec::new(),
         Entry::Plan(plan) => {
-            let host = plan
-                .archive
-                .host
-                .as_deref()
-                .map(|h| format!(" on {}", visible(h)))
-                .unwrap_or_default();
+            let host = plan.archive.host.as_deref();
+            let host = host.map_or_else(String::new, |h| format!(" on {}", visible(h)));
             let made = format!(
                 "backup made {}{host} by {}, {} bytes",
                 visible(&plan.archive.created_at),
@@ -199,13 +180,12 @@ fn details(entry: &Entry) -> Vec<String> {
             .iter()
             .map(|e| format!("{} <-> {}", visible(&e.path), visible(&e.staged)))
             .collect(),
-        Entry::Done { did, warnings, .. } => did
-            .iter()
-            .map(|d| visible(d))
-            .chain(warn(warnings))
-            .collect(),
+        Entry::Done { did, warnings, .. } => {
+            let did = did.iter().map(|d| visible(d));
+            did.chain(warn(warnings)).collect()
+        }
         Entry::Failed { problem, .. } | Entry::Turned { problem } | Entry::Stuck { problem } => {
-            lines(problem)
+            problem_text(problem).lines().map(str::to_owned).collect()
         }
         Entry::Closed { warnings, .. } => warn(warnings),
     }
@@ -241,15 +221,10 @@ pub fn view_text(view: &View) -> String {
     for (i, step) in view.steps.iter().enumerate() {
         if i == 0 || step.direction != direction {
             direction = step.direction;
-            let _ = write!(
-                text,
-                "{}",
-                if direction == Direction::Back {
-                    "\nback\n"
-                } else {
-                    "\n"
-                }
-            );
+            text.push_str(match direction {
+                Direction::Forward => "\n",
+                Direction::Back => "\nback\n",
+            });
         }
         step_text(&mut text, step);
     }
@@ -274,12 +249,8 @@ fn step_text(text: &mut String, step: &StepView) {
     for warning in &step.warnings {
         let _ = writeln!(text, "{:15}warning: {}", "", visible(warning));
     }
-    for line in step.problem.iter().flat_map(|p| {
-        problem_text(p)
-            .lines()
-            .map(str::to_owned)
-            .collect::<Vec<_>>()
-    }) {
+    let problem = step.problem.as_ref().map(problem_text).unwrap_or_default();
+    for line in problem.lines() {
         let _ = writeln!(text, "{:15}{line}", "");
     }
 }

@@ -247,6 +247,11 @@ impl State {
         decisive && self.single.is_none()
     }
 
+    fn find_mut(&mut self, m: Move) -> Option<&mut MoveState> {
+        let mut moves = self.moves.iter_mut();
+        moves.find(|o| o.step == m.step && o.direction == m.direction)
+    }
+
     fn boot(&self) -> &BootId {
         self.driver.as_ref().map_or(&self.header.boot, |d| &d.boot)
     }
@@ -254,11 +259,7 @@ impl State {
     fn take(&mut self, record: &Record) {
         self.seq = record.seq;
         self.last_ms = record.at_ms;
-        if self
-            .single
-            .take()
-            .is_some_and(|first| first == record.entry)
-        {
+        if self.single.take().as_ref() == Some(&record.entry) {
             return; // the second copy says nothing new
         }
         match &record.entry {
@@ -340,10 +341,7 @@ impl State {
         *self.attempts.entry((m.step, m.direction)).or_insert(0) += 1;
         self.in_doubt = Some(m);
         self.stale = false;
-        let list = self.plan.as_ref().map(|p| match m.direction {
-            Direction::Forward => &p.forward,
-            Direction::Back => &p.back,
-        });
+        let list = self.plan.as_ref().map(|p| p.steps(m.direction));
         self.position = list
             .and_then(|l| l.iter().position(|s| *s == m.step))
             .unwrap_or(self.position);
@@ -360,11 +358,7 @@ impl State {
             warnings: Vec::new(),
             problem: None,
         };
-        match self
-            .moves
-            .iter_mut()
-            .find(|o| o.step == m.step && o.direction == m.direction)
-        {
+        match self.find_mut(m) {
             Some(old) => *old = fresh,
             None => self.moves.push(fresh),
         }
@@ -372,10 +366,7 @@ impl State {
 
     fn settle(&mut self, m: Move, fate: Fate, up_ms: u64) -> Option<&mut MoveState> {
         self.in_doubt = None;
-        let open = self
-            .moves
-            .iter_mut()
-            .find(|o| o.step == m.step && o.direction == m.direction)?;
+        let open = self.find_mut(m)?;
         open.fate = fate;
         open.took_ms = Some(up_ms.saturating_sub(open.began_up_ms));
         Some(open)

@@ -233,6 +233,29 @@ impl View {
     }
 }
 
+impl View {
+    /// The direction in which it goes, or went last.
+    pub fn direction(&self) -> Direction {
+        match self.steps.iter().any(|s| s.direction == Direction::Back) {
+            true => Direction::Back,
+            false => Direction::Forward,
+        }
+    }
+
+    /// The steps in that direction which it needs.
+    pub fn needed(&self) -> impl Iterator<Item = &StepView> {
+        let direction = self.direction();
+        let steps = self.steps.iter();
+        steps.filter(move |s| s.direction == direction && s.state != StepState::NotNeeded)
+    }
+
+    /// How many of these are done.
+    pub fn done(&self) -> usize {
+        let done = |s: &&StepView| s.state == StepState::Done;
+        self.needed().filter(done).count()
+    }
+}
+
 /// What one record changes on a page. Its number is the record's, so a reader that has seen number n asks for what
 /// is after n. Taking the events in order, and one of them twice, gives what [`View::of`] gives at the end.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -341,57 +364,42 @@ fn steps(state: &State) -> Vec<StepView> {
     let Some(plan) = &state.plan else {
         return Vec::new();
     };
-    let view =
-        |step: Step, direction: Direction, unbegun: StepState| match state.find(step, direction) {
-            None => StepView::unbegun(step, direction, unbegun),
-            Some(m) => StepView::begun(
-                m,
-                match m.fate {
-                    Fate::Done => StepState::Done,
-                    Fate::Failed => StepState::Failed,
-                    Fate::Open
-                        if state
-                            .running()
-                            .is_some_and(|r| r.step == step && r.direction == direction) =>
-                    {
-                        StepState::Running
-                    }
-                    Fate::Open => StepState::Interrupted,
-                },
-            ),
+    let runs = |m: &MoveState| {
+        let running = state.running();
+        running.is_some_and(|r| r.step == m.step && r.direction == m.direction)
+    };
+    let view = |step: Step, direction: Direction, needed: bool| {
+        let Some(m) = state.find(step, direction) else {
+            let unbegun = match needed {
+                true => StepState::Waiting,
+                false => StepState::NotNeeded,
+            };
+            return StepView::unbegun(step, direction, unbegun);
         };
+        let state = match m.fate {
+            Fate::Done => StepState::Done,
+            Fate::Failed => StepState::Failed,
+            Fate::Open if runs(m) => StepState::Running,
+            Fate::Open => StepState::Interrupted,
+        };
+        StepView::begun(m, state)
+    };
     // Without an effect there is nothing to go back from: of the steps back only the clean-up can begin.
     let ends_early = state.begun(Step::CleanUp, Direction::Back) && state.turned.is_none();
     let forward_ended = ends_early || state.turned.is_some() || state.verdict().is_some();
-    let unbegun = if forward_ended {
-        StepState::NotNeeded
-    } else {
-        StepState::Waiting
-    };
-    let mut views: Vec<StepView> = plan
-        .forward
-        .iter()
-        .map(|s| view(*s, Direction::Forward, unbegun))
+    let forward = plan.forward.iter();
+    let mut views: Vec<StepView> = forward
+        .map(|s| view(*s, Direction::Forward, !forward_ended))
         .collect();
     if state.turned.is_some() {
-        let last_begun = plan
-            .back
-            .iter()
-            .rposition(|s| state.begun(*s, Direction::Back));
+        let begun = |s: &Step| state.begun(*s, Direction::Back);
+        let last_begun = plan.back.iter().rposition(begun);
         views.extend(plan.back.iter().enumerate().map(|(at, step)| {
             let passed = last_begun.is_some_and(|last| at < last) || state.verdict().is_some();
-            view(
-                *step,
-                Direction::Back,
-                if passed {
-                    StepState::NotNeeded
-                } else {
-                    StepState::Waiting
-                },
-            )
+            view(*step, Direction::Back, !passed)
         }));
     } else if ends_early {
-        views.push(view(Step::CleanUp, Direction::Back, StepState::Waiting));
+        views.push(view(Step::CleanUp, Direction::Back, true));
     }
     views
 }
@@ -407,16 +415,14 @@ fn obstacle(state: &State) -> Option<Problem> {
         state.phase,
         Phase::Committed | Phase::Closed(Verdict::Restored)
     );
-    state
-        .stuck
-        .clone()
-        .or_else(|| state.turned.clone())
-        .or_else(|| if restored { None } else { failed() })
+    let stopped = state.stuck.as_ref().or(state.turned.as_ref()).cloned();
+    stopped.or_else(|| if restored { None } else { failed() })
 }
 
 fn headline(state: &State, standing: Standing) -> String {
-    let at = |list: &[Step], direction: Direction| {
+    let at = |direction: Direction| {
         let m = state.running().filter(|m| m.direction == direction)?;
+        let list = state.plan.as_ref()?.steps(direction);
         let place = list.iter().position(|s| *s == m.step)? + 1;
         Some(format!(
             "step {place} of {}, {}",
@@ -424,9 +430,7 @@ fn headline(state: &State, standing: Standing) -> String {
             m.step.title(direction)
         ))
     };
-    let plan = state.plan.as_ref();
-    let forward = plan.and_then(|p| at(&p.forward, Direction::Forward));
-    let back = plan.and_then(|p| at(&p.back, Direction::Back));
+    let (forward, back) = (at(Direction::Forward), at(Direction::Back));
     let with = |text: &str, at: Option<String>| match at {
         Some(at) => format!("{text}: {at}."),
         None => format!("{text}."),

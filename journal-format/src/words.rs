@@ -14,44 +14,56 @@ pub struct BadWord {
     pub text: String,
 }
 
+/// What a type has that is read and written as text: by its `new`, and by how it becomes text.
+#[macro_export]
+macro_rules! as_text {
+    ($name:ident, $bad:ty, $text:expr) => {
+        impl TryFrom<String> for $name {
+            type Error = $bad;
+            fn try_from(text: String) -> Result<Self, $bad> {
+                Self::new(text)
+            }
+        }
+        impl From<$name> for String {
+            fn from(value: $name) -> String {
+                let text: fn($name) -> String = $text;
+                text(value)
+            }
+        }
+    };
+}
+
+/// Makes a type of a string that has a form, which is checked whenever one is made; or else the error is made of it.
+#[macro_export]
 macro_rules! checked_string {
-    ($(#[$doc:meta])* $name:ident, $kind:literal, $ok:expr) => {
+    ($(#[$doc:meta])* $name:ident, $ok:expr, $bad:ty, $error:expr) => {
         $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[derive(serde::Serialize, serde::Deserialize)]
         #[serde(try_from = "String", into = "String")]
         pub struct $name(String);
 
         impl $name {
             /// Checks the form and keeps the text.
-            pub fn new(text: impl Into<String>) -> Result<Self, BadWord> {
+            pub fn new(text: impl Into<String>) -> Result<Self, $bad> {
                 let text = text.into();
-                let ok: fn(&str) -> bool = $ok;
-                if ok(&text) { Ok(Self(text)) } else { Err(BadWord { kind: $kind, text }) }
+                let (ok, error): (fn(&str) -> bool, fn(String) -> $bad) = ($ok, $error);
+                if ok(&text) { Ok(Self(text)) } else { Err(error(text)) }
             }
             /// The text itself.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
         }
-        impl TryFrom<String> for $name {
-            type Error = BadWord;
-            fn try_from(text: String) -> Result<Self, BadWord> {
-                Self::new(text)
-            }
-        }
-        impl From<$name> for String {
-            fn from(word: $name) -> String {
-                word.0
-            }
-        }
+        $crate::as_text!($name, $bad, |word| word.0);
         impl std::str::FromStr for $name {
-            type Err = BadWord;
-            fn from_str(text: &str) -> Result<Self, BadWord> {
+            type Err = $bad;
+            fn from_str(text: &str) -> Result<Self, $bad> {
                 Self::new(text)
             }
         }
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
@@ -61,7 +73,6 @@ macro_rules! checked_string {
 checked_string!(
     /// The name of one restore: `YYYYMMDDTHHMMSSZ-` and eight hex digits. Also the name of its folder.
     RestoreId,
-    "restore id",
     |t| {
         t.len() == 25
             && t.bytes().enumerate().all(|(i, b)| match i {
@@ -71,14 +82,18 @@ checked_string!(
                 17.. => b.is_ascii_digit() || (b'a'..=b'f').contains(&b),
                 _ => b.is_ascii_digit(),
             })
-    }
+    },
+    BadWord,
+    |text| BadWord { kind: "restore id", text }
 );
 checked_string!(
     /// The kernel's name for one boot, from `/proc/sys/kernel/random/boot_id`.
     BootId,
-    "boot id",
-    |t| !t.is_empty() && t.len() <= 64 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    |t| !t.is_empty() && t.len() <= 64 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),
+    BadWord,
+    |text| BadWord { kind: "boot id", text }
 );
+
 /// A 256-bit digest, read and written as 64 lower-case hex digits. Which function made it is said where it is used.
 ///
 /// Held as bytes: a plan of a large gateway has tens of thousands.
@@ -103,50 +118,50 @@ impl fmt::Display for Seq {
     }
 }
 
-/// One step of a restore. A closed set; `ARCHITECTURE.md` says what each does in either direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-#[allow(missing_docs, reason = "title() says it")]
-pub enum Step {
-    SafetyBackup,
-    Stage,
-    Fence,
-    StopServices,
-    TunnelsDown,
-    ResetRules,
-    SettleDatabases,
-    SwapDatabases,
-    SwapConfigs,
-    TunnelsUp,
-    VerifyAtRest,
-    StartServices,
-    LoadFirewall,
-    VerifyRunning,
-    LiftFence,
-    CleanUp,
+/// Makes [`Step`] from the list of all steps, so that none is missing from any list.
+macro_rules! steps {
+    ($($step:ident = $slug:literal,)*) => {
+        /// One step of a restore. A closed set; `ARCHITECTURE.md` says what each does in either direction.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[allow(missing_docs, reason = "title() says it")]
+        pub enum Step {
+            $(#[serde(rename = $slug)] $step,)*
+        }
+
+        impl Step {
+            /// Every step, in the order of a restore that goes forward.
+            pub const ALL: [Step; 16] = [$(Step::$step,)*];
+
+            /// The name used in journals and addresses, as `swap-databases`.
+            pub fn slug(self) -> &'static str {
+                match self {
+                    $(Step::$step => $slug,)*
+                }
+            }
+        }
+    };
+}
+
+steps! {
+    SafetyBackup = "safety-backup",
+    Stage = "stage",
+    Fence = "fence",
+    StopServices = "stop-services",
+    TunnelsDown = "tunnels-down",
+    ResetRules = "reset-rules",
+    SettleDatabases = "settle-databases",
+    SwapDatabases = "swap-databases",
+    SwapConfigs = "swap-configs",
+    TunnelsUp = "tunnels-up",
+    VerifyAtRest = "verify-at-rest",
+    StartServices = "start-services",
+    LoadFirewall = "load-firewall",
+    VerifyRunning = "verify-running",
+    LiftFence = "lift-fence",
+    CleanUp = "clean-up",
 }
 
 impl Step {
-    /// Every step, in the order of a restore that goes forward.
-    pub const ALL: [Step; 16] = [
-        Step::SafetyBackup,
-        Step::Stage,
-        Step::Fence,
-        Step::StopServices,
-        Step::TunnelsDown,
-        Step::ResetRules,
-        Step::SettleDatabases,
-        Step::SwapDatabases,
-        Step::SwapConfigs,
-        Step::TunnelsUp,
-        Step::VerifyAtRest,
-        Step::StartServices,
-        Step::LoadFirewall,
-        Step::VerifyRunning,
-        Step::LiftFence,
-        Step::CleanUp,
-    ];
-
     /// What a person reads, for the given direction.
     pub fn title(self, direction: Direction) -> &'static str {
         match (self, direction) {
@@ -171,28 +186,6 @@ impl Step {
             (Step::VerifyRunning, _) => "verify the running gateway",
             (Step::LiftFence, _) => "lift the fence",
             (Step::CleanUp, _) => "clean up",
-        }
-    }
-
-    /// The name used in journals and addresses, as `swap-databases`.
-    pub fn slug(self) -> &'static str {
-        match self {
-            Step::SafetyBackup => "safety-backup",
-            Step::Stage => "stage",
-            Step::Fence => "fence",
-            Step::StopServices => "stop-services",
-            Step::TunnelsDown => "tunnels-down",
-            Step::ResetRules => "reset-rules",
-            Step::SettleDatabases => "settle-databases",
-            Step::SwapDatabases => "swap-databases",
-            Step::SwapConfigs => "swap-configs",
-            Step::TunnelsUp => "tunnels-up",
-            Step::VerifyAtRest => "verify-at-rest",
-            Step::StartServices => "start-services",
-            Step::LoadFirewall => "load-firewall",
-            Step::VerifyRunning => "verify-running",
-            Step::LiftFence => "lift-fence",
-            Step::CleanUp => "clean-up",
         }
     }
 
@@ -327,18 +320,7 @@ impl Digest {
     }
 }
 
-impl TryFrom<String> for Digest {
-    type Error = BadWord;
-    fn try_from(text: String) -> Result<Self, BadWord> {
-        Self::new(text)
-    }
-}
-
-impl From<Digest> for String {
-    fn from(digest: Digest) -> String {
-        digest.to_string()
-    }
-}
+as_text!(Digest, BadWord, |digest| digest.to_string());
 
 impl std::str::FromStr for Digest {
     type Err = BadWord;

@@ -1,6 +1,7 @@
 //! A host that dies: the real machine, every effect on it counted, and SIGKILL before or within a chosen one. Owns what
 //! counts as an effect; changes nothing by itself.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,8 +14,8 @@ use engine::gateway::kernel_facts::Facts;
 use engine::host::Permit;
 use engine::host::linux::Linux;
 use engine::host::{
-    Act, Append, Family, Fill, GatewayCommand, Holder, Look, Meta, Now, OpenFile, OpenFiles,
-    Output, Own, Owner, Query,
+    Act, Append, Family, Fill, FoundFile, GatewayCommand, Holder, LiveDatabases, Look, Meta, Now,
+    OpenFile, OpenFiles, Output, Own, Owner, Query,
 };
 use engine::restore::step::Machine;
 use journal_format::{BootId, Digest};
@@ -118,6 +119,18 @@ impl Look for Crashing {
     }
     fn read(&self, path: &Path, limit: u64) -> Result<Vec<u8>, Problem> {
         self.inner.read(path, limit)
+    }
+    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        self.inner.link_target(path)
+    }
+    fn access(&self, path: &Path) -> io::Result<Option<FoundFile>> {
+        self.inner.access(path)
+    }
+    fn owner(&self, owner: &str) -> Result<(u32, u32), Problem> {
+        self.inner.owner(owner)
+    }
+    fn databases(&self) -> Box<dyn LiveDatabases + '_> {
+        self.inner.databases()
     }
     fn list(&self, dir: &Path) -> Result<Vec<String>, Problem> {
         self.inner.list(dir)

@@ -41,7 +41,7 @@ fn opened(bytes: &[u8]) -> Option<Archive> {
         ..Limits::default()
     };
     let file = in_memory(bytes)?;
-    Archive::open(file, "fuzzed.zip", &limits, &DATABASES).ok()
+    Archive::open(file, "fuzzed.zip", &limits, &DATABASES, &|_| Ok(false)).ok()
 }
 
 /// An archive that is accepted has names that stay where they belong, unpacks to what it says and no more than it may, and

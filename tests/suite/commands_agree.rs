@@ -147,8 +147,8 @@ fn the_service_and_its_databases_answer_alike_on_both() {
     inside(
         "the_service_and_its_databases_answer_alike_on_both",
         |course| {
-            let settle = || (0..5).map(Settle);
-            let mut script: Vec<Call> = settle().collect();
+            let settle = || (0..5).map(Settle).chain((0..5).map(Read));
+            let mut script: Vec<Call> = (0..5).map(Read).chain(settle()).collect();
             script.extend([
                 Stop,
                 Up(FIRST),
@@ -158,6 +158,7 @@ fn the_service_and_its_databases_answer_alike_on_both() {
                 Forward(V4, true),
                 Forward(V6, true),
             ]);
+            script.extend((0..5).map(Read));
             script.extend([Call::Facts, Stop, Stop]);
             script.extend(settle());
             script.extend([Start, Move(Step::StopServices, Onward), SameBoot(false)]);

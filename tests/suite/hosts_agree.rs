@@ -191,9 +191,16 @@ impl<'h> Side<'h> {
         let mut seen = Vec::new();
         for (n, name) in NAMES.iter().enumerate() {
             let path = self.path(n);
+            assert_eq!(self.host.link_target(&path).unwrap(), None);
+            let access = self.host.access(&path);
             let Some(meta) = self.host.stat(&path).unwrap() else {
+                let nothing = access.map_err(|e| e.kind());
+                seen.push(format!("{name} {nothing:?}"));
                 continue;
             };
+            let access = access.unwrap().unwrap();
+            assert_eq!(access.object, (meta.dev, meta.id.unwrap().ino));
+            assert_eq!(access.kind, meta.kind);
             let next = self.objects.len();
             let id = meta.id.unwrap();
             let object = *self.objects.entry((id.ino, id.born_ns)).or_insert(next);
@@ -206,14 +213,11 @@ impl<'h> Side<'h> {
                 Is::Dir => format!("{:?}", self.host.list(&path).unwrap()),
                 Is::Other => panic!("{}", path.display()),
             };
-            let Owner { uid, gid, mode } = Owner {
-                uid: meta.uid,
-                gid: meta.gid,
-                mode: meta.mode,
-            };
+            let (uid, gid, mode) = (meta.uid, meta.gid, meta.mode);
+            assert_eq!((access.uid, access.gid, access.mode), (uid, gid, mode));
             seen.push(format!(
-                "{name} object {object} {:?} {uid}:{gid} {mode:o} {held}",
-                meta.kind
+                "{name} object {object} {:?} {uid}:{gid} {mode:o} {} {held}",
+                meta.kind, access.has_list
             ));
         }
         seen
@@ -281,6 +285,11 @@ fn looked_at_together_or_one_by_one_files_are_the_same() {
         std::fs::write(at(&names[names.len() - 1]), i.to_string()).unwrap();
     }
     let linux = Linux::new(&Profile::default());
+    let leads = linux.link_target(&at("link")).unwrap();
+    assert_eq!(leads.as_deref(), Some(Path::new("small")));
+    let of_link = linux.access(&at("link")).unwrap().unwrap();
+    assert_eq!((of_link.kind, of_link.names), (Is::Other, 1));
+    assert!(linux.access(&at("link/below")).is_err());
     let together = linux.held(folder.path(), &names).unwrap();
     assert_eq!(together.len(), names.len());
     for (name, held) in names.iter().zip(together) {

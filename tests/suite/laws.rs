@@ -198,7 +198,7 @@ fn the_journals_format_knows_no_file_no_process_no_clock_and_no_async() {
 }
 
 /// The sources of a file or folder that must be there.
-fn sources_of(path: &str) -> Vec<(String, String)> {
+pub fn sources_of(path: &str) -> Vec<(String, String)> {
     let all = sources("engine/src").into_iter();
     let found: Vec<_> = all.filter(|(p, _)| p.starts_with(path)).collect();
     assert!(!found.is_empty(), "{path} has moved");

@@ -27,8 +27,9 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         same_boot: true,
         served,
         loaded: true,
+        exchanges: &[],
     };
-    ops(step).observe(&env, Direction::Forward, &[]).unwrap()
+    ops(step).observe(&env, Direction::Forward).unwrap()
 }
 
 fn rewritten(world: &mut World, path: &str, change: impl Fn(&mut Held)) {

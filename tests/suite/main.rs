@@ -41,6 +41,7 @@ mod sample_gateway;
 mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
+mod surveyed;
 mod system_calls;
 mod threats;
 mod told;

@@ -47,8 +47,14 @@ fn unpacked(folder: &Path) -> Backup {
 
 /// What Holdfast reads of an archive; or what it says.
 fn read(file: &Path) -> Result<Vec<(String, Vec<u8>)>, String> {
-    let archive = Archive::open(File::open(file).unwrap(), "b.zip", &Limits::default(), &[])
-        .map_err(|e| e.to_string())?;
+    let archive = Archive::open(
+        File::open(file).unwrap(),
+        "b.zip",
+        &Limits::default(),
+        &[],
+        &|_| Ok(false),
+    )
+    .map_err(|e| e.to_string())?;
     let names = archive
         .entries()
         .iter()

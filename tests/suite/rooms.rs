@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
-use crate::laws::{root, sources};
+use crate::laws::{root, sources, sources_of};
 
 /// The rooms by name, and what each may use.
 type Table = BTreeMap<String, BTreeSet<String>>;
@@ -252,4 +252,42 @@ fn these_laws_notice_an_arrow_upward_a_file_outside_a_room_that_is_gone_and_a_ci
     bad.insert("low/a.rs".into(), "use crate::low::b::B;".into());
     bad.insert("low/b.rs".into(), "use super::a::A;".into());
     assert_eq!(circles(&bad).len(), 2, "{:?}", circles(&bad));
+}
+
+/// The first line that looks at the gateway otherwise than through the traits of the host. The archive is an open file.
+fn past_the_host(code: &str) -> Option<&str> {
+    let past = [
+        "std::fs",
+        "unix::fs",
+        "File::open",
+        "File::options",
+        "files::open",
+        "access::look",
+        "owner::resolve",
+        "live_database",
+        "Live::",
+        "host::linux",
+        "rusqlite",
+    ];
+    let mut lines = code.lines().filter(|line| *line != "use std::fs::File;");
+    lines.find(|line| past.iter().any(|word| line.contains(word)))
+}
+
+#[test]
+fn survey_and_plan_see_the_gateway_through_the_host_alone() {
+    // It changes modes, and looks once more at what it changes.
+    let closes = "engine/src/survey/exposure/close.rs";
+    assert_eq!(sources_of(closes).len(), 1);
+    for room in ["engine/src/survey", "engine/src/plan"] {
+        for (file, code) in sources_of(room).iter().filter(|(file, _)| file != closes) {
+            assert_eq!(past_the_host(code), None, "{file}");
+        }
+    }
+    for past in [
+        "let there = std::fs::read_link(path);",
+        "use crate::host::live_database::Live;",
+        "let file = File::open(path)?;",
+    ] {
+        assert_eq!(past_the_host(past), Some(past));
+    }
 }

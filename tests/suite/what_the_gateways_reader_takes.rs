@@ -91,7 +91,10 @@ fn all() -> Vec<(String, Vec<u8>)> {
 fn open(file: &std::path::Path) -> Archive {
     let databases = ["configs.db", "wireguard.db"];
     let file = File::open(file).unwrap();
-    Archive::open(file, "b.zip", &Limits::default(), &databases).unwrap()
+    Archive::open(file, "b.zip", &Limits::default(), &databases, &|_| {
+        Ok(false)
+    })
+    .unwrap()
 }
 
 #[test]

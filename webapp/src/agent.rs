@@ -73,7 +73,18 @@ impl From<WireError> for NoAnswer {
     }
 }
 
-type AgentAnswer<T> = Result<T, NoAnswer>;
+/// What was asked for, or why not.
+pub type AgentAnswer<T> = Result<T, NoAnswer>;
+
+/// What was asked for, out of a reply; any other reply is one to another question.
+macro_rules! expect {
+    ($reply:expr, $wanted:pat => $what:expr) => {
+        match $reply {
+            $wanted => Ok($what),
+            _ => Err(NoAnswer::from(Away::Confused)),
+        }
+    };
+}
 
 /// The bytes of a download. An error means that it is not whole.
 pub type ArchiveBytes = mpsc::Receiver<Result<Vec<u8>, Away>>;
@@ -118,11 +129,9 @@ impl AgentClient {
             error,
         };
         let stream = UnixStream::connect(&self.socket).map_err(no_socket)?;
-        stream
-            .set_read_timeout(Some(ANSWER_WITHIN))
-            .map_err(no_socket)?;
-        stream
-            .set_write_timeout(Some(ANSWER_WITHIN))
+        let bounded = stream.set_read_timeout(Some(ANSWER_WITHIN));
+        bounded
+            .and_then(|()| stream.set_write_timeout(Some(ANSWER_WITHIN)))
             .map_err(no_socket)?;
         let mut wire = Wire::new(stream);
         greet(&mut wire, PROGRAM)?;
@@ -140,6 +149,10 @@ impl AgentClient {
         blocking(move || answer(&mut agent.open_with(&request)?)).await
     }
 
+    async fn ask_as(&self, token: Token, ask: Ask) -> AgentAnswer<Reply> {
+        self.ask(Request::Admin { token, ask }).await
+    }
+
     /// Signs a person in. With the session comes what their browser keeps for the next time.
     pub async fn sign_in(
         &self,
@@ -153,118 +166,62 @@ impl AgentClient {
             password,
             device,
         };
-        match self.ask(request).await? {
-            Reply::SignedIn { session, device } => Ok((session, device)),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask(request).await?;
+        expect!(reply, Reply::SignedIn { session, device } => (session, device))
     }
 
     /// Ends a session.
     pub async fn sign_out(&self, token: Token, _: &Asked) -> AgentAnswer<()> {
-        match self.ask(Request::SignOut { token }).await? {
-            Reply::SignedOut => Ok(()),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask(Request::SignOut { token }).await?;
+        expect!(reply, Reply::SignedOut => ())
     }
 
     /// Whose session it is.
     pub async fn who(&self, token: Token) -> AgentAnswer<Session> {
-        match self.ask(Request::Who { token }).await? {
-            Reply::Session(session) => Ok(session),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask(Request::Who { token }).await?;
+        expect!(reply, Reply::Session(session) => session)
     }
 
     /// What the first page shows.
     pub async fn overview(&self, token: Token) -> AgentAnswer<agent_protocol::Overview> {
-        match self
-            .ask(Request::Admin {
-                token,
-                ask: Ask::Overview,
-            })
-            .await?
-        {
-            Reply::Overview(overview) => Ok(*overview),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask_as(token, Ask::Overview).await?;
+        expect!(reply, Reply::Overview(overview) => *overview)
     }
 
     /// What runs.
     pub async fn status(&self, token: Token) -> AgentAnswer<agent_protocol::Status> {
-        match self
-            .ask(Request::Admin {
-                token,
-                ask: Ask::Status,
-            })
-            .await?
-        {
-            Reply::Status(status) => Ok(*status),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask_as(token, Ask::Status).await?;
+        expect!(reply, Reply::Status(status) => *status)
     }
 
     /// What a restore from an upload would do.
     pub async fn preview(&self, token: Token, upload: UploadId) -> AgentAnswer<Preview> {
-        match self
-            .ask(Request::Admin {
-                token,
-                ask: Ask::Preview { upload },
-            })
-            .await?
-        {
-            Reply::Uploaded(preview) => Ok(*preview),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask_as(token, Ask::Preview { upload }).await?;
+        expect!(reply, Reply::Uploaded(preview) => *preview)
     }
 
     /// What a restore from the same upload would do now, after one that ended since its safety backup lacked parts.
     pub async fn again(&self, token: Token, id: RestoreId, _: &Asked) -> AgentAnswer<Preview> {
-        match self
-            .ask(Request::Admin {
-                token,
-                ask: Ask::Again { id },
-            })
-            .await?
-        {
-            Reply::Uploaded(preview) => Ok(*preview),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask_as(token, Ask::Again { id }).await?;
+        expect!(reply, Reply::Uploaded(preview) => *preview)
     }
 
     /// Throws an upload away.
     pub async fn discard(&self, token: Token, upload: UploadId, _: &Asked) -> AgentAnswer<()> {
-        match self
-            .ask(Request::Admin {
-                token,
-                ask: Ask::Discard { upload },
-            })
-            .await?
-        {
-            Reply::Discarded => Ok(()),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask_as(token, Ask::Discard { upload }).await?;
+        expect!(reply, Reply::Discarded => ())
     }
 
     /// Starts a restore, or finds the one that the same request started: asks an [`Ask::Start`].
     pub async fn start(&self, token: Token, ask: Ask, _: &Asked) -> AgentAnswer<RestoreId> {
-        match self.ask(Request::Admin { token, ask }).await? {
-            Reply::Started { id } => Ok(id),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask_as(token, ask).await?;
+        expect!(reply, Reply::Started { id } => id)
     }
 
     /// A restore as it is now, and why it gets no further, if it does not.
     pub async fn restore(&self, token: Token, id: RestoreId) -> AgentAnswer<(View, Option<Halt>)> {
-        match self
-            .ask(Request::Admin {
-                token,
-                ask: Ask::Restore { id },
-            })
-            .await?
-        {
-            Reply::Restore { view, halt } => Ok((*view, halt)),
-            _ => Err(Away::Confused.into()),
-        }
+        let reply = self.ask_as(token, Ask::Restore { id }).await?;
+        expect!(reply, Reply::Restore { view, halt } => (*view, halt))
     }
 
     /// Makes a backup, or joins the one that is being made, and streams it if it is complete.
@@ -320,13 +277,11 @@ impl AgentClient {
         let (parts, mut take) = mpsc::channel(IN_FLIGHT);
         let (tell_outcome, outcome) = oneshot::channel();
         spawn_blocking(move || {
-            let opened = agent.open_with(&Request::Admin {
-                token,
-                ask: Ask::Upload { name },
-            });
-            let opened = opened.and_then(|mut wire| match answer(&mut wire)? {
-                Reply::Ready { limit_mib } => Ok((limit_mib << 20, wire)),
-                _ => Err(Away::Confused.into()),
+            let ask = Ask::Upload { name };
+            let opened = agent.open_with(&Request::Admin { token, ask });
+            let opened = opened.and_then(|mut wire| {
+                let reply = answer(&mut wire)?;
+                expect!(reply, Reply::Ready { limit_mib } => (limit_mib << 20, wire))
             });
             match opened {
                 Ok((limit, mut wire)) => {
@@ -355,10 +310,8 @@ impl AgentClient {
     ) -> AgentAnswer<(Reply, Events)> {
         let agent = self.clone();
         let (first, rest, hang_up) = blocking(move || {
-            let mut wire = agent.open_with(&Request::Admin {
-                token,
-                ask: Ask::Events { id, after },
-            })?;
+            let ask = Ask::Events { id, after };
+            let mut wire = agent.open_with(&Request::Admin { token, ask })?;
             let hang_up = wire.stream().try_clone().map_err(WireError::Stream)?;
             let first = match wire.receive()? {
                 Reply::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),

@@ -5,9 +5,10 @@ use agent_protocol::{Session, Token};
 use rocket::http::{Cookie, CookieJar, SameSite};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::time::Duration;
+use serde_json::Value;
 use subtle::ConstantTimeEq;
 
-use crate::agent::AgentClient;
+use crate::agent::{AgentAnswer, AgentClient};
 use crate::page::Page;
 
 const SESSION: &str = "holdfast-session";
@@ -53,9 +54,18 @@ impl Admin {
     pub fn token(&self) -> Token {
         self.session.token.clone()
     }
-    /// What this admin's forms carry.
-    pub fn form_token(&self) -> String {
-        form_token(self.session.token.reveal())
+    /// A page with what every page of a signed-in admin shows and carries.
+    pub fn page(&self, template: &'static str, mut context: Value) -> Page {
+        if let Some(fields) = context.as_object_mut() {
+            fields.insert("user".into(), self.session.user.clone().into());
+            let form_token = form_token(self.session.token.reveal());
+            fields.insert("form_token".into(), form_token.into());
+        }
+        Page::show(template, context)
+    }
+    /// What the agent answered, or the page that says why it did not.
+    pub fn answered<T>(&self, answer: AgentAnswer<T>) -> Result<T, Page> {
+        answer.map_err(|e| Page::no_answer_for(e, Some(&self.session)))
     }
 }
 
@@ -75,10 +85,13 @@ fn is_form_token(given: &str, secret: &str) -> bool {
 }
 
 impl Caller<'_> {
-    fn token(&self) -> Option<Token> {
-        self.cookies
-            .get(SESSION)
-            .and_then(|c| Token::new(c.value()).ok())
+    /// The session that the browser shows, if it shows one.
+    pub fn token(&self) -> Option<Token> {
+        self.kept(SESSION)
+    }
+
+    fn kept(&self, cookie: &str) -> Option<Token> {
+        Token::new(self.cookies.get(cookie)?.value()).ok()
     }
 
     /// The admin who asks, or the page that they get instead: sign-in, or that they are none.
@@ -87,10 +100,9 @@ impl Caller<'_> {
             return Err(Page::go("/sign-in"));
         };
         let session = agent.who(token).await.map_err(Page::no_answer)?;
-        if session.admin {
-            Ok(Admin { session })
-        } else {
-            Err(Page::not_admin(&session))
+        match session.admin {
+            true => Ok(Admin { session }),
+            false => Err(Page::not_admin(&session)),
         }
     }
 
@@ -118,9 +130,13 @@ impl Caller<'_> {
 
     /// Checks where a form of a signed-in user comes from and what it carries.
     pub fn check_form(&self, token: Option<&str>) -> Result<Asked, Page> {
+        self.check_carried(token, self.token())
+    }
+
+    fn check_carried(&self, given: Option<&str>, secret: Option<Token>) -> Result<Asked, Page> {
         self.check_site()?;
-        match (token, self.token()) {
-            (Some(given), Some(session)) if is_form_token(given, session.reveal()) => Ok(Asked(())),
+        match (given, secret) {
+            (Some(given), Some(secret)) if is_form_token(given, secret.reveal()) => Ok(Asked(())),
             _ => Err(Page::forged_form()),
         }
     }
@@ -138,33 +154,12 @@ impl Caller<'_> {
             // No browser leaves out both; what the form carries decides.
             (None, None) => true,
         };
-        if here {
-            Ok(())
-        } else {
-            Err(Page::forged_form())
-        }
-    }
-
-    /// Whether the browser shows a session at all.
-    pub fn has_session(&self) -> bool {
-        self.token().is_some()
-    }
-
-    /// The signed-in session's token, to end it.
-    pub fn session_to_end(&self) -> Option<Token> {
-        self.token()
+        here.then_some(()).ok_or_else(Page::forged_form)
     }
 
     /// The token for the sign-in form. Sets the cookie that it is made from, if there is none yet.
     pub fn sign_in_form(&self) -> Result<String, agent_protocol::NoRandomness> {
-        let secret = match self
-            .cookies
-            .get(SIGN_IN)
-            .and_then(|c| Token::new(c.value()).ok())
-        {
-            Some(secret) => secret,
-            None => Token::random()?,
-        };
+        let secret = self.kept(SIGN_IN).map_or_else(Token::random, Ok)?;
         self.cookies
             .add(self.cookie(SIGN_IN, secret.reveal(), "/sign-in"));
         Ok(form_token(secret.reveal()))
@@ -172,22 +167,12 @@ impl Caller<'_> {
 
     /// Checks what the sign-in form carries.
     pub fn check_sign_in_form(&self, token: Option<&str>) -> Result<Asked, Page> {
-        self.check_site()?;
-        let secret = self
-            .cookies
-            .get(SIGN_IN)
-            .and_then(|c| Token::new(c.value()).ok());
-        match (token, secret) {
-            (Some(given), Some(secret)) if is_form_token(given, secret.reveal()) => Ok(Asked(())),
-            _ => Err(Page::forged_form()),
-        }
+        self.check_carried(token, self.kept(SIGN_IN))
     }
 
     /// What this browser has kept of an earlier sign-in.
     pub fn device(&self) -> Option<Token> {
-        self.cookies
-            .get(DEVICE)
-            .and_then(|c| Token::new(c.value()).ok())
+        self.kept(DEVICE)
     }
 
     /// From now on the browser shows this session, and the next time that it is known.

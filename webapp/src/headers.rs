@@ -1,7 +1,6 @@
 //! The headers that every answer carries. Which answers may be kept is the answer's own matter; all others may not.
 
 use rocket::fairing::{Fairing, Info, Kind};
-use rocket::http::ContentType;
 use rocket::{Request, Response};
 
 pub struct Headers;
@@ -24,11 +23,8 @@ impl Fairing for Headers {
         response.set_raw_header("X-Frame-Options", "DENY");
         response.set_raw_header("Cross-Origin-Opener-Policy", "same-origin");
         response.set_raw_header("Cross-Origin-Resource-Policy", "same-origin");
-        let events = ContentType::new("text", "event-stream");
-        if response
-            .content_type()
-            .is_some_and(|t| t.top() == events.top() && t.sub() == events.sub())
-        {
+        let kind = response.content_type();
+        if kind.is_some_and(|t| t.top() == "text" && t.sub() == "event-stream") {
             // A proxy that collects events before it passes them on shows each one late.
             response.set_raw_header("X-Accel-Buffering", "no");
             response.set_raw_header("Cache-Control", "no-store");

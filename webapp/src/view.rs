@@ -37,8 +37,8 @@ pub fn moment(ms: i64) -> String {
 
 fn time_of_day(ms: i64) -> String {
     let text = utc(ms);
-    text.split_once('T')
-        .map_or(text.clone(), |(_, time)| time.trim_end_matches('Z').into())
+    let time = text.split_once('T').map_or(&*text, |(_, time)| time);
+    time.trim_end_matches('Z').into()
 }
 
 /// A size as `12.3 MiB`.
@@ -131,23 +131,14 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         Some(Halt::Unreadable { problem }) => Some(problem.clone()),
         Some(Halt::Interrupted) | None => view.problem.clone(),
     };
-    let shown = if view.steps.iter().any(|s| s.direction == Direction::Back) {
-        Direction::Back
-    } else {
-        Direction::Forward
-    };
-    let steps = || {
-        view.steps
-            .iter()
-            .filter(|s| s.direction == shown && s.state != StepState::NotNeeded)
-    };
-    let done = steps().filter(|s| s.state == StepState::Done).count();
-    let total = steps().count();
-    let count = match (total, shown) {
+    let (done, total) = (view.done(), view.needed().count());
+    let count = match (total, view.direction()) {
         (0, _) => "No step has begun".into(),
         (_, Direction::Forward) => format!("{done} of {total} steps done"),
         (_, Direction::Back) => format!("{done} of {total} steps back done"),
     };
+    let left_out = view.left_out.iter();
+    let left_out = left_out.map(|l| format!("{}: {}", l.what, l.why));
     LiveRestore {
         id: view.id.to_string(),
         seq: view.seq.0,
@@ -159,11 +150,7 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         summary: sentence,
         problem,
         closing_warnings: view.leftovers.clone(),
-        left_out: view
-            .left_out
-            .iter()
-            .map(|l| format!("{}: {}", l.what, l.why))
-            .collect(),
+        left_out: left_out.collect(),
         unsaved: view.unsaved.clone(),
         plan_warnings: view.warnings.clone(),
         archive: match &view.archive_host {
@@ -239,10 +226,9 @@ fn lists(view: &View, halts: bool, now_ms: i64) -> Vec<List> {
     let went_back = !back.is_empty();
     let forward = List {
         name: "forward",
-        title: if went_back {
-            "Before it turned back"
-        } else {
-            "Steps"
+        title: match went_back {
+            true => "Before it turned back",
+            false => "Steps",
         },
         past: went_back,
         rows: forward,
@@ -254,10 +240,8 @@ fn lists(view: &View, halts: bool, now_ms: i64) -> Vec<List> {
         rows: back,
     };
     // What happens now comes first.
-    [back, forward]
-        .into_iter()
-        .filter(|list| !list.rows.is_empty())
-        .collect()
+    let lists = [back, forward].into_iter();
+    lists.filter(|list| !list.rows.is_empty()).collect()
 }
 
 fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> StepRow {
@@ -280,6 +264,7 @@ fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> StepRow {
         _ => None,
     };
     let told = step.problem.is_some() && step.problem == view.problem;
+    let cannot = step.problem.as_ref().filter(|_| told);
     StepRow {
         key: step.id.clone(),
         title: step.title.clone(),
@@ -294,11 +279,7 @@ fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> StepRow {
         did: step.did.clone(),
         warnings: step.warnings.clone(),
         problem: step.problem.clone().filter(|_| !told),
-        cannot: step
-            .problem
-            .as_ref()
-            .filter(|_| told)
-            .map(|p| p.what.clone()),
+        cannot: cannot.map(|p| p.what.clone()),
     }
 }
 
@@ -356,43 +337,31 @@ fn running(running: &Running) -> Value {
             done,
             total,
         } => {
-            let (shown, icon, title) = tone(*standing, false);
+            let (tone, icon, title) = match *interrupted && *standing != Standing::Stuck {
+                true => tone_of_halt(&Halt::Interrupted),
+                false => tone(*standing, false),
+            };
             let at = step.as_ref().map_or_else(String::new, |s| format!(": {s}"));
-            let (tone, icon, title, says) = if *interrupted && *standing != Standing::Stuck {
-                let says = "It is open, and nothing works on it. On the gateway: holdfast recover."
-                    .to_string();
-                (
-                    "interrupted",
-                    "interrupted",
-                    "A restore was interrupted",
-                    says,
-                )
-            } else if *standing == Standing::Stuck {
-                (
-                    shown,
-                    icon,
+            let steps = format!("{title}{at} ({done} of {total} steps done).");
+            let (runs, says) = match standing {
+                Standing::Stuck => (
                     "A restore is stuck",
-                    "The operator is needed. Its page says what to do.".to_string(),
-                )
-            } else if *standing == Standing::Unknown {
-                (
-                    shown,
-                    icon,
+                    "The operator is needed. Its page says what to do.",
+                ),
+                _ if *interrupted => (
+                    "A restore was interrupted",
+                    "It is open, and nothing works on it. On the gateway: holdfast recover.",
+                ),
+                Standing::Unknown => (
                     "A restore by a newer Holdfast",
-                    "This program does not understand its journal. On the gateway: holdfast status.".to_string(),
-                )
-            } else {
-                (
-                    shown,
-                    icon,
-                    "A restore runs",
-                    format!("{title}{at} ({done} of {total} steps done)."),
-                )
+                    "This program does not understand its journal. On the gateway: holdfast status.",
+                ),
+                _ => ("A restore runs", steps.as_str()),
             };
             json!({
                 "tone": tone,
                 "icon": icon,
-                "title": title,
+                "title": runs,
                 "says": says,
                 "address": format!("/restores/{id}"),
                 "link": "To its live step list",

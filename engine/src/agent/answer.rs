@@ -15,10 +15,10 @@ use journal_format::{Digest, RestoreId, Seq};
 
 use super::backups::Taken;
 use super::follow::{self, Follower, StreamLost};
+use super::refusal::Unanswered;
 use super::start::{self, Approved};
-use super::uploads::UploadError;
-use super::{Agent, overview};
-use crate::error::cannot;
+use super::{Agent, overview, warned};
+use crate::error::{OrCannot, cannot};
 use crate::restore::process;
 use crate::state_dir::made;
 
@@ -31,10 +31,10 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often a session is looked at that something long is given to.
 const SESSIONS: Duration = Duration::from_secs(1);
 
-type Answered = Result<(), WireError>;
+type Answered = Result<(), Unanswered>;
 
 /// Sends a reply. One that is too long for a message is never silence: its place is taken by a short refusal.
-fn say(wire: &mut Wire<UnixStream>, reply: &Reply) -> Answered {
+fn say(wire: &mut Wire<UnixStream>, reply: &Reply) -> Result<(), WireError> {
     match wire.send(reply) {
         Err(WireError::TooLong { length, .. }) => {
             tracing::error!("an answer of {length} bytes is too long for a message");
@@ -42,7 +42,7 @@ fn say(wire: &mut Wire<UnixStream>, reply: &Reply) -> Answered {
                 "show this: it is too long for the page",
                 "on the gateway, `holdfast verify` and `holdfast journal show` show it whole",
             );
-            wire.send(&Reply::Refused(Refusal::Failed { problem }))
+            wire.send(&Reply::Refused(problem.into()))
         }
         sent => sent,
     }
@@ -56,10 +56,13 @@ pub fn answer(agent: &Arc<Agent>, stream: UnixStream) {
         return;
     }
     loop {
-        let answered = wire
-            .receive()
-            .and_then(|request| one(agent, &mut wire, request));
-        match answered {
+        let received = wire.receive().map_err(Unanswered::Lost);
+        let answered = received.and_then(|request| one(agent, &mut wire, request));
+        let told = answered.or_else(|unanswered| match unanswered {
+            Unanswered::Refused(refusal) => say(&mut wire, &Reply::Refused(refusal)),
+            Unanswered::Lost(error) => Err(error),
+        });
+        match told {
             Ok(()) => {}
             Err(WireError::Closed | WireError::BrokenOff) => return,
             Err(e) => {
@@ -71,45 +74,34 @@ pub fn answer(agent: &Arc<Agent>, stream: UnixStream) {
 }
 
 fn one(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, request: Request) -> Answered {
-    let refuse = |refusal| Reply::Refused(refusal);
     let reply = match request {
         Request::SignIn {
             user,
             password,
             device,
         } => {
-            let signed_in = agent
-                .sign_in
-                .sign_in(agent, &user, &password, device.as_ref());
-            match signed_in {
-                Ok((session, device)) => Reply::SignedIn { session, device },
-                Err(refusal) => refuse(refusal),
-            }
+            let guard = &agent.sign_in;
+            let (session, device) = guard.sign_in(agent, &user, &password, device.as_ref())?;
+            Reply::SignedIn { session, device }
         }
-        Request::SignOut { token } => match agent.sessions.end(&token) {
-            Ok(()) => Reply::SignedOut,
-            Err(problem) => refuse(Refusal::Failed { problem }),
-        },
-        Request::Who { token } => match who(agent, token) {
-            Ok(session) => Reply::Session(session),
-            Err(refusal) => refuse(refusal),
-        },
-        Request::Admin { token, ask } => match who(agent, token) {
-            Ok(session) if session.admin => return admin(agent, wire, &session, ask),
-            Ok(_) => refuse(Refusal::NotAdmin),
-            Err(refusal) => refuse(refusal),
-        },
+        Request::SignOut { token } => {
+            agent.sessions.end(&token)?;
+            Reply::SignedOut
+        }
+        Request::Who { token } => Reply::Session(who(agent, token)?),
+        Request::Admin { token, ask } => {
+            let session = an_admin(agent, token)?;
+            return admin(agent, wire, &session, ask);
+        }
     };
-    say(wire, &reply)
+    Ok(say(wire, &reply)?)
 }
 
 fn who(agent: &Agent, token: Token) -> Result<Session, Refusal> {
     let kept = agent.sessions.find(&token).ok_or(Refusal::NotSignedIn)?;
     let checked = agent.sign_in.check(&agent.profile, &kept);
-    if matches!(checked, Err(Refusal::NotSignedIn))
-        && let Err(problem) = agent.sessions.end(&token)
-    {
-        tracing::warn!("{problem}");
+    if matches!(checked, Err(Refusal::NotSignedIn)) {
+        warned(agent.sessions.end(&token));
     }
     Ok(Session {
         admin: checked?,
@@ -118,47 +110,45 @@ fn who(agent: &Agent, token: Token) -> Result<Session, Refusal> {
     })
 }
 
+fn an_admin(agent: &Agent, token: Token) -> Result<Session, Refusal> {
+    let session = who(agent, token)?;
+    match session.admin {
+        true => Ok(session),
+        false => Err(Refusal::NotAdmin),
+    }
+}
+
 fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask: Ask) -> Answered {
     let who = journal_format::visible(&session.user);
-    match ask {
-        Ask::Overview => say(wire, &Reply::Overview(Box::new(overview::overview(agent)))),
-        Ask::Status => say(wire, &Reply::Status(Box::new(overview::status(agent)))),
+    let reply = match ask {
+        Ask::Overview => Reply::Overview(Box::new(overview::overview(agent))),
+        Ask::Status => Reply::Status(Box::new(overview::status(agent))),
         Ask::MakeBackup => {
             tracing::info!("{who} asks for a backup");
-            let made = agent
-                .backups
-                .make(agent, ALIVE, || say(wire, &Reply::Alive))?;
-            match made {
-                Ok((made, _)) if !made.lacks.is_empty() => reply(
-                    wire,
-                    told(agent, &made.sha256).map(|(_, backup)| Reply::Incomplete(backup)),
-                ),
-                Ok((made, taken)) => give(agent, wire, &session.token, &made.sha256, Some(&taken)),
-                Err(refusal) => say(wire, &Reply::Refused(refusal)),
+            let alive = || say(wire, &Reply::Alive);
+            let (made, taken) = agent.backups.make(agent, ALIVE, alive)?;
+            if made.lacks.is_empty() {
+                return give(agent, wire, &session.token, &made.sha256, Some(&taken));
             }
+            let (_, backup) = told(agent, &made.sha256)?;
+            Reply::Incomplete(backup)
         }
         Ask::GiveBackup { sha256 } => {
             tracing::info!("{who} takes a backup that is there");
-            give(agent, wire, &session.token, &sha256, None)
+            return give(agent, wire, &session.token, &sha256, None);
         }
         Ask::Upload { name } => {
             tracing::info!("{who} uploads an archive");
-            upload(agent, wire, &name)
+            upload(agent, wire, &name)?
         }
-        Ask::Preview { upload } => reply(
-            wire,
-            agent
-                .uploads
-                .find(&upload)
-                .map(|k| Reply::Uploaded(Box::new(k.preview))),
-        ),
-        Ask::Again { id } => {
-            let looked = looked(wire, || start::again(agent, &id));
-            reply(wire, looked)
+        Ask::Preview { upload } => {
+            let kept = agent.uploads.find(&upload)?;
+            Reply::Uploaded(Box::new(kept.preview))
         }
+        Ask::Again { id } => looked(wire, || start::again(agent, &id))?,
         Ask::Discard { upload } => {
             agent.uploads.discard(&upload);
-            say(wire, &Reply::Discarded)
+            Reply::Discarded
         }
         Ask::Start {
             upload,
@@ -175,27 +165,20 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 request,
                 keep_going_without_firewall,
                 keep_open_folders,
-                without_safety_backup_of: match start::parts(&without_safety_backup_of) {
-                    Ok(parts) => parts,
-                    Err(refusal) => return say(wire, &Reply::Refused(refusal)),
-                },
+                without_safety_backup_of: start::parts(&without_safety_backup_of)?,
             };
             let mut last = Instant::now();
-            let started = agent
-                .starts
-                .start(agent, &approved, || sign_of_life(wire, &mut last))?;
-            reply(wire, started.map(|id| Reply::Started { id }))
+            let alive = || sign_of_life(wire, &mut last);
+            let id = agent.starts.start(agent, &approved, alive)?;
+            Reply::Started { id }
         }
-        Ask::Restore { id } => reply(wire, restore(agent, &id)),
-        Ask::Events { id, after } => events(agent, wire, &session.token, &id, after),
-    }
+        Ask::Restore { id } => restore(agent, &id)?,
+        Ask::Events { id, after } => events(agent, wire, &session.token, &id, after)?,
+    };
+    Ok(say(wire, &reply)?)
 }
 
-fn reply(wire: &mut Wire<UnixStream>, reply: Result<Reply, Refusal>) -> Answered {
-    say(wire, &reply.unwrap_or_else(Reply::Refused))
-}
-
-fn sign_of_life(wire: &mut Wire<UnixStream>, last: &mut Instant) -> Answered {
+fn sign_of_life(wire: &mut Wire<UnixStream>, last: &mut Instant) -> Result<(), WireError> {
     if last.elapsed() >= ALIVE {
         say(wire, &Reply::Alive)?;
         *last = Instant::now();
@@ -216,11 +199,7 @@ impl Watched<'_> {
             return Ok(());
         }
         self.looked = Some(Instant::now());
-        match who(self.agent, self.token.clone()) {
-            Ok(session) if session.admin => Ok(()),
-            Ok(_) => Err(Refusal::NotAdmin),
-            Err(refusal) => Err(refusal),
-        }
+        an_admin(self.agent, self.token.clone()).map(drop)
     }
 }
 
@@ -234,19 +213,16 @@ fn watched<'a>(agent: &'a Agent, token: &'a Token) -> Watched<'a> {
 
 /// Where a backup that was made here lies, and what the page is told of it.
 fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, BackupLine), Refusal> {
-    let noted = made::noted(&agent.profile, sha256);
-    match noted.map_err(|problem| Refusal::Failed { problem })? {
-        Some(note) => Ok((
-            agent.profile.backups_dir().join(&note.name),
-            overview::backup(sha256, &note),
-        )),
-        None => Err(Refusal::Gone {
+    let Some(note) = made::noted(&agent.profile, sha256)? else {
+        return Err(Refusal::Gone {
             problem: cannot(
                 "give this backup: it is not there any more",
                 "make another one",
             ),
-        }),
-    }
+        });
+    };
+    let path = agent.profile.backups_dir().join(&note.name);
+    Ok((path, overview::backup(sha256, &note)))
 }
 
 /// Gives a backup's bytes, as long as the session lasts.
@@ -258,23 +234,12 @@ fn give(
     taken: Option<&Taken>,
 ) -> Answered {
     let mut watched = watched(agent, token);
-    if let Err(refusal) = watched.still() {
-        return say(wire, &Reply::Refused(refusal));
-    }
-    let (path, backup) = match told(agent, sha256) {
-        Ok(told) => told,
-        Err(refusal) => return say(wire, &Reply::Refused(refusal)),
-    };
-    let mut file = match File::open(&path) {
-        Ok(file) => file,
-        Err(e) => {
-            let problem = cannot(
-                format!("give the backup {}: {e}", path.display()),
-                "make another one",
-            );
-            return say(wire, &Reply::Refused(Refusal::Failed { problem }));
-        }
-    };
+    watched.still()?;
+    let (path, backup) = told(agent, sha256)?;
+    let mut file = File::open(&path).or_cannot(
+        format_args!("give the backup {}", path.display()),
+        "make another one",
+    )?;
     say(wire, &Reply::Backup(backup))?;
     let mut buffer = vec![0; MAX_CHUNK];
     loop {
@@ -288,46 +253,39 @@ fn give(
             }
             Ok(_) if watched.still().is_err() => {
                 tracing::info!("a download is broken off: its session is over");
-                return wire.abort_bytes();
+                return Ok(wire.abort_bytes()?);
             }
             Ok(n) => wire.send_bytes(&buffer[..n])?,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => {
                 tracing::warn!("cannot read the backup {}: {e}", path.display());
-                return wire.abort_bytes();
+                return Ok(wire.abort_bytes()?);
             }
         }
     }
 }
 
-fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Answered {
+fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Result<Reply, Unanswered> {
     // Before a byte is asked for: what cannot be looked at afterwards is not taken in.
-    let place = match start::check_quiet(agent).and_then(|()| agent.uploads.place()) {
-        Ok(place) => place,
-        Err(refusal) => return say(wire, &Reply::Refused(refusal)),
-    };
-    say(
-        wire,
-        &Reply::Ready {
-            limit_mib: agent.uploads.limit_mib(),
-        },
-    )?;
+    start::check_quiet(agent)?;
+    let place = agent.uploads.place()?;
+    let limit_mib = agent.uploads.limit_mib();
+    say(wire, &Reply::Ready { limit_mib })?;
     let fresh = match agent.uploads.receive(wire) {
         Ok(fresh) => fresh,
-        Err(UploadError::Refused(refusal)) => {
+        Err(Unanswered::Refused(refusal)) => {
             say(wire, &Reply::Refused(refusal))?;
             // What is still to come of it is not read: the connection cannot go on.
-            return Err(WireError::Closed);
+            return Err(WireError::Closed.into());
         }
-        Err(UploadError::BrokenOff(e)) => {
+        Err(Unanswered::Lost(e)) => {
             tracing::info!("an upload broke off; nothing of it is kept");
-            return Err(e);
+            return Err(e.into());
         }
     };
     drop(place);
     let name: String = name.chars().filter(|c| !c.is_control()).take(200).collect();
-    let looked = looked(wire, || start::look(agent, fresh, &name));
-    reply(wire, looked)
+    Ok(looked(wire, || start::look(agent, fresh, &name))?)
 }
 
 /// What comes of looking at an archive, with signs of life while that takes.
@@ -345,26 +303,27 @@ fn looked(
         }
         looking.join()
     });
-    let looked = looked.unwrap_or_else(|_| {
-        let problem = cannot(
+    let looked = looked.map_err(|_| {
+        cannot(
             "look at the archive: that ended early",
             "this is a fault in holdfast; report it",
-        );
-        Err(Refusal::Failed { problem })
-    });
+        )
+    })?;
     looked.map(|preview| Reply::Uploaded(Box::new(preview)))
 }
 
-fn lost(lost: StreamLost) -> Refusal {
-    match lost {
-        StreamLost::Gone(problem) => Refusal::Gone { problem },
-        StreamLost::Unreadable(problem) => Refusal::Failed { problem },
+impl From<StreamLost> for Refusal {
+    fn from(lost: StreamLost) -> Refusal {
+        match lost {
+            StreamLost::Gone(problem) => Refusal::Gone { problem },
+            StreamLost::Unreadable(problem) => problem.into(),
+        }
     }
 }
 
 fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
     let mut follower = Follower::new(&agent.profile, id);
-    follower.look(|_, _, _| ()).map_err(lost)?;
+    follower.look(|_, _, _| ())?;
     match follower.state() {
         Some(state) => Ok(Reply::Restore {
             view: Box::new(follow::view(state)),
@@ -379,13 +338,14 @@ fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
     }
 }
 
+/// Tells what is new of a restore until it is over; gives the last word.
 fn events(
     agent: &Agent,
     wire: &mut Wire<UnixStream>,
     token: &Token,
     id: &RestoreId,
     after: Option<Seq>,
-) -> Answered {
+) -> Result<Reply, Unanswered> {
     let mut watched = watched(agent, token);
     let mut follower = Follower::new(&agent.profile, id);
     let mut last = Instant::now();
@@ -393,9 +353,7 @@ fn events(
     let mut told = None;
     let mut halts_since = None;
     loop {
-        if let Err(refusal) = watched.still() {
-            return say(wire, &Reply::Refused(refusal));
-        }
+        watched.still()?;
         // Looked at before the journal: what an ended process wrote is then all there.
         let over = follower
             .state()
@@ -405,14 +363,9 @@ fn events(
         let looked = follower.look(|seq, record, state| {
             if sent.is_ok() && after.is_none_or(|after| seq > after) {
                 (silent, news) = (false, true);
-                let (event, view) = (follow::event(state, record), follow::view(state));
-                sent = say(
-                    wire,
-                    &Reply::Event {
-                        event: Box::new(event),
-                        view: Box::new(view),
-                    },
-                );
+                let event = Box::new(follow::event(state, record));
+                let view = Box::new(follow::view(state));
+                sent = say(wire, &Reply::Event { event, view });
             }
         });
         sent?;
@@ -420,11 +373,11 @@ fn events(
             // Whoever shows an event shows a restore that goes on.
             told = None;
         }
-        match looked {
-            Ok(true) => continue,
-            Ok(false) if over => return say(wire, &Reply::Over),
-            Ok(false) => {}
-            Err(e) => return say(wire, &Reply::Refused(lost(e))),
+        if looked.map_err(Refusal::from)? {
+            continue;
+        }
+        if over {
+            return Ok(Reply::Over);
         }
         let halt = follow::halt(agent, &follower);
         let since = *halts_since.get_or_insert_with(Instant::now);

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use agent_protocol::{Refusal, Running};
+use agent_protocol::{Refusal, Running, WireError};
 use journal_format::Problem;
 
-use super::{Agent, keep, locked, now_ms, spawn};
+use super::refusal::{self, Unanswered};
+use super::{Agent, keep, locked, now_ms, removed, spawn, warned};
 use crate::backup::{Made, Progress};
 use crate::error::{Fault, cannot};
 use crate::gateway::parts;
@@ -108,15 +109,12 @@ impl Downloads {
 
     fn names(&self, kind: BackupKind) -> Vec<String> {
         let list = self.list(kind);
-        let text = match std::fs::read_to_string(&list) {
-            Ok(text) => text,
-            Err(e) => {
-                if e.kind() != std::io::ErrorKind::NotFound {
-                    tracing::warn!("cannot read {}: {e}", list.display());
-                }
-                return Vec::new();
+        let text = std::fs::read_to_string(&list).unwrap_or_else(|e| {
+            if e.kind() != std::io::ErrorKind::NotFound {
+                tracing::warn!("cannot read {}: {e}", list.display());
             }
-        };
+            String::new()
+        });
         // Only plain names of backups: what is listed here is removed some day.
         let backup = |n: &&str| {
             n.starts_with("wireguard_backup_") && n.ends_with(".zip") && !n.contains('/')
@@ -134,32 +132,21 @@ impl Downloads {
         let mut names = self.names(kind);
         names.retain(|n| n != name && self.dir.join(n).exists());
         names.push(name.to_owned());
-        while names.len() > kind.kept() {
-            if !self.remove(&names[0]) {
-                break;
-            }
+        while names.len() > kind.kept() && self.remove(&names[0]) {
             names.remove(0);
         }
         self.write(kind, &names);
     }
 
     fn remove(&self, name: &str) -> bool {
-        match std::fs::remove_file(self.dir.join(name)) {
-            Ok(()) => true,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => true,
-            Err(e) => {
-                tracing::warn!("cannot remove the downloaded backup {name}: {e}");
-                false
-            }
-        }
+        let shown = format_args!("the downloaded backup {name}");
+        removed(&self.dir.join(name), shown)
     }
 
     fn write(&self, kind: BackupKind, names: &[String]) {
         let text: String = names.iter().map(|n| format!("{n}\n")).collect();
-        if let Err(problem) = keep(&self.list(kind), text.as_bytes()) {
-            // One that is not listed is kept for good, which loses nothing.
-            tracing::warn!("{problem}");
-        }
+        // One that is not listed is kept for good, which loses nothing.
+        warned(keep(&self.list(kind), text.as_bytes()));
     }
 
     /// Removes a backup that nobody got whole and nobody waits for any more; an incomplete one is given to nobody unasked,
@@ -212,12 +199,9 @@ impl BackupDesk {
         &self,
         agent: &Arc<Agent>,
         every: Duration,
-        mut alive: impl FnMut() -> Result<(), agent_protocol::WireError>,
-    ) -> Result<Result<(Made, Taken), Refusal>, agent_protocol::WireError> {
-        let taken = match self.begin(agent) {
-            Ok(taken) => taken,
-            Err(problem) => return Ok(Err(Refusal::Failed { problem })),
-        };
+        mut alive: impl FnMut() -> Result<(), WireError>,
+    ) -> Result<(Made, Taken), Unanswered> {
+        let taken = self.begin(agent)?;
         loop {
             let result = locked(&taken.job.result);
             let waited = taken
@@ -229,7 +213,7 @@ impl BackupDesk {
             // Given up before anything is sent, and before `taken` may be dropped: that takes it again.
             drop(result);
             match made {
-                Some(made) => return Ok(made.map(|made| (made, taken))),
+                Some(made) => return Ok((made?, taken)),
                 None => alive()?,
             }
         }
@@ -266,7 +250,7 @@ impl BackupDesk {
             if let Ok(made) = &made {
                 agent.backups.downloads.add(made);
             }
-            end.with(made);
+            end.made = Some(made);
         })?;
         *running = Some(job);
         Ok(taken)
@@ -280,22 +264,15 @@ struct End<'a> {
     made: Option<Result<Made, Refusal>>,
 }
 
-impl End<'_> {
-    fn with(&mut self, made: Result<Made, Refusal>) {
-        self.made = Some(made);
-    }
-}
-
 impl Drop for End<'_> {
     fn drop(&mut self) {
         // From here on nobody joins it.
         *locked(&self.agent.backups.running) = None;
         let made = self.made.take().unwrap_or_else(|| {
-            let problem = cannot(
+            Err(Refusal::from(cannot(
                 "make the backup: its thread ended early",
                 "this is a fault in holdfast; report it",
-            );
-            Err(Refusal::Failed { problem })
+            )))
         });
         let mut result = locked(&self.job.result);
         result.made = Some(made);
@@ -339,7 +316,7 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
         }
         Err(fault) => {
             tracing::warn!("no backup was made: {fault}");
-            Err(super::refusal::of(agent, fault))
+            Err(refusal::of(agent, fault))
         }
     }
 }

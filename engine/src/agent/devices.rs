@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use agent_protocol::{NoRandomness, Token};
 use subtle::ConstantTimeEq;
 
-use super::{keep, locked};
+use super::{keep, locked, warned};
 use crate::gateway::profile::Profile;
 
 /// Wrong passwords from one browser before it is a stranger, for [`FORGIVEN`].
@@ -35,10 +35,8 @@ impl Devices {
             Some(key) => key,
             None => {
                 let key = *blake3::hash(Token::random()?.reveal().as_bytes()).as_bytes();
-                if let Err(problem) = keep(&path, &key) {
-                    // Then browsers are known until this agent ends.
-                    tracing::warn!("{problem}");
-                }
+                // Else browsers are known until this agent ends.
+                warned(keep(&path, &key));
                 key
             }
         };

@@ -12,7 +12,8 @@ use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::{Uid, User};
 
 use super::slot::Slot;
-use crate::error::{Fault, cannot};
+use super::{spawn, warned};
+use crate::error::{Fault, OrCannot, cannot};
 use crate::gateway::profile::Profile;
 
 /// Connections at once; each is a thread. Those who are not signed in hold little more than half of them (`queue`,
@@ -76,13 +77,10 @@ impl Door {
                 continue;
             }
             let serve = serve.clone();
-            let spawned = super::spawn("connection", move || {
+            warned(spawn("connection", move || {
                 let _place = place;
                 serve(stream);
-            });
-            if let Err(problem) = spawned {
-                tracing::warn!("{problem}");
-            }
+            }));
         }
         Ok(())
     }
@@ -104,36 +102,26 @@ impl Door {
 }
 
 fn remove_stale(socket: &Path) -> Result<(), Problem> {
-    let there = match std::fs::symlink_metadata(socket) {
-        Ok(there) => there,
-        Err(_) => return Ok(()),
+    let Ok(there) = std::fs::symlink_metadata(socket) else {
+        return Ok(());
     };
+    let shown = socket.display();
     if !there.file_type().is_socket() {
-        let what = format!(
-            "listen on {}: something that is no socket is there",
-            socket.display()
-        );
         return Err(cannot(
-            what,
+            format!("listen on {shown}: something that is no socket is there"),
             "look at it, and remove it or name another place with --socket",
         ));
     }
     if UnixStream::connect(socket).is_ok() {
-        let what = format!(
-            "listen on {}: an agent answers there already",
-            socket.display()
-        );
         return Err(cannot(
-            what,
+            format!("listen on {shown}: an agent answers there already"),
             "stop that one first; one agent is enough for a gateway",
         ));
     }
-    std::fs::remove_file(socket).map_err(|e| {
-        cannot(
-            format!("remove the old socket {}: {e}", socket.display()),
-            "remove it by hand",
-        )
-    })
+    std::fs::remove_file(socket).or_cannot(
+        format_args!("remove the old socket {shown}"),
+        "remove it by hand",
+    )
 }
 
 /// The user of the profile; none where the box does not have it, and then only root may connect.
@@ -142,12 +130,10 @@ fn web_user(profile: &Profile) -> Result<Option<Uid>, Problem> {
     if let Ok(uid) = name.parse() {
         return Ok(Some(Uid::from_raw(uid)));
     }
-    let user = User::from_name(name).map_err(|e| {
-        cannot(
-            format!("look up the user {name}: {e}"),
-            "see that /etc/passwd can be read",
-        )
-    })?;
+    let user = User::from_name(name).or_cannot(
+        format_args!("look up the user {name}"),
+        "see that /etc/passwd can be read",
+    )?;
     if user.is_none() {
         tracing::warn!(
             "there is no user {name}, as [web] in the profile names it: only root can connect"

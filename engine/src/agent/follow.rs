@@ -147,11 +147,9 @@ pub fn is_over(host: &Linux, state: &State) -> bool {
 
 /// Whether the last driver that the journal names still runs.
 fn is_worked_on(host: &Linux, state: &State) -> bool {
-    let Some(driver) = &state.driver else {
-        // Its first records are just being written, or its process died at once.
-        return false;
-    };
-    host.boot().is_ok_and(|boot| process::runs(driver, &boot))
+    // Without a driver its first records are just being written, or its process died at once.
+    let driver = state.driver.as_ref();
+    driver.is_some_and(|driver| host.boot().is_ok_and(|boot| process::runs(driver, &boot)))
 }
 
 /// Why a restore gets no further by itself, though it is not over.

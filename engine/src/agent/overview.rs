@@ -5,14 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 use agent_protocol::{BackupLine, Backups, LackLine, Overview, RestoreLine, Running, Status};
-use journal_format::{Digest, Direction, RestoreId, Scan, Standing, State, StepState, View};
+use journal_format::{Digest, RestoreId, Standing, State, StepState, View};
 
-use super::{Agent, follow, locked, now_ms};
+use super::{Agent, follow, locked, now_ms, warned};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
-use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
-use crate::state_dir::made;
+use crate::state_dir::{self, made};
 
 /// Restores that are listed.
 const LISTED: usize = 50;
@@ -42,10 +41,7 @@ pub fn status(agent: &Agent) -> Status {
 
 /// The last backups, by when they were made on this box. Under its name a backup is whole and was read back.
 fn backups(profile: &Profile) -> Backups {
-    let last = made::last(profile).unwrap_or_else(|problem| {
-        tracing::warn!("{problem}");
-        made::Last::default()
-    });
+    let last = warned(made::last(profile)).unwrap_or_default();
     let told = |(sha256, note): (Digest, made::Note)| backup(&sha256, &note);
     Backups {
         last_backup: last.good.map(told),
@@ -80,13 +76,9 @@ fn running(agent: &Agent) -> Option<Running> {
     if let Some(backup) = agent.backups.running() {
         return Some(backup);
     }
-    match state_dir::open_restore(&agent.profile) {
-        Ok(Some(open)) => {
-            let state = scan(agent, &open.id).and_then(|s| s.state);
-            return Some(restore(agent, open.id, state.as_ref()));
-        }
-        Ok(None) => {}
-        Err(problem) => tracing::warn!("{problem}"),
+    if let Some(open) = warned(state_dir::open_restore(&agent.profile)).flatten() {
+        let state = state(agent, &open.id);
+        return Some(restore(agent, open.id, state.as_ref()));
     }
     let (_, work) = Lock::holder(&agent.profile)?;
     // One that the command line makes: how far it is, only it knows.
@@ -114,27 +106,14 @@ fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
         };
     };
     let view = View::of(state);
-    let back = view.steps.iter().any(|s| s.direction == Direction::Back);
-    let direction = if back {
-        Direction::Back
-    } else {
-        Direction::Forward
-    };
-    let steps: Vec<_> = view
-        .steps
-        .iter()
-        .filter(|s| s.direction == direction && s.state != StepState::NotNeeded)
-        .collect();
+    let running = view.needed().find(|s| s.state == StepState::Running);
     Running::Restore {
         id,
         standing: view.standing,
         interrupted: is_interrupted(agent, view.standing, state),
-        step: steps
-            .iter()
-            .find(|s| s.state == StepState::Running)
-            .map(|s| s.title.clone()),
-        done: steps.iter().filter(|s| s.state == StepState::Done).count() as u64,
-        total: steps.len() as u64,
+        step: running.map(|s| s.title.clone()),
+        done: view.done() as u64,
+        total: view.needed().count() as u64,
     }
 }
 
@@ -143,26 +122,14 @@ fn is_interrupted(agent: &Agent, standing: Standing, state: &State) -> bool {
     standing != Standing::Unknown && follow::is_left(agent, state)
 }
 
-fn scan(agent: &Agent, id: &RestoreId) -> Option<Scan> {
-    match state_dir::read(&agent.profile, id) {
-        Ok(scan) => Some(scan),
-        Err(problem) => {
-            tracing::warn!("{problem}");
-            None
-        }
-    }
+fn state(agent: &Agent, id: &RestoreId) -> Option<State> {
+    warned(state_dir::read(&agent.profile, id))?.state
 }
 
 fn restores(agent: &Agent) -> Vec<RestoreLine> {
-    let ids = state_dir::restores(&agent.profile).unwrap_or_else(|problem| {
-        tracing::warn!("{problem}");
-        Vec::new()
-    });
-    ids.into_iter()
-        .rev()
-        .take(LISTED)
-        .map(|id| line(agent, id))
-        .collect()
+    let ids = warned(state_dir::restores(&agent.profile)).unwrap_or_default();
+    let newest = ids.into_iter().rev().take(LISTED);
+    newest.map(|id| line(agent, id)).collect()
 }
 
 fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
@@ -176,8 +143,7 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
             ..line.clone()
         };
     }
-    let state = scan(agent, &id).and_then(|s| s.state);
-    let Some(state) = state else {
+    let Some(state) = state(agent, &id) else {
         let began_ms = began_by_name(&id);
         return RestoreLine {
             began_ms,
@@ -190,13 +156,11 @@ fn line(agent: &Agent, id: RestoreId) -> RestoreLine {
         };
     };
     let standing = Standing::of(&state);
+    let plan = state.plan.as_ref();
     let line = RestoreLine {
         id: id.clone(),
         began_ms: state.began_ms,
-        archive: state
-            .plan
-            .as_ref()
-            .map_or_else(String::new, |p| p.archive.name.clone()),
+        archive: plan.map_or_else(String::new, |p| p.archive.name.clone()),
         standing: Some(standing),
         in_part: !state.left_out().is_empty(),
         interrupted: !standing.is_over() && is_interrupted(agent, standing, &state),

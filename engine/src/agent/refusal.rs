@@ -1,6 +1,6 @@
 //! What the agent says when it does not do what it was asked, and how much fits into a message. Owns both bounds.
 
-use agent_protocol::Refusal;
+use agent_protocol::{Refusal, WireError};
 use journal_format::Problem;
 
 use super::Agent;
@@ -13,22 +13,45 @@ pub fn of(agent: &Agent, fault: Fault) -> Refusal {
         Fault::Refused(problems) => Refusal::Unacceptable {
             problems: bounded_problems(problems),
         },
-        Fault::Busy(problem) => Refusal::Busy {
-            problem,
-            restore: state_dir::open_restore(&agent.profile)
-                .ok()
-                .flatten()
-                .map(|o| o.id),
-        },
+        Fault::Busy(problem) => busy(agent, problem),
         Fault::Failed(problem) | Fault::RolledBack(problem) | Fault::Stuck(problem) => {
-            Refusal::Failed { problem }
+            problem.into()
         }
-        Fault::Declined => Refusal::Failed {
-            problem: cannot("do that: it was declined", ""),
-        },
-        Fault::Usage(text) => Refusal::Failed {
-            problem: cannot(text, ""),
-        },
+        Fault::Declined => cannot("do that: it was declined", "").into(),
+        Fault::Usage(text) => cannot(text, "").into(),
+    }
+}
+
+/// Something else runs: the open restore, if there is one.
+pub fn busy(agent: &Agent, problem: Problem) -> Refusal {
+    let open = state_dir::open_restore(&agent.profile).ok().flatten();
+    let restore = open.map(|o| o.id);
+    Refusal::Busy { problem, restore }
+}
+
+/// Why a request does not get what it asked for.
+pub enum Unanswered {
+    /// The agent says no.
+    Refused(Refusal),
+    /// The other side is gone, or gave up: nobody is left to be told.
+    Lost(WireError),
+}
+
+impl From<Refusal> for Unanswered {
+    fn from(refusal: Refusal) -> Unanswered {
+        Unanswered::Refused(refusal)
+    }
+}
+
+impl From<Problem> for Unanswered {
+    fn from(problem: Problem) -> Unanswered {
+        Unanswered::Refused(problem.into())
+    }
+}
+
+impl From<WireError> for Unanswered {
+    fn from(error: WireError) -> Unanswered {
+        Unanswered::Lost(error)
     }
 }
 

@@ -9,8 +9,8 @@ use agent_protocol::{Session, Token};
 use journal_format::{Digest, Problem};
 use serde::{Deserialize, Serialize};
 
-use super::{keep, locked, now_ms};
-use crate::error::cannot;
+use super::{keep, locked, now_ms, warned};
+use crate::error::{OrCannot, cannot};
 use crate::gateway::profile::Profile;
 
 /// How long a session lasts, milliseconds.
@@ -108,10 +108,8 @@ impl Sessions {
             until_ms: now + LASTS,
         };
         kept.insert(digest(&token), session);
-        if let Err(problem) = self.write(&kept) {
-            // A full disk must not keep the admin out who comes to make room: it is known until the agent ends.
-            tracing::warn!("{problem}");
-        }
+        // A full disk must not keep the admin out who comes to make room: it is known until the agent ends.
+        warned(self.write(&kept));
         Ok(Session {
             token,
             user: user.into(),
@@ -147,12 +145,10 @@ impl Sessions {
     }
 
     fn write(&self, kept: &BTreeMap<Digest, StoredSession>) -> Result<(), Problem> {
-        let bytes = serde_json::to_vec(kept).map_err(|e| {
-            cannot(
-                format!("write down the sessions: {e}"),
-                "this is a fault in holdfast; report it",
-            )
-        })?;
+        let bytes = serde_json::to_vec(kept).or_cannot(
+            "write down the sessions",
+            "this is a fault in holdfast; report it",
+        )?;
         keep(&self.path, &bytes)
     }
 }

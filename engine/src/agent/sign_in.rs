@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use agent_protocol::{Password, Refusal, Session, Token};
 use journal_format::Digest;
 
-use super::queue::{Lane, Queue};
+use super::queue::{Lane, Queue, Turn};
 use super::sessions::StoredSession;
 use super::slot::Slot;
 use super::users::{ListedUsers, Users, UsersUnread};
-use super::{Agent, locked};
+use super::{Agent, locked, warned};
 use crate::error::cannot;
 use crate::gateway::database::User;
 use crate::gateway::password;
@@ -45,13 +45,8 @@ pub struct SignInGuard {
 impl From<UsersUnread> for Refusal {
     fn from(unread: UsersUnread) -> Refusal {
         match unread {
-            UsersUnread::Exposed(problem) | UsersUnread::Failed(problem) => {
-                Refusal::Failed { problem }
-            }
-            UsersUnread::Slow(problem) => Refusal::Busy {
-                problem,
-                restore: None,
-            },
+            UsersUnread::Exposed(problem) | UsersUnread::Failed(problem) => problem.into(),
+            UsersUnread::Slow(problem) => Refusal::busy(problem),
         }
     }
 }
@@ -76,7 +71,6 @@ impl SignInGuard {
         given: &Password,
         device: Option<&Token>,
     ) -> Result<(Session, Option<Token>), Refusal> {
-        let failed = |problem| Refusal::Failed { problem };
         let admin = agent.profile.web.admins.iter().any(|a| a == name);
         let known = device.filter(|d| admin && agent.devices.knows(d, name));
         // Before the turn: nobody waits in line for a database.
@@ -84,7 +78,7 @@ impl SignInGuard {
         if users.all.is_empty() {
             let database = agent.profile.sign_in_database();
             let database = database.map_or("the gateway".into(), |d| d.path.display().to_string());
-            return Err(failed(cannot(
+            return Err(Refusal::from(cannot(
                 format!("sign anybody in: {database} has no users yet"),
                 "make the first user in the gateway; to restore a backup without one, on the gateway itself: \
                  holdfast restore ARCHIVE",
@@ -105,10 +99,8 @@ impl SignInGuard {
             }
             Some(user) => {
                 locked(&self.wrong).remove(name);
-                let session = agent
-                    .sessions
-                    .begin(&user.username, user.id, proof(user), admin)
-                    .map_err(failed)?;
+                let sessions = &agent.sessions;
+                let session = sessions.begin(&user.username, user.id, proof(user), admin)?;
                 tracing::info!(
                     "{} signed in{}",
                     journal_format::visible(name),
@@ -136,31 +128,19 @@ impl SignInGuard {
         }
     }
 
-    fn turn(
-        &self,
-        name: &str,
-        admin: bool,
-        known: bool,
-    ) -> Result<super::queue::Turn<'_>, Refusal> {
-        let stranger = || {
-            self.queue.turn(if admin {
-                Lane::Admin(name.into())
-            } else {
-                Lane::Others
-            })
+    fn turn(&self, name: &str, admin: bool, known: bool) -> Result<Turn<'_>, Refusal> {
+        let stranger = || match admin {
+            true => Lane::Admin(name.into()),
+            false => Lane::Others,
         };
-        let turn = if known {
-            self.queue.turn(Lane::Known(name.into())).or_else(stranger)
-        } else {
-            stranger()
-        };
-        turn.ok_or_else(|| Refusal::Busy {
-            problem: cannot(
+        let first = known.then(|| self.queue.turn(Lane::Known(name.into())));
+        let turn = first.flatten().or_else(|| self.queue.turn(stranger()));
+        turn.ok_or_else(|| {
+            Refusal::busy(cannot(
                 "sign in: too many try it with this name at once, as somebody who guesses passwords does",
                 "try again in a few seconds, or in a browser in which you have signed in before; on the gateway itself the \
                  holdfast command needs no sign-in",
-            ),
-            restore: None,
+            ))
         })
     }
 
@@ -207,10 +187,7 @@ impl SignInGuard {
 fn is_right(user: Option<&User>, given: &Password) -> bool {
     let hash = user.map_or(NOBODY, |u| u.password.as_str());
     // A hash that cannot be checked is no match; the admin of the box learns why.
-    password::verify(hash, given.reveal()).unwrap_or_else(|problem| {
-        tracing::warn!("{problem}");
-        false
-    })
+    warned(password::verify(hash, given.reveal())).unwrap_or(false)
 }
 
 /// A session by what was read of the users.

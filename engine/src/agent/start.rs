@@ -12,10 +12,10 @@ use std::time::Duration;
 use agent_protocol::{Refusal, RequestId, RootCommands, UploadId, WireError};
 use journal_format::{Digest, Problem, RestoreId, WITHOUT_SAFETY_BACKUP_OF};
 
-use super::refusal::bounded_problems;
+use super::refusal::{Unanswered, bounded_problems, busy};
 use super::uploads::{RestoreProcess, StoredUpload, UsedBy};
 use super::{Agent, locked, now_ms, recover, spawn};
-use crate::error::cannot;
+use crate::error::{OrCannot, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::host::programs;
 use crate::state_dir;
@@ -73,12 +73,10 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
     reason = "Holdfast starts itself: the restore is a process of its own"
 )]
 pub fn program(config: &Path, scope: Option<String>) -> Result<Command, Problem> {
-    let program = std::env::current_exe().map_err(|e| {
-        cannot(
-            format!("find this program: {e}"),
-            "see that the holdfast program is where it was",
-        )
-    })?;
+    let program = std::env::current_exe().or_cannot(
+        "find this program",
+        "see that the holdfast program is where it was",
+    )?;
     let mut command = match scope {
         None => Command::new(program),
         Some(name) => {
@@ -97,9 +95,7 @@ pub fn program(config: &Path, scope: Option<String>) -> Result<Command, Problem>
 
 /// Whether the gateway's databases may be looked at: no restore is open and none runs.
 pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
-    let open =
-        state_dir::open_restore(&agent.profile).map_err(|problem| Refusal::Failed { problem })?;
-    if let Some(open) = open {
+    if let Some(open) = state_dir::open_restore(&agent.profile)? {
         return Err(Refusal::Busy {
             problem: cannot(
                 format!("look at an archive now: restore {} is open", open.id),
@@ -109,13 +105,10 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
         });
     }
     match Lock::holder(&agent.profile) {
-        Some((pid, work)) if work != LockedFor::Backup => Err(Refusal::Busy {
-            problem: cannot(
-                format!("look at an archive now: {work} runs, process {pid}"),
-                "wait for its end",
-            ),
-            restore: None,
-        }),
+        Some((pid, work)) if work != LockedFor::Backup => Err(Refusal::busy(cannot(
+            format!("look at an archive now: {work} runs, process {pid}"),
+            "wait for its end",
+        ))),
         _ => Ok(()),
     }
 }
@@ -132,11 +125,8 @@ fn suffix(request: &RequestId) -> u32 {
 /// The restore that a request started before.
 fn started_before(agent: &Agent, request: &RequestId) -> Result<Option<RestoreId>, Problem> {
     let end = format!("-{:08x}", suffix(request));
-    let restores = state_dir::restores(&agent.profile)?;
-    Ok(restores
-        .into_iter()
-        .rev()
-        .find(|id| id.as_str().ends_with(&end) && has_begun(agent, id)))
+    let mut newest_first = state_dir::restores(&agent.profile)?.into_iter().rev();
+    Ok(newest_first.find(|id| id.as_str().ends_with(&end) && has_begun(agent, id)))
 }
 
 fn has_begun(agent: &Agent, id: &RestoreId) -> bool {
@@ -160,7 +150,7 @@ impl Starts {
         agent: &Arc<Agent>,
         approved: &Approved,
         mut alive: impl FnMut() -> Result<(), WireError>,
-    ) -> Result<Result<RestoreId, Refusal>, WireError> {
+    ) -> Result<RestoreId, Unanswered> {
         let _one = loop {
             match self.one.try_lock() {
                 Ok(one) => break one,
@@ -171,21 +161,20 @@ impl Starts {
                 }
             }
         };
-        let (id, process) = match self.begin(agent, approved) {
-            Ok(Begun::Before(id)) => return Ok(Ok(id)),
-            Ok(Begun::Runs(id, process)) => (id, process),
-            Err(refusal) => return Ok(Err(refusal)),
+        let (id, process) = match self.begin(agent, approved)? {
+            Begun::Before(id) => return Ok(id),
+            Begun::Runs(id, process) => (id, process),
         };
         loop {
             // Looked at before the journal: what an ended process wrote is then all there.
             let ended = self.ended(agent, &id, &process, &approved.upload);
             if has_begun(agent, &id) {
-                return Ok(Ok(id));
+                return Ok(id);
             }
             if let Some(refusal) = ended {
                 // Nothing began: the upload may be confirmed again.
-                let freed = agent.uploads.free(&approved.upload, &id);
-                return Ok(Err(freed.err().unwrap_or(refusal)));
+                agent.uploads.free(&approved.upload, &id)?;
+                return Err(refusal.into());
             }
             // The restore goes on by itself if the web is gone; its next question finds it.
             alive()?;
@@ -205,15 +194,12 @@ impl Starts {
             Some(ended) => ended.clone(),
             // An agent that has ended started it.
             None if lives(agent, process) => None,
-            None => Some(Refusal::Failed {
-                problem: first(said(agent, upload), ENDED),
-            }),
+            None => Some(first(said(agent, upload), ENDED).into()),
         }
     }
 
     fn begin(&self, agent: &Arc<Agent>, approved: &Approved) -> Result<Begun, Refusal> {
-        let failed = |problem| Refusal::Failed { problem };
-        if let Some(id) = started_before(agent, &approved.request).map_err(failed)? {
+        if let Some(id) = started_before(agent, &approved.request)? {
             return Ok(Begun::Before(id));
         }
         let kept = agent.uploads.find(&approved.upload)?;
@@ -243,27 +229,24 @@ impl Starts {
                 return if *request == approved.request {
                     Ok(Begun::Runs(restore.clone(), process.clone()))
                 } else {
-                    Err(Refusal::Busy {
-                        problem: cannot(
-                            "start a restore from this upload: another confirmation is starting one",
-                            "wait for a moment, then look at the first page",
-                        ),
-                        restore: None,
-                    })
+                    Err(Refusal::busy(cannot(
+                        "start a restore from this upload: another confirmation is starting one",
+                        "wait for a moment, then look at the first page",
+                    )))
                 };
             }
             // It was noted, and then its process or the agent ended before anything began.
             Some(_) | None => {}
         }
         check_quiet(agent)?;
-        let id = state_dir::id_at(now_ms(), suffix(&approved.request)).map_err(failed)?;
+        let id = state_dir::id_at(now_ms(), suffix(&approved.request))?;
         let mut used = UsedBy {
             request: approved.request.clone(),
             restore: id.clone(),
             process: None,
         };
         agent.uploads.use_for(&approved.upload, used.clone())?;
-        let child = self.spawn(agent, approved, &kept, &id).map_err(failed)?;
+        let child = self.spawn(agent, approved, &kept, &id)?;
         let process = process_of(agent, &child);
         {
             let mut children = locked(&self.children);
@@ -278,10 +261,9 @@ impl Starts {
         // Said once it is known for whichever agent comes next.
         tracing::info!("restore {id} is started, process {}", child.id());
         let (agent, upload, named) = (agent.clone(), approved.upload.clone(), id.clone());
-        spawn("restore", move || wait(&agent, child, &upload, &named)).map_err(|problem| {
+        spawn("restore", move || wait(&agent, child, &upload, &named)).inspect_err(|_| {
             // Nobody will say how it ended: then only whether it lives counts.
             locked(&self.children).remove(&id);
-            failed(problem)
         })?;
         Ok(Begun::Runs(id, process))
     }
@@ -295,10 +277,8 @@ impl Starts {
     ) -> Result<Child, Problem> {
         use std::os::unix::fs::OpenOptionsExt;
         let failed = |e: std::io::Error| {
-            cannot(
-                format!("start restore {id}: {e}"),
-                "try again; nothing was changed",
-            )
+            let what = format!("start restore {id}: {e}");
+            cannot(what, "try again; nothing was changed")
         };
         let log = agent.uploads.log(&approved.upload);
         let log = std::fs::File::options()
@@ -379,16 +359,8 @@ fn wait(agent: &Agent, mut child: Child, upload: &UploadId, id: &RestoreId) {
         Some(3) => Refusal::Unacceptable {
             problems: bounded_problems(said),
         },
-        Some(6) => Refusal::Busy {
-            problem: first(said, "start the restore: something else runs"),
-            restore: state_dir::open_restore(&agent.profile)
-                .ok()
-                .flatten()
-                .map(|o| o.id),
-        },
-        _ => Refusal::Failed {
-            problem: first(said, ENDED),
-        },
+        Some(6) => busy(agent, first(said, "start the restore: something else runs")),
+        _ => first(said, ENDED).into(),
     };
     if has_begun(agent, id) && !may_be_tried_again(agent, id) {
         agent.uploads.spent(upload);
@@ -420,10 +392,8 @@ fn said(agent: &Agent, upload: &UploadId) -> Vec<Problem> {
         problems: Vec<Problem>,
     }
     let text = std::fs::read_to_string(agent.uploads.log(upload)).unwrap_or_default();
-    let last = text
-        .lines()
-        .rev()
-        .find_map(|line| serde_json::from_str::<SaidLine>(line).ok());
+    let mut last_first = text.lines().rev();
+    let last = last_first.find_map(|line| serde_json::from_str::<SaidLine>(line).ok());
     last.map_or_else(Vec::new, |s| s.problems)
 }
 

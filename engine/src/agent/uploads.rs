@@ -6,14 +6,16 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::AtomicUsize;
 
 use agent_protocol::{Chunk, MAX_CHUNK, Preview, Refusal, RequestId, UploadId, Wire, WireError};
 use journal_format::{BootId, Problem, RestoreId};
 use serde::{Deserialize, Serialize};
 
-use super::{keep, locked, now_ms};
-use crate::error::cannot;
+use super::refusal::Unanswered;
+use super::slot::Slot;
+use super::{keep, locked, now_ms, removed, warned};
+use crate::error::{OrCannot, cannot};
 use crate::files::space;
 use crate::gateway::profile::Profile;
 
@@ -66,15 +68,6 @@ pub struct Uploads {
     incoming: AtomicUsize,
 }
 
-/// A place for an upload that comes in; given back when dropped.
-pub struct Incoming<'a>(&'a AtomicUsize);
-
-impl Drop for Incoming<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// An upload that is not yet known to be whole and sound; gone when dropped.
 pub struct Fresh {
     /// Its id.
@@ -87,18 +80,14 @@ pub struct Fresh {
 impl Drop for Fresh {
     fn drop(&mut self) {
         // Gone already, if it was kept.
-        if let Err(e) = std::fs::remove_file(&self.path)
-            && e.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {}: {e}", self.path.display());
-        }
+        removed(&self.path, self.path.display());
     }
 }
 
 impl Fresh {
     /// The archive, opened once.
     pub fn open(&self) -> Result<File, Problem> {
-        File::open(&self.path).map_err(|e| spool_problem("read the upload", &e))
+        File::open(&self.path).map_err(in_spool("read the upload"))
     }
 }
 
@@ -117,11 +106,13 @@ fn gone() -> Refusal {
     }
 }
 
-fn spool_problem(what: &str, e: &std::io::Error) -> Problem {
-    cannot(
-        format!("{what} in the spool of state_dir: {e}"),
-        "see whether that disk is full, then upload it again",
-    )
+fn in_spool(what: &str) -> impl FnOnce(std::io::Error) -> Problem {
+    move |e| {
+        cannot(
+            format!("{what} in the spool of state_dir: {e}"),
+            "see whether that disk is full, then upload it again",
+        )
+    }
 }
 
 impl Uploads {
@@ -148,19 +139,14 @@ impl Uploads {
     }
 
     /// A place for one more upload, before a byte of it is asked for.
-    pub fn place(&self) -> Result<Incoming<'_>, Refusal> {
-        let place = Incoming(&self.incoming);
-        if self.incoming.fetch_add(1, Ordering::SeqCst) >= INCOMING {
-            return Err(Refusal::Busy {
-                problem: cannot(
-                    format!("take this upload: {INCOMING} others are coming in"),
-                    "wait for their end, then upload it again",
-                ),
-                restore: None,
-            });
-        }
-        self.check_space()
-            .map_err(|problem| Refusal::Failed { problem })?;
+    pub fn place(&self) -> Result<Slot<&AtomicUsize>, Refusal> {
+        let Some(place) = Slot::take(&self.incoming, INCOMING) else {
+            return Err(Refusal::busy(cannot(
+                format!("take this upload: {INCOMING} others are coming in"),
+                "wait for their end, then upload it again",
+            )));
+        };
+        self.check_space()?;
         Ok(place)
     }
 
@@ -181,8 +167,7 @@ impl Uploads {
     }
 
     fn names(&self) -> Result<Vec<String>, Problem> {
-        let entries =
-            std::fs::read_dir(&self.spool).map_err(|e| spool_problem("list what lies", &e))?;
+        let entries = std::fs::read_dir(&self.spool).map_err(in_spool("list what lies"))?;
         let names = entries
             .flatten()
             .filter_map(|e| e.file_name().into_string().ok());
@@ -194,50 +179,44 @@ impl Uploads {
     }
 
     fn remove(&self, name: &str) {
-        if let Err(e) = std::fs::remove_file(self.spool.join(name))
-            && e.kind() != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!("cannot remove {name} from the spool: {e}");
-        }
+        let shown = format_args!("{name} from the spool");
+        removed(&self.spool.join(name), shown);
     }
 
     /// Takes an archive in. One that breaks off, or is over the limit, leaves nothing behind.
-    pub fn receive<S: Read + Write>(&self, wire: &mut Wire<S>) -> Result<Fresh, UploadError> {
+    pub fn receive<S: Read + Write>(&self, wire: &mut Wire<S>) -> Result<Fresh, Unanswered> {
         let id = UploadId::random()
-            .map_err(|e| failed(cannot(e.to_string(), "see that /dev/urandom is there")))?;
+            .map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?;
         let path = self.file(&id, "part");
         let file = File::options()
             .write(true)
             .create_new(true)
             .mode(0o600)
             .open(&path);
-        let mut file = file.map_err(|e| failed(spool_problem("make room for the upload", &e)))?;
+        let mut file = file.map_err(in_spool("make room for the upload"))?;
         let mut fresh = Fresh { id, size: 0, path };
         let mut buffer = Box::new([0; MAX_CHUNK]);
         let mut looked = 0;
         loop {
-            match wire.receive_bytes(&mut buffer) {
-                Ok(Chunk::Bytes(n)) => {
+            match wire.receive_bytes(&mut buffer)? {
+                Chunk::Bytes(n) => {
                     fresh.size += n as u64;
                     if fresh.size > self.limit_mib << 20 {
-                        return Err(UploadError::Refused(Refusal::TooLarge {
-                            limit_mib: self.limit_mib,
-                        }));
+                        let limit_mib = self.limit_mib;
+                        return Err(Refusal::TooLarge { limit_mib }.into());
                     }
                     if fresh.size - looked >= LOOK_EVERY {
-                        self.check_space().map_err(failed)?;
+                        self.check_space()?;
                         looked = fresh.size;
                     }
                     file.write_all(&buffer[..n])
-                        .map_err(|e| failed(spool_problem("write the upload", &e)))?;
+                        .map_err(in_spool("write the upload"))?;
                 }
-                Ok(Chunk::End) => {
-                    file.sync_all()
-                        .map_err(|e| failed(spool_problem("write the upload", &e)))?;
+                Chunk::End => {
+                    file.sync_all().map_err(in_spool("write the upload"))?;
                     return Ok(fresh);
                 }
-                Ok(Chunk::Aborted) => return Err(UploadError::BrokenOff(WireError::BrokenOff)),
-                Err(e) => return Err(UploadError::BrokenOff(e)),
+                Chunk::Aborted => return Err(WireError::BrokenOff.into()),
             }
         }
     }
@@ -254,7 +233,7 @@ impl Uploads {
         // The archive first, and durable: what is known of an upload must not outlive it.
         std::fs::rename(&fresh.path, self.file(&fresh.id, "zip"))
             .and_then(|()| File::open(&self.spool)?.sync_all())
-            .map_err(|e| spool_problem("keep the upload", &e))?;
+            .map_err(in_spool("keep the upload"))?;
         let written = self.write(&StoredUpload {
             preview: preview.clone(),
             used: None,
@@ -266,21 +245,16 @@ impl Uploads {
     }
 
     fn write(&self, kept: &StoredUpload) -> Result<(), Problem> {
-        let bytes = serde_json::to_vec(kept).map_err(|e| {
-            cannot(
-                format!("write down an upload: {e}"),
-                "this is a fault in holdfast; report it",
-            )
-        })?;
+        let bytes = serde_json::to_vec(kept).or_cannot(
+            "write down an upload",
+            "this is a fault in holdfast; report it",
+        )?;
         keep(&self.file(&kept.preview.upload, "json"), &bytes)
     }
 
     fn make_room(&self) {
-        let mut waiting: Vec<StoredUpload> = self
-            .all()
-            .into_iter()
-            .filter(|k| k.used.is_none())
-            .collect();
+        let mut waiting = self.all();
+        waiting.retain(|k| k.used.is_none());
         waiting.sort_by_key(|k| k.preview.until_ms);
         while waiting.len() >= MOST {
             let oldest = waiting.remove(0);
@@ -289,10 +263,7 @@ impl Uploads {
     }
 
     fn all(&self) -> Vec<StoredUpload> {
-        let names = self.names().unwrap_or_else(|problem| {
-            tracing::warn!("{problem}");
-            Vec::new()
-        });
+        let names = warned(self.names()).unwrap_or_default();
         let ids = names
             .iter()
             .filter_map(|n| n.strip_prefix("upload-")?.strip_suffix(".json"));
@@ -320,7 +291,7 @@ impl Uploads {
 
     /// Its archive once more.
     pub fn reopen(&self, id: &UploadId) -> Result<File, Problem> {
-        File::open(self.archive(id)).map_err(|e| spool_problem("read the upload", &e))
+        File::open(self.archive(id)).map_err(in_spool("read the upload"))
     }
 
     /// What the admin is shown of an upload from now on; until when it waits stays as it was.
@@ -332,8 +303,7 @@ impl Uploads {
             until_ms,
             ..preview
         };
-        self.write(&kept)
-            .map_err(|problem| Refusal::Failed { problem })?;
+        self.write(&kept)?;
         Ok(kept.preview)
     }
 
@@ -347,8 +317,7 @@ impl Uploads {
         let _one = locked(&self.changing);
         let mut kept = self.find(id)?;
         kept.used = Some(used);
-        self.write(&kept)
-            .map_err(|problem| Refusal::Failed { problem })
+        Ok(self.write(&kept)?)
     }
 
     /// Takes back that an upload was used for a restore that never began. What it was used for since then stays.
@@ -359,8 +328,7 @@ impl Uploads {
             return Ok(());
         }
         kept.used = None;
-        self.write(&kept)
-            .map_err(|problem| Refusal::Failed { problem })
+        Ok(self.write(&kept)?)
     }
 
     /// Throws an upload away.
@@ -389,10 +357,8 @@ impl Uploads {
     /// Removes what waited too long, and what has lost its other half.
     pub fn expire(&self) {
         let _one = locked(&self.changing);
-        let good: Vec<String> = self
-            .all()
-            .into_iter()
-            .filter(waits)
+        let good = self.all().into_iter().filter(waits);
+        let good: Vec<String> = good
             .map(|k| format!("upload-{}", k.preview.upload))
             .collect();
         for name in self.names().unwrap_or_default() {
@@ -402,18 +368,6 @@ impl Uploads {
             }
         }
     }
-}
-
-/// Why an upload was not taken in.
-pub enum UploadError {
-    /// The agent says no.
-    Refused(Refusal),
-    /// The other side is gone, or gave up: nobody is left to be told.
-    BrokenOff(WireError),
-}
-
-fn failed(problem: Problem) -> UploadError {
-    UploadError::Refused(Refusal::Failed { problem })
 }
 
 #[cfg(test)]

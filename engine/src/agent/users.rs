@@ -17,6 +17,8 @@ use crate::error::cannot;
 use crate::files::spool::Room;
 use crate::gateway::database::{self, User};
 use crate::gateway::profile::{Database, Profile};
+use crate::host::LiveDatabases;
+use crate::host::linux::Linux;
 use crate::host::live_database::{self, Live};
 use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
@@ -108,7 +110,7 @@ impl Users {
         }
         let database = database_of_users(profile).map_err(UsersUnread::Failed)?;
         // First: one that is missing may have been taken away by whoever may write there.
-        if let Some(problem) = exposure::of_database(profile, database) {
+        if let Some(problem) = exposure::of_database(&Linux::new(profile), profile, database) {
             return Err(UsersUnread::Exposed(problem));
         }
         is_there(database).map_err(UsersUnread::Failed)?;
@@ -126,7 +128,8 @@ impl Users {
         };
         let began = Instant::now();
         let read = if open {
-            Live::new(profile).within(READING).users(&database.path)
+            let live = Live::new(profile).within(READING);
+            live.users(&database.path).map_err(Problem::from)
         } else {
             users_of_open_restore(profile, &database.path)
         };

@@ -13,6 +13,7 @@ use super::{
 use crate::archive::manifest;
 use crate::text::iptables::Family;
 use crate::text::wg_config::NAME;
+use crate::text::wording;
 
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
@@ -55,6 +56,7 @@ impl Reasons {
 /// What is said of a database that has no place here, and that nothing says was backed up.
 pub(super) const NOT_KNOWN: &str =
     "is of a database that the profile does not know ([[gateway.database]])";
+const NO_CONFIG: &str = "is not a config: its name does not end in .conf";
 const NO_PLACE: &str = "has no place in a backup of a gateway";
 const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8, as another's is";
 const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .";
@@ -78,11 +80,10 @@ fn advice_on(why: &str, shown: &str) -> Option<String> {
 
 /// Where a tool packed the folder and not what is in it: the one folder that everything lies in.
 fn one_folder_around(listed: &[zip_layout::Listed]) -> Option<NotAcceptable> {
-    let mut metadata = listed.iter().filter_map(|l| {
-        std::str::from_utf8(&l.name)
-            .ok()?
-            .strip_suffix(manifest::ENTRY)
-    });
+    let names = listed
+        .iter()
+        .filter_map(|l| std::str::from_utf8(&l.name).ok());
+    let mut metadata = names.filter_map(|name| name.strip_suffix(manifest::ENTRY));
     let around =
         metadata.find(|f| f.len() > 1 && f.ends_with('/') && !f[..f.len() - 1].contains('/'))?;
     let inside = |l: &zip_layout::Listed| {
@@ -159,13 +160,12 @@ pub(super) fn accept(
             }
         };
         total = total.saturating_add(l.sizes.size);
-        let name = match String::from_utf8(l.name) {
-            Ok(name) => name.into_boxed_str(),
+        let Ok(name) = String::from_utf8(l.name) else {
             // Such a name is not acceptable.
-            Err(_) => continue,
+            continue;
         };
         entries.push(ArchiveEntry {
-            name,
+            name: name.into(),
             what,
             size: l.sizes.size,
             index,
@@ -191,12 +191,8 @@ pub(super) fn accept(
             passed_over,
         });
     }
-    let more = found.len().saturating_sub(NAMED);
-    found.truncate(NAMED);
-    if more > 0 {
-        found.push((format!("and {more} more of the kind"), None));
-    }
-    Err(found)
+    let rest = |more| (format!("and {more} more of the kind"), None);
+    Err(wording::first(found, NAMED, rest))
 }
 
 /// Their places, sorted by name; a name that two have is noted.
@@ -258,11 +254,8 @@ fn acceptable(
         return Err(NOT_MARKED.into());
     }
     // As long as a file's name may be, in each of its folders; escaped it may be three times as long.
-    let most = if name.starts_with(RAW) {
-        3 * NAME
-    } else {
-        NAME
-    };
+    let times = if name.starts_with(RAW) { 3 } else { 1 };
+    let most = times * NAME;
     let longest = name.split('/').map(str::len).max().unwrap_or_default();
     if longest > most {
         return Err(format!(
@@ -316,18 +309,14 @@ fn raw_part(name: &str, databases: &[&str]) -> Result<What, String> {
             .filter(|name| !name.contains(&b'/') && !name.contains(&0))
             .ok_or_else(|| "has a name that is not that of a file, escaped".to_owned())
     };
-    let config = |escaped: &str| {
-        let name = file(escaped)?;
-        if name.ends_with(b".conf") {
-            Ok(())
-        } else {
-            Err("is not a config: its name does not end in .conf".to_owned())
-        }
+    let config = |escaped: &str, what| match file(escaped)?.ends_with(b".conf") {
+        true => Ok(what),
+        false => Err(NO_CONFIG.to_owned()),
     };
     if let Some(escaped) = name.strip_prefix(RAW_CONFIGS) {
-        config(escaped).map(|()| What::RawConfig)
+        config(escaped, What::RawConfig)
     } else if let Some(escaped) = name.strip_prefix(RAW_WIREGUARD) {
-        config(escaped).map(|()| What::RawSecondCopy)
+        config(escaped, What::RawSecondCopy)
     } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
         raw_file(escaped, databases)
     } else {
@@ -337,33 +326,28 @@ fn raw_part(name: &str, databases: &[&str]) -> Result<What, String> {
 
 /// The allow-list.
 fn part(name: &str, databases: &[&str]) -> Result<What, String> {
-    let config = |file: &str| -> Result<(), String> {
-        let stem = file
-            .strip_suffix(".conf")
-            .ok_or("is not a config: its name does not end in .conf")?;
+    let config = |file: &str, what| -> Result<What, String> {
+        let stem = file.strip_suffix(".conf").ok_or(NO_CONFIG)?;
         let bad =
             stem.is_empty() || file.contains(['/', '\\']) || file.chars().any(char::is_control);
-        if bad {
-            Err("has a name that is not the name of a plain file".into())
-        } else {
-            Ok(())
+        match bad {
+            true => Err("has a name that is not the name of a plain file".into()),
+            false => Ok(what),
         }
     };
     match name {
         manifest::ENTRY => Ok(What::Metadata),
-        RULES_V4 => Ok(What::RulesV4),
-        RULES_NAT => Ok(What::RulesNat),
-        RULES_FORWARD => Ok(What::RulesForward),
-        RULES_V6 => Ok(What::RulesV6),
+        RULES_V4 | RULES_V6 => Ok(What::Rules),
+        RULES_NAT | RULES_FORWARD => Ok(What::RulesText),
         KEPT_V4 => Ok(What::Kept(Family::V4)),
         KEPT_V6 => Ok(What::Kept(Family::V6)),
         _ if name.starts_with(RAW) => raw_part(name, databases),
         _ if databases.contains(&name) => Ok(What::Database),
         _ => {
             if let Some(file) = name.strip_prefix(CONFIGS) {
-                config(file).map(|()| What::Config)
+                config(file, What::Config)
             } else if let Some(file) = name.strip_prefix(WIREGUARD) {
-                config(file).map(|()| What::SecondCopy)
+                config(file, What::SecondCopy)
             } else if could_be_a_database(name) {
                 Ok(What::UnknownDatabase)
             } else {

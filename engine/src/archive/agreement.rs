@@ -8,9 +8,10 @@ use super::entry::What;
 use super::manifest::{self, EntryFacts, Manifest};
 use super::{
     Archive, ArchiveEntry, CONFIGS, EntryKind, NAMED, RAW_CONFIGS, RAW_DATABASES, RAW_WIREGUARD,
-    SIDES, WIREGUARD, raw_database, zip_layout,
+    SIDES, WIREGUARD, raw_database,
 };
 use crate::gateway::parts::{Part, PartFate};
+use crate::text::wording::{self, Named};
 
 impl Archive {
     /// What metadata and entries do not agree about. What they say of each entry goes to it.
@@ -28,7 +29,7 @@ impl Archive {
             self.is_listed(entry, listed, manifest.as_ref(), &mut found);
         }
         self.metadata.holdfast = manifest;
-        shortened(found)
+        wording::first(found, NAMED, |more| format!("and {more} more of the kind"))
     }
 
     /// Whether what the gateway's own part of the metadata lists is here.
@@ -45,7 +46,7 @@ impl Archive {
                     Some(i) => listed[i] = true,
                     None => found.push(format!(
                         "its metadata list {}, which is not in it",
-                        zip_layout::shown(name.as_bytes())
+                        Named(&name)
                     )),
                 }
             }
@@ -56,20 +57,16 @@ impl Archive {
     fn take_facts(&mut self, facts: BTreeMap<String, EntryFacts>, found: &mut Vec<String>) {
         let mut next = 0;
         for (name, facts) in facts {
+            let shown = Named(&name);
             let Some(i) = self.find_next(&name, &mut next) else {
-                found.push(format!(
-                    "its manifest lists {}, which is not in it",
-                    zip_layout::shown(name.as_bytes())
-                ));
+                found.push(format!("its manifest lists {shown}, which is not in it"));
                 continue;
             };
             let entry = &mut self.entries[i];
             if facts.size != entry.size {
                 found.push(format!(
-                    "its entry {} has {} bytes, and its manifest says {}",
-                    zip_layout::shown(name.as_bytes()),
-                    entry.size,
-                    facts.size
+                    "its entry {shown} has {} bytes, and its manifest says {}",
+                    entry.size, facts.size
                 ));
             }
             entry.sha256 = facts.sha256.into();
@@ -108,7 +105,7 @@ impl Archive {
             if !there {
                 found.push(format!(
                     "its manifest lists a second copy of {}, which is not in it",
-                    zip_layout::shown(file.as_bytes())
+                    Named(&file)
                 ));
             }
         }
@@ -122,7 +119,7 @@ impl Archive {
         manifest: Option<&Manifest>,
         found: &mut Vec<String>,
     ) {
-        let shown = zip_layout::shown(entry.name.as_bytes());
+        let shown = Named(&entry.name);
         let unlisted = match entry.part() {
             EntryKind::Database(_) | EntryKind::Config(_) | EntryKind::SecondCopy(_) => !listed,
             EntryKind::RawConfig(_) | EntryKind::RawSecondCopy(_) | EntryKind::Kept(_) => {
@@ -148,11 +145,7 @@ impl Archive {
                 }
                 false
             }
-            EntryKind::Metadata
-            | EntryKind::RulesV4
-            | EntryKind::RulesNat
-            | EntryKind::RulesForward
-            | EntryKind::RulesV6 => false,
+            EntryKind::Metadata | EntryKind::Rules | EntryKind::RulesText => false,
         };
         if self.plain_twin(entry).is_some() {
             found.push(format!(
@@ -181,10 +174,8 @@ impl Archive {
             | EntryKind::Database(_)
             | EntryKind::Config(_)
             | EntryKind::SecondCopy(_)
-            | EntryKind::RulesV4
-            | EntryKind::RulesNat
-            | EntryKind::RulesForward
-            | EntryKind::RulesV6
+            | EntryKind::Rules
+            | EntryKind::RulesText
             | EntryKind::Kept(_)
             | EntryKind::UnknownDatabase => None,
         }
@@ -192,10 +183,8 @@ impl Archive {
 
     /// The databases that were backed up and that the profile does not name.
     pub fn unknown_databases(&self) -> Vec<String> {
-        let unknown = self
-            .entries
-            .iter()
-            .filter(|e| e.what == What::UnknownDatabase);
+        let entries = self.entries.iter();
+        let unknown = entries.filter(|e| e.what == What::UnknownDatabase);
         let manifest = self.metadata.holdfast.as_ref();
         // Of what is not listed nothing was accepted.
         let names: BTreeSet<String> = unknown
@@ -230,13 +219,4 @@ impl Archive {
 fn saved_raw(manifest: Option<&Manifest>, part: &Part) -> bool {
     let fate = manifest.and_then(|m| m.parts.get(part));
     matches!(fate, Some(PartFate::SavedRaw { .. }))
-}
-
-fn shortened(mut found: Vec<String>) -> Vec<String> {
-    if found.len() > NAMED {
-        let more = found.len() - NAMED;
-        found.truncate(NAMED);
-        found.push(format!("and {more} more of the kind"));
-    }
-    found
 }

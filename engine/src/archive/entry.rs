@@ -6,6 +6,7 @@ use journal_format::Digest;
 
 use super::inflate::EntryPlace;
 use super::manifest;
+pub use crate::gateway::database::SIDES;
 use crate::text::iptables::Family;
 
 /// The folder of first copies in a backup.
@@ -35,8 +36,6 @@ pub const RAW_DATABASES: &str = "holdfast/raw/databases/";
 pub const KEPT_V4: &str = "holdfast/kept/rules.v4";
 /// The file that keeps the rules of IPv6, below [`KEPT`].
 pub const KEPT_V6: &str = "holdfast/kept/rules.v6";
-/// What the names of a database's files have behind the database's own: the file itself first.
-pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
 
 /// One entry of a backup. There are as many as files: what its name says is not kept besides.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -66,10 +65,8 @@ impl ArchiveEntry {
             What::Database => EntryKind::Database(&self.name),
             What::Config => EntryKind::Config(behind(CONFIGS)),
             What::SecondCopy => EntryKind::SecondCopy(behind(WIREGUARD)),
-            What::RulesV4 => EntryKind::RulesV4,
-            What::RulesNat => EntryKind::RulesNat,
-            What::RulesForward => EntryKind::RulesForward,
-            What::RulesV6 => EntryKind::RulesV6,
+            What::Rules => EntryKind::Rules,
+            What::RulesText => EntryKind::RulesText,
             What::RawConfig => EntryKind::RawConfig(raw(RAW_CONFIGS)),
             What::RawSecondCopy => EntryKind::RawSecondCopy(raw(RAW_WIREGUARD)),
             What::Kept(family) => EntryKind::Kept(family),
@@ -91,10 +88,8 @@ pub(super) enum What {
     Database,
     Config,
     SecondCopy,
-    RulesV4,
-    RulesNat,
-    RulesForward,
-    RulesV6,
+    Rules,
+    RulesText,
     RawConfig,
     RawSecondCopy,
     Kept(Family),
@@ -115,14 +110,10 @@ pub enum EntryKind<'n> {
     Config(&'n str),
     /// The second copy of a config, where it differs, by file name.
     SecondCopy(&'n str),
-    /// `iptables-save`.
-    RulesV4,
-    /// Rules of the NAT table as text.
-    RulesNat,
-    /// Rules of the forward chain as text.
-    RulesForward,
-    /// `ip6tables-save`.
-    RulesV6,
+    /// `iptables-save` or `ip6tables-save`.
+    Rules,
+    /// Rules of the NAT table or of the forward chain as text.
+    RulesText,
     /// The first copy of a config that the gateway's own reader would not take, by file name, which may be of any bytes.
     RawConfig(Vec<u8>),
     /// The second copy of one.
@@ -142,10 +133,7 @@ pub enum EntryKind<'n> {
 
 /// The entry of the file in which the box keeps the rules of this family.
 pub fn kept(family: Family) -> &'static str {
-    match family {
-        Family::V4 => KEPT_V4,
-        Family::V6 => KEPT_V6,
-    }
+    family.of(KEPT_V4, KEPT_V6)
 }
 
 /// The entry of a file of a database whose bytes are saved: one of [`SIDES`].

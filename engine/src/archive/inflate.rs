@@ -85,18 +85,9 @@ impl Reader {
                 .some(at, left.min(AHEAD))
                 .map_err(UnreadBytes::Io)?;
             let taken = if place.deflated {
-                let before = self.inflate.total_in();
-                let came = self.inflate.total_out();
-                let status = self
-                    .inflate
-                    .decompress(input, &mut self.portion, FlushDecompress::None)
-                    .map_err(|e| UnreadBytes::Damaged(e.to_string()))?;
-                let taken = self.inflate.total_in() - before;
-                let came = self.inflate.total_out() - came;
-                // It never says more than it was given room for.
-                let came = usize::try_from(came).unwrap_or(usize::MAX).min(PORTION);
+                let (taken, came);
+                (taken, came, ended) = inflated(&mut self.inflate, input, &mut self.portion)?;
                 hand_on(&self.portion[..came])?;
-                ended = status == Status::StreamEnd;
                 if !ended && taken == 0 && came == 0 {
                     break;
                 }
@@ -114,16 +105,9 @@ impl Reader {
         }
         // What is inflated may be more than there was room for.
         while !ended {
-            let came = self.inflate.total_out();
-            let status = self
-                .inflate
-                .decompress(&[], &mut self.portion, FlushDecompress::None)
-                .map_err(|e| UnreadBytes::Damaged(e.to_string()))?;
-            let came = usize::try_from(self.inflate.total_out() - came)
-                .unwrap_or(usize::MAX)
-                .min(PORTION);
+            let came;
+            (_, came, ended) = inflated(&mut self.inflate, &[], &mut self.portion)?;
             hand_on(&self.portion[..came])?;
-            ended = status == Status::StreamEnd;
             if !ended && came == 0 {
                 return Err(UnreadBytes::Damaged("its bytes end too early".into()));
             }
@@ -138,6 +122,23 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// Inflates some of these bytes into a room. Gives how many were taken, how many came, and whether that was their end.
+fn inflated<E>(
+    inflate: &mut Decompress,
+    input: &[u8],
+    room: &mut [u8],
+) -> Result<(u64, usize, bool), UnreadBytes<E>> {
+    let (before, came) = (inflate.total_in(), inflate.total_out());
+    let status = inflate
+        .decompress(input, room, FlushDecompress::None)
+        .map_err(|e| UnreadBytes::Damaged(e.to_string()))?;
+    let came = usize::try_from(inflate.total_out() - came).unwrap_or(usize::MAX);
+    // It never says more than it was given room for.
+    let came = came.min(room.len());
+    let taken = inflate.total_in() - before;
+    Ok((taken, came, status == Status::StreamEnd))
 }
 
 #[cfg(test)]

@@ -28,7 +28,7 @@ pub const FORMAT: u32 = 2;
 pub const FORMAT_WHOLE: u32 = 1;
 
 /// The metadata of a backup, keys in the gateway's order.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Metadata {
     /// `1.0`.
     pub backup_version: String,
@@ -138,17 +138,16 @@ pub fn unescaped(text: &str) -> Option<Vec<u8>> {
     let mut name = Vec::new();
     let mut rest = text.as_bytes();
     while let [first, behind @ ..] = rest {
-        (name, rest) = match (first, behind) {
+        let (byte, behind) = match (first, behind) {
             (b'%', [a, b, behind @ ..]) => {
-                let hex = std::str::from_utf8(&[*a, *b]).ok().map(str::to_owned)?;
-                name.push(u8::from_str_radix(&hex, 16).ok()?);
-                (name, behind)
+                let digits = [*a, *b];
+                let hex = std::str::from_utf8(&digits).ok()?;
+                (u8::from_str_radix(hex, 16).ok()?, behind)
             }
-            (plain, behind) => {
-                name.push(*plain);
-                (name, behind)
-            }
+            (plain, behind) => (*plain, behind),
         };
+        name.push(byte);
+        rest = behind;
     }
     // One way to write each name, and no other.
     (escaped(&name) == text).then_some(name)
@@ -241,24 +240,11 @@ impl Manifest {
         lacks.collect()
     }
 
-    /// Whose the file behind an entry was, as a place in `owners`.
-    pub fn owner_of_entry(&self, entry: &str) -> Option<usize> {
-        self.entries.get(entry)?.owner
-    }
-
-    /// Whose the second copy of a config was, as a place in `owners`.
-    pub fn owner_of_second_copy(&self, file: &str) -> Option<usize> {
-        self.wireguard.get(file).copied()
-    }
-
     /// The first place that is named and is not one of `owners`.
     fn place_out_of_bounds(&self) -> Option<usize> {
-        let places = self
-            .entries
-            .values()
-            .filter_map(|e| e.owner)
-            .chain(self.wireguard.values().copied());
-        places.into_iter().find(|place| *place >= self.owners.len())
+        let owners = self.entries.values().filter_map(|e| e.owner);
+        let mut places = owners.chain(self.wireguard.values().copied());
+        places.find(|place| *place >= self.owners.len())
     }
 }
 
@@ -284,10 +270,8 @@ fn known_version(value: &serde_json::Value) -> Result<(), Vec<Problem>> {
         }
         None => return Err(vec![refuse("it names no backup_version".into())]),
     }
-    match value
-        .pointer("/holdfast/format")
-        .and_then(serde_json::Value::as_u64)
-    {
+    let format = value.pointer("/holdfast/format");
+    match format.and_then(serde_json::Value::as_u64) {
         Some(format) if !(1..=u64::from(FORMAT)).contains(&format) => Err(vec![cannot(
             format!(
                 "read this backup: its manifest has format {format}, and only those up to {FORMAT} are known"
@@ -324,11 +308,8 @@ impl Metadata {
             manifest.entries = large.entries.into_iter().collect();
             manifest.wireguard = large.wireguard.into_iter().collect();
         }
-        match metadata
-            .holdfast
-            .as_ref()
-            .and_then(Manifest::place_out_of_bounds)
-        {
+        let manifest = metadata.holdfast.as_ref();
+        match manifest.and_then(Manifest::place_out_of_bounds) {
             Some(place) => Err(vec![refuse(format!(
                 "it names the owner {place}, and has no such owner"
             ))]),
@@ -382,7 +363,7 @@ mod tests {
         assert_eq!(metadata.made_by(), "holdfast 0.1.0");
         let manifest = metadata.holdfast.unwrap();
         assert_eq!(
-            manifest.owners[manifest.owner_of_entry("configs/a.conf").unwrap()].mode,
+            manifest.owners[manifest.entries["configs/a.conf"].owner.unwrap()].mode,
             0o640
         );
     }

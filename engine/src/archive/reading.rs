@@ -2,9 +2,9 @@
 //! Gives them to whoever asks; nothing of an entry stays here.
 
 use std::io::{self, Write};
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::sync_channel;
+use std::sync::{MutexGuard, PoisonError};
 use std::thread;
 
 use journal_format::Digest;
@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::inflate::{Reader, UnreadBytes};
 use super::manifest::EntryFacts;
-use super::{Archive, ArchiveEntry, refused, unreadable};
-use crate::error::{Fault, cannot};
+use super::{Archive, ArchiveEntry, refuse, unreadable};
+use crate::error::{Fault, OrCannot};
 use crate::parallel;
 
 /// Entries that one thread reads at a time, at most, and their bytes.
@@ -58,7 +58,7 @@ impl Archive {
         let copied = self.copy(name, &mut bytes);
         if bytes.over {
             let why = format!("its entry {} is over {most} bytes", name.escape_debug());
-            return Err(Fault::Refused(vec![refused(&self.name, &why)]));
+            return Err(refuse(&self.name, &why));
         }
         copied.map(|_| bytes.bytes)
     }
@@ -70,16 +70,11 @@ impl Archive {
             return Err(self.refuse_entry(name, "is not there"));
         };
         let mut write = |bytes: &[u8]| {
-            out.write_all(bytes).map_err(|e| {
-                Fault::Failed(cannot(
-                    format!(
-                        "write what entry {} of the backup {} holds: {e}",
-                        name.escape_debug(),
-                        self.name
-                    ),
-                    "see whether the disk that holds the state folder is full or failing",
-                ))
-            })
+            let (entry, backup) = (name.escape_debug(), &self.name);
+            Ok(out.write_all(bytes).or_cannot(
+                format_args!("write what entry {entry} of the backup {backup} holds"),
+                "see whether the disk that holds the state folder is full or failing",
+            )?)
         };
         if self.entries[i].size < LARGE {
             return self.with_reader(|reader| self.read(reader, i, &mut write));
@@ -157,7 +152,7 @@ impl Archive {
     fn ahead(&self, reader: &mut Reader, batch: &[usize]) -> Result<(), Fault> {
         reader
             .ahead(batch.iter().map(|i| self.entries[*i].place))
-            .map_err(|e| Fault::Failed(unreadable(&self.name, &e)))
+            .map_err(|e| unreadable(&self.name, &e))
     }
 
     /// A reader that nobody uses, for as long as this takes.
@@ -233,11 +228,13 @@ impl Archive {
         }
     }
 
+    fn free_readers(&self) -> MutexGuard<'_, Vec<Reader>> {
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn refuse_entry(&self, entry: &str, why: &str) -> Fault {
-        Fault::Refused(vec![refused(
-            &self.name,
-            &format!("its entry {} {why}", entry.escape_debug()),
-        )])
+        let why = format!("its entry {} {why}", entry.escape_debug());
+        refuse(&self.name, &why)
     }
 }
 
@@ -274,7 +271,7 @@ impl<'a> Taking<'a> {
     fn unread(&self, e: &io::Error) -> Fault {
         match e.kind() {
             io::ErrorKind::UnexpectedEof => self.damaged("the file ends before it"),
-            _ => Fault::Failed(unreadable(&self.archive.name, e)),
+            _ => unreadable(&self.archive.name, e),
         }
     }
 
@@ -328,13 +325,9 @@ struct Borrowed<'a> {
 
 impl<'a> Borrowed<'a> {
     fn of(archive: &'a Archive) -> Borrowed<'a> {
-        let mut free = archive
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
         Borrowed {
             archive,
-            reader: free.pop(),
+            reader: archive.free_readers().pop(),
             bytes: Vec::new(),
         }
     }
@@ -348,11 +341,7 @@ impl<'a> Borrowed<'a> {
 
 impl Drop for Borrowed<'_> {
     fn drop(&mut self) {
-        let mut free = self
-            .archive
-            .readers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.archive.free_readers();
         free.extend(self.reader.take());
     }
 }

@@ -6,35 +6,28 @@ use std::sync::Arc;
 
 use zip::ZipArchive;
 use zip::read::{ArchiveOffset, Config};
+use zip::result::ZipResult;
 
 use super::ArchiveEntry;
 use super::cursor::Cursor;
 
-/// What a second pair of eyes sees on the same bytes.
-pub(super) enum PassedBytes {
-    Otherwise,
-    Damaged(zip::result::ZipError),
-}
-
-/// Reads the structure with another reader, which must see the very same entries at the very same places.
+/// Reads the structure with another reader. Whether that sees the very same entries at the very same places.
 pub(super) fn second_opinion(
     file: &Arc<File>,
     size: u64,
     entries: &[ArchiveEntry],
-) -> Result<(), PassedBytes> {
+) -> ZipResult<bool> {
     let config = Config {
         archive_offset: ArchiveOffset::Known(0),
     };
-    let mut zip = ZipArchive::with_config(config, Cursor::new(file.clone(), size))
-        .map_err(PassedBytes::Damaged)?;
-    zip.validate_header_consistency()
-        .map_err(PassedBytes::Damaged)?;
+    let mut zip = ZipArchive::with_config(config, Cursor::new(file.clone(), size))?;
+    zip.validate_header_consistency()?;
     for entry in entries {
         let index = entry.index as usize;
         if zip.index_for_name_raw(entry.name.as_bytes()) != Some(index) {
-            return Err(PassedBytes::Otherwise);
+            return Ok(false);
         }
-        let seen = zip.by_index_raw(index).map_err(PassedBytes::Damaged)?;
+        let seen = zip.by_index_raw(index)?;
         let method = match entry.place.deflated {
             true => zip::CompressionMethod::Deflated,
             false => zip::CompressionMethod::Stored,
@@ -45,8 +38,8 @@ pub(super) fn second_opinion(
             && seen.crc32() == entry.place.crc
             && seen.compression() == method;
         if !same {
-            return Err(PassedBytes::Otherwise);
+            return Ok(false);
         }
     }
-    Ok(())
+    Ok(true)
 }

@@ -29,7 +29,7 @@ fn file(bytes: &[u8]) -> File {
 }
 
 fn open_with(bytes: &[u8], limits: &Limits) -> Result<Archive, Fault> {
-    Archive::open(file(bytes), "test.zip", limits, &DATABASES)
+    Archive::open(file(bytes), "test.zip", limits, &DATABASES, &|_| Ok(false))
 }
 
 fn open(bytes: &[u8]) -> Result<Archive, Fault> {
@@ -254,6 +254,7 @@ fn an_archive_replaced_under_its_name_stays_the_one_that_was_opened() {
         "b.zip",
         &Limits::default(),
         &DATABASES,
+        &|_| Ok(false),
     )
     .unwrap();
     std::fs::write(dir.path().join("c.zip"), b"other").unwrap();

@@ -86,14 +86,9 @@ pub fn archive_beside<T: Send>(
     name: &str,
     work: impl Fn(&BackupRules) -> T + Sync,
 ) -> Result<((Checked, Opened), T), Fault> {
-    let databases: Vec<&str> = profile
-        .gateway
-        .database
-        .iter()
-        .map(|d| d.name.as_str())
-        .collect();
+    let databases = profile.gateway.database_names();
     let made_here = |digest: &Digest| made::knows(profile, digest);
-    let mut archive = Archive::open_hashed(file, name, &profile.limits, &databases, &made_here)?;
+    let mut archive = Archive::open(file, name, &profile.limits, &databases, &made_here)?;
     room_to_unpack(profile, &archive)?;
     let sha256 = archive.sha256()?;
     let origin = match archive.made_here() {
@@ -267,10 +262,7 @@ struct Findings {
 /// What is read for its digest alone: it is not looked into, or not before a plan.
 fn only_read(part: &EntryKind<'_>) -> bool {
     match part {
-        EntryKind::RulesNat
-        | EntryKind::RulesForward
-        | EntryKind::RawDatabase { .. }
-        | EntryKind::UnknownDatabase => true,
+        EntryKind::RulesText | EntryKind::RawDatabase { .. } | EntryKind::UnknownDatabase => true,
         // Those that are not put back.
         EntryKind::RawConfig(name) | EntryKind::RawSecondCopy(name) => {
             !configs::can_be_put_back(name)
@@ -279,8 +271,7 @@ fn only_read(part: &EntryKind<'_>) -> bool {
         | EntryKind::Database(_)
         | EntryKind::Config(_)
         | EntryKind::SecondCopy(_)
-        | EntryKind::RulesV4
-        | EntryKind::RulesV6
+        | EntryKind::Rules
         | EntryKind::Kept(_) => false,
     }
 }
@@ -350,10 +341,8 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
             EntryKind::RawDatabase { name, .. } => folder_of(&name),
             EntryKind::Kept(family) => g.firewall.kept_file(family).and_then(Path::parent),
             EntryKind::Metadata
-            | EntryKind::RulesV4
-            | EntryKind::RulesNat
-            | EntryKind::RulesForward
-            | EntryKind::RulesV6
+            | EntryKind::Rules
+            | EntryKind::RulesText
             | EntryKind::UnknownDatabase => None,
         };
         if let Some(target) = target {

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
 use crate::files::space;
 use crate::files::spool::private_folder;
 
@@ -35,12 +35,10 @@ impl Aside {
     /// On the disk of this folder, which is made if need be.
     pub(super) fn new(folder: &Path) -> Result<Aside, Problem> {
         let made = private_folder(folder).and_then(|()| tempfile::tempfile_in(folder));
-        let file = made.map_err(|e| {
-            cannot(
-                format!("make a file in {}: {e}", folder.display()),
-                "see whether that disk is full, and whether this runs as root",
-            )
-        })?;
+        let file = made.or_cannot(
+            format!("make a file in {}", folder.display()),
+            "see whether that disk is full, and whether this runs as root",
+        )?;
         Ok(Aside {
             folder: folder.to_owned(),
             file,
@@ -82,11 +80,9 @@ impl Aside {
     }
 
     fn failed(&self, verb: &str, why: &dyn std::fmt::Display) -> Problem {
+        let folder = self.folder.display();
         cannot(
-            format!(
-                "{verb} what is packed so far, in {}: {why}",
-                self.folder.display()
-            ),
+            format!("{verb} what is packed so far, in {folder}: {why}"),
             "see whether that disk is full or failing; the state folder can be moved by the profile",
         )
     }

@@ -2,16 +2,16 @@
 //! database could be saved, and why not. Must not open one with SQLite itself.
 
 use std::fs::File;
-use std::io;
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
+use crate::files::open::if_there;
 use crate::files::space::Needs;
 use crate::files::spool::Room;
 use crate::gateway::database::{self, Rows, Trouble};
 use crate::gateway::parts::PartFate;
 use crate::gateway::profile::{Database, Profile};
-use crate::host::live_database::{Live, Snapshot};
+use crate::host::live_database::Live;
 
 /// A database on its way into the archive.
 pub(super) struct Saving {
@@ -59,19 +59,19 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
         warnings: Vec::new(),
         rows: None,
     };
-    let meta = match database.path.symlink_metadata() {
-        Ok(meta) => meta,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+    let path = database.path.display();
+    let meta = match if_there(database.path.symlink_metadata()) {
+        Ok(Some(meta)) => meta,
+        Ok(None) => {
             let left = database::side_files(&database.path);
             if let Some(left) = left.iter().find(|p| p.symlink_metadata().is_ok()) {
-                let (path, left) = (database.path.display(), left.display());
-                let why = format!("{path} is gone, and {left} is there");
+                let why = format!("{path} is gone, and {} is there", left.display());
                 saving.fate = PartFate::NotSaved { why };
             }
             return saving;
         }
         Err(e) => {
-            let why = format!("{} cannot be looked at: {e}", database.path.display());
+            let why = format!("{path} cannot be looked at: {e}");
             saving.fate = PartFate::NotSaved { why };
             return saving;
         }
@@ -82,18 +82,14 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
         return saving;
     }
     match Live::new(profile).snapshot(&database.path, database.kind) {
-        Ok(Snapshot {
-            file,
-            warnings,
-            rows,
-        }) => {
+        Ok(snapshot) => {
             saving.copies = vec![Copy {
                 side: "",
-                file,
+                file: snapshot.file,
                 owner: owner(&meta),
             }];
-            saving.warnings = warnings;
-            saving.rows = rows;
+            saving.warnings = snapshot.warnings;
+            saving.rows = snapshot.rows;
             saving.fate = PartFate::Saved;
         }
         Err(trouble) => {
@@ -122,20 +118,17 @@ fn room_for(profile: &Profile, database: &Database) -> Result<(), Problem> {
         needs.bytes(&profile.spool_dir(), size)?;
     }
     let what = format!("copy the database {}", database.path.display());
-    let problems = needs.check(&what).err().unwrap_or_default();
-    problems.into_iter().next().map_or(Ok(()), Err)
+    needs.check_first(&what)
 }
 
 /// Copies its bytes and those of the files beside it.
 fn raw(profile: &Profile, database: &Database, saving: &mut Saving) -> Result<(), Problem> {
     let room = Room::new(&profile.spool_dir())?;
     for copied in database::raw_bytes(profile, &database.path, &room, "raw")? {
-        let file = File::open(&copied.copy).map_err(|e| {
-            cannot(
-                format!("read the copy of {}: {e}", copied.source.display()),
-                "see to the disk of the state folder",
-            )
-        })?;
+        let file = File::open(&copied.copy).or_cannot(
+            format!("read the copy of {}", copied.source.display()),
+            "see to the disk of the state folder",
+        )?;
         saving.copies.push(Copy {
             side: copied.side,
             file,

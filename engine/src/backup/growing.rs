@@ -3,14 +3,16 @@
 
 use std::fs::File;
 use std::io::{self, Seek, SeekFrom};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use jiff::Timestamp;
-use nix::fcntl::{AtFlags, RenameFlags};
+use nix::fcntl::{AtFlags, RenameFlags, renameat2};
+use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::files::open::new_private;
 
 /// Attempts at a free name, ten a second.
 const NAMES: u32 = 600;
@@ -39,13 +41,7 @@ impl Growing {
             let name = format!("wireguard_backup_{}.zip", at.strftime("%Y%m%d_%H%M%S"));
             let path = dir.join(format!(".{name}.part"));
             if !dir.join(&name).try_exists().map_err(|e| failed(&e))? {
-                match File::options()
-                    .read(true)
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&path)
-                {
+                match new_private(&path) {
                     Ok(file) => {
                         let part = Growing {
                             dir: dir.to_owned(),
@@ -71,16 +67,10 @@ impl Growing {
         self.at.strftime("%Y%m%d_%H%M%S").to_string()
     }
 
-    pub(super) fn writer(&mut self) -> Result<File, Problem> {
-        self.file
-            .seek(SeekFrom::Start(0))
-            .and_then(|_| self.file.try_clone())
-            .map_err(|e| {
-                cannot(
-                    format!("write the backup {}: {e}", self.path.display()),
-                    "see to that folder",
-                )
-            })
+    /// To be written from its beginning.
+    pub(super) fn writer(&self) -> Result<File, Problem> {
+        let what = format!("write the backup {}", self.path.display());
+        self.reader().or_cannot(what, "see to that folder")
     }
 
     /// What was written, from the same open file: under its name somebody may have put another.
@@ -91,10 +81,8 @@ impl Growing {
 
     /// Whether the hidden name is still that of what was written, in a folder that others may write to.
     fn is_named(&self) -> io::Result<bool> {
-        let (written, named) = (
-            self.file.metadata()?,
-            std::fs::symlink_metadata(&self.path)?,
-        );
+        let written = self.file.metadata()?;
+        let named = self.path.symlink_metadata()?;
         Ok((written.dev(), written.ino()) == (named.dev(), named.ino()))
     }
 
@@ -104,43 +92,21 @@ impl Growing {
         reason = "the backup takes its name, without replacing one"
     )]
     pub(super) fn publish(mut self) -> Result<PathBuf, Fault> {
+        let (dir, name) = (self.dir.display().to_string(), self.name.clone());
         let failed = |e: &dyn std::fmt::Display| {
-            cannot(
-                format!(
-                    "give the backup its name {} in {}: {e}",
-                    self.name,
-                    self.dir.display()
-                ),
-                "see to that folder",
-            )
+            let what = format!("give the backup its name {name} in {dir}: {e}");
+            cannot(what, "see to that folder")
         };
         if !self.is_named().map_err(|e| failed(&e))? {
             return Err(failed(&"somebody put another file in its place").into());
         }
         let folder = File::open(&self.dir).map_err(|e| failed(&e))?;
         let hidden = format!(".{}.part", self.name);
-        match nix::fcntl::renameat2(
-            &folder,
-            hidden.as_str(),
-            &folder,
-            self.name.as_str(),
-            RenameFlags::RENAME_NOREPLACE,
-        ) {
+        let (from, to) = (hidden.as_str(), self.name.as_str());
+        match renameat2(&folder, from, &folder, to, RenameFlags::RENAME_NOREPLACE) {
             // A filesystem that cannot do that can link, which replaces nothing either.
-            Err(nix::errno::Errno::EINVAL) => nix::unistd::linkat(
-                &folder,
-                hidden.as_str(),
-                &folder,
-                self.name.as_str(),
-                AtFlags::empty(),
-            )
-            .and_then(|()| {
-                nix::unistd::unlinkat(
-                    &folder,
-                    hidden.as_str(),
-                    nix::unistd::UnlinkatFlags::NoRemoveDir,
-                )
-            }),
+            Err(nix::errno::Errno::EINVAL) => linkat(&folder, from, &folder, to, AtFlags::empty())
+                .and_then(|()| unlinkat(&folder, from, UnlinkatFlags::NoRemoveDir)),
             result => result,
         }
         .map_err(|e| failed(&e.desc()))?;

@@ -17,6 +17,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::PartFate;
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::Profile;
+use crate::host::LiveDatabases;
 use crate::host::live_database::Live;
 use crate::parallel;
 use crate::text::wg_config;
@@ -289,8 +290,8 @@ impl Attempt<'_> {
         self.rows.as_ref()?;
         match Live::new(self.profile).rows(&database.path) {
             Ok(rows) => Some(by_file(rows)),
-            Err(problem) => {
-                let why = format!("cannot {}", problem.what);
+            Err(trouble) => {
+                let why = format!("cannot {}", trouble.problem().what);
                 self.warnings.push(not_known(&why));
                 None
             }

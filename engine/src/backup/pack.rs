@@ -93,6 +93,7 @@ pub(super) struct Zip {
 }
 
 /// What is known of an entry once its bytes are written.
+#[derive(Default)]
 struct PackedSizes {
     crc: u32,
     packed: u64,
@@ -165,12 +166,8 @@ impl Zip {
             Ok((piece, packer.room.clone()))
         };
         let (mut sha256, mut crc, mut done) = (Sha256::new(), crc32fast::Hasher::new(), 0);
-        let unsaid = PackedSizes {
-            crc: 0,
-            packed: 0,
-            size: 0,
-        };
-        let offset = self.begin(name, STREAMED, &unsaid)?;
+        // Nothing is known yet.
+        let offset = self.begin(name, STREAMED, &PackedSizes::default())?;
         let from = self.at;
         parallel::in_order(&pieces, Packer::new, work, |piece| {
             let (bytes, deflated) = piece?;
@@ -181,10 +178,9 @@ impl Zip {
             told(done);
             Ok::<(), io::Error>(())
         })?;
-        let packed = self.at - from;
         let sizes = PackedSizes {
             crc: crc.finalize(),
-            packed,
+            packed: self.at - from,
             size,
         };
         self.describe(&sizes)?;
@@ -274,14 +270,11 @@ impl Zip {
         put32(directory, 0x0201_4b50);
         put16(directory, UNIX | version);
         common(directory, version, name, flags, sizes)?;
-        put16(
-            directory,
-            if wide.is_empty() {
-                0
-            } else {
-                4 + wide.len() as u16
-            },
-        );
+        let fields = match wide.len() as u16 {
+            0 => 0,
+            length => 4 + length,
+        };
+        put16(directory, fields);
         // No comment, on the first volume, and nothing is known of what is inside.
         put32(directory, 0);
         put16(directory, 0);

@@ -28,22 +28,16 @@ fn text(save: &str, table: &str, chains: &[&str], only: Option<&str>) -> String 
             continue;
         } else if let Some(chain) = line.strip_prefix(':') {
             let mut words = chain.split(' ');
-            let (name, policy) = (
-                words.next().unwrap_or_default(),
-                words.next().unwrap_or("-"),
-            );
+            let name = words.next().unwrap_or_default();
             if only.is_none_or(|o| o == name) {
-                policies.push(if policy == "-" {
-                    format!("-N {name}")
-                } else {
-                    format!("-P {name} {policy}")
+                policies.push(match words.next() {
+                    None | Some("-") => format!("-N {name}"),
+                    Some(policy) => format!("-P {name} {policy}"),
                 });
             }
-        } else if let Some(at) = line
-            .find("-A ")
-            .filter(|at| *at == 0 || line.starts_with('['))
-        {
+        } else if line.starts_with("-A ") || line.starts_with('[') {
             // Counters, if there are any, stand before the rule.
+            let Some(at) = line.find("-A ") else { continue };
             let rule = &line[at..];
             if only.is_none_or(|o| rule[3..].split(' ').next() == Some(o)) {
                 rules.push(rule.to_owned());

@@ -4,10 +4,11 @@
 mod configs;
 mod metadata;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use journal_format::{Digest, Problem};
 
@@ -15,13 +16,14 @@ use super::configs::{ConfigBytes, Lying, look_at};
 use super::databases::{Copy, Saving};
 use super::pack::{Packer, Sum, Zip};
 use super::{Progress, TOLD, rules_text};
-use crate::archive::manifest::{Contents, EntryFacts, escaped};
+use crate::archive::manifest::{Contents, EntryFacts, Manifest, escaped};
 use crate::archive::{KEPT, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, raw_database};
-use crate::error::{Fault, cannot};
+use crate::error::{Fault, OrCannot, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{Names, OwnerFacts};
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::profile::Profile;
+use crate::host::linux::Linux;
 use crate::survey;
 use crate::survey::kept_rules::KeptPlace;
 use crate::text::iptables::Family;
@@ -32,14 +34,10 @@ pub(super) struct Making<'a, 'p> {
     profile: &'a Profile,
     zip: Zip,
     names: Names,
-    owners: Vec<OwnerFacts>,
     contents: Contents,
-    entries: BTreeMap<String, EntryFacts>,
-    wireguard: BTreeMap<String, usize>,
-    links: BTreeMap<String, String>,
-    left_out: BTreeSet<String>,
+    /// As far as it is known.
+    manifest: Manifest,
     unread: BTreeSet<String>,
-    parts: BTreeMap<Part, PartFate>,
     warnings: Vec<String>,
     done: u64,
     of: u64,
@@ -58,14 +56,9 @@ impl<'a, 'p> Making<'a, 'p> {
             profile,
             zip: Zip::new(file),
             names: Names::default(),
-            owners: Vec::new(),
             contents: Contents::default(),
-            entries: BTreeMap::new(),
-            wireguard: BTreeMap::new(),
-            links: BTreeMap::new(),
-            left_out: BTreeSet::new(),
+            manifest: Manifest::default(),
             unread: BTreeSet::new(),
-            parts: BTreeMap::new(),
             warnings: Vec::new(),
             done: 0,
             of,
@@ -93,12 +86,10 @@ impl<'a, 'p> Making<'a, 'p> {
                 true => raw_database(name, side),
                 false => name.clone(),
             };
-            let size = file.metadata().map_err(|e| {
-                cannot(
-                    format!("read the copy of {name}: {e}"),
-                    "see to the disk of the state folder",
-                )
-            })?;
+            let size = file.metadata().or_cannot(
+                format!("read the copy of {name}"),
+                "see to the disk of the state folder",
+            )?;
             self.add_file(&entry, file, size.len(), owner)?;
         }
         match &saving.fate {
@@ -108,8 +99,7 @@ impl<'a, 'p> Making<'a, 'p> {
             )),
             PartFate::NotThere | PartFate::NotSaved { .. } => {}
         }
-        let part = Part::Database(name.clone());
-        self.parts.insert(part, saving.fate);
+        self.found(Part::Database(saving.name), saving.fate);
         Ok(())
     }
 
@@ -121,32 +111,40 @@ impl<'a, 'p> Making<'a, 'p> {
     /// Whether there is nothing to be had so far, and nothing lacks.
     pub(super) fn is_empty(&self) -> bool {
         let lacks = |fate: &PartFate| matches!(fate, PartFate::NotSaved { .. });
-        self.entries.is_empty() && !self.parts.values().any(lacks)
+        self.manifest.entries.is_empty() && !self.manifest.parts.values().any(lacks)
+    }
+
+    /// What became of a part.
+    fn found(&mut self, part: Part, fate: PartFate) {
+        self.manifest.parts.insert(part, fate);
+    }
+
+    /// Names a link, in whose place nothing is saved; gives where it leads, for people.
+    fn link(&mut self, path: &Path, target: &[u8]) -> String {
+        let target = escaped_path(target);
+        let link = escaped_path(path.as_os_str().as_bytes());
+        self.manifest.links.insert(link, target.clone());
+        target
     }
 
     /// The files in which the box keeps rules over a reboot.
     pub(super) fn kept(&mut self) -> Result<(), Fault> {
-        for (family, path) in Family::BOTH
-            .into_iter()
-            .zip(&self.profile.gateway.firewall.kept)
-        {
-            let looked = match KeptPlace::of(path) {
+        let kept = &self.profile.gateway.firewall.kept;
+        for (family, path) in Family::BOTH.into_iter().zip(kept) {
+            let looked = match KeptPlace::of(&Linux::new(self.profile), path) {
                 Ok(KeptPlace::At(path)) => look_at(&path),
                 Err(problem) => {
                     let why = format!("cannot {}", problem.what);
-                    self.parts
-                        .insert(Part::Kept(family), PartFate::NotSaved { why });
+                    self.found(Part::Kept(family), PartFate::NotSaved { why });
                     continue;
                 }
                 Ok(KeptPlace::Link(link, target)) => {
-                    let target = escaped_path(&target);
+                    let target = self.link(&link, &target);
                     self.warnings.push(format!(
                         "{} is a link to {target}, where others than root may write, or nothing is: neither is saved, and a \
                          restore leaves both as they are",
                         journal_format::visible(&link.to_string_lossy())
                     ));
-                    let link = escaped_path(link.as_os_str().as_bytes());
-                    self.links.insert(link, target);
                     // Nothing is said of the part: it is not saved, and what is said not to have been there a restore takes away.
                     continue;
                 }
@@ -173,7 +171,7 @@ impl<'a, 'p> Making<'a, 'p> {
                     why: format!("{} is not a regular file", path.display()),
                 },
             };
-            self.parts.insert(Part::Kept(family), fate);
+            self.found(Part::Kept(family), fate);
         }
         Ok(())
     }
@@ -193,36 +191,30 @@ impl<'a, 'p> Making<'a, 'p> {
         if let Some(save) = &facts.rules_v6 {
             self.add_text(RULES_V6, save)?;
         }
-        let rules = |family, text: &Option<String>| match text {
-            Some(_) => PartFate::Saved,
-            None if facts.lack_protocol(family) => PartFate::NotThere,
-            None => PartFate::NotSaved {
-                why: survey::UNREADABLE.into(),
-            },
-        };
-        let forwarding = |on: Option<bool>| match on {
-            Some(_) => PartFate::Saved,
-            // A kernel without that family.
-            None => PartFate::NotThere,
-        };
-        let fates = [
-            (Part::Rules(Family::V4), rules(Family::V4, &facts.rules_v4)),
-            (Part::Rules(Family::V6), rules(Family::V6, &facts.rules_v6)),
-            (Part::Forwarding(Family::V4), forwarding(facts.ip_forward)),
-            (Part::Forwarding(Family::V6), forwarding(facts.ipv6_forward)),
-            (Part::Tunnels, PartFate::Saved),
-            (Part::Peers, PartFate::Saved),
-        ];
-        for (part, read) in fates {
-            let fate = match facts.unread.get(&part) {
-                Some(why) => PartFate::NotSaved { why: why.clone() },
-                None => read,
-            };
-            self.parts.insert(part, fate);
-        }
+        let parts = &mut self.manifest.parts;
+        // What could not be read is not saved, whatever else is known of it.
         for (part, why) in &facts.unread {
             let lacks = || PartFate::NotSaved { why: why.clone() };
-            self.parts.entry(part.clone()).or_insert_with(lacks);
+            parts.entry(part.clone()).or_insert_with(lacks);
+        }
+        for family in Family::BOTH {
+            let rules = match facts.rules(family) {
+                Some(_) => PartFate::Saved,
+                None if facts.lack_protocol(family) => PartFate::NotThere,
+                None => PartFate::NotSaved {
+                    why: survey::UNREADABLE.into(),
+                },
+            };
+            let forwarding = match facts.forwards(family) {
+                Some(_) => PartFate::Saved,
+                // A kernel without that family.
+                None => PartFate::NotThere,
+            };
+            parts.entry(Part::Rules(family)).or_insert(rules);
+            parts.entry(Part::Forwarding(family)).or_insert(forwarding);
+        }
+        for part in [Part::Tunnels, Part::Peers] {
+            parts.entry(part).or_insert(PartFate::Saved);
         }
         Ok(())
     }
@@ -230,11 +222,12 @@ impl<'a, 'p> Making<'a, 'p> {
     /// The place of a file's owner and mode among those that were seen.
     fn owner(&mut self, (uid, gid, mode): (u32, u32, u32)) -> usize {
         let known = |o: &OwnerFacts| (o.uid, o.gid, o.mode) == (uid, gid, mode);
-        if let Some(place) = self.owners.iter().position(known) {
+        let owners = &mut self.manifest.owners;
+        if let Some(place) = owners.iter().position(known) {
             return place;
         }
-        self.owners.push(self.names.of(uid, gid, mode));
-        self.owners.len() - 1
+        owners.push(self.names.of(uid, gid, mode));
+        owners.len() - 1
     }
 
     fn add_text(&mut self, entry: &str, text: &str) -> Result<(), Fault> {
@@ -252,9 +245,8 @@ impl<'a, 'p> Making<'a, 'p> {
         deflated: &[u8],
         owner: Option<usize>,
     ) -> Result<(), Fault> {
-        self.zip
-            .add(entry, sum, deflated)
-            .map_err(|e| packing(entry, &e))?;
+        let added = self.zip.add(entry, sum, deflated);
+        added.map_err(|e| packing(entry, &e))?;
         let facts = EntryFacts {
             size: sum.size,
             sha256: Digest::of_bytes(sum.sha256),
@@ -263,9 +255,10 @@ impl<'a, 'p> Making<'a, 'p> {
         let before = self.done;
         self.done += sum.size;
         if before / TOLD != self.done / TOLD {
-            self.tell(entry);
+            let (done, of) = (self.done, self.of);
+            (self.progress)(Progress::Saving { entry, done, of });
         }
-        self.entries.insert(entry.to_owned(), facts);
+        self.manifest.entries.insert(entry.to_owned(), facts);
         Ok(())
     }
 
@@ -279,22 +272,15 @@ impl<'a, 'p> Making<'a, 'p> {
         self.done += size;
         let mut facts = packed.map_err(|e| packing(entry, &e))?;
         facts.owner = Some(owner);
-        self.entries.insert(entry.to_owned(), facts);
+        self.manifest.entries.insert(entry.to_owned(), facts);
         Ok(())
-    }
-
-    fn tell(&mut self, entry: &str) {
-        let (done, of) = (self.done, self.of);
-        (self.progress)(Progress::Saving { entry, done, of });
     }
 }
 
 fn packing(entry: &str, e: &io::Error) -> Problem {
+    let entry = entry.escape_debug();
     cannot(
-        format!(
-            "write the backup at its entry {}: {e}",
-            entry.escape_debug()
-        ),
+        format!("write the backup at its entry {entry}: {e}"),
         "see whether the disk is full or failing",
     )
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use journal_format::visible;
 
-use super::{Context, print_json, say, tell};
+use super::{Context, print_json};
 use crate::backup::Progress;
 use crate::error::{Fault, INCOMPLETE};
 use crate::host::linux::Linux;
@@ -18,9 +18,7 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());
     let made = crate::backup::of_gateway(&context.profile, &host, &dir, &mut |progress| {
         if let Progress::Estimated { bytes, free } = progress {
-            tell(&format!(
-                "the backup takes at most {bytes} bytes; {free} are free there"
-            ));
+            tell!("the backup takes at most {bytes} bytes; {free} are free there");
         }
     })?;
     let complete = made.lacks.is_empty();
@@ -33,20 +31,20 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
             "warnings": made.warnings,
         }));
     } else {
-        say(&made.path.display().to_string());
+        say!("{}", made.path.display().to_string());
     }
     for lack in &made.lacks {
-        tell(&format!("lacks: {}", visible(&lack.to_string())));
+        tell!("lacks: {}", visible(&lack.to_string()));
     }
     if !complete {
-        tell(&format!(
+        tell!(
             "holdfast: the backup is incomplete and does not count as a good one\n  \
              what to do: see to what is named above, then run `holdfast backup` again; what is in {} can be restored",
             made.path.display()
-        ));
+        );
     }
     for warning in &made.warnings {
-        tell(&format!("warning: {}", visible(warning)));
+        tell!("warning: {}", visible(warning));
     }
     Ok(if complete { 0 } else { INCOMPLETE })
 }

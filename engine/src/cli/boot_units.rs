@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::{Context, say, tell};
+use super::Context;
 use crate::error::{Fault, Problem, cannot};
 use crate::files::whole;
 use crate::state_dir;
@@ -16,11 +16,11 @@ pub(super) fn run(context: &Context, output: &Path, init: bool, remove: bool) ->
         state_dir::make(profile)?;
         state_dir::mark(profile)?;
     } else if !remove && !profile.sentinel().exists() {
-        tell(&format!(
+        tell!(
             "holdfast: {} is not there: at the next boot the gateway stays down\n  what to do: mount state_dir, or, if it is new: \
              holdfast boot-units --init",
             profile.sentinel().display()
-        ));
+        );
     }
     if remove {
         state_dir::none_open(profile, "let a boot start the gateway")?;
@@ -45,7 +45,7 @@ pub(super) fn run(context: &Context, output: &Path, init: bool, remove: bool) ->
             changed += 1;
         }
     }
-    say(&format!(
+    say!(
         "{} under {}; {}",
         crate::text::wording::counted(changed, "change"),
         output.display(),
@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, output: &Path, init: bool, remove: bool) ->
         } else {
             "all is as it should be"
         }
-    ));
+    );
     Ok(0)
 }
 

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use journal_format::{
-    RestoreId, Scan, ScannedLine, Scanner, Soundness, Tail, View, opaque_text, record_json,
+    RestoreId, Scan, ScannedLine, Scanner, Seq, State, Tail, View, opaque_text, record_json,
     record_text, view_text,
 };
 
-use super::{Context, print_json, say, tell};
-use crate::error::{Fault, Problem, cannot};
+use super::{Context, print_json};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
 
@@ -20,10 +20,7 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
     let mut rows = Vec::new();
     for id in state_dir::restores(&context.profile)? {
         let view = match state_dir::read(&context.profile, &id) {
-            Ok(scan) => {
-                let words = soundness_words(&scan);
-                (words, scan.state.as_ref().map(View::of))
-            }
+            Ok(scan) => (soundness_words(&scan), scan.state.as_ref().map(View::of)),
             Err(problem) => (problem.what, None),
         };
         rows.push((id, view));
@@ -38,11 +35,11 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
             .collect();
         print_json(&serde_json::json!({ "restores": rows }));
     } else if rows.is_empty() {
-        say("no restore has been made on this gateway");
+        say!("no restore has been made on this gateway");
     } else {
         for (id, (words, view)) in rows {
             let archive = view.map_or_else(String::new, |v| journal_format::visible(&v.archive));
-            say(&format!("{id}  {words:34}  {archive}"));
+            say!("{id}  {words:34}  {archive}");
         }
     }
     Ok(0)
@@ -72,25 +69,19 @@ pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
         return Ok(0);
     }
     if let Some(state) = &scan.state {
-        say(&view_text(&View::of(state)));
+        say!("{}", view_text(&View::of(state)));
     }
-    say("");
-    let mut texts: Vec<(u64, String)> = scan
-        .records
-        .iter()
-        .map(|record| (record.seq.0, record_text(record)))
-        .collect();
-    texts.extend(
-        scan.opaque
-            .iter()
-            .map(|(seq, json)| (seq.0, opaque_text(*seq, json))),
-    );
+    say!();
+    let records = scan.records.iter().map(|r| (r.seq, record_text(r)));
+    let opaque = scan.opaque.iter();
+    let opaque = opaque.map(|(seq, json)| (*seq, opaque_text(*seq, json)));
+    let mut texts: Vec<(Seq, String)> = records.chain(opaque).collect();
     texts.sort();
     for (_, text) in texts {
-        say(&text);
+        say!("{text}");
     }
-    say("");
-    say(&format!("journal: {}", soundness_words(&scan)));
+    say!();
+    say!("journal: {}", soundness_words(&scan));
     Ok(0)
 }
 
@@ -106,46 +97,29 @@ pub(super) fn verify(context: &Context, name: &str) -> Result<u8, Fault> {
             "valid_bytes": scan.valid_len,
         }));
     } else {
-        say(&format!(
+        say!(
             "{}: {}, {} records",
             path.display(),
             soundness_words(&scan),
             scan.records.len()
-        ));
+        );
     }
     Ok(soundness.exit_status())
 }
 
 fn soundness_words(scan: &Scan) -> String {
-    match scan.soundness() {
-        Soundness::Closed(verdict) => {
-            let left_out = scan.state.as_ref().map(|s| s.left_out());
-            let in_part = match left_out.is_some_and(|l| !l.is_empty()) {
-                true => " in part",
-                false => "",
-            };
-            format!("sound, closed: {verdict}{in_part}")
+    match (&scan.tail, &scan.state) {
+        (Tail::Torn { bytes }, _) => format!("torn tail of {bytes} bytes: recovery mends it"),
+        (Tail::Corrupt { offset, line, why }, _) => {
+            format!("corrupt at line {line}, byte {offset}: {why}")
         }
-        Soundness::Open => match scan.state.as_ref().and_then(|s| s.stuck.as_ref()) {
-            Some(_) => "sound, open: stuck".into(),
+        (Tail::Newer { format, .. }, _) => format!("format {format} is newer than this program"),
+        (Tail::Clean, None) => "empty: a crash came before the first record".into(),
+        (Tail::Clean, Some(state)) => match state.verdict() {
+            Some(verdict) if state.left_out().is_empty() => format!("sound, closed: {verdict}"),
+            Some(verdict) => format!("sound, closed: {verdict} in part"),
+            None if state.stuck.is_some() => "sound, open: stuck".into(),
             None => "sound, open".into(),
-        },
-        Soundness::Empty => "empty: a crash came before the first record".into(),
-        Soundness::Torn => match scan.tail {
-            Tail::Torn { bytes } => format!("torn tail of {bytes} bytes: recovery mends it"),
-            Tail::Clean | Tail::Corrupt { .. } | Tail::Newer { .. } => {
-                "torn tail: recovery mends it".into()
-            }
-        },
-        Soundness::Corrupt => match &scan.tail {
-            Tail::Corrupt { offset, line, why } => {
-                format!("corrupt at line {line}, byte {offset}: {why}")
-            }
-            Tail::Clean | Tail::Torn { .. } | Tail::Newer { .. } => "corrupt".into(),
-        },
-        Soundness::Newer => match scan.tail {
-            Tail::Newer { format, .. } => format!("format {format} is newer than this program"),
-            Tail::Clean | Tail::Torn { .. } | Tail::Corrupt { .. } => "of a newer format".into(),
         },
     }
 }
@@ -167,8 +141,8 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
                 Ok(ScannedLine::Record(record)) if context.json => {
                     print_json(&record_json(&record))
                 }
-                Ok(ScannedLine::Record(record)) => say(&record_text(&record)),
-                Ok(ScannedLine::Opaque { seq, json }) => say(&opaque_text(seq, &json)),
+                Ok(ScannedLine::Record(record)) => say!("{}", record_text(&record)),
+                Ok(ScannedLine::Opaque { seq, json }) => say!("{}", opaque_text(seq, &json)),
                 Err(stop) => {
                     return Err(cannot(
                         format!("follow {}: {stop}", path.display()),
@@ -181,34 +155,20 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
         if let Some(state) = scanner.state()
             && (state.verdict().is_some() || state.stuck.is_some())
         {
-            let view = View::of(state);
-            if context.json {
-                print_json(
-                    &serde_json::json!({ "verdict": view.verdict, "standing": view.standing, "headline": view.headline, "left_out": view.left_out }),
-                );
-            } else {
-                say(&view.headline);
-            }
+            say_standing(context, state);
             return Ok(0);
         }
         // Looked at once more after the writer was seen to be gone, so that its last record is not missed.
         let running = Lock::holder(&context.profile).is_some();
         if !running && idle && grown.is_empty() {
             if let Some(state) = scanner.state().filter(|s| s.stops_at.is_some()) {
-                let view = View::of(state);
-                if context.json {
-                    print_json(
-                        &serde_json::json!({ "verdict": null, "standing": view.standing, "headline": view.headline, "left_out": view.left_out }),
-                    );
-                } else {
-                    say(&view.headline);
-                }
+                say_standing(context, state);
                 return Ok(0);
             }
             if context.json {
                 print_json(&serde_json::json!({ "verdict": null, "standing": "open" }));
             }
-            tell("nothing works on this restore: run `holdfast recover`");
+            tell!("nothing works on this restore: run `holdfast recover`");
             return Ok(0);
         }
         idle = !running;
@@ -216,18 +176,30 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
     }
 }
 
+fn say_standing(context: &Context, state: &State) {
+    let view = View::of(state);
+    if context.json {
+        print_json(&serde_json::json!({
+            "verdict": view.verdict,
+            "standing": view.standing,
+            "headline": view.headline,
+            "left_out": view.left_out,
+        }));
+    } else {
+        say!("{}", view.headline);
+    }
+}
+
 fn read_from(path: &Path, at: u64) -> Result<Vec<u8>, Problem> {
-    let read = || -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut read = || {
         let mut file = std::fs::File::open(path)?;
         file.seek(SeekFrom::Start(at))?;
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)?;
-        Ok(bytes)
+        file.read_to_end(&mut bytes)
     };
-    read().map_err(|e| {
-        cannot(
-            format!("read the journal {}: {e}", path.display()),
-            "see `holdfast journal list`",
-        )
-    })
+    read().or_cannot(
+        format_args!("read the journal {}", path.display()),
+        "see `holdfast journal list`",
+    )?;
+    Ok(bytes)
 }

@@ -4,7 +4,7 @@ use journal_format::{
     Policy, Role, Verdict, View, left_out_lines, record_json, record_text, visible,
 };
 
-use super::{Context, RecoverArgs, print_json, print_json_on, say, tell};
+use super::{Context, RecoverArgs, print_json, print_json_on};
 use crate::error::{Fault, cannot};
 use crate::host::linux::Linux;
 use crate::host::programs;
@@ -19,10 +19,13 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         (_, true) => Some(Policy::RollBack),
         (false, false) => None,
     };
-    let role = if args.unattended {
-        Role::Recover
-    } else {
-        Role::RecoverByHand
+    let by = match args.unattended {
+        true => Role::Recover,
+        false => Role::RecoverByHand,
+    };
+    let stage = match args.before_network {
+        true => BootStage::BeforeNetwork,
+        false => BootStage::Whole,
     };
     if args.second_half {
         process::end_with_parent()?;
@@ -50,22 +53,14 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let recovered = recover::run(
         &context.profile,
         &host,
-        RecoveryOrder {
-            by: role,
-            policy,
-            stage: if args.before_network {
-                BootStage::BeforeNetwork
-            } else {
-                BootStage::Whole
-            },
-        },
+        RecoveryOrder { by, policy, stage },
         &asked,
         |found| say_found(context, found),
         Box::new(move |record, state| {
             if json {
                 print_json_on(std::io::stderr().lock(), &record_json(record));
             } else if !state.repeats(record) {
-                say(&record_text(record));
+                say!("{}", record_text(record));
             }
             *last_seen = Some(View::of(state));
         }),
@@ -83,35 +78,20 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     Ok(status)
 }
 
-/// For whoever watches: where the outcome is JSON, beside it.
-fn line(context: &Context, text: &str) {
-    match context.json {
-        true => tell(text),
-        false => say(text),
-    }
-}
-
 fn say_found(context: &Context, found: &FoundAtRecovery) {
-    line(
-        context,
-        &format!(
-            "restore {} is open; before this recovery: {}",
-            found.id,
-            View::of(found.state).headline
-        ),
-    );
-    if found.torn > 0 {
-        let cut_off = format!(
-            "its last record was cut off: {} bytes are set aside",
-            found.torn
-        );
-        line(context, &cut_off);
+    let FoundAtRecovery { id, torn, .. } = found;
+    let headline = View::of(found.state).headline;
+    context.watched(format_args!(
+        "restore {id} is open; before this recovery: {headline}"
+    ));
+    if *torn > 0 {
+        context.watched(format_args!(
+            "its last record was cut off: {torn} bytes are set aside"
+        ));
     }
     for process in found.ended {
-        line(
-            context,
-            &format!("ended what it left running: {}", visible(process)),
-        );
+        let process = visible(process);
+        context.watched(format_args!("ended what it left running: {process}"));
     }
 }
 
@@ -135,22 +115,18 @@ fn exit_status(recovered: &Recovered, for_restore: bool) -> u8 {
 }
 
 fn as_json(recovered: &Recovered, last: Option<&View>, status: u8) -> serde_json::Value {
-    let (found, id) = match recovered {
-        Recovered::Idle(_) => ("idle", None),
-        Recovered::Over(id, _) => ("over", Some(id)),
-        Recovered::BeforeNetwork(id) => ("before-network", Some(id)),
-        Recovered::Settled { id, .. } => ("settled", Some(id)),
+    let standing = serde_json::json!(last.map(|v| v.standing));
+    let (found, id, verdict) = match recovered {
+        Recovered::Idle(_) => ("idle", None, standing),
+        Recovered::Over(id, verdict) => ("over", Some(id), serde_json::json!(verdict)),
+        Recovered::BeforeNetwork(id) => ("before-network", Some(id), standing),
+        Recovered::Settled { id, .. } => ("settled", Some(id), standing),
     };
     serde_json::json!({
         "found": found,
         "restore": id,
         "exit_status": status,
-        "verdict": match recovered {
-            Recovered::Over(_, verdict) => serde_json::json!(verdict),
-            Recovered::Idle(_) | Recovered::BeforeNetwork(_) | Recovered::Settled { .. } => {
-                serde_json::json!(last.map(|v| v.standing))
-            }
-        },
+        "verdict": verdict,
         "headline": last.map(|v| &v.headline),
         "left_out": last.map(|v| &v.left_out),
         "problem": last.and_then(|v| v.problem.as_ref()),
@@ -159,26 +135,26 @@ fn as_json(recovered: &Recovered, last: Option<&View>, status: u8) -> serde_json
 
 fn say_recovered(recovered: &Recovered, last: Option<&View>) {
     match recovered {
-        Recovered::Idle(_) => say("nothing to do: no restore is open"),
-        Recovered::Over(id, verdict) => say(&format!(
+        Recovered::Idle(_) => say!("nothing to do: no restore is open"),
+        Recovered::Over(id, verdict) => say!(
             "restore {id} was over{}; nothing is left of it to settle",
             verdict.map_or_else(String::new, |v| format!(" ({v})"))
-        )),
-        Recovered::BeforeNetwork(id) => say(&format!(
+        ),
+        Recovered::BeforeNetwork(id) => say!(
             "restore {id}: files and databases are settled; tunnels, rules and services wait for the network"
-        )),
+        ),
         Recovered::Settled { result, .. } => {
             if let Some(view) = last {
                 for line in left_out_lines(&view.left_out) {
-                    say(&line);
+                    say!("{line}");
                 }
-                say(&view.headline);
+                say!("{}", view.headline);
             }
             match result {
                 Ok(warnings) => warnings
                     .iter()
-                    .for_each(|w| tell(&format!("warning: {}", visible(w)))),
-                Err(fault) => tell(&format!("holdfast: {}", super::fault_text(fault))),
+                    .for_each(|w| tell!("warning: {}", visible(w))),
+                Err(fault) => tell!("holdfast: {}", super::fault_text(fault)),
             }
         }
     }
@@ -186,14 +162,13 @@ fn say_recovered(recovered: &Recovered, last: Option<&View>) {
 
 fn say_tidied(context: &Context, Tidied { id, result }: &Tidied) {
     match result {
-        Ok(()) => line(
-            context,
-            &format!("restore {id}: what was left over is cleaned up"),
-        ),
-        Err(problem) => tell(&format!(
+        Ok(()) => context.watched(format_args!(
+            "restore {id}: what was left over is cleaned up"
+        )),
+        Err(problem) => tell!(
             "warning: restore {id} is over, but not cleaned up: {}",
             journal_format::problem_text(problem)
-        )),
+        ),
     }
 }
 
@@ -226,8 +201,6 @@ fn second_half(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     // A recovery that was begun is finished: a second one would begin where this one stands.
     let status = child.wait().map_err(failed)?;
     drop(signals);
-    Ok(status
-        .code()
-        .and_then(|c| u8::try_from(c).ok())
-        .unwrap_or(5))
+    let code = status.code().and_then(|c| u8::try_from(c).ok());
+    Ok(code.unwrap_or(5))
 }

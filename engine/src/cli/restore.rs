@@ -10,8 +10,8 @@ use journal_format::{
     visible,
 };
 
-use super::{Context, RestoreArgs, print_json, say, tell};
-use crate::error::{Fault, Problem, cannot};
+use super::{Context, RestoreArgs, print_json};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::plan::planner::Choices;
@@ -87,16 +87,15 @@ fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
 }
 
 pub(super) fn open(path: &Path) -> Result<File, Fault> {
-    File::open(path).map_err(|e| {
-        Fault::Refused(vec![cannot(
-            format!("open the backup {}: {e}", path.display()),
-            "name an existing backup",
-        )])
-    })
+    let opened = File::open(path).or_cannot(
+        format_args!("open the backup {}", path.display()),
+        "name an existing backup",
+    );
+    opened.map_err(|problem| Fault::Refused(vec![problem]))
 }
 
 fn show(context: &Context, prepared: &Prepared) {
-    let line = |text: &str| if context.json { tell(text) } else { say(text) };
+    let line = |text: &str| context.watched(text);
     line(&format!("restore {}", prepared.id));
     let warnings = &prepared.plan.warnings;
     let (lost, known) = warnings.split_at(prepared.lost.min(warnings.len()));
@@ -134,10 +133,8 @@ fn show(context: &Context, prepared: &Prepared) {
 }
 
 fn confirmed() -> bool {
-    let _ = write!(
-        std::io::stderr(),
-        "Restore the gateway from this backup? Type yes: "
-    );
+    let question = "Restore the gateway from this backup? Type yes: ";
+    let _ = write!(std::io::stderr(), "{question}");
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }
@@ -148,11 +145,9 @@ fn confirmed() -> bool {
     reason = "Holdfast starts itself anew, with a session of its own"
 )]
 fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Result<u8, Fault> {
-    let failed = |e: std::io::Error| -> Problem {
-        cannot(
-            format!("start the restore: {e}"),
-            "see that the holdfast program is where it was",
-        )
+    let failed = |e: std::io::Error| {
+        let what = format!("start the restore: {e}");
+        cannot(what, "see that the holdfast program is where it was")
     };
     let signals = Signals::hold()?;
     let program = programs::this_program().map_err(failed)?;
@@ -166,10 +161,8 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
         .arg(&args.archive)
         .args(["--yes", "--second-half"]);
     command.args(["--restore-id", prepared.id.as_str()]);
-    command.args([
-        "--approved-plan",
-        &preview::approval(&prepared.plan).to_string(),
-    ]);
+    let approved = preview::approval(&prepared.plan).to_string();
+    command.args(["--approved-plan", &approved]);
     if args.keep_going_without_firewall {
         command.arg("--keep-going-without-firewall");
     }
@@ -179,20 +172,16 @@ fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Re
     for part in &args.without_safety_backup_of {
         command.arg(format!("{WITHOUT_SAFETY_BACKUP_OF}={part}"));
     }
-    let mut child = command
-        .stdin(std::process::Stdio::null())
-        .spawn()
-        .map_err(failed)?;
+    let child = command.stdin(std::process::Stdio::null()).spawn();
+    let mut child = child.map_err(failed)?;
     let mut passed_on = false;
     loop {
         if let Some(status) = child.try_wait().map_err(failed)? {
-            return Ok(status
-                .code()
-                .and_then(|c| u8::try_from(c).ok())
-                .unwrap_or(1));
+            let code = status.code().and_then(|c| u8::try_from(c).ok());
+            return Ok(code.unwrap_or(1));
         }
         if signals.asked() && !passed_on {
-            tell("turning back ...");
+            tell!("turning back ...");
             let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
             // It may have ended in between.
             let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
@@ -222,32 +211,29 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
             if json {
                 print_json(&record_json(record));
             } else if !state.repeats(record) {
-                say(&record_text(record));
+                say!("{}", record_text(record));
             }
             *last_seen = Some(View::of(state));
         }),
     );
     match ended {
         Ok(Ended::HandOver(problem)) => {
-            tell(&format!(
-                "holdfast: {}",
-                journal_format::problem_text(&problem)
-            ));
+            tell!("holdfast: {}", journal_format::problem_text(&problem));
             tell_of_closed(&closed);
-            tell("handing over to `holdfast recover`");
+            tell!("handing over to `holdfast recover`");
             Err(hand_over(context).into())
         }
         Ok(Ended::Restored { warnings }) => {
             verdict(json, last.as_ref(), 0, &closed);
             for warning in warnings {
-                tell(&format!("warning: {}", visible(&warning)));
+                tell!("warning: {}", visible(&warning));
             }
             Ok(0)
         }
         Err(fault) => {
             if last.is_some() {
                 verdict(json, last.as_ref(), fault.exit_status(), &closed);
-                tell(&format!("holdfast: {}", super::fault_text(&fault)));
+                tell!("holdfast: {}", super::fault_text(&fault));
                 return Ok(fault.exit_status());
             }
             tell_of_closed(&closed);
@@ -259,7 +245,7 @@ fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8
 /// Of a restore that has no verdict of its own.
 fn tell_of_closed(closed: &[String]) {
     for one in closed {
-        tell(&closed_line(one));
+        tell!("{}", closed_line(one));
     }
 }
 
@@ -271,7 +257,7 @@ fn closed_line(one: &str) -> String {
 }
 
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.
-pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
+fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
     let Some(view) = view else { return };
     if json {
         print_json(&serde_json::json!({
@@ -286,12 +272,12 @@ pub(super) fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[Str
         }));
     } else {
         for one in closed {
-            say(&closed_line(one));
+            say!("{}", closed_line(one));
         }
         for line in left_out_lines(&view.left_out) {
-            say(&line);
+            say!("{line}");
         }
-        say(&view.headline);
+        say!("{}", view.headline);
     }
 }
 

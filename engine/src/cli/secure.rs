@@ -2,7 +2,7 @@
 
 use journal_format::visible;
 
-use super::{Context, print_json, say, tell};
+use super::{Context, print_json};
 use crate::error::{Fault, cannot};
 use crate::host::linux::Linux;
 use crate::state_dir;
@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     state_dir::none_open(profile, "close the gateway's files")?;
     let host = Linux::new(profile);
     let managed = survey::managed(&host, profile)?;
-    let found = exposure::look(profile, &managed.names);
+    let found = exposure::look(&host, profile, &managed.names);
     let mut changes: Vec<String> = Vec::new();
     let mut problems = found.problems;
     if !managed.unclaimed.is_empty() {
@@ -52,20 +52,19 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
         return Ok(status);
     }
     for change in &changes {
-        say(&format!(
+        say!(
             "{} {}",
             if dry_run { "would close" } else { "closed" },
             visible(change)
-        ));
+        );
     }
     for problem in &problems {
-        tell(&format!(
-            "holdfast: {}",
-            journal_format::problem_text(problem)
-        ));
+        tell!("holdfast: {}", journal_format::problem_text(problem));
     }
     if changes.is_empty() && problems.is_empty() {
-        say("only root and the gateway's account can write the gateway's files, and read its keys");
+        say!(
+            "only root and the gateway's account can write the gateway's files, and read its keys"
+        );
     }
     Ok(status)
 }

@@ -3,7 +3,7 @@
 
 use journal_format::{Digest, Soundness, View, utc, view_text, visible};
 
-use super::{Context, print_json, say};
+use super::{Context, print_json};
 use crate::error::Fault;
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
@@ -40,11 +40,11 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
             return Ok(0);
         }
         match &holder {
-            Some((pid, what)) => say(&format!("busy: {what} runs, process {pid}")),
-            None => say("idle"),
+            Some((pid, what)) => say!("busy: {what} runs, process {pid}"),
+            None => say!("idle"),
         }
         for line in backups(&context.profile, &last) {
-            say(&visible(&line));
+            say!("{}", visible(&line));
         }
         return Ok(0);
     };
@@ -63,23 +63,23 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         return Ok(0);
     }
     match &holder {
-        Some((pid, what)) => say(&format!("{what} runs, process {pid}")),
-        None if scan.soundness() == Soundness::Newer => say(&format!(
+        Some((pid, what)) => say!("{what} runs, process {pid}"),
+        None if scan.soundness() == Soundness::Newer => say!(
             "a newer Holdfast began restore {}, and nothing works on it: run `holdfast recover` of that version",
             open.id
-        )),
-        None => say(&format!(
+        ),
+        None => say!(
             "restore {} is open and nothing works on it: run `holdfast recover`",
             open.id
-        )),
+        ),
     }
     match view {
-        Some(view) => say(&view_text(&view)),
-        None if scan.soundness() == Soundness::Newer => say(&format!(
+        Some(view) => say!("{}", view_text(&view)),
+        None if scan.soundness() == Soundness::Newer => say!(
             "this program does not understand its journal {}",
             path.display()
-        )),
-        None => say(&format!("its journal {} says nothing yet", path.display())),
+        ),
+        None => say!("its journal {} says nothing yet", path.display()),
     }
     Ok(0)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, print_json, say};
+use super::{Context, print_json};
 use crate::error::{Fault, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::{Database, Profile};
@@ -69,79 +69,70 @@ fn as_json(profile: &Profile, survey: &Survey) -> serde_json::Value {
 fn say_all(profile: &Profile, survey: &Survey) {
     for database in &profile.gateway.database {
         match size(survey, database) {
-            Some(size) => say(&format!(
+            Some(size) => say!(
                 "database   {:14} {}, {size} bytes",
                 database.name,
                 database.path.display()
-            )),
-            None => say(&format!(
+            ),
+            None => say!(
                 "database   {:14} {}, not there",
                 database.name,
                 database.path.display()
-            )),
+            ),
         }
     }
     match &survey.clients {
         Some(clients) => {
             let active = clients.iter().filter(|c| c.status == "active").count();
-            say(&format!(
-                "clients    {}, of which {active} are active",
-                clients.len()
-            ));
+            say!("clients    {}, of which {active} are active", clients.len());
         }
         None => {
             let there = |name: &str| survey.databases.contains_key(name);
-            say(&format!(
-                "clients    unknown: {}",
-                no_clients(profile, there)
-            ));
+            say!("clients    unknown: {}", no_clients(profile, there));
         }
     }
-    say(&format!(
+    say!(
         "configs    {} in {}",
         survey.configs.len(),
         profile.gateway.configs_dir.display()
-    ));
-    say(&format!(
+    );
+    say!(
         "           {} managed in {}",
         survey.wireguard.len(),
         profile.gateway.wireguard_dir.display()
-    ));
-    say(&format!(
+    );
+    say!(
         "tunnels    {} up: {}",
         survey.facts.tunnels.len(),
         survey.facts.tunnels.join(", ")
-    ));
-    say(&format!(
-        "services   running: {}",
-        survey.facts.services.join(", ")
-    ));
-    say(&format!(
+    );
+    say!("services   running: {}", survey.facts.services.join(", "));
+    say!(
         "firewall   {} rules for IPv4, {} for IPv6; packets {}",
         rules(&survey.facts, Family::V4),
         rules(&survey.facts, Family::V6),
-        forwarded(&survey.facts),
-    ));
+        forwarded(&survey.facts)
+    );
     say_warnings(survey);
 }
 
 fn say_warnings(survey: &Survey) {
     for open in survey.exposure.sentences() {
-        say(&format!(
+        say!(
             "warning    {}: `{}` closes that",
             journal_format::visible(&open),
             exposure::COMMAND
-        ));
+        );
     }
     for problem in &survey.exposure.problems {
-        say(&format!(
+        say!(
             "warning    {}: {}",
             journal_format::visible(&crate::text::wording::in_a_line(problem)),
             journal_format::visible(&problem.advice)
-        ));
+        );
     }
     for warning in &survey.warnings {
-        say(&format!("warning    {}", journal_format::visible(warning)));
+        say!("warning    {}", journal_format::visible(warning));
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use journal_format::visible;
 
-use super::{Context, print_json, restore, say};
+use super::{Context, print_json, restore};
 use crate::archive::manifest::Manifest;
 use crate::archive::verify::{Checked, Opened};
 use crate::error::{Fault, INCOMPLETE};
@@ -120,7 +120,7 @@ impl Verified {
         let info = &self.opened.info;
         if !self.lacks.is_empty() {
             let incomplete = parts::incomplete(&self.lacks);
-            say(&format!("{name}: {}", visible(&incomplete)));
+            say!("{name}: {}", visible(&incomplete));
         }
         let but = match self.untried.is_empty() {
             true => "",
@@ -130,32 +130,28 @@ impl Verified {
             true => "",
             false => "what is in it is ",
         };
-        say(&format!("{name}: {what}sound{but}"));
-        say(&format!(
-            "  made {} by {}",
-            info.created_at,
-            visible(&info.made_by)
-        ));
-        say(&format!(
+        say!("{name}: {what}sound{but}");
+        say!("  made {} by {}", info.created_at, visible(&info.made_by));
+        say!(
             "  {} entries, SHA-256 {}",
             self.opened.archive.entries().len(),
             info.sha256
-        ));
+        );
         for lost in &checked.lost {
-            say(&format!("  lost: {}", visible(&lost.said)));
+            say!("  lost: {}", visible(&lost.said));
         }
         for (command, tunnels) in &self.commands {
-            say(&format!("  runs as root for {tunnels}:"));
-            say(&format!("    {command}"));
+            say!("  runs as root for {tunnels}:");
+            say!("    {command}");
         }
         for (family, why) in &self.untried {
-            say(&format!(
+            say!(
                 "  not tried: whether its {family} firewall rules load: {}",
                 visible(why)
-            ));
+            );
         }
         for warning in checked.warnings.iter().chain(&checked.missing) {
-            say(&format!("  warning: {}", visible(warning)));
+            say!("  warning: {}", visible(warning));
         }
     }
 }

@@ -1,35 +1,49 @@
 //! Who may write a file or a folder: by its owner, its group, its mode, and whether it has an access control list. Looks
 //! only; follows no link. What is to be done about it is `exposure`'s and `database`'s.
 
-use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::files::open::open_without_links;
+use crate::files::Kind;
+use crate::files::open::{if_there, open_without_links};
 
-/// What lies under a name.
-#[derive(Debug)]
+/// What lies under a name, of the very object.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FoundFile {
     /// The name.
     pub path: PathBuf,
-    /// Its facts, of the very object.
-    pub meta: Metadata,
+    /// What it is.
+    pub kind: Kind,
+    /// Device and inode.
+    pub object: (u64, u64),
+    /// How many names it has.
+    pub names: u64,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Its permission bits, set-id and sticky bits among them.
+    pub mode: u32,
     /// It has an access control list beyond its mode: then the mode's group bits are only the most that the list gives.
     pub has_list: bool,
 }
 
 /// What lies under a name; none if nothing does. A link anywhere on the way is an error.
 pub fn look(path: &Path) -> io::Result<Option<FoundFile>> {
-    let file: File = match open_without_links(path, nix::fcntl::OFlag::O_PATH) {
-        Ok(file) => file,
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => return Err(e),
+    let Some(file) = if_there(open_without_links(path, nix::fcntl::OFlag::O_PATH))? else {
+        return Ok(None);
     };
     let size = rustix::fs::lgetxattr_query(path, "system.posix_acl_access");
+    let meta = file.metadata()?;
     Ok(Some(FoundFile {
         path: path.to_owned(),
-        meta: file.metadata()?,
+        kind: Kind::of(&meta),
+        object: (meta.dev(), meta.ino()),
+        names: meta.nlink(),
+        uid: meta.uid(),
+        gid: meta.gid(),
+        mode: meta.mode() & 0o7777,
         has_list: size.is_ok_and(|bytes| bytes > 0),
     }))
 }
@@ -64,41 +78,30 @@ pub fn closed_on_the_way(path: &Path, uid: u32) -> io::Result<Option<FoundFile>>
 }
 
 impl FoundFile {
-    /// Whose it is.
-    pub fn uid(&self) -> u32 {
-        self.meta.uid()
-    }
-
     /// Whether this user with these groups has these rights (4: read, 2: write, 1: go through). What an access control list
     /// takes away from the mode is not looked for.
     pub fn gives(&self, uid: u32, groups: &[u32], rights: u32) -> bool {
-        let mode = self.mode();
         let class = match () {
             () if uid == 0 => return true,
-            () if self.meta.uid() == uid => mode >> 6,
-            () if groups.contains(&self.meta.gid()) => mode >> 3,
-            () => mode,
+            () if self.uid == uid => self.mode >> 6,
+            () if groups.contains(&self.gid) => self.mode >> 3,
+            () => self.mode,
         };
         self.has_list || class & rights == rights
-    }
-
-    /// Its permission bits, set-id and sticky bits among them.
-    pub fn mode(&self) -> u32 {
-        self.meta.mode() & 0o7777
     }
 
     /// Somebody besides these users and groups may write it, or own it and so let himself.
     pub fn others_write(&self, uids: &[u32], gids: &[u32]) -> bool {
         self.has_list
-            || self.mode() & 0o002 != 0
-            || self.mode() & 0o020 != 0 && !gids.contains(&self.meta.gid())
-            || !uids.contains(&self.meta.uid())
+            || self.mode & 0o002 != 0
+            || self.mode & 0o020 != 0 && !gids.contains(&self.gid)
+            || !uids.contains(&self.uid)
     }
 
     /// As a folder on the way to something: somebody besides these may put another thing in the place of what is below it.
     /// In a sticky folder (`/tmp`) only the owners of a thing may.
     pub fn others_replace(&self, uids: &[u32], gids: &[u32]) -> bool {
-        let sticky = self.mode() & 0o1000 != 0 && uids.contains(&self.meta.uid());
+        let sticky = self.mode & 0o1000 != 0 && uids.contains(&self.uid);
         self.others_write(uids, gids) && !sticky
     }
 
@@ -109,14 +112,13 @@ impl FoundFile {
         } else {
             ""
         };
-        format!("{} (mode {:04o}{list})", self.path.display(), self.mode())
+        format!("{} (mode {:04o}{list})", self.path.display(), self.mode)
     }
 }
 
 /// A folder must be there and root's alone before anything is trusted in it. Others may walk through it to what is lent
 /// to them below, if anything is; they may not list it.
 pub fn is_private(path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
     std::fs::symlink_metadata(path).is_ok_and(|m| {
         m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o066 == 0
     })

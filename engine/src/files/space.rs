@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
 use crate::files::open::again;
 
 /// What stays free whatever is written, for everything else on the box.
@@ -84,6 +84,12 @@ impl Needs {
         }
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
+
+    /// The first problem of [`Needs::check`].
+    pub fn check_first(&self, what: &str) -> Result<(), Problem> {
+        let problems = self.check(what).err().unwrap_or_default();
+        problems.into_iter().next().map_or(Ok(()), Err)
+    }
 }
 
 fn whole_blocks(size: u64) -> u64 {
@@ -93,12 +99,8 @@ fn whole_blocks(size: u64) -> u64 {
 /// Bytes that are free for this process on the filesystem of `folder`, or of what is above it.
 pub fn free(folder: &Path) -> Result<u64, Problem> {
     let (folder, _) = existing(folder)?;
-    free_of(&folder).map_err(|e| {
-        cannot(
-            format!("see how much space is free at {}: {e}", folder.display()),
-            "see to that filesystem",
-        )
-    })
+    let what = format!("see how much space is free at {}", folder.display());
+    free_of(&folder).or_cannot(what, "see to that filesystem")
 }
 
 /// The same of a folder that is there.
@@ -113,10 +115,8 @@ fn existing(folder: &Path) -> Result<(PathBuf, u64), Problem> {
             Ok(facts) => return Ok((above.to_owned(), facts.dev())),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => {
-                return Err(cannot(
-                    format!("look at {}: {e}", above.display()),
-                    "see to that folder",
-                ));
+                let what = format!("look at {}: {e}", above.display());
+                return Err(cannot(what, "see to that folder"));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
 use crate::files::access;
 
 const PREFIX: &str = "work-";
@@ -21,30 +21,29 @@ pub struct Room {
 impl Room {
     /// Makes a room under `spool`, which is made if need be, after rooms of dead processes are removed.
     pub fn new(spool: &Path) -> Result<Room, Problem> {
-        let failed = |e: io::Error| {
-            cannot(
-                format!("make a private folder in {}: {e}", spool.display()),
-                "see whether that disk is full, and whether this runs as root",
-            )
-        };
-        private_folder(spool).map_err(failed)?;
+        Room::made_in(spool).or_cannot(
+            format!("make a private folder in {}", spool.display()),
+            "see whether that disk is full, and whether this runs as root",
+        )
+    }
+
+    fn made_in(spool: &Path) -> io::Result<Room> {
+        private_folder(spool)?;
         // Held while a room is made and locked, and while others are swept: no room is seen without its lock.
-        let making = File::open(spool).map_err(failed)?;
+        let making = File::open(spool)?;
         // A signal that was handled meanwhile says nothing of the lock.
         while let Err(e) = making.lock() {
             if e.kind() != io::ErrorKind::Interrupted {
-                return Err(failed(e));
+                return Err(e);
             }
         }
         sweep(spool);
-        let private = Permissions::from_mode(0o700);
         let dir = tempfile::Builder::new()
             .prefix(PREFIX)
-            .permissions(private)
-            .tempdir_in(spool)
-            .map_err(failed)?;
-        let lock = File::open(dir.path()).map_err(failed)?;
-        lock.try_lock().map_err(|e| failed(e.into()))?;
+            .permissions(Permissions::from_mode(0o700))
+            .tempdir_in(spool)?;
+        let lock = File::open(dir.path())?;
+        lock.try_lock()?;
         Ok(Room { dir, _lock: lock })
     }
 
@@ -70,12 +69,10 @@ impl Room {
             }
             Ok(())
         };
-        make().map_err(|e| {
-            cannot(
-                format!("lend the folder {} to user {uid}: {e}", lent.display()),
-                "see whether that disk is full, and whether this runs as root",
-            )
-        })?;
+        make().or_cannot(
+            format!("lend the folder {} to user {uid}", lent.display()),
+            "see whether that disk is full, and whether this runs as root",
+        )?;
         Ok(lent)
     }
 
@@ -88,11 +85,10 @@ impl Room {
 /// Whether a user can go to the state folder, in which the spool is: what is below it is opened for whom a folder is lent to.
 pub fn way_is_open(spool: &Path, uid: u32) -> Result<(), Problem> {
     let state_dir = spool.parent().unwrap_or(spool);
-    let state_dir = state_dir
-        .canonicalize()
-        .unwrap_or_else(|_| state_dir.to_owned());
+    let real = state_dir.canonicalize();
+    let state_dir = real.as_deref().unwrap_or(state_dir);
     // What cannot be looked at is met when it is used.
-    let closed = access::closed_on_the_way(&state_dir, uid).unwrap_or_default();
+    let closed = access::closed_on_the_way(state_dir, uid).unwrap_or_default();
     closed.map_or(Ok(()), |folder| {
         Err(cannot(
             format!(
@@ -122,14 +118,11 @@ fn sweep(spool: &Path) {
     for entry in entries.flatten() {
         let ours = entry.file_name().to_string_lossy().starts_with(PREFIX);
         let folder = entry.file_type().is_ok_and(|t| t.is_dir());
-        if !ours || !folder {
-            continue;
-        }
-        let Ok(room) = File::open(entry.path()) else {
-            continue;
-        };
         // The handle holds the lock until the room is gone.
-        if room.try_lock().is_ok()
+        if ours
+            && folder
+            && let Ok(room) = File::open(entry.path())
+            && room.try_lock().is_ok()
             && let Err(e) = std::fs::remove_dir_all(entry.path())
         {
             tracing::warn!(

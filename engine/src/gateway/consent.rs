@@ -78,10 +78,7 @@ impl Consent {
         let mut in_force = 0;
         let mut found: Vec<Group> = Vec::new();
         let mut places: HashMap<(String, String), usize> = HashMap::new();
-        for (tunnel, hooks) in hooks {
-            if hooks.is_empty() {
-                continue;
-            }
+        for (tunnel, hooks) in hooks.into_iter().filter(|(_, hooks)| !hooks.is_empty()) {
             let mut now = now(tunnel);
             for (key, command) in hooks {
                 if let Some(at) = now.iter().position(|(k, c)| (k, c) == (key, command)) {
@@ -95,13 +92,11 @@ impl Consent {
                     .entry((key.clone(), general.clone()))
                     .or_insert(found.len());
                 match found.get_mut(place) {
-                    None => {
-                        found.push(Group {
-                            key,
-                            command,
-                            tunnels: vec![tunnel.to_owned()],
-                        });
-                    }
+                    None => found.push(Group {
+                        key,
+                        command,
+                        tunnels: vec![tunnel.to_owned()],
+                    }),
                     Some(group) => {
                         // As it stands, as long as it stands so in all of them.
                         if group.command != command {

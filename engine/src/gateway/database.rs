@@ -1,6 +1,6 @@
 //! The gateway's databases: what is known of them (clients, users), online snapshots, settling after services have stopped;
-//! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, what a restore makes
-//! of them, and logical content, in modules of their own.
+//! with whose rights that is done on the gateway's own files, checks of copies that came in an archive, and what a restore
+//! makes of them, in modules of their own.
 //!
 //! What works on a live file here is for the process that the host starts, and for tests: elsewhere it is the host that is
 //! asked. Typed access to known tables goes through Diesel; the backup API, limits and unknown schemas through rusqlite; both
@@ -9,7 +9,6 @@
 
 mod bounds;
 mod check;
-mod content;
 mod copying;
 mod inactive;
 mod known_tables;
@@ -29,12 +28,11 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use rusqlite::config::DbConfig;
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, Params};
 use serde::{Deserialize, Serialize};
 
 pub(crate) use check::check_snapshot;
 pub use check::{Judged, NotTaken, Origin, check};
-pub use content::{DatabaseContent, TableContent, content, content_of_copy, same_content};
 pub(crate) use copying::snapshot;
 use copying::{dangling_references, integrity};
 pub use inactive::call_inactive;
@@ -47,9 +45,12 @@ pub use raw::{RawFile, raw_bytes};
 pub use rebuild::{RowsTaken, Terms, add_what_is_missing, copy_rows};
 pub(crate) use shape::shape;
 pub use shape::{Column, Shape, Table};
+#[cfg(test)]
+pub(crate) use tests::content::content_of_copy;
 pub use trouble::Trouble;
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
+use crate::files::open::sync;
 
 /// How long settling waits for a lock, when all users have stopped.
 const BUSY: Duration = Duration::from_secs(5);
@@ -176,13 +177,22 @@ fn uri(path: &Path, parameters: &str) -> String {
     uri + "?" + parameters
 }
 
-/// The files that SQLite may keep beside a database: `-wal`, `-shm`, `-journal`.
-pub fn side_files(path: &Path) -> [PathBuf; 3] {
-    ["-wal", "-shm", "-journal"].map(|suffix| {
+/// What the names of a database's files have behind the database's own: the file itself first.
+pub const SIDES: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
+/// The file of a database, and those that SQLite may keep beside it, in the order of [`SIDES`].
+pub fn all_files(path: &Path) -> [PathBuf; 4] {
+    SIDES.map(|side| {
         let mut name = path.as_os_str().to_owned();
-        name.push(suffix);
+        name.push(side);
         PathBuf::from(name)
     })
+}
+
+/// The files that SQLite may keep beside a database: `-wal`, `-shm`, `-journal`.
+pub fn side_files(path: &Path) -> [PathBuf; 3] {
+    let [_, beside @ ..] = all_files(path);
+    beside
 }
 
 fn open(path: &Path, parameters: &str) -> rusqlite::Result<Connection> {
@@ -224,6 +234,18 @@ fn open_to_read(path: &Path, how: OpenMode) -> rusqlite::Result<Connection> {
     Err(last.unwrap_or(rusqlite::Error::InvalidQuery))
 }
 
+/// The first column of what a query gives, for people.
+fn texts(conn: &Connection, sql: &str, of: impl Params) -> rusqlite::Result<Vec<String>> {
+    conn.prepare(sql)?
+        .query_map(of, |row| shown(row, 0))?
+        .collect()
+}
+
+/// The names of a table's columns.
+fn columns_of(conn: &Connection, table: &str) -> rusqlite::Result<Vec<String>> {
+    texts(conn, "SELECT name FROM pragma_table_info(?1)", [table])
+}
+
 /// A value for people, whatever it is.
 fn shown(row: &rusqlite::Row, column: usize) -> rusqlite::Result<String> {
     use rusqlite::types::ValueRef;
@@ -242,14 +264,15 @@ fn shown(row: &rusqlite::Row, column: usize) -> rusqlite::Result<String> {
 ///
 /// Only for a process in which nothing else has this database open. the host is it for all but tests.
 pub(crate) fn settle(path: &Path) -> Result<Settled, Problem> {
-    let failed = |e: &dyn std::fmt::Display| {
-        cannot(
-            format!("settle the database {}: {e}", path.display()),
-            "stop whatever still uses it (fuser -v FILE), and see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
-    };
+    settle_in_place(path).or_cannot(
+        format!("settle the database {}", path.display()),
+        "stop whatever still uses it (fuser -v FILE), and see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+    )
+}
+
+fn settle_in_place(path: &Path) -> Result<Settled, Box<dyn std::error::Error>> {
     let [wal, shm, journal] = side_files(path);
-    let conn = open(path, "mode=rw").map_err(|e| failed(&e))?;
+    let conn = open(path, "mode=rw")?;
     // Reading is what makes SQLite roll back a journal that an interrupted writer left.
     let read = conn
         .query_row("SELECT count(*) FROM sqlite_schema", [], |_| Ok(()))
@@ -257,40 +280,30 @@ pub(crate) fn settle(path: &Path) -> Result<Settled, Problem> {
     let busy: i64 = match read {
         Ok(busy) => busy,
         Err(e) if trouble::is_unreadable(&e) => return Ok(Settled::Unreadable(e.to_string())),
-        Err(e) => return Err(failed(&e)),
+        Err(e) => return Err(e.into()),
     };
     if busy != 0 {
-        return Err(failed(&"another process still uses it"));
+        return Err("another process still uses it".into());
     }
-    let mode: String = conn
-        .query_row("PRAGMA journal_mode", [], |row| row.get(0))
-        .map_err(|e| failed(&e))?;
+    let mode: String = conn.query_row("PRAGMA journal_mode", [], |row| row.get(0))?;
     if mode != "wal" && journal.exists() {
         // A journal that was kept and is not hot. SQLite removes it on the way from one of the modes that keep it; these
         // modes belong to the connection, not to the file.
         for mode in ["PERSIST", "DELETE"] {
-            conn.query_row(&format!("PRAGMA journal_mode = {mode}"), [], |_| Ok(()))
-                .map_err(|e| failed(&e))?;
+            conn.query_row(&format!("PRAGMA journal_mode = {mode}"), [], |_| Ok(()))?;
         }
     }
-    conn.close().map_err(|(_, e)| failed(&e))?;
+    conn.close().map_err(|(_, e)| e)?;
     if !wal.exists() && shm.exists() {
         // An index of a log that is gone says nothing.
-        std::fs::remove_file(&shm).map_err(|e| failed(&e))?;
+        std::fs::remove_file(&shm)?;
     }
     if let Some(left) = side_files(path).into_iter().find(|p| p.exists()) {
-        return Err(failed(&format!(
-            "{} is still there, so another process uses it",
-            left.display()
-        )));
+        let left = left.display();
+        return Err(format!("{left} is still there, so another process uses it").into());
     }
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    File::open(path)
-        .and_then(|f| f.sync_all())
-        .map_err(|e| failed(&e))?;
-    File::open(folder)
-        .and_then(|f| f.sync_all())
-        .map_err(|e| failed(&e))?;
+    sync(path)?;
+    sync(path.parent().unwrap_or(Path::new("/")))?;
     Ok(Settled::Whole)
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Problem;
+use crate::error::{Problem, cannot};
 use crate::gateway::parts::Part;
 use crate::gateway::peers::{self, Peers};
 use crate::text::iptables::{self, Family, Rules};
@@ -77,34 +77,23 @@ impl Facts {
     /// The rules of a family. Where they could not be read, or there are none since the kernel does not have that protocol,
     /// nobody may touch them: they could not be put back.
     pub fn rules(&self, family: Family) -> Option<&str> {
-        match family {
-            Family::V4 => self.rules_v4.as_deref(),
-            Family::V6 => self.rules_v6.as_deref(),
-        }
+        family.of(&self.rules_v4, &self.rules_v6).as_deref()
     }
 
     /// The same, read; none where there are none.
     pub fn parsed_rules(&self, family: Family) -> Result<Rules, Problem> {
-        iptables::parse(
-            self.rules(family).unwrap_or_default(),
-            "the rules of before",
-        )
+        let text = self.rules(family).unwrap_or_default();
+        iptables::parse(text, "the rules of before")
     }
 
     /// Whether packets are forwarded.
     pub fn forwards(&self, family: Family) -> Option<bool> {
-        match family {
-            Family::V4 => self.ip_forward,
-            Family::V6 => self.ipv6_forward,
-        }
+        family.of(self.ip_forward, self.ipv6_forward)
     }
 
     /// The interfaces whose forwarding differs from that of all.
     pub fn apart(&self, family: Family) -> &BTreeMap<String, bool> {
-        match family {
-            Family::V4 => &self.apart_v4,
-            Family::V6 => &self.apart_v6,
-        }
+        family.of(&self.apart_v4, &self.apart_v6)
     }
 
     /// Whether the kernel does not have this protocol: there is nothing to read then. Of facts that were just read.
@@ -115,7 +104,7 @@ impl Facts {
     /// Why a part could not be read, as a problem of whoever needs it.
     pub fn why_unread(&self, part: &Part) -> Option<Problem> {
         let why = self.unread.get(part)?;
-        Some(crate::error::cannot(
+        Some(cannot(
             format!("read {} of now: {why}", part.shown()),
             "mend that, then try again: what cannot be read could not be put back",
         ))

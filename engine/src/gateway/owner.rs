@@ -101,8 +101,8 @@ pub struct Names {
 impl Names {
     /// An owner, a group and a mode, with their names.
     pub fn of(&mut self, uid: u32, gid: u32, mode: u32) -> OwnerFacts {
-        let user = self.users.entry(uid).or_insert_with(|| user_of(uid));
-        let group = self.groups.entry(gid).or_insert_with(|| group_of(gid));
+        let user = self.users.entry(uid).or_insert_with(|| user_name(uid));
+        let group = self.groups.entry(gid).or_insert_with(|| group_name(gid));
         OwnerFacts {
             uid,
             gid,
@@ -135,6 +135,22 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
     ))
 }
 
+fn user_name(uid: u32) -> Option<String> {
+    Some(User::from_uid(Uid::from_raw(uid)).ok()??.name)
+}
+
+fn group_name(gid: u32) -> Option<String> {
+    Some(Group::from_gid(Gid::from_raw(gid)).ok()??.name)
+}
+
+fn uid_of(user: &str) -> Option<u32> {
+    Some(User::from_name(user).ok()??.uid.as_raw())
+}
+
+fn gid_of(group: &str) -> Option<u32> {
+    Some(Group::from_name(group).ok()??.gid.as_raw())
+}
+
 /// What a manifest asks for: its owner, if that user and group exist here; else the profile's owner, with a sentence that
 /// says so. Set-id bits never come back. Whether it gets that owner is the planner's to say.
 ///
@@ -143,44 +159,22 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
 pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Owner, Option<String>) {
     let uid = match &facts.user {
         Some(name) => uid_of(name),
-        None => user_of(facts.uid).is_none().then_some(facts.uid),
+        None => user_name(facts.uid).is_none().then_some(facts.uid),
     };
     let gid = match &facts.group {
         Some(name) => gid_of(name),
-        None => group_of(facts.gid).is_none().then_some(facts.gid),
-    };
-    let ((uid, gid), note) = match uid.zip(gid) {
-        Some(here) => (here, None),
-        None => {
-            let note = format!(
-                "{} does not exist here; the profile's owner takes its place",
-                facts.shown()
-            );
-            (profile_owner, Some(note))
-        }
+        None => group_name(facts.gid).is_none().then_some(facts.gid),
     };
     let mode = facts.mode & 0o777;
-    (Owner { uid, gid, mode }, note)
-}
-
-fn user_of(uid: u32) -> Option<String> {
-    let user = User::from_uid(Uid::from_raw(uid)).ok().flatten();
-    user.map(|u| u.name)
-}
-
-fn group_of(gid: u32) -> Option<String> {
-    let group = Group::from_gid(Gid::from_raw(gid)).ok().flatten();
-    group.map(|g| g.name)
-}
-
-fn uid_of(user: &str) -> Option<u32> {
-    let user = User::from_name(user).ok().flatten();
-    user.map(|u| u.uid.as_raw())
-}
-
-fn gid_of(group: &str) -> Option<u32> {
-    let group = Group::from_name(group).ok().flatten();
-    group.map(|g| g.gid.as_raw())
+    if let (Some(uid), Some(gid)) = (uid, gid) {
+        return (Owner { uid, gid, mode }, None);
+    }
+    let (uid, gid) = profile_owner;
+    let note = format!(
+        "{} does not exist here; the profile's owner takes its place",
+        facts.shown()
+    );
+    (Owner { uid, gid, mode }, Some(note))
 }
 
 #[cfg(test)]

@@ -131,19 +131,12 @@ pub fn done_without(name: &str) -> Result<Part, String> {
 
 impl fmt::Display for Part {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let family = |f: &mut fmt::Formatter<'_>, what: &str, family: Family| {
-            let version = match family {
-                Family::V4 => "v4",
-                Family::V6 => "v6",
-            };
-            write!(f, "{what}-{version}")
-        };
         match self {
             Part::Database(name) => f.write_str(name),
             Part::Configs => f.write_str("configs"),
-            Part::Rules(v) => family(f, "rules", *v),
-            Part::Forwarding(v) => family(f, "forwarding", *v),
-            Part::Kept(v) => family(f, "kept", *v),
+            Part::Rules(family) => f.write_str(family.of("rules-v4", "rules-v6")),
+            Part::Forwarding(family) => f.write_str(family.of("forwarding-v4", "forwarding-v6")),
+            Part::Kept(family) => f.write_str(family.of("kept-v4", "kept-v6")),
             Part::Tunnels => f.write_str("tunnels"),
             Part::Peers => f.write_str("peers"),
             Part::Unnamed(path) => write!(f, "{UNNAMED}{path}"),

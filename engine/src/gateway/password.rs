@@ -86,11 +86,7 @@ pub fn verify(hash: &str, password: &str) -> Result<bool, Problem> {
 }
 
 fn bytes_of(hex: &str) -> Option<Vec<u8>> {
-    let digit = |b: u8| {
-        char::from(b)
-            .to_digit(16)
-            .and_then(|d| u8::try_from(d).ok())
-    };
+    let digit = |b: u8| u8::try_from(char::from(b).to_digit(16)?).ok();
     if hex.len() > 256 || !hex.len().is_multiple_of(2) {
         return None;
     }
@@ -108,13 +104,8 @@ fn scrypt_matches(
     expected: &[u8],
 ) -> Option<bool> {
     let memory = n.checked_mul(128 * u64::from(r))?;
-    if !n.is_power_of_two()
-        || n < 2
-        || r == 0
-        || p == 0
-        || memory > SCRYPT_MEMORY
-        || p > SCRYPT_PASSES
-    {
+    let cheap = memory <= SCRYPT_MEMORY && (1..=SCRYPT_PASSES).contains(&p);
+    if !n.is_power_of_two() || n < 2 || r == 0 || !cheap {
         return None;
     }
     let params = scrypt::Params::new(u8::try_from(n.ilog2()).ok()?, r, p).ok()?;

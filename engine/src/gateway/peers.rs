@@ -119,22 +119,13 @@ impl fmt::Display for Beyond {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let be = |n: usize| if n == 1 { "is" } else { "are" };
         let said = [
-            (self.more, format!("{} in no file", be(self.more))),
-            (
-                self.fewer,
-                format!("of the config {} not there", be(self.fewer)),
-            ),
-            (
-                self.otherwise,
-                format!("{} set otherwise", be(self.otherwise)),
-            ),
+            (self.more, "", "in no file"),
+            (self.fewer, "of the config ", "not there"),
+            (self.otherwise, "", "set otherwise"),
         ];
-        let said: Vec<String> = said
-            .iter()
-            .filter(|(n, _)| *n > 0)
-            .map(|(n, what)| format!("{n} {what}"))
-            .collect();
-        f.write_str(&said.join(", "))
+        let said = said.into_iter().filter(|(n, ..)| *n > 0);
+        let said = said.map(|(n, of, what)| format!("{n} {of}{} {what}", be(n)));
+        f.write_str(&said.collect::<Vec<_>>().join(", "))
     }
 }
 
@@ -161,21 +152,12 @@ pub fn beyond_config(kernel: &Peers, config: &Config) -> Beyond {
         set.keepalive = peer.keepalive.or(set.keepalive);
     }
     let mut beyond = Beyond::default();
-    for (key, peer) in kernel {
+    for (key, RuntimePeer { set, .. }) in kernel {
+        let networks = set.allowed_ips.iter().filter_map(|a| Prefix::parse(a));
         let runs = Comparable {
-            preshared_key: peer
-                .set
-                .preshared_key
-                .as_deref()
-                .and_then(wg_config::preshared),
-            allowed_ips: peer
-                .set
-                .allowed_ips
-                .iter()
-                .filter_map(|a| Prefix::parse(a))
-                .map(|p| p.network())
-                .collect(),
-            keepalive: peer.set.keepalive.filter(|k| *k != 0),
+            preshared_key: set.preshared_key.as_deref().and_then(wg_config::preshared),
+            allowed_ips: networks.map(|p| p.network()).collect(),
+            keepalive: set.keepalive.filter(|k| *k != 0),
         };
         match of_config.remove(key.as_str()) {
             None => beyond.more += 1,

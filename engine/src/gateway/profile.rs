@@ -1,12 +1,12 @@
 //! The profile: where one gateway keeps what, as `holdfast.toml` says. Owns the defaults (a standard install) and the
 //! names of everything under `state_dir`. Reads nothing but its own file.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use journal_format::{Control, Policy, RestoreId, Service};
 use serde::Deserialize;
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
 use crate::text::iptables::Family;
 
 /// Nobody waits longer for a locked database, seconds.
@@ -166,9 +166,10 @@ impl Default for Profile {
 impl Default for Gateway {
     fn default() -> Self {
         let instance = Path::new("/opt/wireguard-gateway/instance");
-        let database = |name: &str, path: PathBuf, kind| Database {
+        let state = Path::new("/var/lib/wireguard-gateway");
+        let database = |name: &str, folder: &Path, kind| Database {
             name: name.into(),
-            path,
+            path: folder.join(name),
             kind,
         };
         Self {
@@ -177,17 +178,9 @@ impl Default for Gateway {
             owner: "wireguard:wireguard".into(),
             busy_seconds: 30,
             database: vec![
-                database(
-                    "configs.db",
-                    instance.join("configs.db"),
-                    DatabaseKind::Clients,
-                ),
-                database(
-                    "wireguard.db",
-                    "/var/lib/wireguard-gateway/wireguard.db".into(),
-                    DatabaseKind::Users,
-                ),
-                database("app.db", instance.join("app.db"), DatabaseKind::Users),
+                database("configs.db", instance, DatabaseKind::Clients),
+                database("wireguard.db", state, DatabaseKind::Users),
+                database("app.db", instance, DatabaseKind::Users),
             ],
             other_databases: Vec::new(),
             service: vec![ServiceProfile::Unit(UnitService {
@@ -199,6 +192,11 @@ impl Default for Gateway {
 }
 
 impl Gateway {
+    /// The names of its databases.
+    pub fn database_names(&self) -> Vec<&str> {
+        self.database.iter().map(|d| d.name.as_str()).collect()
+    }
+
     /// Whether the admin says of a database, by its path or the word for its kind, that it is not to be saved.
     pub fn is_not_to_be_saved(&self, database: &Path) -> bool {
         let mut others = self.other_databases.iter();
@@ -212,20 +210,16 @@ impl Gateway {
 impl FirewallProfile {
     /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
     pub fn kept_file(&self, family: Family) -> Option<&Path> {
-        let of = Family::BOTH.into_iter().zip(&self.kept);
-        of.filter(|(f, _)| *f == family)
-            .map(|(_, path)| path.as_path())
-            .next()
+        self.kept.get(family.of(0, 1)).map(PathBuf::as_path)
     }
 }
 
 impl Default for FirewallProfile {
     fn default() -> Self {
         Self {
-            kept: vec![
-                "/etc/iptables/rules.v4".into(),
-                "/etc/iptables/rules.v6".into(),
-            ],
+            kept: Family::BOTH
+                .map(|family| Path::new("/etc/iptables").join(family.rules_file()))
+                .into(),
         }
     }
 }
@@ -277,23 +271,18 @@ impl Profile {
     /// Reads the profile. A missing file is the standard install if `default_place`, else a problem.
     pub fn read(file: &Path, default_place: bool) -> Result<Profile, Problem> {
         let text = match std::fs::read_to_string(file) {
-            Ok(text) => text,
             Err(e) if default_place && e.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Profile::default());
             }
-            Err(e) => {
-                return Err(cannot(
-                    format!("read the profile {}: {e}", file.display()),
-                    "name an existing file with --config or HOLDFAST_CONFIG",
-                ));
-            }
+            read => read.or_cannot(
+                format!("read the profile {}", file.display()),
+                "name an existing file with --config or HOLDFAST_CONFIG",
+            )?,
         };
-        let profile: Profile = toml::from_str(&text).map_err(|e| {
-            cannot(
-                format!("understand the profile {}: {e}", file.display()),
-                "mend the line; see the README for every key",
-            )
-        })?;
+        let profile: Profile = toml::from_str(&text).or_cannot(
+            format!("understand the profile {}", file.display()),
+            "mend the line; see the README for every key",
+        )?;
         profile.check(file)?;
         Ok(profile)
     }
@@ -305,12 +294,10 @@ impl Profile {
             .and_then(|()| self.check_other_databases())
             .and_then(|()| self.check_settings())
             .and_then(|()| self.check_services());
-        checked.map_err(|what| {
-            cannot(
-                format!("use the profile {}: {what}", file.display()),
-                "mend the profile; see the README for every key",
-            )
-        })
+        checked.or_cannot(
+            format!("use the profile {}", file.display()),
+            "mend the profile; see the README for every key",
+        )
     }
 
     /// Every path is one that no link and no `..` leads elsewhere.
@@ -321,12 +308,8 @@ impl Profile {
             .chain(g.database.iter().map(|d| &d.path))
             .chain(&g.firewall.kept);
         for path in paths {
-            let plain = path.components().all(|c| {
-                matches!(
-                    c,
-                    std::path::Component::RootDir | std::path::Component::Normal(_)
-                )
-            });
+            let mut components = path.components();
+            let plain = components.all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
             if !path.is_absolute() || !plain || path.to_str().is_none() {
                 return Err(format!(
                     "{} is not a plain absolute path in UTF-8",

@@ -25,8 +25,8 @@ use crate::gateway::database::{
 };
 use crate::gateway::owner;
 use crate::gateway::profile::{DatabaseKind, Profile};
-use crate::host::ExitKind;
 use crate::host::programs::itself;
+use crate::host::{ExitKind, LiveDatabases};
 
 /// The hidden command that does the work.
 pub const COMMAND: &str = "database-work";
@@ -50,7 +50,7 @@ pub struct Live<'p> {
 
 /// What tells the tables of the gateway's own databases, for whoever checks a backup.
 pub fn shapes(profile: &Profile) -> impl Fn(&Path) -> Result<Shape, Problem> + Sync + '_ {
-    move |path| Live::new(profile).shape(path)
+    move |path| Ok(Live::new(profile).shape(path)?)
 }
 
 /// A copy of a database.
@@ -130,81 +130,6 @@ impl<'p> Live<'p> {
         }
     }
 
-    /// The clients.
-    pub fn clients(&self, path: &Path) -> Result<Vec<Client>, Problem> {
-        Ok(self.clients_or_trouble(path)?)
-    }
-
-    /// The same, for whoever does something else about each kind of trouble.
-    pub fn clients_or_trouble(&self, path: &Path) -> Result<Vec<Client>, Trouble> {
-        match self.read(path, Work::Clients)? {
-            Answer::Clients(clients) => Ok(clients),
-            other => Err(unexpected(path, &other)),
-        }
-    }
-
-    /// The clients, to be compared.
-    pub fn rows(&self, path: &Path) -> Result<Rows, Problem> {
-        match self.read(path, Work::Rows)? {
-            Answer::Rows(rows) => Ok(rows),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// The users.
-    pub fn users(&self, path: &Path) -> Result<Vec<User>, Problem> {
-        Ok(self.users_or_trouble(path)?)
-    }
-
-    /// The same, for whoever does something else about each kind of trouble.
-    pub fn users_or_trouble(&self, path: &Path) -> Result<Vec<User>, Trouble> {
-        match self.read(path, Work::Users)? {
-            Answer::Users(users) => Ok(users),
-            other => Err(unexpected(path, &other)),
-        }
-    }
-
-    /// Its tables and their columns.
-    pub fn shape(&self, path: &Path) -> Result<Shape, Problem> {
-        match self.read(path, Work::Shape)? {
-            Answer::Shape(shape) => Ok(shape),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// The mail relay that it names, if it names one.
-    pub fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Problem> {
-        match self.read(path, Work::MailRelay)? {
-            Answer::MailRelay(relay) => Ok(relay),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// Whether SQLite may be let near it at all, that account's rights be had, and it be settled with them; if not,
-    /// neither can a restore do it.
-    pub fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
-        let uid = self.other_account(path)?;
-        reach::to_settle(path, uid)?;
-        match self.ask(path, Work::Probe, uid, None, READING)? {
-            Answer::Probed => Ok(()),
-            other => Err(unexpected(path, &other).into()),
-        }
-    }
-
-    /// Whether a copy of it could be made: the account that makes it must be able to go to the spool.
-    pub fn may_be_copied(&self, path: &Path) -> Result<(), Problem> {
-        match self.other_account(path) {
-            Ok(Some(uid)) => spool::way_is_open(&self.profile.spool_dir(), uid),
-            // Why it may not be opened at all is said where it is.
-            Ok(None) | Err(_) => Ok(()),
-        }
-    }
-
-    /// Whether there is an account with whose rights it may be opened; starts nothing.
-    pub fn has_rights(&self, path: &Path) -> Result<(), Problem> {
-        self.other_account(path).map(drop)
-    }
-
     /// Copies it, page for page, in one go (a copy in portions starts over at every commit and may never end), and looks
     /// the copy through; none of that in a process that is root, where another account may have planted it.
     ///
@@ -220,9 +145,9 @@ impl<'p> Live<'p> {
             DatabaseKind::Clients => Work::SnapshotOfClients,
             DatabaseKind::Users => Work::SnapshotOfUsers,
         };
-        let (warnings, rows) = match self.ask(path, work, uid, Some(&folder), limit)? {
-            Answer::Copied(warnings, rows) => (warnings, rows),
-            other => return Err(unexpected(path, &other)),
+        let copied = self.ask(path, work, uid, Some(&folder), limit)?;
+        let Answer::Copied(warnings, rows) = copied else {
+            return Err(unexpected(path));
         };
         // From here on that account has no way to it but what it still has open; its own file it can fill as well.
         let file = open_plain_file(&folder.join(COPY), uid).map_err(|e| {
@@ -243,7 +168,7 @@ impl<'p> Live<'p> {
         let uid = self.other_account(path)?;
         match self.ask(path, Work::Settle, uid, None, COPYING)? {
             Answer::Settled(settled) => Ok(settled),
-            other => Err(unexpected(path, &other).into()),
+            _ => Err(unexpected(path).into()),
         }
     }
 
@@ -298,17 +223,63 @@ impl<'p> Live<'p> {
     }
 }
 
-fn unexpected(path: &Path, answer: &Answer) -> Trouble {
-    match answer {
-        Answer::Failed(trouble) => trouble.clone(),
-        _ => Trouble::Failed(cannot(
-            format!(
-                "work on the database {}: its reader gave another answer than was asked for",
-                path.display()
-            ),
-            "see who could have replaced the holdfast program while it ran; then try again",
-        )),
+/// Reads this, and takes no other answer.
+macro_rules! told {
+    ($live:ident, $path:ident, $what:ident) => {
+        match $live.read($path, Work::$what)? {
+            Answer::$what(told) => Ok(told),
+            _ => Err(unexpected($path)),
+        }
+    };
+}
+
+impl LiveDatabases for Live<'_> {
+    fn clients(&self, path: &Path) -> Result<Vec<Client>, Trouble> {
+        told!(self, path, Clients)
     }
+
+    fn rows(&self, path: &Path) -> Result<Rows, Trouble> {
+        told!(self, path, Rows)
+    }
+
+    fn users(&self, path: &Path) -> Result<Vec<User>, Trouble> {
+        told!(self, path, Users)
+    }
+
+    fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Trouble> {
+        told!(self, path, MailRelay)
+    }
+
+    fn shape(&self, path: &Path) -> Result<Shape, Trouble> {
+        told!(self, path, Shape)
+    }
+
+    fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
+        let uid = self.other_account(path)?;
+        reach::to_settle(path, uid)?;
+        match self.ask(path, Work::Probe, uid, None, READING)? {
+            Answer::Probed => Ok(()),
+            _ => Err(unexpected(path).into()),
+        }
+    }
+
+    fn may_be_copied(&self, path: &Path) -> Result<(), Problem> {
+        match self.other_account(path) {
+            Ok(Some(uid)) => spool::way_is_open(&self.profile.spool_dir(), uid),
+            // Why it may not be opened at all is said where it is.
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+}
+
+fn unexpected(path: &Path) -> Trouble {
+    Trouble::Failed(cannot(
+        format!(
+            "work on the database {}: its reader gave another answer than was asked for",
+            path.display()
+        ),
+        "see who could have replaced the holdfast program while it ran; then try again",
+    ))
 }
 
 /// The group of a user without more: what its account says, else one of its own.

@@ -20,7 +20,6 @@ use crate::gateway::database::Origin;
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::{Lack, Part};
 use crate::gateway::profile::Profile;
-use crate::host::live_database::{Live, shapes};
 use crate::host::{Family, Host, this_box};
 use crate::plan::planner::said::{self, BothRules, Here};
 use crate::plan::planner::{self, Choices};
@@ -106,13 +105,13 @@ pub fn prepare(
     // A gateway in the middle of another restore is not one to make a plan for.
     state_dir::none_open(profile, "restore")?;
     let file = again(&request.file, &request.name)?;
-    let (mut checked, mut opened) =
-        verify::archive(profile, &shapes(profile), request.file, &request.name)?;
+    let shapes = |path: &Path| Ok(host.databases().shape(path)?);
+    let (mut checked, mut opened) = verify::archive(profile, &shapes, request.file, &request.name)?;
     none(preflight::check(host, profile))?;
     let survey = surveyed(profile, host, &checked)?;
     none(unread(&survey.facts, &request.choices))?;
     none(foreign_configs(profile, &survey, &checked))?;
-    none(out_of_reach(profile, &survey))?;
+    none(out_of_reach(profile, host, &survey))?;
     let id = match request.id {
         Some(id) => id,
         None => state_dir::new_id(host)?,
@@ -187,11 +186,11 @@ fn surveyed(profile: &Profile, host: &dyn Host, checked: &Checked) -> Result<Sur
 }
 
 /// Databases that are here and that the gateway's account may not open.
-fn out_of_reach(profile: &Profile, survey: &Survey) -> Vec<Problem> {
+fn out_of_reach(profile: &Profile, host: &dyn Host, survey: &Survey) -> Vec<Problem> {
     let databases = profile.gateway.database.iter();
     databases
         .filter(|d| survey.databases.contains_key(&d.name))
-        .filter_map(|d| Live::new(profile).may_be_opened(&d.path).err())
+        .filter_map(|d| host.databases().may_be_opened(&d.path).err())
         .collect()
 }
 
@@ -203,7 +202,7 @@ fn leave_out_kept(
 ) -> Result<(), Problem> {
     for family in Family::BOTH {
         let file = profile.gateway.firewall.kept_file(family);
-        let file = file.map(KeptPlace::of).transpose()?;
+        let file = file.map(|f| KeptPlace::of(host, f)).transpose()?;
         let Some(folder) = file.as_ref().and_then(|f| f.path()?.parent()) else {
             continue;
         };

@@ -181,6 +181,7 @@ impl Drive<'_> {
             loaded: state
                 .find(Step::LoadFirewall, Direction::Forward)
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),
+            exchanges: &[],
         }
     }
 
@@ -226,12 +227,13 @@ impl Drive<'_> {
         // From the journal, also those that were noted just now: there they are shared.
         let noted = journal.state().shared_exchanges(step).unwrap_or_default();
         let exchanges = noted.as_slice();
+        let env = Env { exchanges, ..env };
         let acted = match (refused, direction) {
             (Some(problem), _) => Err(problem),
-            (None, Direction::Forward) => ops.forward(&env, &permit, exchanges),
-            (None, Direction::Back) => ops.back(&env, &permit, exchanges),
+            (None, Direction::Forward) => ops.forward(&env, &permit),
+            (None, Direction::Back) => ops.back(&env, &permit),
         };
-        let outcome = acted.and_then(|report| match ops.observe(&env, direction, exchanges)? {
+        let outcome = acted.and_then(|report| match ops.observe(&env, direction)? {
             Observed::After => Ok(report),
             Observed::Before => Err(unlike("it is as if nothing had been done")),
             Observed::Between(what) | Observed::Unknown(what) => Err(unlike(&what)),
@@ -304,11 +306,7 @@ impl Drive<'_> {
                     p.what,
                     step.title(Direction::Forward)
                 ),
-                advice: if p.advice.contains("restore again") {
-                    p.advice.clone()
-                } else {
-                    format!("{}; then restore again", p.advice)
-                },
+                advice: format!("{}; then restore again", p.advice),
                 ..p.clone()
             },
             None if (self.asked)() => cannot(
@@ -358,7 +356,7 @@ impl Drive<'_> {
 fn unlike(what: &str) -> Problem {
     cannot(
         format!("see it done: {what}"),
-        "see what changed it meanwhile; then restore again, or run `holdfast recover` if the restore is still open",
+        "see what changed it meanwhile",
     )
 }
 

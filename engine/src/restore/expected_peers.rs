@@ -75,7 +75,6 @@ pub fn lacking(env: &Env) -> Result<Vec<String>, Problem> {
         !peers::unlike(wanted, now).missing.is_empty()
     };
     let lacking = wanted.keys().filter(lacks);
-    Ok(lacking
-        .map(|name| format!("{name} lacks a peer that the backup gives it"))
-        .collect())
+    let lacking = lacking.map(|name| format!("{name} lacks a peer that the backup gives it"));
+    Ok(lacking.collect())
 }

@@ -9,8 +9,7 @@ use crate::error::{Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::host::{Family, Host, Query};
 use crate::restore::step::Env;
-use crate::text::iptables::Rules;
-use crate::text::iptables::parse;
+use crate::text::iptables::{Rules, parse};
 use crate::text::octets;
 
 const RULES_BYTES: u64 = 64 << 20;
@@ -43,10 +42,8 @@ pub fn touched<'e>(env: &Env<'e>) -> impl Iterator<Item = Family> + use<'e> {
 
 /// Whether the admin accepted that the backup's rules could not be loaded, and that came true.
 pub fn fell_back(env: &Env) -> Result<bool, Problem> {
-    Ok(env
-        .host
-        .stat(&env.dir.join("after").join("fell-back"))?
-        .is_some())
+    let note = env.dir.join("after").join("fell-back");
+    Ok(env.host.stat(&note)?.is_some())
 }
 
 /// What should hold, in this direction.
@@ -68,14 +65,7 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
                 let text = octets::text(&env.host.read(&path, RULES_BYTES)?);
                 Ok(Expected::Whole(parse(&text, "the backup's rules")?))
             }
-            _ => {
-                let merged = Rules::without_backup(
-                    &env.facts.parsed_rules(family)?,
-                    &current(env.host, family)?,
-                    &env.replaced(),
-                );
-                Ok(Expected::Merged(merged))
-            }
+            _ => Ok(Expected::Merged(merged(env, family)?)),
         },
         // Where this boot's rules were replaced by the backup's, there is nothing of others' left to spare.
         Direction::Back if env.same_boot || env.loaded => {
@@ -83,6 +73,13 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
         }
         Direction::Back => Ok(Expected::Own(env.facts.parsed_rules(family)?)),
     }
+}
+
+/// What holds where none of the backup's rules do.
+pub fn merged(env: &Env, family: Family) -> Result<Rules, Problem> {
+    let before = env.facts.parsed_rules(family)?;
+    let now = current(env.host, family)?;
+    Ok(Rules::without_backup(&before, &now, &env.replaced()))
 }
 
 /// Where the gateway's own rules differ from those of before, by table.
@@ -147,17 +144,12 @@ pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Probl
         match expected(env, direction, family)? {
             Expected::Whole(rules) | Expected::Merged(rules) if rules.same_as(&now) => {}
             Expected::Whole(rules) | Expected::Merged(rules) => {
-                all.extend(
-                    rules
-                        .missing_in(&now)
-                        .into_iter()
-                        .map(|l| format!("missing: {l}")),
-                );
-                all.extend(
-                    now.missing_in(&rules)
-                        .into_iter()
-                        .map(|l| format!("too much: {l}")),
-                );
+                for (how, lines) in [
+                    ("missing", rules.missing_in(&now)),
+                    ("too much", now.missing_in(&rules)),
+                ] {
+                    all.extend(lines.iter().map(|l| format!("{how}: {l}")));
+                }
                 if all.is_empty() {
                     all.push("the rules stand in another order".into());
                 }

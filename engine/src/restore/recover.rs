@@ -6,13 +6,13 @@ use journal_format::{Driver, Policy, RestoreId, Role, Scan, Soundness, State, Ve
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
-use crate::host::{Host, Query};
+use crate::host::Host;
 use crate::restore;
 use crate::restore::decide::STARTS;
 use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
 use crate::restore::journal::{JournalWriter, OnRecord};
 use crate::restore::process;
-use crate::restore::step::Machine;
+use crate::restore::step::{Machine, fence_is_closed};
 use crate::state_dir::{self, OpenRestore};
 
 /// No journal is longer: a plan and its exchanges are as long as the list of files is.
@@ -351,10 +351,6 @@ fn lift_fence(
             "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
         )
     }))
-}
-
-fn fence_is_closed(host: &dyn Host) -> Result<bool, Problem> {
-    Ok(host.ask(&Query::Fence, "")?.ok())
 }
 
 /// The kernel facts of before, bound by the journal once the barrier was up.

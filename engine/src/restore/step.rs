@@ -1,18 +1,19 @@
 //! The steps: what one is, what it gets, and the two lists. Each step has its three functions side by side in a file of
 //! its own; steps never import each other. Decides nothing about order or direction: that is `decide`'s.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Exchange, Plan, Service, Step};
+use journal_format::{Direction, Exchange, Plan, Service, Step, Target};
 
 use crate::backup::{self, Made};
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
-use crate::host::Permit;
 use crate::host::linux::Linux;
-use crate::host::{Host, Query};
+use crate::host::{Family, GatewayCommand, Host, Permit, Query};
 use crate::restore::decide::Observed;
+use crate::text::fence_rules;
 
 mod clean_up;
 mod configs;
@@ -65,17 +66,35 @@ pub struct Env<'a> {
     pub served: bool,
     /// In this boot the backup's rules were loaded, or may have been.
     pub loaded: bool,
+    /// The exchanges of the step, as its first intent noted them; most steps make none.
+    pub exchanges: &'a [Exchange],
 }
 
 impl Env<'_> {
     /// Every tunnel that goes down or comes up.
-    pub fn replaced(&self) -> std::collections::BTreeSet<&str> {
-        self.plan
-            .tunnels_down
-            .iter()
-            .chain(&self.plan.tunnels_up)
-            .map(|t| t.name.as_str())
-            .collect()
+    pub fn replaced(&self) -> BTreeSet<&str> {
+        let both = self.plan.tunnels_down.iter().chain(&self.plan.tunnels_up);
+        both.map(|t| t.name.as_str()).collect()
+    }
+
+    /// Every file that is replaced, added or removed: databases first.
+    pub fn targets(&self) -> impl Iterator<Item = &Target> {
+        self.plan.databases.iter().chain(&self.plan.files)
+    }
+
+    /// The tunnels that are up now.
+    pub fn tunnels_up(&self) -> Result<BTreeSet<String>, Problem> {
+        let out = self.host.ask(&Query::Tunnels, "")?;
+        let out = out.expect_ok("list the tunnels", "install wireguard-tools")?;
+        Ok(out.split_whitespace().map(str::to_owned).collect())
+    }
+
+    /// Lets packets through the fence again.
+    pub fn lift_fence(&self, permit: &Permit, advice: &str) -> Result<(), Problem> {
+        let lifted = self
+            .host
+            .run(permit, &GatewayCommand::Nft, &fence_rules::lifted())?;
+        lifted.expect_ok("lift the fence", advice).map(drop)
     }
 
     /// Whether a service runs.
@@ -107,7 +126,7 @@ impl Env<'_> {
     }
 
     /// The rules to load, as the rehearsal printed them.
-    pub fn after_rules(&self, family: crate::host::Family) -> PathBuf {
+    pub fn after_rules(&self, family: Family) -> PathBuf {
         self.dir.join("after").join(family.rules_file())
     }
 }
@@ -126,7 +145,7 @@ impl Report {
     pub fn did(line: impl Into<String>) -> Report {
         Report {
             did: vec![line.into()],
-            warnings: Vec::new(),
+            ..Report::default()
         }
     }
 }
@@ -138,21 +157,11 @@ pub trait StepOps: Sync {
         Ok(Vec::new())
     }
     /// Does it.
-    fn forward(
-        &self,
-        env: &Env,
-        permit: &Permit,
-        exchanges: &[Exchange],
-    ) -> Result<Report, Problem>;
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem>;
     /// Leads back to Before.
-    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem>;
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem>;
     /// Looks at the host: [`Observed::After`] is where the given direction leads.
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        exchanges: &[Exchange],
-    ) -> Result<Observed, Problem>;
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem>;
 }
 
 /// The functions of a step.
@@ -183,6 +192,11 @@ fn no_way_back(step: Step) -> Problem {
         format!("go back over {step}: it has no way back"),
         "this is a fault in holdfast; report it",
     )
+}
+
+/// Whether the fence holds packets back.
+pub fn fence_is_closed(host: &dyn Host) -> Result<bool, Problem> {
+    Ok(host.ask(&Query::Fence, "")?.ok())
 }
 
 /// The observation of a list in which nothing may be left.

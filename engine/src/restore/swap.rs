@@ -8,11 +8,10 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Exchange, FileId, Target};
+use journal_format::{Change, Direction, Exchange, FileId, Target};
 
 use crate::error::{Problem, cannot};
-use crate::host::Permit;
-use crate::host::{Host, Kind, Look, parent};
+use crate::host::{Host, Kind, Look, Permit, parent};
 use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
 
@@ -35,9 +34,9 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
             new: object(host, &target.staged)?,
         };
         let fits = match target.change {
-            journal_format::Change::Replace => exchange.old.is_some() && exchange.new.is_some(),
-            journal_format::Change::Add => exchange.old.is_none() && exchange.new.is_some(),
-            journal_format::Change::Remove => exchange.old.is_some() && exchange.new.is_none(),
+            Change::Replace => exchange.old.is_some() && exchange.new.is_some(),
+            Change::Add => exchange.old.is_none() && exchange.new.is_some(),
+            Change::Remove => exchange.old.is_some() && exchange.new.is_none(),
         };
         if !fits {
             return Err(cannot(
@@ -45,7 +44,7 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
                     "swap {}: it is not as it was when the plan was made",
                     target.path
                 ),
-                "someone changed the gateway meanwhile; find out who, then restore again",
+                "someone changed the gateway meanwhile; find out who",
             ));
         }
         exchanges.push(exchange);
@@ -119,7 +118,8 @@ fn side_among(
     }
 }
 
-fn database_of<'e>(exchange: &Exchange, exchanges: &'e [Exchange]) -> Option<&'e Exchange> {
+/// The database beside which the file of this exchange lies; none for all but side files.
+pub fn database_of<'e>(exchange: &Exchange, exchanges: &'e [Exchange]) -> Option<&'e Exchange> {
     exchanges
         .iter()
         .find(|d| side_files(&d.path).contains(&exchange.path))
@@ -213,16 +213,13 @@ pub fn dirs(exchanges: &[Exchange]) -> Result<BTreeSet<PathBuf>, Problem> {
 /// Where all of these stand together; [`Observed::After`] is where the direction leads.
 pub fn seen_from(
     host: &dyn Host,
-    direction: journal_format::Direction,
+    direction: Direction,
     exchanges: &[Exchange],
 ) -> Result<Observed, Problem> {
     let seen = seen(host, exchanges)?;
     Ok(match (direction, seen) {
-        (journal_format::Direction::Forward, seen) => seen,
-        (journal_format::Direction::Back, Observed::Before) => Observed::After,
-        (journal_format::Direction::Back, Observed::After) if !exchanges.is_empty() => {
-            Observed::Before
-        }
-        (journal_format::Direction::Back, seen) => seen,
+        (Direction::Back, Observed::Before) => Observed::After,
+        (Direction::Back, Observed::After) if !exchanges.is_empty() => Observed::Before,
+        (Direction::Forward | Direction::Back, seen) => seen,
     })
 }

@@ -6,7 +6,8 @@ use std::path::Path;
 
 use journal_format::{RestoreId, State};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
+use crate::files::open::if_there;
 use crate::gateway::profile::Profile;
 use crate::text::fence_rules;
 
@@ -15,11 +16,9 @@ pub const HELD: &str = "# tunnel ";
 
 /// What stands in the barrier of a restore.
 pub fn text(state: &State) -> String {
-    let closed = state
-        .plan
-        .as_ref()
-        .map(|p| fence_rules::closed(&p.fence))
-        .unwrap_or_default();
+    let plan = state.plan.as_ref();
+    let closed = plan.map(|p| fence_rules::closed(&p.fence));
+    let closed = closed.unwrap_or_default();
     let id = &state.header.restore;
     format!(
         "# holdfast {id}\n# This restore is open. `holdfast status` says where it stands; `holdfast recover` settles it.\n\
@@ -34,46 +33,34 @@ fn held(state: &State) -> String {
     if let Some(plan) = &state.plan {
         let tunnels = plan.tunnels_down.iter().chain(&plan.tunnels_up);
         names.extend(tunnels.map(|t| t.name.as_str()));
-        let configs = plan.files.iter().map(|f| Path::new(&f.path));
-        names.extend(
-            configs
-                .filter(|p| p.extension().is_some_and(|e| e == "conf"))
-                .filter_map(|p| p.file_stem()?.to_str()),
-        );
+        let files = plan.files.iter().map(|f| Path::new(&f.path));
+        let configs = files.filter(|p| p.extension().is_some_and(|e| e == "conf"));
+        names.extend(configs.filter_map(|p| p.file_stem()?.to_str()));
     }
-    names
-        .into_iter()
-        .map(|name| format!("{HELD}{name}\n"))
-        .collect()
+    let line = |name| format!("{HELD}{name}\n");
+    names.into_iter().map(line).collect()
 }
 
 /// The restore that the barrier names.
 pub fn named(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     let path = profile.barrier();
-    let text = match std::fs::read_to_string(&path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        Err(e) => {
-            return Err(cannot(
-                format!("read the barrier {}: {e}", path.display()),
-                "run it as root",
-            ));
-        }
+    let what = format!("read the barrier {}", path.display());
+    let text = if_there(std::fs::read_to_string(&path)).or_cannot(what, "run it as root")?;
+    let Some(text) = text else {
+        return Ok(None);
     };
     let named = text
         .lines()
         .next()
         .and_then(|l| l.strip_prefix("# holdfast "))
         .and_then(|n| RestoreId::new(n).ok());
-    match named {
-        Some(id) => Ok(Some(id)),
-        None => Err(cannot(
-            format!(
-                "tell which restore is open: {} does not say",
-                path.display()
-            ),
+    let named = named.ok_or_else(|| {
+        let path = path.display();
+        cannot(
+            format!("tell which restore is open: {path} does not say"),
             "someone changed it; find the open restore with `holdfast journal list`, and write `# holdfast ID` as its first \
              line",
-        )),
-    }
+        )
+    })?;
+    Ok(Some(named))
 }

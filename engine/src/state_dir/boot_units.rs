@@ -70,20 +70,15 @@ pub fn settings(profile: &Profile) -> Result<Vec<DropIn>, Problem> {
             continue;
         };
         let name = |c: char| c.is_ascii_alphanumeric() || ":-_.@".contains(c);
-        if service.unit.is_empty()
-            || service.unit.starts_with('.')
-            || !service.unit.chars().all(name)
-        {
+        let unit = &service.unit;
+        if unit.is_empty() || unit.starts_with('.') || !unit.chars().all(name) {
             return Err(cannot(
-                format!(
-                    "hold back the unit {:?} at boot: that is no unit's name",
-                    service.unit
-                ),
+                format!("hold back the unit {unit:?} at boot: that is no unit's name"),
                 "mend gateway.service in the profile",
             ));
         }
         all.push(DropIn {
-            unit: service.unit.clone(),
+            unit: unit.clone(),
             text: format!(
                 "[Unit]\nWants=holdfast-recover.service\nAfter=holdfast-recover.service\n\
                  ConditionPathExists={sentinel}\n\
@@ -109,16 +104,13 @@ fn places(profile: &Profile) -> Result<String, Problem> {
         gateway.configs_dir.clone(),
         gateway.wireguard_dir.clone(),
     ];
-    let files = gateway
-        .database
-        .iter()
-        .map(|d| &d.path)
-        .chain(&gateway.firewall.kept);
+    let databases = gateway.database.iter().map(|d| &d.path);
+    let files = databases.chain(&gateway.firewall.kept);
     all.extend(files.filter_map(|f| f.parent().map(Path::to_owned)));
     all.sort();
     all.dedup();
-    let words: Vec<String> = all.iter().map(|p| word(p)).collect::<Result<_, _>>()?;
-    Ok(words.join(" "))
+    let words: Result<Vec<String>, Problem> = all.iter().map(|p| word(p)).collect();
+    Ok(words?.join(" "))
 }
 
 /// A path that means the same to systemd, to a shell and to a person.

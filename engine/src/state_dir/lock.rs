@@ -1,14 +1,14 @@
 //! The one lock of Holdfast: who works on the gateway. Knows nothing of what the holder does.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{Read, Seek, Write};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
 use crate::error::{Fault, Problem, cannot};
+use crate::files::open::lock_file;
 use crate::gateway::profile::Profile;
 use crate::host::programs;
 
@@ -79,17 +79,7 @@ impl Lock {
             )
         };
         crate::state_dir::make(profile)?;
-        let mut file = File::options()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(failed)?;
-        // Whoever may read it could hold a lock on it and keep every restore from beginning.
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o600))
-            .map_err(failed)?;
+        let mut file = lock_file(&path).map_err(failed)?;
         let began = Instant::now();
         loop {
             match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
@@ -142,7 +132,7 @@ fn whole_file() -> libc::flock {
 /// What the holder wrote; none if it has not yet.
 fn named(file: &mut File) -> Option<(u32, LockedFor)> {
     let mut text = String::new();
-    file.seek(SeekFrom::Start(0)).ok()?;
+    file.rewind().ok()?;
     file.read_to_string(&mut text).ok()?;
     let (pid, what) = text.trim().split_once(' ')?;
     Some((pid.parse().ok()?, LockedFor::of(what)))

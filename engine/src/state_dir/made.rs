@@ -10,7 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use journal_format::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
+use crate::files::open::if_there;
 use crate::files::whole;
 use crate::gateway::parts::Lack;
 use crate::gateway::profile::Profile;
@@ -92,15 +93,11 @@ pub fn remember(profile: &Profile, archive: &Digest, note: Option<Note>) -> Resu
         let lines: String = all.iter().map(|l| format!("{l}\n")).collect();
         whole::write(&path(profile), lines.as_bytes(), 0o600)
     };
-    write().map_err(|e| {
-        cannot(
-            format!(
-                "note in {} that this box made the backup: {e}",
-                path(profile).display()
-            ),
-            "see whether that disk is full or failing",
-        )
-    })
+    let path = path(profile);
+    write().or_cannot(
+        format!("note in {} that this box made the backup", path.display()),
+        "see whether that disk is full or failing",
+    )
 }
 
 /// Keeps so many lines. Those go first whose file was in the folder for backups and is not there any more, then the oldest.
@@ -159,11 +156,8 @@ pub fn last(profile: &Profile) -> Result<Last, Problem> {
 
 /// Every line, oldest first.
 fn read(profile: &Profile) -> io::Result<String> {
-    match std::fs::read(path(profile)) {
-        Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(e) => Err(e),
-    }
+    let bytes = if_there(std::fs::read(path(profile)))?.unwrap_or_default();
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A line is a digest, and behind it a note if there is one; a line that is neither is passed over.

@@ -9,8 +9,7 @@ use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{Client, Trouble};
 use crate::gateway::parts::Part;
 use crate::gateway::profile::{DatabaseKind, Profile};
-use crate::host::live_database::Live;
-use crate::host::{Host, Kind, Meta};
+use crate::host::{self, Host, Kind, Meta};
 use crate::text::wording::{in_a_line, quoted};
 
 /// The profile's databases that are there, and what is in them.
@@ -32,15 +31,15 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
             continue;
         };
         if meta.kind != Kind::File {
-            return Err(vec![no_file(&database.path)]);
+            return Err(vec![no_file(host, &database.path)]);
         }
         // An unreadable database is there all the same: it can be replaced, and is kept as it is.
-        let live = Live::new(profile);
+        let live = host.databases();
         let read = match database.kind {
             DatabaseKind::Clients => live
-                .clients_or_trouble(&database.path)
+                .clients(&database.path)
                 .map(|list| now.clients = Some(list)),
-            DatabaseKind::Users => live.users_or_trouble(&database.path).map(|list| {
+            DatabaseKind::Users => live.users(&database.path).map(|list| {
                 let accounts = list.into_iter().map(Account::from).collect();
                 now.users.insert(database.name.clone(), accounts);
                 match live.mail_relay(&database.path) {
@@ -48,7 +47,7 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
                     Err(p) => now.warnings.push(format!(
                         "whether a restore changes the mail relay in {} cannot be told: {}",
                         database.path.display(),
-                        p.what
+                        p.problem().what
                     )),
                 }
             }),
@@ -79,18 +78,16 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
 }
 
 /// A database that is a link is not opened: whoever may change the link would choose what is read and replaced.
-fn no_file(path: &Path) -> Problem {
+fn no_file(host: &dyn Host, path: &Path) -> Problem {
     let shown = quoted(&path.display().to_string());
-    match std::fs::read_link(path) {
-        Err(_) => cannot(
+    match host.link_target(path) {
+        Ok(None) | Err(_) => cannot(
             format!("use {}: it is not a regular file", path.display()),
             format!("see what it is: ls -ld {shown}; and name the real database in the profile"),
         ),
-        Ok(target) => {
-            let (target, leads) = match std::fs::canonicalize(path) {
-                Ok(real) => (real, true),
-                Err(_) => (target, false),
-            };
+        Ok(Some(target)) => {
+            let real = host::real_path(host, path);
+            let (leads, target) = (real.is_some(), real.unwrap_or(target));
             let name = format!("name {} as its path in the profile", target.display());
             cannot(
                 format!(

@@ -5,19 +5,19 @@
 //! whatever becomes of the restore. Must not: give anything to an account that is neither root's nor the profile's, open
 //! what is closed, or touch what is not the gateway's.
 
+mod close;
+
 use std::collections::BTreeSet;
-use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
-
+use super::configs_in;
 use crate::error::{Problem, cannot};
-use crate::files::access::{self, FoundFile};
-use crate::files::open::{names_in, open_without_links};
 use crate::gateway::database::side_files;
-use crate::gateway::owner::{self, CONFIG_MODE, DATABASE_MODE};
+use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE};
 use crate::gateway::profile::{Database, Profile};
-use crate::host::Look;
+use crate::host::{self, FoundFile, Kind, Look};
+
+pub use close::close;
 
 /// The most that a folder of databases or configs allows.
 pub const FOLDER_MODE: u32 = 0o750;
@@ -79,10 +79,11 @@ pub struct Exposure {
 
 /// Everything of the gateway that is too open, as it is now. `managed` are the names of configs in the WireGuard folder that
 /// are the gateway's; other files there are not.
-pub fn look(profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
+pub fn look(host: &dyn Look, profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
     let gateway = &profile.gateway;
     let mut found = ExposureLook {
-        owner: owner::resolve(&gateway.owner).ok(),
+        host,
+        owner: host.owner(&gateway.owner).ok(),
         profile,
         found: Exposure::default(),
     };
@@ -107,7 +108,7 @@ pub fn look(profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
         (&gateway.configs_dir, true),
         (&gateway.wireguard_dir, false),
     ] {
-        for name in configs_in(folder) {
+        for name in configs_in(host, folder).unwrap_or_default() {
             if all || managed.contains(&name) {
                 found.file(&folder.join(&name), CONFIG_MODE);
             }
@@ -117,32 +118,27 @@ pub fn look(profile: &Profile, managed: &BTreeSet<String>) -> Exposure {
 }
 
 /// Why nobody can be trusted to be who the users' database says: others may write it or put another in its place.
-pub fn of_database(profile: &Profile, database: &Database) -> Option<Problem> {
-    let owner = owner::resolve(&profile.gateway.owner);
+pub fn of_database(host: &dyn Look, profile: &Profile, database: &Database) -> Option<Problem> {
+    let owner = host.owner(&profile.gateway.owner);
     let (uids, gids) = known(owner.as_ref().ok());
-    let path = &database.path;
+    let path = database.path.as_path();
     let mut open = Vec::new();
-    let mut look = |one: &Path, above: bool| match access::look(one) {
-        Ok(None) => {}
-        Ok(Some(seen)) => {
-            let others = match above {
-                true => seen.others_replace(&uids, &gids),
-                false => seen.others_write(&uids, &gids),
-            };
-            open.extend(others.then(|| seen.shown()));
+    let sides = side_files(path);
+    let beside = sides.iter().map(PathBuf::as_path);
+    let own = path.parent().into_iter().chain([path]).chain(beside);
+    let above = path.ancestors().skip(2).map(|p| (p, true));
+    for (one, above) in own.map(|p| (p, false)).chain(above) {
+        match host.access(one) {
+            Ok(None) => {}
+            Ok(Some(seen)) => {
+                let others = match above {
+                    true => seen.others_replace(&uids, &gids),
+                    false => seen.others_write(&uids, &gids),
+                };
+                open.extend(others.then(|| seen.shown()));
+            }
+            Err(e) => open.push(format!("{} ({e})", one.display())),
         }
-        Err(e) => open.push(format!("{} ({e})", one.display())),
-    };
-    let mut folders = path.ancestors().skip(1);
-    if let Some(own) = folders.next() {
-        look(own, false);
-    }
-    look(path, false);
-    for side in side_files(path) {
-        look(&side, false);
-    }
-    for folder in folders {
-        look(folder, true);
     }
     if open.is_empty() {
         return None;
@@ -166,74 +162,31 @@ pub fn of_database(profile: &Profile, database: &Database) -> Option<Problem> {
     ))
 }
 
-/// Closes what was found; `done` is told of each that was. What is not the very object that was looked at is left alone.
-pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Problem> {
-    for one in exposed {
-        let failed = |e: std::io::Error| {
-            cannot(
-                format!("close {}: {e}", one.path.display()),
-                format!("by hand: chmod {:o} {}", one.closed, one.path.display()),
-            )
-        };
-        let kind = match one.kind {
-            ExposedKind::Folder => OFlag::O_DIRECTORY,
-            ExposedKind::File => OFlag::O_NONBLOCK,
-        };
-        let file = match open_without_links(&one.path, OFlag::O_RDONLY | kind) {
-            Ok(file) => file,
-            // Side files of a database come and go.
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound && one.kind == ExposedKind::File => {
-                continue;
-            }
-            Err(e) => return Err(failed(e)),
-        };
-        let meta = file.metadata().map_err(failed)?;
-        let plain = one.kind == ExposedKind::Folder || meta.is_file() && meta.nlink() == 1;
-        let same = (meta.dev(), meta.ino(), meta.mode() & 0o7777)
-            == (one.object.0, one.object.1, one.mode);
-        if !plain || !same {
-            return Err(failed(std::io::Error::other(
-                "somebody changed it meanwhile",
-            )));
-        }
-        // Given away first: cut off in between it is still open, and closed the next time.
-        if let Some((uid, gid)) = one.given_to {
-            fchown(&file, Some(uid), Some(gid)).map_err(failed)?;
-        }
-        file.set_permissions(PermissionsExt::from_mode(one.closed))
-            .map_err(failed)?;
-        done(one.change());
-    }
-    Ok(())
-}
-
 /// Processes of other accounts that have a database open: closing it takes nothing away from them.
 pub fn still_held(profile: &Profile, host: &dyn Look) -> Result<Vec<Problem>, Problem> {
-    let owner = owner::resolve(&profile.gateway.owner).ok();
-    let (uids, _) = known(owner.as_ref());
+    let (uids, _) = known(host.owner(&profile.gateway.owner).ok().as_ref());
     let databases = profile.gateway.database.iter();
     let files: Vec<PathBuf> = databases
         .flat_map(|d| std::iter::once(d.path.clone()).chain(side_files(&d.path)))
         .collect();
-    let holders = host.holders(&files)?;
-    let foreign = holders.into_iter().filter_map(|holder| {
-        let uid = std::fs::metadata(format!("/proc/{}", holder.pid)).ok()?.uid();
-        (!uids.contains(&uid)).then(|| {
-            cannot(
-                format!(
-                    "keep user {uid} from {}: {} (pid {}) has had it open since before",
-                    holder.path.display(),
-                    holder.command,
-                    holder.pid
-                ),
-                format!(
-                    "see what it is, then: kill {}; look at the gateway's users, and give its admins new passwords",
-                    holder.pid
-                ),
-            )
-        })
+    let mut foreign = host.holders(&files)?;
+    foreign.retain(|holder| !uids.contains(&holder.uid));
+    let problems = foreign.into_iter().map(|holder| {
+        cannot(
+            format!(
+                "keep user {} from {}: {} (pid {}) has had it open since before",
+                holder.uid,
+                holder.path.display(),
+                holder.command,
+                holder.pid
+            ),
+            format!(
+                "see what it is, then: kill {}; look at the gateway's users, and give its admins new passwords",
+                holder.pid
+            ),
+        )
     });
-    Ok(foreign.collect())
+    Ok(problems.collect())
 }
 
 /// The users and groups that may write the gateway's files.
@@ -270,6 +223,7 @@ impl Exposure {
 
 /// What has been found so far.
 struct ExposureLook<'p> {
+    host: &'p dyn Look,
     owner: Option<(u32, u32)>,
     profile: &'p Profile,
     found: Exposure,
@@ -278,7 +232,7 @@ struct ExposureLook<'p> {
 impl ExposureLook<'_> {
     /// What lies there; that it cannot be looked at is a problem of its own.
     fn seen(&mut self, path: &Path) -> Option<FoundFile> {
-        match access::look(path) {
+        match self.host.access(path) {
             Ok(seen) => seen,
             Err(e) => {
                 self.problem(
@@ -295,7 +249,7 @@ impl ExposureLook<'_> {
     }
 
     fn is_the_gateways(&self, seen: &FoundFile) -> bool {
-        self.owner.is_some_and(|o| o.0 == seen.meta.uid())
+        self.owner.is_some_and(|o| o.0 == seen.uid)
     }
 
     /// A folder above those of the gateway: the box's, not ours to close.
@@ -315,7 +269,7 @@ impl ExposureLook<'_> {
     }
 
     fn folder(&mut self, path: &Path) {
-        let Some(seen) = self.seen(path).filter(|s| s.meta.is_dir()) else {
+        let Some(seen) = self.seen(path).filter(|s| s.kind == Kind::Dir) else {
             return;
         };
         let (uids, gids) = known(self.owner.as_ref());
@@ -323,17 +277,15 @@ impl ExposureLook<'_> {
         let the_gateways = self.is_the_gateways(&seen);
         self.list(&seen);
         // A folder of root's that nobody else may write to may be the system's, and others' as well.
-        if seen.mode() & !FOLDER_MODE == 0 && uids.contains(&seen.meta.uid())
-            || !writable && !the_gateways
-        {
+        if seen.mode & !FOLDER_MODE == 0 && uids.contains(&seen.uid) || !writable && !the_gateways {
             return;
         }
-        if seen.mode() & 0o1000 != 0 || !uids.contains(&seen.meta.uid()) {
+        if seen.mode & 0o1000 != 0 || !uids.contains(&seen.uid) {
             self.problem(
                 format!(
                     "close the folder {} of user {}: it is not the gateway's alone",
                     seen.shown(),
-                    seen.meta.uid()
+                    seen.uid
                 ),
                 "move the gateway's files to a folder of its account's, and name that in the profile",
             );
@@ -347,7 +299,7 @@ impl ExposureLook<'_> {
         let Some(seen) = self.seen(path) else {
             return;
         };
-        if !seen.meta.is_file() || seen.meta.nlink() != 1 {
+        if seen.kind != Kind::File || seen.names != 1 {
             self.problem(
                 format!(
                     "close {}: it is no regular file, or has a second name elsewhere",
@@ -358,13 +310,13 @@ impl ExposureLook<'_> {
             return;
         }
         let (uids, gids) = known(self.owner.as_ref());
-        if self.owner.is_some() && !uids.contains(&seen.meta.uid()) {
+        if self.owner.is_some() && !uids.contains(&seen.uid) {
             let owner = &self.profile.gateway.owner;
             self.problem(
                 format!(
                     "trust {}: it belongs to user {}, who is neither root nor the profile's owner {owner}",
                     path.display(),
-                    seen.meta.uid()
+                    seen.uid
                 ),
                 format!(
                     "see who put it there; then: chown {owner} {}; or name that account as `owner` under [gateway] in the \
@@ -374,12 +326,9 @@ impl ExposureLook<'_> {
             );
         }
         self.list(&seen);
-        if seen.mode() & !most != 0 {
+        if seen.mode & !most != 0 {
             // What the gateway's account could read and write as everybody it then can by its group.
-            let given = self
-                .owner
-                .filter(|_| seen.meta.uid() == 0)
-                .map(|o| (0, o.1));
+            let given = self.owner.filter(|_| seen.uid == 0).map(|o| (0, o.1));
             let writable = seen.others_write(&uids, &gids);
             self.open(&seen, most, given, writable, ExposedKind::File);
         }
@@ -406,32 +355,29 @@ impl ExposureLook<'_> {
     ) {
         self.found.exposed.push(Exposed {
             path: seen.path.clone(),
-            mode: seen.mode(),
-            closed: seen.mode() & most,
+            mode: seen.mode,
+            closed: seen.mode & most,
             given_to,
             writable,
             kind,
-            object: (seen.meta.dev(), seen.meta.ino()),
+            object: seen.object,
         });
     }
 
     /// Whether the gateway's account works in this folder of root's: it keeps a database or its configs there.
     fn uses(&self, folder: &Path) -> bool {
         let gateway = &self.profile.gateway;
-        let mut databases = gateway.database.iter().filter(|d| d.path.exists());
-        databases.any(|d| d.path.parent() == Some(folder))
+        let mut databases = gateway.database.iter().map(|d| &d.path);
+        let is_there = |path: &Path| host::real_path(self.host, path).is_some();
+        let configs = configs_in(self.host, folder).unwrap_or_default();
+        let seen = |name: String| self.host.access(&folder.join(name)).ok().flatten();
+        databases.any(|path| path.parent() == Some(folder) && is_there(path))
             || gateway.configs_dir == folder
-            || configs_in(folder).iter().any(|name| {
-                let config = access::look(&folder.join(name)).ok().flatten();
-                config.is_some_and(|c| self.is_the_gateways(&c))
-            })
+            || configs
+                .into_iter()
+                .filter_map(seen)
+                .any(|c| self.is_the_gateways(&c))
     }
-}
-
-fn configs_in(folder: &Path) -> Vec<String> {
-    let mut names = names_in(folder).unwrap_or_default();
-    names.retain(|n| n.ends_with(".conf"));
-    names
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
-use std::fs::Metadata;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
 use crate::error::{Problem, cannot};
-use crate::files::access::{self, FoundFile};
+use crate::host::{FoundFile, Look};
 
 /// Links on one path, before it is taken to lead nowhere.
 const LINKS: u32 = 40;
@@ -26,8 +25,8 @@ pub enum KeptPlace {
 
 impl KeptPlace {
     /// Where a file of kept rules lies. A look that failed says neither that nothing is there nor whose it is.
-    pub fn of(path: &Path) -> Result<KeptPlace, Problem> {
-        KeptPlace::looked(path).map_err(|e| {
+    pub fn of(host: &dyn Look, path: &Path) -> Result<KeptPlace, Problem> {
+        KeptPlace::looked(host, path).map_err(|e| {
             cannot(
                 format!(
                     "see where the file of kept rules {} lies: {e}",
@@ -38,7 +37,7 @@ impl KeptPlace {
         })
     }
 
-    fn looked(path: &Path) -> io::Result<KeptPlace> {
+    fn looked(host: &dyn Look, path: &Path) -> io::Result<KeptPlace> {
         let mut at = PathBuf::from("/");
         let mut left: VecDeque<OsString> = names(path);
         let mut first: Option<(PathBuf, Vec<u8>)> = None;
@@ -49,15 +48,14 @@ impl KeptPlace {
                 continue;
             }
             let next = at.join(&name);
-            if !is_link(&next)? {
+            let Some(target) = host.link_target(&next)? else {
                 at = next;
                 continue;
-            }
-            let target = std::fs::read_link(&next)?;
+            };
             let bytes = target.as_os_str().as_bytes().to_vec();
             let link = first.get_or_insert((next, bytes));
             followed += 1;
-            if followed > LINKS || !is_roots(&at)? {
+            if followed > LINKS || !is_roots(host, &at)? {
                 return Ok(KeptPlace::Link(link.0.clone(), link.1.clone()));
             }
             if target.is_absolute() {
@@ -71,9 +69,9 @@ impl KeptPlace {
             return Ok(KeptPlace::At(path.to_owned()));
         };
         // A link of its own that leads to nothing says nothing of where the file would be.
-        let to_nothing = is_link(path)? && there(&at)?.is_none();
+        let to_nothing = host.link_target(path)?.is_some() && look(host, &at)?.is_none();
         let roots = match at.parent() {
-            Some(folder) => is_roots(folder)? && is_roots_file(&at)?,
+            Some(folder) => is_roots(host, folder)? && is_roots_file(host, &at)?,
             None => false,
         };
         Ok(match roots && !to_nothing {
@@ -100,31 +98,10 @@ fn names(path: &Path) -> VecDeque<OsString> {
     names.collect()
 }
 
-/// What lies there; none if nothing does.
-fn there(path: &Path) -> io::Result<Option<Metadata>> {
-    match path.symlink_metadata() {
-        Ok(meta) => Ok(Some(meta)),
-        Err(e) if is_nothing(&e) => Ok(None),
-        Err(e) => Err(e),
-    }
-}
-
-/// The answer is that nothing is there; any other error is none.
-fn is_nothing(e: &io::Error) -> bool {
-    matches!(
-        e.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
-}
-
-fn is_link(path: &Path) -> io::Result<bool> {
-    Ok(there(path)?.is_some_and(|meta| meta.is_symlink()))
-}
-
 /// Nobody but root may put anything into this folder, or another one in its place.
-fn is_roots(folder: &Path) -> io::Result<bool> {
+fn is_roots(host: &dyn Look, folder: &Path) -> io::Result<bool> {
     for (above, folder) in folder.ancestors().enumerate() {
-        let roots = look(folder)?.is_some_and(|seen| match above {
+        let roots = look(host, folder)?.is_some_and(|seen| match above {
             0 => !seen.others_write(&[0], &[0]),
             _ => !seen.others_replace(&[0], &[0]),
         });
@@ -136,14 +113,15 @@ fn is_roots(folder: &Path) -> io::Result<bool> {
 }
 
 /// Nobody but root may write it; or it is not there.
-fn is_roots_file(path: &Path) -> io::Result<bool> {
-    Ok(look(path)?.is_none_or(|seen| !seen.others_write(&[0], &[0])))
+fn is_roots_file(host: &dyn Look, path: &Path) -> io::Result<bool> {
+    Ok(look(host, path)?.is_none_or(|seen| !seen.others_write(&[0], &[0])))
 }
 
-fn look(path: &Path) -> io::Result<Option<FoundFile>> {
-    access::look(path).or_else(|e| match is_nothing(&e) {
-        true => Ok(None),
-        false => Err(e),
+fn look(host: &dyn Look, path: &Path) -> io::Result<Option<FoundFile>> {
+    host.access(path).or_else(|e| match e.kind() {
+        // Then nothing is there.
+        io::ErrorKind::NotADirectory => Ok(None),
+        _ => Err(e),
     })
 }
 
@@ -153,6 +131,8 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
     use super::*;
+    use crate::gateway::profile::Profile;
+    use crate::host::linux::Linux;
 
     #[test]
     fn a_link_is_followed_where_all_is_roots_and_named_where_not() {
@@ -170,7 +150,8 @@ mod tests {
         }
         let at = |path: &Path| KeptPlace::At(path.to_owned());
         let link = |from: &Path, to: &str| KeptPlace::Link(from.to_owned(), to.as_bytes().to_vec());
-        let of = |path: &Path| KeptPlace::of(path).unwrap();
+        let host = Linux::new(&Profile::default());
+        let of = |path: &Path| KeptPlace::of(&host, path).unwrap();
         let plain = real.join("rules.v4");
         assert_eq!(of(&plain), at(&plain));
         assert_eq!(of(&dir.join("no/rules.v4")), at(&dir.join("no/rules.v4")));
@@ -197,7 +178,7 @@ mod tests {
         // Not even the name can be looked at: that says nothing of what is there.
         let long = dir.join("long.v4");
         symlink(format!("real/{}", "x".repeat(300)), &long).unwrap();
-        let said = KeptPlace::of(&long).unwrap_err().to_string();
+        let said = KeptPlace::of(&host, &long).unwrap_err().to_string();
         assert!(said.contains(long.to_str().unwrap()), "{said}");
         // Anybody can make a link in a folder that is open to all.
         let planted = open.join("planted.v4");

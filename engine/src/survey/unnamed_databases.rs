@@ -16,7 +16,6 @@ use settings::{NamedDatabase, Setting, named, settings_in, words};
 
 use crate::error::Problem;
 use crate::gateway::database::side_files;
-use crate::gateway::owner;
 use crate::gateway::profile::Profile;
 use crate::host::{ExitKind, Holder, Host, Kind, Meta, Query};
 use crate::text::wording::in_a_line;
@@ -340,7 +339,7 @@ impl<'a> Looking<'a> {
         let databases = self.profile.gateway.database.iter().map(|d| d.path.clone());
         let holders = self.host.holders(&databases.collect::<Vec<_>>());
         let holders = self.noted(holders);
-        let owner = owner::resolve(&self.profile.gateway.owner).map(|o| o.0);
+        let owner = self.host.owner(&self.profile.gateway.owner).map(|o| o.0);
         let is_services = |h: &Holder| {
             let own = h.command.starts_with("holdfast");
             let its_account = owner.as_ref() == Ok(&h.uid);

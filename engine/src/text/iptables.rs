@@ -4,7 +4,7 @@
 
 mod reach;
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -22,44 +22,37 @@ impl Family {
     /// Both.
     pub const BOTH: [Family; 2] = [Family::V4, Family::V6];
 
+    /// Of two things, one for each family, this family's.
+    pub fn of<T>(self, v4: T, v6: T) -> T {
+        match self {
+            Family::V4 => v4,
+            Family::V6 => v6,
+        }
+    }
+
     /// The name of the file that holds its rules.
     pub fn rules_file(self) -> &'static str {
-        match self {
-            Family::V4 => "rules.v4",
-            Family::V6 => "rules.v6",
-        }
+        self.of("rules.v4", "rules.v6")
     }
 
     /// Its name for a person.
     pub fn name(self) -> &'static str {
-        match self {
-            Family::V4 => "IPv4",
-            Family::V6 => "IPv6",
-        }
+        self.of("IPv4", "IPv6")
     }
 
     /// The setting by which it is forwarded.
     pub fn forwarding(self) -> &'static str {
-        match self {
-            Family::V4 => "net.ipv4.ip_forward",
-            Family::V6 => "net.ipv6.conf.all.forwarding",
-        }
+        self.of("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding")
     }
 
     /// What the settings of an interface begin with.
     pub fn interfaces(self) -> &'static str {
-        match self {
-            Family::V4 => "net/ipv4/conf",
-            Family::V6 => "net/ipv6/conf",
-        }
+        self.of("net/ipv4/conf", "net/ipv6/conf")
     }
 
     /// Its name for `nft`.
     pub fn nft(self) -> &'static str {
-        match self {
-            Family::V4 => "ip",
-            Family::V6 => "ip6",
-        }
+        self.of("ip", "ip6")
     }
 }
 
@@ -159,11 +152,9 @@ impl Rules {
     /// The sets that rules name (`--match-set`, `--add-set`, `--del-set`, `--map-set`).
     pub fn sets(&self) -> BTreeSet<String> {
         let rules = self.tables.values().flat_map(|t| &t.rules);
+        let with_sets = rules.filter(|r| r.contains("-set "));
         let mut named = BTreeSet::new();
-        for words in rules
-            .filter(|r| r.contains("-set "))
-            .filter_map(|r| words(r))
-        {
+        for words in with_sets.filter_map(|r| words(r)) {
             let pairs = words.windows(2);
             let of_sets = pairs.filter(|w| w[0].starts_with("--") && w[0].ends_with("-set"));
             named.extend(of_sets.map(|w| w[1].clone()));
@@ -191,14 +182,11 @@ impl Rules {
                     .iter()
                     .filter(|(_, p)| *p != "-")
                     .map(|(c, _)| (c.clone(), "ACCEPT".to_owned()));
-                table_text(
-                    &mut out,
-                    name,
-                    &RuleTable {
-                        chains: chains.collect(),
-                        rules: Vec::new(),
-                    },
-                );
+                let emptied = RuleTable {
+                    chains: chains.collect(),
+                    rules: Vec::new(),
+                };
+                table_text(&mut out, name, &emptied);
             }
         }
         out
@@ -217,12 +205,8 @@ impl Rules {
     pub fn of_interfaces(&self, names: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
         let mut found = BTreeMap::new();
         for (name, table) in &self.tables {
-            let rules: Vec<String> = table
-                .rules
-                .iter()
-                .filter(|r| names_interface(r, names))
-                .cloned()
-                .collect();
+            let rules = table.rules.iter().filter(|r| names_interface(r, names));
+            let rules: Vec<String> = rules.cloned().collect();
             if !rules.is_empty() {
                 found.insert(name.clone(), rules);
             }
@@ -297,11 +281,8 @@ impl Rules {
                     rules = of_chain.clone().cloned().collect();
                     chains.extend(of_chain.filter_map(|r| jump_of(r, now)));
                 } else {
-                    let new: Vec<&String> = added
-                        .iter()
-                        .filter(|r| chain_of(r) == chain)
-                        .copied()
-                        .collect();
+                    let mut new = added.clone();
+                    new.retain(|r| chain_of(r) == chain);
                     if of_chain.clone().filter(|r| !is_new(r)).eq(&rules) {
                         let mut seen = BTreeSet::new();
                         rules = of_chain
@@ -327,11 +308,7 @@ impl Rules {
         for (name, table) in self.tables.iter().filter(|(_, t)| !t.is_blank()) {
             let there = other.tables.get(name).unwrap_or(&blank);
             for (chain, policy) in &table.chains {
-                let default = if policy == "ACCEPT" {
-                    Some("ACCEPT")
-                } else {
-                    None
-                };
+                let default = (policy == "ACCEPT").then_some("ACCEPT");
                 if there.chains.get(chain).map(String::as_str).or(default) != Some(policy) {
                     missing.push(format!("{name}: chain {chain} {policy}"));
                 }
@@ -395,10 +372,8 @@ fn chain_of(rule: &str) -> &str {
 
 /// The chain of the same table that a rule sends packets to.
 fn jump_of<'r>(rule: &'r str, rules: &RuleTable) -> Option<&'r str> {
-    let mut words = rule.split(' ');
-    let to = words.find_map(|w| matches!(w, "-j" | "-g").then_some(()));
-    to.and_then(|()| words.next())
-        .filter(|to| rules.chains.contains_key(*to))
+    let mut words = rule.split(' ').skip_while(|w| !matches!(*w, "-j" | "-g"));
+    words.nth(1).filter(|to| rules.chains.contains_key(*to))
 }
 
 fn names_interface(rule: &str, names: &BTreeSet<&str>) -> bool {
@@ -452,12 +427,8 @@ fn words(rule: &str) -> Option<Vec<String>> {
 
 /// Reads rules in the form of `iptables-save`.
 pub fn parse(text: &str, what: &str) -> Result<Rules, Problem> {
-    Rules::parse(text).map_err(|e| {
-        cannot(
-            format!("understand {what}: {e}"),
-            "look at that line with iptables-save",
-        )
-    })
+    let what = format!("understand {what}");
+    Rules::parse(text).or_cannot(what, "look at that line with iptables-save")
 }
 
 #[cfg(test)]

@@ -56,7 +56,6 @@ const GIVEN_BY: [&str; 4] = ["private-key", "preshared-key", "PrivateKey", "Pres
 /// A command as whoever agrees to it must see it: whole. Only a key that WireGuard is given by name is blanked, from its
 /// fifth character on: what has no more than the shape of a key can be a path, or a command for `base64 -d | sh`.
 pub fn keys(command: &str) -> String {
-    let is_base64 = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
     let mut shown = String::with_capacity(command.len());
     let mut rest = command;
     while let Some(start) = rest.find(is_base64) {
@@ -107,8 +106,8 @@ fn is_given(before: &str, behind: &str) -> bool {
 
 /// Whether so much base64 stands together in it that it may be a key.
 pub fn may_be_a_key(value: &str) -> bool {
-    let is_base64 = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/' || c == '=';
-    value.split(|c| !is_base64(c)).any(|run| run.len() >= 40)
+    let padded = |c: char| is_base64(c) || c == '=';
+    value.split(|c| !padded(c)).any(|run| run.len() >= 40)
 }
 
 /// What a program said: `wg-quick` prints every hook that it runs, behind `[#] `, and hooks may hold secrets of any kind.
@@ -124,12 +123,11 @@ pub fn said(text: &str) -> String {
 /// `wg` repeats a line that it does not understand, key and all: what looks like one is blanked, also where a character
 /// or two are missing.
 fn blank_keys(text: &str) -> String {
-    let is_key = |c: char| c.is_ascii_alphanumeric() || c == '+' || c == '/';
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
-    while let Some(start) = rest.find(is_key) {
+    while let Some(start) = rest.find(is_base64) {
         let run = rest[start..]
-            .find(|c| !is_key(c))
+            .find(|c| !is_base64(c))
             .map_or(rest.len(), |n| start + n);
         out.push_str(&rest[..start]);
         let word = &rest[start..run];
@@ -143,7 +141,7 @@ fn blank_keys(text: &str) -> String {
             out.push_str("[key]");
             rest = &rest[run + usize::from(padded)..];
         } else {
-            out.push_str(&rest[start..run]);
+            out.push_str(word);
             rest = &rest[run..];
         }
     }
@@ -164,11 +162,11 @@ fn leads_on(gap: &str) -> bool {
 
 /// 32 bytes as base64, whose last sign is always `=`.
 fn is_key(word: &str, behind: &str) -> bool {
-    word.len() == 43
-        && behind.starts_with('=')
-        && word
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'+' | b'/'))
+    word.len() == 43 && behind.starts_with('=') && word.chars().all(is_base64)
+}
+
+fn is_base64(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '+' || c == '/'
 }
 
 fn announces(word: &str) -> bool {

@@ -14,7 +14,7 @@ mod values;
 
 pub use prefix::{Prefix, merged};
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
 use crate::text::mark::Mark;
 pub use rewriting::{with_endpoints, without};
 use settings::{for_quick, for_wg, unknown};
@@ -152,10 +152,8 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
         };
         if let Some(hook) = looks_like_a_hook(key) {
             // Where wg-quick passes it over it is told of all the same: one moved line, or another shell, makes it live.
-            config
-                .interface
-                .hooks
-                .push((hook.to_owned(), value.to_vec()));
+            let hook = (hook.to_owned(), value.to_vec());
+            config.interface.hooks.push(hook);
         }
         match known {
             Ok(true) => {}
@@ -164,21 +162,16 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
         }
     }
     // wg-quick makes an interface of these as well.
-    if interfaces == 0 {
-        config.warnings.push("it has no [Interface]".into());
-    }
-    if config.peers.is_empty() {
-        config.warnings.push("it has no [Peer]".into());
-    }
-    if interfaces > 1 {
-        config
-            .warnings
-            .push("it has more than one [Interface]".into());
-    }
+    let odd = [
+        (interfaces == 0, "it has no [Interface]"),
+        (config.peers.is_empty(), "it has no [Peer]"),
+        (interfaces > 1, "it has more than one [Interface]"),
+    ];
+    let said = odd.into_iter().filter(|(is_so, _)| *is_so);
+    config.warnings.extend(said.map(|(_, said)| said.into()));
     if config.peers.iter().any(|p| p.public_key.is_empty()) {
-        config
-            .unfit
-            .push("it has a peer without a usable PublicKey".into());
+        let unfit = "it has a peer without a usable PublicKey";
+        config.unfit.push(unfit.into());
     }
     bounds(&mut config, &reading);
     Ok(config)
@@ -186,12 +179,8 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
 
 /// The same, with a problem that calls the config `name`.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
-    read(bytes).map_err(|why| {
-        cannot(
-            format!("vet the config {}: {why}", name.escape_debug()),
-            "look into it by hand",
-        )
-    })
+    let what = format!("vet the config {}", name.escape_debug());
+    read(bytes).or_cannot(what, "look into it by hand")
 }
 
 /// Whether the gateway's own reader takes a config of this name and these bytes, so that it may stand under `configs/` and in
@@ -297,11 +286,8 @@ fn without_blanks(bytes: &[u8]) -> Vec<u8> {
 
 /// The hook whose name a key has once everything is left out of it that is no letter.
 fn looks_like_a_hook(key: &[u8]) -> Option<&'static str> {
-    let letters: Vec<u8> = key
-        .iter()
-        .copied()
-        .filter(u8::is_ascii_alphabetic)
-        .collect();
+    let letters = key.iter().copied().filter(u8::is_ascii_alphabetic);
+    let letters: Vec<u8> = letters.collect();
     HOOKS.into_iter().find(|hook| is(&letters, hook))
 }
 
@@ -321,11 +307,8 @@ impl ConfigReading {
         const CUBE: u64 = 4;
         // What stands behind `#` is cut off first.
         let meant = meant(raw);
-        let run = meant
-            .split(|b| !blank(*b))
-            .map(<[u8]>::len)
-            .max()
-            .unwrap_or_default();
+        let runs = meant.split(|b| !blank(*b)).map(<[u8]>::len);
+        let run = runs.max().unwrap_or_default();
         let power =
             |n: usize, times: u32| u64::try_from(n).unwrap_or(u64::MAX).saturating_pow(times);
         let ns = power(meant.len(), 2)

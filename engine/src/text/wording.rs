@@ -1,6 +1,7 @@
 //! How counts and problems stand within a sentence. Knows nothing of what they are about.
 
 use std::fmt::{self, Write};
+use std::path::Path;
 
 use crate::error::Problem;
 use crate::text::octets;
@@ -62,6 +63,19 @@ pub fn in_a_line(problem: &Problem) -> String {
         Some(said) => format!("cannot {}: {}", problem.what, said.trim()),
         None => format!("cannot {}", problem.what),
     }
+}
+
+/// The first of these, and as the last one how many more there are.
+pub fn first<T>(mut all: Vec<T>, most: usize, rest: impl FnOnce(usize) -> T) -> Vec<T> {
+    let more = all.len().saturating_sub(most);
+    all.truncate(most);
+    all.extend((more > 0).then(|| rest(more)));
+    all
+}
+
+/// A path in a command as a person would type it in a shell.
+pub fn quoted_path(path: &Path) -> String {
+    quoted(&path.display().to_string())
 }
 
 /// A word of a command as a person would type it in a shell.

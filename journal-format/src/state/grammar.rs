@@ -16,12 +16,8 @@ impl State {
         if let Some(first) = &self.single
             && !matches!(record.entry, Entry::Driver(_))
         {
-            let copy = record.entry == *first;
-            return if copy {
-                Ok(())
-            } else {
-                Err("a decisive record is followed by its second copy".into())
-            };
+            let why = "a decisive record is followed by its second copy";
+            return must(record.entry == *first, why);
         }
         if self.stuck.is_some()
             && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand)
@@ -61,7 +57,7 @@ impl State {
             Entry::Done { r#move, .. } => {
                 self.check_outcome(*r#move)?;
                 let swapped = r#move.direction == Direction::Forward
-                    && !targets(plan, r#move.step).is_empty();
+                    && targets(plan, r#move.step).is_some_and(|t| !t.is_empty());
                 if swapped && self.exchanges(r#move.step).is_none() {
                     return Err("a swap notes its exchanges before it is done".into());
                 }
@@ -153,19 +149,12 @@ impl State {
             }
             (Phase::Closed(_), _) => return Err("it is over".into()),
         };
-        if cleaned {
-            Ok(())
-        } else {
-            Err("nothing was cleaned up".into())
-        }
+        must(cleaned, "nothing was cleaned up")
     }
 
     fn check_outcome(&self, m: Move) -> Result<(), String> {
-        if self.in_doubt == Some(m) && !self.stale {
-            Ok(())
-        } else {
-            Err("an outcome follows its intent, from the same driver".into())
-        }
+        let why = "an outcome follows its intent, from the same driver";
+        must(self.in_doubt == Some(m) && !self.stale, why)
     }
 
     fn check_settled(&self) -> Result<(), String> {
@@ -177,22 +166,16 @@ impl State {
 
     /// The preparation belongs to the restore itself: what a recovery finds unprepared it gives up.
     fn check_prepares(&self) -> Result<(), String> {
-        if self
-            .driver
-            .as_ref()
-            .is_some_and(|d| d.role != Role::Restore)
-        {
-            return Err("a recovery prepares nothing".into());
-        }
+        let driver = self.driver.as_ref();
+        let recovers = driver.is_some_and(|d| d.role != Role::Restore);
+        must(!recovers, "a recovery prepares nothing")?;
         self.check_not_abandoned()
     }
 
     /// Once the staging is being removed without a commit, there is nothing left to go forward with.
     fn check_not_abandoned(&self) -> Result<(), String> {
-        if self.begun(Step::CleanUp, Direction::Back) {
-            return Err("it was given up before the first effect".into());
-        }
-        Ok(())
+        let given_up = self.begun(Step::CleanUp, Direction::Back);
+        must(!given_up, "it was given up before the first effect")
     }
 
     fn check_done_before<'s>(
@@ -209,7 +192,7 @@ impl State {
     /// every swap that was begun forward is swapped back, and the gateway was looked at.
     fn check_is_back(&self, plan: &Plan, until: Step) -> Result<(), String> {
         for step in plan.back.iter().take_while(|s| **s != until) {
-            let swapped = is_swap(*step) && self.begun(*step, Direction::Forward);
+            let swapped = targets(plan, *step).is_some() && self.begun(*step, Direction::Forward);
             let always = matches!(
                 step,
                 Step::VerifyAtRest | Step::VerifyRunning | Step::LiftFence
@@ -231,10 +214,7 @@ impl State {
             return Err(format!("attempt {attempt} was expected"));
         }
         self.check_exchanges(plan, m, exchanges)?;
-        let list = match m.direction {
-            Direction::Forward => &plan.forward,
-            Direction::Back => &plan.back,
-        };
+        let list = plan.steps(m.direction);
         let Some(position) = list.iter().position(|s| *s == m.step) else {
             return Err(format!("the plan has no step {} {}", m.step, m.direction));
         };
@@ -273,9 +253,10 @@ impl State {
             (Phase::Back, Direction::Back) => self.check_is_back(plan, m.step),
             (Phase::Committed, Direction::Forward) if cleaning => Ok(()),
             (Phase::Committed, Direction::Forward) if !m.step.is_durable() => {
-                if self.is_done(m.step, m.direction, self.boot()) {
-                    return Err("it is done".into());
-                }
+                must(
+                    !self.is_done(m.step, m.direction, self.boot()),
+                    "it is done",
+                )?;
                 self.check_done_before(list[..position].iter())
             }
             (Phase::Committed, _) => {
@@ -287,11 +268,7 @@ impl State {
                         Verdict::Restored => Direction::Forward,
                         Verdict::RolledBack | Verdict::NothingChanged => Direction::Back,
                     };
-                if cleaning && same {
-                    Ok(())
-                } else {
-                    Err("it is over".into())
-                }
+                must(cleaning && same, "it is over")
             }
         }
     }
@@ -306,29 +283,25 @@ impl State {
             return Err(format!("{} failed: there is no going on", failed.step));
         }
         self.check_done_before(list[..position].iter())?;
-        if position == self.position
-            && !self.stale
-            && self.is_done(list[position], Direction::Forward, self.boot())
-        {
-            return Err("it is done".into());
-        }
-        Ok(())
+        let is_next = position == self.position && !self.stale;
+        let done = is_next && self.is_done(list[position], Direction::Forward, self.boot());
+        must(!done, "it is done")
     }
 
     fn check_exchanges(&self, plan: &Plan, m: Move, exchanges: &[Exchange]) -> Result<(), String> {
         if exchanges.is_empty() {
             return Ok(());
         }
-        if !is_swap(m.step) || m.direction == Direction::Back {
+        let Some(targets) = targets(plan, m.step).filter(|_| m.direction == Direction::Forward)
+        else {
             return Err("only a swap forward notes exchanges".into());
-        }
+        };
         if self
             .exchanges(m.step)
             .is_some_and(|noted| noted != exchanges)
         {
             return Err("the exchanges are those of the swap's first intent".into());
         }
-        let targets = targets(plan, m.step);
         let planned = targets.len() == exchanges.len()
             && targets.iter().zip(exchanges).all(|(target, exchange)| {
                 let objects = match target.change {
@@ -340,23 +313,20 @@ impl State {
                     && target.staged == exchange.staged
                     && objects == (exchange.old.is_some(), exchange.new.is_some())
             });
-        if planned {
-            Ok(())
-        } else {
-            Err("the exchanges are not those of the plan".into())
-        }
+        must(planned, "the exchanges are not those of the plan")
     }
 }
 
-fn is_swap(step: Step) -> bool {
-    matches!(step, Step::SwapDatabases | Step::SwapConfigs)
+/// A rule, and what is said where it does not hold.
+fn must(holds: bool, why: &str) -> Result<(), String> {
+    holds.then_some(()).ok_or_else(|| why.into())
 }
 
-/// What a step swaps.
-fn targets(plan: &Plan, step: Step) -> &[Target] {
+/// What a step swaps; none of a step that is no swap.
+fn targets(plan: &Plan, step: Step) -> Option<&[Target]> {
     match step {
-        Step::SwapDatabases => &plan.databases,
-        Step::SwapConfigs => &plan.files,
+        Step::SwapDatabases => Some(&plan.databases),
+        Step::SwapConfigs => Some(&plan.files),
         Step::SafetyBackup
         | Step::Stage
         | Step::Fence
@@ -370,18 +340,15 @@ fn targets(plan: &Plan, step: Step) -> &[Target] {
         | Step::LoadFirewall
         | Step::VerifyRunning
         | Step::LiftFence
-        | Step::CleanUp => &[],
+        | Step::CleanUp => None,
     }
 }
 
 /// Step lists that the grammar can walk to an end.
 fn check_lists(plan: &Plan) -> Result<(), String> {
     for (name, list) in [("forward", &plan.forward), ("back", &plan.back)] {
-        if list
-            .iter()
-            .enumerate()
-            .any(|(at, step)| list[..at].contains(step))
-        {
+        let mut before = list.iter().enumerate();
+        if before.any(|(at, step)| list[..at].contains(step)) {
             return Err(format!("a step is twice in the list {name}"));
         }
         if list.last() != Some(&Step::CleanUp) {
@@ -395,11 +362,8 @@ fn check_lists(plan: &Plan) -> Result<(), String> {
     if !plan.back.contains(&Step::LiftFence) {
         return Err("the list back does not lift the fence".into());
     }
-    match plan
-        .forward
-        .iter()
-        .find(|s| is_swap(**s) && !plan.back.contains(s))
-    {
+    let one_way = |s: &&Step| targets(plan, **s).is_some() && !plan.back.contains(s);
+    match plan.forward.iter().find(one_way) {
         Some(step) => Err(format!("{step} has no way back")),
         None => Ok(()),
     }

@@ -20,6 +20,7 @@ impl World {
         self.kernel.hash(&mut hasher);
         self.boot.hash(&mut hasher);
         self.unwritten.hash(&mut hasher);
+        self.actor.hash(&mut hasher);
         format!("{:?} {:?}", self.under_way, self.orphaned).hash(&mut hasher);
         self.broken.hash(&mut hasher);
         hasher.finish()

@@ -1,5 +1,5 @@
 //! Gateways to restore: one that uses every feature at once, one whose backup lacks parts, one with a database that cannot
-//! be read. Owns what each was before, and what the backup says; the plan is made by the engine's own planner.
+//! be read. Owns what each was before, and what the backup says; the engine's own survey and planner make the plan.
 
 mod backup;
 mod before;
@@ -15,13 +15,14 @@ use engine::gateway::profile::Profile;
 use engine::host::Family;
 use engine::plan::planner::{self, Choices};
 use engine::restore::step::Source;
+use engine::survey;
 use journal_format::{Digest, Plan, Policy, Problem, RestoreId};
 use sha2::Digest as _;
 
 use backup::{Building, backup, surplus};
-use before::{before, survey};
+use before::before;
 
-use super::host::Places;
+use super::host::{Places, Sim};
 use super::peers::{self, Setting};
 use super::world::{Picture, World};
 
@@ -36,7 +37,6 @@ const PEERS: [&str; 3] = [
 
 const CONFIGS: &str = "/opt/wireguard-gateway/instance/configs";
 const STATE: &str = "/var/lib/holdfast";
-const SERVICE: &str = "wireguard-gateway.service";
 
 /// Which gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -254,7 +254,8 @@ impl Scenario {
         let (backup, rules) = backup(&mut building, shape);
         let id = RestoreId::new("20261122T185220Z-0a1b2c3d")
             .map_err(|e| vec![cannot(e.to_string(), "name it")])?;
-        let survey = survey(&world, &profile, shape)?;
+        let look = Sim::new(world.clone(), &Places::nowhere(), None, false);
+        let survey = survey::survey(&look, &profile, &|c| backup.checked.configs.contains_key(c))?;
         let choices = Choices {
             keep_going_without_firewall: shape.unread.is_some(),
             keep_open_folders: false,

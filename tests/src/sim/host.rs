@@ -6,6 +6,7 @@
 //! touched (I8).
 
 mod act;
+mod databases;
 mod look;
 mod own;
 
@@ -16,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use engine::error::cannot;
 use engine::host::Permit;
-use journal_format::{Plan, Problem, Step};
+use journal_format::{Direction, Fate, Plan, Problem, Step, scan};
 
 use super::world::World;
 
@@ -71,6 +72,17 @@ pub struct Places {
 }
 
 impl Places {
+    /// Where nothing is changed.
+    pub fn nowhere() -> Places {
+        Places {
+            state_dir: String::new(),
+            journal: PathBuf::new(),
+            barrier: PathBuf::new(),
+            names: BTreeSet::new(),
+            staging: BTreeSet::new(),
+        }
+    }
+
     /// The places that a plan names.
     pub fn of(plan: &Plan, state_dir: &Path, journal: PathBuf, barrier: PathBuf) -> Places {
         let mut names = BTreeSet::new();
@@ -121,6 +133,21 @@ pub struct Sim(Arc<Inner>);
 
 fn failed(why: String) -> Problem {
     cannot(why, "this is a simulated machine")
+}
+
+/// The step that a journal is at, and its direction if that is back.
+fn step_of(journal: &[u8]) -> String {
+    let moves = scan(journal).state.map(|s| s.moves).unwrap_or_default();
+    match moves.last() {
+        None => "before the first step".to_owned(),
+        Some(last) => match (last.step, last.direction, last.fate) {
+            (Step::VerifyRunning, _, Fate::Done) | (Step::LiftFence | Step::CleanUp, ..) => {
+                "after the last look".to_owned()
+            }
+            (step, Direction::Forward, _) => step.slug().to_owned(),
+            (step, Direction::Back, _) => format!("{} back", step.slug()),
+        },
+    }
 }
 
 impl Sim {
@@ -184,6 +211,13 @@ impl Sim {
     fn next_call(&self, changes: bool) -> (u64, Option<How>) {
         let n = self.0.calls.fetch_add(1, Ordering::Relaxed);
         assert!(n < ENDLESS, "a run that makes {n} calls does not end");
+        let mut world = self.world();
+        if let Some(actor) = world.actor.take_if(|actor| actor.at == n) {
+            let journal = world.disk.read(&self.0.places.journal);
+            world.acted = Some(step_of(&journal.unwrap_or_else(|| Arc::from([]))));
+            actor.deed.act(&mut world);
+        }
+        drop(world);
         let fails = |t: &Trouble| n == t.at || t.for_ever && changes && n > t.at;
         (n, self.0.trouble.filter(fails).map(|t| t.how))
     }

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use engine::host::Family;
 
+use super::actor::Actor;
 use super::disk::Disk;
 use super::kernel::{Batch, Hook, Kernel, Nft, Up, hooks};
 use super::peers::{self, Peers, Setting};
@@ -97,6 +98,10 @@ pub struct World {
     pub fails_with: Option<String>,
     /// The rules of this family cannot be read, and so are nobody's to load or edit.
     pub unread: Option<Family>,
+    /// Somebody who will do something.
+    pub actor: Option<Actor>,
+    /// Somebody has done it, and during which step.
+    pub acted: Option<String>,
     /// Laws that were broken while it ran.
     pub broken: Vec<String>,
 }
@@ -125,6 +130,8 @@ impl World {
             unwritten: None,
             fails_with: None,
             unread: None,
+            actor: None,
+            acted: None,
             broken: Vec::new(),
         }
     }
@@ -378,6 +385,8 @@ impl World {
             unwritten: None,
             fails_with: self.fails_with.clone(),
             unread: self.unread,
+            actor: None,
+            acted: self.acted.clone(),
             broken: self.broken.clone(),
         }
     }

@@ -8,7 +8,8 @@ use proptest::prelude::*;
 use sha2::Digest as _;
 
 pub use Call::{
-    Down, Edit, Forward, Load, Move, Nft, PeerRemove, PeersAdd, SameBoot, Settle, Start, Stop, Up,
+    Down, Edit, Forward, Load, Move, Nft, PeerRemove, PeersAdd, Read, SameBoot, Settle, Start,
+    Stop, Up,
 };
 pub use Direction::{Back, Forward as Onward};
 pub use Family::{V4, V6};
@@ -28,6 +29,8 @@ pub enum Call {
     Stop,
     Forward(Family, bool),
     Settle(usize),
+    /// What is in the database with this number, and beside it.
+    Read(usize),
     /// The kernel facts are read, and count as those of before from here on.
     Facts,
     /// A step of a restore, with all that it asks and runs.
@@ -246,6 +249,7 @@ pub fn calls() -> impl Strategy<Value = Vec<Call>> {
         1 => Just(Stop),
         1 => (family(), any::<bool>()).prop_map(|(f, on)| Forward(f, on)),
         1 => (0..5_usize).prop_map(Settle),
+        1 => (0..5_usize).prop_map(Read),
         2 => Just(Call::Facts),
         1 => any::<bool>().prop_map(SameBoot),
         10 => (0..MOVES.len()).prop_map(|n| Move(MOVES[n].0, MOVES[n].1)),

@@ -1,6 +1,7 @@
 //! What both hosts are told; runs a script on both, and says where they part.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command as Program;
 use std::sync::Arc;
@@ -60,6 +61,9 @@ impl Course {
             .collect();
         let broken = sample.root().join("instance/broken.db");
         std::fs::write(&broken, "garbage\n".repeat(200)).unwrap();
+        // Whose a database is says who reads it, and the simulator knows no rights.
+        let first = std::fs::metadata(&databases[0]).unwrap();
+        std::os::unix::fs::chown(&broken, Some(first.uid()), Some(first.gid())).unwrap();
         databases.extend([broken, sample.root().join("instance/missing.db")]);
         let scenario = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
         let rules = loads(V4, 0, &names);

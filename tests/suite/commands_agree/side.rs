@@ -1,8 +1,9 @@
 //! One of the two hosts: makes its calls, and looks at all that there is to see.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use engine::gateway::database::{Client, Trouble};
 use engine::gateway::kernel_facts::Facts;
 use engine::gateway::peers;
 use engine::host::Permit;
@@ -61,6 +62,7 @@ impl<'c> Side<'c> {
             same_boot: self.same_boot,
             served: true,
             loaded: false,
+            exchanges: &[],
         }
     }
 
@@ -105,6 +107,41 @@ impl<'c> Side<'c> {
         said
     }
 
+    /// What is in a database, as far as both have it: the first one has clients, the next two have users.
+    fn read(&self, n: usize) -> Vec<String> {
+        let (databases, path) = (self.host.databases(), &self.course.databases[n]);
+        let active = |name: &String| self.course.names[..2].contains(name);
+        let kind = |trouble: Trouble| match trouble {
+            Trouble::Busy(_) => "busy",
+            Trouble::Unreadable(_) => "unreadable",
+            Trouble::Failed(_) => "failed",
+        };
+        let mut said = Vec::new();
+        if let 1 | 2 = n {
+            said.push(format!(
+                "{:?}",
+                databases.users(path).map(drop).map_err(kind)
+            ));
+        } else {
+            let clients = databases.clients(path).map_err(kind);
+            let names = |all: Vec<Client>| -> BTreeSet<String> {
+                all.into_iter().map(|c| c.name).filter(active).collect()
+            };
+            let rows = databases.rows(path).map_err(kind);
+            let rows = rows.map(|rows| rows.into_keys().filter(active).collect());
+            said.push(format!("{:?}", clients.map(names)));
+            assert_eq!(said[0], format!("{:?}", rows.map(|r: BTreeSet<_>| r)));
+        }
+        if n > 0 {
+            let mail = databases.mail_relay(path).map(drop).map_err(kind);
+            said.push(format!("mail {mail:?}"));
+        }
+        let opened = databases.may_be_opened(path).is_ok();
+        let copied = databases.may_be_copied(path).is_ok();
+        said.push(format!("opened {opened}, copied {copied}"));
+        said
+    }
+
     /// What it answers; none if it refuses.
     pub fn answer(&mut self, call: &Call) -> Option<Vec<String>> {
         let c = self.course;
@@ -145,6 +182,7 @@ impl<'c> Side<'c> {
                 let whole = settled == engine::gateway::database::Settled::Whole;
                 return Some(vec![format!("whole {whole}, beside it {left:?}")]);
             }
+            Read(n) => return Some(self.read(*n)),
             Call::Facts => return Some(self.read_facts()),
             SameBoot(same) => {
                 self.same_boot = *same;
@@ -153,8 +191,8 @@ impl<'c> Side<'c> {
             Move(step, direction) => {
                 let (env, ops) = (self.env(), ops(*step));
                 let report = match direction {
-                    Onward => ops.forward(&env, &self.permit, &[]),
-                    Back => ops.back(&env, &self.permit, &[]),
+                    Onward => ops.forward(&env, &self.permit),
+                    Back => ops.back(&env, &self.permit),
                 }
                 .ok()?;
                 let warned = format!("{} warnings", report.warnings.len());
@@ -211,7 +249,7 @@ impl<'c> Side<'c> {
             seen.push(format!("config {n} {:?}", config.map(String::from_utf8)));
         }
         for (step, direction) in MOVES {
-            let observed = ops(step).observe(&self.env(), direction, &[]);
+            let observed = ops(step).observe(&self.env(), direction);
             // In each chain rules have an order; chains among each other have none.
             let observed = format!("{:?}", observed.unwrap());
             let (seen_as, what) = observed.split_once('"').unwrap_or((&observed, ""));

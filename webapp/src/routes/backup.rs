@@ -14,8 +14,7 @@ use rocket::tokio::io::{AsyncRead, ReadBuf};
 use rocket::{State, get};
 use serde_json::json;
 
-use super::home::signed_in;
-use crate::agent::{AgentClient, ArchiveBytes, MadeBackup, NoAnswer};
+use crate::agent::{AgentClient, ArchiveBytes, MadeBackup};
 use crate::caller::{Admin, Caller};
 use crate::page::Page;
 use crate::view;
@@ -76,7 +75,7 @@ fn plain(name: &str) -> String {
 pub async fn download(caller: Caller<'_>, agent: &State<AgentClient>) -> Result<Download, Page> {
     // It makes something, though it is asked for with GET.
     let (admin, asked) = caller.admin_by_link(agent).await?;
-    let made = agent.backup(admin.token(), &asked).await;
+    let made = admin.answered(agent.backup(admin.token(), &asked).await)?;
     answer(made, &admin)
 }
 
@@ -90,20 +89,17 @@ pub async fn download_as_it_is(
     let sha256 = Digest::new(sha256).map_err(|_| Page::nothing_here())?;
     let (admin, asked) = caller.admin_by_link(agent).await?;
     let made = agent.backup_as_it_is(admin.token(), sha256, &asked).await;
-    answer(made, &admin)
+    answer(admin.answered(made)?, &admin)
 }
 
-fn answer(made: Result<MadeBackup, NoAnswer>, admin: &Admin) -> Result<Download, Page> {
+fn answer(made: MadeBackup, admin: &Admin) -> Result<Download, Page> {
     match made {
-        Ok(MadeBackup::Given(backup, bytes)) => Ok(Download {
-            backup,
-            body: Body {
-                bytes,
-                part: io::Cursor::default(),
-            },
-        }),
-        Ok(MadeBackup::Incomplete(backup)) => Err(incomplete(&backup, admin)),
-        Err(e) => Err(Page::no_answer_for(e, Some(&admin.session))),
+        MadeBackup::Given(backup, bytes) => {
+            let part = io::Cursor::default();
+            let body = Body { bytes, part };
+            Ok(Download { backup, body })
+        }
+        MadeBackup::Incomplete(backup) => Err(incomplete(&backup, admin)),
     }
 }
 
@@ -111,7 +107,8 @@ fn answer(made: Result<MadeBackup, NoAnswer>, admin: &Admin) -> Result<Download,
 /// where the bytes are.
 fn incomplete(backup: &BackupLine, admin: &Admin) -> Page {
     let context = json!({ "backup": view::backup(backup) });
-    Page::show("incomplete.html", signed_in(context, admin)).with_status(HttpStatus::Conflict)
+    let page = admin.page("incomplete.html", context);
+    page.with_status(HttpStatus::Conflict)
 }
 
 #[get("/system/backup-status")]
@@ -120,8 +117,6 @@ pub async fn status(
     agent: &State<AgentClient>,
 ) -> Result<Json<Standing>, Page> {
     let admin = caller.admin(agent).await?;
-    let status = agent.status(admin.token()).await;
-    status
-        .map(Json)
-        .map_err(|e| Page::no_answer_for(e, Some(&admin.session)))
+    let status = admin.answered(agent.status(admin.token()).await)?;
+    Ok(Json(status))
 }

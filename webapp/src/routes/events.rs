@@ -67,7 +67,7 @@ pub async fn events<'r>(
     // The address says what the page had when it was made; the header, what came since.
     let mut seen = last.0.or(after.map(Seq));
     let opened = agent.events(admin.token(), id.clone(), seen).await;
-    let (first, mut replies) = opened.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    let (first, mut replies) = admin.answered(opened)?;
     if matches!(first, Reply::Over) {
         return Err(Instead::Nothing(NoContent));
     }

@@ -1,6 +1,6 @@
 //! Confirming a restore, and the page on which it is watched.
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::UNIX_EPOCH;
 
 use agent_protocol::{Ask, RequestId, UploadId};
 use journal_format::{Digest, RestoreId};
@@ -9,7 +9,6 @@ use rocket::http::Status;
 use rocket::{FromForm, State, get, post};
 use serde_json::json;
 
-use super::home::signed_in;
 use crate::agent::AgentClient;
 use crate::caller::Caller;
 use crate::page::Page;
@@ -49,8 +48,7 @@ pub async fn confirm(
         keep_open_folders: ticked(&form.keep_open_folders),
         without_safety_backup_of: form.without_safety_backup_of.clone(),
     };
-    let started = agent.start(admin.token(), ask, &asked).await;
-    let id = started.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    let id = admin.answered(agent.start(admin.token(), ask, &asked).await)?;
     Ok(Page::go(format!("/restores/{id}")))
 }
 
@@ -63,25 +61,20 @@ pub async fn discard(
     let (admin, asked) = caller.admin_by_form(agent, form.token.as_deref()).await?;
     let upload = UploadId::new(form.upload.as_str());
     let upload = upload.map_err(|_| Page::not_understood(Status::BadRequest))?;
-    let discarded = agent.discard(admin.token(), upload, &asked).await;
-    discarded.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    admin.answered(agent.discard(admin.token(), upload, &asked).await)?;
     Ok(Page::go("/"))
 }
 
 #[get("/restores/<id>")]
 pub async fn page(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> Result<Page, Page> {
     let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
-    if !caller.has_session() {
+    if caller.token().is_none() {
         return Err(Page::go(format!("/sign-in?restore={id}")));
     }
     let admin = caller.admin(agent).await?;
-    let restore = agent.restore(admin.token(), id).await;
-    let (restore, halt) = restore.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    let (restore, halt) = admin.answered(agent.restore(admin.token(), id).await)?;
     let live = view::live(&restore, halt.as_ref(), now_ms());
-    Ok(Page::show(
-        "restore.html",
-        signed_in(json!({ "live": live }), &admin),
-    ))
+    Ok(admin.page("restore.html", json!({ "live": live })))
 }
 
 /// To the confirmation again, where what the safety backup lacked can be accepted.
@@ -89,16 +82,13 @@ pub async fn page(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> R
 pub async fn again(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> Result<Page, Page> {
     let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
     let (admin, asked) = caller.admin_by_link(agent).await?;
-    let preview = agent.again(admin.token(), id, &asked).await;
-    let preview = preview.map_err(|e| Page::no_answer_for(e, Some(&admin.session)))?;
+    let preview = admin.answered(agent.again(admin.token(), id, &asked).await)?;
     let address = format!("/system/restore?upload={}", preview.upload);
     Ok(Page::go(address))
 }
 
 /// The wall clock, milliseconds since 1970 UTC; only to say how long a step has run by now.
 pub fn now_ms() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = UNIX_EPOCH.elapsed().unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

@@ -52,12 +52,9 @@ pub async fn sign_in(
     caller: Caller<'_>,
     agent: &State<AgentClient>,
     form: Form<SignInForm>,
-) -> Page {
+) -> Result<Page, Page> {
     let form = form.into_inner();
-    let asked = match caller.check_sign_in_form(form.token.as_deref()) {
-        Ok(asked) => asked,
-        Err(page) => return page,
-    };
+    let asked = caller.check_sign_in_form(form.token.as_deref())?;
     let restore = form
         .restore
         .as_deref()
@@ -67,10 +64,9 @@ pub async fn sign_in(
         let (restore, name) = (form.restore.as_deref(), form.user.as_str());
         show(&caller, restore, Some(name), Some(says)).with_status(status)
     };
-    match agent
-        .sign_in(form.user.clone(), password, caller.device(), &asked)
-        .await
-    {
+    let user = form.user.clone();
+    let signed_in = agent.sign_in(user, password, caller.device(), &asked).await;
+    Ok(match signed_in {
         Ok((session, device)) => {
             caller.signed_in(&session, device.as_ref());
             match (session.admin, restore) {
@@ -88,7 +84,7 @@ pub async fn sign_in(
             Status::Forbidden,
         ),
         Err(e) => Page::no_answer(e),
-    }
+    })
 }
 
 #[post("/sign-out", data = "<form>")]
@@ -96,20 +92,13 @@ pub async fn sign_out(
     caller: Caller<'_>,
     agent: &State<AgentClient>,
     form: Form<OnlyToken>,
-) -> Page {
-    let asked = match caller.check_form(form.token.as_deref()) {
-        Ok(asked) => asked,
-        Err(page) => return page,
-    };
-    let Some(token) = caller.session_to_end() else {
-        return Page::go("/sign-in");
-    };
-    match agent.sign_out(token, &asked).await {
-        Ok(()) => {
-            caller.signed_out();
-            Page::go("/sign-in")
-        }
-        // The session would go on: it must not look as if it had ended.
-        Err(e) => Page::no_answer(e),
+) -> Result<Page, Page> {
+    let asked = caller.check_form(form.token.as_deref())?;
+    if let Some(token) = caller.token() {
+        // If that fails the session goes on: it must not look as if it had ended.
+        let ended = agent.sign_out(token, &asked).await;
+        ended.map_err(Page::no_answer)?;
+        caller.signed_out();
     }
+    Ok(Page::go("/sign-in"))
 }

@@ -12,8 +12,7 @@ use rocket::tokio::time::timeout;
 use rocket::{State, get, post};
 use serde_json::json;
 
-use super::home::signed_in;
-use crate::agent::{AgentClient, Away, NoAnswer, UploadChunk};
+use crate::agent::{AgentClient, Away, UploadChunk};
 use crate::caller::{Admin, Asked, Caller};
 use crate::page::Page;
 use crate::view;
@@ -32,23 +31,16 @@ pub async fn form(
     upload: Option<&str>,
 ) -> Result<Page, Page> {
     let admin = caller.admin(agent).await?;
-    let no_answer = |e| Page::no_answer_for(e, Some(&admin.session));
     let Some(upload) = upload else {
-        let overview = agent.overview(admin.token()).await.map_err(no_answer)?;
-        return Ok(Page::show(
-            "upload.html",
-            signed_in(view::home(&overview), &admin),
-        ));
+        let overview = admin.answered(agent.overview(admin.token()).await)?;
+        return Ok(admin.page("upload.html", view::home(&overview)));
     };
     let upload = UploadId::new(upload).map_err(|_| Page::nothing_here())?;
-    let preview = agent
-        .preview(admin.token(), upload)
-        .await
-        .map_err(no_answer)?;
+    let preview = admin.answered(agent.preview(admin.token(), upload).await)?;
     let request = RequestId::random()
         .map_err(|e| Page::broken(format!("The form could not be made: {e}.")))?;
     let context = json!({ "preview": view::preview(&preview), "request": request });
-    Ok(Page::show("confirm.html", signed_in(context, &admin)))
+    Ok(admin.page("confirm.html", context))
 }
 
 #[post("/system/restore", data = "<body>")]
@@ -60,10 +52,8 @@ pub async fn upload(
 ) -> Result<Page, Page> {
     caller.check_site()?;
     let admin = caller.admin(agent).await?;
-    let boundary = kind
-        .filter(|k| k.is_form_data())
-        .and_then(|k| k.param("boundary"));
-    let Some(boundary) = boundary else {
+    let kind = kind.filter(|k| k.is_form_data());
+    let Some(boundary) = kind.and_then(|k| k.param("boundary")) else {
         return Err(Page::bad_upload(
             "The form was not sent as one with a file.",
             Some(&admin.session),
@@ -71,18 +61,12 @@ pub async fn upload(
     };
     // The agent says how much it takes; the count is kept below.
     let mut body = body.open(ByteUnit::max_value());
-    let taken = take(
-        &caller,
-        agent,
-        &admin,
-        Multipart::with_reader(&mut body, boundary),
-    )
-    .await;
-    match taken {
-        Ok(preview) => Ok(Page::go(format!(
-            "/system/restore?upload={}",
-            preview.upload
-        ))),
+    let form = Multipart::with_reader(&mut body, boundary);
+    match take(&caller, agent, &admin, form).await {
+        Ok(preview) => {
+            let address = format!("/system/restore?upload={}", preview.upload);
+            Ok(Page::go(address))
+        }
         Err(page) => {
             drain(body).await;
             Err(page)
@@ -139,10 +123,8 @@ async fn text(mut field: Field<'_>, who: Option<&agent_protocol::Session>) -> Re
 /// The name as people see it. It is never a path: no part of it before a slash, no control characters.
 fn shown_name(sent: &str) -> String {
     let last = sent.rsplit(['/', '\\']).next().unwrap_or_default();
-    last.chars()
-        .filter(|c| !c.is_control())
-        .take(NAME)
-        .collect()
+    let shown = last.chars().filter(|c| !c.is_control());
+    shown.take(NAME).collect()
 }
 
 async fn pass_on(
@@ -152,11 +134,7 @@ async fn pass_on(
     asked: &Asked,
 ) -> Result<Preview, Page> {
     let who = Some(&admin.session);
-    let no_answer = |e| Page::no_answer_for(e, who);
-    let upload = agent
-        .upload(admin.token(), name, asked)
-        .await
-        .map_err(no_answer)?;
+    let upload = admin.answered(agent.upload(admin.token(), name, asked).await)?;
     let mut sent = 0u64;
     loop {
         match field.chunk().await {
@@ -166,12 +144,8 @@ async fn pass_on(
                     return Err(Page::too_large(Some(upload.limit >> 20), who));
                 }
                 // The agent that takes no more says why.
-                if upload
-                    .parts
-                    .send(UploadChunk::Bytes(part.to_vec()))
-                    .await
-                    .is_err()
-                {
+                let part = UploadChunk::Bytes(part.to_vec());
+                if upload.parts.send(part).await.is_err() {
                     break;
                 }
             }
@@ -183,8 +157,6 @@ async fn pass_on(
             Err(_) => return Err(Page::bad_upload("The upload broke off.", who)),
         }
     }
-    match upload.outcome.await {
-        Ok(outcome) => outcome.map_err(no_answer),
-        Err(_) => Err(no_answer(NoAnswer::Away(Away::GaveUp))),
-    }
+    let outcome = upload.outcome.await;
+    admin.answered(outcome.unwrap_or_else(|_| Err(Away::GaveUp.into())))
 }

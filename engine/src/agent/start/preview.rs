@@ -20,13 +20,11 @@ pub fn look(agent: &Agent, fresh: Fresh, name: &str) -> Result<Preview, Refusal>
     check_quiet(agent)?;
     let open = || fresh.open();
     let preview = preview(agent, &open, (fresh.id.clone(), name, fresh.size))?;
-    agent
-        .uploads
-        .keep(fresh, |until_ms| Preview {
-            until_ms,
-            ..preview
-        })
-        .map_err(|problem| Refusal::Failed { problem })
+    let kept = agent.uploads.keep(fresh, |until_ms| Preview {
+        until_ms,
+        ..preview
+    });
+    Ok(kept?)
 }
 
 /// What a restore from an archive would do, but for how long that can be confirmed.
@@ -93,13 +91,11 @@ pub fn preview(
 /// do now; these parts are among those that may be accepted.
 pub fn again(agent: &Agent, id: &RestoreId) -> Result<Preview, Refusal> {
     check_quiet(agent)?;
-    let failed = |problem| Refusal::Failed { problem };
     let kept = agent.uploads.of_restore(id)?;
     let (upload, size) = (kept.preview.upload.clone(), kept.preview.size);
     let open = || agent.uploads.reopen(&upload);
     let mut preview = preview(agent, &open, (upload.clone(), &kept.preview.name, size))?;
-    let found = state_dir::read(&agent.profile, id).map_err(failed)?;
-    if let Some(state) = found.state {
+    if let Some(state) = state_dir::read(&agent.profile, id)?.state {
         let problem = View::of(&state).problem;
         let why = problem.map_or_else(String::new, |p| {
             format!("The last try could not {}", p.what)

@@ -25,7 +25,7 @@ fn spool(folder: &tempfile::TempDir) -> Vec<String> {
     names
 }
 
-fn send(uploads: &Uploads, bytes: &[u8], end: fn(Wire<UnixStream>)) -> Result<Fresh, UploadError> {
+fn send(uploads: &Uploads, bytes: &[u8], end: fn(Wire<UnixStream>)) -> Result<Fresh, Unanswered> {
     let (a, b) = UnixStream::pair().unwrap();
     let bytes = bytes.to_vec();
     let sender = std::thread::spawn(move || {
@@ -99,7 +99,7 @@ fn what_breaks_off_or_is_given_up_leaves_nothing_behind() {
     }] {
         assert!(matches!(
             send(&uploads, b"half of a zip", end),
-            Err(UploadError::BrokenOff(_))
+            Err(Unanswered::Lost(_))
         ));
         assert!(spool(&folder).is_empty());
     }
@@ -112,7 +112,7 @@ fn the_limit_is_kept_while_the_bytes_come_in() {
     let refused = send(&uploads, &vec![0; (1 << 20) + 1], |_| ());
     assert!(matches!(
         refused,
-        Err(UploadError::Refused(Refusal::TooLarge { limit_mib: 1 }))
+        Err(Unanswered::Refused(Refusal::TooLarge { limit_mib: 1 }))
     ));
     assert!(spool(&folder).is_empty());
     assert!(send(&uploads, &vec![0; 1 << 20], whole).is_ok());

@@ -194,14 +194,27 @@ fn the_bytes_of_a_database_are_entries_of_their_own_with_those_of_the_files_besi
     }
     // A database that was saved so, and that the profile does not name any more.
     let bytes = with_raw_database(&[(raw, b"garbage"), (wal, b"")]);
-    let archive = Archive::open(file(&bytes), "b.zip", &Limits::default(), &["app.db"]).unwrap();
+    let archive = Archive::open(
+        file(&bytes),
+        "b.zip",
+        &Limits::default(),
+        &["app.db"],
+        &|_| Ok(false),
+    )
+    .unwrap();
     assert_eq!(archive.unknown_databases(), ["configs.db"]);
     for entries in [
         vec![(wal.as_str(), &b"x"[..])],
         vec![(raw, b"x"), ("configs.db", b"x")],
     ] {
         let bytes = with_raw_database(&entries);
-        let refused = Archive::open(file(&bytes), "b.zip", &Limits::default(), &["app.db"]);
+        let refused = Archive::open(
+            file(&bytes),
+            "b.zip",
+            &Limits::default(),
+            &["app.db"],
+            &|_| Ok(false),
+        );
         let said = refused.unwrap_err().to_string();
         assert!(said.contains("the profile does not know"), "{said}");
     }

@@ -260,10 +260,8 @@ fn place_of<'p>(part: &'p EntryKind<'_>) -> Option<(&'p str, bool)> {
         EntryKind::RawSecondCopy(name) => Some((raw(name)?, false)),
         EntryKind::Metadata
         | EntryKind::Database(_)
-        | EntryKind::RulesV4
-        | EntryKind::RulesNat
-        | EntryKind::RulesForward
-        | EntryKind::RulesV6
+        | EntryKind::Rules
+        | EntryKind::RulesText
         | EntryKind::RawDatabase { .. }
         | EntryKind::Kept(_)
         | EntryKind::UnknownDatabase => None,

@@ -4,14 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use super::{CheckedDatabase, FileInBackup, Findings, Present, Rebuilt, folders};
 use crate::archive::lost::Lost;
 use crate::archive::manifest::EntryFacts;
 use crate::archive::{Archive, SIDES, raw_database};
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::files::open::{if_there, new_private};
 use crate::files::spool::Room;
 use crate::files::whole;
 use crate::gateway::account::{Account, MailRelay};
@@ -212,13 +212,10 @@ fn keep_own(
                 )
             }));
             // It may have been begun.
-            for file in database::side_files(path)
-                .iter()
-                .map(PathBuf::as_path)
-                .chain([path])
-            {
-                remove(file)?;
+            for file in database::side_files(path) {
+                remove(&file)?;
             }
+            remove(path)?;
             extract(archive, &known.name, path)?;
         }
     }
@@ -293,10 +290,8 @@ fn spool_problem(path: &Path, e: &io::Error) -> Problem {
 }
 
 fn remove(path: &Path) -> Result<(), Problem> {
-    match std::fs::remove_file(path) {
-        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(spool_problem(path, &e)),
-        _ => Ok(()),
-    }
+    let removed = if_there(std::fs::remove_file(path));
+    removed.map(drop).map_err(|e| spool_problem(path, &e))
 }
 
 fn in_backup(entry: &str, facts: EntryFacts) -> FileInBackup {
@@ -321,16 +316,9 @@ pub(super) fn digest(path: &Path, owner: Option<usize>) -> Result<EntryFacts, Pr
 }
 
 pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<EntryFacts, Fault> {
-    let mut file = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| {
-            cannot(
-                format!("make {}: {e}", path.display()),
-                "see whether that disk is full or failing",
-            )
-        })?;
+    let mut file = new_private(path).or_cannot(
+        format!("make {}", path.display()),
+        "see whether that disk is full or failing",
+    )?;
     archive.copy(entry, &mut file)
 }

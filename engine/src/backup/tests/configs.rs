@@ -96,7 +96,7 @@ fn every_config_is_saved_as_it_is_whoever_could_read_it() {
     let manifest = manifest_of(&made.path);
     for (entry, bytes) in there {
         assert_eq!(bytes_of(&made.path, entry), bytes, "{entry}");
-        let owner = manifest.owner_of_entry(entry).unwrap();
+        let owner = manifest.entries[entry].owner.unwrap();
         assert_eq!(manifest.owners[owner].mode & 0o600, 0o600);
     }
     assert_eq!(manifest.format, 2);

@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use super::{Making, escaped_path};
+use super::Making;
 use crate::archive::manifest::escaped;
 use crate::archive::{CONFIGS, RAW, WIREGUARD};
 use crate::backup::aside::Aside;
@@ -26,18 +26,13 @@ impl Making<'_, '_> {
         let mut unread: Vec<String> = Vec::new();
         let there = folders.iter().any(|f| matches!(f, There::Open(_)));
         for (path, folder) in paths.iter().zip(&folders) {
+            let path = path.display();
             match folder {
-                There::Open(_) => {}
                 // Whoever has the one had the other.
-                There::Missing if there => {
-                    unread.push(format!("the folder {} is gone", path.display()));
-                }
-                There::Missing => {}
+                There::Missing if there => unread.push(format!("the folder {path} is gone")),
+                There::Open(_) | There::Missing => {}
                 There::Unread(why) => {
-                    unread.push(format!(
-                        "the folder {} cannot be read: {why}",
-                        path.display()
-                    ));
+                    unread.push(format!("the folder {path} cannot be read: {why}"));
                 }
             }
         }
@@ -59,7 +54,7 @@ impl Making<'_, '_> {
                 why: format!("{one}, and {} more like it", more.len()),
             },
         };
-        self.parts.insert(Part::Configs, fate);
+        self.found(Part::Configs, fate);
         Ok(())
     }
 
@@ -97,20 +92,18 @@ impl Making<'_, '_> {
                 match (folder, plain) {
                     (Folder::First, Some(plain)) => self.contents.configs.push(plain.to_owned()),
                     (Folder::Second, Some(plain)) => {
-                        self.wireguard.insert(plain.to_owned(), owner);
+                        self.manifest.wireguard.insert(plain.to_owned(), owner);
                     }
                     (_, None) => {}
                 }
                 return Ok(());
             }
             Lying::Link { target, .. } => {
-                let target = escaped_path(&target);
+                let target = self.link(&path(), &target);
                 self.warnings.push(format!(
                     "{} is a link to {target}: neither is saved, and a restore leaves both as they are",
                     shown()
                 ));
-                let path = escaped_path(path().as_os_str().as_bytes());
-                self.links.insert(path, target);
             }
             Lying::NoFile { what, .. } => self.warnings.push(format!(
                 "{} is not saved: {what}; a restore leaves it as it is",
@@ -121,7 +114,8 @@ impl Making<'_, '_> {
                 self.unread.insert(name.to_string_lossy().into_owned());
             }
         }
-        self.left_out.insert(name.to_string_lossy().into_owned());
+        let name = name.to_string_lossy().into_owned();
+        self.manifest.left_out.insert(name);
         Ok(())
     }
 
@@ -131,10 +125,8 @@ impl Making<'_, '_> {
         if unknown.is_empty() {
             return;
         }
-        let shown: BTreeSet<String> = unknown
-            .iter()
-            .map(|name| name.to_string_lossy().into_owned())
-            .collect();
+        let shown = unknown.iter().map(|name| name.to_string_lossy().into());
+        let shown: BTreeSet<String> = shown.collect();
         let why = format!(
             "the clients cannot be read, and so nobody can tell whether these in {} are a client's; they are not saved, and a \
              restore leaves them as they are: {}",
@@ -142,15 +134,16 @@ impl Making<'_, '_> {
             names(&shown)
         );
         let clients = self.profile.client_database();
-        let clients = clients.and_then(|c| self.parts.get(&Part::Database(c.name.clone())));
-        let not_saved = |fate: Option<&PartFate>| matches!(fate, Some(PartFate::NotSaved { .. }));
+        let clients = clients.map(|c| Part::Database(c.name.clone()));
+        let parts = &self.manifest.parts;
+        let lacks = |part: Part| matches!(parts.get(&part), Some(PartFate::NotSaved { .. }));
         // Beside a greater loss it is no part of its own.
-        if not_saved(clients) || not_saved(self.parts.get(&Part::Configs)) {
+        if clients.is_some_and(lacks) || lacks(Part::Configs) {
             self.warnings.push(why);
         } else {
-            self.parts.insert(Part::Configs, PartFate::NotSaved { why });
+            self.found(Part::Configs, PartFate::NotSaved { why });
             self.unread.extend(shown.iter().cloned());
         }
-        self.left_out.extend(shown);
+        self.manifest.left_out.extend(shown);
     }
 }

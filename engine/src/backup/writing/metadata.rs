@@ -12,7 +12,7 @@ use super::Making;
 use crate::archive::manifest::{self, Manifest, Metadata, SystemInfo};
 use crate::backup::growing::Growing;
 use crate::backup::moment;
-use crate::error::{Fault, cannot};
+use crate::error::{Fault, OrCannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::{Lack, PartFate};
 use crate::gateway::peers::Peers;
@@ -70,35 +70,23 @@ impl Making<'_, '_> {
                 host: this_box::host_name(),
                 ip_forward: facts.ip_forward,
                 tunnels_up: facts.tunnels.clone(),
-                owners: self.owners,
-                entries: self.entries,
-                wireguard: self.wireguard,
-                left_out: self.left_out,
-                parts: self.parts,
                 ipv6_forward: facts.ipv6_forward,
                 peers,
-                links: self.links,
                 unpaired,
                 beyond: facts.beyond.clone(),
                 warnings: self.warnings.iter().map(|w| shortened(w)).collect(),
+                ..self.manifest
             }),
         };
-        let failed = |e: io::Error| {
-            cannot(
-                format!("write the backup {}: {e}", growing.path.display()),
-                "see whether the disk is full or failing",
-            )
-        };
-        let (text, size) = written(self.profile, &metadata).map_err(|e| {
-            cannot(
-                format!("write what the backup has to say: {e}"),
-                "see whether the disk of the state folder is full or failing",
-            )
-        })?;
-        self.zip
-            .add_file(manifest::ENTRY, &text, size, &mut |_| {})
-            .map_err(failed)?;
-        let file = self.zip.finish().map_err(failed)?;
+        let (text, size) = written(self.profile, &metadata).or_cannot(
+            "write what the backup has to say",
+            "see whether the disk of the state folder is full or failing",
+        )?;
+        let added = self.zip.add_file(manifest::ENTRY, &text, size, &mut |_| {});
+        let file = added.and_then(|_| self.zip.finish()).or_cannot(
+            format!("write the backup {}", growing.path.display()),
+            "see whether the disk is full or failing",
+        )?;
         let (lacks, warnings) = metadata
             .holdfast
             .map(|m| (m.lacks(), m.warnings))
@@ -118,17 +106,19 @@ impl Making<'_, '_> {
         facts: &Facts,
         peers: &BTreeMap<String, Peers>,
     ) -> u32 {
-        let beyond = self
-            .entries
-            .keys()
-            .any(|entry| entry.starts_with("holdfast/"));
+        let Manifest {
+            entries,
+            links,
+            parts,
+            ..
+        } = &self.manifest;
         let plain = |fate: &PartFate| matches!(fate, PartFate::Saved | PartFate::NotThere);
-        let known = !beyond
-            && self.links.is_empty()
+        let known = !entries.keys().any(|entry| entry.starts_with("holdfast/"))
+            && links.is_empty()
             && unpaired.is_empty()
             && facts.ipv6_forward.is_none()
             && peers.is_empty()
-            && self.parts.values().all(plain);
+            && parts.values().all(plain);
         match known {
             true => manifest::FORMAT_WHOLE,
             false => manifest::FORMAT,

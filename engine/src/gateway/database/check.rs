@@ -12,6 +12,7 @@ use super::bounds::bound;
 use super::trouble::says_of_the_machine;
 use super::{
     NAMED, OpenMode, Shape, dangling_references, integrity, open, open_to_read, quoted, shown,
+    texts,
 };
 use crate::error::{Problem, cannot};
 use crate::gateway::profile::DatabaseKind;
@@ -90,16 +91,12 @@ pub fn check(
             left_behind: Vec::new(),
             warnings: own(path, kind),
         },
-        Origin::Elsewhere => foreign(path, kind).map_err(|why| why.of(name))?,
+        Origin::Elsewhere => judge(path, kind, Depth::Damage).map_err(|why| why.of(name))?,
     };
     for line in judged.left_behind.iter_mut().chain(&mut judged.warnings) {
         line.insert_str(0, &format!("{name}: "));
     }
     Ok(judged)
-}
-
-fn foreign(path: &Path, kind: DatabaseKind) -> Result<Judged, Why> {
-    judge(path, kind, Depth::Damage)
 }
 
 /// How far a copy is looked into.
@@ -201,8 +198,7 @@ pub(crate) fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
     let names = |rule: &str| -> rusqlite::Result<Vec<String>> {
         let sql =
             format!("SELECT name FROM sqlite_schema WHERE type = 'table' AND rootpage {rule} 0");
-        let mut statement = conn.prepare(&sql)?;
-        statement.query_map([], |r| shown(r, 0))?.collect()
+        texts(conn, &sql, [])
     };
     if names("=")?.is_empty() {
         return integrity(conn);
@@ -212,23 +208,16 @@ pub(crate) fn damage(conn: &Connection) -> rusqlite::Result<Vec<String>> {
 
 /// What is wrong with the pages of tables that compute nothing: a look at the others runs what they compute.
 fn damage_in_all_but(conn: &Connection, others: &[String]) -> rusqlite::Result<Vec<String>> {
-    let mut tables: Vec<String> = Shape::of(conn)?
-        .tables
-        .into_iter()
-        .map(|t| t.name)
-        .collect();
-    tables.retain(|t| !others.contains(t));
-    damage_in(conn, tables)
+    let tables = Shape::of(conn)?.tables.into_iter().map(|t| t.name);
+    damage_in(conn, tables.filter(|t| !others.contains(t)).collect())
 }
 
 fn damage_in(conn: &Connection, tables: Vec<String>) -> rusqlite::Result<Vec<String>> {
     let mut found = Vec::new();
     // One whose name is no text cannot be asked for.
     for table in tables.iter().filter(|t| !t.contains('\u{FFFD}')) {
-        let mut statement = conn.prepare(&format!("PRAGMA integrity_check({})", quoted(table)))?;
-        let lines = statement
-            .query_map([], |r| shown(r, 0))?
-            .collect::<Result<Vec<_>, _>>()?;
+        let sql = format!("PRAGMA integrity_check({})", quoted(table));
+        let lines = texts(conn, &sql, [])?;
         found.extend(lines.into_iter().filter(|l| l != "ok"));
     }
     found.truncate(NAMED);
@@ -306,12 +295,7 @@ fn objects(conn: &Connection) -> rusqlite::Result<Objects> {
         // As UTF-8, however the file is written.
         let bytes = |column| -> rusqlite::Result<Vec<u8>> {
             let value = row.get_ref(column)?;
-            Ok(value
-                .as_bytes_or_null()
-                .ok()
-                .flatten()
-                .unwrap_or_default()
-                .to_vec())
+            Ok(value.as_bytes().unwrap_or_default().to_vec())
         };
         let (bytes, sql) = (bytes(1)?, bytes(3)?);
         let makes = |what: &str| {
@@ -371,13 +355,10 @@ fn names(statement: &[u8], name: &[u8]) -> bool {
     }
 }
 
-fn few(mut found: Vec<String>) -> Vec<String> {
-    if found.len() > NAMED {
-        let more = found.len() - NAMED;
-        found.truncate(NAMED);
-        found.push(format!("it has {more} more of the kind"));
-    }
-    found
+fn few(found: Vec<String>) -> Vec<String> {
+    wording::first(found, NAMED, |more| {
+        format!("it has {more} more of the kind")
+    })
 }
 
 /// Tables whose rows are computed as they are read or looked for, a sentence each; and their names.

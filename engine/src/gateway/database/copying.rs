@@ -1,17 +1,18 @@
 //! Copies of databases in use, page by page, and what is wrong with them. Must not run in a process that is root.
 
 use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::Connection;
 use rusqlite::backup::{Backup, StepResult};
 
 use super::{
-    NAMED, OpenMode, Patience, Trouble, check, open, open_to_read, shown, side_files, trouble,
+    NAMED, OpenMode, Patience, Trouble, check, open, open_to_read, shown, side_files, texts,
+    trouble,
 };
-use crate::error::cannot;
+use crate::error::{OrCannot, cannot};
+use crate::files::open::{if_there, new_private};
 
 /// What a live database's copying does, in this process.
 pub(crate) fn snapshot(
@@ -28,10 +29,8 @@ pub(crate) fn snapshot(
 
 /// Best effort: the caller already has a problem to tell, and the spool is swept at the next start.
 pub(super) fn remove_copy(dest: &Path) {
-    for path in side_files(dest).iter().map(PathBuf::as_path).chain([dest]) {
-        if let Err(e) = std::fs::remove_file(path)
-            && e.kind() != std::io::ErrorKind::NotFound
-        {
+    for path in side_files(dest).into_iter().chain([dest.to_owned()]) {
+        if let Err(e) = if_there(std::fs::remove_file(&path)) {
             tracing::warn!("cannot remove {}: {e}", path.display());
         }
     }
@@ -45,21 +44,9 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
         )
     };
     let trouble = |e: rusqlite::Error| Trouble::of(&e, failed(&e));
-    File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(dest)
-        .map_err(|e| {
-            cannot(
-                format!(
-                    "make the copy {} of the database {}: {e}",
-                    dest.display(),
-                    live.display()
-                ),
-                "see to that folder",
-            )
-        })?;
+    let (to, from) = (dest.display(), live.display());
+    let what = format!("make the copy {to} of the database {from}");
+    new_private(dest).or_cannot(what, "see to that folder")?;
     let source = open_to_read(live, OpenMode::Live(patience)).map_err(trouble)?;
     // Nothing of the copy says anything of the database.
     let mut copy = open(dest, "mode=rw").map_err(|e| failed(&e))?;
@@ -103,10 +90,8 @@ fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
         if damage.is_empty() {
             return dangling_references(&conn);
         }
-        Ok(damage
-            .into_iter()
-            .map(|line| format!("it is damaged, and saved as it is: {line}"))
-            .collect())
+        let said = |line| format!("it is damaged, and saved as it is: {line}");
+        Ok(damage.into_iter().map(said).collect())
     };
     match looked() {
         Ok(said) => Ok(said),
@@ -116,21 +101,16 @@ fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
         Err(e) if trouble::says_of_the_file(&e) => Ok(vec![format!(
             "it could not be checked, and is saved as it is: {e}"
         )]),
-        Err(e) => Err(Trouble::of(
-            &e,
-            cannot(
-                format!("look at the copy of the database {}: {e}", live.display()),
-                "see whether the disk of the state folder is full or failing",
-            ),
-        )),
+        Err(e) => {
+            let what = format!("look at the copy of the database {}: {e}", live.display());
+            let advice = "see whether the disk of the state folder is full or failing";
+            Err(Trouble::of(&e, cannot(what, advice)))
+        }
     }
 }
 
 pub(super) fn integrity(conn: &Connection) -> rusqlite::Result<Vec<String>> {
-    let mut statement = conn.prepare(&format!("PRAGMA integrity_check({NAMED})"))?;
-    let lines = statement
-        .query_map([], |row| shown(row, 0))?
-        .collect::<Result<Vec<_>, _>>()?;
+    let lines = texts(conn, &format!("PRAGMA integrity_check({NAMED})"), [])?;
     Ok(if lines == ["ok"] { Vec::new() } else { lines })
 }
 

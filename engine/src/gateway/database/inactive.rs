@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 
 use super::open;
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
 
 /// Calls these clients inactive in a copy of the client database, one file and nobody else's.
 pub fn call_inactive(copy: &Path, clients: &BTreeSet<String>) -> Result<(), Problem> {
@@ -27,10 +27,9 @@ pub fn call_inactive(copy: &Path, clients: &BTreeSet<String>) -> Result<(), Prob
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
         conn.close().map_err(|(_, e)| e)
     };
-    set().map_err(|e: rusqlite::Error| {
-        cannot(
-            format!("call clients inactive whose tunnels stay down: {e}"),
-            "make them inactive on the gateway that was backed up, and make a new backup; or take another backup",
-        )
-    })
+    let set: rusqlite::Result<()> = set();
+    set.or_cannot(
+        "call clients inactive whose tunnels stay down",
+        "make them inactive on the gateway that was backed up, and make a new backup; or take another backup",
+    )
 }

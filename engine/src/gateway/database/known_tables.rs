@@ -8,7 +8,9 @@ use std::path::Path;
 
 use diesel::Connection as _;
 use diesel::connection::{DefaultLoadingMode, SimpleConnection};
+use diesel::expression::{SqlLiteral, TypedExpressionType};
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Bool, Integer, Nullable, SqlType, Text};
 use diesel::sqlite::SqliteConnection;
 use serde::{Deserialize, Serialize};
 
@@ -152,7 +154,6 @@ fn read_each_client<T>(
 }
 
 pub(crate) fn read_users(path: &Path, how: OpenMode) -> Result<Vec<User>, Trouble> {
-    use diesel::sql_types::{BigInt, Bool};
     type Row = (i64, Bytes, Bytes, bool, bool, bool, bool);
     typed(path, how, ("user", "users"), |conn, has| {
         // SQLite keeps anything in any column: what is no number lets nobody in, and makes nobody more than they are.
@@ -176,30 +177,27 @@ pub(crate) fn read_users(path: &Path, how: OpenMode) -> Result<Vec<User>, Troubl
             ))
             .order(first_column())
             .load(conn)?;
-        Ok(rows
-            .into_iter()
-            .map(
-                |(id, name, password, texts, active, must_change_password, is_admin)| {
-                    let plain = texts && has.is_text(&name) && has.is_text(&password);
-                    User {
-                        id,
-                        username: has.shown(name),
-                        password: has.shown(password),
-                        // A name that can only be shown is nobody's to sign in with.
-                        active: active && plain,
-                        must_change_password,
-                        is_admin,
-                    }
-                },
-            )
-            .collect())
+        let user = |row: Row| {
+            let (id, name, password, texts, active, must_change_password, is_admin) = row;
+            let plain = texts && has.is_text(&name) && has.is_text(&password);
+            User {
+                id,
+                username: has.shown(name),
+                password: has.shown(password),
+                // A name that can only be shown is nobody's to sign in with.
+                active: active && plain,
+                must_change_password,
+                is_admin,
+            }
+        };
+        Ok(rows.into_iter().map(user).collect())
     })
 }
 
 /// A value as bytes, whatever it is.
 type Bytes = Option<Vec<u8>>;
 
-fn first_column() -> diesel::expression::SqlLiteral<diesel::sql_types::Integer> {
+fn first_column() -> SqlLiteral<Integer> {
     diesel::dsl::sql("1")
 }
 
@@ -215,7 +213,7 @@ impl Columns {
         let names: Vec<Name> = diesel::sql_query(
             "SELECT lower(name) AS name FROM pragma_table_info(?1) WHERE name NOT GLOB '*[^a-zA-Z0-9_]*'",
         )
-        .bind::<diesel::sql_types::Text, _>(table)
+        .bind::<Text, _>(table)
         .load(conn)?;
         let encoding: Vec<Name> =
             diesel::sql_query("SELECT encoding AS name FROM pragma_encoding").load(conn)?;
@@ -226,25 +224,16 @@ impl Columns {
     }
 
     /// This SQL where the table has the column, else the other.
-    fn either<T>(
-        &self,
-        column: &str,
-        sql: String,
-        without: &str,
-    ) -> diesel::expression::SqlLiteral<T>
+    fn either<T>(&self, column: &str, sql: String, without: &str) -> SqlLiteral<T>
     where
-        T: diesel::expression::TypedExpressionType + diesel::sql_types::SqlType,
+        T: TypedExpressionType + SqlType,
     {
         let there = self.names.iter().any(|n| n == column);
         diesel::dsl::sql(if there { &sql } else { without })
     }
 
     /// A column as bytes; nothing where the table lacks it.
-    fn bytes(
-        &self,
-        column: &str,
-    ) -> diesel::expression::SqlLiteral<diesel::sql_types::Nullable<diesel::sql_types::Binary>>
-    {
+    fn bytes(&self, column: &str) -> SqlLiteral<Nullable<Binary>> {
         self.either(column, format!("CAST({column} AS BLOB)"), "NULL")
     }
 
@@ -261,9 +250,8 @@ impl Columns {
     }
 
     fn is_text(&self, value: &Bytes) -> bool {
-        value
-            .as_ref()
-            .is_some_and(|bytes| self.text(bytes).is_some())
+        let bytes = value.as_deref();
+        bytes.is_some_and(|bytes| self.text(bytes).is_some())
     }
 
     /// A value for people: what cannot be read of it stands as U+FFFD.
@@ -277,7 +265,7 @@ impl Columns {
 /// A name that SQLite gives.
 #[derive(diesel::QueryableByName)]
 struct Name {
-    #[diesel(sql_type = diesel::sql_types::Text)]
+    #[diesel(sql_type = Text)]
     name: String,
 }
 
@@ -288,28 +276,26 @@ fn typed<T>(
     (table, what): (&str, &str),
     mut read: impl FnMut(&mut SqliteConnection, &Columns) -> QueryResult<T>,
 ) -> Result<T, Trouble> {
-    let mut attempt = |mode: &str| -> Result<T, String> {
-        let mut conn = SqliteConnection::establish(&uri(path, mode)).map_err(|e| e.to_string())?;
+    let mut attempt = |mode: &str| -> Result<T, Box<dyn std::error::Error>> {
+        let mut conn = SqliteConnection::establish(&uri(path, mode))?;
         conn.batch_execute(&format!(
             "PRAGMA busy_timeout = {}; PRAGMA query_only = ON; PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON;",
             wait(how).as_millis()
-        ))
-        .map_err(|e| e.to_string())?;
+        ))?;
         let there: Vec<Name> = diesel::sql_query(
             "SELECT 'it' AS name FROM sqlite_schema \
              WHERE type = 'table' AND rootpage > 0 AND sql LIKE 'CREATE TABLE%' AND name = ?1 COLLATE NOCASE",
         )
-        .bind::<diesel::sql_types::Text, _>(table)
-        .load(&mut conn)
-        .map_err(|e| e.to_string())?;
+        .bind::<Text, _>(table)
+        .load(&mut conn)?;
         if there.is_empty() {
-            return Err(format!("it has no table {table}"));
+            return Err(format!("it has no table {table}").into());
         }
-        let columns = Columns::of(&mut conn, table).map_err(|e| e.to_string())?;
+        let columns = Columns::of(&mut conn, table)?;
         if how == OpenMode::Copy {
             check::is_bounded(path, table, &columns.names).map_err(|e| check::cut_off(&e))?;
         }
-        read(&mut conn, &columns).map_err(|e| e.to_string())
+        Ok(read(&mut conn, &columns)?)
     };
     let modes = modes(path, how);
     let mut result = attempt(modes[0]);
@@ -325,7 +311,7 @@ fn typed<T>(
             "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
         );
         // Diesel gives SQLite's words alone, which are the same in all its versions.
-        match e.as_str() {
+        match e.to_string().as_str() {
             "database is locked" => Trouble::Busy(problem),
             _ => Trouble::Failed(problem),
         }

@@ -4,14 +4,14 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 
-use super::{rights, side_files};
+use super::{SIDES, all_files, rights};
 use crate::error::{Problem, cannot};
-use crate::files::open::open_without_links;
+use crate::files::open::{if_there, new_private, open_without_links};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
 use crate::gateway::owner;
@@ -46,24 +46,20 @@ pub fn raw_bytes(
     // Files of a third account are refused here as everywhere.
     rights::of(path, owner::resolve(&profile.gateway.owner))?;
     room_for(profile, path)?;
-    let mut attempt = 0;
-    loop {
-        attempt += 1;
+    for _ in 0..ATTEMPTS {
         let files = copy_all(path, room, prefix)?;
         let of_one_moment = all_as_copied(path, &files);
         if of_one_moment {
             return Ok(files);
         }
-        if attempt == ATTEMPTS {
-            return Err(cannot(
-                format!(
-                    "copy the bytes of {}: its files are written meanwhile, and these would be of several moments",
-                    path.display()
-                ),
-                "stop what writes there, then try again",
-            ));
-        }
     }
+    Err(cannot(
+        format!(
+            "copy the bytes of {}: its files are written meanwhile, and these would be of several moments",
+            path.display()
+        ),
+        "stop what writes there, then try again",
+    ))
 }
 
 /// Whoever owns the files says how long they are.
@@ -74,8 +70,7 @@ fn room_for(profile: &Profile, path: &Path) -> Result<(), Problem> {
         needs.file(&profile.spool_dir(), size)?;
     }
     let what = format!("copy the bytes of the database {}", path.display());
-    let problems = needs.check(&what).err().unwrap_or_default();
-    problems.into_iter().next().map_or(Ok(()), Err)
+    needs.check_first(&what)
 }
 
 fn copy_all(path: &Path, room: &Room, prefix: &str) -> Result<Vec<RawFile>, Problem> {
@@ -88,10 +83,7 @@ fn copy_all(path: &Path, room: &Room, prefix: &str) -> Result<Vec<RawFile>, Prob
                 "see whether the disk is failing, and that of the state folder full",
             )
         };
-        match std::fs::remove_file(&copy) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-            _ => {}
-        }
+        if_there(std::fs::remove_file(&copy)).map_err(failed)?;
         match copy_bytes(&source, &copy) {
             Ok((facts, size)) => files.push(RawFile {
                 side,
@@ -107,24 +99,14 @@ fn copy_all(path: &Path, room: &Room, prefix: &str) -> Result<Vec<RawFile>, Prob
     Ok(files)
 }
 
-fn names(path: &Path) -> [(&'static str, PathBuf); 4] {
-    let [wal, shm, journal] = side_files(path);
-    [
-        ("", path.to_owned()),
-        ("-wal", wal),
-        ("-shm", shm),
-        ("-journal", journal),
-    ]
+fn names(path: &Path) -> impl Iterator<Item = (&'static str, PathBuf)> {
+    SIDES.into_iter().zip(all_files(path))
 }
 
 fn copy_bytes(source: &Path, copy: &Path) -> io::Result<(Metadata, u64)> {
     let mut from = open_plain(source)?;
     let facts = from.metadata()?;
-    let mut to = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(copy)?;
+    let mut to = new_private(copy)?;
     // What grows while it is read is not taken.
     let size = io::copy(&mut (&mut from).take(facts.len()), &mut to)?;
     Ok((facts, size))
@@ -147,8 +129,8 @@ fn all_as_copied(path: &Path, files: &[RawFile]) -> bool {
             (m.mtime(), m.mtime_nsec(), m.ctime(), m.ctime_nsec()),
         )
     };
-    names(path).iter().all(|(side, source)| {
-        let copied = files.iter().find(|f| f.side == *side);
+    names(path).all(|(side, source)| {
+        let copied = files.iter().find(|f| f.side == side);
         match (copied, source.symlink_metadata()) {
             (Some(copied), Ok(now)) => {
                 copied.size == now.len() && stamp(&copied.facts) == stamp(&now)
@@ -165,6 +147,7 @@ mod tests {
     use std::os::unix::fs::{PermissionsExt, symlink};
 
     use super::*;
+    use crate::gateway::database::side_files;
 
     fn gateway() -> (tempfile::TempDir, Profile, PathBuf, Room) {
         let dir = tempfile::tempdir().unwrap();

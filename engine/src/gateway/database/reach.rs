@@ -6,35 +6,30 @@ use std::path::Path;
 use super::{Trouble, side_files};
 use crate::error::{Problem, cannot};
 use crate::files::access::{self, FoundFile};
-use crate::text::wording::quoted;
+use crate::text::wording::quoted_path;
 
 const READ: u32 = 0o4;
 const WRITE: u32 = 0o2;
 
-/// What is in the way of an account.
+/// What is in the way of an account: something is closed to it, and root can have the bytes; or a look failed, which says
+/// nothing of the database.
 #[derive(Debug)]
-pub(crate) enum InTheWay {
-    /// Something is closed to that account; root can have the bytes.
-    Closed(Problem),
-    /// A look failed, which says nothing of the database.
-    Unseen(Problem),
-}
+pub(crate) struct InTheWay(Trouble);
 
 impl InTheWay {
     /// For whoever saves bytes where the account cannot read.
     pub(crate) fn of_a_copy(self) -> Trouble {
-        match self {
-            InTheWay::Closed(problem) => Trouble::Unreadable(problem),
-            InTheWay::Unseen(problem) => Trouble::Failed(problem),
-        }
+        self.0
+    }
+
+    fn closed(what: String, advice: String) -> InTheWay {
+        InTheWay(Trouble::Unreadable(cannot(what, advice)))
     }
 }
 
 impl From<InTheWay> for Problem {
     fn from(found: InTheWay) -> Problem {
-        match found {
-            InTheWay::Closed(problem) | InTheWay::Unseen(problem) => problem,
-        }
+        found.0.into()
     }
 }
 
@@ -63,34 +58,28 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
         "{verb} the database {} as user {uid}, the gateway's account",
         path.display()
     );
-    let failed =
-        |e: std::io::Error| InTheWay::Unseen(cannot(format!("{what}: {e}"), "see to that path"));
+    let failed = |e: std::io::Error| {
+        let problem = cannot(format!("{what}: {e}"), "see to that path");
+        InTheWay(Trouble::Failed(problem))
+    };
     if let Some(folder) = access::closed_on_the_way(path, uid).map_err(failed)? {
-        return Err(InTheWay::Closed(cannot(
+        return Err(InTheWay::closed(
             format!("{what}: that user cannot go through {}", folder.shown()),
             format!(
                 "open it: chmod o+x {}; or move the database, and name its place in the profile",
-                quoted(&folder.path.display().to_string())
+                quoted_path(&folder.path)
             ),
-        )));
+        ));
     }
-    let sides = side_files(path);
-    let files = sides
-        .iter()
-        .map(std::path::PathBuf::as_path)
-        .chain([path])
-        .filter_map(|p| access::look(p).transpose());
+    let files = side_files(path).into_iter().chain([path.to_owned()]);
+    let files = files.filter_map(|p| access::look(&p).transpose());
     let files: Vec<FoundFile> = files.collect::<Result<_, _>>().map_err(failed)?;
     let closed: Vec<&FoundFile> = files
         .iter()
         .filter(|seen| !seen.gives(uid, &groups, wanted))
         .collect();
-    let folder = path
-        .parent()
-        .map(access::look)
-        .transpose()
-        .map_err(failed)?;
-    let folder = folder.flatten();
+    let folder = path.parent().map_or(Ok(None), access::look);
+    let folder = folder.map_err(failed)?;
     // Who settles it takes them away.
     let beside = wanted & WRITE != 0 && files.len() > 1;
     let folder = folder
@@ -98,10 +87,7 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
         .filter(|folder| beside && !folder.gives(uid, &groups, WRITE));
     let mut advice = Vec::new();
     if !closed.is_empty() {
-        let paths: Vec<String> = closed
-            .iter()
-            .map(|seen| quoted(&seen.path.display().to_string()))
-            .collect();
+        let paths: Vec<String> = closed.iter().map(|seen| quoted_path(&seen.path)).collect();
         advice.push(format!(
             "somebody else made that, or gave it away; give it back: chown {uid} {}",
             paths.join(" ")
@@ -120,13 +106,13 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
     let shown: Vec<String> = closed
         .into_iter()
         .chain(folder)
-        .map(|seen| format!("{} of user {}", seen.shown(), seen.uid()))
+        .map(|seen| format!("{} of user {}", seen.shown(), seen.uid))
         .collect();
     let rights = if wanted & WRITE == 0 { "read" } else { "write" };
-    Err(InTheWay::Closed(cannot(
+    Err(InTheWay::closed(
         format!("{what}: that user cannot {rights} {}", shown.join(", ")),
         advice.join("; then "),
-    )))
+    ))
 }
 
 #[cfg(test)]

@@ -77,13 +77,8 @@ pub fn copy_rows(source: &Path, dest: &Path, terms: Terms) -> Result<RowsTaken, 
         moved: Vec::new(),
     };
     copying.all().map_err(failed)?;
-    let Copying {
-        to,
-        mut taken,
-        moved,
-        ..
-    } = copying;
-    to.close().map_err(|(_, e)| failed(e))?;
+    let (mut taken, moved) = (copying.taken, copying.moved);
+    copying.to.close().map_err(|(_, e)| failed(e))?;
     if !moved.is_empty() {
         taken.changed.push(format!(
             "the backup names a place for the config of {} where none lies; the database will name {} instead: {}",
@@ -242,13 +237,11 @@ impl Copying<'_> {
                     }
                 }
             }
-            match write.raw_execute() {
-                Ok(_) => {}
-                Err(rusqlite::Error::SqliteFailure(e, text)) => match rule(&e) {
+            if let Err(e) = write.raw_execute() {
+                match e.sqlite_error().and_then(rule) {
                     Some(why) => *lost.entry(why).or_default() += 1,
-                    None => return Err(rusqlite::Error::SqliteFailure(e, text)),
-                },
-                Err(e) => return Err(e),
+                    None => return Err(e),
+                }
             }
         }
         if !unfit.is_empty() {
@@ -308,11 +301,7 @@ impl Copying<'_> {
         };
         let order = match source.rowid_name() {
             Some(rowid) => rowid.to_owned(),
-            None => {
-                let mut key: Vec<&Column> = source.columns.iter().filter(|c| c.key > 0).collect();
-                key.sort_by_key(|c| c.key);
-                or_one(key.iter().map(|c| quoted(&c.name)).collect())
-            }
+            None => or_one(source.key().iter().map(|c| quoted(&c.name)).collect()),
         };
         let marks: Vec<String> = (1..=insert.len()).map(|n| format!("?{n}")).collect();
         Course {
@@ -396,8 +385,8 @@ impl Copying<'_> {
             };
             for column in &table.columns {
                 if there.column(&column.name).is_none() {
-                    let rows =
-                        self.count(&format!("count({})", quoted(&column.name)), &table.name)?;
+                    let count = format!("count({})", quoted(&column.name));
+                    let rows = self.count(&count, &table.name)?;
                     self.taken.lost.push(format!(
                         "table {} of the gateway has no column {}: what {rows} of the backup hold in it will not come back",
                         name(&table.name),

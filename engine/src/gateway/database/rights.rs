@@ -5,16 +5,15 @@
 //! is done as the profile's owner, who could delete no more by himself; no third account's rights are taken. Looks only;
 //! must not open what it looks at.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::libc;
 
 use super::side_files;
 use crate::error::{Problem, cannot};
+use crate::files::Kind;
 use crate::files::access::{self, FoundFile};
-use crate::text::wording::quoted;
+use crate::text::wording::quoted_path;
 
 /// With whose rights a database is worked on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,29 +28,20 @@ pub(crate) enum Rights {
 /// one on this box.
 pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Rights, Problem> {
     let file = looked_at(path)?.ok_or_else(|| {
-        cannot(
-            format!("read the database {}: it is not there", path.display()),
-            "name the gateway's database in the profile",
-        )
+        let advice = "name the gateway's database in the profile";
+        unread(path, "it is not there", advice)
     })?;
-    if !file.meta.is_file() {
-        return Err(cannot(
-            format!(
-                "read the database {}: it is not a regular file",
-                path.display()
-            ),
-            "name the file itself in the profile",
-        ));
+    if file.kind != Kind::File {
+        let advice = "name the file itself in the profile";
+        return Err(unread(path, "it is not a regular file", advice));
     }
-    if file.meta.nlink() != 1 {
-        return Err(cannot(
-            format!(
-                "read the database {}: it has a second name (a hard link), and whoever made that could write to it there",
-                path.display()
-            ),
+    if file.names != 1 {
+        return Err(unread(
+            path,
+            "it has a second name (a hard link), and whoever made that could write to it there",
             format!(
                 "find all its names: find / -samefile {}; then remove those that are not the gateway's",
-                quoted(&path.display().to_string())
+                quoted_path(path)
             ),
         ));
     }
@@ -72,60 +62,54 @@ pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
             continue;
         };
         closed &= !others_write(&seen);
-        let meta = &seen.meta;
-        let profiles = owner.as_ref().is_ok_and(|o| o.0 == meta.uid());
-        let known = profiles || meta.uid() == 0;
-        if !meta.is_file() || meta.nlink() != 1 || !known {
-            return Err(planted(path, &side, meta));
+        let profiles = owner.as_ref().is_ok_and(|o| o.0 == seen.uid);
+        let known = profiles || seen.uid == 0;
+        if seen.kind != Kind::File || seen.names != 1 || !known {
+            return Err(planted(path, &seen));
         }
     }
     if closed {
         return Ok(Rights::Root);
     }
     let owner = owner?;
-    match file.meta.uid() {
+    match file.uid {
         // No other account: somebody could lend himself its rights by a link to a file of its own.
-        uid if uid != 0 && uid != owner.0 => Err(cannot(
-            format!(
-                "read the database {}: it belongs to user {uid}, who is neither root nor the profile's owner",
-                path.display()
-            ),
+        uid if uid != 0 && uid != owner.0 => Err(unread(
+            path,
+            &format!("it belongs to user {uid}, who is neither root nor the profile's owner"),
             "see who put it there; if the gateway's service is that user, name it as `owner` under [gateway] in the profile",
         )),
-        _ if owner.0 == 0 => Err(cannot(
-            format!(
-                "read the database {}: it is root's, others may write to it or beside it, and the profile's owner is root as \
-                 well",
-                path.display()
-            ),
+        _ if owner.0 == 0 => Err(unread(
+            path,
+            "it is root's, others may write to it or beside it, and the profile's owner is root as well",
             "run `holdfast secure`, or name the account of the gateway's service as `owner` under [gateway] in the profile",
         )),
         _ => Ok(Rights::Of(owner.0)),
     }
 }
 
-fn planted(path: &Path, side: &Path, meta: &Metadata) -> Problem {
-    let why = if !meta.is_file() {
+fn planted(path: &Path, side: &FoundFile) -> Problem {
+    let why = if side.kind != Kind::File {
         "is no regular file".to_owned()
-    } else if meta.nlink() != 1 {
+    } else if side.names != 1 {
         "has a second name elsewhere (a hard link)".to_owned()
     } else {
         format!(
             "belongs to user {}, who is neither root nor the profile's owner",
-            meta.uid()
+            side.uid
         )
     };
-    cannot(
-        format!(
-            "read the database {}: {} beside it {why}; somebody else put it there",
-            path.display(),
-            side.display()
-        ),
-        format!(
-            "look at it, then: rm {}",
-            quoted(&side.display().to_string())
-        ),
+    let shown = side.path.display();
+    unread(
+        path,
+        &format!("{shown} beside it {why}; somebody else put it there"),
+        format!("look at it, then: rm {}", quoted_path(&side.path)),
     )
+}
+
+fn unread(path: &Path, why: &str, advice: impl Into<String>) -> Problem {
+    let what = format!("read the database {}: {why}", path.display());
+    cannot(what, advice)
 }
 
 fn looked_at(path: &Path) -> Result<Option<FoundFile>, Problem> {

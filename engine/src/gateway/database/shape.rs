@@ -74,21 +74,18 @@ impl Shape {
             .collect::<Result<Vec<_>, _>>()?;
         let mut shape = Shape::default();
         for (name, without_rowid) in names {
-            let name = match name {
-                Ok(name) => name,
+            match name {
+                Ok(name) => shape.tables.push(Table {
+                    rowid: !without_rowid,
+                    columns: columns(conn, &name, &mut shape.nameless)?,
+                    unique: unique(conn, &name)?,
+                    name,
+                }),
                 Err(shown) => {
-                    shape
-                        .nameless
-                        .push(format!("table {}", wording::name(&shown)));
-                    continue;
+                    let nameless = format!("table {}", wording::name(&shown));
+                    shape.nameless.push(nameless);
                 }
-            };
-            shape.tables.push(Table {
-                rowid: !without_rowid,
-                columns: columns(conn, &name, &mut shape.nameless)?,
-                unique: unique(conn, &name)?,
-                name,
-            });
+            }
         }
         Ok(shape)
     }
@@ -113,13 +110,17 @@ impl Table {
 
     /// The column that is the rowid by another name.
     pub(crate) fn alias(&self) -> Option<&Column> {
-        let mut key = self.columns.iter().filter(|c| c.key > 0);
-        match (key.next(), key.next()) {
-            (Some(one), None) if self.rowid && one.declared.eq_ignore_ascii_case("INTEGER") => {
-                Some(one)
-            }
+        match self.key()[..] {
+            [one] if self.rowid && one.declared.eq_ignore_ascii_case("INTEGER") => Some(one),
             _ => None,
         }
+    }
+
+    /// The columns of its primary key, in their order there.
+    pub(crate) fn key(&self) -> Vec<&Column> {
+        let mut key: Vec<&Column> = self.columns.iter().filter(|c| c.key > 0).collect();
+        key.sort_by_key(|c| c.key);
+        key
     }
 
     /// A name for the rowid that no column carries.
@@ -133,32 +134,8 @@ impl Table {
 impl Column {
     /// Its type as one of the known ones: what else is declared is not carried into another schema.
     pub(crate) fn plain_type(&self) -> String {
-        const KNOWN: [&str; 24] = [
-            "INTEGER",
-            "INT",
-            "BIGINT",
-            "SMALLINT",
-            "TINYINT",
-            "BOOLEAN",
-            "BOOL",
-            "TEXT",
-            "VARCHAR",
-            "CHAR",
-            "NVARCHAR",
-            "CLOB",
-            "BLOB",
-            "REAL",
-            "DOUBLE",
-            "FLOAT",
-            "NUMERIC",
-            "DECIMAL",
-            "DATE",
-            "TIME",
-            "DATETIME",
-            "TIMESTAMP",
-            "JSON",
-            "STRING",
-        ];
+        const KNOWN: &str = "INTEGER INT BIGINT SMALLINT TINYINT BOOLEAN BOOL TEXT VARCHAR CHAR NVARCHAR CLOB BLOB REAL \
+                             DOUBLE FLOAT NUMERIC DECIMAL DATE TIME DATETIME TIMESTAMP JSON STRING";
         let declared = self.declared.to_ascii_uppercase();
         let (word, rest) = match declared.split_once('(') {
             Some((word, rest)) => (word.trim(), Some(rest)),
@@ -171,7 +148,7 @@ impl Column {
                     && n.bytes().any(|b| b.is_ascii_digit())
             })
         });
-        if KNOWN.contains(&word) && sizes && self.declared.len() < 40 {
+        if KNOWN.split(' ').any(|known| known == word) && sizes && self.declared.len() < 40 {
             return self.declared.clone();
         }
         match self.affinity() {
@@ -194,16 +171,9 @@ impl Column {
             .strip_prefix('\'')
             .and_then(|t| t.strip_suffix('\''))
             .is_some_and(|t| !t.replace("''", "").contains(['\'', '\0']));
-        let word = [
-            "NULL",
-            "TRUE",
-            "FALSE",
-            "CURRENT_TIMESTAMP",
-            "CURRENT_DATE",
-            "CURRENT_TIME",
-        ]
-        .iter()
-        .any(|w| text.eq_ignore_ascii_case(w));
+        let word = "NULL TRUE FALSE CURRENT_TIMESTAMP CURRENT_DATE CURRENT_TIME"
+            .split(' ')
+            .any(|word| text.eq_ignore_ascii_case(word));
         let number = number
             && text.bytes().any(|b| b.is_ascii_digit())
             && text.bytes().filter(|b| *b == b'.').count() < 2;

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod accepting;
+pub(crate) mod content;
 mod contents;
 mod copying;
 mod reading;
@@ -11,6 +12,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use super::*;
 use crate::gateway::profile::DatabaseKind;
+use content::{content, same_content};
 
 fn patience() -> Patience {
     Patience::of(BUSY)

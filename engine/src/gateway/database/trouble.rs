@@ -6,12 +6,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::stat;
 use rusqlite::ErrorCode;
 use serde::{Deserialize, Serialize};
 
-use super::side_files;
+use super::all_files;
 use crate::error::{Fault, Problem};
-use crate::text::wording::quoted;
+use crate::text::wording::quoted_path;
 
 /// Why a database could not be worked on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,11 +41,9 @@ impl Trouble {
 
     /// Its words.
     pub fn problem(&self) -> &Problem {
-        match self {
-            Trouble::Busy(problem) | Trouble::Unreadable(problem) | Trouble::Failed(problem) => {
-                problem
-            }
-        }
+        let (Trouble::Busy(problem) | Trouble::Unreadable(problem) | Trouble::Failed(problem)) =
+            self;
+        problem
     }
 
     /// Says of a lock who holds it, if that can be told, how long it was waited for, and what to do.
@@ -68,7 +67,7 @@ impl Trouble {
         problem.advice = format!(
             "wait until whoever uses it is done, or end it (it is shown by: fuser -v {}); if it takes long by nature, set \
              busy_seconds under [gateway] in the profile",
-            quoted(&path.display().to_string())
+            quoted_path(path)
         );
         Trouble::Busy(problem)
     }
@@ -82,11 +81,9 @@ impl From<Problem> for Trouble {
 
 impl From<Trouble> for Problem {
     fn from(trouble: Trouble) -> Problem {
-        match trouble {
-            Trouble::Busy(problem) | Trouble::Unreadable(problem) | Trouble::Failed(problem) => {
-                problem
-            }
-        }
+        let (Trouble::Busy(problem) | Trouble::Unreadable(problem) | Trouble::Failed(problem)) =
+            trouble;
+        problem
     }
 }
 
@@ -137,16 +134,11 @@ pub(crate) fn says_of_the_machine(error: &rusqlite::Error) -> bool {
 
 /// Processes that have a lock on a database or on what lies beside it, with their command names.
 pub(crate) fn holders(path: &Path) -> BTreeMap<u32, String> {
-    let files: Vec<String> = side_files(path)
+    let files: Vec<String> = all_files(path)
         .iter()
-        .map(std::path::PathBuf::as_path)
-        .chain([path])
         .filter_map(|p| p.symlink_metadata().ok())
         .map(|m| {
-            let (major, minor) = (
-                nix::sys::stat::major(m.dev()),
-                nix::sys::stat::minor(m.dev()),
-            );
+            let (major, minor) = (stat::major(m.dev()), stat::minor(m.dev()));
             format!("{major:02x}:{minor:02x}:{}", m.ino())
         })
         .collect();

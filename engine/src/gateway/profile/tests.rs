@@ -1,6 +1,44 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 
+/// The lines of a profile whose settings are commented out, with the settings in force.
+fn in_force(packaged: &str) -> String {
+    let setting = |line: &str| {
+        line.strip_prefix('#')
+            .filter(|l| !l.starts_with(' '))
+            .map(str::to_owned)
+    };
+    let lines = packaged
+        .lines()
+        .map(|l| setting(l).unwrap_or_else(|| l.to_owned()) + "\n");
+    lines.collect()
+}
+
+#[test]
+fn the_readme_and_the_packaged_profile_state_every_default() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |file: &str| std::fs::read_to_string(root.join(file)).unwrap();
+    let (readme, packaged) = (
+        read("README.md"),
+        in_force(&read("packaging/holdfast.toml")),
+    );
+    let (_, behind) = readme.split_once("```toml\n").unwrap();
+    let (shown, _) = behind.split_once("```").unwrap();
+    assert!(packaged.ends_with(shown), "they differ: {packaged}");
+    let mut defaults = Profile::default();
+    defaults.web.users = Some("wireguard.db".to_owned());
+    assert_eq!(toml::from_str::<Profile>(shown).unwrap(), defaults);
+    for key in [
+        "state_dir",
+        "busy_seconds",
+        "other_databases",
+        "hosts",
+        "entries",
+    ] {
+        assert!(shown.contains(&format!("{key} ")), "{key}");
+    }
+}
+
 #[test]
 fn one_database_is_asked_who_signs_in_and_it_must_be_one_of_users() {
     let dir = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! What Linux is asked without a program's help: files, processes, forwarding, the clock. Changes nothing, and follows no link.
 
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -9,15 +9,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use journal_format::{BootId, Digest, FileId};
 use nix::fcntl::OFlag;
+use nix::libc;
 use nix::sys::stat::Mode;
 
 use super::{Linux, ask, forwarding, forwarding_of, is_gone, on_path, open_file};
 use crate::error::{Problem, cannot};
+use crate::files::access;
 use crate::files::open::{again, errno, names_in, open_at, open_dir};
 use crate::files::{space, whole};
+use crate::gateway::owner;
+use crate::host::live_database::Live;
 use crate::host::programs::{self, processes};
 use crate::host::{
-    Family, Held, Holder, Kind, Look, Meta, Now, OpenFile, OpenFiles, Output, Query,
+    Family, FoundFile, Held, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile, OpenFiles,
+    Output, Query,
 };
 use crate::parallel;
 
@@ -55,6 +60,23 @@ impl Look for Linux {
             ));
         }
         Ok(bytes)
+    }
+
+    fn link_target(&self, path: &Path) -> io::Result<Option<PathBuf>> {
+        let target = std::fs::read_link(path).map(Some);
+        target.or_else(|e| match e.raw_os_error() {
+            // It is no link, or nothing.
+            Some(libc::EINVAL | libc::ENOENT | libc::ENOTDIR) => Ok(None),
+            _ => Err(e),
+        })
+    }
+
+    fn access(&self, path: &Path) -> io::Result<Option<FoundFile>> {
+        access::look(path)
+    }
+
+    fn owner(&self, owner: &str) -> Result<(u32, u32), Problem> {
+        owner::resolve(owner)
     }
 
     fn list(&self, dir: &Path) -> Result<Vec<String>, Problem> {
@@ -204,6 +226,10 @@ impl Look for Linux {
         Ok(found)
     }
 
+    fn databases(&self) -> Box<dyn LiveDatabases + '_> {
+        Box::new(Live::new(&self.profile))
+    }
+
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
         begins_as_sqlite(open_file(path)?).map_err(|e| errno("read", path, e))
     }
@@ -323,11 +349,6 @@ fn same_file(file: &OpenFile) -> std::io::Result<Option<File>> {
 }
 
 fn meta_of(meta: &std::fs::Metadata) -> Meta {
-    let kind = match () {
-        () if meta.is_file() => Kind::File,
-        () if meta.is_dir() => Kind::Dir,
-        () => Kind::Other,
-    };
     let born = meta
         .created()
         .ok()
@@ -339,7 +360,7 @@ fn meta_of(meta: &std::fs::Metadata) -> Meta {
             born_ns,
         });
     Meta {
-        kind,
+        kind: Kind::of(meta),
         id,
         dev: meta.dev(),
         size: meta.size(),

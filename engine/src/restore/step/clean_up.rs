@@ -4,12 +4,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Exchange};
+use journal_format::Direction;
 
-use super::{Env, Report, StepOps, seen};
+use super::{Env, Report, StepOps, fence_is_closed, seen};
 use crate::error::Problem;
-use crate::host::Permit;
-use crate::host::{GatewayCommand, Query, parent};
+use crate::host::{Permit, parent};
 use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
 use crate::text::wording::counted;
@@ -17,7 +16,7 @@ use crate::text::wording::counted;
 pub struct CleanUp;
 
 impl StepOps for CleanUp {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         lift_fence(env, permit)?;
         let originals = env.dir.join("originals");
         env.host.discard(&env.ballast())?;
@@ -26,7 +25,7 @@ impl StepOps for CleanUp {
         let mut folders = BTreeSet::from([env.dir.to_owned()]);
         let mut made = BTreeSet::new();
         let mut moved = 0;
-        for target in env.plan.databases.iter().chain(&env.plan.files) {
+        for target in env.targets() {
             for (from, to) in std::iter::once((target.staged.clone(), target.path.clone())).chain(
                 side_files(&target.staged)
                     .into_iter()
@@ -81,14 +80,14 @@ impl StepOps for CleanUp {
         Ok(report)
     }
 
-    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         lift_fence(env, permit)?;
         env.host.discard(&env.ballast())?;
         remove_staging(env, permit)?;
         Ok(Report::default())
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let mut left = Vec::new();
         for dir in &env.plan.staging {
             if env.host.stat(Path::new(dir))?.is_some() {
@@ -102,14 +101,8 @@ impl StepOps for CleanUp {
 /// A boot closes the fence by the barrier, also where the restore had lifted it. First of all: whatever else of the
 /// clean-up fails, it holds nothing back.
 fn lift_fence(env: &Env, permit: &Permit) -> Result<(), Problem> {
-    if env.host.ask(&Query::Fence, "")?.ok() {
-        env.host
-            .run(
-                permit,
-                &GatewayCommand::Nft,
-                &crate::text::fence_rules::lifted(),
-            )?
-            .expect_ok("lift the fence", "look at the reason")?;
+    if fence_is_closed(env.host)? {
+        env.lift_fence(permit, "look at the reason")?;
     }
     Ok(())
 }

@@ -17,33 +17,23 @@ impl StepOps for SwapConfigs {
         swap::note(env.host, &env.plan.files)
     }
 
-    fn forward(
-        &self,
-        env: &Env,
-        permit: &Permit,
-        exchanges: &[Exchange],
-    ) -> Result<Report, Problem> {
-        swap::forward(env.host, permit, exchanges)?;
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        swap::forward(env.host, permit, env.exchanges)?;
         Ok(Report::did(format!(
             "swapped {}",
-            counted(exchanges.len(), "file")
+            counted(env.exchanges.len(), "file")
         )))
     }
 
-    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
-        swap::back(env.host, permit, exchanges)?;
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        swap::back(env.host, permit, env.exchanges)?;
         Ok(Report::did(format!(
             "put {} back",
-            counted(exchanges.len(), "old file")
+            counted(env.exchanges.len(), "old file")
         )))
     }
 
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        exchanges: &[Exchange],
-    ) -> Result<Observed, Problem> {
-        swap::seen_from(env.host, direction, exchanges)
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
+        swap::seen_from(env.host, direction, env.exchanges)
     }
 }

@@ -8,8 +8,7 @@ use journal_format::{Change, Direction, Exchange, Target};
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Problem, cannot};
 use crate::gateway::database::Settled;
-use crate::host::Permit;
-use crate::host::parent;
+use crate::host::{Permit, parent};
 use crate::plan::side_files::{side_files, side_files_there};
 use crate::restore::decide::Observed;
 use crate::restore::swap;
@@ -50,7 +49,7 @@ fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(),
                     first.path.display(),
                     all.join(", ")
                 ),
-                "end these processes, or name their service in the profile so that it is stopped; then restore again",
+                "end these processes, or name their service in the profile so that it is stopped",
             ));
         }
         env.host.sleep(PAUSE_MS);
@@ -59,7 +58,7 @@ fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(),
 }
 
 impl StepOps for SettleDatabases {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         no_holders(env, old(env).map(|t| t.path.as_str()))?;
         let mut report = Report::default();
         for target in old(env) {
@@ -82,17 +81,11 @@ impl StepOps for SettleDatabases {
     }
 
     /// Puts side files back beside an unreadable old database, once it lies under its own name again.
-    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let mut report = Report::default();
         for target in old(env) {
-            for (aside, own) in side_files(&target.staged)
-                .iter()
-                .zip(side_files(&target.path))
-            {
-                if env.host.stat(Path::new(aside))?.is_some() {
-                    env.host.rename(permit, Path::new(aside), Path::new(&own))?;
-                    report.did.push(format!("put {own} back"));
-                }
+            for own in move_side_files(env, permit, &target.staged, &target.path)? {
+                report.did.push(format!("put {own} back"));
             }
             // Both ends: the staging goes later, and must not take what was moved out of it.
             for name in [&target.path, &target.staged] {
@@ -105,12 +98,7 @@ impl StepOps for SettleDatabases {
         Ok(report)
     }
 
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        _: &[Exchange],
-    ) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
         let mut left = Vec::new();
         for target in old(env) {
             left.extend(match direction {
@@ -124,23 +112,33 @@ impl StepOps for SettleDatabases {
 
 /// Only side files of a database that cannot be read are moved: they are part of what was there before.
 fn set_aside(env: &Env, permit: &Permit, target: &Target) -> Result<(), Problem> {
-    for (own, aside) in side_files(&target.path)
-        .iter()
-        .zip(side_files(&target.staged))
-    {
-        if env.host.stat(Path::new(own))?.is_some() {
-            env.host.rename(permit, Path::new(own), Path::new(&aside))?;
-        }
-    }
+    move_side_files(env, permit, &target.path, &target.staged)?;
     env.host
         .sync_dir(permit, parent(Path::new(&target.staged))?)
 }
 
+/// Gives the side files that are beside one name to another. Says how those that were there are called now.
+fn move_side_files(
+    env: &Env,
+    permit: &Permit,
+    from: &str,
+    to: &str,
+) -> Result<Vec<String>, Problem> {
+    let mut moved = Vec::new();
+    for (from, to) in side_files(from).iter().zip(side_files(to)) {
+        if env.host.stat(Path::new(from))?.is_some() {
+            env.host.rename(permit, Path::new(from), Path::new(&to))?;
+            moved.push(to);
+        }
+    }
+    Ok(moved)
+}
+
 /// Between the settling and the swap a crash, and so any time, may have passed: whoever opened an old database since would
 /// write on into it, and what it left in side files would lie beside the new one.
-fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
+fn untouched(env: &Env) -> Result<(), Problem> {
     let mut old = Vec::new();
-    for exchange in exchanges {
+    for exchange in env.exchanges {
         if exchange.old.is_some()
             && swap::seen(env.host, std::slice::from_ref(exchange))? == Observed::Before
         {
@@ -149,12 +147,12 @@ fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
     }
     no_holders(env, old.iter().copied())?;
     for path in old {
-        if let Some(file) = strangers_beside(env, path, exchanges)?.first() {
+        if let Some(file) = strangers_beside(env, path)?.first() {
             return Err(cannot(
                 format!(
                     "swap {path}: {file} is there, so someone wrote to it since it was settled"
                 ),
-                "find out who opened it, and name their service in the profile so that it is stopped; then restore again",
+                "find out who opened it, and name their service in the profile so that it is stopped",
             ));
         }
     }
@@ -162,10 +160,10 @@ fn untouched(env: &Env, exchanges: &[Exchange]) -> Result<(), Problem> {
 }
 
 /// Side files beside a database that are none of those that were brought along with it.
-fn strangers_beside(env: &Env, path: &str, exchanges: &[Exchange]) -> Result<Vec<String>, Problem> {
+fn strangers_beside(env: &Env, path: &str) -> Result<Vec<String>, Problem> {
     let mut strangers = Vec::new();
     for file in side_files_there(env.host, path)? {
-        let brought = exchanges.iter().find(|e| e.path == file);
+        let brought = env.exchanges.iter().find(|e| e.path == file);
         let is_own = match brought {
             Some(exchange) => swap::is_in_place(env.host, exchange)?,
             None => false,
@@ -177,12 +175,10 @@ fn strangers_beside(env: &Env, path: &str, exchanges: &[Exchange]) -> Result<Vec
     Ok(strangers)
 }
 
-fn databases(exchanges: &[Exchange]) -> impl Iterator<Item = &Exchange> {
-    exchanges.iter().filter(|e| {
-        !exchanges
-            .iter()
-            .any(|d| side_files(&d.path).contains(&e.path))
-    })
+fn databases<'e>(env: &Env<'e>) -> impl Iterator<Item = &'e Exchange> {
+    let exchanges = env.exchanges;
+    let is_database = |e: &&Exchange| swap::database_of(e, exchanges).is_none();
+    exchanges.iter().filter(is_database)
 }
 
 impl StepOps for SwapDatabases {
@@ -190,33 +186,22 @@ impl StepOps for SwapDatabases {
         swap::note(env.host, &env.plan.databases)
     }
 
-    fn forward(
-        &self,
-        env: &Env,
-        permit: &Permit,
-        exchanges: &[Exchange],
-    ) -> Result<Report, Problem> {
-        untouched(env, exchanges)?;
-        swap::forward(env.host, permit, exchanges)?;
-        let names: Vec<String> = exchanges
-            .iter()
-            .map(|e| format!("swapped {}", e.path))
-            .collect();
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        untouched(env)?;
+        swap::forward(env.host, permit, env.exchanges)?;
+        let swapped = env.exchanges.iter().map(|e| format!("swapped {}", e.path));
         Ok(Report {
-            did: names,
-            warnings: Vec::new(),
+            did: swapped.collect(),
+            ..Report::default()
         })
     }
 
     /// The new database's side files go with it, also those that were brought along: they must not lie beside the old one when
     /// it is back.
-    fn back(&self, env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<Report, Problem> {
-        no_holders(env, exchanges.iter().map(|e| e.path.as_str()))?;
-        for exchange in databases(exchanges) {
-            if !matches!(
-                swap::seen(env.host, std::slice::from_ref(exchange))?,
-                Observed::After
-            ) {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        no_holders(env, env.exchanges.iter().map(|e| e.path.as_str()))?;
+        for exchange in databases(env) {
+            if swap::seen(env.host, std::slice::from_ref(exchange))? != Observed::After {
                 continue;
             }
             for own in side_files_there(env.host, &exchange.path)? {
@@ -225,27 +210,22 @@ impl StepOps for SwapDatabases {
             env.host
                 .sync_dir(permit, parent(Path::new(&exchange.path))?)?;
         }
-        swap::back(env.host, permit, exchanges)?;
+        swap::back(env.host, permit, env.exchanges)?;
         Ok(Report::did(format!(
             "put {} back",
-            counted(databases(exchanges).count(), "old database")
+            counted(databases(env).count(), "old database")
         )))
     }
 
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        exchanges: &[Exchange],
-    ) -> Result<Observed, Problem> {
-        let seen = swap::seen_from(env.host, direction, exchanges)?;
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
+        let seen = swap::seen_from(env.host, direction, env.exchanges)?;
         // On the way back the new database's side files went, durably, before it did: what lies beside the old one is its own.
         if seen != Observed::After || direction == Direction::Back {
             return Ok(seen);
         }
         let mut beside = Vec::new();
-        for exchange in exchanges {
-            beside.extend(strangers_beside(env, &exchange.path, exchanges)?);
+        for exchange in env.exchanges {
+            beside.extend(strangers_beside(env, &exchange.path)?);
         }
         Ok(super::seen(beside))
     }

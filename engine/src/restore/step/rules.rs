@@ -1,12 +1,11 @@
 //! Takes the rules of replaced tunnels out, and loads the rules that are to hold: after the services started, which add
 //! theirs a second time, and behind the fence.
 
-use journal_format::{Direction, Exchange, NOT_LOADED, Plan, Step};
+use journal_format::{Direction, NOT_LOADED, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::Problem;
-use crate::host::Permit;
-use crate::host::{Family, GatewayCommand};
+use crate::host::{Family, GatewayCommand, Permit};
 use crate::restore::decide::Observed;
 use crate::restore::expected_rules::{self, Expected};
 use crate::text::iptables::{Rules, without};
@@ -18,7 +17,7 @@ pub struct LoadFirewall;
 const ADVICE: &str = "look at the line that it names; `iptables-save` shows what is loaded now";
 
 impl StepOps for ResetRules {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let mut count = 0;
         for family in expected_rules::touched(env) {
             let found = expected_rules::current(env.host, family)?.of_interfaces(&env.replaced());
@@ -35,19 +34,15 @@ impl StepOps for ResetRules {
         )))
     }
 
-    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
         Err(no_way_back(Step::ResetRules))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let mut left = Vec::new();
         for family in expected_rules::touched(env) {
-            left.extend(
-                expected_rules::current(env.host, family)?
-                    .of_interfaces(&env.replaced())
-                    .into_values()
-                    .flatten(),
-            );
+            let found = expected_rules::current(env.host, family)?.of_interfaces(&env.replaced());
+            left.extend(found.into_values().flatten());
         }
         Ok(seen(left))
     }
@@ -163,24 +158,17 @@ fn planned(plan: &Plan) -> Vec<String> {
 }
 
 impl StepOps for LoadFirewall {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let mut fallback = Vec::new();
         if env.plan.keep_going_without_firewall {
             for family in expected_rules::touched(env) {
-                let (before, now) = (
-                    env.facts.parsed_rules(family)?,
-                    expected_rules::current(env.host, family)?,
-                );
-                fallback.push((
-                    family,
-                    Rules::without_backup(&before, &now, &env.replaced()),
-                ));
+                fallback.push((family, expected_rules::merged(env, family)?));
             }
         }
         match load(env, permit, Direction::Forward) {
             Ok(()) => Ok(Report {
                 did: planned(env.plan),
-                warnings: Vec::new(),
+                ..Report::default()
             }),
             Err(problem) if env.plan.keep_going_without_firewall => {
                 fall_back(env, permit, &fallback)?;
@@ -196,17 +184,12 @@ impl StepOps for LoadFirewall {
         }
     }
 
-    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         load(env, permit, Direction::Back)?;
         Ok(Report::did("the old rules and forwarding hold"))
     }
 
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        _: &[Exchange],
-    ) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
         Ok(seen(expected_rules::differences(env, direction)?))
     }
 }

@@ -1,7 +1,7 @@
 //! Makes a backup of the gateway as it is, before anything is staged. Changes nothing. One that could not bring back what is
 //! about to be replaced stops the restore, unless the admin accepted that part by name.
 
-use journal_format::{Direction, Exchange, Step};
+use journal_format::{Direction, Step};
 
 use super::{Env, Report, StepOps, no_way_back};
 use crate::error::{Fault, Problem, cannot};
@@ -41,18 +41,16 @@ fn could_not_bring_back(refused: &[&Lack]) -> Problem {
 }
 
 impl StepOps for SafetyBackup {
-    fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        let made = env
-            .host
-            .safety_backup(env.facts)
-            .map_err(|fault| match fault {
-                Fault::Failed(p) | Fault::Busy(p) | Fault::RolledBack(p) | Fault::Stuck(p) => p,
-                Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
-                other => cannot(
-                    format!("make the safety backup: {other}"),
-                    "see `holdfast backup`",
-                ),
-            })?;
+    fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
+        let made = env.host.safety_backup(env.facts);
+        let made = made.map_err(|fault| match fault {
+            Fault::Failed(p) | Fault::Busy(p) | Fault::RolledBack(p) | Fault::Stuck(p) => p,
+            Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
+            other => cannot(
+                format!("make the safety backup: {other}"),
+                "see `holdfast backup`",
+            ),
+        })?;
         let mut warnings = Vec::new();
         let mut refused = Vec::new();
         for lack in &made.lacks {
@@ -77,11 +75,11 @@ impl StepOps for SafetyBackup {
         })
     }
 
-    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
         Err(no_way_back(Step::SafetyBackup))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let note = env.dir.join(MADE);
         if env.host.stat(&note)?.is_none() {
             return Ok(Observed::Before);

@@ -2,14 +2,13 @@
 //! the gateway's monitor marks every client inactive whose interface is missing.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use journal_format::{Control, Direction, Exchange, Service};
+use journal_format::{Control, Direction, Service};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
-use crate::host::Permit;
-use crate::host::{GatewayCommand, Output, Query, parent, stirs};
+use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
 
 pub struct StopServices;
@@ -23,11 +22,8 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     for service in env.plan.services.iter().rev() {
         let ran = env.runs(service)?;
         // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
-        let out = env.host.run(
-            permit,
-            &GatewayCommand::ServiceStop(service.control.clone()),
-            "",
-        )?;
+        let stop = GatewayCommand::ServiceStop(service.control.clone());
+        let out = env.host.run(permit, &stop, "")?;
         if stirs(env.host, &service.control)? {
             return Err(out.problem(
                 format!("stop {}: it still runs", service.name),
@@ -55,11 +51,8 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         if env.runs(service)? {
             continue;
         }
-        let out = env.host.run(
-            permit,
-            &GatewayCommand::ServiceStart(service.control.clone()),
-            "",
-        )?;
+        let start = GatewayCommand::ServiceStart(service.control.clone());
+        let out = env.host.run(permit, &start, "")?;
         env.host.sleep(WATCHED_MS);
         let running = env.runs(service)?;
         if !running && env.faltered(service, direction) && was_tried(env, service, &out)? {
@@ -98,32 +91,27 @@ fn log_of(service: &Service) -> String {
 }
 
 impl StepOps for StopServices {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let report = stop(env, permit)?;
         // Before itself must be durable, or there is nothing to go back to.
         let mut filesystems: BTreeSet<u64> = BTreeSet::new();
-        let dirs: BTreeSet<PathBuf> = env
-            .plan
-            .databases
-            .iter()
-            .chain(&env.plan.files)
-            .map(|t| parent(Path::new(&t.path)).map(Path::to_owned))
-            .collect::<Result<_, _>>()?;
+        let dirs = env.targets().map(|t| parent(Path::new(&t.path)));
+        let dirs: BTreeSet<&Path> = dirs.collect::<Result<_, _>>()?;
         for dir in dirs {
-            if let Some(meta) = env.host.stat(&dir)?
+            if let Some(meta) = env.host.stat(dir)?
                 && filesystems.insert(meta.dev)
             {
-                env.host.sync_filesystem(permit, &dir)?;
+                env.host.sync_filesystem(permit, dir)?;
             }
         }
         Ok(report)
     }
 
-    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         stop(env, permit)
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let mut wrong = Vec::new();
         for service in &env.plan.services {
             if stirs(env.host, &service.control)? {
@@ -135,20 +123,15 @@ impl StepOps for StopServices {
 }
 
 impl StepOps for StartServices {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         start(env, permit, Direction::Forward)
     }
 
-    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         start(env, permit, Direction::Back)
     }
 
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        _: &[Exchange],
-    ) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
         Ok(seen(env.silent(direction)?))
     }
 }

@@ -4,12 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use journal_format::{Change, Direction, Exchange, Step, Target};
+use journal_format::{Change, Direction, Step, Target};
 
-use super::{Env, Report, StepOps, no_way_back};
+use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Problem, cannot};
-use crate::host::Permit;
-use crate::host::{Owner, parent};
+use crate::host::{Owner, Permit, parent};
 use crate::plan::side_files::beside;
 use crate::restore::decide::Observed;
 use crate::text::wording::counted;
@@ -20,7 +19,7 @@ pub struct Stage;
 const BALLAST_BYTES: u64 = 8 << 20;
 
 impl StepOps for Stage {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let source = env
             .source
             .ok_or_else(|| cannot("stage without the backup", "run `holdfast recover`"))?;
@@ -38,7 +37,7 @@ impl StepOps for Stage {
         env.host.reserve(&env.ballast(), BALLAST_BYTES)?;
         let (mut files, mut bytes) = (0_usize, 0_u64);
         let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
-        for target in targets(env) {
+        for target in env.targets() {
             check_target(env, target, &mounts)?;
             let Some(new) = &target.new else { continue };
             let mut fill = |out: &mut dyn std::io::Write| source.copy(&target.entry, out);
@@ -57,13 +56,13 @@ impl StepOps for Stage {
         )))
     }
 
-    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
         Err(no_way_back(Step::Stage))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let mut wrong = Vec::new();
-        for target in targets(env) {
+        for target in env.targets() {
             let Some(new) = &target.new else { continue };
             let staged = Path::new(&target.staged);
             match env.host.stat(staged)? {
@@ -79,12 +78,8 @@ impl StepOps for Stage {
                 Some(_) => {}
             }
         }
-        Ok(super::seen(wrong))
+        Ok(seen(wrong))
     }
-}
-
-fn targets<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
-    env.plan.databases.iter().chain(&env.plan.files)
 }
 
 /// A filesystem that cannot exchange is found out here, not half way.

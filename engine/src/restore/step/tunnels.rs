@@ -1,16 +1,14 @@
 //! Takes tunnels down by the configs that they came up with, and brings tunnels up, several at a time.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{Direction, Exchange, Tunnel};
+use journal_format::{Direction, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
-use crate::error::Problem;
+use crate::error::{Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::peers::{self, PeerDiff};
-use crate::host::Permit;
-use crate::host::{GatewayCommand, Host, Output, Query};
+use crate::host::{GatewayCommand, Host, Output, Permit, Query};
 use crate::restore::decide::Observed;
 use crate::restore::expected_peers;
 use crate::text::wg_config;
@@ -24,49 +22,32 @@ const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
 /// How many host names of one config may fail to resolve before it is given up.
 const NAMES: usize = 64;
 
-fn up_now(env: &Env) -> Result<BTreeSet<String>, Problem> {
-    let out = env
-        .host
-        .ask(&Query::Tunnels, "")?
-        .expect_ok("list the tunnels", "install wireguard-tools")?;
-    Ok(out.split_whitespace().map(str::to_owned).collect())
-}
-
 /// Does one thing to several tunnels at a time, and gives what each reported, in order. Tunnels with hooks go one by
 /// one: their commands were not written to run side by side.
-fn each<F>(env: &Env, tunnels: &[Tunnel], one: F) -> Result<Report, Problem>
+fn each<F>(env: &Env, tunnels: &[&Tunnel], one: F) -> Result<Report, Problem>
 where
     F: Fn(&dyn Host, &Tunnel) -> Result<Option<String>, Problem> + Sync,
 {
     let host = env.host;
-    let (mut alone, mut together) = (Vec::new(), Vec::new());
-    for tunnel in tunnels {
-        let bytes = host
-            .read(Path::new(&tunnel.config), CONFIG_BYTES)
-            .unwrap_or_default();
-        let hooks =
-            wg_config::parse(&tunnel.name, &bytes).map_or(true, |c| !c.interface.hooks.is_empty());
-        if hooks {
-            alone.push(tunnel)
-        } else {
-            together.push(tunnel)
-        }
-    }
+    let has_hooks = |tunnel: &&Tunnel| {
+        let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES);
+        let parsed = wg_config::parse(&tunnel.name, &bytes.unwrap_or_default());
+        parsed.map_or(true, |c| !c.interface.hooks.is_empty())
+    };
+    let (alone, together): (Vec<&Tunnel>, Vec<&Tunnel>) =
+        tunnels.iter().copied().partition(has_hooks);
     let mut report = Report::default();
     for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
         let results: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = batch.iter().map(|t| scope.spawn(|| one(host, t))).collect();
-            threads
-                .into_iter()
-                .map(|t| {
-                    t.join().unwrap_or_else(|_| {
-                        Err(crate::error::cannot(
-                            "finish a tunnel: its thread ended",
-                            "report this fault in holdfast",
-                        ))
-                    })
-                })
-                .collect()
+            let ended = |_| {
+                Err(cannot(
+                    "finish a tunnel: its thread ended",
+                    "report this fault in holdfast",
+                ))
+            };
+            let joined = threads.into_iter().map(|t| t.join().unwrap_or_else(ended));
+            joined.collect()
         });
         for result in results {
             report.warnings.extend(result?);
@@ -76,25 +57,21 @@ where
 }
 
 /// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it.
-fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
-    let up = up_now(env)?;
-    let tunnels: Vec<Tunnel> = tunnels
-        .iter()
-        .filter(|t| up.contains(&t.name))
-        .cloned()
-        .collect();
+fn take_down<'t>(
+    env: &Env,
+    permit: &Permit,
+    tunnels: impl Iterator<Item = &'t Tunnel>,
+) -> Result<Report, Problem> {
+    let up = env.tunnels_up()?;
+    let tunnels: Vec<&Tunnel> = tunnels.filter(|t| up.contains(&t.name)).collect();
     let dir = env.dir;
     let mut report = each(env, &tunnels, |host, tunnel| {
         let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
         let parsed = wg_config::parse(&tunnel.name, &bytes);
         let saves = parsed.as_ref().map_or(true, |c| c.interface.save_config);
         let config = if saves {
-            keep_copy(
-                host,
-                dir,
-                tunnel,
-                &wg_config::without(&bytes, &["SaveConfig"]),
-            )?
+            let bytes = wg_config::without(&bytes, &["SaveConfig"]);
+            keep_copy(host, dir, tunnel, &bytes)?
         } else {
             tunnel.config.clone()
         };
@@ -120,10 +97,10 @@ fn take_down(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, P
                 format!("see why, then run: wg-quick down {}", tunnel.config),
             ))
         } else {
+            let last_line = out.stderr.lines().last().unwrap_or("it says nothing");
             Ok(Some(format!(
-                "{} is down, but a command of its config failed: {}",
-                tunnel.name,
-                last_line(&out)
+                "{} is down, but a command of its config failed: {last_line}",
+                tunnel.name
             )))
         }
     })?;
@@ -146,18 +123,14 @@ fn goes(host: &dyn Host, name: &str) -> Result<bool, Problem> {
 }
 
 fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
-    let mut up = up_now(env)?;
+    let mut up = env.tunnels_up()?;
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
     // looks up and is not.
     if permit.r#move().attempt > 1 && tunnels.iter().any(|t| up.contains(&t.name)) {
-        take_down(env, permit, tunnels)?;
-        up = up_now(env)?;
+        take_down(env, permit, tunnels.iter())?;
+        up = env.tunnels_up()?;
     }
-    let tunnels: Vec<Tunnel> = tunnels
-        .iter()
-        .filter(|t| !up.contains(&t.name))
-        .cloned()
-        .collect();
+    let tunnels: Vec<&Tunnel> = tunnels.iter().filter(|t| !up.contains(&t.name)).collect();
     let (dir, facts) = (env.dir, env.facts);
     let mut report = each(env, &tunnels, |host, tunnel| {
         bring_one_up(host, permit, dir, facts, tunnel)
@@ -271,16 +244,14 @@ fn bring_one_up(
             }
         }
     }
-    Ok(if unresolved.is_empty() {
-        None
-    } else {
-        Some(format!(
+    Ok((!unresolved.is_empty()).then(|| {
+        format!(
             "{}: these endpoints do not resolve now: {}; their peers have their last known address or none until the \
              tunnel is brought up again",
             tunnel.name,
             unresolved.join(", ")
-        ))
-    })
+        )
+    }))
 }
 
 /// The endpoint that `wg` could not resolve, as it quotes it.
@@ -299,14 +270,6 @@ fn unresolved_name(out: &Output) -> Option<String> {
     Some(quoted[..quoted.find('\'')?].to_owned())
 }
 
-fn last_line(out: &Output) -> String {
-    out.stderr
-        .lines()
-        .last()
-        .unwrap_or("it says nothing")
-        .to_owned()
-}
-
 /// `wg-quick` takes the interface's name from the file's.
 fn keep_copy(
     host: &dyn Host,
@@ -321,81 +284,55 @@ fn keep_copy(
     Ok(path.display().to_string())
 }
 
-fn all_up(env: &Env, tunnels: &[Tunnel]) -> Result<Observed, Problem> {
-    let up = up_now(env)?;
-    Ok(seen(
-        tunnels
-            .iter()
-            .filter(|t| !up.contains(&t.name))
-            .map(|t| format!("{} is not up", t.name))
-            .collect(),
-    ))
-}
-
-fn both(env: &Env) -> Vec<Tunnel> {
-    let mut all = env.plan.tunnels_down.clone();
-    all.extend(
-        env.plan
-            .tunnels_up
-            .iter()
-            .filter(|t| !env.plan.tunnels_down.iter().any(|d| d.name == t.name))
-            .cloned(),
-    );
-    all
+/// Every tunnel that goes down or comes up, once.
+fn both<'p>(env: &Env<'p>) -> impl Iterator<Item = &'p Tunnel> {
+    let (down, up) = (&env.plan.tunnels_down, &env.plan.tunnels_up);
+    let only_up = |t: &&Tunnel| !down.iter().any(|d| d.name == t.name);
+    down.iter().chain(up.iter().filter(only_up))
 }
 
 impl StepOps for TunnelsDown {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        take_down(env, permit, &both(env))
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        take_down(env, permit, both(env))
     }
 
-    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
-        take_down(env, permit, &both(env))
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        take_down(env, permit, both(env))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
-        let up = up_now(env)?;
-        Ok(seen(
-            both(env)
-                .iter()
-                .filter(|t| up.contains(&t.name))
-                .map(|t| format!("{} is up", t.name))
-                .collect(),
-        ))
+    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
+        let up = env.tunnels_up()?;
+        let left = both(env).filter(|t| up.contains(&t.name));
+        Ok(seen(left.map(|t| format!("{} is up", t.name)).collect()))
     }
 }
 
 impl StepOps for TunnelsUp {
-    fn forward(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let mut report = bring_up(env, permit, &env.plan.tunnels_up)?;
         set_peers(env, permit, Direction::Forward, &mut report)?;
         Ok(report)
     }
 
-    fn back(&self, env: &Env, permit: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let mut report = bring_up(env, permit, &env.plan.tunnels_down)?;
         set_peers(env, permit, Direction::Back, &mut report)?;
         Ok(report)
     }
 
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        _: &[Exchange],
-    ) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
         let (tunnels, whose) = match direction {
             Direction::Forward => (&env.plan.tunnels_up, "that the backup gives it"),
             Direction::Back => (&env.plan.tunnels_down, "that it had"),
         };
-        Ok(match all_up(env, tunnels)? {
-            Observed::After => seen(
-                with_other_peers(env, direction, |_, _| Ok(()))?
-                    .iter()
-                    .map(|name| format!("{name} does not have the peers {whose}"))
-                    .collect(),
-            ),
-            up => up,
-        })
+        let up = env.tunnels_up()?;
+        let down = tunnels.iter().filter(|t| !up.contains(&t.name));
+        let mut wrong: Vec<String> = down.map(|t| format!("{} is not up", t.name)).collect();
+        if wrong.is_empty() {
+            for name in with_other_peers(env, direction, |_, _| Ok(()))? {
+                wrong.push(format!("{name} does not have the peers {whose}"));
+            }
+        }
+        Ok(seen(wrong))
     }
 }

@@ -1,19 +1,17 @@
 //! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use journal_format::{Direction, Exchange, Step, Tunnel};
+use journal_format::{Direction, Step, Tunnel};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::Problem;
-use crate::host::Permit;
-use crate::host::Query;
+use crate::host::{Permit, Query};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
-use crate::restore::expected_peers;
-use crate::restore::expected_rules;
+use crate::restore::{expected_peers, expected_rules};
 use crate::text::wg_config;
 use crate::text::wording::counted;
 
@@ -23,22 +21,12 @@ pub struct VerifyRunning;
 const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
 
 fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
-    let out = env
-        .host
-        .ask(&Query::Tunnels, "")?
-        .expect_ok("list the tunnels", "install wireguard-tools")?;
-    let up: BTreeSet<&str> = out.split_whitespace().collect();
-    let mut wrong: Vec<String> = wanted
-        .iter()
-        .filter(|t| !up.contains(t.name.as_str()))
-        .map(|t| format!("{} is not up", t.name))
-        .collect();
-    let extra = env
-        .replaced()
-        .into_iter()
-        .filter(|n| up.contains(n) && !wanted.iter().any(|t| t.name == *n));
-    wrong.extend(extra.map(|n| format!("{n} is up")));
-    Ok(wrong)
+    let up = env.tunnels_up()?;
+    let down = wanted.iter().filter(|t| !up.contains(&t.name));
+    let down = down.map(|t| format!("{} is not up", t.name));
+    let is_extra = |n: &&str| up.contains(*n) && !wanted.iter().any(|t| t.name == *n);
+    let extra = env.replaced().into_iter().filter(is_extra);
+    Ok(down.chain(extra.map(|n| format!("{n} is up"))).collect())
 }
 
 /// Tunnels that are up and hear nothing: in userspace WireGuard finds out that its port is taken only after `wg-quick` has
@@ -95,18 +83,15 @@ fn files(env: &Env) -> Result<Vec<String>, Problem> {
         }
     }
     for database in env.plan.databases.iter().filter(|_| !env.served) {
-        wrong.extend(
-            side_files_there(env.host, &database.path)?
-                .into_iter()
-                .filter(|f| !env.plan.databases.iter().any(|t| t.path == *f))
-                .map(|f| format!("{f} is there")),
-        );
+        let mut strangers = side_files_there(env.host, &database.path)?;
+        strangers.retain(|f| !env.plan.databases.iter().any(|t| t.path == *f));
+        wrong.extend(strangers.iter().map(|f| format!("{f} is there")));
     }
     Ok(wrong)
 }
 
 impl StepOps for VerifyAtRest {
-    fn forward(&self, env: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         let count = env.plan.databases.len() + env.plan.files.len();
         Ok(Report::did(format!(
             "compared {} and {} with the plan",
@@ -115,11 +100,11 @@ impl StepOps for VerifyAtRest {
         )))
     }
 
-    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
         Err(no_way_back(Step::VerifyAtRest))
     }
 
-    fn observe(&self, env: &Env, _: Direction, _: &[Exchange]) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let mut wrong = files(env)?;
         wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
         wrong.extend(deaf(env, &env.plan.tunnels_up)?);
@@ -129,24 +114,19 @@ impl StepOps for VerifyAtRest {
 }
 
 impl StepOps for VerifyRunning {
-    fn forward(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn forward(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report::did(
             "compared services, tunnels, rules and forwarding with the plan",
         ))
     }
 
-    fn back(&self, _: &Env, _: &Permit, _: &[Exchange]) -> Result<Report, Problem> {
+    fn back(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report::did(
             "compared services, tunnels, rules and forwarding with what was before",
         ))
     }
 
-    fn observe(
-        &self,
-        env: &Env,
-        direction: Direction,
-        _: &[Exchange],
-    ) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
         let mut wrong = env.silent(direction)?;
         if direction == Direction::Forward {
             // Going back there is no choice: a tunnel that was deaf before is so again.

@@ -1,7 +1,8 @@
 #![allow(clippy::unwrap_used)]
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 
 use super::*;
+use crate::host::linux::Linux;
 
 const GATEWAY: u32 = 61_000;
 
@@ -47,6 +48,10 @@ fn installed() -> Option<Box> {
 }
 
 impl Box {
+    fn host(&self) -> Linux {
+        Linux::new(&self.profile)
+    }
+
     fn at(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -57,7 +62,11 @@ impl Box {
     }
 
     fn look(&self) -> Exposure {
-        look(&self.profile, &BTreeSet::from(["a.conf".to_owned()]))
+        look(
+            &self.host(),
+            &self.profile,
+            &BTreeSet::from(["a.conf".to_owned()]),
+        )
     }
 
     fn said(&self) -> String {
@@ -93,7 +102,7 @@ fn what_the_installer_leaves_open_is_closed_and_the_gateways_account_still_gets_
 fn a_users_database_opens_no_page_while_others_may_write_it_or_its_folder() {
     let Some(gateway) = installed() else { return };
     let users = &gateway.profile.gateway.database[1];
-    let exposed = || of_database(&gateway.profile, users);
+    let exposed = || of_database(&gateway.host(), &gateway.profile, users);
     let problem = exposed().unwrap();
     assert!(problem.what.contains("var (mode 0777) and to"), "{problem}");
     assert!(problem.advice.contains(COMMAND), "{problem}");
@@ -200,7 +209,7 @@ fn a_database_of_roots_that_the_gateway_writes_as_everybody_it_writes_afterwards
     assert_eq!(of(&folder), (GATEWAY, GATEWAY, 0o750));
     assert_eq!(of(&file), (0, GATEWAY, 0o660));
     let users = &gateway.profile.gateway.database[1];
-    assert!(of_database(&gateway.profile, users).is_none());
+    assert!(of_database(&gateway.host(), &gateway.profile, users).is_none());
 }
 
 #[test]
@@ -208,7 +217,7 @@ fn side_files_lists_and_folders_above_count_as_ways_in() {
     let Some(gateway) = installed() else { return };
     close(&gateway.look().exposed, |_| ()).unwrap();
     let users = &gateway.profile.gateway.database[1];
-    let exposed = || of_database(&gateway.profile, users).map(|p| p.what);
+    let exposed = || of_database(&gateway.host(), &gateway.profile, users).map(|p| p.what);
     assert_eq!(exposed(), None);
     let wal = gateway.at("var/wireguard.db-wal");
     std::fs::write(&wal, "x").unwrap();

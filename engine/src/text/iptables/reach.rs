@@ -94,10 +94,7 @@ impl Rules {
         match walk(&by_chain, chain, packet, &mut left) {
             PacketFate::Open => false,
             PacketFate::Shut => true,
-            PacketFate::On => table
-                .chains
-                .get(chain)
-                .is_some_and(|policy| policy == "DROP"),
+            PacketFate::On => table.has_policy(chain, "DROP"),
         }
     }
 
@@ -106,13 +103,8 @@ impl Rules {
         let table = self.tables.get("filter");
         let policy = table.and_then(|t| t.chains.get(chain));
         let rules = table.into_iter().flat_map(|t| &t.rules);
-        (
-            policy.map_or("ACCEPT", String::as_str),
-            rules
-                .map(String::as_str)
-                .filter(|r| chain_of(r) == chain)
-                .collect(),
-        )
+        let rules = rules.map(String::as_str).filter(|r| chain_of(r) == chain);
+        (policy.map_or("ACCEPT", String::as_str), rules.collect())
     }
 
     /// Whether this chain of `filter` lets everything through: nothing in it could drop before a rule that takes all, or, where
@@ -156,15 +148,9 @@ impl Rules {
         for (name, table) in &self.tables {
             let there = others.tables.get(name);
             let has = |chain: &str| there.is_some_and(|t| t.chains.contains_key(chain));
-            let own =
-                |chain: &str| table.chains.get(chain).is_some_and(|p| p == "-") && !has(chain);
-            gone.chains.extend(
-                table
-                    .chains
-                    .keys()
-                    .filter(|c| own(c))
-                    .map(|c| format!("{name} {c}")),
-            );
+            let own = |chain: &str| table.has_policy(chain, "-") && !has(chain);
+            let lost = table.chains.keys().filter(|c| own(c));
+            gone.chains.extend(lost.map(|c| format!("{name} {c}")));
             let mut left: BTreeMap<&str, usize> = BTreeMap::new();
             for rule in there.iter().flat_map(|t| &t.rules) {
                 *left.entry(rule).or_default() += 1;
@@ -182,10 +168,12 @@ impl Rules {
 }
 
 impl RuleTable {
+    fn has_policy(&self, chain: &str, policy: &str) -> bool {
+        self.chains.get(chain).is_some_and(|p| p == policy)
+    }
+
     fn accepts(&self, chain: &str) -> bool {
-        self.chains
-            .get(chain)
-            .is_none_or(|policy| policy == "ACCEPT")
+        !self.chains.contains_key(chain) || self.has_policy(chain, "ACCEPT")
     }
 }
 
@@ -203,15 +191,14 @@ fn takes_all(words: &[String]) -> bool {
 
 /// Where a rule sends packets, and whether it does not come back from there.
 fn target(words: &[String]) -> Option<(&str, bool)> {
-    let mut at = 0;
-    while let Some(word) = words.get(at) {
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
         match word.as_str() {
             // A comment may be any word.
-            "--comment" => at += 1,
-            "-j" | "-g" => return Some((words.get(at + 1)?, word == "-g")),
+            "--comment" => drop(words.next()),
+            "-j" | "-g" => return Some((words.next()?, word == "-g")),
             _ => {}
         }
-        at += 1;
     }
     None
 }
@@ -224,12 +211,9 @@ fn walk(
 ) -> PacketFate {
     // It may have returned before a rule that would drop.
     let mut unsure = false;
-    let shut = |unsure: bool| {
-        if unsure {
-            PacketFate::On
-        } else {
-            PacketFate::Shut
-        }
+    let shut = |unsure: bool| match unsure {
+        true => PacketFate::On,
+        false => PacketFate::Shut,
     };
     for rule in chains.get(chain).into_iter().flatten() {
         *left = left.saturating_sub(1);
@@ -322,12 +306,9 @@ fn address(value: &str, packet: &Packet) -> Fits {
 
 /// Ports as `22`, `22:30` or `22,80`. The other end's port is any.
 fn port(value: &str, packet: &Packet, is_ours: bool) -> Fits {
-    let number = |text: &str, empty: u16| {
-        if text.is_empty() {
-            Some(empty)
-        } else {
-            text.parse().ok()
-        }
+    let number = |text: &str, empty: u16| match text {
+        "" => Some(empty),
+        _ => text.parse().ok(),
     };
     let mut hit = false;
     for part in value.split(',') {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// An address with the length of its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,24 +34,30 @@ impl Prefix {
 
     /// The network, host bits cleared.
     pub fn network(&self) -> Prefix {
+        let mask = u128::MAX.checked_shl(self.host_bits()).unwrap_or(0);
+        self.with_bits(|bits| bits & mask)
+    }
+
+    /// The other half of the network that has one bit less; none of every address there is.
+    fn other_half(&self) -> Option<Prefix> {
+        let lowest = 1_u128.checked_shl(self.host_bits())?;
+        (self.length > 0).then(|| self.with_bits(|bits| bits ^ lowest))
+    }
+
+    /// Bits of the address that are not the network's.
+    fn host_bits(&self) -> u32 {
+        let all = if self.address.is_ipv4() { 32 } else { 128 };
+        all - u32::from(self.length)
+    }
+
+    /// Another address of the same family and length, from the bits of this one.
+    fn with_bits(&self, change: impl Fn(u128) -> u128) -> Prefix {
         let address = match self.address {
-            IpAddr::V4(a) => {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(self.length))
-                    .unwrap_or(0);
-                IpAddr::V4((a.to_bits() & mask).into())
-            }
-            IpAddr::V6(a) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.length))
-                    .unwrap_or(0);
-                IpAddr::V6((a.to_bits() & mask).into())
-            }
+            // A change sets no bit beyond those of the address.
+            IpAddr::V4(a) => Ipv4Addr::from_bits(change(a.to_bits().into()) as u32).into(),
+            IpAddr::V6(a) => Ipv6Addr::from_bits(change(a.to_bits())).into(),
         };
-        Prefix {
-            address,
-            length: self.length,
-        }
+        Prefix { address, ..*self }
     }
 
     /// Every address there is (`0.0.0.0/0`, `::/0`).
@@ -79,22 +85,11 @@ impl fmt::Display for Prefix {
 
 /// Two halves of a network as that network, as long as there are any.
 pub fn merged(mut prefixes: BTreeSet<Prefix>) -> BTreeSet<Prefix> {
-    let other_half = |p: &Prefix| {
-        let address = match p.address {
-            IpAddr::V4(a) => {
-                IpAddr::V4((a.to_bits() ^ 1u32.checked_shl(32 - u32::from(p.length))?).into())
-            }
-            IpAddr::V6(a) => {
-                IpAddr::V6((a.to_bits() ^ 1u128.checked_shl(128 - u32::from(p.length))?).into())
-            }
-        };
-        Some(Prefix { address, ..*p })
-    };
     for length in (1..=128).rev() {
         let halves: Vec<(Prefix, Prefix)> = prefixes
             .iter()
             .filter(|p| p.length == length)
-            .filter_map(|p| Some((*p, other_half(p)?)))
+            .filter_map(|p| Some((*p, p.other_half()?)))
             .filter(|(p, other)| p < other && prefixes.contains(other))
             .collect();
         for (one, other) in halves {

@@ -12,12 +12,9 @@ use crate::text::mark::Mark;
 /// A key in the wrong place must not be shown as if it were the name of a setting.
 pub(super) fn unknown(line: usize, key: &[u8]) -> String {
     let plain = key.len() <= 32 && key.iter().all(u8::is_ascii_alphabetic);
-    if let Ok(key) = std::str::from_utf8(key)
-        && plain
-    {
-        format!("line {line}: nothing knows the setting {key} here")
-    } else {
-        format!("line {line}: nothing knows this setting here")
+    match std::str::from_utf8(key) {
+        Ok(key) if plain => format!("line {line}: nothing knows the setting {key} here"),
+        _ => format!("line {line}: nothing knows this setting here"),
     }
 }
 
@@ -46,9 +43,8 @@ pub(super) fn for_quick(
             for item in items(value) {
                 match address(item) {
                     Some(prefix) if interface.addresses.contains(&prefix) => {
-                        config
-                            .unfit
-                            .push(format!("line {line}: it has the address {prefix} twice"));
+                        let why = format!("line {line}: it has the address {prefix} twice");
+                        config.unfit.push(why);
                     }
                     Some(prefix) => interface.addresses.push(prefix),
                     None => config.unfit.push(none(item, "an address")),
@@ -126,11 +122,8 @@ pub(super) fn for_wg(
             peer.preshared_key = preshared(value);
         }
         ("PublicKey", Some(peer)) => {
-            peer.public_key = if is_key(value) {
-                value.to_owned()
-            } else {
-                String::new()
-            }
+            let key = is_key(value).then(|| value.to_owned());
+            peer.public_key = key.unwrap_or_default();
         }
         ("AllowedIPs", Some(peer)) if !value.is_empty() => {
             for item in value.split(',') {

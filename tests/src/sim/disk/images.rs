@@ -4,9 +4,29 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{Disk, Object, Op, ROOT, SECTOR_BYTES, bind};
+use super::{Disk, Held, Object, Op, ROOT, SECTOR_BYTES, bind};
 
 impl Disk {
+    /// Takes this text out of every file: what programs see, what is durable, and what is on its way.
+    pub fn without(&mut self, text: &str) {
+        let strip = |held: &mut Held| {
+            let now = String::from_utf8_lossy(&held.data);
+            if now.contains(text) {
+                held.data = now.replace(text, "").into_bytes().into();
+            }
+        };
+        for inode in self.inodes.values_mut() {
+            strip(&mut inode.now);
+            strip(&mut inode.durable);
+        }
+        for op in &mut self.pending {
+            if let Op::Data { before, after, .. } = op {
+                strip(before);
+                strip(after);
+            }
+        }
+    }
+
     /// What a power cut may leave: everything unsynced lost, everything kept, each alone lost, each alone kept, the last
     /// write torn in the middle or its second half zeros. With more than `most` unsynced, only the first and the last
     /// ones are taken alone. What mends itself (`sound`) is not torn.

@@ -1,18 +1,10 @@
-//! A gateway as it is before: how it is set up, and what a survey finds of it.
+//! A gateway as it is before: how it is set up.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use engine::gateway::kernel_facts::Facts;
-use engine::gateway::parts::Part;
-use engine::gateway::profile::Profile;
-use engine::host::{Family, Look, Query};
-use engine::survey::Survey;
-use journal_format::{FileFacts, Problem};
+use engine::host::Family;
 
-use super::{CONFIGS, Client, PEERS, SERVICE, STATE, Shape, Was, active, config, database};
-use crate::sim::host::{Places, Sim};
-use crate::sim::kernel::save;
+use super::{CONFIGS, Client, PEERS, STATE, Shape, Was, active, config, database};
 use crate::sim::peers::{self, Setting};
 use crate::sim::world::{WIREGUARD, World};
 
@@ -76,90 +68,4 @@ pub fn before(world: &mut World, shape: &Shape, databases: &[String]) {
         world.unwritten = Some((format!("{CONFIGS}/{}.conf", client.name), held));
     }
     world.disk.sync_all();
-}
-
-/// What a survey of it finds.
-pub fn survey(world: &World, profile: &Profile, shape: &Shape) -> Result<Survey, Vec<Problem>> {
-    let look = Sim::new(
-        world.clone(),
-        &Places {
-            state_dir: STATE.into(),
-            journal: PathBuf::new(),
-            barrier: PathBuf::new(),
-            names: BTreeSet::new(),
-            staging: BTreeSet::new(),
-        },
-        None,
-        false,
-    );
-    let one = |p: Problem| vec![p];
-    let held = |path: &Path| -> Result<Option<FileFacts>, Problem> {
-        Ok(match look.stat(path)? {
-            Some(meta) => Some(meta.with(look.sha256(path)?)),
-            None => None,
-        })
-    };
-    let mut folders = Vec::new();
-    for dir in [&profile.gateway.configs_dir, &profile.gateway.wireguard_dir] {
-        let mut found = BTreeMap::new();
-        for client in &shape.clients {
-            let name = format!("{}.conf", client.name);
-            if let Some(there) = held(&dir.join(&name)).map_err(one)? {
-                found.insert(name, there);
-            }
-        }
-        folders.push(found);
-    }
-    let wireguard = folders.pop().unwrap_or_default();
-    let configs = folders.pop().unwrap_or_default();
-    let mut databases = BTreeMap::new();
-    for database in &profile.gateway.database {
-        if let Some(meta) = look.stat(&database.path).map_err(one)? {
-            databases.insert(database.name.clone(), meta);
-        }
-    }
-    let mut kept = Vec::new();
-    for (family, path) in Family::BOTH.into_iter().zip(&profile.gateway.firewall.kept) {
-        if let Some(there) = held(path).map_err(one)? {
-            kept.push((family, path.clone(), there));
-        }
-    }
-    Ok(Survey {
-        exposure: Default::default(),
-        boot: look.boot().map_err(one)?,
-        facts: facts(&look, world, shape).map_err(one)?,
-        configs,
-        wireguard,
-        no_files: BTreeSet::new(),
-        databases,
-        kept,
-        kept_at: BTreeMap::new(),
-        clients: None,
-        users: BTreeMap::new(),
-        mail: BTreeMap::new(),
-        links: world.kernel.tunnels.keys().cloned().collect(),
-        owner: (990, 990),
-        warnings: Vec::new(),
-    })
-}
-
-fn facts(look: &Sim, world: &World, shape: &Shape) -> Result<Facts, Problem> {
-    let tunnels: Vec<String> = world.kernel.tunnels.keys().cloned().collect();
-    Ok(Facts {
-        rules_v4: Some(save(&world.kernel.v4)),
-        rules_v6: Some(save(&world.kernel.v6)).filter(|_| shape.unread.is_none()),
-        unread: shape
-            .unread
-            .map(|family| (Part::Rules(family), "they are mixed".to_owned()))
-            .into_iter()
-            .collect(),
-        ip_forward: world.kernel.forwards.get(&Family::V4).copied(),
-        ipv6_forward: world.kernel.forwards.get(&Family::V6).copied(),
-        interfaces: tunnels.clone(),
-        peers: engine::gateway::peers::in_dump(&look.ask(&Query::Peers, "")?.stdout, &tunnels),
-        tunnels,
-        services: vec![SERVICE.into()],
-        faltering: shape.falters.then(|| SERVICE.into()).into_iter().collect(),
-        ..Facts::default()
-    })
 }

@@ -1,9 +1,13 @@
 //! What a restore looks at and asks, answered from the simulated machine.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
-use engine::host::{ExitKind, Family, Holder, Look, Meta, Now, OpenFile, OpenFiles, Output, Query};
+use engine::host::{
+    ExitKind, Family, FoundFile, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile, OpenFiles,
+    Output, Query,
+};
 use journal_format::{BootId, Control, Digest, FileId, Problem};
 use sha2::Digest as _;
 
@@ -11,6 +15,12 @@ use super::{How, Sim, failed};
 use crate::sim::disk::Inode;
 use crate::sim::kernel::{Up, save};
 use crate::sim::peers;
+
+/// The service's process.
+const PID: u32 = 4242;
+
+/// Rules of the other backend, on a machine where two are mixed.
+const MIXED: &str = "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -i other -j DROP\nCOMMIT\n";
 
 fn meta(inode: &Inode, object: u64) -> Meta {
     Meta {
@@ -34,6 +44,45 @@ impl Look for Sim {
             return Ok(None);
         };
         Ok(world.disk.inode(object).map(|i| meta(i, object)))
+    }
+
+    /// There are no links.
+    fn link_target(&self, _: &Path) -> io::Result<Option<PathBuf>> {
+        let looked = self.looks("look");
+        looked.map(|_| None).map_err(|p| io::Error::other(p.what))
+    }
+
+    fn access(&self, path: &Path) -> io::Result<Option<FoundFile>> {
+        let world = self.looks("look");
+        let world = world.map_err(|p| io::Error::other(p.what))?;
+        let is_file = |p: &Path| world.disk.get(p).is_some_and(|i| i.kind == Kind::File);
+        if path.ancestors().skip(1).any(is_file) {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        Ok(world.disk.get(path).map(|i| FoundFile {
+            path: path.to_owned(),
+            kind: i.kind,
+            object: (i.dev, i.number),
+            names: 1,
+            uid: i.now.uid,
+            gid: i.now.gid,
+            mode: i.now.mode,
+            has_list: false,
+        }))
+    }
+
+    fn owner(&self, owner: &str) -> Result<(u32, u32), Problem> {
+        let id = |name: &str| match name {
+            "root" => Some(0),
+            "wireguard" => Some(990),
+            number => number.parse().ok(),
+        };
+        let ids = owner.split_once(':').and_then(|(u, g)| id(u).zip(id(g)));
+        ids.ok_or_else(|| failed(format!("find the owner {owner}")))
+    }
+
+    fn databases(&self) -> Box<dyn LiveDatabases + '_> {
+        Box::new(self.clone())
     }
 
     fn read(&self, path: &Path, _: u64) -> Result<Vec<u8>, Problem> {
@@ -68,7 +117,7 @@ impl Look for Sim {
         });
         Ok(held
             .map(|f| Holder {
-                pid: 4242,
+                pid: PID,
                 command: "gateway".into(),
                 uid: 0,
                 at_a_terminal: false,
@@ -78,9 +127,22 @@ impl Look for Sim {
             .collect())
     }
 
-    fn open_files(&self, _: &[u32]) -> Result<OpenFiles, Problem> {
-        drop(self.looks("look at open files")?);
-        Ok(OpenFiles::default())
+    fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem> {
+        let world = self.looks("look at open files")?;
+        let databases = world.databases.iter().filter(|_| pids.contains(&PID));
+        let open = databases.filter_map(|path| {
+            let object = world.disk.find(Path::new(path))?;
+            let inode = world.disk.inode(object)?;
+            world.kernel.open.contains(&object).then(|| OpenFile {
+                path: path.into(),
+                object: (inode.dev, inode.number),
+                at: path.into(),
+            })
+        });
+        Ok(OpenFiles {
+            files: open.collect(),
+            ..OpenFiles::default()
+        })
     }
 
     fn is_sqlite(&self, path: &Path) -> Result<bool, Problem> {
@@ -118,6 +180,7 @@ impl Look for Sim {
         let port = |up: &Up| peers::port(&up.config).unwrap_or_else(|| "40000".into());
         let (status, stdout) = match query {
             Query::Rules(family) => (0, save(world.kernel.rules(*family))),
+            Query::LegacyRules(family) if world.unread == Some(*family) => (0, MIXED.to_owned()),
             Query::LegacyRules(_) => (0, String::new()),
             Query::Peers => {
                 let dump = |name: &str, up: &Up| {
@@ -144,9 +207,13 @@ impl Look for Sim {
                 (0, "activating\n".into())
             }
             Query::ServiceState(Control::Unit(_)) => (0, "inactive\n".into()),
-            Query::ServiceSettings(_) => (0, String::new()),
+            Query::ServiceSettings(unit) if world.kernel.running => (
+                0,
+                format!("MainPID={PID}\nControlGroup=/system.slice/{unit}\n"),
+            ),
+            Query::ServiceSettings(_) => (0, "MainPID=0\nControlGroup=\n".into()),
             Query::RealPath(path) if world.disk.find(path).is_some() => {
-                (0, path.display().to_string())
+                (0, format!("{}\0", path.display()))
             }
             Query::RealPath(_) => (1, String::new()),
             Query::Fence => (i32::from(world.kernel.fence.is_none()), String::new()),

@@ -8,7 +8,7 @@ use super::{Piece, WIREGUARD, World, name_of, side_files};
 use crate::sim::kernel::Hook;
 
 impl World {
-    pub(super) fn service_opens(&mut self, path: &str) -> Result<(), String> {
+    pub(in crate::sim) fn service_opens(&mut self, path: &str) -> Result<(), String> {
         let Some(object) = self.disk.find(Path::new(path)) else {
             return Ok(());
         };
@@ -74,15 +74,9 @@ impl World {
 
     /// The gateway's own start: every active client up, its rules added again.
     pub(super) fn clients(&mut self) {
-        let Some(clients) = self.databases.first().and_then(|d| self.rows(d)) else {
-            return;
-        };
-        let active = clients
-            .iter()
-            .filter_map(|r| r.strip_prefix("client ")?.strip_suffix(" active"));
-        for name in active {
+        for name in self.active_clients() {
             let path = PathBuf::from(format!("{WIREGUARD}/{name}.conf"));
-            if !self.kernel.tunnels.contains_key(name)
+            if !self.kernel.tunnels.contains_key(&name)
                 && let Ok(pieces) = self.tunnel_up(&path)
             {
                 for piece in &pieces {
@@ -90,24 +84,42 @@ impl World {
                     let _ = self.carry_out(piece);
                 }
             }
-            for (table, line) in [
-                ("nat", format!("-A POSTROUTING -o {name} -j MASQUERADE")),
-                ("filter", format!("-A FORWARD -i eth0 -o {name} -j ACCEPT")),
-                (
-                    "filter",
-                    format!(
-                        "-A FORWARD -i {name} -o eth0 -m state --state RELATED,ESTABLISHED -j ACCEPT"
-                    ),
+            self.add_rules_of(&name);
+        }
+    }
+
+    /// The clients that the first database says are active.
+    pub(in crate::sim) fn active_clients(&self) -> Vec<String> {
+        let rows = self.databases.first().and_then(|d| self.rows(d));
+        let active = |row: String| {
+            let name = row.strip_prefix("client ")?.strip_suffix(" active")?;
+            Some(name.to_owned())
+        };
+        rows.unwrap_or_default()
+            .into_iter()
+            .filter_map(active)
+            .collect()
+    }
+
+    /// The rules that the gateway adds for one client, whether they are there or not.
+    pub(in crate::sim) fn add_rules_of(&mut self, name: &str) {
+        for (table, line) in [
+            ("nat", format!("-A POSTROUTING -o {name} -j MASQUERADE")),
+            ("filter", format!("-A FORWARD -i eth0 -o {name} -j ACCEPT")),
+            (
+                "filter",
+                format!(
+                    "-A FORWARD -i {name} -o eth0 -m state --state RELATED,ESTABLISHED -j ACCEPT"
                 ),
-            ] {
-                let hook = Hook {
-                    family: Family::V4,
-                    table: table.into(),
-                    line,
-                };
-                // The chains are the kernel's own.
-                let _ = self.kernel.hook(&hook);
-            }
+            ),
+        ] {
+            let hook = Hook {
+                family: Family::V4,
+                table: table.into(),
+                line,
+            };
+            // The chains are the kernel's own.
+            let _ = self.kernel.hook(&hook);
         }
     }
 

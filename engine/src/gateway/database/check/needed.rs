@@ -1,6 +1,6 @@
 //! The columns and rows that the gateway needs of each kind of database. Must not ask before the bounds hold.
 
-use crate::gateway::database::{NAMED, shown};
+use crate::gateway::database::{NAMED, columns_of, texts};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording;
 use rusqlite::Connection;
@@ -27,10 +27,7 @@ pub(super) fn missing(conn: &Connection, kind: DatabaseKind) -> rusqlite::Result
     if conn.query_row(plain, [table], |r| r.get::<_, i64>(0))? == 0 {
         return Ok(vec![format!("it has no table {table}")]);
     }
-    let mut statement = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let present = statement
-        .query_map([table], |r| shown(r, 0))?
-        .collect::<Result<Vec<_>, _>>()?;
+    let present = columns_of(conn, table)?;
     let lacks = columns
         .iter()
         .filter(|c| !present.iter().any(|p| p.eq_ignore_ascii_case(c)));
@@ -55,10 +52,7 @@ pub(super) fn unreadable(conn: &Connection, kind: DatabaseKind) -> rusqlite::Res
             &[("id", false), ("active", true), ("is_admin", true)],
         ),
     };
-    let mut present = conn.prepare("SELECT name FROM pragma_table_info(?1)")?;
-    let present = present
-        .query_map([table], |r| shown(r, 0))?
-        .collect::<Result<Vec<_>, _>>()?;
+    let present = columns_of(conn, table)?;
     let numbers = numbers
         .iter()
         .filter(|(c, _)| present.iter().any(|p| p == c));
@@ -112,10 +106,8 @@ pub(super) fn odd_clients(conn: &Connection) -> rusqlite::Result<Vec<String>> {
             "are neither active nor inactive",
         ),
     ] {
-        let mut statement = conn.prepare(&format!("SELECT name FROM clients WHERE {rule}"))?;
-        let mut names = statement
-            .query_map([], |r| shown(r, 0))?
-            .collect::<Result<Vec<_>, _>>()?;
+        let sql = format!("SELECT name FROM clients WHERE {rule}");
+        let mut names = texts(conn, &sql, [])?;
         names.sort();
         if !names.is_empty() {
             found.push(format!("these clients {says}: {}", wording::names(&names)));

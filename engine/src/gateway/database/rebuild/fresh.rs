@@ -1,9 +1,8 @@
 //! A fresh database with a schema of Holdfast's own, and what its rules say of a row. Must not take a word of a foreign schema.
 
+use crate::files::open::new_private;
 use crate::gateway::database::{Column, Table, quoted};
 use rusqlite::{ErrorCode, ffi};
-use std::fs::File;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 /// The rule of the fresh table that a row breaks; none if something else failed.
@@ -39,8 +38,7 @@ pub(super) fn create(table: &Table) -> String {
     let list =
         |names: &mut dyn Iterator<Item = &str>| names.map(quoted).collect::<Vec<_>>().join(", ");
     let mut parts: Vec<String> = table.columns.iter().map(column).collect();
-    let mut key: Vec<&Column> = table.columns.iter().filter(|c| c.key > 0).collect();
-    key.sort_by_key(|c| c.key);
+    let key = table.key();
     if !key.is_empty() {
         let key = list(&mut key.iter().map(|c| c.name.as_str()));
         parts.push(format!("PRIMARY KEY ({key})"));
@@ -57,11 +55,7 @@ pub(super) fn create(table: &Table) -> String {
 }
 
 pub(super) fn make_file(dest: &Path) -> Result<(), String> {
-    let made = File::options()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(dest);
-    made.map(drop)
+    new_private(dest)
+        .map(drop)
         .map_err(|e| format!("{} cannot be made: {e}", dest.display()))
 }

@@ -58,25 +58,19 @@ pub(super) fn missing(
             }
             None => {}
             Some(there) => {
-                let lacks: Vec<&Column> = wanted
-                    .columns
-                    .iter()
-                    .filter(|c| there.column(&c.name).is_none())
-                    .collect();
-                sql.extend(lacks.iter().map(|c| {
-                    format!(
+                let lacks = |c: &&Column| there.column(&c.name).is_none();
+                for column in wanted.columns.iter().filter(lacks) {
+                    sql.push(format!(
                         "ALTER TABLE {} ADD COLUMN {} {}",
                         quoted(&there.name),
-                        quoted(&c.name),
-                        c.plain_type()
-                    )
-                }));
-                added.extend(lacks.iter().map(|c| {
-                    format!(
+                        quoted(&column.name),
+                        column.plain_type()
+                    ));
+                    added.push(format!(
                         "table {} of the backup has no column {}, which the application needs: it will be there, empty",
-                        table.name, c.name
-                    )
-                }));
+                        table.name, column.name
+                    ));
+                }
             }
         }
     }

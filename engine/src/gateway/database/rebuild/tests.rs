@@ -9,7 +9,8 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 
 use super::super::check::damage;
-use super::super::{DatabaseContent, OpenMode, Origin, check, content_of_copy, shape};
+use super::super::tests::content::DatabaseContent;
+use super::super::{OpenMode, Origin, check, content_of_copy, shape};
 use super::*;
 
 const CLIENTS: &str = include_str!("../../../../../fixtures/data/clients.sql");

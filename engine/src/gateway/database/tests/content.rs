@@ -7,28 +7,28 @@ use journal_format::Digest;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use super::{BUSY, OpenMode, Patience, open_to_read};
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem};
+use crate::gateway::database::{BUSY, OpenMode, Patience, open_to_read, quoted, shown};
 
 /// The logical content of a database: rows of each table, and a digest of its columns and of every row with its rowid.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DatabaseContent {
+pub(crate) struct DatabaseContent {
     /// By table; `sqlite_sequence` is one of them.
-    pub tables: BTreeMap<String, TableContent>,
+    pub(crate) tables: BTreeMap<String, TableContent>,
 }
 
 /// The logical content of one table.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableContent {
+pub(crate) struct TableContent {
     /// Rows.
-    pub rows: u64,
+    pub(crate) rows: u64,
     /// BLAKE3 of columns and rows in order of rowid (or of the primary key, where there is no rowid).
-    pub digest: Digest,
+    pub(crate) digest: Digest,
 }
 
 impl DatabaseContent {
     /// Tables in which the two differ, a sentence each; empty if none.
-    pub fn differences(&self, other: &DatabaseContent) -> Vec<String> {
+    pub(crate) fn differences(&self, other: &DatabaseContent) -> Vec<String> {
         let names: BTreeSet<_> = self.tables.keys().chain(other.tables.keys()).collect();
         names
             .into_iter()
@@ -51,17 +51,17 @@ impl DatabaseContent {
 }
 
 /// The logical content of a database that others may have open. Streams: memory does not grow with it.
-pub fn content(path: &Path) -> Result<DatabaseContent, Problem> {
+pub(crate) fn content(path: &Path) -> Result<DatabaseContent, Problem> {
     read_content(path, OpenMode::Live(Patience::of(BUSY)))
 }
 
 /// The logical content of a private copy.
-pub fn content_of_copy(path: &Path) -> Result<DatabaseContent, Problem> {
+pub(crate) fn content_of_copy(path: &Path) -> Result<DatabaseContent, Problem> {
     read_content(path, OpenMode::Copy)
 }
 
 /// Whether two databases, which others may have open, hold the same, row for row.
-pub fn same_content(a: &Path, b: &Path) -> Result<bool, Problem> {
+pub(crate) fn same_content(a: &Path, b: &Path) -> Result<bool, Problem> {
     Ok(content(a)? == content(b)?)
 }
 
@@ -75,9 +75,7 @@ fn read_content(path: &Path, how: OpenMode) -> Result<DatabaseContent, Problem> 
              AND name <> 'sqlite_schema' AND name NOT LIKE 'sqlite\\_stat%' ESCAPE '\\'",
         )?;
         let tables = statement
-            .query_map([], |row| {
-                Ok((super::shown(row, 0)?, row.get::<_, bool>(1)?))
-            })?
+            .query_map([], |row| Ok((shown(row, 0)?, row.get::<_, bool>(1)?)))?
             .collect::<Result<Vec<_>, _>>()?;
         let mut content = DatabaseContent {
             tables: BTreeMap::new(),
@@ -88,12 +86,10 @@ fn read_content(path: &Path, how: OpenMode) -> Result<DatabaseContent, Problem> 
         }
         Ok(content)
     };
-    read().map_err(|e| {
-        cannot(
-            format!("read all of the database {}: {e}", path.display()),
-            "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
-        )
-    })
+    read().or_cannot(
+        format!("read all of the database {}", path.display()),
+        "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+    )
 }
 
 fn read_table(
@@ -101,12 +97,9 @@ fn read_table(
     table: &str,
     without_rowid: bool,
 ) -> rusqlite::Result<TableContent> {
-    let quoted = |name: &str| format!("\"{}\"", name.replace('"', "\"\""));
     let mut statement = conn.prepare("SELECT name, pk FROM pragma_table_info(?1)")?;
     let columns = statement
-        .query_map([table], |row| {
-            Ok((super::shown(row, 0)?, row.get::<_, i64>(1)?))
-        })?
+        .query_map([table], |row| Ok((shown(row, 0)?, row.get::<_, i64>(1)?)))?
         .collect::<Result<Vec<_>, _>>()?;
     let order = if without_rowid {
         let mut key: Vec<_> = columns.iter().filter(|c| c.1 > 0).collect();
@@ -118,12 +111,8 @@ fn read_table(
     } else {
         // A column may carry one of these names, and then means itself.
         let hidden = |n: &&str| !columns.iter().any(|c| c.0.eq_ignore_ascii_case(n));
-        ["rowid", "_rowid_", "oid"]
-            .iter()
-            .copied()
-            .find(hidden)
-            .unwrap_or("rowid")
-            .to_owned()
+        let mut names = ["rowid", "_rowid_", "oid"].into_iter();
+        names.find(hidden).unwrap_or("rowid").to_owned()
     };
     let mut hash = blake3::Hasher::new();
     let mut part = |tag: u8, bytes: &[u8]| {

@@ -1,0 +1,122 @@
+//! What others do to the gateway while a restore works on it: each deed alone, before each call, on the way forward and on
+//! the way back. The table in the snapshot says how each ends and what is wrong then: what the engine does not master yet
+//! stands there with its count, and no count may grow unseen.
+
+use std::fmt::Write;
+
+use journal_format::{Policy, Role};
+use tests::oracle;
+use tests::sim::actor::{Actor, Deed};
+use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::trial::{End, Run, Start};
+use tests::sim::world::World;
+
+use super::tally::{Tally, all, each};
+use super::{every, scenario};
+
+/// `holdfast recover`, by an admin who chooses no direction.
+const BY_HAND: Start = Start {
+    role: Role::RecoverByHand,
+    policy: None,
+    ..Start::AUTO
+};
+
+/// Goes on until it is over, as the agent and then the admin do; how it ended, and the world after it.
+fn to_the_end(s: &Scenario, run: Run) -> (String, World) {
+    let mut run = run;
+    let mut way = String::new();
+    for start in [Start::AUTO, BY_HAND] {
+        match run.end {
+            End::Broken(_) => way.push_str("broken, then "),
+            End::Stuck(_) => way.push_str("stuck, then "),
+            End::Closed(_) | End::Over | End::Idle | End::BeforeNetwork => break,
+        }
+        // What is stuck waits for the admin.
+        let start = if matches!(run.end, End::Stuck(_)) {
+            BY_HAND
+        } else {
+            start
+        };
+        run = s.recover(run.world, start, None, false);
+    }
+    let end = match &run.end {
+        End::Closed(_) | End::Over | End::Idle => {
+            oracle::verdict(&oracle::Journal::of(s, &run.world)).to_string()
+        }
+        End::Stuck(_) => "stuck for good".to_owned(),
+        End::Broken(why) => format!("broken: {why}"),
+        End::BeforeNetwork => "before the network".to_owned(),
+    };
+    (way + &end, run.world)
+}
+
+/// The service has a file open that no name of a database leads to any more.
+fn holds_an_old_object(world: &World) -> Vec<String> {
+    let names = world.databases.iter();
+    let in_place: Vec<_> = names.filter_map(|d| world.disk.find(d.as_ref())).collect();
+    let old = world.kernel.open.iter().any(|o| !in_place.contains(o));
+    let said = "the service works on an old database".to_owned();
+    old.then_some(said).into_iter().collect()
+}
+
+/// What is wrong, without what is there and should be.
+fn kind(wrong: &str) -> &str {
+    wrong.split(": wanted").next().unwrap_or(wrong)
+}
+
+fn judged(s: &Scenario, deed: Deed, run: Run, tally: &mut Tally) {
+    let (end, world) = to_the_end(s, run);
+    let mut wrong = holds_an_old_object(&world);
+    if deed.is_lost(&world) {
+        wrong.push("what somebody did is lost".to_owned());
+    }
+    let world = deed.without_mark(world);
+    let journal = oracle::Journal::of(s, &world);
+    if end.ends_with("stuck for good") {
+        wrong.push("stuck for good".to_owned());
+        wrong.extend(oracle::stuck(s, &journal, &world, ""));
+    } else {
+        wrong.extend(oracle::settled(s, &journal, &world, false));
+    }
+    tally.count(&end);
+    let mut kinds: Vec<String> = wrong.iter().map(|w| kind(w).to_owned()).collect();
+    kinds.sort();
+    kinds.dedup();
+    if kinds.is_empty() {
+        tally.count("  as it should be");
+    }
+    let when = world
+        .acted
+        .clone()
+        .unwrap_or_else(|| "after the end".to_owned());
+    let kinds = kinds.into_iter().map(|kind| format!("{kind} ({when})"));
+    tally.judge("", kinds.collect());
+}
+
+#[test]
+fn whatever_others_do_and_whenever_the_restore_ends_as_this_table_says() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let mut table = String::new();
+    for deed in Deed::ALL {
+        for (way, asked_at) in [("forward", None), ("there and back", Some(31))] {
+            let restore = |world| s.restore_on(world, None, false, asked_at);
+            let calls = restore(s.world.clone()).calls;
+            let tally = each(&every((0..calls).collect(), 5), |at, tally| {
+                let mut world = s.world.clone();
+                world.actor = Some(Actor { at: *at, deed });
+                judged(&s, deed, restore(world), tally);
+            });
+            writeln!(table, "{deed:?}, {way}").unwrap();
+            for (what, n) in &tally.counts {
+                writeln!(table, "{n:>5} {what}").unwrap();
+            }
+            for (what, (n, _)) in &tally.wrong {
+                writeln!(table, "{n:>12} wrong: {what}").unwrap();
+            }
+        }
+    }
+    match all() {
+        true => println!("{table}"),
+        false => insta::assert_snapshot!(table),
+    }
+}
