@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::Context;
 use crate::error::{Fault, Problem, cannot};
+use crate::files::open::sync;
 use crate::files::whole;
 use crate::state_dir;
 use crate::state_dir::boot_units::{FILE, settings};
@@ -83,8 +84,7 @@ fn write(dir: &Path, text: &str) -> Result<bool, Problem> {
     let all = || -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;
         whole::write(&path, text.as_bytes(), 0o644)?;
-        dir.parent()
-            .map_or(Ok(()), |above| std::fs::File::open(above)?.sync_all())
+        dir.parent().map_or(Ok(()), sync)
     };
     all().map_err(|e| failed("write", &path, &e))?;
     Ok(true)

@@ -1,13 +1,15 @@
 //! Files as wholes: written so that they are there whole or as they were, and hashed from end to end. Knows nothing of what is
 //! in them.
 
-use std::fs::{File, Permissions};
+use std::fs::Permissions;
 use std::io::{self, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use journal_format::Digest;
 use sha2::Digest as _;
+
+use super::open::sync;
 
 /// How the names of files begin that are not yet whole.
 pub const ASIDE: &str = ".keep-";
@@ -21,7 +23,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         .set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
-    File::open(dir)?.sync_all()
+    sync(dir)
 }
 
 /// SHA-256 of an open file that is expected to have this size: a small one in one read.

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 
 use crate::archive::lost::Lost;
-use crate::archive::verify::{self, Checked, Opened, Rebuilt};
+use crate::archive::verify::{self, Checked, Rebuilt};
 use crate::error::{Fault, cannot};
 use crate::files::space::{Needs, RESERVE};
 use crate::gateway::consent::{Consent, Hook};
@@ -120,15 +120,10 @@ pub fn prepare(
     none(no_tunnels)?;
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
-    let Opened {
-        info,
-        archive,
-        rebuilt,
-    } = opened;
     // Its tables are as large as the plan.
-    drop(archive);
+    drop(opened.archive);
     let (mut backup, after) =
-        from_backup::for_plan(host, &survey, info, checked, &request.choices)?;
+        from_backup::for_plan(host, &survey, opened.info, checked, &request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
@@ -162,7 +157,7 @@ pub fn prepare(
             true => Vec::new(),
             false => survey.exposure.exposed,
         },
-        rebuilt,
+        rebuilt: opened.rebuilt,
     })
 }
 

@@ -74,6 +74,14 @@ pub struct FileInBackup {
     pub facts: EntryFacts,
 }
 
+impl FileInBackup {
+    /// The file behind an entry.
+    pub fn new(entry: &str, facts: EntryFacts) -> FileInBackup {
+        let entry = entry.into();
+        FileInBackup { entry, facts }
+    }
+}
+
 /// One database in a backup.
 #[derive(Debug, Clone)]
 pub struct CheckedDatabase {

@@ -219,13 +219,6 @@ pub(super) fn check_configs(
     Ok(configs)
 }
 
-fn copy_of(entry: &ArchiveEntry, facts: EntryFacts) -> FileInBackup {
-    FileInBackup {
-        entry: entry.name.clone(),
-        facts,
-    }
-}
-
 fn keep_opaque(
     configs: &mut BTreeMap<String, CheckedConfig>,
     entry: &ArchiveEntry,
@@ -244,7 +237,7 @@ fn keep_opaque(
         size: facts.size,
         sha256: facts.sha256.clone(),
     });
-    config.place(is_first, copy_of(entry, facts));
+    config.place(is_first, FileInBackup::new(&entry.name, facts));
 }
 
 /// Of which file an entry is a copy, and whether it is the first one; none if it is none that can be put back.
@@ -283,7 +276,7 @@ fn keep(
         let hooks = &mut seen.odd().hooks;
         *hooks = consent::either(std::mem::take(hooks), &config.interface.hooks);
     }
-    seen.place(is_first, copy_of(entry, facts));
+    seen.place(is_first, FileInBackup::new(&entry.name, facts));
     if !is_first || seen.second.is_none() {
         seen.set(config);
     }

@@ -92,7 +92,7 @@ pub(super) fn check_databases(
         }
         let database = CheckedDatabase {
             kind: known.kind,
-            file: in_backup(&known.name, facts),
+            file: FileInBackup::new(&known.name, facts),
             beside: None,
             users: read.users,
             mail: read.mail,
@@ -109,7 +109,7 @@ fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, 
         let entry = raw_database(&known.name, side);
         if archive.entry(&entry).is_some() {
             let facts = archive.copy(&entry, &mut io::sink())?;
-            files.push((side, in_backup(&entry, facts)));
+            files.push((side, FileInBackup::new(&entry, facts)));
         }
     }
     let (_, file) = files.remove(0);
@@ -292,13 +292,6 @@ fn spool_problem(path: &Path, e: &io::Error) -> Problem {
 fn remove(path: &Path) -> Result<(), Problem> {
     let removed = if_there(std::fs::remove_file(path));
     removed.map(drop).map_err(|e| spool_problem(path, &e))
-}
-
-fn in_backup(entry: &str, facts: EntryFacts) -> FileInBackup {
-    FileInBackup {
-        entry: entry.into(),
-        facts,
-    }
 }
 
 /// What a file holds now; its owner stays.

@@ -80,8 +80,7 @@ pub(super) fn kept(
         };
         match taken {
             Ok(()) => {
-                let entry = entry.into();
-                kept.insert(family, FileInBackup { entry, facts });
+                kept.insert(family, FileInBackup::new(entry, facts));
             }
             Err(why) => {
                 let said = format!(

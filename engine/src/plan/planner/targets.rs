@@ -42,19 +42,14 @@ fn databases(
         };
         let wanted = &in_backup.file;
         let now = survey.databases.get(&database.name);
-        let change = if now.is_some() {
-            Change::Replace
-        } else {
-            Change::Add
-        };
-        let place = (database.path.as_path(), DATABASE_MODE);
+        let (is_there, place) = (now.is_some(), (database.path.as_path(), DATABASE_MODE));
         let now = now.map(|m| Owner {
             uid: m.uid,
             gid: m.gid,
             mode: m.mode,
         });
         let given = owner(wanted, survey, backup, place, now, strangers);
-        targets.extend(target(&database.path, id, change, Some((wanted, given))));
+        targets.extend(target(&database.path, id, is_there, Some((wanted, given))));
         // Right behind their database, and so in place and away with it. What lies there now is gone by then: it is settled
         // into the database, or set aside.
         for (side, wanted) in in_backup.beside.iter().flatten() {
@@ -63,7 +58,7 @@ fn databases(
             let path = PathBuf::from(path);
             let place = (path.as_path(), DATABASE_MODE);
             let given = owner(wanted, survey, backup, place, None, strangers);
-            let made = target(&path, id, Change::Add, Some((wanted, given)));
+            let made = target(&path, id, false, Some((wanted, given)));
             targets.extend(made.map(|made| Target {
                 staged: staged_beside(profile, &database.path, &made.staged),
                 ..made
@@ -92,19 +87,13 @@ fn files(
         let made = match (now, wanted) {
             (None, None) => None,
             (Some(_), None) if leaves(&path) => None,
-            (Some(_), None) => target(&path, id, Change::Remove, None),
             // What lies there, and where it may lead, is not touched.
             (None, Some(_)) if survey.no_files.contains(&path) => None,
-            (None, Some(w)) => {
-                let owner = owner(w, survey, backup, place, None, strangers);
-                target(&path, id, Change::Add, Some((w, owner)))
-            }
-            (Some(held), Some(w)) => {
-                let owner = owner(w, survey, backup, place, Some(held.into()), strangers);
-                match is_so(held, w, owner, CONFIG_MODE) {
-                    true => None,
-                    false => target(&path, id, Change::Replace, Some((w, owner))),
-                }
+            (now, None) => target(&path, id, now.is_some(), None),
+            (now, Some(w)) => {
+                let owner = owner(w, survey, backup, place, now.map(Owner::from), strangers);
+                let is_so = now.is_some_and(|held| is_so(held, w, owner, CONFIG_MODE));
+                target(&path, id, now.is_some(), Some((w, owner))).filter(|_| !is_so)
             }
         };
         targets.extend(made);
@@ -172,14 +161,18 @@ fn staged(path: &Path, id: &RestoreId) -> Option<String> {
 fn target(
     path: &Path,
     id: &RestoreId,
-    change: Change,
+    is_there: bool,
     wanted: Option<(&FileInBackup, Owner)>,
 ) -> Option<Target> {
     Some(Target {
         entry: wanted.map(|(w, _)| w.entry.to_string()).unwrap_or_default(),
         path: path.display().to_string(),
         staged: staged(path, id)?,
-        change,
+        change: match (is_there, wanted) {
+            (_, None) => Change::Remove,
+            (true, Some(_)) => Change::Replace,
+            (false, Some(_)) => Change::Add,
+        },
         new: wanted.map(|(w, owner)| FileFacts {
             sha256: w.facts.sha256.clone(),
             size: w.facts.size,
@@ -260,7 +253,7 @@ fn kept(profile: &Profile, survey: &Survey, backup: &BackupForPlan, id: &Restore
         let Some(wanted) = backup.checked.kept.get(&family) else {
             if now.is_some() && backup.checked.kept_gone(family) {
                 let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
-                let removed = target(path, id, Change::Remove, None);
+                let removed = target(path, id, true, None);
                 // The safety backup has to know it again, and behind a link it may have any name.
                 targets.extend(removed.map(|target| Target {
                     entry: archive::kept(family).into(),
@@ -282,10 +275,8 @@ fn kept(profile: &Profile, survey: &Survey, backup: &BackupForPlan, id: &Restore
             mode: CONFIG_MODE,
         });
         owner.mode &= KEPT_MODE;
-        match now {
-            Some(held) if is_so(held, wanted, owner, KEPT_MODE) => {}
-            Some(_) => targets.extend(target(path, id, Change::Replace, Some((wanted, owner)))),
-            None => targets.extend(target(path, id, Change::Add, Some((wanted, owner)))),
+        if !now.is_some_and(|held| is_so(held, wanted, owner, KEPT_MODE)) {
+            targets.extend(target(path, id, now.is_some(), Some((wanted, owner))));
         }
     }
     targets

@@ -29,10 +29,7 @@ impl Building {
             owner: None,
         };
         self.entries.insert(entry.to_owned(), bytes);
-        FileInBackup {
-            entry: entry.into(),
-            facts,
-        }
+        FileInBackup::new(entry, facts)
     }
 }
 
