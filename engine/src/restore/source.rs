@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 
 use crate::archive::Archive;
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::Prepared;
 use crate::restore::step::Source;
@@ -52,12 +52,10 @@ impl Source for Unpacked<'_> {
     fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
         if let Some(path) = self.prepared.rebuilt(entry) {
             let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
-            return copied.map(drop).map_err(|e| {
-                cannot(
-                    format!("copy the rebuilt {entry} from {}: {e}", path.display()),
-                    "see whether a disk is full or failing, then restore again",
-                )
-            });
+            return copied.map(drop).or_cannot(
+                format_args!("copy the rebuilt {entry} from {}", path.display()),
+                "see whether a disk is full or failing, then restore again",
+            );
         }
         self.unpack(entry, out).map_err(|fault| match fault {
             Fault::Failed(p) => p,
