@@ -61,6 +61,22 @@ impl From<io::Error> for WireError {
     }
 }
 
+impl From<serde_json::Error> for WireError {
+    fn from(error: serde_json::Error) -> Self {
+        WireError::NotUnderstood {
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+fn within(length: usize, limit: usize) -> Result<(), WireError> {
+    match length <= limit {
+        true => Ok(()),
+        false => Err(WireError::TooLong { length, limit }),
+    }
+}
+
 /// What came next of a body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chunk {
@@ -93,18 +109,11 @@ impl<S: Read + Write> Wire<S> {
     /// Sends one message.
     pub fn send<T: Serialize>(&mut self, message: &T) -> Result<(), WireError> {
         let mut frame = vec![0; 4];
-        serde_json::to_writer(&mut frame, message).map_err(|e| WireError::NotUnderstood {
-            line: e.line(),
-            column: e.column(),
-        })?;
+        serde_json::to_writer(&mut frame, message)?;
         let length = frame.len() - 4;
-        let Some(prefix) = u32::try_from(length).ok().filter(|_| length <= MAX_MESSAGE) else {
-            return Err(WireError::TooLong {
-                length,
-                limit: MAX_MESSAGE,
-            });
-        };
-        frame[..4].copy_from_slice(&prefix.to_be_bytes());
+        within(length, MAX_MESSAGE)?;
+        // MAX_MESSAGE fits into 32 bits.
+        frame[..4].copy_from_slice(&(length as u32).to_be_bytes());
         self.stream.write_all(&frame)?;
         Ok(self.stream.flush()?)
     }
@@ -112,18 +121,10 @@ impl<S: Read + Write> Wire<S> {
     /// Receives one message.
     pub fn receive<T: DeserializeOwned>(&mut self) -> Result<T, WireError> {
         let length = self.length()? as usize;
-        if length > MAX_MESSAGE {
-            return Err(WireError::TooLong {
-                length,
-                limit: MAX_MESSAGE,
-            });
-        }
+        within(length, MAX_MESSAGE)?;
         let mut json = vec![0; length];
         self.stream.read_exact(&mut json)?;
-        serde_json::from_slice(&json).map_err(|e| WireError::NotUnderstood {
-            line: e.line(),
-            column: e.column(),
-        })
+        Ok(serde_json::from_slice(&json)?)
     }
 
     /// Sends a part of a body, in as many chunks as it needs.
@@ -158,13 +159,8 @@ impl<S: Read + Write> Wire<S> {
             ABORT => Ok(Chunk::Aborted),
             _ => {
                 let length = length as usize;
-                let Some(part) = buffer.get_mut(..length) else {
-                    return Err(WireError::TooLong {
-                        length,
-                        limit: MAX_CHUNK,
-                    });
-                };
-                self.stream.read_exact(part)?;
+                within(length, MAX_CHUNK)?;
+                self.stream.read_exact(&mut buffer[..length])?;
                 Ok(Chunk::Bytes(length))
             }
         }

@@ -10,8 +10,9 @@ use engine::error::{Problem, cannot};
 use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
 use engine::host::{Host, Look};
-use engine::restore::journal::{JournalWriter, Outcome};
+use engine::restore::journal::JournalWriter;
 use engine::restore::process;
+use engine::restore::step;
 use engine::state_dir;
 use fixtures::{Result, Trouble};
 use journal_format::{
@@ -96,12 +97,9 @@ fn one_journal(
         let began = Instant::now();
         let permit = journal.intend(r#move, Vec::new())?;
         also_bare(began.elapsed())?;
-        let outcome = Outcome::Done {
-            did: vec!["compared 10006 files and 20 tunnels with the plan".into()],
-            warnings: Vec::new(),
-        };
+        let report = step::Report::did("compared 10006 files and 20 tunnels with the plan");
         let began = Instant::now();
-        journal.settle(permit, outcome)?;
+        journal.settle(permit, Ok(report))?;
         also_bare(began.elapsed())?;
     }
     Ok(())

@@ -30,6 +30,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use journal_format::{BootId, Problem};
 
 use crate::error::{Fault, OrCannot, cannot};
+use crate::files::whole;
 use crate::gateway::profile::Profile;
 use crate::host::Look;
 use crate::host::linux::Linux;
@@ -159,7 +160,10 @@ fn sweep(folder: &Path) {
         return;
     };
     for entry in entries.flatten() {
-        let ours = entry.file_name().to_string_lossy().starts_with(KEEP);
+        let ours = entry
+            .file_name()
+            .to_string_lossy()
+            .starts_with(whole::ASIDE);
         if ours && entry.file_type().is_ok_and(|t| t.is_file()) {
             removed(&entry.path(), entry.path().display());
         }
@@ -256,21 +260,9 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How the names of files begin that are not yet whole.
-const KEEP: &str = ".keep-";
-
 /// Writes a file of the agent's own so that it is there whole or as it was: root only, synced, renamed into place.
 fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
-    use std::io::Write;
-    let write = || -> std::io::Result<()> {
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::Builder::new().prefix(KEEP).tempfile_in(dir)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|e| e.error)?;
-        std::fs::File::open(dir)?.sync_all()
-    };
-    write().or_cannot(
+    whole::write(path, bytes, 0o600).or_cannot(
         format_args!("write {}", path.display()),
         "see whether that disk is full, and whether the agent runs as root",
     )

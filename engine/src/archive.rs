@@ -36,7 +36,6 @@ pub use entry::{
 };
 use inflate::Reader;
 use manifest::Metadata;
-pub use reading::Copied;
 use reading::Inflated;
 use second_reader::second_opinion;
 use zip::result::ZipError;

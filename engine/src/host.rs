@@ -8,13 +8,13 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use journal_format::{BootId, Control, Digest, FileId};
+use journal_format::{BootId, Control, Digest, FileFacts, FileId};
 
 use crate::error::{Problem, cannot};
 pub use crate::files::{Kind, access::FoundFile};
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
-pub use crate::gateway::owner::Placement as Owner;
+pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
 
 pub mod linux;
@@ -46,6 +46,19 @@ pub struct Meta {
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
+}
+
+impl Meta {
+    /// The facts of a file that holds these bytes.
+    pub fn with(&self, sha256: Digest) -> FileFacts {
+        FileFacts {
+            sha256,
+            size: self.size,
+            uid: self.uid,
+            gid: self.gid,
+            mode: self.mode,
+        }
+    }
 }
 
 /// What is under a name, and what is in it.

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use journal_format::{Driver, Fate, Header, Plan, Problem, RestoreId, Role, State, Verdict};
 
-use crate::error::{Fault, cannot};
+use crate::error::{Fault, OrCannot, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::Prepared;
@@ -100,12 +100,8 @@ pub fn carry_out<'a>(
     for sub in ["before", "after", "originals"] {
         host.keep_dir(&dir.join(sub))?;
     }
-    let facts = serde_json::to_vec_pretty(begin.facts).map_err(|e| {
-        cannot(
-            format!("write the kernel facts: {e}"),
-            "report this fault in holdfast",
-        )
-    })?;
+    let facts = serde_json::to_vec_pretty(begin.facts)
+        .or_cannot("write the kernel facts", "report this fault in holdfast")?;
     host.keep(&dir.join(FACTS), &facts)?;
     for (name, text) in begin.rules {
         host.keep(&dir.join("after").join(name), &octets::bytes(text))?;
@@ -154,26 +150,19 @@ pub fn carry_out<'a>(
 pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
     match ending {
         Ending::Closed(Verdict::Restored) => {
-            let mut warnings: Vec<String> = state
-                .moves
-                .iter()
-                .flat_map(|m| m.warnings.clone())
-                .collect();
-            warnings.extend(state.closing_warnings.clone());
-            Ok(warnings)
+            let warnings = state.moves.iter().flat_map(|m| &m.warnings);
+            Ok(warnings.chain(&state.closing_warnings).cloned().collect())
         }
         Ending::Closed(Verdict::RolledBack) => {
-            Err(Fault::RolledBack(state.turned.clone().unwrap_or_else(
-                || cannot("finish the restore", "see `holdfast journal show`"),
-            )))
+            let unknown = || cannot("finish the restore", "see `holdfast journal show`");
+            Err(Fault::RolledBack(
+                state.turned.clone().unwrap_or_else(unknown),
+            ))
         }
         Ending::Closed(Verdict::NothingChanged) => {
-            let failed = state
-                .moves
-                .iter()
-                .rev()
-                .find(|m| m.fate == Fate::Failed)
-                .and_then(|m| m.problem.clone());
+            let mut moves = state.moves.iter().rev();
+            let failed = moves.find(|m| m.fate == Fate::Failed);
+            let failed = failed.and_then(|m| m.problem.clone());
             Err(Fault::Failed(failed.unwrap_or_else(|| {
                 cannot(
                     "finish the restore: it was ended before it changed anything",

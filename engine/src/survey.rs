@@ -12,7 +12,7 @@ pub mod unnamed_databases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use journal_format::{BootId, Digest};
+use journal_format::{BootId, FileFacts};
 
 use crate::error::{Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
@@ -29,15 +29,6 @@ use databases::{DatabasesNow, databases};
 use exposure::Exposure;
 pub use kernel::{UNREADABLE, facts, system, tunnels};
 
-/// One file that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldConfig {
-    /// What it is.
-    pub meta: Meta,
-    /// SHA-256 of its bytes.
-    pub sha256: Digest,
-}
-
 /// The gateway as it is.
 #[derive(Debug, Clone)]
 pub struct Survey {
@@ -46,15 +37,15 @@ pub struct Survey {
     /// Kernel facts.
     pub facts: Facts,
     /// `*.conf` in the folder of client configs.
-    pub configs: BTreeMap<String, HeldConfig>,
+    pub configs: BTreeMap<String, FileFacts>,
     /// Managed `*.conf` in the folder that `wg-quick` uses.
-    pub wireguard: BTreeMap<String, HeldConfig>,
+    pub wireguard: BTreeMap<String, FileFacts>,
     /// Links, folders and the like where a config or a file of kept rules could lie: nothing is done to them.
     pub no_files: BTreeSet<PathBuf>,
     /// Databases of the profile that are there, by entry.
     pub databases: BTreeMap<String, Meta>,
     /// Files in which the box keeps its rules, that are there.
-    pub kept: Vec<(Family, PathBuf, HeldConfig)>,
+    pub kept: Vec<(Family, PathBuf, FileFacts)>,
     /// Where such files lie, or would, once links of root's are followed.
     pub kept_at: BTreeMap<Family, PathBuf>,
     /// Clients, if their database is there.
@@ -267,10 +258,7 @@ fn said_of(facts: &Facts) -> Vec<String> {
         .collect()
 }
 
-type KeptNow = (
-    Vec<(Family, PathBuf, HeldConfig)>,
-    BTreeMap<Family, PathBuf>,
-);
+type KeptNow = (Vec<(Family, PathBuf, FileFacts)>, BTreeMap<Family, PathBuf>);
 
 /// The files in which the box keeps its rules, and where they lie or would.
 fn kept(host: &dyn Host, profile: &Profile, aside: &mut PutAside) -> Result<KeptNow, Problem> {
@@ -285,7 +273,7 @@ fn kept(host: &dyn Host, profile: &Profile, aside: &mut PutAside) -> Result<Kept
             None => {}
             Some(meta) if meta.kind == Kind::File => {
                 let sha256 = host.sha256(&place)?;
-                kept.push((family, place.clone(), HeldConfig { meta, sha256 }));
+                kept.push((family, place.clone(), meta.with(sha256)));
             }
             Some(_) => {
                 aside.no_files.insert(path.clone());
@@ -333,7 +321,7 @@ fn beyond_configs(
     host: &dyn Look,
     profile: &Profile,
     facts: &Facts,
-    wireguard: &BTreeMap<String, HeldConfig>,
+    wireguard: &BTreeMap<String, FileFacts>,
 ) -> Vec<String> {
     let gateway = &profile.gateway;
     let mut said = Vec::new();
@@ -391,7 +379,7 @@ fn held(
     dir: &Path,
     wanted: impl Fn(&str) -> bool,
     aside: &mut PutAside,
-) -> Result<BTreeMap<String, HeldConfig>, Problem> {
+) -> Result<BTreeMap<String, FileFacts>, Problem> {
     let mut names = host.list(dir)?;
     names.retain(|name| name.ends_with(".conf") && wanted(name));
     let mut found = BTreeMap::new();
@@ -402,7 +390,7 @@ fn held(
                 meta,
                 sha256: Some(sha256),
             }) => {
-                found.insert(name.clone(), HeldConfig { meta, sha256 });
+                found.insert(name.clone(), meta.with(sha256));
             }
             Some(_) => {
                 aside.no_files.insert(path());

@@ -19,31 +19,14 @@ pub struct Record {
     pub entry: Entry,
 }
 
-/// A plan is large, and the state shares it with the record that it came from.
-mod shared {
-    use std::sync::Arc;
-
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
-
-    use crate::Plan;
-
-    pub fn serialize<S: Serializer>(plan: &Arc<Plan>, out: S) -> Result<S::Ok, S::Error> {
-        plan.as_ref().serialize(out)
-    }
-
-    pub fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Arc<Plan>, D::Error> {
-        Plan::deserialize(input).map(Arc::new)
-    }
-}
-
 /// What one record says.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Entry {
     /// The first line.
     Header(Header),
-    /// The second line: the plan, whose digest the header holds.
-    Plan(#[serde(with = "shared")] Arc<Plan>),
+    /// The second line: the plan, whose digest the header holds. It is large, and the state shares it with this record.
+    Plan(Arc<Plan>),
     /// A driver started: the restore itself, or a recovery.
     Driver(Driver),
     /// The barrier is durable: effects may begin.

@@ -219,11 +219,6 @@ impl Scanner {
         self.state.as_ref()
     }
 
-    /// The version of the format, if its minor number is newer than what this program acts on.
-    pub fn newer(&self) -> Option<Format> {
-        self.newer
-    }
-
     /// The bytes taken so far.
     pub fn valid_len(&self) -> usize {
         self.valid_len

@@ -249,7 +249,6 @@ fn the_calls_that_change_the_system_are_made_in_few_files_and_those_are_known() 
         "agent/door.rs",
         "agent/start.rs",
         "backup/growing.rs",
-        "cli/boot_units.rs",
         "cli/recover.rs",
         "cli/restore.rs",
         "files/spool.rs",

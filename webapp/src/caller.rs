@@ -65,7 +65,7 @@ impl Admin {
     }
     /// What the agent answered, or the page that says why it did not.
     pub fn answered<T>(&self, answer: AgentAnswer<T>) -> Result<T, Page> {
-        answer.map_err(|e| Page::no_answer_for(e, Some(&self.session)))
+        answer.map_err(|e| Page::no_answer(e, Some(&self.session)))
     }
 }
 
@@ -99,7 +99,8 @@ impl Caller<'_> {
         let Some(token) = self.token() else {
             return Err(Page::go("/sign-in"));
         };
-        let session = agent.who(token).await.map_err(Page::no_answer)?;
+        let session = agent.who(token).await;
+        let session = session.map_err(|e| Page::no_answer(e, None))?;
         match session.admin {
             true => Ok(Admin { session }),
             false => Err(Page::not_admin(&session)),

@@ -128,17 +128,11 @@ impl Page {
     }
 
     /// The same page under another status.
-    pub fn with_status(self, new: Status) -> Page {
-        match self {
-            Page::Show {
-                template, context, ..
-            } => Page::Show {
-                status: new,
-                template,
-                context,
-            },
-            Page::Go(address) => Page::Go(address),
+    pub fn with_status(mut self, new: Status) -> Page {
+        if let Page::Show { status, .. } = &mut self {
+            *status = new;
         }
+        self
     }
 
     /// The user is no admin.
@@ -259,13 +253,8 @@ impl Page {
         .page(None)
     }
 
-    /// What a user gets who sent no session that counts.
-    pub fn no_answer(answer: NoAnswer) -> Page {
-        Page::no_answer_for(answer, None)
-    }
-
-    /// What the agent's refusal, or its silence, looks like.
-    pub fn no_answer_for(answer: NoAnswer, who: Option<&Session>) -> Page {
+    /// What the agent's refusal, or its silence, looks like; to nobody in particular where no session counts.
+    pub fn no_answer(answer: NoAnswer, who: Option<&Session>) -> Page {
         match answer {
             NoAnswer::Away(away) => Page::away(&away, who),
             NoAnswer::Refused(refusal) => Page::refused(refusal, who),

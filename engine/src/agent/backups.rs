@@ -298,27 +298,20 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
         };
         crate::backup::of_gateway(profile, &agent.host, &profile.backups_dir(), &mut tell)
     };
-    match make() {
-        Ok(made) => {
-            tracing::info!(
-                "made the backup {}, {} bytes",
-                made.path.display(),
-                made.size
-            );
-            if !made.lacks.is_empty() {
-                let incomplete = parts::incomplete(&made.lacks);
-                tracing::warn!("{}", journal_format::visible(&incomplete));
-            }
-            for warning in &made.warnings {
-                tracing::warn!("{}", journal_format::visible(warning));
-            }
-            Ok(made)
-        }
-        Err(fault) => {
-            tracing::warn!("no backup was made: {fault}");
-            Err(refusal::of(agent, fault))
-        }
+    let made = make().map_err(|fault| {
+        tracing::warn!("no backup was made: {fault}");
+        refusal::of(agent, fault)
+    })?;
+    let (path, size) = (made.path.display(), made.size);
+    tracing::info!("made the backup {path}, {size} bytes");
+    if !made.lacks.is_empty() {
+        let incomplete = parts::incomplete(&made.lacks);
+        tracing::warn!("{}", journal_format::visible(&incomplete));
     }
+    for warning in &made.warnings {
+        tracing::warn!("{}", journal_format::visible(warning));
+    }
+    Ok(made)
 }
 
 #[cfg(test)]

@@ -155,7 +155,7 @@ impl Archive {
         if unlisted {
             found.push(format!("its metadata do not list its entry {shown}"));
         }
-        if manifest.is_some() && entry.what != What::Metadata && entry.sha256().is_none() {
+        if manifest.is_some() && entry.what != What::Metadata && entry.sha256.get().is_none() {
             found.push(format!("its manifest does not list its entry {shown}"));
         }
     }

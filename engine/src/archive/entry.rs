@@ -79,21 +79,6 @@ impl ArchiveEntry {
             What::UnknownDatabase => EntryKind::UnknownDatabase,
         }
     }
-
-    /// SHA-256 of its bytes; none before they were read where no manifest says it.
-    pub fn sha256(&self) -> Option<&Digest> {
-        self.sha256.get()
-    }
-
-    /// Whose the file was, as a place among the manifest's owners, if it says.
-    pub fn owner(&self) -> Option<usize> {
-        self.owner.map(usize::from)
-    }
-
-    /// Of the first copy of a config, whose the second copy was, if there was one and it was the same.
-    pub fn owner_of_second_copy(&self) -> Option<usize> {
-        self.owner_of_second.map(usize::from)
-    }
 }
 
 /// What an entry is, less what its name says.

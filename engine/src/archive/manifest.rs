@@ -153,7 +153,7 @@ pub fn unescaped(text: &str) -> Option<Vec<u8>> {
     (escaped(&name) == text).then_some(name)
 }
 
-/// One entry of a backup.
+/// The file behind one entry of a backup: as the manifest says, and as reading it proved.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct EntryFacts {
     /// Bytes, unpacked.

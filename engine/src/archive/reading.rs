@@ -11,6 +11,7 @@ use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
 
 use super::inflate::{Reader, UnreadBytes};
+use super::manifest::EntryFacts;
 use super::{Archive, ArchiveEntry, refuse, unreadable};
 use crate::error::{Fault, OrCannot};
 use crate::parallel;
@@ -23,15 +24,6 @@ const LARGE: u64 = 1 << 20;
 /// Portions of it that wait to be taken, and their size: what is larger the allocator gives back to the kernel each time.
 const WAITING: usize = 8;
 const PORTION: usize = 64 << 10;
-
-/// What copying an entry proved.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copied {
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256 of them.
-    pub sha256: Digest,
-}
 
 /// Bytes inflated so far, of each entry and of all. One that is read again costs no more than the first time.
 pub(super) struct Inflated {
@@ -73,7 +65,7 @@ impl Archive {
 
     /// Copies an entry out. What comes is as long as declared, fits its checksum and, if there is a manifest, is what the
     /// manifest says; over the whole archive no more is inflated than the limit.
-    pub fn copy(&self, name: &str, out: &mut dyn Write) -> Result<Copied, Fault> {
+    pub fn copy(&self, name: &str, out: &mut dyn Write) -> Result<EntryFacts, Fault> {
         let Some(i) = self.find(name) else {
             return Err(self.refuse_entry(name, "is not there"));
         };
@@ -90,36 +82,33 @@ impl Archive {
         self.copy_beside(i, &mut write)
     }
 
-    /// Reads all of these entries, by their places, each whole, on all processors: `work` gets the bytes of each, and `take`
-    /// what came of it, in their order. The caller bounds their sizes: two batches of entries, or one large entry, are in
+    /// Reads all of these entries, by their places, each whole, on all processors: `work` gets each, what copying it proved and
+    /// its bytes, and `take` what came of it, in their order. The caller bounds their sizes: two batches of entries, or one large entry, are in
     /// memory for each processor.
-    pub fn read_each<R: Send>(
-        &self,
+    pub fn read_each<'s, R: Send>(
+        &'s self,
         entries: &[usize],
-        work: impl Fn(&ArchiveEntry, &[u8]) -> R + Sync,
-        mut take: impl FnMut(usize, R),
+        work: impl Fn(&'s ArchiveEntry, EntryFacts, &[u8]) -> R + Sync,
+        mut take: impl FnMut(R),
     ) -> Result<(), Fault> {
         let batches = self.batches(entries);
-        let mut taken = entries.iter();
         let whole = |reader: &mut Borrowed<'_>, batch: &&[usize]| -> Result<Vec<R>, Fault> {
             let (reader, bytes) = reader.parts();
             self.ahead(reader, batch)?;
             let mut done = Vec::with_capacity(batch.len());
             for i in *batch {
                 bytes.clear();
-                self.read(reader, *i, &mut |portion| {
+                let facts = self.read(reader, *i, &mut |portion| {
                     bytes.extend_from_slice(portion);
                     Ok(())
                 })?;
-                done.push(work(&self.entries[*i], bytes));
+                done.push(work(&self.entries[*i], facts, bytes));
             }
             Ok(done)
         };
         let new = || Borrowed::of(self);
         parallel::in_order(&batches, new, whole, |done| {
-            for (done, i) in done?.into_iter().zip(taken.by_ref()) {
-                take(*i, done);
-            }
+            done?.into_iter().for_each(&mut take);
             Ok(())
         })
     }
@@ -176,7 +165,7 @@ impl Archive {
         &self,
         i: usize,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
-    ) -> Result<Copied, Fault> {
+    ) -> Result<EntryFacts, Fault> {
         let place = self.entries[i].place;
         thread::scope(|scope| {
             let (give, get) = sync_channel::<Vec<u8>>(WAITING);
@@ -226,7 +215,7 @@ impl Archive {
         reader: &mut Reader,
         i: usize,
         take: &mut dyn FnMut(&[u8]) -> Result<(), Fault>,
-    ) -> Result<Copied, Fault> {
+    ) -> Result<EntryFacts, Fault> {
         let mut taken = Taking::of(self, i);
         let read = reader.read(self.entries[i].place, |portion| {
             taken.portion(portion, take)
@@ -305,14 +294,15 @@ impl<'a> Taking<'a> {
         take(bytes)
     }
 
-    fn end(self) -> Result<Copied, Fault> {
+    fn end(self) -> Result<EntryFacts, Fault> {
         let entry = self.entry();
         if self.size != entry.size {
             return Err(self.refuse("unpacks to less than it says"));
         }
-        let copied = Copied {
+        let copied = EntryFacts {
             size: self.size,
             sha256: Digest::of_bytes(self.hash.finalize().into()),
+            owner: entry.owner.map(usize::from),
         };
         let known = entry.sha256.get_or_init(|| copied.sha256.clone());
         if *known == copied.sha256 {

@@ -37,7 +37,7 @@ fn open(bytes: &[u8]) -> Result<Archive, Fault> {
 }
 
 /// Opens and copies every entry, as `verify` does.
-fn open_all(bytes: &[u8]) -> Result<Vec<Copied>, Fault> {
+fn open_all(bytes: &[u8]) -> Result<Vec<manifest::EntryFacts>, Fault> {
     let archive = open(bytes)?;
     let names = archive.entries().iter().map(|e| e.name.clone());
     let names: Vec<Box<str>> = names.collect();

@@ -4,6 +4,7 @@
 //! its kernel can do it is asked elsewhere. Must not change anything but the spool.
 
 mod across;
+mod checked;
 mod configs;
 mod databases;
 mod rules;
@@ -13,20 +14,18 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-pub use configs::{CheckedConfig, CopyOf};
+pub use checked::{BackupRules, Checked, CheckedDatabase, FileInBackup};
+pub use configs::CheckedConfig;
 use databases::{check_databases, digest, extract};
-use journal_format::Digest;
+use journal_format::{ArchiveInfo, Digest};
 
 use crate::archive::lost::Lost;
-use crate::archive::{Archive, ArchiveEntry, Copied, EntryKind, RULES_V4, RULES_V6};
+use crate::archive::{Archive, EntryKind, RULES_V4, RULES_V6};
 use crate::error::{Fault, Problem, cannot};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
-use crate::gateway::account::MailRelay;
-use crate::gateway::consent::{Consent, Hook};
-use crate::gateway::database::{self, Client, Origin, Shape, User};
+use crate::gateway::database::{self, Origin, Shape};
 use crate::gateway::parts::Part;
-use crate::gateway::peers::Peers;
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::parallel;
 use crate::state_dir::made;
@@ -37,76 +36,15 @@ use crate::text::wording::{name, names};
 pub const NO_MANIFEST: &str = "the backup has no manifest of Holdfast's (the gateway's own backups have none): nothing vouches \
      for what is in it, and nobody can tell whether it was changed since it was made";
 
-/// A backup that is acceptable, and what is in it.
+/// The archive of a backup that was checked.
 #[derive(Debug)]
-pub struct Checked {
-    /// The open archive.
+pub struct Opened {
+    /// What a plan says of it.
+    pub info: ArchiveInfo,
+    /// The open archive; its manifest went to [`Checked`].
     pub archive: Archive,
-    /// SHA-256 of the whole file.
-    pub sha256: Digest,
-    /// Whether this box made it.
-    pub origin: Origin,
-    /// The databases, in the order of the profile.
-    pub databases: Vec<CheckedDatabase>,
-    /// Those that will not be put in place byte for byte as the archive has them.
+    /// The databases that will not be put in place byte for byte as the archive has them.
     pub rebuilt: Rebuilt,
-    /// The configs by file name, as `a.conf`.
-    pub configs: BTreeMap<String, CheckedConfig>,
-    /// The clients in its client database, without the places of their configs; none if it has no such database.
-    pub clients: Option<Vec<Client>>,
-    /// Its firewall rules.
-    pub rules: BackupRules,
-    /// `net.ipv4.ip_forward`, if a manifest says it.
-    pub ip_forward: Option<bool>,
-    /// `net.ipv6.conf.all.forwarding`, if a manifest says it.
-    pub ipv6_forward: Option<bool>,
-    /// The peers of tunnels that had others than those of their configs, if a manifest says it: only of tunnels that belong up.
-    pub peers: BTreeMap<String, Peers>,
-    /// Tunnels that belong up afterwards, by interface: those that the manifest says were up, else the active clients.
-    /// Only those whose config is in the backup and whose name an interface can have.
-    pub tunnels_up: Vec<String>,
-    /// What of its databases has no place on this gateway, or is here now and will be empty.
-    pub lost: Vec<Lost>,
-    /// What else a person should know.
-    pub warnings: Vec<String>,
-    /// Parts that the profile names and the backup lacks; a plan says it in its own words, knowing the gateway.
-    pub missing: Vec<String>,
-    /// Configs that it does not put back although they are in it, by file name: what is here stays as it is.
-    pub stays: BTreeSet<String>,
-    /// The files in which the box keeps rules, as the backup has them.
-    pub kept: BTreeMap<Family, FileInBackup>,
-}
-
-/// The firewall rules of a backup, each family's if it has them.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct BackupRules {
-    /// `iptables-save`.
-    pub v4: Option<String>,
-    /// `ip6tables-save`.
-    pub v6: Option<String>,
-}
-
-impl BackupRules {
-    /// Those of a family.
-    pub fn of(&self, family: Family) -> Option<&str> {
-        match family {
-            Family::V4 => self.v4.as_deref(),
-            Family::V6 => self.v6.as_deref(),
-        }
-    }
-}
-
-/// One file in a backup.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FileInBackup {
-    /// The entry that holds it.
-    pub entry: String,
-    /// Bytes.
-    pub size: u64,
-    /// SHA-256 of them.
-    pub sha256: Digest,
-    /// Whose it was, as a place among the manifest's owners, if a manifest says it.
-    pub owner: Option<usize>,
 }
 
 /// Databases as they will be put in place, in the spool for as long as this lives.
@@ -127,23 +65,6 @@ impl Rebuilt {
     }
 }
 
-/// One database in a backup.
-#[derive(Debug, Clone)]
-pub struct CheckedDatabase {
-    /// Its name in the profile, and its entry.
-    pub name: String,
-    /// What is in it.
-    pub kind: DatabaseKind,
-    /// The file, as it will be put in place.
-    pub file: FileInBackup,
-    /// Of one that is there as bytes alone, the files beside it: what each name has behind the database's.
-    pub beside: Option<Vec<(&'static str, FileInBackup)>>,
-    /// Its users, if it is of that kind.
-    pub users: Vec<User>,
-    /// The mail relay that it names, if it is of that kind.
-    pub mail: Option<MailRelay>,
-}
-
 /// Tells the tables of a database of the gateway's.
 pub type Present<'p> = dyn Fn(&Path) -> Result<Shape, Problem> + Sync + 'p;
 
@@ -153,7 +74,7 @@ pub fn archive(
     present: &Present<'_>,
     file: File,
     name: &str,
-) -> Result<Checked, Fault> {
+) -> Result<(Checked, Opened), Fault> {
     archive_beside(profile, present, file, name, |_| ()).map(|(checked, ())| checked)
 }
 
@@ -164,7 +85,7 @@ pub fn archive_beside<T: Send>(
     file: File,
     name: &str,
     work: impl Fn(&BackupRules) -> T + Sync,
-) -> Result<(Checked, T), Fault> {
+) -> Result<((Checked, Opened), T), Fault> {
     let databases = profile.gateway.database_names();
     let made_here = |digest: &Digest| made::knows(profile, digest);
     let mut archive = Archive::open(file, name, &profile.limits, &databases, &made_here)?;
@@ -199,16 +120,14 @@ pub fn archive_beside<T: Send>(
     if !found.problems.is_empty() {
         return Err(Fault::Refused(found.problems));
     }
-    let manifest = archive.metadata().holdfast.as_ref();
+    let info = info(&archive, sha256);
+    let mut manifest = archive.metadata.holdfast.take();
+    let peers = manifest.as_mut().map(|m| std::mem::take(&mut m.peers));
     let mut checked = Checked {
-        ipv6_forward: manifest.and_then(|m| m.ipv6_forward),
-        peers: manifest.map(|m| m.peers.clone()).unwrap_or_default(),
-        ip_forward: manifest.and_then(|m| m.ip_forward),
-        archive,
-        sha256,
         origin,
+        manifest,
+        peers: peers.unwrap_or_default(),
         databases,
-        rebuilt,
         configs: rest.configs,
         clients,
         rules,
@@ -226,8 +145,25 @@ pub fn archive_beside<T: Send>(
         return Err(Fault::Refused(able.problems));
     }
     checked.tunnels_up = able.up;
-    checked.stay_down(able.down)?;
-    Ok((checked, worked))
+    let mut opened = Opened {
+        info,
+        archive,
+        rebuilt,
+    };
+    checked.stay_down(&mut opened, able.down)?;
+    Ok(((checked, opened), worked))
+}
+
+fn info(archive: &Archive, sha256: Digest) -> ArchiveInfo {
+    let metadata = &archive.metadata;
+    ArchiveInfo {
+        name: archive.name.clone(),
+        sha256,
+        size: archive.size,
+        created_at: metadata.created_at.clone(),
+        host: metadata.holdfast.as_ref().and_then(|m| m.host.clone()),
+        made_by: metadata.made_by().to_owned(),
+    }
 }
 
 /// What is neither a database nor rules in force.
@@ -261,23 +197,14 @@ fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
 }
 
 impl Checked {
-    /// What its configs run as root and do not run today, where `now` tells what a tunnel runs.
-    pub fn consent(&self, now: impl FnMut(&str) -> Vec<Hook>) -> Consent {
-        let hooks = self.configs.iter().map(|(file, config)| {
-            let stem = file.strip_suffix(".conf").unwrap_or(file);
-            (stem, config.hooks())
-        });
-        let opaque = self
-            .configs
-            .values()
-            .flat_map(|c| c.opaque().iter().cloned());
-        Consent::new(hooks, now).with_opaque(opaque)
-    }
-
     /// Keeps these tunnels down: each is named among what is lost, with the reason, and its client is called inactive.
-    pub fn stay_down(&mut self, tunnels: BTreeMap<String, String>) -> Result<(), Fault> {
+    pub fn stay_down(
+        &mut self,
+        opened: &mut Opened,
+        tunnels: BTreeMap<String, String>,
+    ) -> Result<(), Fault> {
         let names: BTreeSet<String> = tunnels.keys().cloned().collect();
-        let called = self.call_inactive(&names)?;
+        let called = self.call_inactive(opened, &names)?;
         let said = tunnels.into_iter().map(|(tunnel, why)| {
             let client = match called.contains(&tunnel) {
                 true => " and its client is called inactive",
@@ -293,7 +220,13 @@ impl Checked {
     }
 
     /// Those of these clients that the database of clients has, and that were active.
-    fn call_inactive(&mut self, names: &BTreeSet<String>) -> Result<BTreeSet<String>, Fault> {
+    fn call_inactive(
+        &mut self,
+        Opened {
+            archive, rebuilt, ..
+        }: &mut Opened,
+        names: &BTreeSet<String>,
+    ) -> Result<BTreeSet<String>, Fault> {
         let clients = self.clients.iter_mut().flatten();
         let mut called = BTreeSet::new();
         for client in clients.filter(|c| c.status == "active" && names.contains(&c.name)) {
@@ -301,17 +234,16 @@ impl Checked {
             called.insert(client.name.clone());
         }
         let mut databases = self.databases.iter_mut();
-        let database = databases.find(|d| d.kind == DatabaseKind::Clients);
-        if let Some(database) = database
+        let database = databases.find(|(_, d)| d.kind == DatabaseKind::Clients);
+        if let Some((name, database)) = database
             && !called.is_empty()
         {
-            let path = self.rebuilt.place(&database.name);
-            if self.rebuilt.entries.insert(database.name.clone()) {
-                extract(&self.archive, &database.name, &path)?;
+            let path = rebuilt.place(name);
+            if rebuilt.entries.insert(name.clone()) {
+                extract(archive, name, &path)?;
             }
             database::call_inactive(&path, &called)?;
-            let is = digest(&path)?;
-            (database.file.size, database.file.sha256) = (is.size, is.sha256);
+            database.file.facts = digest(&path, database.file.facts.owner)?;
         }
         Ok(called)
     }
@@ -421,15 +353,6 @@ fn room_to_unpack(profile: &Profile, archive: &Archive) -> Result<(), Fault> {
         needs.check("unpack the backup").map_err(Fault::Refused)?;
     }
     Ok(())
-}
-
-fn in_backup(archive: &Archive, entry: &str, copied: &Copied) -> FileInBackup {
-    FileInBackup {
-        entry: entry.to_owned(),
-        size: copied.size,
-        sha256: copied.sha256.clone(),
-        owner: archive.entry(entry).and_then(ArchiveEntry::owner),
-    }
 }
 
 /// Where configs of clients lie on this gateway, or on a usual one.

@@ -8,7 +8,7 @@ use std::os::unix::fs::FileExt;
 use flate2::{Compress, Compression, FlushCompress, Status};
 use sha2::{Digest as _, Sha256};
 
-use crate::archive::Copied;
+use crate::archive::manifest::EntryFacts;
 use crate::parallel;
 use journal_format::Digest;
 
@@ -145,7 +145,7 @@ impl Zip {
         file: &File,
         size: u64,
         told: &mut dyn FnMut(u64),
-    ) -> io::Result<Copied> {
+    ) -> io::Result<EntryFacts> {
         let pieces: Vec<(u64, u64)> = match size {
             0 => vec![(0, 0)],
             _ => (0..size.div_ceil(PIECE))
@@ -185,8 +185,11 @@ impl Zip {
         };
         self.describe(&sizes)?;
         self.list(name, STREAMED, offset, &sizes)?;
-        let sha256 = Digest::of_bytes(sha256.finalize().into());
-        Ok(Copied { size, sha256 })
+        Ok(EntryFacts {
+            size,
+            sha256: Digest::of_bytes(sha256.finalize().into()),
+            owner: None,
+        })
     }
 
     /// The file with everything in it.

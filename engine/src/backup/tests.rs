@@ -226,27 +226,27 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
     ip6tables_rules.txt
     backup_metadata.json
     ");
-    let checked = verify::archive(
+    let (checked, opened) = verify::archive(
         &gateway.profile,
         &shapes(&gateway.profile),
         File::open(&made.path).unwrap(),
         "b.zip",
     )
     .unwrap();
-    assert_eq!(checked.sha256, made.sha256);
+    assert_eq!(opened.info.sha256, made.sha256);
     assert_eq!(checked.warnings, Vec::<String>::new());
     assert_eq!(checked.tunnels_up, ["a_00000001"]);
-    assert_eq!(checked.ip_forward, Some(true));
+    assert_eq!(checked.forwards(Family::V4), Some(true));
     assert_eq!(checked.rules.v4, gateway.facts.rules_v4);
     assert_eq!(checked.rules.v6, gateway.facts.rules_v6);
     let a = &checked.configs["a_00000001.conf"];
-    let owners = &checked.archive.metadata().holdfast.as_ref().unwrap().owners;
+    let owners = &checked.manifest.as_ref().unwrap().owners;
     assert_eq!(
-        owners[usize::from(a.first.unwrap().owner.unwrap())].mode,
+        owners[a.first.as_ref().unwrap().facts.owner.unwrap()].mode,
         0o640
     );
     assert_eq!(
-        a.second.unwrap().file(&checked.archive).unwrap().entry,
+        &*a.second.as_ref().unwrap().entry,
         "configs/a_00000001.conf"
     );
     assert!(
@@ -254,6 +254,7 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
         "it says beforehand how large it will be"
     );
     assert!(told.last().unwrap().starts_with("Verifying"));
+    drop(opened);
     let facts = made.path.metadata().unwrap();
     assert_eq!((facts.mode() & 0o7777, facts.len()), (0o600, made.size));
     drop(checked);

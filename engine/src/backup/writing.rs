@@ -17,7 +17,7 @@ use super::databases::{Copy, Saving};
 use super::pack::{Packer, Sum, Zip};
 use super::{Progress, TOLD, rules_text};
 use crate::archive::manifest::{Contents, EntryFacts, Manifest, escaped};
-use crate::archive::{Copied, KEPT, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, raw_database};
+use crate::archive::{KEPT, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, raw_database};
 use crate::error::{Fault, OrCannot, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{Names, OwnerFacts};
@@ -247,15 +247,18 @@ impl<'a, 'p> Making<'a, 'p> {
     ) -> Result<(), Fault> {
         let added = self.zip.add(entry, sum, deflated);
         added.map_err(|e| packing(entry, &e))?;
-        let sha256 = Digest::of_bytes(sum.sha256);
-        let size = sum.size;
+        let facts = EntryFacts {
+            size: sum.size,
+            sha256: Digest::of_bytes(sum.sha256),
+            owner,
+        };
         let before = self.done;
-        self.done += size;
+        self.done += sum.size;
         if before / TOLD != self.done / TOLD {
             let (done, of) = (self.done, self.of);
             (self.progress)(Progress::Saving { entry, done, of });
         }
-        self.note(entry, Copied { size, sha256 }, owner);
+        self.manifest.entries.insert(entry.to_owned(), facts);
         Ok(())
     }
 
@@ -265,19 +268,12 @@ impl<'a, 'p> Making<'a, 'p> {
             let done = before + done;
             progress(Progress::Saving { entry, done, of });
         };
-        let copied = self.zip.add_file(entry, file, size, &mut told);
+        let packed = self.zip.add_file(entry, file, size, &mut told);
         self.done += size;
-        self.note(entry, copied.map_err(|e| packing(entry, &e))?, Some(owner));
-        Ok(())
-    }
-
-    fn note(&mut self, entry: &str, Copied { size, sha256 }: Copied, owner: Option<usize>) {
-        let facts = EntryFacts {
-            size,
-            sha256,
-            owner,
-        };
+        let mut facts = packed.map_err(|e| packing(entry, &e))?;
+        facts.owner = Some(owner);
         self.manifest.entries.insert(entry.to_owned(), facts);
+        Ok(())
     }
 }
 

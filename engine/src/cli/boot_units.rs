@@ -4,6 +4,8 @@ use std::path::Path;
 
 use super::Context;
 use crate::error::{Fault, Problem, cannot};
+use crate::files::open::sync;
+use crate::files::whole;
 use crate::state_dir;
 use crate::state_dir::boot_units::{FILE, settings};
 
@@ -74,30 +76,15 @@ fn made(output: &Path) -> Result<Vec<std::path::PathBuf>, Problem> {
 }
 
 /// Whether it was changed. What a boot depends on must not be lost with the power.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the settings are root's own files, made a moment ago"
-)]
 fn write(dir: &Path, text: &str) -> Result<bool, Problem> {
-    use std::io::Write;
     let path = dir.join(FILE);
     if std::fs::read_to_string(&path).is_ok_and(|have| have == text) {
         return Ok(false);
     }
     let all = || -> std::io::Result<()> {
         std::fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        file.write_all(text.as_bytes())?;
-        std::fs::set_permissions(
-            file.path(),
-            std::os::unix::fs::PermissionsExt::from_mode(0o644),
-        )?;
-        file.as_file().sync_all()?;
-        file.persist(&path).map_err(|e| e.error)?;
-        for dir in [Some(dir), dir.parent()].into_iter().flatten() {
-            std::fs::File::open(dir)?.sync_all()?;
-        }
-        Ok(())
+        whole::write(&path, text.as_bytes(), 0o644)?;
+        dir.parent().map_or(Ok(()), sync)
     };
     all().map_err(|e| failed("write", &path, &e))?;
     Ok(true)

@@ -125,9 +125,9 @@ fn show(context: &Context, prepared: &Prepared) {
                 accepting([part])
             ),
         };
+        let lack = visible(&lack.to_string());
         line(&format!(
-            "  the safety backup will lack a part: {}; {then}",
-            visible(&lack.to_string())
+            "  the safety backup will lack a part: {lack}; {then}"
         ));
     }
 }
@@ -250,10 +250,8 @@ fn tell_of_closed(closed: &[String]) {
 }
 
 fn closed_line(one: &str) -> String {
-    format!(
-        "closed to accounts that are not the gateway's: {}",
-        visible(one)
-    )
+    let one = visible(one);
+    format!("closed to accounts that are not the gateway's: {one}")
 }
 
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.

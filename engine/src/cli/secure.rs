@@ -51,12 +51,9 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
         }));
         return Ok(status);
     }
+    let verb = if dry_run { "would close" } else { "closed" };
     for change in &changes {
-        say!(
-            "{} {}",
-            if dry_run { "would close" } else { "closed" },
-            visible(change)
-        );
+        say!("{verb} {}", visible(change));
     }
     for problem in &problems {
         tell!("holdfast: {}", journal_format::problem_text(problem));

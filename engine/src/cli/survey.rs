@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use journal_format::visible;
+
 use super::{Context, print_json};
 use crate::error::{Fault, cannot};
 use crate::gateway::kernel_facts::Facts;
@@ -10,6 +12,7 @@ use crate::host::Family;
 use crate::host::linux::Linux;
 use crate::state_dir;
 use crate::survey::{self, Survey, exposure};
+use crate::text::wording::in_a_line;
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     // In the middle of a restore no database may be opened, not even to read.
@@ -68,18 +71,10 @@ fn as_json(profile: &Profile, survey: &Survey) -> serde_json::Value {
 
 fn say_all(profile: &Profile, survey: &Survey) {
     for database in &profile.gateway.database {
-        match size(survey, database) {
-            Some(size) => say!(
-                "database   {:14} {}, {size} bytes",
-                database.name,
-                database.path.display()
-            ),
-            None => say!(
-                "database   {:14} {}, not there",
-                database.name,
-                database.path.display()
-            ),
-        }
+        let (name, path) = (&database.name, database.path.display());
+        let size = size(survey, database).map(|size| format!("{size} bytes"));
+        let size = size.unwrap_or("not there".into());
+        say!("database   {name:14} {path}, {size}");
     }
     match &survey.clients {
         Some(clients) => {
@@ -101,38 +96,27 @@ fn say_all(profile: &Profile, survey: &Survey) {
         survey.wireguard.len(),
         profile.gateway.wireguard_dir.display()
     );
-    say!(
-        "tunnels    {} up: {}",
-        survey.facts.tunnels.len(),
-        survey.facts.tunnels.join(", ")
-    );
-    say!("services   running: {}", survey.facts.services.join(", "));
-    say!(
-        "firewall   {} rules for IPv4, {} for IPv6; packets {}",
-        rules(&survey.facts, Family::V4),
-        rules(&survey.facts, Family::V6),
-        forwarded(&survey.facts)
-    );
+    let facts = &survey.facts;
+    let up = facts.tunnels.len();
+    say!("tunnels    {up} up: {}", facts.tunnels.join(", "));
+    say!("services   running: {}", facts.services.join(", "));
+    let (v4, v6) = (rules(facts, Family::V4), rules(facts, Family::V6));
+    let forwarded = forwarded(facts);
+    say!("firewall   {v4} rules for IPv4, {v6} for IPv6; packets {forwarded}");
     say_warnings(survey);
 }
 
 fn say_warnings(survey: &Survey) {
     for open in survey.exposure.sentences() {
-        say!(
-            "warning    {}: `{}` closes that",
-            journal_format::visible(&open),
-            exposure::COMMAND
-        );
+        let (open, command) = (visible(&open), exposure::COMMAND);
+        say!("warning    {open}: `{command}` closes that");
     }
     for problem in &survey.exposure.problems {
-        say!(
-            "warning    {}: {}",
-            journal_format::visible(&crate::text::wording::in_a_line(problem)),
-            journal_format::visible(&problem.advice)
-        );
+        let (what, advice) = (visible(&in_a_line(problem)), visible(&problem.advice));
+        say!("warning    {what}: {advice}");
     }
     for warning in &survey.warnings {
-        say!("warning    {}", journal_format::visible(warning));
+        say!("warning    {}", visible(warning));
     }
 }
 

@@ -6,7 +6,7 @@ use journal_format::visible;
 
 use super::{Context, print_json, restore};
 use crate::archive::manifest::Manifest;
-use crate::archive::verify::Checked;
+use crate::archive::verify::{Checked, Opened};
 use crate::error::{Fault, INCOMPLETE};
 use crate::gateway::parts::{self, Lack};
 use crate::host::linux::Linux;
@@ -21,7 +21,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     let profile = &context.profile;
     let host = Linux::new(profile);
     let file = restore::open(path)?;
-    let (mut checked, rehearsed) =
+    let ((mut checked, mut opened), rehearsed) =
         crate::archive::verify::archive_beside(profile, &shapes(profile), file, &name, |rules| {
             rehearsal::rules_at_once(&host, rules)
         })?;
@@ -36,14 +36,15 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     }
     // A box that lacks programs has said so.
     if problems.is_empty() {
-        problems.extend(rehearsal::tunnels(&host, profile, &mut checked)?);
+        let found = rehearsal::tunnels(&host, profile, &mut checked, &mut opened)?;
+        problems.extend(found);
     } else {
         problems.extend(untried.iter().map(|(_, problem)| problem.clone()));
     }
     if !problems.is_empty() {
         return Err(Fault::Refused(problems));
     }
-    let manifest = checked.archive.metadata().holdfast.as_ref();
+    let manifest = checked.manifest.as_ref();
     let verified = Verified {
         name,
         lacks: manifest.map(Manifest::lacks).unwrap_or_default(),
@@ -53,6 +54,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
             .collect(),
         commands: checked.consent(|_| Vec::new()).lines(),
         checked,
+        opened,
     };
     match context.json {
         true => print_json(&verified.json()),
@@ -65,6 +67,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
 struct Verified {
     name: String,
     checked: Checked,
+    opened: Opened,
     lacks: Vec<Lack>,
     /// The rules that could not be tried on this box, by family, and why.
     untried: Vec<(&'static str, String)>,
@@ -81,8 +84,7 @@ impl Verified {
     }
 
     fn json(&self) -> serde_json::Value {
-        let checked = &self.checked;
-        let metadata = checked.archive.metadata();
+        let (checked, info) = (&self.checked, &self.opened.info);
         let complete = self.lacks.is_empty();
         serde_json::json!({
             "archive": self.name,
@@ -90,12 +92,12 @@ impl Verified {
             "complete": complete,
             "lacks": self.lacks,
             "exit_status": self.exit_status(),
-            "sha256": checked.sha256,
-            "bytes": checked.archive.size(),
-            "entries": checked.archive.entries().len(),
-            "created_at": metadata.created_at,
-            "made_by": metadata.made_by(),
-            "manifest": metadata.holdfast.is_some(),
+            "sha256": info.sha256,
+            "bytes": info.size,
+            "entries": self.opened.archive.entries().len(),
+            "created_at": info.created_at,
+            "made_by": info.made_by,
+            "manifest": checked.manifest.is_some(),
             "clients": checked.clients.as_ref().map(Vec::len),
             "commands": self
                 .commands
@@ -115,7 +117,7 @@ impl Verified {
 
     fn say(&self) {
         let (name, checked) = (visible(&self.name), &self.checked);
-        let metadata = checked.archive.metadata();
+        let info = &self.opened.info;
         if !self.lacks.is_empty() {
             let incomplete = parts::incomplete(&self.lacks);
             say!("{name}: {}", visible(&incomplete));
@@ -129,15 +131,11 @@ impl Verified {
             false => "what is in it is ",
         };
         say!("{name}: {what}sound{but}");
-        say!(
-            "  made {} by {}",
-            metadata.created_at,
-            visible(metadata.made_by())
-        );
+        say!("  made {} by {}", info.created_at, visible(&info.made_by));
         say!(
             "  {} entries, SHA-256 {}",
-            checked.archive.entries().len(),
-            checked.sha256
+            self.opened.archive.entries().len(),
+            info.sha256
         );
         for lost in &checked.lost {
             say!("  lost: {}", visible(&lost.said));

@@ -23,7 +23,7 @@ pub struct Needs {
 impl Needs {
     /// A file of `size` bytes will be made in `folder` (or, where that is not there yet, in what is above it).
     pub fn file(&mut self, folder: &Path, size: u64) -> Result<(), Problem> {
-        self.bytes(folder, size.div_ceil(BLOCK).saturating_mul(BLOCK))
+        self.bytes(folder, whole_blocks(size))
     }
 
     /// So many bytes will be written in `folder`.
@@ -33,32 +33,54 @@ impl Needs {
             None => {
                 let (above, device) = existing(folder)?;
                 self.seen.push((folder.to_owned(), device));
-                self.by_device.entry(device).or_insert((above, 0));
+                self.on(device, &above, 0);
                 device
             }
         };
-        let (_, need) = self.by_device.entry(device).or_default();
-        *need = need.saturating_add(bytes);
+        self.on(device, folder, bytes);
         Ok(())
+    }
+
+    /// A file of `size` bytes will be made in `folder`, which lies on this device.
+    pub fn file_on(&mut self, device: u64, folder: &Path, size: u64) {
+        self.on(device, folder, whole_blocks(size));
+    }
+
+    fn on(&mut self, device: u64, folder: &Path, bytes: u64) {
+        let new = || (folder.to_owned(), 0);
+        let need = &mut self.by_device.entry(device).or_insert_with(new).1;
+        *need = need.saturating_add(bytes);
+    }
+
+    /// Each filesystem that has too little, by a folder on it: bytes that will be written, and that are free.
+    pub fn short(
+        &self,
+        free: impl Fn(&Path) -> Result<u64, Problem>,
+    ) -> Result<Vec<(&Path, u64, u64)>, Problem> {
+        let mut short = Vec::new();
+        for (folder, need) in self.by_device.values() {
+            let free = free(folder)?;
+            if free < need.saturating_add(RESERVE) {
+                short.push((folder.as_path(), *need, free));
+            }
+        }
+        Ok(short)
     }
 
     /// A problem for each filesystem that has too little, with the numbers.
     pub fn check(&self, what: &str) -> Result<(), Vec<Problem>> {
         let mut found = Vec::new();
-        for (folder, need) in self.by_device.values() {
-            let free = free(folder).map_err(|p| vec![p])?;
-            if free < need.saturating_add(RESERVE) {
-                found.push(cannot(
-                    format!(
-                        "{what}: {} MiB are needed on the filesystem of {}, and {} MiB are free, of which {} stay in reserve",
-                        need.div_ceil(1 << 20),
-                        folder.display(),
-                        free >> 20,
-                        RESERVE >> 20
-                    ),
-                    "make room there, or move the folder by the profile",
-                ));
-            }
+        for (folder, need, free) in self.short(free).map_err(|p| vec![p])? {
+            found.push(cannot(
+                format!(
+                    "{what}: {} MiB are needed on the filesystem of {}, and {} MiB are free, of which {} stay in reserve",
+                    need.div_ceil(1 << 20),
+                    folder.display(),
+                    free >> 20,
+                    RESERVE >> 20
+                ),
+                "make room there, or move the folder by the profile",
+            ));
         }
         if found.is_empty() { Ok(()) } else { Err(found) }
     }
@@ -70,12 +92,20 @@ impl Needs {
     }
 }
 
-/// Bytes that are free for this process on the filesystem of `folder`.
+fn whole_blocks(size: u64) -> u64 {
+    size.div_ceil(BLOCK).saturating_mul(BLOCK)
+}
+
+/// Bytes that are free for this process on the filesystem of `folder`, or of what is above it.
 pub fn free(folder: &Path) -> Result<u64, Problem> {
     let (folder, _) = existing(folder)?;
     let what = format!("see how much space is free at {}", folder.display());
-    let stat =
-        again(|| nix::sys::statvfs::statvfs(&folder)).or_cannot(what, "see to that filesystem")?;
+    free_of(&folder).or_cannot(what, "see to that filesystem")
+}
+
+/// The same of a folder that is there.
+pub fn free_of(folder: &Path) -> nix::Result<u64> {
+    let stat = again(|| nix::sys::statvfs::statvfs(folder))?;
     Ok(stat.blocks_available().saturating_mul(stat.fragment_size()))
 }
 

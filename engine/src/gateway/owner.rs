@@ -1,5 +1,6 @@
 //! Whose a file is: as seen here, as a backup tells it, and what of that a restored file gets. Must not change any file.
 
+use journal_format::FileFacts;
 use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
 
@@ -33,7 +34,7 @@ pub const KEPT_MODE: u32 = 0o644;
 
 /// What a restored file gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Placement {
+pub struct Owner {
     /// Owner.
     pub uid: u32,
     /// Group.
@@ -42,7 +43,17 @@ pub struct Placement {
     pub mode: u32,
 }
 
-impl Placement {
+impl From<&FileFacts> for Owner {
+    fn from(facts: &FileFacts) -> Owner {
+        Owner {
+            uid: facts.uid,
+            gid: facts.gid,
+            mode: facts.mode,
+        }
+    }
+}
+
+impl Owner {
     /// Whether an archive may ask for this owner and group: each is root's, the profile's, or that of the file it replaces.
     pub fn is_of(&self, profile: (u32, u32), replaced: Option<(u32, u32)>) -> bool {
         let known = [Some((0, 0)), Some(profile), replaced];
@@ -145,7 +156,7 @@ fn gid_of(group: &str) -> Option<u32> {
 ///
 /// A name is looked up by name, so that it may have another number here. An owner that had no name there counts as
 /// existing if its number has no name here either: it is the same nameless one, as in a container.
-pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Placement, Option<String>) {
+pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Owner, Option<String>) {
     let uid = match &facts.user {
         Some(name) => uid_of(name),
         None => user_name(facts.uid).is_none().then_some(facts.uid),
@@ -156,14 +167,14 @@ pub fn placement(facts: &OwnerFacts, profile_owner: (u32, u32)) -> (Placement, O
     };
     let mode = facts.mode & 0o777;
     if let (Some(uid), Some(gid)) = (uid, gid) {
-        return (Placement { uid, gid, mode }, None);
+        return (Owner { uid, gid, mode }, None);
     }
     let (uid, gid) = profile_owner;
     let note = format!(
         "{} does not exist here; the profile's owner takes its place",
         facts.shown()
     );
-    (Placement { uid, gid, mode }, Some(note))
+    (Owner { uid, gid, mode }, Some(note))
 }
 
 #[cfg(test)]
@@ -201,7 +212,7 @@ mod tests {
         assert_eq!(
             (placement, note),
             (
-                Placement {
+                Owner {
                     uid: 0,
                     gid: 0,
                     mode: 0o640

@@ -6,18 +6,14 @@ pub mod said;
 mod targets;
 mod tunnels;
 
-pub use left_out::LaidAside;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
-use std::rc::Rc;
 
 use journal_format::{ArchiveInfo, Digest, Firewall, Plan, Policy, RestoreId, Service};
 
+use crate::archive::verify::Checked;
 use crate::error::Problem;
-use crate::gateway::account::{Account, MailRelay};
-use crate::gateway::database::Client;
-use crate::gateway::owner::Placement;
+use crate::gateway::owner::Owner;
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::profile::Profile;
 use crate::plan::order;
@@ -27,66 +23,20 @@ use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wg_config::Prefix;
 
-/// One entry of a backup that becomes a file.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Wanted {
-    /// The entry that holds its bytes.
-    pub entry: String,
-    /// SHA-256 of them.
-    pub sha256: Digest,
-    /// Bytes.
-    pub size: u64,
-    /// Whose it was, if the backup says and that user exists here.
-    pub owner: Option<Placement>,
-    /// The same as people know it.
-    pub owner_shown: Option<Rc<str>>,
-}
-
-/// What a checked backup says, as far as a plan needs it.
+/// A checked backup, and what only this gateway tells of it.
 #[derive(Debug, Clone)]
 pub struct BackupForPlan {
     /// The backup itself.
     pub archive: ArchiveInfo,
-    /// Databases, by name.
-    pub databases: BTreeMap<String, Wanted>,
-    /// The files beside databases that are there as bytes alone, by the database's name: what the file's name has behind the
-    /// database's, and the file.
-    pub beside: BTreeMap<String, Vec<(&'static str, Wanted)>>,
-    /// Client configs, by name.
-    pub configs: BTreeMap<String, Wanted>,
-    /// The copies that `wg-quick` uses, by name.
-    pub wireguard: BTreeMap<String, Wanted>,
-    /// Clients; none if their database is not in it.
-    pub clients: Option<Vec<Client>>,
-    /// The users of each user database.
-    pub users: BTreeMap<String, Vec<Account>>,
-    /// The mail relay that each user database names.
-    pub mail: BTreeMap<String, MailRelay>,
-    /// Tunnels that belong up.
-    pub tunnels_up: Vec<String>,
-    /// Networks of every config that could be a tunnel's, by interface.
-    pub networks: BTreeMap<String, Vec<Prefix>>,
-    /// The rules as the rehearsal printed them, with their digest.
-    pub rules: BTreeMap<&'static str, Wanted>,
-    /// `net.ipv4.ip_forward`, if the backup says.
-    pub ip_forward: Option<bool>,
-    /// `net.ipv6.conf.all.forwarding`, if the backup says.
-    pub ipv6_forward: Option<bool>,
+    /// What is in it.
+    pub checked: Checked,
+    /// Whose its files are to be here, by the places of its manifest, and as people know them.
+    pub owners: BTreeMap<usize, (Owner, String)>,
+    /// SHA-256 of the rules as the rehearsal printed them; or why a family's rules will not be loaded.
+    pub rules: BTreeMap<Family, Result<Digest, String>>,
     /// SHA-256 of the file with the peers that its tunnels had besides those of their configs.
     pub peers: Option<Digest>,
-    /// Configs that were there when it was made and that it could not take: they stay as they are.
-    pub left_out: BTreeSet<String>,
-    /// Configs that it has and that are not put back: what is here under that name stays as it is.
-    pub stays: BTreeSet<String>,
-    /// What became of each part when it was made, where it says.
-    pub parts: BTreeMap<Part, PartFate>,
-    /// The files in which the box keeps rules.
-    pub kept: BTreeMap<Family, Wanted>,
-    /// Those that were not there when it was made, on this very box.
-    pub kept_gone: BTreeSet<Family>,
-    /// What else of it does not go back.
-    pub aside: LaidAside,
-    /// What was found while it was checked.
+    /// What was found on the way to the plan.
     pub warnings: Vec<String>,
     /// What [`said`] found when it compared it with the gateway.
     pub said: Said,
@@ -106,35 +56,31 @@ pub struct Choices {
 }
 
 impl BackupForPlan {
-    fn not_saved(&self, part: &Part) -> bool {
-        matches!(self.parts.get(part), Some(PartFate::NotSaved { .. }))
-    }
-
     /// Whether it says which configs there are: without any it says so only if it says that there were none, or that all
     /// were saved.
     fn speaks_of_configs(&self) -> bool {
         let all = matches!(
-            self.parts.get(&Part::Configs),
+            self.checked.fate(&Part::Configs),
             Some(PartFate::NotThere | PartFate::Saved)
         );
-        all || !self.configs.is_empty() || !self.wireguard.is_empty()
+        all || !self.checked.configs.is_empty()
     }
 
-    /// Whether it has a config for this place.
-    fn wants(&self, profile: &Profile, path: &Path) -> bool {
-        let gateway = &profile.gateway;
-        let name = path.file_name().and_then(|n| n.to_str());
-        let of = |folder: &Path, files: &BTreeMap<String, Wanted>| {
-            path.parent() == Some(folder) && name.is_some_and(|n| files.contains_key(n))
-        };
-        of(&gateway.configs_dir, &self.configs) || of(&gateway.wireguard_dir, &self.wireguard)
+    /// The rules that will be loaded.
+    fn loads(&self, family: Family) -> Option<&Digest> {
+        self.rules.get(&family)?.as_ref().ok()
+    }
+
+    /// Configs that were there when it was made and that it could not take: they stay as they are.
+    fn could_not_take(&self) -> Option<&BTreeSet<String>> {
+        self.checked.manifest.as_ref().map(|m| &m.left_out)
     }
 
     /// Whether the database of clients stays as it is.
     fn clients_stay(&self, profile: &Profile) -> bool {
         profile
             .client_database()
-            .is_none_or(|known| !self.databases.contains_key(&known.name))
+            .is_none_or(|known| !self.checked.databases.contains_key(&known.name))
     }
 
     /// Whether the row of a client stays. Where the rows of now cannot be read, any may be one's.
@@ -159,13 +105,15 @@ impl BackupForPlan {
     }
 
     fn leaves_by_name(&self, file: &str) -> bool {
-        self.not_saved(&Part::Configs) || self.left_out.contains(file) || self.stays.contains(file)
+        self.checked.lacks(&Part::Configs)
+            || self.could_not_take().is_some_and(|c| c.contains(file))
+            || self.checked.stays.contains(file)
     }
 
     /// Whether a tunnel that is up stays so, as its config does: the service brings up whoever's row stays, and takes nobody
     /// down.
     fn leaves_up(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
-        let there = self.wireguard.contains_key(file);
+        let there = self.checked.second(file).is_some();
         self.row_stays(profile, survey, file)
             || !there && self.leaves_by_name(file)
             || !self.speaks_of_configs() && self.clients_stay(profile)
@@ -182,9 +130,12 @@ pub fn plan(
     choices: Choices,
 ) -> Result<Plan, Vec<Problem>> {
     let mut problems = Vec::new();
+    let checked = &backup.checked;
     let mut warnings = backup.said.lost.clone();
-    warnings.extend(backup.said.known.iter().cloned());
-    warnings.extend(backup.warnings.iter().cloned());
+    warnings.extend(checked.lost.iter().map(|lost| lost.said.clone()));
+    for more in [&backup.said.known, &backup.warnings, &checked.warnings] {
+        warnings.extend(more.iter().cloned());
+    }
     warnings.extend(survey.warnings.iter().cloned());
     let (databases, files, strangers) = targets::targets(profile, survey, backup, id);
     problems.extend(strangers);
@@ -204,13 +155,15 @@ pub fn plan(
         .collect();
     let fence = fence(
         &names,
-        &[networks_now, &backup.networks],
-        survey.clients.iter().chain(&backup.clients).flatten(),
+        networks_now
+            .iter()
+            .map(|(name, networks)| (name.as_str(), networks.as_slice()))
+            .chain(checked.networks()),
+        survey.clients.iter().chain(&checked.clients).flatten(),
     );
     let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
     let (forward, back) = order::lists();
     let services = services(profile, survey);
-    let rules = |family: Family| Some(backup.rules.get(family.rules_file())?.sha256.clone());
     let mut staging = BTreeSet::new();
     for target in databases.iter().chain(&files) {
         if let Some(dir) = Path::new(&target.staged).parent() {
@@ -231,8 +184,8 @@ pub fn plan(
         tunnels_up,
         fence,
         firewall: Firewall {
-            v4: rules(Family::V4),
-            v6: rules(Family::V6),
+            v4: backup.loads(Family::V4).cloned(),
+            v6: backup.loads(Family::V6).cloned(),
             ip_forward: forwarding(survey, backup, Family::V4),
             ipv6_forward: forwarding(survey, backup, Family::V6),
         },
@@ -257,16 +210,10 @@ fn services(profile: &Profile, survey: &Survey) -> Vec<Service> {
         .collect()
 }
 
-fn forwarded(backup: &BackupForPlan, family: Family) -> Option<bool> {
-    match family {
-        Family::V4 => backup.ip_forward,
-        Family::V6 => backup.ipv6_forward,
-    }
-}
-
 /// What the backup says of forwarding, where that can be set here and put back.
 fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<bool> {
-    forwarded(backup, family).filter(|_| survey.facts.forwards(family).is_some())
+    let says = backup.checked.forwards(family);
+    says.filter(|_| survey.facts.forwards(family).is_some())
 }
 
 /// The same words whatever is chosen: the choice is no part of what is approved.

@@ -14,6 +14,7 @@ use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 use crate::archive::lost::Lost;
 use crate::archive::verify::{self, Checked, Rebuilt};
 use crate::error::{Fault, cannot};
+use crate::files::space::{Needs, RESERVE};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
 use crate::gateway::kernel_facts::Facts;
@@ -77,11 +78,6 @@ impl Prepared {
         again(&self.file, &self.plan.archive.name)
     }
 
-    /// The rules behind an entry, as the rehearsal printed them; none if the entry is the archive's.
-    pub(crate) fn rehearsed(&self, entry: &str) -> Option<&String> {
-        self.after.get(entry.strip_prefix(from_backup::RULES)?)
-    }
-
     /// Where the database lies that was rebuilt from an entry, if it was.
     pub(crate) fn rebuilt(&self, entry: &str) -> Option<PathBuf> {
         self.rebuilt.file(entry)
@@ -110,7 +106,7 @@ pub fn prepare(
     state_dir::none_open(profile, "restore")?;
     let file = again(&request.file, &request.name)?;
     let shapes = |path: &Path| Ok(host.databases().shape(path)?);
-    let mut checked = verify::archive(profile, &shapes, request.file, &request.name)?;
+    let (mut checked, mut opened) = verify::archive(profile, &shapes, request.file, &request.name)?;
     none(preflight::check(host, profile))?;
     let survey = surveyed(profile, host, &checked)?;
     none(unread(&survey.facts, &request.choices))?;
@@ -120,18 +116,19 @@ pub fn prepare(
         Some(id) => id,
         None => state_dir::new_id(host)?,
     };
-    none(rehearsal::tunnels(host, profile, &mut checked)?)?;
+    let no_tunnels = rehearsal::tunnels(host, profile, &mut checked, &mut opened)?;
+    none(no_tunnels)?;
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
-    let left_behind: Vec<String> = checked.lost.iter().map(|l| l.said.clone()).collect();
-    let (mut backup, after, rebuilt) =
-        from_backup::wanted(host, &survey, checked, &request.choices)?;
+    // Its tables are as large as the plan.
+    drop(opened.archive);
+    let (mut backup, after) =
+        from_backup::for_plan(host, &survey, opened.info, checked, &request.choices)?;
     backup.warnings.splice(0..0, consent.sentences());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     backup.said = said::said(&here, &survey, &backup, &both);
-    backup.said.lost.extend(left_behind);
-    let lost = backup.said.lost.len();
+    let lost = backup.said.lost.len() + backup.checked.lost.len();
     let networks = networks_now(host, profile, &survey)?;
     let keep_open_folders = request.choices.keep_open_folders;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
@@ -160,7 +157,7 @@ pub fn prepare(
             true => Vec::new(),
             false => survey.exposure.exposed,
         },
-        rebuilt,
+        rebuilt: opened.rebuilt,
     })
 }
 
@@ -265,9 +262,7 @@ fn foreign_configs(profile: &Profile, survey: &Survey, checked: &Checked) -> Vec
         .collect();
     let foreign = survey.wireguard.iter().filter(|(name, held)| {
         let stem = name.strip_suffix(".conf").unwrap_or(name);
-        held.meta.uid != survey.owner.0
-            && !survey.configs.contains_key(*name)
-            && !clients.contains(stem)
+        held.uid != survey.owner.0 && !survey.configs.contains_key(*name) && !clients.contains(stem)
     });
     foreign
         .map(|(name, _)| {
@@ -393,21 +388,12 @@ fn left_beside(host: &dyn Host, plan: &Plan) -> Result<Vec<Problem>, Problem> {
 
 /// Everything new beside everything old, on each filesystem, with something to spare.
 fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
-    const SPARE: u64 = 16 << 20;
-    let mut needed: BTreeMap<u64, (PathBuf, u64)> = BTreeMap::new();
-    let mut add = |dir: &Path, bytes: u64| -> Result<(), Problem> {
-        if let Some(meta) = host.stat(dir)? {
-            needed
-                .entry(meta.dev)
-                .or_insert_with(|| (dir.to_owned(), SPARE))
-                .1 += bytes;
-        }
-        Ok(())
-    };
+    let mut needs = Needs::default();
+    let state_dir = host.stat(&profile.state_dir)?;
     for target in plan.databases.iter().chain(&plan.files) {
         let path = Path::new(&target.path);
         let Some(dir) = path.parent() else { continue };
-        if host.stat(dir)?.is_none() {
+        let Some(folder) = host.stat(dir)? else {
             return Err(Fault::Refused(vec![cannot(
                 format!(
                     "put {} in place: the folder {} is not there",
@@ -416,28 +402,28 @@ fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
                 ),
                 "make the folder, or name another place in the profile",
             )]));
-        }
-        // A filesystem gives a small file a whole block.
-        let new = target.new.as_ref().map_or(0, |n| n.size.max(4096));
-        let old = host.stat(path)?.map_or(0, |m| m.size.max(4096));
-        add(dir, new)?;
+        };
+        let new = target.new.as_ref().map_or(0, |n| n.size);
+        needs.file_on(folder.dev, dir, new);
         // Originals go into state_dir: nothing if it is the same filesystem, all of it if not; and the safety backup
         // holds them once more.
-        add(&profile.state_dir, old)?;
-    }
-    for (dir, bytes) in needed.into_values() {
-        let free = host.free_bytes(&dir)?;
-        if free < bytes {
-            return Err(Fault::Refused(vec![cannot(
-                format!(
-                    "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
-                    dir.display()
-                ),
-                "make room there, then try again",
-            )]));
+        let old = host.stat(path)?.map_or(0, |m| m.size);
+        if let Some(state_dir) = &state_dir {
+            needs.file_on(state_dir.dev, &profile.state_dir, old);
         }
     }
-    Ok(())
+    let short = needs.short(|dir| host.free_bytes(dir))?.into_iter();
+    let problem = |(folder, need, free): (&Path, u64, u64)| {
+        let bytes = need + RESERVE;
+        cannot(
+            format!(
+                "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
+                folder.display()
+            ),
+            "make room there, then try again",
+        )
+    };
+    none(short.map(problem).collect())
 }
 
 /// The same open file, not the same name, once more.

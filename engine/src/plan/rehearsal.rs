@@ -5,7 +5,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
-use crate::archive::verify::{BackupRules, Checked};
+use crate::archive::verify::{BackupRules, Checked, Opened};
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::database::Origin;
 use crate::gateway::profile::Profile;
@@ -132,6 +132,7 @@ pub fn tunnels(
     host: &dyn Look,
     profile: &Profile,
     checked: &mut Checked,
+    opened: &mut Opened,
 ) -> Result<Vec<Problem>, Fault> {
     let found = in_the_way(host, profile, checked)?;
     if checked.origin == Origin::Elsewhere {
@@ -145,7 +146,7 @@ pub fn tunnels(
         .map(|(tunnel, why, advice)| (tunnel, format!("{why} ({advice})")))
         .collect();
     checked.tunnels_up.retain(|t| !down.contains_key(t));
-    checked.stay_down(down)?;
+    checked.stay_down(opened, down)?;
     Ok(Vec::new())
 }
 

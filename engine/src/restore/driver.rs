@@ -3,14 +3,15 @@
 
 use std::path::Path;
 
-use journal_format::{BootId, Direction, Move, Phase, Problem, Role, State, Step, Verdict};
+use journal_format::{
+    BootId, Direction, Move, MoveState, Phase, Problem, Role, State, Step, Verdict,
+};
 
 use crate::error::cannot;
 use crate::gateway::kernel_facts::Facts;
 use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
-use crate::restore::journal::{JournalWriter, Outcome};
-use crate::restore::step::Machine;
-use crate::restore::step::{Env, Source, ops};
+use crate::restore::journal::JournalWriter;
+use crate::restore::step::{Env, Machine, Source, ops};
 use crate::restore::swap;
 use crate::state_dir::barrier;
 
@@ -66,10 +67,9 @@ impl Drive<'_> {
         let mut recovering = matches!(role, Some(Role::Recover | Role::RecoverByHand));
         let mut cleaned = false;
         loop {
-            let swaps = if recovering && journal.state().phase == Phase::Forward {
-                self.swaps(journal)?
-            } else {
-                Swaps::NotAll
+            let swaps = match recovering && journal.state().phase == Phase::Forward {
+                true => self.swaps(journal)?,
+                false => Swaps::NotAll,
             };
             let inputs = self.inputs(journal, &boot, recovering, swaps, cleaned);
             let (label, decision) = decide::decide(&inputs);
@@ -92,9 +92,7 @@ impl Drive<'_> {
                     journal.turn(problem)?;
                     recovering = false;
                 }
-                Decision::Commit => {
-                    journal.commit()?;
-                }
+                Decision::Commit => journal.commit()?,
                 Decision::Close(verdict) => {
                     let leftovers = leftovers(journal);
                     journal.close(verdict, leftovers)?;
@@ -143,14 +141,11 @@ impl Drive<'_> {
         cleaned: bool,
     ) -> Inputs {
         let state = journal.state();
-        let next = state
-            .plan
-            .as_ref()
-            .and_then(|plan| decide::next_step(state, plan, boot));
-        let direction = if state.phase == Phase::Back {
-            Direction::Back
-        } else {
-            Direction::Forward
+        let plan = state.plan.as_ref();
+        let next = plan.and_then(|plan| decide::next_step(state, plan, boot));
+        let direction = match state.phase == Phase::Back {
+            true => Direction::Back,
+            false => Direction::Forward,
         };
         Inputs {
             phase: state.phase,
@@ -238,16 +233,7 @@ impl Drive<'_> {
             Observed::Before => Err(unlike("it is as if nothing had been done")),
             Observed::Between(what) | Observed::Unknown(what) => Err(unlike(&what)),
         });
-        journal.settle(
-            permit,
-            match outcome {
-                Ok(report) => Outcome::Done {
-                    did: report.did,
-                    warnings: report.warnings,
-                },
-                Err(problem) => Outcome::Failed(problem),
-            },
-        )
+        journal.settle(permit, outcome)
     }
 
     /// The barrier is durable before the first effect: without this program it still closes the fence at boot.
@@ -285,26 +271,19 @@ impl Drive<'_> {
                 None => all &= targets.is_empty(),
             }
         }
-        Ok(if all {
-            Swaps::AllInPlace
-        } else {
-            Swaps::NotAll
+        Ok(match all {
+            true => Swaps::AllInPlace,
+            false => Swaps::NotAll,
         })
     }
 
     fn why_back(&self, journal: &JournalWriter, label: &str) -> Problem {
-        let failed = journal
-            .state()
-            .moves
-            .iter()
-            .rev()
-            .find(|m| m.problem.is_some());
-        match failed.and_then(|m| m.problem.as_ref().map(|p| (m.step, p))) {
-            Some((step, p)) => Problem {
+        match last_failure(journal.state()) {
+            Some((m, p)) => Problem {
                 what: format!(
                     "{} (in the step \"{}\")",
                     p.what,
-                    step.title(Direction::Forward)
+                    m.step.title(Direction::Forward)
                 ),
                 advice: format!("{}; then restore again", p.advice),
                 ..p.clone()
@@ -325,21 +304,16 @@ impl Drive<'_> {
         if let Some(problem) = &state.stuck {
             return problem.clone();
         }
-        let last = state
-            .moves
-            .iter()
-            .rev()
-            .find_map(|m| m.problem.as_ref().map(|p| (m.step, m.direction, p)));
-        match last {
-            Some((step, direction, p)) => Problem {
+        match last_failure(state) {
+            Some((m, p)) => Problem {
                 what: format!(
                     "{} ({}in the step \"{}\": {label})",
                     p.what,
-                    match direction {
+                    match m.direction {
                         Direction::Forward => "",
                         Direction::Back => "going back, ",
                     },
-                    step.title(direction)
+                    m.step.title(m.direction)
                 ),
                 advice: format!("{}; then run `holdfast recover`", p.advice),
                 ..p.clone()
@@ -353,6 +327,12 @@ impl Drive<'_> {
     }
 }
 
+/// The last move that the journal has a problem of.
+fn last_failure(state: &State) -> Option<(&MoveState, &Problem)> {
+    let mut moves = state.moves.iter().rev();
+    moves.find_map(|m| Some((m, m.problem.as_ref()?)))
+}
+
 fn unlike(what: &str) -> Problem {
     cannot(
         format!("see it done: {what}"),
@@ -362,13 +342,9 @@ fn unlike(what: &str) -> Problem {
 
 /// What a clean-up that failed left behind.
 fn leftovers(journal: &JournalWriter) -> Vec<String> {
-    let state = journal.state();
-    let failed = state
-        .moves
-        .iter()
-        .filter(|m| m.step == Step::CleanUp)
-        .filter_map(|m| m.problem.as_ref());
-    failed
-        .map(|p| format!("the clean-up is not complete: cannot {}", p.what))
-        .collect()
+    let moves = journal.state().moves.iter();
+    let cleaned = moves.filter(|m| m.step == Step::CleanUp);
+    let failed = cleaned.filter_map(|m| m.problem.as_ref());
+    let told = failed.map(|p| format!("the clean-up is not complete: cannot {}", p.what));
+    told.collect()
 }

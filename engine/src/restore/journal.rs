@@ -1,7 +1,7 @@
 //! The only hand that appends to a journal. Owns the permit: the permission to act that only a synced intent gives, and
 //! the poison: after a failed append this writer never writes again.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use journal_format::{
@@ -11,6 +11,7 @@ use journal_format::{
 
 use crate::error::cannot;
 use crate::host::{Append, Host, Permit};
+use crate::restore::step::Report;
 
 /// Space reserved behind the end of a journal, so that a full disk cannot stop a restore half way. A restore writes
 /// some 40 records besides the plan and the two lists of exchanges, which are counted apart.
@@ -22,26 +23,11 @@ pub type OnRecord<'h> = Box<dyn FnMut(&Record, &State) + 'h>;
 /// The open end of one journal, with the state that its records add up to.
 pub struct JournalWriter<'h> {
     host: &'h dyn Host,
-    path: PathBuf,
     file: Box<dyn Append>,
     chain: Chain,
     state: State,
     poisoned: Option<Problem>,
     seen: OnRecord<'h>,
-}
-
-/// How a move ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Outcome {
-    /// The host was seen to be as it should be.
-    Done {
-        /// What it did, a line each.
-        did: Vec<String>,
-        /// What a person should know.
-        warnings: Vec<String>,
-    },
-    /// It was not.
-    Failed(Problem),
 }
 
 impl<'h> JournalWriter<'h> {
@@ -94,7 +80,6 @@ impl<'h> JournalWriter<'h> {
         }
         Ok(JournalWriter {
             host,
-            path: path.to_owned(),
             file,
             chain,
             state,
@@ -133,7 +118,6 @@ impl<'h> JournalWriter<'h> {
         let file = host.open_journal(path, RESERVE_BYTES + 2 * valid.len() as u64)?;
         let mut writer = JournalWriter {
             host,
-            path: path.to_owned(),
             file,
             chain,
             state,
@@ -149,16 +133,6 @@ impl<'h> JournalWriter<'h> {
         &self.state
     }
 
-    /// Where the journal is.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    /// Why it writes no more, if a write failed.
-    pub fn poisoned(&self) -> Option<&Problem> {
-        self.poisoned.as_ref()
-    }
-
     /// Writes an intent, and hands out the permission to act once it is durable.
     #[expect(clippy::disallowed_methods, reason = "here the intent is synced")]
     pub fn intend(&mut self, r#move: Move, exchanges: Vec<Exchange>) -> Result<Permit, Problem> {
@@ -166,16 +140,21 @@ impl<'h> JournalWriter<'h> {
         Ok(Permit::after_intent(r#move))
     }
 
-    /// Writes what became of a move, and takes the permission back.
-    pub fn settle(&mut self, permit: Permit, outcome: Outcome) -> Result<(), Problem> {
+    /// Writes what became of a move, and takes the permission back: what it did, if the host was seen to be as it should
+    /// be, or why it was not.
+    pub fn settle(
+        &mut self,
+        permit: Permit,
+        outcome: Result<Report, Problem>,
+    ) -> Result<(), Problem> {
         let r#move = permit.r#move();
         self.write(match outcome {
-            Outcome::Done { did, warnings } => Entry::Done {
+            Ok(Report { did, warnings }) => Entry::Done {
                 r#move,
                 did,
                 warnings,
             },
-            Outcome::Failed(problem) => Entry::Failed { r#move, problem },
+            Err(problem) => Entry::Failed { r#move, problem },
         })
     }
 

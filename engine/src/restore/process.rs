@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use journal_format::{BootId, Driver, Policy, Role};
 use nix::sys::signal::Signal;
 
-use crate::error::{Problem, cannot};
+use crate::error::{OrCannot, Problem, cannot};
 use crate::host::programs;
 
 /// Leaves the session of whoever started this process, so that the end of a terminal or of the agent does not end it,
@@ -17,13 +17,10 @@ pub fn own_session() -> Result<(), Problem> {
     if leads_its_session() {
         return Ok(());
     }
-    match nix::unistd::setsid() {
-        Ok(_) => Ok(()),
-        Err(e) => Err(cannot(
-            format!("begin a session of its own: {e}"),
-            "start it from a shell or a service, not as the leader of a process group",
-        )),
-    }
+    nix::unistd::setsid().map(drop).or_cannot(
+        "begin a session of its own",
+        "start it from a shell or a service, not as the leader of a process group",
+    )
 }
 
 /// Whether this process must start itself anew to have a session of its own, and stay behind itself: one that leads its
@@ -46,12 +43,10 @@ fn has_a_terminal() -> bool {
 /// Ends this process with the one that started it. For the second half of an interactive restore or recovery: to the
 /// outside both are one, and a kill of the first is a kill of it.
 pub fn end_with_parent() -> Result<(), Problem> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|e| {
-        cannot(
-            format!("be ended with the process that started it: {e}"),
-            "run it without a terminal",
-        )
-    })
+    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).or_cannot(
+        "be ended with the process that started it",
+        "run it without a terminal",
+    )
 }
 
 /// The signals that turn a restore back, and those that are as good as not sent.
@@ -66,10 +61,8 @@ impl Signals {
     /// From here SIGINT and SIGTERM are only noted, and SIGHUP is not heard. SIGPIPE is ignored in every Rust program.
     pub fn hold() -> Result<Signals, Problem> {
         let failed = |e: std::io::Error| {
-            cannot(
-                format!("hold signals back: {e}"),
-                "this is a fault in holdfast; report it",
-            )
+            let what = format!("hold signals back: {e}");
+            cannot(what, "this is a fault in holdfast; report it")
         };
         let turn = Arc::new(AtomicBool::new(false));
         for signal in [Signal::SIGINT, Signal::SIGTERM] {

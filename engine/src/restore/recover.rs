@@ -45,23 +45,13 @@ pub struct Tidied {
 
 /// Who recovers, and how far.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RecoveryOrder<D> {
-    /// The process; before it is known to the journal, why it was started.
-    pub by: D,
+pub struct RecoveryOrder {
+    /// Why it was started.
+    pub by: Role,
     /// The choice made for it.
     pub policy: Option<Policy>,
     /// How far it goes.
     pub stage: BootStage,
-}
-
-impl From<Driver> for RecoveryOrder<Driver> {
-    fn from(by: Driver) -> RecoveryOrder<Driver> {
-        RecoveryOrder {
-            policy: by.policy,
-            by,
-            stage: BootStage::Whole,
-        }
-    }
 }
 
 /// What was found before anything was done, for a person.
@@ -80,7 +70,7 @@ pub struct FoundAtRecovery<'a> {
 pub fn run<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
-    order: RecoveryOrder<Role>,
+    order: RecoveryOrder,
     asked: &'a dyn Fn() -> bool,
     found: impl FnMut(&FoundAtRecovery),
     seen: OnRecord<'a>,
@@ -89,13 +79,8 @@ pub fn run<'a>(
     let driver = || process::driver(order.by, host.boot()?, order.policy);
     match open {
         Some(open) => {
-            let driver = driver().map_err(Fault::Stuck)?;
-            let order = RecoveryOrder {
-                by: driver,
-                policy: order.policy,
-                stage: order.stage,
-            };
-            settle(profile, host, open, order, asked, found, seen)
+            let by = (driver().map_err(Fault::Stuck)?, order.stage);
+            settle(profile, host, open, by, asked, found, seen)
         }
         // What was left over is not worth a delay of the boot.
         None if order.stage == BootStage::BeforeNetwork => Ok(Recovered::Idle(Vec::new())),
@@ -121,11 +106,8 @@ pub fn tidy(
     let path = state_dir::journal(profile, id);
     let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
-    if let Some(state) = scan
-        .state
-        .as_ref()
-        .filter(|s| s.starts >= STARTS && !by_hand)
-    {
+    let tried = scan.state.as_ref();
+    if let Some(state) = tried.filter(|s| s.starts >= STARTS && !by_hand) {
         let why = state.closing_warnings.first().cloned();
         return Err(cannot(
             format!(
@@ -160,32 +142,29 @@ pub fn tidy(
     .tidy(&mut journal)
 }
 
-/// Settles this open restore, as this driver. Sees everything through the host.
+/// Settles this open restore, as this driver and this far. Sees everything through the host.
 pub fn settle<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
     open: OpenRestore,
-    order: impl Into<RecoveryOrder<Driver>>,
+    by: (Driver, BootStage),
     asked: &'a dyn Fn() -> bool,
     found: impl FnMut(&FoundAtRecovery),
     seen: OnRecord<'a>,
 ) -> Result<Recovered, Fault> {
     // Whatever keeps a recovery from its end leaves the gateway half way.
-    settle_or_stick(profile, host, open, order.into(), asked, found, seen).map_err(Fault::Stuck)
+    settle_or_stick(profile, host, open, by, asked, found, seen).map_err(Fault::Stuck)
 }
 
 fn settle_or_stick<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
     open: OpenRestore,
-    order: RecoveryOrder<Driver>,
+    (driver, stage): (Driver, BootStage),
     asked: &'a dyn Fn() -> bool,
     mut found: impl FnMut(&FoundAtRecovery),
     seen: OnRecord<'a>,
 ) -> Result<Recovered, Problem> {
-    let RecoveryOrder {
-        by: driver, stage, ..
-    } = order;
     let left = what_is_left(profile, host, &open, &driver)?;
     let OpenRestore {
         id,
@@ -199,14 +178,11 @@ fn settle_or_stick<'a>(
         }
         WhatIsLeft::Journal(journal) => *journal,
     };
-    let mut ended = Vec::new();
-    if let Some(dead) = state
-        .driver
-        .as_ref()
-        .filter(|d| d.boot == driver.boot && d.session == d.pid)
-    {
-        ended = host.end_session(dead.session, dead.started_ticks)?;
-    }
+    let dead = state.driver.as_ref();
+    let ended = match dead.filter(|d| d.boot == driver.boot && d.session == d.pid) {
+        Some(dead) => host.end_session(dead.session, dead.started_ticks)?,
+        None => Vec::new(),
+    };
     let torn = bytes.len() - scan.valid_len;
     found(&FoundAtRecovery {
         id: &id,

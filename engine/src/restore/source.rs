@@ -1,18 +1,17 @@
-//! Where a restore's new files come from: its archive, the databases that were rebuilt, the rules as the rehearsal printed
-//! them. Reads; what it gives is compared with the plan by whoever stages it.
+//! Where a restore's new files come from: its archive, and the databases that were rebuilt. Reads; what it gives is compared
+//! with the plan by whoever stages it.
 
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 
 use crate::archive::Archive;
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::Prepared;
 use crate::restore::step::Source;
-use crate::text::octets;
 
-/// The archive, the databases that were rebuilt, and the rules as the rehearsal printed them.
+/// The archive, and the databases that were rebuilt.
 ///
 /// The archive's tables are kept only while it is unpacked: those of a large gateway are as large as the plan. What was
 /// checked before is checked again against the plan, file by file, once it is staged.
@@ -51,22 +50,12 @@ impl<'a> Unpacked<'a> {
 
 impl Source for Unpacked<'_> {
     fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
-        if let Some(text) = self.prepared.rehearsed(entry) {
-            return out.write_all(&octets::bytes(text)).map_err(|e| {
-                cannot(
-                    format!("write the rules: {e}"),
-                    "make room on that filesystem",
-                )
-            });
-        }
         if let Some(path) = self.prepared.rebuilt(entry) {
             let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
-            return copied.map(drop).map_err(|e| {
-                cannot(
-                    format!("copy the rebuilt {entry} from {}: {e}", path.display()),
-                    "see whether a disk is full or failing, then restore again",
-                )
-            });
+            return copied.map(drop).or_cannot(
+                format_args!("copy the rebuilt {entry} from {}", path.display()),
+                "see whether a disk is full or failing, then restore again",
+            );
         }
         self.unpack(entry, out).map_err(|fault| match fault {
             Fault::Failed(p) => p,

@@ -3,9 +3,7 @@
 //! what an archive holds, and believes no clock and no name: the last one is the last line.
 
 use std::collections::HashSet;
-use std::fs::Permissions;
-use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,7 +11,8 @@ use journal_format::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{OrCannot, Problem, cannot};
-use crate::files::open::{if_there, sync};
+use crate::files::open::if_there;
+use crate::files::whole;
 use crate::gateway::parts::Lack;
 use crate::gateway::profile::Profile;
 
@@ -91,15 +90,8 @@ pub fn remember(profile: &Profile, archive: &Digest, note: Option<Note>) -> Resu
             None => archive.to_string(),
         };
         all.push(&line);
-        let mut file = tempfile::Builder::new()
-            .permissions(Permissions::from_mode(0o600))
-            .prefix(".made-")
-            .tempfile_in(&profile.state_dir)?;
         let lines: String = all.iter().map(|l| format!("{l}\n")).collect();
-        file.write_all(lines.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(path(profile)).map_err(|e| e.error)?;
-        sync(&profile.state_dir)
+        whole::write(&path(profile), lines.as_bytes(), 0o600)
     };
     let path = path(profile);
     write().or_cannot(
@@ -255,7 +247,7 @@ mod tests {
         assert!(knows(&profile, &digest(KEPT)).unwrap());
         assert!(!knows(&profile, &digest(0)).unwrap());
         assert!(knows(&profile, &digest(1)).unwrap());
-        let mode = path(&profile).metadata().unwrap().permissions().mode();
+        let mode = std::os::unix::fs::MetadataExt::mode(&path(&profile).metadata().unwrap());
         assert_eq!(mode & 0o777, 0o600);
     }
 

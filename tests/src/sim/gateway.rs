@@ -255,7 +255,7 @@ impl Scenario {
         let id = RestoreId::new("20261122T185220Z-0a1b2c3d")
             .map_err(|e| vec![cannot(e.to_string(), "name it")])?;
         let look = Sim::new(world.clone(), &Places::nowhere(), None, false);
-        let survey = survey::survey(&look, &profile, &|c| backup.configs.contains_key(c))?;
+        let survey = survey::survey(&look, &profile, &|c| backup.checked.configs.contains_key(c))?;
         let choices = Choices {
             keep_going_without_firewall: shape.unread.is_some(),
             keep_open_folders: false,

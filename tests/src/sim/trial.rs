@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use engine::error::Fault;
 use engine::host::Look;
 use engine::restore::driver::BootStage;
-use engine::restore::recover::{self, Recovered, RecoveryOrder};
+use engine::restore::recover::{self, Recovered};
 use engine::restore::{self, Begin, Ended};
 use engine::state_dir::OpenRestore;
 use journal_format::{
@@ -213,11 +213,7 @@ impl Scenario {
             &self.profile,
             &sim,
             open,
-            RecoveryOrder {
-                policy: driver.policy,
-                by: driver,
-                stage: start.stage,
-            },
+            (driver, start.stage),
             &asked,
             |_| {},
             Box::new(|record, _| shown_is_durable(&sim, &self.places, record.seq.0)),

@@ -83,7 +83,7 @@ pub async fn sign_in(
             "This password must be changed first. Sign in to the gateway once and choose another, then sign in here with that.",
             Status::Forbidden,
         ),
-        Err(e) => Page::no_answer(e),
+        Err(e) => Page::no_answer(e, None),
     })
 }
 
@@ -97,7 +97,7 @@ pub async fn sign_out(
     if let Some(token) = caller.token() {
         // If that fails the session goes on: it must not look as if it had ended.
         let ended = agent.sign_out(token, &asked).await;
-        ended.map_err(Page::no_answer)?;
+        ended.map_err(|e| Page::no_answer(e, None))?;
         caller.signed_out();
     }
     Ok(Page::go("/sign-in"))

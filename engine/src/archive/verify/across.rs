@@ -21,7 +21,7 @@ pub(super) fn across_parts(profile: &Profile, checked: &mut Checked) {
     // Before what is said of single configs, of which there may be thousands.
     let mut first = Vec::new();
     said_when_made(checked, &mut first);
-    missing(profile, checked);
+    checked.missing = missing(profile, checked);
     lacks(checked, &mut first);
     clients(checked);
     configs::leads_away(&checked.configs, &mut first);
@@ -32,7 +32,7 @@ pub(super) fn across_parts(profile: &Profile, checked: &mut Checked) {
 }
 
 fn said_when_made(checked: &mut Checked, first: &mut Vec<String>) {
-    match &checked.archive.metadata().holdfast {
+    match &checked.manifest {
         Some(manifest) => checked.warnings.extend(
             manifest
                 .warnings
@@ -47,23 +47,22 @@ fn said_when_made(checked: &mut Checked, first: &mut Vec<String>) {
 }
 
 /// Parts that the profile names and the backup has not.
-fn missing(profile: &Profile, checked: &mut Checked) {
-    let manifest = checked.archive.metadata().holdfast.as_ref();
-    let fate = |part: &Part| manifest.and_then(|m| m.parts.get(part));
-    let mut missing = |part: Part, what: &str, stays: &str| match fate(&part) {
+fn missing(profile: &Profile, checked: &Checked) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut missing = |part: Part, what: &str, stays: &str| match checked.fate(&part) {
         // Said among what is lost.
         Some(PartFate::NotSaved { .. }) => {}
-        Some(PartFate::NotThere) => checked.missing.push(format!(
+        Some(PartFate::NotThere) => lines.push(format!(
             "there was no {what} when the backup was made: {stays}"
         )),
-        Some(PartFate::Saved | PartFate::SavedRaw { .. }) | None => checked
-            .missing
-            .push(format!("the backup has no {what}: {stays}")),
+        Some(PartFate::Saved | PartFate::SavedRaw { .. }) | None => {
+            lines.push(format!("the backup has no {what}: {stays}"));
+        }
     };
     for known in &profile.gateway.database {
         let part = Part::Database(known.name.clone());
-        let raw = matches!(fate(&part), Some(PartFate::SavedRaw { .. }));
-        let there = checked.databases.iter().any(|d| d.name == known.name);
+        let raw = matches!(checked.fate(&part), Some(PartFate::SavedRaw { .. }));
+        let there = checked.databases.contains_key(&known.name);
         if known.path.exists() && !there && !raw {
             missing(part, &known.name, "that database stays as it is");
         }
@@ -74,11 +73,12 @@ fn missing(profile: &Profile, checked: &mut Checked) {
             missing(Part::Rules(family), &what, "they stay as they are");
         }
     }
+    lines
 }
 
 /// What could not be saved, or not whole, when the backup was made.
 fn lacks(checked: &mut Checked, first: &mut Vec<String>) {
-    let Some(manifest) = &checked.archive.metadata().holdfast else {
+    let Some(manifest) = &checked.manifest else {
         return;
     };
     let lacks = manifest.lacks().into_iter();
@@ -135,11 +135,8 @@ fn clients(checked: &mut Checked) {
 
 /// The tunnels that were up and can be here.
 fn belong_up(checked: &mut Checked) {
-    let manifest = checked.archive.metadata().holdfast.as_ref();
-    let known = manifest.filter(|m| {
-        let tunnels = m.parts.get(&Part::Tunnels);
-        !matches!(tunnels, Some(PartFate::NotSaved { .. }))
-    });
+    let known = checked.manifest.as_ref();
+    let known = known.filter(|_| !checked.lacks(&Part::Tunnels));
     let clients = checked.clients.iter().flatten();
     let wanted: BTreeSet<&str> = match known {
         Some(m) => m.tunnels_up.iter().map(String::as_str).collect(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
+use crate::archive::manifest::EntryFacts;
 use crate::archive::{Archive, ArchiveEntry, EntryKind};
 use crate::error::{Fault, Problem, cannot};
 use crate::gateway::consent::{self, Hook, Opaque};
@@ -21,9 +22,9 @@ const SAID: usize = 10;
 #[derive(Debug, Clone, Default)]
 pub struct CheckedConfig {
     /// What belongs into the folder of configs; none if there was no copy there.
-    pub first: Option<CopyOf>,
+    pub first: Option<FileInBackup>,
     /// What belongs into the folder of `wg-quick`; none if there was no copy there.
-    pub second: Option<CopyOf>,
+    pub second: Option<FileInBackup>,
     /// Whether its name can be an interface's.
     pub can_be_a_tunnel: bool,
     /// Where it listens. This and the networks are of what `wg-quick` will read: the second copy, or else the first.
@@ -37,36 +38,6 @@ pub struct CheckedConfig {
     /// Stands for its private key.
     pub key: Option<Mark>,
     odd: Option<Box<Odd>>,
-}
-
-/// A copy of a config: an entry of the archive, which was read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CopyOf {
-    /// Its place among the archive's entries.
-    entry: u32,
-    /// Whose it was, as a place among the manifest's owners, if a manifest says it.
-    pub owner: Option<u16>,
-}
-
-impl CopyOf {
-    /// The file that it becomes.
-    pub fn file(self, archive: &Archive) -> Result<FileInBackup, Problem> {
-        let entry = archive.entries().get(self.entry as usize);
-        let file = entry.and_then(|entry| {
-            Some(FileInBackup {
-                entry: entry.name.clone().into(),
-                size: entry.size,
-                sha256: entry.sha256()?.clone(),
-                owner: self.owner.map(usize::from),
-            })
-        });
-        file.ok_or_else(|| {
-            cannot(
-                "take a config from the backup: it was not read",
-                "report this fault in holdfast",
-            )
-        })
-    }
 }
 
 /// What few configs have.
@@ -122,7 +93,7 @@ impl CheckedConfig {
         }
     }
 
-    fn place(&mut self, is_first: bool, copy: CopyOf) {
+    fn place(&mut self, is_first: bool, copy: FileInBackup) {
         match is_first {
             true => self.first = Some(copy),
             false => self.second = Some(copy),
@@ -188,50 +159,50 @@ pub(super) fn check_configs(
     let (mut read, mut too_large) = (Vec::new(), Vec::new());
     for (place, entry) in archive.entries().iter().enumerate() {
         match place_of(&entry.part()) {
-            Some(_) if entry.size > wg_config::MOST => too_large.push(place),
+            Some(_) if entry.size > wg_config::MOST => too_large.push(entry),
             Some(_) => read.push(place),
             None => {}
         }
     }
-    for place in too_large {
-        let entry = &archive.entries()[place];
-        archive.copy(&entry.name, &mut std::io::sink())?;
+    for entry in too_large {
+        let facts = archive.copy(&entry.name, &mut std::io::sink())?;
         let why = format!(
             "it has {} bytes, and no config has more than {}",
             entry.size,
             wg_config::MOST
         );
-        keep_opaque(&mut configs, place, entry, why);
+        keep_opaque(&mut configs, entry, facts, why);
     }
-    let look = |entry: &ArchiveEntry, bytes: &[u8]| {
-        wg_config::read(bytes).map(|config| {
-            let mut warnings = Vec::new();
-            warn_of(&entry.name, &config, &mut warnings);
-            (config, warnings)
-        })
-    };
-    archive.read_each(&read, look, |place, looked| {
-        let entry = &archive.entries()[place];
-        match looked {
-            Ok((config, warnings)) => {
-                found.warnings.extend(warnings);
-                keep(&mut configs, place, entry, &config);
-            }
-            Err(why) => keep_opaque(&mut configs, place, entry, why.to_string()),
+    let take = |(entry, facts, looked): (&ArchiveEntry, EntryFacts, _)| match looked {
+        Ok((config, warnings)) => {
+            found.warnings.extend::<Vec<String>>(warnings);
+            keep(&mut configs, entry, facts, &config);
         }
-    })?;
-    let manifest = archive.metadata().holdfast.as_ref();
+        Err(why) => keep_opaque(&mut configs, entry, facts, why),
+    };
+    let look = |bytes: &[u8], entry: &str| {
+        let config = wg_config::read(bytes).map_err(|why| why.to_string())?;
+        let mut warnings = Vec::new();
+        warn_of(entry, &config, &mut warnings);
+        Ok::<_, String>((config, warnings))
+    };
+    archive.read_each(
+        &read,
+        |entry, facts, bytes| (entry, facts, look(bytes, &entry.name)),
+        take,
+    )?;
     for (file, config) in &mut configs {
-        if let (None, Some(first)) = (config.second, config.first) {
-            config.second = match manifest {
+        if let (None, Some(first)) = (&config.second, &config.first) {
+            config.second = match &archive.metadata.holdfast {
                 // The gateway's own backup has one copy for both places.
-                None => Some(first),
+                None => Some(first.clone()),
                 Some(_) => {
-                    let entry = &archive.entries()[first.entry as usize];
-                    let owner = entry.owner_of_second_copy();
-                    owner.map(|owner| CopyOf {
-                        owner: owner.try_into().ok(),
-                        ..first
+                    let entry = archive.entry(&first.entry);
+                    let owner = entry.and_then(|e| e.owner_of_second);
+                    owner.map(|owner| {
+                        let mut second = first.clone();
+                        second.facts.owner = Some(owner.into());
+                        second
                     })
                 }
             };
@@ -248,22 +219,14 @@ pub(super) fn check_configs(
     Ok(configs)
 }
 
-fn copy_of(place: usize, entry: &ArchiveEntry) -> CopyOf {
-    CopyOf {
-        // A zip of more entries is not opened.
-        entry: place.try_into().unwrap_or(u32::MAX),
-        owner: entry.owner().and_then(|owner| owner.try_into().ok()),
-    }
-}
-
 fn keep_opaque(
     configs: &mut BTreeMap<String, CheckedConfig>,
-    place: usize,
     entry: &ArchiveEntry,
+    facts: EntryFacts,
     why: String,
 ) {
     let part = entry.part();
-    let (Some((file, is_first)), Some(sha256)) = (place_of(&part), entry.sha256()) else {
+    let Some((file, is_first)) = place_of(&part) else {
         return;
     };
     let config = configs.entry(file.to_owned()).or_default();
@@ -271,10 +234,10 @@ fn keep_opaque(
         tunnel: file.strip_suffix(".conf").unwrap_or(file).to_owned(),
         entry: entry.name.clone().into(),
         why,
-        size: entry.size,
-        sha256: sha256.clone(),
+        size: facts.size,
+        sha256: facts.sha256.clone(),
     });
-    config.place(is_first, copy_of(place, entry));
+    config.place(is_first, FileInBackup::new(&entry.name, facts));
 }
 
 /// Of which file an entry is a copy, and whether it is the first one; none if it is none that can be put back.
@@ -300,8 +263,8 @@ fn place_of<'p>(part: &'p EntryKind<'_>) -> Option<(&'p str, bool)> {
 
 fn keep(
     configs: &mut BTreeMap<String, CheckedConfig>,
-    place: usize,
     entry: &ArchiveEntry,
+    facts: EntryFacts,
     config: &Config,
 ) {
     let part = entry.part();
@@ -313,7 +276,7 @@ fn keep(
         let hooks = &mut seen.odd().hooks;
         *hooks = consent::either(std::mem::take(hooks), &config.interface.hooks);
     }
-    seen.place(is_first, copy_of(place, entry));
+    seen.place(is_first, FileInBackup::new(&entry.name, facts));
     if !is_first || seen.second.is_none() {
         seen.set(config);
     }

@@ -1,26 +1,29 @@
 //! The databases of a backup: each unpacked as a private copy and checked, and made what a restore will put in place. Changes
 //! nothing but the spool.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::path::Path;
 
-use journal_format::Digest;
-use sha2::Digest as _;
-
-use super::{CheckedDatabase, Findings, Present, Rebuilt, folders, in_backup};
+use super::{CheckedDatabase, FileInBackup, Findings, Present, Rebuilt, folders};
 use crate::archive::lost::Lost;
-use crate::archive::{Archive, Copied, SIDES, raw_database};
+use crate::archive::manifest::EntryFacts;
+use crate::archive::{Archive, SIDES, raw_database};
 use crate::error::{Fault, OrCannot, Problem, cannot};
 use crate::files::open::{if_there, new_private};
 use crate::files::spool::Room;
-use crate::gateway::account::MailRelay;
-use crate::gateway::database::{self, Client, NotTaken, Origin, Terms, User};
+use crate::files::whole;
+use crate::gateway::account::{Account, MailRelay};
+use crate::gateway::database::{self, Client, NotTaken, Origin, Terms};
 use crate::gateway::profile::{self, DatabaseKind, Profile};
 use crate::text::wording::{Named, name};
 
-type Databases = (Vec<CheckedDatabase>, Option<Vec<Client>>, Rebuilt);
+type Databases = (
+    BTreeMap<String, CheckedDatabase>,
+    Option<Vec<Client>>,
+    Rebuilt,
+);
 
 pub(super) fn check_databases(
     profile: &Profile,
@@ -29,7 +32,7 @@ pub(super) fn check_databases(
     origin: Origin,
 ) -> Result<(Findings, Databases), Fault> {
     let mut found = Findings::default();
-    let mut databases = Vec::new();
+    let mut databases = BTreeMap::new();
     let mut clients = None;
     let mut rebuilt = Rebuilt {
         room: Room::new(&profile.spool_dir())?,
@@ -38,7 +41,9 @@ pub(super) fn check_databases(
     for known in &profile.gateway.database {
         if archive.entry(&raw_database(&known.name, "")).is_some() {
             match origin {
-                Origin::Here => databases.push(raw(archive, known)?),
+                Origin::Here => {
+                    databases.insert(known.name.clone(), raw(archive, known)?);
+                }
                 Origin::Elsewhere => found
                     .unfit
                     .push((known.name.clone(), vec![not_here(known)])),
@@ -50,24 +55,23 @@ pub(super) fn check_databases(
         }
         let path = rebuilt.room.file("database");
         let copied = extract(archive, &known.name, &path)?;
-        let mut file = in_backup(archive, &known.name, &copied);
         let made = rebuilt.place(&known.name);
-        let (read, digest) = match origin {
+        let (read, facts) = match origin {
             Origin::Here => {
-                let digest = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
+                let facts = keep_own(archive, (&path, &made), known, &copied, &mut found)?;
                 let read = read_rows(profile, &made, known, &mut found);
                 // Who cannot be compared with those of now is as good as nobody.
                 let rows = read.unwrap_or_else(|problem| {
                     found.warnings.push(format!("cannot {}", problem.what));
                     RowsRead::default()
                 });
-                (rows, digest)
+                (rows, facts)
             }
             Origin::Elsewhere => {
                 let taken = rows_from_elsewhere(profile, present, &path, &made, known, &mut found);
                 remove(&path)?;
                 match taken {
-                    Ok(rows) => (rows, digest(&made)?),
+                    Ok(rows) => (rows, digest(&made, copied.owner)?),
                     Err(NotTaken::Unfit(problems)) => {
                         remove(&made)?;
                         found.unfit.push((known.name.clone(), problems));
@@ -77,25 +81,23 @@ pub(super) fn check_databases(
                 }
             }
         };
-        if digest.sha256 != file.sha256 {
+        if facts.sha256 != copied.sha256 {
             rebuilt.entries.insert(known.name.clone());
-            (file.size, file.sha256) = (digest.size, digest.sha256);
         }
         if known.kind == DatabaseKind::Clients {
             clients = read.clients;
         }
-        let (users, mail) = (read.users, read.mail);
         if !rebuilt.entries.contains(&known.name) {
             remove(&made)?;
         }
-        databases.push(CheckedDatabase {
-            name: known.name.clone(),
+        let database = CheckedDatabase {
             kind: known.kind,
-            file,
+            file: FileInBackup::new(&known.name, facts),
             beside: None,
-            users,
-            mail,
-        });
+            users: read.users,
+            mail: read.mail,
+        };
+        databases.insert(known.name.clone(), database);
     }
     Ok((found, (databases, clients, rebuilt)))
 }
@@ -106,13 +108,12 @@ fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, 
     for side in SIDES {
         let entry = raw_database(&known.name, side);
         if archive.entry(&entry).is_some() {
-            let copied = archive.copy(&entry, &mut io::sink())?;
-            files.push((side, in_backup(archive, &entry, &copied)));
+            let facts = archive.copy(&entry, &mut io::sink())?;
+            files.push((side, FileInBackup::new(&entry, facts)));
         }
     }
     let (_, file) = files.remove(0);
     Ok(CheckedDatabase {
-        name: known.name.clone(),
         kind: known.kind,
         file,
         beside: Some(files),
@@ -136,7 +137,7 @@ fn not_here(known: &profile::Database) -> Problem {
 #[derive(Default)]
 struct RowsRead {
     clients: Option<Vec<Client>>,
-    users: Vec<User>,
+    users: Vec<Account>,
     mail: Option<MailRelay>,
 }
 
@@ -165,7 +166,10 @@ fn read_rows(
     };
     Ok(match known.kind {
         DatabaseKind::Users => RowsRead {
-            users: database::users_of_copy(made)?,
+            users: database::users_of_copy(made)?
+                .into_iter()
+                .map(Account::from)
+                .collect(),
             mail: database::mail_relay_of_copy(made)?,
             clients: None,
         },
@@ -182,9 +186,9 @@ fn keep_own(
     archive: &Archive,
     (path, made): (&Path, &Path),
     known: &profile::Database,
-    copied: &Copied,
+    copied: &EntryFacts,
     found: &mut Findings,
-) -> Result<Copied, Fault> {
+) -> Result<EntryFacts, Fault> {
     if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
         found.warnings.extend(judged.warnings);
     }
@@ -216,7 +220,7 @@ fn keep_own(
         }
     }
     keep(path, made)?;
-    Ok(digest(made)?)
+    Ok(digest(made, copied.owner)?)
 }
 
 fn keep(path: &Path, made: &Path) -> Result<(), Fault> {
@@ -290,57 +294,24 @@ fn remove(path: &Path) -> Result<(), Problem> {
     removed.map(drop).map_err(|e| spool_problem(path, &e))
 }
 
-pub(super) fn digest(path: &Path) -> Result<Copied, Problem> {
-    let hashed = File::open(path).and_then(hashed);
-    hashed.map_err(|e| spool_problem(path, &e))
+/// What a file holds now; its owner stays.
+pub(super) fn digest(path: &Path, owner: Option<usize>) -> Result<EntryFacts, Problem> {
+    let facts = || -> io::Result<EntryFacts> {
+        let file = File::open(path)?;
+        let size = file.metadata()?.len();
+        Ok(EntryFacts {
+            size,
+            sha256: whole::sha256(file, size, &mut Vec::new())?,
+            owner,
+        })
+    };
+    facts().map_err(|e| spool_problem(path, &e))
 }
 
-fn hashed(mut file: impl Read) -> io::Result<Copied> {
-    let mut hash = sha2::Sha256::new();
-    let mut buffer = vec![0; 64 << 10];
-    let mut size = 0;
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => {
-                hash.update(&buffer[..n]);
-                size += n as u64;
-            }
-            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    let sha256 = Digest::of_bytes(hash.finalize().into());
-    Ok(Copied { size, sha256 })
-}
-
-pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Copied, Fault> {
+pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<EntryFacts, Fault> {
     let mut file = new_private(path).or_cannot(
         format!("make {}", path.display()),
         "see whether that disk is full or failing",
     )?;
     archive.copy(entry, &mut file)
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    #[test]
-    fn a_signal_during_a_read_changes_no_digest() {
-        struct Interrupted(&'static [u8], bool);
-        impl Read for Interrupted {
-            fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-                self.1 = !self.1;
-                match self.1 {
-                    true => Err(io::ErrorKind::Interrupted.into()),
-                    false => self.0.read(&mut buffer[..2]),
-                }
-            }
-        }
-        let copied = hashed(Interrupted(b"SQLite", false)).unwrap();
-        let sha256 = Digest::of_bytes(sha2::Sha256::digest(b"SQLite").into());
-        assert_eq!(copied, Copied { size: 6, sha256 });
-    }
 }

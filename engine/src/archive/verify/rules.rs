@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::io;
 
-use super::{FileInBackup, Findings, in_backup};
+use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
 use crate::archive::{Archive, KEPT_V4, KEPT_V6};
 use crate::error::{Fault, cannot};
@@ -67,10 +67,10 @@ pub(super) fn kept(
             };
             rules.map(drop).map_err(|p| format!("cannot {}", p.what))
         };
-        let (copied, taken) = if origin == Origin::Elsewhere && size <= RULES_MOST {
+        let (facts, taken) = if origin == Origin::Elsewhere && size <= RULES_MOST {
             let mut bytes = Vec::new();
-            let copied = archive.copy(entry, &mut bytes)?;
-            (copied, vetted(&bytes))
+            let facts = archive.copy(entry, &mut bytes)?;
+            (facts, vetted(&bytes))
         } else {
             let taken = match origin {
                 Origin::Here => Ok(()),
@@ -80,7 +80,7 @@ pub(super) fn kept(
         };
         match taken {
             Ok(()) => {
-                kept.insert(family, in_backup(archive, entry, &copied));
+                kept.insert(family, FileInBackup::new(entry, facts));
             }
             Err(why) => {
                 let said = format!(

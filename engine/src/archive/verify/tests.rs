@@ -39,15 +39,15 @@ fn said_of(checked: &Checked) -> Vec<String> {
 fn a_backup_that_the_gateway_made_is_accepted() {
     let dir = tempfile::tempdir().unwrap();
     let profile = profile(dir.path());
-    let checked = archive(
+    let (checked, opened) = archive(
         &profile,
         &shapes(&profile),
         fixture("gateway-5-own-backup.zip"),
         "b.zip",
     )
     .unwrap();
-    let names: Vec<_> = checked.databases.iter().map(|d| d.name.as_str()).collect();
-    assert_eq!(names, ["configs.db", "wireguard.db", "app.db"]);
+    let names: Vec<_> = checked.databases.keys().collect();
+    assert_eq!(names, ["app.db", "configs.db", "wireguard.db"]);
     assert_eq!(checked.clients.as_ref().unwrap().len(), 5);
     assert_eq!(checked.configs.len(), 5);
     assert!(
@@ -57,18 +57,18 @@ fn a_backup_that_the_gateway_made_is_accepted() {
     assert_eq!(checked.tunnels_up, ["c00000_30058fa2"]);
     assert!(checked.rules.v4.as_ref().unwrap().contains("*nat"));
     assert_eq!(checked.rules.v6, None);
-    assert_eq!(checked.ip_forward, None);
-    assert_eq!(checked.databases[1].users[0].username, "admin");
+    assert_eq!(checked.forwards(Family::V4), None);
+    assert_eq!(checked.databases["wireguard.db"].users[0].username, "admin");
     assert_eq!(
         checked.missing,
         ["the backup has no rules for IPv6: they stay as they are"]
     );
-    drop(checked);
+    drop(opened);
     assert_eq!(left_in_spool(&profile), 0);
 }
 
 /// A backup like the gateway's own, of these active clients with these configs.
-fn of_configs(dir: &Path, configs: &[(&str, String)]) -> Result<Checked, Fault> {
+fn of_configs(dir: &Path, configs: &[(&str, String)]) -> Result<(Checked, Opened), Fault> {
     let profile = profile(dir);
     let database = dir.join("clients.db");
     let conn = rusqlite::Connection::open(&database).unwrap();
@@ -162,23 +162,23 @@ fn a_tunnel_whose_own_config_is_the_reason_stays_down_by_name_and_its_client_is_
     let nul = config('z', "PostUp = a\0b", "10.9.2.0/24");
     let good = config('x', "ListenPort = 5000", "10.9.0.0/24");
     let configs = [("a", good), ("b", bad), ("c", nul)];
-    let checked = of_configs(dir.path(), &configs).unwrap();
+    let (checked, opened) = of_configs(dir.path(), &configs).unwrap();
     assert_eq!(checked.tunnels_up, ["a"]);
     insta::assert_snapshot!(said_of(&checked).join("\n"), @r"
     the tunnel b was up and stays down: line 3: Address $(id) is not an address, and 1 more reason; its config is put in place and its client is called inactive
     the tunnel c was up and stays down: line 3 holds a NUL byte; its config is put in place and its client is called inactive
     ");
     assert_eq!(checked.configs.len(), 3);
-    let made = checked.rebuilt.file("configs.db").unwrap();
+    let made = opened.rebuilt.file("configs.db").unwrap();
     let clients = database::clients_of_copy(&made).unwrap();
-    let status = |c: &Client| (c.name.clone(), c.status.clone().into_owned());
+    let status = |c: &database::Client| (c.name.clone(), c.status.clone().into_owned());
     let status: BTreeMap<String, String> = clients.iter().map(status).collect();
     assert_eq!(
         (status["a"].as_str(), status["b"].as_str()),
         ("active", "inactive")
     );
-    let database = &checked.databases[0];
-    assert_eq!(digest(&made).unwrap().sha256, database.file.sha256);
+    let database = &checked.databases["configs.db"];
+    assert_eq!(digest(&made, None).unwrap(), database.file.facts);
     let shown = checked.consent(|_| Vec::new()).lines();
     assert!(
         shown[0]
@@ -196,7 +196,7 @@ fn a_tunnel_that_takes_all_traffic_is_named_also_in_halves() {
         ("b", config('y', "", "127.0.0.0/8")),
         ("c", config('z', "", "10.9.0.0/24, ::/0")),
     ];
-    let checked = of_configs(dir.path(), &configs).unwrap();
+    let (checked, _) = of_configs(dir.path(), &configs).unwrap();
     let said = checked.warnings.join("\n");
     assert!(
         said.contains("2 configs send all traffic into their tunnels (AllowedIPs): a.conf, c.conf"),
@@ -212,7 +212,7 @@ fn a_tunnel_that_takes_all_traffic_is_named_also_in_halves() {
 fn a_backup_without_rules_is_accepted_with_a_warning() {
     let dir = tempfile::tempdir().unwrap();
     let profile = profile(dir.path());
-    let checked = archive(
+    let (checked, _) = archive(
         &profile,
         &shapes(&profile),
         fixture("backup_without_iptables.zip"),
@@ -285,34 +285,34 @@ fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_
     let dir = tempfile::tempdir().unwrap();
     let profile = profile(dir.path());
     let path = packed(dir.path(), ROWS);
-    let foreign = archive(
+    let (foreign, opened) = archive(
         &profile,
         &shapes(&profile),
         File::open(&path).unwrap(),
         "b.zip",
     )
     .unwrap();
-    assert!(foreign.rebuilt.file("configs.db").is_some());
+    assert!(opened.rebuilt.file("configs.db").is_some());
     let lost = "configs.db: it has a trigger, t, which does not come back";
     assert!(
         foreign.lost.iter().any(|l| l.said == lost),
         "{:?}",
         foreign.lost
     );
-    drop(foreign);
-    let sha256 = digest(&path).unwrap().sha256;
+    drop(opened);
+    let sha256 = digest(&path, None).unwrap().sha256;
     std::fs::create_dir_all(&profile.state_dir).unwrap();
     made::remember(&profile, &sha256, None).unwrap();
-    let checked = archive(
+    let (checked, opened) = archive(
         &profile,
         &shapes(&profile),
         File::open(&path).unwrap(),
         "b.zip",
     )
     .unwrap();
-    assert_eq!(checked.rebuilt.file("configs.db"), None);
-    let packed = digest(&dir.path().join("packed.db")).unwrap();
-    assert_eq!(checked.databases[0].file.sha256, packed.sha256);
+    assert_eq!(opened.rebuilt.file("configs.db"), None);
+    let packed = digest(&dir.path().join("packed.db"), None).unwrap();
+    assert_eq!(checked.databases["configs.db"].file.facts, packed);
     assert!(
         checked
             .warnings
@@ -338,20 +338,19 @@ fn of_a_backup_from_elsewhere_the_plan_gets_the_fresh_file_twice_the_same_and_no
         )
         .unwrap()
     };
-    let (one, two) = (checked(), checked());
-    assert_eq!(one.databases[0].file, two.databases[0].file);
+    let ((one, opened), (two, other)) = (checked(), checked());
+    let planned = &one.databases["configs.db"].file;
+    assert_eq!(*planned, two.databases["configs.db"].file);
     assert_eq!(one.warnings, two.warnings);
-    let fresh = one.rebuilt.file("configs.db").unwrap();
-    let is = digest(&fresh).unwrap();
-    let planned = &one.databases[0].file;
-    assert_eq!((is.size, is.sha256), (planned.size, planned.sha256.clone()));
+    let fresh = opened.rebuilt.file("configs.db").unwrap();
+    assert_eq!(digest(&fresh, None).unwrap(), planned.facts);
     let own = profile.gateway.wireguard_dir.join("beta.conf");
     let clients = database::clients_of_copy(&fresh).unwrap();
     assert_eq!(Path::new(&clients[0].config_path), own);
     let said = [one.warnings.clone(), said_of(&one)].concat().join("\n");
     assert!(said.contains("will name"), "{said}");
     assert!(said.contains("no table own: its 1 row"), "{said}");
-    drop((one, two));
+    drop((opened, other));
     assert_eq!(left_in_spool(&profile), 0);
 }
 
@@ -389,7 +388,7 @@ fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_ba
         );
 
         let path = zipped(dir.path(), bytes, &[("a.conf", CONFIG)]);
-        let checked = archive(
+        let (checked, opened) = archive(
             &profile,
             &shapes(&profile),
             File::open(&path).unwrap(),
@@ -406,12 +405,12 @@ fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_ba
             "{first}"
         );
         assert!(first.contains(why), "{first}");
-        drop(checked);
+        drop(opened);
         assert_eq!(left_in_spool(&profile), 0);
 
         // What this box made it takes back, whatever it is.
-        made::remember(&profile, &digest(&path).unwrap().sha256, None).unwrap();
-        let own = archive(
+        made::remember(&profile, &digest(&path, None).unwrap().sha256, None).unwrap();
+        let (own, opened) = archive(
             &profile,
             &shapes(&profile),
             File::open(&path).unwrap(),
@@ -419,8 +418,8 @@ fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_ba
         )
         .unwrap();
         let sha256 = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
-        assert_eq!(own.databases[0].file.sha256, sha256);
-        assert!(own.rebuilt.file("configs.db").is_none());
+        assert_eq!(own.databases["configs.db"].file.facts.sha256, sha256);
+        assert!(opened.rebuilt.file("configs.db").is_none());
         assert!(own.lost.is_empty(), "{:?}", own.lost);
     }
 }
@@ -450,8 +449,8 @@ fn a_database_that_the_profile_does_not_name_any_more_is_left_out_by_name_and_ke
 
     let path = zipped(dir.path(), &sound, &[("a.conf", CONFIG)]);
     let elsewhere = open(&path).unwrap();
-    made::remember(&profile, &digest(&path).unwrap().sha256, None).unwrap();
-    for checked in [elsewhere, open(&path).unwrap()] {
+    made::remember(&profile, &digest(&path, None).unwrap().sha256, None).unwrap();
+    for (checked, _) in [elsewhere, open(&path).unwrap()] {
         assert!(checked.databases.is_empty() && checked.configs.contains_key("a.conf"));
         let [lost] = checked.lost.as_slice() else {
             panic!("{:?}", checked.lost);

@@ -29,7 +29,7 @@ fn a_second_copy_is_an_entry_only_where_it_differs_and_strangers_stay_out() {
         second,
         ["wireguard/b_00000002.conf", "wireguard/c_00000003.conf"]
     );
-    let checked = verify::archive(
+    let (checked, _) = verify::archive(
         &gateway.profile,
         &shapes(&gateway.profile),
         File::open(&made.path).unwrap(),

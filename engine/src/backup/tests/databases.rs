@@ -22,7 +22,7 @@ fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
         )
         .unwrap();
     let made = gateway.make().unwrap();
-    let checked = verify::archive(
+    let (_, opened) = verify::archive(
         &gateway.profile,
         &shapes(&gateway.profile),
         File::open(&made.path).unwrap(),
@@ -30,7 +30,7 @@ fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
     )
     .unwrap();
     let copy = tempfile::NamedTempFile::new().unwrap();
-    checked
+    opened
         .archive
         .copy("configs.db", &mut copy.as_file())
         .unwrap();
@@ -40,7 +40,7 @@ fn no_committed_row_of_a_wal_database_with_a_writer_is_lost() {
         "what is committed, and only that"
     );
     writer.execute_batch("COMMIT").unwrap();
-    drop(checked);
+    drop(opened);
     gateway.assert_clean();
 }
 

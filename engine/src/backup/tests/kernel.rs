@@ -53,7 +53,7 @@ fn rules_that_are_none_are_saved_as_none_and_rules_that_could_not_be_read_are_no
     };
     assert_eq!(lack.part, Part::Rules(Family::V6));
     assert_eq!(lack.why, "of no shape");
-    let checked = verify::archive(
+    let (checked, _) = verify::archive(
         &gateway.profile,
         &shapes(&gateway.profile),
         File::open(&made.path).unwrap(),
@@ -85,16 +85,16 @@ fn peers_that_only_the_kernel_has_are_in_the_backup_and_those_of_the_config_are_
         )
         .unwrap()
     };
-    assert_eq!(checked(&gateway).peers, BTreeMap::new());
+    assert_eq!(checked(&gateway).0.peers, BTreeMap::new());
     for otherwise in [peers(&["10.2.0.0/24", "10.9.0.0/16"]), BTreeMap::new()] {
         gateway.facts.peers = otherwise.clone();
-        let then = checked(&gateway).peers;
+        let then = checked(&gateway).0.peers;
         let had = otherwise.get("a_00000001").cloned().unwrap_or_default();
         assert_eq!(then, BTreeMap::from([("a_00000001".to_owned(), had)]));
     }
     // What was not read is not taken to be none.
     gateway.facts.unread = BTreeMap::from([(Part::Peers, "no wg".to_owned())]);
-    assert_eq!(checked(&gateway).peers, BTreeMap::new());
+    assert_eq!(checked(&gateway).0.peers, BTreeMap::new());
 }
 
 #[test]
@@ -116,7 +116,7 @@ fn however_many_peers_only_the_kernel_has_the_backup_of_this_box_is_taken_back_w
     let metadata = bytes_of(&made.path, crate::archive::manifest::ENTRY).len();
     assert!(metadata > 5 << 20, "{metadata}");
     let open = || File::open(&made.path).unwrap();
-    let checked =
+    let (checked, _) =
         verify::archive(&gateway.profile, &shapes(&gateway.profile), open(), "b.zip").unwrap();
     assert_eq!(checked.peers["a_00000001"].len(), 30_000);
     assert!(checked.lost.is_empty(), "{:?}", checked.lost);
@@ -129,7 +129,7 @@ fn however_many_peers_only_the_kernel_has_the_backup_of_this_box_is_taken_back_w
     let made = gateway.make().unwrap();
     gateway.profile.state_dir = gateway.dir.path().join("other");
     let file = File::open(&made.path).unwrap();
-    let checked =
+    let (checked, _) =
         verify::archive(&gateway.profile, &shapes(&gateway.profile), file, "b.zip").unwrap();
     assert!(checked.peers.is_empty());
     let named = |l: &crate::archive::lost::Lost| l.said.contains("they are 4001, and of");

@@ -54,7 +54,7 @@ fn rows_and_files_of_a_gateway_that_is_written_to_are_of_one_moment_or_named() {
             let unpaired = manifest_of(&made.path).unpaired;
             named += usize::from(!unpaired.is_empty());
             let file = File::open(&made.path).unwrap();
-            let checked =
+            let (checked, _) =
                 verify::archive(&gateway.profile, &shapes(&gateway.profile), file, "b.zip")
                     .unwrap();
             let clients = checked.clients.unwrap();

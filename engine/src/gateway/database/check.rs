@@ -21,11 +21,12 @@ use header::header;
 use needed::{missing, odd_clients, unreadable};
 
 /// Who made the backup that a database came in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Origin {
     /// This box: what is in it was in the gateway's own.
     Here,
     /// Anybody.
+    #[default]
     Elsewhere,
 }
 

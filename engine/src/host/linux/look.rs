@@ -11,12 +11,12 @@ use journal_format::{BootId, Digest, FileId};
 use nix::fcntl::OFlag;
 use nix::libc;
 use nix::sys::stat::Mode;
-use sha2::Digest as _;
 
 use super::{Linux, ask, forwarding, forwarding_of, is_gone, on_path, open_file};
 use crate::error::{Problem, cannot};
 use crate::files::access;
 use crate::files::open::{again, errno, names_in, open_at, open_dir};
+use crate::files::{space, whole};
 use crate::gateway::owner;
 use crate::host::live_database::Live;
 use crate::host::programs::{self, processes};
@@ -86,7 +86,7 @@ impl Look for Linux {
     fn sha256(&self, path: &Path) -> Result<Digest, Problem> {
         let file = open_file(path)?;
         let size = file.metadata().map_err(|e| errno("read", path, e))?.len();
-        hashed(&file, size, &mut Vec::new()).map_err(|e| errno("read", path, e))
+        whole::sha256(&file, size, &mut Vec::new()).map_err(|e| errno("read", path, e))
     }
 
     fn held(&self, dir: &Path, names: &[String]) -> Result<Vec<Option<Held>>, Problem> {
@@ -110,7 +110,7 @@ impl Look for Linux {
             let meta = meta_of(&meta);
             let sha256 = match meta.kind {
                 Kind::File => {
-                    let hashed = hashed(&file, meta.size, buffer);
+                    let hashed = whole::sha256(&file, meta.size, buffer);
                     Some(hashed.map_err(|e| errno("read", &path, e))?)
                 }
                 Kind::Dir | Kind::Other => None,
@@ -130,9 +130,7 @@ impl Look for Linux {
     }
 
     fn free_bytes(&self, dir: &Path) -> Result<u64, Problem> {
-        let stat = again(|| nix::sys::statvfs::statvfs(dir))
-            .map_err(|e| errno("ask for the free space of", dir, e))?;
-        Ok(stat.blocks_available() * stat.fragment_size())
+        space::free_of(dir).map_err(|e| errno("ask for the free space of", dir, e))
     }
 
     fn holders(&self, files: &[PathBuf]) -> Result<Vec<Holder>, Problem> {
@@ -325,32 +323,6 @@ impl Look for Linux {
     }
 }
 
-/// SHA-256 of an open file that is expected to have this size: a small one in one read.
-fn hashed(mut file: impl Read, size: u64, buffer: &mut Vec<u8>) -> std::io::Result<Digest> {
-    let mut hasher = sha2::Sha256::new();
-    let portion = usize::try_from(size)
-        .unwrap_or(usize::MAX)
-        .clamp(1, 64 << 10);
-    if buffer.len() < portion {
-        buffer.resize(portion, 0);
-    }
-    let mut left = size;
-    while left > 0 {
-        let portion = usize::try_from(left).unwrap_or(usize::MAX).min(portion);
-        match file.read(&mut buffer[..portion]) {
-            // It is shorter by now.
-            Ok(0) => break,
-            Ok(n) => {
-                hasher.update(&buffer[..n]);
-                left = left.saturating_sub(n as u64);
-            }
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(e) => return Err(e),
-        }
-    }
-    Ok(Digest::of_bytes(hasher.finalize().into()))
-}
-
 /// Opens a regular file for reading; a fifo or a device is refused without waiting for it.
 fn begins_as_sqlite(file: File) -> std::io::Result<bool> {
     let mut begins = Vec::new();
@@ -403,34 +375,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::gateway::profile::Profile;
-
-    /// A file whose reads a signal interrupts every other time.
-    struct Interrupted(&'static [u8], bool);
-
-    impl Read for Interrupted {
-        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-            self.1 = !self.1;
-            match self.1 {
-                true => Err(std::io::ErrorKind::Interrupted.into()),
-                false => {
-                    let most = buffer.len().min(3);
-                    self.0.read(&mut buffer[..most])
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_signal_during_a_read_changes_no_digest() {
-        let bytes = b"[Interface]\n";
-        let digest = hashed(
-            Interrupted(bytes, false),
-            bytes.len() as u64,
-            &mut Vec::new(),
-        );
-        let wanted = Digest::of_bytes(sha2::Sha256::digest(bytes).into());
-        assert_eq!(digest.unwrap(), wanted);
-    }
 
     #[test]
     fn a_descriptor_that_cannot_be_looked_at_hides_no_other() {

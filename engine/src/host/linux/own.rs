@@ -1,7 +1,6 @@
 //! Holdfast's own files and processes: they need no permit, and must not be the gateway's.
 
 use std::fs::File;
-use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +13,8 @@ use nix::unistd::UnlinkatFlags;
 
 use super::{Linux, make_private_dir, remove, sync_dir};
 use crate::error::{Problem, cannot};
-use crate::files::open::{again, errno, open_at};
+use crate::files::open::{again, errno, open_at, open_dir};
+use crate::files::whole;
 use crate::host::programs::{pid, processes};
 use crate::host::{Append, Own, parent};
 
@@ -35,17 +35,8 @@ impl Own for Linux {
 
     fn keep(&self, path: &Path, bytes: &[u8]) -> Result<(), Problem> {
         let dir = parent(path)?;
-        let mut file = tempfile::Builder::new()
-            .prefix(".keep-")
-            .tempfile_in(dir)
-            .map_err(|e| errno("make a file in", dir, e))?;
-        file.write_all(bytes).map_err(|e| errno("write", path, e))?;
-        file.as_file()
-            .sync_all()
-            .map_err(|e| errno("sync", path, e))?;
-        file.persist(path)
-            .map_err(|e| errno("write", path, e.error))?;
-        sync_dir(dir)
+        open_dir(dir).map_err(|e| errno("make a file in", dir, e))?;
+        whole::write(path, bytes, 0o600).map_err(|e| errno("write", path, e))
     }
 
     fn discard(&self, path: &Path) -> Result<(), Problem> {

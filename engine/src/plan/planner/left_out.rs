@@ -1,14 +1,15 @@
 //! What a restore leaves out of the gateway that the backup is of: parts that the backup has not, and what of it does not go
 //! back. Pure; the verdict names all of it, so nothing may be left out here that the plan leaves out.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::path::Path;
 
 use journal_format::LeftOut;
 
-use super::{BackupForPlan, forwarded};
+use super::BackupForPlan;
 use crate::archive::lost::Lost;
 use crate::archive::manifest::Manifest;
-use crate::gateway::parts::{Lack, Part, PartFate};
+use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::profile::Profile;
 use crate::survey::Survey;
 use crate::text::iptables::Family;
@@ -17,57 +18,40 @@ use crate::text::wording::{counted, names};
 const STAY: &str =
     "the present ones stay, but for those of replaced tunnels, and tunnels and services add theirs";
 
-/// What of a backup does not go back, as far as the backup and its rehearsal tell by themselves.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct LaidAside {
-    /// Families whose rules will not be loaded, and why.
-    pub rules: BTreeMap<&'static str, String>,
-    /// Parts that could not be saved when it was made.
-    pub lacks: Vec<Lack>,
-    /// Links among the configs, by path.
-    pub links: BTreeSet<String>,
-    /// Clients whose row and files are of different moments.
-    pub unpaired: BTreeSet<String>,
-    /// What else is lost.
-    pub lost: Vec<Lost>,
-}
-
-impl LaidAside {
-    /// As its manifest says.
-    pub fn of(manifest: Option<&Manifest>) -> LaidAside {
-        manifest.map_or_else(LaidAside::default, |m| LaidAside {
-            lacks: m.lacks(),
-            links: m.links.keys().cloned().collect(),
-            unpaired: m.unpaired.clone(),
-            ..LaidAside::default()
-        })
-    }
-
-    fn lacks(&self, part: &Part) -> bool {
-        self.lacks.iter().any(|l| l.part == *part)
-    }
-
-    /// Whether something is lost of which the verdict speaks in these words.
-    fn loses(&self, what: &str) -> bool {
-        self.lost.iter().any(|l| l.what.as_deref() == Some(what))
-    }
-
-    /// The names of links, as they lie in a folder.
-    fn link_names(&self) -> BTreeSet<&str> {
-        let paths = self.links.iter();
-        paths.filter_map(|path| path.rsplit('/').next()).collect()
-    }
-}
-
 /// Why a part that is not in the backup is not in it.
 fn why_not(backup: &BackupForPlan, part: &Part) -> String {
-    if let Some(lack) = backup.aside.lacks.iter().find(|l| l.part == *part) {
-        return format!("could not be saved when the backup was made: {}", lack.why);
-    }
-    match backup.parts.get(part) {
+    match backup.checked.fate(part) {
+        Some(PartFate::NotSaved { why }) => {
+            format!("could not be saved when the backup was made: {why}")
+        }
         Some(PartFate::NotThere) => "there was none when the backup was made".into(),
         _ => "the backup has none".into(),
     }
+}
+
+/// Whether a part is lost in words that are those of its own line.
+fn loses(backup: &BackupForPlan, part: &Part) -> bool {
+    let shown = part.shown();
+    let mut lost = backup.checked.lost.iter();
+    lost.any(|l| l.what.as_deref() == Some(&*shown))
+}
+
+/// The names of links, as they lie in a folder.
+fn link_names(backup: &BackupForPlan) -> BTreeSet<&str> {
+    let manifest = backup.checked.manifest.iter();
+    let paths = manifest.flat_map(|m| m.links.keys());
+    paths.filter_map(|path| path.rsplit('/').next()).collect()
+}
+
+/// Whether it has a config for this place.
+fn wants(backup: &BackupForPlan, profile: &Profile, path: &Path) -> bool {
+    let (folder, gateway) = (path.parent(), &profile.gateway);
+    let name = path.file_name().and_then(|n| n.to_str());
+    let config = name.and_then(|name| backup.checked.configs.get(name));
+    config.is_some_and(|config| {
+        folder == Some(&gateway.configs_dir) && config.first.is_some()
+            || folder == Some(&gateway.wireguard_dir) && config.second.is_some()
+    })
 }
 
 /// The lines, and the parts that have one.
@@ -106,12 +90,12 @@ pub(super) fn left_out(
     backup: &BackupForPlan,
     tunnels_up: &[journal_format::Tunnel],
 ) -> Vec<LeftOut> {
-    let aside = &backup.aside;
+    let checked = &backup.checked;
     let mut lines = LeftOutLines::default();
     for database in &profile.gateway.database {
         let here = survey.databases.contains_key(&database.name);
         let part = Part::Database(database.name.clone());
-        if here && !backup.databases.contains_key(&database.name) && !aside.loses(&part.shown()) {
+        if here && !checked.databases.contains_key(&database.name) && !loses(backup, &part) {
             let stays = format!("; {} stays as it is", database.path.display());
             let why = why_not(backup, &part) + &stays;
             lines.part(part, why);
@@ -121,8 +105,8 @@ pub(super) fn left_out(
     no_files(profile, survey, backup, &mut lines);
     for (family, path, _) in &survey.kept {
         let part = Part::Kept(*family);
-        let known = backup.kept.contains_key(family) || backup.kept_gone.contains(family);
-        if !known && !aside.loses(&part.shown()) {
+        let known = checked.kept.contains_key(family) || checked.kept_gone(*family);
+        if !known && !loses(backup, &part) {
             let why = why_not(backup, &part);
             lines.part(part, format!("{why}; {} stays as it is", path.display()));
         }
@@ -136,14 +120,16 @@ pub(super) fn left_out(
         }
     }
     // Whatever a backup lacks is said, also where nothing above knows of it.
-    for lack in &aside.lacks {
+    let manifest = checked.manifest.as_ref();
+    for lack in manifest.map(Manifest::lacks).unwrap_or_default() {
         if !lines.named.contains(&lack.part) {
             let why = why_not(backup, &lack.part);
-            lines.part(lack.part.clone(), format!("{why}; {}", lack.part.without()));
+            let why = format!("{why}; {}", lack.part.without());
+            lines.part(lack.part, why);
         }
     }
     let up: BTreeSet<&str> = tunnels_up.iter().map(|t| t.name.as_str()).collect();
-    let belong_up = backup.tunnels_up.iter().map(String::as_str);
+    let belong_up = checked.tunnels_up.iter().map(String::as_str);
     let config = |tunnel: &str| profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
     let (stay, down): (BTreeSet<&str>, BTreeSet<&str>) = belong_up
         .filter(|t| !up.contains(t))
@@ -163,16 +149,16 @@ pub(super) fn left_out(
     lines.several(
         "link",
         " left alone",
-        &aside.links,
+        &manifest.iter().flat_map(|m| m.links.keys()).collect(),
         "there when the backup was made: neither a link nor what it leads to is saved or touched",
     );
     lines.several(
         "client",
         " as of one moment",
-        &aside.unpaired,
+        &manifest.iter().flat_map(|m| &m.unpaired).collect(),
         "changed while the backup was made: row and files may be of different moments",
     );
-    lost(&aside.lost, &mut lines);
+    lost(&checked.lost, &mut lines);
     lines.lines
 }
 
@@ -184,43 +170,44 @@ fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
         lines.part(part, why);
         return;
     }
-    if backup.aside.lacks(&part) {
+    if backup.checked.lacks(&part) {
         let why = format!("{}; {}", why_not(backup, &part), part.without());
         lines.add("a part of the configs", why);
         lines.named.insert(part);
     }
-    let links = backup.aside.link_names();
-    let names = backup.left_out.iter().map(String::as_str);
-    let not_taken: BTreeSet<&str> = names.filter(|name| !links.contains(name)).collect();
+    let links = link_names(backup);
+    let not_taken = backup.could_not_take().into_iter().flatten();
+    let not_taken = not_taken.filter(|name| !links.contains(name.as_str()));
     lines.several(
         "config",
         "",
-        &not_taken,
+        &not_taken.collect(),
         "there when the backup was made, and not in it: what is here under such a name stays as it is",
     );
     lines.several(
         "config",
         "",
-        &backup.stays,
+        &backup.checked.stays,
         "in the backup, and not put back: what is here under such a name stays as it is",
     );
 }
 
 /// What lies where a file belongs, and is none.
 fn no_files(profile: &Profile, survey: &Survey, backup: &BackupForPlan, lines: &mut LeftOutLines) {
-    let links = backup.aside.link_names();
+    let links = link_names(backup);
+    let not_taken = |file: &str| backup.could_not_take().is_some_and(|c| c.contains(file));
     let (mut in_its_place, mut here_alone) = (BTreeSet::new(), BTreeSet::new());
     for path in &survey.no_files {
         let kept = |family: &Family| profile.gateway.firewall.kept_file(*family) == Some(path);
         let wanted = match Family::BOTH.into_iter().find(kept) {
-            Some(family) => backup.kept.contains_key(&family),
-            None => backup.wants(profile, path),
+            Some(family) => backup.checked.kept.contains_key(&family),
+            None => wants(backup, profile, path),
         };
         let file = path.file_name().and_then(|n| n.to_str());
         let shown = path.display().to_string();
         if wanted {
             in_its_place.insert(shown);
-        } else if !file.is_some_and(|f| links.contains(f) || backup.left_out.contains(f)) {
+        } else if !file.is_some_and(|f| links.contains(f) || not_taken(f)) {
             here_alone.insert(shown);
         }
     }
@@ -256,11 +243,12 @@ fn lost(lost: &[Lost], lines: &mut LeftOutLines) {
 }
 
 fn rules(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<String> {
-    if backup.rules.contains_key(family.rules_file()) {
-        return None;
-    }
+    let refused = match backup.rules.get(&family) {
+        Some(Ok(_)) => return None,
+        Some(Err(why)) => Some(why),
+        None => None,
+    };
     let part = Part::Rules(family);
-    let refused = backup.aside.rules.get(family.name());
     Some(match (survey.facts.rules(family), refused) {
         (Some(_), Some(why)) => format!("{why}; {STAY}"),
         (Some(_), None) => format!("{}; {STAY}", why_not(backup, &part)),
@@ -275,9 +263,10 @@ fn rules(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<Stri
 
 fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<String> {
     let part = Part::Forwarding(family);
-    let why = match (forwarded(backup, family), survey.facts.forwards(family)) {
+    let says = backup.checked.forwards(family);
+    let why = match (says, survey.facts.forwards(family)) {
         (Some(_), Some(_)) | (None, None) => return None,
-        (None, Some(_)) => match backup.aside.lacks(&part) {
+        (None, Some(_)) => match backup.checked.lacks(&part) {
             true => why_not(backup, &part),
             false => "the backup does not say".to_owned(),
         },

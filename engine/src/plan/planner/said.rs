@@ -55,15 +55,20 @@ const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those
 pub fn said(here: &Here, survey: &Survey, backup: &BackupForPlan, rules: &[BothRules]) -> Said {
     let mut said = Said::default();
     origin(here, &backup.archive, &mut said);
-    for (database, then) in &backup.users {
-        if let Some(now) = survey.users.get(database) {
-            users(database, now, then, &mut said);
+    let checked = &backup.checked;
+    for (database, then) in &checked.databases {
+        // Of one that is there as bytes alone the users are not known.
+        if let Some(now) = survey.users.get(database)
+            && then.beside.is_none()
+        {
+            users(database, now, &then.users, &mut said);
         }
     }
     clients(survey, backup, &mut said);
     files(survey, backup, &mut said);
-    for (database, then) in &backup.mail {
+    for (database, then) in &checked.databases {
         let now = survey.mail.get(database);
+        let Some(then) = &then.mail else { continue };
         if now != Some(then) && survey.users.contains_key(database) {
             let shown = |r: &crate::gateway::account::MailRelay| {
                 format!(
@@ -84,7 +89,7 @@ pub fn said(here: &Here, survey: &Survey, backup: &BackupForPlan, rules: &[BothR
         .facts
         .tunnels
         .iter()
-        .chain(&backup.tunnels_up)
+        .chain(&checked.tunnels_up)
         .map(String::as_str)
         .collect();
     for both in rules {
@@ -94,9 +99,9 @@ pub fn said(here: &Here, survey: &Survey, backup: &BackupForPlan, rules: &[BothR
         let file = format!("{interface}.conf");
         tunnels.contains(interface)
             || survey.wireguard.contains_key(&file)
-            || backup.wireguard.contains_key(&file)
+            || checked.second(&file).is_some()
     };
-    networks(here, &ours, &backup.networks, &mut said);
+    networks(here, &ours, &checked.networks(), &mut said);
     said.known
         .extend(unknown_admin(here, rules).map(str::to_owned));
     said
@@ -236,7 +241,7 @@ fn joined(shown: &[String]) -> String {
 }
 
 fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
-    let (Some(now), Some(then)) = (&survey.clients, &backup.clients) else {
+    let (Some(now), Some(then)) = (&survey.clients, &backup.checked.clients) else {
         return;
     };
     let set = |clients: &[crate::gateway::database::Client]| -> BTreeSet<String> {
@@ -273,7 +278,7 @@ fn files(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
             .file_name()
             .and_then(|n| n.to_str())
             .unwrap_or_default();
-        if backup.configs.contains_key(file) || backup.wireguard.contains_key(file) {
+        if backup.checked.configs.contains_key(file) {
             said.lost.push(format!(
                 "{} is not a regular file: the backup's config is not put there, and what is there is left alone",
                 name(&path.display().to_string())
@@ -282,12 +287,12 @@ fn files(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
     }
     for (family, path, held) in &survey.kept {
         let path = path.display();
-        match backup.kept.get(family) {
-            Some(then) if then.sha256 != held.sha256 => said.known.push(format!(
+        match backup.checked.kept.get(family) {
+            Some(then) if then.facts.sha256 != held.sha256 => said.known.push(format!(
                 "{path}, whose {} rules each boot loads, becomes what it was when the backup was made",
                 family.name()
             )),
-            None if backup.kept_gone.contains(family) => said.known.push(format!(
+            None if backup.checked.kept_gone(*family) => said.known.push(format!(
                 "{path}, whose {} rules each boot loads, was not there when the backup was made, and goes",
                 family.name()
             )),
@@ -348,7 +353,7 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
 fn networks(
     here: &Here,
     ours: &dyn Fn(&str) -> bool,
-    networks: &BTreeMap<String, Vec<Prefix>>,
+    networks: &BTreeMap<&str, &[Prefix]>,
     said: &mut Said,
 ) {
     let interfaces = here.interfaces.iter();

@@ -3,16 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use journal_format::{Change, FileFacts, RestoreId, Target};
 
-use super::{BackupForPlan, Wanted};
+use super::BackupForPlan;
 use crate::archive;
+use crate::archive::verify::{Checked, FileInBackup};
 use crate::error::{Problem, cannot};
-use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE, KEPT_MODE, Placement};
+use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE, KEPT_MODE, Owner};
 use crate::gateway::profile::Profile;
-use crate::survey::{HeldConfig, Survey};
+use crate::survey::Survey;
 use crate::text::iptables::Family;
 
 /// Databases, then files; and what they would give to somebody who has no part in the gateway.
@@ -37,31 +37,28 @@ fn databases(
 ) -> Vec<Target> {
     let mut targets = Vec::new();
     for database in &profile.gateway.database {
-        let Some(wanted) = backup.databases.get(&database.name) else {
+        let Some(in_backup) = backup.checked.databases.get(&database.name) else {
             continue;
         };
+        let wanted = &in_backup.file;
         let now = survey.databases.get(&database.name);
-        let change = if now.is_some() {
-            Change::Replace
-        } else {
-            Change::Add
-        };
-        let place = (database.path.as_path(), DATABASE_MODE);
-        let now = now.map(|m| Placement {
+        let (is_there, place) = (now.is_some(), (database.path.as_path(), DATABASE_MODE));
+        let now = now.map(|m| Owner {
             uid: m.uid,
             gid: m.gid,
             mode: m.mode,
         });
-        let given = owner(wanted, survey, place, now, strangers);
-        targets.extend(target(&database.path, id, change, Some((wanted, given))));
+        let given = owner(wanted, survey, backup, place, now, strangers);
+        targets.extend(target(&database.path, id, is_there, Some((wanted, given))));
         // Right behind their database, and so in place and away with it. What lies there now is gone by then: it is settled
         // into the database, or set aside.
-        for (side, wanted) in backup.beside.get(&database.name).into_iter().flatten() {
+        for (side, wanted) in in_backup.beside.iter().flatten() {
             let mut path = database.path.clone().into_os_string();
             path.push(side);
             let path = PathBuf::from(path);
-            let given = owner(wanted, survey, (&path, DATABASE_MODE), None, strangers);
-            let made = target(&path, id, Change::Add, Some((wanted, given)));
+            let place = (path.as_path(), DATABASE_MODE);
+            let given = owner(wanted, survey, backup, place, None, strangers);
+            let made = target(&path, id, false, Some((wanted, given)));
             targets.extend(made.map(|made| Target {
                 staged: staged_beside(profile, &database.path, &made.staged),
                 ..made
@@ -85,47 +82,46 @@ fn files(
         let name = path.file_name().and_then(|n| n.to_str());
         name.is_some_and(|n| backup.leaves(profile, survey, n))
     };
-    let mut one = |path: PathBuf, now: Option<&HeldConfig>, wanted: Option<&Wanted>| {
+    let mut one = |path: PathBuf, now: Option<&FileFacts>, wanted: Option<&FileInBackup>| {
+        let place = (path.as_path(), CONFIG_MODE);
         let made = match (now, wanted) {
             (None, None) => None,
             (Some(_), None) if leaves(&path) => None,
-            (Some(_), None) => target(&path, id, Change::Remove, None),
             // What lies there, and where it may lead, is not touched.
             (None, Some(_)) if survey.no_files.contains(&path) => None,
-            (None, Some(w)) => {
-                let owner = owner(w, survey, (&path, CONFIG_MODE), None, strangers);
-                target(&path, id, Change::Add, Some((w, owner)))
-            }
-            (Some(held), Some(w)) => {
-                let place = (path.as_path(), CONFIG_MODE);
-                let owner = owner(w, survey, place, Some(has(held)), strangers);
-                match is_so(held, w, owner, CONFIG_MODE) {
-                    true => None,
-                    false => target(&path, id, Change::Replace, Some((w, owner))),
-                }
+            (now, None) => target(&path, id, now.is_some(), None),
+            (now, Some(w)) => {
+                let owner = owner(w, survey, backup, place, now.map(Owner::from), strangers);
+                let is_so = now.is_some_and(|held| is_so(held, w, owner, CONFIG_MODE));
+                target(&path, id, now.is_some(), Some((w, owner))).filter(|_| !is_so)
             }
         };
         targets.extend(made);
     };
     if backup.speaks_of_configs() {
         let gateway = &profile.gateway;
-        for (folder, now, wanted) in [
-            (&gateway.configs_dir, &survey.configs, &backup.configs),
-            (&gateway.wireguard_dir, &survey.wireguard, &backup.wireguard),
-        ] {
-            let names: BTreeSet<&String> = now.keys().chain(wanted.keys()).collect();
-            for name in names {
-                one(folder.join(name), now.get(name), wanted.get(name));
-            }
+        let wanted = &backup.checked;
+        for name in names(&survey.configs, wanted) {
+            let path = gateway.configs_dir.join(name);
+            one(path, survey.configs.get(name), wanted.first(name));
+        }
+        for name in names(&survey.wireguard, wanted) {
+            let path = gateway.wireguard_dir.join(name);
+            one(path, survey.wireguard.get(name), wanted.second(name));
         }
     }
     targets.extend(kept(profile, survey, backup, id));
     targets
 }
 
+/// The names of configs, here or in the backup.
+fn names<'n>(now: &'n BTreeMap<String, FileFacts>, backup: &'n Checked) -> BTreeSet<&'n String> {
+    now.keys().chain(backup.configs.keys()).collect()
+}
+
 /// Files that a backup would give to somebody who has no part in the gateway: by that somebody, how many and the first.
 #[derive(Default)]
-struct Strangers(BTreeMap<Rc<str>, (usize, String)>);
+struct Strangers(BTreeMap<String, (usize, String)>);
 
 impl Strangers {
     fn problems(self, profile: &Profile) -> Vec<Problem> {
@@ -165,17 +161,21 @@ fn staged(path: &Path, id: &RestoreId) -> Option<String> {
 fn target(
     path: &Path,
     id: &RestoreId,
-    change: Change,
-    wanted: Option<(&Wanted, Placement)>,
+    is_there: bool,
+    wanted: Option<(&FileInBackup, Owner)>,
 ) -> Option<Target> {
     Some(Target {
-        entry: wanted.map(|(w, _)| w.entry.clone()).unwrap_or_default(),
+        entry: wanted.map(|(w, _)| w.entry.to_string()).unwrap_or_default(),
         path: path.display().to_string(),
         staged: staged(path, id)?,
-        change,
+        change: match (is_there, wanted) {
+            (_, None) => Change::Remove,
+            (true, Some(_)) => Change::Replace,
+            (false, Some(_)) => Change::Add,
+        },
         new: wanted.map(|(w, owner)| FileFacts {
-            sha256: w.sha256.clone(),
-            size: w.size,
+            sha256: w.facts.sha256.clone(),
+            size: w.facts.size,
             uid: owner.uid,
             gid: owner.gid,
             mode: owner.mode & 0o777,
@@ -186,21 +186,24 @@ fn target(
 /// As the backup has it, where that is somebody who has a part in the gateway; without a word in the backup the profile's
 /// owner, and the mode of the file that it replaces. Never more open than `most`.
 fn owner(
-    wanted: &Wanted,
+    wanted: &FileInBackup,
     survey: &Survey,
+    backup: &BackupForPlan,
     (path, most): (&Path, u32),
-    replaced: Option<Placement>,
+    replaced: Option<Owner>,
     strangers: &mut Strangers,
-) -> Placement {
+) -> Owner {
     let (uid, gid) = survey.owner;
-    let mut owner = wanted.owner.unwrap_or(Placement {
+    let usual = || Owner {
         uid,
         gid,
         mode: replaced.map_or(most, |m| m.mode),
-    });
+    };
+    let known = wanted.facts.owner.and_then(|o| backup.owners.get(&o));
+    let mut owner = known.map_or_else(usual, |(owner, _)| *owner);
     if !owner.is_of(survey.owner, replaced.map(|m| (m.uid, m.gid))) {
-        let shown = wanted.owner_shown.clone();
-        let who = shown.unwrap_or_else(|| format!("{}:{}", owner.uid, owner.gid).into());
+        let by_number = || format!("{}:{}", owner.uid, owner.gid);
+        let who = known.map_or_else(by_number, |(_, shown)| shown.clone());
         let first = || (0, path.display().to_string());
         strangers.0.entry(who).or_insert_with(first).0 += 1;
     }
@@ -231,19 +234,10 @@ fn staged_beside(profile: &Profile, database: &Path, staged: &str) -> String {
     format!("{folder}/{prefix}{name}")
 }
 
-fn has(held: &HeldConfig) -> Placement {
-    Placement {
-        uid: held.meta.uid,
-        gid: held.meta.gid,
-        mode: held.meta.mode,
-    }
-}
-
 /// Whether a file is already as the backup has it.
-fn is_so(held: &HeldConfig, wanted: &Wanted, owner: Placement, most: u32) -> bool {
-    held.sha256 == wanted.sha256
-        && (held.meta.uid, held.meta.gid, held.meta.mode & most)
-            == (owner.uid, owner.gid, owner.mode)
+fn is_so(held: &FileFacts, wanted: &FileInBackup, owner: Owner, most: u32) -> bool {
+    held.sha256 == wanted.facts.sha256
+        && (held.uid, held.gid, held.mode & most) == (owner.uid, owner.gid, owner.mode)
 }
 
 /// The files in which the box keeps rules over a reboot, as they were: never the rules that are loaded now, of which the
@@ -256,10 +250,10 @@ fn kept(profile: &Profile, survey: &Survey, backup: &BackupForPlan, id: &Restore
         };
         let now = survey.kept.iter().find(|(f, _, _)| *f == family);
         let now = now.map(|(_, _, held)| held);
-        let Some(wanted) = backup.kept.get(&family) else {
-            if now.is_some() && backup.kept_gone.contains(&family) {
+        let Some(wanted) = backup.checked.kept.get(&family) else {
+            if now.is_some() && backup.checked.kept_gone(family) {
                 let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
-                let removed = target(path, id, Change::Remove, None);
+                let removed = target(path, id, true, None);
                 // The safety backup has to know it again, and behind a link it may have any name.
                 targets.extend(removed.map(|target| Target {
                     entry: archive::kept(family).into(),
@@ -273,17 +267,16 @@ fn kept(profile: &Profile, survey: &Survey, backup: &BackupForPlan, id: &Restore
         }
         let path = survey.kept_at.get(&family).map_or(path, PathBuf::as_path);
         // A file of the box's, not of the gateway's: root's, whoever made the backup.
-        let asked = wanted.owner.filter(|o| o.uid == 0);
-        let mut owner = asked.or(now.map(has)).unwrap_or(Placement {
+        let asked = wanted.facts.owner.and_then(|o| backup.owners.get(&o));
+        let asked = asked.map(|(owner, _)| *owner).filter(|o| o.uid == 0);
+        let mut owner = asked.or(now.map(Owner::from)).unwrap_or(Owner {
             uid: 0,
             gid: 0,
             mode: CONFIG_MODE,
         });
         owner.mode &= KEPT_MODE;
-        match now {
-            Some(held) if is_so(held, wanted, owner, KEPT_MODE) => {}
-            Some(_) => targets.extend(target(path, id, Change::Replace, Some((wanted, owner)))),
-            None => targets.extend(target(path, id, Change::Add, Some((wanted, owner)))),
+        if !now.is_some_and(|held| is_so(held, wanted, owner, KEPT_MODE)) {
+            targets.extend(target(path, id, now.is_some(), Some((wanted, owner))));
         }
     }
     targets

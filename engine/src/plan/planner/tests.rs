@@ -1,14 +1,20 @@
 #![allow(clippy::unwrap_used)]
-use journal_format::Change;
+use journal_format::{Change, FileFacts};
 
 use super::*;
 use crate::archive;
-use crate::survey::HeldConfig;
+use crate::archive::manifest::{EntryFacts, Manifest};
+use crate::archive::verify::{CheckedDatabase, FileInBackup};
+use crate::gateway::database::{Client, Origin};
+use crate::gateway::profile::DatabaseKind;
 
 fn fenced(allowed: &[&str]) -> Vec<String> {
     let prefixes = allowed.iter().map(|p| Prefix::parse(p).unwrap()).collect();
     let networks = BTreeMap::from([("wg0".to_owned(), prefixes)]);
-    fence(&BTreeSet::from(["wg0"]), &[&networks], std::iter::empty()).networks
+    let networks = networks
+        .iter()
+        .map(|(n, p): (&String, &Vec<Prefix>)| (n.as_str(), &p[..]));
+    fence(&BTreeSet::from(["wg0"]), networks, std::iter::empty()).networks
 }
 
 #[test]
@@ -27,7 +33,7 @@ fn a_way_out_is_never_fenced_also_in_halves_and_a_sites_own_networks_are() {
     assert_eq!(fenced(&["10.1.1.0/24", "10.1.2.0/24"]).len(), 2);
 }
 
-pub(in crate::plan::planner) fn survey(configs: BTreeMap<String, HeldConfig>) -> Survey {
+pub(in crate::plan::planner) fn survey(configs: BTreeMap<String, FileFacts>) -> Survey {
     Survey {
         boot: journal_format::BootId::new("b").unwrap(),
         facts: crate::gateway::kernel_facts::Facts::default(),
@@ -47,27 +53,51 @@ pub(in crate::plan::planner) fn survey(configs: BTreeMap<String, HeldConfig>) ->
     }
 }
 
-pub(in crate::plan::planner) fn held(uid: u32, mode: u32) -> HeldConfig {
-    HeldConfig {
-        meta: crate::host::Meta {
-            kind: crate::host::Kind::File,
-            id: None,
-            dev: 1,
-            size: 1,
-            uid,
-            gid: 9,
-            mode,
-        },
-        sha256: sha256(b"as it is"),
+pub(in crate::plan::planner) fn meta(uid: u32, mode: u32) -> crate::host::Meta {
+    crate::host::Meta {
+        kind: crate::host::Kind::File,
+        id: None,
+        dev: 1,
+        size: 1,
+        uid,
+        gid: 9,
+        mode,
     }
+}
+
+fn held(uid: u32, mode: u32) -> FileFacts {
+    meta(uid, mode).with(sha256(b"as it is"))
 }
 
 fn sha256(bytes: &[u8]) -> Digest {
     Digest::of_blake3(blake3::hash(bytes))
 }
 
-pub(in crate::plan::planner) fn backup(configs: &[(&str, Wanted)]) -> BackupForPlan {
-    let configs = configs.iter().map(|(n, w)| ((*n).to_owned(), w.clone()));
+/// Owners that files of a backup may have.
+const OWNERS: [(u32, u32, u32); 10] = [
+    (0, 0, 0o777),
+    (8, 9, 0o600),
+    (0, 9, 0o4755),
+    (8, 9, 0o666),
+    (8, 9, 0o644),
+    (8, 9, 0o640),
+    (7, 9, 0o640),
+    (8, 100, 0o640),
+    (65534, 65534, 0o640),
+    (0, 0, 0o644),
+];
+
+pub(in crate::plan::planner) fn backup(configs: &[(&str, FileInBackup)]) -> BackupForPlan {
+    let mut checked = Checked::default();
+    for (name, file) in configs {
+        let config = checked.configs.entry((*name).to_owned()).or_default();
+        config.first = Some(file.clone());
+    }
+    checked.manifest = Some(Manifest::default());
+    let owners = OWNERS.into_iter().map(|(uid, gid, mode)| {
+        let owner = Owner { uid, gid, mode };
+        (owner, format!("u{uid}:g{gid}"))
+    });
     BackupForPlan {
         archive: ArchiveInfo {
             name: "b.zip".into(),
@@ -77,37 +107,43 @@ pub(in crate::plan::planner) fn backup(configs: &[(&str, Wanted)]) -> BackupForP
             host: None,
             made_by: "gateway".into(),
         },
-        databases: BTreeMap::new(),
-        beside: BTreeMap::new(),
-        configs: configs.collect(),
-        wireguard: BTreeMap::new(),
-        clients: None,
-        users: BTreeMap::new(),
-        mail: BTreeMap::new(),
-        said: Said::default(),
-        tunnels_up: Vec::new(),
-        networks: BTreeMap::new(),
+        checked,
+        owners: owners.enumerate().collect(),
         rules: BTreeMap::new(),
-        ip_forward: None,
-        ipv6_forward: None,
         peers: None,
-        left_out: BTreeSet::new(),
-        stays: BTreeSet::new(),
-        parts: BTreeMap::new(),
-        kept: BTreeMap::new(),
-        kept_gone: BTreeSet::new(),
-        aside: LaidAside::default(),
         warnings: Vec::new(),
+        said: Said::default(),
     }
 }
 
-pub(in crate::plan::planner) fn wanted(owner: Option<(u32, u32, u32)>, bytes: &[u8]) -> Wanted {
-    Wanted {
+impl BackupForPlan {
+    pub(in crate::plan::planner) fn manifest(&mut self) -> &mut Manifest {
+        self.checked.manifest.get_or_insert_default()
+    }
+
+    pub(in crate::plan::planner) fn add_database(&mut self, name: &str, file: FileInBackup) {
+        let database = CheckedDatabase {
+            kind: DatabaseKind::Clients,
+            file,
+            beside: None,
+            users: Vec::new(),
+            mail: None,
+        };
+        self.checked.databases.insert(name.to_owned(), database);
+    }
+}
+
+pub(in crate::plan::planner) fn wanted(
+    owner: Option<(u32, u32, u32)>,
+    bytes: &[u8],
+) -> FileInBackup {
+    FileInBackup {
         entry: "x".into(),
-        sha256: sha256(bytes),
-        size: 1,
-        owner: owner.map(|(uid, gid, mode)| Placement { uid, gid, mode }),
-        owner_shown: owner.map(|(uid, gid, _)| format!("u{uid}:g{gid}").into()),
+        facts: EntryFacts {
+            sha256: sha256(bytes),
+            size: 1,
+            owner: owner.map(|owner| OWNERS.iter().position(|known| *known == owner).unwrap()),
+        },
     }
 }
 
@@ -149,16 +185,12 @@ fn a_config_is_never_more_open_than_to_its_group_nor_is_one_that_is_replaced() {
 fn a_database_is_never_open_to_everybody() {
     let mut backup = backup(&[]);
     let database = wanted(Some((8, 9, 0o666)), b"new");
-    backup.databases.insert("configs.db".into(), database);
+    backup.add_database("configs.db", database);
     let mut survey = survey(BTreeMap::new());
     assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
-    survey
-        .databases
-        .insert("configs.db".into(), held(8, 0o666).meta);
+    survey.databases.insert("configs.db".into(), meta(8, 0o666));
     assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
-    backup
-        .databases
-        .insert("configs.db".into(), wanted(None, b"new"));
+    backup.add_database("configs.db", wanted(None, b"new"));
     assert_eq!(placed(&survey, &backup), [(8, 9, 0o660)]);
 }
 
@@ -167,7 +199,7 @@ fn a_config_stays_where_its_row_stays_or_may_be_there() {
     let removed = |change: &dyn Fn(&mut Survey, &mut BackupForPlan)| {
         let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
         let mut survey = survey(now);
-        let database = held(8, 0o640).meta;
+        let database = meta(8, 0o640);
         survey.databases.insert("configs.db".into(), database);
         survey.clients = Some(Vec::new());
         let mut backup = backup(&[("b.conf", wanted(None, b"new"))]);
@@ -192,7 +224,8 @@ fn a_config_stays_where_its_row_stays_or_may_be_there() {
         survey.clients = Some(vec![client()]);
         let part = Part::Database("configs.db".into());
         let why = "file is not a database".into();
-        backup.parts.insert(part, PartFate::SavedRaw { why });
+        let parts = &mut backup.manifest().parts;
+        parts.insert(part, PartFate::SavedRaw { why });
     }));
 }
 
@@ -210,9 +243,11 @@ fn a_file_of_kept_rules_is_known_again_by_its_entry_whatever_name_a_link_gives_i
         if change == Change::Replace {
             let mut wanted = wanted(None, b"new");
             wanted.entry = archive::kept(family).into();
-            backup.kept.insert(family, wanted);
+            backup.checked.kept.insert(family, wanted);
         } else {
-            backup.kept_gone.insert(family);
+            backup.checked.origin = Origin::Here;
+            let parts = &mut backup.manifest().parts;
+            parts.insert(Part::Kept(family), PartFate::NotThere);
         }
         let plan = planned(&survey, &backup).unwrap();
         let changes: Vec<Change> = plan.files.iter().map(|f| f.change).collect();
@@ -244,16 +279,15 @@ fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_it_does_
         let mut survey = survey(now);
         survey.clients = Some(Vec::new());
         let mut backup = backup(&[]);
-        backup
-            .parts
-            .extend(fate.clone().map(|f| (Part::Configs, f)));
+        let parts = &mut backup.manifest().parts;
+        parts.extend(fate.clone().map(|f| (Part::Configs, f)));
         let removed = |backup: &BackupForPlan| {
             let plan = planned(&survey, backup).unwrap();
             plan.files.iter().any(|f| f.change == Change::Remove)
         };
         assert_eq!(removed(&backup), goes, "{fate:?}");
         // One that could not be taken was there.
-        backup.left_out.insert("a.conf".into());
+        backup.manifest().left_out.insert("a.conf".into());
         assert!(!removed(&backup), "{fate:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Which tunnels go down and come up, and what is fenced off meanwhile. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use journal_format::{FenceRules, Tunnel};
@@ -45,7 +45,8 @@ pub(super) fn tunnels_up(
 ) -> (Vec<Tunnel>, Vec<Problem>) {
     let (mut tunnels, mut problems) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
-    for name in backup.tunnels_up.iter().filter(|n| seen.insert(n.as_str())) {
+    let belong_up = backup.checked.tunnels_up.iter();
+    for name in belong_up.filter(|n| seen.insert(n.as_str())) {
         if let Err(why) = interface_name(name) {
             warnings.push(format!("{} stays down: {why}", shown(name)));
             continue;
@@ -61,7 +62,7 @@ pub(super) fn tunnels_up(
             continue;
         }
         let stays = survey.wireguard.contains_key(&file) && backup.leaves(profile, survey, &file);
-        if !backup.wireguard.contains_key(&file) && !stays {
+        if backup.checked.second(&file).is_none() && !stays {
             warnings.push(format!(
                 "{name} stays down: the backup has no config for it"
             ));
@@ -96,15 +97,11 @@ const WIDEST_V6: u8 = 16;
 /// Tunnels by name, and their clients' networks; never everything, or the fence would cut the admin off.
 pub(super) fn fence<'c>(
     names: &BTreeSet<&str>,
-    networks: &[&BTreeMap<String, Vec<Prefix>>],
+    networks: impl Iterator<Item = (&'c str, &'c [Prefix])>,
     clients: impl Iterator<Item = &'c Client>,
 ) -> FenceRules {
     let mut found: BTreeSet<Prefix> = BTreeSet::new();
-    for (_, prefixes) in networks
-        .iter()
-        .flat_map(|m| m.iter())
-        .filter(|(name, _)| names.contains(name.as_str()))
-    {
+    for (_, prefixes) in networks.filter(|(name, _)| names.contains(name)) {
         found.extend(prefixes.iter().map(Prefix::network));
     }
     for client in clients.filter(|c| names.contains(c.name.as_str())) {

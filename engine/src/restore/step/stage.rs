@@ -40,14 +40,9 @@ impl StepOps for Stage {
         for target in env.targets() {
             check_target(env, target, &mounts)?;
             let Some(new) = &target.new else { continue };
-            let owner = Owner {
-                uid: new.uid,
-                gid: new.gid,
-                mode: new.mode,
-            };
             let mut fill = |out: &mut dyn std::io::Write| source.copy(&target.entry, out);
             env.host
-                .create(permit, Path::new(&target.staged), owner, &mut fill)?;
+                .create(permit, Path::new(&target.staged), new.into(), &mut fill)?;
             files += 1;
             bytes += new.size;
         }

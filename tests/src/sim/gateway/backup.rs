@@ -1,9 +1,14 @@
 //! What the backup of a gateway has, and which entries hold it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use engine::archive::manifest::{EntryFacts, Manifest};
+use engine::archive::verify::{Checked, CheckedConfig, CheckedDatabase, FileInBackup};
+use engine::gateway::database::Origin;
+use engine::gateway::parts::{Part, PartFate};
+use engine::gateway::profile::DatabaseKind;
 use engine::host::Family;
-use engine::plan::planner::{BackupForPlan, Wanted};
+use engine::plan::planner::BackupForPlan;
 use engine::text::wg_config::Prefix;
 use journal_format::ArchiveInfo;
 
@@ -17,48 +22,58 @@ pub struct Building {
 }
 
 impl Building {
-    fn wanted(&mut self, entry: &str, bytes: Vec<u8>) -> Wanted {
-        let wanted = Wanted {
-            entry: entry.to_owned(),
-            sha256: digest(&bytes),
+    fn file(&mut self, entry: &str, bytes: Vec<u8>) -> FileInBackup {
+        let facts = EntryFacts {
             size: bytes.len() as u64,
+            sha256: digest(&bytes),
             owner: None,
-            owner_shown: None,
         };
         self.entries.insert(entry.to_owned(), bytes);
-        wanted
+        FileInBackup::new(entry, facts)
     }
 }
 
-type Named = BTreeMap<String, Wanted>;
-type Beside = BTreeMap<String, Vec<(&'static str, Wanted)>>;
-
 /// The databases, and of one that is there as bytes alone the files beside it.
-fn databases(building: &mut Building, shape: &Shape, clients: &[&str]) -> (Named, Beside) {
-    let (mut databases, mut beside) = (BTreeMap::new(), BTreeMap::new());
+fn databases(
+    building: &mut Building,
+    shape: &Shape,
+    clients: &[&str],
+) -> BTreeMap<String, CheckedDatabase> {
+    let mut databases = BTreeMap::new();
     for (n, name) in ["configs.db", "wireguard.db", "app.db"].iter().enumerate() {
         if !shape.backed_up[n] {
             continue;
         }
-        if let (2, Some(sides)) = (n, &shape.raw) {
-            let entry = "holdfast/raw/databases/app.db";
-            let bytes = b"other garbage\n".to_vec();
-            databases.insert((*name).to_owned(), building.wanted(entry, bytes));
+        let sides = shape.raw.as_ref().filter(|_| n == 2);
+        let entry = "holdfast/raw/databases/app.db";
+        let file = match sides {
+            Some(_) => building.file(entry, b"other garbage\n".to_vec()),
+            None => {
+                let text = database(&format!("db{n}"), 2, if n == 0 { clients } else { &[] });
+                building.file(name, text.into_bytes())
+            }
+        };
+        let beside = sides.map(|sides| {
             let files = sides.iter().map(|side| {
                 let bytes = format!("garbage of {side}\n").into_bytes();
-                (*side, building.wanted(&format!("{entry}{side}"), bytes))
+                (*side, building.file(&format!("{entry}{side}"), bytes))
             });
-            beside.insert((*name).to_owned(), files.collect());
-            continue;
-        }
-        let text = database(&format!("db{n}"), 2, if n == 0 { clients } else { &[] });
-        databases.insert((*name).to_owned(), building.wanted(name, text.into_bytes()));
+            files.collect()
+        });
+        let database = CheckedDatabase {
+            kind: DatabaseKind::Clients,
+            file,
+            beside,
+            users: Vec::new(),
+            mail: None,
+        };
+        databases.insert((*name).to_owned(), database);
     }
-    (databases, beside)
+    databases
 }
 
 /// The configs, which both folders have.
-fn configs(building: &mut Building, shape: &Shape) -> Named {
+fn configs(building: &mut Building, shape: &Shape) -> BTreeMap<String, CheckedConfig> {
     let mut configs = BTreeMap::new();
     for client in &shape.clients {
         let Some(version) = client.after else {
@@ -66,8 +81,15 @@ fn configs(building: &mut Building, shape: &Shape) -> Named {
         };
         let file = format!("{}.conf", client.name);
         let held = config(&client.name, version, false);
-        let wanted = building.wanted(&format!("configs/{file}"), held);
-        configs.insert(file, wanted);
+        let mut checked = CheckedConfig::default();
+        checked.first = Some(building.file(&format!("configs/{file}"), held));
+        checked.second = checked.first.clone();
+        if client.before.is_none() {
+            checked.can_be_a_tunnel = true;
+            let network = Prefix::parse(&format!("10.{version}.0.0/24"));
+            checked.networks = network.into_iter().collect();
+        }
+        configs.insert(file, checked);
     }
     configs
 }
@@ -121,30 +143,39 @@ pub fn backup(
     shape: &Shape,
 ) -> (BackupForPlan, BTreeMap<&'static str, String>) {
     let clients = active(shape, |c| c.after.is_some() && c.up_after);
-    let (databases, beside) = databases(building, shape, &clients);
-    let configs = configs(building, shape);
     let mut rules = rules(shape, &clients);
-    let wanted = rules
-        .iter()
-        .map(|(name, text)| {
-            let wanted = building.wanted(&format!("rehearsed/{name}"), text.clone().into_bytes());
-            (*name, wanted)
-        })
-        .collect();
-    // One family's file comes back, the other's was not there.
-    let mut kept = BTreeMap::new();
-    let mut kept_gone = BTreeSet::new();
-    if shape.v4 {
-        let text = b"*filter\n:INPUT DROP [0:0]\nCOMMIT\n".to_vec();
-        kept.insert(Family::V4, building.wanted("holdfast/kept/rules.v4", text));
-    }
-    if shape.v6 {
-        kept_gone.insert(Family::V6);
-    }
+    let loaded = Family::BOTH.into_iter().filter_map(|family| {
+        let text = rules.get(family.rules_file())?;
+        Some((family, Ok(digest(text.as_bytes()))))
+    });
+    let loaded = loaded.collect();
     let peers = peers_file(shape);
     if let Some(text) = &peers {
         rules.insert(engine::plan::prepare::PEERS, text.clone());
     }
+    let mut checked = Checked {
+        origin: Origin::Here,
+        databases: databases(building, shape, &clients),
+        configs: configs(building, shape),
+        tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
+        ..Checked::default()
+    };
+    let mut manifest = Manifest {
+        ip_forward: shape.forwards[0],
+        ipv6_forward: shape.forwards[1],
+        ..Manifest::default()
+    };
+    // One family's file comes back, the other's was not there.
+    if shape.v4 {
+        let text = b"*filter\n:INPUT DROP [0:0]\nCOMMIT\n".to_vec();
+        let file = building.file("holdfast/kept/rules.v4", text);
+        checked.kept.insert(Family::V4, file);
+    }
+    if shape.v6 {
+        let part = Part::Kept(Family::V6);
+        manifest.parts.insert(part, PartFate::NotThere);
+    }
+    checked.manifest = Some(manifest);
     let backup = BackupForPlan {
         archive: ArchiveInfo {
             name: "backup.zip".into(),
@@ -154,35 +185,12 @@ pub fn backup(
             host: None,
             made_by: "gateway".into(),
         },
-        databases,
-        beside,
-        wireguard: configs.clone(),
-        configs,
-        clients: None,
-        users: BTreeMap::new(),
-        mail: BTreeMap::new(),
-        said: Default::default(),
-        aside: Default::default(),
-        tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
-        networks: shape
-            .clients
-            .iter()
-            .filter(|c| c.before.is_none())
-            .filter_map(|c| {
-                let network = Prefix::parse(&format!("10.{}.0.0/24", c.after?));
-                Some((c.name.clone(), network.into_iter().collect()))
-            })
-            .collect(),
-        rules: wanted,
-        ip_forward: shape.forwards[0],
-        ipv6_forward: shape.forwards[1],
+        checked,
+        owners: BTreeMap::new(),
+        rules: loaded,
         peers: peers.map(|text| digest(text.as_bytes())),
-        left_out: Default::default(),
-        stays: Default::default(),
-        parts: Default::default(),
-        kept,
-        kept_gone,
         warnings: Vec::new(),
+        said: Default::default(),
     };
     (backup, rules)
 }

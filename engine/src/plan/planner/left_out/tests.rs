@@ -1,4 +1,6 @@
 #![allow(clippy::unwrap_used)]
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::gateway::kernel_facts::Facts;
 use crate::plan::planner::tests::{backup, survey, wanted};
@@ -18,10 +20,10 @@ fn whole() -> BackupForPlan {
     let file = wanted(None, b"x");
     let mut backup = backup(&[("a.conf", file.clone())]);
     for family in Family::BOTH {
-        backup.rules.insert(family.rules_file(), file.clone());
+        backup.rules.insert(family, Ok(file.facts.sha256.clone()));
     }
-    backup.ip_forward = Some(true);
-    backup.ipv6_forward = Some(true);
+    let manifest = backup.manifest();
+    (manifest.ip_forward, manifest.ipv6_forward) = (Some(true), Some(true));
     backup
 }
 
@@ -35,23 +37,19 @@ fn said(facts: Facts, change: impl FnOnce(&mut BackupForPlan)) -> String {
 fn of(change: impl FnOnce(&mut Survey, &mut BackupForPlan)) -> String {
     let mut survey = survey(BTreeMap::new());
     survey.facts = facts();
-    let database = crate::plan::planner::tests::held(8, 0o640).meta;
+    let database = crate::plan::planner::tests::meta(8, 0o640);
     survey.databases.insert("configs.db".into(), database);
     let mut backup = whole();
-    backup
-        .databases
-        .insert("configs.db".into(), wanted(None, b"x"));
+    backup.add_database("configs.db", wanted(None, b"x"));
     change(&mut survey, &mut backup);
     let found = left_out(&Profile::default(), &survey, &backup, &[]);
     let lines = found.iter().map(|l| format!("{}: {}", l.what, l.why));
     lines.collect::<Vec<_>>().join("\n")
 }
 
-fn lack(part: Part) -> Lack {
-    Lack {
-        part,
-        why: "database is locked".into(),
-    }
+fn lack(part: Part) -> (Part, PartFate) {
+    let why = "database is locked".into();
+    (part, PartFate::NotSaved { why })
 }
 
 #[test]
@@ -62,16 +60,16 @@ fn of_a_backup_that_has_everything_nothing_is_left_out() {
 #[test]
 fn what_the_backup_has_not_and_the_gateway_has_is_left_out_with_the_reason() {
     let shown = said(facts(), |backup| {
-        backup.databases.clear();
-        backup.configs.clear();
+        backup.checked.databases.clear();
+        backup.checked.configs.clear();
         backup.rules.clear();
-        backup.ip_forward = None;
-        backup.ipv6_forward = None;
-        backup.aside.lacks = vec![
+        let manifest = backup.manifest();
+        (manifest.ip_forward, manifest.ipv6_forward) = (None, None);
+        manifest.parts = BTreeMap::from([
             lack(Part::Database("configs.db".into())),
             lack(Part::Rules(Family::V6)),
             lack(Part::Forwarding(Family::V6)),
-        ];
+        ]);
     });
     insta::assert_snapshot!(shown);
 }
@@ -81,13 +79,14 @@ fn what_the_backup_has_and_does_not_go_back_is_left_out_with_the_reason() {
     let shown = said(facts(), |backup| {
         backup.rules.clear();
         let why = "they cannot be loaded here, and that was accepted: no such set";
-        backup.aside.rules.insert("IPv4", why.into());
-        backup.tunnels_up = vec!["wg0".into(), "wg1".into()];
-        backup.left_out = BTreeSet::from(["b.conf".into()]);
-        backup.aside.links = BTreeSet::from(["configs/l.conf".into()]);
-        backup.aside.unpaired = BTreeSet::from(["anna".into(), "bert".into()]);
+        backup.rules.insert(Family::V4, Err(why.into()));
+        backup.checked.tunnels_up = vec!["wg0".into(), "wg1".into()];
+        let manifest = backup.manifest();
+        manifest.left_out = BTreeSet::from(["b.conf".into()]);
+        manifest.links = BTreeMap::from([("configs/l.conf".into(), String::new())]);
+        manifest.unpaired = BTreeSet::from(["anna".into(), "bert".into()]);
         let rows = |said: &str| Lost::rows("configs.db", format!("configs.db: {said}"));
-        backup.aside.lost = vec![
+        backup.checked.lost = vec![
             rows("3 rows of x"),
             rows("1 row of y"),
             Lost::of_a_line("of a part with a line of its own".into()),
@@ -122,8 +121,9 @@ fn each_part_that_a_backup_lacks_has_a_line_whatever_of_it_is_here_or_in_the_bac
     for part in parts() {
         for facts in [facts(), Facts::default()] {
             let shown = said(facts, |backup| {
-                (backup.ip_forward, backup.ipv6_forward) = (None, None);
-                backup.aside.lacks = vec![lack(part.clone())];
+                let manifest = backup.manifest();
+                (manifest.ip_forward, manifest.ipv6_forward) = (None, None);
+                manifest.parts = BTreeMap::from([lack(part.clone())]);
             });
             let lines: Vec<&str> = shown.lines().collect();
             let why = "could not be saved when the backup was made: database is locked; ";
@@ -136,15 +136,13 @@ fn each_part_that_a_backup_lacks_has_a_line_whatever_of_it_is_here_or_in_the_bac
 #[test]
 fn parts_of_which_only_the_backup_knows_and_half_of_the_configs_are_named_as_lacking() {
     let shown = said(facts(), |backup| {
-        backup.aside.lacks = vec![
+        let why = "the folder /etc/wireguard is gone".into();
+        backup.manifest().parts = BTreeMap::from([
             lack(Part::Tunnels),
             lack(Part::Peers),
             lack(Part::Unnamed("/srv/users.db".into())),
-            Lack {
-                part: Part::Configs,
-                why: "the folder /etc/wireguard is gone".into(),
-            },
-        ];
+            (Part::Configs, PartFate::NotSaved { why }),
+        ]);
     });
     insta::assert_snapshot!(shown);
 }
@@ -155,11 +153,13 @@ fn what_lies_here_where_a_file_belongs_and_is_none_is_left_out_whether_the_backu
         let profile = Profile::default();
         let gateway = &profile.gateway;
         let file = wanted(None, b"x");
-        backup.wireguard.insert("a.conf".into(), file.clone());
-        backup.tunnels_up = vec!["a".into(), "b".into()];
-        backup.kept.insert(Family::V4, file);
-        backup.left_out = BTreeSet::from(["known.conf".into(), "link.conf".into()]);
-        backup.aside.links = BTreeSet::from(["/etc/wireguard/link.conf".into()]);
+        let config = backup.checked.configs.entry("a.conf".into()).or_default();
+        config.second = Some(file.clone());
+        backup.checked.tunnels_up = vec!["a".into(), "b".into()];
+        backup.checked.kept.insert(Family::V4, file);
+        let manifest = backup.manifest();
+        manifest.left_out = BTreeSet::from(["known.conf".into(), "link.conf".into()]);
+        manifest.links = BTreeMap::from([("/etc/wireguard/link.conf".into(), String::new())]);
         survey.no_files = BTreeSet::from([
             gateway.configs_dir.join("here.conf"),
             gateway.configs_dir.join("known.conf"),
@@ -175,9 +175,9 @@ fn what_lies_here_where_a_file_belongs_and_is_none_is_left_out_whether_the_backu
 #[test]
 fn a_database_of_the_backup_that_cannot_be_restored_is_not_said_to_be_missing_in_it() {
     let shown = said(facts(), |backup| {
-        backup.databases.clear();
+        backup.checked.databases.clear();
         let what = Part::Database("configs.db".into()).shown();
-        backup.aside.lost = vec![Lost::of(what, "it will not be restored: damaged".into())];
+        backup.checked.lost = vec![Lost::of(what, "it will not be restored: damaged".into())];
     });
     assert_eq!(
         shown,
@@ -192,19 +192,18 @@ fn what_this_box_cannot_read_or_has_not_at_all_is_left_out_only_if_the_backup_ha
     let part = Part::Rules(Family::V4);
     unread.unread.insert(part, "rules in two back ends".into());
     let of_the_unread = said(unread, |backup| {
-        backup.rules.remove(Family::V4.rules_file());
+        backup.rules.remove(&Family::V4);
     });
     let mut without_v6 = facts();
     (without_v6.rules_v6, without_v6.ipv6_forward) = (None, None);
     let neither = said(without_v6.clone(), |backup| {
-        backup.rules.remove(Family::V6.rules_file());
-        backup.ipv6_forward = None;
+        backup.rules.remove(&Family::V6);
+        backup.manifest().ipv6_forward = None;
     });
     assert_eq!(neither, "");
     let only_there = said(without_v6, |backup| {
-        backup.rules.remove(Family::V6.rules_file());
         let why = "the kernel of this box has no IPv6";
-        backup.aside.rules.insert("IPv6", why.into());
+        backup.rules.insert(Family::V6, Err(why.into()));
     });
     insta::assert_snapshot!([of_the_unread, only_there].join("\n---\n"));
 }

@@ -48,17 +48,10 @@ fn another_host_an_old_date_and_one_in_the_future_are_said_and_yesterday_here_is
 
 #[test]
 fn tunnels_that_take_the_boxs_network_or_its_admins_are_named() {
-    let networks_of = BTreeMap::from([
-        ("a".to_owned(), vec![prefix("192.0.2.128/25")]),
-        (
-            "b".to_owned(),
-            vec![prefix("198.51.100.0/24"), prefix("0.0.0.0/0")],
-        ),
-        (
-            "c0".to_owned(),
-            vec![prefix("10.9.0.0/24"), prefix("10.0.0.0/8")],
-        ),
-    ]);
+    let a = [prefix("192.0.2.128/25")];
+    let b = [prefix("198.51.100.0/24"), prefix("0.0.0.0/0")];
+    let c0 = [prefix("10.9.0.0/24"), prefix("10.0.0.0/8")];
+    let networks_of = BTreeMap::from([("a", &a[..]), ("b", &b[..]), ("c0", &c0[..])]);
     let mut said = Said::default();
     networks(&here(), &|i| i == "c0", &networks_of, &mut said);
     assert_eq!(
