@@ -62,6 +62,8 @@ pub struct MoveState {
     pub direction: Direction,
     /// The last attempt's number.
     pub attempt: u32,
+    /// The place of the last attempt's intent.
+    pub seq: Seq,
     /// What became of it.
     pub fate: Fate,
     /// The boot in which it began; none if no driver record stood before it.
@@ -207,6 +209,19 @@ impl State {
         self.find(step, direction).is_some()
     }
 
+    /// Whether the last of these steps that was begun, in whichever direction, is this one.
+    pub fn is_last_of(&self, step: Step, steps: &[Step]) -> bool {
+        let these = self.moves.iter().filter(|m| steps.contains(&m.step));
+        these.max_by_key(|m| m.seq).is_some_and(|m| m.step == step)
+    }
+
+    /// Whether only a driver that begins anew may make this step: this one has come to it, or past it.
+    pub fn is_past(&self, step: Step, direction: Direction) -> bool {
+        let place = |plan: &Arc<Plan>| plan.steps(direction).iter().position(|s| *s == step);
+        let place = self.plan.as_ref().and_then(place);
+        !self.stale && place.is_some_and(|place| place <= self.position)
+    }
+
     /// Whether a step is done in a direction and still counts in this boot.
     pub fn is_done(&self, step: Step, direction: Direction, boot: &BootId) -> bool {
         self.find(step, direction).is_some_and(|m| {
@@ -349,6 +364,7 @@ impl State {
             step: m.step,
             direction: m.direction,
             attempt: m.attempt,
+            seq: record.seq,
             fate: Fate::Open,
             boot: self.driver.as_ref().map(|d| d.boot.clone()),
             began_ms: record.at_ms,

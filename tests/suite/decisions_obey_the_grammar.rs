@@ -233,12 +233,18 @@ impl World {
             asked |= self.fates.next().unwrap_or(255) < 4;
             let state = &self.state;
             let plan = state.plan.clone().unwrap();
-            let next = decide::next_step(state, &plan, &boot);
             let direction = if state.phase == Phase::Back {
                 Direction::Back
             } else {
                 Direction::Forward
             };
+            // Now and then something that was done is gone.
+            let claims = decide::claims(state, &plan, &boot);
+            let lost = match self.fates.next().unwrap_or(255) {
+                fate if fate < 16 => claims.get(usize::from(fate) % claims.len().max(1)),
+                _ => None,
+            };
+            let next = decide::next_step(state, &plan, &boot, lost.copied());
             let inputs = Inputs {
                 phase: state.phase,
                 stuck: state.stuck.is_some(),
@@ -250,6 +256,7 @@ impl World {
                 swaps,
                 policy: policy.unwrap_or(plan.policy),
                 next,
+                anew: next.is_some_and(|step| state.is_past(step, direction)),
                 attempts_left: next.is_none_or(|step| state.attempts(step, direction) < ATTEMPTS),
                 starts_left: state.starts <= STARTS,
                 cleaned,
@@ -268,6 +275,11 @@ impl World {
                 Decision::Turn => {
                     self.twice(Entry::Turned { problem: problem() })?;
                     recovering = false;
+                }
+                Decision::Anew => {
+                    let driver = self.state.driver.clone().unwrap();
+                    let role = Role::Recover;
+                    self.write(Entry::Driver(Driver { role, ..driver }))?;
                 }
                 Decision::Commit => self.twice(Entry::Committed)?,
                 Decision::Close(verdict) => self.twice(Entry::Closed {

@@ -29,6 +29,8 @@ pub enum Decision {
     Arm,
     /// Turn back.
     Turn,
+    /// Begin the list anew, to do again what is gone.
+    Anew,
     /// Pass the one commit point.
     Commit,
     /// Close with this verdict.
@@ -64,6 +66,8 @@ pub struct Inputs {
     pub policy: Policy,
     /// The next step in the direction that the phase goes; the clean-up is not one.
     pub next: Option<Step>,
+    /// That step was done, is to be done again, and only a driver that begins anew may do it.
+    pub anew: bool,
     /// It has attempts left.
     pub attempts_left: bool,
     /// Another start of a driver is allowed.
@@ -107,6 +111,9 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
         Phase::Forward if i.recovering && turns_back(i.policy, i.swaps) => {
             ("recovery goes back", Decision::Turn)
         }
+        Phase::Forward | Phase::Back if i.anew && i.attempts_left => {
+            ("what was done is gone", Decision::Anew)
+        }
         Phase::Forward => match i.next {
             Some(step) if i.attempts_left => ("go on", Decision::Do(step, Forward)),
             Some(_) => ("tried too often", Decision::Turn),
@@ -145,33 +152,82 @@ fn turns_back(policy: Policy, swaps: Swaps) -> bool {
     }
 }
 
-/// The next step in the direction that the phase goes, in this boot; none if only the commit or the clean-up is left.
-pub fn next_step(state: &State, plan: &Plan, boot: &BootId) -> Option<Step> {
-    let undone =
-        |direction| move |s: &Step| *s != Step::CleanUp && !state.is_done(*s, direction, boot);
-    match state.phase {
-        Phase::Opening | Phase::Committed | Phase::Closed(_) => None,
-        Phase::Preparing => plan
-            .forward
-            .iter()
-            .copied()
-            .filter(|s| s.is_preparation())
-            .find(undone(Direction::Forward)),
-        Phase::Forward => plan
-            .forward
-            .iter()
-            .copied()
-            .filter(|s| !s.is_preparation())
-            .find(undone(Direction::Forward)),
-        Phase::Back => {
-            let mut steps = plan
-                .back
-                .iter()
-                .copied()
-                .filter(|s| needed(state, *s, boot));
-            steps.find(undone(Direction::Back))
+/// The next step in the direction that the phase goes, in this boot; none if only the commit or the clean-up is left. `lost` was
+/// done, and what it did is gone.
+pub fn next_step(state: &State, plan: &Plan, boot: &BootId, lost: Option<Step>) -> Option<Step> {
+    let direction = match state.phase {
+        Phase::Opening | Phase::Committed | Phase::Closed(_) => return None,
+        Phase::Preparing | Phase::Forward => Direction::Forward,
+        Phase::Back => Direction::Back,
+    };
+    let preparing = state.phase == Phase::Preparing;
+    let is_of_phase = |s: &Step| match direction {
+        Direction::Forward => s.is_preparation() == preparing,
+        Direction::Back => needed(state, *s, boot),
+    };
+    let is_open = |s: &Step| {
+        lost == Some(*s) || !state.is_done(*s, direction, boot) || is_overtaken(state, *s)
+    };
+    let mut steps = plan.steps(direction).iter().copied();
+    let next = steps.find(|s| *s != Step::CleanUp && is_of_phase(s) && is_open(s))?;
+    // Nothing takes tunnels down or up in front of the fence.
+    let behind = matches!(next, Step::TunnelsDown | Step::ResetRules | Step::TunnelsUp);
+    let open = state.is_last_of(Step::LiftFence, &[Step::Fence, Step::LiftFence]);
+    Some(if behind && open { Step::Fence } else { next })
+}
+
+/// Whether a step that is done must be made again for what was done again since: the fence lifted, the gateway looked at.
+fn is_overtaken(state: &State, step: Step) -> bool {
+    let later: &[Step] = match step {
+        Step::LiftFence => &[Step::Fence],
+        Step::VerifyRunning => &[
+            Step::StopServices,
+            Step::TunnelsDown,
+            Step::ResetRules,
+            Step::TunnelsUp,
+            Step::LoadFirewall,
+            Step::StartServices,
+        ],
+        _ => return false,
+    };
+    !state.is_last_of(step, &[&[step], later].concat())
+}
+
+/// The steps that are done in this boot and whose work should still be there, in the order of the list: what a step claims of
+/// the gateway holds until a later step on the same thing begins. Never swaps, the settling, or the preparation: these are not
+/// done again.
+pub fn claims(state: &State, plan: &Plan, boot: &BootId) -> Vec<Step> {
+    let direction = match state.phase {
+        Phase::Forward => Direction::Forward,
+        Phase::Back => Direction::Back,
+        Phase::Opening | Phase::Preparing | Phase::Committed | Phase::Closed(_) => {
+            return Vec::new();
         }
-    }
+    };
+    let holds = |step: &Step| {
+        let until = match step {
+            Step::Fence => Some(Step::LiftFence),
+            Step::StopServices => Some(Step::StartServices),
+            Step::TunnelsDown | Step::ResetRules => Some(Step::TunnelsUp),
+            Step::TunnelsUp | Step::LoadFirewall | Step::StartServices => None,
+            Step::SafetyBackup
+            | Step::Stage
+            | Step::SettleDatabases
+            | Step::SwapDatabases
+            | Step::SwapConfigs
+            | Step::VerifyAtRest
+            | Step::VerifyRunning
+            | Step::LiftFence
+            | Step::CleanUp => return false,
+        };
+        let is_over = until.is_some_and(|until| state.is_last_of(until, &[*step, until]));
+        state.is_done(*step, direction, boot) && !is_over
+    };
+    plan.steps(direction)
+        .iter()
+        .copied()
+        .filter(holds)
+        .collect()
 }
 
 /// Whether a step belongs to the first stage of a boot, before the network: up to the files and databases. What comes
@@ -273,7 +329,7 @@ mod tests {
         }
         let mut all = Vec::new();
         for (phase, swaps, policy, next) in cases {
-            for bits in 0..512_u32 {
+            for bits in 0..1024_u32 {
                 let bit = |n: u32| bits & (1 << n) != 0;
                 all.push(Inputs {
                     phase,
@@ -289,6 +345,7 @@ mod tests {
                     starts_left: bit(6),
                     cleaned: bit(7),
                     kernel_kept: bit(8),
+                    anew: bit(9),
                 });
             }
         }
@@ -302,7 +359,11 @@ mod tests {
             let why = format!("{label}: {i:?} -> {decision:?}");
             let acts = matches!(
                 decision,
-                Decision::Do(..) | Decision::Arm | Decision::Turn | Decision::Commit
+                Decision::Do(..)
+                    | Decision::Arm
+                    | Decision::Turn
+                    | Decision::Anew
+                    | Decision::Commit
             );
             // Nothing acts while it waits for the operator, once it is over, or when it started too often.
             assert!(
@@ -330,6 +391,10 @@ mod tests {
                     "{why}"
                 ),
                 Decision::Turn => assert_eq!(i.phase, Phase::Forward, "{why}"),
+                Decision::Anew => {
+                    assert!(matches!(i.phase, Phase::Forward | Phase::Back), "{why}");
+                    assert!(!i.failed || i.phase == Phase::Back, "{why}");
+                }
                 Decision::Commit => {
                     assert_eq!(i.phase, Phase::Forward, "{why}");
                     assert!(!i.failed && !i.asked && i.next.is_none(), "{why}");
@@ -393,6 +458,7 @@ mod tests {
         started too often
         tried too often
         waits for the operator
+        what was done is gone
         ");
     }
 
@@ -447,6 +513,7 @@ mod tests {
             swaps,
             policy,
             next: Some(Step::SwapConfigs),
+            anew: false,
             attempts_left: true,
             starts_left: true,
             cleaned: false,
@@ -483,6 +550,7 @@ mod tests {
             swaps: Swaps::NotAll,
             policy: Policy::Auto,
             next: Some(Step::Fence),
+            anew: false,
             attempts_left: true,
             starts_left: true,
             cleaned: false,

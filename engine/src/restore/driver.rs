@@ -66,12 +66,19 @@ impl Drive<'_> {
         let role = journal.state().driver.as_ref().map(|d| d.role);
         let mut recovering = matches!(role, Some(Role::Recover | Role::RecoverByHand));
         let mut cleaned = false;
+        // What a driver did itself it believes, until the services start: their own start may undo it.
+        let mut doubts = recovering;
         loop {
+            let lost = match doubts && self.stage == BootStage::Whole {
+                true => self.lost(journal, &boot)?,
+                false => None,
+            };
+            doubts &= lost.is_some();
             let swaps = match recovering && journal.state().phase == Phase::Forward {
                 true => self.swaps(journal)?,
                 false => Swaps::NotAll,
             };
-            let inputs = self.inputs(journal, &boot, recovering, swaps, cleaned);
+            let inputs = self.inputs(journal, &boot, (recovering, cleaned), swaps, lost);
             let (label, decision) = decide::decide(&inputs);
             tracing::debug!(label, ?decision, "decided");
             match decision {
@@ -83,6 +90,7 @@ impl Drive<'_> {
                 Decision::Do(step, direction) => {
                     self.make(journal, step, direction, &boot)?;
                     cleaned |= step == Step::CleanUp;
+                    doubts |= step == Step::StartServices;
                     // Whoever cleans up has chosen no direction: it gives up what had no effect.
                     recovering &= step == Step::CleanUp;
                 }
@@ -92,6 +100,7 @@ impl Drive<'_> {
                     journal.turn(problem)?;
                     recovering = false;
                 }
+                Decision::Anew => journal.anew()?,
                 Decision::Commit => journal.commit()?,
                 Decision::Close(verdict) => {
                     let leftovers = leftovers(journal);
@@ -136,13 +145,13 @@ impl Drive<'_> {
         &self,
         journal: &JournalWriter,
         boot: &BootId,
-        recovering: bool,
+        (recovering, cleaned): (bool, bool),
         swaps: Swaps,
-        cleaned: bool,
+        lost: Option<Step>,
     ) -> Inputs {
         let state = journal.state();
         let plan = state.plan.as_ref();
-        let next = plan.and_then(|plan| decide::next_step(state, plan, boot));
+        let next = plan.and_then(|plan| decide::next_step(state, plan, boot, lost));
         let direction = match state.phase == Phase::Back {
             true => Direction::Back,
             false => Direction::Forward,
@@ -158,10 +167,30 @@ impl Drive<'_> {
             swaps,
             policy: journal.policy(),
             next,
+            anew: next.is_some_and(|step| state.is_past(step, direction)),
             attempts_left: next.is_none_or(|step| state.attempts(step, direction) < ATTEMPTS),
             starts_left: state.starts <= STARTS,
             cleaned,
         }
+    }
+
+    /// The first step whose work is not there any more; none if all is.
+    fn lost(&self, journal: &JournalWriter, boot: &BootId) -> Result<Option<Step>, Problem> {
+        let state = journal.state();
+        let Some(plan) = &state.plan else {
+            return Ok(None);
+        };
+        let direction = match state.phase {
+            Phase::Back => Direction::Back,
+            _ => Direction::Forward,
+        };
+        let env = self.env(plan, state, boot);
+        for step in decide::claims(state, plan, boot) {
+            if ops(step).observe(&env, direction)? != Observed::After {
+                return Ok(Some(step));
+            }
+        }
+        Ok(None)
     }
 
     fn env<'e>(&'e self, plan: &'e journal_format::Plan, state: &State, boot: &BootId) -> Env<'e> {
@@ -176,6 +205,7 @@ impl Drive<'_> {
             loaded: state
                 .find(Step::LoadFirewall, Direction::Forward)
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),
+            again: false,
             exchanges: &[],
         }
     }
@@ -198,6 +228,7 @@ impl Drive<'_> {
         let env = self.env(&plan, state, boot);
         let noted = state.shared_exchanges(step);
         let attempt = state.next_attempt(step, direction);
+        let again = state.is_done(step, direction, boot);
         if direction == Direction::Back && state.attempts(step, direction) > 0 {
             self.host.sleep(AGAIN_MS);
         }
@@ -222,7 +253,11 @@ impl Drive<'_> {
         // From the journal, also those that were noted just now: there they are shared.
         let noted = journal.state().shared_exchanges(step).unwrap_or_default();
         let exchanges = noted.as_slice();
-        let env = Env { exchanges, ..env };
+        let env = Env {
+            exchanges,
+            again,
+            ..env
+        };
         let acted = match (refused, direction) {
             (Some(problem), _) => Err(problem),
             (None, Direction::Forward) => ops.forward(&env, &permit),

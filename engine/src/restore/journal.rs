@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use journal_format::{
-    Chain, Driver, Entry, Exchange, Header, Move, Plan, Policy, Problem, Record, Scan, Seq, State,
-    Tail, Verdict,
+    Chain, Driver, Entry, Exchange, Header, Move, Plan, Policy, Problem, Record, Role, Scan, Seq,
+    State, Tail, Verdict,
 };
 
 use crate::error::cannot;
@@ -161,6 +161,20 @@ impl<'h> JournalWriter<'h> {
     /// The barrier is durable.
     pub fn armed(&mut self, facts: journal_format::Digest) -> Result<(), Problem> {
         self.write(Entry::Armed { facts })
+    }
+
+    /// This driver begins the list anew. As a recovery that nobody asked for: its counts go on, and so does the choice that was
+    /// made for it.
+    pub fn anew(&mut self) -> Result<(), Problem> {
+        let driver = self
+            .state
+            .driver
+            .clone()
+            .ok_or_else(|| bug("no driver has started"))?;
+        self.write(Entry::Driver(Driver {
+            role: Role::Recover,
+            ..driver
+        }))
     }
 
     /// From here it goes back.

@@ -68,6 +68,8 @@ pub struct Env<'a> {
     pub loaded: bool,
     /// The exchanges of the step, as its first intent noted them; most steps make none.
     pub exchanges: &'a [Exchange],
+    /// The step was done before, and some of what it did is gone: the rest is whole.
+    pub again: bool,
 }
 
 impl Env<'_> {

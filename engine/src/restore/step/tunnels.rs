@@ -126,7 +126,7 @@ fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Pr
     let mut up = env.tunnels_up()?;
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
     // looks up and is not.
-    if permit.r#move().attempt > 1 && tunnels.iter().any(|t| up.contains(&t.name)) {
+    if permit.r#move().attempt > 1 && !env.again && tunnels.iter().any(|t| up.contains(&t.name)) {
         take_down(env, permit, tunnels.iter())?;
         up = env.tunnels_up()?;
     }
