@@ -7,6 +7,7 @@ pub mod expected_peers;
 pub mod expected_rules;
 pub mod journal;
 mod loading;
+pub mod next;
 pub mod process;
 pub mod recover;
 mod source;

@@ -215,11 +215,12 @@ impl State {
         these.max_by_key(|m| m.seq).is_some_and(|m| m.step == step)
     }
 
-    /// Whether only a driver that begins anew may make this step: this one has come to it, or past it.
+    /// Whether only a driver that begins anew may make this step: this one is past it.
     pub fn is_past(&self, step: Step, direction: Direction) -> bool {
         let place = |plan: &Arc<Plan>| plan.steps(direction).iter().position(|s| *s == step);
-        let place = self.plan.as_ref().and_then(place);
-        !self.stale && place.is_some_and(|place| place <= self.position)
+        let is_done = direction == Direction::Forward && self.is_done(step, direction, self.boot());
+        let past = |place| place < self.position || place == self.position && is_done;
+        !self.stale && self.plan.as_ref().and_then(place).is_some_and(past)
     }
 
     /// Whether a step is done in a direction and still counts in this boot.

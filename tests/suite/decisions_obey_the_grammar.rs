@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use engine::restore::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Swaps};
+use engine::restore::next;
 use journal_format::{
     ArchiveInfo, BootId, Change, Digest, Direction, Driver, Entry, Exchange, Fate, FenceRules,
     FileFacts, FileId, Firewall, Format, Header, Move, MoveState, Phase, Plan, Policy, Problem,
@@ -209,6 +210,13 @@ impl World {
         }
     }
 
+    /// Now and then something that was done is gone.
+    fn lost(&mut self, plan: &Plan, boot: &BootId) -> Option<Step> {
+        let fate = usize::from(self.fates.next().unwrap_or(255));
+        let claims = next::claims(&self.state, plan, boot);
+        (fate < 16).then(|| claims.get(fate % claims.len().max(1)).copied())?
+    }
+
     /// The driver's loop, with this world for a host.
     fn drive(&mut self, role: Role, policy: Option<Policy>) -> Result<(), Gone> {
         let boot = boot(self.boots);
@@ -231,20 +239,14 @@ impl World {
                 Swaps::NotAll
             };
             asked |= self.fates.next().unwrap_or(255) < 4;
+            let plan = self.state.plan.clone().unwrap();
+            let direction = match self.state.phase {
+                Phase::Back => Direction::Back,
+                _ => Direction::Forward,
+            };
+            let lost = self.lost(&plan, &boot);
             let state = &self.state;
-            let plan = state.plan.clone().unwrap();
-            let direction = if state.phase == Phase::Back {
-                Direction::Back
-            } else {
-                Direction::Forward
-            };
-            // Now and then something that was done is gone.
-            let claims = decide::claims(state, &plan, &boot);
-            let lost = match self.fates.next().unwrap_or(255) {
-                fate if fate < 16 => claims.get(usize::from(fate) % claims.len().max(1)),
-                _ => None,
-            };
-            let next = decide::next_step(state, &plan, &boot, lost.copied());
+            let next = next::next_step(state, &plan, &boot, lost);
             let inputs = Inputs {
                 phase: state.phase,
                 stuck: state.stuck.is_some(),

@@ -213,6 +213,7 @@ fn what_decides_never_sees_the_host() {
         "engine/src/plan/preview.rs",
         "engine/src/plan/replaced.rs",
         "engine/src/restore/decide.rs",
+        "engine/src/restore/next.rs",
         "engine/src/gateway/kernel_facts.rs",
         "engine/src/gateway/peers.rs",
         "engine/src/text",
@@ -307,6 +308,7 @@ fn steps_never_import_each_other() {
 fn no_match_on_steps_or_decisions_has_a_catch_all() {
     let files = [
         "engine/src/restore/decide.rs",
+        "engine/src/restore/next.rs",
         "engine/src/restore/driver.rs",
         "engine/src/restore/step.rs",
         "journal-format/src/state.rs",

@@ -28,6 +28,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         served,
         loaded: true,
         exchanges: &[],
+        again: false,
     };
     ops(step).observe(&env, Direction::Forward).unwrap()
 }

@@ -1,6 +1,6 @@
 //! What to do next: a pure, labelled case table. Knows the journal's state and what was observed; never the host.
 
-use journal_format::{BootId, Direction, Fate, Phase, Plan, Policy, State, Step, Verdict};
+use journal_format::{Direction, Fate, Phase, Policy, State, Step, Verdict};
 
 /// How often one step is tried in one direction and one boot before the operator is asked (I6).
 pub const ATTEMPTS: u32 = 3;
@@ -149,143 +149,6 @@ fn turns_back(policy: Policy, swaps: Swaps) -> bool {
     match (policy, swaps) {
         (Policy::RollBack, _) | (Policy::Auto, Swaps::NotAll | Swaps::Unknown) => true,
         (Policy::Auto, Swaps::AllInPlace) | (Policy::Resume, _) => false,
-    }
-}
-
-/// The next step in the direction that the phase goes, in this boot; none if only the commit or the clean-up is left. `lost` was
-/// done, and what it did is gone.
-pub fn next_step(state: &State, plan: &Plan, boot: &BootId, lost: Option<Step>) -> Option<Step> {
-    let direction = match state.phase {
-        Phase::Opening | Phase::Committed | Phase::Closed(_) => return None,
-        Phase::Preparing | Phase::Forward => Direction::Forward,
-        Phase::Back => Direction::Back,
-    };
-    let preparing = state.phase == Phase::Preparing;
-    let is_of_phase = |s: &Step| match direction {
-        Direction::Forward => s.is_preparation() == preparing,
-        Direction::Back => needed(state, *s, boot),
-    };
-    let is_open = |s: &Step| {
-        lost == Some(*s) || !state.is_done(*s, direction, boot) || is_overtaken(state, *s)
-    };
-    let mut steps = plan.steps(direction).iter().copied();
-    let next = steps.find(|s| *s != Step::CleanUp && is_of_phase(s) && is_open(s))?;
-    // Nothing takes tunnels down or up in front of the fence.
-    let behind = matches!(next, Step::TunnelsDown | Step::ResetRules | Step::TunnelsUp);
-    let open = state.is_last_of(Step::LiftFence, &[Step::Fence, Step::LiftFence]);
-    Some(if behind && open { Step::Fence } else { next })
-}
-
-/// Whether a step that is done must be made again for what was done again since: the fence lifted, the gateway looked at.
-fn is_overtaken(state: &State, step: Step) -> bool {
-    let later: &[Step] = match step {
-        Step::LiftFence => &[Step::Fence],
-        Step::VerifyRunning => &[
-            Step::StopServices,
-            Step::TunnelsDown,
-            Step::ResetRules,
-            Step::TunnelsUp,
-            Step::LoadFirewall,
-            Step::StartServices,
-        ],
-        _ => return false,
-    };
-    !state.is_last_of(step, &[&[step], later].concat())
-}
-
-/// The steps that are done in this boot and whose work should still be there, in the order of the list: what a step claims of
-/// the gateway holds until a later step on the same thing begins. Never swaps, the settling, or the preparation: these are not
-/// done again.
-pub fn claims(state: &State, plan: &Plan, boot: &BootId) -> Vec<Step> {
-    let direction = match state.phase {
-        Phase::Forward => Direction::Forward,
-        Phase::Back => Direction::Back,
-        Phase::Opening | Phase::Preparing | Phase::Committed | Phase::Closed(_) => {
-            return Vec::new();
-        }
-    };
-    let holds = |step: &Step| {
-        let until = match step {
-            Step::Fence => Some(Step::LiftFence),
-            Step::StopServices => Some(Step::StartServices),
-            Step::TunnelsDown | Step::ResetRules => Some(Step::TunnelsUp),
-            Step::TunnelsUp | Step::LoadFirewall | Step::StartServices => None,
-            Step::SafetyBackup
-            | Step::Stage
-            | Step::SettleDatabases
-            | Step::SwapDatabases
-            | Step::SwapConfigs
-            | Step::VerifyAtRest
-            | Step::VerifyRunning
-            | Step::LiftFence
-            | Step::CleanUp => return false,
-        };
-        let is_over = until.is_some_and(|until| state.is_last_of(until, &[*step, until]));
-        state.is_done(*step, direction, boot) && !is_over
-    };
-    plan.steps(direction)
-        .iter()
-        .copied()
-        .filter(holds)
-        .collect()
-}
-
-/// Whether a step belongs to the first stage of a boot, before the network: up to the files and databases. What comes
-/// after needs the network, and services of the box that start later.
-pub fn before_network(step: Step) -> bool {
-    match step {
-        Step::SafetyBackup
-        | Step::Stage
-        | Step::Fence
-        | Step::StopServices
-        | Step::TunnelsDown
-        | Step::ResetRules
-        | Step::SettleDatabases
-        | Step::SwapDatabases
-        | Step::SwapConfigs
-        | Step::CleanUp => true,
-        Step::TunnelsUp
-        | Step::VerifyAtRest
-        | Step::StartServices
-        | Step::LoadFirewall
-        | Step::VerifyRunning
-        | Step::LiftFence => false,
-    }
-}
-
-/// Whether a step back has anything to do: whether some step forward that changes what it puts back was begun. What was never
-/// begun needs no undoing, so that a restore that fails early costs no outage. After a reboot the kernel's part is gone, and
-/// everything is rebuilt.
-fn needed(state: &State, step: Step, boot: &BootId) -> bool {
-    let begun = |step| state.begun(step, Direction::Forward);
-    if state.header.boot != *boot {
-        return true;
-    }
-    let any = |steps: &[Step]| steps.iter().any(|step| begun(*step));
-    match step {
-        Step::VerifyRunning | Step::LiftFence | Step::CleanUp => true,
-        Step::Fence => any(&[Step::Fence, Step::TunnelsDown, Step::TunnelsUp]),
-        // Services must not run while anything that they use is put back.
-        Step::StopServices => any(&[
-            Step::StopServices,
-            Step::SettleDatabases,
-            Step::SwapDatabases,
-            Step::SwapConfigs,
-            Step::TunnelsDown,
-            Step::TunnelsUp,
-            Step::StartServices,
-        ]),
-        Step::StartServices => needed(state, Step::StopServices, boot),
-        Step::TunnelsDown | Step::TunnelsUp => any(&[Step::TunnelsDown, Step::TunnelsUp]),
-        Step::SwapConfigs | Step::SwapDatabases | Step::SettleDatabases => begun(step),
-        // Hooks of tunnels and the start of services change rules as well.
-        Step::LoadFirewall => {
-            begun(Step::LoadFirewall)
-                || begun(Step::ResetRules)
-                || needed(state, Step::TunnelsUp, boot)
-                || needed(state, Step::StartServices, boot)
-        }
-        Step::SafetyBackup | Step::Stage | Step::ResetRules | Step::VerifyAtRest => false,
     }
 }
 
@@ -476,28 +339,6 @@ mod tests {
                 ),
                 "{label}: {i:?} -> {decision:?}"
             );
-        }
-    }
-
-    #[test]
-    fn both_lists_are_cut_in_two_at_the_network() {
-        for list in [
-            &crate::plan::order::FORWARD[..],
-            &crate::plan::order::BACK[..],
-        ] {
-            let mut list = list.iter().filter(|s| **s != Step::CleanUp);
-            let swaps = [
-                Step::SwapConfigs,
-                Step::SwapDatabases,
-                Step::SettleDatabases,
-            ];
-            assert!(
-                list.clone()
-                    .filter(|s| swaps.contains(s))
-                    .all(|s| before_network(*s))
-            );
-            assert!(list.by_ref().any(|s| !before_network(*s)));
-            assert!(list.all(|s| !before_network(*s)));
         }
     }
 

@@ -11,6 +11,7 @@ use crate::error::cannot;
 use crate::gateway::kernel_facts::Facts;
 use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
 use crate::restore::journal::JournalWriter;
+use crate::restore::next;
 use crate::restore::step::{Env, Machine, Source, ops};
 use crate::restore::swap;
 use crate::state_dir::barrier;
@@ -83,7 +84,7 @@ impl Drive<'_> {
             tracing::debug!(label, ?decision, "decided");
             match decision {
                 Decision::Do(step, _)
-                    if self.stage == BootStage::BeforeNetwork && !decide::before_network(step) =>
+                    if self.stage == BootStage::BeforeNetwork && !next::before_network(step) =>
                 {
                     return Ok(Ending::BeforeNetwork);
                 }
@@ -151,7 +152,7 @@ impl Drive<'_> {
     ) -> Inputs {
         let state = journal.state();
         let plan = state.plan.as_ref();
-        let next = plan.and_then(|plan| decide::next_step(state, plan, boot, lost));
+        let next = plan.and_then(|plan| next::next_step(state, plan, boot, lost));
         let direction = match state.phase == Phase::Back {
             true => Direction::Back,
             false => Direction::Forward,
@@ -180,12 +181,12 @@ impl Drive<'_> {
         let Some(plan) = &state.plan else {
             return Ok(None);
         };
-        let direction = match state.phase {
-            Phase::Back => Direction::Back,
-            _ => Direction::Forward,
+        let direction = match state.phase == Phase::Back {
+            true => Direction::Back,
+            false => Direction::Forward,
         };
         let env = self.env(plan, state, boot);
-        for step in decide::claims(state, plan, boot) {
+        for step in next::claims(state, plan, boot) {
             if ops(step).observe(&env, direction)? != Observed::After {
                 return Ok(Some(step));
             }

@@ -136,7 +136,7 @@ fn failed(why: String) -> Problem {
 }
 
 /// The step that a journal is at, and its direction if that is back.
-fn step_of(journal: &[u8]) -> String {
+pub fn step_of(journal: &[u8]) -> String {
     let moves = scan(journal).state.map(|s| s.moves).unwrap_or_default();
     match moves.last() {
         None => "before the first step".to_owned(),

@@ -63,6 +63,7 @@ impl<'c> Side<'c> {
             served: true,
             loaded: false,
             exchanges: &[],
+            again: false,
         }
     }
 

@@ -8,6 +8,7 @@ use journal_format::{Policy, Role};
 use tests::oracle;
 use tests::sim::actor::{Actor, Deed};
 use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::host::step_of;
 use tests::sim::trial::{End, Run, Start};
 use tests::sim::world::World;
 
@@ -93,6 +94,25 @@ fn judged(s: &Scenario, deed: Deed, run: Run, tally: &mut Tally) {
     tally.judge("", kinds.collect());
 }
 
+/// How a deed, on one way, ended each time, and what was wrong.
+fn told(table: &mut String, deed: Deed, way: &str, tally: &Tally) {
+    writeln!(table, "{deed:?}, {way}").unwrap();
+    for (what, n) in &tally.counts {
+        writeln!(table, "{n:>5} {what}").unwrap();
+    }
+    for (what, (n, _)) in &tally.wrong {
+        writeln!(table, "{n:>12} wrong: {what}").unwrap();
+    }
+}
+
+/// In the quick enumeration the table must be the one that is kept.
+fn is_as_kept(table: &str) {
+    match all() {
+        true => println!("{table}"),
+        false => insta::assert_snapshot!(table),
+    }
+}
+
 #[test]
 fn whatever_others_do_and_whenever_the_restore_ends_as_this_table_says() {
     let s = scenario(Kind::Everything, Policy::Auto);
@@ -106,17 +126,29 @@ fn whatever_others_do_and_whenever_the_restore_ends_as_this_table_says() {
                 world.actor = Some(Actor { at: *at, deed });
                 judged(&s, deed, restore(world), tally);
             });
-            writeln!(table, "{deed:?}, {way}").unwrap();
-            for (what, n) in &tally.counts {
-                writeln!(table, "{n:>5} {what}").unwrap();
-            }
-            for (what, (n, _)) in &tally.wrong {
-                writeln!(table, "{n:>12} wrong: {what}").unwrap();
-            }
+            told(&mut table, deed, way, &tally);
         }
     }
-    match all() {
-        true => println!("{table}"),
-        false => insta::assert_snapshot!(table),
+    is_as_kept(&table);
+}
+
+/// The driver dies after an effect, and somebody does something before the recovery.
+#[test]
+fn whatever_others_do_between_a_crash_and_its_recovery_it_ends_as_this_table_says() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let mut table = String::new();
+    for deed in Deed::ALL {
+        for (way, asked_at) in [("forward", None), ("there and back", Some(31))] {
+            let moments = s.restore_on(s.world.clone(), None, true, asked_at).moments;
+            let tally = each(&every(moments, 3), |moment, tally| {
+                let mut world = moment.world.clone();
+                let journal = world.disk.read(&s.places.journal).unwrap_or_default();
+                world.acted = Some(step_of(&journal));
+                deed.act(&mut world);
+                judged(&s, deed, s.recover(world, Start::AUTO, None, false), tally);
+            });
+            told(&mut table, deed, way, &tally);
+        }
     }
+    is_as_kept(&table);
 }

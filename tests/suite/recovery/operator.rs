@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn stuck_keeps_fence_and_barrier_until_the_operator_mended_it() {
+fn stuck_over_a_service_keeps_the_barrier_until_the_operator_mended_it_and_lets_traffic_flow() {
     let Some(mut two) = TwoStates::make(&small()) else {
         return;
     };
@@ -23,7 +23,8 @@ fn stuck_keeps_fence_and_barrier_until_the_operator_mended_it() {
         let fence = two
             .sandbox()
             .run(&["nft", "list", "table", "inet", "holdfast"]);
-        assert!(fence.unwrap().status.success(), "the fence is gone");
+        // Files, tunnels and rules are those of before.
+        assert!(!fence.unwrap().status.success(), "the fence is closed");
         let status = two.holdfast(&["status"]);
         assert_eq!(status.code(), 0);
         for words in [id.as_str(), "Stuck", "start services", "holdfast recover"] {

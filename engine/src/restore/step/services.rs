@@ -133,6 +133,8 @@ impl StepOps for StartServices {
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        // A service that starts writes; where nothing else is put back, this is the first that needs the room.
+        env.host.discard(&env.ballast())?;
         start(env, permit, Direction::Back)
     }
 
