@@ -139,7 +139,8 @@ fn failed(why: String) -> Problem {
 pub fn step_of(journal: &[u8]) -> String {
     let moves = scan(journal).state.map(|s| s.moves).unwrap_or_default();
     match moves.last() {
-        None => "before the first step".to_owned(),
+        None => "before the first effect".to_owned(),
+        Some(last) if last.step.is_preparation() => "before the first effect".to_owned(),
         Some(last) => match (last.step, last.direction, last.fate) {
             (Step::VerifyRunning, _, Fate::Done) | (Step::LiftFence | Step::CleanUp, ..) => {
                 "after the last look".to_owned()

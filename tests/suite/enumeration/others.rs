@@ -106,10 +106,10 @@ fn told(table: &mut String, deed: Deed, way: &str, tally: &Tally) {
 }
 
 /// In the quick enumeration the table must be the one that is kept.
-fn is_as_kept(table: &str) {
+fn is_as_kept(name: &str, table: &str) {
     match all() {
         true => println!("{table}"),
-        false => insta::assert_snapshot!(table),
+        false => insta::assert_snapshot!(name, table),
     }
 }
 
@@ -129,7 +129,7 @@ fn whatever_others_do_and_whenever_the_restore_ends_as_this_table_says() {
             told(&mut table, deed, way, &tally);
         }
     }
-    is_as_kept(&table);
+    is_as_kept("while_it_runs", &table);
 }
 
 /// The driver dies after an effect, and somebody does something before the recovery.
@@ -150,5 +150,5 @@ fn whatever_others_do_between_a_crash_and_its_recovery_it_ends_as_this_table_say
             told(&mut table, deed, way, &tally);
         }
     }
-    is_as_kept(&table);
+    is_as_kept("between_a_crash_and_its_recovery", &table);
 }
