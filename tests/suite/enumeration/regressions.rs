@@ -1,5 +1,8 @@
 //! Courses that once led elsewhere than to Before or After, each by itself.
 
+use journal_format::NOT_LOADED;
+use tests::sim::trial::Run;
+
 use super::*;
 
 #[test]
@@ -74,6 +77,16 @@ fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_
     assert!(came(Verdict::Restored) && came(Verdict::RolledBack));
 }
 
+/// Whether a restore ended well without the rules of its backup, and says so.
+fn is_without_the_firewall(s: &Scenario, run: &Run) -> bool {
+    let journal = oracle::Journal::of(s, &run.world);
+    let said = journal.records.iter().any(|r| match &r.entry {
+        Entry::Done { warnings, .. } => warnings.iter().any(|w| w.starts_with(NOT_LOADED)),
+        _ => false,
+    });
+    said && run.end == End::Closed(Verdict::Restored)
+}
+
 #[test]
 fn rules_that_cannot_be_read_are_touched_by_nobody_whatever_becomes_of_the_restore() {
     let s = scenario(Kind::RulesUnread, Policy::Auto);
@@ -96,7 +109,14 @@ fn rules_that_cannot_be_read_are_touched_by_nobody_whatever_becomes_of_the_resto
         for how in [How::Refused, How::AfterTheFact, How::HalfWay] {
             let (at, for_ever) = (*at, false);
             let run = s.restore(Some(Trouble { at, for_ever, how }), false);
-            ended_in_trouble(&s, run, false, &format!("{at} {how:?}"), &taken, tally);
+            let place = format!("{at} {how:?}");
+            if is_without_the_firewall(&s, &run) {
+                // The admin accepted that beforehand: then no rules of the backup are in force, and the verdict names that.
+                tally.count("restored without the firewall");
+                tally.judge(&place, oracle::files_are_one_set(&s, &run.world));
+                continue;
+            }
+            ended_in_trouble(&s, run, false, &place, &taken, tally);
         }
     }));
     assert_eq!(total.wrong, BTreeMap::new());
