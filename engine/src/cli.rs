@@ -143,7 +143,8 @@ struct RestoreArgs {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
-    /// If the backup's firewall rules cannot be loaded, continue and keep the current ones.
+    /// If the backup's firewall rules cannot be loaded, or the current ones cannot be read, restore everything else. The current
+    /// rules then stay, without those of replaced tunnels.
     #[arg(long)]
     keep_going_without_firewall: bool,
     /// Do not close the gateway's files and folders to other accounts.

@@ -376,7 +376,12 @@ fn not_undone(state: &State) -> Vec<String> {
         ),
         (
             Step::StopServices,
-            &[Step::SwapDatabases, Step::SwapConfigs, Step::StartServices],
+            &[
+                Step::SettleDatabases,
+                Step::SwapDatabases,
+                Step::SwapConfigs,
+                Step::StartServices,
+            ],
         ),
     ];
     for (back, forward) in owns {

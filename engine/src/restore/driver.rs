@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use journal_format::{
-    BootId, Direction, Move, MoveState, Phase, Problem, Role, State, Step, Verdict,
+    BootId, Direction, Fate, Move, MoveState, Phase, Problem, Role, State, Step, Verdict,
 };
 
 use crate::error::cannot;
@@ -91,7 +91,7 @@ impl Drive<'_> {
                 Decision::Do(step, direction) => {
                     self.make(journal, step, direction, &boot)?;
                     cleaned |= step == Step::CleanUp;
-                    doubts |= step == Step::StartServices;
+                    doubts |= step == Step::StartServices || failed_back(journal.state(), step);
                     // Whoever cleans up has chosen no direction: it gives up what had no effect.
                     recovering &= step == Step::CleanUp;
                 }
@@ -102,6 +102,9 @@ impl Drive<'_> {
                     recovering = false;
                 }
                 Decision::Anew => journal.anew()?,
+                Decision::Commit if self.stage == BootStage::BeforeNetwork => {
+                    return Ok(Ending::BeforeNetwork);
+                }
                 Decision::Commit => journal.commit()?,
                 Decision::Close(verdict) => {
                     let leftovers = leftovers(journal);
@@ -187,8 +190,10 @@ impl Drive<'_> {
         };
         let env = self.env(plan, state, boot);
         for step in next::claims(state, plan, boot) {
-            if ops(step).observe(&env, direction)? != Observed::After {
-                return Ok(Some(step));
+            // Where a look fails, the step is made again and fails as one: in the journal, and with its ways out.
+            match ops(step).observe(&env, direction) {
+                Ok(Observed::After) => {}
+                Ok(_) | Err(_) => return Ok(Some(step)),
             }
         }
         Ok(None)
@@ -367,6 +372,12 @@ impl Drive<'_> {
 fn last_failure(state: &State) -> Option<(&MoveState, &Problem)> {
     let mut moves = state.moves.iter().rev();
     moves.find_map(|m| Some((m, m.problem.as_ref()?)))
+}
+
+/// Whether this step back failed: somebody may have undone what it needs.
+fn failed_back(state: &State, step: Step) -> bool {
+    let last = state.find(step, Direction::Back);
+    last.is_some_and(|m| m.fate == Fate::Failed) && state.phase == Phase::Back
 }
 
 fn unlike(what: &str) -> Problem {

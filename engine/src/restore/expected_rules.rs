@@ -2,6 +2,7 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use journal_format::Direction;
 
@@ -13,6 +14,7 @@ use crate::text::iptables::{Rules, parse};
 use crate::text::octets;
 
 const RULES_BYTES: u64 = 64 << 20;
+const WHY_BYTES: u64 = 1 << 20;
 
 /// What should hold.
 pub enum Expected {
@@ -40,10 +42,19 @@ pub fn touched<'e>(env: &Env<'e>) -> impl Iterator<Item = Family> + use<'e> {
     Family::BOTH.into_iter().filter(read)
 }
 
-/// Whether the admin accepted that the backup's rules could not be loaded, and that came true.
-pub fn fell_back(env: &Env) -> Result<bool, Problem> {
-    let note = env.dir.join("after").join("fell-back");
-    Ok(env.host.stat(&note)?.is_some())
+/// The file that is there once the admin's consent to go on without the backup's rules came true.
+pub fn note(env: &Env) -> PathBuf {
+    env.dir.join("after").join("fell-back")
+}
+
+/// Why the backup's rules could not be loaded, where the admin accepted that beforehand and it came true.
+pub fn fell_back(env: &Env) -> Result<Option<String>, Problem> {
+    let note = note(env);
+    if env.host.stat(&note)?.is_none() {
+        return Ok(None);
+    }
+    let why = env.host.read(&note, WHY_BYTES)?;
+    Ok(Some(String::from_utf8_lossy(&why).into_owned()))
 }
 
 /// What should hold, in this direction.
@@ -54,7 +65,7 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
     };
     match direction {
         Direction::Forward => match planned {
-            Some(digest) if !fell_back(env)? => {
+            Some(digest) if fell_back(env)?.is_none() => {
                 let path = env.after_rules(family);
                 if env.host.sha256(&path)? != *digest {
                     return Err(cannot(

@@ -19,12 +19,23 @@ pub fn next_step(state: &State, plan: &Plan, boot: &BootId, lost: Option<Step>) 
     let is_open = |s: &Step| {
         lost == Some(*s) || !state.is_done(*s, direction, boot) || is_overtaken(state, *s)
     };
-    let mut steps = plan.steps(direction).iter().copied();
-    let next = steps.find(|s| *s != Step::CleanUp && is_of_phase(s) && is_open(s))?;
-    // Nothing takes tunnels down or up in front of the fence.
-    let behind = matches!(next, Step::TunnelsDown | Step::ResetRules | Step::TunnelsUp);
+    let list = plan.steps(direction);
+    let next = list
+        .iter()
+        .copied()
+        .find(|s| *s != Step::CleanUp && is_of_phase(s) && is_open(s))?;
+    if !matches!(next, Step::TunnelsDown | Step::ResetRules | Step::TunnelsUp) {
+        return Some(next);
+    }
+    // Nothing takes tunnels down or up in front of the fence; nor, but for one that is gone already, beside running services,
+    // which write down what they see missing.
     let open = state.is_last_of(Step::LiftFence, &[Step::Fence, Step::LiftFence]);
-    Some(if behind && open { Step::Fence } else { next })
+    let run = state.is_last_of(
+        Step::StartServices,
+        &[Step::StopServices, Step::StartServices],
+    ) && !state.is_done(next, direction, boot);
+    let first = |step: &Step| open && *step == Step::Fence || run && *step == Step::StopServices;
+    Some(list.iter().copied().find(first).unwrap_or(next))
 }
 
 /// Whether a step that is done must be made again for what was done again since: the fence lifted, the gateway looked at.
@@ -39,6 +50,7 @@ fn is_overtaken(state: &State, step: Step) -> bool {
     ];
     let later = match step {
         Step::LiftFence => &[Step::Fence][..],
+        Step::StartServices => &[Step::StopServices],
         Step::VerifyRunning => &CHANGES,
         Step::SafetyBackup
         | Step::Stage
@@ -51,7 +63,6 @@ fn is_overtaken(state: &State, step: Step) -> bool {
         | Step::SwapConfigs
         | Step::TunnelsUp
         | Step::VerifyAtRest
-        | Step::StartServices
         | Step::LoadFirewall
         | Step::CleanUp => return false,
     };
@@ -129,9 +140,11 @@ fn needed(state: &State, step: Step, boot: &BootId) -> bool {
     let any = |steps: &[Step]| steps.iter().any(|step| begun(*step));
     match step {
         Step::VerifyRunning | Step::LiftFence | Step::CleanUp => true,
-        Step::Fence => any(&[Step::Fence, Step::TunnelsDown, Step::TunnelsUp]),
+        // One that could not be closed need not be: lifting it is enough where no tunnel was touched.
+        Step::Fence => any(&[Step::TunnelsDown, Step::TunnelsUp]),
         // Services must not run while anything that they use is put back. Where nothing is, one that did not stop goes on.
         Step::StopServices => any(&[
+            Step::SettleDatabases,
             Step::SwapDatabases,
             Step::SwapConfigs,
             Step::TunnelsDown,

@@ -47,7 +47,12 @@ impl StepOps for ResetRules {
 }
 
 /// What holds instead of the backup's rules, where the admin accepted that beforehand: whole tables, none half loaded.
-fn fall_back(env: &Env, permit: &Permit, clean: &[(Family, Rules)]) -> Result<(), Problem> {
+fn fall_back(
+    env: &Env,
+    permit: &Permit,
+    clean: &[(Family, Rules)],
+    why: &str,
+) -> Result<(), Problem> {
     for (family, rules) in clean {
         let now = expected_rules::current(env.host, *family)?;
         env.host
@@ -58,10 +63,7 @@ fn fall_back(env: &Env, permit: &Permit, clean: &[(Family, Rules)]) -> Result<()
             )?
             .expect_ok("load the rules of before", ADVICE)?;
     }
-    env.host.keep(
-        &env.dir.join("after").join("fell-back"),
-        b"the backup's rules could not be loaded\n",
-    )
+    env.host.keep(&expected_rules::note(env), why.as_bytes())
 }
 
 /// What holds afterwards, of each family: rules of the backup, or those of before.
@@ -103,23 +105,25 @@ impl StepOps for LoadFirewall {
                 fallback.push((family, expected_rules::merged(env, family)?));
             }
         }
-        match load(env, permit, Direction::Forward) {
-            Ok(()) => Ok(Report {
+        let loaded = load(env, permit, Direction::Forward);
+        if let Err(problem) = loaded {
+            if !env.plan.keep_going_without_firewall {
+                return Err(problem);
+            }
+            fall_back(env, permit, &fallback, &in_a_line(&problem))?;
+            load(env, permit, Direction::Forward)?;
+        }
+        // Also where it came true earlier, and this step is made again.
+        Ok(match expected_rules::fell_back(env)? {
+            None => Report {
                 did: planned(env.plan),
                 ..Report::default()
-            }),
-            Err(problem) if env.plan.keep_going_without_firewall => {
-                fall_back(env, permit, &fallback)?;
-                load(env, permit, Direction::Forward)?;
-                Ok(Report {
-                    did: vec![
-                        "the rules of before hold, less those of the replaced tunnels".into(),
-                    ],
-                    warnings: vec![format!("{NOT_LOADED}{}", in_a_line(&problem))],
-                })
-            }
-            Err(problem) => Err(problem),
-        }
+            },
+            Some(why) => Report {
+                did: vec!["the rules of before hold, less those of the replaced tunnels".into()],
+                warnings: vec![format!("{NOT_LOADED}{why}")],
+            },
+        })
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
