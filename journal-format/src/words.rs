@@ -129,7 +129,7 @@ macro_rules! steps {
         }
 
         impl Step {
-            /// Every step, in the order of a restore that goes forward.
+            /// Every step. The order is that of the first plans; each plan carries its own.
             pub const ALL: [Step; 16] = [$(Step::$step,)*];
 
             /// The name used in journals and addresses, as `swap-databases`.

@@ -1,4 +1,4 @@
-//! Closes the fence, and lifts it. Both directions of a restore close it first and lift it last.
+//! Closes the fence, and lifts it: around all that takes tunnels down, exchanges their configs or changes their rules.
 
 use journal_format::Direction;
 

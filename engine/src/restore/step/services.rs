@@ -1,5 +1,5 @@
-//! Stops the gateway's services, and starts those that ran. Both directions stop early and start after the tunnels:
-//! the gateway's monitor marks every client inactive whose interface is missing.
+//! Stops the gateway's services, and starts those that ran. Both directions stop first and start once the tunnels are up and
+//! their rules are in force: the gateway's monitor marks every client inactive whose interface is missing.
 
 use std::collections::BTreeSet;
 use std::path::Path;
