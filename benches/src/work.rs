@@ -17,16 +17,20 @@ const FEW: usize = 10;
 const FILES: &str =
     "instance/configs instance/configs.db instance/app.db var_lib_wireguard-gateway/wireguard.db";
 
-/// The commands of an outage from a shell, as many tunnels at a time as Holdfast does.
+/// The commands of an outage from a shell, as many tunnels at a time as Holdfast does. The service is stopped already.
 const COMMANDS: &str = r#"
-root=$1 service=$2 tunnels=$3
-"$service" stop "$root"
+root=$1 tunnels=$2
 xargs -a "$tunnels" -P 8 -I{} wg-quick down "$root/etc_wireguard/{}.conf"
 xargs -a "$tunnels" -P 8 -I{} wg-quick up "$root/etc_wireguard/{}.conf"
-"$service" start "$root"
 iptables-restore < "$root/iptables-save.txt"
 ip6tables-restore < "$root/ip6tables-save.txt"
 sysctl -qw net.ipv4.ip_forward=1
+"#;
+
+/// Stops or starts the gateway's service: outside of an outage.
+const SERVICE: &str = r#"
+root=$1 service=$2 what=$3
+"$service" "$what" "$root"
 "#;
 
 /// A bare copy over what is there, and one `syncfs`.
@@ -185,7 +189,10 @@ fn outage(
         },
         || {
             gateway.settle()?;
-            gateway.script(COMMANDS, &[&root, &service, &list])
+            gateway.script(SERVICE, &[&root, &service, "stop"])?;
+            let once = gateway.script(COMMANDS, &[&root, &list])?;
+            gateway.script(SERVICE, &[&root, &service, "start"])?;
+            Ok(once)
         },
     )?;
     let work = format!("outage, {} tunnels", active.len());
