@@ -71,7 +71,7 @@ impl Drive<'_> {
         let mut doubts = recovering;
         loop {
             let lost = match doubts && self.stage == BootStage::Whole {
-                true => self.lost(journal, &boot)?,
+                true => self.lost(journal, &boot),
                 false => None,
             };
             doubts &= lost.is_some();
@@ -178,25 +178,19 @@ impl Drive<'_> {
         }
     }
 
-    /// The first step whose work is not there any more; none if all is.
-    fn lost(&self, journal: &JournalWriter, boot: &BootId) -> Result<Option<Step>, Problem> {
+    /// The first step whose work is not there any more; none if all is. Where a look fails, that step is the one: it is made
+    /// again and fails as a move, in the journal and with its ways out.
+    fn lost(&self, journal: &JournalWriter, boot: &BootId) -> Option<Step> {
         let state = journal.state();
-        let Some(plan) = &state.plan else {
-            return Ok(None);
-        };
+        let plan = state.plan.as_ref()?;
         let direction = match state.phase == Phase::Back {
             true => Direction::Back,
             false => Direction::Forward,
         };
         let env = self.env(plan, state, boot);
-        for step in next::claims(state, plan, boot) {
-            // Where a look fails, the step is made again and fails as one: in the journal, and with its ways out.
-            match ops(step).observe(&env, direction) {
-                Ok(Observed::After) => {}
-                Ok(_) | Err(_) => return Ok(Some(step)),
-            }
-        }
-        Ok(None)
+        let is_lost =
+            |step: &Step| !matches!(ops(*step).observe(&env, direction), Ok(Observed::After));
+        next::claims(state, plan, boot).into_iter().find(is_lost)
     }
 
     fn env<'e>(&'e self, plan: &'e journal_format::Plan, state: &State, boot: &BootId) -> Env<'e> {

@@ -1,6 +1,6 @@
 //! Courses that once led elsewhere than to Before or After, each by itself.
 
-use journal_format::NOT_LOADED;
+use journal_format::{NOT_LOADED, Step};
 use tests::sim::trial::Run;
 
 use super::*;
@@ -215,4 +215,17 @@ fn before_the_barrier_goes_the_closing_is_durable() {
             && String::from_utf8_lossy(&journal).contains(r#"{"closed""#)
     };
     assert!(dies_and_then_loses_all(closing) > 0);
+}
+
+#[test]
+fn a_recovery_that_cannot_look_at_what_was_done_still_goes_back_when_told_so() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    // The rules are loaded, and the file that says which they are is gone: whether they still stand cannot be seen.
+    let mut world = s.begun(Step::LiftFence).unwrap();
+    let rules = s.profile.restore_dir(&s.id).join("after/rules.v4");
+    world.disk.remove(&rules).unwrap();
+    let run = s.recover(world, Start::ROLL_BACK, None, false);
+    assert_eq!(run.end, End::Closed(Verdict::RolledBack));
+    let journal = oracle::Journal::of(&s, &run.world);
+    assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
 }
