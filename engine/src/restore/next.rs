@@ -27,8 +27,8 @@ pub fn next_step(state: &State, plan: &Plan, boot: &BootId, lost: Option<Step>) 
     if !matches!(next, Step::TunnelsDown | Step::ResetRules | Step::TunnelsUp) {
         return Some(next);
     }
-    // Nothing takes tunnels down or up in front of the fence; nor, but for one that is gone already, beside running services,
-    // which write down what they see missing.
+    // A tunnel goes down or comes up behind the fence only. Services are stopped first, since they mark a client inactive whose
+    // tunnel is missing; but not to bring up a tunnel that is missing already.
     let open = state.is_last_of(Step::LiftFence, &[Step::Fence, Step::LiftFence]);
     let run = state.is_last_of(
         Step::StartServices,
