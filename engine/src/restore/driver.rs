@@ -28,7 +28,8 @@ pub enum Ending {
 }
 
 /// How far a drive goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BootStage {
     /// To the end.
     Whole,
@@ -207,6 +208,7 @@ impl Drive<'_> {
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),
             again: false,
             exchanges: &[],
+            asked: self.asked,
         }
     }
 
@@ -323,10 +325,7 @@ impl Drive<'_> {
                 advice: format!("{}; then restore again", p.advice),
                 ..p.clone()
             },
-            None if (self.asked)() => cannot(
-                "finish the restore: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)",
-                "restore again when you want it",
-            ),
+            None if (self.asked)() => asked("finish the restore"),
             None => cannot(
                 format!("finish the restore: it ended half way ({label})"),
                 "find out what ended it (the power, a kill, a failing disk), then restore again",
@@ -372,6 +371,14 @@ fn last_failure(state: &State) -> Option<(&MoveState, &Problem)> {
 fn failed_back(state: &State, step: Step) -> bool {
     let last = state.find(step, Direction::Back);
     last.is_some_and(|m| m.fate == Fate::Failed) && state.phase == Phase::Back
+}
+
+/// Why something was not done that nothing kept from being done.
+pub fn asked(what: &str) -> Problem {
+    cannot(
+        format!("{what}: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)"),
+        "restore again when you want it",
+    )
 }
 
 fn unlike(what: &str) -> Problem {
