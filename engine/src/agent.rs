@@ -29,7 +29,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use journal_format::{BootId, Problem};
 
-use crate::error::{Fault, OrCannot, cannot};
+use crate::error::{Code, Fault, OrCannot, cannot, cause};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
 use crate::host::Look;
@@ -75,8 +75,13 @@ impl Agent {
             host,
             sessions: Sessions::open(profile)?,
             sign_in: SignInGuard::new(profile),
-            devices: Devices::open(profile)
-                .map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?,
+            devices: Devices::open(profile).map_err(|e| {
+                cannot(
+                    Code::UNFIT_SYSTEM,
+                    e.to_string(),
+                    "see that /dev/urandom is there",
+                )
+            })?,
             uploads: Uploads::open(profile)?,
             backups: BackupDesk::open(profile),
             starts: Starts::new(config, scopes),
@@ -96,6 +101,7 @@ pub fn serve(
 ) -> Result<(), Fault> {
     state_dir::make(profile)?;
     let config = std::path::absolute(config_file).or_cannot(
+        Code::IO,
         format_args!("find the profile {}", config_file.display()),
         "name it by its whole path",
     )?;
@@ -127,6 +133,7 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
     let path = profile.state_dir.join("agent.lock");
     let failed = |e: std::io::Error| {
         cannot(
+            cause(&e),
             format!("take the agent's lock {}: {e}", path.display()),
             "run it as root, and see that state_dir of the profile can be written to",
         )
@@ -144,6 +151,7 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Fault::Busy(cannot(
+            Code::BUSY,
             format!(
                 "start the agent: another one runs with {}",
                 profile.state_dir.display()
@@ -223,6 +231,7 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
         .stdout(Stdio::null())
         .spawn()
         .or_cannot(
+            Code::UNFIT_SYSTEM,
             format_args!("start the recovery of restore {}", open.id),
             "run `holdfast recover`",
         )?;
@@ -244,6 +253,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem
         .spawn(work)
         .map(drop)
         .or_cannot(
+            Code::UNFIT_SYSTEM,
             "start a thread",
             "see how many processes and threads run on this box",
         )
@@ -263,6 +273,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Writes a file of the agent's own so that it is there whole or as it was: root only, synced, renamed into place.
 fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     whole::write(path, bytes, 0o600).or_cannot(
+        Code::IO,
         format_args!("write {}", path.display()),
         "see whether that disk is full, and whether the agent runs as root",
     )

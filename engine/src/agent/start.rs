@@ -15,7 +15,7 @@ use journal_format::{Digest, Problem, RestoreId, WITHOUT_SAFETY_BACKUP_OF};
 use super::refusal::{Unanswered, bounded_problems, busy};
 use super::uploads::{RestoreProcess, StoredUpload, UsedBy};
 use super::{Agent, locked, now_ms, recover, spawn};
-use crate::error::{OrCannot, cannot};
+use crate::error::{Code, OrCannot, cannot, cause};
 use crate::gateway::parts::{self, Part};
 use crate::host::programs;
 use crate::state_dir;
@@ -58,7 +58,11 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
     parts.collect::<Result<_, _>>().map_err(|e| {
         let what = format!("accept a safety backup without that: {e}");
         Refusal::Unacceptable {
-            problems: vec![cannot(what, "go back to the first page and begin anew")],
+            problems: vec![cannot(
+                Code::BAD_REQUEST,
+                what,
+                "go back to the first page and begin anew",
+            )],
         }
     })
 }
@@ -74,6 +78,7 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
 )]
 pub fn program(config: &Path, scope: Option<String>) -> Result<Command, Problem> {
     let program = std::env::current_exe().or_cannot(
+        Code::MISSING_PROGRAM,
         "find this program",
         "see that the holdfast program is where it was",
     )?;
@@ -98,6 +103,7 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
     if let Some(open) = state_dir::open_restore(&agent.profile)? {
         return Err(Refusal::Busy {
             problem: cannot(
+                Code::RESTORE_OPEN,
                 format!("look at an archive now: restore {} is open", open.id),
                 "wait for its end; if nothing works on it: holdfast recover",
             ),
@@ -106,6 +112,7 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
     }
     match Lock::holder(&agent.profile) {
         Some((pid, work)) if work != LockedFor::Backup => Err(Refusal::busy(cannot(
+            Code::BUSY,
             format!("look at an archive now: {work} runs, process {pid}"),
             "wait for its end",
         ))),
@@ -206,6 +213,7 @@ impl Starts {
         if let RootCommands::TooMany { count } = kept.preview.commands {
             return Err(Refusal::Unacceptable {
                 problems: vec![cannot(
+                    Code::COMMAND_LINE_ONLY,
                     format!(
                         "start this restore from a page: {count} commands would run as root, too many to be read here"
                     ),
@@ -230,6 +238,7 @@ impl Starts {
                     Ok(Begun::Runs(restore.clone(), process.clone()))
                 } else {
                     Err(Refusal::busy(cannot(
+                        Code::BUSY,
                         "start a restore from this upload: another confirmation is starting one",
                         "wait for a moment, then look at the first page",
                     )))
@@ -278,7 +287,7 @@ impl Starts {
         use std::os::unix::fs::OpenOptionsExt;
         let failed = |e: std::io::Error| {
             let what = format!("start restore {id}: {e}");
-            cannot(what, "try again; nothing was changed")
+            cannot(cause(&e), what, "try again; nothing was changed")
         };
         let log = agent.uploads.log(&approved.upload);
         let log = std::fs::File::options()
@@ -382,7 +391,13 @@ fn first(problems: Vec<Problem>, otherwise: &str) -> Problem {
     bounded_problems(problems)
         .into_iter()
         .next()
-        .unwrap_or_else(|| cannot(otherwise, "see the agent's log, then try again"))
+        .unwrap_or_else(|| {
+            cannot(
+                Code::INTERRUPTED,
+                otherwise,
+                "see the agent's log, then try again",
+            )
+        })
 }
 
 /// What a restore's process said of why it did not begin.

@@ -10,7 +10,7 @@ use journal_format::{
 };
 
 use super::{Context, print_json};
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
 
@@ -145,6 +145,7 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
                 Ok(ScannedLine::Opaque { seq, json }) => say!("{}", opaque_text(seq, &json)),
                 Err(stop) => {
                     return Err(cannot(
+                        Code::JOURNAL_UNUSABLE,
                         format!("follow {}: {stop}", path.display()),
                         "look at it with `holdfast journal verify`",
                     )
@@ -198,6 +199,7 @@ fn read_from(path: &Path, at: u64) -> Result<Vec<u8>, Problem> {
         file.read_to_end(&mut bytes)
     };
     read().or_cannot(
+        Code::IO,
         format_args!("read the journal {}", path.display()),
         "see `holdfast journal list`",
     )?;

@@ -5,7 +5,7 @@ use journal_format::{
 };
 
 use super::{Context, RecoverArgs, print_json, print_json_on};
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::restore::driver::BootStage;
@@ -35,6 +35,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     process::own_session()?;
     if args.before_network && !context.profile.sentinel().exists() {
         return Err(Fault::Stuck(cannot(
+            Code::NOT_THERE,
             format!(
                 "look for an open restore: {} is not there, so state_dir is missing or not mounted",
                 context.profile.sentinel().display()
@@ -178,7 +179,13 @@ fn say_tidied(context: &Context, Tidied { id, result }: &Tidied) {
     reason = "Holdfast starts itself anew, with a session of its own"
 )]
 fn second_half(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
-    let failed = |e: std::io::Error| cannot(format!("start the recovery: {e}"), "run it again");
+    let failed = |e: std::io::Error| {
+        cannot(
+            Code::UNFIT_SYSTEM,
+            format!("start the recovery: {e}"),
+            "run it again",
+        )
+    };
     let signals = Signals::hold()?;
     let program = programs::this_program().map_err(failed)?;
     let mut command = std::process::Command::new(program);

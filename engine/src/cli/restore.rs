@@ -11,7 +11,7 @@ use journal_format::{
 };
 
 use super::{Context, RestoreArgs, print_json};
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::host::linux::Linux;
 use crate::host::programs;
 use crate::plan::planner::Choices;
@@ -88,6 +88,7 @@ fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
 
 pub(super) fn open(path: &Path) -> Result<File, Fault> {
     let opened = File::open(path).or_cannot(
+        Code::IO,
         format_args!("open the backup {}", path.display()),
         "name an existing backup",
     );
@@ -147,7 +148,11 @@ fn confirmed() -> bool {
 fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Result<u8, Fault> {
     let failed = |e: std::io::Error| {
         let what = format!("start the restore: {e}");
-        cannot(what, "see that the holdfast program is where it was")
+        cannot(
+            Code::MISSING_PROGRAM,
+            what,
+            "see that the holdfast program is where it was",
+        )
     };
     let signals = Signals::hold()?;
     let program = programs::this_program().map_err(failed)?;
@@ -287,6 +292,7 @@ fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
 fn hand_over(context: &Context) -> Problem {
     let failed = |e: &std::io::Error| {
         cannot(
+            Code::UNFIT_SYSTEM,
             format!("hand over to a recovery: {e}"),
             "run `holdfast recover`; the restore is still open",
         )

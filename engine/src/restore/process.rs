@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use journal_format::{BootId, Driver, Policy, Role};
 use nix::sys::signal::Signal;
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, bug, cannot};
 use crate::host::programs;
 
 /// Leaves the session of whoever started this process, so that the end of a terminal or of the agent does not end it,
@@ -18,6 +18,7 @@ pub fn own_session() -> Result<(), Problem> {
         return Ok(());
     }
     nix::unistd::setsid().map(drop).or_cannot(
+        Code::UNFIT_SYSTEM,
         "begin a session of its own",
         "start it from a shell or a service, not as the leader of a process group",
     )
@@ -44,6 +45,7 @@ fn has_a_terminal() -> bool {
 /// outside both are one, and a kill of the first is a kill of it.
 pub fn end_with_parent() -> Result<(), Problem> {
     nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).or_cannot(
+        Code::UNFIT_SYSTEM,
         "be ended with the process that started it",
         "run it without a terminal",
     )
@@ -62,7 +64,7 @@ impl Signals {
     pub fn hold() -> Result<Signals, Problem> {
         let failed = |e: std::io::Error| {
             let what = format!("hold signals back: {e}");
-            cannot(what, "this is a fault in holdfast; report it")
+            bug(what)
         };
         let turn = Arc::new(AtomicBool::new(false));
         for signal in [Signal::SIGINT, Signal::SIGTERM] {
@@ -81,7 +83,13 @@ impl Signals {
 
 /// This process as a journal names a driver.
 pub fn driver(role: Role, boot: BootId, policy: Option<Policy>) -> Result<Driver, Problem> {
-    let unseen = || cannot("find this process in /proc", "mount /proc");
+    let unseen = || {
+        cannot(
+            Code::UNFIT_SYSTEM,
+            "find this process in /proc",
+            "mount /proc",
+        )
+    };
     let this = programs::process(std::process::id()).ok_or_else(unseen)?;
     Ok(Driver {
         role,

@@ -3,7 +3,7 @@
 
 use journal_format::{Driver, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
 use crate::host::Host;
@@ -110,6 +110,7 @@ pub fn tidy(
     if let Some(state) = tried.filter(|s| s.starts >= STARTS && !by_hand) {
         let why = state.closing_warnings.first().cloned();
         return Err(cannot(
+            Code::CLEAN_UP_FAILS,
             format!(
                 "clean up after restore {id}: it was tried too often ({})",
                 why.unwrap_or_default()
@@ -121,6 +122,7 @@ pub fn tidy(
         Soundness::Closed(_) | Soundness::Open | Soundness::Torn => {}
         Soundness::Empty | Soundness::Corrupt | Soundness::Newer => {
             return Err(cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!("clean up after restore {id}: its journal cannot be acted on"),
                 format!("`holdfast journal verify {id}` says what is wrong with it"),
             ));
@@ -250,6 +252,7 @@ fn what_is_left(
     let path = state_dir::journal(profile, id);
     if host.stat(&path)?.is_none() {
         return Err(cannot(
+            Code::JOURNAL_UNUSABLE,
             format!(
                 "settle restore {id}: the barrier names it, but its journal {} is gone",
                 path.display()
@@ -271,6 +274,7 @@ fn what_is_left(
         Soundness::Open | Soundness::Torn | Soundness::Empty => {}
         Soundness::Corrupt | Soundness::Newer => {
             return Err(cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!("settle restore {id}: its journal cannot be acted on"),
                 format!(
                     "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
@@ -283,6 +287,7 @@ fn what_is_left(
         // Not even a header: the crash came before anything else, and nothing was staged.
         if *barrier {
             return Err(cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!(
                     "settle restore {id}: its journal {} has no record, but the barrier is up",
                     path.display()
@@ -295,6 +300,7 @@ fn what_is_left(
     };
     if state.has_effects() && !barrier && (!by_hand || driver.policy.is_none()) {
         return Err(cannot(
+            Code::BARRIER_UNUSABLE,
             format!("settle restore {id}: it has effects, but its barrier is gone"),
             "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
                  `holdfast recover --roll-back`",
@@ -323,6 +329,7 @@ fn lift_fence(
     }
     Err(tidied.err().unwrap_or_else(|| {
         cannot(
+            Code::FENCE_REFUSED,
             "lift the fence of a restore that is over",
             "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
         )
@@ -337,6 +344,7 @@ fn facts(host: &dyn Host, dir: &std::path::Path, state: &State) -> Result<Facts,
     };
     let unusable = |why: String| {
         cannot(
+            Code::FACTS_CHANGED,
             format!("use the kernel facts {}: {why}", path.display()),
             "nothing was touched; put the file back from a copy, then run `holdfast recover`",
         )

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 
 use crate::archive::Archive;
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::Prepared;
 use crate::restore::step::Source;
@@ -53,6 +53,7 @@ impl Source for Unpacked<'_> {
         if let Some(path) = self.prepared.rebuilt(entry) {
             let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
             return copied.map(drop).or_cannot(
+                Code::IO,
                 format_args!("copy the rebuilt {entry} from {}", path.display()),
                 "see whether a disk is full or failing, then restore again",
             );
@@ -60,7 +61,11 @@ impl Source for Unpacked<'_> {
         self.unpack(entry, out).map_err(|fault| match fault {
             Fault::Failed(p) => p,
             Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
-            other => cannot(format!("unpack {entry}: {other}"), "restore again"),
+            other => cannot(
+                Code::ARCHIVE_DAMAGED,
+                format!("unpack {entry}: {other}"),
+                "restore again",
+            ),
         })
     }
 

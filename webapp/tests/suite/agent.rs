@@ -11,7 +11,7 @@ use agent_protocol::{
     Request, RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId,
     Wire, greet,
 };
-use journal_format::{Digest, Problem, RestoreId, Standing};
+use journal_format::{Code, Digest, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
 use webapp::{App, Settings};
 
@@ -151,12 +151,7 @@ pub fn settings(socket: &Path) -> Settings {
 }
 
 pub fn problem(what: &str) -> Problem {
-    Problem {
-        what: what.into(),
-        command: None,
-        stderr: None,
-        advice: "do this".into(),
-    }
+    Problem::new(Code::IO, what, "do this")
 }
 
 pub fn backup(size: usize) -> BackupLine {
