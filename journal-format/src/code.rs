@@ -233,8 +233,8 @@ mod tests {
         let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
         let mut text = String::from(
             "# Troubleshooting\n\n\
-             Every problem has a code. It stands behind the message, in `\"code\"` of `--json`, and in journals. The same cause has the same\n\
-             code; the message names the object and says what to do. A test writes this table from the source.\n\n\
+             Every problem has a code. The page shows it beside the message; `--json` and journals have it in the field `code`. The same\n\
+             cause has the same code. The message names the object and says what to do. A test keeps this table as the source says.\n\n\
              | code | what it means | where to look |\n|---|---|---|\n",
         );
         for known in Code::KNOWN {

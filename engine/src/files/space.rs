@@ -142,6 +142,6 @@ mod tests {
         needs.bytes(dir.path(), u64::MAX / 2).unwrap();
         let problems = needs.check("restore").unwrap_err();
         assert_eq!(problems.len(), 1, "one filesystem, one problem");
-        assert!(problems[0].what.contains("MiB are needed"));
+        assert!(problems[0].is(&Code::NO_SPACE));
     }
 }

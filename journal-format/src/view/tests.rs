@@ -213,7 +213,7 @@ fn what_would_have_been_left_out_is_not_said_of_a_restore_that_went_back() {
 
 #[test]
 fn a_restore_that_ended_for_want_of_a_part_in_its_safety_backup_names_the_part() {
-    let mut pen = Pen::begun();
+    let mut pen = Pen::begun_with(plan_of_1_1());
     let r#move = pen.begin(Step::SafetyBackup, Direction::Forward);
     let problem = crate::Problem {
         code: Some(Code::SAFETY_BACKUP_LACKS),

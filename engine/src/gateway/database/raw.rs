@@ -200,7 +200,7 @@ mod tests {
         // Long, and nothing of it on the disk.
         file.set_len(1 << 42).unwrap();
         let problem = raw_bytes(&profile, &path, &room, "raw").unwrap_err();
-        assert!(problem.what.contains("are needed"), "{problem}");
+        assert!(problem.is(&Code::NO_SPACE), "{problem}");
         assert!(!room.file("raw").exists());
     }
 
