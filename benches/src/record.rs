@@ -6,7 +6,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use engine::error::{Problem, cannot};
+use engine::error::{Problem, cannot, cause};
 use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
 use engine::host::{Host, Look};
@@ -112,7 +112,7 @@ fn length_of(path: &Path) -> std::result::Result<u64, Problem> {
 }
 
 fn failed(what: &str, error: &std::io::Error) -> Problem {
-    cannot(format!("{what}: {error}"), "see to that disk")
+    cannot(cause(error), format!("{what}: {error}"), "see to that disk")
 }
 
 fn of(took: Duration) -> Once {

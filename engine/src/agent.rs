@@ -29,7 +29,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use journal_format::{Problem, Role};
 
-use crate::error::{Fault, OrCannot, cannot};
+use crate::error::{Code, Fault, OrCannot, cannot, cause};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
@@ -78,8 +78,13 @@ impl Agent {
             host,
             sessions: Sessions::open(profile)?,
             sign_in: SignInGuard::new(profile),
-            devices: Devices::open(profile)
-                .map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?,
+            devices: Devices::open(profile).map_err(|e| {
+                cannot(
+                    Code::UNFIT_SYSTEM,
+                    e.to_string(),
+                    "see that /dev/urandom is there",
+                )
+            })?,
             uploads: Uploads::open(profile)?,
             backups: BackupDesk::open(profile),
             starts: Starts::new(config),
@@ -93,6 +98,7 @@ impl Agent {
 pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(), Fault> {
     state_dir::make(profile)?;
     let config = std::path::absolute(config_file).or_cannot(
+        Code::IO,
         format_args!("find the profile {}", config_file.display()),
         "name it by its whole path",
     )?;
@@ -124,6 +130,7 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
     let path = profile.state_dir.join("agent.lock");
     let failed = |e: std::io::Error| {
         cannot(
+            cause(&e),
             format!("take the agent's lock {}: {e}", path.display()),
             "run it as root, and see that state_dir of the profile can be written to",
         )
@@ -141,6 +148,7 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
     match file.try_lock() {
         Ok(()) => Ok(file),
         Err(TryLockError::WouldBlock) => Err(Fault::Busy(cannot(
+            Code::BUSY,
             format!(
                 "start the agent: another one runs with {}",
                 profile.state_dir.display()
@@ -238,6 +246,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem
         .spawn(work)
         .map(drop)
         .or_cannot(
+            Code::UNFIT_SYSTEM,
             "start a thread",
             "see how many processes and threads run on this box",
         )
@@ -257,6 +266,7 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Writes a file of the agent's own so that it is there whole or as it was: root only, synced, renamed into place.
 fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     whole::write(path, bytes, 0o600).or_cannot(
+        Code::IO,
         format_args!("write {}", path.display()),
         "see whether that disk is full, and whether the agent runs as root",
     )

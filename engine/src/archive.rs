@@ -24,7 +24,7 @@ use std::sync::{Arc, Mutex};
 use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::profile::Limits;
 use crate::parallel;
 use accept::accept;
@@ -159,15 +159,15 @@ impl Archive {
     ) -> Result<Archive, Fault> {
         let listed = zip_layout::read(&mut Cursor::new(file.clone(), size), size, limits.entries)
             .map_err(|unfit| match unfit {
-            Unfit::Refused(why) => refuse(name, &why),
+            Unfit::Refused(code, why) => Fault::Refused(vec![refused(code, name, &why)]),
             Unfit::Repacked(why, advice) => Fault::Refused(vec![repacked(name, &why, advice)]),
             Unfit::Io(e) => unreadable(name, &e),
         })?;
         let unpacked_most = limits.unpacked_mib.saturating_mul(1 << 20);
         let accepted = accept(listed, databases, unpacked_most).map_err(|whys| {
-            let problem = |(why, advice): &(String, Option<String>)| match advice {
+            let problem = |(code, why, advice): &(Code, String, Option<String>)| match advice {
                 Some(advice) => repacked(name, why, advice),
-                None => refused(name, why),
+                None => refused(code.clone(), name, why),
             };
             Fault::Refused(whys.iter().map(problem).collect())
         })?;
@@ -338,11 +338,12 @@ fn digest_of(file: Arc<File>, size: u64, name: &str) -> Result<Digest, Fault> {
 }
 
 fn refuse(archive: &str, why: &str) -> Fault {
-    Fault::Refused(vec![refused(archive, why)])
+    Fault::Refused(vec![refused(Code::ARCHIVE_DAMAGED, archive, why)])
 }
 
-fn refused(archive: &str, why: &str) -> Problem {
+fn refused(code: Code, archive: &str, why: &str) -> Problem {
     cannot(
+        code,
         format!("accept the backup {}: {why}", archive.escape_debug()),
         "fetch the file again, or take another backup; nothing was changed",
     )
@@ -351,6 +352,7 @@ fn refused(archive: &str, why: &str) -> Problem {
 /// What an honest tool may have made of a backup, with how to undo that.
 fn repacked(archive: &str, why: &str, advice: &str) -> Problem {
     cannot(
+        Code::ARCHIVE_REPACKED,
         format!("accept the backup {}: {why}", archive.escape_debug()),
         format!("{advice}; or take another backup; nothing was changed"),
     )
@@ -358,7 +360,7 @@ fn repacked(archive: &str, why: &str, advice: &str) -> Problem {
 
 fn unreadable(archive: &str, e: &dyn fmt::Display) -> Fault {
     let what = format!("read the backup {}: {e}", archive.escape_debug());
-    Fault::Failed(cannot(what, "see to the disk that holds it"))
+    Fault::Failed(cannot(Code::IO, what, "see to the disk that holds it"))
 }
 
 #[cfg(test)]

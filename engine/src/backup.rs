@@ -23,7 +23,7 @@ use journal_format::Digest;
 
 use crate::archive::Archive;
 
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::space::{self, Needs};
 use crate::files::spool::private_folder;
 use crate::gateway::kernel_facts::Facts;
@@ -102,6 +102,7 @@ pub fn of_gateway(
 ) -> Result<Made, Fault> {
     if let Some(open) = state_dir::open_restore(profile)? {
         return Err(Fault::Busy(cannot(
+            Code::RESTORE_OPEN,
             format!(
                 "back up: restore {} is open, and the gateway may be half old, half new",
                 open.id
@@ -163,6 +164,7 @@ pub fn make(
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Made, Fault> {
     private_folder(dest_dir).or_cannot(
+        Code::IO,
         format!("make the folder for backups {}", dest_dir.display()),
         "name another folder, or make it",
     )?;
@@ -190,6 +192,7 @@ pub fn make(
     making.unknown(&taken.unknown);
     if making.is_empty() {
         return Err(Fault::Failed(cannot(
+            Code::NOTHING_TO_BACK_UP,
             "make a backup: none of the profile's databases and configs is there",
             "see whether the profile describes this gateway",
         )));
@@ -209,6 +212,7 @@ pub fn make(
         || read_back(profile, &growing, progress),
     );
     synced.or_cannot(
+        Code::IO,
         format!("write the backup {}", growing.path.display()),
         "see whether the disk is full or failing",
     )?;
@@ -275,6 +279,7 @@ fn enough(needs: &Needs) -> Result<(), Fault> {
     needs.check("make a backup").map_err(|problems| {
         let all: Vec<String> = problems.into_iter().map(|p| p.what).collect();
         Fault::Failed(cannot(
+            Code::NO_SPACE,
             all.join("; "),
             "make room there, remove old backups, or move the state folder by the profile",
         ))
@@ -290,9 +295,15 @@ fn read_back(
     let what = "make a backup that can be read back";
     let advice =
         "try again; if it happens again, the disk or the memory of this box may be failing";
-    let file = growing.reader().or_cannot(what, advice)?;
+    let file = growing
+        .reader()
+        .or_cannot(Code::BACKUP_UNREADABLE, what, advice)?;
     let known = profile.gateway.database_names();
-    let mut archive = Archive::open_new(file, &growing.name, &known).or_cannot(what, advice)?;
+    let mut archive = Archive::open_new(file, &growing.name, &known).or_cannot(
+        Code::BACKUP_UNREADABLE,
+        what,
+        advice,
+    )?;
     let of = archive.unpacked_size();
     let mut told = 0;
     let read = archive.read_all(&mut |done| {
@@ -301,8 +312,10 @@ fn read_back(
             progress(Progress::Verifying { done, of });
         }
     });
-    read.or_cannot(what, advice)?;
-    let sha256 = archive.sha256().or_cannot(what, advice)?;
+    read.or_cannot(Code::BACKUP_UNREADABLE, what, advice)?;
+    let sha256 = archive
+        .sha256()
+        .or_cannot(Code::BACKUP_UNREADABLE, what, advice)?;
     let size = archive.size();
     let mut warnings = Vec::new();
     // A restore will apply them.

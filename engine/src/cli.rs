@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use journal_format::{RestoreId, problem_text};
 
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
@@ -258,7 +258,12 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         CliCommand::Journal(JournalCommand::Show { .. } | JournalCommand::Verify { .. })
     );
     if needs_root && !nix::unistd::geteuid().is_root() {
-        return Err(cannot("look at the gateway without being root", "run it with sudo").into());
+        return Err(cannot(
+            Code::NO_RIGHTS,
+            "look at the gateway without being root",
+            "run it with sudo",
+        )
+        .into());
     }
     match cli.command {
         CliCommand::Survey => survey::run(&context),

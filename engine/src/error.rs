@@ -1,8 +1,11 @@
 //! How work ends when it does not end well: the kinds that the exit status tells apart, each with its problems.
 
-use std::fmt;
+use std::any::Any;
+use std::{fmt, io};
 
-pub use journal_format::Problem;
+use nix::libc;
+
+pub use journal_format::{Code, Problem};
 
 /// The exit status of work on a backup that lacks parts that it should have: it is there, and it is no good backup.
 pub const INCOMPLETE: u8 = 8;
@@ -58,25 +61,54 @@ impl From<Problem> for Fault {
     }
 }
 
-/// A problem without a command: what could not be done and why (fits behind "cannot "), and what to do.
-pub fn cannot(what: impl Into<String>, advice: impl Into<String>) -> Problem {
-    Problem {
-        what: what.into(),
-        command: None,
-        stderr: None,
-        advice: advice.into(),
+/// A problem without a command: its cause, what could not be done and why (fits behind "cannot "), and what to do.
+pub fn cannot(code: Code, what: impl Into<String>, advice: impl Into<String>) -> Problem {
+    Problem::new(code, what, advice)
+}
+
+/// What only a fault in Holdfast explains.
+pub fn bug(what: impl Into<String>) -> Problem {
+    let advice = "this is a fault in holdfast; see `holdfast status`, and report it with the output of `holdfast journal show`";
+    cannot(Code::INTERNAL, what, advice)
+}
+
+/// Why a call on a file failed.
+pub fn cause(error: &io::Error) -> Code {
+    match (error.kind(), error.raw_os_error()) {
+        (io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded, _) => Code::NO_SPACE,
+        (io::ErrorKind::ReadOnlyFilesystem, _) => Code::READ_ONLY,
+        (io::ErrorKind::PermissionDenied, _) => Code::NO_RIGHTS,
+        (io::ErrorKind::NotFound, _) => Code::NOT_THERE,
+        (_, Some(libc::EIO)) => Code::DISK_FAILS,
+        (_, Some(libc::ELOOP | libc::ENOTDIR | libc::EISDIR)) => Code::WRONG_KIND,
+        _ => Code::IO,
     }
 }
 
 /// A result whose error says why something could not be done.
 pub trait OrCannot<T> {
-    /// The same with a problem for an error: what could not be done, behind that why, and what to do.
-    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem>;
+    /// The same with a problem for an error: its cause, what could not be done, behind that why, and what to do. An error of a
+    /// call on a file says itself which [`Code::IO`] it is.
+    fn or_cannot(
+        self,
+        code: Code,
+        what: impl fmt::Display,
+        advice: impl Into<String>,
+    ) -> Result<T, Problem>;
 }
 
-impl<T, E: fmt::Display> OrCannot<T> for Result<T, E> {
-    fn or_cannot(self, what: impl fmt::Display, advice: impl Into<String>) -> Result<T, Problem> {
-        self.map_err(|why| cannot(format!("{what}: {why}"), advice))
+impl<T, E: fmt::Display + 'static> OrCannot<T> for Result<T, E> {
+    fn or_cannot(
+        self,
+        code: Code,
+        what: impl fmt::Display,
+        advice: impl Into<String>,
+    ) -> Result<T, Problem> {
+        self.map_err(|why| {
+            let said = <dyn Any>::downcast_ref::<io::Error>(&why);
+            let said = said.filter(|_| code == Code::IO).map(cause);
+            cannot(said.unwrap_or(code), format!("{what}: {why}"), advice)
+        })
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, Control, Digest, FileFacts, FileId};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 pub use crate::files::{Kind, access::FoundFile};
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
@@ -162,26 +162,30 @@ impl Output {
     }
 
     /// Why it could not do `what`, with the command and its standard error.
-    pub fn problem(&self, what: impl Into<String>, advice: impl Into<String>) -> Problem {
+    pub fn problem(
+        &self,
+        code: Code,
+        what: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Problem {
         let how = match self.end {
             ExitKind::Exit(status) => format!("exit status {status}"),
             ExitKind::Signal(signal) => format!("killed by signal {signal}"),
             ExitKind::TimedOut => "no end within its time limit".to_string(),
         };
         Problem {
-            what: format!("{}: {how}", what.into()),
             command: Some(self.shown.clone()),
             stderr: Some(self.stderr.clone()).filter(|s| !s.is_empty()),
-            advice: advice.into(),
+            ..cannot(code, format!("{}: {how}", what.into()), advice)
         }
     }
 
     /// Standard output if it ended with 0, else the problem.
-    pub fn expect_ok(self, what: &str, advice: &str) -> Result<String, Problem> {
+    pub fn expect_ok(self, code: Code, what: &str, advice: &str) -> Result<String, Problem> {
         if self.ok() {
             Ok(self.stdout)
         } else {
-            Err(self.problem(what, advice))
+            Err(self.problem(code, what, advice))
         }
     }
 }
@@ -198,14 +202,21 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
         // In a rescue system, on the mounted disk, nothing manages units, and none runs.
         Control::Unit(_) if !out.ok() && host.stat(Path::new(MANAGED))?.is_none() => Ok(false),
         Control::Unit(_) => {
-            let state = out.expect_ok(what, "see whether systemd answers: systemctl status")?;
+            let state = out.expect_ok(
+                Code::SERVICE_UNKNOWN,
+                what,
+                "see whether systemd answers: systemctl status",
+            )?;
             Ok(!["", "inactive", "failed"].contains(&state.trim()))
         }
         Control::Commands { .. } => match out.end {
             // What a shell says of a program that it cannot run, or not find.
-            ExitKind::Exit(126 | 127) | ExitKind::Signal(_) | ExitKind::TimedOut => {
-                Err(out.problem(what, "mend the service's `active` command in the profile"))
-            }
+            ExitKind::Exit(126 | 127) | ExitKind::Signal(_) | ExitKind::TimedOut => Err(out
+                .problem(
+                    Code::SERVICE_UNKNOWN,
+                    what,
+                    "mend the service's `active` command in the profile",
+                )),
             ExitKind::Exit(status) => Ok(status == 0),
         },
     }
@@ -439,6 +450,7 @@ pub fn parent(path: &Path) -> Result<&Path, Problem> {
         .filter(|p| !p.as_os_str().is_empty())
         .ok_or_else(|| {
             cannot(
+                Code::BAD_PROFILE,
                 format!("use {}: it has no folder", path.display()),
                 "name an absolute path in the profile",
             )

@@ -20,9 +20,11 @@ pub mod work;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use journal_format::{Driver, Fate, Header, Plan, Problem, RestoreId, Role, State, Verdict};
+use journal_format::{
+    Driver, Fate, Format, Header, Plan, Problem, RestoreId, Role, State, Verdict,
+};
 
-use crate::error::{Fault, OrCannot, cannot};
+use crate::error::{Code, Fault, OrCannot, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::Prepared;
@@ -93,6 +95,7 @@ pub fn carry_out<'a>(
     let journal_path = state_dir::journal(profile, begin.id);
     if host.stat(&journal_path)?.is_some() {
         return Err(Fault::Refused(vec![cannot(
+            Code::BAD_REQUEST,
             format!("begin restore {}: it was begun before", begin.id),
             "see `holdfast journal show`",
         )]));
@@ -100,14 +103,17 @@ pub fn carry_out<'a>(
     for sub in ["before", "after", "originals"] {
         host.keep_dir(&dir.join(sub))?;
     }
-    let facts = serde_json::to_vec_pretty(begin.facts)
-        .or_cannot("write the kernel facts", "report this fault in holdfast")?;
+    let facts = serde_json::to_vec_pretty(begin.facts).or_cannot(
+        Code::INTERNAL,
+        "write the kernel facts",
+        "report this fault in holdfast",
+    )?;
     host.keep(&dir.join(FACTS), &facts)?;
     for (name, text) in begin.rules {
         host.keep(&dir.join("after").join(name), &octets::bytes(text))?;
     }
     let header = Header {
-        format: begin.plan.format(),
+        format: Format::CURRENT,
         restore: begin.id.clone(),
         boot: begin.driver.boot.clone(),
         program: process::program(),
@@ -153,7 +159,13 @@ pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
             Ok(warnings.chain(&state.closing_warnings).cloned().collect())
         }
         Ending::Closed(Verdict::RolledBack) => {
-            let unknown = || cannot("finish the restore", "see `holdfast journal show`");
+            let unknown = || {
+                cannot(
+                    Code::INTERRUPTED,
+                    "finish the restore",
+                    "see `holdfast journal show`",
+                )
+            };
             Err(Fault::RolledBack(
                 state.turned.clone().unwrap_or_else(unknown),
             ))
@@ -164,6 +176,7 @@ pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
             let failed = failed.and_then(|m| m.problem.clone());
             Err(Fault::Failed(failed.unwrap_or_else(|| {
                 cannot(
+                    Code::INTERRUPTED,
                     "finish the restore: it was ended before it changed anything",
                     "restore again",
                 )

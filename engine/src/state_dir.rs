@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{Fate, RestoreId, Scan, Step};
 
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::access;
 use crate::files::open::{if_there, sync};
 use crate::gateway::profile::Profile;
@@ -40,12 +40,14 @@ pub fn make(profile: &Profile) -> Result<(), Problem> {
         };
         if !dir.exists() {
             made().or_cannot(
+                Code::IO,
                 format!("make {}", dir.display()),
                 "run it as root, or name another state_dir in the profile",
             )?;
         }
         if !access::is_private(dir) {
             return Err(cannot(
+                Code::OPEN_TO_OTHERS,
                 format!(
                     "trust {}: others could write to it, or it is not the user's own",
                     dir.display()
@@ -68,6 +70,7 @@ pub fn mark(profile: &Profile) -> Result<(), Problem> {
         sync(&profile.state_dir)
     };
     all().or_cannot(
+        Code::IO,
         format!("make {}", path.display()),
         "run it as root, and see whether that disk is full or read-only",
     )
@@ -76,8 +79,11 @@ pub fn mark(profile: &Profile) -> Result<(), Problem> {
 /// Every restore that left a folder, oldest first.
 pub fn restores(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
     let dir = profile.restores_dir();
-    let entries = if_there(std::fs::read_dir(&dir))
-        .or_cannot(format!("list {}", dir.display()), "run it as root")?;
+    let entries = if_there(std::fs::read_dir(&dir)).or_cannot(
+        Code::IO,
+        format!("list {}", dir.display()),
+        "run it as root",
+    )?;
     let mut ids: Vec<RestoreId> = entries
         .into_iter()
         .flatten()
@@ -107,6 +113,7 @@ pub fn read_file(path: &Path) -> Result<Scan, Problem> {
 
 fn bytes_of(path: &Path) -> Result<Vec<u8>, Problem> {
     std::fs::read(path).or_cannot(
+        Code::IO,
         format!("read the journal {}", path.display()),
         "see `holdfast journal list`",
     )
@@ -134,6 +141,7 @@ pub fn none_open(profile: &Profile, what: &str) -> Result<(), Fault> {
     match open_restore(profile)? {
         None => Ok(()),
         Some(open) => Err(Fault::Busy(cannot(
+            Code::RESTORE_OPEN,
             format!("{what}: restore {} is still open", open.id),
             "run `holdfast recover` first; `holdfast status` says where it stands",
         ))),
@@ -201,14 +209,22 @@ fn end(path: &Path) -> JournalEnd {
 /// A name for a new restore, from the wall clock and random bytes.
 pub fn new_id(host: &dyn Look) -> Result<RestoreId, Problem> {
     let mut random = [0_u8; 4];
-    getrandom::fill(&mut random).or_cannot("get random bytes", "see that /dev/urandom is there")?;
+    getrandom::fill(&mut random).or_cannot(
+        Code::UNFIT_SYSTEM,
+        "get random bytes",
+        "see that /dev/urandom is there",
+    )?;
     id_at(host.now().at_ms, u32::from_be_bytes(random))
 }
 
 /// The name of a restore that begins at this wall clock time (milliseconds since 1970 UTC).
 pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
     let (what, advice) = ("name the restore", "set the clock");
-    let time = jiff::Timestamp::from_millisecond(at_ms).or_cannot(what, advice)?;
-    RestoreId::new(format!("{}-{random:08x}", time.strftime("%Y%m%dT%H%M%SZ")))
-        .or_cannot(what, advice)
+    let time =
+        jiff::Timestamp::from_millisecond(at_ms).or_cannot(Code::UNFIT_SYSTEM, what, advice)?;
+    RestoreId::new(format!("{}-{random:08x}", time.strftime("%Y%m%dT%H%M%SZ"))).or_cannot(
+        Code::UNFIT_SYSTEM,
+        what,
+        advice,
+    )
 }

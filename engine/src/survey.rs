@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{BootId, FileFacts};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{self, Client};
 use crate::gateway::kernel_facts::Facts;
@@ -191,10 +191,10 @@ fn look(
             path.display()
         )
     }));
-    let links = host
-        .ask(&Query::Links, "")
-        .and_then(|out| out.expect_ok("list the interfaces", "install iproute2"))
-        .map_err(one)?;
+    let (what, advice) = ("list the interfaces", "install iproute2");
+    let links = host.ask(&Query::Links, "").map_err(one)?;
+    let links = links.expect_ok(Code::QUERY_FAILED, what, advice);
+    let links = links.map_err(one)?;
     let exposure = exposure::look(host, profile, &wireguard.keys().cloned().collect());
     Ok(Survey {
         boot: host.boot().map_err(one)?,
@@ -290,6 +290,7 @@ fn no_folder(profile: &Profile, dir: &Path, is_there: bool) -> Problem {
     let shown = quoted(&dir.display().to_string());
     if is_there {
         return cannot(
+            Code::WRONG_KIND,
             format!(
                 "use the folder {}: what is there is a link, or no folder",
                 dir.display()
@@ -308,6 +309,7 @@ fn no_folder(profile: &Profile, dir: &Path, is_there: bool) -> Problem {
         _ => format!("install -d -m 0700 {shown}"),
     };
     cannot(
+        Code::NOT_THERE,
         format!("use the folder {}: it is not there", dir.display()),
         format!(
             "if it is gone, make it, empty, and try again: {make}; if the gateway's configs lie elsewhere, name that folder in the \

@@ -256,6 +256,67 @@ fn a_journal_of_an_earlier_version_is_gone_on_with_and_says_no_more_than_that_ve
 }
 
 #[test]
+fn a_problem_of_a_journal_of_1_0_has_no_code_and_one_with_a_code_may_not_stand_there() {
+    let coded = Problem {
+        about: vec!["wg0".into()],
+        ..Problem::new(Code::IO, "go on", "look")
+    };
+    let entry = Entry::Stuck {
+        problem: coded.clone(),
+    };
+    let mut of_1_0 = Pen::forward_until(Step::TunnelsUp);
+    let refused = of_1_0.try_write(entry.clone()).unwrap_err();
+    assert!(
+        refused.why.contains("format 1.0 does not know"),
+        "{refused}"
+    );
+    let within = entry.clone().within(Format::FIRST);
+    let json = serde_json::to_value(&within).unwrap();
+    let fields: Vec<&String> = json["stuck"]["problem"]
+        .as_object()
+        .unwrap()
+        .keys()
+        .collect();
+    assert_eq!(fields, ["advice", "what"]);
+    of_1_0.write(within);
+    assert_eq!(entry.clone().within(Format::CURRENT), entry);
+    let mut of_1_1 = Pen::begun_with(plan_of_1_1());
+    of_1_1.write(entry);
+    assert_eq!(scan(&of_1_1.bytes).state.unwrap().stuck, Some(coded));
+}
+
+/// What a program of 1.0 holds of a problem. It takes a record for one that it knows if it writes it as it read it.
+#[derive(serde::Serialize, serde::Deserialize)]
+struct ProblemOf10 {
+    what: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    command: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    stderr: Option<String>,
+    advice: String,
+}
+
+#[test]
+fn a_program_of_1_0_stops_at_a_code_and_at_what_a_problem_is_about_and_at_nothing_else() {
+    let of_1_0 = problem("go on");
+    let with_code = Problem {
+        code: Some(Code::IO),
+        ..of_1_0.clone()
+    };
+    let about = Problem {
+        about: vec!["wg0".into()],
+        ..of_1_0.clone()
+    };
+    for (problem, known) in [(of_1_0, true), (with_code, false), (about, false)] {
+        let entry = Entry::Stuck { problem };
+        let json = serde_json::to_value(&entry).unwrap()["stuck"]["problem"].clone();
+        let held: ProblemOf10 = serde_json::from_value(json.clone()).unwrap();
+        assert_eq!(serde_json::to_value(held).unwrap() == json, known);
+        assert_eq!(entry.format() == Format::FIRST, known);
+    }
+}
+
+#[test]
 fn the_specification_names_every_record_step_and_limit() {
     let pen = Pen::begun();
     let mut words: Vec<String> = Step::ALL.iter().map(|s| format!("`{s}`")).collect();

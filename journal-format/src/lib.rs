@@ -8,6 +8,7 @@
 mod accept;
 mod civil;
 mod closing;
+mod code;
 #[cfg(test)]
 mod golden;
 mod left_out;
@@ -25,6 +26,7 @@ mod words;
 pub use accept::*;
 pub use civil::*;
 pub use closing::*;
+pub use code::*;
 pub use left_out::NOT_LOADED;
 pub use line::*;
 pub use plan::*;

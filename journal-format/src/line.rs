@@ -185,10 +185,8 @@ mod tests {
     fn text_with_newlines_and_nul_stays_on_one_line_without_nul() {
         let stderr = Some("a\nb\0c\u{2028}".to_owned());
         let problem = crate::Problem {
-            what: String::new(),
-            command: None,
             stderr,
-            advice: String::new(),
+            ..crate::sample::problem("")
         };
         let record = Record {
             seq: Seq(3),
@@ -207,12 +205,7 @@ mod tests {
     #[test]
     fn a_line_over_the_limit_is_refused_in_both_directions_and_leaves_the_chain_alone() {
         let what = "x".repeat(MAX_LINE_BYTES);
-        let problem = crate::Problem {
-            what,
-            command: None,
-            stderr: None,
-            advice: String::new(),
-        };
+        let problem = crate::sample::problem(&what);
         let record = Record {
             seq: Seq(3),
             at_ms: 0,

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, Digest, FileId, Move, Plan, Policy, RestoreId, Seq, Verdict};
+use crate::{BootId, Code, Digest, FileId, Move, Plan, Policy, RestoreId, Seq, Verdict};
 
 /// One line of a journal, without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +80,44 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<String>,
     },
+}
+
+impl Entry {
+    /// The lowest version of the format that knows all that this entry says.
+    pub fn format(&self) -> Format {
+        match self {
+            Entry::Plan(plan) => plan.format(),
+            Entry::Failed { problem, .. }
+            | Entry::Turned { problem }
+            | Entry::Stuck { problem }
+                if problem.code.is_some() || !problem.about.is_empty() =>
+            {
+                Format::CURRENT
+            }
+            Entry::Header(_)
+            | Entry::Driver(_)
+            | Entry::Armed { .. }
+            | Entry::Intent { .. }
+            | Entry::Done { .. }
+            | Entry::Failed { .. }
+            | Entry::Turned { .. }
+            | Entry::Committed
+            | Entry::Stuck { .. }
+            | Entry::Closed { .. } => Format::FIRST,
+        }
+    }
+
+    /// The same without what this version of the format does not know: as it is written into a journal that began so.
+    pub fn within(mut self, format: Format) -> Entry {
+        if let Entry::Failed { problem, .. } | Entry::Turned { problem } | Entry::Stuck { problem } =
+            &mut self
+            && format == Format::FIRST
+        {
+            problem.code = None;
+            problem.about.clear();
+        }
+        self
+    }
 }
 
 /// The first line of a journal.
@@ -164,6 +202,9 @@ pub struct Exchange {
 /// What could not be done, why, and what to do. Holds no secret: keys are blanked before it is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Problem {
+    /// Which cause it has; none in journals of 1.0, which know no code.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<Code>,
     /// What could not be done and why; fits behind "cannot ".
     pub what: String,
     /// The command that failed, if one did.
@@ -174,6 +215,28 @@ pub struct Problem {
     pub stderr: Option<String>,
     /// What the operator can do.
     pub advice: String,
+    /// The objects that it is about, by name, where a program needs them. Since 1.1, as its code.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub about: Vec<String>,
+}
+
+impl Problem {
+    /// A problem without a command.
+    pub fn new(code: Code, what: impl Into<String>, advice: impl Into<String>) -> Problem {
+        Problem {
+            code: Some(code),
+            what: what.into(),
+            command: None,
+            stderr: None,
+            advice: advice.into(),
+            about: Vec::new(),
+        }
+    }
+
+    /// Whether it has this cause.
+    pub fn is(&self, code: &Code) -> bool {
+        self.code.as_ref() == Some(code)
+    }
 }
 
 impl std::fmt::Display for Problem {

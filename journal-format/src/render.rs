@@ -31,10 +31,12 @@ pub fn visible(text: &str) -> String {
 pub fn problem_text(problem: &Problem) -> String {
     let lines = |text: &str| text.lines().map(visible).collect::<Vec<_>>().join("\n");
     let shown = Problem {
+        code: None,
         what: visible(&problem.what),
         command: problem.command.as_deref().map(visible),
         stderr: problem.stderr.as_deref().map(lines),
         advice: visible(&problem.advice),
+        about: Vec::new(),
     };
     shown.to_string()
 }
@@ -257,6 +259,8 @@ fn step_text(text: &mut String, step: &StepView) {
 
 #[cfg(test)]
 mod tests {
+    use crate::Code;
+
     use super::*;
 
     #[test]
@@ -267,10 +271,8 @@ mod tests {
         );
         assert_eq!(visible("Zürich → 東京 \"x\""), "Zürich → 東京 \"x\"");
         let problem = Problem {
-            what: "read a\nb".into(),
-            command: None,
             stderr: Some("one\ntwo\u{1b}\n".into()),
-            advice: "mend \u{1b}it".into(),
+            ..Problem::new(Code::IO, "read a\nb", "mend \u{1b}it")
         };
         insta::assert_snapshot!(problem_text(&problem), @r"
         cannot read a\nb

@@ -11,10 +11,15 @@ pub fn digest(n: u8) -> Digest {
 
 pub fn problem(what: &str) -> Problem {
     Problem {
-        what: what.into(),
+        // As 1.0 knows it.
+        code: None,
         command: Some("wg-quick up wg0".into()),
         stderr: Some("RTNETLINK answers: Address already in use\n".into()),
-        advice: "free the port, then restore again".into(),
+        ..Problem::new(
+            Code::TUNNEL_DOES_NOT_COME_UP,
+            what,
+            "free the port, then restore again",
+        )
     }
 }
 

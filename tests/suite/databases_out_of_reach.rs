@@ -197,7 +197,6 @@ fn a_folder_that_is_gone_and_a_link_that_leads_nowhere_refuse_with_the_command_t
     std::fs::remove_dir_all(&configs).unwrap();
     let refused = gateway.holdfast(&words);
     assert_eq!(refused.code(), 3, "{refused}");
-    assert!(refused.stderr.contains("it is not there"), "{refused}");
     let command = advice(&refused.stderr).split_once("try again: ").unwrap().1;
     let command = command.split(';').next().unwrap();
     assert!(command.starts_with("install -d"), "{refused}");
@@ -211,7 +210,6 @@ fn a_folder_that_is_gone_and_a_link_that_leads_nowhere_refuse_with_the_command_t
     std::os::unix::fs::symlink("/nowhere/app.db", &app).unwrap();
     let refused = gateway.holdfast(&words);
     assert_eq!(refused.code(), 3, "{refused}");
-    assert!(refused.stderr.contains("where nothing is"), "{refused}");
     let command = advice(&refused.stderr)
         .split_once("in its place: ")
         .unwrap()

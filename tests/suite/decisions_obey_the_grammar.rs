@@ -6,9 +6,9 @@
 use engine::restore::decide::{self, ATTEMPTS, Decision, Inputs, STARTS, Swaps};
 use engine::restore::next;
 use journal_format::{
-    ArchiveInfo, BootId, Change, Digest, Direction, Driver, Entry, Exchange, Fate, FenceRules,
-    FileFacts, FileId, Firewall, Format, Header, Move, MoveState, Phase, Plan, Policy, Problem,
-    Record, RestoreId, Role, Seq, State, Step, Target, Verdict,
+    ArchiveInfo, BootId, Change, Code, Digest, Direction, Driver, Entry, Exchange, Fate,
+    FenceRules, FileFacts, FileId, Firewall, Format, Header, Move, MoveState, Phase, Plan, Policy,
+    Problem, Record, RestoreId, Role, Seq, State, Step, Target, Verdict,
 };
 use proptest::prelude::*;
 
@@ -101,12 +101,7 @@ fn plan(policy: Policy, (forward, back): Lists) -> Plan {
 }
 
 fn problem() -> Problem {
-    Problem {
-        what: "do it".into(),
-        command: None,
-        stderr: None,
-        advice: "look".into(),
-    }
+    Problem::new(Code::INTERNAL, "do it", "look")
 }
 
 fn boot(n: u32) -> BootId {

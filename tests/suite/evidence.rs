@@ -7,6 +7,7 @@ use std::path::Path;
 use fixtures::{Finished, Picture, program, skip};
 
 use crate::crash::small;
+use crate::on_a_gateway::codes;
 use crate::recovery::killed_in;
 use crate::two_states::TwoStates;
 
@@ -113,12 +114,9 @@ fn a_state_folder_that_is_full_keeps_a_recovery_waiting_and_no_longer() {
         "inject=fallocate:error=ENOSPC",
         "inject=pwrite64:error=ENOSPC",
     ] {
-        let stuck = traced(&two, inject, &["recover"]);
+        let stuck = traced(&two, inject, &["recover", "--json"]);
         assert_eq!(stuck.code(), 5, "{inject}: {stuck}");
-        assert!(
-            stuck.stderr.contains("No space left on device") && stuck.stderr.contains("make room"),
-            "{inject}: {stuck}"
-        );
+        assert_eq!(codes(&stuck), ["no-space"], "{inject}: {stuck}");
         assert!(barrier.exists(), "{inject}");
     }
     let recovered = two.holdfast(&["recover"]);

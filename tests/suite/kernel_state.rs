@@ -14,7 +14,7 @@ use journal_format::Policy;
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::Sim;
 
-use crate::on_a_gateway::{Gateway, files_below, path};
+use crate::on_a_gateway::{Gateway, codes, files_below, path};
 
 const FORWARDING: [&str; 2] = ["net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"];
 /// A public key, and a preshared one.
@@ -132,14 +132,9 @@ fn tunnels_peers_and_forwarding_that_cannot_be_read_are_what_a_backup_lacks_and_
         assert_eq!(made.code(), 8, "{made}");
         assert_eq!(made.stderr.matches("lacks: ").count(), 1, "{made}");
         assert!(made.stderr.contains(lacks), "{made}");
-        let refused = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+        let refused = gateway.holdfast(&["restore", path(&backup), "--yes", "--json"]);
         assert_eq!(refused.code(), 3, "{refused}");
-        assert!(
-            refused
-                .stderr
-                .contains("what cannot be read could not be put back"),
-            "{refused}"
-        );
+        assert_eq!(codes(&refused), ["gateway-unreadable"]);
         gateway.run(&["umount", "/usr/local/sbin"]);
     }
     gateway.run(&["mount", "-t", "tmpfs", "none", "/proc/sys/net/ipv4"]);

@@ -25,6 +25,7 @@ mod looks;
 mod looks_that_fail;
 mod newer_journal;
 mod odd_configs;
+mod older_journal;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;

@@ -221,6 +221,15 @@ pub fn json(text: &str) -> serde_json::Value {
     serde_json::from_str(text).unwrap_or_else(|e| panic!("{e}: {text}"))
 }
 
+/// The codes of the problems that a command with `--json` ends with.
+pub fn codes(ended: &Finished) -> Vec<String> {
+    let last = ended.stdout.lines().last().unwrap_or_default();
+    let problems = json(last)["problems"].as_array().cloned();
+    let problems = problems.unwrap_or_else(|| panic!("{ended}")).into_iter();
+    let code = |p: serde_json::Value| p["code"].as_str().unwrap_or_default().to_owned();
+    problems.map(code).collect()
+}
+
 /// Without what a program said, which is not the same in each of its versions.
 pub fn without_what_programs_said(text: &str) -> String {
     let own = |line: &&str| !line.starts_with("  | ");

@@ -12,7 +12,7 @@ use fixtures::{Misbehaviour, Picture, Running, Shape, program};
 use journal_format::{Format, Phase, RestoreId, State, Verdict};
 use rusqlite::config::DbConfig;
 
-use crate::on_a_gateway::{Gateway, path, stand_in};
+use crate::on_a_gateway::{Gateway, codes, path, stand_in};
 use crate::two_states::{TwoStates, holdfast};
 
 fn small() -> Shape {
@@ -264,34 +264,22 @@ fn a_torn_tail_is_mended_and_kept_and_a_damaged_or_newer_journal_stops_everythin
     let closed = std::fs::read(two.journal(other)).unwrap();
     let others = closed[..closed.len() / 2].to_vec();
     let cut = others.iter().rposition(|b| *b == b'\n').unwrap();
-    for (what, bytes, word) in [
-        ("a bit", flipped, "journal verify"),
-        ("the version", rehash(&newer), "program version"),
-        (
-            "another restore's",
-            others[..=cut].to_vec(),
-            "journal verify",
-        ),
-        (
-            "another restore's that is over",
-            closed.clone(),
-            "journal verify",
-        ),
+    for (what, bytes) in [
+        ("a bit", flipped),
+        ("the version", rehash(&newer)),
+        ("another restore's", others[..=cut].to_vec()),
+        ("another restore's that is over", closed.clone()),
     ] {
         std::fs::write(&journal, &bytes).unwrap();
         let now = Picture::take(two.sandbox()).unwrap();
         for argv in [
-            &["recover"][..],
-            &["recover", "--resume"],
-            &["recover", "--roll-back"],
+            &["recover", "--json"][..],
+            &["recover", "--json", "--resume"],
+            &["recover", "--json", "--roll-back"],
         ] {
             let refused = two.holdfast(argv);
             assert_eq!(refused.code(), 5, "{what}: {refused}");
-            assert!(
-                refused.stderr.contains("nothing was touched"),
-                "{what}: {refused}"
-            );
-            assert!(refused.stderr.contains(word), "{what}: {refused}");
+            assert_eq!(codes(&refused), ["journal-unusable"], "{what}");
         }
         assert_eq!(std::fs::read(&journal).unwrap(), bytes, "{what}");
         assert!(barrier.exists(), "{what}");
@@ -305,12 +293,9 @@ fn a_torn_tail_is_mended_and_kept_and_a_damaged_or_newer_journal_stops_everythin
     let said = format!("it is the journal of restore {:?}", other.as_str());
     assert!(verify.stdout.contains(&said), "{verify}");
     std::fs::remove_file(&journal).unwrap();
-    let refused = two.holdfast(&["recover"]);
+    let refused = two.holdfast(&["recover", "--json"]);
     assert_eq!(refused.code(), 5, "{refused}");
-    assert!(
-        refused.stderr.contains("journal") && refused.stderr.contains("is gone"),
-        "{refused}"
-    );
+    assert_eq!(codes(&refused), ["journal-unusable"]);
 
     let torn = [&whole[..], b"0123456789abcdef0123456789"].concat();
     std::fs::write(&journal, &torn).unwrap();
@@ -456,12 +441,9 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
     assert_eq!(said.code(), 5, "{said}");
     assert!(said.stderr.contains("its barrier is gone"), "{said}");
     std::fs::write(&barrier, "who knows\n").unwrap();
-    let refused = two.holdfast(&["recover"]);
+    let refused = two.holdfast(&["recover", "--json"]);
     assert_eq!(refused.code(), 5, "{refused}");
-    assert!(
-        refused.stderr.contains("holdfast journal list"),
-        "{refused}"
-    );
+    assert_eq!(codes(&refused), ["barrier-unusable"]);
     std::fs::remove_file(&barrier).unwrap();
     let recovered = two.holdfast(&["recover", "--roll-back"]);
     two.is_settled(&began, &recovered, "no barrier");

@@ -17,7 +17,7 @@ use super::backups::Taken;
 use super::refusal::Unanswered;
 use super::start::{self, Approved};
 use super::{Agent, overview, warned};
-use crate::error::{OrCannot, cannot};
+use crate::error::{Code, OrCannot, bug, cannot};
 use crate::restore::process;
 use crate::state_dir::follow::StreamLost;
 use crate::state_dir::made;
@@ -39,6 +39,7 @@ fn say(wire: &mut Wire<UnixStream>, reply: &Reply) -> Result<(), WireError> {
         Err(WireError::TooLong { length, .. }) => {
             tracing::error!("an answer of {length} bytes is too long for a message");
             let problem = cannot(
+                Code::COMMAND_LINE_ONLY,
                 "show this: it is too long for the page",
                 "on the gateway, `holdfast verify` and `holdfast journal show` show it whole",
             );
@@ -216,6 +217,7 @@ fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, BackupLine), Refusal
     let Some(note) = made::noted(&agent.profile, sha256)? else {
         return Err(Refusal::Gone {
             problem: cannot(
+                Code::NOT_THERE,
                 "give this backup: it is not there any more",
                 "make another one",
             ),
@@ -237,6 +239,7 @@ fn give(
     watched.still()?;
     let (path, backup) = told(agent, sha256)?;
     let mut file = File::open(&path).or_cannot(
+        Code::IO,
         format_args!("give the backup {}", path.display()),
         "make another one",
     )?;
@@ -303,12 +306,7 @@ fn looked(
         }
         looking.join()
     });
-    let looked = looked.map_err(|_| {
-        cannot(
-            "look at the archive: that ended early",
-            "this is a fault in holdfast; report it",
-        )
-    })?;
+    let looked = looked.map_err(|_| bug("look at the archive: that ended early"))?;
     looked.map(|preview| Reply::Uploaded(Box::new(preview)))
 }
 
@@ -330,6 +328,7 @@ fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
         }),
         None => Err(Refusal::Gone {
             problem: cannot(
+                Code::JOURNAL_UNUSABLE,
                 "show this restore: its journal has no record that can be read",
                 "holdfast journal verify",
             ),

@@ -13,7 +13,7 @@ use journal_format::Problem;
 use super::refusal::{self, Unanswered};
 use super::{Agent, keep, locked, now_ms, removed, spawn, warned};
 use crate::backup::{Made, Progress};
-use crate::error::{Fault, cannot};
+use crate::error::{Fault, bug};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::state_dir::lock::{Lock, LockedFor};
@@ -269,9 +269,8 @@ impl Drop for End<'_> {
         // From here on nobody joins it.
         *locked(&self.agent.backups.running) = None;
         let made = self.made.take().unwrap_or_else(|| {
-            Err(Refusal::from(cannot(
+            Err(Refusal::from(bug(
                 "make the backup: its thread ended early",
-                "this is a fault in holdfast; report it",
             )))
         });
         let mut result = locked(&self.job.result);

@@ -13,7 +13,7 @@ use nix::unistd::{Uid, User};
 
 use super::slot::Slot;
 use super::{spawn, warned};
-use crate::error::{Fault, OrCannot, cannot};
+use crate::error::{Code, Fault, OrCannot, cannot, cause};
 use crate::gateway::profile::Profile;
 
 /// Connections at once; each is a thread. Those who are not signed in hold little more than half of them (`queue`,
@@ -37,6 +37,7 @@ impl Door {
     pub fn open(profile: &Profile, socket: &Path) -> Result<Door, Problem> {
         let failed = |e: std::io::Error| {
             cannot(
+                cause(&e),
                 format!("listen on {}: {e}", socket.display()),
                 "name another place with --socket, or make its folder",
             )
@@ -108,17 +109,20 @@ fn remove_stale(socket: &Path) -> Result<(), Problem> {
     let shown = socket.display();
     if !there.file_type().is_socket() {
         return Err(cannot(
+            Code::WRONG_KIND,
             format!("listen on {shown}: something that is no socket is there"),
             "look at it, and remove it or name another place with --socket",
         ));
     }
     if UnixStream::connect(socket).is_ok() {
         return Err(cannot(
+            Code::BUSY,
             format!("listen on {shown}: an agent answers there already"),
             "stop that one first; one agent is enough for a gateway",
         ));
     }
     std::fs::remove_file(socket).or_cannot(
+        Code::IO,
         format_args!("remove the old socket {shown}"),
         "remove it by hand",
     )
@@ -131,6 +135,7 @@ fn web_user(profile: &Profile) -> Result<Option<Uid>, Problem> {
         return Ok(Some(Uid::from_raw(uid)));
     }
     let user = User::from_name(name).or_cannot(
+        Code::UNFIT_SYSTEM,
         format_args!("look up the user {name}"),
         "see that /etc/passwd can be read",
     )?;
@@ -162,10 +167,7 @@ mod tests {
         let (_folder, socket, profile) = in_folder();
         let first = Door::open(&profile, &socket).unwrap();
         let busy = Door::open(&profile, &socket).err().unwrap();
-        assert!(
-            busy.what.contains("an agent answers there already"),
-            "{busy}"
-        );
+        assert!(busy.is(&Code::BUSY), "{busy}");
         drop(first);
         assert!(socket.exists());
         Door::open(&profile, &socket).unwrap();

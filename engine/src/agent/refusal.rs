@@ -4,7 +4,7 @@ use agent_protocol::{Refusal, WireError};
 use journal_format::Problem;
 
 use super::Agent;
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::state_dir;
 
 /// What the page says of a fault.
@@ -17,8 +17,8 @@ pub fn of(agent: &Agent, fault: Fault) -> Refusal {
         Fault::Failed(problem) | Fault::RolledBack(problem) | Fault::Stuck(problem) => {
             problem.into()
         }
-        Fault::Declined => cannot("do that: it was declined", "").into(),
-        Fault::Usage(text) => cannot(text, "").into(),
+        Fault::Declined => cannot(Code::BAD_REQUEST, "do that: it was declined", "").into(),
+        Fault::Usage(text) => cannot(Code::BAD_REQUEST, text, "").into(),
     }
 }
 
@@ -107,14 +107,17 @@ pub fn bounded(lines: Vec<String>) -> Vec<String> {
 pub fn bounded_problems(problems: Vec<Problem>) -> Vec<Problem> {
     const PROBLEMS: usize = 50;
     let shortened = problems.into_iter().map(|p| Problem {
+        code: p.code,
         what: short(&p.what),
         command: p.command.as_deref().map(short),
         stderr: p.stderr.as_deref().map(short),
         advice: short(&p.advice),
+        about: p.about,
     });
     let (mut problems, more) = fitting(shortened.collect(), PROBLEMS);
     if more > 0 {
         problems.push(cannot(
+            Code::COMMAND_LINE_ONLY,
             format!("show {more} more problems here"),
             "on the gateway, `holdfast verify` lists all",
         ));
@@ -151,7 +154,7 @@ mod tests {
         let problem = Problem {
             command: Some("c".repeat(9000)),
             stderr: Some("\u{1}".repeat(9000)),
-            ..cannot("ü".repeat(9000), "a".repeat(9000))
+            ..cannot(Code::IO, "ü".repeat(9000), "a".repeat(9000))
         };
         let problems = bounded_problems(vec![problem; 9000]);
         assert!(size(&problems) < agent_protocol::MAX_MESSAGE / 2);

@@ -10,7 +10,7 @@ use journal_format::{Digest, Problem};
 use serde::{Deserialize, Serialize};
 
 use super::{keep, locked, now_ms, warned};
-use crate::error::{OrCannot, cannot};
+use crate::error::{Code, OrCannot, cannot, cause};
 use crate::gateway::profile::Profile;
 
 /// How long a session lasts, milliseconds.
@@ -68,6 +68,7 @@ impl Sessions {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
             Err(e) => {
                 return Err(cannot(
+                    cause(&e),
                     format!("read {}: {e}", path.display()),
                     "see that the agent runs as root",
                 ));
@@ -87,8 +88,13 @@ impl Sessions {
         proof: Digest,
         admin: bool,
     ) -> Result<Session, Problem> {
-        let token =
-            Token::random().map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?;
+        let token = Token::random().map_err(|e| {
+            cannot(
+                Code::UNFIT_SYSTEM,
+                e.to_string(),
+                "see that /dev/urandom is there",
+            )
+        })?;
         let mut kept = locked(&self.kept);
         let now = now_ms();
         kept.retain(|_, s| s.until_ms > now);
@@ -146,6 +152,7 @@ impl Sessions {
 
     fn write(&self, kept: &BTreeMap<Digest, StoredSession>) -> Result<(), Problem> {
         let bytes = serde_json::to_vec(kept).or_cannot(
+            Code::INTERNAL,
             "write down the sessions",
             "this is a fault in holdfast; report it",
         )?;

@@ -15,7 +15,7 @@ use super::sessions::StoredSession;
 use super::slot::Slot;
 use super::users::{ListedUsers, Users, UsersUnread};
 use super::{Agent, locked, warned};
-use crate::error::cannot;
+use crate::error::{Code, cannot};
 use crate::gateway::database::User;
 use crate::gateway::password;
 use crate::gateway::profile::Profile;
@@ -79,6 +79,7 @@ impl SignInGuard {
             let database = agent.profile.sign_in_database();
             let database = database.map_or("the gateway".into(), |d| d.path.display().to_string());
             return Err(Refusal::from(cannot(
+                Code::NO_USERS,
                 format!("sign anybody in: {database} has no users yet"),
                 "make the first user in the gateway; to restore a backup without one, on the gateway itself: \
                  holdfast restore ARCHIVE",
@@ -137,6 +138,7 @@ impl SignInGuard {
         let turn = first.flatten().or_else(|| self.queue.turn(stranger()));
         turn.ok_or_else(|| {
             Refusal::busy(cannot(
+                Code::SIGN_IN_HELD,
                 "sign in: too many try it with this name at once, as somebody who guesses passwords does",
                 "try again in a few seconds, or in a browser in which you have signed in before; on the gateway itself the \
                  holdfast command needs no sign-in",

@@ -14,7 +14,7 @@ use journal_format::{Digest, Problem, RestoreId};
 use super::refusal::{Unanswered, bounded_problems, busy};
 use super::uploads::UsedBy;
 use super::{Agent, now_ms, recover, spawn};
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::plan::planner::Choices;
 use crate::restore::launch::{self, Worker};
@@ -55,7 +55,11 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
     parts.collect::<Result<_, _>>().map_err(|e| {
         let what = format!("accept a safety backup without that: {e}");
         Refusal::Unacceptable {
-            problems: vec![cannot(what, "go back to the first page and begin anew")],
+            problems: vec![cannot(
+                Code::BAD_REQUEST,
+                what,
+                "go back to the first page and begin anew",
+            )],
         }
     })
 }
@@ -65,6 +69,7 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
     if let Some(open) = state_dir::open_restore(&agent.profile)? {
         return Err(Refusal::Busy {
             problem: cannot(
+                Code::RESTORE_OPEN,
                 format!("look at an archive now: restore {} is open", open.id),
                 "wait for its end; if nothing works on it: holdfast recover",
             ),
@@ -73,6 +78,7 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
     }
     match Lock::holder(&agent.profile) {
         Some((pid, work)) if work != LockedFor::Backup => Err(Refusal::busy(cannot(
+            Code::BUSY,
             format!("look at an archive now: {work} runs, process {pid}"),
             "wait for its end",
         ))),
@@ -155,6 +161,7 @@ impl Starts {
         if let RootCommands::TooMany { count } = kept.preview.commands {
             return Err(Refusal::Unacceptable {
                 problems: vec![cannot(
+                    Code::COMMAND_LINE_ONLY,
                     format!(
                         "start this restore from a page: {count} commands would run as root, too many to be read here"
                     ),
@@ -175,6 +182,7 @@ impl Starts {
                     Ok(Begun::Runs(restore.clone()))
                 } else {
                     Err(Refusal::busy(cannot(
+                        Code::BUSY,
                         "start a restore from this upload: another confirmation is starting one",
                         "wait for a moment, then look at the first page",
                     )))
@@ -203,7 +211,7 @@ impl Starts {
             approved: Some(approved.plan.clone()),
         });
         let worker = launch::launch(&self.config, &name(&id), &order)?;
-        // WorkerState once it is known for whichever agent comes next.
+        // Said once it is known for whichever agent comes next.
         tracing::info!("restore {id} is started, process {}", worker.pid());
         let (agent, upload, restore) = (agent.clone(), approved.upload.clone(), id.clone());
         spawn("restore", move || wait(&agent, &worker, &upload, &restore))?;
@@ -269,7 +277,13 @@ fn first(problems: Vec<Problem>) -> Problem {
     bounded_problems(problems)
         .into_iter()
         .next()
-        .unwrap_or_else(|| cannot(ENDED, "see the agent's log, then try again"))
+        .unwrap_or_else(|| {
+            cannot(
+                Code::INTERRUPTED,
+                ENDED,
+                "see the agent's log, then try again",
+            )
+        })
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use super::refusal::Unanswered;
 use super::slot::Slot;
 use super::{keep, locked, now_ms, removed, warned};
-use crate::error::{OrCannot, cannot};
+use crate::error::{Code, OrCannot, cannot, cause};
 use crate::files::space;
 use crate::gateway::profile::Profile;
 
@@ -87,6 +87,7 @@ fn waits(kept: &StoredUpload) -> bool {
 fn gone() -> Refusal {
     Refusal::Gone {
         problem: cannot(
+            Code::NOT_THERE,
             "find this upload: it was thrown away, or waited for more than an hour",
             "upload it again",
         ),
@@ -96,6 +97,7 @@ fn gone() -> Refusal {
 fn in_spool(what: &str) -> impl FnOnce(std::io::Error) -> Problem {
     move |e| {
         cannot(
+            cause(&e),
             format!("{what} in the spool of state_dir: {e}"),
             "see whether that disk is full, then upload it again",
         )
@@ -129,6 +131,7 @@ impl Uploads {
     pub fn place(&self) -> Result<Slot<&AtomicUsize>, Refusal> {
         let Some(place) = Slot::take(&self.incoming, INCOMING) else {
             return Err(Refusal::busy(cannot(
+                Code::BUSY,
                 format!("take this upload: {INCOMING} others are coming in"),
                 "wait for their end, then upload it again",
             )));
@@ -144,6 +147,7 @@ impl Uploads {
             return Ok(());
         }
         Err(cannot(
+            Code::NO_SPACE,
             format!(
                 "take the upload: {} MiB are free in the spool of state_dir, of which {} stay in reserve",
                 free >> 20,
@@ -172,8 +176,13 @@ impl Uploads {
 
     /// Takes an archive in. One that breaks off, or is over the limit, leaves nothing behind.
     pub fn receive<S: Read + Write>(&self, wire: &mut Wire<S>) -> Result<Fresh, Unanswered> {
-        let id = UploadId::random()
-            .map_err(|e| cannot(e.to_string(), "see that /dev/urandom is there"))?;
+        let id = UploadId::random().map_err(|e| {
+            cannot(
+                Code::UNFIT_SYSTEM,
+                e.to_string(),
+                "see that /dev/urandom is there",
+            )
+        })?;
         let path = self.file(&id, "part");
         let file = File::options()
             .write(true)
@@ -233,6 +242,7 @@ impl Uploads {
 
     fn write(&self, kept: &StoredUpload) -> Result<(), Problem> {
         let bytes = serde_json::to_vec(kept).or_cannot(
+            Code::INTERNAL,
             "write down an upload",
             "this is a fault in holdfast; report it",
         )?;

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use journal_format::Problem;
 
 use super::locked;
-use crate::error::cannot;
+use crate::error::{Code, cannot, cause};
 use crate::files::spool::Room;
 use crate::gateway::database::{self, User};
 use crate::gateway::profile::{Database, Profile};
@@ -116,6 +116,7 @@ impl Users {
         is_there(database).map_err(UsersUnread::Failed)?;
         if let Some((_, work)) = holder {
             return Err(UsersUnread::Failed(cannot(
+                Code::BUSY,
                 format!("sign anybody in: {work} runs, and the users are not read meanwhile"),
                 "try again when it is over; sessions from before go on",
             )));
@@ -199,6 +200,7 @@ impl LastReading {
         match known.filter(|known| known.began.elapsed() < RECENT) {
             Some(known) => Ok(known.listed.clone()),
             None => Err(UsersUnread::Slow(cannot(
+                Code::BUSY,
                 "say who the gateway's users are: reading their database takes long",
                 "try again in a few seconds; the holdfast command on the gateway itself needs no sign-in",
             ))),
@@ -259,6 +261,7 @@ fn users_of_open_restore(profile: &Profile, path: &Path) -> Result<Vec<User>, Pr
     let copy = room.file("users.db");
     live_database::copy_plain_file(path, &copy).map_err(|e| {
         cannot(
+            cause(&e),
             format!("read the users in {}: {e}", path.display()),
             "use the command line: holdfast status",
         )
@@ -270,6 +273,7 @@ fn users_of_open_restore(profile: &Profile, path: &Path) -> Result<Vec<User>, Pr
 fn database_of_users(profile: &Profile) -> Result<&Database, Problem> {
     profile.sign_in_database().ok_or_else(|| {
         cannot(
+            Code::NO_USERS,
             "sign anybody in: the profile has no database of users",
             "list it under gateway.database in the profile, with kind = \"users\"",
         )
@@ -280,6 +284,7 @@ fn is_there(database: &Database) -> Result<(), Problem> {
     match database.path.try_exists() {
         Ok(true) => Ok(()),
         Ok(false) => Err(cannot(
+            Code::NOT_THERE,
             format!(
                 "sign anybody in: the database of users {} is not there",
                 database.path.display()
@@ -288,6 +293,7 @@ fn is_there(database: &Database) -> Result<(), Problem> {
              it: users = \"NAME.db\" in [web] of the profile",
         )),
         Err(e) => Err(cannot(
+            cause(&e),
             format!(
                 "look for the database of users {}: {e}",
                 database.path.display()

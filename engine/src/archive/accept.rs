@@ -11,6 +11,7 @@ use super::{
     RAW_WIREGUARD, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, SIDES, WIREGUARD, zip_layout,
 };
 use crate::archive::manifest;
+use crate::error::Code;
 use crate::text::iptables::Family;
 use crate::text::wg_config::NAME;
 use crate::text::wording;
@@ -18,8 +19,8 @@ use crate::text::wording;
 const STORED: u16 = 0;
 const DEFLATED: u16 = 8;
 
-/// Why an archive is not acceptable, and what would help.
-type NotAcceptable = (String, Option<String>);
+/// The cause, why an archive is not acceptable, and what would help.
+type NotAcceptable = (Code, String, Option<String>);
 
 /// Reasons why entries are not acceptable, each kind once: with the first entry, how many more, and what undoes it.
 #[derive(Default)]
@@ -48,7 +49,11 @@ impl Reasons {
                 1 => "; so it is with 1 more entry".to_owned(),
                 n => format!("; so it is with {n} more entries"),
             };
-            (format!("its entry {shown} {why}{more}"), advice)
+            let code = match advice {
+                Some(_) => Code::ARCHIVE_REPACKED,
+                None => Code::ARCHIVE_DAMAGED,
+            };
+            (code, format!("its entry {shown} {why}{more}"), advice)
         })
     }
 }
@@ -99,7 +104,7 @@ fn one_folder_around(listed: &[zip_layout::Listed]) -> Option<NotAcceptable> {
     );
     let advice =
         "unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .";
-    Some((why, Some(advice.to_owned())))
+    Some((Code::ARCHIVE_REPACKED, why, Some(advice.to_owned())))
 }
 
 /// What a Mac or Windows puts beside the files of a folder. Nobody reads it: whoever looks at an archive sees the same backup
@@ -150,7 +155,7 @@ pub(super) fn accept(
                 passed_over += usize::from(matches!(other, TakenNames::PassedOver));
                 let shown = zip_layout::shown(&l.name).to_string();
                 if !others.insert(l.name) {
-                    twice.push((format!("it has two entries named {shown}"), None));
+                    twice.push(named_twice(&shown));
                 }
                 continue;
             }
@@ -191,7 +196,10 @@ pub(super) fn accept(
             passed_over,
         });
     }
-    let rest = |more| (format!("and {more} more of the kind"), None);
+    let rest = |more| {
+        let why = format!("and {more} more of the kind");
+        (Code::ARCHIVE_DAMAGED, why, None)
+    };
     Err(wording::first(found, NAMED, rest))
 }
 
@@ -203,9 +211,14 @@ fn by_name(entries: &[ArchiveEntry], twice: &mut Vec<NotAcceptable>) -> Vec<u32>
     let pairs = by_name.windows(2).filter(|p| name(&p[0]) == name(&p[1]));
     twice.extend(pairs.map(|pair| {
         let shown = zip_layout::shown(name(&pair[0]).as_bytes());
-        (format!("it has two entries named {shown}"), None)
+        named_twice(&shown)
     }));
     by_name
+}
+
+fn named_twice(shown: &dyn std::fmt::Display) -> NotAcceptable {
+    let why = format!("it has two entries named {shown}");
+    (Code::ARCHIVE_DAMAGED, why, None)
 }
 
 fn too_much(total: u64, most: u64) -> Option<NotAcceptable> {
@@ -214,7 +227,7 @@ fn too_much(total: u64, most: u64) -> Option<NotAcceptable> {
         total.div_ceil(1 << 20),
         most >> 20
     );
-    (total > most).then_some((why, None))
+    (total > most).then_some((Code::ARCHIVE_TOO_LARGE, why, None))
 }
 
 /// Whether an entry says that its name is UTF-8.

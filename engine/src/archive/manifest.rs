@@ -12,7 +12,7 @@ use journal_format::Digest;
 use serde::de::{self, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::owner::OwnerFacts;
 use crate::gateway::parts::{Lack, Part, PartFate};
 use crate::gateway::peers::Peers;
@@ -250,6 +250,7 @@ impl Manifest {
 
 fn refuse(why: String) -> Problem {
     cannot(
+        Code::ARCHIVE_DAMAGED,
         format!("accept {ENTRY} of the backup: {why}"),
         "make a new backup, or take another one",
     )
@@ -262,6 +263,7 @@ fn known_version(value: &serde_json::Value) -> Result<(), Vec<Problem>> {
         Some(version) => {
             let shown: String = version.to_string().chars().take(40).collect();
             return Err(vec![cannot(
+                Code::ARCHIVE_VERSION,
                 format!(
                     "read this backup: its version is {shown}, and only \"{VERSION}\" is known"
                 ),
@@ -273,6 +275,7 @@ fn known_version(value: &serde_json::Value) -> Result<(), Vec<Problem>> {
     let format = value.pointer("/holdfast/format");
     match format.and_then(serde_json::Value::as_u64) {
         Some(format) if !(1..=u64::from(FORMAT)).contains(&format) => Err(vec![cannot(
+            Code::ARCHIVE_VERSION,
             format!(
                 "read this backup: its manifest has format {format}, and only those up to {FORMAT} are known"
             ),

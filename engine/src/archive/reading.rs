@@ -12,8 +12,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::inflate::{Reader, UnreadBytes};
 use super::manifest::EntryFacts;
-use super::{Archive, ArchiveEntry, refuse, unreadable};
-use crate::error::{Fault, OrCannot};
+use super::{Archive, ArchiveEntry, refuse, refused, unreadable};
+use crate::error::{Code, Fault, OrCannot};
 use crate::parallel;
 
 /// Entries that one thread reads at a time, at most, and their bytes.
@@ -67,11 +67,12 @@ impl Archive {
     /// manifest says; over the whole archive no more is inflated than the limit.
     pub fn copy(&self, name: &str, out: &mut dyn Write) -> Result<EntryFacts, Fault> {
         let Some(i) = self.find(name) else {
-            return Err(self.refuse_entry(name, "is not there"));
+            return Err(self.refuse_entry(Code::ARCHIVE_DAMAGED, name, "is not there"));
         };
         let mut write = |bytes: &[u8]| {
             let (entry, backup) = (name.escape_debug(), &self.name);
             Ok(out.write_all(bytes).or_cannot(
+                Code::IO,
                 format_args!("write what entry {entry} of the backup {backup} holds"),
                 "see whether the disk that holds the state folder is full or failing",
             )?)
@@ -232,9 +233,9 @@ impl Archive {
         self.readers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn refuse_entry(&self, entry: &str, why: &str) -> Fault {
+    fn refuse_entry(&self, code: Code, entry: &str, why: &str) -> Fault {
         let why = format!("its entry {} {why}", entry.escape_debug());
-        refuse(&self.name, &why)
+        Fault::Refused(vec![refused(code, &self.name, &why)])
     }
 }
 
@@ -261,7 +262,8 @@ impl<'a> Taking<'a> {
     }
 
     fn refuse(&self, why: &str) -> Fault {
-        self.archive.refuse_entry(&self.entry().name, why)
+        self.archive
+            .refuse_entry(Code::ARCHIVE_DAMAGED, &self.entry().name, why)
     }
 
     fn damaged(&self, why: &str) -> Fault {
@@ -283,7 +285,9 @@ impl<'a> Taking<'a> {
         self.size += bytes.len() as u64;
         let all = self.archive.inflated.count(self.i, self.size);
         if all > self.archive.unpacked_most {
-            return Err(self.refuse(
+            return Err(self.archive.refuse_entry(
+                Code::ARCHIVE_TOO_LARGE,
+                &self.entry().name,
                 "unpacks to more than the limit (unpacked_mib under [limits] in the profile)",
             ));
         }
@@ -312,7 +316,9 @@ impl<'a> Taking<'a> {
             true => "is not what the manifest says: it was changed after the backup was made",
             false => "changes while it is read",
         };
-        Err(self.archive.refuse_entry(&entry.name, why))
+        Err(self
+            .archive
+            .refuse_entry(Code::ARCHIVE_DAMAGED, &entry.name, why))
     }
 }
 

@@ -21,7 +21,7 @@ use journal_format::{ArchiveInfo, Digest};
 
 use crate::archive::lost::Lost;
 use crate::archive::{Archive, EntryKind, RULES_V4, RULES_V6};
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
 use crate::gateway::database::{self, Origin, Shape};
@@ -312,6 +312,7 @@ impl Findings {
             self.lost.insert(0, Lost::of(what, said));
         } else {
             self.problems.push(cannot(
+                Code::ARCHIVE_UNFIT,
                 format!("restore {what}, and nothing else is in the backup: {WHY}"),
                 "add it to the profile, then try again; nothing was changed",
             ));

@@ -7,6 +7,7 @@
 use std::{fmt, io};
 
 use super::cursor::Cursor;
+use crate::error::Code;
 use crate::text::wording;
 
 const LOCAL: u32 = 0x0403_4b50;
@@ -48,7 +49,7 @@ pub(super) struct Sizes {
 /// Why a zip is not acceptable, or why it could not be read.
 #[derive(Debug)]
 pub(super) enum Unfit {
-    Refused(String),
+    Refused(Code, String),
     /// An honest tool may have made it so: why, and how to undo that.
     Repacked(String, &'static str),
     Io(io::Error),
@@ -57,7 +58,10 @@ pub(super) enum Unfit {
 impl From<io::Error> for Unfit {
     fn from(e: io::Error) -> Unfit {
         if e.kind() == io::ErrorKind::UnexpectedEof {
-            Unfit::Refused("it ends in the middle of a record".into())
+            Unfit::Refused(
+                Code::ARCHIVE_DAMAGED,
+                "it ends in the middle of a record".into(),
+            )
         } else {
             Unfit::Io(e)
         }
@@ -86,7 +90,7 @@ impl fmt::Display for Shown<'_> {
 }
 
 fn refuse<T>(why: impl Into<String>) -> Result<T, Unfit> {
-    Err(Unfit::Refused(why.into()))
+    Err(Unfit::Refused(Code::ARCHIVE_DAMAGED, why.into()))
 }
 
 /// Reads the layout and checks it. `most` is the limit of entries.
@@ -144,10 +148,11 @@ fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfi
         );
     }
     if directory.entries > most {
-        return refuse(format!(
+        let why = format!(
             "it has {} entries, and the limit is {most}",
             directory.entries
-        ));
+        );
+        return Err(Unfit::Refused(Code::ARCHIVE_TOO_LARGE, why));
     }
     if directory.offset.checked_add(directory.size) != Some(directory_end) {
         return refuse(

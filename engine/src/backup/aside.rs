@@ -5,7 +5,7 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::files::space;
 use crate::files::spool::private_folder;
 
@@ -36,6 +36,7 @@ impl Aside {
     pub(super) fn new(folder: &Path) -> Result<Aside, Problem> {
         let made = private_folder(folder).and_then(|()| tempfile::tempfile_in(folder));
         let file = made.or_cannot(
+            Code::IO,
             format!("make a file in {}", folder.display()),
             "see whether that disk is full, and whether this runs as root",
         )?;
@@ -82,6 +83,7 @@ impl Aside {
     fn failed(&self, verb: &str, why: &dyn std::fmt::Display) -> Problem {
         let folder = self.folder.display();
         cannot(
+            Code::IO,
             format!("{verb} what is packed so far, in {folder}: {why}"),
             "see whether that disk is full or failing; the state folder can be moved by the profile",
         )

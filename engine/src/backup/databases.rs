@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 
-use crate::error::{OrCannot, Problem};
+use crate::error::{Code, OrCannot, Problem};
 use crate::files::open::if_there;
 use crate::files::space::Needs;
 use crate::files::spool::Room;
@@ -126,6 +126,7 @@ fn raw(profile: &Profile, database: &Database, saving: &mut Saving) -> Result<()
     let room = Room::new(&profile.spool_dir())?;
     for copied in database::raw_bytes(profile, &database.path, &room, "raw")? {
         let file = File::open(&copied.copy).or_cannot(
+            Code::IO,
             format!("read the copy of {}", copied.source.display()),
             "see to the disk of the state folder",
         )?;

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use nix::fcntl::{AtFlags, RenameFlags, renameat2};
 use nix::unistd::{UnlinkatFlags, linkat, unlinkat};
 
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::open::new_private;
 
 /// Attempts at a free name, ten a second.
@@ -32,6 +32,7 @@ impl Growing {
     pub(super) fn reserve(dir: &Path) -> Result<Growing, Problem> {
         let failed = |e: &dyn std::fmt::Display| {
             cannot(
+                Code::IO,
                 format!("begin a backup in {}: {e}", dir.display()),
                 "see to that folder, or name another one",
             )
@@ -70,7 +71,8 @@ impl Growing {
     /// To be written from its beginning.
     pub(super) fn writer(&self) -> Result<File, Problem> {
         let what = format!("write the backup {}", self.path.display());
-        self.reader().or_cannot(what, "see to that folder")
+        self.reader()
+            .or_cannot(Code::IO, what, "see to that folder")
     }
 
     /// What was written, from the same open file: under its name somebody may have put another.
@@ -95,7 +97,7 @@ impl Growing {
         let (dir, name) = (self.dir.display().to_string(), self.name.clone());
         let failed = |e: &dyn std::fmt::Display| {
             let what = format!("give the backup its name {name} in {dir}: {e}");
-            cannot(what, "see to that folder")
+            cannot(Code::IO, what, "see to that folder")
         };
         if !self.is_named().map_err(|e| failed(&e))? {
             return Err(failed(&"somebody put another file in its place").into());

@@ -18,7 +18,7 @@ use super::pack::{Packer, Sum, Zip};
 use super::{Progress, TOLD, rules_text};
 use crate::archive::manifest::{Contents, EntryFacts, Manifest, escaped};
 use crate::archive::{KEPT, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, raw_database};
-use crate::error::{Fault, OrCannot, cannot};
+use crate::error::{Code, Fault, OrCannot, cannot, cause};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{Names, OwnerFacts};
 use crate::gateway::parts::{Part, PartFate};
@@ -87,6 +87,7 @@ impl<'a, 'p> Making<'a, 'p> {
                 false => name.clone(),
             };
             let size = file.metadata().or_cannot(
+                Code::IO,
                 format!("read the copy of {name}"),
                 "see to the disk of the state folder",
             )?;
@@ -280,6 +281,7 @@ impl<'a, 'p> Making<'a, 'p> {
 fn packing(entry: &str, e: &io::Error) -> Problem {
     let entry = entry.escape_debug();
     cannot(
+        cause(e),
         format!("write the backup at its entry {entry}: {e}"),
         "see whether the disk is full or failing",
     )

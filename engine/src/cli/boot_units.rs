@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::Context;
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Fault, Problem, cannot, cause};
 use crate::files::open::sync;
 use crate::files::whole;
 use crate::state_dir;
@@ -92,6 +92,7 @@ fn write(dir: &Path, text: &str) -> Result<bool, Problem> {
 
 fn failed(what: &str, path: &Path, e: &std::io::Error) -> Problem {
     cannot(
+        cause(e),
         format!("{what} {}: {e}", path.display()),
         "run it as root, and see whether that disk is full or read-only",
     )

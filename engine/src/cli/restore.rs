@@ -9,7 +9,7 @@ use journal_format::{
 
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RestoreArgs, print_json};
-use crate::error::{Fault, OrCannot, Problem};
+use crate::error::{Code, Fault, OrCannot, Problem};
 use crate::host::linux::Linux;
 use crate::plan::planner::Choices;
 use crate::plan::prepare::{self, Prepared, RestoreRequest};
@@ -75,6 +75,7 @@ fn shown(archive: &Path) -> String {
 
 fn absolute(archive: &Path) -> Result<PathBuf, Problem> {
     std::path::absolute(archive).or_cannot(
+        Code::IO,
         format_args!("find the backup {}", archive.display()),
         "name it by its whole path",
     )

@@ -3,7 +3,7 @@
 use journal_format::visible;
 
 use super::{Context, print_json};
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::host::linux::Linux;
 use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
@@ -25,6 +25,7 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     let mut problems = found.problems;
     if !managed.unclaimed.is_empty() {
         problems.push(cannot(
+            Code::DATABASE_UNREADABLE,
             format!(
                 "tell whether {} in {} are clients': {}",
                 names(&managed.unclaimed),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use journal_format::visible;
 
 use super::{Context, print_json};
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::{Database, Profile};
 use crate::host::Family;
@@ -18,6 +18,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     // In the middle of a restore no database may be opened, not even to read.
     if let Some(open) = state_dir::open_restore(&context.profile)? {
         return Err(Fault::Busy(cannot(
+            Code::RESTORE_OPEN,
             format!("survey the gateway: restore {} is open", open.id),
             "see `holdfast status`; `holdfast recover` settles it",
         )));

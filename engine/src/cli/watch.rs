@@ -9,7 +9,7 @@ use std::time::Duration;
 use journal_format::{Record, RestoreId, ScannedLine, State, Verdict, View};
 use nix::sys::signal::Signal;
 
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, bug, cannot};
 use crate::restore::launch::{self, Worker};
 use crate::restore::order::WorkReport;
 use crate::state_dir::follow::Follower;
@@ -32,11 +32,8 @@ impl Interrupts {
             }
             Ok(read)
         };
-        let held = held().or_cannot(
-            "hold signals back",
-            "this is a fault in holdfast; report it",
-        );
-        Ok(Interrupts(held?))
+        let failed = |e: std::io::Error| bug(format!("hold signals back: {e}"));
+        Ok(Interrupts(held().map_err(failed)?))
     }
 
     /// In a thread of its own: the other may stand before a pipe that nobody empties.
@@ -69,6 +66,7 @@ impl Interrupts {
         };
         let thread = std::thread::Builder::new().spawn(pass_on);
         thread.map(drop).or_cannot(
+            Code::UNFIT_SYSTEM,
             "start a thread",
             "see how many processes and threads run on this box; the restore goes on",
         )
@@ -136,12 +134,14 @@ fn left_without_a_word(
 ) -> Result<WorkReport, Fault> {
     let (Some(state), Some(id)) = (state, id) else {
         return Err(Fault::Failed(cannot(
+            Code::INTERRUPTED,
             format!("finish: {why}, before anything began; nothing was changed"),
             "try again",
         )));
     };
     let left = || {
         cannot(
+            Code::RESTORE_OPEN,
             format!("finish restore {id}: {why}; nothing works on it"),
             "run `holdfast recover`",
         )

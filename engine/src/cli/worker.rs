@@ -3,7 +3,7 @@
 use journal_format::View;
 
 use super::{Context, recover};
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::restore::driver::BootStage;
 use crate::restore::order::{WorkReport, WorkerState};
 use crate::restore::{launch, work};
@@ -37,10 +37,12 @@ fn say(context: &Context, name: &str) -> Result<u8, Fault> {
             Ok(0)
         }
         Some(WorkerState::Runs(_)) => Err(Fault::Failed(cannot(
+            Code::INTERRUPTED,
             "finish: its process was ended",
             "see `holdfast status`",
         ))),
         None => Err(Fault::Failed(cannot(
+            Code::NOT_THERE,
             format!("tell of {name}: nothing of that name ran since the boot"),
             "see `holdfast status`",
         ))),

@@ -10,7 +10,7 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag};
 use nix::libc;
 use nix::sys::stat::Mode;
 
-use crate::error::{Problem, cannot};
+use crate::error::{Problem, cannot, cause};
 
 /// What to say of a call that failed, with what helps.
 pub fn errno(what: impl std::fmt::Display, path: &Path, error: impl Into<io::Error>) -> Problem {
@@ -29,7 +29,11 @@ pub fn errno(what: impl std::fmt::Display, path: &Path, error: impl Into<io::Err
         }
         _ => "see the reason; `holdfast status` says where the restore stands",
     };
-    cannot(format!("{what} {}: {error}", path.display()), advice)
+    cannot(
+        cause(&error),
+        format!("{what} {}: {error}", path.display()),
+        advice,
+    )
 }
 
 /// Opens a folder without following any link on the way.

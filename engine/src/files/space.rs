@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, cannot, cause};
 use crate::files::open::again;
 
 /// What stays free whatever is written, for everything else on the box.
@@ -72,6 +72,7 @@ impl Needs {
         let mut found = Vec::new();
         for (folder, need, free) in self.short(free).map_err(|p| vec![p])? {
             found.push(cannot(
+                Code::NO_SPACE,
                 format!(
                     "{what}: {} MiB are needed on the filesystem of {}, and {} MiB are free, of which {} stay in reserve",
                     need.div_ceil(1 << 20),
@@ -100,7 +101,7 @@ fn whole_blocks(size: u64) -> u64 {
 pub fn free(folder: &Path) -> Result<u64, Problem> {
     let (folder, _) = existing(folder)?;
     let what = format!("see how much space is free at {}", folder.display());
-    free_of(&folder).or_cannot(what, "see to that filesystem")
+    free_of(&folder).or_cannot(Code::IO, what, "see to that filesystem")
 }
 
 /// The same of a folder that is there.
@@ -116,11 +117,12 @@ fn existing(folder: &Path) -> Result<(PathBuf, u64), Problem> {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
             Err(e) => {
                 let what = format!("look at {}: {e}", above.display());
-                return Err(cannot(what, "see to that folder"));
+                return Err(cannot(cause(&e), what, "see to that folder"));
             }
         }
     }
     Err(cannot(
+        Code::BAD_PROFILE,
         format!("find any folder above {}", folder.display()),
         "name an absolute path",
     ))
@@ -140,6 +142,6 @@ mod tests {
         needs.bytes(dir.path(), u64::MAX / 2).unwrap();
         let problems = needs.check("restore").unwrap_err();
         assert_eq!(problems.len(), 1, "one filesystem, one problem");
-        assert!(problems[0].what.contains("MiB are needed"));
+        assert!(problems[0].is(&Code::NO_SPACE));
     }
 }

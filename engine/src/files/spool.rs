@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::files::access;
 
 const PREFIX: &str = "work-";
@@ -22,6 +22,7 @@ impl Room {
     /// Makes a room under `spool`, which is made if need be, after rooms of dead processes are removed.
     pub fn new(spool: &Path) -> Result<Room, Problem> {
         Room::made_in(spool).or_cannot(
+            Code::IO,
             format!("make a private folder in {}", spool.display()),
             "see whether that disk is full, and whether this runs as root",
         )
@@ -70,6 +71,7 @@ impl Room {
             Ok(())
         };
         make().or_cannot(
+            Code::IO,
             format!("lend the folder {} to user {uid}", lent.display()),
             "see whether that disk is full, and whether this runs as root",
         )?;
@@ -91,6 +93,7 @@ pub fn way_is_open(spool: &Path, uid: u32) -> Result<(), Problem> {
     let closed = access::closed_on_the_way(state_dir, uid).unwrap_or_default();
     closed.map_or(Ok(()), |folder| {
         Err(cannot(
+            Code::DATABASE_OUT_OF_REACH,
             format!(
                 "copy the databases: they are copied as user {uid}, who cannot go through {}, on the way to {}",
                 folder.shown(),

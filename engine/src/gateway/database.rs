@@ -49,7 +49,7 @@ pub use shape::{Column, Shape, Table};
 pub(crate) use tests::content::content_of_copy;
 pub use trouble::Trouble;
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, Problem, cannot, cause};
 use crate::files::open::sync;
 
 /// How long settling waits for a lock, when all users have stopped.
@@ -125,6 +125,7 @@ pub(crate) fn roll_back_copy(live: &Path, copy: &Path) -> Result<(), Trouble> {
     let [_, _, journal] = side_files(live);
     let failed = |e: &dyn std::fmt::Display| {
         cannot(
+            Code::DATABASE_UNREADABLE,
             format!(
                 "read the database {}: an interrupted change lies beside it and cannot be rolled back ({e})",
                 live.display()
@@ -264,10 +265,15 @@ fn shown(row: &rusqlite::Row, column: usize) -> rusqlite::Result<String> {
 ///
 /// Only for a process in which nothing else has this database open. the host is it for all but tests.
 pub(crate) fn settle(path: &Path) -> Result<Settled, Problem> {
-    settle_in_place(path).or_cannot(
-        format!("settle the database {}", path.display()),
-        "stop whatever still uses it (fuser -v FILE), and see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
-    )
+    settle_in_place(path).map_err(|e| {
+        let of_sqlite = e.downcast_ref().and_then(trouble::code_of);
+        let of_file = || e.downcast_ref().map(cause);
+        cannot(
+            of_sqlite.or_else(of_file).unwrap_or(Code::DATABASE_HELD),
+            format!("settle the database {}: {e}", path.display()),
+            "stop whatever still uses it (fuser -v FILE), and see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+        )
+    })
 }
 
 fn settle_in_place(path: &Path) -> Result<Settled, Box<dyn std::error::Error>> {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::parts::Part;
 use crate::gateway::peers::{self, Peers};
 use crate::text::iptables::{self, Family, Rules};
@@ -105,6 +105,7 @@ impl Facts {
     pub fn why_unread(&self, part: &Part) -> Option<Problem> {
         let why = self.unread.get(part)?;
         Some(cannot(
+            Code::GATEWAY_UNREADABLE,
             format!("read {} of now: {why}", part.shown()),
             "mend that, then try again: what cannot be read could not be put back",
         ))

@@ -4,7 +4,7 @@ use journal_format::FileFacts;
 use nix::unistd::{Gid, Group, Uid, User};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::text::wording::name;
 
 /// Owner, group and mode of a file, by number and by name, as a manifest holds them.
@@ -117,12 +117,14 @@ impl Names {
 pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
     let unknown = |what: &str, name: &str| {
         cannot(
+            Code::BAD_PROFILE,
             format!("find the {what} {name:?} of the profile's owner {owner:?} on this gateway"),
             "make that user and group, or set `owner` under [gateway] in the profile",
         )
     };
     let (user, group) = owner.split_once(':').ok_or_else(|| {
         cannot(
+            Code::BAD_PROFILE,
             format!("use the profile's owner {owner:?}: it is not `user:group`"),
             "mend `owner` under [gateway] in the profile",
         )

@@ -6,7 +6,7 @@ use sha1::Sha1;
 use sha2::{Sha224, Sha256, Sha384, Sha512};
 use subtle::ConstantTimeEq;
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 
 /// Memory that one scrypt may take: twice what Werkzeug's default takes.
 const SCRYPT_MEMORY: u64 = 64 << 20;
@@ -25,6 +25,7 @@ const LONGEST: usize = 4096;
 pub fn verify(hash: &str, password: &str) -> Result<bool, Problem> {
     let unusable = |why: &str| {
         cannot(
+            Code::NO_USERS,
             format!("check the password: its stored hash {why}"),
             "set a new password for this user in the gateway",
         )

@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use journal_format::{Control, Policy, RestoreId, Service};
 use serde::Deserialize;
 
-use crate::error::{OrCannot, Problem};
+use crate::error::{Code, OrCannot, Problem};
 use crate::text::iptables::Family;
 
 /// Nobody waits longer for a locked database, seconds.
@@ -275,11 +275,13 @@ impl Profile {
                 return Ok(Profile::default());
             }
             read => read.or_cannot(
+                Code::BAD_PROFILE,
                 format!("read the profile {}", file.display()),
                 "name an existing file with --config or HOLDFAST_CONFIG",
             )?,
         };
         let profile: Profile = toml::from_str(&text).or_cannot(
+            Code::BAD_PROFILE,
             format!("understand the profile {}", file.display()),
             "mend the line; see the README for every key",
         )?;
@@ -295,6 +297,7 @@ impl Profile {
             .and_then(|()| self.check_settings())
             .and_then(|()| self.check_services());
         checked.or_cannot(
+            Code::BAD_PROFILE,
             format!("use the profile {}", file.display()),
             "mend the profile; see the README for every key",
         )

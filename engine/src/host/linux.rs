@@ -23,7 +23,7 @@ use nix::unistd::UnlinkatFlags;
 
 use super::programs::PATH;
 use super::{Family, parent};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::files::open::{again, errno, open_at, open_dir};
 use crate::gateway::profile::Profile;
 
@@ -76,6 +76,7 @@ fn split<'p>(path: &'p Path, what: &str) -> Result<(OwnedFd, &'p OsStr), Problem
     let dir = parent(path)?;
     let name = path.file_name().ok_or_else(|| {
         cannot(
+            Code::BAD_PROFILE,
             format!("{what} {}: it has no name", path.display()),
             "name a file",
         )
@@ -108,6 +109,7 @@ fn open_file(path: &Path) -> Result<File, Problem> {
         Ok(file)
     } else {
         Err(cannot(
+            Code::WRONG_KIND,
             format!("read {}: it is not a regular file", path.display()),
             "take it away, or name another place",
         ))
@@ -137,6 +139,7 @@ fn make_private_dir(dir: &Path) -> Result<(), Problem> {
                 Ok(())
             } else {
                 Err(cannot(
+                    Code::OPEN_TO_OTHERS,
                     format!(
                         "use the folder {}: it is there already and not root's alone",
                         dir.display()

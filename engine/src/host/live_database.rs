@@ -15,7 +15,7 @@ use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid};
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot, cause};
 use crate::files::spool::{self, Room};
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::reach;
@@ -152,6 +152,7 @@ impl<'p> Live<'p> {
         // From here on that account has no way to it but what it still has open; its own file it can fill as well.
         let file = open_plain_file(&folder.join(COPY), uid).map_err(|e| {
             cannot(
+                cause(&e),
                 format!("take over the copy of the database {}: {e}", path.display()),
                 "see whether the disk of the state folder is full or failing",
             )
@@ -274,6 +275,7 @@ impl LiveDatabases for Live<'_> {
 
 fn unexpected(path: &Path) -> Trouble {
     Trouble::Failed(cannot(
+        Code::INTERNAL,
         format!(
             "work on the database {}: its reader gave another answer than was asked for",
             path.display()
@@ -298,6 +300,7 @@ fn lent(room: &Room, uid: Option<u32>) -> Result<PathBuf, Problem> {
 fn delegate(order: &Order, limit: Duration) -> Result<Answer, Trouble> {
     let failed = |why: String| {
         cannot(
+            Code::DATABASE_UNREADABLE,
             format!(
                 "work on the database {} as its account, user {}: {why}",
                 order.path.display(),
@@ -335,6 +338,7 @@ fn delegate(order: &Order, limit: Duration) -> Result<Answer, Trouble> {
 pub fn serve() -> Result<(), Problem> {
     let failed = |e: &dyn std::fmt::Display| {
         cannot(
+            Code::BAD_REQUEST,
             format!("work on a database: {e}"),
             "this command is for holdfast itself",
         )
@@ -379,6 +383,7 @@ fn give_up_root(uid: u32) -> Result<(), Problem> {
         })
         .map_err(|e| {
             cannot(
+                Code::UNFIT_SYSTEM,
                 format!("take the rights of user {uid}, whose database it is: {e}"),
                 "in a container, map that user id; else name an account of this box as `owner` under [gateway]",
             )

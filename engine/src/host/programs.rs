@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{AccessFlags, Pid};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot, cause};
 use crate::files::open::errno;
 use crate::host::{ExitKind, Output};
 use crate::text::octets;
@@ -112,13 +112,23 @@ fn run(
     let shown: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
     let shown = shown.join(" ");
     let failed = |what: &str, e: std::io::Error| {
+        let does_not_run = [Code::NOT_THERE, Code::NO_RIGHTS].contains(&cause(&e));
+        let code = match does_not_run {
+            true => Code::MISSING_PROGRAM,
+            false => Code::UNFIT_SYSTEM,
+        };
         cannot(
+            code,
             format!("{what} {}: {e}", argv.first().map_or("", String::as_str)),
             "install the program, or mend the profile",
         )
     };
     let Some((program, arguments)) = argv.split_first() else {
-        return Err(cannot("run a command that is empty", "mend the profile"));
+        return Err(cannot(
+            Code::BAD_PROFILE,
+            "run a command that is empty",
+            "mend the profile",
+        ));
     };
     let mut stdin = in_memory().map_err(|e| failed("prepare", e))?;
     stdin
@@ -189,6 +199,7 @@ pub fn found(program: &str) -> PathBuf {
 pub fn itself(argument: &str, input: &str, limit: Duration) -> Result<Output, Problem> {
     let program = this_program().map_err(|e| {
         cannot(
+            Code::MISSING_PROGRAM,
             format!("find this program: {e}"),
             "see that the holdfast program is where it was",
         )

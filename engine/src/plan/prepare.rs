@@ -13,7 +13,7 @@ use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 
 use crate::archive::lost::Lost;
 use crate::archive::verify::{self, Checked, Rebuilt};
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::files::space::{Needs, RESERVE};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
@@ -138,6 +138,7 @@ pub fn prepare(
         && *approved != approval(&plan)
     {
         return Err(Fault::Refused(vec![cannot(
+            Code::PLAN_DRIFTED,
             "restore: the gateway or the backup changed since the plan was approved",
             "look at what it would do now, and approve that",
         )]));
@@ -241,6 +242,7 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
     // One that runs would go on writing.
     problems.extend(facts.unanswered.iter().map(|(service, why)| {
         cannot(
+            Code::SERVICE_UNKNOWN,
             format!("see whether the service {service} runs: {why}"),
             "mend that, or name the service by commands in the profile; then try again",
         )
@@ -268,6 +270,7 @@ fn foreign_configs(profile: &Profile, survey: &Survey, checked: &Checked) -> Vec
         .map(|(name, _)| {
             let path = profile.gateway.wireguard_dir.join(name);
             cannot(
+                Code::NAME_TAKEN,
                 format!(
                     "take {} over: it is not the gateway's, and a backup from elsewhere has a config of that name",
                     path.display()
@@ -371,6 +374,7 @@ fn left_beside(host: &dyn Host, plan: &Plan) -> Result<Vec<Problem>, Problem> {
                 format!("mv {l} {l}.left")
             });
             problems.push(cannot(
+                Code::SIDE_FILES_LEFT,
                 format!(
                     "put {} in place: {} lies there, of a database that is gone, and would be read as a part of the new one",
                     target.path,
@@ -395,6 +399,7 @@ fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
         let Some(dir) = path.parent() else { continue };
         let Some(folder) = host.stat(dir)? else {
             return Err(Fault::Refused(vec![cannot(
+                Code::NOT_THERE,
                 format!(
                     "put {} in place: the folder {} is not there",
                     target.path,
@@ -416,6 +421,7 @@ fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
     let problem = |(folder, need, free): (&Path, u64, u64)| {
         let bytes = need + RESERVE;
         cannot(
+            Code::NO_SPACE,
             format!(
                 "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
                 folder.display()
@@ -430,6 +436,7 @@ fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
 pub(crate) fn again(file: &File, name: &str) -> Result<File, Problem> {
     file.try_clone().map_err(|e| {
         cannot(
+            Code::UNFIT_SYSTEM,
             format!("read the backup {}: {e}", name.escape_debug()),
             "see how many files this process may have open (ulimit -n)",
         )

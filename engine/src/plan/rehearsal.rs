@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use crate::archive::verify::{BackupRules, Checked, Opened};
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::database::Origin;
 use crate::gateway::profile::Profile;
 use crate::host::{Family, Look, Query};
@@ -68,6 +68,7 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
     };
     if host.forwarding(family).is_ok_and(|on| on.is_none()) {
         return Ok(Tried::Untried(cannot(
+            Code::RULES_UNTRIED,
             format!(
                 "try the backup's {} firewall rules: the kernel of this box has no {0}",
                 family.name()
@@ -77,6 +78,7 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
     }
     if let Some(program) = preflight::lacks_to_rehearse(host, family) {
         return Ok(Tried::Untried(cannot(
+            Code::MISSING_PROGRAM,
             format!("try the backup's firewall rules: {program} is not there"),
             "install iptables and util-linux",
         )));
@@ -87,11 +89,13 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
         let none = host.ask(&Query::Rehearse(family), "*filter\nCOMMIT\n")?;
         return Ok(if none.ok() {
             Tried::Refused(out.problem(
+                Code::RULES_REFUSED,
                 "rehearse the backup's firewall rules",
                 "they cannot be loaded on this box: see which line, and which module or program is missing",
             ))
         } else {
             Tried::Untried(none.problem(
+                Code::RULES_UNTRIED,
                 "try the backup's firewall rules on this box",
                 "run it as root, where network namespaces can be made (not in a plain container)",
             ))
@@ -103,9 +107,11 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
 
 /// The addresses of this box with their networks, by interface, but for `lo` and what is link-local.
 pub fn interfaces(host: &dyn Look) -> Result<Vec<(String, Prefix)>, Problem> {
-    let shown = host
-        .ask(&Query::Addresses, "")?
-        .expect_ok("list the addresses of this box", "install iproute2")?;
+    let shown = host.ask(&Query::Addresses, "")?.expect_ok(
+        Code::QUERY_FAILED,
+        "list the addresses of this box",
+        "install iproute2",
+    )?;
     let link_local = |p: &Prefix| matches!(p.address, IpAddr::V6(a) if a.is_unicast_link_local());
     let found = shown.lines().filter_map(address);
     Ok(found
@@ -137,7 +143,11 @@ pub fn tunnels(
     let found = in_the_way(host, profile, checked)?;
     if checked.origin == Origin::Elsewhere {
         let problem = |(tunnel, why, advice): (String, String, &str)| {
-            cannot(format!("bring {} up: {why}", name(&tunnel)), advice)
+            cannot(
+                Code::TUNNEL_UNFIT,
+                format!("bring {} up: {why}", name(&tunnel)),
+                advice,
+            )
         };
         return Ok(found.into_iter().map(problem).collect());
     }
@@ -169,6 +179,7 @@ fn in_the_way(
     };
     let advice = "end what has it on this box, or change the tunnel on the gateway that was backed up, and back it up again";
     let ports = host.ask(&Query::ListenPorts, "")?.expect_ok(
+        Code::QUERY_FAILED,
         "list the ports of the tunnels",
         "install wireguard-tools, and run as root",
     )?;

@@ -7,7 +7,7 @@ use journal_format::{
     BootId, Direction, Fate, Move, MoveState, Phase, Problem, Role, State, Step, Verdict,
 };
 
-use crate::error::cannot;
+use crate::error::{Code, bug, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
 use crate::restore::journal::JournalWriter;
@@ -135,6 +135,7 @@ impl Drive<'_> {
             Some(Verdict::RolledBack | Verdict::NothingChanged) => Direction::Back,
             None => {
                 return Err(cannot(
+                    Code::RESTORE_OPEN,
                     "clean up after a restore that is still open",
                     "run `holdfast recover`",
                 ));
@@ -222,10 +223,7 @@ impl Drive<'_> {
     ) -> Result<(), Problem> {
         let state = journal.state();
         let Some(plan) = state.plan.clone() else {
-            return Err(cannot(
-                "act without a plan",
-                "this is a fault in holdfast; report it",
-            ));
+            return Err(bug("act without a plan"));
         };
         let env = self.env(&plan, state, boot);
         let noted = state.shared_exchanges(step);
@@ -327,6 +325,7 @@ impl Drive<'_> {
             },
             None if (self.asked)() => asked("finish the restore"),
             None => cannot(
+                Code::INTERRUPTED,
                 format!("finish the restore: it ended half way ({label})"),
                 "find out what ended it (the power, a kill, a failing disk), then restore again",
             ),
@@ -353,6 +352,7 @@ impl Drive<'_> {
                 ..p.clone()
             },
             None => cannot(
+                Code::UNDECIDED,
                 format!("settle this restore: {label}"),
                 "see `holdfast journal show`, mend what differs, then run `holdfast recover`, with --resume or --roll-back \
                  to choose the direction",
@@ -376,6 +376,7 @@ fn failed_back(state: &State, step: Step) -> bool {
 /// Why something was not done that nothing kept from being done.
 pub fn asked(what: &str) -> Problem {
     cannot(
+        Code::ASKED_TO_ROLL_BACK,
         format!("{what}: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)"),
         "restore again when you want it",
     )
@@ -383,6 +384,7 @@ pub fn asked(what: &str) -> Problem {
 
 fn unlike(what: &str) -> Problem {
     cannot(
+        Code::NOT_AS_EXPECTED,
         format!("see it done: {what}"),
         "see what changed it meanwhile",
     )

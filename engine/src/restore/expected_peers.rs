@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use journal_format::Direction;
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::peers::{self, Peers};
 use crate::host::Query;
 use crate::plan::prepare::PEERS;
@@ -33,6 +33,7 @@ fn planned(env: &Env) -> Result<BTreeMap<String, Peers>, Problem> {
     let path = env.dir.join("after").join(PEERS);
     let unusable = |why: &str| {
         cannot(
+            Code::FACTS_CHANGED,
             format!("use {}: {why}", path.display()),
             "someone changed it; `holdfast recover --roll-back` goes back without it",
         )
@@ -50,10 +51,11 @@ pub fn now<'n>(
     env: &Env,
     tunnels: impl Iterator<Item = &'n String>,
 ) -> Result<BTreeMap<String, Peers>, Problem> {
-    let dump = env
-        .host
-        .ask(&Query::Peers, "")?
-        .expect_ok("list the peers", "install wireguard-tools")?;
+    let dump = env.host.ask(&Query::Peers, "")?.expect_ok(
+        Code::QUERY_FAILED,
+        "list the peers",
+        "install wireguard-tools",
+    )?;
     let names: Vec<String> = tunnels.cloned().collect();
     let mut now = peers::in_dump(&dump, &names);
     for name in names {

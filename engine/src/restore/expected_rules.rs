@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use journal_format::Direction;
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::host::{Family, Host, Query};
 use crate::restore::step::Env;
@@ -29,9 +29,11 @@ pub enum Expected {
 
 /// The rules that are loaded now.
 pub fn current(host: &dyn Host, family: Family) -> Result<Rules, Problem> {
-    let text = host
-        .ask(&Query::Rules(family), "")?
-        .expect_ok("read the firewall rules", "install iptables, run as root")?;
+    let text = host.ask(&Query::Rules(family), "")?.expect_ok(
+        Code::QUERY_FAILED,
+        "read the firewall rules",
+        "install iptables, run as root",
+    )?;
     parse(&text, "the loaded rules")
 }
 
@@ -69,6 +71,7 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
                 let path = env.after_rules(family);
                 if env.host.sha256(&path)? != *digest {
                     return Err(cannot(
+                        Code::FACTS_CHANGED,
                         format!("use {}: it is not what the plan names", path.display()),
                         "someone changed it; `holdfast recover --roll-back` goes back without it",
                     ));

@@ -9,7 +9,7 @@ use journal_format::{
     State, Tail, Verdict,
 };
 
-use crate::error::cannot;
+use crate::error::{Code, cannot};
 use crate::host::{Append, Host, Permit};
 use crate::restore::step::Report;
 
@@ -86,6 +86,7 @@ impl<'h> JournalWriter<'h> {
     ) -> Result<JournalWriter<'h>, Problem> {
         let damaged = || {
             cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!("use the journal {}: it is damaged", path.display()),
                 "look at it with `holdfast journal verify`; nothing was touched",
             )
@@ -205,7 +206,8 @@ impl<'h> JournalWriter<'h> {
             seq: self.state.seq.next(),
             at_ms: now.at_ms,
             up_ms: now.up_ms,
-            entry,
+            // A journal goes on as it began.
+            entry: entry.within(self.state.header.format),
         };
         let written = self.state.apply(&record).map_err(bug).and_then(|()| {
             let bytes = self.chain.encode(&record).map_err(bug)?;
@@ -221,8 +223,5 @@ impl<'h> JournalWriter<'h> {
 
 /// A record that the grammar refuses while writing is a fault of this program: it halts, and recovery decides.
 fn bug(error: impl std::fmt::Display) -> Problem {
-    cannot(
-        format!("write the journal: {error}"),
-        "this is a fault in holdfast; run `holdfast recover`, and report it with the output of `holdfast journal show`",
-    )
+    crate::error::bug(format!("write the journal: {error}"))
 }

@@ -18,7 +18,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::order::{WorkOrder, WorkReport, WorkerState};
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, bug, cannot};
 use crate::files::whole;
 use crate::host::programs;
 
@@ -44,11 +44,11 @@ pub struct Worker {
 /// Starts a worker and returns once it has its order. `name` tells it from others, in what it says and in lists of processes.
 pub fn launch(config: &Path, name: &str, order: &WorkOrder) -> Result<Worker, Problem> {
     let config = std::path::absolute(config).or_cannot(
+        Code::IO,
         format_args!("find the profile {}", config.display()),
         "name it by its whole path",
     )?;
-    let order = serde_json::to_vec(order)
-        .or_cannot("write an order", "this is a fault in holdfast; report it")?;
+    let order = serde_json::to_vec(order).map_err(|e| bug(format!("write an order: {e}")))?;
     make()?;
     forget(name);
     let program = programs::this_program().map_err(not_started)?;
@@ -92,6 +92,7 @@ fn scope(name: &str) -> Command {
 
 fn not_started(why: impl std::fmt::Display) -> Problem {
     cannot(
+        Code::UNFIT_SYSTEM,
         format!("start the process that does the work: {why}"),
         "see that the holdfast program is where it was, then try again; nothing was changed",
     )
@@ -202,11 +203,10 @@ pub fn forget(name: &str) {
 /// Of a worker: says how it stands.
 pub(super) fn say(name: &str, said: &WorkerState) -> Result<(), Problem> {
     make()?;
-    let bytes = serde_json::to_vec(said).or_cannot(
-        "say how a worker stands",
-        "this is a fault in holdfast; report it",
-    )?;
+    let bytes = serde_json::to_vec(said);
+    let bytes = bytes.map_err(|e| bug(format!("say how a worker stands: {e}")))?;
     whole::write(&place(name), &bytes, 0o600).or_cannot(
+        Code::IO,
         format_args!("write {}", place(name).display()),
         "see that /run can be written to",
     )
@@ -233,6 +233,7 @@ fn make() -> Result<(), Problem> {
         Ok(())
     };
     made().or_cannot(
+        Code::IO,
         format_args!("use the folder {SAID}"),
         "run it as root, and see that /run can be written to",
     )

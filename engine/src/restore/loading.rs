@@ -3,7 +3,7 @@
 
 use journal_format::Direction;
 
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::host::{Family, GatewayCommand, Permit};
 use crate::restore::expected_rules::{self, Expected};
 use crate::restore::step::Env;
@@ -23,7 +23,7 @@ pub fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Prob
             }
             env.host
                 .run(permit, &command, text)?
-                .expect_ok("load the firewall rules", ADVICE)
+                .expect_ok(Code::RULES_REFUSED, "load the firewall rules", ADVICE)
                 .map(drop)
         };
         match expected_rules::expected(env, direction, family)? {

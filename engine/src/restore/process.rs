@@ -10,7 +10,7 @@ use journal_format::{BootId, Driver, Policy, Role};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, bug, cannot};
 use crate::host::programs;
 
 /// Leaves the session of whoever started this process, so that the end of a terminal, of a login or of the agent does not end
@@ -20,6 +20,7 @@ pub fn own_session() -> Result<(), Problem> {
         return Ok(());
     }
     nix::unistd::setsid().map(drop).or_cannot(
+        Code::UNFIT_SYSTEM,
         "begin a session of its own",
         "start it from a shell or a service, not as the leader of a process group",
     )
@@ -30,7 +31,11 @@ pub fn own_session() -> Result<(), Problem> {
 pub fn detach() -> Result<(), Problem> {
     let failed = |e: nix::Error| {
         let what = format!("leave what started this process: {e}");
-        cannot(what, "see that /proc and /dev are mounted")
+        cannot(
+            Code::UNFIT_SYSTEM,
+            what,
+            "see that /proc and /dev are mounted",
+        )
     };
     own_session()?;
     nix::unistd::chdir("/").map_err(failed)?;
@@ -72,7 +77,13 @@ pub fn this() -> Result<ProcessId, Problem> {
 }
 
 fn seen_in_proc() -> Result<programs::ProcessInfo, Problem> {
-    let unseen = || cannot("find this process in /proc", "mount /proc");
+    let unseen = || {
+        cannot(
+            Code::UNFIT_SYSTEM,
+            "find this process in /proc",
+            "mount /proc",
+        )
+    };
     programs::process(std::process::id()).ok_or_else(unseen)
 }
 
@@ -97,7 +108,7 @@ impl Signals {
     pub fn hold() -> Result<Signals, Problem> {
         let failed = |e: std::io::Error| {
             let what = format!("hold signals back: {e}");
-            cannot(what, "this is a fault in holdfast; report it")
+            bug(what)
         };
         let turn = Arc::new(AtomicBool::new(false));
         for signal in [Signal::SIGINT, Signal::SIGTERM] {

@@ -5,7 +5,7 @@ use journal_format::{Driver, Policy, RestoreId, Role, Scan, Soundness, State, Ve
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
 use crate::host::Host;
@@ -113,6 +113,7 @@ pub fn tidy(
     if let Some(state) = tried.filter(|s| s.starts >= STARTS && !by_hand) {
         let why = state.closing_warnings.first().cloned();
         return Err(cannot(
+            Code::CLEAN_UP_FAILS,
             format!(
                 "clean up after restore {id}: it was tried too often ({})",
                 why.unwrap_or_default()
@@ -124,6 +125,7 @@ pub fn tidy(
         Soundness::Closed(_) | Soundness::Open | Soundness::Torn => {}
         Soundness::Empty | Soundness::Corrupt | Soundness::Newer => {
             return Err(cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!("clean up after restore {id}: its journal cannot be acted on"),
                 format!("`holdfast journal verify {id}` says what is wrong with it"),
             ));
@@ -248,6 +250,7 @@ fn what_is_left(
     let path = state_dir::journal(profile, id);
     if host.stat(&path)?.is_none() {
         return Err(cannot(
+            Code::JOURNAL_UNUSABLE,
             format!(
                 "settle restore {id}: the barrier names it, but its journal {} is gone",
                 path.display()
@@ -269,6 +272,7 @@ fn what_is_left(
         Soundness::Open | Soundness::Torn | Soundness::Empty => {}
         Soundness::Corrupt | Soundness::Newer => {
             return Err(cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!("settle restore {id}: its journal cannot be acted on"),
                 format!(
                     "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
@@ -281,6 +285,7 @@ fn what_is_left(
         // Not even a header: the crash came before anything else, and nothing was staged.
         if *barrier {
             return Err(cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!(
                     "settle restore {id}: its journal {} has no record, but the barrier is up",
                     path.display()
@@ -293,6 +298,7 @@ fn what_is_left(
     };
     if state.has_effects() && !barrier && (!by_hand || driver.policy.is_none()) {
         return Err(cannot(
+            Code::BARRIER_UNUSABLE,
             format!("settle restore {id}: it has effects, but its barrier is gone"),
             "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
                  `holdfast recover --roll-back`",
@@ -321,6 +327,7 @@ fn lift_fence(
     }
     Err(tidied.err().unwrap_or_else(|| {
         cannot(
+            Code::FENCE_REFUSED,
             "lift the fence of a restore that is over",
             "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
         )
@@ -335,6 +342,7 @@ fn facts(host: &dyn Host, dir: &std::path::Path, state: &State) -> Result<Facts,
     };
     let unusable = |why: String| {
         cannot(
+            Code::FACTS_CHANGED,
             format!("use the kernel facts {}: {why}", path.display()),
             "nothing was touched; put the file back from a copy, then run `holdfast recover`",
         )

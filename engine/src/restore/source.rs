@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::Write;
 
 use crate::archive::Archive;
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, bug, cannot};
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::{Contents, again};
 use crate::restore::step::Source;
@@ -61,6 +61,7 @@ impl Source for Unpacked<'_> {
         if let Some(path) = rebuilt {
             let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
             return copied.map(drop).or_cannot(
+                Code::IO,
                 format_args!("copy the rebuilt {entry} from {}", path.display()),
                 "see whether a disk is full or failing, then restore again",
             );
@@ -68,7 +69,11 @@ impl Source for Unpacked<'_> {
         self.unpack(entry, out).map_err(|fault| match fault {
             Fault::Failed(p) => p,
             Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
-            other => cannot(format!("unpack {entry}: {other}"), "restore again"),
+            other => cannot(
+                Code::ARCHIVE_DAMAGED,
+                format!("unpack {entry}: {other}"),
+                "restore again",
+            ),
         })
     }
 
@@ -79,8 +84,5 @@ impl Source for Unpacked<'_> {
 }
 
 fn given_up() -> Problem {
-    cannot(
-        "unpack the backup: it was given up once all was staged",
-        "this is a fault in holdfast; report it",
-    )
+    bug("unpack the backup: it was given up once all was staged")
 }

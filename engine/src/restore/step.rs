@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{Direction, Exchange, Plan, Service, Step, Target};
 
 use crate::backup::{self, Made};
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, bug};
 use crate::gateway::kernel_facts::Facts;
 use crate::host::linux::Linux;
 use crate::host::{Family, GatewayCommand, Host, Permit, Query};
@@ -101,7 +101,11 @@ impl Env<'_> {
     /// The tunnels that are up now.
     pub fn tunnels_up(&self) -> Result<BTreeSet<String>, Problem> {
         let out = self.host.ask(&Query::Tunnels, "")?;
-        let out = out.expect_ok("list the tunnels", "install wireguard-tools")?;
+        let out = out.expect_ok(
+            Code::QUERY_FAILED,
+            "list the tunnels",
+            "install wireguard-tools",
+        )?;
         Ok(out.split_whitespace().map(str::to_owned).collect())
     }
 
@@ -110,7 +114,9 @@ impl Env<'_> {
         let lifted = self
             .host
             .run(permit, &GatewayCommand::Nft, &fence_rules::lifted())?;
-        lifted.expect_ok("lift the fence", advice).map(drop)
+        lifted
+            .expect_ok(Code::FENCE_REFUSED, "lift the fence", advice)
+            .map(drop)
     }
 
     /// Whether a service runs.
@@ -204,10 +210,7 @@ pub fn ops(step: Step) -> &'static dyn StepOps {
 
 /// A step has no way back because the list back does not hold it.
 fn no_way_back(step: Step) -> Problem {
-    cannot(
-        format!("go back over {step}: it has no way back"),
-        "this is a fault in holdfast; report it",
-    )
+    bug(format!("go back over {step}: it has no way back"))
 }
 
 /// Whether the fence holds packets back.

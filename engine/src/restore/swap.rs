@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{Change, Direction, Exchange, FileId, Target};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::host::{Host, Kind, Look, Permit, parent};
 use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
@@ -40,6 +40,7 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
         };
         if !fits {
             return Err(cannot(
+                Code::PLAN_DRIFTED,
                 format!(
                     "swap {}: it is not as it was when the plan was made",
                     target.path
@@ -74,6 +75,7 @@ fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
     };
     if meta.kind != Kind::File {
         return Err(cannot(
+            Code::WRONG_KIND,
             format!("swap {path}: it is not a regular file"),
             "take it away, or name another place",
         ));
@@ -81,6 +83,7 @@ fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
     match meta.id {
         Some(id) => Ok(Some(id)),
         None => Err(cannot(
+            Code::UNFIT_FILESYSTEM,
             format!(
                 "swap {path}: its filesystem keeps no time of birth, so objects could be mistaken after a crash"
             ),
@@ -173,6 +176,7 @@ fn swap(
         let now = side_among(host, exchanges, exchange)?;
         if now == Side::Unknown {
             return Err(cannot(
+                Code::OBJECT_REPLACED,
                 format!(
                     "swap {}: it or {} is neither the old nor the new object",
                     exchange.path, exchange.staged

@@ -13,7 +13,7 @@ use super::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState, policy_of_h
 use super::process::{self, Signals};
 use super::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder};
 use super::{Ended, run};
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
 use crate::plan::prepare::{RestoreRequest, prepare};
@@ -24,8 +24,12 @@ pub fn order() -> Result<WorkOrder, Problem> {
     let no_order = "holdfast starts it for itself; run `holdfast restore` or `holdfast recover`";
     let mut text = Vec::new();
     let read = std::io::stdin().lock().read_to_end(&mut text);
-    read.or_cannot("read the order of a worker", no_order)?;
-    serde_json::from_slice(&text).or_cannot("read the order of a worker", no_order)
+    read.or_cannot(Code::BAD_REQUEST, "read the order of a worker", no_order)?;
+    serde_json::from_slice(&text).or_cannot(
+        Code::BAD_REQUEST,
+        "read the order of a worker",
+        no_order,
+    )
 }
 
 /// The order of a boot.
@@ -125,6 +129,7 @@ fn restore(
 /// The backup, opened once.
 pub fn archive(path: &Path) -> Result<File, Fault> {
     let opened = File::open(path).or_cannot(
+        Code::IO,
         format_args!("open the backup {}", path.display()),
         "name an existing backup",
     );
@@ -143,6 +148,7 @@ fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) 
 
 fn no_state_dir(profile: &Profile) -> Problem {
     cannot(
+        Code::NOT_THERE,
         format!(
             "look for an open restore: {} is not there, so state_dir is missing or not mounted",
             profile.sentinel().display()

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use journal_format::{RestoreId, State};
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::files::open::if_there;
 use crate::gateway::profile::Profile;
 use crate::text::fence_rules;
@@ -45,7 +45,8 @@ fn held(state: &State) -> String {
 pub fn named(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     let path = profile.barrier();
     let what = format!("read the barrier {}", path.display());
-    let text = if_there(std::fs::read_to_string(&path)).or_cannot(what, "run it as root")?;
+    let text =
+        if_there(std::fs::read_to_string(&path)).or_cannot(Code::IO, what, "run it as root")?;
     let Some(text) = text else {
         return Ok(None);
     };
@@ -57,6 +58,7 @@ pub fn named(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     let named = named.ok_or_else(|| {
         let path = path.display();
         cannot(
+            Code::BARRIER_UNUSABLE,
             format!("tell which restore is open: {path} does not say"),
             "someone changed it; find the open restore with `holdfast journal list`, and write `# holdfast ID` as its first \
              line",

@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::{Profile, ServiceProfile};
 use crate::host::MAY_START;
 use crate::state_dir::barrier::HELD;
@@ -73,6 +73,7 @@ pub fn settings(profile: &Profile) -> Result<Vec<DropIn>, Problem> {
         let unit = &service.unit;
         if unit.is_empty() || unit.starts_with('.') || !unit.chars().all(name) {
             return Err(cannot(
+                Code::BAD_PROFILE,
                 format!("hold back the unit {unit:?} at boot: that is no unit's name"),
                 "mend gateway.service in the profile",
             ));
@@ -119,6 +120,7 @@ fn word(path: &Path) -> Result<String, Problem> {
     match path.to_str() {
         Some(text) if text.starts_with('/') && text.chars().all(plain) => Ok(text.to_owned()),
         _ => Err(cannot(
+            Code::BAD_PROFILE,
             format!("name {} in a unit of systemd", path.display()),
             "use whole paths of letters, digits and / - _ . + : , @ = in the profile",
         )),

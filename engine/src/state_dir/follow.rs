@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use journal_format::{Problem, RestoreId, ScannedLine, Scanner, State, Tail};
 
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot, cause};
 use crate::gateway::profile::Profile;
 use crate::state_dir;
 
@@ -57,6 +57,7 @@ impl Follower {
     ) -> Result<bool, StreamLost> {
         let unreadable = |e: std::io::Error| {
             StreamLost::Unreadable(cannot(
+                cause(&e),
                 format!("read the journal {}: {e}", self.path.display()),
                 "look at it on the gateway with `holdfast journal verify`",
             ))
@@ -64,6 +65,7 @@ impl Follower {
         // By its name each time: recovery puts a mended journal in the place of a torn one.
         let mut file = File::open(&self.path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => StreamLost::Gone(cannot(
+                Code::NOT_THERE,
                 "find this restore: there is no journal of it",
                 "the first page lists the restores of this gateway",
             )),
@@ -101,6 +103,7 @@ impl Follower {
     fn judge(&self, left: &[u8]) -> Option<Problem> {
         if let Some(state) = self.state().filter(|s| s.stops_at.is_some()) {
             return Some(cannot(
+                Code::JOURNAL_UNUSABLE,
                 format!(
                     "tell how this restore stands: its journal is of format {}, which this program understands only up to \
                      record {}",
@@ -123,6 +126,7 @@ impl Follower {
             }
         };
         Some(cannot(
+            Code::JOURNAL_UNUSABLE,
             format!("read the journal {} to its end: {why}", self.path.display()),
             "on the gateway: holdfast status, and holdfast journal verify",
         ))

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::libc;
 
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot, cause};
 use crate::files::open::lock_file;
 use crate::gateway::profile::Profile;
 use crate::host::programs;
@@ -74,6 +74,7 @@ impl Lock {
         let path = profile.lock();
         let failed = |e: std::io::Error| {
             cannot(
+                cause(&e),
                 format!("take the lock {}: {e}", path.display()),
                 "run it as root, and see that state_dir of the profile is there and can be written to",
             )
@@ -149,6 +150,7 @@ fn busy(file: &mut File) -> Problem {
         None => "another holdfast runs".to_owned(),
     };
     cannot(
+        Code::BUSY,
         format!("begin: {who}"),
         "wait for its end; `holdfast status` says where it stands",
     )

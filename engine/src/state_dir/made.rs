@@ -10,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use journal_format::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{OrCannot, Problem, cannot};
+use crate::error::{Code, OrCannot, Problem, cannot, cause};
 use crate::files::open::if_there;
 use crate::files::whole;
 use crate::gateway::parts::Lack;
@@ -95,6 +95,7 @@ pub fn remember(profile: &Profile, archive: &Digest, note: Option<Note>) -> Resu
     };
     let path = path(profile);
     write().or_cannot(
+        Code::IO,
         format!("note in {} that this box made the backup", path.display()),
         "see whether that disk is full or failing",
     )
@@ -173,6 +174,7 @@ fn note_of(line: &str) -> Option<(Digest, Note)> {
 
 fn unreadable(profile: &Profile, e: &io::Error) -> Problem {
     cannot(
+        cause(e),
         format!("read {}: {e}", path(profile).display()),
         "see to the disk of the state folder",
     )

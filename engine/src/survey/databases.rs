@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{Client, Trouble};
 use crate::gateway::parts::Part;
@@ -82,6 +82,7 @@ fn no_file(host: &dyn Host, path: &Path) -> Problem {
     let shown = quoted(&path.display().to_string());
     match host.link_target(path) {
         Ok(None) | Err(_) => cannot(
+            Code::WRONG_KIND,
             format!("use {}: it is not a regular file", path.display()),
             format!("see what it is: ls -ld {shown}; and name the real database in the profile"),
         ),
@@ -90,6 +91,7 @@ fn no_file(host: &dyn Host, path: &Path) -> Problem {
             let (leads, target) = (real.is_some(), real.unwrap_or(target));
             let name = format!("name {} as its path in the profile", target.display());
             cannot(
+                Code::WRONG_KIND,
                 format!(
                     "use {}: it is a link to {}{}",
                     path.display(),

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use super::configs_in;
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot, cause};
 use crate::gateway::database::side_files;
 use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE};
 use crate::gateway::profile::{Database, Profile};
@@ -151,6 +151,7 @@ pub fn of_database(host: &dyn Look, profile: &Profile, database: &Database) -> O
         ),
     };
     Some(cannot(
+        Code::OPEN_TO_OTHERS,
         format!(
             "trust the users in {}: accounts that are not the gateway's may write to {}",
             path.display(),
@@ -173,6 +174,7 @@ pub fn still_held(profile: &Profile, host: &dyn Look) -> Result<Vec<Problem>, Pr
     foreign.retain(|holder| !uids.contains(&holder.uid));
     let problems = foreign.into_iter().map(|holder| {
         cannot(
+            Code::OPEN_TO_OTHERS,
             format!(
                 "keep user {} from {}: {} (pid {}) has had it open since before",
                 holder.uid,
@@ -236,6 +238,7 @@ impl ExposureLook<'_> {
             Ok(seen) => seen,
             Err(e) => {
                 self.problem(
+                    cause(&e),
                     format!("look at {}: {e}", path.display()),
                     "a link on the way leads elsewhere: name the real path in the profile, or put the file itself there",
                 );
@@ -244,8 +247,8 @@ impl ExposureLook<'_> {
         }
     }
 
-    fn problem(&mut self, what: String, advice: impl Into<String>) {
-        self.found.problems.push(cannot(what, advice));
+    fn problem(&mut self, code: Code, what: String, advice: impl Into<String>) {
+        self.found.problems.push(cannot(code, what, advice));
     }
 
     fn is_the_gateways(&self, seen: &FoundFile) -> bool {
@@ -259,6 +262,7 @@ impl ExposureLook<'_> {
             && seen.others_replace(&uids, &gids)
         {
             self.problem(
+                Code::OPEN_TO_OTHERS,
                 format!(
                     "keep others from the gateway's files: they may write to {}, above them",
                     seen.shown()
@@ -282,6 +286,7 @@ impl ExposureLook<'_> {
         }
         if seen.mode & 0o1000 != 0 || !uids.contains(&seen.uid) {
             self.problem(
+                Code::OPEN_TO_OTHERS,
                 format!(
                     "close the folder {} of user {}: it is not the gateway's alone",
                     seen.shown(),
@@ -301,6 +306,7 @@ impl ExposureLook<'_> {
         };
         if seen.kind != Kind::File || seen.names != 1 {
             self.problem(
+                Code::WRONG_KIND,
                 format!(
                     "close {}: it is no regular file, or has a second name elsewhere",
                     path.display()
@@ -313,6 +319,7 @@ impl ExposureLook<'_> {
         if self.owner.is_some() && !uids.contains(&seen.uid) {
             let owner = &self.profile.gateway.owner;
             self.problem(
+                Code::FOREIGN_OWNER,
                 format!(
                     "trust {}: it belongs to user {}, who is neither root nor the profile's owner {owner}",
                     path.display(),
@@ -339,6 +346,7 @@ impl ExposureLook<'_> {
         if seen.has_list {
             let path = seen.path.display();
             self.problem(
+                Code::OPEN_TO_OTHERS,
                 format!("say who may write {path}: it has an access control list"),
                 format!("see `getfacl {path}`; if nobody needs it: setfacl -b {path}"),
             );

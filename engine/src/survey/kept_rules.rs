@@ -8,7 +8,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
 
-use crate::error::{Problem, cannot};
+use crate::error::{Problem, cannot, cause};
 use crate::host::{FoundFile, Look};
 
 /// Links on one path, before it is taken to lead nowhere.
@@ -28,6 +28,7 @@ impl KeptPlace {
     pub fn of(host: &dyn Look, path: &Path) -> Result<KeptPlace, Problem> {
         KeptPlace::looked(host, path).map_err(|e| {
             cannot(
+                cause(&e),
                 format!(
                     "see where the file of kept rules {} lies: {e}",
                     path.display()

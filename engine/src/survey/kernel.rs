@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use super::{not_saved, unnamed_databases};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::Part;
 use crate::gateway::peers;
@@ -32,7 +32,10 @@ pub fn facts(
 /// The tunnels and their peers, into these facts.
 pub fn tunnels(host: &dyn Host, managed: &dyn Fn(&str) -> bool, facts: &mut Facts) {
     let advice = "install wireguard-tools, and run as root";
-    let asked = |query: &Query, what: &str| host.ask(query, "")?.expect_ok(what, advice);
+    let asked = |query: &Query, what: &str| {
+        host.ask(query, "")?
+            .expect_ok(Code::QUERY_FAILED, what, advice)
+    };
     match asked(&Query::Tunnels, "list the tunnels") {
         Ok(up) => {
             facts.interfaces = up.split_whitespace().map(str::to_owned).collect();
@@ -113,20 +116,27 @@ fn unread(facts: &mut Facts, part: Part, problem: &Problem) {
 /// All rules of a family, or why not all can be seen.
 fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
     let advice = "install iptables, and run as root";
-    let text = host
-        .ask(&Query::Rules(family), "")?
-        .expect_ok("read the firewall rules", advice)?;
+    let text = host.ask(&Query::Rules(family), "")?.expect_ok(
+        Code::QUERY_FAILED,
+        "read the firewall rules",
+        advice,
+    )?;
     // It says so in the place of the table, or before it where there are chains that it leaves out, and ends well.
     let leaves_out = |line: &str| line.starts_with("# Table") && line.contains("use 'nft' tool");
     if text.lines().any(leaves_out) {
         return Err(cannot(
+            Code::GATEWAY_UNREADABLE,
             "show all of them: a table has rules that iptables cannot show",
             "see `nft list ruleset`, and move what was added with nft into a table of its own",
         ));
     }
     let legacy = host.ask(&Query::LegacyRules(family), "")?;
     let program = legacy.shown.clone();
-    let legacy = legacy.expect_ok("see whether the legacy backend has rules as well", advice)?;
+    let legacy = legacy.expect_ok(
+        Code::QUERY_FAILED,
+        "see whether the legacy backend has rules as well",
+        advice,
+    )?;
     // Where that backend is the one in use, both print the same. Counters differ from one moment to the next, and a chain that
     // accepts what it has no rule for is as good as none.
     let in_force = |text: &str| -> Vec<String> {
@@ -142,6 +152,7 @@ fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
     let of_legacy = in_force(&legacy);
     if !of_legacy.is_empty() && of_legacy != in_force(&text) {
         return Err(cannot(
+            Code::GATEWAY_UNREADABLE,
             format!("take all of them: {program} shows rules that iptables-save does not"),
             "two backends are mixed on this box; move all rules to one (see update-alternatives iptables)",
         ));

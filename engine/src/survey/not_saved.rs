@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::gateway::kernel_facts::Facts;
 use crate::host::{ExitKind, Family, Host, Query};
 use crate::text::fence_rules;
@@ -51,7 +51,11 @@ fn nft_tables(host: &dyn Host, facts: &Facts, found: &mut Vec<String>) {
         }
         asked => {
             let problem = match asked {
-                Ok(out) => out.problem("list the tables of nft", "run it as root"),
+                Ok(out) => out.problem(
+                    Code::QUERY_FAILED,
+                    "list the tables of nft",
+                    "run it as root",
+                ),
                 Err(problem) => problem,
             };
             found.push(not_known("nft has tables of its own", &problem));
@@ -91,7 +95,7 @@ fn firewalld(host: &dyn Host, found: &mut Vec<String>) {
             "firewalld runs: what it is set to (/etc/firewalld) is not saved, and it may write over rules".into(),
         ),
         Ok(out) => {
-            let problem = out.problem("ask for firewalld", "see systemctl status");
+            let problem = out.problem(Code::QUERY_FAILED, "ask for firewalld", "see systemctl status");
             found.push(not_known("firewalld runs", &problem));
         }
         Err(problem) => found.push(not_known("firewalld runs", &problem)),
@@ -120,7 +124,13 @@ fn sets(host: &dyn Host, facts: &Facts, found: &mut Vec<String>) {
         .filter_map(|text| Rules::parse(text).ok());
     let named: BTreeSet<String> = parsed.flat_map(|r| r.sets()).collect();
     let sets = host.ask(&Query::Sets, "");
-    let sets = sets.and_then(|out| out.expect_ok("list the sets of ipset", "run it as root"));
+    let sets = sets.and_then(|out| {
+        out.expect_ok(
+            Code::QUERY_FAILED,
+            "list the sets of ipset",
+            "run it as root",
+        )
+    });
     let sets = sets.unwrap_or_else(|problem| {
         found.push(not_known("ipset has sets", &problem));
         String::new()

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::{Profile, ServiceProfile};
 use crate::host::{Family, Kind, Look};
 
@@ -49,6 +49,7 @@ pub fn check(host: &dyn Look, profile: &Profile) -> Vec<Problem> {
         && !host.has_program("systemctl")
     {
         problems.push(cannot(
+            Code::MISSING_PROGRAM,
             "drive the gateway's service: the profile names a systemd unit, and systemctl is not there",
             "give stop, start and active commands for the service in the profile",
         ));
@@ -56,6 +57,7 @@ pub fn check(host: &dyn Look, profile: &Profile) -> Vec<Problem> {
     if !missing.is_empty() {
         let packages: Vec<&str> = packages.into_iter().collect();
         problems.push(cannot(
+            Code::MISSING_PROGRAM,
             format!("find {}", missing.join(", ")),
             format!(
                 "install them; on Debian: apt-get install {}",

@@ -14,7 +14,7 @@ use journal_format::Control;
 
 use settings::{NamedDatabase, Setting, named, settings_in, words};
 
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::gateway::database::side_files;
 use crate::gateway::profile::Profile;
 use crate::host::{ExitKind, Holder, Host, Kind, Meta, Query};
@@ -171,8 +171,13 @@ impl<'a> Looking<'a> {
         let query = Query::ServiceSettings(unit.to_owned());
         let advice = "see whether systemd answers: systemctl status";
         let answer = self.host.ask(&query, "");
-        let answer =
-            answer.and_then(|out| out.expect_ok(&format!("look at the unit {unit}"), advice));
+        let answer = answer.and_then(|out| {
+            out.expect_ok(
+                Code::QUERY_FAILED,
+                &format!("look at the unit {unit}"),
+                advice,
+            )
+        });
         let answer = self.noted(answer);
         let mut told = Unit::default();
         let place = format!("the unit {unit}");
@@ -241,7 +246,11 @@ impl<'a> Looking<'a> {
             ExitKind::Exit(1) if nothing || answer.stderr.is_empty() => None,
             _ => {
                 let shown = format!("see where {} leads", path.display());
-                let real = self.noted(answer.expect_ok(&shown, "install coreutils").map(Some))?;
+                let real = self.noted(
+                    answer
+                        .expect_ok(Code::QUERY_FAILED, &shown, "install coreutils")
+                        .map(Some),
+                )?;
                 Some(PathBuf::from(real.trim_end_matches(['\n', '\0'])))
             }
         }

@@ -4,7 +4,7 @@
 
 mod reach;
 
-use crate::error::{OrCannot, Problem};
+use crate::error::{Code, OrCannot, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
@@ -428,7 +428,11 @@ fn words(rule: &str) -> Option<Vec<String>> {
 /// Reads rules in the form of `iptables-save`.
 pub fn parse(text: &str, what: &str) -> Result<Rules, Problem> {
     let what = format!("understand {what}");
-    Rules::parse(text).or_cannot(what, "look at that line with iptables-save")
+    Rules::parse(text).or_cannot(
+        Code::NOT_UNDERSTOOD,
+        what,
+        "look at that line with iptables-save",
+    )
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ mod values;
 
 pub use prefix::{Prefix, merged};
 
-use crate::error::{OrCannot, Problem};
+use crate::error::{Code, OrCannot, Problem};
 use crate::text::mark::Mark;
 pub use rewriting::{with_endpoints, without};
 use settings::{for_quick, for_wg, unknown};
@@ -180,7 +180,7 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
 /// The same, with a problem that calls the config `name`.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
     let what = format!("vet the config {}", name.escape_debug());
-    read(bytes).or_cannot(what, "look into it by hand")
+    read(bytes).or_cannot(Code::NOT_UNDERSTOOD, what, "look into it by hand")
 }
 
 /// Whether the gateway's own reader takes a config of this name and these bytes, so that it may stand under `configs/` and in

@@ -91,7 +91,7 @@ pub fn quoted(word: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::error::cannot;
+    use crate::error::{Code, cannot};
 
     #[test]
     fn one_is_one_and_none_and_more_are_many() {
@@ -117,12 +117,12 @@ mod tests {
     fn a_problem_in_a_line_has_the_first_thing_that_was_said() {
         let problem = Problem {
             stderr: Some("\n  no such match\nTry --help\n".into()),
-            ..cannot("load the rules: exit status 2", "look")
+            ..cannot(Code::RULES_REFUSED, "load the rules: exit status 2", "look")
         };
         assert_eq!(
             in_a_line(&problem),
             "cannot load the rules: exit status 2: no such match"
         );
-        assert_eq!(in_a_line(&cannot("look", "see")), "cannot look");
+        assert_eq!(in_a_line(&cannot(Code::IO, "look", "see")), "cannot look");
     }
 }

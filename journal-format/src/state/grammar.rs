@@ -19,6 +19,10 @@ impl State {
             let why = "a decisive record is followed by its second copy";
             return must(record.entry == *first, why);
         }
+        if record.entry.format() > self.header.format && self.plan.is_some() {
+            let known = self.header.format;
+            return Err(format!("it says what format {known} does not know"));
+        }
         if self.stuck.is_some()
             && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand)
         {

@@ -3,8 +3,8 @@
 use proptest::prelude::*;
 
 use crate::sample::*;
+use crate::{Code, Entry, NOT_LOADED, Role, left_out_lines, record_text, scan, view_text};
 use crate::{Direction, Event, LeftOut, Plan, State, Step, StepState, StepView, Verdict, View};
-use crate::{Entry, NOT_LOADED, Role, accepting, left_out_lines, record_text, scan, view_text};
 
 /// What a page does with events: a step that is there is replaced, a new one goes to the end.
 #[derive(Default)]
@@ -213,14 +213,11 @@ fn what_would_have_been_left_out_is_not_said_of_a_restore_that_went_back() {
 
 #[test]
 fn a_restore_that_ended_for_want_of_a_part_in_its_safety_backup_names_the_part() {
-    let mut pen = Pen::begun();
+    let mut pen = Pen::begun_with(plan_of_1_1());
     let r#move = pen.begin(Step::SafetyBackup, Direction::Forward);
-    let advice = format!(
-        "mend it, or {}",
-        accepting(["app.db".into(), "rules-v6".into()])
-    );
     let problem = crate::Problem {
-        advice,
+        code: Some(Code::SAFETY_BACKUP_LACKS),
+        about: vec!["app.db".into(), "rules-v6".into()],
         ..problem("make a safety backup")
     };
     pen.write(Entry::Failed { r#move, problem });

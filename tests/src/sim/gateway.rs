@@ -9,7 +9,7 @@ use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::error::cannot;
+use engine::error::{Code, cannot};
 use engine::gateway::kernel_facts::Facts;
 use engine::gateway::profile::Profile;
 use engine::host::Family;
@@ -189,12 +189,15 @@ pub struct Scenario {
 
 impl Source for Scenario {
     fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
-        let bytes = self
-            .entries
-            .get(entry)
-            .ok_or_else(|| cannot(format!("unpack {entry}: no such entry"), "restore again"))?;
+        let bytes = self.entries.get(entry).ok_or_else(|| {
+            cannot(
+                Code::IO,
+                format!("unpack {entry}: no such entry"),
+                "restore again",
+            )
+        })?;
         out.write_all(bytes)
-            .map_err(|e| cannot(format!("unpack {entry}: {e}"), "restore again"))
+            .map_err(|e| cannot(Code::IO, format!("unpack {entry}: {e}"), "restore again"))
     }
 }
 
@@ -253,7 +256,7 @@ impl Scenario {
         };
         let (backup, rules) = backup(&mut building, shape);
         let id = RestoreId::new("20261122T185220Z-0a1b2c3d")
-            .map_err(|e| vec![cannot(e.to_string(), "name it")])?;
+            .map_err(|e| vec![cannot(Code::IO, e.to_string(), "name it")])?;
         let look = Sim::new(world.clone(), &Places::nowhere(), None, false);
         let survey = survey::survey(&look, &profile, &|c| backup.checked.configs.contains_key(c))?;
         let choices = Choices {

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use engine::error::cannot;
+use engine::error::{Code, cannot};
 use engine::host::Permit;
 use journal_format::{Direction, Fate, Plan, Problem, Step, scan};
 
@@ -132,7 +132,7 @@ struct Inner {
 pub struct Sim(Arc<Inner>);
 
 fn failed(why: String) -> Problem {
-    cannot(why, "this is a simulated machine")
+    cannot(Code::IO, why, "this is a simulated machine")
 }
 
 /// The step that a journal is at, and its direction if that is back.

@@ -113,13 +113,13 @@ fn while_a_restore_runs_a_second_one_a_recovery_and_a_backup_are_told_busy() {
     let mut restore = start(&two);
     wait_for(&mut restore, &intent("stop-services"));
     for argv in [
-        &["restore", &two.other(), "--yes"][..],
-        &["recover"],
-        &["backup"],
+        &["restore", &two.other(), "--yes", "--json"][..],
+        &["recover", "--json"],
+        &["backup", "--json"],
     ] {
         let busy = two.holdfast(argv);
         assert_eq!(busy.code(), 6, "{busy}");
-        assert!(busy.stderr.contains("a restore runs, process"), "{busy}");
+        assert_eq!(codes(&busy), ["busy"]);
     }
     let done = restore.wait().unwrap();
     assert_eq!(done.code(), 0, "{done}");
@@ -175,21 +175,19 @@ fn a_state_folder_that_cannot_be_used_is_a_refusal_that_says_so() {
         "mount --bind {dir} {dir} && mount -o remount,bind,ro {dir}"
     ));
     for argv in [
-        &["restore", &two.other(), "--yes"][..],
-        &["recover"],
-        &["backup"],
+        &["restore", &two.other(), "--yes", "--json"][..],
+        &["recover", "--json"],
+        &["backup", "--json"],
     ] {
         let refused = two.holdfast(argv);
         assert!(matches!(refused.code(), 1 | 3 | 5), "{refused}");
-        assert!(
-            refused.stderr.contains(dir) && refused.stderr.contains("Read-only"),
-            "{refused}"
-        );
+        assert_eq!(codes(&refused), ["read-only"]);
+        assert!(refused.stdout.contains(dir), "{refused}");
     }
     inside(&format!("umount {dir} && chmod 755 {dir}"));
-    let refused = two.holdfast(&["restore", &two.other(), "--yes"]);
+    let refused = two.holdfast(&["restore", &two.other(), "--yes", "--json"]);
     assert!(matches!(refused.code(), 1 | 3), "{refused}");
-    assert!(refused.stderr.contains("chmod 700"), "{refused}");
+    assert_eq!(codes(&refused), ["open-to-others"]);
     inside(&format!("chmod 700 {dir} && mv {dir} {dir}.away"));
     let idle = two.holdfast(&["recover"]);
     assert_eq!(idle.code(), 0, "{idle}");

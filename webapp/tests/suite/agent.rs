@@ -11,7 +11,7 @@ use agent_protocol::{
     Request, RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId,
     Wire, greet,
 };
-use journal_format::{Digest, Problem, RestoreId, Standing};
+use journal_format::{Code, Digest, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
 use webapp::{App, Settings};
 
@@ -151,12 +151,7 @@ pub fn settings(socket: &Path) -> Settings {
 }
 
 pub fn problem(what: &str) -> Problem {
-    Problem {
-        what: what.into(),
-        command: None,
-        stderr: None,
-        advice: "do this".into(),
-    }
+    Problem::new(Code::IO, what, "do this")
 }
 
 pub fn backup(size: usize) -> BackupLine {
@@ -379,7 +374,7 @@ fn answer(
             };
             match view {
                 Some(view) => wire.send(&Reply::Restore {
-                    view: Box::new(view),
+                    view: Arc::new(view),
                     halt,
                 })?,
                 None => wire.send(&Reply::Refused(Refusal::Gone {
@@ -397,7 +392,7 @@ fn answer(
                     if next == told.published && told.halt != halted {
                         halted = told.halt.clone();
                         wire.send(&Reply::Halt {
-                            view: Box::new(told.journal[next - 1].1.clone()),
+                            view: Arc::new(told.journal[next - 1].1.clone()),
                             halt: halted.clone(),
                         })?;
                     }
@@ -408,8 +403,8 @@ fn answer(
                 match shown {
                     Some((event, view)) => {
                         wire.send(&Reply::Event {
-                            event: Box::new(event),
-                            view: Box::new(view),
+                            event: Arc::new(event),
+                            view: Arc::new(view),
                         })?;
                         next += 1;
                     }

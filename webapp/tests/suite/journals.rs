@@ -1,9 +1,9 @@
 //! Journals as a restore writes them, for pages to show: each with the event and the view behind every record.
 
 use journal_format::{
-    ArchiveInfo, BootId, Control, Digest, Direction, Driver, Entry, Event, FenceRules, Firewall,
-    Header, LeftOut, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq, Service, State,
-    Step, Tunnel, Verdict, View,
+    ArchiveInfo, BootId, Code, Control, Digest, Direction, Driver, Entry, Event, FenceRules,
+    Firewall, Format, Header, LeftOut, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq,
+    Service, State, Step, Tunnel, Verdict, View,
 };
 
 pub const ID: &str = "20261122T185220Z-0a1b2c3d";
@@ -90,7 +90,7 @@ impl Journal {
             now_ms: BEGAN_MS,
         };
         journal.add(Entry::Header(Header {
-            format: plan.format(),
+            format: Format::CURRENT,
             restore: RestoreId::new(ID).unwrap(),
             boot: boot.clone(),
             program: "holdfast 0.1.0".into(),
@@ -219,12 +219,15 @@ impl Journal {
             .forward_until(Step::TunnelsUp)
             .begin(Step::TunnelsUp, Direction::Forward);
         let problem = Problem {
-            what: "bring up the tunnel berlin_01ab: its port 51820 is taken".into(),
             command: Some("wg-quick up /etc/wireguard/berlin_01ab.conf".into()),
             stderr: Some(
                 "RTNETLINK answers: Address already in use\n<script>alert(1)</script>\n".into(),
             ),
-            advice: "find what listens with ss -lunp, stop it, and restore again".into(),
+            ..Problem::new(
+                Code::TUNNEL_DOES_NOT_COME_UP,
+                "bring up the tunnel berlin_01ab: its port 51820 is taken",
+                "find what listens with ss -lunp, stop it, and restore again",
+            )
         };
         journal.now_ms += 1_900;
         let r#move = Move {
@@ -262,15 +265,16 @@ impl Journal {
     pub fn without_a_part(self) -> Self {
         let mut journal = self.begin(Step::SafetyBackup, Direction::Forward);
         let problem = Problem {
-            what: "make a safety backup that could bring back what the restore replaces: the database configs.db could not \
-                   be saved: database is locked, waited for 30 s"
-                .into(),
-            command: None,
-            stderr: None,
-            advice: format!(
-                "mend that and restore again; or accept that nothing brings it back: restore with {}",
-                journal_format::accepting(["configs.db".into()])
-            ),
+            about: vec!["configs.db".into()],
+            ..Problem::new(
+                Code::SAFETY_BACKUP_LACKS,
+                "make a safety backup that could bring back what the restore replaces: the database configs.db could not \
+                 be saved: database is locked, waited for 30 s",
+                format!(
+                    "mend that and restore again; or accept that nothing brings it back: restore with {}",
+                    journal_format::accepting(["configs.db".into()])
+                ),
+            )
         };
         journal.add(Entry::Failed {
             r#move: Move {
@@ -292,12 +296,11 @@ impl Journal {
 
     pub fn stuck(self) -> Self {
         let mut journal = self.turned();
-        let problem = Problem {
-            what: "put the old configs back: /etc/wireguard has become read-only".into(),
-            command: None,
-            stderr: None,
-            advice: "make it writable, then run holdfast recover".into(),
-        };
+        let problem = Problem::new(
+            Code::READ_ONLY,
+            "put the old configs back: /etc/wireguard has become read-only",
+            "make it writable, then run holdfast recover",
+        );
         journal.add(Entry::Stuck { problem });
         journal
     }

@@ -11,11 +11,7 @@ fn more_entries_than_the_limit_are_refused_before_they_are_read() {
     let Err(Fault::Refused(problems)) = open_with(&with(&[]).bytes, &limits) else {
         panic!("not refused")
     };
-    assert!(
-        problems[0].what.contains("2 entries, and the limit is 1"),
-        "{}",
-        problems[0]
-    );
+    assert_eq!(problems[0].code, Some(Code::ARCHIVE_TOO_LARGE));
 }
 
 #[test]
@@ -57,11 +53,7 @@ fn a_bomb_is_refused_by_the_bytes_that_really_come() {
     let Err(Fault::Refused(problems)) = archive.copy("configs/a.conf", &mut io::sink()) else {
         panic!("not refused")
     };
-    assert!(
-        problems[0].what.contains("unpacks to more than it says"),
-        "{}",
-        problems[0]
-    );
+    assert_eq!(problems[0].code, Some(Code::ARCHIVE_DAMAGED));
     assert!(
         archive.inflated.all.load(Ordering::Relaxed) < 1 << 20,
         "it stopped early"

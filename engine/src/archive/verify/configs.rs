@@ -7,7 +7,7 @@ use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
 use crate::archive::manifest::EntryFacts;
 use crate::archive::{Archive, ArchiveEntry, EntryKind};
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::consent::{self, Hook, Opaque};
 use crate::gateway::database::Origin;
 use crate::text::mark::Mark;
@@ -425,6 +425,7 @@ pub(super) fn able(
             }
             (Origin::Elsewhere, false) => able.problems.extend(others.into_iter().map(|why| {
                 cannot(
+                    Code::TUNNEL_UNFIT,
                     format!("bring {} of the backup up: {why}", name(&tunnel)),
                     "mend its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
                      another backup",

@@ -10,7 +10,7 @@ use super::{CheckedDatabase, FileInBackup, Findings, Present, Rebuilt, folders};
 use crate::archive::lost::Lost;
 use crate::archive::manifest::EntryFacts;
 use crate::archive::{Archive, SIDES, raw_database};
-use crate::error::{Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot, cause};
 use crate::files::open::{if_there, new_private};
 use crate::files::spool::Room;
 use crate::files::whole;
@@ -124,6 +124,7 @@ fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, 
 
 fn not_here(known: &profile::Database) -> Problem {
     cannot(
+        Code::DATABASE_REFUSED,
         format!(
             "accept the database {} of the backup: SQLite could not read it when it was saved, and only the box that saved its \
              bytes takes them back",
@@ -284,6 +285,7 @@ fn copy_rows(
 
 fn spool_problem(path: &Path, e: &io::Error) -> Problem {
     cannot(
+        cause(e),
         format!("keep {}: {e}", path.display()),
         "see whether that disk is full or failing",
     )
@@ -310,6 +312,7 @@ pub(super) fn digest(path: &Path, owner: Option<usize>) -> Result<EntryFacts, Pr
 
 pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<EntryFacts, Fault> {
     let mut file = new_private(path).or_cannot(
+        Code::IO,
         format!("make {}", path.display()),
         "see whether that disk is full or failing",
     )?;

@@ -7,7 +7,7 @@ use std::io;
 use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
 use crate::archive::{Archive, KEPT_V4, KEPT_V6};
-use crate::error::{Fault, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::gateway::database::Origin;
 use crate::gateway::parts::Part;
 use crate::text::iptables::{self, Family};
@@ -30,6 +30,7 @@ pub(super) fn rules(
     match text {
         None => {
             found.problems.push(cannot(
+                Code::ARCHIVE_DAMAGED,
                 format!("accept {entry} of the backup: it is not text"),
                 "make a new backup, or take another one",
             ));

@@ -12,7 +12,7 @@ use super::Making;
 use crate::archive::manifest::{self, Manifest, Metadata, SystemInfo};
 use crate::backup::growing::Growing;
 use crate::backup::moment;
-use crate::error::{Fault, OrCannot};
+use crate::error::{Code, Fault, OrCannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::{Lack, PartFate};
 use crate::gateway::peers::Peers;
@@ -79,11 +79,13 @@ impl Making<'_, '_> {
             }),
         };
         let (text, size) = written(self.profile, &metadata).or_cannot(
+            Code::IO,
             "write what the backup has to say",
             "see whether the disk of the state folder is full or failing",
         )?;
         let added = self.zip.add_file(manifest::ENTRY, &text, size, &mut |_| {});
         let file = added.and_then(|_| self.zip.finish()).or_cannot(
+            Code::IO,
             format!("write the backup {}", growing.path.display()),
             "see whether the disk is full or failing",
         )?;

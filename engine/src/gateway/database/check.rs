@@ -14,7 +14,7 @@ use super::{
     NAMED, OpenMode, Shape, dangling_references, integrity, open, open_to_read, quoted, shown,
     texts,
 };
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording;
 use header::header;
@@ -61,6 +61,7 @@ impl Why {
                 NotTaken::Unfit(found.iter().map(|why| refuse(name, why)).collect())
             }
             Why::Failed(why) => NotTaken::Failed(cannot(
+                Code::IO,
                 format!("work on the database {name} of the backup: {why}"),
                 "see whether the disk of the state folder is full or failing",
             )),
@@ -227,6 +228,7 @@ fn damage_in(conn: &Connection, tables: Vec<String>) -> rusqlite::Result<Vec<Str
 /// A database of this name that is not taken, and why.
 pub(crate) fn refuse(name: &str, why: &str) -> Problem {
     cannot(
+        Code::DATABASE_REFUSED,
         format!("accept the database {name} of the backup: {why}"),
         "make a new backup, or take another one",
     )

@@ -11,7 +11,7 @@ use super::{
     NAMED, OpenMode, Patience, Trouble, check, open, open_to_read, shown, side_files, texts,
     trouble,
 };
-use crate::error::{OrCannot, cannot};
+use crate::error::{Code, OrCannot, cannot};
 use crate::files::open::{if_there, new_private};
 
 /// What a live database's copying does, in this process.
@@ -39,6 +39,7 @@ pub(super) fn remove_copy(dest: &Path) {
 fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Trouble> {
     let failed = |e: &dyn std::fmt::Display| {
         cannot(
+            Code::DATABASE_UNREADABLE,
             format!("copy the database {}: {e}", live.display()),
             "see whether the database is sound (sqlite3 FILE 'PRAGMA integrity_check') and the disk has space",
         )
@@ -46,7 +47,7 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
     let trouble = |e: rusqlite::Error| Trouble::of(&e, failed(&e));
     let (to, from) = (dest.display(), live.display());
     let what = format!("make the copy {to} of the database {from}");
-    new_private(dest).or_cannot(what, "see to that folder")?;
+    new_private(dest).or_cannot(Code::IO, what, "see to that folder")?;
     let source = open_to_read(live, OpenMode::Live(patience)).map_err(trouble)?;
     // Nothing of the copy says anything of the database.
     let mut copy = open(dest, "mode=rw").map_err(|e| failed(&e))?;
@@ -104,7 +105,10 @@ fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
         Err(e) => {
             let what = format!("look at the copy of the database {}: {e}", live.display());
             let advice = "see whether the disk of the state folder is full or failing";
-            Err(Trouble::of(&e, cannot(what, advice)))
+            Err(Trouble::of(
+                &e,
+                cannot(Code::DATABASE_UNREADABLE, what, advice),
+            ))
         }
     }
 }

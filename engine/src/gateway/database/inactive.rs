@@ -7,7 +7,7 @@ use std::path::Path;
 use rusqlite::config::DbConfig;
 
 use super::open;
-use crate::error::{OrCannot, Problem};
+use crate::error::{Code, OrCannot, Problem};
 
 /// Calls these clients inactive in a copy of the client database, one file and nobody else's.
 pub fn call_inactive(copy: &Path, clients: &BTreeSet<String>) -> Result<(), Problem> {
@@ -29,6 +29,7 @@ pub fn call_inactive(copy: &Path, clients: &BTreeSet<String>) -> Result<(), Prob
     };
     let set: rusqlite::Result<()> = set();
     set.or_cannot(
+        Code::DATABASE_REFUSED,
         "call clients inactive whose tunnels stay down",
         "make them inactive on the gateway that was backed up, and make a new backup; or take another backup",
     )

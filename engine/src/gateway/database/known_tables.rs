@@ -15,7 +15,7 @@ use diesel::sqlite::SqliteConnection;
 use serde::{Deserialize, Serialize};
 
 use super::{OpenMode, Trouble, check, modes, uri, wait};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 
 /// One client of the gateway.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -307,6 +307,7 @@ fn typed<T>(
     }
     result.map_err(|e| {
         let problem = cannot(
+            Code::DATABASE_UNREADABLE,
             format!("read the {what} in {}: {e}", path.display()),
             "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
         );

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::bounds::bound;
 use super::{OpenMode, Trouble, open_to_read};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::account::MailRelay;
 
 /// What `mail_relay` of a live database does, in this process.
@@ -52,6 +52,7 @@ fn read(path: &Path, how: OpenMode) -> Result<Option<MailRelay>, Trouble> {
     });
     found.map_err(|e| {
         let problem = cannot(
+            Code::DATABASE_UNREADABLE,
             format!("read the mail settings in {}: {e}", path.display()),
             "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
         );

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 
 use super::{SIDES, all_files, rights};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot, cause};
 use crate::files::open::{if_there, new_private, open_without_links};
 use crate::files::space::Needs;
 use crate::files::spool::Room;
@@ -54,6 +54,7 @@ pub fn raw_bytes(
         }
     }
     Err(cannot(
+        Code::DATABASE_WRITTEN,
         format!(
             "copy the bytes of {}: its files are written meanwhile, and these would be of several moments",
             path.display()
@@ -79,6 +80,7 @@ fn copy_all(path: &Path, room: &Room, prefix: &str) -> Result<Vec<RawFile>, Prob
         let copy = room.file(&format!("{prefix}{side}"));
         let failed = |e: io::Error| {
             cannot(
+                cause(&e),
                 format!("copy the bytes of {}: {e}", source.display()),
                 "see whether the disk is failing, and that of the state folder full",
             )
@@ -198,7 +200,7 @@ mod tests {
         // Long, and nothing of it on the disk.
         file.set_len(1 << 42).unwrap();
         let problem = raw_bytes(&profile, &path, &room, "raw").unwrap_err();
-        assert!(problem.what.contains("are needed"), "{problem}");
+        assert!(problem.is(&Code::NO_SPACE), "{problem}");
         assert!(!room.file("raw").exists());
     }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::{Trouble, side_files};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot, cause};
 use crate::files::access::{self, FoundFile};
 use crate::text::wording::quoted_path;
 
@@ -23,7 +23,11 @@ impl InTheWay {
     }
 
     fn closed(what: String, advice: String) -> InTheWay {
-        InTheWay(Trouble::Unreadable(cannot(what, advice)))
+        InTheWay(Trouble::Unreadable(cannot(
+            Code::DATABASE_OUT_OF_REACH,
+            what,
+            advice,
+        )))
     }
 }
 
@@ -59,7 +63,7 @@ fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), I
         path.display()
     );
     let failed = |e: std::io::Error| {
-        let problem = cannot(format!("{what}: {e}"), "see to that path");
+        let problem = cannot(cause(&e), format!("{what}: {e}"), "see to that path");
         InTheWay(Trouble::Failed(problem))
     };
     if let Some(folder) = access::closed_on_the_way(path, uid).map_err(failed)? {

@@ -10,7 +10,7 @@ use std::path::Path;
 use nix::libc;
 
 use super::side_files;
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot, cause};
 use crate::files::Kind;
 use crate::files::access::{self, FoundFile};
 use crate::text::wording::quoted_path;
@@ -29,14 +29,20 @@ pub(crate) enum Rights {
 pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Rights, Problem> {
     let file = looked_at(path)?.ok_or_else(|| {
         let advice = "name the gateway's database in the profile";
-        unread(path, "it is not there", advice)
+        unread(Code::NOT_THERE, path, "it is not there", advice)
     })?;
     if file.kind != Kind::File {
         let advice = "name the file itself in the profile";
-        return Err(unread(path, "it is not a regular file", advice));
+        return Err(unread(
+            Code::WRONG_KIND,
+            path,
+            "it is not a regular file",
+            advice,
+        ));
     }
     if file.names != 1 {
         return Err(unread(
+            Code::DATABASE_OUT_OF_REACH,
             path,
             "it has a second name (a hard link), and whoever made that could write to it there",
             format!(
@@ -75,11 +81,13 @@ pub(crate) fn of(path: &Path, owner: Result<(u32, u32), Problem>) -> Result<Righ
     match file.uid {
         // No other account: somebody could lend himself its rights by a link to a file of its own.
         uid if uid != 0 && uid != owner.0 => Err(unread(
+            Code::DATABASE_OUT_OF_REACH,
             path,
             &format!("it belongs to user {uid}, who is neither root nor the profile's owner"),
             "see who put it there; if the gateway's service is that user, name it as `owner` under [gateway] in the profile",
         )),
         _ if owner.0 == 0 => Err(unread(
+            Code::OPEN_TO_OTHERS,
             path,
             "it is root's, others may write to it or beside it, and the profile's owner is root as well",
             "run `holdfast secure`, or name the account of the gateway's service as `owner` under [gateway] in the profile",
@@ -101,15 +109,16 @@ fn planted(path: &Path, side: &FoundFile) -> Problem {
     };
     let shown = side.path.display();
     unread(
+        Code::DATABASE_OUT_OF_REACH,
         path,
         &format!("{shown} beside it {why}; somebody else put it there"),
         format!("look at it, then: rm {}", quoted_path(&side.path)),
     )
 }
 
-fn unread(path: &Path, why: &str, advice: impl Into<String>) -> Problem {
+fn unread(code: Code, path: &Path, why: &str, advice: impl Into<String>) -> Problem {
     let what = format!("read the database {}: {why}", path.display());
-    cannot(what, advice)
+    cannot(code, what, advice)
 }
 
 fn looked_at(path: &Path) -> Result<Option<FoundFile>, Problem> {
@@ -118,7 +127,11 @@ fn looked_at(path: &Path) -> Result<Option<FoundFile>, Problem> {
             Some(libc::ELOOP) => "a part of that path is a link: name the real path in the profile",
             _ => "run it as root",
         };
-        cannot(format!("look at {}: {e}", path.display()), advice)
+        cannot(
+            cause(&e),
+            format!("look at {}: {e}", path.display()),
+            advice,
+        )
     })
 }
 
@@ -222,7 +235,7 @@ mod tests {
             return;
         };
         let problem = of(&path, Ok((0, 0))).unwrap_err();
-        assert!(problem.advice.contains("holdfast secure"), "{problem}");
+        assert!(problem.is(&Code::OPEN_TO_OTHERS), "{problem}");
         for plant in [
             |from: &Path, to: &Path| symlink(from, to).unwrap(),
             |from: &Path, to: &Path| std::fs::hard_link(from, to).unwrap(),

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::bound;
 use super::{OpenMode, Trouble, open_to_read};
-use crate::error::cannot;
+use crate::error::{Code, cannot};
 use crate::gateway::profile::DatabaseKind;
 use crate::text::wording;
 
@@ -274,6 +274,7 @@ pub(crate) fn shape(path: &Path, how: OpenMode) -> Result<Shape, Trouble> {
     };
     read().map_err(|e| {
         let problem = cannot(
+            Code::DATABASE_UNREADABLE,
             format!("read the tables of {}: {e}", path.display()),
             "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
         );

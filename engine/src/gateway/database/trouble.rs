@@ -11,7 +11,7 @@ use rusqlite::ErrorCode;
 use serde::{Deserialize, Serialize};
 
 use super::all_files;
-use crate::error::{Fault, Problem};
+use crate::error::{Code, Fault, Problem};
 use crate::text::wording::quoted_path;
 
 /// Why a database could not be worked on.
@@ -27,15 +27,14 @@ pub enum Trouble {
 
 impl Trouble {
     /// What SQLite's answer says, in these words.
-    pub(crate) fn of(error: &rusqlite::Error, problem: Problem) -> Trouble {
-        match error.sqlite_error_code() {
-            Some(
-                ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::FileLockingProtocolFailed,
-            ) => Trouble::Busy(problem),
-            _ if is_unreadable(error) => Trouble::Unreadable(problem),
-            _ => Trouble::Failed(problem),
+    pub(crate) fn of(error: &rusqlite::Error, mut problem: Problem) -> Trouble {
+        problem.code = code_of(error).or(problem.code);
+        if is_held(error) {
+            Trouble::Busy(problem)
+        } else if is_unreadable(error) {
+            Trouble::Unreadable(problem)
+        } else {
+            Trouble::Failed(problem)
         }
     }
 
@@ -96,6 +95,30 @@ impl From<Trouble> for Fault {
 impl std::fmt::Display for Trouble {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.problem().fmt(f)
+    }
+}
+
+fn is_held(error: &rusqlite::Error) -> bool {
+    let held = [
+        ErrorCode::DatabaseBusy,
+        ErrorCode::DatabaseLocked,
+        ErrorCode::FileLockingProtocolFailed,
+    ];
+    error
+        .sqlite_error_code()
+        .is_some_and(|code| held.contains(&code))
+}
+
+/// The cause that SQLite's answer names.
+pub(crate) fn code_of(error: &rusqlite::Error) -> Option<Code> {
+    match error.sqlite_error_code() {
+        Some(ErrorCode::DiskFull) => Some(Code::NO_SPACE),
+        Some(ErrorCode::ReadOnly) => Some(Code::READ_ONLY),
+        Some(ErrorCode::PermissionDenied) => Some(Code::NO_RIGHTS),
+        Some(ErrorCode::SystemIoFailure | ErrorCode::CannotOpen) => Some(Code::IO),
+        _ if is_held(error) => Some(Code::DATABASE_HELD),
+        _ if is_unreadable(error) => Some(Code::DATABASE_UNREADABLE),
+        _ => None,
     }
 }
 
@@ -176,7 +199,7 @@ mod tests {
             .unwrap();
         let me = std::process::id();
         assert_eq!(holders(&path).into_keys().collect::<Vec<_>>(), [me]);
-        let busy = Trouble::Busy(crate::error::cannot("read it", "wait"));
+        let busy = Trouble::Busy(crate::error::cannot(Code::DATABASE_HELD, "read it", "wait"));
         let said = busy.with_holders(&path, Duration::from_secs(30));
         let problem = said.problem();
         assert!(problem.what.contains(&format!("process {me} (")), "{said}");

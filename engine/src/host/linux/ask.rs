@@ -7,7 +7,7 @@ use std::path::Path;
 use journal_format::Control;
 
 use super::{COMMAND_LIMIT, is_gone, on_path, words};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::files::open::errno;
 use crate::host::programs::{execute, execute_exactly};
 use crate::host::{ExitKind, Family, Output, Query};
@@ -66,6 +66,7 @@ pub(super) fn ask(query: &Query, input: &str) -> Result<Output, Problem> {
             return match Path::new("/sys/module/nf_tables").exists() {
                 false => Ok(nothing("nft list tables")),
                 true => Err(cannot(
+                    Code::MISSING_PROGRAM,
                     "list the tables of nft: there is no nft",
                     "install nftables",
                 )),
@@ -95,6 +96,7 @@ pub(super) fn ask(query: &Query, input: &str) -> Result<Output, Problem> {
         }
         Query::Sets if !on_path("ipset") => {
             return Err(cannot(
+                Code::MISSING_PROGRAM,
                 "list the sets of ipset: there is no ipset",
                 "install ipset",
             ));
@@ -118,7 +120,11 @@ pub(super) fn ask(query: &Query, input: &str) -> Result<Output, Problem> {
 fn is_legacy(save: &str) -> Result<bool, Problem> {
     let version = execute(&words(&[save, "--version"]), "", COMMAND_LIMIT)?;
     // `iptables-save v1.8.9 (nf_tables)`; what is older than both has no word there.
-    let version = version.expect_ok("ask which backend iptables has", "install iptables")?;
+    let version = version.expect_ok(
+        Code::QUERY_FAILED,
+        "ask which backend iptables has",
+        "install iptables",
+    )?;
     Ok(!version.contains("nf_tables"))
 }
 
@@ -162,6 +168,7 @@ fn legacy_rules(family: Family) -> Result<(&'static str, bool), Problem> {
     }
     if !on_path(program) {
         return Err(cannot(
+            Code::MISSING_PROGRAM,
             format!(
                 "see the rules of the legacy backend: it has tables ({}), and there is no {program} to show them",
                 tables.split_whitespace().collect::<Vec<_>>().join(", ")

@@ -13,7 +13,7 @@ use nix::libc;
 use nix::sys::stat::Mode;
 
 use super::{Linux, ask, forwarding, forwarding_of, is_gone, on_path, open_file};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::files::access;
 use crate::files::open::{again, errno, names_in, open_at, open_dir};
 use crate::files::{space, whole};
@@ -55,6 +55,7 @@ impl Look for Linux {
             .map_err(|e| errno("read", path, e))?;
         if bytes.len() as u64 > limit {
             return Err(cannot(
+                Code::WRONG_KIND,
                 format!("read {}: it is larger than {limit} bytes", path.display()),
                 "such a file is not the gateway's; take it away",
             ));
@@ -300,8 +301,13 @@ impl Look for Linux {
     fn boot(&self) -> Result<BootId, Problem> {
         let path = Path::new("/proc/sys/kernel/random/boot_id");
         let text = std::fs::read_to_string(path).map_err(|e| errno("read", path, e))?;
-        BootId::new(text.trim())
-            .map_err(|e| cannot(format!("read {}: {e}", path.display()), "mount /proc"))
+        BootId::new(text.trim()).map_err(|e| {
+            cannot(
+                Code::UNFIT_SYSTEM,
+                format!("read {}: {e}", path.display()),
+                "mount /proc",
+            )
+        })
     }
 
     fn now(&self) -> Now {

@@ -12,7 +12,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 
 use super::{Linux, make_private_dir, remove, sync_dir};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::files::open::{again, errno, open_at, open_dir};
 use crate::files::whole;
 use crate::host::programs::{pid, processes};
@@ -104,6 +104,7 @@ impl Own for Linux {
             std::thread::sleep(Duration::from_millis(25));
         }
         Err(cannot(
+            Code::LEFT_RUNNING,
             format!(
                 "end what the dead restore left running: {}",
                 ended.join(", ")

@@ -9,7 +9,7 @@ use journal_format::{Change, FileFacts, RestoreId, Target};
 use super::BackupForPlan;
 use crate::archive;
 use crate::archive::verify::{Checked, FileInBackup};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::owner::{CONFIG_MODE, DATABASE_MODE, KEPT_MODE, Owner};
 use crate::gateway::profile::Profile;
 use crate::survey::Survey;
@@ -133,6 +133,7 @@ impl Strangers {
         strangers
             .map(|(who, (count, first))| {
                 cannot(
+                    Code::FOREIGN_OWNER,
                     format!(
                         "put {first}{} in place: in the backup it belongs to {who}, and that is neither root, nor the profile's \
                          owner {}, nor whose the present file is",

@@ -6,7 +6,7 @@ use std::path::Path;
 use journal_format::{FenceRules, Tunnel};
 
 use super::BackupForPlan;
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Client;
 use crate::gateway::profile::Profile;
 use crate::survey::Survey;
@@ -22,6 +22,7 @@ pub(super) fn tunnels_down(profile: &Profile, survey: &Survey) -> (Vec<Tunnel>, 
             (true, _) => tunnels.push(tunnel(&profile.gateway.wireguard_dir, name)),
             (false, true) => tunnels.push(tunnel(&profile.gateway.configs_dir, name)),
             (false, false) => problems.push(cannot(
+                Code::NOT_THERE,
                 format!("take {name} down: it is up, but its config {file} is in neither folder"),
                 "put the config back, or take the tunnel down by hand (ip link delete), then restore again",
             )),
@@ -70,6 +71,7 @@ pub(super) fn tunnels_up(
         }
         if survey.links.contains(name) && !survey.facts.tunnels.contains(name) {
             problems.push(cannot(
+                Code::NAME_TAKEN,
                 format!("bring {name} up: this box has another interface of that name"),
                 "rename that interface, or remove the client from the backup's gateway and back it up again",
             ));

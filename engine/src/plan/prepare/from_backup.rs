@@ -7,7 +7,7 @@ use journal_format::{ArchiveInfo, Digest};
 use sha2::Digest as _;
 
 use crate::archive::verify::Checked;
-use crate::error::{Fault, cannot};
+use crate::error::{Fault, bug};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{self, Owner};
 use crate::host::{Family, Host};
@@ -36,12 +36,8 @@ pub(super) fn for_plan(
     let (owners, warnings) = owners(&checked, survey.owner);
     let mut peers = None;
     if !checked.peers.is_empty() {
-        let text = serde_json::to_string(&checked.peers).map_err(|e| {
-            cannot(
-                format!("write the peers: {e}"),
-                "report this fault in holdfast",
-            )
-        })?;
+        let text = serde_json::to_string(&checked.peers)
+            .map_err(|e| bug(format!("write the peers: {e}")))?;
         peers = Some(digest(text.as_bytes()));
         after.insert(PEERS, text);
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{Change, Direction, Exchange, Target};
 
 use super::{Env, Report, StepOps, seen};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Settled;
 use crate::host::{Permit, parent};
 use crate::plan::side_files::{side_files, side_files_there};
@@ -44,6 +44,7 @@ fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(),
                 .map(|h| format!("{} (pid {})", h.command, h.pid))
                 .collect();
             return Err(cannot(
+                Code::DATABASE_HELD,
                 format!(
                     "settle {}: still held open by {}",
                     first.path.display(),
@@ -149,6 +150,7 @@ fn untouched(env: &Env) -> Result<(), Problem> {
     for path in old {
         if let Some(file) = strangers_beside(env, path)?.first() {
             return Err(cannot(
+                Code::DATABASE_WRITTEN,
                 format!(
                     "swap {path}: {file} is there, so someone wrote to it since it was settled"
                 ),

@@ -3,7 +3,7 @@
 use journal_format::Direction;
 
 use super::{Env, Report, StepOps, fence_is_closed};
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::host::{GatewayCommand, Permit};
 use crate::restore::decide::Observed;
 use crate::text::fence_rules;
@@ -19,7 +19,7 @@ impl StepOps for Fence {
         let fence = &env.plan.fence;
         env.host
             .run(permit, &GatewayCommand::Nft, &fence_rules::closed(fence))?
-            .expect_ok("close the fence", ADVICE)?;
+            .expect_ok(Code::FENCE_REFUSED, "close the fence", ADVICE)?;
         Ok(Report::did(format!(
             "holds back {} and {}",
             counted(fence.interfaces.len(), "tunnel"),

@@ -3,7 +3,7 @@
 use journal_format::{Direction, NOT_LOADED, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::host::{Family, GatewayCommand, Permit};
 use crate::restore::decide::Observed;
 use crate::restore::expected_rules;
@@ -23,7 +23,7 @@ impl StepOps for ResetRules {
                 count += found.values().map(Vec::len).sum::<usize>();
                 env.host
                     .run(permit, &GatewayCommand::EditRules(family), &without(&found))?
-                    .expect_ok("take the tunnels' rules out", ADVICE)?;
+                    .expect_ok(Code::RULES_REFUSED, "take the tunnels' rules out", ADVICE)?;
             }
         }
         Ok(Report::did(format!(
@@ -61,7 +61,7 @@ fn fall_back(
                 &GatewayCommand::LoadRules(*family),
                 &rules.replacing(&now),
             )?
-            .expect_ok("load the rules of before", ADVICE)?;
+            .expect_ok(Code::RULES_REFUSED, "load the rules of before", ADVICE)?;
     }
     env.host.keep(&expected_rules::note(env), why.as_bytes())
 }

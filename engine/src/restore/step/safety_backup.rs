@@ -4,7 +4,7 @@
 use journal_format::{Direction, Step};
 
 use super::{Env, Report, StepOps, no_way_back};
-use crate::error::{Fault, Problem, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::parts::{self, Lack};
 use crate::host::Permit;
 use crate::plan::replaced::replaces;
@@ -24,20 +24,22 @@ fn could_not_bring_back(refused: &[&Lack]) -> Problem {
     };
     let mend = format!("mend {them} and restore again");
     let can_be_accepted = parts.iter().all(|part| parts::done_without(part).is_ok());
-    cannot(
-        format!(
-            "make a safety backup that could bring back what the restore replaces: {}",
-            lacks.join("; ")
-        ),
-        match can_be_accepted {
-            true => format!(
-                "{mend}; or accept that no backup has {it}, and that what is replaced is kept in the restore's originals/ alone: \
-                 restore with {}",
-                journal_format::accepting(parts)
-            ),
-            false => mend,
-        },
-    )
+    let what = format!(
+        "make a safety backup that could bring back what the restore replaces: {}",
+        lacks.join("; ")
+    );
+    if !can_be_accepted {
+        return cannot(Code::SAFETY_BACKUP_LACKS, what, mend);
+    }
+    let advice = format!(
+        "{mend}; or accept that no backup has {it}, and that what is replaced is kept in the restore's originals/ alone: \
+         restore with {}",
+        journal_format::accepting(parts.clone())
+    );
+    Problem {
+        about: parts,
+        ..cannot(Code::SAFETY_BACKUP_LACKS, what, advice)
+    }
 }
 
 impl StepOps for SafetyBackup {
@@ -47,6 +49,7 @@ impl StepOps for SafetyBackup {
             Fault::Failed(p) | Fault::Busy(p) | Fault::RolledBack(p) | Fault::Stuck(p) => p,
             Fault::Refused(mut problems) if !problems.is_empty() => problems.remove(0),
             other => cannot(
+                Code::INTERNAL,
                 format!("make the safety backup: {other}"),
                 "see `holdfast backup`",
             ),

@@ -7,7 +7,7 @@ use std::path::Path;
 use journal_format::{Control, Direction, Service};
 
 use super::{Env, Report, StepOps, seen};
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
 use crate::restore::{expected_rules, loading};
@@ -27,6 +27,7 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let out = env.host.run(permit, &stop, "")?;
         if stirs(env.host, &service.control)? {
             return Err(out.problem(
+                Code::SERVICE_DOES_NOT_STOP,
                 format!("stop {}: it still runs", service.name),
                 format!("stop {} by hand, and see why it does not end", service.name),
             ));
@@ -70,7 +71,11 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
             } else {
                 format!("start {}", service.name)
             };
-            return Err(out.problem(what, format!("see why in {}", log_of(service))));
+            return Err(out.problem(
+                Code::SERVICE_DOES_NOT_START,
+                what,
+                format!("see why in {}", log_of(service)),
+            ));
         }
         report.did.push(format!("started {}", service.name));
     }

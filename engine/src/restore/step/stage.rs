@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{Change, Direction, Step, Target};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, cannot};
 use crate::host::{Owner, Permit, parent};
 use crate::plan::side_files::beside;
 use crate::restore::decide::Observed;
@@ -21,9 +21,13 @@ const BALLAST_BYTES: u64 = 8 << 20;
 
 impl StepOps for Stage {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let source = env
-            .source
-            .ok_or_else(|| cannot("stage without the backup", "run `holdfast recover`"))?;
+        let source = env.source.ok_or_else(|| {
+            cannot(
+                Code::INTERNAL,
+                "stage without the backup",
+                "run `holdfast recover`",
+            )
+        })?;
         let mut filesystems: BTreeMap<u64, PathBuf> = BTreeMap::new();
         for dir in &env.plan.staging {
             let dir = Path::new(dir);
@@ -107,6 +111,7 @@ fn try_exchange(env: &Env, permit: &Permit, dir: &Path) -> Result<(), Problem> {
     })?;
     if id.is_none() {
         return Err(cannot(
+            Code::UNFIT_FILESYSTEM,
             format!(
                 "use {}: its filesystem keeps no time of birth, so objects could be mistaken after a crash",
                 dir.display()
@@ -126,6 +131,7 @@ fn check_target(env: &Env, target: &Target, mounts: &BTreeSet<String>) -> Result
         .is_some_and(|database| database.change == Change::Replace);
     if there.is_some() != expected && !may_be_there {
         return Err(cannot(
+            Code::PLAN_DRIFTED,
             format!(
                 "stage {}: it is not as it was when the plan was made",
                 target.path
@@ -138,6 +144,7 @@ fn check_target(env: &Env, target: &Target, mounts: &BTreeSet<String>) -> Result
         && (file.dev != dir.dev || mounts.contains(&target.path))
     {
         return Err(cannot(
+            Code::MOUNT_POINT,
             format!("exchange {}: it is a mount point", target.path),
             "unmount it, or name the file that lies behind it in the profile",
         ));

@@ -5,7 +5,7 @@ use std::path::Path;
 use journal_format::{Direction, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
-use crate::error::{Problem, cannot};
+use crate::error::{Code, Problem, bug};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::peers::{self, PeerDiff};
 use crate::host::{GatewayCommand, Host, Output, Permit, Query};
@@ -40,12 +40,7 @@ where
     for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
         let results: Vec<_> = std::thread::scope(|scope| {
             let threads: Vec<_> = batch.iter().map(|t| scope.spawn(|| one(host, t))).collect();
-            let ended = |_| {
-                Err(cannot(
-                    "finish a tunnel: its thread ended",
-                    "report this fault in holdfast",
-                ))
-            };
+            let ended = |_| Err(bug("finish a tunnel: its thread ended"));
             let joined = threads.into_iter().map(|t| t.join().unwrap_or_else(ended));
             joined.collect()
         });
@@ -93,6 +88,7 @@ fn take_down<'t>(
         }
         if left {
             Err(out.problem(
+                Code::TUNNEL_DOES_NOT_GO_DOWN,
                 format!("take {} down", tunnel.name),
                 format!("see why, then run: wg-quick down {}", tunnel.config),
             ))
@@ -178,15 +174,21 @@ fn set_peers(
         let advice = format!("see `wg show {name}`");
         for key in &unlike.surplus {
             let remove = GatewayCommand::PeerRemove(name.to_owned(), (*key).clone());
-            env.host
-                .run(permit, &remove, "")?
-                .expect_ok(&format!("take a peer of {name} away"), &advice)?;
+            env.host.run(permit, &remove, "")?.expect_ok(
+                Code::PEERS_REFUSED,
+                &format!("take a peer of {name} away"),
+                &advice,
+            )?;
         }
         if !unlike.missing.is_empty() {
             let text = peers::addconf(unlike.missing.iter().copied());
             env.host
                 .run(permit, &GatewayCommand::PeersAdd(name.to_owned()), &text)?
-                .expect_ok(&format!("give {name} the peers {whose}"), &advice)?;
+                .expect_ok(
+                    Code::PEERS_REFUSED,
+                    &format!("give {name} the peers {whose}"),
+                    &advice,
+                )?;
         }
         Ok(())
     })?;
@@ -235,6 +237,7 @@ fn bring_one_up(
             }
             _ => {
                 return Err(out.problem(
+                    Code::TUNNEL_DOES_NOT_COME_UP,
                     format!("bring {} up", tunnel.name),
                     format!(
                         "mend what it says, or the config; to try it alone: wg-quick up {}",

@@ -7,7 +7,7 @@ use std::path::Path;
 use journal_format::{Direction, Step, Tunnel};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::host::{Permit, Query};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
@@ -32,10 +32,11 @@ fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
 /// Tunnels that are up and hear nothing: in userspace WireGuard finds out that its port is taken only after `wg-quick` has
 /// ended well.
 fn deaf(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
-    let out = env
-        .host
-        .ask(&Query::ListenPorts, "")?
-        .expect_ok("list the tunnels' ports", "install wireguard-tools")?;
+    let out = env.host.ask(&Query::ListenPorts, "")?.expect_ok(
+        Code::QUERY_FAILED,
+        "list the tunnels' ports",
+        "install wireguard-tools",
+    )?;
     let ports: BTreeMap<&str, &str> = out.lines().filter_map(|l| l.split_once('\t')).collect();
     let mut wrong = Vec::new();
     for tunnel in wanted {

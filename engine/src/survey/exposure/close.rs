@@ -7,7 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
 use nix::fcntl::OFlag;
 
 use super::{Exposed, ExposedKind};
-use crate::error::{Problem, cannot};
+use crate::error::{Problem, cannot, cause};
 use crate::files::open::open_without_links;
 
 /// Closes what was found; `done` is told of each that was. What is not the very object that was looked at is left alone.
@@ -15,6 +15,7 @@ pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Pr
     for one in exposed {
         let failed = |e: io::Error| {
             cannot(
+                cause(&e),
                 format!("close {}: {e}", one.path.display()),
                 format!("by hand: chmod {:o} {}", one.closed, one.path.display()),
             )

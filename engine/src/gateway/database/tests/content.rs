@@ -7,7 +7,7 @@ use journal_format::Digest;
 use rusqlite::Connection;
 use rusqlite::types::ValueRef;
 
-use crate::error::{OrCannot, Problem};
+use crate::error::{Code, OrCannot, Problem};
 use crate::gateway::database::{BUSY, OpenMode, Patience, open_to_read, quoted, shown};
 
 /// The logical content of a database: rows of each table, and a digest of its columns and of every row with its rowid.
@@ -87,6 +87,7 @@ fn read_content(path: &Path, how: OpenMode) -> Result<DatabaseContent, Problem> 
         Ok(content)
     };
     read().or_cannot(
+        Code::DATABASE_UNREADABLE,
         format!("read all of the database {}", path.display()),
         "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
     )

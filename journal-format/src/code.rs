@@ -1,0 +1,249 @@
+//! The codes of problems: one for each cause, whatever it befell. Owns their spelling and what each means; the object stands in
+//! the problem's text. Must not hold advice: that depends on the object, and is written where the problem is.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{BadWord, as_text};
+
+/// The stable name of a cause, as `no-space`: lower-case words with hyphens.
+///
+/// No closed set: a program keeps a code that a newer one wrote, and writes it again.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Code(Cow<'static, str>);
+
+impl Code {
+    /// Checks the form and keeps the text.
+    pub fn new(text: impl Into<String>) -> Result<Code, BadWord> {
+        let text = text.into();
+        let word = |w: &str| {
+            !w.is_empty()
+                && w.bytes()
+                    .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        };
+        match text.len() <= 64 && text.split('-').all(word) {
+            true => Ok(Code(text.into())),
+            false => Err(BadWord { kind: "code", text }),
+        }
+    }
+
+    /// The text itself.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+as_text!(Code, BadWord, |code| code.0.into_owned());
+
+impl std::fmt::Display for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What is known of a code.
+#[derive(Debug)]
+pub struct KnownCode {
+    /// The code.
+    pub code: Code,
+    /// What it means.
+    pub means: &'static str,
+    /// Where to look.
+    pub look: &'static str,
+}
+
+/// Makes the constants, and the list of all, from one table.
+macro_rules! codes {
+    ($(#[doc = $means:literal] $name:ident = $slug:literal, $look:literal;)*) => {
+        impl Code {
+            $(#[doc = $means] pub const $name: Code = Code(Cow::Borrowed($slug));)*
+
+            /// All that this program writes.
+            pub const KNOWN: &[KnownCode] = &[
+                $(KnownCode { code: Code::$name, means: $means, look: $look },)*
+            ];
+        }
+    };
+}
+
+codes! {
+    /// A file or folder cannot be read, written or synced, for a reason that has no code of its own.
+    IO = "io", "the reason in the message";
+    /// A filesystem has too little free space.
+    NO_SPACE = "no-space", "`df -h` of the folder that is named";
+    /// A filesystem is mounted read-only.
+    READ_ONLY = "read-only", "`findmnt` of the path, `dmesg`";
+    /// The disk reports an error.
+    DISK_FAILS = "disk-fails", "`dmesg`, `smartctl`";
+    /// Holdfast lacks rights: it does not run as root, or a file is immutable.
+    NO_RIGHTS = "no-rights", "`id`, `lsattr` of the path";
+    /// A file, folder, archive or restore is not there.
+    NOT_THERE = "not-there", "`ls -l` of the path, `holdfast journal list`";
+    /// A link, folder or device stands where a plain file or a real folder is needed.
+    WRONG_KIND = "wrong-kind", "`ls -ld` of the path";
+    /// Accounts other than root and the gateway's own may read or write what only these may.
+    OPEN_TO_OTHERS = "open-to-others", "`holdfast secure --dry-run`";
+    /// A filesystem cannot do what a safe exchange of files needs.
+    UNFIT_FILESYSTEM = "unfit-filesystem", "`findmnt` of the path";
+    /// A program is not installed, or does not run at all.
+    MISSING_PROGRAM = "missing-program", "the packages that the message names";
+    /// The system lacks something besides programs: `/proc`, random bytes, threads, open files, user ids, namespaces.
+    UNFIT_SYSTEM = "unfit-system", "limits of the container or unit, `ulimit -a`";
+    /// A command that only asks about the gateway failed.
+    QUERY_FAILED = "query-failed", "the command and its output in the message";
+    /// The profile cannot be read, or does not fit this gateway.
+    BAD_PROFILE = "bad-profile", "the profile, and its keys in the README";
+    /// A request is not one that can be carried out as it was asked.
+    BAD_REQUEST = "bad-request", "`holdfast help`";
+    /// What was asked is too long for the page.
+    COMMAND_LINE_ONLY = "command-line-only", "the command in the message";
+    /// Another Holdfast works on this gateway, or as much as is allowed at once is under way.
+    BUSY = "busy", "`holdfast status`";
+    /// A restore is open and must be recovered first.
+    RESTORE_OPEN = "restore-open", "`holdfast status`, then `holdfast recover`";
+    /// None of the databases and configs that the profile names is there.
+    NOTHING_TO_BACK_UP = "nothing-to-back-up", "`holdfast survey`";
+    /// A backup that was just written cannot be read back.
+    BACKUP_UNREADABLE = "backup-unreadable", "`dmesg`, memory and disk of this box";
+    /// A backup is cut off, damaged, or says of itself what is not so.
+    ARCHIVE_DAMAGED = "archive-damaged", "`holdfast verify`, and the file's checksum where it came from";
+    /// A backup was packed again or changed by an ordinary tool.
+    ARCHIVE_REPACKED = "archive-repacked", "the command in the message";
+    /// A backup is over a limit of the profile.
+    ARCHIVE_TOO_LARGE = "archive-too-large", "`[limits]` in the profile";
+    /// A backup has a version that this program does not know.
+    ARCHIVE_VERSION = "archive-version", "the version of the Holdfast that made it";
+    /// A backup holds nothing that this profile can restore.
+    ARCHIVE_UNFIT = "archive-unfit", "`gateway.database` in the profile";
+    /// A database of a backup is damaged, or is not one of the gateway's.
+    DATABASE_REFUSED = "database-refused", "`holdfast verify`";
+    /// A database of the gateway cannot be read: it is damaged, or not what the profile calls it.
+    DATABASE_UNREADABLE = "database-unreadable", "`sqlite3 FILE 'PRAGMA integrity_check'`";
+    /// A process keeps a database locked or open.
+    DATABASE_HELD = "database-held", "`fuser -v FILE`";
+    /// Somebody writes to a database that must be still.
+    DATABASE_WRITTEN = "database-written", "`fuser -v FILE`, and services that the profile does not name";
+    /// The account of the gateway's service cannot get at a database, or files beside it are somebody else's.
+    DATABASE_OUT_OF_REACH = "database-out-of-reach", "`ls -l` of the database and of each folder above it";
+    /// Files beside a place belong to a database that is gone.
+    SIDE_FILES_LEFT = "side-files-left", "`ls -l FILE*`";
+    /// Users cannot be told: their database has none, is not named, or a stored password has a form that is not known.
+    NO_USERS = "no-users", "the gateway's users, `[web]` in the profile";
+    /// Too many try to sign in with one name.
+    SIGN_IN_HELD = "sign-in-held", "the agent's log";
+    /// A part of the gateway of now (tunnels, peers, rules, configs) cannot be read whole, and so could not be put back.
+    GATEWAY_UNREADABLE = "gateway-unreadable", "`wg show`, `iptables-save`, `nft list ruleset`";
+    /// Firewall rules or a config have a form that Holdfast does not know.
+    NOT_UNDERSTOOD = "not-understood", "the line that the message names";
+    /// The gateway or the backup is no longer as it was when the plan was made.
+    PLAN_DRIFTED = "plan-drifted", "who works on the gateway meanwhile";
+    /// An interface or a config on this box has a name that the backup needs, and is not the gateway's.
+    NAME_TAKEN = "name-taken", "`ip link`, `ls -l` of the config folders";
+    /// Two tunnels want one port, key or network, or a config needs what this box lacks.
+    TUNNEL_UNFIT = "tunnel-unfit", "the tunnel's config, `wg show`";
+    /// A file would belong to an account that is no part of the gateway.
+    FOREIGN_OWNER = "foreign-owner", "`owner` in the profile, `ls -l` of the present files";
+    /// The kernel does not take firewall rules.
+    RULES_REFUSED = "rules-refused", "the line that `iptables-restore` names";
+    /// Firewall rules of a backup cannot be tried on this box.
+    RULES_UNTRIED = "rules-untried", "namespaces and IPv6 of this box";
+    /// The safety backup could not bring back what the restore replaces.
+    SAFETY_BACKUP_LACKS = "safety-backup-lacks", "the parts that are named; `holdfast backup`";
+    /// A mount point is to be exchanged.
+    MOUNT_POINT = "mount-point", "`findmnt`";
+    /// It cannot be told whether a service runs.
+    SERVICE_UNKNOWN = "service-unknown", "`systemctl status`, `gateway.service` in the profile";
+    /// A service does not stop.
+    SERVICE_DOES_NOT_STOP = "service-does-not-stop", "`systemctl status`, the service's log";
+    /// A service does not start, or does not stay up.
+    SERVICE_DOES_NOT_START = "service-does-not-start", "`journalctl -u UNIT`";
+    /// A tunnel does not go down.
+    TUNNEL_DOES_NOT_GO_DOWN = "tunnel-does-not-go-down", "`wg-quick down CONFIG`";
+    /// A tunnel does not come up.
+    TUNNEL_DOES_NOT_COME_UP = "tunnel-does-not-come-up", "`wg-quick up CONFIG`";
+    /// A tunnel does not take its peers.
+    PEERS_REFUSED = "peers-refused", "`wg show`";
+    /// The fence cannot be closed or lifted.
+    FENCE_REFUSED = "fence-refused", "`nft list table inet holdfast`";
+    /// After a step the gateway is not as that step leaves it.
+    NOT_AS_EXPECTED = "not-as-expected", "what else changes the gateway";
+    /// At a target lies neither the old nor the new file.
+    OBJECT_REPLACED = "object-replaced", "who replaced it; `originals/` of the restore";
+    /// Processes of a dead restore cannot be ended.
+    LEFT_RUNNING = "left-running", "`ps` of the processes that are named";
+    /// The operator asked for the way back.
+    ASKED_TO_ROLL_BACK = "asked-to-roll-back", "who sent the signal";
+    /// The restore was cut off half way.
+    INTERRUPTED = "interrupted", "power, kills, `dmesg`";
+    /// What the restore should do next cannot be decided without the operator.
+    UNDECIDED = "undecided", "`holdfast journal show`, then `holdfast recover`";
+    /// A journal is damaged, gone, or of a newer version.
+    JOURNAL_UNUSABLE = "journal-unusable", "`holdfast journal verify`";
+    /// The barrier is gone, or does not name its restore.
+    BARRIER_UNUSABLE = "barrier-unusable", "the barrier's first line, `holdfast journal list`";
+    /// A file in the restore's folder is not the one that the journal names.
+    FACTS_CHANGED = "facts-changed", "who changed the restore's folder";
+    /// The clean-up failed too often.
+    CLEAN_UP_FAILS = "clean-up-fails", "`holdfast journal show`";
+    /// A fault in Holdfast itself.
+    INTERNAL = "internal", "report it, with the output of `holdfast journal show`";
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn every_known_code_has_the_form_of_one_and_none_stands_twice() {
+        let mut seen = std::collections::BTreeSet::new();
+        for known in Code::KNOWN {
+            assert_eq!(Code::new(known.code.as_str()).as_ref(), Ok(&known.code));
+            assert!(seen.insert(&known.code), "{}", known.code);
+        }
+        assert!(seen.len() >= 45);
+    }
+
+    #[test]
+    fn a_code_that_is_not_known_is_kept_and_a_text_that_is_none_is_refused() {
+        let newer: Code = serde_json::from_str(r#""moon-is-full-2""#).unwrap();
+        assert_eq!(
+            serde_json::to_string(&newer).unwrap(),
+            r#""moon-is-full-2""#
+        );
+        for bad in [
+            "",
+            "-",
+            "no--space",
+            "No-Space",
+            "no space",
+            "no-space-",
+            "ä",
+        ] {
+            assert!(Code::new(bad).is_err(), "{bad}");
+        }
+        assert!(Code::new("a".repeat(65)).is_err());
+    }
+
+    /// The documentation says no other than the code: `HOLDFAST_CODES=write` writes it anew.
+    #[test]
+    fn the_page_about_troubles_has_every_code() {
+        let page = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/troubleshooting.md");
+        let mut text = String::from(
+            "# Troubleshooting\n\n\
+             Every problem has a code. The page shows it beside the message; `--json` and journals have it in the field `code`. The same\n\
+             cause has the same code. The message names the object and says what to do. A test keeps this table as the source says.\n\n\
+             | code | what it means | where to look |\n|---|---|---|\n",
+        );
+        for known in Code::KNOWN {
+            let KnownCode { code, means, look } = known;
+            text += &format!("| `{code}` |{means} | {look} |\n");
+        }
+        if std::env::var_os("HOLDFAST_CODES").is_some_and(|v| v == "write") {
+            std::fs::write(page, &text).unwrap();
+        }
+        assert_eq!(std::fs::read_to_string(page).unwrap(), text);
+    }
+}
