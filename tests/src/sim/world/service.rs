@@ -1,10 +1,10 @@
 //! The gateway's service: what it opens, adds and leaves behind as it starts and stops.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine::host::Family;
 
-use super::{Piece, WIREGUARD, World, name_of, side_files};
+use super::{Piece, World, name_of, side_files};
 use crate::sim::kernel::Hook;
 
 impl World {
@@ -72,22 +72,6 @@ impl World {
         Ok(())
     }
 
-    /// The gateway's own start: every active client up, its rules added again.
-    pub(super) fn clients(&mut self) {
-        for name in self.active_clients() {
-            let path = PathBuf::from(format!("{WIREGUARD}/{name}.conf"));
-            if !self.kernel.tunnels.contains_key(&name)
-                && let Ok(pieces) = self.tunnel_up(&path)
-            {
-                for piece in &pieces {
-                    // A tunnel that does not come up is not the service's affair.
-                    let _ = self.carry_out(piece);
-                }
-            }
-            self.add_rules_of(&name);
-        }
-    }
-
     /// The clients that the first database says are active.
     pub(in crate::sim) fn active_clients(&self) -> Vec<String> {
         let rows = self.databases.first().and_then(|d| self.rows(d));
@@ -128,13 +112,18 @@ impl World {
         if self.kernel.running {
             return Vec::new();
         }
+        let clients = self.active_clients().into_iter().enumerate();
+        let clients = clients.flat_map(|(n, name)| {
+            let inactive = Piece::Inactive(name.clone());
+            [Piece::Client(name, n == 0), inactive]
+        });
         let opens = self.databases.iter().cloned().map(Piece::Open);
-        let first = self.databases.first().and_then(|path| self.text(path));
-        let fails = first.is_some_and(|text| self.fails_with.as_deref() == Some(name_of(&text)));
-        std::iter::once(Piece::Clients)
-            .chain(opens)
-            .chain([if fails { Piece::Falters } else { Piece::Runs }])
-            .collect()
+        let ends = match self.start.never_runs && self.start_is_concerned() {
+            true => Piece::Falters,
+            false => Piece::Runs,
+        };
+        let opens = opens.chain([ends]);
+        clients.chain([Piece::SeenTo]).chain(opens).collect()
     }
 
     /// What stopping the service does.
@@ -146,14 +135,16 @@ impl World {
 
     /// The rest of a boot, once nothing holds it back: the gateway starts as it is.
     pub fn start_gateway(&mut self) {
-        if self.kernel.falters {
+        if self.kernel.falters && self.due.is_empty() {
             // Its manager is at it already.
             return;
         }
-        for piece in self.service_start() {
-            if let Err(why) = self.carry_out(&piece) {
-                self.breaks(format!("the gateway does not start: {why}"));
-            }
+        if !self.kernel.falters {
+            self.starts();
+        }
+        // Whoever looks at a gateway after its boot waits until its manager has tried again.
+        while let Some(wait) = self.until_started_again() {
+            self.time_passes(wait);
         }
     }
 }
