@@ -102,6 +102,8 @@ pub struct World {
     pub databases: Vec<String>,
     /// What the running service writes to a file as it stops, and does not sync.
     pub unwritten: Option<(String, Vec<u8>)>,
+    /// The folder of its clients' configs that `wg-quick` reads.
+    pub wireguard: String,
     /// How the service starts.
     pub start: ServiceStart,
     /// The clients that the start under way could not bring up.
@@ -142,6 +144,7 @@ impl World {
             orphaned: Vec::new(),
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
             unwritten: None,
+            wireguard: WIREGUARD.to_owned(),
             start: ServiceStart::default(),
             not_up: BTreeSet::new(),
             called_inactive: BTreeMap::new(),
@@ -400,6 +403,7 @@ impl World {
             orphaned: Vec::new(),
             databases: self.databases.clone(),
             unwritten: None,
+            wireguard: self.wireguard.clone(),
             start: self.start.clone(),
             not_up: BTreeSet::new(),
             called_inactive: self.called_inactive.clone(),

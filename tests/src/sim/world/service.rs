@@ -73,7 +73,7 @@ impl World {
     }
 
     /// The clients that the first database says are active.
-    pub(in crate::sim) fn active_clients(&self) -> Vec<String> {
+    pub fn active_clients(&self) -> Vec<String> {
         let rows = self.databases.first().and_then(|d| self.rows(d));
         let active = |row: String| {
             let name = row.strip_prefix("client ")?.strip_suffix(" active")?;

@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use super::{Piece, WIREGUARD, World, name_of, side_files};
+use engine::host::Family;
+
+use super::{Piece, World, name_of, side_files};
 
 /// How long its manager waits before it starts a service again that failed or died, ms.
 const AGAIN_MS: u64 = 10_000;
@@ -83,7 +85,7 @@ impl World {
             self.not_up.clear();
             self.due.retain(|(_, due)| *due != Due::StartsAgain);
         }
-        let path = Path::new(WIREGUARD).join(format!("{name}.conf"));
+        let path = Path::new(&self.wireguard).join(format!("{name}.conf"));
         let is_up = |world: &World| world.kernel.tunnels.contains_key(name);
         let cannot = self.start.cannot.iter().any(|c| c == name) && self.start_is_concerned();
         if !cannot && !is_up(self) {
@@ -150,6 +152,9 @@ impl World {
     }
 
     pub(super) fn has_seen_to_all(&mut self) -> Result<(), String> {
+        if let Some(on) = self.kernel.forwards.get_mut(&Family::V4) {
+            *on = true;
+        }
         if self.not_up.is_empty() {
             return Ok(());
         }
