@@ -58,7 +58,7 @@ fn killed_at(two: &TwoStates, records: usize, later: Duration) {
 }
 
 /// The restore or recovery on a host that dies at this moment.
-fn crash(two: &TwoStates, moment: &str, what: &[&str]) -> Finished {
+pub fn crash(two: &TwoStates, moment: &str, what: &[&str]) -> Finished {
     let program = program("holdfast-crash").unwrap();
     let profile = two.sample().profile();
     let argv = [
