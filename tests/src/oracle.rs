@@ -46,6 +46,15 @@ impl Journal {
         })
     }
 
+    /// The steps that were done, in order.
+    pub fn done(&self) -> impl Iterator<Item = Step> {
+        let entries = self.records.iter().map(|r| &r.entry);
+        entries.filter_map(|e| match e {
+            Entry::Done { r#move, .. } => Some(r#move.step),
+            _ => None,
+        })
+    }
+
     /// Whether a move of this step failed.
     pub fn failed(&self, step: Step) -> bool {
         let mut entries = self.records.iter().map(|r| &r.entry);

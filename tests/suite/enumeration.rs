@@ -5,6 +5,7 @@
 
 mod again;
 mod ends;
+mod of_1_0;
 mod others;
 mod regressions;
 mod starts;
