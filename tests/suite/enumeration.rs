@@ -128,7 +128,7 @@ fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_afte
                     continue;
                 }
                 let first = s.recover(world.clone(), *start, None, true);
-                for second in every(first.moments, 7) {
+                for second in every(first.moments, 8) {
                     for (again, world, rebooted) in after_a_crash(&s, &second, Images::Two) {
                         let place = format!(
                             "after `{}`, {image}, {start:?}, then `{}`, {again}",

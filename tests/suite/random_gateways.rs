@@ -47,18 +47,15 @@ fn client(n: u32) -> impl Strategy<Value = Client> {
 /// How the service starts: politely, or with a client that it cannot bring up, or it never runs with what is there before.
 fn start(odd: u32, clients: &[Client]) -> ServiceStart {
     // Whoever takes down one that saves its config replaces the config.
-    let of_before = clients.iter().find(|c| c.before.is_some() && !c.saves);
+    let before = |c: &&Client| c.before.is_some() && c.up_before && !c.saves;
+    let after = |c: &&Client| c.after.is_some() && c.up_after;
     let (cannot, with) = match odd {
         0 => return ServiceStart::polite(),
-        1 => (of_before, OLD),
-        2 => (clients.iter().find(|c| c.after.is_some()), NEW),
+        1 => (clients.iter().find(before), OLD),
+        2 => (clients.iter().find(after), NEW),
         _ => (None, OLD),
     };
-    let cannot: Vec<&str> = cannot
-        .filter(|c| c.before.is_some() && c.up_before || with == NEW)
-        .map(|c| c.name.as_str())
-        .into_iter()
-        .collect();
+    let cannot: Vec<&str> = cannot.map(|c| c.name.as_str()).into_iter().collect();
     ServiceStart {
         times: if odd == 2 { 1 } else { u32::MAX },
         never_runs: odd > 2,
