@@ -9,7 +9,7 @@ use journal_format::{Change, Direction, Entry, Record, Role, Soundness, Step, Ve
 
 use crate::sim::gateway::{SECRET, Scenario};
 use crate::sim::trial::{End, Run};
-use crate::sim::world::{Picture, World};
+use crate::sim::world::{Picture, World, rules_of};
 
 const STATE: &str = "/var/lib/holdfast";
 
@@ -96,6 +96,24 @@ pub fn as_starts_left_it(mut want: Picture, world: &World) -> Picture {
     want
 }
 
+/// After, with what starts left. Where the backup has no rules, those of the clients come from the service alone, and it adds none
+/// for a client that a start before called inactive.
+fn wanted_after(s: &Scenario, world: &World) -> Picture {
+    let mut want = as_starts_left_it(s.after.clone(), world);
+    let first = world.databases.first().and_then(|d| want.databases.get(d));
+    let name = first.and_then(|rows| rows.first()).cloned();
+    let called = world.called_inactive.keys();
+    let called = called.filter(|(database, _)| name.as_ref() == Some(database));
+    for (_, client) in called.filter(|_| s.plan.firewall.v4.is_none()) {
+        for (table, line) in rules_of(client) {
+            want.running
+                .v4
+                .retain(|rule| *rule != format!("{table}: {line}"));
+        }
+    }
+    want
+}
+
 /// Before, as a gateway that looks like this should be.
 fn wanted_before(s: &Scenario, journal: &Journal, world: &World, have: &Picture) -> Picture {
     let mut want = as_starts_left_it(s.before.clone(), world);
@@ -169,7 +187,7 @@ pub fn i1_before_or_after(
     booted: bool,
 ) -> Vec<String> {
     let wanted = |have: &Picture| match verdict(journal) {
-        Verdict::Restored => as_starts_left_it(s.after.clone(), world),
+        Verdict::Restored => wanted_after(s, world),
         Verdict::RolledBack | Verdict::NothingChanged => wanted_before(s, journal, world, have),
     };
     let mut have = world.picture(&[STATE]);

@@ -14,6 +14,7 @@ use super::disk::Disk;
 use super::kernel::{Batch, Hook, Kernel, Nft, Up, hooks};
 use super::peers::{self, Peers, Setting};
 
+pub use service::rules_of;
 pub use start::{Due, ServiceStart};
 
 /// The folder of the configs that `wg-quick` reads.

@@ -7,6 +7,22 @@ use engine::host::Family;
 use super::{Piece, World, name_of, side_files};
 use crate::sim::kernel::Hook;
 
+/// The rules of IPv4 that the gateway adds for one client, each behind its table.
+pub fn rules_of(client: &str) -> [(&'static str, String); 3] {
+    let established = "-m state --state RELATED,ESTABLISHED -j ACCEPT";
+    [
+        ("nat", format!("-A POSTROUTING -o {client} -j MASQUERADE")),
+        (
+            "filter",
+            format!("-A FORWARD -i eth0 -o {client} -j ACCEPT"),
+        ),
+        (
+            "filter",
+            format!("-A FORWARD -i {client} -o eth0 {established}"),
+        ),
+    ]
+}
+
 impl World {
     pub(in crate::sim) fn service_opens(&mut self, path: &str) -> Result<(), String> {
         let Some(object) = self.disk.find(Path::new(path)) else {
@@ -85,18 +101,9 @@ impl World {
             .collect()
     }
 
-    /// The rules that the gateway adds for one client, whether they are there or not.
+    /// The gateway adds its rules for one client, whether they are there or not.
     pub(in crate::sim) fn add_rules_of(&mut self, name: &str) {
-        for (table, line) in [
-            ("nat", format!("-A POSTROUTING -o {name} -j MASQUERADE")),
-            ("filter", format!("-A FORWARD -i eth0 -o {name} -j ACCEPT")),
-            (
-                "filter",
-                format!(
-                    "-A FORWARD -i {name} -o eth0 -m state --state RELATED,ESTABLISHED -j ACCEPT"
-                ),
-            ),
-        ] {
+        for (table, line) in rules_of(name) {
             let hook = Hook {
                 family: Family::V4,
                 table: table.into(),
