@@ -146,7 +146,7 @@ impl World {
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
             unwritten: None,
             wireguard: WIREGUARD.to_owned(),
-            start: ServiceStart::default(),
+            start: ServiceStart::polite(),
             not_up: BTreeSet::new(),
             called_inactive: BTreeMap::new(),
             due: Vec::new(),

@@ -188,7 +188,7 @@ impl Course {
         world.start = ServiceStart {
             takes_down: true,
             times: u32::MAX,
-            ..ServiceStart::default()
+            ..ServiceStart::polite()
         };
         let places = Places {
             state_dir: text(&self.state),

@@ -26,6 +26,7 @@ fn starts() -> Vec<(&'static str, ServiceStart)> {
         dies_after_ms: Some(after_ms),
         ..start
     };
+    let again = |again_ms, start: ServiceStart| ServiceStart { again_ms, ..start };
     let (none, old) = (ServiceStart::lifelike(&[], OLD), &["gone"]);
     let all = ServiceStart::lifelike(&["stay", "gone", "new"], OLD);
     vec![
@@ -48,6 +49,18 @@ fn starts() -> Vec<(&'static str, ServiceStart)> {
             with_any(all.clone()),
         ),
         ("fails once with three clients", once(with_any(all))),
+        (
+            "fails with a client of before, and is started again at once",
+            again(200, ServiceStart::lifelike(old, OLD)),
+        ),
+        (
+            "fails with a client of before, and is started again after a second",
+            again(1000, ServiceStart::lifelike(old, OLD)),
+        ),
+        (
+            "fails with a client of the backup, and is started again at once",
+            again(200, ServiceStart::lifelike(&["new"], NEW)),
+        ),
         (
             "fails with a client whose config going down writes over",
             ServiceStart::lifelike(&["change"], OLD),

@@ -7,11 +7,8 @@ use engine::host::Family;
 
 use super::{Piece, World, name_of, side_files};
 
-/// How long its manager waits before it starts a service again that failed or died, ms.
-const AGAIN_MS: u64 = 10_000;
-
 /// How the service starts. It always brings up its active clients, leaves alone what is up, and adds the rules of each again.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct ServiceStart {
     /// A client that it cannot bring up it takes down, calls inactive in its row, goes on, and fails in the end; a start that is
     /// polite passes over it.
@@ -25,6 +22,8 @@ pub struct ServiceStart {
     pub times: u32,
     /// It runs, and dies so long after its start, ms.
     pub dies_after_ms: Option<u64>,
+    /// So long its manager waits before it starts it again after it failed or died, ms.
+    pub again_ms: u64,
     /// It adds its rules, and never runs: its manager tries for ever, which is not followed here.
     pub never_runs: bool,
 }
@@ -32,7 +31,15 @@ pub struct ServiceStart {
 impl ServiceStart {
     /// It passes over what it cannot bring up.
     pub fn polite() -> ServiceStart {
-        ServiceStart::default()
+        ServiceStart {
+            takes_down: false,
+            cannot: Vec::new(),
+            with: None,
+            times: 0,
+            dies_after_ms: None,
+            again_ms: 10_000,
+            never_runs: false,
+        }
     }
 
     /// It cannot bring up these clients, with the database of this name.
@@ -42,7 +49,7 @@ impl ServiceStart {
             cannot: cannot.iter().map(|name| (*name).to_owned()).collect(),
             with: Some(with),
             times: u32::MAX,
-            ..ServiceStart::default()
+            ..ServiceStart::polite()
         }
     }
 }
@@ -191,7 +198,8 @@ impl World {
     fn ends(&mut self) {
         self.stops();
         self.kernel.falters = true;
-        self.due.push((self.clock + AGAIN_MS, Due::StartsAgain));
+        self.due
+            .push((self.clock + self.start.again_ms, Due::StartsAgain));
     }
 
     /// So long until the manager starts the service again, if it will.
