@@ -5,6 +5,7 @@ pub mod decide;
 pub mod driver;
 pub mod expected_peers;
 pub mod expected_rules;
+mod expected_tunnels;
 pub mod journal;
 pub mod launch;
 mod loading;

@@ -2,8 +2,9 @@
 //! Owns what each piece of a command does; every piece is one effect. Decides nothing, and crashes only where it is told.
 
 mod service;
+mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use engine::host::Family;
@@ -12,6 +13,9 @@ use super::actor::Actor;
 use super::disk::Disk;
 use super::kernel::{Batch, Hook, Kernel, Nft, Up, hooks};
 use super::peers::{self, Peers, Setting};
+
+pub use service::rules_of;
+pub use start::{Due, ServiceStart};
 
 /// The folder of the configs that `wg-quick` reads.
 pub const WIREGUARD: &str = "/etc/wireguard";
@@ -54,8 +58,13 @@ pub enum Piece {
     Open(String),
     /// The service opened them all and runs.
     Runs,
-    /// The service brings up its active clients and adds their rules.
-    Clients,
+    /// The start of the service sees to a client: brings it up and adds its rules, or takes it down. The first one of a start
+    /// says so.
+    Client(String, bool),
+    /// What the start of the service could not bring up is called inactive in the first database.
+    Inactive(String),
+    /// The start of the service has seen to all of its clients; it fails if it could not bring one up.
+    SeenTo,
     /// The service writes to a file as it stops.
     Writes,
     /// The service checkpoints a database and lets go of it.
@@ -94,8 +103,16 @@ pub struct World {
     pub databases: Vec<String>,
     /// What the running service writes to a file as it stops, and does not sync.
     pub unwritten: Option<(String, Vec<u8>)>,
-    /// The name of the first database as its first line says it, with which the service fails at each start.
-    pub fails_with: Option<String>,
+    /// The folder of its clients' configs that `wg-quick` reads.
+    pub wireguard: String,
+    /// How the service starts.
+    pub start: ServiceStart,
+    /// The clients that the start under way could not bring up.
+    pub not_up: BTreeSet<String>,
+    /// The clients that a start called inactive, each behind the name of the database in which it did, and in which boot.
+    pub called_inactive: BTreeMap<(String, String), u32>,
+    /// What comes later by itself, and when.
+    pub due: Vec<(u64, Due)>,
     /// The rules of this family cannot be read, and so are nobody's to load or edit.
     pub unread: Option<Family>,
     /// Somebody who will do something.
@@ -128,7 +145,11 @@ impl World {
             orphaned: Vec::new(),
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
             unwritten: None,
-            fails_with: None,
+            wireguard: WIREGUARD.to_owned(),
+            start: ServiceStart::polite(),
+            not_up: BTreeSet::new(),
+            called_inactive: BTreeMap::new(),
+            due: Vec::new(),
             unread: None,
             actor: None,
             acted: None,
@@ -286,12 +307,14 @@ impl World {
             }
             Piece::Nft(actions) => self.kernel.nft(actions),
             Piece::Open(path) => self.service_opens(path)?,
-            Piece::Runs => self.kernel.running = true,
+            Piece::Runs => self.runs(),
             Piece::Falters => {
                 self.kernel.falters = true;
                 self.kernel.open.clear();
             }
-            Piece::Clients => self.clients(),
+            Piece::Client(name, first) => self.sees_to(name, *first),
+            Piece::Inactive(name) => self.calls_inactive(name)?,
+            Piece::SeenTo => self.has_seen_to_all()?,
             Piece::Writes => {
                 if let Some((path, bytes)) = self.unwritten.take() {
                     self.disk.rewrite(Path::new(&path), bytes)?;
@@ -299,9 +322,7 @@ impl World {
             }
             Piece::Close(path) => self.service_closes(path)?,
             Piece::Stopped => {
-                self.kernel.running = false;
-                self.kernel.falters = false;
-                self.kernel.open.clear();
+                self.stops();
             }
         }
         Ok(())
@@ -383,7 +404,11 @@ impl World {
             orphaned: Vec::new(),
             databases: self.databases.clone(),
             unwritten: None,
-            fails_with: self.fails_with.clone(),
+            wireguard: self.wireguard.clone(),
+            start: self.start.clone(),
+            not_up: BTreeSet::new(),
+            called_inactive: self.called_inactive.clone(),
+            due: Vec::new(),
             unread: self.unread,
             actor: None,
             acted: self.acted.clone(),
