@@ -65,6 +65,7 @@ pub fn run(
         rules: &prepared.after,
         source: &source,
         driver,
+        format: Format::CURRENT,
     };
     carry_out(profile, host, begin, asked)
 }
@@ -83,6 +84,8 @@ pub struct Begin<'a> {
     pub source: &'a dyn Source,
     /// Who drives it.
     pub driver: Driver,
+    /// The version of its journal: the newest, but where an older program is simulated.
+    pub format: Format,
 }
 
 /// Keeps what going back needs, begins the journal, and drives. Sees everything through the host.
@@ -114,7 +117,7 @@ pub fn carry_out<'a>(
         host.keep(&dir.join("after").join(name), &octets::bytes(text))?;
     }
     let header = Header {
-        format: Format::CURRENT,
+        format: begin.format,
         restore: begin.id.clone(),
         boot: begin.driver.boot.clone(),
         program: process::program(),

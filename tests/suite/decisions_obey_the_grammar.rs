@@ -140,7 +140,7 @@ impl World {
             seq: self.state.seq.next(),
             at_ms: 0,
             up_ms: 0,
-            entry,
+            entry: entry.within(self.state.header.format),
         };
         if let Err(illegal) = self.state.apply(&record) {
             self.refused = Some(format!("{illegal}: {:?}", record.entry));

@@ -68,12 +68,12 @@ pub struct Prepared {
     /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, and peers.
     pub(crate) after: BTreeMap<&'static str, String>,
     /// Where the new files come from.
-    pub(crate) contents: Contents,
+    pub(crate) contents: NewFiles,
     exposed: Vec<Exposed>,
 }
 
 /// Where new files come from, as it was checked.
-pub(crate) struct Contents {
+pub(crate) struct NewFiles {
     /// The archive: the one open file, never opened again by its name.
     pub file: File,
     /// The databases that were rebuilt from its entries.
@@ -151,7 +151,7 @@ pub fn prepare(
         consent,
         facts: survey.facts,
         after,
-        contents: Contents {
+        contents: NewFiles {
             file,
             rebuilt: opened.rebuilt,
         },

@@ -16,7 +16,7 @@ use engine::host::Family;
 use engine::plan::planner::{self, Choices};
 use engine::restore::step::Source;
 use engine::survey;
-use journal_format::{Digest, Plan, Policy, Problem, RestoreId};
+use journal_format::{Digest, Format, Plan, Policy, Problem, RestoreId};
 use sha2::Digest as _;
 
 use backup::{Building, backup, surplus};
@@ -193,6 +193,8 @@ pub struct Scenario {
     pub world: World,
     /// The plan.
     pub plan: Arc<Plan>,
+    /// The version of its journal.
+    pub format: Format,
     /// Kernel facts of before.
     pub facts: Facts,
     /// The rules to load.
@@ -304,6 +306,7 @@ impl Scenario {
         });
         let before = stopped.picture(&[STATE]);
         let mut scenario = Scenario {
+            format: Format::CURRENT,
             after: before.clone(),
             before,
             unwritten,

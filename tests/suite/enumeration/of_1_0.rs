@@ -39,6 +39,7 @@ fn scenario_of_1_0() -> Scenario {
     plan.forward.clone_from(&golden.forward);
     plan.back.clone_from(&golden.back);
     plan.left_out.clear();
+    s.format = Format::FIRST;
     assert_eq!(plan.format(), Format::FIRST);
     let lists = (plan.forward.clone(), plan.back.clone());
     assert_ne!(lists, engine::plan::order::lists(), "the lists of today");
