@@ -17,6 +17,7 @@ mod options;
 mod record;
 mod report;
 mod settle;
+mod viewers;
 mod work;
 
 use std::process::ExitCode;
@@ -73,6 +74,7 @@ fn run(options: &Options) -> Result<()> {
         work::live(folder.path(), clients, options, &mut report)?;
         work::files(folder.path(), clients, options, &mut report)?;
         settle::measure(folder.path(), clients, options, &mut report)?;
+        viewers::measure(folder.path(), clients, options, &mut report)?;
     }
     if options.wants(Part::Padded) && options.padding_mib > 0 {
         work::padded(folder.path(), options, &mut report)?;

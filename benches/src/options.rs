@@ -8,9 +8,10 @@ pub const USAGE: &str = "\
 usage: benches [--clients N,N...] [--runs N] [--tunnels N] [--padding MIB] [--only PART,PART...] [--dir DIR] [--json FILE]
   --clients  gateways of so many clients, up to 100000 [1000,10000]
   --runs     how often each side runs [5]
-  --tunnels  tunnels that are up, for the outage [20]
+  --tunnels  tunnels that are up, for outage and viewers [20]
   --padding  size of the database whose memory is measured, 0 for none [1024]
-  --only     backup, verify, restore, outage, idle, settle, files, padded, record [all]
+  --only     backup, verify, restore, outage, idle, settle, files, viewers,
+             padded, record [all]
   --dir      where the gateways are made [the temporary folder]
   --json     writes every figure there, too";
 
@@ -24,6 +25,7 @@ pub enum Part {
     Idle,
     Settle,
     Files,
+    Viewers,
     Padded,
     Record,
 }
@@ -112,6 +114,7 @@ fn part(text: &str) -> Result<Part> {
         "idle" => Part::Idle,
         "settle" => Part::Settle,
         "files" => Part::Files,
+        "viewers" => Part::Viewers,
         "padded" => Part::Padded,
         "record" => Part::Record,
         _ => return Err(Trouble::new(format!("there is no part {text}"))),

@@ -15,7 +15,7 @@ pub struct Report {
     setting: Value,
     compared: Vec<Compared>,
     alone: Vec<Alone>,
-    memory: Vec<(String, String, u64)>,
+    memory: Vec<Memory>,
     files: Vec<Files>,
     steps: Vec<(String, Vec<(String, u64)>)>,
 }
@@ -34,6 +34,13 @@ struct Alone {
     gateway: String,
     ours: Series,
     goal_ms: f64,
+}
+
+struct Memory {
+    command: String,
+    gateway: String,
+    peak_kib: u64,
+    most_kib: u64,
 }
 
 struct Files {
@@ -89,8 +96,18 @@ impl Report {
     }
 
     pub fn memory(&mut self, command: &str, gateway: &str, peak_kib: u64) {
+        self.memory_within(command, gateway, peak_kib, MEMORY_KIB);
+    }
+
+    /// The same with a limit of its own.
+    pub fn memory_within(&mut self, command: &str, gateway: &str, peak_kib: u64, most_kib: u64) {
         eprintln!("{command}, {gateway}: {} MiB", peak_kib / 1024);
-        self.memory.push((command.into(), gateway.into(), peak_kib));
+        self.memory.push(Memory {
+            command: command.into(),
+            gateway: gateway.into(),
+            peak_kib,
+            most_kib,
+        });
     }
 
     /// How many files a restore made that changed so many configs of so many.
@@ -123,8 +140,8 @@ impl Report {
             "alone": self.alone.iter().map(|a| json!({
                 "work": a.work, "gateway": a.gateway, "ours": series(&a.ours), "goal_ms": a.goal_ms,
             })).collect::<Vec<_>>(),
-            "memory": self.memory.iter().map(|(command, gateway, peak)| json!({
-                "command": command, "gateway": gateway, "peak_kib": peak, "most_kib": MEMORY_KIB,
+            "memory": self.memory.iter().map(|m| json!({
+                "command": m.command, "gateway": m.gateway, "peak_kib": m.peak_kib, "most_kib": m.most_kib,
             })).collect::<Vec<_>>(),
             "files": self.files.iter().map(|f| json!({
                 "changed": f.changed, "clients": f.clients, "made": f.made,
@@ -207,16 +224,21 @@ impl fmt::Display for Report {
                 "\n{:<30} {:>13} {:>10}",
                 "command", "gateway", "peak MiB"
             )?;
-            for (command, gateway, peak) in &self.memory {
+            for memory in &self.memory {
+                let Memory {
+                    command,
+                    gateway,
+                    peak_kib,
+                    most_kib,
+                } = memory;
+                let over = match peak_kib > most_kib {
+                    true => format!("  over the limit of {}", most_kib / 1024),
+                    false => String::new(),
+                };
                 writeln!(
                     f,
-                    "{command:<30} {gateway:>13} {:>10.1}{}",
-                    *peak as f64 / 1024.0,
-                    if *peak > MEMORY_KIB {
-                        "  over the limit of 64"
-                    } else {
-                        ""
-                    }
+                    "{command:<30} {gateway:>13} {:>10.1}{over}",
+                    *peak_kib as f64 / 1024.0,
                 )?;
             }
         }

@@ -294,7 +294,7 @@ fn restore(
 }
 
 /// The name of a backup is that of the second: a safety backup right after another one would wait for the next.
-fn next_second() {
+pub fn next_second() {
     std::thread::sleep(Duration::from_secs(1));
 }
 

@@ -121,6 +121,8 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
             std::thread::sleep(HOUSEKEEPING);
         }
     })?;
+    let reader = agent.clone();
+    spawn("restores", move || reader.streams.read(&reader))?;
     tracing::info!("the agent listens on {}", socket.display());
     door.let_in(move |stream| answer::answer(&agent, stream))
 }

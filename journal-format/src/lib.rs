@@ -11,6 +11,7 @@ mod closing;
 mod code;
 #[cfg(test)]
 mod golden;
+mod lean;
 mod left_out;
 mod line;
 mod plan;

@@ -262,6 +262,18 @@ impl Pen {
         self.try_write(entry).unwrap();
     }
 
+    /// The state behind each record where it is only shown.
+    pub fn lean_states(&self) -> Vec<State> {
+        let mut state = State::begin(&self.records[0]).unwrap();
+        state.make_lean();
+        let mut all = vec![state.clone()];
+        for record in &self.records[1..] {
+            state.apply(record).unwrap();
+            all.push(state.clone());
+        }
+        all
+    }
+
     pub fn twice(&mut self, entry: Entry) {
         self.write(entry.clone());
         self.write(entry);

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::{Chain, Format, Record, RestoreId, Seq, State, Verdict};
+use crate::{Chain, Format, Illegal, Record, RestoreId, Seq, State, Verdict};
 
 mod tail;
 #[cfg(test)]
@@ -139,6 +139,8 @@ pub enum Stop {
 pub struct Scanner {
     /// The restore whose journal it must be.
     of: Option<RestoreId>,
+    /// Whether the state is only to be shown.
+    lean: bool,
     chain: Chain,
     state: Option<State>,
     newer: Option<Format>,
@@ -157,6 +159,7 @@ impl Scanner {
     pub fn new() -> Scanner {
         Scanner {
             of: None,
+            lean: false,
             chain: Chain::start(),
             state: None,
             newer: None,
@@ -170,6 +173,14 @@ impl Scanner {
         Scanner {
             of: Some(restore.clone()),
             ..Scanner::new()
+        }
+    }
+
+    /// The same where the state is only shown: it lacks the plan's files and databases and the exchanges. The records have them.
+    pub fn to_show(restore: &RestoreId) -> Scanner {
+        Scanner {
+            lean: true,
+            ..Scanner::of(restore)
         }
     }
 
@@ -278,8 +289,16 @@ impl Scanner {
             return self.take_newer(json);
         }
         let record = whole(json)?;
-        self.state = Some(State::begin(&record).map_err(|e| Flaw::Bad(e.to_string()))?);
+        self.state = Some(self.begin(&record).map_err(|e| Flaw::Bad(e.to_string()))?);
         Ok(ScannedLine::Record(record))
+    }
+
+    fn begin(&self, record: &Record) -> Result<State, Illegal> {
+        let mut state = State::begin(record)?;
+        if self.lean {
+            state.make_lean();
+        }
+        Ok(state)
     }
 
     /// A line of a newer minor version: the chain vouches for it. The state is folded while every word is known.
@@ -302,7 +321,7 @@ impl Scanner {
                     state.stop(seq);
                 }
             }
-            None => self.state = State::begin(&record).ok(),
+            None => self.state = self.begin(&record).ok(),
         }
         Ok(ScannedLine::Record(record))
     }

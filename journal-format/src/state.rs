@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use crate::lean::LeanSwap;
 use crate::{
     BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Plan, Problem, Record, Role,
     Seq, Step, Verdict,
@@ -117,6 +118,8 @@ pub struct State {
     /// Every step in every direction that was begun, in the order in which each first began.
     pub moves: Vec<MoveState>,
     exchanges: BTreeMap<Step, Arc<Vec<Exchange>>>,
+    /// The swaps of a state that is only shown, in place of the lists in plan and exchanges.
+    lean: Option<BTreeMap<Step, LeanSwap>>,
     attempts: BTreeMap<(Step, Direction), u32>,
     position: usize,
     /// No move was begun since the last driver started.
@@ -155,6 +158,7 @@ impl State {
             closing_warnings: Vec::new(),
             moves: Vec::new(),
             exchanges: BTreeMap::new(),
+            lean: None,
             attempts: BTreeMap::new(),
             position: 0,
             stale: false,
@@ -170,6 +174,11 @@ impl State {
         })?;
         self.take(record);
         Ok(())
+    }
+
+    /// From its beginning on it keeps no list of files: it will be shown, and not acted on.
+    pub(crate) fn make_lean(&mut self) {
+        self.lean = Some(BTreeMap::new());
     }
 
     /// This record is not understood: the fold ends before it.
@@ -281,7 +290,7 @@ impl State {
         match &record.entry {
             Entry::Header(_) => {}
             Entry::Plan(plan) => {
-                self.plan = Some(plan.clone());
+                self.take_plan(plan);
                 self.phase = Phase::Preparing;
             }
             Entry::Driver(driver) => {
@@ -348,11 +357,19 @@ impl State {
         }
     }
 
+    fn take_plan(&mut self, plan: &Arc<Plan>) {
+        let Some(lean) = &mut self.lean else {
+            self.plan = Some(plan.clone());
+            return;
+        };
+        let swap = |step: &Step| Some((*step, LeanSwap::of(plan.targets(*step)?)));
+        lean.extend(plan.forward.iter().filter_map(swap));
+        self.plan = Some(Arc::new(plan.without_targets()));
+    }
+
     fn take_intent(&mut self, record: &Record, m: Move, exchanges: &[Exchange]) {
         if !exchanges.is_empty() {
-            self.exchanges
-                .entry(m.step)
-                .or_insert_with(|| Arc::new(exchanges.to_vec()));
+            self.note(m.step, exchanges);
         }
         *self.attempts.entry((m.step, m.direction)).or_insert(0) += 1;
         self.in_doubt = Some(m);
@@ -378,6 +395,17 @@ impl State {
         match self.find_mut(m) {
             Some(old) => *old = fresh,
             None => self.moves.push(fresh),
+        }
+    }
+
+    fn note(&mut self, step: Step, exchanges: &[Exchange]) {
+        let Some(lean) = &mut self.lean else {
+            let whole = || Arc::new(exchanges.to_vec());
+            self.exchanges.entry(step).or_insert_with(whole);
+            return;
+        };
+        if let Some(swap) = lean.get_mut(&step) {
+            swap.noted = Some(Digest::of_json(&exchanges));
         }
     }
 

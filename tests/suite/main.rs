@@ -51,5 +51,6 @@ mod two_states;
 mod unresolved_endpoint;
 mod web_restore;
 mod web_stage;
+mod web_viewers;
 mod what_the_gateways_reader_takes;
 mod worker;

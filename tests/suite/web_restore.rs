@@ -331,21 +331,6 @@ fn a_confirmation_that_is_sent_again_while_its_restore_comes_up_finds_that_one()
     assert_eq!(std::fs::read_dir(restores).unwrap().count(), 1);
 }
 
-/// The page of the restore that has just been started, once it has a journal.
-fn page_of_running(stage: &Stage) -> String {
-    let restores = stage.sample().state_dir().join("restores");
-    loop {
-        let found = std::fs::read_dir(&restores).ok().and_then(|mut r| r.next());
-        match found.map(|e| e.unwrap().path()) {
-            Some(restore) if restore.join("journal").exists() => {
-                let id = restore.file_name().unwrap();
-                return format!("/restores/{}", id.to_str().unwrap());
-            }
-            _ => std::thread::sleep(Duration::from_millis(2)),
-        }
-    }
-}
-
 #[test]
 fn an_event_stream_ends_with_its_session_and_a_download_is_not_begun() {
     let Some(stage) = Stage::set() else { return };
@@ -354,7 +339,7 @@ fn an_event_stream_ends_with_its_session_and_a_download_is_not_begun() {
     assert_eq!(admin.get_bytes("/system/backup").0, 200);
     stage.change_gateway();
     let restoring = stage.start_restore();
-    let page = page_of_running(&stage);
+    let page = stage.page_of_running();
     // It stays open: nothing is left to settle it.
     let mut still = other.events(&page, None);
     still
@@ -380,7 +365,7 @@ fn a_restore_that_nothing_works_on_does_not_look_alive_until_it_is_recovered() {
     assert_eq!(admin.get_bytes("/system/backup").0, 200);
     stage.change_gateway();
     let restoring = stage.start_restore();
-    let page = page_of_running(&stage);
+    let page = stage.page_of_running();
     let mut events = admin.events(&page, None);
     events
         .find(|s| s.data["text"] == "settle databases: begins")

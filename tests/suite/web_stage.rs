@@ -164,6 +164,21 @@ impl Stage {
             .unwrap()
     }
 
+    /// The page of the restore that has just been started, once it has a journal.
+    pub fn page_of_running(&self) -> String {
+        let restores = self.sample().state_dir().join("restores");
+        loop {
+            let found = std::fs::read_dir(&restores).ok().and_then(|mut r| r.next());
+            match found.map(|e| e.unwrap().path()) {
+                Some(restore) if restore.join("journal").exists() => {
+                    let id = restore.file_name().unwrap();
+                    return format!("/restores/{}", id.to_str().unwrap());
+                }
+                _ => std::thread::sleep(Duration::from_millis(2)),
+            }
+        }
+    }
+
     /// Settles the open restore from the command line.
     pub fn recover(&self) {
         let holdfast = program("holdfast").unwrap().to_str().unwrap().to_owned();

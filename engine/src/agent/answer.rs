@@ -26,8 +26,8 @@ use crate::state_dir::made;
 const ALIVE: Duration = Duration::from_secs(5);
 /// How long nothing must work on a restore before that is news: one process may be handing it to the next.
 const HALTS: Duration = Duration::from_secs(1);
-/// How often a journal is looked at for what is new.
-const LOOK: Duration = Duration::from_millis(50);
+/// How long news of a restore are waited for before it is looked whether it still goes on.
+const NEWS: Duration = Duration::from_millis(200);
 /// How often a session is looked at that something long is given to.
 const SESSIONS: Duration = Duration::from_secs(1);
 
@@ -385,6 +385,6 @@ fn events(
             say(wire, &Reply::Alive)?;
         }
         sign_of_life(wire, &mut last)?;
-        std::thread::sleep(LOOK);
+        stream.wait(after, NEWS);
     }
 }

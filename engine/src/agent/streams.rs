@@ -1,9 +1,10 @@
 //! The restores that are watched: one reader of each journal serves all who watch it, for the plan of a large gateway is large.
-//! Whoever reads slowly holds nobody up. Sends nothing itself.
+//! One thread does all the reading, since each thread that allocates much keeps much. Whoever is served slowly holds nobody up.
+//! Sends nothing itself.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Condvar, Mutex, PoisonError, Weak};
+use std::time::Duration;
 
 use agent_protocol::Halt;
 use journal_format::{Event, RestoreId, ScannedLine, Seq, View};
@@ -18,16 +19,19 @@ const LOOK: Duration = Duration::from_millis(50);
 #[derive(Default)]
 pub struct Streams {
     open: Mutex<BTreeMap<RestoreId, Weak<Stream>>>,
+    opened: Condvar,
 }
 
 /// One restore as it is told.
 pub struct Stream {
     reading: Mutex<Watching>,
+    looked: Condvar,
 }
 
 struct Watching {
     follower: Follower,
-    looked: Option<Instant>,
+    /// What came of the last look; none before the first.
+    looked: Option<Result<(), StreamLost>>,
     /// As they are sent, in order.
     events: Vec<Arc<Event>>,
     /// As it is sent; none while there is no record.
@@ -64,18 +68,47 @@ impl Streams {
                 view: None,
                 over: false,
             }),
+            looked: Condvar::new(),
         });
         open.insert(id.clone(), Arc::downgrade(&stream));
+        self.opened.notify_all();
         stream
+    }
+
+    /// Reads what somebody watches, as long as the process lives.
+    pub fn read(&self, agent: &Agent) {
+        let mut open = locked(&self.open);
+        loop {
+            let watched: Vec<_> = open.values().filter_map(Weak::upgrade).collect();
+            drop(open);
+            for stream in &watched {
+                locked(&stream.reading).look(agent);
+                stream.looked.notify_all();
+            }
+            drop(watched);
+            open = locked(&self.open);
+            let nobody = |open: &mut BTreeMap<RestoreId, Weak<Stream>>| {
+                open.values().all(|stream| stream.strong_count() == 0)
+            };
+            open = if nobody(&mut open) {
+                let opened = self.opened.wait_while(open, nobody);
+                opened.unwrap_or_else(PoisonError::into_inner)
+            } else {
+                let opened = self.opened.wait_timeout(open, LOOK);
+                opened.unwrap_or_else(PoisonError::into_inner).0
+            };
+        }
     }
 }
 
 impl Stream {
     /// What came after this event; all, if none was had.
     pub fn after(&self, agent: &Agent, seq: Option<Seq>) -> Result<News, StreamLost> {
-        let mut reading = locked(&self.reading);
-        if reading.looked.is_none_or(|at| at.elapsed() >= LOOK) {
-            reading.look(agent)?;
+        let unread = |reading: &mut Watching| reading.looked.is_none();
+        let reading = self.looked.wait_while(locked(&self.reading), unread);
+        let reading = reading.unwrap_or_else(PoisonError::into_inner);
+        if let Some(Err(lost)) = &reading.looked {
+            return Err(lost.clone());
         }
         let new = reading.events.iter();
         let new = new.filter(|event| seq.is_none_or(|had| event.seq > had));
@@ -86,10 +119,27 @@ impl Stream {
             over: reading.over,
         })
     }
+
+    /// Waits until there is more to say to whoever had this event, but not longer than this.
+    pub fn wait(&self, seq: Option<Seq>, at_most: Duration) {
+        let nothing = |reading: &mut Watching| {
+            let last = reading.events.last().map(|event| event.seq);
+            last <= seq && !reading.over && !matches!(reading.looked, Some(Err(_)))
+        };
+        // Whether it came or not, whoever waits looks.
+        drop(
+            self.looked
+                .wait_timeout_while(locked(&self.reading), at_most, nothing),
+        );
+    }
 }
 
 impl Watching {
-    fn look(&mut self, agent: &Agent) -> Result<(), StreamLost> {
+    fn look(&mut self, agent: &Agent) {
+        self.looked = Some(self.read(agent));
+    }
+
+    fn read(&mut self, agent: &Agent) -> Result<(), StreamLost> {
         let Watching {
             follower, events, ..
         } = self;
@@ -106,7 +156,6 @@ impl Watching {
             self.view = self.follower.state().map(|s| Arc::new(follow::view(s)));
         }
         self.over = over && !news;
-        self.looked = Some(Instant::now());
         Ok(())
     }
 }

@@ -23,7 +23,7 @@ pub struct Follower {
 }
 
 /// A reader that cannot go on.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum StreamLost {
     /// There is no such restore.
     Gone(Problem),
@@ -44,7 +44,7 @@ impl Follower {
     pub fn new(profile: &Profile, id: &RestoreId) -> Follower {
         Follower {
             path: state_dir::journal(profile, id),
-            scanner: Scanner::of(id),
+            scanner: Scanner::to_show(id),
             seen: None,
             damage: None,
         }
@@ -78,11 +78,10 @@ impl Follower {
             return Ok(false);
         }
         file.sync_data().map_err(unreadable)?;
-        let mut bytes = Vec::new();
+        let new = meta.len() - from;
+        let mut bytes = Vec::with_capacity(new as usize);
         file.seek(SeekFrom::Start(from)).map_err(unreadable)?;
-        file.take(meta.len() - from)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
+        file.take(new).read_to_end(&mut bytes).map_err(unreadable)?;
         self.seen = Some(now);
         let mut new = false;
         let fed = self.scanner.feed(&bytes, |found, state| {
@@ -137,7 +136,7 @@ impl Follower {
         self.damage.as_ref()
     }
 
-    /// The restore as it is now; none while its journal has no record.
+    /// The restore as it is now, to be shown: without lists of files. None while its journal has no record.
     pub fn state(&self) -> Option<&State> {
         self.scanner.state()
     }

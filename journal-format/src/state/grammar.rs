@@ -1,8 +1,9 @@
 //! The grammar: which record may follow which. Owns every rule, and changes nothing.
 
+use crate::lean::{self, LeanSwap};
 use crate::{
-    Change, Direction, Entry, Exchange, Fate, Move, MoveState, Phase, Plan, Record, Role, State,
-    Step, Target, Verdict,
+    Digest, Direction, Entry, Exchange, Fate, Move, MoveState, Phase, Plan, Record, Role, State,
+    Step, Verdict,
 };
 
 impl State {
@@ -60,9 +61,8 @@ impl State {
             Entry::Intent { r#move, exchanges } => self.check_intent(plan, *r#move, exchanges),
             Entry::Done { r#move, .. } => {
                 self.check_outcome(*r#move)?;
-                let swapped = r#move.direction == Direction::Forward
-                    && targets(plan, r#move.step).is_some_and(|t| !t.is_empty());
-                if swapped && self.exchanges(r#move.step).is_none() {
+                let forward = r#move.direction == Direction::Forward;
+                if forward && self.swaps(plan, r#move.step) && !self.has_noted(r#move.step) {
                     return Err("a swap notes its exchanges before it is done".into());
                 }
                 Ok(())
@@ -196,7 +196,7 @@ impl State {
     /// every swap that was begun forward is swapped back, and the gateway was looked at.
     fn check_is_back(&self, plan: &Plan, until: Step) -> Result<(), String> {
         for step in plan.back.iter().take_while(|s| **s != until) {
-            let swapped = targets(plan, *step).is_some() && self.begun(*step, Direction::Forward);
+            let swapped = plan.targets(*step).is_some() && self.begun(*step, Direction::Forward);
             let always = matches!(
                 step,
                 Step::VerifyAtRest | Step::VerifyRunning | Step::LiftFence
@@ -292,31 +292,43 @@ impl State {
         must(!done, "it is done")
     }
 
+    /// Whether a step exchanges anything.
+    fn swaps(&self, plan: &Plan, step: Step) -> bool {
+        match self.lean_swap(step) {
+            Some(swap) => !swap.is_empty,
+            None => plan.targets(step).is_some_and(|t| !t.is_empty()),
+        }
+    }
+
+    fn has_noted(&self, step: Step) -> bool {
+        self.exchanges(step).is_some() || self.lean_swap(step).is_some_and(|s| s.noted.is_some())
+    }
+
+    fn lean_swap(&self, step: Step) -> Option<&LeanSwap> {
+        self.lean.as_ref()?.get(&step)
+    }
+
     fn check_exchanges(&self, plan: &Plan, m: Move, exchanges: &[Exchange]) -> Result<(), String> {
         if exchanges.is_empty() {
             return Ok(());
         }
-        let Some(targets) = targets(plan, m.step).filter(|_| m.direction == Direction::Forward)
-        else {
+        let targets = plan.targets(m.step);
+        let Some(targets) = targets.filter(|_| m.direction == Direction::Forward) else {
             return Err("only a swap forward notes exchanges".into());
         };
-        if self
-            .exchanges(m.step)
-            .is_some_and(|noted| noted != exchanges)
-        {
-            return Err("the exchanges are those of the swap's first intent".into());
-        }
-        let planned = targets.len() == exchanges.len()
-            && targets.iter().zip(exchanges).all(|(target, exchange)| {
-                let objects = match target.change {
-                    Change::Replace => (true, true),
-                    Change::Add => (false, true),
-                    Change::Remove => (true, false),
-                };
-                target.path == exchange.path
-                    && target.staged == exchange.staged
-                    && objects == (exchange.old.is_some(), exchange.new.is_some())
-            });
+        let (same, planned) = match self.lean_swap(m.step) {
+            Some(swap) => {
+                let noted = swap.noted.as_ref();
+                let same = noted.is_none_or(|noted| *noted == Digest::of_json(&exchanges));
+                (same, swap.plans(exchanges))
+            }
+            None => {
+                let noted = self.exchanges(m.step);
+                let same = noted.is_none_or(|noted| noted == exchanges);
+                (same, lean::agree(targets, exchanges))
+            }
+        };
+        must(same, "the exchanges are those of the swap's first intent")?;
         must(planned, "the exchanges are not those of the plan")
     }
 }
@@ -324,28 +336,6 @@ impl State {
 /// A rule, and what is said where it does not hold.
 fn must(holds: bool, why: &str) -> Result<(), String> {
     holds.then_some(()).ok_or_else(|| why.into())
-}
-
-/// What a step swaps; none of a step that is no swap.
-fn targets(plan: &Plan, step: Step) -> Option<&[Target]> {
-    match step {
-        Step::SwapDatabases => Some(&plan.databases),
-        Step::SwapConfigs => Some(&plan.files),
-        Step::SafetyBackup
-        | Step::Stage
-        | Step::Fence
-        | Step::StopServices
-        | Step::TunnelsDown
-        | Step::ResetRules
-        | Step::SettleDatabases
-        | Step::TunnelsUp
-        | Step::VerifyAtRest
-        | Step::StartServices
-        | Step::LoadFirewall
-        | Step::VerifyRunning
-        | Step::LiftFence
-        | Step::CleanUp => None,
-    }
 }
 
 /// Step lists that the grammar can walk to an end.
@@ -366,7 +356,7 @@ fn check_lists(plan: &Plan) -> Result<(), String> {
     if !plan.back.contains(&Step::LiftFence) {
         return Err("the list back does not lift the fence".into());
     }
-    let one_way = |s: &&Step| targets(plan, **s).is_some() && !plan.back.contains(s);
+    let one_way = |s: &&Step| plan.targets(**s).is_some() && !plan.back.contains(s);
     match plan.forward.iter().find(one_way) {
         Some(step) => Err(format!("{step} has no way back")),
         None => Ok(()),

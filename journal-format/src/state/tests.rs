@@ -104,8 +104,15 @@ fn in_each_situation_the_grammar_allows_just_these_records() {
 
 fn refused(pen: &mut Pen, entry: Entry) -> String {
     let before = pen.state.clone();
+    let record = Record {
+        seq: before.seq.next(),
+        entry: entry.clone(),
+        ..pen.records.last().unwrap().clone()
+    };
     let why = pen.try_write(entry).unwrap_err().why;
     assert_eq!(pen.state, before, "a refused record changes nothing");
+    let shown = pen.lean_states().pop().unwrap().apply(&record);
+    assert_eq!(shown.unwrap_err().why, why, "where it is only shown, too");
     why
 }
 

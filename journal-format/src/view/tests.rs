@@ -231,6 +231,17 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
     #[test]
+    fn a_state_without_lists_of_files_shows_the_same(choices in prop::collection::vec(any::<u16>(), 0..60)) {
+        let pen = Pen::walk(&choices);
+        for (at, (whole, lean)) in states(&pen).iter().zip(pen.lean_states()).enumerate() {
+            prop_assert_eq!(View::of(whole), View::of(&lean));
+            let record = &pen.records[at];
+            prop_assert_eq!(Event::of(whole, record), Event::of(&lean, record));
+            prop_assert!(lean.plan.is_none_or(|plan| plan.files.is_empty() && plan.databases.is_empty()));
+        }
+    }
+
+    #[test]
     fn events_bring_a_page_to_what_the_view_shows_from_any_place_on(
         choices in prop::collection::vec(any::<u16>(), 0..140),
         joined in any::<prop::sample::Index>(),
