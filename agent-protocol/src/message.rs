@@ -1,5 +1,7 @@
 //! The closed set of messages. One request at a time on a connection; each says what it is answered with.
 
+use std::sync::Arc;
+
 use journal_format::{Digest, Event, Problem, RestoreId, Seq, Standing, View};
 use serde::{Deserialize, Serialize};
 
@@ -148,22 +150,22 @@ pub enum Reply {
     /// A restore.
     Restore {
         /// The restore.
-        view: Box<View>,
+        view: Arc<View>,
         /// Why it gets no further, if it does not.
         halt: Option<Halt>,
     },
     /// One record of a restore's journal.
     Event {
         /// What it changed.
-        event: Box<Event>,
-        /// The restore right behind it.
-        view: Box<View>,
+        event: Arc<Event>,
+        /// The restore, right behind it or later.
+        view: Arc<View>,
     },
     /// A restore gets no further by itself, or does again; no record says so. An event that comes later says the same
     /// as this with no halt.
     Halt {
         /// The restore.
-        view: Box<View>,
+        view: Arc<View>,
         /// Why it gets no further.
         halt: Option<Halt>,
     },

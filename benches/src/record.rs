@@ -66,7 +66,7 @@ fn one_journal(
     };
     let driver = process::driver(Role::Restore, boot, None)?;
     let host: &dyn Host = host;
-    let mut journal = JournalWriter::begin(host, path, header, plan, driver, Box::new(|_, _| {}))?;
+    let mut journal = JournalWriter::begin(host, path, header, plan, driver)?;
     let mut length = length_of(path)?;
     let mut also_bare = |took: Duration| -> std::result::Result<(), Problem> {
         ours.0.push(of(took));

@@ -62,7 +62,7 @@ fn killed(gateway: &Gateway) -> Result<String> {
         }
         std::thread::sleep(Duration::from_micros(500));
     }
-    restore.kill9()?;
+    restore.kill_worker()?;
     restore.wait()?;
     let open = std::fs::read_to_string(gateway.sample().state_dir().join("open"))?;
     let id = open

@@ -15,6 +15,7 @@ mod sessions;
 mod sign_in;
 mod slot;
 mod start;
+mod streams;
 mod uploads;
 mod users;
 
@@ -23,18 +24,20 @@ use std::fs::TryLockError;
 use std::io::ErrorKind;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use journal_format::{BootId, Problem};
+use journal_format::{Problem, Role};
 
 use crate::error::{Code, Fault, OrCannot, cannot, cause};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
-use crate::host::Look;
 use crate::host::linux::Linux;
 use crate::host::programs;
+use crate::restore::driver::BootStage;
+use crate::restore::launch;
+use crate::restore::order::WorkOrder;
+use crate::restore::recover::RecoveryOrder;
 use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
 
@@ -45,6 +48,7 @@ use overview::Lines;
 use sessions::Sessions;
 use sign_in::SignInGuard;
 use start::Starts;
+use streams::Streams;
 use uploads::Uploads;
 
 /// How often what was left over is looked for.
@@ -56,22 +60,21 @@ const WATCH: Duration = Duration::from_millis(200);
 struct Agent {
     profile: Profile,
     host: Linux,
-    boot: BootId,
     sessions: Sessions,
     sign_in: SignInGuard,
     devices: Devices,
     uploads: Uploads,
     backups: BackupDesk,
     starts: Starts,
+    streams: Streams,
     lines: Lines,
 }
 
 impl Agent {
-    fn new(profile: &Profile, config: PathBuf, scopes: bool) -> Result<Agent, Problem> {
+    fn new(profile: &Profile, config: PathBuf) -> Result<Agent, Problem> {
         let host = Linux::new(profile);
         Ok(Agent {
             profile: profile.clone(),
-            boot: host.boot()?,
             host,
             sessions: Sessions::open(profile)?,
             sign_in: SignInGuard::new(profile),
@@ -84,21 +87,15 @@ impl Agent {
             })?,
             uploads: Uploads::open(profile)?,
             backups: BackupDesk::open(profile),
-            starts: Starts::new(config, scopes),
+            starts: Starts::new(config),
+            streams: Streams::default(),
             lines: Lines::default(),
         })
     }
 }
 
 /// Serves requests on a socket until the process ends; settles an open restore first, beside it.
-///
-/// With `scopes`, what it starts gets a scope of systemd's of its own.
-pub fn serve(
-    profile: &Profile,
-    config_file: &Path,
-    socket: &Path,
-    scopes: bool,
-) -> Result<(), Fault> {
+pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(), Fault> {
     state_dir::make(profile)?;
     let config = std::path::absolute(config_file).or_cannot(
         Code::IO,
@@ -115,8 +112,8 @@ pub fn serve(
     ] {
         sweep(folder);
     }
-    let agent = Arc::new(Agent::new(profile, config.clone(), scopes)?);
-    recover(profile, config, scopes)?;
+    let agent = Arc::new(Agent::new(profile, config.clone())?);
+    recover(profile, config)?;
     let keeper = agent.clone();
     spawn("housekeeping", move || {
         loop {
@@ -196,7 +193,7 @@ fn warned<T>(done: Result<T, Problem>) -> Option<T> {
 
 /// Settles an open restore in a process of its own, once nothing works on it any more: a driver that was killed lives on
 /// for a moment, and one that this agent did not start may be killed later.
-fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Problem> {
+fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
     let open = match state_dir::open_restore(profile) {
         Ok(Some(open)) => open,
         Ok(None) => return Ok(()),
@@ -216,7 +213,7 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
             while driver(&profile).is_some() {
                 std::thread::sleep(WATCH);
             }
-            if let Err(problem) = recover(&profile, config, scopes) {
+            if let Err(problem) = recover(&profile, config) {
                 tracing::error!("{problem}");
             }
         });
@@ -225,17 +222,13 @@ fn recover(profile: &Profile, config: PathBuf, scopes: bool) -> Result<(), Probl
         "restore {} is open and nothing works on it: recovering",
         open.id
     );
-    let mut child = start::program(&config, scopes.then(|| format!("recover-{}", open.id)))?
-        .args(["recover", "--unattended"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .spawn()
-        .or_cannot(
-            Code::UNFIT_SYSTEM,
-            format_args!("start the recovery of restore {}", open.id),
-            "run `holdfast recover`",
-        )?;
-    spawn("recovery", move || match child.wait() {
+    let order = WorkOrder::Recover(RecoveryOrder {
+        by: Role::Recover,
+        policy: None,
+        stage: BootStage::Whole,
+    });
+    let worker = launch::launch(&config, &format!("recovery-{}", open.id), &order)?;
+    spawn("recovery", move || match worker.wait() {
         Ok(status) => tracing::info!("the recovery of restore {} ended: {status}", open.id),
         Err(e) => tracing::error!("cannot wait for the recovery of restore {}: {e}", open.id),
     })
@@ -297,8 +290,8 @@ mod tests {
         let half = profile.spool_dir().join("upload-x.part");
         std::fs::write(&half, "comes in").unwrap();
         let socket = folder.path().join("other.sock");
-        let second = serve(&profile, Path::new("/holdfast.toml"), &socket, false).unwrap_err();
-        assert!(second.problems()[0].is(&Code::BUSY), "{second}");
+        let second = serve(&profile, Path::new("/holdfast.toml"), &socket).unwrap_err();
+        assert!(second.to_string().contains("another one runs"), "{second}");
         assert_eq!(second.exit_status(), 6);
         assert!(half.exists() && !socket.exists());
         drop(first);

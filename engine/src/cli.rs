@@ -7,12 +7,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use journal_format::{Digest, RestoreId, problem_text};
+use journal_format::{RestoreId, problem_text};
 
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
+use crate::restore::launch;
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
 macro_rules! say {
@@ -40,6 +41,8 @@ mod secure;
 mod status;
 mod survey;
 mod verify;
+mod watch;
+mod worker;
 
 /// Crash-safe backup and restore for WireGuard gateways.
 #[derive(Debug, Parser)]
@@ -113,13 +116,19 @@ enum CliCommand {
         /// The path of the Unix socket to listen on.
         #[arg(long, value_name = "PATH")]
         socket: PathBuf,
-        /// Start restores in scopes of their own, so that systemd stops none of them with the agent.
-        #[arg(long, hide = true)]
-        scopes: bool,
     },
     /// Work on one database with the rights of its account; for holdfast itself.
     #[command(name = live_database::COMMAND, hide = true)]
     DatabaseWork,
+    /// Restore or recover, as the order says that comes with it; for holdfast itself.
+    #[command(name = launch::COMMAND, hide = true)]
+    Work {
+        /// Its name: a boot's, or the one that it was started under.
+        name: String,
+        /// Show what the last one of this name left behind.
+        #[arg(long)]
+        said: bool,
+    },
     /// Write systemd drop-ins that keep the gateway stopped at boot while a restore is open.
     BootUnits {
         /// The folder to write the drop-ins to; systemd must read units there.
@@ -154,21 +163,6 @@ struct RestoreArgs {
     /// May be given several times. Parts are configs, kept-v4, kept-v6, and each database by its name.
     #[arg(long, value_name = "PART", value_parser = parts::done_without)]
     without_safety_backup_of: Vec<Part>,
-    /// The plan that was approved; any other is refused.
-    #[arg(long, value_name = "HASH", hide = true)]
-    approved_plan: Option<Digest>,
-    /// The name that the restore gets.
-    #[arg(long, value_name = "ID", hide = true)]
-    restore_id: Option<RestoreId>,
-    /// The file name that is shown, where the archive lies under another.
-    #[arg(long, value_name = "NAME", hide = true)]
-    shown_name: Option<String>,
-    /// Started by the agent, not by an operator at a terminal.
-    #[arg(long, hide = true)]
-    unattended: bool,
-    /// The second half of an interactive restore: in a session of its own, ended with the first half.
-    #[arg(long, hide = true)]
-    second_half: bool,
 }
 
 /// `holdfast recover`.
@@ -180,18 +174,6 @@ struct RecoverArgs {
     /// Roll the restore back, whatever the profile's policy is. No effect after the restore was committed.
     #[arg(long)]
     roll_back: bool,
-    /// Started by itself, not by the operator: counts go on.
-    #[arg(long, hide = true)]
-    unattended: bool,
-    /// Only as far as can be gone before the network is up: the first stage at boot.
-    #[arg(long, hide = true, requires = "unattended")]
-    before_network: bool,
-    /// Handed over by a restore whose journal could not be written: the exit status is the restore's.
-    #[arg(long, hide = true)]
-    for_restore: bool,
-    /// Started by the first half of an interactive recovery: to go on in a session of its own.
-    #[arg(long, hide = true)]
-    second_half: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -297,7 +279,8 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
             journal::verify(&context, &journal)
         }
         CliCommand::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
-        CliCommand::Agent { socket, scopes } => agent::run(&context, &socket, scopes),
+        CliCommand::Agent { socket } => agent::run(&context, &socket),
+        CliCommand::Work { name, said } => worker::run(&context, &name, said),
         CliCommand::DatabaseWork => Ok(0),
         CliCommand::BootUnits {
             output,

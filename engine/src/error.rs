@@ -11,7 +11,8 @@ pub use journal_format::{Code, Problem};
 pub const INCOMPLETE: u8 = 8;
 
 /// Why a command did not do what it was asked. Every kind but [`Fault::Stuck`] leaves the gateway as it was.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Fault {
     /// It could not be done. Exit status 1.
     Failed(Problem),

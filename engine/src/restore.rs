@@ -6,13 +6,16 @@ pub mod driver;
 pub mod expected_peers;
 pub mod expected_rules;
 pub mod journal;
+pub mod launch;
 mod loading;
 pub mod next;
+pub mod order;
 pub mod process;
 pub mod recover;
 mod source;
 pub mod step;
 pub mod swap;
+pub mod work;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -26,7 +29,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::Prepared;
 use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
-use crate::restore::journal::{JournalWriter, OnRecord};
+use crate::restore::journal::JournalWriter;
 use crate::restore::source::Unpacked;
 use crate::state_dir;
 use crate::text::octets;
@@ -45,18 +48,15 @@ pub enum Ended {
 }
 
 /// Begins the restore and runs it to its end. The caller holds the lock.
-///
-/// `seen` is told of every record once it is durable.
-pub fn run<'a>(
+pub fn run(
     profile: &Profile,
-    host: &'a dyn Machine,
-    prepared: &'a Prepared,
-    asked: &'a dyn Fn() -> bool,
-    seen: OnRecord<'a>,
+    host: &dyn Machine,
+    prepared: Prepared,
+    asked: &dyn Fn() -> bool,
 ) -> Result<Ended, Fault> {
     state_dir::none_open(profile, "restore")?;
     let driver = process::driver(Role::Restore, host.boot()?, None)?;
-    let source = Unpacked::of(profile, prepared);
+    let source = Unpacked::of(profile, &prepared.plan.archive.name, prepared.contents);
     let begin = Begin {
         id: &prepared.id,
         plan: &prepared.plan,
@@ -65,7 +65,7 @@ pub fn run<'a>(
         source: &source,
         driver,
     };
-    carry_out(profile, host, begin, asked, seen)
+    carry_out(profile, host, begin, asked)
 }
 
 /// All that a restore begins with.
@@ -90,7 +90,6 @@ pub fn carry_out<'a>(
     host: &'a dyn Machine,
     begin: Begin<'a>,
     asked: &'a dyn Fn() -> bool,
-    seen: OnRecord<'a>,
 ) -> Result<Ended, Fault> {
     let dir = profile.restore_dir(begin.id);
     let journal_path = state_dir::journal(profile, begin.id);
@@ -126,7 +125,6 @@ pub fn carry_out<'a>(
         header,
         begin.plan.clone(),
         begin.driver,
-        seen,
     );
     let mut journal = match begun {
         Ok(journal) => journal,

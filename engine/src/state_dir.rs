@@ -3,6 +3,7 @@
 
 pub mod barrier;
 pub mod boot_units;
+pub mod follow;
 pub mod lock;
 pub mod made;
 

@@ -53,7 +53,7 @@ fn killed_at(two: &TwoStates, records: usize, later: Duration) {
         std::thread::sleep(Duration::from_micros(200));
     }
     std::thread::sleep(later);
-    restore.kill9().unwrap();
+    restore.kill_worker().unwrap();
     restore.wait().unwrap();
 }
 

@@ -105,9 +105,7 @@ pub fn permit(host: &dyn Host, id: &RestoreId, plan: &Arc<Plan>, folder: &Path) 
     };
     host.keep_dir(folder).unwrap();
     let path = folder.join("journal");
-    let seen = Box::new(|_: &_, _: &_| {});
-    let mut journal =
-        JournalWriter::begin(host, &path, header, plan.clone(), driver, seen).unwrap();
+    let mut journal = JournalWriter::begin(host, &path, header, plan.clone(), driver).unwrap();
     let first = Move {
         step: Step::SafetyBackup,
         direction: Direction::Forward,

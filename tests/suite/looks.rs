@@ -29,6 +29,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         loaded: true,
         exchanges: &[],
         again: false,
+        asked: &|| false,
     };
     ops(step).observe(&env, Direction::Forward).unwrap()
 }

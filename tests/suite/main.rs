@@ -51,3 +51,4 @@ mod unresolved_endpoint;
 mod web_restore;
 mod web_stage;
 mod what_the_gateways_reader_takes;
+mod worker;

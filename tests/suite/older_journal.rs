@@ -36,8 +36,7 @@ fn a_problem_in_a_journal_that_began_as_1_0_has_no_code() {
             role: Role::RecoverByHand,
             ..state.driver.clone().unwrap()
         };
-        let seen = Box::new(|_: &_, _: &_| {});
-        let mut journal = JournalWriter::reopen(&host, &path, open, before, driver, seen).unwrap();
+        let mut journal = JournalWriter::reopen(&host, &path, open, before, driver).unwrap();
         if state.turned.is_none() {
             journal.turn(trouble()).unwrap();
         }

@@ -4,11 +4,12 @@
 
 mod operator;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use fixtures::{Misbehaviour, Picture, Running, Shape, program};
-use journal_format::{Format, Phase, State, Verdict};
+use journal_format::{Format, Phase, RestoreId, State, Verdict};
 use rusqlite::config::DbConfig;
 
 use crate::on_a_gateway::{Gateway, codes, path, stand_in};
@@ -52,10 +53,23 @@ fn wait_for(restore: &mut Running, text: &str) {
 pub fn killed_in(two: &TwoStates, step: &str) -> PathBuf {
     let began = two.restores();
     let mut restore = start(two);
-    wait_for(&mut restore, &intent(step));
-    restore.kill9().unwrap();
-    restore.wait().unwrap();
+    // In the journal, not in what the command shows of it, which comes a moment later.
+    while !journal_so_far(two, &began).contains(&intent(step)) {
+        assert!(!restore.has_ended().unwrap(), "it ended before {step}");
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    restore.kill_worker().unwrap();
+    let ended = restore.wait().unwrap();
+    assert_eq!(ended.code(), 5, "{ended}");
+    assert!(ended.stderr.contains("nothing works on it"), "{ended}");
     two.journal(&two.fresh(&began).unwrap())
+}
+
+/// The journal of the restore that is new, if it has begun.
+fn journal_so_far(two: &TwoStates, began: &BTreeSet<RestoreId>) -> String {
+    let journal = two.fresh(began).map(|id| two.journal(&id));
+    let bytes = journal.and_then(|journal| std::fs::read(journal).ok());
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
 fn intent(step: &str) -> String {
@@ -210,7 +224,7 @@ fn what_a_dead_restore_left_running_is_ended_before_anything_is_looked_at() {
     while !sleeps() {
         std::thread::sleep(Duration::from_millis(5));
     }
-    restore.kill9().unwrap();
+    restore.kill_worker().unwrap();
     restore.wait().unwrap();
     assert!(sleeps(), "nothing was left running");
     let recovered = two.holdfast(&["recover", "--roll-back"]);
@@ -413,14 +427,19 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
 
     // Effects and no barrier: only the operator chooses, and until the verdict it is there again.
     std::fs::remove_file(&barrier).unwrap();
-    for argv in [
-        &["recover", "--json"][..],
-        &["recover", "--json", "--unattended", "--roll-back"],
-    ] {
-        let refused = two.holdfast(argv);
-        assert_eq!(refused.code(), 5, "{refused}");
-        assert_eq!(codes(&refused), ["barrier-unusable"]);
-    }
+    let refused = two.holdfast(&["recover"]);
+    assert_eq!(refused.code(), 5, "{refused}");
+    assert!(refused.stderr.contains("its barrier is gone"), "{refused}");
+    let at_boot = two.holdfast(&["work", "boot"]);
+    assert_eq!(at_boot.code(), 5, "{at_boot}");
+    assert_eq!(
+        at_boot.stdout.clone() + &at_boot.stderr,
+        "",
+        "a worker prints nothing"
+    );
+    let said = two.holdfast(&["work", "boot", "--said"]);
+    assert_eq!(said.code(), 5, "{said}");
+    assert!(said.stderr.contains("its barrier is gone"), "{said}");
     std::fs::write(&barrier, "who knows\n").unwrap();
     let refused = two.holdfast(&["recover", "--json"]);
     assert_eq!(refused.code(), 5, "{refused}");
@@ -432,7 +451,7 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
     // It was over; only the barrier was left.
     std::fs::write(&barrier, &text).unwrap();
     assert!(matches!(state(&journal).phase, Phase::Closed(_)));
-    let again = two.holdfast(&["recover", "--unattended"]);
+    let again = two.holdfast(&["recover"]);
     assert_eq!(again.code(), 4, "{again}");
     assert!(again.stdout.contains("was over (rolled back)"), "{again}");
     assert!(!barrier.exists());

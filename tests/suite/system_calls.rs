@@ -7,8 +7,10 @@
 
 use std::collections::BTreeMap;
 
+use engine::plan::planner::Choices;
+use engine::restore::order::{RestoreOrder, WorkOrder};
 use fixtures::{Finished, Shape, program, skip};
-use journal_format::Verdict;
+use journal_format::{Policy, Verdict};
 
 use crate::two_states::TwoStates;
 
@@ -53,19 +55,37 @@ fn shape() -> Shape {
     }
 }
 
-/// Runs a restore to the other state, with these options of `strace` besides; its log.
+/// A restore to the other state, as its worker is told of it.
+fn ordered(two: &TwoStates) -> WorkOrder {
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap();
+    WorkOrder::Restore(RestoreOrder {
+        id: engine::state_dir::id_at(now.as_millis() as i64, now.subsec_nanos()).unwrap(),
+        archive: two.other().into(),
+        shown: "other.zip".into(),
+        choices: Choices {
+            keep_going_without_firewall: false,
+            policy: Policy::Auto,
+            keep_open_folders: false,
+            without_safety_backup_of: Default::default(),
+        },
+        approved: None,
+    })
+}
+
+/// Runs the worker of a restore to the other state, with these options of `strace` besides; its log.
 fn traced(two: &TwoStates, options: &[&str]) -> (Finished, String) {
-    let log = two.sample().root().join("../calls");
+    let beside = |name: &str| two.sample().root().join("..").join(name);
+    let (log, order) = (beside("calls"), beside("order"));
+    std::fs::write(&order, serde_json::to_vec(&ordered(two)).unwrap()).unwrap();
     let holdfast = program("holdfast").unwrap();
     let trace = format!("trace={}", CALLS.map(|c| format!("?{c}")).join(","));
-    let (profile, other) = (two.sample().profile(), two.other());
+    let profile = two.sample().profile();
     let command = [
         holdfast.to_str().unwrap(),
         "--config",
         profile.to_str().unwrap(),
-        "restore",
-        &other,
-        "--yes",
+        "work",
+        "traced",
     ];
     // Of the one thread that holds the journal; what it starts is not slowed down, and does not count.
     let strace = [
@@ -77,7 +97,9 @@ fn traced(two: &TwoStates, options: &[&str]) -> (Finished, String) {
         "-e",
         &trace,
     ];
-    let argv = [&strace[..], options, &command].concat();
+    let line = format!("exec \"$@\" < {}", order.display());
+    let shell = ["sh", "-c", &line, "sh"];
+    let argv = [&shell, &strace[..], options, &command].concat();
     let done = two.sandbox().run(&argv).unwrap();
     let log = std::fs::read_to_string(log).unwrap_or_default();
     (done, log)

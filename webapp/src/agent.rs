@@ -4,6 +4,7 @@
 
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use agent_protocol::{
@@ -221,7 +222,7 @@ impl AgentClient {
     /// A restore as it is now, and why it gets no further, if it does not.
     pub async fn restore(&self, token: Token, id: RestoreId) -> AgentAnswer<(View, Option<Halt>)> {
         let reply = self.ask_as(token, Ask::Restore { id }).await?;
-        expect!(reply, Reply::Restore { view, halt } => (*view, halt))
+        expect!(reply, Reply::Restore { view, halt } => (Arc::unwrap_or_clone(view), halt))
     }
 
     /// Makes a backup, or joins the one that is being made, and streams it if it is complete.

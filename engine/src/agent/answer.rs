@@ -14,12 +14,12 @@ use agent_protocol::{
 use journal_format::{Digest, RestoreId, Seq};
 
 use super::backups::Taken;
-use super::follow::{self, Follower, StreamLost};
 use super::refusal::Unanswered;
 use super::start::{self, Approved};
 use super::{Agent, overview, warned};
 use crate::error::{Code, OrCannot, bug, cannot};
 use crate::restore::process;
+use crate::state_dir::follow::StreamLost;
 use crate::state_dir::made;
 
 /// How often a sign of life is given while something takes long; well below the other side's patience.
@@ -320,12 +320,11 @@ impl From<StreamLost> for Refusal {
 }
 
 fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
-    let mut follower = Follower::new(&agent.profile, id);
-    follower.look(|_, _, _| ())?;
-    match follower.state() {
-        Some(state) => Ok(Reply::Restore {
-            view: Box::new(follow::view(state)),
-            halt: follow::halt(agent, &follower),
+    let news = agent.streams.of(agent, id).after(agent, None)?;
+    match news.view {
+        Some(view) => Ok(Reply::Restore {
+            view,
+            halt: news.halt,
         }),
         None => Err(Refusal::Gone {
             problem: cannot(
@@ -343,53 +342,42 @@ fn events(
     wire: &mut Wire<UnixStream>,
     token: &Token,
     id: &RestoreId,
-    after: Option<Seq>,
+    mut after: Option<Seq>,
 ) -> Result<Reply, Unanswered> {
     let mut watched = watched(agent, token);
-    let mut follower = Follower::new(&agent.profile, id);
+    let stream = agent.streams.of(agent, id);
     let mut last = Instant::now();
     let mut silent = true;
     let mut told = None;
     let mut halts_since = None;
     loop {
         watched.still()?;
-        // Looked at before the journal: what an ended process wrote is then all there.
-        let over = follower
-            .state()
-            .is_some_and(|s| follow::is_over(&agent.host, s));
-        let mut sent = Ok(());
-        let mut news = false;
-        let looked = follower.look(|seq, record, state| {
-            if sent.is_ok() && after.is_none_or(|after| seq > after) {
-                (silent, news) = (false, true);
-                let event = Box::new(follow::event(state, record));
-                let view = Box::new(follow::view(state));
-                sent = say(wire, &Reply::Event { event, view });
+        let news = stream.after(agent, after).map_err(Refusal::from)?;
+        if let (Some(view), false) = (&news.view, news.events.is_empty()) {
+            for event in &news.events {
+                after = Some(event.seq);
+                let (event, view) = (event.clone(), view.clone());
+                say(wire, &Reply::Event { event, view })?;
             }
-        });
-        sent?;
-        if news {
+            silent = false;
             // Whoever shows an event shows a restore that goes on.
             told = None;
-        }
-        if looked.map_err(Refusal::from)? {
             continue;
         }
-        if over {
+        if news.over {
             return Ok(Reply::Over);
         }
-        let halt = follow::halt(agent, &follower);
+        let halt = news.halt;
         let since = *halts_since.get_or_insert_with(Instant::now);
         if halt.is_none() {
             halts_since = None;
         }
         if halt != told
             && (halt.is_none() || since.elapsed() >= HALTS)
-            && let Some(state) = follower.state()
+            && let Some(view) = news.view
         {
             silent = false;
             told = halt.clone();
-            let view = Box::new(follow::view(state));
             say(wire, &Reply::Halt { view, halt })?;
         }
         if std::mem::take(&mut silent) {

@@ -1,23 +1,24 @@
-//! Looking at an uploaded archive, and starting the restore that an admin approved: the same program in a process of its
-//! own, which neither the agent's end nor the web's touches. A request that is repeated finds the same restore.
+//! Looking at an uploaded archive, and starting the restore that an admin approved: by a worker, which neither
+//! the agent's end nor the web's touches. A request that is repeated finds the same restore.
 
 mod preview;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use agent_protocol::{Refusal, RequestId, RootCommands, UploadId, WireError};
-use journal_format::{Digest, Problem, RestoreId, WITHOUT_SAFETY_BACKUP_OF};
+use journal_format::{Digest, Problem, RestoreId};
 
 use super::refusal::{Unanswered, bounded_problems, busy};
-use super::uploads::{RestoreProcess, StoredUpload, UsedBy};
-use super::{Agent, locked, now_ms, recover, spawn};
-use crate::error::{Code, OrCannot, cannot, cause};
+use super::uploads::UsedBy;
+use super::{Agent, now_ms, recover, spawn};
+use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
-use crate::host::programs;
+use crate::plan::planner::Choices;
+use crate::restore::launch::{self, Worker};
+use crate::restore::order::{RestoreOrder, WorkOrder, WorkerState};
 use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
 use preview::may_be_tried_again;
@@ -28,12 +29,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 pub struct Starts {
     config: PathBuf,
-    /// Each restore gets a scope of systemd's.
-    scopes: bool,
     /// One start at a time: a second click must find what the first began.
     one: Mutex<()>,
-    /// The processes that this agent started, and how those ended that began nothing.
-    children: Mutex<BTreeMap<RestoreId, Option<Refusal>>>,
 }
 
 /// What an admin approved.
@@ -65,37 +62,6 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
             )],
         }
     })
-}
-
-/// This same program, with this profile; in a scope of systemd's of its own if it is named.
-///
-/// A scope takes the very process that is started here, so its number stays. What ends a scope (a shutdown) does so by a
-/// kill: a restore that is cut off is settled at the next boot, while one that were asked to turn back could not start
-/// services any more.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "Holdfast starts itself: the restore is a process of its own"
-)]
-pub fn program(config: &Path, scope: Option<String>) -> Result<Command, Problem> {
-    let program = std::env::current_exe().or_cannot(
-        Code::MISSING_PROGRAM,
-        "find this program",
-        "see that the holdfast program is where it was",
-    )?;
-    let mut command = match scope {
-        None => Command::new(program),
-        Some(name) => {
-            let mut command = Command::new("systemd-run");
-            command
-                .args(["--scope", "--quiet", "--collect"])
-                .arg(format!("--unit=holdfast-{name}"))
-                .args(["--property=KillSignal=SIGKILL", "--"])
-                .arg(program);
-            command
-        }
-    };
-    command.arg("--config").arg(config);
-    Ok(command)
 }
 
 /// Whether the gateway's databases may be looked at: no restore is open and none runs.
@@ -142,12 +108,10 @@ fn has_begun(agent: &Agent, id: &RestoreId) -> bool {
 
 impl Starts {
     /// For this profile.
-    pub fn new(config: PathBuf, scopes: bool) -> Starts {
+    pub fn new(config: PathBuf) -> Starts {
         Starts {
             config,
-            scopes,
             one: Mutex::new(()),
-            children: Mutex::default(),
         }
     }
 
@@ -168,40 +132,24 @@ impl Starts {
                 }
             }
         };
-        let (id, process) = match self.begin(agent, approved)? {
+        let id = match self.begin(agent, approved)? {
             Begun::Before(id) => return Ok(id),
-            Begun::Runs(id, process) => (id, process),
+            Begun::Runs(id) => id,
         };
         loop {
-            // Looked at before the journal: what an ended process wrote is then all there.
-            let ended = self.ended(agent, &id, &process, &approved.upload);
+            // Looked at before the journal: what an ended worker wrote is then all there.
+            let standing = launch::said(&name(&id));
             if has_begun(agent, &id) {
                 return Ok(id);
             }
-            if let Some(refusal) = ended {
+            if !runs(standing.as_ref()) {
                 // Nothing began: the upload may be confirmed again.
                 agent.uploads.free(&approved.upload, &id)?;
-                return Err(refusal.into());
+                return Err(not_begun(agent, standing).into());
             }
             // The restore goes on by itself if the web is gone; its next question finds it.
             alive()?;
             std::thread::sleep(LOOK);
-        }
-    }
-
-    /// How a restore's process ended; none while it lives.
-    fn ended(
-        &self,
-        agent: &Agent,
-        id: &RestoreId,
-        process: &RestoreProcess,
-        upload: &UploadId,
-    ) -> Option<Refusal> {
-        match locked(&self.children).get(id) {
-            Some(ended) => ended.clone(),
-            // An agent that has ended started it.
-            None if lives(agent, process) => None,
-            None => Some(first(said(agent, upload), ENDED).into()),
         }
     }
 
@@ -229,13 +177,9 @@ impl Starts {
                     restore: used.restore.clone(),
                 });
             }
-            Some(UsedBy {
-                request,
-                restore,
-                process: Some(process),
-            }) if lives(agent, process) => {
+            Some(UsedBy { request, restore }) if runs(launch::said(&name(restore)).as_ref()) => {
                 return if *request == approved.request {
-                    Ok(Begun::Runs(restore.clone(), process.clone()))
+                    Ok(Begun::Runs(restore.clone()))
                 } else {
                     Err(Refusal::busy(cannot(
                         Code::BUSY,
@@ -244,172 +188,102 @@ impl Starts {
                     )))
                 };
             }
-            // It was noted, and then its process or the agent ended before anything began.
+            // It was noted, and then its worker or the agent ended before anything began.
             Some(_) | None => {}
         }
         check_quiet(agent)?;
         let id = state_dir::id_at(now_ms(), suffix(&approved.request))?;
-        let mut used = UsedBy {
+        let used = UsedBy {
             request: approved.request.clone(),
             restore: id.clone(),
-            process: None,
         };
-        agent.uploads.use_for(&approved.upload, used.clone())?;
-        let child = self.spawn(agent, approved, &kept, &id)?;
-        let process = process_of(agent, &child);
-        {
-            let mut children = locked(&self.children);
-            children.retain(|_, ended| ended.is_none());
-            children.insert(id.clone(), None);
-        }
-        used.process = Some(process.clone());
-        if let Err(refusal) = agent.uploads.use_for(&approved.upload, used) {
-            // It runs, and this agent knows it; only an agent that starts again would not.
-            tracing::warn!("the process of restore {id} is not written down: {refusal:?}");
-        }
+        agent.uploads.use_for(&approved.upload, used)?;
+        let order = WorkOrder::Restore(RestoreOrder {
+            id: id.clone(),
+            archive: agent.uploads.archive(&approved.upload),
+            shown: kept.preview.name.clone(),
+            choices: Choices {
+                keep_going_without_firewall: approved.keep_going_without_firewall,
+                policy: agent.profile.recovery.policy,
+                keep_open_folders: approved.keep_open_folders,
+                without_safety_backup_of: approved.without_safety_backup_of.clone(),
+            },
+            approved: Some(approved.plan.clone()),
+        });
+        let worker = launch::launch(&self.config, &name(&id), &order)?;
         // Said once it is known for whichever agent comes next.
-        tracing::info!("restore {id} is started, process {}", child.id());
-        let (agent, upload, named) = (agent.clone(), approved.upload.clone(), id.clone());
-        spawn("restore", move || wait(&agent, child, &upload, &named)).inspect_err(|_| {
-            // Nobody will say how it ended: then only whether it lives counts.
-            locked(&self.children).remove(&id);
-        })?;
-        Ok(Begun::Runs(id, process))
-    }
-
-    fn spawn(
-        &self,
-        agent: &Agent,
-        approved: &Approved,
-        kept: &StoredUpload,
-        id: &RestoreId,
-    ) -> Result<Child, Problem> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let failed = |e: std::io::Error| {
-            let what = format!("start restore {id}: {e}");
-            cannot(cause(&e), what, "try again; nothing was changed")
-        };
-        let log = agent.uploads.log(&approved.upload);
-        let log = std::fs::File::options()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(log)
-            .map_err(failed)?;
-        let scope = self.scopes.then(|| format!("restore-{id}"));
-        let mut command = program(&self.config, scope)?;
-        command
-            .arg("--json")
-            .arg("restore")
-            .arg(agent.uploads.archive(&approved.upload))
-            .args(["--yes", "--unattended"]);
-        command.args([
-            "--approved-plan",
-            &approved.plan.to_string(),
-            "--restore-id",
-            id.as_str(),
-        ]);
-        // As one word: a name that begins with a dash is still a name.
-        command.arg(format!("--shown-name={}", kept.preview.name));
-        if approved.keep_going_without_firewall {
-            command.arg("--keep-going-without-firewall");
-        }
-        if approved.keep_open_folders {
-            command.arg("--keep-open-folders");
-        }
-        for part in &approved.without_safety_backup_of {
-            command.arg(format!("{WITHOUT_SAFETY_BACKUP_OF}={part}"));
-        }
-        let command = command
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(log))
-            .stderr(Stdio::null());
-        command.spawn().map_err(failed)
+        tracing::info!("restore {id} is started, process {}", worker.pid());
+        let (agent, upload, restore) = (agent.clone(), approved.upload.clone(), id.clone());
+        spawn("restore", move || wait(&agent, &worker, &upload, &restore))?;
+        Ok(Begun::Runs(id))
     }
 }
 
 enum Begun {
     Before(RestoreId),
-    Runs(RestoreId, RestoreProcess),
+    Runs(RestoreId),
 }
 
 const ENDED: &str = "start the restore: its process ended at once";
 
-/// A child as it can be found again. One that has ended already is found by nobody, and that is as true.
-fn process_of(agent: &Agent, child: &Child) -> RestoreProcess {
-    RestoreProcess {
-        pid: child.id(),
-        started_ticks: programs::process(child.id()).map_or(0, |p| p.started_ticks),
-        boot: agent.boot.clone(),
+/// The name of a restore's worker.
+fn name(id: &RestoreId) -> String {
+    format!("restore-{id}")
+}
+
+/// Whether a worker is at it. One of an agent that has ended is found by what it said.
+fn runs(said: Option<&WorkerState>) -> bool {
+    matches!(said, Some(WorkerState::Runs(process)) if process.runs())
+}
+
+/// Why a restore did not begin.
+fn not_begun(agent: &Agent, said: Option<WorkerState>) -> Refusal {
+    let fault = match said {
+        Some(WorkerState::Ended(report)) => report.outcome.err(),
+        Some(WorkerState::Runs(_)) | None => None,
+    };
+    match fault {
+        Some(Fault::Refused(problems)) => Refusal::Unacceptable {
+            problems: bounded_problems(problems),
+        },
+        Some(Fault::Busy(problem)) => busy(agent, first(vec![problem])),
+        Some(fault) => first(fault.problems().to_vec()).into(),
+        None => first(Vec::new()).into(),
     }
 }
 
-fn lives(agent: &Agent, process: &RestoreProcess) -> bool {
-    process.boot == agent.boot
-        && programs::process(process.pid)
-            .is_some_and(|p| p.started_ticks == process.started_ticks && !p.gone)
-}
-
-/// Waits for a restore's process, so that it does not stay as a zombie, and tells how it ended.
-fn wait(agent: &Agent, mut child: Child, upload: &UploadId, id: &RestoreId) {
-    let status = match child.wait() {
+/// Waits for a restore's worker, so that it does not stay as a zombie.
+fn wait(agent: &Agent, worker: &Worker, upload: &UploadId, id: &RestoreId) {
+    let killed = match worker.wait() {
         Ok(status) => {
             tracing::info!("the process of restore {id} ended: {status}");
-            status.code()
+            status.code().is_none()
         }
         Err(e) => {
             tracing::error!("cannot wait for the process of restore {id}: {e}");
-            None
+            true
         }
-    };
-    let said = said(agent, upload);
-    let refusal = match status {
-        Some(3) => Refusal::Unacceptable {
-            problems: bounded_problems(said),
-        },
-        Some(6) => busy(agent, first(said, "start the restore: something else runs")),
-        _ => first(said, ENDED).into(),
     };
     if has_begun(agent, id) && !may_be_tried_again(agent, id) {
         agent.uploads.spent(upload);
     }
-    locked(&agent.starts.children).insert(id.clone(), Some(refusal));
-    // It was killed. A recovery that is killed as well is left for the next start, so that this has an end.
-    if status.is_none()
-        && let Err(problem) = recover(
-            &agent.profile,
-            agent.starts.config.clone(),
-            agent.starts.scopes,
-        )
-    {
+    // A recovery that is killed as well is left for the next start, so that this has an end.
+    if killed && let Err(problem) = recover(&agent.profile, agent.starts.config.clone()) {
         tracing::error!("{problem}");
     }
 }
 
-fn first(problems: Vec<Problem>, otherwise: &str) -> Problem {
+fn first(problems: Vec<Problem>) -> Problem {
     bounded_problems(problems)
         .into_iter()
         .next()
         .unwrap_or_else(|| {
             cannot(
                 Code::INTERRUPTED,
-                otherwise,
+                ENDED,
                 "see the agent's log, then try again",
             )
         })
-}
-
-/// What a restore's process said of why it did not begin.
-fn said(agent: &Agent, upload: &UploadId) -> Vec<Problem> {
-    #[derive(serde::Deserialize)]
-    struct SaidLine {
-        problems: Vec<Problem>,
-    }
-    let text = std::fs::read_to_string(agent.uploads.log(upload)).unwrap_or_default();
-    let mut last_first = text.lines().rev();
-    let last = last_first.find_map(|line| serde_json::from_str::<SaidLine>(line).ok());
-    last.map_or_else(Vec::new, |s| s.problems)
 }
 
 #[cfg(test)]

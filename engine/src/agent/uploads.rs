@@ -9,7 +9,7 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 
 use agent_protocol::{Chunk, MAX_CHUNK, Preview, Refusal, RequestId, UploadId, Wire, WireError};
-use journal_format::{BootId, Problem, RestoreId};
+use journal_format::{Problem, RestoreId};
 use serde::{Deserialize, Serialize};
 
 use super::refusal::Unanswered;
@@ -45,19 +45,6 @@ pub struct UsedBy {
     pub request: RequestId,
     /// The restore.
     pub restore: RestoreId,
-    /// Its process; none until that was started.
-    pub process: Option<RestoreProcess>,
-}
-
-/// A process, so that its number alone is not taken for it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreProcess {
-    /// Its number.
-    pub pid: u32,
-    /// When it started, in the kernel's clock ticks since boot.
-    pub started_ticks: u64,
-    /// The boot.
-    pub boot: BootId,
 }
 
 pub struct Uploads {
@@ -322,7 +309,7 @@ impl Uploads {
         self.file(id, "zip")
     }
 
-    /// Notes which restore an upload is used for, before that is started; and again with its process.
+    /// Notes which restore an upload is used for, before that is started.
     pub fn use_for(&self, id: &UploadId, used: UsedBy) -> Result<(), Refusal> {
         let _one = locked(&self.changing);
         let mut kept = self.find(id)?;
@@ -348,7 +335,7 @@ impl Uploads {
     }
 
     fn throw_away(&self, id: &UploadId) {
-        for kind in ["zip", "json", "log"] {
+        for kind in ["zip", "json"] {
             self.remove(&format!("upload-{id}.{kind}"));
         }
     }
@@ -357,11 +344,6 @@ impl Uploads {
     pub fn spent(&self, id: &UploadId) {
         let _one = locked(&self.changing);
         self.remove(&format!("upload-{id}.zip"));
-    }
-
-    /// Where what the restore's process says goes.
-    pub fn log(&self, id: &UploadId) -> PathBuf {
-        self.file(id, "log")
     }
 
     /// Removes what waited too long, and what has lost its other half.

@@ -1,17 +1,17 @@
 //! `holdfast journal`: shows, verifies and follows what restores wrote. Changes nothing.
 
-use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use journal_format::{
-    RestoreId, Scan, ScannedLine, Scanner, Seq, State, Tail, View, opaque_text, record_json,
-    record_text, view_text,
+    RestoreId, Scan, ScannedLine, Seq, State, Tail, View, opaque_text, record_json, record_text,
+    view_text,
 };
 
 use super::{Context, print_json};
-use crate::error::{Code, Fault, OrCannot, Problem, cannot};
+use crate::error::{Fault, Problem};
 use crate::state_dir;
+use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::Lock;
 
 const POLL: Duration = Duration::from_millis(100);
@@ -126,34 +126,15 @@ fn soundness_words(scan: &Scan) -> String {
 
 /// Prints every record as it is written, until the restore is over, or stuck, or nobody writes it any more.
 pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
-    let path = state_dir::journal(&context.profile, id);
-    let mut scanner = Scanner::of(id);
-    let mut pending: Vec<u8> = Vec::new();
-    let mut at = 0_u64;
+    let mut follower = Follower::new(&context.profile, id);
     let mut idle = false;
     loop {
-        let grown = read_from(&path, at)?;
-        at += grown.len() as u64;
-        pending.extend(&grown);
-        while let Some(end) = pending.iter().position(|b| *b == b'\n') {
-            let line: Vec<u8> = pending.drain(..=end).collect();
-            match scanner.line(&line) {
-                Ok(ScannedLine::Record(record)) if context.json => {
-                    print_json(&record_json(&record))
-                }
-                Ok(ScannedLine::Record(record)) => say!("{}", record_text(&record)),
-                Ok(ScannedLine::Opaque { seq, json }) => say!("{}", opaque_text(seq, &json)),
-                Err(stop) => {
-                    return Err(cannot(
-                        Code::JOURNAL_UNUSABLE,
-                        format!("follow {}: {stop}", path.display()),
-                        "look at it with `holdfast journal verify`",
-                    )
-                    .into());
-                }
-            }
-        }
-        if let Some(state) = scanner.state()
+        let news = follower.look(|line, _| match line {
+            ScannedLine::Record(record) if context.json => print_json(&record_json(record)),
+            ScannedLine::Record(record) => say!("{}", record_text(record)),
+            ScannedLine::Opaque { seq, json } => say!("{}", opaque_text(*seq, json)),
+        })?;
+        if let Some(state) = follower.state()
             && (state.verdict().is_some() || state.stuck.is_some())
         {
             say_standing(context, state);
@@ -161,10 +142,13 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
         }
         // Looked at once more after the writer was seen to be gone, so that its last record is not missed.
         let running = Lock::holder(&context.profile).is_some();
-        if !running && idle && grown.is_empty() {
-            if let Some(state) = scanner.state().filter(|s| s.stops_at.is_some()) {
+        if !running && idle && !news {
+            if let Some(state) = follower.state().filter(|s| s.stops_at.is_some()) {
                 say_standing(context, state);
                 return Ok(0);
+            }
+            if let Some(problem) = follower.damage() {
+                return Err(problem.clone().into());
             }
             if context.json {
                 print_json(&serde_json::json!({ "verdict": null, "standing": "open" }));
@@ -189,19 +173,4 @@ fn say_standing(context: &Context, state: &State) {
     } else {
         say!("{}", view.headline);
     }
-}
-
-fn read_from(path: &Path, at: u64) -> Result<Vec<u8>, Problem> {
-    let mut bytes = Vec::new();
-    let mut read = || {
-        let mut file = std::fs::File::open(path)?;
-        file.seek(SeekFrom::Start(at))?;
-        file.read_to_end(&mut bytes)
-    };
-    read().or_cannot(
-        Code::IO,
-        format_args!("read the journal {}", path.display()),
-        "see `holdfast journal list`",
-    )?;
-    Ok(bytes)
 }

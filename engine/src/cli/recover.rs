@@ -1,17 +1,18 @@
-//! `holdfast recover`.
+//! `holdfast recover`, and what is said of any recovery. The work is a worker's.
 
 use journal_format::{
-    Policy, Role, Verdict, View, left_out_lines, record_json, record_text, visible,
+    Policy, RestoreId, Role, View, left_out_lines, record_json, record_text, visible,
 };
 
+use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RecoverArgs, print_json, print_json_on};
-use crate::error::{Code, Fault, cannot};
-use crate::host::linux::Linux;
-use crate::host::programs;
+use crate::error::Fault;
 use crate::restore::driver::BootStage;
-use crate::restore::process::{self, Signals};
-use crate::restore::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
-use crate::state_dir::lock::{Lock, LockedFor};
+use crate::restore::launch;
+use crate::restore::order::{WorkOrder, WorkReport};
+use crate::restore::recover::{FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
+use crate::state_dir;
+use crate::state_dir::follow::Follower;
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let policy = match (args.resume, args.roll_back) {
@@ -19,57 +20,57 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         (_, true) => Some(Policy::RollBack),
         (false, false) => None,
     };
-    let by = match args.unattended {
-        true => Role::Recover,
-        false => Role::RecoverByHand,
-    };
-    let stage = match args.before_network {
-        true => BootStage::BeforeNetwork,
-        false => BootStage::Whole,
-    };
-    if args.second_half {
-        process::end_with_parent()?;
-    } else if process::must_start_anew(args.unattended) {
-        return second_half(context, args);
-    }
-    process::own_session()?;
-    if args.before_network && !context.profile.sentinel().exists() {
-        return Err(Fault::Stuck(cannot(
-            Code::NOT_THERE,
-            format!(
-                "look for an open restore: {} is not there, so state_dir is missing or not mounted",
-                context.profile.sentinel().display()
-            ),
-            "mount it and reboot; if it is new, `holdfast boot-units --init` makes it. Until then a boot starts nothing \
-             of the gateway",
-        )));
-    }
-    let signals = Signals::hold()?;
-    let _lock = Lock::take(&context.profile, LockedFor::Recovery)?;
-    let host = Linux::new(&context.profile);
-    let asked = || signals.asked();
+    let order = WorkOrder::Recover(RecoveryOrder {
+        by: Role::RecoverByHand,
+        policy,
+        stage: BootStage::Whole,
+    });
+    let interrupts = Interrupts::hold()?;
+    let follower = found(context);
+    let name = format!("recovery-{}", std::process::id());
+    let worker = launch::launch(&context.config, &name, &order)?;
     let json = context.json;
-    let mut last: Option<View> = None;
-    let last_seen = &mut last;
-    let recovered = recover::run(
-        &context.profile,
-        &host,
-        RecoveryOrder { by, policy, stage },
-        &asked,
-        |found| say_found(context, found),
-        Box::new(move |record, state| {
-            if json {
-                print_json_on(std::io::stderr().lock(), &record_json(record));
-            } else if !state.repeats(record) {
-                say!("{}", record_text(record));
-            }
-            *last_seen = Some(View::of(state));
-        }),
-    )?;
-    let status = exit_status(&recovered, args.for_restore);
-    match json {
-        true => print_json(&as_json(&recovered, last.as_ref(), status)),
-        false => say_recovered(&recovered, last.as_ref()),
+    let Followed { view, report } = watch(worker, interrupts, follower, |record, state| {
+        if json {
+            print_json_on(std::io::stderr().lock(), &record_json(record));
+        } else if !state.repeats(record) {
+            say!("{}", record_text(record));
+        }
+    })?;
+    if let (Some(view), Err(_)) = (&view, &report.outcome) {
+        context.watched(&view.headline);
+    }
+    say_report(context, report, view.as_ref())
+}
+
+/// The restore that is open, with what its journal has already told. What is wrong with it the worker says.
+fn found(context: &Context) -> Option<(RestoreId, Follower)> {
+    let open = state_dir::open_restore(&context.profile).ok()??;
+    let mut follower = Follower::new(&context.profile, &open.id);
+    let _ = follower.look(|_, _| ());
+    if let Some(state) = follower.state() {
+        let (id, headline) = (&open.id, View::of(state).headline);
+        context.watched(format_args!(
+            "restore {id} is open; before this recovery: {headline}"
+        ));
+    }
+    Some((open.id, follower))
+}
+
+/// What a recovery left behind, and its exit status.
+pub(super) fn say_report(
+    context: &Context,
+    report: WorkReport,
+    view: Option<&View>,
+) -> Result<u8, Fault> {
+    let status = report.exit_status();
+    if let Some(found) = &report.found {
+        say_found(context, found);
+    }
+    let recovered = report.outcome?;
+    match context.json {
+        true => print_json(&as_json(&recovered, view, status)),
+        false => say_recovered(&recovered, view),
     }
     if let Recovered::Idle(tidied) = &recovered {
         for tidied in tidied {
@@ -79,39 +80,15 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     Ok(status)
 }
 
-fn say_found(context: &Context, found: &FoundAtRecovery) {
-    let FoundAtRecovery { id, torn, .. } = found;
-    let headline = View::of(found.state).headline;
-    context.watched(format_args!(
-        "restore {id} is open; before this recovery: {headline}"
-    ));
+fn say_found(context: &Context, FoundAtRecovery { torn, ended, .. }: &FoundAtRecovery) {
     if *torn > 0 {
         context.watched(format_args!(
             "its last record was cut off: {torn} bytes are set aside"
         ));
     }
-    for process in found.ended {
+    for process in ended {
         let process = visible(process);
         context.watched(format_args!("ended what it left running: {process}"));
-    }
-}
-
-fn exit_status(recovered: &Recovered, for_restore: bool) -> u8 {
-    match recovered {
-        Recovered::Idle(_) | Recovered::BeforeNetwork(_) => 0,
-        Recovered::Over(_, verdict) => match verdict {
-            Some(Verdict::Restored) => 0,
-            Some(Verdict::RolledBack) => 4,
-            Some(Verdict::NothingChanged) if !for_restore => 4,
-            None if !for_restore => 0,
-            Some(Verdict::NothingChanged) | None => 1,
-        },
-        Recovered::Settled { result, .. } => match result {
-            Ok(_) => 0,
-            // As before is as before, whether it changed anything on the way or not; a restore tells the two apart.
-            Err(Fault::Failed(_)) if !for_restore => 4,
-            Err(fault) => fault.exit_status(),
-        },
     }
 }
 
@@ -171,43 +148,4 @@ fn say_tidied(context: &Context, Tidied { id, result }: &Tidied) {
             journal_format::problem_text(problem)
         ),
     }
-}
-
-/// The rest in a session of its own, which the terminal's end does not reach.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "Holdfast starts itself anew, with a session of its own"
-)]
-fn second_half(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
-    let failed = |e: std::io::Error| {
-        cannot(
-            Code::UNFIT_SYSTEM,
-            format!("start the recovery: {e}"),
-            "run it again",
-        )
-    };
-    let signals = Signals::hold()?;
-    let program = programs::this_program().map_err(failed)?;
-    let mut command = std::process::Command::new(program);
-    command.arg("--config").arg(&context.config);
-    for (flag, on) in [
-        ("--json", context.json),
-        ("recover", true),
-        ("--resume", args.resume),
-        ("--roll-back", args.roll_back),
-        ("--unattended", args.unattended),
-        ("--before-network", args.before_network),
-        ("--for-restore", args.for_restore),
-        ("--second-half", true),
-    ] {
-        if on {
-            command.arg(flag);
-        }
-    }
-    let mut child = command.spawn().map_err(failed)?;
-    // A recovery that was begun is finished: a second one would begin where this one stands.
-    let status = child.wait().map_err(failed)?;
-    drop(signals);
-    let code = status.code().and_then(|c| u8::try_from(c).ok());
-    Ok(code.unwrap_or(5))
 }

@@ -1,98 +1,84 @@
-//! `holdfast restore`.
+//! `holdfast restore`: the question, and what is shown of the restore. The work is a worker's.
 
-use std::fs::File;
 use std::io::{BufRead, IsTerminal, Write};
-use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Policy, View, WITHOUT_SAFETY_BACKUP_OF, accepting, left_out_lines, record_json, record_text,
-    visible,
+    Entry, Plan, RestoreId, View, accepting, left_out_lines, record_json, record_text, visible,
 };
 
+use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RestoreArgs, print_json};
-use crate::error::{Code, Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem};
 use crate::host::linux::Linux;
-use crate::host::programs;
 use crate::plan::planner::Choices;
 use crate::plan::prepare::{self, Prepared, RestoreRequest};
 use crate::plan::preview;
-use crate::restore::process::{self, Signals};
-use crate::restore::{self, Ended};
+use crate::restore::order::{RestoreOrder, WorkOrder};
+use crate::restore::recover::Recovered;
+use crate::restore::{launch, work};
+use crate::state_dir;
+use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
-    if args.second_half {
-        process::end_with_parent()?;
-    }
-    if args.yes && !args.second_half && process::must_start_anew(args.unattended) {
-        let prepared = look(context, args)?;
-        show(context, &prepared);
-        return second_half(context, args, &prepared);
-    }
-    if args.yes || args.second_half {
-        process::own_session()?;
-        let signals = Signals::hold()?;
-        let _lock = Lock::take(&context.profile, LockedFor::Restore)?;
-        let prepared = prepare(context, args)?;
-        if !args.second_half {
+    let choices = Choices {
+        keep_going_without_firewall: args.keep_going_without_firewall,
+        policy: context.profile.recovery.policy,
+        keep_open_folders: args.keep_open_folders,
+        without_safety_backup_of: args.without_safety_backup_of.iter().cloned().collect(),
+    };
+    let (id, approved) = match args.yes {
+        true => (state_dir::new_id(&Linux::new(&context.profile))?, None),
+        false => {
+            if !std::io::stdin().is_terminal() {
+                return Err(Fault::Usage(
+                    "there is a question to answer and no terminal; add --yes to restore without it".into(),
+                ));
+            }
+            let prepared = look(context, args, choices.clone())?;
             show(context, &prepared);
+            if !confirmed() {
+                return Err(Fault::Declined);
+            }
+            (prepared.id.clone(), Some(preview::approval(&prepared.plan)))
         }
-        return drive(context, &prepared, &signals);
-    }
-    if !std::io::stdin().is_terminal() {
-        return Err(Fault::Usage(
-            "there is a question to answer and no terminal; add --yes to restore without it".into(),
-        ));
-    }
-    let prepared = look(context, args)?;
-    show(context, &prepared);
-    if !confirmed() {
-        return Err(Fault::Declined);
-    }
-    second_half(context, args, &prepared)
+    };
+    let order = WorkOrder::Restore(RestoreOrder {
+        id: id.clone(),
+        archive: absolute(&args.archive)?,
+        shown: shown(&args.archive),
+        choices,
+        approved,
+    });
+    follow(context, id, &order, args.yes)
 }
 
 /// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up
 /// again, since a question may stay open for long.
-fn look(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
+fn look(context: &Context, args: &RestoreArgs, choices: Choices) -> Result<Prepared, Fault> {
     let _lock = Lock::take(&context.profile, LockedFor::Restore)?;
-    prepare(context, args)
+    let request = RestoreRequest {
+        file: work::archive(&args.archive)?,
+        name: shown(&args.archive),
+        choices,
+        id: None,
+        approved: None,
+    };
+    prepare::prepare(&context.profile, &Linux::new(&context.profile), request)
 }
 
-fn prepare(context: &Context, args: &RestoreArgs) -> Result<Prepared, Fault> {
-    let file = open(&args.archive)?;
-    let name = args.shown_name.clone().unwrap_or_else(|| {
-        args.archive
-            .file_name()
-            .map_or_else(String::new, |n| n.to_string_lossy().into_owned())
-    });
-    let host = Linux::new(&context.profile);
-    prepare::prepare(
-        &context.profile,
-        &host,
-        RestoreRequest {
-            file,
-            name,
-            choices: Choices {
-                keep_going_without_firewall: args.keep_going_without_firewall,
-                policy: context.profile.recovery.policy,
-                keep_open_folders: args.keep_open_folders,
-                without_safety_backup_of: args.without_safety_backup_of.iter().cloned().collect(),
-            },
-            id: args.restore_id.clone(),
-            approved: args.approved_plan.clone(),
-        },
-    )
+fn shown(archive: &Path) -> String {
+    let name = archive.file_name();
+    name.map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
-pub(super) fn open(path: &Path) -> Result<File, Fault> {
-    let opened = File::open(path).or_cannot(
+fn absolute(archive: &Path) -> Result<PathBuf, Problem> {
+    std::path::absolute(archive).or_cannot(
         Code::IO,
-        format_args!("open the backup {}", path.display()),
-        "name an existing backup",
-    );
-    opened.map_err(|problem| Fault::Refused(vec![problem]))
+        format_args!("find the backup {}", archive.display()),
+        "name it by its whole path",
+    )
 }
 
 fn show(context: &Context, prepared: &Prepared) {
@@ -133,6 +119,21 @@ fn show(context: &Context, prepared: &Prepared) {
     }
 }
 
+/// The same of a plan that was begun: what the safety backup lacks is told by its step.
+fn show_what_is_begun(context: &Context, id: &RestoreId, plan: &Plan) {
+    let line = |text: &str| context.watched(text);
+    line(&format!("restore {id}"));
+    for text in &plan.warnings {
+        line(&format!("  warning: {}", visible(text)));
+    }
+    for text in left_out_lines(&plan.left_out) {
+        line(&format!("  {text}"));
+    }
+    for text in preview::preview(plan) {
+        line(&format!("  {}", visible(&text)));
+    }
+}
+
 fn confirmed() -> bool {
     let question = "Restore the gateway from this backup? Type yes: ";
     let _ = write!(std::io::stderr(), "{question}");
@@ -140,118 +141,61 @@ fn confirmed() -> bool {
     std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
 }
 
-/// The rest in a session of its own, which the terminal's end does not reach; Ctrl-C is passed on.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "Holdfast starts itself anew, with a session of its own"
-)]
-fn second_half(context: &Context, args: &RestoreArgs, prepared: &Prepared) -> Result<u8, Fault> {
-    let failed = |e: std::io::Error| {
-        let what = format!("start the restore: {e}");
-        cannot(
-            Code::MISSING_PROGRAM,
-            what,
-            "see that the holdfast program is where it was",
-        )
-    };
-    let signals = Signals::hold()?;
-    let program = programs::this_program().map_err(failed)?;
-    let mut command = std::process::Command::new(program);
-    command.arg("--config").arg(&context.config);
-    if context.json {
-        command.arg("--json");
-    }
-    command
-        .arg("restore")
-        .arg(&args.archive)
-        .args(["--yes", "--second-half"]);
-    command.args(["--restore-id", prepared.id.as_str()]);
-    let approved = preview::approval(&prepared.plan).to_string();
-    command.args(["--approved-plan", &approved]);
-    if args.keep_going_without_firewall {
-        command.arg("--keep-going-without-firewall");
-    }
-    if args.keep_open_folders {
-        command.arg("--keep-open-folders");
-    }
-    for part in &args.without_safety_backup_of {
-        command.arg(format!("{WITHOUT_SAFETY_BACKUP_OF}={part}"));
-    }
-    let child = command.stdin(std::process::Stdio::null()).spawn();
-    let mut child = child.map_err(failed)?;
-    let mut passed_on = false;
-    loop {
-        if let Some(status) = child.try_wait().map_err(failed)? {
-            let code = status.code().and_then(|c| u8::try_from(c).ok());
-            return Ok(code.unwrap_or(1));
+/// Has it done, and shows it. Where nobody was shown the plan before, it is shown once the journal has it.
+fn follow(
+    context: &Context,
+    id: RestoreId,
+    order: &WorkOrder,
+    show_plan: bool,
+) -> Result<u8, Fault> {
+    let interrupts = Interrupts::hold()?;
+    let follower = Follower::new(&context.profile, &id);
+    let worker = launch::launch(&context.config, &format!("restore-{id}"), order)?;
+    let json = context.json;
+    let watched = watch(worker, interrupts, Some((id, follower)), |record, state| {
+        if let (Entry::Plan(plan), true) = (&record.entry, show_plan) {
+            show_what_is_begun(context, &state.header.restore, plan);
         }
-        if signals.asked() && !passed_on {
-            tell!("turning back ...");
-            let pid = nix::unistd::Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
-            // It may have ended in between.
-            let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGTERM);
-            passed_on = true;
+        if json {
+            print_json(&record_json(record));
+        } else if !state.repeats(record) {
+            say!("{}", record_text(record));
         }
-        std::thread::sleep(std::time::Duration::from_millis(20));
-    }
+    })?;
+    conclude(context, watched)
 }
 
-fn drive(context: &Context, prepared: &Prepared, signals: &Signals) -> Result<u8, Fault> {
-    let host = Linux::new(&context.profile);
-    let mut closed = Vec::new();
-    if let Err(problem) = prepared.close_what_is_open(|one| closed.push(one)) {
-        tell_of_closed(&closed);
-        return Err(problem.into());
+fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
+    let Followed { view, report } = watched;
+    let status = report.exit_status();
+    let closed = &report.closed;
+    if let Some(problem) = &report.handed_over {
+        tell!("holdfast: {}", journal_format::problem_text(problem));
+        tell!("a recovery took over");
     }
-    let asked = || signals.asked();
-    let json = context.json;
-    let mut last: Option<View> = None;
-    let last_seen = &mut last;
-    let ended = restore::run(
-        &context.profile,
-        &host,
-        prepared,
-        &asked,
-        Box::new(move |record, state| {
-            if json {
-                print_json(&record_json(record));
-            } else if !state.repeats(record) {
-                say!("{}", record_text(record));
+    match report.outcome {
+        Ok(Recovered::Settled { result, .. }) => {
+            verdict(context.json, view.as_ref(), status, closed);
+            match result {
+                Ok(warnings) => warnings
+                    .iter()
+                    .for_each(|w| tell!("warning: {}", visible(w))),
+                Err(fault) => tell!("holdfast: {}", super::fault_text(&fault)),
             }
-            *last_seen = Some(View::of(state));
-        }),
-    );
-    match ended {
-        Ok(Ended::HandOver(problem)) => {
-            tell!("holdfast: {}", journal_format::problem_text(&problem));
-            tell_of_closed(&closed);
-            tell!("handing over to `holdfast recover`");
-            Err(hand_over(context).into())
         }
-        Ok(Ended::Restored { warnings }) => {
-            verdict(json, last.as_ref(), 0, &closed);
-            for warning in warnings {
-                tell!("warning: {}", visible(&warning));
-            }
-            Ok(0)
+        Ok(Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_)) => {
+            verdict(context.json, view.as_ref(), status, closed);
+        }
+        Err(fault) if view.is_some() => {
+            verdict(context.json, view.as_ref(), status, closed);
+            tell!("holdfast: {}", super::fault_text(&fault));
         }
         Err(fault) => {
-            if last.is_some() {
-                verdict(json, last.as_ref(), fault.exit_status(), &closed);
-                tell!("holdfast: {}", super::fault_text(&fault));
-                return Ok(fault.exit_status());
-            }
-            tell_of_closed(&closed);
-            Err(fault)
+            closed.iter().for_each(|one| tell!("{}", closed_line(one)));
+            return Err(fault);
         }
     }
-}
-
-/// Of a restore that has no verdict of its own.
-fn tell_of_closed(closed: &[String]) {
-    for one in closed {
-        tell!("{}", closed_line(one));
-    }
+    Ok(status)
 }
 
 fn closed_line(one: &str) -> String {
@@ -281,36 +225,5 @@ fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
             say!("{line}");
         }
         say!("{}", view.headline);
-    }
-}
-
-/// Becomes a fresh recovery, whose status is this process's then. Comes back only if that cannot be started.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "Holdfast becomes the recovery of its own restore"
-)]
-fn hand_over(context: &Context) -> Problem {
-    let failed = |e: &std::io::Error| {
-        cannot(
-            Code::UNFIT_SYSTEM,
-            format!("hand over to a recovery: {e}"),
-            "run `holdfast recover`; the restore is still open",
-        )
-    };
-    match programs::this_program() {
-        Ok(program) => {
-            let mut command = std::process::Command::new(program);
-            command.arg("--config").arg(&context.config);
-            if context.json {
-                command.arg("--json");
-            }
-            command.args(["recover", "--unattended", "--for-restore"]);
-            if context.profile.recovery.policy == Policy::Auto {
-                // A disk that failed once is not one to go forward on.
-                command.arg("--roll-back");
-            }
-            failed(&command.exec())
-        }
-        Err(e) => failed(&e),
     }
 }

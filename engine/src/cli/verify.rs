@@ -4,7 +4,7 @@ use std::path::Path;
 
 use journal_format::visible;
 
-use super::{Context, print_json, restore};
+use super::{Context, print_json};
 use crate::archive::manifest::Manifest;
 use crate::archive::verify::{Checked, Opened};
 use crate::error::{Fault, INCOMPLETE};
@@ -12,6 +12,7 @@ use crate::gateway::parts::{self, Lack};
 use crate::host::linux::Linux;
 use crate::host::live_database::shapes;
 use crate::plan::rehearsal::{self, Tried};
+use crate::restore::work;
 use crate::text::wording::in_a_line;
 
 pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
@@ -20,7 +21,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let profile = &context.profile;
     let host = Linux::new(profile);
-    let file = restore::open(path)?;
+    let file = work::archive(path)?;
     let ((mut checked, mut opened), rehearsed) =
         crate::archive::verify::archive_beside(profile, &shapes(profile), file, &name, |rules| {
             rehearsal::rules_at_once(&host, rules)

@@ -185,7 +185,7 @@ fn run(
 }
 
 /// Where a program lies; its own name where it is nowhere.
-fn found(program: &str) -> PathBuf {
+pub fn found(program: &str) -> PathBuf {
     if program.contains('/') {
         return program.into();
     }
@@ -229,7 +229,8 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
     }
 }
 
-fn in_memory() -> std::io::Result<File> {
+/// A file that is in memory alone, and gone with whoever has it open.
+pub fn in_memory() -> std::io::Result<File> {
     let flags = nix::sys::memfd::MFdFlags::MFD_CLOEXEC;
     Ok(File::from(nix::sys::memfd::memfd_create(
         "holdfast", flags,

@@ -43,7 +43,7 @@ pub struct BackupForPlan {
 }
 
 /// What the admin chose.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Choices {
     /// A restore whose rules cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,

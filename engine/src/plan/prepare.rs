@@ -6,7 +6,7 @@ mod from_backup;
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use journal_format::{Change, Digest, Plan, Problem, RestoreId};
@@ -67,22 +67,20 @@ pub struct Prepared {
     pub(crate) facts: Facts,
     /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, and peers.
     pub(crate) after: BTreeMap<&'static str, String>,
-    file: File,
+    /// Where the new files come from.
+    pub(crate) contents: Contents,
     exposed: Vec<Exposed>,
-    rebuilt: Rebuilt,
+}
+
+/// Where new files come from, as it was checked.
+pub(crate) struct Contents {
+    /// The archive: the one open file, never opened again by its name.
+    pub file: File,
+    /// The databases that were rebuilt from its entries.
+    pub rebuilt: Rebuilt,
 }
 
 impl Prepared {
-    /// The archive: the same open file, not the same name, once more.
-    pub(crate) fn archive(&self) -> Result<File, Problem> {
-        again(&self.file, &self.plan.archive.name)
-    }
-
-    /// Where the database lies that was rebuilt from an entry, if it was.
-    pub(crate) fn rebuilt(&self, entry: &str) -> Option<PathBuf> {
-        self.rebuilt.file(entry)
-    }
-
     /// Whether [`Prepared::close_what_is_open`] has something to do.
     pub fn closes_something(&self) -> bool {
         !self.exposed.is_empty()
@@ -153,12 +151,14 @@ pub fn prepare(
         consent,
         facts: survey.facts,
         after,
-        file,
+        contents: Contents {
+            file,
+            rebuilt: opened.rebuilt,
+        },
         exposed: match keep_open_folders {
             true => Vec::new(),
             false => survey.exposure.exposed,
         },
-        rebuilt: opened.rebuilt,
     })
 }
 
@@ -433,7 +433,7 @@ fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
 }
 
 /// The same open file, not the same name, once more.
-fn again(file: &File, name: &str) -> Result<File, Problem> {
+pub(crate) fn again(file: &File, name: &str) -> Result<File, Problem> {
     file.try_clone().map_err(|e| {
         cannot(
             Code::UNFIT_SYSTEM,

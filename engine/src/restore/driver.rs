@@ -28,7 +28,8 @@ pub enum Ending {
 }
 
 /// How far a drive goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum BootStage {
     /// To the end.
     Whole,
@@ -208,6 +209,7 @@ impl Drive<'_> {
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),
             again: false,
             exchanges: &[],
+            asked: self.asked,
         }
     }
 
@@ -321,11 +323,7 @@ impl Drive<'_> {
                 advice: format!("{}; then restore again", p.advice),
                 ..p.clone()
             },
-            None if (self.asked)() => cannot(
-                Code::ASKED_TO_ROLL_BACK,
-                "finish the restore: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)",
-                "restore again when you want it",
-            ),
+            None if (self.asked)() => asked("finish the restore"),
             None => cannot(
                 Code::INTERRUPTED,
                 format!("finish the restore: it ended half way ({label})"),
@@ -373,6 +371,15 @@ fn last_failure(state: &State) -> Option<(&MoveState, &Problem)> {
 fn failed_back(state: &State, step: Step) -> bool {
     let last = state.find(step, Direction::Back);
     last.is_some_and(|m| m.fate == Fate::Failed) && state.phase == Phase::Back
+}
+
+/// Why something was not done that nothing kept from being done.
+pub fn asked(what: &str) -> Problem {
+    cannot(
+        Code::ASKED_TO_ROLL_BACK,
+        format!("{what}: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)"),
+        "restore again when you want it",
+    )
 }
 
 fn unlike(what: &str) -> Problem {

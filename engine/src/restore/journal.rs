@@ -17,9 +17,6 @@ use crate::restore::step::Report;
 /// some 40 records besides the plan and the two lists of exchanges, which are counted apart.
 const RESERVE_BYTES: u64 = 1 << 20;
 
-/// Is told of every record once it is durable, with the state after it (I4).
-pub type OnRecord<'h> = Box<dyn FnMut(&Record, &State) + 'h>;
-
 /// The open end of one journal, with the state that its records add up to.
 pub struct JournalWriter<'h> {
     host: &'h dyn Host,
@@ -27,20 +24,16 @@ pub struct JournalWriter<'h> {
     chain: Chain,
     state: State,
     poisoned: Option<Problem>,
-    seen: OnRecord<'h>,
 }
 
 impl<'h> JournalWriter<'h> {
     /// Makes the journal of a new restore: header, plan and driver are durable when this returns.
-    ///
-    /// `seen` is told of every record once it is durable (I4).
     pub fn begin(
         host: &'h dyn Host,
         path: &Path,
         header: Header,
         plan: impl Into<Arc<Plan>>,
         driver: Driver,
-        mut seen: OnRecord<'h>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let now = host.now();
         let mut chain = Chain::start();
@@ -53,7 +46,6 @@ impl<'h> JournalWriter<'h> {
         let first = record(Seq(0), Entry::Header(header));
         let mut state = State::begin(&first).map_err(bug)?;
         let mut bytes = chain.encode(&first).map_err(bug)?;
-        let mut records = vec![first];
         for (seq, entry) in [
             (Seq(1), Entry::Plan(plan.into())),
             (Seq(2), Entry::Driver(driver)),
@@ -68,23 +60,18 @@ impl<'h> JournalWriter<'h> {
             } else {
                 bytes.extend(line);
             }
-            records.push(next);
         }
         // Whole or not at all: only a single record can be told from damage when its writing is cut off.
         host.keep(path, &bytes)?;
         // Room for the exchanges of both swaps: they are at most as long as the plan.
         let file = host.open_journal(path, RESERVE_BYTES + 4 * bytes.len() as u64)?;
         drop(bytes);
-        for record in &records {
-            seen(record, &state);
-        }
         Ok(JournalWriter {
             host,
             file,
             chain,
             state,
             poisoned: None,
-            seen,
         })
     }
 
@@ -96,7 +83,6 @@ impl<'h> JournalWriter<'h> {
         bytes: &[u8],
         scan: Scan,
         driver: Driver,
-        seen: OnRecord<'h>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let damaged = || {
             cannot(
@@ -123,7 +109,6 @@ impl<'h> JournalWriter<'h> {
             chain,
             state,
             poisoned: None,
-            seen,
         };
         writer.write(Entry::Driver(driver))?;
         Ok(writer)
@@ -232,7 +217,6 @@ impl<'h> JournalWriter<'h> {
             self.poisoned = Some(problem.clone());
             return Err(problem);
         }
-        (self.seen)(&record, &self.state);
         Ok(())
     }
 }

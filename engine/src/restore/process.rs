@@ -2,19 +2,21 @@
 //! the gateway.
 
 use std::fs::File;
+use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use journal_format::{BootId, Driver, Policy, Role};
 use nix::sys::signal::Signal;
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, OrCannot, Problem, bug, cannot};
 use crate::host::programs;
 
-/// Leaves the session of whoever started this process, so that the end of a terminal or of the agent does not end it,
-/// and recovery can end what this one leaves behind. Not where [`must_start_anew`] says so.
+/// Leaves the session of whoever started this process, so that the end of a terminal, of a login or of the agent does not end
+/// it, and recovery can end what this one leaves behind. Not for the leader of a process group: it cannot leave.
 pub fn own_session() -> Result<(), Problem> {
-    if leads_its_session() {
+    if nix::unistd::getsid(None) == Ok(nix::unistd::getpid()) {
         return Ok(());
     }
     nix::unistd::setsid().map(drop).or_cannot(
@@ -24,31 +26,73 @@ pub fn own_session() -> Result<(), Problem> {
     )
 }
 
-/// Whether this process must start itself anew to have a session of its own, and stay behind itself: one that leads its
-/// group cannot leave its session, and one that leaves a terminal's does not hear its Ctrl-C any more, whether a shell
-/// started it as a job or a script or `sudo` did. What no operator started is not to hear it: an agent may run at one.
-pub fn must_start_anew(unattended: bool) -> bool {
-    let leads_its_group = nix::unistd::getpgrp() == nix::unistd::getpid();
-    !leads_its_session() && (leads_its_group || !unattended && has_a_terminal())
+/// Leaves everything of whoever started this process: the session, the working folder, and every open file. What it reads from
+/// standard input it must have read.
+pub fn detach() -> Result<(), Problem> {
+    let failed = |e: nix::Error| {
+        let what = format!("leave what started this process: {e}");
+        cannot(
+            Code::UNFIT_SYSTEM,
+            what,
+            "see that /proc and /dev are mounted",
+        )
+    };
+    own_session()?;
+    nix::unistd::chdir("/").map_err(failed)?;
+    let listed = std::fs::read_dir("/proc/self/fd").map_err(|e| failed(from(&e)))?;
+    let open = listed
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse::<RawFd>().ok());
+    // Listed to the end first: the listing is one of them, and closed by then.
+    for descriptor in open.filter(|d| *d > 2).collect::<Vec<_>>() {
+        let _ = nix::unistd::close(descriptor);
+    }
+    let null = File::options().read(true).write(true).open("/dev/null");
+    let null = null.map_err(|e| failed(from(&e)))?;
+    nix::unistd::dup2_stdin(&null).map_err(failed)?;
+    nix::unistd::dup2_stdout(&null).map_err(failed)?;
+    nix::unistd::dup2_stderr(&null).map_err(failed)
 }
 
-fn leads_its_session() -> bool {
-    nix::unistd::getsid(None) == Ok(nix::unistd::getpid())
+fn from(error: &std::io::Error) -> nix::Error {
+    nix::Error::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
-fn has_a_terminal() -> bool {
-    // It opens for a process whose session has a terminal, and for no other: tty(4).
-    File::open("/dev/tty").is_ok()
+/// A process, so that its number alone is not taken for it. Of this boot alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Its number.
+    pub pid: u32,
+    /// When it started, in the kernel's clock ticks since boot.
+    pub started_ticks: u64,
 }
 
-/// Ends this process with the one that started it. For the second half of an interactive restore or recovery: to the
-/// outside both are one, and a kill of the first is a kill of it.
-pub fn end_with_parent() -> Result<(), Problem> {
-    nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).or_cannot(
-        Code::UNFIT_SYSTEM,
-        "be ended with the process that started it",
-        "run it without a terminal",
-    )
+/// This process.
+pub fn this() -> Result<ProcessId, Problem> {
+    let this = seen_in_proc()?;
+    Ok(ProcessId {
+        pid: this.pid,
+        started_ticks: this.started_ticks,
+    })
+}
+
+fn seen_in_proc() -> Result<programs::ProcessInfo, Problem> {
+    let unseen = || {
+        cannot(
+            Code::UNFIT_SYSTEM,
+            "find this process in /proc",
+            "mount /proc",
+        )
+    };
+    programs::process(std::process::id()).ok_or_else(unseen)
+}
+
+impl ProcessId {
+    /// Whether it still runs.
+    pub fn runs(&self) -> bool {
+        programs::process(self.pid)
+            .is_some_and(|p| p.started_ticks == self.started_ticks && !p.gone)
+    }
 }
 
 /// The signals that turn a restore back, and those that are as good as not sent.
@@ -83,14 +127,7 @@ impl Signals {
 
 /// This process as a journal names a driver.
 pub fn driver(role: Role, boot: BootId, policy: Option<Policy>) -> Result<Driver, Problem> {
-    let unseen = || {
-        cannot(
-            Code::UNFIT_SYSTEM,
-            "find this process in /proc",
-            "mount /proc",
-        )
-    };
-    let this = programs::process(std::process::id()).ok_or_else(unseen)?;
+    let this = seen_in_proc()?;
     Ok(Driver {
         role,
         boot,
@@ -105,9 +142,8 @@ pub fn driver(role: Role, boot: BootId, policy: Option<Policy>) -> Result<Driver
 
 /// Whether a driver that a journal names still runs.
 pub fn runs(driver: &Driver, boot: &BootId) -> bool {
-    driver.boot == *boot
-        && programs::process(driver.pid)
-            .is_some_and(|p| p.started_ticks == driver.started_ticks && !p.gone)
+    let (pid, started_ticks) = (driver.pid, driver.started_ticks);
+    driver.boot == *boot && ProcessId { pid, started_ticks }.runs()
 }
 
 /// This program's name in what it writes.

@@ -3,6 +3,8 @@
 
 use journal_format::{Driver, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
@@ -10,7 +12,7 @@ use crate::host::Host;
 use crate::restore;
 use crate::restore::decide::STARTS;
 use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
-use crate::restore::journal::{JournalWriter, OnRecord};
+use crate::restore::journal::JournalWriter;
 use crate::restore::process;
 use crate::restore::step::{Machine, fence_is_closed};
 use crate::state_dir::{self, OpenRestore};
@@ -19,6 +21,8 @@ use crate::state_dir::{self, OpenRestore};
 const JOURNAL_BYTES: u64 = 1 << 30;
 
 /// What a recovery found and did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Recovered {
     /// No restore is open.
     Idle(Vec<Tidied>),
@@ -36,6 +40,7 @@ pub enum Recovered {
 }
 
 /// A restore that was over, but for its clean-up, which was tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tidied {
     /// The restore.
     pub id: RestoreId,
@@ -44,7 +49,7 @@ pub struct Tidied {
 }
 
 /// Who recovers, and how far.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RecoveryOrder {
     /// Why it was started.
     pub by: Role,
@@ -55,15 +60,14 @@ pub struct RecoveryOrder {
 }
 
 /// What was found before anything was done, for a person.
-pub struct FoundAtRecovery<'a> {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundAtRecovery {
     /// The restore.
-    pub id: &'a RestoreId,
-    /// Its state as the journal has it.
-    pub state: &'a State,
+    pub id: RestoreId,
     /// Bytes of a torn tail that were cut off.
     pub torn: usize,
     /// Processes of the dead driver that were ended.
-    pub ended: &'a [String],
+    pub ended: Vec<String>,
 }
 
 /// Recovers. The caller holds the lock, so no driver runs.
@@ -72,15 +76,14 @@ pub fn run<'a>(
     host: &'a dyn Machine,
     order: RecoveryOrder,
     asked: &'a dyn Fn() -> bool,
-    found: impl FnMut(&FoundAtRecovery),
-    seen: OnRecord<'a>,
+    found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
     let driver = || process::driver(order.by, host.boot()?, order.policy);
     match open {
         Some(open) => {
             let by = (driver().map_err(Fault::Stuck)?, order.stage);
-            settle(profile, host, open, by, asked, found, seen)
+            settle(profile, host, open, by, asked, found)
         }
         // What was left over is not worth a delay of the boot.
         None if order.stage == BootStage::BeforeNetwork => Ok(Recovered::Idle(Vec::new())),
@@ -129,8 +132,7 @@ pub fn tidy(
         }
     }
     let dir = profile.restore_dir(id);
-    let mut journal =
-        JournalWriter::reopen(host, &path, &bytes, scan, driver, Box::new(|_, _| ()))?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
     let facts = facts(host, &dir, journal.state())?;
     Drive {
         host,
@@ -151,11 +153,10 @@ pub fn settle<'a>(
     open: OpenRestore,
     by: (Driver, BootStage),
     asked: &'a dyn Fn() -> bool,
-    found: impl FnMut(&FoundAtRecovery),
-    seen: OnRecord<'a>,
+    found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     // Whatever keeps a recovery from its end leaves the gateway half way.
-    settle_or_stick(profile, host, open, by, asked, found, seen).map_err(Fault::Stuck)
+    settle_or_stick(profile, host, open, by, asked, found).map_err(Fault::Stuck)
 }
 
 fn settle_or_stick<'a>(
@@ -164,8 +165,7 @@ fn settle_or_stick<'a>(
     open: OpenRestore,
     (driver, stage): (Driver, BootStage),
     asked: &'a dyn Fn() -> bool,
-    mut found: impl FnMut(&FoundAtRecovery),
-    seen: OnRecord<'a>,
+    mut found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Problem> {
     let left = what_is_left(profile, host, &open, &driver)?;
     let OpenRestore {
@@ -185,17 +185,15 @@ fn settle_or_stick<'a>(
         Some(dead) => host.end_session(dead.session, dead.started_ticks)?,
         None => Vec::new(),
     };
-    let torn = bytes.len() - scan.valid_len;
-    found(&FoundAtRecovery {
-        id: &id,
-        state: &state,
-        torn,
-        ended: &ended,
+    found(FoundAtRecovery {
+        id: id.clone(),
+        torn: bytes.len() - scan.valid_len,
+        ended,
     });
     let dir = profile.restore_dir(&id);
     let facts = facts(host, &dir, &state)?;
     let path = state_dir::journal(profile, &id);
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver, seen)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
     let barrier = profile.barrier();
     if journal.state().plan.is_none() {
         // Without a plan nothing was staged.

@@ -6,36 +6,40 @@ use std::fs::File;
 use std::io::Write;
 
 use crate::archive::Archive;
-use crate::error::{Code, Fault, OrCannot, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, bug, cannot};
 use crate::gateway::profile::Profile;
-use crate::plan::prepare::Prepared;
+use crate::plan::prepare::{Contents, again};
 use crate::restore::step::Source;
 
 /// The archive, and the databases that were rebuilt.
 ///
 /// The archive's tables are kept only while it is unpacked: those of a large gateway are as large as the plan. What was
-/// checked before is checked again against the plan, file by file, once it is staged.
+/// checked before is checked again against the plan, file by file, once it is staged. Then all of it is given up: a restore that
+/// changes the gateway holds no backup open.
 pub(super) struct Unpacked<'a> {
     profile: &'a Profile,
-    prepared: &'a Prepared,
+    name: &'a str,
+    contents: RefCell<Option<Contents>>,
     archive: RefCell<Option<Archive>>,
 }
 
 impl<'a> Unpacked<'a> {
-    pub(super) fn of(profile: &'a Profile, prepared: &'a Prepared) -> Unpacked<'a> {
+    pub(super) fn of(profile: &'a Profile, name: &'a str, contents: Contents) -> Unpacked<'a> {
         Unpacked {
             profile,
-            prepared,
+            name,
+            contents: RefCell::new(Some(contents)),
             archive: RefCell::new(None),
         }
     }
 
     fn open(&self) -> Result<Archive, Fault> {
-        let name = &self.prepared.plan.archive.name;
         let databases = self.profile.gateway.database.iter();
         let databases: Vec<&str> = databases.map(|d| d.name.as_str()).collect();
-        let file = self.prepared.archive()?;
-        Archive::open_again(file, name, &self.profile.limits, &databases)
+        let contents = self.contents.borrow();
+        let file = &contents.as_ref().ok_or_else(given_up)?.file;
+        let file = again(file, self.name)?;
+        Archive::open_again(file, self.name, &self.profile.limits, &databases)
     }
 
     fn unpack(&self, entry: &str, out: &mut dyn Write) -> Result<(), Fault> {
@@ -50,7 +54,11 @@ impl<'a> Unpacked<'a> {
 
 impl Source for Unpacked<'_> {
     fn copy(&self, entry: &str, out: &mut dyn Write) -> Result<(), Problem> {
-        if let Some(path) = self.prepared.rebuilt(entry) {
+        let rebuilt = match &*self.contents.borrow() {
+            Some(contents) => contents.rebuilt.file(entry),
+            None => return Err(given_up()),
+        };
+        if let Some(path) = rebuilt {
             let copied = File::open(&path).and_then(|mut file| std::io::copy(&mut file, out));
             return copied.map(drop).or_cannot(
                 Code::IO,
@@ -71,5 +79,10 @@ impl Source for Unpacked<'_> {
 
     fn finished(&self) {
         self.archive.replace(None);
+        self.contents.replace(None);
     }
+}
+
+fn given_up() -> Problem {
+    bug("unpack the backup: it was given up once all was staged")
 }

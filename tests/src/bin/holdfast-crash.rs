@@ -78,7 +78,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
             approved: None,
         },
     )?;
-    match restore::run(profile, host, &prepared, &|| false, Box::new(|_, _| {}))? {
+    match restore::run(profile, host, prepared, &|| false)? {
         Ended::Restored { .. } => Ok(()),
         Ended::HandOver(problem) => Err(Fault::Stuck(problem)),
     }
@@ -95,7 +95,6 @@ fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result
         },
         &|| false,
         |_| {},
-        Box::new(|_, _| {}),
     )?;
     match recovered {
         Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_) => Ok(()),

@@ -64,6 +64,7 @@ impl<'c> Side<'c> {
             loaded: false,
             exchanges: &[],
             again: false,
+            asked: &|| false,
         }
     }
 

@@ -374,7 +374,7 @@ fn answer(
             };
             match view {
                 Some(view) => wire.send(&Reply::Restore {
-                    view: Box::new(view),
+                    view: Arc::new(view),
                     halt,
                 })?,
                 None => wire.send(&Reply::Refused(Refusal::Gone {
@@ -392,7 +392,7 @@ fn answer(
                     if next == told.published && told.halt != halted {
                         halted = told.halt.clone();
                         wire.send(&Reply::Halt {
-                            view: Box::new(told.journal[next - 1].1.clone()),
+                            view: Arc::new(told.journal[next - 1].1.clone()),
                             halt: halted.clone(),
                         })?;
                     }
@@ -403,8 +403,8 @@ fn answer(
                 match shown {
                     Some((event, view)) => {
                         wire.send(&Reply::Event {
-                            event: Box::new(event),
-                            view: Box::new(view),
+                            event: Arc::new(event),
+                            view: Arc::new(view),
                         })?;
                         next += 1;
                     }

@@ -29,7 +29,7 @@ impl Gateway {
             })
             .into();
         state_dir::make(&profile).unwrap();
-        let agent = Agent::new(&profile, "/holdfast.toml".into(), false).unwrap();
+        let agent = Agent::new(&profile, "/holdfast.toml".into()).unwrap();
         let gateway = Gateway { folder, agent };
         gateway.sql(
             "users.db",

@@ -187,7 +187,6 @@ fn an_upload_is_found_by_the_restore_that_was_started_from_it_while_its_archive_
     let used = UsedBy {
         request: RequestId::random().unwrap(),
         restore: restore.clone(),
-        process: None,
     };
     uploads.use_for(&id, used.clone()).unwrap();
     let shown = Preview {
@@ -242,7 +241,6 @@ fn a_use_is_taken_back_only_by_the_restore_that_it_names() {
     let used = UsedBy {
         request: RequestId::random().unwrap(),
         restore: restore(1),
-        process: None,
     };
     uploads.use_for(&id, used.clone()).unwrap();
     uploads.free(&id, &restore(2)).unwrap();

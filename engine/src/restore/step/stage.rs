@@ -11,6 +11,7 @@ use crate::error::{Code, Problem, cannot};
 use crate::host::{Owner, Permit, parent};
 use crate::plan::side_files::beside;
 use crate::restore::decide::Observed;
+use crate::restore::driver::asked;
 use crate::text::wording::counted;
 
 pub struct Stage;
@@ -42,6 +43,9 @@ impl StepOps for Stage {
         let (mut files, mut bytes) = (0_usize, 0_u64);
         let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
         for target in env.targets() {
+            if (env.asked)() {
+                return Err(asked("stage the new files"));
+            }
             check_target(env, target, &mounts)?;
             let Some(new) = &target.new else { continue };
             let mut fill = |out: &mut dyn std::io::Write| source.copy(&target.entry, out);

@@ -1,0 +1,174 @@
+//! The worker: the process that restores or recovers, apart from whoever started it. It prints nothing: what it does is in the
+//! journal, and what no journal tells it leaves as its report. Plans and decides nothing itself.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use journal_format::{Policy, Role};
+
+use super::driver::{self, BootStage};
+use super::launch::say;
+use super::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState, policy_of_hand_over};
+use super::process::{self, Signals};
+use super::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder};
+use super::{Ended, run};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
+use crate::gateway::profile::Profile;
+use crate::host::linux::Linux;
+use crate::plan::prepare::{RestoreRequest, prepare};
+use crate::state_dir::lock::{Lock, LockedFor};
+
+/// Takes the order from standard input.
+pub fn order() -> Result<WorkOrder, Problem> {
+    let no_order = "holdfast starts it for itself; run `holdfast restore` or `holdfast recover`";
+    let mut text = Vec::new();
+    let read = std::io::stdin().lock().read_to_end(&mut text);
+    read.or_cannot(Code::BAD_REQUEST, "read the order of a worker", no_order)?;
+    serde_json::from_slice(&text).or_cannot(
+        Code::BAD_REQUEST,
+        "read the order of a worker",
+        no_order,
+    )
+}
+
+/// The order of a boot.
+pub fn at_boot(stage: BootStage) -> WorkOrder {
+    WorkOrder::Recover(RecoveryOrder {
+        by: Role::Recover,
+        policy: None,
+        stage,
+    })
+}
+
+/// Carries the order out, and leaves a report under this name. Says its exit status.
+pub fn work(profile: &Profile, name: &str, order: WorkOrder) -> Result<u8, Fault> {
+    process::detach()?;
+    // Before anybody knows that it runs: from then on it may be asked to turn back.
+    let signals = Signals::hold()?;
+    let asked = || signals.asked();
+    say(name, &WorkerState::Runs(process::this()?))?;
+    let report = match order {
+        WorkOrder::Restore(order) => restored(profile, order, &asked),
+        WorkOrder::Recover(order) => recovered(profile, order, &asked),
+    };
+    let status = report.exit_status();
+    // Without it the journal and the exit status still say how it ended.
+    let _ = say(name, &WorkerState::Ended(Box::new(report)));
+    Ok(status)
+}
+
+fn restored(profile: &Profile, order: RestoreOrder, asked: &dyn Fn() -> bool) -> WorkReport {
+    let mut closed = Vec::new();
+    let mut report = match restore(profile, order, asked, &mut closed) {
+        Ok(outcome) => WorkReport::of(Ok(outcome)),
+        Err(Unfinished::Fault(fault)) => WorkReport::of(Err(fault)),
+        Err(Unfinished::HandOver(problem, policy, lock)) => {
+            let order = RecoveryOrder {
+                by: Role::Recover,
+                policy: policy_of_hand_over(policy),
+                stage: BootStage::Whole,
+            };
+            // The same process with fresh eyes: it reads what the disk holds.
+            let report = recover(profile, order, asked, lock);
+            WorkReport {
+                handed_over: Some(problem),
+                ..report
+            }
+        }
+    };
+    report.closed = closed;
+    report
+}
+
+/// Why a restore has no verdict of its own.
+enum Unfinished {
+    Fault(Fault),
+    HandOver(Problem, Policy, Lock),
+}
+
+impl<F: Into<Fault>> From<F> for Unfinished {
+    fn from(fault: F) -> Unfinished {
+        Unfinished::Fault(fault.into())
+    }
+}
+
+fn restore(
+    profile: &Profile,
+    order: RestoreOrder,
+    asked: &dyn Fn() -> bool,
+    closed: &mut Vec<String>,
+) -> Result<Recovered, Unfinished> {
+    let lock = Lock::take(profile, LockedFor::Restore)?;
+    let host = Linux::new(profile);
+    let policy = order.choices.policy;
+    let prepared = prepare(
+        profile,
+        &host,
+        RestoreRequest {
+            file: archive(&order.archive)?,
+            name: order.shown,
+            choices: order.choices,
+            id: Some(order.id.clone()),
+            approved: order.approved,
+        },
+    )?;
+    if asked() {
+        return Err(driver::asked("begin the restore").into());
+    }
+    prepared.close_what_is_open(|one| closed.push(one))?;
+    match run(profile, &host, prepared, asked)? {
+        Ended::Restored { warnings } => Ok(Recovered::Settled {
+            id: order.id,
+            result: Ok(warnings),
+        }),
+        Ended::HandOver(problem) => Err(Unfinished::HandOver(problem, policy, lock)),
+    }
+}
+
+/// The backup, opened once.
+pub fn archive(path: &Path) -> Result<File, Fault> {
+    let opened = File::open(path).or_cannot(
+        Code::IO,
+        format_args!("open the backup {}", path.display()),
+        "name an existing backup",
+    );
+    opened.map_err(|problem| Fault::Refused(vec![problem]))
+}
+
+fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) -> WorkReport {
+    if order.stage == BootStage::BeforeNetwork && !profile.sentinel().exists() {
+        return WorkReport::of(Err(Fault::Stuck(no_state_dir(profile))));
+    }
+    match Lock::take(profile, LockedFor::Recovery) {
+        Ok(lock) => recover(profile, order, asked, lock),
+        Err(fault) => WorkReport::of(Err(fault)),
+    }
+}
+
+fn no_state_dir(profile: &Profile) -> Problem {
+    cannot(
+        Code::NOT_THERE,
+        format!(
+            "look for an open restore: {} is not there, so state_dir is missing or not mounted",
+            profile.sentinel().display()
+        ),
+        "mount it and reboot; if it is new, `holdfast boot-units --init` makes it. Until then a boot starts nothing of the \
+         gateway",
+    )
+}
+
+fn recover(
+    profile: &Profile,
+    order: RecoveryOrder,
+    asked: &dyn Fn() -> bool,
+    _: Lock,
+) -> WorkReport {
+    let mut found: Option<FoundAtRecovery> = None;
+    let host = Linux::new(profile);
+    let outcome = recover::run(profile, &host, order, asked, |it| found = Some(it));
+    WorkReport {
+        found,
+        ..WorkReport::of(outcome)
+    }
+}

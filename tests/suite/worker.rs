@@ -1,0 +1,308 @@
+//! The worker apart from whoever started it: an output that nobody reads, a session that is killed, files that are handed on, a
+//! systemd that does not answer.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeSet;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use fixtures::{Picture, Running};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::on_a_gateway::{Gateway, path, stand_in};
+
+/// A gateway, a picture of it when it was backed up, the backup, and a picture of it now that it is changed.
+fn changed() -> Option<(Gateway, Picture, PathBuf, Picture)> {
+    let gateway = Gateway::small()?;
+    let first = gateway.backup();
+    // What a restore itself settles, the kept rules, it has settled once.
+    gateway.restore(&first);
+    let (backup, then) = (gateway.backup(), gateway.picture());
+    let name = &gateway.sample().clients().unwrap()[5];
+    std::fs::remove_file(gateway.sample().config(name)).unwrap();
+    gateway.run(&["iptables", "-P", "FORWARD", "DROP"]);
+    let now = gateway.picture();
+    Some((gateway, then, backup, now))
+}
+
+/// A restore whose output goes into a pipe that is full and that nobody empties.
+fn unread(gateway: &Gateway, backup: &Path) -> (Running, PathBuf) {
+    let pipe = gateway.beside("unread");
+    let _ = std::fs::remove_file(&pipe);
+    gateway.run(&["mkfifo", path(&pipe)]);
+    let line = format!(
+        "exec 3<>{}; head -c 65536 /dev/zero >&3; exec \"$@\" >&3 2>&3",
+        pipe.display()
+    );
+    let mut argv = vec!["bash".to_owned(), "-c".into(), line, "bash".into()];
+    argv.extend(gateway.argv(&["restore", path(backup), "--yes"]));
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    (gateway.sandbox.spawn(&argv).unwrap(), pipe)
+}
+
+/// Reads the pipe to its end: what was said, and the exit status.
+fn read_at_last(running: Running, pipe: &Path) -> (String, i32) {
+    let mut bytes = Vec::new();
+    std::fs::File::open(pipe)
+        .unwrap()
+        .read_to_end(&mut bytes)
+        .unwrap();
+    let ended = running.wait().unwrap();
+    let said = bytes.into_iter().filter(|b| *b != 0).collect();
+    (String::from_utf8(said).unwrap(), ended.code())
+}
+
+fn journal(gateway: &Gateway, began: usize) -> String {
+    let restores = gateway.restores();
+    let newest = restores.get(began).map(|r| r.join("journal"));
+    let bytes = newest.and_then(|j| std::fs::read(j).ok());
+    String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
+}
+
+fn wait_for(gateway: &Gateway, began: usize, text: &str) {
+    while !journal(gateway, began).contains(text) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn is_idle(gateway: &Gateway) -> bool {
+    gateway.holdfast(&["status"]).stdout.starts_with("idle\n")
+}
+
+#[test]
+fn a_restore_whose_output_nobody_reads_ends_as_any_other_and_says_so_once_it_is_read() {
+    let Some((gateway, then, backup, _)) = changed() else {
+        return;
+    };
+    let began = gateway.restores().len();
+    let (restore, pipe) = unread(&gateway, &backup);
+    wait_for(&gateway, began, "\"closed\"");
+    while !is_idle(&gateway) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    gateway.is(&then);
+    let (said, status) = read_at_last(restore, &pipe);
+    assert_eq!(status, 0, "{said}");
+    assert!(
+        said.contains("Restored: the gateway is as the backup says."),
+        "{said}"
+    );
+}
+
+#[test]
+fn ctrl_c_turns_a_restore_back_whose_output_nobody_reads_whatever_step_it_is_in() {
+    let Some((gateway, then, backup, before)) = changed() else {
+        return;
+    };
+    let mut back = 0;
+    let steps = [
+        "safety-backup",
+        "stage",
+        "stop-services",
+        "tunnels-down",
+        "swap-databases",
+        "swap-configs",
+        "tunnels-up",
+        "load-firewall",
+        "start-services",
+    ];
+    for step in steps {
+        let began = gateway.restores().len();
+        let (mut restore, pipe) = unread(&gateway, &backup);
+        wait_for(&gateway, began, &format!("\"step\":\"{step}\""));
+        assert!(restore.signal(Signal::SIGINT).unwrap());
+        wait_for(&gateway, began, "\"closed\"");
+        while !is_idle(&gateway) {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        let (said, status) = read_at_last(restore, &pipe);
+        match status {
+            // It had not changed anything yet, or it went back.
+            1 | 4 => {
+                back += 1;
+                let why = [
+                    "it was asked to turn back",
+                    "it was ended before it changed anything",
+                ];
+                assert!(why.iter().any(|why| said.contains(why)), "{step}: {said}");
+                gateway.is(&before);
+            }
+            // On a busy machine it was past that.
+            0 => {
+                gateway.is(&then);
+                gateway.run(&["iptables", "-P", "FORWARD", "DROP"]);
+                let name = &gateway.sample().clients().unwrap()[5];
+                std::fs::remove_file(gateway.sample().config(name)).unwrap();
+            }
+            _ => panic!("{step}: {status}: {said}"),
+        }
+    }
+    assert!(back * 2 > steps.len(), "only {back} turned back");
+}
+
+#[test]
+fn ctrl_c_once_more_ends_the_watching_alone() {
+    let Some((gateway, _, backup, before)) = changed() else {
+        return;
+    };
+    let began = gateway.restores().len();
+    let (mut restore, pipe) = unread(&gateway, &backup);
+    wait_for(&gateway, began, "\"step\":\"stage\"");
+    // It stands still, so that it cannot end before the second signal.
+    let worker = restore.worker().unwrap().unwrap();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    assert!(restore.signal(Signal::SIGINT).unwrap());
+    let mut said = String::new();
+    let mut end = std::fs::File::open(&pipe).unwrap();
+    // One signal of a kind is as good as two, until it was taken.
+    while !said.contains("rolling back") {
+        let mut bytes = [0; 4096];
+        let n = end.read(&mut bytes).unwrap();
+        said += &String::from_utf8_lossy(&bytes[..n]);
+    }
+    assert!(restore.signal(Signal::SIGINT).unwrap());
+    end.read_to_string(&mut said).unwrap();
+    assert_eq!(restore.wait().unwrap().code(), 130);
+    assert!(said.contains("holdfast journal follow "), "{said}");
+    kill(worker, Signal::SIGCONT).unwrap();
+    while !is_idle(&gateway) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let written = journal(&gateway, began);
+    let turned = ["rolled-back", "nothing-changed"].map(|v| format!("\"verdict\":\"{v}\""));
+    assert!(turned.iter().any(|v| written.contains(v)), "{written}");
+    gateway.is(&before);
+}
+
+/// What is open in a process, as it is seen from outside; none if it is gone, or closed a file meanwhile.
+fn open_files(pid: Pid) -> Option<BTreeSet<String>> {
+    let listed = std::fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let open = listed.map(|e| std::fs::read_link(e.ok()?.path()).ok());
+    open.map(|to| Some(to?.to_str()?.to_owned())).collect()
+}
+
+#[test]
+fn a_worker_has_only_null_its_lock_and_its_journal_open_whatever_was_handed_on() {
+    let Some((gateway, _, backup, _)) = changed() else {
+        return;
+    };
+    let began = gateway.restores().len();
+    let handed_on = gateway.beside("handed-on");
+    gateway.run(&["mkfifo", "/run/lock/pipe"]);
+    let line = format!(
+        "exec 5>{} 7<>/run/lock/pipe; exec \"$@\"",
+        handed_on.display()
+    );
+    let mut argv = vec!["bash".to_owned(), "-c".into(), line, "bash".into()];
+    argv.extend(gateway.argv(&["restore", path(&backup), "--yes"]));
+    let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
+    let mut restore = gateway.sandbox.spawn(&argv).unwrap();
+    assert!(gateway.barrier_is_up(&mut restore));
+    let worker = restore.worker().unwrap().unwrap();
+    let journal = gateway.restores()[began].join("journal");
+    let lock = gateway.sample().state_dir().join("lock");
+    let wanted: BTreeSet<String> = ["/dev/null", path(&journal), path(&lock)]
+        .map(String::from)
+        .into();
+    let (mut met, mut seen) = (false, BTreeSet::new());
+    while !met && !restore.has_ended().unwrap() {
+        let Some(open) = open_files(worker) else {
+            continue;
+        };
+        // Between two moves; within one it has the files of the gateway open that it works on.
+        met = open == wanted;
+        seen.insert(open.clone());
+        for file in &open {
+            assert!(!file.contains("pipe"), "{open:?}");
+            assert_ne!(Path::new(file), handed_on, "{open:?}");
+        }
+    }
+    assert!(met, "never were only these open: {wanted:?}, but {seen:#?}");
+    restore.wait().unwrap().ok().unwrap();
+}
+
+#[test]
+fn a_restore_goes_on_when_all_of_the_session_is_killed_that_it_was_started_from() {
+    let Some((gateway, then, backup, _)) = changed() else {
+        return;
+    };
+    let line = gateway.argv(&["restore", path(&backup), "--yes"]).join(" ");
+    let session = gateway.beside("session");
+    let line = format!("echo $$ > {}; {line}; exit $?", session.display());
+    let mut shell = gateway
+        .sandbox
+        .spawn(&["setsid", "bash", "-c", &line])
+        .unwrap();
+    assert!(gateway.barrier_is_up(&mut shell));
+    let session = std::fs::read_to_string(session).unwrap();
+    gateway.run(&["pkill", "-KILL", "-s", session.trim()]);
+    shell.wait().unwrap();
+    while !is_idle(&gateway) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    gateway.is(&then);
+    gateway.is_settled();
+}
+
+#[test]
+fn a_worker_stays_in_the_network_namespace_that_it_was_started_in() {
+    let Some((gateway, ..)) = changed() else {
+        return;
+    };
+    // Another one than the gateway's: what would reach out of it would reach these rules.
+    let rules = || gateway.run(&["sh", "-c", "iptables-save | grep -v '^#'"]);
+    let before = rules();
+    let line = gateway.argv(&["recover"]).join(" ");
+    let line = format!(
+        "readlink /proc/self/ns/net > /run/lock/ns; strace -f -o /run/lock/calls -e trace=setns {line}"
+    );
+    let done = gateway
+        .sandbox
+        .run(&["unshare", "-n", "bash", "-c", &line])
+        .unwrap();
+    assert_eq!(done.code(), 0, "{done}");
+    let calls = gateway.run(&["cat", "/run/lock/calls"]);
+    assert!(!calls.contains("setns("), "{calls}");
+    assert_eq!(before, rules());
+}
+
+/// `systemd-run`, as one box or another has it.
+fn with_systemd(gateway: &Gateway, text: &str) {
+    gateway.run(&["mkdir", "-p", "/run/systemd/system"]);
+    stand_in(gateway, "systemd-run", text);
+}
+
+#[test]
+fn where_systemd_runs_a_worker_gets_a_scope_and_where_that_fails_or_hangs_it_goes_without() {
+    let Some((gateway, ..)) = changed() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let makes = "#!/bin/sh\necho \"$@\" >> /run/lock/scopes\nwhile [ \"$1\" != -- ]; do shift; done\nshift\nexec \"$@\"\n";
+    for (systemd, scopes) in [
+        (makes, 1),
+        ("#!/bin/sh\necho no bus >&2\nexit 1\n", 0),
+        ("#!/bin/sh\nexec sleep 1000\n", 0),
+    ] {
+        with_systemd(&gateway, systemd);
+        gateway.run(&["rm", "-f", "/run/lock/scopes"]);
+        let done = gateway.restore(&backup);
+        assert!(done.stdout.contains("Restored: "), "{done}");
+        gateway.is_settled();
+        let made = gateway.run(&["sh", "-c", "cat /run/lock/scopes || true"]);
+        assert_eq!(made.lines().count(), scopes, "{made}");
+        for line in made.lines() {
+            assert!(line.contains("--scope"), "{line}");
+            assert!(line.contains("--slice=system.slice"), "{line}");
+            assert!(
+                !line.contains(path(&backup)),
+                "the order is not there: {line}"
+            );
+        }
+        gateway.run(&["umount", "/usr/local/sbin"]);
+    }
+    let left = gateway.run(&["sh", "-c", "ls /run/holdfast/work"]);
+    assert_eq!(left, "", "what was read is taken away");
+}
