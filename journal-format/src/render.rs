@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::civil::{duration, utc};
 use crate::{
-    Direction, Entry, LeftOut, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, Target,
-    View,
+    Direction, Entry, LeftOut, Move, Note, Plan, Policy, Problem, Record, Role, Seq, StepView,
+    Target, View,
 };
 
 /// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
@@ -39,6 +39,11 @@ pub fn problem_text(problem: &Problem) -> String {
         about: Vec::new(),
     };
     shown.to_string()
+}
+
+/// A note as a terminal shows it, on one line: how much it matters, the sentence, and what to do.
+pub fn note_line(note: &Note) -> String {
+    format!("{}: {}", note.weight.words(), visible(&note.to_string()))
 }
 
 /// A record as a person reads it: place, time and what it says; below it, indented, the details.
@@ -176,7 +181,7 @@ fn details(entry: &Entry) -> Vec<String> {
             );
             let left_out = left_out_lines(&plan.left_out);
             let lines = std::iter::once(made).chain(left_out);
-            lines.chain(warn(&plan.warnings)).collect()
+            lines.chain(plan.warnings.iter().map(note_line)).collect()
         }
         Entry::Intent { exchanges, .. } => exchanges
             .iter()
@@ -216,7 +221,10 @@ pub fn view_text(view: &View) -> String {
     for line in left_out_lines(&view.left_out) {
         let _ = writeln!(text, "{line}");
     }
-    for warning in view.warnings.iter().chain(&view.leftovers) {
+    for note in &view.warnings {
+        let _ = writeln!(text, "{}", note_line(note));
+    }
+    for warning in &view.leftovers {
         let _ = writeln!(text, "warning: {}", visible(warning));
     }
     let mut direction = Direction::Forward;

@@ -7,7 +7,7 @@ use crate::civil::utc;
 use crate::left_out::named;
 use crate::render::{summary, visible};
 use crate::{
-    Direction, Entry, Fate, LeftOut, Move, MoveState, Phase, Problem, Record, RestoreId, Seq,
+    Direction, Entry, Fate, LeftOut, Move, MoveState, Note, Phase, Problem, Record, RestoreId, Seq,
     State, Step, Verdict,
 };
 
@@ -49,8 +49,8 @@ pub struct View {
     pub last_ms: i64,
     /// The process of the last driver.
     pub pid: Option<u32>,
-    /// What the plan warned of before it was approved.
-    pub warnings: Vec<String>,
+    /// What the plan warned of before it was approved, what matters more first.
+    pub warnings: Vec<Note>,
     /// What is left to do or to know at the end.
     pub leftovers: Vec<String>,
     /// What was left out, once it is restored.

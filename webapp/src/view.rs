@@ -3,7 +3,8 @@
 
 use agent_protocol::{BackupLine, Halt, Overview, Preview, RestoreLine, RootCommands, Running};
 use journal_format::{
-    Direction, Problem, Standing, StepState, StepView, View, duration, utc, visible,
+    Code, Direction, Note, Problem, Standing, StepState, StepView, View, Weight, duration, utc,
+    visible,
 };
 use rocket_dyn_templates::minijinja::{self, Output, State, escape_formatter};
 use serde::Serialize;
@@ -77,13 +78,42 @@ pub struct LiveRestore {
     left_out: Vec<String>,
     /// Parts that the safety backup lacked, where that ended it.
     unsaved: Vec<String>,
-    plan_warnings: Vec<String>,
+    plan_warnings: Vec<NoteLine>,
     archive: String,
     done: usize,
     total: usize,
     count: String,
     span: String,
     lists: Vec<List>,
+}
+
+/// A note as a list shows it.
+#[derive(Debug, Serialize)]
+struct NoteLine {
+    /// How much it matters, where no heading says so.
+    word: Option<&'static str>,
+    text: String,
+    advice: Option<String>,
+    code: Option<Code>,
+}
+
+impl NoteLine {
+    fn below_heading(note: &Note) -> NoteLine {
+        NoteLine {
+            word: None,
+            text: note.text.clone(),
+            advice: note.advice.clone(),
+            code: note.code.clone(),
+        }
+    }
+
+    fn by_itself(note: &Note) -> NoteLine {
+        let word = (note.weight < Weight::Known).then(|| note.weight.words());
+        NoteLine {
+            word,
+            ..NoteLine::below_heading(note)
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -152,7 +182,7 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         closing_warnings: view.leftovers.clone(),
         left_out: left_out.collect(),
         unsaved: view.unsaved.clone(),
-        plan_warnings: view.warnings.clone(),
+        plan_warnings: view.warnings.iter().map(NoteLine::by_itself).collect(),
         archive: match &view.archive_host {
             Some(host) => format!("{}, made {} on {host}", view.archive, view.archive_made),
             None => format!("{}, made {}", view.archive, view.archive_made),
@@ -395,6 +425,10 @@ pub fn preview(preview: &Preview) -> Value {
         RootCommands::Shown(shown) => (shown.as_slice(), None),
         RootCommands::TooMany { count } => (&[][..], Some(count)),
     };
+    let notes = |weight| -> Vec<NoteLine> {
+        let notes = preview.notes.iter().filter(|n| n.weight == weight);
+        notes.map(NoteLine::below_heading).collect()
+    };
     json!({
         "host": preview.gateway,
         "upload": preview.upload,
@@ -405,12 +439,13 @@ pub fn preview(preview: &Preview) -> Value {
         "backup_host": preview.host,
         "other_host": preview.host.as_deref().is_some_and(|h| h != preview.gateway),
         "made_by": preview.made_by,
-        "lost": preview.lost,
+        "lost": notes(Weight::Lost),
+        "down": notes(Weight::Down),
         "commands": commands,
         "too_many": too_many,
         "changes": preview.changes,
         "left_out": preview.left_out,
-        "warnings": preview.warnings,
+        "known": notes(Weight::Known),
         "needs_keep_going": preview.needs_keep_going,
         "has_open_folders": preview.has_open_folders,
         "unsaved": preview.unsaved,

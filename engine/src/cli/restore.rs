@@ -4,12 +4,14 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Entry, Plan, RestoreId, View, accepting, left_out_lines, record_json, record_text, visible,
+    Entry, Note, Plan, RestoreId, View, Weight, accepting, left_out_lines, note_line, record_json,
+    record_text, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RestoreArgs, print_json};
 use crate::error::{Code, Fault, OrCannot, Problem};
+use crate::gateway::consent::Consent;
 use crate::host::linux::Linux;
 use crate::plan::planner::Choices;
 use crate::plan::prepare::{self, Prepared, RestoreRequest};
@@ -82,26 +84,12 @@ fn absolute(archive: &Path) -> Result<PathBuf, Problem> {
 }
 
 fn show(context: &Context, prepared: &Prepared) {
-    let line = |text: &str| context.watched(text);
-    line(&format!("restore {}", prepared.id));
-    let warnings = &prepared.plan.warnings;
-    let (lost, known) = warnings.split_at(prepared.lost.min(warnings.len()));
-    for text in lost {
-        line(&format!("  lost: {}", visible(text)));
-    }
-    for (command, tunnels) in prepared.consent.lines() {
-        line(&format!("  will run as root for {tunnels}:"));
-        line(&format!("    {command}"));
-    }
-    for text in left_out_lines(&prepared.plan.left_out) {
-        line(&format!("  {text}"));
-    }
-    for text in preview::preview(&prepared.plan) {
-        line(&format!("  {}", visible(&text)));
-    }
-    for text in known {
-        line(&format!("  warning: {}", visible(text)));
-    }
+    show_plan(
+        context,
+        &prepared.id,
+        &prepared.plan,
+        Some(&prepared.consent),
+    );
     for lack in &prepared.unsaved {
         let part = lack.part.to_string();
         let then = match prepared.plan.without_safety_backup_of.contains(&part) {
@@ -113,18 +101,26 @@ fn show(context: &Context, prepared: &Prepared) {
             ),
         };
         let lack = visible(&lack.to_string());
-        line(&format!(
+        context.watched(format!(
             "  the safety backup will lack a part: {lack}; {then}"
         ));
     }
 }
 
-/// The same of a plan that was begun: what the safety backup lacks is told by its step.
-fn show_what_is_begun(context: &Context, id: &RestoreId, plan: &Plan) {
+/// A plan, what matters more first. Of one that was begun it is not told what runs as root, since a journal has no commands, nor
+/// what the safety backup lacks, since its step tells that.
+fn show_plan(context: &Context, id: &RestoreId, plan: &Plan, consent: Option<&Consent>) {
     let line = |text: &str| context.watched(text);
+    let notes = |which: &dyn Fn(&Note) -> bool| {
+        for note in plan.warnings.iter().filter(|n| which(n)) {
+            line(&format!("  {}", note_line(note)));
+        }
+    };
     line(&format!("restore {id}"));
-    for text in &plan.warnings {
-        line(&format!("  warning: {}", visible(text)));
+    notes(&|note| note.weight < Weight::Known);
+    for (command, tunnels) in consent.map(Consent::lines).unwrap_or_default() {
+        line(&format!("  will run as root for {tunnels}:"));
+        line(&format!("    {command}"));
     }
     for text in left_out_lines(&plan.left_out) {
         line(&format!("  {text}"));
@@ -132,6 +128,7 @@ fn show_what_is_begun(context: &Context, id: &RestoreId, plan: &Plan) {
     for text in preview::preview(plan) {
         line(&format!("  {}", visible(&text)));
     }
+    notes(&|note| note.weight == Weight::Known);
 }
 
 fn confirmed() -> bool {
@@ -142,19 +139,14 @@ fn confirmed() -> bool {
 }
 
 /// Has it done, and shows it. Where nobody was shown the plan before, it is shown once the journal has it.
-fn follow(
-    context: &Context,
-    id: RestoreId,
-    order: &WorkOrder,
-    show_plan: bool,
-) -> Result<u8, Fault> {
+fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> Result<u8, Fault> {
     let interrupts = Interrupts::hold()?;
     let follower = Follower::new(&context.profile, &id);
     let worker = launch::launch(&context.config, &format!("restore-{id}"), order)?;
     let json = context.json;
     let watched = watch(worker, interrupts, Some((id, follower)), |record, state| {
-        if let (Entry::Plan(plan), true) = (&record.entry, show_plan) {
-            show_what_is_begun(context, &state.header.restore, plan);
+        if let (Entry::Plan(plan), true) = (&record.entry, unseen) {
+            show_plan(context, &state.header.restore, plan, None);
         }
         if json {
             print_json(&record_json(record));

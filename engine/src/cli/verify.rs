@@ -110,7 +110,7 @@ impl Verified {
                 .iter()
                 .map(|(family, why)| serde_json::json!({"family": family, "why": why}))
                 .collect::<Vec<_>>(),
-            "lost": checked.lost.iter().map(|l| &l.said).collect::<Vec<_>>(),
+            "lost": checked.lost.iter().map(|l| &l.note.text).collect::<Vec<_>>(),
             "warnings": checked.warnings,
             "missing": checked.missing,
         })
@@ -139,7 +139,7 @@ impl Verified {
             info.sha256
         );
         for lost in &checked.lost {
-            say!("  lost: {}", visible(&lost.said));
+            say!("  lost: {}", visible(&lost.note.text));
         }
         for (command, tunnels) in &self.commands {
             say!("  runs as root for {tunnels}:");

@@ -57,8 +57,6 @@ pub struct Prepared {
     pub id: RestoreId,
     /// What it will do.
     pub plan: Arc<Plan>,
-    /// What of it is lost: so many of the plan's warnings, the first.
-    pub lost: usize,
     /// What runs as root because of it.
     pub consent: Consent,
     /// What it replaces and the safety backup will lack, as far as that is known now.
@@ -122,11 +120,10 @@ pub fn prepare(
     drop(opened.archive);
     let (mut backup, after) =
         from_backup::for_plan(host, &survey, opened.info, checked, &request.choices)?;
-    backup.warnings.splice(0..0, consent.sentences());
+    backup.found.splice(0..0, consent.notes());
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     backup.said = said::said(&here, &survey, &backup, &both);
-    let lost = backup.said.lost.len() + backup.checked.lost.len();
     let networks = networks_now(host, profile, &survey)?;
     let keep_open_folders = request.choices.keep_open_folders;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
@@ -147,7 +144,6 @@ pub fn prepare(
         id,
         unsaved: replaced::unsaved(&plan, &survey.facts),
         plan: Arc::new(plan),
-        lost,
         consent,
         facts: survey.facts,
         after,

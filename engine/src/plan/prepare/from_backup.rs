@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use journal_format::{ArchiveInfo, Digest};
+use journal_format::{ArchiveInfo, Code, Digest, Note};
 use sha2::Digest as _;
 
 use crate::archive::verify::Checked;
@@ -11,7 +11,6 @@ use crate::error::{Fault, bug};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{self, Owner};
 use crate::host::{Family, Host};
-use crate::plan::planner::said::Said;
 use crate::plan::planner::{BackupForPlan, Choices};
 use crate::plan::rehearsal::{self, Tried};
 use crate::survey::Survey;
@@ -33,7 +32,7 @@ pub(super) fn for_plan(
     choices: &Choices,
 ) -> Result<(BackupForPlan, After), Fault> {
     let (rules, mut after) = rules(host, &checked, &survey.facts, choices)?;
-    let (owners, warnings) = owners(&checked, survey.owner);
+    let (owners, unknown) = owners(&checked, survey.owner);
     let mut peers = None;
     if !checked.peers.is_empty() {
         let text = serde_json::to_string(&checked.peers)
@@ -47,8 +46,11 @@ pub(super) fn for_plan(
         owners,
         rules,
         peers,
-        warnings: warnings.into_iter().collect(),
-        said: Said::default(),
+        found: unknown
+            .into_iter()
+            .map(|said| Note::known(Code::OWNER_UNKNOWN, said))
+            .collect(),
+        said: Vec::new(),
     };
     Ok((backup, after))
 }
