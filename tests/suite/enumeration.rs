@@ -10,7 +10,7 @@ mod tally;
 
 use std::collections::BTreeMap;
 
-use journal_format::{Direction, Entry, Policy, Verdict};
+use journal_format::{Direction, Entry, Policy, Step, Verdict};
 use tests::oracle;
 use tests::sim::gateway::{Kind, Scenario, Shape};
 use tests::sim::host::{How, Moment, Trouble};
@@ -356,6 +356,28 @@ fn whenever_someone_asks_to_turn_back_the_gateway_ends_in_before_or_after() {
         }));
     }
     total.finish("asked to turn back");
+}
+
+#[test]
+fn someone_who_asks_to_turn_back_while_files_are_staged_waits_for_none_of_the_others() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let staged = |asked_at| {
+        let run = s.restore_on(s.world.clone(), None, true, asked_at);
+        let targets = || s.plan.databases.iter().chain(&s.plan.files);
+        let is_staged = |m: &&Moment| {
+            targets().any(|t| m.what.starts_with("create") && m.what.ends_with(&t.staged))
+        };
+        (run.moments.iter().filter(is_staged).count(), run.end)
+    };
+    let (all, _) = staged(None);
+    let begun = s.begun(Step::Stage).unwrap();
+    let journal = begun.disk.read(&s.places.journal).unwrap();
+    let intent = journal_format::scan(&journal).state.unwrap().seq.0;
+    assert!(all > 5, "{all}");
+    assert_eq!(
+        staged(Some(intent)),
+        (0, End::Closed(Verdict::NothingChanged))
+    );
 }
 
 /// Recovers again and again, and dies each time as soon as it has done something: by itself, or with the machine.

@@ -4,11 +4,12 @@
 
 use std::path::Path;
 
-use fixtures::{Finished, Picture, program, skip};
+use fixtures::{Finished, Picture, skip};
 
 use crate::crash::small;
 use crate::on_a_gateway::codes;
 use crate::recovery::killed_in;
+use crate::traced;
 use crate::two_states::TwoStates;
 
 fn inside(two: &TwoStates, script: &str) {
@@ -16,18 +17,10 @@ fn inside(two: &TwoStates, script: &str) {
     done.ok().unwrap();
 }
 
-/// `holdfast` under `strace` with this option.
+/// `holdfast`, whose worker is under `strace` with this option.
 fn traced(two: &TwoStates, inject: &str, words: &[&str]) -> Finished {
-    let holdfast = program("holdfast").unwrap();
-    let profile = two.sample().profile();
-    let strace = ["strace", "-qq", "-o", "/dev/null", "-e", inject];
-    let holdfast = [
-        holdfast.to_str().unwrap(),
-        "--config",
-        profile.to_str().unwrap(),
-    ];
-    let argv = [&strace[..], &holdfast, words].concat();
-    two.sandbox().run(&argv).unwrap()
+    let options = ["-o", "/dev/null", "-e", inject];
+    traced::workers(two.sandbox(), &options, || two.holdfast(words))
 }
 
 /// It asks for the operator with these words, changes nothing, and fence and barrier stay.

@@ -46,6 +46,7 @@ mod surveyed;
 mod system_calls;
 mod threats;
 mod told;
+mod traced;
 mod two_states;
 mod unresolved_endpoint;
 mod web_restore;

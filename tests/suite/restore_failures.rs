@@ -10,6 +10,7 @@ use fixtures::{Finished, Misbehaviour, Picture, program, skip};
 use nix::sched::{CloneFlags, setns};
 
 use crate::on_a_gateway::{Gateway, path, small, stand_in, without_what_programs_said};
+use crate::traced;
 
 /// A small gateway that was changed after its backup, with the backup, and the picture of it now.
 fn changed() -> Option<(Gateway, PathBuf, Picture)> {
@@ -303,19 +304,9 @@ fn with_a_failing(gateway: &Gateway, call: &str, when: usize, backup: &Path) -> 
         format!("trace={call}"),
         format!("inject={call}:error=EIO:when={when}"),
     );
-    let mut argv = vec![
-        "strace",
-        "-qq",
-        "-o",
-        path(&log),
-        "-e",
-        &trace,
-        "-e",
-        &inject,
-    ];
-    let holdfast = gateway.argv(&["restore", path(backup), "--yes"]);
-    argv.extend(holdfast.iter().map(String::as_str));
-    let done = gateway.sandbox.run(&argv).unwrap();
+    let options = ["-o", path(&log), "-e", &trace, "-e", &inject];
+    let restore = ["restore", path(backup), "--yes"];
+    let done = traced::workers(&gateway.sandbox, &options, || gateway.holdfast(&restore));
     let log = std::fs::read_to_string(log).unwrap();
     log.contains("INJECTED").then_some(done)
 }

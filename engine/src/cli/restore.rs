@@ -10,7 +10,7 @@ use journal_format::{
 
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RestoreArgs, print_json};
-use crate::error::{Code, Fault, OrCannot, Problem};
+use crate::error::{Code, Fault, OrCannot};
 use crate::gateway::consent::Consent;
 use crate::host::linux::Linux;
 use crate::plan::planner::Choices;
@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     };
     let order = WorkOrder::Restore(RestoreOrder {
         id: id.clone(),
-        archive: absolute(&args.archive)?,
+        archive: whole_path(&args.archive)?,
         shown: shown(&args.archive),
         choices,
         approved,
@@ -75,12 +75,14 @@ fn shown(archive: &Path) -> String {
     name.map_or_else(String::new, |n| n.to_string_lossy().into_owned())
 }
 
-fn absolute(archive: &Path) -> Result<PathBuf, Problem> {
-    std::path::absolute(archive).or_cannot(
+/// By the name that it has for everybody: the worker has neither the working folder nor the open files of this process.
+fn whole_path(archive: &Path) -> Result<PathBuf, Fault> {
+    let found = std::fs::canonicalize(archive).or_cannot(
         Code::IO,
-        format_args!("find the backup {}", archive.display()),
-        "name it by its whole path",
-    )
+        format_args!("open the backup {}", archive.display()),
+        "name an existing backup",
+    );
+    found.map_err(|problem| Fault::Refused(vec![problem]))
 }
 
 fn show(context: &Context, prepared: &Prepared) {
