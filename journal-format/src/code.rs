@@ -196,6 +196,14 @@ codes! {
 codes! {
     /// Every code that this program writes in notes alone; a note may have the code of a problem, too.
     OF_NOTES;
+    /// The firewall rules of the backup are not loaded, which was accepted.
+    RULES_NOT_LOADED = "rules-not-loaded", "the reason in the note";
+    /// A command of a tunnel's config failed, and the tunnel went down all the same.
+    HOOK_FAILED = "hook-failed", "the commands in the tunnel's config";
+    /// Host names of a tunnel's peers do not resolve.
+    UNRESOLVED = "unresolved", "`getent hosts NAME`";
+    /// The clean-up left something behind.
+    LEFT_OVER = "left-over", "`holdfast recover`";
     /// Users of the gateway are not in the backup.
     USERS_GONE = "users-gone", "the gateway's users; a backup that has them";
     /// Clients of the gateway are not in the backup.

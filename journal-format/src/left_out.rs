@@ -23,7 +23,7 @@ impl State {
         let mut left_out = self.plan.as_ref().map_or_else(Vec::new, |p| p.leaves_out());
         let loaded = self.find(Step::LoadFirewall, Direction::Forward);
         let warnings = loaded.iter().flat_map(|m| &m.warnings);
-        let why = warnings.filter_map(|w| w.strip_prefix(NOT_LOADED));
+        let why = warnings.filter_map(|w| w.text.strip_prefix(NOT_LOADED));
         left_out.extend(why.map(|why| LeftOut {
             what: "the firewall rules".into(),
             why: format!("{why}; those of before hold, less the ones of replaced tunnels"),

@@ -164,10 +164,6 @@ fn plan_summary(plan: &Plan) -> String {
 }
 
 fn details(entry: &Entry) -> Vec<String> {
-    let warn = |warnings: &[String]| -> Vec<String> {
-        let lines = warnings.iter().map(|w| format!("warning: {}", visible(w)));
-        lines.collect()
-    };
     match entry {
         Entry::Header(_) | Entry::Driver(_) | Entry::Armed { .. } | Entry::Committed => Vec::new(),
         Entry::Plan(plan) => {
@@ -189,12 +185,12 @@ fn details(entry: &Entry) -> Vec<String> {
             .collect(),
         Entry::Done { did, warnings, .. } => {
             let did = did.iter().map(|d| visible(d));
-            did.chain(warn(warnings)).collect()
+            did.chain(warnings.iter().map(note_line)).collect()
         }
         Entry::Failed { problem, .. } | Entry::Turned { problem } | Entry::Stuck { problem } => {
             problem_text(problem).lines().map(str::to_owned).collect()
         }
-        Entry::Closed { warnings, .. } => warn(warnings),
+        Entry::Closed { warnings, .. } => warnings.iter().map(note_line).collect(),
     }
 }
 
@@ -221,11 +217,8 @@ pub fn view_text(view: &View) -> String {
     for line in left_out_lines(&view.left_out) {
         let _ = writeln!(text, "{line}");
     }
-    for note in &view.warnings {
+    for note in view.warnings.iter().chain(&view.leftovers) {
         let _ = writeln!(text, "{}", note_line(note));
-    }
-    for warning in &view.leftovers {
-        let _ = writeln!(text, "warning: {}", visible(warning));
     }
     let mut direction = Direction::Forward;
     for (i, step) in view.steps.iter().enumerate() {
@@ -256,8 +249,8 @@ fn step_text(text: &mut String, step: &StepView) {
     for did in &step.did {
         let _ = writeln!(text, "{:15}{}", "", visible(did));
     }
-    for warning in &step.warnings {
-        let _ = writeln!(text, "{:15}warning: {}", "", visible(warning));
+    for note in &step.warnings {
+        let _ = writeln!(text, "{:15}{}", "", note_line(note));
     }
     let problem = step.problem.as_ref().map(problem_text).unwrap_or_default();
     for line in problem.lines() {

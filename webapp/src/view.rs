@@ -73,7 +73,7 @@ pub struct LiveRestore {
     /// One sentence for those who listen.
     pub summary: String,
     problem: Option<Problem>,
-    closing_warnings: Vec<String>,
+    closing_warnings: Vec<NoteLine>,
     /// What was left out, a line each.
     left_out: Vec<String>,
     /// Parts that the safety backup lacked, where that ended it.
@@ -138,7 +138,7 @@ struct StepRow {
     elapsed_ms: Option<u64>,
     attempt: u32,
     did: Vec<String>,
-    warnings: Vec<String>,
+    warnings: Vec<NoteLine>,
     problem: Option<Problem>,
     /// Of a problem that the page tells in full further up, what could not be done.
     cannot: Option<String>,
@@ -179,7 +179,7 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         headline: below_title(&sentence, title),
         summary: sentence,
         problem,
-        closing_warnings: view.leftovers.clone(),
+        closing_warnings: view.leftovers.iter().map(NoteLine::by_itself).collect(),
         left_out: left_out.collect(),
         unsaved: view.unsaved.clone(),
         plan_warnings: view.warnings.iter().map(NoteLine::by_itself).collect(),
@@ -307,7 +307,7 @@ fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> StepRow {
         elapsed_ms: running_for,
         attempt: step.attempt,
         did: step.did.clone(),
-        warnings: step.warnings.clone(),
+        warnings: step.warnings.iter().map(NoteLine::by_itself).collect(),
         problem: step.problem.clone().filter(|_| !told),
         cannot: cannot.map(|p| p.what.clone()),
     }

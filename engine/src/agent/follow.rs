@@ -59,7 +59,7 @@ pub fn view(state: &State) -> View {
             break;
         }
         shorten_notes(&mut view.warnings, keep);
-        shorten(&mut view.leftovers, keep);
+        shorten_notes(&mut view.leftovers, keep);
         view.steps.iter_mut().for_each(|s| shorten_step(s, keep));
     }
     view
@@ -72,7 +72,7 @@ pub fn event(state: &State, record: &journal_format::Record) -> Event {
         if size(&event) <= LARGEST {
             break;
         }
-        shorten(&mut event.leftovers, keep);
+        shorten_notes(&mut event.leftovers, keep);
         event.steps.iter_mut().for_each(|s| shorten_step(s, keep));
     }
     event
@@ -87,7 +87,7 @@ fn size(shown: &impl serde::Serialize) -> usize {
 
 fn shorten_step(step: &mut StepView, keep: usize) {
     shorten(&mut step.did, keep);
-    shorten(&mut step.warnings, keep);
+    shorten_notes(&mut step.warnings, keep);
 }
 
 fn shorten(lines: &mut Vec<String>, keep: usize) {

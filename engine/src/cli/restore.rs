@@ -171,9 +171,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         Ok(Recovered::Settled { result, .. }) => {
             verdict(context.json, view.as_ref(), status, closed);
             match result {
-                Ok(warnings) => warnings
-                    .iter()
-                    .for_each(|w| tell!("warning: {}", visible(w))),
+                Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
                 Err(fault) => tell!("holdfast: {}", super::fault_text(&fault)),
             }
         }

@@ -141,7 +141,7 @@ fn restored(plan: Plan, warnings: &[&str]) -> Pen {
     pen.write(Entry::Done {
         r#move,
         did: Vec::new(),
-        warnings: warnings.iter().map(|w| (*w).to_owned()).collect(),
+        warnings: warnings.iter().map(|w| Note::from(*w)).collect(),
     });
     pen.forward_between(Step::VerifyRunning, Step::CleanUp);
     pen.twice(Entry::Committed);

@@ -2,8 +2,8 @@
 
 use journal_format::{
     ArchiveInfo, BootId, Code, Control, Digest, Direction, Driver, Entry, Event, FenceRules,
-    Firewall, Format, Header, LeftOut, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq,
-    Service, State, Step, Tunnel, Verdict, View,
+    Firewall, Format, Header, LeftOut, Move, Note, Plan, Policy, Problem, Record, RestoreId, Role,
+    Seq, Service, State, Step, Tunnel, Verdict, View,
 };
 
 pub const ID: &str = "20261122T185220Z-0a1b2c3d";
@@ -150,7 +150,7 @@ impl Journal {
         self.add(Entry::Done {
             r#move,
             did: own(did),
-            warnings: own(warnings),
+            warnings: warnings.iter().map(|w| Note::from(*w)).collect(),
         });
         self
     }
