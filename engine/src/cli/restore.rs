@@ -10,18 +10,21 @@ use journal_format::{
 
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RestoreArgs, print_json};
-use crate::error::{Code, Fault, OrCannot};
-use crate::gateway::consent::Consent;
+use crate::error::{Code, Fault, OrCannot, Problem};
+use crate::files::open::if_there;
+use crate::gateway::parts::Lack;
 use crate::host::linux::Linux;
 use crate::plan::planner::Choices;
-use crate::plan::prepare::{self, Prepared, RestoreRequest};
-use crate::plan::preview;
+use crate::plan::prepare::{self, COMMANDS, Prepared, RestoreRequest};
+use crate::plan::{preview, replaced};
+use crate::restore::driver::FACTS;
 use crate::restore::order::{RestoreOrder, WorkOrder};
 use crate::restore::recover::Recovered;
 use crate::restore::{launch, work};
 use crate::state_dir;
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::text::octets;
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     let choices = Choices {
@@ -39,7 +42,11 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
                 ));
             }
             let prepared = look(context, args, choices.clone())?;
-            show(context, &prepared);
+            let besides = Besides {
+                commands: prepared.consent.lines(),
+                unsaved: prepared.unsaved,
+            };
+            show(context, &prepared.id, &prepared.plan, &besides);
             if !confirmed() {
                 return Err(Fault::Declined);
             }
@@ -85,33 +92,40 @@ fn whole_path(archive: &Path) -> Result<PathBuf, Fault> {
     found.map_err(|problem| Fault::Refused(vec![problem]))
 }
 
-fn show(context: &Context, prepared: &Prepared) {
-    show_plan(
-        context,
-        &prepared.id,
-        &prepared.plan,
-        Some(&prepared.consent),
-    );
-    for lack in &prepared.unsaved {
-        let part = lack.part.to_string();
-        let then = match prepared.plan.without_safety_backup_of.contains(&part) {
-            true => "that is accepted: what is replaced is kept in the restore's originals/ alone"
-                .to_owned(),
-            false => format!(
-                "if that is still so, the restore ends before it changes anything, unless you add {}",
-                accepting([part])
-            ),
-        };
-        let lack = visible(&lack.to_string());
-        context.watched(format!(
-            "  the safety backup will lack a part: {lack}; {then}"
-        ));
+/// What is told of a restore besides its plan.
+#[derive(Default)]
+struct Besides {
+    /// Each command that runs as root because of it, and the tunnels that run it.
+    commands: Vec<(String, String)>,
+    /// What it replaces and the safety backup will lack, as far as that is known.
+    unsaved: Vec<Lack>,
+}
+
+impl Besides {
+    /// Of one that was begun: what lies in its folder beside the journal, which has neither commands nor facts.
+    fn of_begun(context: &Context, id: &RestoreId, plan: &Plan) -> Result<Besides, Problem> {
+        let dir = context.profile.restore_dir(id);
+        let commands = dir.join("after").join(COMMANDS);
+        let (what, advice) = (
+            format_args!("tell all of this plan, from {}", dir.display()),
+            "see the configs of the backup for what they run as root",
+        );
+        let commands = if_there(std::fs::read(&commands)).or_cannot(Code::IO, what, advice)?;
+        let commands = commands.map(|bytes| serde_json::from_str(&octets::text(&bytes)));
+        let facts = std::fs::read(dir.join(FACTS)).or_cannot(Code::IO, what, advice)?;
+        let facts = serde_json::from_slice(&facts).or_cannot(Code::FACTS_CHANGED, what, advice)?;
+        Ok(Besides {
+            commands: commands
+                .transpose()
+                .or_cannot(Code::FACTS_CHANGED, what, advice)?
+                .unwrap_or_default(),
+            unsaved: replaced::unsaved(plan, &facts),
+        })
     }
 }
 
-/// A plan, what matters more first. Of one that was begun it is not told what runs as root, since a journal has no commands, nor
-/// what the safety backup lacks, since its step tells that.
-fn show_plan(context: &Context, id: &RestoreId, plan: &Plan, consent: Option<&Consent>) {
+/// A plan, what matters more first: the same whether it is asked about or was begun.
+fn show(context: &Context, id: &RestoreId, plan: &Plan, besides: &Besides) {
     let line = |text: &str| context.watched(text);
     let notes = |which: &dyn Fn(&Note) -> bool| {
         for note in plan.warnings.iter().filter(|n| which(n)) {
@@ -120,7 +134,7 @@ fn show_plan(context: &Context, id: &RestoreId, plan: &Plan, consent: Option<&Co
     };
     line(&format!("restore {id}"));
     notes(&|note| note.weight < Weight::Known);
-    for (command, tunnels) in consent.map(Consent::lines).unwrap_or_default() {
+    for (command, tunnels) in &besides.commands {
         line(&format!("  will run as root for {tunnels}:"));
         line(&format!("    {command}"));
     }
@@ -131,6 +145,21 @@ fn show_plan(context: &Context, id: &RestoreId, plan: &Plan, consent: Option<&Co
         line(&format!("  {}", visible(&text)));
     }
     notes(&|note| note.weight == Weight::Known);
+    for lack in &besides.unsaved {
+        let part = lack.part.to_string();
+        let then = match plan.without_safety_backup_of.contains(&part) {
+            true => "that is accepted: what is replaced is kept in the restore's originals/ alone"
+                .to_owned(),
+            false => format!(
+                "if that is still so, the restore ends before it changes anything, unless you add {}",
+                accepting([part])
+            ),
+        };
+        let lack = visible(&lack.to_string());
+        line(&format!(
+            "  the safety backup will lack a part: {lack}; {then}"
+        ));
+    }
 }
 
 fn confirmed() -> bool {
@@ -148,7 +177,12 @@ fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> 
     let json = context.json;
     let watched = watch(worker, interrupts, Some((id, follower)), |record, state| {
         if let (Entry::Plan(plan), true) = (&record.entry, unseen) {
-            show_plan(context, &state.header.restore, plan, None);
+            let id = &state.header.restore;
+            let besides = Besides::of_begun(context, id, plan).unwrap_or_else(|problem| {
+                tell!("holdfast: {}", journal_format::problem_text(&problem));
+                Besides::default()
+            });
+            show(context, id, plan, &besides);
         }
         if json {
             print_json(&record_json(record));

@@ -1,5 +1,6 @@
 //! `holdfast verify`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use journal_format::visible;
@@ -87,6 +88,13 @@ impl Verified {
     fn json(&self) -> serde_json::Value {
         let (checked, info) = (&self.checked, &self.opened.info);
         let complete = self.lacks.is_empty();
+        let databases = checked
+            .databases
+            .iter()
+            .filter(|(_, d)| !d.users.is_empty());
+        let users: BTreeMap<_, Vec<_>> = databases
+            .map(|(name, d)| (name, d.users.iter().map(|u| &u.username).collect()))
+            .collect();
         serde_json::json!({
             "archive": self.name,
             "verdict": if complete { "sound" } else { "incomplete" },
@@ -100,6 +108,8 @@ impl Verified {
             "made_by": info.made_by,
             "manifest": checked.manifest.is_some(),
             "clients": checked.clients.as_ref().map(Vec::len),
+            "client_names": checked.clients.as_ref().map(|all| all.iter().map(|c| &c.name).collect::<Vec<_>>()),
+            "users": users,
             "commands": self
                 .commands
                 .iter()

@@ -35,7 +35,7 @@ use crate::text::iptables::{self, Entrance};
 use crate::text::wg_config::{self, Prefix};
 use crate::text::wording::quoted;
 
-pub use from_backup::PEERS;
+pub use from_backup::{COMMANDS, PEERS};
 
 /// What is to be restored, and how.
 pub struct RestoreRequest {
@@ -63,7 +63,8 @@ pub struct Prepared {
     pub unsaved: Vec<Lack>,
     /// The kernel facts that the plan goes by.
     pub(crate) facts: Facts,
-    /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, and peers.
+    /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, peers, and what
+    /// runs as root.
     pub(crate) after: BTreeMap<&'static str, String>,
     /// Where the new files come from.
     pub(crate) contents: Contents,
@@ -118,9 +119,14 @@ pub fn prepare(
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     // Its tables are as large as the plan.
     drop(opened.archive);
-    let (mut backup, after) =
-        from_backup::for_plan(host, &survey, opened.info, checked, &request.choices)?;
-    backup.found.splice(0..0, consent.notes());
+    let (mut backup, after) = from_backup::for_plan(
+        host,
+        &survey,
+        opened.info,
+        checked,
+        &consent,
+        &request.choices,
+    )?;
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     backup.said = said::said(&here, &survey, &backup, &both);

@@ -65,7 +65,14 @@ impl Journal {
             peers: None,
             without_safety_backup_of: Vec::new(),
             left_out: Vec::new(),
-            warnings: vec!["the user guest is not in the backup and will be gone".into()],
+            warnings: vec![
+                Note::lost(
+                    Code::USERS_GONE,
+                    "1 user of wireguard.db is not in the backup and will be gone: guest",
+                ),
+                Note::known(Code::BACKUP_OLD, "the backup is over 30 days old")
+                    .advising("see whether there is a <newer> one"),
+            ],
         };
         Journal::of(plan)
     }

@@ -11,7 +11,7 @@ use crate::gateway::account::Account;
 use crate::survey::Survey;
 use crate::text::iptables::{Entrance, Family, Rules};
 use crate::text::wg_config::Prefix;
-use crate::text::wording::{counted, name, names};
+use crate::text::wording::{NAMES, counted, name, names};
 
 /// This box, as far as a backup is held against it.
 #[derive(Debug, Clone, Default)]
@@ -189,7 +189,9 @@ fn users(database: &str, now: &[Account], then: &[Account], said: &mut Vec<Note>
             [only] => format!("1 user of {database} {one}: {only}"),
             all => format!("{} users of {database} {many}: {}", all.len(), joined(all)),
         };
-        said.push(note(text).about(database));
+        let all =
+            "`users` in `holdfast survey --json` and, of the backup, in `holdfast verify --json`";
+        said.push(with_all(note(text).about(database), found.len(), all));
     };
     line(
         |text| Note::lost(Code::USERS_GONE, text),
@@ -229,11 +231,19 @@ fn users(database: &str, now: &[Account], then: &[Account], said: &mut Vec<Note>
     );
 }
 
-/// The first ten of what is shown already.
+/// The first of what is shown already.
 fn joined(shown: &[String]) -> String {
-    match shown.len().saturating_sub(10) {
+    match shown.len().saturating_sub(NAMES) {
         0 => shown.join(", "),
-        more => format!("{} and {more} more", shown[..10].join(", ")),
+        more => format!("{} and {more} more", shown[..NAMES].join(", ")),
+    }
+}
+
+/// With where all are, if the sentence has only the first.
+fn with_all(note: Note, count: usize, all: &str) -> Note {
+    match count > NAMES {
+        true => note.advising(format!("to see all of them: {all}")),
+        false => note,
     }
 }
 
@@ -249,27 +259,36 @@ fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Vec<Note>) {
         now.difference(&then).collect(),
         then.difference(&now).collect(),
     );
+    let all = "`client_names` in `holdfast survey --json` and, of the backup, in `holdfast verify --json`";
     let is = |n: usize| if n == 1 { "is" } else { "are" };
     if !gone.is_empty() {
-        said.push(Note::lost(
-            Code::CLIENTS_GONE,
-            format!(
-                "{} {} not in the backup and will be gone: {}",
-                counted(gone.len(), "client"),
-                is(gone.len()),
-                names(gone)
+        said.push(with_all(
+            Note::lost(
+                Code::CLIENTS_GONE,
+                format!(
+                    "{} {} not in the backup and will be gone: {}",
+                    counted(gone.len(), "client"),
+                    is(gone.len()),
+                    names(&gone)
+                ),
             ),
+            gone.len(),
+            all,
         ));
     }
     if !back.is_empty() {
-        said.push(Note::known(
-            Code::CLIENTS_BACK,
-            format!(
-                "{} {} in the backup and not here, and will be: {}",
-                counted(back.len(), "client"),
-                is(back.len()),
-                names(back)
+        said.push(with_all(
+            Note::known(
+                Code::CLIENTS_BACK,
+                format!(
+                    "{} {} in the backup and not here, and will be: {}",
+                    counted(back.len(), "client"),
+                    is(back.len()),
+                    names(&back)
+                ),
             ),
+            back.len(),
+            all,
         ));
     }
 }
@@ -312,13 +331,17 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     for (found, what) in [(&gone.chains, "chain"), (&gone.rules, "rule")] {
         if !found.is_empty() {
             let go = if found.len() == 1 { "goes" } else { "go" };
-            said.push(Note::lost(
-                Code::RULES_GONE,
-                format!(
-                    "{} of the {family} firewall that the backup lacks {go}: {}",
-                    counted(found.len(), what),
-                    names(found)
+            said.push(with_all(
+                Note::lost(
+                    Code::RULES_GONE,
+                    format!(
+                        "{} of the {family} firewall that the backup lacks {go}: {}",
+                        counted(found.len(), what),
+                        names(found)
+                    ),
                 ),
+                found.len(),
+                "`iptables-save` and `ip6tables-save`",
             ));
         }
     }

@@ -8,6 +8,7 @@ use sha2::Digest as _;
 
 use crate::archive::verify::Checked;
 use crate::error::{Fault, bug};
+use crate::gateway::consent::Consent;
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{self, Owner};
 use crate::host::{Family, Host};
@@ -20,6 +21,9 @@ use crate::text::wording::in_a_line;
 /// The file of a restore's peers, in its folder `after/`.
 pub const PEERS: &str = "peers";
 
+/// The file of what runs as root because of a restore, in its folder `after/`: for whoever follows one that was not asked about.
+pub const COMMANDS: &str = "commands";
+
 /// What will lie in a restore's folder `after/`, by the name of its file.
 type After = BTreeMap<&'static str, String>;
 
@@ -29,6 +33,7 @@ pub(super) fn for_plan(
     survey: &Survey,
     archive: ArchiveInfo,
     checked: Checked,
+    consent: &Consent,
     choices: &Choices,
 ) -> Result<(BackupForPlan, After), Fault> {
     let (rules, mut after) = rules(host, &checked, &survey.facts, choices)?;
@@ -40,16 +45,22 @@ pub(super) fn for_plan(
         peers = Some(digest(text.as_bytes()));
         after.insert(PEERS, text);
     }
+    let commands = consent.lines();
+    if !commands.is_empty() {
+        let text = serde_json::to_string(&commands)
+            .map_err(|e| bug(format!("write the commands: {e}")))?;
+        after.insert(COMMANDS, text);
+    }
+    let unknown = unknown
+        .into_iter()
+        .map(|said| Note::known(Code::OWNER_UNKNOWN, said));
     let backup = BackupForPlan {
         archive,
         checked,
         owners,
         rules,
         peers,
-        found: unknown
-            .into_iter()
-            .map(|said| Note::known(Code::OWNER_UNKNOWN, said))
-            .collect(),
+        found: consent.notes().into_iter().chain(unknown).collect(),
         said: Vec::new(),
     };
     Ok((backup, after))

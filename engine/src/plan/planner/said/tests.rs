@@ -120,6 +120,14 @@ fn accounts_that_change_hands_are_named_and_counted_beyond_ten() {
     1 user of wireguard.db becomes an admin of the gateway: bob
     2 users of wireguard.db have ids that are other users' in the backup, and so will open sessions be: ann (id 1, then bob), bob (id 2, then ann)
     ");
+    // Of those that are not named all the same it is said where they are.
+    let more = |note: &Note| {
+        note.advice
+            .as_ref()
+            .is_some_and(|a| a.contains("survey --json"))
+    };
+    let told: Vec<bool> = said.iter().map(more).collect();
+    assert_eq!(told, [false, true, false, false, false]);
     let mut none = Vec::new();
     users("wireguard.db", &now, &now, &mut none);
     assert_eq!(none, []);
