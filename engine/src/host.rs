@@ -428,9 +428,14 @@ pub trait Own {
     fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem>;
     /// Opens a journal to append to. Reserves `reserve` bytes behind its end without changing its size.
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem>;
-    /// Ends every process of a dead driver's session but those that leave on purpose (wireguard-go), and waits until
-    /// they are gone. Tells what it ended.
-    fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem>;
+    /// Ends every process that began in a dead driver's session at this time since boot or later, but those that leave on
+    /// purpose (wireguard-go), and waits until they are gone. Tells what it ended.
+    fn end_session(
+        &self,
+        session: u32,
+        started_ticks: u64,
+        since_up_ms: u64,
+    ) -> Result<Vec<String>, Problem>;
 }
 
 /// A journal that is open for appending.

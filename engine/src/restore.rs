@@ -5,6 +5,7 @@ pub mod decide;
 pub mod driver;
 pub mod expected_peers;
 pub mod expected_rules;
+mod expected_tunnels;
 pub mod journal;
 pub mod launch;
 mod loading;
@@ -64,6 +65,7 @@ pub fn run(
         rules: &prepared.after,
         source: &source,
         driver,
+        format: Format::CURRENT,
     };
     carry_out(profile, host, begin, asked)
 }
@@ -82,6 +84,8 @@ pub struct Begin<'a> {
     pub source: &'a dyn Source,
     /// Who drives it.
     pub driver: Driver,
+    /// The version of its journal: the newest, but where an older program is simulated.
+    pub format: Format,
 }
 
 /// Keeps what going back needs, begins the journal, and drives. Sees everything through the host.
@@ -113,7 +117,7 @@ pub fn carry_out<'a>(
         host.keep(&dir.join("after").join(name), &octets::bytes(text))?;
     }
     let header = Header {
-        format: Format::CURRENT,
+        format: begin.format,
         restore: begin.id.clone(),
         boot: begin.driver.boot.clone(),
         program: process::program(),

@@ -344,9 +344,15 @@ impl Own for Crashing {
         }))
     }
 
-    fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {
+    fn end_session(
+        &self,
+        session: u32,
+        started_ticks: u64,
+        since_up_ms: u64,
+    ) -> Result<Vec<String>, Problem> {
         self.counter.effect("end a session", || {
-            self.inner.end_session(session, started_ticks)
+            let inner = &self.inner;
+            inner.end_session(session, started_ticks, since_up_ms)
         })
     }
 }

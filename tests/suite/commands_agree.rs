@@ -170,6 +170,33 @@ fn the_service_and_its_databases_answer_alike_on_both() {
 }
 
 #[test]
+fn a_start_of_the_service_that_cannot_bring_a_client_up_does_the_same_on_both() {
+    inside(
+        "a_start_of_the_service_that_cannot_bring_a_client_up_does_the_same_on_both",
+        |course| {
+            // `wg-quick` cannot bring it up; the others come up with the start.
+            let hook = [Active(NEVER), Start, Statuses, StartedAgain, Statuses, Stop];
+            agreed(course, &hook);
+            // It is up, and goes down with the start. The next one leaves it alone, and adds the others' rules again.
+            let mut cannot = vec![Up(FIRST), Up(SECOND), CannotSeeTo(Some(FIRST)), Start];
+            cannot.extend([Statuses, StartedAgain, Statuses, Up(FIRST), Stop, Start]);
+            agreed(course, &cannot);
+            // Whoever stops it ends the waiting; and a start does not wait.
+            let stopped = [Active(NEVER), Start, Stop, Statuses, Start, Statuses, Stop];
+            agreed(course, &stopped);
+            let at_once = [Active(NEVER), Start, Start, Statuses, Stop];
+            agreed(course, &at_once);
+            // As a step of a restore.
+            let mut there = vec![Up(FIRST), Up(SECOND), Call::Facts, CannotSeeTo(Some(FIRST))];
+            there.extend([Move(Step::StartServices, Back), Statuses]);
+            there.extend([Move(Step::TunnelsUp, Back), Move(Step::StartServices, Back)]);
+            there.extend([Move(Step::VerifyRunning, Back), Statuses]);
+            agreed(course, &there);
+        },
+    );
+}
+
+#[test]
 fn whatever_is_run_on_a_gateway_the_simulator_answers_as_the_system_does() {
     inside(
         "whatever_is_run_on_a_gateway_the_simulator_answers_as_the_system_does",

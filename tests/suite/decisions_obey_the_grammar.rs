@@ -8,7 +8,7 @@ use engine::restore::next;
 use journal_format::{
     ArchiveInfo, BootId, Change, Code, Digest, Direction, Driver, Entry, Exchange, Fate,
     FenceRules, FileFacts, FileId, Firewall, Format, Header, Move, MoveState, Phase, Plan, Policy,
-    Problem, Record, RestoreId, Role, Seq, State, Step, Target, Verdict,
+    Problem, Record, RestoreId, Role, Seq, State, Step, Tail, Target, Verdict,
 };
 use proptest::prelude::*;
 
@@ -112,6 +112,8 @@ fn boot(n: u32) -> BootId {
 struct World {
     state: State,
     boots: u32,
+    /// The boot that it is in all the time; without one it counts them.
+    boot: Option<BootId>,
     refused: Option<String>,
     /// What this world does to its drivers, a number a moment. When they run out, nothing fails any more.
     fates: std::vec::IntoIter<u8>,
@@ -138,7 +140,7 @@ impl World {
             seq: self.state.seq.next(),
             at_ms: 0,
             up_ms: 0,
-            entry,
+            entry: entry.within(self.state.header.format),
         };
         if let Err(illegal) = self.state.apply(&record) {
             self.refused = Some(format!("{illegal}: {:?}", record.entry));
@@ -167,10 +169,15 @@ impl World {
         let exchange = |t: &Target| Exchange {
             path: t.path.clone(),
             staged: t.staged.clone(),
-            old: object(1),
-            new: object(2),
+            old: object(1).filter(|_| t.change != Change::Add),
+            new: object(2).filter(|_| t.change != Change::Remove),
         };
-        let exchanges = noted.iter().map(exchange).collect();
+        // Noted once: later they may be half made.
+        let before = self.state.exchanges(step).map(<[Exchange]>::to_vec);
+        let exchanges = match direction {
+            Direction::Forward => before.unwrap_or_else(|| noted.iter().map(exchange).collect()),
+            Direction::Back => Vec::new(),
+        };
         let r#move = Move {
             step,
             direction,
@@ -214,7 +221,7 @@ impl World {
 
     /// The driver's loop, with this world for a host.
     fn drive(&mut self, role: Role, policy: Option<Policy>) -> Result<(), Gone> {
-        let boot = boot(self.boots);
+        let boot = self.boot.clone().unwrap_or_else(|| boot(self.boots));
         let driver = Driver {
             role,
             boot: boot.clone(),
@@ -329,6 +336,7 @@ fn on_the_way_back_only_what_was_begun_is_undone() {
             let mut world = World {
                 state: planned(Policy::Auto, lists.clone()),
                 boots: 0,
+                boot: None,
                 refused: None,
                 fates: Vec::new().into_iter(),
                 fails: Some(step),
@@ -387,6 +395,61 @@ fn not_undone(state: &State) -> Vec<String> {
     wrong
 }
 
+/// What the golden journals of format 1.0 say, after each of their records from the plan's on.
+fn golden_of_1_0() -> Vec<(String, State)> {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let golden = golden.join("../journal-format/golden/1.0");
+    let mut states = Vec::new();
+    for file in std::fs::read_dir(golden).unwrap() {
+        let file = file.unwrap().path();
+        let bytes = std::fs::read(&file).unwrap();
+        let mut at = 0;
+        for line in bytes.split_inclusive(|b| *b == b'\n') {
+            at += line.len();
+            let scan = journal_format::scan(&bytes[..at]);
+            let whole = scan.tail == Tail::Clean;
+            let state = scan.state.filter(|s| whole && s.plan.is_some());
+            states.extend(state.map(|state| (format!("{}, {at} bytes", file.display()), state)));
+        }
+    }
+    states
+}
+
+#[test]
+fn a_golden_journal_of_1_0_cut_at_each_record_is_finished_by_its_own_lists() {
+    let states = golden_of_1_0();
+    assert!(states.len() > 150, "{}", states.len());
+    let mut ends = std::collections::BTreeSet::new();
+    for (what, state) in states {
+        let same = state.driver.as_ref().map(|d| d.boot.clone());
+        for boot in [same, Some(boot(1))] {
+            for policy in [None, Some(Policy::Resume), Some(Policy::RollBack)] {
+                let mut world = World {
+                    state: state.clone(),
+                    boots: 0,
+                    boot: boot.clone(),
+                    refused: None,
+                    fates: Vec::new().into_iter(),
+                    fails: None,
+                };
+                let what = format!("{what}, {boot:?}, {policy:?}");
+                let role = match world.state.stuck {
+                    Some(_) => Role::RecoverByHand,
+                    None => Role::Recover,
+                };
+                let mut gone = world.drive(role, policy);
+                if gone == Err(Gone::Stuck) {
+                    gone = world.drive(Role::RecoverByHand, policy);
+                }
+                assert_eq!((gone, &world.refused), (Err(Gone::Over), &None), "{what}");
+                ends.insert(world.state.verdict().expect(&what).to_string());
+                assert_eq!(not_undone(&world.state), [""; 0], "{what}");
+            }
+        }
+    }
+    assert_eq!(ends.len(), 3, "{ends:?}");
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(4000) })]
 
@@ -404,6 +467,7 @@ proptest! {
         let mut world = World {
             state: planned(of_plan, lists),
             boots: 0,
+            boot: None,
             refused: None,
             fates: fates.into_iter(),
             fails: None,

@@ -3,19 +3,22 @@
 //! enumerated, and how many states that is: these tests compare its table. `scripts/enumerate` enumerates all of it.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod again;
 mod ends;
+mod of_1_0;
 mod others;
 mod regressions;
+mod starts;
 mod tally;
 
 use std::collections::BTreeMap;
 
 use journal_format::{Direction, Entry, Policy, Step, Verdict};
 use tests::oracle;
-use tests::sim::gateway::{Kind, Scenario, Shape};
+use tests::sim::gateway::{Kind, NEW, Scenario, Shape};
 use tests::sim::host::{How, Moment, Trouble};
 use tests::sim::trial::{End, Start};
-use tests::sim::world::World;
+use tests::sim::world::{ServiceStart, World};
 
 use ends::{Images, after_a_crash, ended, ended_in_trouble, expected, power_cut, recovered};
 use tally::{Taken, Tally, all, each};
@@ -30,6 +33,15 @@ fn every<T>(items: Vec<T>, n: usize) -> Vec<T> {
     items.into_iter().step_by(n).collect()
 }
 
+/// A gateway of this kind, with a service that starts as it should once the restore has put its database in place.
+fn starts_well_forward(kind: Kind) -> Shape {
+    let mut shape = kind.shape();
+    if shape.start.with == Some(NEW) {
+        shape.start = ServiceStart::polite();
+    }
+    shape
+}
+
 const KINDS: [Kind; 4] = [
     Kind::Everything,
     Kind::PartsMissing,
@@ -40,7 +52,7 @@ const KINDS: [Kind; 4] = [
 #[test]
 fn a_restore_that_nothing_disturbs_ends_in_after() {
     for kind in KINDS {
-        let s = scenario(kind, Policy::Auto);
+        let s = Scenario::of(&starts_well_forward(kind), Policy::Auto).expect("a plan");
         let run = s.restore(None, true);
         assert_eq!(run.end, End::Closed(Verdict::Restored), "{kind:?}");
         let journal = oracle::Journal::of(&s, &run.world);
@@ -116,7 +128,7 @@ fn after_a_crash_of_a_recovery_at_any_effect_another_one_leads_to_before_or_afte
                     continue;
                 }
                 let first = s.recover(world.clone(), *start, None, true);
-                for second in every(first.moments, 7) {
+                for second in every(first.moments, 8) {
                     for (again, world, rebooted) in after_a_crash(&s, &second, Images::Two) {
                         let place = format!(
                             "after `{}`, {image}, {start:?}, then `{}`, {again}",
@@ -140,7 +152,11 @@ fn recovery_goes_the_way_it_was_told_and_by_itself_forward_where_everything_new_
         v4: false,
         ..Kind::Everything.shape()
     };
-    for shape in KINDS.map(|k| k.shape()).into_iter().chain([without_rules]) {
+    for shape in KINDS
+        .map(starts_well_forward)
+        .into_iter()
+        .chain([without_rules])
+    {
         let s = Scenario::of(&shape, Policy::Auto).expect("a plan");
         let moments = s.restore(None, true).moments;
         verdicts.add(each(&every(moments, 2), |moment, tally| {

@@ -6,10 +6,10 @@
 use journal_format::{Policy, Verdict};
 use proptest::prelude::*;
 use tests::oracle;
-use tests::sim::gateway::{Client, Scenario, Shape, Was};
+use tests::sim::gateway::{Client, NEW, OLD, Scenario, Shape, Was};
 use tests::sim::host::{How, Moment, Trouble};
 use tests::sim::trial::{End, Run, Start};
-use tests::sim::world::World;
+use tests::sim::world::{ServiceStart, World};
 
 use crate::seeded::each_of;
 
@@ -44,6 +44,25 @@ fn client(n: u32) -> impl Strategy<Value = Client> {
     })
 }
 
+/// How the service starts: politely, or with a client that it cannot bring up, or it never runs with what is there before.
+fn start(odd: u32, clients: &[Client]) -> ServiceStart {
+    // Whoever takes down one that saves its config replaces the config.
+    let before = |c: &&Client| c.before.is_some() && c.up_before && !c.saves;
+    let after = |c: &&Client| c.after.is_some() && c.up_after;
+    let (cannot, with) = match odd {
+        0 => return ServiceStart::polite(),
+        1 => (clients.iter().find(before), OLD),
+        2 => (clients.iter().find(after), NEW),
+        _ => (None, OLD),
+    };
+    let cannot: Vec<&str> = cannot.map(|c| c.name.as_str()).into_iter().collect();
+    ServiceStart {
+        times: if odd == 2 { 1 } else { u32::MAX },
+        never_runs: odd > 2,
+        ..ServiceStart::lifelike(&cannot, with)
+    }
+}
+
 fn shape() -> impl Strategy<Value = Shape> {
     let clients = (1..6_u32).prop_flat_map(|count| (1..=count).map(client).collect::<Vec<_>>());
     let mounts = proptest::sample::subsequence(
@@ -61,7 +80,8 @@ fn shape() -> impl Strategy<Value = Shape> {
         (first, was(), was()),
         any::<[bool; 2]>(),
         clients,
-        any::<[bool; 3]>(),
+        any::<[bool; 2]>(),
+        0..4_u32,
         any::<[Option<bool>; 2]>(),
         prop_oneof![Just(None), Just(Some("wg1")), Just(Some("wg2"))],
         mounts,
@@ -75,12 +95,14 @@ fn shape() -> impl Strategy<Value = Shape> {
                 (one, two, three),
                 [two_saved, three_saved],
                 clients,
-                [v4, v6, falters],
+                [v4, v6],
+                odd,
                 forwards,
                 peers,
                 mounts,
                 raw,
             )| {
+                let start = start(odd, &clients);
                 Shape {
                     databases: [one, two, three],
                     backed_up: [true, two_saved, three_saved],
@@ -91,7 +113,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     forwards,
                     peers,
                     mounts,
-                    falters,
+                    start,
                     unread: None,
                 }
             },
@@ -194,7 +216,12 @@ fn one(shape: &Shape, policy: Policy, chances: &[Chance]) -> Result<(), String> 
     };
     let run = s.restore(None, true);
     let (moments, calls) = (run.moments, run.calls);
-    if run.end != End::Closed(Verdict::Restored) {
+    // A start that cannot bring a client of the backup up turns it.
+    let verdict = match shape.start.cannot.is_empty() || shape.start.with == Some(OLD) {
+        true => Verdict::Restored,
+        false => Verdict::RolledBack,
+    };
+    if run.end != End::Closed(verdict) {
         return Err(format!("undisturbed it ends {:?}", run.end));
     }
     let journal = oracle::Journal::of(&s, &run.world);

@@ -22,10 +22,10 @@ pub struct Streams {
 
 /// One restore as it is told.
 pub struct Stream {
-    reading: Mutex<Reading>,
+    reading: Mutex<Watching>,
 }
 
-struct Reading {
+struct Watching {
     follower: Follower,
     looked: Option<Instant>,
     /// As they are sent, in order.
@@ -57,7 +57,7 @@ impl Streams {
             return stream;
         }
         let stream = Arc::new(Stream {
-            reading: Mutex::new(Reading {
+            reading: Mutex::new(Watching {
                 follower: Follower::new(&agent.profile, id),
                 looked: None,
                 events: Vec::new(),
@@ -88,9 +88,9 @@ impl Stream {
     }
 }
 
-impl Reading {
+impl Watching {
     fn look(&mut self, agent: &Agent) -> Result<(), StreamLost> {
-        let Reading {
+        let Watching {
             follower, events, ..
         } = self;
         // Looked at before the journal: what an ended process wrote is then all there.

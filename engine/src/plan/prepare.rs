@@ -67,12 +67,12 @@ pub struct Prepared {
     /// runs as root.
     pub(crate) after: BTreeMap<&'static str, String>,
     /// Where the new files come from.
-    pub(crate) contents: Contents,
+    pub(crate) contents: NewFiles,
     exposed: Vec<Exposed>,
 }
 
 /// Where new files come from, as it was checked.
-pub(crate) struct Contents {
+pub(crate) struct NewFiles {
     /// The archive: the one open file, never opened again by its name.
     pub file: File,
     /// The databases that were rebuilt from its entries.
@@ -153,7 +153,7 @@ pub fn prepare(
         consent,
         facts: survey.facts,
         after,
-        contents: Contents {
+        contents: NewFiles {
             file,
             rebuilt: opened.rebuilt,
         },

@@ -204,6 +204,7 @@ impl Drive<'_> {
             source: self.source,
             same_boot: state.header.boot == *boot,
             served: state.begun(Step::StartServices, Direction::Forward),
+            may_have_taken_down: next::may_have_taken_down(state),
             loaded: state
                 .find(Step::LoadFirewall, Direction::Forward)
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),

@@ -14,7 +14,10 @@ pub fn next_step(state: &State, plan: &Plan, boot: &BootId, lost: Option<Step>) 
     let preparing = state.phase == Phase::Preparing;
     let is_of_phase = |s: &Step| match direction {
         Direction::Forward => s.is_preparation() == preparing,
-        Direction::Back => needed(state, *s, boot),
+        // What was begun back, for what was lost, is brought to its end also where that came back by itself.
+        Direction::Back => {
+            lost == Some(*s) || state.begun(*s, direction) || needed(state, *s, boot)
+        }
     };
     let is_open = |s: &Step| {
         lost == Some(*s) || !state.is_done(*s, direction, boot) || is_overtaken(state, *s)
@@ -29,11 +32,12 @@ pub fn next_step(state: &State, plan: &Plan, boot: &BootId, lost: Option<Step>) 
     }
     // A tunnel goes down or comes up behind the fence only. Services are stopped first, since they mark a client inactive whose
     // tunnel is missing; but not to bring up a tunnel that is missing already.
-    let open = state.is_last_of(Step::LiftFence, &[Step::Fence, Step::LiftFence]);
+    let open = !state.is_last_of(Step::Fence, &[Step::Fence, Step::LiftFence]);
     let run = state.is_last_of(
         Step::StartServices,
         &[Step::StopServices, Step::StartServices],
-    ) && !state.is_done(next, direction, boot);
+    ) && !state.is_done(next, direction, boot)
+        && lost != Some(next);
     let first = |step: &Step| open && *step == Step::Fence || run && *step == Step::StopServices;
     Some(list.iter().copied().find(first).unwrap_or(next))
 }
@@ -69,9 +73,18 @@ fn is_overtaken(state: &State, step: Step) -> bool {
     !state.is_last_of(step, &[&[step], later].concat())
 }
 
+/// Whether some step was begun that may take a tunnel down: the gateway's own start does, where it cannot see to a client.
+pub fn may_have_taken_down(state: &State) -> bool {
+    let on_tunnels = [Step::TunnelsDown, Step::TunnelsUp];
+    let begun = |step: &Step| state.begun(*step, Direction::Forward);
+    on_tunnels.iter().any(begun)
+        || begun(&Step::StartServices)
+        || state.begun(Step::StartServices, Direction::Back)
+}
+
 /// The steps that are done in this boot and whose work should still be there, in the order of the list: what a step claims of
 /// the gateway holds until a later step on the same thing begins. Never swaps, the settling, or the preparation: these are not
-/// done again.
+/// done again. On a way back that left the tunnels alone, a start of the services may have taken one down all the same.
 pub fn claims(state: &State, plan: &Plan, boot: &BootId) -> Vec<Step> {
     let direction = match state.phase {
         Phase::Forward => Direction::Forward,
@@ -97,7 +110,11 @@ pub fn claims(state: &State, plan: &Plan, boot: &BootId) -> Vec<Step> {
             | Step::CleanUp => return false,
         };
         let is_over = until.is_some_and(|until| state.is_last_of(until, &[*step, until]));
-        state.is_done(*step, direction, boot) && !is_over
+        let by_a_start = *step == Step::TunnelsUp
+            && direction == Direction::Back
+            && !needed(state, *step, boot)
+            && state.begun(Step::StartServices, direction);
+        (state.is_done(*step, direction, boot) || by_a_start) && !is_over
     };
     plan.steps(direction)
         .iter()

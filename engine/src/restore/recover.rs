@@ -181,8 +181,11 @@ fn settle_or_stick<'a>(
         WhatIsLeft::Journal(journal) => *journal,
     };
     let dead = state.driver.as_ref();
-    let ended = match dead.filter(|d| d.boot == driver.boot && d.session == d.pid) {
-        Some(dead) => host.end_session(dead.session, dead.started_ticks)?,
+    let dead = dead.filter(|d| d.boot == driver.boot && d.session == d.pid);
+    // What a move that came to its end left running (a hook's helper, a service) stays. The one that did not is made again.
+    let in_doubt = state.in_doubt.and_then(|m| state.find(m.step, m.direction));
+    let ended = match dead.zip(in_doubt) {
+        Some((dead, m)) => host.end_session(dead.session, dead.started_ticks, m.began_up_ms)?,
         None => Vec::new(),
     };
     found(FoundAtRecovery {

@@ -8,7 +8,7 @@ use std::io::Write;
 use crate::archive::Archive;
 use crate::error::{Code, Fault, OrCannot, Problem, bug, cannot};
 use crate::gateway::profile::Profile;
-use crate::plan::prepare::{Contents, again};
+use crate::plan::prepare::{NewFiles, again};
 use crate::restore::step::Source;
 
 /// The archive, and the databases that were rebuilt.
@@ -19,12 +19,12 @@ use crate::restore::step::Source;
 pub(super) struct Unpacked<'a> {
     profile: &'a Profile,
     name: &'a str,
-    contents: RefCell<Option<Contents>>,
+    contents: RefCell<Option<NewFiles>>,
     archive: RefCell<Option<Archive>>,
 }
 
 impl<'a> Unpacked<'a> {
-    pub(super) fn of(profile: &'a Profile, name: &'a str, contents: Contents) -> Unpacked<'a> {
+    pub(super) fn of(profile: &'a Profile, name: &'a str, contents: NewFiles) -> Unpacked<'a> {
         Unpacked {
             profile,
             name,

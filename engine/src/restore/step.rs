@@ -64,6 +64,8 @@ pub struct Env<'a> {
     pub same_boot: bool,
     /// The services were started on the new databases, if only in an earlier boot: these are theirs to write to.
     pub served: bool,
+    /// Some step that may take a tunnel down was begun: one on tunnels forward, or a start of the services.
+    pub may_have_taken_down: bool,
     /// In this boot the backup's rules were loaded, or may have been.
     pub loaded: bool,
     /// The exchanges of the step, as its first intent noted them; most steps make none.

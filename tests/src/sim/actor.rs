@@ -72,10 +72,7 @@ impl Deed {
         match self {
             Deed::SavesAnew | Deed::SavesInPlace => self.edits(world),
             Deed::StartsTheService => {
-                for piece in world.service_start() {
-                    // A start that fails is the service's own affair.
-                    let _ = world.carry_out(&piece);
-                }
+                world.starts();
             }
             Deed::ServiceDies => {
                 world.kernel.running = false;

@@ -21,6 +21,13 @@ impl World {
         self.boot.hash(&mut hasher);
         self.unwritten.hash(&mut hasher);
         self.actor.hash(&mut hasher);
+        self.start.hash(&mut hasher);
+        self.not_up.hash(&mut hasher);
+        self.called_inactive.hash(&mut hasher);
+        // When it comes counts from now.
+        for (at, due) in &self.due {
+            (at.saturating_sub(self.clock), due).hash(&mut hasher);
+        }
         format!("{:?} {:?}", self.under_way, self.orphaned).hash(&mut hasher);
         self.broken.hash(&mut hasher);
         hasher.finish()

@@ -16,7 +16,7 @@ use engine::host::Family;
 use engine::plan::planner::{self, Choices};
 use engine::restore::step::Source;
 use engine::survey;
-use journal_format::{Digest, Plan, Policy, Problem, RestoreId};
+use journal_format::{Digest, Format, Plan, Policy, Problem, RestoreId};
 use sha2::Digest as _;
 
 use backup::{Building, backup, surplus};
@@ -24,7 +24,7 @@ use before::before;
 
 use super::host::{Places, Sim};
 use super::peers::{self, Setting};
-use super::world::{Picture, World};
+use super::world::{Picture, ServiceStart, World};
 
 /// What no journal may hold (I7).
 pub const SECRET: &str = "yAnz5TF+lXXJte14tji3zlMNq+hd2rYUIgJBgB3fBmk=";
@@ -108,13 +108,36 @@ pub struct Shape {
     pub peers: Option<&'static str>,
     /// Filesystems of their own.
     pub mounts: Vec<&'static str>,
-    /// With what is there before, the service fails at each start.
-    pub falters: bool,
+    /// How the service starts.
+    pub start: ServiceStart,
     /// The rules of this family cannot be read.
     pub unread: Option<Family>,
 }
 
+/// The first line of the clients' database that is there before.
+pub const OLD: &str = "db db0 1";
+/// The same, as the backup brings it.
+pub const NEW: &str = "db db0 2";
+
 impl Kind {
+    /// How its service starts. As in the field, a start fails where it cannot bring a client up: with what is there before,
+    /// so on the way back; or once with what the backup brings. One gateway's service passes over such clients.
+    fn start(self) -> ServiceStart {
+        match self {
+            Kind::Everything | Kind::RulesUnread => ServiceStart::lifelike(&["gone"], OLD),
+            Kind::PartsMissing => ServiceStart::lifelike(&["stay", "gone"], OLD),
+            Kind::Raw => ServiceStart {
+                times: 1,
+                ..ServiceStart::lifelike(&["new"], NEW)
+            },
+            Kind::Unreadable => ServiceStart::polite(),
+            Kind::Faltering => ServiceStart {
+                never_runs: true,
+                ..ServiceStart::lifelike(&[], OLD)
+            },
+        }
+    }
+
     /// The gateway of this kind.
     pub fn shape(self) -> Shape {
         let client = |name: &str, before, after, saves| Client {
@@ -154,7 +177,7 @@ impl Kind {
             forwards: [Some(false), Some(true)].map(|on| on.filter(|_| !parts_missing)),
             peers: (!parts_missing).then_some("change"),
             mounts: vec!["/opt", "/var/lib/wireguard-gateway"],
-            falters: self == Kind::Faltering,
+            start: self.start(),
             unread: (self == Kind::RulesUnread).then_some(Family::V6),
         }
     }
@@ -170,6 +193,8 @@ pub struct Scenario {
     pub world: World,
     /// The plan.
     pub plan: Arc<Plan>,
+    /// The version of its journal.
+    pub format: Format,
     /// Kernel facts of before.
     pub facts: Facts,
     /// The rules to load.
@@ -281,6 +306,7 @@ impl Scenario {
         });
         let before = stopped.picture(&[STATE]);
         let mut scenario = Scenario {
+            format: Format::CURRENT,
             after: before.clone(),
             before,
             unwritten,
@@ -317,6 +343,7 @@ impl Scenario {
             }
         }
         let mut world = self.world.reboot(disk);
+        world.start.cannot.clear();
         world.start_gateway();
         let mut picture = world.picture(&[STATE]);
         for (family, lines) in [

@@ -133,6 +133,7 @@ impl Scenario {
             rules: &self.rules,
             source: self,
             driver,
+            format: self.format,
         };
         let records = || {
             let journal = sim.world().disk.read_durable(&self.places.journal);

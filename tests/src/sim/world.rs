@@ -1,9 +1,11 @@
 //! One gateway with all it stands on: disk, kernel, databases with their side files, and commands that are under way.
 //! Owns what each piece of a command does; every piece is one effect. Decides nothing, and crashes only where it is told.
 
+mod picture;
 mod service;
+mod start;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use engine::host::Family;
@@ -12,6 +14,10 @@ use super::actor::Actor;
 use super::disk::Disk;
 use super::kernel::{Batch, Hook, Kernel, Nft, Up, hooks};
 use super::peers::{self, Peers, Setting};
+
+pub use picture::{Picture, Running};
+pub use service::rules_of;
+pub use start::{Due, ServiceStart};
 
 /// The folder of the configs that `wg-quick` reads.
 pub const WIREGUARD: &str = "/etc/wireguard";
@@ -54,8 +60,13 @@ pub enum Piece {
     Open(String),
     /// The service opened them all and runs.
     Runs,
-    /// The service brings up its active clients and adds their rules.
-    Clients,
+    /// The start of the service sees to a client: brings it up and adds its rules, or takes it down. The first one of a start
+    /// says so.
+    Client(String, bool),
+    /// What the start of the service could not bring up is called inactive in the first database.
+    Inactive(String),
+    /// The start of the service has seen to all of its clients; it fails if it could not bring one up.
+    SeenTo,
     /// The service writes to a file as it stops.
     Writes,
     /// The service checkpoints a database and lets go of it.
@@ -94,8 +105,16 @@ pub struct World {
     pub databases: Vec<String>,
     /// What the running service writes to a file as it stops, and does not sync.
     pub unwritten: Option<(String, Vec<u8>)>,
-    /// The name of the first database as its first line says it, with which the service fails at each start.
-    pub fails_with: Option<String>,
+    /// The folder of its clients' configs that `wg-quick` reads.
+    pub wireguard: String,
+    /// How the service starts.
+    pub start: ServiceStart,
+    /// The clients that the start under way could not bring up.
+    pub not_up: BTreeSet<String>,
+    /// The clients that a start called inactive, each behind the name of the database in which it did, and in which boot.
+    pub called_inactive: BTreeMap<(String, String), u32>,
+    /// What comes later by itself, and when.
+    pub due: Vec<(u64, Due)>,
     /// The rules of this family cannot be read, and so are nobody's to load or edit.
     pub unread: Option<Family>,
     /// Somebody who will do something.
@@ -128,7 +147,11 @@ impl World {
             orphaned: Vec::new(),
             databases: databases.iter().map(|d| (*d).to_owned()).collect(),
             unwritten: None,
-            fails_with: None,
+            wireguard: WIREGUARD.to_owned(),
+            start: ServiceStart::polite(),
+            not_up: BTreeSet::new(),
+            called_inactive: BTreeMap::new(),
+            due: Vec::new(),
             unread: None,
             actor: None,
             acted: None,
@@ -286,12 +309,14 @@ impl World {
             }
             Piece::Nft(actions) => self.kernel.nft(actions),
             Piece::Open(path) => self.service_opens(path)?,
-            Piece::Runs => self.kernel.running = true,
+            Piece::Runs => self.runs(),
             Piece::Falters => {
                 self.kernel.falters = true;
                 self.kernel.open.clear();
             }
-            Piece::Clients => self.clients(),
+            Piece::Client(name, first) => self.sees_to(name, *first),
+            Piece::Inactive(name) => self.calls_inactive(name)?,
+            Piece::SeenTo => self.has_seen_to_all()?,
             Piece::Writes => {
                 if let Some((path, bytes)) = self.unwritten.take() {
                     self.disk.rewrite(Path::new(&path), bytes)?;
@@ -299,9 +324,7 @@ impl World {
             }
             Piece::Close(path) => self.service_closes(path)?,
             Piece::Stopped => {
-                self.kernel.running = false;
-                self.kernel.falters = false;
-                self.kernel.open.clear();
+                self.stops();
             }
         }
         Ok(())
@@ -383,97 +406,15 @@ impl World {
             orphaned: Vec::new(),
             databases: self.databases.clone(),
             unwritten: None,
-            fails_with: self.fails_with.clone(),
+            wireguard: self.wireguard.clone(),
+            start: self.start.clone(),
+            not_up: BTreeSet::new(),
+            called_inactive: self.called_inactive.clone(),
+            due: Vec::new(),
             unread: self.unread,
             actor: None,
             acted: self.acted.clone(),
             broken: self.broken.clone(),
         }
     }
-
-    /// All that an admin would compare.
-    pub fn picture(&self, ignored: &[&str]) -> Picture {
-        let mut files = BTreeMap::new();
-        let databases: Vec<String> = self
-            .databases
-            .iter()
-            .flat_map(|d| std::iter::once(d.clone()).chain(side_files(d)))
-            .collect();
-        for (path, inode) in self.disk.files() {
-            if databases.contains(&path) || ignored.iter().any(|i| path.starts_with(i)) {
-                continue;
-            }
-            let held = &inode.now;
-            files.insert(
-                path,
-                (
-                    String::from_utf8_lossy(&held.data).into_owned(),
-                    held.uid,
-                    held.gid,
-                    held.mode,
-                ),
-            );
-        }
-        let rules = |rules: &super::kernel::Rules| {
-            let mut lines: Vec<String> = Vec::new();
-            for (name, table) in rules {
-                lines.extend(
-                    table
-                        .chains
-                        .iter()
-                        .map(|(c, p)| format!("{name}: :{c} {p}")),
-                );
-                lines.extend(table.rules.iter().map(|r| format!("{name}: {r}")));
-            }
-            lines.sort();
-            lines
-        };
-        Picture {
-            files,
-            databases: self
-                .databases
-                .iter()
-                .filter_map(|d| Some((d.clone(), self.rows(d)?)))
-                .collect(),
-            running: Running {
-                tunnels: self.kernel.tunnels.clone(),
-                v4: rules(&self.kernel.v4),
-                v6: rules(&self.kernel.v6),
-                forwards: self.kernel.forwards.clone(),
-                service: self.kernel.running,
-                falters: self.kernel.falters,
-                fence: self.kernel.fence.is_some(),
-            },
-        }
-    }
-}
-
-/// A gateway, for comparison.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Picture {
-    /// Bytes, owner, group and mode of each file but databases.
-    pub files: BTreeMap<String, (String, u32, u32, u32)>,
-    /// Rows of each database.
-    pub databases: BTreeMap<String, Vec<String>>,
-    /// What a reboot takes.
-    pub running: Running,
-}
-
-/// What of a gateway a reboot takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Running {
-    /// Tunnels with the config that each came up with.
-    pub tunnels: BTreeMap<String, Up>,
-    /// IPv4 rules, sorted; one that is there twice counts twice.
-    pub v4: Vec<String>,
-    /// IPv6 rules.
-    pub v6: Vec<String>,
-    /// Forwarding.
-    pub forwards: BTreeMap<Family, bool>,
-    /// The service runs.
-    pub service: bool,
-    /// It fails, and is started again and again.
-    pub falters: bool,
-    /// The fence is closed.
-    pub fence: bool,
 }

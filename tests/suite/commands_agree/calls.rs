@@ -8,8 +8,8 @@ use proptest::prelude::*;
 use sha2::Digest as _;
 
 pub use Call::{
-    Down, Edit, Forward, Load, Move, Nft, PeerRemove, PeersAdd, Read, SameBoot, Settle, Start,
-    Stop, Up,
+    Active, CannotSeeTo, Down, Edit, Forward, Load, Move, Nft, PeerRemove, PeersAdd, Read,
+    SameBoot, Settle, Start, StartedAgain, Statuses, Stop, Up,
 };
 pub use Direction::{Back, Forward as Onward};
 pub use Family::{V4, V6};
@@ -26,6 +26,14 @@ pub enum Call {
     PeersAdd(usize, usize),
     PeerRemove(usize, usize),
     Start,
+    /// From here on a start of the service cannot see to the client with this number; to all of them if there is none here.
+    CannotSeeTo(Option<usize>),
+    /// The client with this number is active, says its row.
+    Active(usize),
+    /// Its manager has waited, and started the service again.
+    StartedAgain,
+    /// Which clients are active, by their rows.
+    Statuses,
     Stop,
     Forward(Family, bool),
     Settle(usize),

@@ -8,13 +8,13 @@ use std::sync::Arc;
 
 use engine::gateway::profile::Profile;
 use engine::host::linux::Linux;
-use engine::host::{Host, Query};
+use engine::host::{Host, Look, Query};
 use fixtures::Sample;
 use journal_format::{Control, FenceRules, Firewall, Plan, Policy, Service, Tunnel};
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::{Places, Sim};
 use tests::sim::kernel::Kernel;
-use tests::sim::world::World;
+use tests::sim::world::{ServiceStart, World};
 
 use super::calls::*;
 use super::side::Side;
@@ -29,7 +29,11 @@ pub struct Course {
     pub wireguard: PathBuf,
     pub state: PathBuf,
     pub scenario: Scenario,
+    sample: Sample,
 }
+
+/// The clients that have rows: the gateway's two active ones, and one that is not and that `wg-quick` cannot bring up.
+pub const CLIENTS: [usize; 3] = [FIRST, SECOND, NEVER];
 
 impl Course {
     /// Its configs are written over those of the sample.
@@ -92,7 +96,16 @@ impl Course {
             left_out: Vec::new(),
             ..scenario.plan.as_ref().clone()
         };
+        rusqlite::Connection::open(sample.client_database())
+            .unwrap()
+            .execute(
+                "UPDATE clients SET name = 'never' WHERE rowid = \
+                 (SELECT rowid FROM clients WHERE status = 'inactive' LIMIT 1)",
+                [],
+            )
+            .unwrap();
         Course {
+            sample: sample.clone(),
             state: sample.state_dir(),
             profile,
             names,
@@ -120,6 +133,8 @@ impl Course {
             panic!("{:?}", self.service);
         };
         run(&stop.iter().map(String::as_str).collect::<Vec<_>>());
+        self.sample.behave().unwrap();
+        self.active_are(&self.names[..2]);
         for name in tunnels_up(&linux) {
             run(&["ip", "link", "delete", "dev", &name]);
         }
@@ -150,8 +165,9 @@ impl Course {
         }
         for (n, path) in named.iter().enumerate() {
             let mut rows = format!("db db{n} 1\n");
-            for name in self.names.iter().take(2).filter(|_| n == 0) {
-                rows.push_str(&format!("client {name} active\n"));
+            for client in CLIENTS.iter().filter(|_| n == 0) {
+                let status = ["inactive", "active"][usize::from(*client != NEVER)];
+                rows.push_str(&format!("client {} {status}\n", self.names[*client]));
             }
             disk.put(path, rows.as_bytes(), 0o660);
             disk.put(
@@ -168,6 +184,12 @@ impl Course {
             ..Kernel::booted()
         };
         world.kernel.v6.clear();
+        world.wireguard = text(&self.wireguard);
+        world.start = ServiceStart {
+            takes_down: true,
+            times: u32::MAX,
+            ..ServiceStart::polite()
+        };
         let places = Places {
             state_dir: text(&self.state),
             journal: self.restore_dir().join("journal"),
@@ -188,8 +210,9 @@ impl Course {
                 continue;
             }
             if starts(call) && !made.runs() {
-                self.clients_are_active();
+                self.active_are(&sim.world().active_clients());
             }
+            self.acts(call, &linux, &sim);
             let (one, two) = (real.answer(call), made.answer(call));
             if one != two {
                 return Err(format!(
@@ -221,14 +244,51 @@ impl Course {
         Ok(())
     }
 
+    /// What is no call of a host, but comes over both.
+    fn acts(&self, call: &Call, linux: &Linux, sim: &Sim) {
+        match call {
+            CannotSeeTo(client) => {
+                let names: Vec<&str> = match client {
+                    Some(client) => vec![&self.names[*client]],
+                    None => CLIENTS.iter().map(|c| self.names[*c].as_str()).collect(),
+                };
+                self.sample.starts_cannot_see_to(&names).unwrap();
+                sim.world().start.cannot = names.into_iter().map(str::to_owned).collect();
+            }
+            Call::Active(client) => {
+                let name = &self.names[*client];
+                let world = &mut sim.world();
+                let path = text(&self.databases[0]);
+                let rows = world.disk.read(path.as_ref()).unwrap();
+                let rows = String::from_utf8_lossy(&rows);
+                let rows = rows.replace(&format!("{name} inactive"), &format!("{name} active"));
+                world.disk.rewrite(path.as_ref(), rows.into()).unwrap();
+                self.active_are(&world.active_clients());
+            }
+            StartedAgain => {
+                let active = Query::ServiceActive(self.service.clone());
+                while !linux.ask(&active, "").unwrap().ok() {
+                    linux_sleeps();
+                }
+                sim.sleep(u64::try_from(fixtures::service::AGAIN.as_millis()).unwrap());
+            }
+            _ => {}
+        }
+    }
+
     /// The sample's monitor calls a client inactive whose tunnel it misses; the simulated one does not.
-    pub fn clients_are_active(&self) {
+    fn active_are(&self, names: &[String]) {
         let database = rusqlite::Connection::open(&self.databases[0]).unwrap();
-        for name in self.names.iter().take(2) {
+        database
+            .busy_timeout(std::time::Duration::from_secs(10))
+            .unwrap();
+        for client in CLIENTS {
+            let name = &self.names[client];
+            let status = ["inactive", "active"][usize::from(names.contains(name))];
             database
                 .execute(
-                    "UPDATE clients SET status = 'active' WHERE name = ?1",
-                    [name],
+                    "UPDATE clients SET status = ?2 WHERE name = ?1",
+                    [name.as_str(), status],
                 )
                 .unwrap();
         }

@@ -13,7 +13,7 @@ use engine::restore::step::{Env, ops};
 use engine::survey;
 
 use super::calls::*;
-use super::course::{Course, text, tunnels_up};
+use super::course::{CLIENTS, Course, text, tunnels_up};
 use crate::hosts_agree::permit;
 
 /// One of the two hosts.
@@ -61,6 +61,7 @@ impl<'c> Side<'c> {
             source: None,
             same_boot: self.same_boot,
             served: true,
+            may_have_taken_down: true,
             loaded: false,
             exchanges: &[],
             again: false,
@@ -73,15 +74,12 @@ impl<'c> Side<'c> {
         self.host.ask(&active, "").unwrap().ok()
     }
 
-    /// The gateway of the simulator brings its clients up when it starts, as the one in the field does, and the sample's
-    /// does not: it is started where they are up. No database is settled that someone has open.
+    /// No database is settled that someone has open.
     pub fn makes_sense(&self, call: &Call) -> bool {
-        let up = tunnels_up(self.host);
         match call {
             Settle(_) => !self.runs(),
             // It would write over the file.
             Down(SECOND) => false,
-            _ if starts(call) => self.course.names[..2].iter().all(|n| up.contains(n)),
             _ => true,
         }
     }
@@ -175,6 +173,18 @@ impl<'c> Side<'c> {
             Forward(family, on) => {
                 let set = self.host.set_forwarding(&self.permit, *family, *on);
                 return set.ok().map(|()| Vec::new());
+            }
+            CannotSeeTo(_) | Call::Active(_) | StartedAgain => return Some(Vec::new()),
+            Statuses => {
+                let clients = self.host.databases().clients(&c.databases[0]).ok()?;
+                let names = CLIENTS.map(|n| &c.names[n]);
+                let mut said: Vec<String> = clients
+                    .into_iter()
+                    .filter(|client| names.contains(&&client.name))
+                    .map(|client| format!("{} {:?}", client.name, client.status))
+                    .collect();
+                said.sort();
+                return Some(said);
             }
             Settle(n) => {
                 let path = &c.databases[*n];

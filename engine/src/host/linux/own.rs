@@ -71,7 +71,14 @@ impl Own for Linux {
         }))
     }
 
-    fn end_session(&self, session: u32, started_ticks: u64) -> Result<Vec<String>, Problem> {
+    fn end_session(
+        &self,
+        session: u32,
+        started_ticks: u64,
+        since_up_ms: u64,
+    ) -> Result<Vec<String>, Problem> {
+        // A process that began in the very tick may have begun after it.
+        let since_ticks = since_up_ms.saturating_mul(ticks_a_second()) / 1000;
         let mut ended = Vec::new();
         for _ in 0..200 {
             let mut left = processes()?;
@@ -86,7 +93,7 @@ impl Own for Linux {
             left.retain(|p| {
                 p.session == session
                     && p.pid != std::process::id()
-                    && p.started_ticks >= started_ticks
+                    && p.started_ticks >= started_ticks.max(since_ticks)
                     && !p.gone
                     && p.command != "wireguard-go"
             });
@@ -112,6 +119,14 @@ impl Own for Linux {
             "end these processes by hand, then run `holdfast recover`",
         ))
     }
+}
+
+/// In what the kernel counts when a process began.
+fn ticks_a_second() -> u64 {
+    let ticks = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK);
+    // It is a constant of Linux.
+    let ticks = ticks.ok().flatten().and_then(|t| u64::try_from(t).ok());
+    ticks.unwrap_or(100)
 }
 
 struct JournalFile {

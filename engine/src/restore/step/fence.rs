@@ -6,6 +6,7 @@ use super::{Env, Report, StepOps, fence_is_closed};
 use crate::error::{Code, Problem};
 use crate::host::{GatewayCommand, Permit};
 use crate::restore::decide::Observed;
+use crate::restore::expected_tunnels;
 use crate::text::fence_rules;
 use crate::text::wording::counted;
 
@@ -16,6 +17,7 @@ const ADVICE: &str = "look at the reason; nft needs the kernel's nf_tables";
 
 impl StepOps for Fence {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        expected_tunnels::keep(env)?;
         let fence = &env.plan.fence;
         env.host
             .run(permit, &GatewayCommand::Nft, &fence_rules::closed(fence))?

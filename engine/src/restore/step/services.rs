@@ -10,7 +10,7 @@ use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_rules, loading};
+use crate::restore::{expected_rules, expected_tunnels, loading};
 
 pub struct StopServices;
 pub struct StartServices;
@@ -41,6 +41,7 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
 
 fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Problem> {
     let mut report = Report::default();
+    expected_tunnels::keep(env)?;
     // One that runs may be on its way out: a stop that a crash cut off may still be under way.
     let mut running = false;
     for service in &env.plan.services {

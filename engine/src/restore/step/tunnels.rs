@@ -1,16 +1,17 @@
 //! Takes tunnels down by the configs that they came up with, and brings tunnels up, several at a time.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{Direction, Note, Tunnel};
+use journal_format::{Direction, Move, Note, Plan, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, bug};
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::peers::{self, PeerDiff};
+use crate::gateway::peers::{self, PeerDiff, Peers};
 use crate::host::{GatewayCommand, Host, Output, Permit, Query};
 use crate::restore::decide::Observed;
-use crate::restore::expected_peers;
+use crate::restore::{expected_peers, expected_tunnels};
 use crate::text::wg_config;
 use crate::text::wording::counted;
 
@@ -51,6 +52,36 @@ where
     Ok(report)
 }
 
+/// Where the config lies with which a tunnel goes down: forward the old one and back the one in place, wherever an exchange has
+/// brought it since; the other one where that is gone.
+fn config_to_go_down(
+    host: &dyn Host,
+    plan: &Plan,
+    tunnel: &Tunnel,
+    r#move: Move,
+) -> Result<String, Problem> {
+    let Some(target) = plan.files.iter().find(|t| t.path == tunnel.config) else {
+        return Ok(tunnel.config.clone());
+    };
+    let (in_place, staged) = (Path::new(&target.path), Path::new(&target.staged));
+    if host.stat(staged)?.is_none() {
+        return Ok(target.path.clone());
+    }
+    // The exchange follows the first attempt forward.
+    let may_be_exchanged = r#move.direction == Direction::Forward && r#move.attempt > 1;
+    let is_exchanged = match &target.new {
+        _ if host.stat(in_place)?.is_none() => true,
+        Some(new) if may_be_exchanged => {
+            host.sha256(in_place)? == new.sha256 && host.sha256(staged)? != new.sha256
+        }
+        Some(_) | None => false,
+    };
+    Ok(match is_exchanged {
+        true => target.staged.clone(),
+        false => target.path.clone(),
+    })
+}
+
 /// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it.
 fn take_down<'t>(
     env: &Env,
@@ -59,12 +90,13 @@ fn take_down<'t>(
 ) -> Result<Report, Problem> {
     let up = env.tunnels_up()?;
     let tunnels: Vec<&Tunnel> = tunnels.filter(|t| up.contains(&t.name)).collect();
-    let dir = env.dir;
+    let (dir, plan) = (env.dir, env.plan);
     let mut report = each(env, &tunnels, |host, tunnel| {
-        let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+        let lies_at = config_to_go_down(host, plan, tunnel, permit.r#move())?;
+        let bytes = host.read(Path::new(&lies_at), CONFIG_BYTES)?;
         let parsed = wg_config::parse(&tunnel.name, &bytes);
         let saves = parsed.as_ref().map_or(true, |c| c.interface.save_config);
-        let config = if saves {
+        let config = if saves || lies_at != tunnel.config {
             let bytes = wg_config::without(&bytes, &["SaveConfig"]);
             keep_copy(host, dir, tunnel, &bytes)?
         } else {
@@ -121,15 +153,28 @@ fn goes(host: &dyn Host, name: &str) -> Result<bool, Problem> {
     Ok(false)
 }
 
-fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Problem> {
+/// The tunnels that should be up.
+fn wanted<'p>(env: &Env<'p>, direction: Direction) -> Result<Vec<&'p Tunnel>, Problem> {
+    match direction {
+        Direction::Forward => Ok(env.plan.tunnels_up.iter().collect()),
+        Direction::Back => expected_tunnels::owed(env),
+    }
+}
+
+fn bring_up(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Problem> {
+    let tunnels = wanted(env, direction)?;
     let mut up = env.tunnels_up()?;
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
-    // looks up and is not.
-    if permit.r#move().attempt > 1 && !env.again && tunnels.iter().any(|t| up.contains(&t.name)) {
-        take_down(env, permit, tunnels.iter())?;
+    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config.
+    let doubtful = permit.r#move().attempt > 1 || direction == Direction::Forward;
+    if doubtful && !env.again && tunnels.iter().any(|t| up.contains(&t.name)) {
+        take_down(env, permit, tunnels.iter().copied())?;
         up = env.tunnels_up()?;
     }
-    let tunnels: Vec<&Tunnel> = tunnels.iter().filter(|t| !up.contains(&t.name)).collect();
+    let tunnels: Vec<&Tunnel> = tunnels
+        .into_iter()
+        .filter(|t| !up.contains(&t.name))
+        .collect();
     let (dir, facts) = (env.dir, env.facts);
     let mut report = each(env, &tunnels, |host, tunnel| {
         bring_one_up(host, permit, dir, facts, tunnel)
@@ -140,20 +185,54 @@ fn bring_up(env: &Env, permit: &Permit, tunnels: &[Tunnel]) -> Result<Report, Pr
     Ok(report)
 }
 
-/// Does this for each tunnel whose peers are not set as they should be. Gives their names.
+/// Takes out of what is surplus the peers that others added: a tunnel comes up with those of its config alone, so what neither
+/// that nor the restore has is theirs.
+fn without_those_of_others(
+    env: &Env,
+    direction: Direction,
+    name: &str,
+    wanted: &Peers,
+    unlike: &mut PeerDiff,
+) -> Result<(), Problem> {
+    if unlike.surplus.iter().all(|key| wanted.contains_key(*key)) {
+        return Ok(());
+    }
+    let tunnels = match direction {
+        Direction::Forward => &env.plan.tunnels_up,
+        Direction::Back => &env.plan.tunnels_down,
+    };
+    let mut of_config = BTreeSet::new();
+    if let Some(tunnel) = tunnels.iter().find(|t| t.name == *name) {
+        let bytes = env.host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+        // One that does not parse brings no peer up.
+        if let Ok(config) = wg_config::parse(name, &bytes) {
+            of_config.extend(config.peers.into_iter().map(|p| p.public_key));
+        }
+    }
+    let surplus = &mut unlike.surplus;
+    surplus.retain(|key| wanted.contains_key(*key) || of_config.contains(*key));
+    Ok(())
+}
+
+/// Does this for each tunnel that is up and whose peers are not set as they should be. Gives their names.
 fn with_other_peers(
     env: &Env,
     direction: Direction,
     mut each: impl FnMut(&str, &PeerDiff) -> Result<(), Problem>,
 ) -> Result<Vec<String>, Problem> {
-    let wanted = expected_peers::wanted(env, direction)?;
+    let mut wanted = expected_peers::wanted(env, direction)?;
+    if !wanted.is_empty() {
+        let up = env.tunnels_up()?;
+        wanted.retain(|name, _| up.contains(name));
+    }
     if wanted.is_empty() {
         return Ok(Vec::new());
     }
     let now = expected_peers::now(env, wanted.keys())?;
     let mut names = Vec::new();
     for (name, wanted) in &wanted {
-        let unlike = peers::unlike(wanted, &now[name]);
+        let mut unlike = peers::unlike(wanted, &now[name]);
+        without_those_of_others(env, direction, name, wanted, &mut unlike)?;
         if !unlike.is_nothing() {
             each(name, &unlike)?;
             names.push(name.clone());
@@ -316,23 +395,24 @@ impl StepOps for TunnelsDown {
 
 impl StepOps for TunnelsUp {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut report = bring_up(env, permit, &env.plan.tunnels_up)?;
+        let mut report = bring_up(env, permit, Direction::Forward)?;
         set_peers(env, permit, Direction::Forward, &mut report)?;
         Ok(report)
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut report = bring_up(env, permit, &env.plan.tunnels_down)?;
+        let mut report = bring_up(env, permit, Direction::Back)?;
         set_peers(env, permit, Direction::Back, &mut report)?;
         Ok(report)
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
-        let (tunnels, whose) = match direction {
-            Direction::Forward => (&env.plan.tunnels_up, "that the backup gives it"),
-            Direction::Back => (&env.plan.tunnels_down, "that it had"),
+        let whose = match direction {
+            Direction::Forward => "that the backup gives it",
+            Direction::Back => "that it had",
         };
         let up = env.tunnels_up()?;
+        let tunnels = wanted(env, direction)?;
         let down = tunnels.iter().filter(|t| !up.contains(&t.name));
         let mut wrong: Vec<String> = down.map(|t| format!("{} is not up", t.name)).collect();
         if wrong.is_empty() {

@@ -4,14 +4,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use journal_format::{Direction, Step, Tunnel};
+use journal_format::{Direction, Note, Step, Tunnel};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Code, Problem};
 use crate::host::{Permit, Query};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_peers, expected_rules};
+use crate::restore::{expected_peers, expected_rules, expected_tunnels};
 use crate::text::wg_config;
 use crate::text::wording::counted;
 
@@ -20,13 +20,33 @@ pub struct VerifyRunning;
 
 const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
 
-fn tunnels(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
+/// Tunnels of which one set alone has a config: those that should be up and are not, and those of the other set that are.
+fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
     let up = env.tunnels_up()?;
+    let (wanted, of_the_set): (Vec<&Tunnel>, _) = match direction {
+        Direction::Forward => (env.plan.tunnels_up.iter().collect(), &env.plan.tunnels_up),
+        Direction::Back => (expected_tunnels::owed(env)?, &env.plan.tunnels_down),
+    };
     let down = wanted.iter().filter(|t| !up.contains(&t.name));
     let down = down.map(|t| format!("{} is not up", t.name));
-    let is_extra = |n: &&str| up.contains(*n) && !wanted.iter().any(|t| t.name == *n);
+    let is_extra = |n: &&str| up.contains(*n) && !of_the_set.iter().any(|t| t.name == *n);
     let extra = env.replaced().into_iter().filter(is_extra);
     Ok(down.chain(extra.map(|n| format!("{n} is up"))).collect())
+}
+
+/// Tunnels that were up when the plan was made, and had gone before the restore touched any.
+fn left_down(env: &Env) -> Result<Vec<Note>, Problem> {
+    let (up, owed) = (env.tunnels_up()?, expected_tunnels::owed(env)?);
+    let all = env.plan.tunnels_down.iter();
+    let left = all.filter(|t| !up.contains(&t.name) && !owed.contains(t));
+    let said = left.map(|t| {
+        let text = format!(
+            "{} is down: it went down before the restore touched any tunnel, and is left as it is",
+            t.name
+        );
+        Note::down(Code::TUNNEL_STAYS_DOWN, text).about(&t.name)
+    });
+    Ok(said.collect())
 }
 
 /// Tunnels that are up and hear nothing: in userspace WireGuard finds out that its port is taken only after `wg-quick` has
@@ -107,7 +127,7 @@ impl StepOps for VerifyAtRest {
 
     fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let mut wrong = files(env)?;
-        wrong.extend(tunnels(env, &env.plan.tunnels_up)?);
+        wrong.extend(tunnels(env, Direction::Forward)?);
         wrong.extend(deaf(env, &env.plan.tunnels_up)?);
         wrong.extend(expected_peers::lacking(env)?);
         // Behind this step the traffic flows again.
@@ -125,10 +145,11 @@ impl StepOps for VerifyRunning {
         ))
     }
 
-    fn back(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
-        Ok(Report::did(
-            "compared services, tunnels, rules and forwarding with what was before",
-        ))
+    fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
+        Ok(Report {
+            warnings: left_down(env)?,
+            ..Report::did("compared services, tunnels, rules and forwarding with what was before")
+        })
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
@@ -138,10 +159,7 @@ impl StepOps for VerifyRunning {
             wrong.extend(deaf(env, &env.plan.tunnels_up)?);
             wrong.extend(expected_peers::lacking(env)?);
         }
-        wrong.extend(match direction {
-            Direction::Forward => tunnels(env, &env.plan.tunnels_up)?,
-            Direction::Back => tunnels(env, &env.plan.tunnels_down)?,
-        });
+        wrong.extend(tunnels(env, direction)?);
         wrong.extend(expected_rules::differences(env, direction)?);
         Ok(seen(wrong))
     }

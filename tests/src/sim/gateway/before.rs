@@ -51,8 +51,12 @@ pub fn before(world: &mut World, shape: &Shape, databases: &[String]) {
     }
     disk.sync_all();
     world.unread = shape.unread;
-    world.fails_with = shape.falters.then(|| "db db0 1".to_owned());
+    // One that never runs with what is there did not run before either; any other has started well so far.
+    if shape.start.never_runs {
+        world.start = shape.start.clone();
+    }
     world.start_gateway();
+    world.start = shape.start.clone();
     world.kernel.forwards.insert(Family::V4, true);
     for client in shape.clients.iter().filter(|c| c.saves) {
         if let Some(up) = world.kernel.tunnels.get_mut(&client.name) {
@@ -60,7 +64,7 @@ pub fn before(world: &mut World, shape: &Shape, databases: &[String]) {
         }
     }
     // A service that does not run writes nothing as it stops.
-    let written = |c: &&Client| !shape.falters && c.before != c.after;
+    let written = |c: &&Client| !shape.start.never_runs && c.before != c.after;
     let replaced = shape.clients.iter().find(written);
     if let Some((client, version)) = replaced.and_then(|c| Some((c, c.before?))) {
         let mut held = config(&client.name, version, client.saves);

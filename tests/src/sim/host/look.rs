@@ -270,7 +270,7 @@ impl Look for Sim {
 
     fn now(&self) -> Now {
         let mut world = self.world();
-        world.clock += 1;
+        world.time_passes(1);
         Now {
             at_ms: 1_790_000_000_000 + i64::try_from(world.clock).unwrap_or_default(),
             up_ms: world.clock,
@@ -279,7 +279,7 @@ impl Look for Sim {
 
     fn sleep(&self, ms: u64) {
         let mut world = self.world();
-        world.clock += ms;
         world.finish_under_way();
+        world.time_passes(ms);
     }
 }

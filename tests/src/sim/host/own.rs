@@ -131,7 +131,7 @@ impl Own for Sim {
         }))
     }
 
-    fn end_session(&self, _: u32, _: u64) -> Result<Vec<String>, Problem> {
+    fn end_session(&self, _: u32, _: u64, _: u64) -> Result<Vec<String>, Problem> {
         if self.fails(true).is_some() {
             return Err(failed("end what is left: no".into()));
         }

@@ -1,11 +1,27 @@
 //! The gateway's service: what it opens, adds and leaves behind as it starts and stops.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use engine::host::Family;
 
-use super::{Piece, WIREGUARD, World, name_of, side_files};
+use super::{Piece, World, name_of, side_files};
 use crate::sim::kernel::Hook;
+
+/// The rules of IPv4 that the gateway adds for one client, each behind its table.
+pub fn rules_of(client: &str) -> [(&'static str, String); 3] {
+    let established = "-m state --state RELATED,ESTABLISHED -j ACCEPT";
+    [
+        ("nat", format!("-A POSTROUTING -o {client} -j MASQUERADE")),
+        (
+            "filter",
+            format!("-A FORWARD -i eth0 -o {client} -j ACCEPT"),
+        ),
+        (
+            "filter",
+            format!("-A FORWARD -i {client} -o eth0 {established}"),
+        ),
+    ]
+}
 
 impl World {
     pub(in crate::sim) fn service_opens(&mut self, path: &str) -> Result<(), String> {
@@ -72,24 +88,8 @@ impl World {
         Ok(())
     }
 
-    /// The gateway's own start: every active client up, its rules added again.
-    pub(super) fn clients(&mut self) {
-        for name in self.active_clients() {
-            let path = PathBuf::from(format!("{WIREGUARD}/{name}.conf"));
-            if !self.kernel.tunnels.contains_key(&name)
-                && let Ok(pieces) = self.tunnel_up(&path)
-            {
-                for piece in &pieces {
-                    // A tunnel that does not come up is not the service's affair.
-                    let _ = self.carry_out(piece);
-                }
-            }
-            self.add_rules_of(&name);
-        }
-    }
-
     /// The clients that the first database says are active.
-    pub(in crate::sim) fn active_clients(&self) -> Vec<String> {
+    pub fn active_clients(&self) -> Vec<String> {
         let rows = self.databases.first().and_then(|d| self.rows(d));
         let active = |row: String| {
             let name = row.strip_prefix("client ")?.strip_suffix(" active")?;
@@ -101,18 +101,9 @@ impl World {
             .collect()
     }
 
-    /// The rules that the gateway adds for one client, whether they are there or not.
+    /// The gateway adds its rules for one client, whether they are there or not.
     pub(in crate::sim) fn add_rules_of(&mut self, name: &str) {
-        for (table, line) in [
-            ("nat", format!("-A POSTROUTING -o {name} -j MASQUERADE")),
-            ("filter", format!("-A FORWARD -i eth0 -o {name} -j ACCEPT")),
-            (
-                "filter",
-                format!(
-                    "-A FORWARD -i {name} -o eth0 -m state --state RELATED,ESTABLISHED -j ACCEPT"
-                ),
-            ),
-        ] {
+        for (table, line) in rules_of(name) {
             let hook = Hook {
                 family: Family::V4,
                 table: table.into(),
@@ -128,13 +119,18 @@ impl World {
         if self.kernel.running {
             return Vec::new();
         }
+        let clients = self.active_clients().into_iter().enumerate();
+        let clients = clients.flat_map(|(n, name)| {
+            let inactive = Piece::Inactive(name.clone());
+            [Piece::Client(name, n == 0), inactive]
+        });
         let opens = self.databases.iter().cloned().map(Piece::Open);
-        let first = self.databases.first().and_then(|path| self.text(path));
-        let fails = first.is_some_and(|text| self.fails_with.as_deref() == Some(name_of(&text)));
-        std::iter::once(Piece::Clients)
-            .chain(opens)
-            .chain([if fails { Piece::Falters } else { Piece::Runs }])
-            .collect()
+        let ends = match self.start.never_runs && self.start_is_concerned() {
+            true => Piece::Falters,
+            false => Piece::Runs,
+        };
+        let opens = opens.chain([ends]);
+        clients.chain([Piece::SeenTo]).chain(opens).collect()
     }
 
     /// What stopping the service does.
@@ -146,14 +142,16 @@ impl World {
 
     /// The rest of a boot, once nothing holds it back: the gateway starts as it is.
     pub fn start_gateway(&mut self) {
-        if self.kernel.falters {
+        if self.kernel.falters && self.due.is_empty() {
             // Its manager is at it already.
             return;
         }
-        for piece in self.service_start() {
-            if let Err(why) = self.carry_out(&piece) {
-                self.breaks(format!("the gateway does not start: {why}"));
-            }
+        if !self.kernel.falters {
+            self.starts();
+        }
+        // Whoever looks at a gateway after its boot waits until its manager has tried again.
+        while let Some(wait) = self.until_started_again() {
+            self.time_passes(wait);
         }
     }
 }

@@ -1,0 +1,109 @@
+//! What a fresh driver finds undone or added, each by itself: it makes again what is the restore's own, with what it needs for
+//! it, and leaves alone what others did.
+
+use journal_format::{Code, Direction, Entry, Fate, Policy, Step, Verdict, scan};
+use tests::oracle;
+use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::peers::{self, Setting};
+use tests::sim::trial::{End, Run, Start};
+use tests::sim::world::World;
+
+use super::scenario;
+
+/// The world once this step is done, and nothing after it is begun.
+fn done(s: &Scenario, step: Step) -> World {
+    let is_done = |world: &World| {
+        let journal = world.disk.read(&s.places.journal).unwrap_or_default();
+        let moves = scan(&journal).state.map(|s| s.moves).unwrap_or_default();
+        moves
+            .last()
+            .is_some_and(|m| m.step == step && m.fate == Fate::Done)
+    };
+    let moments = s.restore(None, true).moments.into_iter();
+    let mut worlds = moments.map(|m| m.world).filter(is_done);
+    worlds.next().expect("such a moment")
+}
+
+fn attempts(s: &Scenario, run: &Run, step: Step, direction: Direction) -> u32 {
+    let journal = run.world.disk.read(&s.places.journal).unwrap();
+    let state = scan(&journal).state.unwrap();
+    state.find(step, direction).map_or(0, |m| m.attempt)
+}
+
+#[test]
+fn a_tunnel_that_came_up_again_goes_down_by_its_old_config_wherever_that_lies_now() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    // Of one the backup has no config, of the other it has another.
+    for name in ["gone", "change"] {
+        let mut world = done(&s, Step::SwapConfigs);
+        let up = s.world.kernel.tunnels[name].clone();
+        world.kernel.tunnels.insert(name.to_owned(), up);
+        let run = s.recover(world, Start::AUTO, None, false);
+        assert_eq!(run.end, End::Closed(Verdict::Restored), "{name}");
+        assert_eq!(attempts(&s, &run, Step::TunnelsDown, Direction::Forward), 2);
+        let journal = oracle::Journal::of(&s, &run.world);
+        assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+    }
+}
+
+#[test]
+fn a_tunnel_that_was_down_before_the_restore_touched_any_is_not_owed_on_the_way_back() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    for step in [Step::StopServices, Step::SettleDatabases] {
+        // It went by itself, and the application has taken note of that.
+        let mut world = done(&s, step);
+        world.kernel.tunnels.remove("gone").expect("it was up");
+        let path = world.databases[0].clone();
+        let text = world.disk.read(path.as_ref()).unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let text = text.replace("client gone active", "client gone inactive");
+        world.disk.rewrite(path.as_ref(), text.into()).unwrap();
+        let tunnels = world.kernel.tunnels.clone();
+        let run = s.recover(world, Start::AUTO, None, false);
+        assert_eq!(run.end, End::Closed(Verdict::RolledBack), "{step}");
+        assert_eq!(run.world.kernel.tunnels, tunnels);
+        let records = oracle::Journal::of(&s, &run.world).records;
+        let said = records.iter().any(|r| match &r.entry {
+            Entry::Done { warnings, .. } => warnings
+                .iter()
+                .any(|w| w.is(&Code::TUNNEL_STAYS_DOWN) && w.name.as_deref() == Some("gone")),
+            _ => false,
+        });
+        assert!(said, "{step}: nobody says so");
+    }
+}
+
+#[test]
+fn a_tunnel_that_a_start_of_the_service_took_down_is_brought_up_also_where_the_restore_touched_none()
+ {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let run = s.recover(done(&s, Step::StopServices), Start::AUTO, None, false);
+    assert_eq!(run.end, End::Closed(Verdict::RolledBack));
+    assert!(
+        !run.world.called_inactive.is_empty(),
+        "no start took one down"
+    );
+    assert_eq!(attempts(&s, &run, Step::TunnelsUp, Direction::Forward), 0);
+    assert_eq!(attempts(&s, &run, Step::TunnelsUp, Direction::Back), 1);
+    let journal = oracle::Journal::of(&s, &run.world);
+    assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+}
+
+#[test]
+fn a_peer_that_somebody_else_added_is_no_reason_to_make_a_step_again_and_stays() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let key = "bOTHZ3T2zYgKQ0fOzq1sWJVjK4Jq2m3XwzRr0H5b3Qw=";
+    // One tunnel has peers that the plan sets, the other those of its config.
+    for name in ["change", "stay"] {
+        let mut world = done(&s, Step::LoadFirewall);
+        let up = world.kernel.tunnels.get_mut(name).expect("it is up");
+        peers::set(&mut up.peers, &Setting::plain(key, "10.252.0.0/16"));
+        let run = s.recover(world, Start::AUTO, None, false);
+        assert_eq!(run.end, End::Closed(Verdict::Restored), "{name}");
+        assert_eq!(attempts(&s, &run, Step::TunnelsUp, Direction::Forward), 1);
+        assert!(
+            run.world.kernel.tunnels[name].peers.contains_key(key),
+            "{name}"
+        );
+    }
+}
