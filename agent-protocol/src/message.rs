@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use journal_format::{Digest, Event, Problem, RestoreId, Seq, Standing, View};
+use journal_format::{Digest, Event, Note, Problem, RestoreId, Seq, Standing, View};
 use serde::{Deserialize, Serialize};
 
 use crate::{Password, RequestId, Token, UploadId};
@@ -391,16 +391,14 @@ pub struct Preview {
     pub host: Option<String>,
     /// The program that made it.
     pub made_by: String,
-    /// What is here now and will not be, a line each.
-    pub lost: Vec<String>,
     /// What runs as root because of this restore and does not today.
     pub commands: RootCommands,
     /// What will be overwritten and what happens to tunnels, services and rules, a line each.
     pub changes: Vec<String>,
     /// What does not go back, or is not in the backup, a line each.
     pub left_out: Vec<String>,
-    /// What the admin must know before agreeing.
-    pub warnings: Vec<String>,
+    /// What the admin must know before agreeing, what matters more first.
+    pub notes: Vec<Note>,
     /// What the admin approves.
     pub plan: Digest,
     /// The backup's firewall rules cannot be loaded here: only an admin who accepts that can start it.

@@ -265,13 +265,13 @@ fn remember(
     (size, sha256): (u64, &Digest),
     lacks: &[Lack],
 ) -> Result<(), Problem> {
-    let note = made::Note {
+    let note = made::NotedBackup {
         name: growing.name.clone(),
         size,
         made_ms: growing.at.timestamp().as_millisecond(),
         lacks: lacks.to_vec(),
     };
-    let note = made::Note::in_folder(profile, dest_dir, note);
+    let note = made::NotedBackup::in_folder(profile, dest_dir, note);
     made::remember(profile, sha256, note)
 }
 

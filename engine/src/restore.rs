@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use journal_format::{
-    Driver, Fate, Format, Header, Plan, Problem, RestoreId, Role, State, Verdict,
+    Driver, Fate, Format, Header, Note, Plan, Problem, RestoreId, Role, State, Verdict,
 };
 
 use crate::error::{Code, Fault, OrCannot, cannot};
@@ -42,7 +42,7 @@ pub enum Ended {
     /// The gateway is as the backup says.
     Restored {
         /// What a person should know.
-        warnings: Vec<String>,
+        warnings: Vec<Note>,
     },
     /// Its journal could not be written any more: a fresh recovery must take over.
     HandOver(Problem),
@@ -156,7 +156,7 @@ pub fn carry_out<'a>(
 }
 
 /// The ending as the exit status tells it: the warnings of a gateway that is restored, or the fault.
-pub fn conclude(ending: Ending, state: &State) -> Result<Vec<String>, Fault> {
+pub fn conclude(ending: Ending, state: &State) -> Result<Vec<Note>, Fault> {
     match ending {
         Ending::Closed(Verdict::Restored) => {
             let warnings = state.moves.iter().flat_map(|m| &m.warnings);

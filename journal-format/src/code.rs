@@ -1,5 +1,5 @@
-//! The codes of problems: one for each cause, whatever it befell. Owns their spelling and what each means; the object stands in
-//! the problem's text. Must not hold advice: that depends on the object, and is written where the problem is.
+//! The codes of problems and of notes: one for each cause, whatever it befell. Owns their spelling and what each means; the object
+//! stands in the text. Must not hold advice: that depends on the object, and is written where the problem or the note is.
 
 use std::borrow::Cow;
 
@@ -56,12 +56,12 @@ pub struct KnownCode {
 
 /// Makes the constants, and the list of all, from one table.
 macro_rules! codes {
-    ($(#[doc = $means:literal] $name:ident = $slug:literal, $look:literal;)*) => {
+    (#[doc = $all:literal] $list:ident; $(#[doc = $means:literal] $name:ident = $slug:literal, $look:literal;)*) => {
         impl Code {
             $(#[doc = $means] pub const $name: Code = Code(Cow::Borrowed($slug));)*
 
-            /// All that this program writes.
-            pub const KNOWN: &[KnownCode] = &[
+            #[doc = $all]
+            pub const $list: &[KnownCode] = &[
                 $(KnownCode { code: Code::$name, means: $means, look: $look },)*
             ];
         }
@@ -69,6 +69,8 @@ macro_rules! codes {
 }
 
 codes! {
+    /// Every cause of a problem that this program writes.
+    KNOWN;
     /// A file or folder cannot be read, written or synced, for a reason that has no code of its own.
     IO = "io", "the reason in the message";
     /// A filesystem has too little free space.
@@ -191,6 +193,69 @@ codes! {
     INTERNAL = "internal", "report it, with the output of `holdfast journal show`";
 }
 
+codes! {
+    /// Every code that this program writes in notes alone; a note may have the code of a problem, too.
+    OF_NOTES;
+    /// The firewall rules of the backup are not loaded, which was accepted.
+    RULES_NOT_LOADED = "rules-not-loaded", "the reason in the note";
+    /// A command of a tunnel's config failed, and the tunnel went down all the same.
+    HOOK_FAILED = "hook-failed", "the commands in the tunnel's config";
+    /// Host names of a tunnel's peers do not resolve.
+    UNRESOLVED = "unresolved", "`getent hosts NAME`";
+    /// The clean-up left something behind.
+    LEFT_OVER = "left-over", "`holdfast recover`";
+    /// Users of the gateway are not in the backup.
+    USERS_GONE = "users-gone", "the gateway's users; a backup that has them";
+    /// Clients of the gateway are not in the backup.
+    CLIENTS_GONE = "clients-gone", "the gateway's clients; a backup that has them";
+    /// Chains or rules of the firewall are not in the backup.
+    RULES_GONE = "rules-gone", "`iptables-save`, `ip6tables-save`";
+    /// Something is in the backup, or was there when it was made, and does not come back.
+    NOT_PUT_BACK = "not-put-back", "the reason in the note";
+    /// Rows or tables of a database have no place on this gateway, or no counterpart in the backup.
+    ROWS_LOST = "rows-lost", "`holdfast verify`";
+    /// A tunnel belongs up and cannot be brought up.
+    TUNNEL_STAYS_DOWN = "tunnel-stays-down", "the tunnel's config";
+    /// A tunnel's config here is left alone.
+    TUNNEL_LEFT_ALONE = "tunnel-left-alone", "`ls -l` of the config folders";
+    /// The backup's rules let nobody in by SSH, or to the page.
+    LOCKED_OUT = "locked-out", "the INPUT rules of the backup";
+    /// A tunnel of the backup takes a network that this box, or the admin, is in.
+    NETWORK_TAKEN = "network-taken", "`AllowedIPs` of the config, `ip route`";
+    /// It is not known where the admin connects from.
+    ADMIN_UNKNOWN = "admin-unknown", "the INPUT rules of the backup";
+    /// Configs of the backup run commands as root.
+    RUNS_AS_ROOT = "runs-as-root", "the commands that are shown";
+    /// The backup was made on another host.
+    MADE_ELSEWHERE = "made-elsewhere", "where the backup came from";
+    /// The backup is old.
+    BACKUP_OLD = "backup-old", "whether there is a newer one";
+    /// The date of the backup lies in the future.
+    DATE_IN_FUTURE = "date-in-future", "`date` on both hosts";
+    /// Users come back, or are new.
+    USERS_BACK = "users-back", "the users that are named";
+    /// Users get the passwords of the backup.
+    PASSWORDS_CHANGE = "passwords-change", "the users that are named";
+    /// Users become admins of the gateway.
+    ADMINS_MADE = "admins-made", "the users that are named";
+    /// Users who are switched off may sign in again.
+    USERS_SWITCHED_ON = "users-switched-on", "the users that are named";
+    /// Users get other ids, so that an open session becomes another user's.
+    USER_IDS_CHANGE = "user-ids-change", "the users that are named";
+    /// Clients come back, or are new.
+    CLIENTS_BACK = "clients-back", "the clients that are named";
+    /// The gateway's mail goes another way.
+    MAIL_CHANGES = "mail-changes", "the mail settings of the gateway";
+    /// The rules that each boot loads become others.
+    KEPT_RULES_CHANGE = "kept-rules-change", "the file that is named";
+    /// The backup's rules let more through than those of now.
+    RULES_OPEN = "rules-open", "`iptables-save` of the gateway that made it";
+    /// The backup's rules hand packets to somebody else.
+    PACKETS_COPIED = "packets-copied", "the rules that are named";
+    /// The owner of a file in the backup is not known here.
+    OWNER_UNKNOWN = "owner-unknown", "`getent passwd`, `getent group`";
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -199,7 +264,7 @@ mod tests {
     #[test]
     fn every_known_code_has_the_form_of_one_and_none_stands_twice() {
         let mut seen = std::collections::BTreeSet::new();
-        for known in Code::KNOWN {
+        for known in Code::KNOWN.iter().chain(Code::OF_NOTES) {
             assert_eq!(Code::new(known.code.as_str()).as_ref(), Ok(&known.code));
             assert!(seen.insert(&known.code), "{}", known.code);
         }
@@ -237,10 +302,17 @@ mod tests {
              cause has the same code. The message names the object and says what to do. A test keeps this table as the source says.\n\n\
              | code | what it means | where to look |\n|---|---|---|\n",
         );
-        for known in Code::KNOWN {
-            let KnownCode { code, means, look } = known;
-            text += &format!("| `{code}` |{means} | {look} |\n");
-        }
+        let table = |known: &[KnownCode]| -> String {
+            let line = |k: &KnownCode| format!("| `{}` |{} | {} |\n", k.code, k.means, k.look);
+            known.iter().map(line).collect()
+        };
+        text += &table(Code::KNOWN);
+        text += "\n## Notes\n\n\
+             A note tells what to know of a restore or a backup. It has a weight: `lost`, something of yours will be gone; `down`, something\n\
+             will not work; `known`, good to know. A note may also have a code of the table above: then that stands in the way of\n\
+             something, but not of the whole.\n\n\
+             | code | what it means | where to look |\n|---|---|---|\n";
+        text += &table(Code::OF_NOTES);
         if std::env::var_os("HOLDFAST_CODES").is_some_and(|v| v == "write") {
             std::fs::write(page, &text).unwrap();
         }

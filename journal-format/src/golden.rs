@@ -285,6 +285,66 @@ fn a_problem_of_a_journal_of_1_0_has_no_code_and_one_with_a_code_may_not_stand_t
     assert_eq!(scan(&of_1_1.bytes).state.unwrap().stuck, Some(coded));
 }
 
+#[test]
+fn a_plan_whose_notes_say_more_than_a_sentence_may_not_stand_in_a_journal_of_1_0() {
+    let noted = Plan {
+        warnings: vec![Note::lost(Code::CLIENTS_GONE, "1 client will be gone: a")],
+        ..plan()
+    };
+    assert_eq!(
+        (plan().format(), noted.format()),
+        (Format::FIRST, Format::CURRENT)
+    );
+    let begun_as = |format| {
+        let header = Header {
+            format,
+            ..header(&noted)
+        };
+        Pen::opened_with(header).try_write(Entry::Plan(noted.clone().into()))
+    };
+    let refused = begun_as(Format::FIRST).unwrap_err();
+    assert!(
+        refused.why.contains("format 1.0 does not know"),
+        "{refused}"
+    );
+    begun_as(Format::CURRENT).unwrap();
+    let json = serde_json::to_string(&noted).unwrap();
+    assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), noted);
+}
+
+#[test]
+fn a_journal_of_1_0_takes_of_a_note_its_sentence_alone() {
+    let note = Note::down(Code::LEFT_OVER, "a file is left").advising("remove it");
+    let entry = |warnings: Vec<Note>| Entry::Closed {
+        verdict: Verdict::Restored,
+        warnings,
+    };
+    let before = || {
+        let mut pen = Pen::forward_until(Step::CleanUp);
+        pen.twice(Entry::Committed);
+        pen.begin(Step::CleanUp, Direction::Forward);
+        pen
+    };
+    let mut of_1_0 = before();
+    let r#move = of_1_0.state.in_doubt.unwrap();
+    let done = Entry::Done {
+        r#move,
+        did: Vec::new(),
+        warnings: vec![note.clone()],
+    };
+    let refused = of_1_0.try_write(done.clone()).unwrap_err();
+    assert!(
+        refused.why.contains("format 1.0 does not know"),
+        "{refused}"
+    );
+    assert_eq!(done.clone().within(Format::CURRENT), done);
+    of_1_0.write(done.within(Format::FIRST));
+    assert!(of_1_0.try_write(entry(vec![note.clone()])).is_err());
+    of_1_0.twice(entry(vec![note]).within(Format::FIRST));
+    let found = scan(&of_1_0.bytes).state.unwrap();
+    assert_eq!(found.closing_warnings, [Note::from("a file is left")]);
+}
+
 /// What a program of 1.0 holds of a problem. It takes a record for one that it knows if it writes it as it read it.
 #[derive(serde::Serialize, serde::Deserialize)]
 struct ProblemOf10 {

@@ -1,7 +1,7 @@
 //! What a restore left out, by consent or not: for its verdict, which says "as the backup says" only where it is so. Owns how it
 //! is found in a state, an older version's plan among them; decides nothing.
 
-use crate::{Direction, LeftOut, Phase, Plan, State, Step, Verdict};
+use crate::{Direction, LeftOut, Note, Phase, Plan, State, Step, Verdict};
 
 /// How the warning begins that the step which loads the firewall leaves where the rules of before hold instead.
 pub const NOT_LOADED: &str = "the backup's firewall rules are not loaded: ";
@@ -23,7 +23,7 @@ impl State {
         let mut left_out = self.plan.as_ref().map_or_else(Vec::new, |p| p.leaves_out());
         let loaded = self.find(Step::LoadFirewall, Direction::Forward);
         let warnings = loaded.iter().flat_map(|m| &m.warnings);
-        let why = warnings.filter_map(|w| w.strip_prefix(NOT_LOADED));
+        let why = warnings.filter_map(|w| w.text.strip_prefix(NOT_LOADED));
         left_out.extend(why.map(|why| LeftOut {
             what: "the firewall rules".into(),
             why: format!("{why}; those of before hold, less the ones of replaced tunnels"),
@@ -42,7 +42,8 @@ impl Plan {
             what,
             why: why.to_owned(),
         };
-        let found = |warning: &String| -> Option<LeftOut> {
+        let found = |warning: &Note| -> Option<LeftOut> {
+            let warning = &warning.text;
             if let Some(refused) = warning.strip_prefix("the backup's ")
                 && let Some((what, why)) = refused.split_once(" will not be loaded: ")
             {

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Direction, Format, Policy, Step};
+use crate::{Digest, Direction, Format, Note, Policy, Step};
 
 /// What one restore will do, in order. Its digest is what an admin approves.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,8 +44,9 @@ pub struct Plan {
     /// What does not go back, or is not in the backup, though the gateway has such a thing: the verdict names it. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<LeftOut>,
-    /// What the admin must know before agreeing: lost users, hooks that run as root, parts that the backup lacks.
-    pub warnings: Vec<String>,
+    /// What the admin must know before agreeing, what matters more first: lost users, hooks that run as root, parts that the
+    /// backup lacks.
+    pub warnings: Vec<Note>,
 }
 
 /// Something that a restore leaves out.
@@ -215,12 +216,13 @@ impl Plan {
             peers,
             without_safety_backup_of,
             left_out,
-            warnings: _,
+            warnings,
         } = self;
         let plain = ipv6_forward.is_none()
             && peers.is_none()
             && without_safety_backup_of.is_empty()
-            && left_out.is_empty();
+            && left_out.is_empty()
+            && warnings.iter().all(|w| w.format() == Format::FIRST);
         if plain {
             Format::FIRST
         } else {

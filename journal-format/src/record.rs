@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, Code, Digest, FileId, Move, Plan, Policy, RestoreId, Seq, Verdict};
+use crate::{BootId, Code, Digest, FileId, Move, Note, Plan, Policy, RestoreId, Seq, Verdict};
 
 /// One line of a journal, without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,7 +51,7 @@ pub enum Entry {
         did: Vec<String>,
         /// What a person should know of it.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        warnings: Vec<String>,
+        warnings: Vec<Note>,
     },
     /// The move acted or tried to, and the host is not as it should be.
     Failed {
@@ -78,7 +78,7 @@ pub enum Entry {
         verdict: Verdict,
         /// What is left to do or to know, as leftovers that could not be cleaned up.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
-        warnings: Vec<String>,
+        warnings: Vec<Note>,
     },
 }
 
@@ -94,27 +94,45 @@ impl Entry {
             {
                 Format::CURRENT
             }
+            Entry::Done { warnings, .. } | Entry::Closed { warnings, .. } => {
+                let formats = warnings.iter().map(Note::format);
+                formats.max().unwrap_or(Format::FIRST)
+            }
             Entry::Header(_)
             | Entry::Driver(_)
             | Entry::Armed { .. }
             | Entry::Intent { .. }
-            | Entry::Done { .. }
             | Entry::Failed { .. }
             | Entry::Turned { .. }
             | Entry::Committed
-            | Entry::Stuck { .. }
-            | Entry::Closed { .. } => Format::FIRST,
+            | Entry::Stuck { .. } => Format::FIRST,
         }
     }
 
     /// The same without what this version of the format does not know: as it is written into a journal that began so.
     pub fn within(mut self, format: Format) -> Entry {
-        if let Entry::Failed { problem, .. } | Entry::Turned { problem } | Entry::Stuck { problem } =
-            &mut self
-            && format == Format::FIRST
-        {
-            problem.code = None;
-            problem.about.clear();
+        match &mut self {
+            Entry::Failed { problem, .. }
+            | Entry::Turned { problem }
+            | Entry::Stuck { problem }
+                if format == Format::FIRST =>
+            {
+                problem.code = None;
+                problem.about.clear();
+            }
+            Entry::Done { warnings, .. } | Entry::Closed { warnings, .. } => {
+                let all = std::mem::take(warnings).into_iter();
+                warnings.extend(all.map(|note| note.within(format)));
+            }
+            Entry::Header(_)
+            | Entry::Plan(_)
+            | Entry::Driver(_)
+            | Entry::Armed { .. }
+            | Entry::Intent { .. }
+            | Entry::Failed { .. }
+            | Entry::Turned { .. }
+            | Entry::Committed
+            | Entry::Stuck { .. } => {}
         }
         self
     }

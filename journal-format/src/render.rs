@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::civil::{duration, utc};
 use crate::{
-    Direction, Entry, LeftOut, Move, Plan, Policy, Problem, Record, Role, Seq, StepView, Target,
-    View,
+    Direction, Entry, LeftOut, Move, Note, Plan, Policy, Problem, Record, Role, Seq, StepView,
+    Target, View,
 };
 
 /// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
@@ -39,6 +39,11 @@ pub fn problem_text(problem: &Problem) -> String {
         about: Vec::new(),
     };
     shown.to_string()
+}
+
+/// A note as a terminal shows it, on one line: how much it matters, the sentence, and what to do.
+pub fn note_line(note: &Note) -> String {
+    format!("{}: {}", note.weight.words(), visible(&note.to_string()))
 }
 
 /// A record as a person reads it: place, time and what it says; below it, indented, the details.
@@ -159,10 +164,6 @@ fn plan_summary(plan: &Plan) -> String {
 }
 
 fn details(entry: &Entry) -> Vec<String> {
-    let warn = |warnings: &[String]| -> Vec<String> {
-        let lines = warnings.iter().map(|w| format!("warning: {}", visible(w)));
-        lines.collect()
-    };
     match entry {
         Entry::Header(_) | Entry::Driver(_) | Entry::Armed { .. } | Entry::Committed => Vec::new(),
         Entry::Plan(plan) => {
@@ -176,7 +177,7 @@ fn details(entry: &Entry) -> Vec<String> {
             );
             let left_out = left_out_lines(&plan.left_out);
             let lines = std::iter::once(made).chain(left_out);
-            lines.chain(warn(&plan.warnings)).collect()
+            lines.chain(plan.warnings.iter().map(note_line)).collect()
         }
         Entry::Intent { exchanges, .. } => exchanges
             .iter()
@@ -184,12 +185,12 @@ fn details(entry: &Entry) -> Vec<String> {
             .collect(),
         Entry::Done { did, warnings, .. } => {
             let did = did.iter().map(|d| visible(d));
-            did.chain(warn(warnings)).collect()
+            did.chain(warnings.iter().map(note_line)).collect()
         }
         Entry::Failed { problem, .. } | Entry::Turned { problem } | Entry::Stuck { problem } => {
             problem_text(problem).lines().map(str::to_owned).collect()
         }
-        Entry::Closed { warnings, .. } => warn(warnings),
+        Entry::Closed { warnings, .. } => warnings.iter().map(note_line).collect(),
     }
 }
 
@@ -216,8 +217,8 @@ pub fn view_text(view: &View) -> String {
     for line in left_out_lines(&view.left_out) {
         let _ = writeln!(text, "{line}");
     }
-    for warning in view.warnings.iter().chain(&view.leftovers) {
-        let _ = writeln!(text, "warning: {}", visible(warning));
+    for note in view.warnings.iter().chain(&view.leftovers) {
+        let _ = writeln!(text, "{}", note_line(note));
     }
     let mut direction = Direction::Forward;
     for (i, step) in view.steps.iter().enumerate() {
@@ -248,8 +249,8 @@ fn step_text(text: &mut String, step: &StepView) {
     for did in &step.did {
         let _ = writeln!(text, "{:15}{}", "", visible(did));
     }
-    for warning in &step.warnings {
-        let _ = writeln!(text, "{:15}warning: {}", "", visible(warning));
+    for note in &step.warnings {
+        let _ = writeln!(text, "{:15}{}", "", note_line(note));
     }
     let problem = step.problem.as_ref().map(problem_text).unwrap_or_default();
     for line in problem.lines() {

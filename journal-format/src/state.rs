@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::lean::LeanSwap;
 use crate::{
-    BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Plan, Problem, Record, Role,
-    Seq, Step, Verdict,
+    BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Note, Plan, Problem, Record,
+    Role, Seq, Step, Verdict,
 };
 
 mod grammar;
@@ -78,7 +78,7 @@ pub struct MoveState {
     /// What it did, a line each.
     pub did: Vec<String>,
     /// What a person should know of it.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
     /// Why it failed.
     pub problem: Option<Problem>,
 }
@@ -114,7 +114,7 @@ pub struct State {
     /// from there on is not known.
     pub stops_at: Option<Seq>,
     /// What was left to do or to know at the end.
-    pub closing_warnings: Vec<String>,
+    pub closing_warnings: Vec<Note>,
     /// Every step in every direction that was begun, in the order in which each first began.
     pub moves: Vec<MoveState>,
     exchanges: BTreeMap<Step, Arc<Vec<Exchange>>>,

@@ -7,7 +7,7 @@ use crate::civil::utc;
 use crate::left_out::named;
 use crate::render::{summary, visible};
 use crate::{
-    Direction, Entry, Fate, LeftOut, Move, MoveState, Phase, Problem, Record, RestoreId, Seq,
+    Direction, Entry, Fate, LeftOut, Move, MoveState, Note, Phase, Problem, Record, RestoreId, Seq,
     State, Step, Verdict,
 };
 
@@ -49,10 +49,10 @@ pub struct View {
     pub last_ms: i64,
     /// The process of the last driver.
     pub pid: Option<u32>,
-    /// What the plan warned of before it was approved.
-    pub warnings: Vec<String>,
+    /// What the plan warned of before it was approved, what matters more first.
+    pub warnings: Vec<Note>,
     /// What is left to do or to know at the end.
-    pub leftovers: Vec<String>,
+    pub leftovers: Vec<Note>,
     /// What was left out, once it is restored.
     pub left_out: Vec<LeftOut>,
     /// The parts, by name, that the safety backup lacked, where that ended it: accepted, it would have gone on.
@@ -85,7 +85,7 @@ pub struct StepView {
     /// What it did, a line each.
     pub did: Vec<String>,
     /// What a person should know of it.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
     /// Why it failed.
     pub problem: Option<Problem>,
 }
@@ -277,7 +277,7 @@ pub struct Event {
     /// What stands in its way.
     pub problem: Option<Problem>,
     /// What is left to do or to know at the end.
-    pub leftovers: Vec<String>,
+    pub leftovers: Vec<Note>,
     /// What was left out, once it is restored.
     pub left_out: Vec<LeftOut>,
     /// The parts, by name, that the safety backup lacked, where that ended it.

@@ -337,7 +337,7 @@ fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
     let file = archive(&gateway, &odd);
     let said = gateway.told_by_restore(&file);
     let lost = format!(
-        "lost: the tunnel {} was up and stays down: line ",
+        "does not work: the tunnel {} was up and stays down: line ",
         active[0]
     );
     assert!(

@@ -337,7 +337,7 @@ fn rules_that_fail_when_loaded_are_left_out_only_where_that_was_accepted() {
         &before,
         &["iptables-save", "ip6tables-save"],
     );
-    let warned = "warning: the backup's firewall rules are not loaded: cannot load the firewall rules: exit status ";
+    let warned = "does not work: the backup's firewall rules are not loaded: cannot load the firewall rules: exit status ";
     assert!(
         done.stderr.contains(warned) && done.stderr.contains("NOT_THERE"),
         "{done}"

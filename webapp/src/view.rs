@@ -3,7 +3,8 @@
 
 use agent_protocol::{BackupLine, Halt, Overview, Preview, RestoreLine, RootCommands, Running};
 use journal_format::{
-    Direction, Problem, Standing, StepState, StepView, View, duration, utc, visible,
+    Code, Direction, Note, Problem, Standing, StepState, StepView, View, Weight, duration, utc,
+    visible,
 };
 use rocket_dyn_templates::minijinja::{self, Output, State, escape_formatter};
 use serde::Serialize;
@@ -72,18 +73,47 @@ pub struct LiveRestore {
     /// One sentence for those who listen.
     pub summary: String,
     problem: Option<Problem>,
-    closing_warnings: Vec<String>,
+    closing_warnings: Vec<NoteLine>,
     /// What was left out, a line each.
     left_out: Vec<String>,
     /// Parts that the safety backup lacked, where that ended it.
     unsaved: Vec<String>,
-    plan_warnings: Vec<String>,
+    plan_warnings: Vec<NoteLine>,
     archive: String,
     done: usize,
     total: usize,
     count: String,
     span: String,
     lists: Vec<List>,
+}
+
+/// A note as a list shows it.
+#[derive(Debug, Serialize)]
+struct NoteLine {
+    /// How much it matters, where no heading says so.
+    word: Option<&'static str>,
+    text: String,
+    advice: Option<String>,
+    code: Option<Code>,
+}
+
+impl NoteLine {
+    fn below_heading(note: &Note) -> NoteLine {
+        NoteLine {
+            word: None,
+            text: note.text.clone(),
+            advice: note.advice.clone(),
+            code: note.code.clone(),
+        }
+    }
+
+    fn by_itself(note: &Note) -> NoteLine {
+        let word = (note.weight < Weight::Known).then(|| note.weight.words());
+        NoteLine {
+            word,
+            ..NoteLine::below_heading(note)
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -108,7 +138,7 @@ struct StepRow {
     elapsed_ms: Option<u64>,
     attempt: u32,
     did: Vec<String>,
-    warnings: Vec<String>,
+    warnings: Vec<NoteLine>,
     problem: Option<Problem>,
     /// Of a problem that the page tells in full further up, what could not be done.
     cannot: Option<String>,
@@ -149,10 +179,10 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         headline: below_title(&sentence, title),
         summary: sentence,
         problem,
-        closing_warnings: view.leftovers.clone(),
+        closing_warnings: view.leftovers.iter().map(NoteLine::by_itself).collect(),
         left_out: left_out.collect(),
         unsaved: view.unsaved.clone(),
-        plan_warnings: view.warnings.clone(),
+        plan_warnings: view.warnings.iter().map(NoteLine::by_itself).collect(),
         archive: match &view.archive_host {
             Some(host) => format!("{}, made {} on {host}", view.archive, view.archive_made),
             None => format!("{}, made {}", view.archive, view.archive_made),
@@ -277,7 +307,7 @@ fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> StepRow {
         elapsed_ms: running_for,
         attempt: step.attempt,
         did: step.did.clone(),
-        warnings: step.warnings.clone(),
+        warnings: step.warnings.iter().map(NoteLine::by_itself).collect(),
         problem: step.problem.clone().filter(|_| !told),
         cannot: cannot.map(|p| p.what.clone()),
     }
@@ -395,6 +425,10 @@ pub fn preview(preview: &Preview) -> Value {
         RootCommands::Shown(shown) => (shown.as_slice(), None),
         RootCommands::TooMany { count } => (&[][..], Some(count)),
     };
+    let notes = |weight| -> Vec<NoteLine> {
+        let notes = preview.notes.iter().filter(|n| n.weight == weight);
+        notes.map(NoteLine::below_heading).collect()
+    };
     json!({
         "host": preview.gateway,
         "upload": preview.upload,
@@ -405,12 +439,13 @@ pub fn preview(preview: &Preview) -> Value {
         "backup_host": preview.host,
         "other_host": preview.host.as_deref().is_some_and(|h| h != preview.gateway),
         "made_by": preview.made_by,
-        "lost": preview.lost,
+        "lost": notes(Weight::Lost),
+        "down": notes(Weight::Down),
         "commands": commands,
         "too_many": too_many,
         "changes": preview.changes,
         "left_out": preview.left_out,
-        "warnings": preview.warnings,
+        "known": notes(Weight::Known),
         "needs_keep_going": preview.needs_keep_going,
         "has_open_folders": preview.has_open_folders,
         "unsaved": preview.unsaved,

@@ -1,15 +1,17 @@
 //! How a restore is told to the page: what is sent of it, and whether anything more will come. Reads no journal itself.
 
 use agent_protocol::Halt;
-use journal_format::{Event, State, StepView, View};
+use journal_format::{Event, Note, State, StepView, View, Weight};
 
 use super::Agent;
+use super::refusal::{short, short_note};
 use crate::gateway::profile::Profile;
 use crate::host::Look;
 use crate::host::linux::Linux;
 use crate::restore::process;
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::text::wording::first;
 
 /// The largest form of one restore that is sent, bytes; a message may be three times as long.
 const LARGEST: usize = 300 << 10;
@@ -56,8 +58,8 @@ pub fn view(state: &State) -> View {
         if size(&view) <= LARGEST {
             break;
         }
-        shorten(&mut view.warnings, keep);
-        shorten(&mut view.leftovers, keep);
+        shorten_notes(&mut view.warnings, keep);
+        shorten_notes(&mut view.leftovers, keep);
         view.steps.iter_mut().for_each(|s| shorten_step(s, keep));
     }
     view
@@ -70,7 +72,7 @@ pub fn event(state: &State, record: &journal_format::Record) -> Event {
         if size(&event) <= LARGEST {
             break;
         }
-        shorten(&mut event.leftovers, keep);
+        shorten_notes(&mut event.leftovers, keep);
         event.steps.iter_mut().for_each(|s| shorten_step(s, keep));
     }
     event
@@ -85,20 +87,23 @@ fn size(shown: &impl serde::Serialize) -> usize {
 
 fn shorten_step(step: &mut StepView, keep: usize) {
     shorten(&mut step.did, keep);
-    shorten(&mut step.warnings, keep);
+    shorten_notes(&mut step.warnings, keep);
 }
 
 fn shorten(lines: &mut Vec<String>, keep: usize) {
-    const LINE: usize = 400;
-    for line in lines.iter_mut() {
-        if let Some((end, _)) = line.char_indices().nth(LINE) {
-            line.truncate(end);
-            line.push('…');
-        }
-    }
-    if lines.len() > keep {
-        let more = lines.len() - keep;
-        lines.truncate(keep);
-        lines.push(format!("and {more} more: see `holdfast journal show`"));
-    }
+    *lines = first(lines.iter().map(|l| short(l)).collect(), keep, and_more);
+}
+
+/// Losses that stay, however little else does.
+const LOSSES: usize = 50;
+
+fn shorten_notes(notes: &mut Vec<Note>, keep: usize) {
+    notes.sort_by_key(|note| note.weight);
+    let lost = notes.iter().filter(|n| n.weight == Weight::Lost).count();
+    let keep = keep.max(lost.min(LOSSES));
+    *notes = first(notes.iter().map(short_note).collect(), keep, and_more);
+}
+
+fn and_more<T: From<String>>(more: usize) -> T {
+    format!("and {more} more: see `holdfast journal show`").into()
 }

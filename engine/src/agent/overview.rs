@@ -42,7 +42,7 @@ pub fn status(agent: &Agent) -> Status {
 /// The last backups, by when they were made on this box. Under its name a backup is whole and was read back.
 fn backups(profile: &Profile) -> Backups {
     let last = warned(made::last(profile)).unwrap_or_default();
-    let told = |(sha256, note): (Digest, made::Note)| backup(&sha256, &note);
+    let told = |(sha256, note): (Digest, made::NotedBackup)| backup(&sha256, &note);
     Backups {
         last_backup: last.good.map(told),
         incomplete_backup: last.incomplete.map(told),
@@ -51,7 +51,7 @@ fn backups(profile: &Profile) -> Backups {
 }
 
 /// A backup as it was noted.
-pub fn backup(sha256: &Digest, note: &made::Note) -> BackupLine {
+pub fn backup(sha256: &Digest, note: &made::NotedBackup) -> BackupLine {
     let lacks = note.lacks.iter().map(lack);
     BackupLine {
         name: note.name.clone(),

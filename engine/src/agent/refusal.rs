@@ -1,7 +1,7 @@
 //! What the agent says when it does not do what it was asked, and how much fits into a message. Owns both bounds.
 
 use agent_protocol::{Refusal, WireError};
-use journal_format::Problem;
+use journal_format::{Note, Problem, Weight};
 
 use super::Agent;
 use crate::error::{Code, Fault, cannot};
@@ -59,6 +59,10 @@ impl From<WireError> for Unanswered {
 const LARGEST: usize = 300 << 10;
 /// Characters of one line, or of one part of a problem.
 const LINE: usize = 500;
+/// Characters of what is lost: its count and ten names, each as long as names are shown.
+const LOSS: usize = 2000;
+/// Lines of one list.
+const LINES: usize = 500;
 
 fn size(shown: &impl serde::Serialize) -> usize {
     serde_json::to_vec(shown).map_or(LARGEST, |v| v.len() + 1)
@@ -66,7 +70,26 @@ fn size(shown: &impl serde::Serialize) -> usize {
 
 /// A line as it is sent.
 pub fn short(text: &str) -> String {
-    match text.char_indices().nth(LINE) {
+    within(text, LINE)
+}
+
+/// A note as it is sent.
+pub fn short_note(note: &Note) -> Note {
+    let most = match note.weight {
+        Weight::Lost => LOSS,
+        Weight::Down | Weight::Known => LINE,
+    };
+    Note {
+        code: note.code.clone(),
+        weight: note.weight,
+        name: note.name.as_deref().map(short),
+        text: within(&note.text, most),
+        advice: note.advice.as_deref().map(short),
+    }
+}
+
+fn within(text: &str, most: usize) -> String {
+    match text.char_indices().nth(most) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.into(),
     }
@@ -92,15 +115,18 @@ fn fitting<T: serde::Serialize>(all: Vec<T>, most: usize) -> (Vec<T>, usize) {
 
 /// What fits into a message; a plan of a large gateway may warn of thousands of things.
 pub fn bounded(lines: Vec<String>) -> Vec<String> {
-    const LINES: usize = 500;
-    let lines = lines.iter().map(|l| short(l)).collect();
-    let (mut lines, more) = fitting(lines, LINES);
-    if more > 0 {
-        lines.push(format!(
-            "and {more} more: on the gateway, `holdfast verify` lists all"
-        ));
-    }
-    lines
+    and_more(fitting(lines.iter().map(|l| short(l)).collect(), LINES))
+}
+
+/// The same of notes, of which what matters more comes first.
+pub fn bounded_notes(notes: &[Note]) -> Vec<Note> {
+    and_more(fitting(notes.iter().map(short_note).collect(), LINES))
+}
+
+fn and_more<T: From<String>>((mut shown, more): (Vec<T>, usize)) -> Vec<T> {
+    let says = || format!("and {more} more: on the gateway, `holdfast verify` lists all");
+    shown.extend((more > 0).then(|| says().into()));
+    shown
 }
 
 /// What fits into a refusal; a large archive may have thousands of faults.
@@ -147,6 +173,22 @@ mod tests {
         // What grows when it is written as JSON counts as what it grows to.
         let escaped = bounded(vec!["\u{1}".repeat(LINE); 500]);
         assert!(size(&escaped) < agent_protocol::MAX_MESSAGE / 3);
+    }
+
+    #[test]
+    fn of_thousands_of_notes_each_loss_is_told_with_its_count_and_its_names() {
+        let names = vec!["n".repeat(120); 10].join(", ");
+        let text =
+            format!("4711 clients are not in the backup and will be gone: {names} and 4701 more");
+        let lost = Note::lost(Code::CLIENTS_GONE, text);
+        let known = Note::known(Code::BACKUP_OLD, "k".repeat(9000));
+        let notes = [vec![lost.clone()], vec![known; 9000]].concat();
+        let sent = bounded_notes(&notes);
+        assert_eq!(sent[0], lost);
+        assert!(size(&sent) < agent_protocol::MAX_MESSAGE / 3);
+        assert!(sent[1].text.len() < 600);
+        let last = &sent.last().unwrap().text;
+        assert!(last.starts_with("and 8"), "{last}");
     }
 
     #[test]

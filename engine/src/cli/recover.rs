@@ -1,7 +1,7 @@
 //! `holdfast recover`, and what is said of any recovery. The work is a worker's.
 
 use journal_format::{
-    Policy, RestoreId, Role, View, left_out_lines, record_json, record_text, visible,
+    Policy, RestoreId, Role, View, left_out_lines, note_line, record_json, record_text, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
@@ -129,9 +129,7 @@ fn say_recovered(recovered: &Recovered, last: Option<&View>) {
                 say!("{}", view.headline);
             }
             match result {
-                Ok(warnings) => warnings
-                    .iter()
-                    .for_each(|w| tell!("warning: {}", visible(w))),
+                Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
                 Err(fault) => tell!("holdfast: {}", super::fault_text(fault)),
             }
         }

@@ -4,22 +4,27 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Entry, Plan, RestoreId, View, accepting, left_out_lines, record_json, record_text, visible,
+    Entry, Note, Plan, RestoreId, View, Weight, accepting, left_out_lines, note_line, record_json,
+    record_text, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RestoreArgs, print_json};
-use crate::error::{Code, Fault, OrCannot};
+use crate::error::{Code, Fault, OrCannot, Problem};
+use crate::files::open::if_there;
+use crate::gateway::parts::Lack;
 use crate::host::linux::Linux;
 use crate::plan::planner::Choices;
-use crate::plan::prepare::{self, Prepared, RestoreRequest};
-use crate::plan::preview;
+use crate::plan::prepare::{self, COMMANDS, Prepared, RestoreRequest};
+use crate::plan::{preview, replaced};
+use crate::restore::driver::FACTS;
 use crate::restore::order::{RestoreOrder, WorkOrder};
 use crate::restore::recover::Recovered;
 use crate::restore::{launch, work};
 use crate::state_dir;
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::text::octets;
 
 pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     let choices = Choices {
@@ -37,7 +42,11 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
                 ));
             }
             let prepared = look(context, args, choices.clone())?;
-            show(context, &prepared);
+            let besides = Besides {
+                commands: prepared.consent.lines(),
+                unsaved: prepared.unsaved,
+            };
+            show(context, &prepared.id, &prepared.plan, &besides);
             if !confirmed() {
                 return Err(Fault::Declined);
             }
@@ -83,30 +92,62 @@ fn whole_path(archive: &Path) -> Result<PathBuf, Fault> {
     found.map_err(|problem| Fault::Refused(vec![problem]))
 }
 
-fn show(context: &Context, prepared: &Prepared) {
-    let line = |text: &str| context.watched(text);
-    line(&format!("restore {}", prepared.id));
-    let warnings = &prepared.plan.warnings;
-    let (lost, known) = warnings.split_at(prepared.lost.min(warnings.len()));
-    for text in lost {
-        line(&format!("  lost: {}", visible(text)));
+/// What is told of a restore besides its plan.
+#[derive(Default)]
+struct Besides {
+    /// Each command that runs as root because of it, and the tunnels that run it.
+    commands: Vec<(String, String)>,
+    /// What it replaces and the safety backup will lack, as far as that is known.
+    unsaved: Vec<Lack>,
+}
+
+impl Besides {
+    /// Of one that was begun: what lies in its folder beside the journal, which has neither commands nor facts.
+    fn of_begun(context: &Context, id: &RestoreId, plan: &Plan) -> Result<Besides, Problem> {
+        let dir = context.profile.restore_dir(id);
+        let commands = dir.join("after").join(COMMANDS);
+        let (what, advice) = (
+            format_args!("tell all of this plan, from {}", dir.display()),
+            "see the configs of the backup for what they run as root",
+        );
+        let commands = if_there(std::fs::read(&commands)).or_cannot(Code::IO, what, advice)?;
+        let commands = commands.map(|bytes| serde_json::from_str(&octets::text(&bytes)));
+        let facts = std::fs::read(dir.join(FACTS)).or_cannot(Code::IO, what, advice)?;
+        let facts = serde_json::from_slice(&facts).or_cannot(Code::FACTS_CHANGED, what, advice)?;
+        Ok(Besides {
+            commands: commands
+                .transpose()
+                .or_cannot(Code::FACTS_CHANGED, what, advice)?
+                .unwrap_or_default(),
+            unsaved: replaced::unsaved(plan, &facts),
+        })
     }
-    for (command, tunnels) in prepared.consent.lines() {
+}
+
+/// A plan, what matters more first: the same whether it is asked about or was begun.
+fn show(context: &Context, id: &RestoreId, plan: &Plan, besides: &Besides) {
+    let line = |text: &str| context.watched(text);
+    let notes = |which: &dyn Fn(&Note) -> bool| {
+        for note in plan.warnings.iter().filter(|n| which(n)) {
+            line(&format!("  {}", note_line(note)));
+        }
+    };
+    line(&format!("restore {id}"));
+    notes(&|note| note.weight < Weight::Known);
+    for (command, tunnels) in &besides.commands {
         line(&format!("  will run as root for {tunnels}:"));
         line(&format!("    {command}"));
     }
-    for text in left_out_lines(&prepared.plan.left_out) {
+    for text in left_out_lines(&plan.left_out) {
         line(&format!("  {text}"));
     }
-    for text in preview::preview(&prepared.plan) {
+    for text in preview::preview(plan) {
         line(&format!("  {}", visible(&text)));
     }
-    for text in known {
-        line(&format!("  warning: {}", visible(text)));
-    }
-    for lack in &prepared.unsaved {
+    notes(&|note| note.weight == Weight::Known);
+    for lack in &besides.unsaved {
         let part = lack.part.to_string();
-        let then = match prepared.plan.without_safety_backup_of.contains(&part) {
+        let then = match plan.without_safety_backup_of.contains(&part) {
             true => "that is accepted: what is replaced is kept in the restore's originals/ alone"
                 .to_owned(),
             false => format!(
@@ -121,21 +162,6 @@ fn show(context: &Context, prepared: &Prepared) {
     }
 }
 
-/// The same of a plan that was begun: what the safety backup lacks is told by its step.
-fn show_what_is_begun(context: &Context, id: &RestoreId, plan: &Plan) {
-    let line = |text: &str| context.watched(text);
-    line(&format!("restore {id}"));
-    for text in &plan.warnings {
-        line(&format!("  warning: {}", visible(text)));
-    }
-    for text in left_out_lines(&plan.left_out) {
-        line(&format!("  {text}"));
-    }
-    for text in preview::preview(plan) {
-        line(&format!("  {}", visible(&text)));
-    }
-}
-
 fn confirmed() -> bool {
     let question = "Restore the gateway from this backup? Type yes: ";
     let _ = write!(std::io::stderr(), "{question}");
@@ -144,19 +170,19 @@ fn confirmed() -> bool {
 }
 
 /// Has it done, and shows it. Where nobody was shown the plan before, it is shown once the journal has it.
-fn follow(
-    context: &Context,
-    id: RestoreId,
-    order: &WorkOrder,
-    show_plan: bool,
-) -> Result<u8, Fault> {
+fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> Result<u8, Fault> {
     let interrupts = Interrupts::hold()?;
     let follower = Follower::new(&context.profile, &id);
     let worker = launch::launch(&context.config, &format!("restore-{id}"), order)?;
     let json = context.json;
     let watched = watch(worker, interrupts, Some((id, follower)), |record, state| {
-        if let (Entry::Plan(plan), true) = (&record.entry, show_plan) {
-            show_what_is_begun(context, &state.header.restore, plan);
+        if let (Entry::Plan(plan), true) = (&record.entry, unseen) {
+            let id = &state.header.restore;
+            let besides = Besides::of_begun(context, id, plan).unwrap_or_else(|problem| {
+                tell!("holdfast: {}", journal_format::problem_text(&problem));
+                Besides::default()
+            });
+            show(context, id, plan, &besides);
         }
         if json {
             print_json(&record_json(record));
@@ -179,9 +205,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         Ok(Recovered::Settled { result, .. }) => {
             verdict(context.json, view.as_ref(), status, closed);
             match result {
-                Ok(warnings) => warnings
-                    .iter()
-                    .for_each(|w| tell!("warning: {}", visible(w))),
+                Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
                 Err(fault) => tell!("holdfast: {}", super::fault_text(&fault)),
             }
         }

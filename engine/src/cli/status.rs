@@ -9,7 +9,7 @@ use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::state_dir;
 use crate::state_dir::lock::Lock;
-use crate::state_dir::made::{self, Note};
+use crate::state_dir::made::{self, NotedBackup};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     let holder = Lock::holder(&context.profile);
@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     let Some(open) = open else {
         let last = made::last(&context.profile)?;
         if context.json {
-            let told = |found: &Option<(Digest, Note)>| {
+            let told = |found: &Option<(Digest, NotedBackup)>| {
                 let (sha256, note) = found.as_ref()?;
                 Some(serde_json::json!({
                     "path": context.profile.backups_dir().join(&note.name),
@@ -86,7 +86,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
 
 /// The last backups, a line each.
 fn backups(profile: &Profile, last: &made::Last) -> Vec<String> {
-    let made = |note: &Note| {
+    let made = |note: &NotedBackup| {
         let future = match note.lies_in_the_future() {
             true => " (in the future: the clock was wrong then, or is wrong now)",
             false => "",

@@ -49,6 +49,7 @@ fn as_json(profile: &Profile, survey: &Survey) -> serde_json::Value {
                 "name": d.name, "path": d.path, "bytes": size(survey, d),
             })).collect::<Vec<_>>(),
             "clients": survey.clients.as_ref().map(Vec::len),
+            "client_names": survey.clients.as_ref().map(|all| all.iter().map(|c| &c.name).collect::<Vec<_>>()),
             "users": users,
             "configs": survey.configs.len(),
             "wireguard_configs": survey.wireguard.len(),

@@ -1,5 +1,6 @@
 //! `holdfast verify`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use journal_format::visible;
@@ -87,6 +88,13 @@ impl Verified {
     fn json(&self) -> serde_json::Value {
         let (checked, info) = (&self.checked, &self.opened.info);
         let complete = self.lacks.is_empty();
+        let databases = checked
+            .databases
+            .iter()
+            .filter(|(_, d)| !d.users.is_empty());
+        let users: BTreeMap<_, Vec<_>> = databases
+            .map(|(name, d)| (name, d.users.iter().map(|u| &u.username).collect()))
+            .collect();
         serde_json::json!({
             "archive": self.name,
             "verdict": if complete { "sound" } else { "incomplete" },
@@ -100,6 +108,8 @@ impl Verified {
             "made_by": info.made_by,
             "manifest": checked.manifest.is_some(),
             "clients": checked.clients.as_ref().map(Vec::len),
+            "client_names": checked.clients.as_ref().map(|all| all.iter().map(|c| &c.name).collect::<Vec<_>>()),
+            "users": users,
             "commands": self
                 .commands
                 .iter()
@@ -110,7 +120,7 @@ impl Verified {
                 .iter()
                 .map(|(family, why)| serde_json::json!({"family": family, "why": why}))
                 .collect::<Vec<_>>(),
-            "lost": checked.lost.iter().map(|l| &l.said).collect::<Vec<_>>(),
+            "lost": checked.lost.iter().map(|l| &l.note.text).collect::<Vec<_>>(),
             "warnings": checked.warnings,
             "missing": checked.missing,
         })
@@ -139,7 +149,7 @@ impl Verified {
             info.sha256
         );
         for lost in &checked.lost {
-            say!("  lost: {}", visible(&lost.said));
+            say!("  lost: {}", visible(&lost.note.text));
         }
         for (command, tunnels) in &self.commands {
             say!("  runs as root for {tunnels}:");

@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 
 use agent_protocol::{RootCommand, RootCommands};
-use journal_format::{Digest, visible};
+use journal_format::{Code, Digest, Note, visible};
 
 use crate::text::redact;
 use crate::text::wording::{counted, name};
@@ -134,7 +134,7 @@ impl Consent {
 
     /// What a plan says of it, without any command: a plan stays in the journal. The digest binds what is approved to what
     /// was shown.
-    pub fn sentences(&self) -> Vec<String> {
+    pub fn notes(&self) -> Vec<Note> {
         let mut said = Vec::new();
         let is = |n: usize| if n == 1 { "runs" } else { "run" };
         if !self.groups.is_empty() {
@@ -154,7 +154,8 @@ impl Consent {
                 is(self.in_force)
             ));
         }
-        said
+        let note = |said| Note::known(Code::RUNS_AS_ROOT, said);
+        said.into_iter().map(note).collect()
     }
 
     /// Each command, whole, and the tunnels that run it.
@@ -272,7 +273,8 @@ mod tests {
             ]
         );
         assert!(
-            found.sentences()[1]
+            found.notes()[1]
+                .text
                 .starts_with("1 command of the backup's configs runs as root as today")
         );
         let twice = consent(&[("c0", [a(), a()].concat())], &[("c0", a())]);
@@ -427,13 +429,13 @@ mod tests {
             "{shown}"
         );
         assert_eq!(tunnels, "c0");
-        assert_ne!(of(1).sentences(), of(2).sentences());
+        assert_ne!(of(1).notes(), of(2).notes());
     }
 
     #[test]
     fn another_command_tunnel_or_key_is_another_sentence_and_no_sentence_has_a_command() {
         let one =
-            |t: &'static str, k: &str, c: &str| consent(&[(t, vec![hook(k, c)])], &[]).sentences();
+            |t: &'static str, k: &str, c: &str| consent(&[(t, vec![hook(k, c)])], &[]).notes();
         let first = one("c0", "PostUp", "secret-a");
         for other in [
             one("c1", "PostUp", "secret-a"),
@@ -442,8 +444,8 @@ mod tests {
         ] {
             assert_ne!(first, other);
         }
-        assert!(!first.concat().contains("secret"));
-        assert!(consent(&[("c0", vec![])], &[]).sentences().is_empty());
+        assert!(!format!("{first:?}").contains("secret"));
+        assert!(consent(&[("c0", vec![])], &[]).notes().is_empty());
     }
 
     #[test]

@@ -9,7 +9,7 @@ mod tunnels;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use journal_format::{ArchiveInfo, Digest, Firewall, Plan, Policy, RestoreId, Service};
+use journal_format::{ArchiveInfo, Code, Digest, Firewall, Note, Plan, Policy, RestoreId, Service};
 
 use crate::archive::verify::Checked;
 use crate::error::Problem;
@@ -17,11 +17,11 @@ use crate::gateway::owner::Owner;
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::profile::Profile;
 use crate::plan::order;
-use crate::plan::planner::said::Said;
 use crate::plan::planner::tunnels::{fence, tunnels_down, tunnels_up};
 use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wg_config::Prefix;
+use crate::text::wording::in_a_line;
 
 /// A checked backup, and what only this gateway tells of it.
 #[derive(Debug, Clone)]
@@ -36,10 +36,10 @@ pub struct BackupForPlan {
     pub rules: BTreeMap<Family, Result<Digest, String>>,
     /// SHA-256 of the file with the peers that its tunnels had besides those of their configs.
     pub peers: Option<Digest>,
-    /// What was found on the way to the plan.
-    pub warnings: Vec<String>,
+    /// What was found on the way to the plan: what its configs run, whose its files are.
+    pub found: Vec<Note>,
     /// What [`said`] found when it compared it with the gateway.
-    pub said: Said,
+    pub said: Vec<Note>,
 }
 
 /// What the admin chose.
@@ -131,12 +131,11 @@ pub fn plan(
 ) -> Result<Plan, Vec<Problem>> {
     let mut problems = Vec::new();
     let checked = &backup.checked;
-    let mut warnings = backup.said.lost.clone();
-    warnings.extend(checked.lost.iter().map(|lost| lost.said.clone()));
-    for more in [&backup.said.known, &backup.warnings, &checked.warnings] {
-        warnings.extend(more.iter().cloned());
-    }
-    warnings.extend(survey.warnings.iter().cloned());
+    let mut warnings = backup.said.clone();
+    warnings.extend(checked.lost.iter().map(|lost| lost.note.clone()));
+    warnings.extend(backup.found.iter().cloned());
+    let sentences = checked.warnings.iter().chain(&survey.warnings);
+    warnings.extend(sentences.map(|said| Note::from(said.as_str())));
     let (databases, files, strangers) = targets::targets(profile, survey, backup, id);
     problems.extend(strangers);
     let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
@@ -148,6 +147,7 @@ pub fn plan(
     }
 
     exposed(survey, &mut warnings);
+    warnings.sort_by_key(|note| note.weight);
     let names: BTreeSet<&str> = tunnels_down
         .iter()
         .chain(&tunnels_up)
@@ -217,13 +217,16 @@ fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option
 }
 
 /// The same words whatever is chosen: the choice is no part of what is approved.
-fn exposed(survey: &Survey, warnings: &mut Vec<String>) {
+fn exposed(survey: &Survey, warnings: &mut Vec<Note>) {
     let closes = "the restore closes that first, unless --keep-open-folders leaves it";
     let sentences = survey.exposure.sentences().into_iter();
-    warnings.extend(sentences.map(|said| format!("{said}: {closes}")));
+    let open = |said| Note::known(Code::OPEN_TO_OTHERS, format!("{said}: {closes}"));
+    warnings.extend(sentences.map(open));
     let problems = survey.exposure.problems.iter();
-    warnings
-        .extend(problems.map(|p| format!("{}: {}", crate::text::wording::in_a_line(p), p.advice)));
+    warnings.extend(problems.map(|p| Note {
+        code: p.code.clone(),
+        ..Note::from(in_a_line(p)).advising(&p.advice)
+    }));
 }
 
 #[cfg(test)]

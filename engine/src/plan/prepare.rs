@@ -35,7 +35,7 @@ use crate::text::iptables::{self, Entrance};
 use crate::text::wg_config::{self, Prefix};
 use crate::text::wording::quoted;
 
-pub use from_backup::PEERS;
+pub use from_backup::{COMMANDS, PEERS};
 
 /// What is to be restored, and how.
 pub struct RestoreRequest {
@@ -57,15 +57,14 @@ pub struct Prepared {
     pub id: RestoreId,
     /// What it will do.
     pub plan: Arc<Plan>,
-    /// What of it is lost: so many of the plan's warnings, the first.
-    pub lost: usize,
     /// What runs as root because of it.
     pub consent: Consent,
     /// What it replaces and the safety backup will lack, as far as that is known now.
     pub unsaved: Vec<Lack>,
     /// The kernel facts that the plan goes by.
     pub(crate) facts: Facts,
-    /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, and peers.
+    /// What will lie in its folder `after/`, by the name of its file: the rules as the rehearsal printed them, peers, and what
+    /// runs as root.
     pub(crate) after: BTreeMap<&'static str, String>,
     /// Where the new files come from.
     pub(crate) contents: NewFiles,
@@ -120,13 +119,17 @@ pub fn prepare(
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     // Its tables are as large as the plan.
     drop(opened.archive);
-    let (mut backup, after) =
-        from_backup::for_plan(host, &survey, opened.info, checked, &request.choices)?;
-    backup.warnings.splice(0..0, consent.sentences());
+    let (mut backup, after) = from_backup::for_plan(
+        host,
+        &survey,
+        opened.info,
+        checked,
+        &consent,
+        &request.choices,
+    )?;
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     backup.said = said::said(&here, &survey, &backup, &both);
-    let lost = backup.said.lost.len() + backup.checked.lost.len();
     let networks = networks_now(host, profile, &survey)?;
     let keep_open_folders = request.choices.keep_open_folders;
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
@@ -147,7 +150,6 @@ pub fn prepare(
         id,
         unsaved: replaced::unsaved(&plan, &survey.facts),
         plan: Arc::new(plan),
-        lost,
         consent,
         facts: survey.facts,
         after,

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use journal_format::{
-    BootId, Direction, Fate, Move, MoveState, Phase, Problem, Role, State, Step, Verdict,
+    BootId, Direction, Fate, Move, MoveState, Note, Phase, Problem, Role, State, Step, Verdict,
 };
 
 use crate::error::{Code, bug, cannot};
@@ -392,10 +392,13 @@ fn unlike(what: &str) -> Problem {
 }
 
 /// What a clean-up that failed left behind.
-fn leftovers(journal: &JournalWriter) -> Vec<String> {
+fn leftovers(journal: &JournalWriter) -> Vec<Note> {
     let moves = journal.state().moves.iter();
     let cleaned = moves.filter(|m| m.step == Step::CleanUp);
     let failed = cleaned.filter_map(|m| m.problem.as_ref());
-    let told = failed.map(|p| format!("the clean-up is not complete: cannot {}", p.what));
+    let told = failed.map(|p| {
+        let text = format!("the clean-up is not complete: cannot {}", p.what);
+        Note::known(Code::LEFT_OVER, text).advising(&p.advice)
+    });
     told.collect()
 }

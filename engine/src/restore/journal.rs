@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use journal_format::{
-    Chain, Driver, Entry, Exchange, Header, Move, Plan, Policy, Problem, Record, Role, Scan, Seq,
-    State, Tail, Verdict,
+    Chain, Driver, Entry, Exchange, Header, Move, Note, Plan, Policy, Problem, Record, Role, Scan,
+    Seq, State, Tail, Verdict,
 };
 
 use crate::error::{Code, cannot};
@@ -174,7 +174,7 @@ impl<'h> JournalWriter<'h> {
     }
 
     /// It is over.
-    pub fn close(&mut self, verdict: Verdict, warnings: Vec<String>) -> Result<(), Problem> {
+    pub fn close(&mut self, verdict: Verdict, warnings: Vec<Note>) -> Result<(), Problem> {
         self.write_twice(Entry::Closed { verdict, warnings })
     }
 

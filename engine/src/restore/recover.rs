@@ -1,7 +1,7 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{Driver, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
+use journal_format::{Driver, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
 
 use serde::{Deserialize, Serialize};
 
@@ -35,7 +35,7 @@ pub enum Recovered {
         /// The restore.
         id: RestoreId,
         /// How it ended.
-        result: Result<Vec<String>, Fault>,
+        result: Result<Vec<Note>, Fault>,
     },
 }
 
@@ -111,7 +111,7 @@ pub fn tidy(
     let scan = journal_format::scan_of(id, &bytes);
     let tried = scan.state.as_ref();
     if let Some(state) = tried.filter(|s| s.starts >= STARTS && !by_hand) {
-        let why = state.closing_warnings.first().cloned();
+        let why = state.closing_warnings.first().map(|note| &*note.text);
         return Err(cannot(
             Code::CLEAN_UP_FAILS,
             format!(

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Exchange, Plan, Service, Step, Target};
+use journal_format::{Direction, Exchange, Note, Plan, Service, Step, Target};
 
 use crate::backup::{self, Made};
 use crate::error::{Code, Fault, Problem, bug};
@@ -161,7 +161,7 @@ pub struct Report {
     /// A line for each thing done.
     pub did: Vec<String>,
     /// What a person should know.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
 }
 
 impl Report {

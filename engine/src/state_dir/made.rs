@@ -21,7 +21,7 @@ const KEPT: usize = 10_000;
 
 /// What is known of a backup in the folder for backups.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Note {
+pub struct NotedBackup {
     /// Its file's name there.
     pub name: String,
     /// Bytes.
@@ -33,10 +33,10 @@ pub struct Note {
     pub lacks: Vec<Lack>,
 }
 
-impl Note {
+impl NotedBackup {
     /// The note of a backup that gets this name in `dir`; none where that is not the folder for backups, of which alone the
     /// last good one is told.
-    pub fn in_folder(profile: &Profile, dir: &Path, note: Note) -> Option<Note> {
+    pub fn in_folder(profile: &Profile, dir: &Path, note: NotedBackup) -> Option<NotedBackup> {
         let real = |dir: &Path| dir.canonicalize().ok();
         let here = real(&profile.backups_dir())?;
         (real(dir)? == here).then_some(note)
@@ -66,9 +66,9 @@ impl Note {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Last {
     /// The last good one, with its SHA-256.
-    pub good: Option<(Digest, Note)>,
+    pub good: Option<(Digest, NotedBackup)>,
     /// An incomplete one that was made after it, the last of them.
-    pub incomplete: Option<(Digest, Note)>,
+    pub incomplete: Option<(Digest, NotedBackup)>,
     /// There is no good one, but there are backups of which it is not known whether they have every part: made by an older
     /// version, elsewhere, or under another name.
     pub unknown: bool,
@@ -79,7 +79,11 @@ fn path(profile: &Profile) -> PathBuf {
 }
 
 /// Remembers an archive before it gets its name: one that is not remembered would be taken for a stranger's.
-pub fn remember(profile: &Profile, archive: &Digest, note: Option<Note>) -> Result<(), Problem> {
+pub fn remember(
+    profile: &Profile,
+    archive: &Digest,
+    note: Option<NotedBackup>,
+) -> Result<(), Problem> {
     let write = || -> io::Result<()> {
         let text = read(profile)?;
         let mut all: Vec<&str> = text.lines().filter(|l| digest_of(l).is_some()).collect();
@@ -123,7 +127,7 @@ pub fn knows(profile: &Profile, archive: &Digest) -> Result<bool, Problem> {
 }
 
 /// The backup in the folder for backups that has this SHA-256, if it was made there and is still there.
-pub fn noted(profile: &Profile, archive: &Digest) -> Result<Option<Note>, Problem> {
+pub fn noted(profile: &Profile, archive: &Digest) -> Result<Option<NotedBackup>, Problem> {
     let text = read(profile).map_err(|e| unreadable(profile, &e))?;
     let mut found = text.lines().rev().filter_map(note_of);
     let note = found.find(|(digest, _)| digest == archive).map(|(_, n)| n);
@@ -167,7 +171,7 @@ fn digest_of(line: &str) -> Option<Digest> {
     Digest::new(digest).ok()
 }
 
-fn note_of(line: &str) -> Option<(Digest, Note)> {
+fn note_of(line: &str) -> Option<(Digest, NotedBackup)> {
     let note = serde_json::from_str(line.split_once(' ')?.1).ok()?;
     Some((digest_of(line)?, note))
 }
@@ -213,7 +217,7 @@ mod tests {
                 part: part.parse::<Part>().unwrap(),
                 why: "database is locked\nbusy".into(),
             };
-            let note = Note {
+            let note = NotedBackup {
                 name: name.into(),
                 size: format!("backup {n}").len() as u64,
                 made_ms,
@@ -229,7 +233,7 @@ mod tests {
         /// The last good one, and the incomplete one after it.
         fn last(&self) -> (Option<String>, Option<String>) {
             let last = last(&self.profile).unwrap();
-            let name = |found: Option<(Digest, Note)>| found.map(|(_, n)| n.name);
+            let name = |found: Option<(Digest, NotedBackup)>| found.map(|(_, n)| n.name);
             (name(last.good), name(last.incomplete))
         }
     }
@@ -381,13 +385,13 @@ mod tests {
     fn a_backup_that_is_made_in_another_folder_is_not_one_of_this_boxs_list() {
         let here = a_box();
         let other = tempfile::tempdir().unwrap();
-        let note = Note {
+        let note = NotedBackup {
             name: "b.zip".into(),
             size: 1,
             made_ms: 1,
             lacks: Vec::new(),
         };
-        let noted = |dir: &Path| Note::in_folder(&here.profile, dir, note.clone());
+        let noted = |dir: &Path| NotedBackup::in_folder(&here.profile, dir, note.clone());
         assert!(noted(other.path()).is_none());
         let again = here
             .profile

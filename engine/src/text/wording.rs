@@ -14,7 +14,7 @@ pub fn counted(n: usize, one: &str) -> String {
 /// Characters of a name that are shown: names come from archives, and one may have thousands.
 const NAME: usize = 100;
 /// Names that are shown of many.
-const NAMES: usize = 10;
+pub const NAMES: usize = 10;
 
 /// A name as it is shown: what steers a terminal made visible, and cut where it is long.
 pub fn name(text: &str) -> String {

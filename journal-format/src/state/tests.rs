@@ -382,7 +382,7 @@ fn leftovers_may_be_cleaned_up_after_the_end_again_and_again() {
         pen.write(driver(Role::Recover, boot));
         pen.fail(Step::CleanUp, Direction::Forward);
     }
-    assert_eq!(pen.state.closing_warnings, ["staging is left"]);
+    assert_eq!(pen.state.closing_warnings, [Note::from("staging is left")]);
     pen.write(driver(Role::Recover, 1));
     pen.step(Step::CleanUp, Direction::Forward);
     assert!(pen.state.closing_warnings.is_empty());

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use crate::sample::*;
-use crate::{Code, Entry, NOT_LOADED, Role, left_out_lines, record_text, scan, view_text};
+use crate::{Code, Entry, NOT_LOADED, Note, Role, left_out_lines, record_text, scan, view_text};
 use crate::{Direction, Event, LeftOut, Plan, State, Step, StepState, StepView, Verdict, View};
 
 /// What a page does with events: a step that is there is replaced, a new one goes to the end.
@@ -141,7 +141,7 @@ fn restored(plan: Plan, warnings: &[&str]) -> Pen {
     pen.write(Entry::Done {
         r#move,
         did: Vec::new(),
-        warnings: warnings.iter().map(|w| (*w).to_owned()).collect(),
+        warnings: warnings.iter().map(|w| Note::from(*w)).collect(),
     });
     pen.forward_between(Step::VerifyRunning, Step::CleanUp);
     pen.twice(Entry::Committed);
@@ -152,7 +152,7 @@ fn restored(plan: Plan, warnings: &[&str]) -> Pen {
 
 fn plan_with(warnings: &[&str]) -> Plan {
     Plan {
-        warnings: warnings.iter().map(|w| (*w).to_owned()).collect(),
+        warnings: warnings.iter().map(|w| Note::from(*w)).collect(),
         ..plan()
     }
 }

@@ -1,7 +1,7 @@
 //! What a fresh driver finds undone or added, each by itself: it makes again what is the restore's own, with what it needs for
 //! it, and leaves alone what others did.
 
-use journal_format::{Direction, Entry, Fate, Policy, Step, Verdict, scan};
+use journal_format::{Code, Direction, Entry, Fate, Policy, Step, Verdict, scan};
 use tests::oracle;
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::peers::{self, Setting};
@@ -64,7 +64,9 @@ fn a_tunnel_that_was_down_before_the_restore_touched_any_is_not_owed_on_the_way_
         assert_eq!(run.world.kernel.tunnels, tunnels);
         let records = oracle::Journal::of(&s, &run.world).records;
         let said = records.iter().any(|r| match &r.entry {
-            Entry::Done { warnings, .. } => warnings.iter().any(|w| w.starts_with("gone is down")),
+            Entry::Done { warnings, .. } => warnings
+                .iter()
+                .any(|w| w.is(&Code::TUNNEL_STAYS_DOWN) && w.name.as_deref() == Some("gone")),
             _ => false,
         });
         assert!(said, "{step}: nobody says so");

@@ -1,6 +1,6 @@
 //! Courses that once led elsewhere than to Before or After, each by itself.
 
-use journal_format::{NOT_LOADED, Step};
+use journal_format::{Code, Step};
 use tests::sim::trial::Run;
 
 use super::*;
@@ -81,7 +81,7 @@ fn a_service_that_failed_before_may_fail_again_on_the_way_back_and_runs_after_a_
 fn is_without_the_firewall(s: &Scenario, run: &Run) -> bool {
     let journal = oracle::Journal::of(s, &run.world);
     let said = journal.records.iter().any(|r| match &r.entry {
-        Entry::Done { warnings, .. } => warnings.iter().any(|w| w.starts_with(NOT_LOADED)),
+        Entry::Done { warnings, .. } => warnings.iter().any(|w| w.is(&Code::RULES_NOT_LOADED)),
         _ => false,
     });
     said && run.end == End::Closed(Verdict::Restored)

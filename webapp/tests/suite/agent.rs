@@ -11,7 +11,7 @@ use agent_protocol::{
     Request, RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId,
     Wire, greet,
 };
-use journal_format::{Code, Digest, Problem, RestoreId, Standing};
+use journal_format::{Code, Digest, Note, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
 use webapp::{App, Settings};
 
@@ -194,7 +194,6 @@ pub fn preview() -> Preview {
         created_at: "2026-11-20T03:00:00Z".into(),
         host: Some("gw-south".into()),
         made_by: "holdfast 0.1.0".into(),
-        lost: vec!["1 client is not in the backup and will be gone: branch-9".into()],
         commands: RootCommands::Shown(vec![RootCommand {
             key: "PostUp".into(),
             command: "exec -a token /tmp/<evil>".into(),
@@ -206,7 +205,16 @@ pub fn preview() -> Preview {
             "configs: 2 changed, 1 added, 1 removed".into(),
         ],
         left_out: vec!["the IPv6 firewall rules: the backup has none; those of now stay".into()],
-        warnings: vec![
+        notes: vec![
+            Note::lost(
+                Code::CLIENTS_GONE,
+                "1 client is not in the backup and will be gone: branch-9",
+            ),
+            Note::down(
+                Code::LOCKED_OUT,
+                "the backup's IPv4 rules shut out SSH: nobody reaches port 22 any more",
+            )
+            .advising("see that another way leads to <this> box"),
             "the config berlin_01ab runs a command as root: PostUp = iptables -A FORWARD".into(),
         ],
         plan: Digest::new("c".repeat(64)).unwrap(),

@@ -2,8 +2,8 @@
 
 use journal_format::{
     ArchiveInfo, BootId, Code, Control, Digest, Direction, Driver, Entry, Event, FenceRules,
-    Firewall, Format, Header, LeftOut, Move, Plan, Policy, Problem, Record, RestoreId, Role, Seq,
-    Service, State, Step, Tunnel, Verdict, View,
+    Firewall, Format, Header, LeftOut, Move, Note, Plan, Policy, Problem, Record, RestoreId, Role,
+    Seq, Service, State, Step, Tunnel, Verdict, View,
 };
 
 pub const ID: &str = "20261122T185220Z-0a1b2c3d";
@@ -65,7 +65,14 @@ impl Journal {
             peers: None,
             without_safety_backup_of: Vec::new(),
             left_out: Vec::new(),
-            warnings: vec!["the user guest is not in the backup and will be gone".into()],
+            warnings: vec![
+                Note::lost(
+                    Code::USERS_GONE,
+                    "1 user of wireguard.db is not in the backup and will be gone: guest",
+                ),
+                Note::known(Code::BACKUP_OLD, "the backup is over 30 days old")
+                    .advising("see whether there is a <newer> one"),
+            ],
         };
         Journal::of(plan)
     }
@@ -150,7 +157,7 @@ impl Journal {
         self.add(Entry::Done {
             r#move,
             did: own(did),
-            warnings: own(warnings),
+            warnings: warnings.iter().map(|w| Note::from(*w)).collect(),
         });
         self
     }

@@ -1,7 +1,7 @@
 //! What an upload would do, for the page that asks for consent; once more where the first try lacked one. Starts nothing.
 
 use super::check_quiet;
-use crate::agent::refusal::{self, bounded, short};
+use crate::agent::refusal::{self, bounded, bounded_notes, short};
 use crate::agent::uploads::Fresh;
 use crate::agent::{Agent, overview};
 use crate::error::Fault;
@@ -58,9 +58,6 @@ pub fn preview(
         other => (other.map_err(|fault| refusal::of(agent, fault))?, false),
     };
     let plan = &prepared.plan;
-    let (lost, known) = plan
-        .warnings
-        .split_at(prepared.lost.min(plan.warnings.len()));
     Ok(Preview {
         upload,
         gateway: crate::host::this_box::host_name().unwrap_or_else(|| "?".into()),
@@ -69,7 +66,6 @@ pub fn preview(
         created_at: plan.archive.created_at.clone(),
         host: plan.archive.host.clone(),
         made_by: plan.archive.made_by.clone(),
-        lost: bounded(lost.to_vec()),
         commands: prepared.consent.for_a_page(),
         changes: bounded(preview::preview(plan)),
         left_out: bounded(
@@ -78,7 +74,7 @@ pub fn preview(
                 .map(|l| format!("{}: {}", l.what, l.why))
                 .collect(),
         ),
-        warnings: bounded(known.to_vec()),
+        notes: bounded_notes(&plan.warnings),
         plan: preview::approval(plan),
         needs_keep_going,
         has_open_folders: prepared.closes_something(),

@@ -48,11 +48,10 @@ fn preview(id: &UploadId, until_ms: i64) -> Preview {
         created_at: String::new(),
         host: None,
         made_by: String::new(),
-        lost: Vec::new(),
         commands: agent_protocol::RootCommands::Shown(Vec::new()),
         changes: vec![],
         left_out: vec![],
-        warnings: vec![],
+        notes: vec![],
         plan: Digest::new("0".repeat(64)).unwrap(),
         needs_keep_going: false,
         has_open_folders: false,
@@ -190,7 +189,7 @@ fn an_upload_is_found_by_the_restore_that_was_started_from_it_while_its_archive_
     };
     uploads.use_for(&id, used.clone()).unwrap();
     let shown = Preview {
-        warnings: vec!["anew".into()],
+        notes: vec!["anew".into()],
         ..preview(&id, 0)
     };
     let renewed = uploads.renew(shown).unwrap();

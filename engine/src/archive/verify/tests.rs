@@ -32,7 +32,7 @@ fn left_in_spool(profile: &Profile) -> usize {
 
 /// What of a backup is said to be lost.
 fn said_of(checked: &Checked) -> Vec<String> {
-    checked.lost.iter().map(|l| l.said.clone()).collect()
+    checked.lost.iter().map(|l| l.note.text.clone()).collect()
 }
 
 #[test]
@@ -295,7 +295,7 @@ fn a_backup_of_this_box_goes_back_as_it_is_and_the_same_one_from_elsewhere_does_
     assert!(opened.rebuilt.file("configs.db").is_some());
     let lost = "configs.db: it has a trigger, t, which does not come back";
     assert!(
-        foreign.lost.iter().any(|l| l.said == lost),
+        foreign.lost.iter().any(|l| l.note.text == lost),
         "{:?}",
         foreign.lost
     );
@@ -397,7 +397,7 @@ fn a_database_that_cannot_be_restored_counts_as_absent_and_keeps_nothing_else_ba
         .unwrap();
         assert!(checked.databases.is_empty() && checked.clients.is_none());
         assert!(checked.configs.contains_key("a.conf"));
-        let first = &checked.lost[0].said;
+        let first = &checked.lost[0].note.text;
         let what = checked.lost[0].what.as_deref();
         assert_eq!(what, Some("the database configs.db"));
         assert!(
@@ -456,6 +456,6 @@ fn a_database_that_the_profile_does_not_name_any_more_is_left_out_by_name_and_ke
             panic!("{:?}", checked.lost);
         };
         assert_eq!(lost.what.as_deref(), Some("the database configs.db"));
-        assert!(lost.said.contains(why), "{lost}");
+        assert!(lost.note.text.contains(why), "{lost}");
     }
 }

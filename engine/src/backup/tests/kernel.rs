@@ -132,6 +132,6 @@ fn however_many_peers_only_the_kernel_has_the_backup_of_this_box_is_taken_back_w
     let (checked, _) =
         verify::archive(&gateway.profile, &shapes(&gateway.profile), file, "b.zip").unwrap();
     assert!(checked.peers.is_empty());
-    let named = |l: &crate::archive::lost::Lost| l.said.contains("they are 4001, and of");
+    let named = |l: &crate::archive::lost::Lost| l.note.text.contains("they are 4001, and of");
     assert!(checked.lost.iter().any(named), "{:?}", checked.lost);
 }

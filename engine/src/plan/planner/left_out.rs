@@ -233,7 +233,7 @@ fn lost(lost: &[Lost], lines: &mut LeftOutLines) {
             continue;
         }
         let mut said = lost.iter().filter(|l| l.what.as_deref() == Some(what));
-        let first = said.next().map_or("", |l| &l.said);
+        let first = said.next().map_or("", |l| &l.note.text);
         let why = match said.count() {
             0 => first.to_owned(),
             more => format!("{first}; and {more} more like it, named in the plan"),

@@ -4,23 +4,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use journal_format::ArchiveInfo;
+use journal_format::{ArchiveInfo, Code, Note};
 
 use super::BackupForPlan;
 use crate::gateway::account::Account;
 use crate::survey::Survey;
 use crate::text::iptables::{Entrance, Family, Rules};
 use crate::text::wg_config::Prefix;
-use crate::text::wording::{counted, name, names};
-
-/// What was found, a sentence each.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Said {
-    /// What is here now and will not be.
-    pub lost: Vec<String>,
-    /// Everything else.
-    pub known: Vec<String>,
-}
+use crate::text::wording::{NAMES, counted, name, names};
 
 /// This box, as far as a backup is held against it.
 #[derive(Debug, Clone, Default)]
@@ -48,12 +39,16 @@ pub struct BothRules {
     pub then: Rules,
 }
 
-const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those of now, and it is not known where you connect \
-     from: see that they let you in";
+const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those of now, and it is not known where you connect from";
 
 /// Compares a backup with the gateway as it is.
-pub fn said(here: &Here, survey: &Survey, backup: &BackupForPlan, rules: &[BothRules]) -> Said {
-    let mut said = Said::default();
+pub fn said(
+    here: &Here,
+    survey: &Survey,
+    backup: &BackupForPlan,
+    rules: &[BothRules],
+) -> Vec<Note> {
+    let mut said = Vec::new();
     origin(here, &backup.archive, &mut said);
     let checked = &backup.checked;
     for (database, then) in &checked.databases {
@@ -78,11 +73,12 @@ pub fn said(here: &Here, survey: &Survey, backup: &BackupForPlan, rules: &[BothR
                     name(&r.username)
                 )
             };
-            said.known.push(format!(
+            let text = format!(
                 "the gateway will hand its mail to {} ({database}); now to {}",
                 shown(then),
                 now.map_or_else(|| "none".into(), shown)
-            ));
+            );
+            said.push(Note::known(Code::MAIL_CHANGES, text).about(name(database)));
         }
     }
     let tunnels: BTreeSet<&str> = survey
@@ -102,27 +98,29 @@ pub fn said(here: &Here, survey: &Survey, backup: &BackupForPlan, rules: &[BothR
             || checked.second(&file).is_some()
     };
     networks(here, &ours, &checked.networks(), &mut said);
-    said.known
-        .extend(unknown_admin(here, rules).map(str::to_owned));
+    said.extend(unknown_admin(here, rules));
     said
 }
 
 /// `sudo` strips where the admin comes from, and the page's agent never had it: said where it would count.
-fn unknown_admin(here: &Here, rules: &[BothRules]) -> Option<&'static str> {
+fn unknown_admin(here: &Here, rules: &[BothRules]) -> Option<Note> {
     let others = |both: &BothRules| both.now.chain("INPUT") != both.then.chain("INPUT");
-    (here.ssh.is_none() && rules.iter().any(others)).then_some(UNKNOWN_ADMIN)
+    let unknown = || Note::known(Code::ADMIN_UNKNOWN, UNKNOWN_ADMIN);
+    (here.ssh.is_none() && rules.iter().any(others))
+        .then(|| unknown().advising("see that they let you in"))
 }
 
 /// Days after which a backup is old.
 const OLD: i64 = 30;
 
-fn origin(here: &Here, archive: &ArchiveInfo, said: &mut Said) {
+fn origin(here: &Here, archive: &ArchiveInfo, said: &mut Vec<Note>) {
     if let Some(host) = archive.host.as_ref().filter(|h| **h != here.host) {
-        said.known.push(format!(
+        let text = format!(
             "the backup was made on another host, {}; this one is {}",
             name(host),
             name(&here.host)
-        ));
+        );
+        said.push(Note::known(Code::MADE_ELSEWHERE, text));
     }
     let made = archive.created_at.parse::<jiff::Timestamp>().ok();
     let Some(made) = made.map(|t| t.as_millisecond()) else {
@@ -131,12 +129,16 @@ fn origin(here: &Here, archive: &ArchiveInfo, said: &mut Said) {
     const DAY: i64 = 86_400_000;
     let date = name(&archive.created_at);
     if made < here.now_ms.saturating_sub(OLD * DAY) {
-        said.known.push(format!(
-            "the backup is over {OLD} days old: it was made {date}"
+        said.push(Note::known(
+            Code::BACKUP_OLD,
+            format!("the backup is over {OLD} days old: it was made {date}"),
         ));
     } else if made > here.now_ms.saturating_add(DAY) {
-        said.known.push(format!(
-            "the backup's date lies in the future, {date}: a clock was wrong then or is wrong now, or the date was written by hand"
+        said.push(Note::known(
+            Code::DATE_IN_FUTURE,
+            format!(
+                "the backup's date lies in the future, {date}: a clock was wrong then or is wrong now, or the date was written by hand"
+            ),
         ));
     }
 }
@@ -160,87 +162,92 @@ fn other_ids(now: &[Account], then: &[Account]) -> Vec<String> {
 
 /// An old genuine backup brings back what was removed since, and takes away what was added; a forged one gives
 /// accounts to somebody.
-fn users(database: &str, now: &[Account], then: &[Account], said: &mut Said) {
+fn users(database: &str, now: &[Account], then: &[Account], said: &mut Vec<Note>) {
     fn by_name(accounts: &[Account]) -> BTreeMap<&str, &Account> {
         accounts.iter().map(|a| (a.username.as_str(), a)).collect()
     }
     let (now_by, then_by) = (by_name(now), by_name(then));
-    let line = |list: &mut Vec<String>, found: Vec<String>, one: &str, many: &str| match found.len()
-    {
-        0 => {}
-        1 => list.push(format!("1 user of {database} {one}: {}", found[0])),
-        n => list.push(format!(
-            "{n} users of {database} {many}: {}",
-            joined(&found)
-        )),
-    };
     let named = |keep: &dyn Fn(&Account) -> bool, from: &[Account]| -> Vec<String> {
-        from.iter()
-            .filter(|a| keep(a))
-            .map(|a| name(&a.username))
-            .collect()
+        let kept = from.iter().filter(|a| keep(a));
+        kept.map(|a| name(&a.username)).collect()
     };
-    let gone = named(&|a| !then_by.contains_key(a.username.as_str()), now);
-    line(
-        &mut said.lost,
-        gone,
-        "is not in the backup and will be gone",
-        "are not in the backup and will be gone",
-    );
-    let list = &mut said.known;
     let is_now = |a: &Account| now_by.get(a.username.as_str()).copied();
+    let gone = named(&|a| !then_by.contains_key(a.username.as_str()), now);
     let back = named(&|a| is_now(a).is_none(), then);
-    line(
-        list,
-        back,
-        "is in the backup and not here: it comes back, or is new",
-        "are in the backup and not here: they come back, or are new",
-    );
     let password = named(
         &|a| is_now(a).is_some_and(|n| n.password != a.password),
         then,
-    );
-    line(
-        list,
-        password,
-        "gets the password of the backup, which is another one",
-        "get the passwords of the backup, which are others",
     );
     let admin = named(
         &|a| a.is_admin && is_now(a).is_none_or(|n| !n.is_admin),
         then,
     );
+    let active = named(&|a| a.active && is_now(a).is_some_and(|n| !n.active), then);
+    let mut line = |note: fn(String) -> Note, found: &[String], one: &str, many: &str| {
+        let text = match found {
+            [] => return,
+            [only] => format!("1 user of {database} {one}: {only}"),
+            all => format!("{} users of {database} {many}: {}", all.len(), joined(all)),
+        };
+        let all =
+            "`users` in `holdfast survey --json` and, of the backup, in `holdfast verify --json`";
+        said.push(with_all(note(text).about(database), found.len(), all));
+    };
     line(
-        list,
-        admin,
+        |text| Note::lost(Code::USERS_GONE, text),
+        &gone,
+        "is not in the backup and will be gone",
+        "are not in the backup and will be gone",
+    );
+    line(
+        |text| Note::known(Code::USERS_BACK, text),
+        &back,
+        "is in the backup and not here: it comes back, or is new",
+        "are in the backup and not here: they come back, or are new",
+    );
+    line(
+        |text| Note::known(Code::PASSWORDS_CHANGE, text),
+        &password,
+        "gets the password of the backup, which is another one",
+        "get the passwords of the backup, which are others",
+    );
+    line(
+        |text| Note::known(Code::ADMINS_MADE, text),
+        &admin,
         "becomes an admin of the gateway",
         "become admins of the gateway",
     );
-    let active = named(&|a| a.active && is_now(a).is_some_and(|n| !n.active), then);
     line(
-        list,
-        active,
+        |text| Note::known(Code::USERS_SWITCHED_ON, text),
+        &active,
         "is switched off now and may sign in afterwards",
         "are switched off now and may sign in afterwards",
     );
-    let moved = other_ids(now, then);
     line(
-        list,
-        moved,
+        |text| Note::known(Code::USER_IDS_CHANGE, text),
+        &other_ids(now, then),
         "has an id that is another user's in the backup, and so will an open session be",
         "have ids that are other users' in the backup, and so will open sessions be",
     );
 }
 
-/// The first ten of what is shown already.
+/// The first of what is shown already.
 fn joined(shown: &[String]) -> String {
-    match shown.len().saturating_sub(10) {
+    match shown.len().saturating_sub(NAMES) {
         0 => shown.join(", "),
-        more => format!("{} and {more} more", shown[..10].join(", ")),
+        more => format!("{} and {more} more", shown[..NAMES].join(", ")),
     }
 }
 
-fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
+/// With where all are, if the sentence has only the first.
+fn with_all(note: Note, count: usize, all: &str) -> Note {
+    match count > NAMES {
+        true => note.advising(format!("to see all of them: {all}")),
+        false => note,
+    }
+}
+
+fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Vec<Note>) {
     let (Some(now), Some(then)) = (&survey.clients, &backup.checked.clients) else {
         return;
     };
@@ -252,56 +259,71 @@ fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
         now.difference(&then).collect(),
         then.difference(&now).collect(),
     );
+    let all = "`client_names` in `holdfast survey --json` and, of the backup, in `holdfast verify --json`";
     let is = |n: usize| if n == 1 { "is" } else { "are" };
     if !gone.is_empty() {
-        said.lost.push(format!(
-            "{} {} not in the backup and will be gone: {}",
-            counted(gone.len(), "client"),
-            is(gone.len()),
-            names(gone)
+        said.push(with_all(
+            Note::lost(
+                Code::CLIENTS_GONE,
+                format!(
+                    "{} {} not in the backup and will be gone: {}",
+                    counted(gone.len(), "client"),
+                    is(gone.len()),
+                    names(&gone)
+                ),
+            ),
+            gone.len(),
+            all,
         ));
     }
     if !back.is_empty() {
-        said.known.push(format!(
-            "{} {} in the backup and not here, and will be: {}",
-            counted(back.len(), "client"),
-            is(back.len()),
-            names(back)
+        said.push(with_all(
+            Note::known(
+                Code::CLIENTS_BACK,
+                format!(
+                    "{} {} in the backup and not here, and will be: {}",
+                    counted(back.len(), "client"),
+                    is(back.len()),
+                    names(&back)
+                ),
+            ),
+            back.len(),
+            all,
         ));
     }
 }
 
 /// What of the backup's files is not put where it was, and what a boot will load.
-fn files(survey: &Survey, backup: &BackupForPlan, said: &mut Said) {
+fn files(survey: &Survey, backup: &BackupForPlan, said: &mut Vec<Note>) {
     for path in &survey.no_files {
         let file = path
             .file_name()
             .and_then(|n| n.to_str())
             .unwrap_or_default();
         if backup.checked.configs.contains_key(file) {
-            said.lost.push(format!(
-                "{} is not a regular file: the backup's config is not put there, and what is there is left alone",
-                name(&path.display().to_string())
-            ));
+            let shown = name(&path.display().to_string());
+            said.push(Note::lost(Code::NOT_PUT_BACK, format!(
+                "{shown} is not a regular file: the backup's config is not put there, and what is there is left alone"
+            )).about(shown));
         }
     }
     for (family, path, held) in &survey.kept {
         let path = path.display();
         match backup.checked.kept.get(family) {
-            Some(then) if then.facts.sha256 != held.sha256 => said.known.push(format!(
+            Some(then) if then.facts.sha256 != held.sha256 => said.push(Note::known(Code::KEPT_RULES_CHANGE, format!(
                 "{path}, whose {} rules each boot loads, becomes what it was when the backup was made",
                 family.name()
-            )),
-            None if backup.checked.kept_gone(*family) => said.known.push(format!(
+            )).about(path.to_string())),
+            None if backup.checked.kept_gone(*family) => said.push(Note::known(Code::KEPT_RULES_CHANGE, format!(
                 "{path}, whose {} rules each boot loads, was not there when the backup was made, and goes",
                 family.name()
-            )),
+            )).about(path.to_string())),
             Some(_) | None => {}
         }
     }
 }
 
-fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut Said) {
+fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut Vec<Note>) {
     let family = both.family.name();
     let (now, then) = (&both.now, &both.then);
     // Load by load a table is replaced whole, whoever put what into it.
@@ -309,10 +331,17 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     for (found, what) in [(&gone.chains, "chain"), (&gone.rules, "rule")] {
         if !found.is_empty() {
             let go = if found.len() == 1 { "goes" } else { "go" };
-            said.lost.push(format!(
-                "{} of the {family} firewall that the backup lacks {go}: {}",
-                counted(found.len(), what),
-                names(found)
+            said.push(with_all(
+                Note::lost(
+                    Code::RULES_GONE,
+                    format!(
+                        "{} of the {family} firewall that the backup lacks {go}: {}",
+                        counted(found.len(), what),
+                        names(found)
+                    ),
+                ),
+                found.len(),
+                "`iptables-save` and `ip6tables-save`",
             ));
         }
     }
@@ -326,26 +355,29 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     doors.extend(here.page.map(|page| (page, "this page")));
     for (entrance, what) in doors {
         if then.shuts_out(entrance) && !now.shuts_out(entrance) {
-            said.known.push(format!(
-                "the backup's {family} rules shut out {what}: nobody reaches port {} any more",
-                entrance.port
+            said.push(Note::down(
+                Code::LOCKED_OUT,
+                format!(
+                    "the backup's {family} rules shut out {what}: nobody reaches port {} any more",
+                    entrance.port
+                ),
             ));
         }
     }
     for (chain, lets) in [("INPUT", "into this box"), ("FORWARD", "through this box")] {
         if then.is_open(chain) && !now.is_open(chain) {
-            said.known.push(format!(
+            said.push(Note::known(Code::RULES_OPEN, format!(
                 "the backup's {family} rules let everything {lets} ({chain} drops nothing); those of now do not"
-            ));
+            )));
         }
     }
     let copies: Vec<String> = then.copies().difference(&now.copies()).cloned().collect();
     if !copies.is_empty() {
-        said.known.push(format!(
+        said.push(Note::known(Code::PACKETS_COPIED, format!(
             "the backup's {family} rules hand packets to somebody else where those of now do not, {}: {}",
             counted(copies.len(), "time"),
             names(copies)
-        ));
+        )));
     }
 }
 
@@ -354,7 +386,7 @@ fn networks(
     here: &Here,
     ours: &dyn Fn(&str) -> bool,
     networks: &BTreeMap<&str, &[Prefix]>,
-    said: &mut Said,
+    said: &mut Vec<Note>,
 ) {
     let interfaces = here.interfaces.iter();
     let foreign: Vec<&(String, Prefix)> = interfaces.filter(|(i, _)| !ours(i)).collect();
@@ -381,14 +413,17 @@ fn networks(
     ] {
         if !found.is_empty() {
             let count = found.len();
-            said.known.push(format!(
-                "AllowedIPs of the backup's configs lead {} to {what}: {}",
-                if count == 1 {
-                    "a tunnel".to_owned()
-                } else {
-                    format!("tunnels, {count} times,")
-                },
-                names(found)
+            said.push(Note::down(
+                Code::NETWORK_TAKEN,
+                format!(
+                    "AllowedIPs of the backup's configs lead {} to {what}: {}",
+                    if count == 1 {
+                        "a tunnel".to_owned()
+                    } else {
+                        format!("tunnels, {count} times,")
+                    },
+                    names(found)
+                ),
             ));
         }
     }

@@ -111,8 +111,8 @@ pub(in crate::plan::planner) fn backup(configs: &[(&str, FileInBackup)]) -> Back
         owners: owners.enumerate().collect(),
         rules: BTreeMap::new(),
         peers: None,
-        warnings: Vec::new(),
-        said: Said::default(),
+        found: Vec::new(),
+        said: Vec::new(),
     }
 }
 

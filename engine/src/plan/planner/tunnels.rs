@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{FenceRules, Tunnel};
+use journal_format::{FenceRules, Note, Tunnel};
 
 use super::BackupForPlan;
 use crate::error::{Code, Problem, cannot};
@@ -42,14 +42,18 @@ pub(super) fn tunnels_up(
     profile: &Profile,
     survey: &Survey,
     backup: &BackupForPlan,
-    warnings: &mut Vec<String>,
+    warnings: &mut Vec<Note>,
 ) -> (Vec<Tunnel>, Vec<Problem>) {
     let (mut tunnels, mut problems) = (Vec::new(), Vec::new());
     let mut seen = BTreeSet::new();
+    let down = |name: &str, why: &str| {
+        let text = format!("{} stays down: {why}", shown(name));
+        Note::down(Code::TUNNEL_STAYS_DOWN, text).about(shown(name))
+    };
     let belong_up = backup.checked.tunnels_up.iter();
     for name in belong_up.filter(|n| seen.insert(n.as_str())) {
         if let Err(why) = interface_name(name) {
-            warnings.push(format!("{} stays down: {why}", shown(name)));
+            warnings.push(down(name, &why.to_string()));
             continue;
         }
         let file = format!("{name}.conf");
@@ -57,16 +61,13 @@ pub(super) fn tunnels_up(
             .no_files
             .contains(&profile.gateway.wireguard_dir.join(&file))
         {
-            warnings.push(format!(
-                "{name} stays as it is: its config here is not a regular file"
-            ));
+            let text = format!("{name} stays as it is: its config here is not a regular file");
+            warnings.push(Note::known(Code::TUNNEL_LEFT_ALONE, text).about(name));
             continue;
         }
         let stays = survey.wireguard.contains_key(&file) && backup.leaves(profile, survey, &file);
         if backup.checked.second(&file).is_none() && !stays {
-            warnings.push(format!(
-                "{name} stays down: the backup has no config for it"
-            ));
+            warnings.push(down(name, "the backup has no config for it"));
             continue;
         }
         if survey.links.contains(name) && !survey.facts.tunnels.contains(name) {

@@ -3,15 +3,15 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use journal_format::{ArchiveInfo, Digest};
+use journal_format::{ArchiveInfo, Code, Digest, Note};
 use sha2::Digest as _;
 
 use crate::archive::verify::Checked;
 use crate::error::{Fault, bug};
+use crate::gateway::consent::Consent;
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{self, Owner};
 use crate::host::{Family, Host};
-use crate::plan::planner::said::Said;
 use crate::plan::planner::{BackupForPlan, Choices};
 use crate::plan::rehearsal::{self, Tried};
 use crate::survey::Survey;
@@ -20,6 +20,9 @@ use crate::text::wording::in_a_line;
 
 /// The file of a restore's peers, in its folder `after/`.
 pub const PEERS: &str = "peers";
+
+/// The file of what runs as root because of a restore, in its folder `after/`: for whoever follows one that was not asked about.
+pub const COMMANDS: &str = "commands";
 
 /// What will lie in a restore's folder `after/`, by the name of its file.
 type After = BTreeMap<&'static str, String>;
@@ -30,10 +33,11 @@ pub(super) fn for_plan(
     survey: &Survey,
     archive: ArchiveInfo,
     checked: Checked,
+    consent: &Consent,
     choices: &Choices,
 ) -> Result<(BackupForPlan, After), Fault> {
     let (rules, mut after) = rules(host, &checked, &survey.facts, choices)?;
-    let (owners, warnings) = owners(&checked, survey.owner);
+    let (owners, unknown) = owners(&checked, survey.owner);
     let mut peers = None;
     if !checked.peers.is_empty() {
         let text = serde_json::to_string(&checked.peers)
@@ -41,14 +45,23 @@ pub(super) fn for_plan(
         peers = Some(digest(text.as_bytes()));
         after.insert(PEERS, text);
     }
+    let commands = consent.lines();
+    if !commands.is_empty() {
+        let text = serde_json::to_string(&commands)
+            .map_err(|e| bug(format!("write the commands: {e}")))?;
+        after.insert(COMMANDS, text);
+    }
+    let unknown = unknown
+        .into_iter()
+        .map(|said| Note::known(Code::OWNER_UNKNOWN, said));
     let backup = BackupForPlan {
         archive,
         checked,
         owners,
         rules,
         peers,
-        warnings: warnings.into_iter().collect(),
-        said: Said::default(),
+        found: consent.notes().into_iter().chain(unknown).collect(),
+        said: Vec::new(),
     };
     Ok((backup, after))
 }

@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use journal_format::{Change, Direction, Exchange, Target};
+use journal_format::{Change, Direction, Exchange, Note, Target};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
@@ -68,10 +68,12 @@ impl StepOps for SettleDatabases {
                 Settled::Whole => report.did.push(format!("settled {}", target.path)),
                 Settled::Unreadable(why) => {
                     set_aside(env, permit, target)?;
-                    report.warnings.push(format!(
+                    let text = format!(
                         "{} is damaged ({why}): it and its side files are kept as they are",
                         target.path
-                    ));
+                    );
+                    let note = Note::known(Code::DATABASE_UNREADABLE, text);
+                    report.warnings.push(note.about(&target.path));
                 }
             }
             env.host.sync_file(permit, path)?;

@@ -1,6 +1,6 @@
 //! Takes the rules of replaced tunnels out, and loads the rules that are to hold, behind the fence.
 
-use journal_format::{Direction, NOT_LOADED, Plan, Step};
+use journal_format::{Direction, NOT_LOADED, Note, Plan, Step};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Code, Problem};
@@ -121,7 +121,10 @@ impl StepOps for LoadFirewall {
             },
             Some(why) => Report {
                 did: vec!["the rules of before hold, less those of the replaced tunnels".into()],
-                warnings: vec![format!("{NOT_LOADED}{why}")],
+                warnings: vec![Note::down(
+                    Code::RULES_NOT_LOADED,
+                    format!("{NOT_LOADED}{why}"),
+                )],
             },
         })
     }

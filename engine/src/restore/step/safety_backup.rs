@@ -1,7 +1,7 @@
 //! Makes a backup of the gateway as it is, before anything is staged. Changes nothing. One that could not bring back what is
 //! about to be replaced stops the restore, unless the admin accepted that part by name.
 
-use journal_format::{Direction, Step};
+use journal_format::{Direction, Note, Step};
 
 use super::{Env, Report, StepOps, no_way_back};
 use crate::error::{Code, Fault, Problem, cannot};
@@ -62,14 +62,16 @@ impl StepOps for SafetyBackup {
             if replaces(env.plan, &lack.part, &made.unread) && !accepted {
                 refused.push(lack);
             }
-            warnings.push(format!("the safety backup lacks a part: {lack}"));
+            let text = format!("the safety backup lacks a part: {lack}");
+            warnings
+                .push(Note::known(Code::SAFETY_BACKUP_LACKS, text).about(lack.part.to_string()));
         }
         if !refused.is_empty() {
             // Each try would leave another one. Where it cannot be removed there is one backup more, and no harm done.
             let _ = env.host.discard(&made.path);
             return Err(could_not_bring_back(&refused));
         }
-        warnings.extend(made.warnings);
+        warnings.extend(made.warnings.into_iter().map(Note::from));
         let path = made.path.display().to_string();
         env.host.keep(&env.dir.join(MADE), path.as_bytes())?;
         Ok(Report {

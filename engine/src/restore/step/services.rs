@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{Control, Direction, Service};
+use journal_format::{Control, Direction, Note, Service};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem};
@@ -59,11 +59,10 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         env.host.sleep(WATCHED_MS);
         let running = env.runs(service)?;
         if !running && env.faltered(service, direction) && was_tried(env, service, &out)? {
-            report.warnings.push(format!(
-                "{} does not run, as it did not before: see why in {}",
-                service.name,
-                log_of(service)
-            ));
+            let text = format!("{} does not run, as it did not before", service.name);
+            let note = Note::down(Code::SERVICE_DOES_NOT_START, text).about(&service.name);
+            let note = note.advising(format!("see why in {}", log_of(service)));
+            report.warnings.push(note);
             continue;
         }
         if !running {

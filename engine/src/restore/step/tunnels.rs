@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{Direction, Move, Plan, Tunnel};
+use journal_format::{Direction, Move, Note, Plan, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, bug};
@@ -27,7 +27,7 @@ const NAMES: usize = 64;
 /// one: their commands were not written to run side by side.
 fn each<F>(env: &Env, tunnels: &[&Tunnel], one: F) -> Result<Report, Problem>
 where
-    F: Fn(&dyn Host, &Tunnel) -> Result<Option<String>, Problem> + Sync,
+    F: Fn(&dyn Host, &Tunnel) -> Result<Option<Note>, Problem> + Sync,
 {
     let host = env.host;
     let has_hooks = |tunnel: &&Tunnel| {
@@ -126,10 +126,13 @@ fn take_down<'t>(
             ))
         } else {
             let last_line = out.stderr.lines().last().unwrap_or("it says nothing");
-            Ok(Some(format!(
+            let text = format!(
                 "{} is down, but a command of its config failed: {last_line}",
                 tunnel.name
-            )))
+            );
+            Ok(Some(
+                Note::known(Code::HOOK_FAILED, text).about(&tunnel.name),
+            ))
         }
     })?;
     report
@@ -292,7 +295,7 @@ fn bring_one_up(
     dir: &Path,
     facts: &Facts,
     tunnel: &Tunnel,
-) -> Result<Option<String>, Problem> {
+) -> Result<Option<Note>, Problem> {
     let mut unresolved: Vec<String> = Vec::new();
     let mut config = tunnel.config.clone();
     loop {
@@ -327,12 +330,13 @@ fn bring_one_up(
         }
     }
     Ok((!unresolved.is_empty()).then(|| {
-        format!(
+        let text = format!(
             "{}: these endpoints do not resolve now: {}; their peers have their last known address or none until the \
              tunnel is brought up again",
             tunnel.name,
             unresolved.join(", ")
-        )
+        );
+        Note::down(Code::UNRESOLVED, text).about(&tunnel.name)
     }))
 }
 

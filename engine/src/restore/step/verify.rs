@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use journal_format::{Direction, Step, Tunnel};
+use journal_format::{Direction, Note, Step, Tunnel};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Code, Problem};
@@ -35,15 +35,16 @@ fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
 }
 
 /// Tunnels that were up when the plan was made, and had gone before the restore touched any.
-fn left_down(env: &Env) -> Result<Vec<String>, Problem> {
+fn left_down(env: &Env) -> Result<Vec<Note>, Problem> {
     let (up, owed) = (env.tunnels_up()?, expected_tunnels::owed(env)?);
     let all = env.plan.tunnels_down.iter();
     let left = all.filter(|t| !up.contains(&t.name) && !owed.contains(t));
     let said = left.map(|t| {
-        format!(
+        let text = format!(
             "{} is down: it went down before the restore touched any tunnel, and is left as it is",
             t.name
-        )
+        );
+        Note::down(Code::TUNNEL_STAYS_DOWN, text).about(&t.name)
     });
     Ok(said.collect())
 }

@@ -189,7 +189,7 @@ pub fn backup(
         owners: BTreeMap::new(),
         rules: loaded,
         peers: peers.map(|text| digest(text.as_bytes())),
-        warnings: Vec::new(),
+        found: Vec::new(),
         said: Default::default(),
     };
     (backup, rules)

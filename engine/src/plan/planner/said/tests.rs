@@ -1,6 +1,12 @@
 #![allow(clippy::unwrap_used)]
 use super::*;
 use crate::text::mark::Mark;
+use journal_format::Weight;
+
+fn texts(said: &[Note]) -> String {
+    let texts: Vec<&str> = said.iter().map(|n| &*n.text).collect();
+    texts.join("\n")
+}
 
 fn prefix(text: &str) -> Prefix {
     Prefix::parse(text).unwrap()
@@ -30,9 +36,9 @@ fn another_host_an_old_date_and_one_in_the_future_are_said_and_yesterday_here_is
             host: host.map(str::to_owned),
             made_by: "holdfast".into(),
         };
-        let mut said = Said::default();
+        let mut said = Vec::new();
         origin(&here(), &archive, &mut said);
-        said.known.join("\n")
+        texts(&said)
     };
     assert_eq!(said(Some("here"), "2026-11-21T00:00:00.000000+00:00"), "");
     assert_eq!(said(None, "2026-11-22T18:52:20Z"), "");
@@ -52,10 +58,11 @@ fn tunnels_that_take_the_boxs_network_or_its_admins_are_named() {
     let b = [prefix("198.51.100.0/24"), prefix("0.0.0.0/0")];
     let c0 = [prefix("10.9.0.0/24"), prefix("10.0.0.0/8")];
     let networks_of = BTreeMap::from([("a", &a[..]), ("b", &b[..]), ("c0", &c0[..])]);
-    let mut said = Said::default();
+    let mut said = Vec::new();
     networks(&here(), &|i| i == "c0", &networks_of, &mut said);
+    assert!(said.iter().all(|n| n.weight == Weight::Down));
     assert_eq!(
-        said.known,
+        said.iter().map(|n| &*n.text).collect::<Vec<_>>(),
         [
             "AllowedIPs of the backup's configs lead a tunnel to what lies in a network of this box itself: \
              a (192.0.2.128/25, of eth0's 192.0.2.0/24)",
@@ -80,10 +87,8 @@ fn where_the_admin_is_unknown_only_other_rules_for_who_gets_in_are_said() {
         ssh: None,
         ..here()
     };
-    assert_eq!(
-        unknown_admin(&unknown, &[forward.clone(), drop.clone()]),
-        Some(UNKNOWN_ADMIN)
-    );
+    let found = unknown_admin(&unknown, &[forward.clone(), drop.clone()]);
+    assert!(found.unwrap().is(&Code::ADMIN_UNKNOWN));
     assert_eq!(unknown_admin(&known, &[drop]), None);
     assert_eq!(unknown_admin(&unknown, &[forward]), None);
 }
@@ -105,19 +110,25 @@ fn accounts_that_change_hands_are_named_and_counted_beyond_ten() {
     let mut then = vec![account(2, "ann", "a"), account(1, "bob", "other")];
     then[1].is_admin = true;
     then.extend((10..25).map(|i| account(i, &format!("new{i}"), "n")));
-    let mut said = Said::default();
+    let mut said = Vec::new();
     users("wireguard.db", &now, &then, &mut said);
-    assert_eq!(
-        said.lost,
-        ["1 user of wireguard.db is not in the backup and will be gone: cid"]
-    );
-    insta::assert_snapshot!(said.known.join("\n"), @r"
+    assert!(said[0].weight == Weight::Lost && said[0].is(&Code::USERS_GONE));
+    insta::assert_snapshot!(texts(&said), @r"
+    1 user of wireguard.db is not in the backup and will be gone: cid
     15 users of wireguard.db are in the backup and not here: they come back, or are new: new10, new11, new12, new13, new14, new15, new16, new17, new18, new19 and 5 more
     1 user of wireguard.db gets the password of the backup, which is another one: bob
     1 user of wireguard.db becomes an admin of the gateway: bob
     2 users of wireguard.db have ids that are other users' in the backup, and so will open sessions be: ann (id 1, then bob), bob (id 2, then ann)
     ");
-    let mut none = Said::default();
+    // Of those that are not named all the same it is said where they are.
+    let more = |note: &Note| {
+        note.advice
+            .as_ref()
+            .is_some_and(|a| a.contains("survey --json"))
+    };
+    let told: Vec<bool> = said.iter().map(more).collect();
+    assert_eq!(told, [false, true, false, false, false]);
+    let mut none = Vec::new();
     users("wireguard.db", &now, &now, &mut none);
-    assert_eq!(none, Said::default());
+    assert_eq!(none, []);
 }
