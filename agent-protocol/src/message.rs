@@ -158,7 +158,7 @@ pub enum Reply {
     Event {
         /// What it changed.
         event: Arc<Event>,
-        /// The restore, right behind it or later.
+        /// The restore right behind it.
         view: Arc<View>,
     },
     /// A restore gets no further by itself, or does again; no record says so. An event that comes later says the same

@@ -353,10 +353,9 @@ fn events(
     loop {
         watched.still()?;
         let news = stream.after(agent, after).map_err(Refusal::from)?;
-        if let (Some(view), false) = (&news.view, news.events.is_empty()) {
-            for event in &news.events {
+        if !news.events.is_empty() {
+            for (event, view) in news.events {
                 after = Some(event.seq);
-                let (event, view) = (event.clone(), view.clone());
                 say(wire, &Reply::Event { event, view })?;
             }
             silent = false;

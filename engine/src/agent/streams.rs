@@ -32,18 +32,19 @@ struct Watching {
     follower: Follower,
     /// What came of the last look; none before the first.
     looked: Option<Result<(), StreamLost>>,
-    /// As they are sent, in order.
-    events: Vec<Arc<Event>>,
-    /// As it is sent; none while there is no record.
-    view: Option<Arc<View>>,
+    /// As they are sent, in order, each with the restore right behind it.
+    events: Vec<Told>,
     /// Whether nothing more comes.
     over: bool,
 }
 
+/// One event, and the restore right behind it.
+pub type Told = (Arc<Event>, Arc<View>);
+
 /// What of a restore is new to somebody.
 pub struct News {
     /// The events that they have not had, in order.
-    pub events: Vec<Arc<Event>>,
+    pub events: Vec<Told>,
     /// The restore behind the last of all; none while its journal has no record.
     pub view: Option<Arc<View>>,
     /// Why it gets no further by itself.
@@ -65,7 +66,6 @@ impl Streams {
                 follower: Follower::new(&agent.profile, id),
                 looked: None,
                 events: Vec::new(),
-                view: None,
                 over: false,
             }),
             looked: Condvar::new(),
@@ -111,10 +111,10 @@ impl Stream {
             return Err(lost.clone());
         }
         let new = reading.events.iter();
-        let new = new.filter(|event| seq.is_none_or(|had| event.seq > had));
+        let new = new.filter(|(event, _)| seq.is_none_or(|had| event.seq > had));
         Ok(News {
             events: new.cloned().collect(),
-            view: reading.view.clone(),
+            view: reading.events.last().map(|(_, view)| view.clone()),
             halt: follow::halt(agent, &reading.follower),
             over: reading.over,
         })
@@ -123,7 +123,7 @@ impl Stream {
     /// Waits until there is more to say to whoever had this event, but not longer than this.
     pub fn wait(&self, seq: Option<Seq>, at_most: Duration) {
         let nothing = |reading: &mut Watching| {
-            let last = reading.events.last().map(|event| event.seq);
+            let last = reading.events.last().map(|(event, _)| event.seq);
             last <= seq && !reading.over && !matches!(reading.looked, Some(Err(_)))
         };
         // Whether it came or not, whoever waits looks.
@@ -149,12 +149,10 @@ impl Watching {
             .is_some_and(|s| follow::is_over(&agent.host, s));
         let news = follower.look(|line, state| {
             if let (ScannedLine::Record(record), Some(state)) = (line, state) {
-                events.push(Arc::new(follow::event(state, record)));
+                let event = Arc::new(follow::event(state, record));
+                events.push((event, Arc::new(follow::view(state))));
             }
         })?;
-        if news {
-            self.view = self.follower.state().map(|s| Arc::new(follow::view(s)));
-        }
         self.over = over && !news;
         Ok(())
     }
