@@ -24,11 +24,11 @@ pub struct Streams {
 
 /// One restore as it is told.
 pub struct Stream {
-    reading: Mutex<StreamReading>,
+    reading: Mutex<Watching>,
     looked: Condvar,
 }
 
-struct StreamReading {
+struct Watching {
     follower: Follower,
     /// What came of the last look; none before the first.
     looked: Option<Result<(), StreamLost>>,
@@ -61,7 +61,7 @@ impl Streams {
             return stream;
         }
         let stream = Arc::new(Stream {
-            reading: Mutex::new(StreamReading {
+            reading: Mutex::new(Watching {
                 follower: Follower::new(&agent.profile, id),
                 looked: None,
                 events: Vec::new(),
@@ -104,7 +104,7 @@ impl Streams {
 impl Stream {
     /// What came after this event; all, if none was had.
     pub fn after(&self, agent: &Agent, seq: Option<Seq>) -> Result<News, StreamLost> {
-        let unread = |reading: &mut StreamReading| reading.looked.is_none();
+        let unread = |reading: &mut Watching| reading.looked.is_none();
         let reading = self.looked.wait_while(locked(&self.reading), unread);
         let reading = reading.unwrap_or_else(PoisonError::into_inner);
         if let Some(Err(lost)) = &reading.looked {
@@ -122,7 +122,7 @@ impl Stream {
 
     /// Waits until there is more to say to whoever had this event, but not longer than this.
     pub fn wait(&self, seq: Option<Seq>, at_most: Duration) {
-        let nothing = |reading: &mut StreamReading| {
+        let nothing = |reading: &mut Watching| {
             let last = reading.events.last().map(|event| event.seq);
             last <= seq && !reading.over && !matches!(reading.looked, Some(Err(_)))
         };
@@ -134,13 +134,13 @@ impl Stream {
     }
 }
 
-impl StreamReading {
+impl Watching {
     fn look(&mut self, agent: &Agent) {
         self.looked = Some(self.read(agent));
     }
 
     fn read(&mut self, agent: &Agent) -> Result<(), StreamLost> {
-        let StreamReading {
+        let Watching {
             follower, events, ..
         } = self;
         // Looked at before the journal: what an ended process wrote is then all there.
