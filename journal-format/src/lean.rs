@@ -15,7 +15,7 @@ pub(crate) struct LeanSwap {
 }
 
 /// What plan and intent say alike of one exchange: target, staged name, and which of both has an object before it.
-type Shape<'e> = (&'e str, &'e str, bool, bool);
+type ExchangeShape<'e> = (&'e str, &'e str, bool, bool);
 
 impl LeanSwap {
     pub(crate) fn of(targets: &[Target]) -> LeanSwap {
@@ -37,7 +37,7 @@ pub(crate) fn agree(targets: &[Target], exchanges: &[Exchange]) -> bool {
     targets.iter().map(planned).eq(exchanges.iter().map(found))
 }
 
-fn planned(target: &Target) -> Shape<'_> {
+fn planned(target: &Target) -> ExchangeShape<'_> {
     let (old, new) = match target.change {
         Change::Replace => (true, true),
         Change::Add => (false, true),
@@ -46,12 +46,12 @@ fn planned(target: &Target) -> Shape<'_> {
     (&target.path, &target.staged, old, new)
 }
 
-fn found(exchange: &Exchange) -> Shape<'_> {
+fn found(exchange: &Exchange) -> ExchangeShape<'_> {
     let (old, new) = (exchange.old.is_some(), exchange.new.is_some());
     (&exchange.path, &exchange.staged, old, new)
 }
 
-fn digest<'e>(shapes: impl Iterator<Item = Shape<'e>>) -> Digest {
+fn digest<'e>(shapes: impl Iterator<Item = ExchangeShape<'e>>) -> Digest {
     Digest::of_json(&shapes.collect::<Vec<_>>())
 }
 
