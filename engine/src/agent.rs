@@ -113,7 +113,10 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
         sweep(folder);
     }
     let agent = Arc::new(Agent::new(profile, config.clone())?);
-    recover(profile, config)?;
+    // The page must still come up, to say so.
+    if let Err(problem) = recover(profile, config) {
+        tracing::error!("{problem}");
+    }
     let keeper = agent.clone();
     spawn("housekeeping", move || {
         loop {
@@ -197,22 +200,19 @@ fn warned<T>(done: Result<T, Problem>) -> Option<T> {
 /// for a moment, and one that this agent did not start may be killed later.
 fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
     let open = match state_dir::open_restore(profile) {
-        Ok(Some(open)) => open,
-        Ok(None) => return Ok(()),
+        Ok(open) => open,
         // The page must still come up, to say so.
         Err(problem) => {
             tracing::error!("{problem}");
             return Ok(());
         }
     };
-    if let Some((pid, what)) = driver(profile) {
-        tracing::info!(
-            "restore {} is open and {what} runs, process {pid}: it is left alone until that ends",
-            open.id
-        );
+    // One that has not begun its journal yet may be killed behind it.
+    if let Some((pid, what)) = driver(profile).filter(|(_, what)| *what != LockedFor::Backup) {
+        tracing::info!("{what} runs, process {pid}: it is left alone until that ends");
         let profile = profile.clone();
         return spawn("watch", move || {
-            while driver(&profile).is_some() {
+            while driver(&profile).is_some_and(|(it, _)| it == pid) {
                 std::thread::sleep(WATCH);
             }
             if let Err(problem) = recover(&profile, config) {
@@ -220,6 +220,9 @@ fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
             }
         });
     }
+    let Some(open) = open else {
+        return Ok(());
+    };
     tracing::info!(
         "restore {} is open and nothing works on it: recovering",
         open.id
@@ -230,9 +233,9 @@ fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
         stage: BootStage::Whole,
     });
     let worker = launch::launch(&config, &format!("recovery-{}", open.id), &order)?;
-    spawn("recovery", move || match worker.wait() {
-        Ok(status) => tracing::info!("the recovery of restore {} ended: {status}", open.id),
-        Err(e) => tracing::error!("cannot wait for the recovery of restore {}: {e}", open.id),
+    spawn("recovery", move || {
+        let ended = worker.wait();
+        tracing::info!("the recovery of restore {} ended: {ended:?}", open.id);
     })
 }
 

@@ -13,7 +13,7 @@ use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
-use crate::restore::launch;
+use crate::restore::{launch, process};
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
 macro_rules! say {
@@ -242,6 +242,7 @@ pub fn run() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<u8, Fault> {
+    process::hear_of_children()?;
     // Before the profile: it may be closed to nobody but root, and what is needed of it stands in the order.
     if matches!(cli.command, CliCommand::DatabaseWork) {
         return live_database::serve().map(|()| 0).map_err(Fault::from);

@@ -29,6 +29,11 @@ fn changed() -> Option<(Gateway, Picture, PathBuf, Picture)> {
 
 /// A restore whose output goes into a pipe that is full and that nobody empties.
 fn unread(gateway: &Gateway, backup: &Path) -> (Running, PathBuf) {
+    all_unread(gateway, &["restore", path(backup), "--yes"])
+}
+
+/// The same of any command.
+fn all_unread(gateway: &Gateway, words: &[&str]) -> (Running, PathBuf) {
     let pipe = gateway.beside("unread");
     let _ = std::fs::remove_file(&pipe);
     gateway.run(&["mkfifo", path(&pipe)]);
@@ -37,7 +42,7 @@ fn unread(gateway: &Gateway, backup: &Path) -> (Running, PathBuf) {
         pipe.display()
     );
     let mut argv = vec!["bash".to_owned(), "-c".into(), line, "bash".into()];
-    argv.extend(gateway.argv(&["restore", path(backup), "--yes"]));
+    argv.extend(gateway.argv(words));
     let argv: Vec<&str> = argv.iter().map(String::as_str).collect();
     (gateway.sandbox.spawn(&argv).unwrap(), pipe)
 }
@@ -54,14 +59,15 @@ fn read_at_last(running: Running, pipe: &Path) -> (String, i32) {
     (String::from_utf8(said).unwrap(), ended.code())
 }
 
-fn journal(gateway: &Gateway, began: usize) -> String {
+/// The journal of the restore that was not there before.
+fn journal(gateway: &Gateway, began: &[PathBuf]) -> String {
     let restores = gateway.restores();
-    let newest = restores.get(began).map(|r| r.join("journal"));
-    let bytes = newest.and_then(|j| std::fs::read(j).ok());
+    let fresh = restores.iter().find(|r| !began.contains(r));
+    let bytes = fresh.and_then(|r| std::fs::read(r.join("journal")).ok());
     String::from_utf8_lossy(&bytes.unwrap_or_default()).into_owned()
 }
 
-fn wait_for(gateway: &Gateway, began: usize, text: &str) {
+fn wait_for(gateway: &Gateway, began: &[PathBuf], text: &str) {
     while !journal(gateway, began).contains(text) {
         std::thread::sleep(Duration::from_millis(1));
     }
@@ -76,9 +82,9 @@ fn a_restore_whose_output_nobody_reads_ends_as_any_other_and_says_so_once_it_is_
     let Some((gateway, then, backup, _)) = changed() else {
         return;
     };
-    let began = gateway.restores().len();
+    let began = gateway.restores();
     let (restore, pipe) = unread(&gateway, &backup);
-    wait_for(&gateway, began, "\"closed\"");
+    wait_for(&gateway, &began, "\"closed\"");
     while !is_idle(&gateway) {
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -109,11 +115,11 @@ fn ctrl_c_turns_a_restore_back_whose_output_nobody_reads_whatever_step_it_is_in(
         "start-services",
     ];
     for step in steps {
-        let began = gateway.restores().len();
+        let began = gateway.restores();
         let (mut restore, pipe) = unread(&gateway, &backup);
-        wait_for(&gateway, began, &format!("\"step\":\"{step}\""));
+        wait_for(&gateway, &began, &format!("\"step\":\"{step}\""));
         assert!(restore.signal(Signal::SIGINT).unwrap());
-        wait_for(&gateway, began, "\"closed\"");
+        wait_for(&gateway, &began, "\"closed\"");
         while !is_idle(&gateway) {
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -143,13 +149,112 @@ fn ctrl_c_turns_a_restore_back_whose_output_nobody_reads_whatever_step_it_is_in(
 }
 
 #[test]
+fn a_recovery_whose_output_nobody_reads_settles_the_restore_and_ctrl_c_then_ends_with_its_status() {
+    let Some((gateway, _, backup, before)) = changed() else {
+        return;
+    };
+    let began = gateway.restores();
+    let mut restore = gateway.begin(&["restore", path(&backup), "--yes"]);
+    wait_for(&gateway, &began, "\"step\":\"swap-databases\"");
+    assert!(restore.kill_worker().unwrap());
+    let killed = restore.wait().unwrap();
+    assert_eq!(killed.code(), 5, "{killed}");
+    let (mut recovery, _) = all_unread(&gateway, &["recover", "--roll-back"]);
+    wait_for(&gateway, &began, "\"closed\"");
+    while !is_idle(&gateway) {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    gateway.is(&before);
+    // Its output is still to be written, and is given up: it ends as the recovery did, and is not stuck.
+    while !recovery.has_ended().unwrap() {
+        recovery.signal(Signal::SIGINT).unwrap();
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert!(matches!(recovery.wait().unwrap().code(), 4 | 130));
+}
+
+#[test]
+fn where_run_cannot_be_written_to_restores_recoveries_and_boots_go_on() {
+    let Some((gateway, then, backup, _)) = changed() else {
+        return;
+    };
+    gateway.run(&["mkdir", "-p", "/run/holdfast/work"]);
+    for options in ["ro", "nr_inodes=1"] {
+        gateway.run(&[
+            "mount",
+            "-t",
+            "tmpfs",
+            "-o",
+            options,
+            "full",
+            "/run/holdfast/work",
+        ]);
+        let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+        assert_eq!(done.code(), 0, "{options}: {done}");
+        assert!(done.stdout.contains("Restored: "), "{options}: {done}");
+        for words in [&["recover"][..], &["work", "boot"]] {
+            let idle = gateway.holdfast(words);
+            assert_eq!(idle.code(), 0, "{options}: {idle}");
+        }
+        let none = gateway.beside("none.zip");
+        std::fs::write(&none, "no zip").unwrap();
+        let refused = gateway.holdfast(&["restore", path(&none), "--yes"]);
+        assert_eq!(refused.code(), 3, "{options}: {refused}");
+        gateway.run(&["umount", "/run/holdfast/work"]);
+    }
+    gateway.is(&then);
+    gateway.is_settled();
+}
+
+#[test]
+fn nothing_that_a_caller_blocked_ignored_or_masked_reaches_the_service() {
+    let Some((gateway, then, backup, _)) = changed() else {
+        return;
+    };
+    let line = gateway.argv(&["restore", path(&backup), "--yes"]).join(" ");
+    let usual = habits_of_the_service(&gateway);
+    let habits = "umask 077; exec env --ignore-signal=CHLD --block-signal=USR1";
+    let done = gateway
+        .sandbox
+        .run(&["bash", "-c", &format!("{habits} {line}")])
+        .unwrap();
+    assert_eq!(done.code(), 0, "{done}");
+    gateway.is(&then);
+    assert_eq!(habits_of_the_service(&gateway), usual);
+}
+
+/// The masks of signals and files that the running service has.
+fn habits_of_the_service(gateway: &Gateway) -> Vec<String> {
+    let pid = std::fs::read_to_string(gateway.sample().root().join("run/service.pid")).unwrap();
+    let pid = pid.split(' ').next().unwrap();
+    let status = gateway.run(&["cat", &format!("/proc/{pid}/status")]);
+    let masks = ["SigBlk:", "SigIgn:", "Umask:"];
+    let lines = status.lines();
+    let of_masks = lines.filter(|l| masks.iter().any(|m| l.starts_with(m)));
+    of_masks.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_profile_that_can_be_read_only_once_is_refused() {
+    let Some((gateway, ..)) = changed() else {
+        return;
+    };
+    let holdfast = &gateway.argv(&[])[0];
+    let profile = gateway.sample().profile();
+    let line = format!("{holdfast} --config <(cat {}) recover", profile.display());
+    let refused = gateway.sandbox.run(&["bash", "-c", &line]).unwrap();
+    assert_eq!(refused.code(), 3, "{refused}");
+    assert!(refused.stderr.contains("it is no plain file"), "{refused}");
+}
+
+#[test]
 fn ctrl_c_once_more_ends_the_watching_alone() {
     let Some((gateway, _, backup, before)) = changed() else {
         return;
     };
-    let began = gateway.restores().len();
+    let began = gateway.restores();
     let (mut restore, pipe) = unread(&gateway, &backup);
-    wait_for(&gateway, began, "\"step\":\"stage\"");
+    wait_for(&gateway, &began, "\"step\":\"stage\"");
     // It stands still, so that it cannot end before the second signal.
     let worker = restore.worker().unwrap().unwrap();
     kill(worker, Signal::SIGSTOP).unwrap();
@@ -170,7 +275,7 @@ fn ctrl_c_once_more_ends_the_watching_alone() {
     while !is_idle(&gateway) {
         std::thread::sleep(Duration::from_millis(10));
     }
-    let written = journal(&gateway, began);
+    let written = journal(&gateway, &began);
     let turned = ["rolled-back", "nothing-changed"].map(|v| format!("\"verdict\":\"{v}\""));
     assert!(turned.iter().any(|v| written.contains(v)), "{written}");
     gateway.is(&before);
@@ -188,7 +293,7 @@ fn a_worker_has_only_null_its_lock_and_its_journal_open_whatever_was_handed_on()
     let Some((gateway, _, backup, _)) = changed() else {
         return;
     };
-    let began = gateway.restores().len();
+    let began = gateway.restores();
     let handed_on = gateway.beside("handed-on");
     gateway.run(&["mkfifo", "/run/lock/pipe"]);
     let line = format!(
@@ -201,7 +306,9 @@ fn a_worker_has_only_null_its_lock_and_its_journal_open_whatever_was_handed_on()
     let mut restore = gateway.sandbox.spawn(&argv).unwrap();
     assert!(gateway.barrier_is_up(&mut restore));
     let worker = restore.worker().unwrap().unwrap();
-    let journal = gateway.restores()[began].join("journal");
+    let restores = gateway.restores();
+    let fresh = restores.iter().find(|r| !began.contains(r)).unwrap();
+    let journal = fresh.join("journal");
     let lock = gateway.sample().state_dir().join("lock");
     let wanted: BTreeSet<String> = ["/dev/null", path(&journal), path(&lock)]
         .map(String::from)

@@ -17,8 +17,8 @@ use super::{Agent, now_ms, recover, spawn};
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::plan::planner::Choices;
-use crate::restore::launch::{self, Worker};
-use crate::restore::order::{RestoreOrder, WorkOrder, WorkerState};
+use crate::restore::launch::{self, ProcessEnd, Worker};
+use crate::restore::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState};
 use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
 use preview::may_be_tried_again;
@@ -132,20 +132,25 @@ impl Starts {
                 }
             }
         };
-        let id = match self.begin(agent, approved)? {
+        let (id, worker) = match self.begin(agent, approved)? {
             Begun::Before(id) => return Ok(id),
-            Begun::Runs(id) => id,
+            Begun::Runs(id, worker) => (id, worker),
         };
         loop {
             // Looked at before the journal: what an ended worker wrote is then all there.
-            let standing = launch::said(&name(&id));
+            let at_it = match &worker {
+                Some(worker) => worker.ended().is_none(),
+                // An agent that has ended started it.
+                None => runs(launch::said(&name(&id)).as_ref()),
+            };
             if has_begun(agent, &id) {
                 return Ok(id);
             }
-            if !runs(standing.as_ref()) {
+            if !at_it {
                 // Nothing began: the upload may be confirmed again.
                 agent.uploads.free(&approved.upload, &id)?;
-                return Err(not_begun(agent, standing).into());
+                let report = worker.map_or_else(|| launch::report(&name(&id)), |w| w.report());
+                return Err(not_begun(agent, report).into());
             }
             // The restore goes on by itself if the web is gone; its next question finds it.
             alive()?;
@@ -179,7 +184,7 @@ impl Starts {
             }
             Some(UsedBy { request, restore }) if runs(launch::said(&name(restore)).as_ref()) => {
                 return if *request == approved.request {
-                    Ok(Begun::Runs(restore.clone()))
+                    Ok(Begun::Runs(restore.clone(), None))
                 } else {
                     Err(Refusal::busy(cannot(
                         Code::BUSY,
@@ -210,18 +215,21 @@ impl Starts {
             },
             approved: Some(approved.plan.clone()),
         });
-        let worker = launch::launch(&self.config, &name(&id), &order)?;
+        let worker = Arc::new(launch::launch(&self.config, &name(&id), &order)?);
         // Said once it is known for whichever agent comes next.
         tracing::info!("restore {id} is started, process {}", worker.pid());
         let (agent, upload, restore) = (agent.clone(), approved.upload.clone(), id.clone());
-        spawn("restore", move || wait(&agent, &worker, &upload, &restore))?;
-        Ok(Begun::Runs(id))
+        let waited_for = worker.clone();
+        spawn("restore", move || {
+            wait(&agent, &waited_for, &upload, &restore);
+        })?;
+        Ok(Begun::Runs(id, Some(worker)))
     }
 }
 
 enum Begun {
     Before(RestoreId),
-    Runs(RestoreId),
+    Runs(RestoreId, Option<Arc<Worker>>),
 }
 
 const ENDED: &str = "start the restore: its process ended at once";
@@ -237,11 +245,8 @@ fn runs(said: Option<&WorkerState>) -> bool {
 }
 
 /// Why a restore did not begin.
-fn not_begun(agent: &Agent, said: Option<WorkerState>) -> Refusal {
-    let fault = match said {
-        Some(WorkerState::Ended(report)) => report.outcome.err(),
-        Some(WorkerState::Runs(_)) | None => None,
-    };
+fn not_begun(agent: &Agent, report: Option<WorkReport>) -> Refusal {
+    let fault = report.and_then(|report| report.outcome.err());
     match fault {
         Some(Fault::Refused(problems)) => Refusal::Unacceptable {
             problems: bounded_problems(problems),
@@ -254,16 +259,9 @@ fn not_begun(agent: &Agent, said: Option<WorkerState>) -> Refusal {
 
 /// Waits for a restore's worker, so that it does not stay as a zombie.
 fn wait(agent: &Agent, worker: &Worker, upload: &UploadId, id: &RestoreId) {
-    let killed = match worker.wait() {
-        Ok(status) => {
-            tracing::info!("the process of restore {id} ended: {status}");
-            status.code().is_none()
-        }
-        Err(e) => {
-            tracing::error!("cannot wait for the process of restore {id}: {e}");
-            true
-        }
-    };
+    let ended = worker.wait();
+    tracing::info!("the process of restore {id} ended: {ended:?}");
+    let killed = ended == ProcessEnd::Unknown;
     if has_begun(agent, id) && !may_be_tried_again(agent, id) {
         agent.uploads.spent(upload);
     }

@@ -8,7 +8,6 @@ use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RecoverArgs, print_json, print_json_on};
 use crate::error::Fault;
 use crate::restore::driver::BootStage;
-use crate::restore::launch;
 use crate::restore::order::{WorkOrder, WorkReport};
 use crate::restore::recover::{FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
 use crate::state_dir;
@@ -26,35 +25,42 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         stage: BootStage::Whole,
     });
     let interrupts = Interrupts::hold()?;
-    let follower = found(context);
+    let (follower, mut before) = found(context).unzip();
     let name = format!("recovery-{}", std::process::id());
-    let worker = launch::launch(&context.config, &name, &order)?;
+    let worker = interrupts.launch(context, &name, &order)?;
     let json = context.json;
-    let Followed { view, report } = watch(worker, interrupts, follower, |record, state| {
+    let watched = watch(context, &worker, &interrupts, follower, |record, state| {
+        // Not before it works: an output that nobody reads must not keep it from that.
+        if let Some(before) = before.take() {
+            context.watched(before);
+        }
         if json {
             print_json_on(std::io::stderr().lock(), &record_json(record));
         } else if !state.repeats(record) {
             say!("{}", record_text(record));
         }
     })?;
+    let Followed { view, report } = watched;
     if let (Some(view), Err(_)) = (&view, &report.outcome) {
         context.watched(&view.headline);
     }
     say_report(context, report, view.as_ref())
 }
 
-/// The restore that is open, with what its journal has already told. What is wrong with it the worker says.
-fn found(context: &Context) -> Option<(RestoreId, Follower)> {
+/// The restore that is open, with what its journal has already told, and that for a person. What is wrong with it the worker says.
+fn found(context: &Context) -> Option<((RestoreId, Follower), String)> {
     let open = state_dir::open_restore(&context.profile).ok()??;
     let mut follower = Follower::new(&context.profile, &open.id);
     let _ = follower.look(|_, _| ());
-    if let Some(state) = follower.state() {
-        let (id, headline) = (&open.id, View::of(state).headline);
-        context.watched(format_args!(
-            "restore {id} is open; before this recovery: {headline}"
-        ));
-    }
-    Some((open.id, follower))
+    let headline = match follower.state() {
+        Some(state) => View::of(state).headline,
+        None => "its journal has no record that can be read".into(),
+    };
+    let before = format!(
+        "restore {} is open; before this recovery: {headline}",
+        open.id
+    );
+    Some(((open.id, follower), before))
 }
 
 /// What a recovery left behind, and its exit status.

@@ -20,7 +20,7 @@ use crate::plan::{preview, replaced};
 use crate::restore::driver::FACTS;
 use crate::restore::order::{RestoreOrder, WorkOrder};
 use crate::restore::recover::Recovered;
-use crate::restore::{launch, work};
+use crate::restore::work;
 use crate::state_dir;
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
@@ -173,9 +173,10 @@ fn confirmed() -> bool {
 fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> Result<u8, Fault> {
     let interrupts = Interrupts::hold()?;
     let follower = Follower::new(&context.profile, &id);
-    let worker = launch::launch(&context.config, &format!("restore-{id}"), order)?;
+    let worker = interrupts.launch(context, &format!("restore-{id}"), order)?;
     let json = context.json;
-    let watched = watch(worker, interrupts, Some((id, follower)), |record, state| {
+    let follower = Some((id, follower));
+    let watched = watch(context, &worker, &interrupts, follower, |record, state| {
         if let (Entry::Plan(plan), true) = (&record.entry, unseen) {
             let id = &state.header.restore;
             let besides = Besides::of_begun(context, id, plan).unwrap_or_else(|problem| {
@@ -201,19 +202,24 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         tell!("holdfast: {}", journal_format::problem_text(problem));
         tell!("a recovery took over");
     }
+    let ending = Ending {
+        status,
+        closed,
+        handed_over: report.handed_over.as_ref(),
+    };
     match report.outcome {
         Ok(Recovered::Settled { result, .. }) => {
-            verdict(context.json, view.as_ref(), status, closed);
+            verdict(context.json, view.as_ref(), &ending, result.as_ref().err());
             match result {
                 Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
                 Err(fault) => tell!("holdfast: {}", super::fault_text(&fault)),
             }
         }
         Ok(Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_)) => {
-            verdict(context.json, view.as_ref(), status, closed);
+            verdict(context.json, view.as_ref(), &ending, None);
         }
         Err(fault) if view.is_some() => {
-            verdict(context.json, view.as_ref(), status, closed);
+            verdict(context.json, view.as_ref(), &ending, Some(&fault));
             tell!("holdfast: {}", super::fault_text(&fault));
         }
         Err(fault) => {
@@ -224,21 +230,31 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
     Ok(status)
 }
 
+/// What of an ending no journal tells.
+struct Ending<'a> {
+    status: u8,
+    closed: &'a [String],
+    handed_over: Option<&'a Problem>,
+}
+
 fn closed_line(one: &str) -> String {
     let one = visible(one);
     format!("closed to accounts that are not the gateway's: {one}")
 }
 
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.
-fn verdict(json: bool, view: Option<&View>, status: u8, closed: &[String]) {
+fn verdict(json: bool, view: Option<&View>, ending: &Ending<'_>, fault: Option<&Fault>) {
     let Some(view) = view else { return };
+    let closed = ending.closed;
+    let of_fault = fault.and_then(|fault| fault.problems().first());
     if json {
         print_json(&serde_json::json!({
             "restore": view.id,
             "verdict": view.standing,
             "headline": view.headline,
-            "exit_status": status,
-            "problem": view.problem,
+            "exit_status": ending.status,
+            "problem": of_fault.or(view.problem.as_ref()),
+            "handed_over": ending.handed_over,
             "left_out": view.left_out,
             "unsaved": view.unsaved,
             "closed": closed,

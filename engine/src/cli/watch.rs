@@ -3,25 +3,42 @@
 
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::sync::Arc;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use journal_format::{Record, RestoreId, ScannedLine, State, Verdict, View};
 use nix::sys::signal::Signal;
 
+use super::Context;
 use crate::error::{Code, Fault, OrCannot, Problem, bug, cannot};
-use crate::restore::launch::{self, Worker};
-use crate::restore::order::WorkReport;
-use crate::state_dir::follow::Follower;
+use crate::restore::driver;
+use crate::restore::launch::{self, ProcessEnd, Worker};
+use crate::restore::order::{WorkOrder, WorkReport};
+use crate::restore::recover::Recovered;
+use crate::state_dir;
+use crate::state_dir::follow::{Follower, StreamLost};
 
 /// How often the journal is looked at.
 const LOOK: Duration = Duration::from_millis(20);
 /// How long a last word may wait for whoever reads it.
 const LAST_WORD: Duration = Duration::from_millis(200);
 
-/// SIGINT and SIGTERM, from here on noted and not obeyed. SIGHUP ends this process, and a closed pipe is no error: the worker goes
-/// on without it.
-pub(super) struct Interrupts(UnixStream);
+/// SIGINT and SIGTERM, from here on noted and passed on, by a thread of its own: the other may stand before a pipe that nobody
+/// empties. SIGHUP ends this process, and a closed pipe is no error: the worker goes on without it.
+#[derive(Clone, Default)]
+pub(super) struct Interrupts(Arc<Passed>);
+
+#[derive(Default)]
+struct Passed {
+    asked: AtomicBool,
+    worker: Mutex<Option<Arc<Worker>>>,
+    /// The restore, and its journal once there is one.
+    restore: Mutex<Option<(RestoreId, PathBuf)>>,
+    /// How it ended: only its output is still to be written.
+    status: OnceLock<u8>,
+}
 
 impl Interrupts {
     pub(super) fn hold() -> Result<Interrupts, Problem> {
@@ -33,49 +50,92 @@ impl Interrupts {
             Ok(read)
         };
         let failed = |e: std::io::Error| bug(format!("hold signals back: {e}"));
-        Ok(Interrupts(held().map_err(failed)?))
-    }
-
-    /// In a thread of its own: the other may stand before a pipe that nobody empties.
-    fn pass_on(mut self, worker: Arc<Worker>, id: Option<RestoreId>) -> Result<(), Problem> {
-        let pass_on = move || {
-            let mut first = true;
-            while let Ok(1..) = self.0.read(&mut [0]) {
-                if worker.ended().is_some() {
-                    // Only its output is still to be written.
-                    let report = worker.report();
-                    std::process::exit(report.map_or(5, |r| i32::from(r.exit_status())));
-                }
-                if std::mem::take(&mut first) {
-                    worker.turn_back();
-                    say_aside(
-                        "rolling back, if the restore is not past that; Ctrl-C once more ends the watching alone"
-                            .into(),
-                    );
-                } else if std::process::id() != 1 {
-                    // As the first process of a container it would take the worker along.
-                    let show = match &id {
-                        Some(id) => format!("holdfast journal follow {id}"),
-                        None => "holdfast status".into(),
-                    };
-                    say_aside(format!("it goes on by itself; to see it: {show}"));
-                    std::thread::sleep(LAST_WORD);
-                    std::process::exit(130);
-                }
+        let mut signals = held().map_err(failed)?;
+        let interrupts = Interrupts::default();
+        let passed = interrupts.0.clone();
+        let thread = std::thread::Builder::new().spawn(move || {
+            while let Ok(1..) = signals.read(&mut [0]) {
+                passed.one();
             }
-        };
-        let thread = std::thread::Builder::new().spawn(pass_on);
+        });
         thread.map(drop).or_cannot(
             Code::UNFIT_SYSTEM,
             "start a thread",
-            "see how many processes and threads run on this box; the restore goes on",
-        )
+            "see how many processes and threads run on this box; nothing was begun",
+        )?;
+        Ok(interrupts)
+    }
+
+    /// Whether one came.
+    pub(super) fn asked(&self) -> bool {
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// Starts a worker, to which they are passed on from then on.
+    pub(super) fn launch(
+        &self,
+        context: &Context,
+        name: &str,
+        order: &WorkOrder,
+    ) -> Result<Arc<Worker>, Fault> {
+        let worker = launch::launch(&context.config, name, order).map_err(|problem| {
+            // A terminal's Ctrl-C reaches a worker, too, until it has left the terminal.
+            match self.asked() {
+                true => driver::asked("begin"),
+                false => problem,
+            }
+        })?;
+        let worker = Arc::new(worker);
+        *locked(&self.0.worker) = Some(worker.clone());
+        if self.asked() {
+            worker.turn_back();
+        }
+        Ok(worker)
     }
 }
 
+impl Passed {
+    fn one(&self) {
+        if let Some(status) = self.status.get() {
+            std::process::exit(i32::from(*status));
+        }
+        let worker = locked(&self.worker).clone();
+        match worker {
+            _ if !self.asked.swap(true, Ordering::SeqCst) => {
+                if let Some(worker) = worker {
+                    worker.turn_back();
+                }
+                say_aside(
+                    "rolling back, if the restore is not past that; Ctrl-C once more ends the watching alone",
+                );
+            }
+            // As the first process of a container it would take the worker along.
+            Some(_) if std::process::id() == 1 => {}
+            Some(_) => {
+                let show = match &*locked(&self.restore) {
+                    Some((id, journal)) if journal.exists() => {
+                        format!("holdfast journal follow {id}")
+                    }
+                    Some(_) | None => "holdfast status".into(),
+                };
+                say_aside(&format!("it goes on by itself; to see it: {show}"));
+                std::thread::sleep(LAST_WORD);
+                std::process::exit(130);
+            }
+            None => std::process::exit(130),
+        }
+    }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A line that nobody waits for.
-fn say_aside(text: String) {
-    std::thread::spawn(move || tell!("{text}"));
+fn say_aside(text: &str) {
+    let text = text.to_owned();
+    // Without a thread it stays unsaid: said here it could stand in the way of the next signal.
+    let _ = std::thread::Builder::new().spawn(move || tell!("{text}"));
 }
 
 /// What was seen of a worker.
@@ -88,27 +148,33 @@ pub(super) struct Followed {
 
 /// Follows to the end. `each` is told of every record that is new, with the state behind it.
 pub(super) fn watch(
-    worker: Worker,
-    interrupts: Interrupts,
+    context: &Context,
+    worker: &Worker,
+    interrupts: &Interrupts,
     mut follower: Option<(RestoreId, Follower)>,
     mut each: impl FnMut(&Record, &State),
 ) -> Result<Followed, Fault> {
-    let worker = Arc::new(worker);
-    let id = follower.as_ref().map(|(id, _)| id.clone());
-    interrupts.pass_on(worker.clone(), id.clone())?;
+    *locked(&interrupts.0.restore) = follower.as_ref().map(|(id, _)| {
+        let journal = state_dir::journal(&context.profile, id);
+        (id.clone(), journal)
+    });
+    let mut lost = None;
     let ended = loop {
         // Looked at before the journal: what an ended worker wrote is then all there.
         let ended = worker.ended();
         let mut news = false;
         if let Some((_, follower)) = &mut follower {
-            // What cannot be read yet, or any more, is told by the worker's end.
-            news = follower
-                .look(|line, state| {
-                    if let (ScannedLine::Record(record), Some(state)) = (line, state) {
-                        each(record, state);
-                    }
-                })
-                .unwrap_or(false);
+            let looked = follower.look(|line, state| {
+                if let (ScannedLine::Record(record), Some(state)) = (line, state) {
+                    each(record, state);
+                }
+            });
+            match looked {
+                Ok(new) => news = new,
+                // It is not there yet, or somebody removed it.
+                Err(StreamLost::Gone(_)) => {}
+                Err(StreamLost::Unreadable(problem)) => lost = Some(problem),
+            }
         }
         match ended {
             Some(ended) if !news => break ended,
@@ -117,46 +183,74 @@ pub(super) fn watch(
         }
     };
     let state = follower.as_ref().and_then(|(_, f)| f.state());
-    let view = state.map(View::of);
-    let report = match worker.report() {
-        Some(report) => report,
-        None => left_without_a_word(state, id.as_ref(), &format!("its process ended: {ended}"))?,
-    };
+    let report = worker.report();
     launch::forget(worker.name());
+    let report = match (report, ended) {
+        (Some(report), _) => report,
+        (None, ended) => left_without_a_word(context, state, ended, lost),
+    };
+    // An order that nobody but the worker knows has ended as its report says, whatever is written of it from here on.
+    let _ = interrupts.0.status.set(report.exit_status());
+    let view = state.map(View::of);
     Ok(Followed { view, report })
 }
 
-/// What can be said of a worker that was killed.
+/// What can be said of a worker that was killed, or whose last word could not be written.
 fn left_without_a_word(
+    context: &Context,
     state: Option<&State>,
-    id: Option<&RestoreId>,
-    why: &str,
-) -> Result<WorkReport, Fault> {
-    let (Some(state), Some(id)) = (state, id) else {
-        return Err(Fault::Failed(cannot(
-            Code::INTERRUPTED,
-            format!("finish: {why}, before anything began; nothing was changed"),
-            "try again",
-        )));
+    ended: ProcessEnd,
+    lost: Option<Problem>,
+) -> WorkReport {
+    let why = match ended {
+        ProcessEnd::Status(status) => format!(
+            "its process ended with status {status}, and its last word could not be written below /run"
+        ),
+        ProcessEnd::Unknown => "its process was killed".into(),
     };
-    let left = || {
-        cannot(
-            Code::RESTORE_OPEN,
-            format!("finish restore {id}: {why}; nothing works on it"),
-            "run `holdfast recover`",
-        )
-    };
-    let turned = || state.turned.clone().unwrap_or_else(left);
-    Ok(WorkReport::of(Err(match state.verdict() {
-        Some(Verdict::Restored) => {
-            let result = Ok(Vec::new());
-            let id = id.clone();
-            return Ok(WorkReport::of(Ok(
-                crate::restore::recover::Recovered::Settled { id, result },
-            )));
+    if let Some(Verdict::Restored) = state.and_then(State::verdict) {
+        let (id, result) = (state.map(|s| s.header.restore.clone()), Ok(Vec::new()));
+        if let Some(id) = id {
+            return WorkReport::of(Ok(Recovered::Settled { id, result }));
         }
-        Some(Verdict::RolledBack) => Fault::RolledBack(turned()),
-        Some(Verdict::NothingChanged) => Fault::Failed(left()),
-        None => Fault::Stuck(left()),
-    })))
+    }
+    let open = state_dir::open_restore(&context.profile);
+    let problem = match (&open, lost) {
+        (Ok(None), _) => cannot(
+            Code::INTERRUPTED,
+            format!(
+                "finish: {why}; no restore is open, and no file of the gateway was changed but for access that was closed"
+            ),
+            "see `holdfast status`, then try again",
+        ),
+        (Ok(Some(open)), lost) => cannot(
+            Code::RESTORE_OPEN,
+            format!(
+                "finish restore {}: {why}{}; nothing works on it",
+                open.id,
+                lost.map_or_else(String::new, |p| format!(
+                    ", and its journal could not be followed ({})",
+                    p.what
+                ))
+            ),
+            "run `holdfast recover`",
+        ),
+        (Err(problem), _) => problem.clone(),
+    };
+    let stuck = state.and_then(|s| s.stuck.clone());
+    let turned = state.and_then(|s| s.turned.clone());
+    WorkReport::of(Err(match (state.and_then(State::verdict), open) {
+        (Some(Verdict::RolledBack), _) => Fault::RolledBack(turned.unwrap_or(problem)),
+        (_, Ok(None)) => match ended {
+            ProcessEnd::Status(3) => Fault::Refused(vec![problem]),
+            ProcessEnd::Status(4) => Fault::RolledBack(problem),
+            ProcessEnd::Status(5) => Fault::Stuck(problem),
+            ProcessEnd::Status(6) => Fault::Busy(problem),
+            ProcessEnd::Status(0) => {
+                return WorkReport::of(Ok(Recovered::Idle(Vec::new())));
+            }
+            ProcessEnd::Status(_) | ProcessEnd::Unknown => Fault::Failed(problem),
+        },
+        (_, Ok(Some(_)) | Err(_)) => Fault::Stuck(stuck.unwrap_or(problem)),
+    }))
 }

@@ -18,12 +18,12 @@ pub(super) fn run(context: &Context, name: &str, said: bool) -> Result<u8, Fault
     if said {
         return say(context, name);
     }
-    let order = match name {
-        BOOT_BEFORE_NETWORK => work::at_boot(BootStage::BeforeNetwork),
-        BOOT => work::at_boot(BootStage::Whole),
-        _ => work::order()?,
+    let (order, heard) = match name {
+        BOOT_BEFORE_NETWORK => (work::at_boot(BootStage::BeforeNetwork), false),
+        BOOT => (work::at_boot(BootStage::Whole), false),
+        _ => (work::order()?, true),
     };
-    work::work(&context.profile, name, order)
+    work::work(&context.profile, name, order, heard)
 }
 
 fn say(context: &Context, name: &str) -> Result<u8, Fault> {

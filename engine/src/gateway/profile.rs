@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 use journal_format::{Control, Policy, RestoreId, Service};
 use serde::Deserialize;
 
-use crate::error::{Code, OrCannot, Problem};
+use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::text::iptables::Family;
 
 /// Nobody waits longer for a locked database, seconds.
@@ -270,6 +270,14 @@ impl ServiceProfile {
 impl Profile {
     /// Reads the profile. A missing file is the standard install if `default_place`, else a problem.
     pub fn read(file: &Path, default_place: bool) -> Result<Profile, Problem> {
+        // A pipe can be read once, and the worker reads it again.
+        if std::fs::metadata(file).is_ok_and(|m| !m.is_file()) {
+            return Err(cannot(
+                Code::BAD_PROFILE,
+                format!("read the profile {}: it is no plain file", file.display()),
+                "write it to a file, and name that with --config or HOLDFAST_CONFIG",
+            ));
+        }
         let text = match std::fs::read_to_string(file) {
             Err(e) if default_place && e.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Profile::default());

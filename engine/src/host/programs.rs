@@ -225,7 +225,8 @@ pub fn this_program() -> std::io::Result<std::path::PathBuf> {
     if named.exists() {
         Ok(named)
     } else {
-        Ok("/proc/self/exe".into())
+        // By its number: what starts it may be another program first (`systemd-run`).
+        Ok(format!("/proc/{}/exe", std::process::id()).into())
     }
 }
 

@@ -2,11 +2,12 @@
 //! workers say of themselves; what a worker does is `work`'s.
 //!
 //! Where systemd runs, a worker gets a scope of its own: a session alone ends with the login, the timer or the unit that it was
-//! started from. A service of systemd's would leave the caller's network namespace, and end `wireguard-go` with itself. A scope
+//! started from. What a worker says stands in a file below /run for whoever comes back to it; whoever started it hears its first
+//! words over a file in memory, so that a /run that cannot be written to keeps no work from being done. A service of systemd's would leave the caller's network namespace, and end `wireguard-go` with itself. A scope
 //! takes the very process that is started here, so its number and its namespaces stay.
 
-use std::fs::DirBuilder;
-use std::io::{Seek, Write};
+use std::fs::{DirBuilder, File};
+use std::io::{Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -19,7 +20,7 @@ use nix::unistd::Pid;
 
 use super::order::{WorkOrder, WorkReport, WorkerState};
 use crate::error::{Code, OrCannot, Problem, bug, cannot};
-use crate::files::whole;
+use crate::files::{access, whole};
 use crate::host::programs;
 
 /// The command of `holdfast` that is a worker.
@@ -39,6 +40,25 @@ pub struct Worker {
     name: String,
     pid: Pid,
     child: Mutex<Child>,
+    /// What it said first; more than that it runs only where it could not begin.
+    first: WorkerState,
+}
+
+/// How a worker's process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProcessEnd {
+    /// With this exit status.
+    Status(u8),
+    /// It was killed, or whoever started this process left nobody to ask.
+    Unknown,
+}
+
+impl ProcessEnd {
+    fn of(status: std::io::Result<ExitStatus>) -> ProcessEnd {
+        let code = status.ok().and_then(|status| status.code());
+        let code = code.and_then(|code| u8::try_from(code).ok());
+        code.map_or(ProcessEnd::Unknown, ProcessEnd::Status)
+    }
 }
 
 /// Starts a worker and returns once it has its order. `name` tells it from others, in what it says and in lists of processes.
@@ -49,14 +69,15 @@ pub fn launch(config: &Path, name: &str, order: &WorkOrder) -> Result<Worker, Pr
         "name it by its whole path",
     )?;
     let order = serde_json::to_vec(order).map_err(|e| bug(format!("write an order: {e}")))?;
-    make()?;
     forget(name);
     let program = programs::this_program().map_err(not_started)?;
     let mut tried = None;
     if Path::new("/run/systemd/system").exists() {
         let mut command = scope(name);
         command.arg(&program);
-        tried = begin(command, &config, name, &order, Some(SCOPE)).unwrap_or_default();
+        tried = begin(command, &config, name, &order, Some(SCOPE))
+            .ok()
+            .flatten();
     }
     match tried {
         Some(worker) => Ok(worker),
@@ -94,7 +115,7 @@ fn not_started(why: impl std::fmt::Display) -> Problem {
     cannot(
         Code::UNFIT_SYSTEM,
         format!("start the process that does the work: {why}"),
-        "see that the holdfast program is where it was, then try again; nothing was changed",
+        "see that the holdfast program is where it was and that /proc is mounted, then try again; nothing was begun",
     )
 }
 
@@ -109,20 +130,26 @@ fn begin(
     let mut stdin = programs::in_memory()?;
     stdin.write_all(order)?;
     stdin.rewind()?;
+    let mut first_words = programs::in_memory()?;
     command.arg("--config").arg(config).args([COMMAND, name]);
     let command = command
         .stdin(stdin)
-        .stdout(Stdio::null())
+        .stdout(first_words.try_clone()?)
         .stderr(Stdio::null());
     let began = Instant::now();
     let mut child = command.spawn()?;
     loop {
         // Looked at before what it said: what an ended process said is then all there.
         let ended = child.try_wait()?.is_some();
-        if said(name).is_some() {
+        if let Some(first) = heard(&mut first_words)? {
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
             let (name, child) = (name.to_owned(), Mutex::new(child));
-            return Ok(Some(Worker { name, pid, child }));
+            return Ok(Some(Worker {
+                name,
+                pid,
+                child,
+                first,
+            }));
         }
         if ended {
             return Ok(None);
@@ -137,6 +164,15 @@ fn begin(
     }
 }
 
+/// What a worker said to whoever started it: one line.
+fn heard(first_words: &mut File) -> std::io::Result<Option<WorkerState>> {
+    let mut text = String::new();
+    first_words.rewind()?;
+    first_words.read_to_string(&mut text)?;
+    let whole = text.strip_suffix('\n');
+    Ok(whole.and_then(|line| serde_json::from_str(line).ok()))
+}
+
 impl Worker {
     /// The name that it was given.
     pub fn name(&self) -> &str {
@@ -149,17 +185,17 @@ impl Worker {
     }
 
     /// How its process ended; none while it runs.
-    pub fn ended(&self) -> Option<ExitStatus> {
-        // What cannot be asked has not been waited for by anybody else.
-        self.child().try_wait().ok().flatten()
+    pub fn ended(&self) -> Option<ProcessEnd> {
+        let asked = self.child().try_wait().transpose();
+        asked.map(ProcessEnd::of)
     }
 
     /// Waits for its end.
-    pub fn wait(&self) -> std::io::Result<ExitStatus> {
+    pub fn wait(&self) -> ProcessEnd {
         // Not taken off the list of processes before others are kept out: until then its number is nobody else's.
         let look = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
         while let Err(nix::Error::EINTR) = waitid(Id::Pid(self.pid), look) {}
-        self.child().wait()
+        ProcessEnd::of(self.child().wait())
     }
 
     /// Asks it to turn back, if it still can.
@@ -173,7 +209,10 @@ impl Worker {
 
     /// What it left behind at its end; none if it was killed.
     pub fn report(&self) -> Option<WorkReport> {
-        report(&self.name)
+        match &self.first {
+            WorkerState::Ended(report) => Some((**report).clone()),
+            WorkerState::Runs(_) => report(&self.name),
+        }
     }
 
     fn child(&self) -> MutexGuard<'_, Child> {
@@ -205,7 +244,8 @@ pub(super) fn say(name: &str, said: &WorkerState) -> Result<(), Problem> {
     make()?;
     let bytes = serde_json::to_vec(said);
     let bytes = bytes.map_err(|e| bug(format!("say how a worker stands: {e}")))?;
-    whole::write(&place(name), &bytes, 0o600).or_cannot(
+    let written = whole::write(&place(name), &bytes, 0o600);
+    written.or_cannot(
         Code::IO,
         format_args!("write {}", place(name).display()),
         "see that /run can be written to",
@@ -216,27 +256,51 @@ fn place(name: &str) -> PathBuf {
     Path::new(SAID).join(name)
 }
 
+/// Of a worker: its first word, to whoever started it.
+pub(super) fn say_first(said: &WorkerState) -> std::io::Result<()> {
+    let mut line = serde_json::to_vec(said)?;
+    line.push(b'\n');
+    let mut out = std::io::stdout().lock();
+    out.write_all(&line).and_then(|()| out.flush())
+}
+
 /// Makes the folder, and removes from it what is old.
 fn make() -> Result<(), Problem> {
-    let made = || -> std::io::Result<()> {
-        std::fs::create_dir_all(Path::new(SAID).parent().unwrap_or(Path::new("/")))?;
-        match DirBuilder::new().mode(0o700).create(SAID) {
-            Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => return Err(e),
-            Ok(()) | Err(_) => {}
-        }
-        for entry in std::fs::read_dir(SAID)?.flatten() {
-            let at = entry.metadata().and_then(|m| m.modified());
-            if at.is_ok_and(is_old) {
-                let _ = std::fs::remove_file(entry.path());
-            }
-        }
-        Ok(())
+    let folder = Path::new(SAID);
+    let made = |folder: &Path, mode| match DirBuilder::new().mode(mode).create(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        Ok(()) | Err(_) => Ok(()),
     };
-    made().or_cannot(
+    let parent = folder.parent().unwrap_or(Path::new("/run"));
+    made(parent, 0o755)
+        .and_then(|()| made(folder, 0o700))
+        .or_cannot(
+            Code::IO,
+            format_args!("make the folder {SAID}"),
+            "see that /run can be written to",
+        )?;
+    if !access::is_private(folder) {
+        return Err(cannot(
+            Code::OPEN_TO_OTHERS,
+            format!("trust {SAID}: it is not root's alone, or no folder"),
+            format!("look at what is in it, then: rm -r {SAID}"),
+        ));
+    }
+    let entries = std::fs::read_dir(folder).or_cannot(
         Code::IO,
-        format_args!("use the folder {SAID}"),
-        "run it as root, and see that /run can be written to",
-    )
+        format_args!("list the folder {SAID}"),
+        "see that /run can be read",
+    )?;
+    for entry in entries.flatten() {
+        if entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .is_ok_and(is_old)
+        {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    Ok(())
 }
 
 fn is_old(at: SystemTime) -> bool {

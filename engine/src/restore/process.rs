@@ -58,6 +58,28 @@ fn from(error: &std::io::Error) -> nix::Error {
     nix::Error::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
+/// The umask and the blocked signals of whoever started this process: a service that it starts would have them for as long as it
+/// runs.
+pub fn forget_the_callers_habits() -> Result<(), Problem> {
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
+    nix::sys::signal::SigSet::empty()
+        .thread_set_mask()
+        .or_cannot(
+            Code::UNFIT_SYSTEM,
+            "let all signals through",
+            "run it from another shell",
+        )
+}
+
+/// Hears of the end of children, also where whoever started this process did not want to: ignored, the kernel would tell nobody
+/// how they ended.
+pub fn hear_of_children() -> Result<(), Problem> {
+    let heard = Arc::new(AtomicBool::new(false));
+    let registered = signal_hook::flag::register(Signal::SIGCHLD as i32, heard);
+    let failed = |e: std::io::Error| bug(format!("hear of the end of children: {e}"));
+    registered.map(drop).map_err(failed)
+}
+
 /// A process, so that its number alone is not taken for it. Of this boot alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProcessId {

@@ -8,7 +8,7 @@ use std::path::Path;
 use journal_format::{Policy, Role};
 
 use super::driver::{self, BootStage};
-use super::launch::say;
+use super::launch::{say, say_first};
 use super::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState, policy_of_hand_over};
 use super::process::{self, Signals};
 use super::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder};
@@ -41,13 +41,29 @@ pub fn at_boot(stage: BootStage) -> WorkOrder {
     })
 }
 
-/// Carries the order out, and leaves a report under this name. Says its exit status.
-pub fn work(profile: &Profile, name: &str, order: WorkOrder) -> Result<u8, Fault> {
-    process::detach()?;
+/// Carries the order out, and leaves a report under this name. Says its exit status. `heard`: somebody waits for its first word.
+pub fn work(profile: &Profile, name: &str, order: WorkOrder, heard: bool) -> Result<u8, Fault> {
     // Before anybody knows that it runs: from then on it may be asked to turn back.
-    let signals = Signals::hold()?;
+    let held = process::own_session()
+        .and_then(|()| process::forget_the_callers_habits())
+        .and_then(|()| Ok((Signals::hold()?, process::this()?)));
+    let (signals, this) = match held {
+        Ok(held) => held,
+        Err(problem) if heard => return Err(not_begun(problem.into())),
+        Err(problem) => return Err(problem.into()),
+    };
     let asked = || signals.asked();
-    say(name, &WorkerState::Runs(process::this()?))?;
+    let runs = WorkerState::Runs(this);
+    // Others may come back to it; without it they only know less.
+    let _ = say(name, &runs);
+    if heard {
+        say_first(&runs).or_cannot(
+            Code::UNFIT_SYSTEM,
+            "tell whoever started this worker that it runs",
+            "start it by `holdfast restore` or `holdfast recover`",
+        )?;
+    }
+    process::detach()?;
     let report = match order {
         WorkOrder::Restore(order) => restored(profile, order, &asked),
         WorkOrder::Recover(order) => recovered(profile, order, &asked),
@@ -56,6 +72,13 @@ pub fn work(profile: &Profile, name: &str, order: WorkOrder) -> Result<u8, Fault
     // Without it the journal and the exit status still say how it ended.
     let _ = say(name, &WorkerState::Ended(Box::new(report)));
     Ok(status)
+}
+
+/// The reason why a worker does not begin, for whoever started it.
+fn not_begun(fault: Fault) -> Fault {
+    let report = WorkReport::of(Err(fault.clone()));
+    let _ = say_first(&WorkerState::Ended(Box::new(report)));
+    fault
 }
 
 fn restored(profile: &Profile, order: RestoreOrder, asked: &dyn Fn() -> bool) -> WorkReport {

@@ -67,7 +67,7 @@ impl Follower {
             std::io::ErrorKind::NotFound => StreamLost::Gone(cannot(
                 Code::NOT_THERE,
                 "find this restore: there is no journal of it",
-                "the first page lists the restores of this gateway",
+                "`holdfast journal list`, or the first page, lists the restores of this gateway",
             )),
             _ => unreadable(e),
         })?;
