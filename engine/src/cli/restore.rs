@@ -202,7 +202,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         tell!("holdfast: {}", journal_format::problem_text(problem));
         tell!("a recovery took over");
     }
-    let ending = Ending {
+    let ending = Unjournaled {
         status,
         closed,
         handed_over: report.handed_over.as_ref(),
@@ -231,7 +231,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
 }
 
 /// What of an ending no journal tells.
-struct Ending<'a> {
+struct Unjournaled<'a> {
     status: u8,
     closed: &'a [String],
     handed_over: Option<&'a Problem>,
@@ -243,7 +243,7 @@ fn closed_line(one: &str) -> String {
 }
 
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.
-fn verdict(json: bool, view: Option<&View>, ending: &Ending<'_>, fault: Option<&Fault>) {
+fn verdict(json: bool, view: Option<&View>, ending: &Unjournaled<'_>, fault: Option<&Fault>) {
     let Some(view) = view else { return };
     let closed = ending.closed;
     let of_fault = fault.and_then(|fault| fault.problems().first());
