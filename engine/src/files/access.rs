@@ -1,6 +1,7 @@
 //! Who may write a file or a folder: by its owner, its group, its mode, and whether it has an access control list. Looks
 //! only; follows no link. What is to be done about it is `exposure`'s and `database`'s.
 
+use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -34,8 +35,16 @@ pub fn look(path: &Path) -> io::Result<Option<FoundFile>> {
     let Some(file) = if_there(open_without_links(path, nix::fcntl::OFlag::O_PATH))? else {
         return Ok(None);
     };
+    found(path, &file)
+}
+
+/// What was opened by this name; none if its last name went meanwhile, as that of a journal which its writer removes.
+fn found(path: &Path, file: &File) -> io::Result<Option<FoundFile>> {
     let size = rustix::fs::lgetxattr_query(path, "system.posix_acl_access");
     let meta = file.metadata()?;
+    if meta.nlink() == 0 {
+        return Ok(None);
+    }
     Ok(Some(FoundFile {
         path: path.to_owned(),
         kind: Kind::of(&meta),
@@ -122,4 +131,22 @@ pub fn is_private(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok_and(|m| {
         m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o066 == 0
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_file_that_goes_while_it_is_looked_at_is_not_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("configs.db-journal");
+        std::fs::write(&path, "x").unwrap();
+        let file = File::open(&path).unwrap();
+        assert_eq!(found(&path, &file).unwrap().unwrap().names, 1);
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(found(&path, &file).unwrap(), None);
+        assert_eq!(look(&path).unwrap(), None);
+    }
 }
