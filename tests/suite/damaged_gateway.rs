@@ -178,7 +178,7 @@ fn a_service_that_failed_before_and_fails_still_is_no_reason_to_be_stuck() {
     );
     assert!(
         done.stdout
-            .contains("does not run, as it did not before: see why in its log"),
+            .contains("does not run, as it did not before; what to do: see why in its log"),
         "{done}"
     );
     assert_eq!(gateway.run(&["systemctl", "show"]), "activating\n");

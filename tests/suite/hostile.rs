@@ -433,9 +433,9 @@ fn rules_that_copy_traffic_or_shut_out_the_admin_are_shown_before_they_are_loade
     }
 }
 
-/// The plan stands before the first record of the journal.
+/// The plan is shown before its record of the journal.
 fn is_in_the_plan(restored: &Finished, words: &str) {
-    let plan = restored.stdout.split("   0  ").next().unwrap();
+    let plan = restored.stdout.split("\n   1  ").next().unwrap();
     assert!(
         plan.contains(words),
         "{words:?} is not in the plan: {restored}"

@@ -17,13 +17,22 @@ pub const ASIDE: &str = ".keep-";
 /// Writes a file aside, with these permission bits, syncs it, renames it into place, and syncs the folder.
 pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(ASIDE).tempfile_in(dir)?;
+    let made = tempfile::Builder::new().prefix(ASIDE).tempfile_in(dir);
+    let mut file = made.map_err(without_path)?;
     file.write_all(bytes)?;
     file.as_file()
         .set_permissions(Permissions::from_mode(mode))?;
     file.as_file().sync_all()?;
     file.persist(path).map_err(|e| e.error)?;
     sync(dir)
+}
+
+/// The error alone: the name aside that `tempfile` adds to it says nothing to anybody, and is another each time.
+fn without_path(error: io::Error) -> io::Error {
+    let inner = error.get_ref().and_then(std::error::Error::source);
+    let inner = inner.and_then(|e| e.downcast_ref::<io::Error>());
+    let raw = inner.and_then(io::Error::raw_os_error);
+    raw.map_or(error, io::Error::from_raw_os_error)
 }
 
 /// SHA-256 of an open file that is expected to have this size: a small one in one read.
@@ -56,6 +65,14 @@ pub fn sha256(mut file: impl Read, size: u64, buffer: &mut Vec<u8>) -> io::Resul
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn why_a_file_could_not_be_written_names_no_file_that_nobody_asked_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = write(&dir.path().join("gone/a"), b"x", 0o600).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(nix::libc::ENOENT));
+        assert!(!error.to_string().contains(ASIDE), "{error}");
+    }
 
     #[test]
     fn a_file_is_written_whole_with_the_mode_that_was_asked_for_and_nothing_stays_beside_it() {
