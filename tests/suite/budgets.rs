@@ -235,7 +235,7 @@ fn what_a_config_more_that_a_restore_changes_costs_stays_within_the_budget() {
         ("close", 60.0),
         ("look", 51.0),
         ("read", 12.2),
-        ("seek", 0.0),
+        ("seek", 0.05),
         ("sync", 0.05),
         ("write", 3.0),
         ("bytes read", 18_500.0),

@@ -429,7 +429,19 @@ fn a_disk_that_fills_up_turns_it_back_and_leaves_room_for_the_old_service() {
     gateway.run(&["test", "!", "-e", &format!("{root}/state/open")]);
     let status = gateway.holdfast(&["status"]).stdout;
     assert!(status.starts_with("idle\n"), "{status}");
-    insta::assert_snapshot!(gateway.plain(&done.stderr));
+    // Where it turned depends on which of both was faster.
+    let turned = [
+        (
+            "(in the step \"start services\")",
+            "the sample gateway ended with",
+        ),
+        (
+            "(in the step \"close the fence\")",
+            "No space left on device",
+        ),
+    ];
+    let said = |(step, why): &(&str, &str)| done.stderr.contains(step) && done.stderr.contains(why);
+    assert!(turned.iter().any(said), "{done}");
 }
 
 #[test]

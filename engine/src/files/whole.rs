@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use journal_format::Digest;
+use nix::libc;
 use sha2::Digest as _;
 
 use super::open::sync;
@@ -29,10 +30,13 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 
 /// The error alone: the name aside that `tempfile` adds to it says nothing to anybody, and is another each time.
 fn without_path(error: io::Error) -> io::Error {
-    let inner = error.get_ref().and_then(std::error::Error::source);
-    let inner = inner.and_then(|e| e.downcast_ref::<io::Error>());
-    let raw = inner.and_then(io::Error::raw_os_error);
-    raw.map_or(error, io::Error::from_raw_os_error)
+    match error.kind() {
+        io::ErrorKind::StorageFull => io::Error::from_raw_os_error(libc::ENOSPC),
+        io::ErrorKind::ReadOnlyFilesystem => io::Error::from_raw_os_error(libc::EROFS),
+        io::ErrorKind::NotFound => io::Error::from_raw_os_error(libc::ENOENT),
+        io::ErrorKind::PermissionDenied => io::Error::from_raw_os_error(libc::EACCES),
+        _ => error,
+    }
 }
 
 /// SHA-256 of an open file that is expected to have this size: a small one in one read.
@@ -70,7 +74,7 @@ mod tests {
     fn why_a_file_could_not_be_written_names_no_file_that_nobody_asked_for() {
         let dir = tempfile::tempdir().unwrap();
         let error = write(&dir.path().join("gone/a"), b"x", 0o600).unwrap_err();
-        assert_eq!(error.raw_os_error(), Some(nix::libc::ENOENT));
+        assert_eq!(error.raw_os_error(), Some(libc::ENOENT));
         assert!(!error.to_string().contains(ASIDE), "{error}");
     }
 
