@@ -190,8 +190,7 @@ impl Plan {
         Digest::of_json(self)
     }
 
-    /// The lowest version of the format that knows all that this plan says: what its journal's header names, so that an
-    /// older program acts on the plans that it wholly understands, and on no other.
+    /// The lowest version of the format that knows all that this plan says. A journal of an older version must not hold it.
     pub fn format(&self) -> Format {
         let Plan {
             archive: _,

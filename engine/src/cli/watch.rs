@@ -86,22 +86,42 @@ impl Interrupts {
             }
         })?;
         let worker = Arc::new(worker);
-        *locked(&self.0.worker) = Some(worker.clone());
+        let mut slot = locked(&self.0.worker);
+        *slot = Some(worker.clone());
         if self.asked() {
             worker.turn_back();
         }
+        drop(slot);
         Ok(worker)
     }
 }
 
 impl Passed {
-    fn one(&self) {
+    /// The exit status, if the worker has ended: then only its output is still to be written.
+    fn ended(&self, worker: Option<&Worker>) -> Option<u8> {
         if let Some(status) = self.status.get() {
-            std::process::exit(i32::from(*status));
+            return Some(*status);
         }
-        let worker = locked(&self.worker).clone();
+        let (worker, ended) = (worker?, worker?.ended()?);
+        match (worker.report(), ended) {
+            (Some(report), _) => Some(report.exit_status()),
+            (None, ProcessEnd::Status(status)) => Some(status),
+            // What can be said of it is about to be said.
+            (None, ProcessEnd::Unknown) => Some(5),
+        }
+    }
+
+    fn one(&self) {
+        // Held over both: either this sees the worker, or whoever starts it sees that it was asked.
+        let slot = locked(&self.worker);
+        let asked = self.asked.swap(true, Ordering::SeqCst);
+        let worker = slot.clone();
+        drop(slot);
+        if let Some(status) = self.ended(worker.as_deref()) {
+            std::process::exit(i32::from(status));
+        }
         match worker {
-            _ if !self.asked.swap(true, Ordering::SeqCst) => {
+            _ if !asked => {
                 if let Some(worker) = worker {
                     worker.turn_back();
                 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{Direction, Move, Note, Plan, Tunnel};
+use journal_format::{Direction, Move, Note, Plan, Step, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, bug};
@@ -67,8 +67,10 @@ fn config_to_go_down(
     if host.stat(staged)?.is_none() {
         return Ok(target.path.clone());
     }
-    // The exchange follows the first attempt forward.
-    let may_be_exchanged = r#move.direction == Direction::Forward && r#move.attempt > 1;
+    // The exchange follows the first attempt to take the old tunnels down. What another step takes down it had brought up itself,
+    // by the config in place.
+    let takes_old_down = r#move.step == Step::TunnelsDown && r#move.direction == Direction::Forward;
+    let may_be_exchanged = takes_old_down && r#move.attempt > 1;
     let is_exchanged = match &target.new {
         _ if host.stat(in_place)?.is_none() => true,
         Some(new) if may_be_exchanged => {
