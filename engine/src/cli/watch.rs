@@ -27,7 +27,7 @@ const LAST_WORD: Duration = Duration::from_millis(200);
 
 /// SIGINT and SIGTERM, from here on noted and passed on, by a thread of its own: the other may stand before a pipe that nobody
 /// empties. SIGHUP ends this process, and a closed pipe is no error: the worker goes on without it.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub(super) struct Interrupts(Arc<Passed>);
 
 #[derive(Default)]
@@ -205,11 +205,8 @@ pub(super) fn watch(
     let state = follower.as_ref().and_then(|(_, f)| f.state());
     let report = worker.report();
     launch::forget(worker.name());
-    let report = match (report, ended) {
-        (Some(report), _) => report,
-        (None, ended) => left_without_a_word(context, state, ended, lost),
-    };
-    // An order that nobody but the worker knows has ended as its report says, whatever is written of it from here on.
+    let report = report.unwrap_or_else(|| left_without_a_word(context, state, ended, lost));
+    // Set once its file is gone: a signal from here on ends this command with it, while the last words are written.
     let _ = interrupts.0.status.set(report.exit_status());
     let view = state.map(View::of);
     Ok(Followed { view, report })
