@@ -102,6 +102,8 @@ fn log_of(service: &Service) -> String {
 
 impl StepOps for StopServices {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        // A tunnel's unit may be part of a service, and a stop command may take tunnels down.
+        expected_tunnels::keep(env)?;
         let report = stop(env, permit)?;
         // Before itself must be durable, or there is nothing to go back to.
         let mut filesystems: BTreeSet<u64> = BTreeSet::new();
