@@ -7,6 +7,7 @@ pub mod expected_peers;
 pub mod expected_rules;
 mod expected_tunnels;
 pub mod journal;
+mod keeping;
 pub mod launch;
 mod loading;
 pub mod next;

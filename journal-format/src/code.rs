@@ -216,6 +216,10 @@ codes! {
     ROWS_LOST = "rows-lost", "`holdfast verify`";
     /// A tunnel belongs up and cannot be brought up.
     TUNNEL_STAYS_DOWN = "tunnel-stays-down", "the tunnel's config";
+    /// Others changed what lay in the place of a file: it is kept in `found/` of the restore.
+    FOUND_KEPT = "found-kept", "`found/` of the restore";
+    /// Others replaced or removed a file before the restore exchanged it: it is left as it is.
+    LEFT_TO_OTHERS = "left-to-others", "`ls -l` of the file";
     /// A tunnel's config here is left alone.
     TUNNEL_LEFT_ALONE = "tunnel-left-alone", "`ls -l` of the config folders";
     /// The backup's rules let nobody in by SSH, or to the page.

@@ -26,6 +26,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         source: None,
         same_boot: true,
         served,
+        exchanged: false,
         may_have_taken_down: true,
         loaded: true,
         exchanges: &[],

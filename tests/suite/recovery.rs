@@ -2,6 +2,7 @@
 //! stuck, and while something else runs.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod foreign;
 mod left_running;
 mod operator;
 

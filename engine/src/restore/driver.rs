@@ -204,6 +204,9 @@ impl Drive<'_> {
             source: self.source,
             same_boot: state.header.boot == *boot,
             served: state.begun(Step::StartServices, Direction::Forward),
+            exchanged: [Step::SwapDatabases, Step::SwapConfigs]
+                .iter()
+                .any(|step| state.begun(*step, Direction::Forward)),
             may_have_taken_down: next::may_have_taken_down(state),
             loaded: state
                 .find(Step::LoadFirewall, Direction::Forward)
@@ -298,8 +301,8 @@ impl Drive<'_> {
             match state.exchanges(step) {
                 Some(exchanges) => match swap::seen(self.host, exchanges)? {
                     Observed::After => {}
-                    Observed::Before | Observed::Between(_) => all = false,
-                    Observed::Unknown(_) => return Ok(Swaps::Unknown),
+                    // The way back needs the old objects alone, whatever lies in their places.
+                    Observed::Before | Observed::Between(_) | Observed::Unknown(_) => all = false,
                 },
                 // A last line that was acknowledged and then damaged looks like one that was never written: what it
                 // permitted may have been done.

@@ -13,6 +13,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::host::linux::Linux;
 use crate::host::{Family, GatewayCommand, Host, Permit, Query};
 use crate::restore::decide::Observed;
+use crate::restore::swap;
 use crate::text::fence_rules;
 
 mod clean_up;
@@ -64,6 +65,8 @@ pub struct Env<'a> {
     pub same_boot: bool,
     /// The services were started on the new databases, if only in an earlier boot: these are theirs to write to.
     pub served: bool,
+    /// Some exchange may have been made: what is staged is whole, and may be what others left in a target's place.
+    pub exchanged: bool,
     /// Some step that may take a tunnel down was begun: one on tunnels forward, or a start of the services.
     pub may_have_taken_down: bool,
     /// In this boot the backup's rules were loaded, or may have been.
@@ -213,6 +216,19 @@ pub fn ops(step: Step) -> &'static dyn StepOps {
 /// A step has no way back because the list back does not hold it.
 fn no_way_back(step: Step) -> Problem {
     bug(format!("go back over {step}: it has no way back"))
+}
+
+/// What the way back leaves as others left it.
+fn left_to_others(env: &Env) -> Result<Vec<Note>, Problem> {
+    let left = swap::left_to_others(env.host, env.exchanges)?;
+    let said = left.into_iter().map(|exchange| {
+        let text = format!(
+            "{} was replaced or removed by others before the restore touched it, and is left as it is",
+            exchange.path
+        );
+        Note::known(Code::LEFT_TO_OTHERS, text).about(&exchange.path)
+    });
+    Ok(said.collect())
 }
 
 /// Whether the fence holds packets back.

@@ -1,6 +1,9 @@
 //! Exchanges: putting staged objects under the names of targets, and back, each at once. Owns how the two sides are told
 //! apart: by the objects themselves (inode and time of birth), never by their names or contents.
 //!
+//! Forward both objects must lie where they are expected. The way back asks for the old object alone: whatever somebody else
+//! put in its place meanwhile makes room for it, and goes where it was staged. What was never exchanged stays as others left it.
+//!
 //! A target may be a file beside another target, a database that cannot be read: it comes with that database, and once
 //! somebody has opened that, SQLite may have done with it what it likes. Where its own object is gone it counts as being where
 //! its database is.
@@ -92,18 +95,128 @@ fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
     }
 }
 
-fn side(host: &dyn Host, exchange: &Exchange) -> Result<Side, Problem> {
-    let at = |path: &str| -> Result<Option<FileId>, Problem> {
-        Ok(host.stat(Path::new(path))?.and_then(|m| m.id))
+/// What lies under a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lies {
+    Nothing,
+    Old,
+    New,
+    /// What neither the gateway had there nor the plan brought.
+    Foreign,
+}
+
+fn lies(host: &dyn Host, exchange: &Exchange, path: &str) -> Result<Lies, Problem> {
+    let Some(meta) = host.stat(Path::new(path))? else {
+        return Ok(Lies::Nothing);
     };
-    let (path, staged) = (at(&exchange.path)?, at(&exchange.staged)?);
-    Ok(if path == exchange.old && staged == exchange.new {
+    let is = |object: Option<FileId>| object.is_some() && meta.id == object;
+    Ok(if is(exchange.old) {
+        Lies::Old
+    } else if is(exchange.new) {
+        Lies::New
+    } else {
+        Lies::Foreign
+    })
+}
+
+fn side(host: &dyn Host, exchange: &Exchange) -> Result<Side, Problem> {
+    let both = (
+        lies(host, exchange, &exchange.path)?,
+        lies(host, exchange, &exchange.staged)?,
+    );
+    let (old, new) = objects(exchange);
+    Ok(if both == (old, new) {
         Side::Before
-    } else if path == exchange.new && staged == exchange.old {
+    } else if both == (new, old) {
         Side::After
     } else {
         Side::Unknown
     })
+}
+
+/// How the old and the new object look where they lie: one that there is none of is nothing there.
+fn objects(exchange: &Exchange) -> (Lies, Lies) {
+    let there = |object: Option<FileId>, lies| object.map_or(Lies::Nothing, |_| lies);
+    (
+        there(exchange.old, Lies::Old),
+        there(exchange.new, Lies::New),
+    )
+}
+
+/// What the way back does with one exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayBack {
+    /// What lies there stays: the old object, or what somebody else left there before it was exchanged.
+    Stays,
+    /// What is staged and what lies there change places.
+    Exchange,
+    /// What is staged goes where nothing lies.
+    MoveIn,
+    /// What lies there goes to the staging.
+    MoveOut,
+    /// The old object is nowhere.
+    Lost,
+}
+
+/// By what lies under the target and in its staging place. It decides the same again behind whatever it did, until what lies
+/// there stays.
+fn way_back(old: bool, new: bool, target: Lies, staged: Lies) -> WayBack {
+    match (target, staged) {
+        (Lies::Old, _) => WayBack::Stays,
+        (Lies::Nothing, Lies::Old) => WayBack::MoveIn,
+        (Lies::New | Lies::Foreign, Lies::Old) => WayBack::Exchange,
+        // It was never exchanged, and others replaced or removed what lay there.
+        (Lies::Nothing | Lies::Foreign, Lies::New) => WayBack::Stays,
+        (Lies::Foreign, Lies::Nothing) if old && !new => WayBack::Stays,
+        // Others replaced what lay there a moment before it was exchanged: theirs is what is old now.
+        (Lies::New, Lies::Foreign) if old => WayBack::Exchange,
+        (Lies::Nothing, Lies::Foreign) if old && !new => WayBack::MoveIn,
+        // It was added: nothing is to lie there.
+        (Lies::Nothing, Lies::Nothing | Lies::Foreign) if !old => WayBack::Stays,
+        (Lies::New | Lies::Foreign, Lies::Nothing) if !old => WayBack::MoveOut,
+        (Lies::Nothing | Lies::New | Lies::Foreign, Lies::Nothing | Lies::New | Lies::Foreign) => {
+            WayBack::Lost
+        }
+    }
+}
+
+/// What the way back does with this exchange. A side file of a database comes with the database: where its own object is gone,
+/// that database's opener did away with it.
+fn way_back_among(
+    host: &dyn Host,
+    exchanges: &[Exchange],
+    exchange: &Exchange,
+) -> Result<WayBack, Problem> {
+    let target = lies(host, exchange, &exchange.path)?;
+    let staged = lies(host, exchange, &exchange.staged)?;
+    let (old, new) = (exchange.old.is_some(), exchange.new.is_some());
+    Ok(match way_back(old, new, target, staged) {
+        WayBack::Lost if database_of(exchange, exchanges).is_some() => WayBack::Stays,
+        way => way,
+    })
+}
+
+/// Whether the way back leaves what lies under the target.
+pub fn stays(host: &dyn Host, exchange: &Exchange) -> Result<bool, Problem> {
+    Ok(way_back_among(host, &[], exchange)? == WayBack::Stays)
+}
+
+/// The targets that others replaced or removed before they were exchanged: the way back leaves them as they are.
+pub fn left_to_others<'e>(
+    host: &dyn Host,
+    exchanges: &'e [Exchange],
+) -> Result<Vec<&'e Exchange>, Problem> {
+    let mut left = Vec::new();
+    for exchange in exchanges {
+        let (old, _) = objects(exchange);
+        if lies(host, exchange, &exchange.path)? != old
+            && way_back_among(host, exchanges, exchange)? == WayBack::Stays
+            && database_of(exchange, exchanges).is_none()
+        {
+            left.push(exchange);
+        }
+    }
+    Ok(left)
 }
 
 /// The same, of one of these.
@@ -157,47 +270,62 @@ pub fn seen(host: &dyn Host, exchanges: &[Exchange]) -> Result<Observed, Problem
 
 /// Puts every new object in place, then makes the names durable.
 pub fn forward(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
-    swap(host, permit, exchanges, Side::Before)
-}
-
-/// Puts every old object back in place, then makes the names durable.
-pub fn back(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
-    swap(host, permit, exchanges, Side::After)
-}
-
-fn swap(
-    host: &dyn Host,
-    permit: &Permit,
-    exchanges: &[Exchange],
-    from: Side,
-) -> Result<(), Problem> {
     for exchange in exchanges {
         let (path, staged) = (Path::new(&exchange.path), Path::new(&exchange.staged));
-        let now = side_among(host, exchanges, exchange)?;
-        if now == Side::Unknown {
-            return Err(cannot(
-                Code::OBJECT_REPLACED,
-                format!(
-                    "swap {}: it or {} is neither the old nor the new object",
-                    exchange.path, exchange.staged
-                ),
-                "someone else replaced it; put the object back by hand, or keep both, then run `holdfast recover`",
-            ));
-        }
-        if now != from {
-            continue;
-        }
-        let (at_path, at_staged) = match from {
-            Side::Before => (exchange.old, exchange.new),
-            Side::After | Side::Unknown => (exchange.new, exchange.old),
-        };
-        match (at_path, at_staged) {
-            (Some(_), Some(_)) => host.exchange(permit, path, staged)?,
-            (None, Some(_)) => host.rename(permit, staged, path)?,
-            (Some(_), None) => host.rename(permit, path, staged)?,
-            (None, None) => {}
+        match (
+            side_among(host, exchanges, exchange)?,
+            exchange.old,
+            exchange.new,
+        ) {
+            (Side::After, _, _) | (Side::Before, None, None) => {}
+            (Side::Before, Some(_), Some(_)) => host.exchange(permit, path, staged)?,
+            (Side::Before, None, Some(_)) => host.rename(permit, staged, path)?,
+            (Side::Before, Some(_), None) => host.rename(permit, path, staged)?,
+            (Side::Unknown, _, _) => {
+                return Err(cannot(
+                    Code::OBJECT_REPLACED,
+                    format!(
+                        "swap {}: somebody else replaced or removed it meanwhile",
+                        exchange.path
+                    ),
+                    "find out who changed it",
+                ));
+            }
         }
     }
+    sync(host, permit, exchanges)
+}
+
+/// Puts every old object back in place, whatever lies there now, then makes the names durable.
+pub fn back(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
+    for exchange in exchanges {
+        let (path, staged) = (Path::new(&exchange.path), Path::new(&exchange.staged));
+        // Whoever replaces what lies there in between makes it one exchange more.
+        for _ in 0..2 {
+            match way_back_among(host, exchanges, exchange)? {
+                WayBack::Stays => break,
+                WayBack::Exchange => host.exchange(permit, path, staged)?,
+                WayBack::MoveIn => host.rename(permit, staged, path)?,
+                WayBack::MoveOut => host.rename(permit, path, staged)?,
+                WayBack::Lost => return Err(lost(exchange)),
+            }
+        }
+    }
+    sync(host, permit, exchanges)
+}
+
+fn lost(exchange: &Exchange) -> Problem {
+    cannot(
+        Code::OBJECT_REPLACED,
+        format!(
+            "put {} back: its original is neither there nor in {}",
+            exchange.path, exchange.staged
+        ),
+        "somebody else removed it; take it from the safety backup and put it there",
+    )
+}
+
+fn sync(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
     for dir in dirs(exchanges)? {
         host.sync_dir(permit, &dir)?;
     }
@@ -220,10 +348,86 @@ pub fn seen_from(
     direction: Direction,
     exchanges: &[Exchange],
 ) -> Result<Observed, Problem> {
-    let seen = seen(host, exchanges)?;
-    Ok(match (direction, seen) {
-        (Direction::Back, Observed::Before) => Observed::After,
-        (Direction::Back, Observed::After) if !exchanges.is_empty() => Observed::Before,
-        (Direction::Forward | Direction::Back, seen) => seen,
-    })
+    if direction == Direction::Forward {
+        return seen(host, exchanges);
+    }
+    for exchange in exchanges {
+        match way_back_among(host, exchanges, exchange)? {
+            WayBack::Stays => {}
+            WayBack::Lost => return Ok(Observed::Unknown(lost(exchange).what)),
+            WayBack::Exchange | WayBack::MoveIn | WayBack::MoveOut => {
+                return Ok(Observed::Between(format!(
+                    "{} is not back in its place",
+                    exchange.path
+                )));
+            }
+        }
+    }
+    Ok(Observed::After)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What lies where once the way back did this.
+    fn done(way: WayBack, (target, staged): (Lies, Lies)) -> (Lies, Lies) {
+        match way {
+            WayBack::Stays | WayBack::Lost => (target, staged),
+            WayBack::Exchange => (staged, target),
+            WayBack::MoveIn | WayBack::MoveOut => {
+                let to = match way {
+                    WayBack::MoveIn => target,
+                    _ => staged,
+                };
+                assert_eq!(to, Lies::Nothing, "{way:?} would take a name that is taken");
+                (staged, target)
+            }
+        }
+    }
+
+    /// Every pair of what may lie under two names: no object lies under both.
+    fn every_pair(old: bool, new: bool) -> Vec<(Lies, Lies)> {
+        let all = [Lies::Nothing, Lies::Old, Lies::New, Lies::Foreign];
+        let pairs = all.iter().flat_map(|t| all.iter().map(|s| (*t, *s)));
+        let is_one = |(t, s): &(Lies, Lies)| {
+            let once = t != s || matches!(t, Lies::Nothing | Lies::Foreign);
+            let there = |lies| *t == lies || *s == lies;
+            once && (old || !there(Lies::Old)) && (new || !there(Lies::New))
+        };
+        pairs.filter(is_one).collect()
+    }
+
+    #[test]
+    fn the_way_back_puts_the_old_object_in_its_place_wherever_it_lies_and_loses_nothing() {
+        for (old, new) in [(true, true), (true, false), (false, true)] {
+            for pair in every_pair(old, new) {
+                let way = way_back(old, new, pair.0, pair.1);
+                let after = done(way, pair);
+                let said = format!("old {old}, new {new}: {pair:?}, {way:?}, {after:?}");
+                if pair.0 == Lies::Old || pair.1 == Lies::Old {
+                    assert_eq!(after.0, Lies::Old, "{said}");
+                }
+                let again = way_back(old, new, after.0, after.1);
+                let at_rest = matches!(again, WayBack::Stays | WayBack::Lost);
+                assert!(at_rest, "{said}: and then {again:?}");
+                // The backup's object is never what the way back leaves.
+                if again == WayBack::Stays {
+                    assert_ne!(after.0, Lies::New, "{said}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_others_saved_before_an_exchange_stays_and_what_they_saved_behind_it_makes_room() {
+        let (old, new) = (true, true);
+        let before = way_back(old, new, Lies::Foreign, Lies::New);
+        let behind = way_back(old, new, Lies::Foreign, Lies::Old);
+        assert_eq!((before, behind), (WayBack::Stays, WayBack::Exchange));
+        // An added file: nothing lay there before.
+        let before = way_back(false, new, Lies::Foreign, Lies::New);
+        let behind = way_back(false, new, Lies::Foreign, Lies::Nothing);
+        assert_eq!((before, behind), (WayBack::Stays, WayBack::MoveOut));
+    }
 }

@@ -61,6 +61,7 @@ impl<'c> Side<'c> {
             source: None,
             same_boot: self.same_boot,
             served: true,
+            exchanged: false,
             may_have_taken_down: true,
             loaded: false,
             exchanges: &[],

@@ -1,16 +1,16 @@
-//! After the verdict: originals into the restore's folder, where they are kept until the admin lets them go (I9), the
-//! staging gone, and so is a fence that a boot closed again. Can be repeated at any point.
+//! After the verdict: originals, and what others left in their places, into the restore's folder, where they are kept until the
+//! admin lets them go (I9); the staging gone, and so is a fence that a boot closed again. Can be repeated at any point.
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use journal_format::Direction;
+use journal_format::{Direction, Note, Target};
 
 use super::{Env, Report, StepOps, fence_is_closed, seen};
-use crate::error::Problem;
-use crate::host::{Permit, parent};
+use crate::error::{Code, Problem};
+use crate::host::{Kind, Permit, parent};
 use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
+use crate::restore::keeping::{FOUND, Keeping, ORIGINALS};
 use crate::text::wording::counted;
 
 pub struct CleanUp;
@@ -18,63 +18,21 @@ pub struct CleanUp;
 impl StepOps for CleanUp {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         lift_fence(env, permit)?;
-        let originals = env.dir.join("originals");
         env.host.discard(&env.ballast())?;
-        // Both ends of every rename and every folder on the way, also those of an earlier attempt that was cut off
-        // before it synced them: the staging goes next, and what was moved out of it must be durable by then.
-        let mut folders = BTreeSet::from([env.dir.to_owned()]);
-        let mut made = BTreeSet::new();
-        let mut moved = 0;
+        let mut originals = Keeping::new(env, permit, ORIGINALS);
         for target in env.targets() {
-            for (from, to) in std::iter::once((target.staged.clone(), target.path.clone())).chain(
-                side_files(&target.staged)
-                    .into_iter()
-                    .zip(side_files(&target.path)),
-            ) {
-                let from = Path::new(&from);
-                let to = originals.join(to.trim_start_matches('/'));
-                let folder = parent(&to)?;
-                if !folders.contains(parent(from)?) {
-                    folders.insert(parent(from)?.to_owned());
-                }
-                let Some(meta) = env.host.stat(from)? else {
-                    // What an earlier attempt moved lies in a folder that it may not have synced.
-                    folders.extend(on_the_way(folder, &originals));
-                    continue;
-                };
-                if made.insert(folder.to_owned()) {
-                    env.host.keep_dir(folder)?;
-                    // Also where an earlier attempt made them: before the first file leaves its old place, the way to
-                    // its new one is durable.
-                    for dir in on_the_way(folder, &originals) {
-                        env.host.sync_dir(permit, &dir)?;
-                        folders.insert(dir);
-                    }
-                }
-                if env.host.stat(folder)?.is_some_and(|f| f.dev == meta.dev) {
-                    env.host.rename(permit, from, &to)?;
-                } else {
-                    // A crash between the copy and the removal leaves a copy that may be half: it is made anew.
-                    env.host.remove_file(permit, &to)?;
-                    env.host.copy(permit, from, &to)?;
-                    env.host.sync_dir(permit, folder)?;
-                    env.host.remove_file(permit, from)?;
-                }
-                moved += 1;
+            for (from, path) in both_names(target) {
+                originals.take(Path::new(&from), &path)?;
             }
         }
-        for folder in folders {
-            if env.host.stat(&folder)?.is_some() {
-                env.host.sync_dir(permit, &folder)?;
-            }
-        }
+        originals.sync()?;
         remove_staging(env, permit)?;
         let mut report = Report::default();
-        if moved > 0 {
+        if originals.moved > 0 {
             report.did.push(format!(
                 "kept {} in {}",
-                counted(moved, "original file"),
-                originals.display()
+                counted(originals.moved, "original file"),
+                originals.root().display()
             ));
         }
         Ok(report)
@@ -83,8 +41,9 @@ impl StepOps for CleanUp {
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         lift_fence(env, permit)?;
         env.host.discard(&env.ballast())?;
+        let report = keep_found(env, permit)?;
         remove_staging(env, permit)?;
-        Ok(Report::default())
+        Ok(report)
     }
 
     fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
@@ -107,12 +66,53 @@ fn lift_fence(env: &Env, permit: &Permit) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The folders from the originals' own down to this one.
-fn on_the_way(folder: &Path, originals: &Path) -> Vec<PathBuf> {
-    let way = folder.ancestors().take_while(|d| d.starts_with(originals));
-    let mut way: Vec<PathBuf> = way.map(Path::to_owned).collect();
-    way.reverse();
-    way
+/// Each name in the staging with the path whose object lies there: the target's, and those of the files that SQLite keeps beside
+/// it.
+fn both_names(target: &Target) -> impl Iterator<Item = (String, String)> {
+    let own = std::iter::once((target.staged.clone(), target.path.clone()));
+    let beside = side_files(&target.staged).into_iter();
+    own.chain(beside.zip(side_files(&target.path)))
+}
+
+/// Back, the staging holds what was in the targets' places: the plan's own objects, or what others made of them or put there.
+/// The latter is kept.
+fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
+    let mut report = Report::default();
+    let mut found = Keeping::new(env, permit, FOUND);
+    // Before that, what is staged may be half written.
+    for target in env.targets().filter(|_| env.exchanged) {
+        if is_the_plans(env, target)? {
+            continue;
+        }
+        let staged = Path::new(&target.staged);
+        // Whoever wrote it need not have synced it.
+        if env.host.stat(staged)?.is_some_and(|m| m.kind == Kind::File) {
+            env.host.sync_file(permit, staged)?;
+        }
+        found.take(staged, &target.path)?;
+        let kept = found.root().join(target.path.trim_start_matches('/'));
+        let text = format!(
+            "{} was changed by others meanwhile: what they left there is kept as {}",
+            target.path,
+            kept.display()
+        );
+        let note = Note::known(Code::FOUND_KEPT, text).about(&target.path);
+        report.warnings.push(note);
+    }
+    found.sync()?;
+    Ok(report)
+}
+
+/// Whether what is staged is byte for byte what the plan put there, or nothing.
+fn is_the_plans(env: &Env, target: &Target) -> Result<bool, Problem> {
+    let staged = Path::new(&target.staged);
+    Ok(match (env.host.stat(staged)?, &target.new) {
+        (None, _) => true,
+        (Some(meta), Some(new)) if meta.kind == Kind::File && meta.size == new.size => {
+            env.host.sha256(staged)? == new.sha256
+        }
+        (Some(_), _) => false,
+    })
 }
 
 /// The staging folders are root's alone and named by the plan: whatever lies in them is this restore's.

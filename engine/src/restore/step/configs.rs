@@ -3,7 +3,7 @@
 
 use journal_format::{Direction, Exchange};
 
-use super::{Env, Report, StepOps};
+use super::{Env, Report, StepOps, left_to_others};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::restore::decide::Observed;
@@ -27,10 +27,12 @@ impl StepOps for SwapConfigs {
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         swap::back(env.host, permit, env.exchanges)?;
-        Ok(Report::did(format!(
-            "put {} back",
-            counted(env.exchanges.len(), "old file")
-        )))
+        let left = left_to_others(env)?;
+        let count = env.exchanges.len() - left.len();
+        Ok(Report {
+            warnings: left,
+            ..Report::did(format!("put {} back", counted(count, "old file")))
+        })
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {

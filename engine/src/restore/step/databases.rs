@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{Change, Direction, Exchange, Note, Target};
 
-use super::{Env, Report, StepOps, seen};
+use super::{Env, Report, StepOps, left_to_others, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Settled;
 use crate::host::{Permit, parent};
 use crate::plan::side_files::{side_files, side_files_there};
 use crate::restore::decide::Observed;
+use crate::restore::keeping::{FOUND, Keeping};
 use crate::restore::swap;
 use crate::text::wording::counted;
 
@@ -179,6 +180,21 @@ fn strangers_beside(env: &Env, path: &str) -> Result<Vec<String>, Problem> {
     Ok(strangers)
 }
 
+/// Whether a side file may hold rows that its database has not: not the index of a log, and nothing empty; nor one that came with
+/// the database and is as it came.
+fn holds_rows(env: &Env, file: &str) -> Result<bool, Problem> {
+    let path = Path::new(file);
+    let size = env.host.stat(path)?.map_or(0, |meta| meta.size);
+    if size == 0 || file.ends_with("-shm") {
+        return Ok(false);
+    }
+    let brought = env.plan.databases.iter().find(|t| t.path == file);
+    match brought.and_then(|t| t.new.as_ref()) {
+        Some(new) => Ok(env.host.sha256(path)? != new.sha256),
+        None => Ok(true),
+    }
+}
+
 fn databases<'e>(env: &Env<'e>) -> impl Iterator<Item = &'e Exchange> {
     let exchanges = env.exchanges;
     let is_database = |e: &&Exchange| swap::database_of(e, exchanges).is_none();
@@ -201,13 +217,20 @@ impl StepOps for SwapDatabases {
     }
 
     /// The new database's side files go with it, also those that were brought along: they must not lie beside the old one when
-    /// it is back.
+    /// it is back. What was written meanwhile is kept.
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         no_holders(env, env.exchanges.iter().map(|e| e.path.as_str()))?;
+        let mut found = Keeping::new(env, permit, FOUND);
         for exchange in databases(env) {
-            if swap::seen(env.host, std::slice::from_ref(exchange))? != Observed::After {
+            if swap::stays(env.host, exchange)? {
                 continue;
             }
+            for own in side_files_there(env.host, &exchange.path)? {
+                if holds_rows(env, &own)? {
+                    found.take(Path::new(&own), &own)?;
+                }
+            }
+            found.sync()?;
             for own in side_files_there(env.host, &exchange.path)? {
                 env.host.remove_file(permit, Path::new(&own))?;
             }
@@ -215,10 +238,12 @@ impl StepOps for SwapDatabases {
                 .sync_dir(permit, parent(Path::new(&exchange.path))?)?;
         }
         swap::back(env.host, permit, env.exchanges)?;
-        Ok(Report::did(format!(
-            "put {} back",
-            counted(databases(env).count(), "old database")
-        )))
+        let left = left_to_others(env)?;
+        let count = databases(env).count() - left.len();
+        Ok(Report {
+            warnings: left,
+            ..Report::did(format!("put {} back", counted(count, "old database")))
+        })
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
