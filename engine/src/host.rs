@@ -111,8 +111,6 @@ pub enum Query {
 /// Commands that change the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GatewayCommand {
-    /// `iptables-restore`: replaces every table that the text on standard input names.
-    LoadRules(Family),
     /// `iptables-restore --noflush`: carries out the lines on standard input, a table at a time.
     EditRules(Family),
     /// `nft -f -`: the fence's ruleset on standard input.

@@ -283,8 +283,12 @@ impl Act for Crashing {
         input: &str,
     ) -> Result<Output, Problem> {
         let name = match command {
-            GatewayCommand::LoadRules(_) => "load rules",
-            GatewayCommand::EditRules(_) => "edit rules",
+            GatewayCommand::EditRules(_)
+                if permit.r#move().step == journal_format::Step::ResetRules =>
+            {
+                "edit rules"
+            }
+            GatewayCommand::EditRules(_) => "load rules",
             GatewayCommand::Nft => "nft",
             GatewayCommand::TunnelUp(_) => "tunnel up",
             GatewayCommand::TunnelDown(_) => "tunnel down",

@@ -1,7 +1,7 @@
 //! Which firewall rules should hold now, for either direction, and whether they do. Reads files and the host; loads
 //! nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
 use journal_format::Direction;
@@ -10,7 +10,7 @@ use crate::error::{Code, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::host::{Family, Host, Query};
 use crate::restore::step::Env;
-use crate::text::iptables::{Rules, parse};
+use crate::text::iptables::{Mine, Rules, parse};
 use crate::text::octets;
 
 const RULES_BYTES: u64 = 64 << 20;
@@ -18,13 +18,10 @@ const WHY_BYTES: u64 = 1 << 20;
 
 /// What should hold.
 pub enum Expected {
-    /// Exactly these.
+    /// All of these, once each, beside what others add meanwhile.
     Whole(Rules),
     /// The gateway's own of these: others have loaded theirs afresh since the reboot.
     Own(Rules),
-    /// What was there, less the replaced tunnels' rules, plus what tunnels and services added: the backup has none, or
-    /// they could not be loaded and the admin accepted that.
-    Merged(Rules),
 }
 
 /// The rules that are loaded now.
@@ -76,10 +73,9 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
                         "someone changed it; `holdfast recover --roll-back` goes back without it",
                     ));
                 }
-                let text = octets::text(&env.host.read(&path, RULES_BYTES)?);
-                Ok(Expected::Whole(parse(&text, "the backup's rules")?))
+                Ok(Expected::Whole(after(env, family)?))
             }
-            _ => Ok(Expected::Merged(merged(env, family)?)),
+            _ => Ok(Expected::Whole(merged(env, family)?)),
         },
         // Where this boot's rules were replaced by the backup's, there is nothing of others' left to spare.
         Direction::Back if env.same_boot || env.loaded => {
@@ -89,7 +85,35 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
     }
 }
 
-/// What holds where none of the backup's rules do.
+/// The backup's rules, as the rehearsal printed them.
+fn after(env: &Env, family: Family) -> Result<Rules, Problem> {
+    let text = octets::text(&env.host.read(&env.after_rules(family), RULES_BYTES)?);
+    parse(&text, "the backup's rules")
+}
+
+/// What is not others', besides what should hold: what stood before the restore, and what it may have loaded. Where nobody can say
+/// what it loaded, all that stands now.
+pub fn known(env: &Env, family: Family) -> Result<Vec<Rules>, Problem> {
+    let planned = match family {
+        Family::V4 => &env.plan.firewall.v4,
+        Family::V6 => &env.plan.firewall.v6,
+    };
+    let mut known = vec![env.facts.parsed_rules(family)?];
+    if planned.is_some() {
+        known.push(after(env, family).or_else(|_| current(env.host, family))?);
+    }
+    Ok(known)
+}
+
+/// Every tunnel of the gateway: a rule that names one is the gateway's own.
+pub fn managed<'e>(env: &'e Env) -> BTreeSet<&'e str> {
+    let mut all = env.replaced();
+    all.extend(env.facts.tunnels.iter().map(String::as_str));
+    all
+}
+
+/// What holds where none of the backup's rules do: what was there, less the replaced tunnels' rules, plus what tunnels and services
+/// added.
 pub fn merged(env: &Env, family: Family) -> Result<Rules, Problem> {
     let before = env.facts.parsed_rules(family)?;
     let now = current(env.host, family)?;
@@ -107,9 +131,7 @@ pub struct RuleDiff {
 
 /// Compares only what names the gateway's tunnels; of one that is not replaced, only what was there before.
 pub fn own_unlike(env: &Env, before: &Rules, now: &Rules) -> RuleDiff {
-    let replaced = env.replaced();
-    let mut all = replaced.clone();
-    all.extend(env.facts.tunnels.iter().map(String::as_str));
+    let (replaced, all) = (env.replaced(), managed(env));
     let (was, is) = (before.of_interfaces(&all), now.of_interfaces(&all));
     let mine = |rules: &Rules| rules.of_interfaces(&replaced);
     let (mine_before, mine_now) = (mine(before), mine(now));
@@ -156,8 +178,13 @@ pub fn differences(env: &Env, direction: Direction) -> Result<Vec<String>, Probl
     for family in touched(env) {
         let now = current(env.host, family)?;
         match expected(env, direction, family)? {
-            Expected::Whole(rules) | Expected::Merged(rules) if rules.same_as(&now) => {}
-            Expected::Whole(rules) | Expected::Merged(rules) => {
+            Expected::Whole(rules) => {
+                // Others may have added theirs, also such as stood before.
+                let managed = managed(env);
+                let rules = rules.beside_others(&now, &Mine::of(&[&rules], &managed));
+                if rules.same_as(&now) {
+                    continue;
+                }
                 for (how, lines) in [
                     ("missing", rules.missing_in(&now)),
                     ("too much", now.missing_in(&rules)),

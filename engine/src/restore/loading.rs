@@ -7,48 +7,25 @@ use crate::error::{Code, Problem};
 use crate::host::{Family, GatewayCommand, Permit};
 use crate::restore::expected_rules::{self, Expected};
 use crate::restore::step::Env;
-use crate::text::iptables::without;
+use crate::text::iptables::{Mine, Rules, without};
 
 /// What to do where rules cannot be loaded.
 pub const ADVICE: &str = "look at the line that it names; `iptables-save` shows what is loaded now";
 
-/// Loads what should hold. Every table at once or the old ones: `iptables-restore` is atomic for a table, not for a
-/// file, so after a failure the caller loads a whole set again.
+/// How often rules are looked at and edited anew: others may have changed them in between.
+const LOOKS: u32 = 3;
+
+/// Loads what should hold, and forwards as it should be. Every table at once or the old ones: `iptables-restore` is atomic for a
+/// table, not for a file, so after a failure the caller loads a whole set again.
 pub fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
     for family in expected_rules::touched(env) {
         let now = expected_rules::current(env.host, family)?;
-        let run = |command: GatewayCommand, text: &str| -> Result<(), Problem> {
-            if text.is_empty() {
-                return Ok(());
-            }
-            env.host
-                .run(permit, &command, text)?
-                .expect_ok(Code::RULES_REFUSED, "load the firewall rules", ADVICE)
-                .map(drop)
-        };
         match expected_rules::expected(env, direction, family)? {
-            Expected::Whole(rules) => {
-                if !rules.same_as(&now) || !now.blank_in(&rules).is_empty() {
-                    run(GatewayCommand::LoadRules(family), &rules.replacing(&now))?;
-                }
-                let now = expected_rules::current(env.host, family)?;
-                run(
-                    GatewayCommand::Nft,
-                    &without_tables(family, &rules.blank_in(&now)),
-                )?;
-            }
-            Expected::Merged(rules) => {
-                if !rules.same_as(&now) {
-                    run(GatewayCommand::LoadRules(family), &rules.replacing(&now))?;
-                }
-            }
+            Expected::Whole(rules) => stand(env, permit, family, &rules)?,
             Expected::Own(rules) => {
                 let unlike = expected_rules::own_unlike(env, &rules, &now);
-                run(GatewayCommand::EditRules(family), &without(&unlike.surplus))?;
-                run(
-                    GatewayCommand::EditRules(family),
-                    &rules.appending(&unlike.missing, &now),
-                )?;
+                edit(env, permit, family, &without(&unlike.surplus))?;
+                edit(env, permit, family, &rules.appending(&unlike.missing, &now))?;
             }
         }
     }
@@ -60,6 +37,40 @@ pub fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Prob
         env.host.set_forwarding_of(permit, family, interface, on)?;
     }
     Ok(())
+}
+
+/// Makes these rules stand, each as often as here, and nothing else of what stood before or was loaded by the restore; what others
+/// added since stays.
+pub fn stand(env: &Env, permit: &Permit, family: Family, rules: &Rules) -> Result<(), Problem> {
+    let known = expected_rules::known(env, family)?;
+    let known: Vec<&Rules> = known.iter().chain([rules]).collect();
+    let managed = expected_rules::managed(env);
+    let mine = Mine::of(&known, &managed);
+    for look in 1.. {
+        let now = expected_rules::current(env.host, family)?;
+        let edits = rules.beside_others(&now, &mine).edits(&now);
+        match edit(env, permit, family, &edits) {
+            Err(problem) if look == LOOKS => return Err(problem),
+            Err(_) => {}
+            Ok(()) => break,
+        }
+    }
+    let now = expected_rules::current(env.host, family)?;
+    let emptied = without_tables(family, &rules.blank_in(&now));
+    run(env, permit, &GatewayCommand::Nft, &emptied)
+}
+
+fn edit(env: &Env, permit: &Permit, family: Family, text: &str) -> Result<(), Problem> {
+    run(env, permit, &GatewayCommand::EditRules(family), text)
+}
+
+fn run(env: &Env, permit: &Permit, command: &GatewayCommand, text: &str) -> Result<(), Problem> {
+    if text.is_empty() {
+        return Ok(());
+    }
+    let out = env.host.run(permit, command, text)?;
+    out.expect_ok(Code::RULES_REFUSED, "load the firewall rules", ADVICE)
+        .map(drop)
 }
 
 /// Removes emptied tables, so that `iptables-save` prints what it printed then. `iptables-restore` cannot; and where its

@@ -2,12 +2,14 @@
 //!
 //! Rules are kept as the lines that they are: only what decides whether a rule belongs to a tunnel is looked into.
 
+mod beside;
 mod reach;
 
 use crate::error::{Code, OrCannot, Problem};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
+pub use beside::Mine;
 pub use reach::{Entrance, Gone};
 
 /// IPv4 or IPv6.
@@ -167,27 +169,6 @@ impl Rules {
         let mut out = String::new();
         for (name, table) in &self.tables {
             table_text(&mut out, name, table);
-        }
-        out
-    }
-
-    /// The text that makes these rules the only ones, where `current` is what is loaded: tables that only `current` has
-    /// are emptied.
-    pub fn replacing(&self, current: &Rules) -> String {
-        let mut out = self.text();
-        for (name, table) in &current.tables {
-            if !self.tables.contains_key(name) && !table.is_blank() {
-                let chains = table
-                    .chains
-                    .iter()
-                    .filter(|(_, p)| *p != "-")
-                    .map(|(c, _)| (c.clone(), "ACCEPT".to_owned()));
-                let emptied = RuleTable {
-                    chains: chains.collect(),
-                    rules: Vec::new(),
-                };
-                table_text(&mut out, name, &emptied);
-            }
         }
         out
     }

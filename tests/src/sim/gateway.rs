@@ -384,7 +384,7 @@ fn lines_of(text: &str) -> Vec<String> {
     let mut world = World::new(&[], &[]);
     for batch in super::kernel::batches(text) {
         // The text is this module's own.
-        if let Ok(table) = batch.apply(&world.kernel.v4, true) {
+        if let Ok(table) = batch.apply(&BTreeMap::new()) {
             world.kernel.v4.insert(batch.table.clone(), table);
         }
     }

@@ -105,13 +105,12 @@ pub fn batches(text: &str) -> Vec<Batch> {
 
 impl Batch {
     /// The table after it, or why it stays as it is.
-    pub fn apply(&self, rules: &Rules, flush: bool) -> Result<Table, String> {
+    pub fn apply(&self, rules: &Rules) -> Result<Table, String> {
         let fresh = fresh(&self.table).ok_or("no such table")?;
         if !self.whole {
             return Err("COMMIT expected".into());
         }
-        let now = rules.get(&self.table).filter(|_| !flush);
-        let mut table = now.cloned().unwrap_or(fresh);
+        let mut table = rules.get(&self.table).cloned().unwrap_or(fresh);
         for line in &self.lines {
             if let Some(chain) = line.strip_prefix(':') {
                 let mut words = chain.split_whitespace();
@@ -137,32 +136,59 @@ fn chain_of(rule: &str) -> &str {
     rule.split(' ').nth(1).unwrap_or_default()
 }
 
-/// Carries out one `-A`, `-I` or `-D`.
+/// Carries out one `-A`, `-I`, `-D`, `-F` or `-X`.
 pub fn edit(table: &mut Table, line: &str) -> Result<(), String> {
     let (action, rule) = line.split_once(' ').ok_or("a line without a rule")?;
-    let rule = format!("-A {rule}");
+    let chain = rule.split(' ').next().unwrap_or_default();
+    if !table.chains.contains_key(chain) {
+        return Err(format!("no chain {chain}"));
+    }
+    let leads_to = |rule: &str| -> Option<String> {
+        let target = rule.split(' ').skip_while(|w| *w != "-j").nth(1);
+        target.map(str::to_owned)
+    };
     match action {
         "-A" | "-I" => {
-            let chain = chain_of(&rule);
-            if !table.chains.contains_key(chain) {
-                return Err(format!("no chain {chain}"));
+            // `-I CHAIN N ...`: before the one that is N-th now.
+            let mut words: Vec<&str> = rule.split(' ').collect();
+            let numbered = words.get(1).and_then(|n| n.parse::<usize>().ok());
+            if numbered.is_some() {
+                words.remove(1);
             }
-            let target = rule.split(' ').skip_while(|w| *w != "-j").nth(1);
-            if let Some(target) = target.filter(|t| !TARGETS.contains(t))
-                && !table.chains.contains_key(target)
+            let rule = format!("-A {}", words.join(" "));
+            let target = leads_to(&rule);
+            if let Some(target) = target.filter(|t| !TARGETS.contains(&t.as_str()))
+                && !table.chains.contains_key(&target)
             {
                 return Err(format!("no chain {target}"));
             }
-            let first = table.rules.iter().position(|r| chain_of(r) == chain);
-            match first.filter(|_| action == "-I") {
-                Some(first) => table.rules.insert(first, rule),
-                None => table.rules.push(rule),
-            }
+            let rules = table.rules.iter().enumerate();
+            let of_chain = rules.filter(|(_, r)| chain_of(r) == chain);
+            let mut places: Vec<usize> = of_chain.map(|(at, _)| at).collect();
+            places.push(places.last().map_or(table.rules.len(), |last| last + 1));
+            let place = match action {
+                "-A" => places.last(),
+                _ => places.get(numbered.unwrap_or(1).wrapping_sub(1)),
+            };
+            table.rules.insert(*place.ok_or("no such number")?, rule);
             Ok(())
         }
         "-D" => {
-            let at = table.rules.iter().position(|r| *r == rule);
+            let at = table.rules.iter().position(|r| r[3..] == *rule);
             table.rules.remove(at.ok_or("no such rule")?);
+            Ok(())
+        }
+        "-F" => {
+            table.rules.retain(|r| chain_of(r) != chain);
+            Ok(())
+        }
+        "-X" => {
+            let is_used =
+                |r: &String| chain_of(r) == chain || leads_to(r).as_deref() == Some(chain);
+            if table.rules.iter().any(is_used) || table.chains[chain] != "-" {
+                return Err(format!("{chain} is used"));
+            }
+            table.chains.remove(chain);
             Ok(())
         }
         other => Err(format!("no action {other}")),

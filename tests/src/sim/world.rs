@@ -53,7 +53,7 @@ pub enum Piece {
     /// `SaveConfig` writes a new file over the config.
     Save(PathBuf),
     /// One table is loaded.
-    Load(Family, Batch, bool),
+    Edit(Family, Batch),
     /// What `nft -f` does, at once.
     Nft(Vec<Nft>),
     /// The service opens a database and writes to it.
@@ -302,9 +302,9 @@ impl World {
                 self.disk
                     .rewrite(path, b"[Interface]\n# saved\n".to_vec())?;
             }
-            Piece::Load(family, batch, flush) => {
+            Piece::Edit(family, batch) => {
                 let rules = self.kernel.rules(*family);
-                let table = batch.apply(rules, *flush)?;
+                let table = batch.apply(rules)?;
                 rules.insert(batch.table.clone(), table);
             }
             Piece::Nft(actions) => self.kernel.nft(actions),

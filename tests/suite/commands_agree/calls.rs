@@ -167,7 +167,7 @@ pub fn config(n: usize) -> String {
     text
 }
 
-/// Rules to load: good ones; half good ones; a table's policy alone; a table that there is not; no end.
+/// Tables to load beside what is there: good ones; half good ones; a table's policy alone; a table that there is not; no end.
 pub fn loads(family: Family, n: usize, names: &[String]) -> String {
     let (first, new) = (&names[FIRST], &names[NEW]);
     let network = match family {
@@ -206,10 +206,14 @@ pub fn edits(n: usize, names: &[String]) -> String {
         ),
         5 => "*mangle\n:FORWARD DROP [0:0]\nCOMMIT\n".to_owned(),
         6 => format!("*filter\n-I FORWARD -o {first} -j DROP\nCOMMIT\n"),
-        _ => "*filter\n-A FORWARD -j OWN\nCOMMIT\n".to_owned(),
+        7 => "*filter\n-A FORWARD -j OWN\nCOMMIT\n".to_owned(),
+        8 => format!("*filter\n-I FORWARD 2 -o {second} -j DROP\nCOMMIT\n"),
+        9 => "*filter\n-D FORWARD -j OWN\n-F OWN\n-X OWN\nCOMMIT\n".to_owned(),
+        10 => "*filter\n-F OWN\n-X OWN\nCOMMIT\n".to_owned(),
+        _ => format!("*filter\n-F FORWARD\n-A FORWARD -i {first} -j ACCEPT\nCOMMIT\n"),
     }
 }
-pub const EDITS: usize = 8;
+pub const EDITS: usize = 12;
 
 /// What `nft` is told.
 pub fn nft(n: usize, fence: &FenceRules) -> String {

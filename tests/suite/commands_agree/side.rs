@@ -150,7 +150,7 @@ impl<'c> Side<'c> {
             Up(n) => (GatewayCommand::TunnelUp(c.config(*n)), String::new()),
             Down(n) => (GatewayCommand::TunnelDown(c.config(*n)), String::new()),
             Load(family, n) => (
-                GatewayCommand::LoadRules(*family),
+                GatewayCommand::EditRules(*family),
                 loads(*family, *n, &c.names),
             ),
             Edit(family, n) => (GatewayCommand::EditRules(*family), edits(*n, &c.names)),

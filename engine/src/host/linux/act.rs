@@ -137,7 +137,6 @@ impl Act for Linux {
             GatewayCommand::ServiceStop(Control::Unit(_)) => let_start(false)?,
             GatewayCommand::ServiceStart(Control::Commands { .. })
             | GatewayCommand::ServiceStop(Control::Commands { .. })
-            | GatewayCommand::LoadRules(_)
             | GatewayCommand::EditRules(_)
             | GatewayCommand::Nft
             | GatewayCommand::TunnelUp(_)
@@ -146,12 +145,6 @@ impl Act for Linux {
             | GatewayCommand::PeerRemove(_, _) => {}
         }
         let (argv, limit) = match command {
-            GatewayCommand::LoadRules(Family::V4) => {
-                (words(&["iptables-restore", "--wait", "10"]), COMMAND_LIMIT)
-            }
-            GatewayCommand::LoadRules(Family::V6) => {
-                (words(&["ip6tables-restore", "--wait", "10"]), COMMAND_LIMIT)
-            }
             GatewayCommand::EditRules(Family::V4) => (
                 words(&["iptables-restore", "--noflush", "--wait", "10"]),
                 COMMAND_LIMIT,
@@ -188,10 +181,7 @@ impl Act for Linux {
                 (stop.clone(), SERVICE_LIMIT)
             }
         };
-        let exactly = matches!(
-            command,
-            GatewayCommand::LoadRules(_) | GatewayCommand::EditRules(_)
-        );
+        let exactly = matches!(command, GatewayCommand::EditRules(_));
         let run = if exactly { execute_exactly } else { execute };
         run(&argv, input, limit)
     }

@@ -7,7 +7,7 @@ use crate::error::{Code, Problem};
 use crate::host::{Family, GatewayCommand, Permit};
 use crate::restore::decide::Observed;
 use crate::restore::expected_rules;
-use crate::restore::loading::{ADVICE, load};
+use crate::restore::loading::{ADVICE, load, stand};
 use crate::text::iptables::{Rules, without};
 use crate::text::wording::{counted, in_a_line};
 
@@ -54,14 +54,7 @@ fn fall_back(
     why: &str,
 ) -> Result<(), Problem> {
     for (family, rules) in clean {
-        let now = expected_rules::current(env.host, *family)?;
-        env.host
-            .run(
-                permit,
-                &GatewayCommand::LoadRules(*family),
-                &rules.replacing(&now),
-            )?
-            .expect_ok(Code::RULES_REFUSED, "load the rules of before", ADVICE)?;
+        stand(env, permit, *family, rules)?;
     }
     env.host.keep(&expected_rules::note(env), why.as_bytes())
 }

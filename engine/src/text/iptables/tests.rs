@@ -121,12 +121,15 @@ fn the_order_of_rules_counts_within_a_chain_and_not_between_chains() {
 fn a_table_that_only_the_gateway_has_is_emptied_and_an_empty_one_is_as_good_as_none() {
     let current =
         rules("*raw\n:PREROUTING DROP [0:0]\n:X - [0:0]\n-A PREROUTING -i c0 -j X\nCOMMIT\n");
-    let text = rules(SAVED).replacing(&current);
+    let text = rules(SAVED).edits(&current);
     assert!(
-        text.ends_with("*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"),
+        text.ends_with(
+            "*raw\n:PREROUTING ACCEPT [0:0]\n-D PREROUTING -i c0 -j X\n-F X\n-X X\nCOMMIT\n"
+        ),
         "{text}"
     );
-    assert!(rules(&text).same_as(&rules(SAVED)));
+    let emptied = rules(&format!("{SAVED}*raw\n:PREROUTING ACCEPT [0:0]\nCOMMIT\n"));
+    assert_eq!(rules(SAVED).edits(&emptied), "");
 }
 
 #[test]

@@ -169,7 +169,6 @@ impl Act for Sim {
         let fails = self.command_fails();
         let mut world = self.world();
         let shown = match command {
-            GatewayCommand::LoadRules(family) => format!("load {family:?}"),
             GatewayCommand::EditRules(family) => format!("edit {family:?}"),
             GatewayCommand::Nft => "nft".into(),
             GatewayCommand::TunnelUp(config) => format!("wg-quick up {config}"),
@@ -185,17 +184,16 @@ impl Act for Sim {
             | GatewayCommand::TunnelDown(_)
             | GatewayCommand::PeersAdd(_)
             | GatewayCommand::PeerRemove(..) => true,
-            // Rules of tunnels that are down are missing meanwhile; whole tables that stand already lose nothing.
+            // Rules of tunnels that are down are missing meanwhile; what leads from one set to another at once loses nothing.
             GatewayCommand::EditRules(_) => permit.r#move().step == Step::ResetRules,
-            GatewayCommand::LoadRules(_)
-            | GatewayCommand::Nft
+            GatewayCommand::Nft
             | GatewayCommand::ServiceStart(_)
             | GatewayCommand::ServiceStop(_) => false,
         };
         if behind_the_fence && world.kernel.fence.is_none() {
             world.breaks(format!("{shown} with the fence open"));
         }
-        if let GatewayCommand::LoadRules(family) | GatewayCommand::EditRules(family) = command
+        if let GatewayCommand::EditRules(family) = command
             && world.unread == Some(*family)
         {
             world.breaks(format!(
@@ -204,13 +202,9 @@ impl Act for Sim {
         }
         let mut of_session = true;
         let pieces = match command {
-            GatewayCommand::LoadRules(family) => Ok(batches(input)
-                .into_iter()
-                .map(|b| Piece::Load(*family, b, true))
-                .collect()),
             GatewayCommand::EditRules(family) => Ok(batches(input)
                 .into_iter()
-                .map(|b| Piece::Load(*family, b, false))
+                .map(|b| Piece::Edit(*family, b))
                 .collect()),
             GatewayCommand::Nft => {
                 nft(input, &world.kernel).map(|actions| vec![Piece::Nft(actions)])
