@@ -127,8 +127,39 @@ pub(super) fn left_out(
             lines.absent(lack.part, why);
         }
     }
+    tunnels(profile, survey, backup, tunnels_up, &mut lines);
+    lines.several(
+        "link",
+        " left alone",
+        &manifest.iter().flat_map(|m| m.links.keys()).collect(),
+        Note::known(
+            Code::NOT_IN_BACKUP,
+            "there when the backup was made: neither a link nor what it leads to is saved or touched",
+        ),
+    );
+    lines.several(
+        "client",
+        " as of one moment",
+        &manifest.iter().flat_map(|m| &m.unpaired).collect(),
+        Note::known(
+            Code::NOT_OF_ONE_MOMENT,
+            "changed while the backup was made: row and files may be of different moments",
+        ),
+    );
+    lost(&checked.lost, &mut lines);
+    lines.lines
+}
+
+/// Tunnels that belong up and will not be as the backup has them.
+fn tunnels(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &BackupForPlan,
+    tunnels_up: &[journal_format::Tunnel],
+    lines: &mut LeftOutLines,
+) {
     let up: BTreeSet<&str> = tunnels_up.iter().map(|t| t.name.as_str()).collect();
-    let belong_up = checked.tunnels_up.iter().map(String::as_str);
+    let belong_up = backup.checked.tunnels_up.iter().map(String::as_str);
     let config = |tunnel: &str| profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
     let (stay, down): (BTreeSet<&str>, BTreeSet<&str>) = belong_up
         .filter(|t| !up.contains(t))
@@ -151,26 +182,6 @@ pub(super) fn left_out(
             "up in the backup, which has no config to bring it up with: down now",
         ),
     );
-    lines.several(
-        "link",
-        " left alone",
-        &manifest.iter().flat_map(|m| m.links.keys()).collect(),
-        Note::known(
-            Code::NOT_IN_BACKUP,
-            "there when the backup was made: neither a link nor what it leads to is saved or touched",
-        ),
-    );
-    lines.several(
-        "client",
-        " as of one moment",
-        &manifest.iter().flat_map(|m| &m.unpaired).collect(),
-        Note::known(
-            Code::NOT_OF_ONE_MOMENT,
-            "changed while the backup was made: row and files may be of different moments",
-        ),
-    );
-    lost(&checked.lost, &mut lines);
-    lines.lines
 }
 
 /// Configs of which the backup does not say what they were.
