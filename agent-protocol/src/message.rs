@@ -395,8 +395,8 @@ pub struct Preview {
     pub commands: RootCommands,
     /// What will be overwritten and what happens to tunnels, services and rules, a line each.
     pub changes: Vec<String>,
-    /// What does not go back, or is not in the backup, a line each.
-    pub left_out: Vec<String>,
+    /// What does not go back, or is not in the backup.
+    pub left_out: Vec<Note>,
     /// What the admin must know before agreeing, what matters more first.
     pub notes: Vec<Note>,
     /// What the admin approves.

@@ -19,7 +19,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-use journal_format::Digest;
+use journal_format::{Digest, Note};
 
 use crate::archive::Archive;
 
@@ -90,7 +90,7 @@ pub struct Made {
     /// The names of configs that could not be read, where it lacks only some of them; empty where it may lack any.
     pub unread: BTreeSet<String>,
     /// What else is not in it, and what a restore of it will say.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
 }
 
 /// Makes a backup of the gateway as it is now in `dest_dir`; refused while a restore is open. The caller holds the lock.
@@ -186,7 +186,7 @@ pub fn make(
     });
     enough(&needs)?;
     let mut making = Making::new(profile, growing.writer()?, of, progress);
-    making.warn(taken.warnings);
+    making.warnings.extend(taken.warnings);
     making.databases(taken.clients.into_iter().chain(others).collect())?;
     making.configs(taken.configs)?;
     making.unknown(&taken.unknown);
@@ -291,7 +291,7 @@ fn read_back(
     profile: &Profile,
     growing: &Growing,
     progress: &mut dyn FnMut(Progress<'_>),
-) -> Result<(u64, Digest, Vec<String>), Fault> {
+) -> Result<(u64, Digest, Vec<Note>), Fault> {
     let what = "make a backup that can be read back";
     let advice =
         "try again; if it happens again, the disk or the memory of this box may be failing";
@@ -328,9 +328,10 @@ fn read_back(
         ("entries", entries, limits.entries, "entries"),
     ] {
         if is > most {
-            warnings.push(format!(
+            let text = format!(
                 "the backup has {is} {what}, over the limit of {most}: to restore it, raise {key} under [limits] in the profile"
-            ));
+            );
+            warnings.push(Note::known(Code::ARCHIVE_TOO_LARGE, text));
         }
     }
     Ok((size, sha256, warnings))

@@ -12,7 +12,7 @@ pub mod unnamed_databases;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use journal_format::{BootId, FileFacts};
+use journal_format::{BootId, FileFacts, Note};
 
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
@@ -61,7 +61,7 @@ pub struct Survey {
     /// What others may write or read.
     pub exposure: Exposure,
     /// What should be known; each was looked at and left out.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
 }
 
 /// Takes the picture.
@@ -79,10 +79,10 @@ pub fn survey(
     loop {
         let mut found = look(host, profile, backed_up)?;
         let moved = moved(host, profile, backed_up, &found).unwrap_or_else(|problem| {
-            found.warnings.push(format!(
+            found.warnings.push(moved_meanwhile(format!(
                 "whether all of this is of one moment is not known: {}",
                 in_a_line(&problem)
-            ));
+            )));
             BTreeSet::new()
         });
         if !moved.is_empty() && anew < ANEW {
@@ -90,14 +90,18 @@ pub fn survey(
             continue;
         }
         if !moved.is_empty() {
-            found.warnings.push(format!(
+            found.warnings.push(moved_meanwhile(format!(
                 "{} kept changing while the gateway was looked at; what is said of them here may be of two moments: {}",
                 counted(moved.len(), "client"),
                 names(&moved)
-            ));
+            )));
         }
         return Ok(found);
     }
+}
+
+fn moved_meanwhile(text: String) -> Note {
+    Note::known(Code::NOT_OF_ONE_MOMENT, text)
 }
 
 /// So often what moves is looked at anew.
@@ -173,12 +177,13 @@ fn look(
         let mut strange = configs_in(host, &gateway.wireguard_dir).map_err(one)?;
         strange.retain(|name| !configs.contains_key(name) && !backed_up(name));
         if !strange.is_empty() {
-            warnings.push(format!(
+            let text = format!(
                 "whether {} in {} are clients' is not known, since the rows of clients cannot be read: they are neither saved nor \
                  changed, nor are their tunnels",
                 names(&strange),
                 gateway.wireguard_dir.display()
-            ));
+            );
+            warnings.push(Note::known(Code::DATABASE_UNREADABLE, text));
         }
     }
     warnings.extend(said_of(&facts));
@@ -186,10 +191,11 @@ fn look(
     let (kept, kept_at) = kept(host, profile, &mut aside).map_err(one)?;
     warnings.extend(aside.warnings);
     warnings.extend(aside.no_files.iter().map(|path| {
-        format!(
-            "{} is not a regular file: neither it nor what it may lead to is saved or changed",
-            path.display()
-        )
+        let shown = path.display().to_string();
+        let text = format!(
+            "{shown} is not a regular file: neither it nor what it may lead to is saved or changed"
+        );
+        Note::known(Code::WRONG_KIND, text).about(shown)
     }));
     let (what, advice) = ("list the interfaces", "install iproute2");
     let links = host.ask(&Query::Links, "").map_err(one)?;
@@ -235,22 +241,26 @@ fn owner_and_folders(host: &dyn Host, profile: &Profile) -> Result<(u32, u32), V
 }
 
 /// What should be known of the kernel facts.
-fn said_of(facts: &Facts) -> Vec<String> {
+fn said_of(facts: &Facts) -> Vec<Note> {
     let unread = facts.unread.iter().map(|(part, why)| {
-        let verb = match part {
-            Part::Unnamed(_) => "is not saved",
-            Part::OtherDatabases => "is not known",
-            _ => "cannot be read",
+        let (code, verb) = match part {
+            Part::Unnamed(_) => (Code::NOT_SAVED, "is not saved"),
+            Part::OtherDatabases => (Code::GATEWAY_UNREADABLE, "is not known"),
+            _ => (Code::GATEWAY_UNREADABLE, "cannot be read"),
         };
-        format!("{} {verb}: {why}", part.shown())
+        let text = format!("{} {verb}: {why}", part.shown());
+        Note::known(code, text).about(part.to_string())
     });
     let services = facts.unanswered.iter();
     let services = services.map(|(name, why)| {
-        format!("whether the service {name} runs could not be looked at: {why}")
+        let text = format!("whether the service {name} runs could not be looked at: {why}");
+        Note::known(Code::SERVICE_UNKNOWN, text).about(name)
     });
     let lacking = Family::BOTH.into_iter().filter(|f| facts.lack_protocol(*f));
     let lacking = lacking.map(|f| format!("the kernel of this box has no {}", f.name()));
-    let beyond = facts.beyond.iter().cloned();
+    let lacking = lacking.map(|text| Note::known(Code::UNFIT_SYSTEM, text));
+    let beyond = facts.beyond.iter();
+    let beyond = beyond.map(|said| Note::known(Code::NOT_SAVED, said));
     unread
         .chain(services)
         .chain(lacking)
@@ -318,13 +328,13 @@ fn no_folder(profile: &Profile, dir: &Path, is_there: bool) -> Problem {
     )
 }
 
-/// Tunnels whose peers the kernel has otherwise than their config, a sentence each: that is in no file.
+/// Tunnels whose peers the kernel has otherwise than their config, a note each: that is in no file.
 fn beyond_configs(
     host: &dyn Look,
     profile: &Profile,
     facts: &Facts,
     wireguard: &BTreeMap<String, FileFacts>,
-) -> Vec<String> {
+) -> Vec<Note> {
     let gateway = &profile.gateway;
     let mut said = Vec::new();
     if facts.unread.contains_key(&Part::Peers) {
@@ -339,11 +349,12 @@ fn beyond_configs(
         let read = match host.read(&dir.join(&file), wg_config::MOST) {
             Ok(read) => read,
             Err(problem) => {
-                said.push(format!(
+                let text = format!(
                     "whether the tunnel {} runs with other peers than those of its config could not be looked at: {}",
                     name(tunnel),
                     in_a_line(&problem)
-                ));
+                );
+                said.push(Note::known(Code::GATEWAY_UNREADABLE, text).about(tunnel));
                 continue;
             }
         };
@@ -354,10 +365,11 @@ fn beyond_configs(
         let none = Peers::new();
         let beyond = peers::beyond_config(facts.peers.get(tunnel).unwrap_or(&none), &config);
         if !beyond.is_nothing() {
-            said.push(format!(
+            let text = format!(
                 "the tunnel {} runs with other peers than those of its config: {beyond}; a restore sets those of its backup",
                 name(tunnel)
-            ));
+            );
+            said.push(Note::known(Code::PEERS_BEYOND_CONFIG, text).about(tunnel));
         }
     }
     said
@@ -373,7 +385,7 @@ fn link_name(line: &str) -> Option<String> {
 #[derive(Default)]
 struct PutAside {
     no_files: BTreeSet<PathBuf>,
-    warnings: Vec<String>,
+    warnings: Vec<Note>,
 }
 
 fn held(
@@ -397,10 +409,10 @@ fn held(
             Some(_) => {
                 aside.no_files.insert(path());
             }
-            None => aside.warnings.push(format!(
+            None => aside.warnings.push(moved_meanwhile(format!(
                 "{} went away while it was looked at",
                 path().display()
-            )),
+            ))),
         }
     }
     Ok(found)

@@ -256,6 +256,26 @@ codes! {
     RULES_OPEN = "rules-open", "`iptables-save` of the gateway that made it";
     /// The backup's rules hand packets to somebody else.
     PACKETS_COPIED = "packets-copied", "the rules that are named";
+    /// A part that the gateway has is not in the backup.
+    NOT_IN_BACKUP = "not-in-backup", "a backup that has it";
+    /// The backup has no manifest of Holdfast's, so that nothing vouches for what is in it.
+    NO_MANIFEST = "no-manifest", "where the backup came from";
+    /// Something was said when the backup was made.
+    SAID_WHEN_MADE = "said-when-made", "the gateway that made it";
+    /// Something on the gateway is in no backup.
+    NOT_SAVED = "not-saved", "the reason in the note";
+    /// Something changed while it was looked at: what is said or saved of it may be of two moments.
+    NOT_OF_ONE_MOMENT = "not-of-one-moment", "who works on the gateway meanwhile";
+    /// A database has in it what the gateway does not make, or is changed so that the gateway can use it.
+    DATABASE_ODD = "database-odd", "`holdfast verify`";
+    /// A client shares its name, has a name that no file can have, or has no config where one belongs.
+    CLIENT_ODD = "client-odd", "the row of the client, `ls -l` of the config folders";
+    /// A config has a setting that reaches beyond its tunnel, or one that is not understood.
+    CONFIG_ODD = "config-odd", "the setting that is named";
+    /// A tunnel takes all traffic, or that of the box with itself.
+    TRAFFIC_TAKEN = "traffic-taken", "`AllowedIPs` of the configs";
+    /// A tunnel runs, or ran, with other peers than those of its config.
+    PEERS_BEYOND_CONFIG = "peers-beyond-config", "`wg show`, the tunnel's config";
     /// The owner of a file in the backup is not known here.
     OWNER_UNKNOWN = "owner-unknown", "`getent passwd`, `getent group`";
 }

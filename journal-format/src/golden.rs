@@ -279,7 +279,7 @@ fn a_problem_of_a_journal_of_1_0_has_no_code_and_one_with_a_code_may_not_stand_t
         .collect();
     assert_eq!(fields, ["advice", "what"]);
     of_1_0.write(within);
-    assert_eq!(entry.clone().within(Format::CURRENT), entry);
+    assert_eq!(entry.clone().within(Format::V1_1), entry);
     let mut of_1_1 = Pen::begun_with(plan_of_1_1());
     of_1_1.write(entry);
     assert_eq!(scan(&of_1_1.bytes).state.unwrap().stuck, Some(coded));
@@ -293,7 +293,7 @@ fn a_plan_whose_notes_say_more_than_a_sentence_may_not_stand_in_a_journal_of_1_0
     };
     assert_eq!(
         (plan().format(), noted.format()),
-        (Format::FIRST, Format::CURRENT)
+        (Format::FIRST, Format::V1_1)
     );
     let begun_as = |format| {
         let header = Header {
@@ -307,7 +307,7 @@ fn a_plan_whose_notes_say_more_than_a_sentence_may_not_stand_in_a_journal_of_1_0
         refused.why.contains("format 1.0 does not know"),
         "{refused}"
     );
-    begun_as(Format::CURRENT).unwrap();
+    begun_as(Format::V1_1).unwrap();
     let json = serde_json::to_string(&noted).unwrap();
     assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), noted);
 }
@@ -337,12 +337,37 @@ fn a_journal_of_1_0_takes_of_a_note_its_sentence_alone() {
         refused.why.contains("format 1.0 does not know"),
         "{refused}"
     );
-    assert_eq!(done.clone().within(Format::CURRENT), done);
+    assert_eq!(done.clone().within(Format::V1_1), done);
     of_1_0.write(done.within(Format::FIRST));
     assert!(of_1_0.try_write(entry(vec![note.clone()])).is_err());
     of_1_0.twice(entry(vec![note]).within(Format::FIRST));
     let found = scan(&of_1_0.bytes).state.unwrap();
-    assert_eq!(found.closing_warnings, [Note::from("a file is left")]);
+    assert_eq!(
+        found.closing_warnings,
+        [Note::from("a file is left; what to do: remove it")]
+    );
+}
+
+#[test]
+fn a_journal_of_1_0_that_a_crash_left_without_a_plan_ends_in_sentences_alone() {
+    let mut pen = Pen::opened_with(header(&plan()));
+    pen.write(driver(Role::Recover, 1));
+    let note = Note::down(Code::LEFT_OVER, "a file is left");
+    let closed = Entry::Closed {
+        verdict: Verdict::NothingChanged,
+        warnings: vec![note],
+    };
+    let stuck = Entry::Stuck {
+        problem: Problem::new(Code::IO, "go on", "look"),
+    };
+    for entry in [closed.clone(), stuck] {
+        let refused = pen.try_write(entry).unwrap_err();
+        assert!(
+            refused.why.contains("format 1.0 does not know"),
+            "{refused}"
+        );
+    }
+    pen.twice(closed.within(Format::FIRST));
 }
 
 /// What a program of 1.0 holds of a problem. It takes a record for one that it knows if it writes it as it read it.

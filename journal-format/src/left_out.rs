@@ -1,7 +1,7 @@
 //! What a restore left out, by consent or not: for its verdict, which says "as the backup says" only where it is so. Owns how it
 //! is found in a state, an older version's plan among them; decides nothing.
 
-use crate::{Direction, LeftOut, Note, Phase, Plan, State, Step, Verdict};
+use crate::{Code, Direction, Note, Phase, Plan, State, Step, Verdict};
 
 /// How the warning begins that the step which loads the firewall leaves where the rules of before hold instead.
 pub const NOT_LOADED: &str = "the backup's firewall rules are not loaded: ";
@@ -11,7 +11,7 @@ const NAMED: usize = 5;
 
 impl State {
     /// What was left out, of a restore that is through; nothing while that is not known.
-    pub fn left_out(&self) -> Vec<LeftOut> {
+    pub fn left_out(&self) -> Vec<Note> {
         match self.phase {
             Phase::Committed | Phase::Closed(Verdict::Restored) => {}
             Phase::Opening
@@ -24,9 +24,9 @@ impl State {
         let loaded = self.find(Step::LoadFirewall, Direction::Forward);
         let warnings = loaded.iter().flat_map(|m| &m.warnings);
         let why = warnings.filter_map(|w| w.text.strip_prefix(NOT_LOADED));
-        left_out.extend(why.map(|why| LeftOut {
-            what: "the firewall rules".into(),
-            why: format!("{why}; those of before hold, less the ones of replaced tunnels"),
+        left_out.extend(why.map(|why| {
+            let why = format!("{why}; those of before hold, less the ones of replaced tunnels");
+            Note::down(Code::RULES_NOT_LOADED, why).of("the firewall rules")
         }));
         left_out
     }
@@ -34,23 +34,21 @@ impl State {
 
 impl Plan {
     /// What it leaves out. Before 1.1 only the warnings said so.
-    pub fn leaves_out(&self) -> Vec<LeftOut> {
+    pub fn leaves_out(&self) -> Vec<Note> {
         if !self.left_out.is_empty() {
             return self.left_out.clone();
         }
-        let one = |what: String, why: &str| LeftOut {
-            what,
-            why: why.to_owned(),
-        };
-        let found = |warning: &Note| -> Option<LeftOut> {
+        let none = |what: String, why: String| Note::known(Code::NOT_IN_BACKUP, why).of(what);
+        let found = |warning: &Note| -> Option<Note> {
             let warning = &warning.text;
             if let Some(refused) = warning.strip_prefix("the backup's ")
                 && let Some((what, why)) = refused.split_once(" will not be loaded: ")
             {
-                return Some(one(format!("the {what}"), why));
+                let note = Note::down(Code::RULES_NOT_LOADED, why);
+                return Some(note.of(format!("the {what}")));
             }
-            if let Some(none) = warning.strip_prefix("the backup has no ")
-                && let Some((what, why)) = none.split_once(": ")
+            if let Some(absent) = warning.strip_prefix("the backup has no ")
+                && let Some((what, why)) = absent.split_once(": ")
             {
                 let what = match what.trim_end_matches(" to load") {
                     known @ ("configs" | "IPv4 firewall rules" | "IPv6 firewall rules") => {
@@ -59,20 +57,20 @@ impl Plan {
                     database if database.ends_with(".db") => format!("the database {database}"),
                     _ => return None,
                 };
-                return Some(one(what, &format!("the backup has none: {why}")));
+                return Some(none(what, format!("the backup has none: {why}")));
             }
             let (what, why) = warning
                 .strip_prefix("the backup does not say ")?
                 .split_once(": ")?;
-            Some(one(
+            Some(none(
                 what.to_owned(),
-                &format!("the backup does not say: {why}"),
+                format!("the backup does not say: {why}"),
             ))
         };
-        let mut left_out: Vec<LeftOut> = Vec::new();
+        let mut left_out: Vec<Note> = Vec::new();
         for one in self.warnings.iter().filter_map(found) {
             // Of rules that could not be loaded it was also said that the backup has none.
-            if !left_out.iter().any(|l| l.what == one.what) {
+            if !left_out.iter().any(|l| l.name == one.name) {
                 left_out.push(one);
             }
         }
@@ -81,8 +79,9 @@ impl Plan {
 }
 
 /// What was left out, by name, for one sentence.
-pub(crate) fn named(left_out: &[LeftOut]) -> String {
-    let first: Vec<&str> = left_out.iter().take(NAMED).map(|l| &*l.what).collect();
+pub(crate) fn named(left_out: &[Note]) -> String {
+    let name = |note: &'_ Note| note.name.clone().unwrap_or_else(|| note.text.clone());
+    let first: Vec<String> = left_out.iter().take(NAMED).map(name).collect();
     match left_out.len().saturating_sub(NAMED) {
         0 => first.join(", "),
         more => format!("{} and {more} more", first.join(", ")),

@@ -79,6 +79,13 @@ impl Note {
         }
     }
 
+    /// The same with its object in front of the sentence, which it begins.
+    pub fn of(self, name: impl Into<String>) -> Note {
+        let name = name.into();
+        let text = format!("{name}: {}", self.text);
+        Note { text, ..self }.about(name)
+    }
+
     /// The same with what to do.
     pub fn advising(self, advice: impl Into<String>) -> Note {
         Note {
@@ -104,14 +111,14 @@ impl Note {
         let plain = (code, weight, name, advice) == (&None, &Weight::Known, &None, &None);
         match plain {
             true => Format::FIRST,
-            false => Format::CURRENT,
+            false => Format::V1_1,
         }
     }
 
-    /// The same without what this version of the format does not know.
+    /// The same as this version of the format can say it: before 1.1 in one sentence, which has what to do in it.
     pub fn within(self, format: Format) -> Note {
-        match format == Format::FIRST {
-            true => self.text.into(),
+        match format < Format::V1_1 {
+            true => self.to_string().into(),
             false => self,
         }
     }
@@ -239,10 +246,15 @@ mod tests {
             },
             all,
         ] {
-            assert_eq!(more.format(), Format::CURRENT);
-            assert_eq!(more.clone().within(Format::CURRENT), more);
-            assert_eq!(more.clone().within(Format::FIRST), Note::from(more.text));
+            assert_eq!(more.format(), Format::V1_1);
+            assert_eq!(more.clone().within(Format::V1_1), more);
+            assert_eq!(
+                more.clone().within(Format::FIRST),
+                Note::from(more.to_string())
+            );
         }
+        let advising = plain.clone().advising("look").within(Format::FIRST);
+        assert_eq!(advising.text, "the backup has no app.db; what to do: look");
         assert_eq!(plain.format(), Format::FIRST);
     }
 

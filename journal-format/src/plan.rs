@@ -41,21 +41,13 @@ pub struct Plan {
     /// Parts, by name, that the admin accepts the safety backup to lack. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without_safety_backup_of: Vec<String>,
-    /// What does not go back, or is not in the backup, though the gateway has such a thing: the verdict names it. Since 1.1.
+    /// What does not go back, or is not in the backup, though the gateway has such a thing. The verdict names it by the note's
+    /// name, as a sentence calls it: `the IPv4 firewall rules`. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Note>,
     /// What the admin must know before agreeing, what matters more first: lost users, hooks that run as root, parts that the
     /// backup lacks.
     pub warnings: Vec<Note>,
-}
-
-/// Something that a restore leaves out.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeftOut {
-    /// What, as a sentence calls it: `the IPv4 firewall rules`.
-    pub what: String,
-    /// Why, and what holds instead.
-    pub why: String,
 }
 
 /// The backup that a plan restores from.
@@ -222,10 +214,6 @@ impl Plan {
             && without_safety_backup_of.is_empty()
             && left_out.is_empty()
             && warnings.iter().all(|w| w.format() == Format::FIRST);
-        if plain {
-            Format::FIRST
-        } else {
-            Format::CURRENT
-        }
+        if plain { Format::FIRST } else { Format::V1_1 }
     }
 }

@@ -92,7 +92,7 @@ impl Entry {
             | Entry::Stuck { problem }
                 if problem.code.is_some() || !problem.about.is_empty() =>
             {
-                Format::CURRENT
+                Format::V1_1
             }
             Entry::Done { warnings, .. } | Entry::Closed { warnings, .. } => {
                 let formats = warnings.iter().map(Note::format);
@@ -115,7 +115,7 @@ impl Entry {
             Entry::Failed { problem, .. }
             | Entry::Turned { problem }
             | Entry::Stuck { problem }
-                if format == Format::FIRST =>
+                if format < Format::V1_1 =>
             {
                 problem.code = None;
                 problem.about.clear();
@@ -164,8 +164,10 @@ pub struct Format {
 impl Format {
     /// The oldest version.
     pub const FIRST: Format = Format { major: 1, minor: 0 };
+    /// The version that brought codes, notes and what a plan has "since 1.1". What needs it needs no newer one.
+    pub const V1_1: Format = Format { major: 1, minor: 1 };
     /// The newest version that this program writes, and that it acts on.
-    pub const CURRENT: Format = Format { major: 1, minor: 1 };
+    pub const CURRENT: Format = Format::V1_1;
 }
 
 impl std::fmt::Display for Format {

@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use crate::civil::{duration, utc};
 use crate::{
-    Direction, Entry, LeftOut, Move, Note, Plan, Policy, Problem, Record, Role, Seq, StepView,
-    Target, View,
+    Direction, Entry, Move, Note, Plan, Policy, Problem, Record, Role, Seq, StepView, Target, View,
 };
 
 /// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
@@ -195,8 +194,8 @@ fn details(entry: &Entry) -> Vec<String> {
 }
 
 /// What a restore leaves out, a line each.
-pub fn left_out_lines(left_out: &[LeftOut]) -> Vec<String> {
-    let line = |l: &LeftOut| format!("left out: {}: {}", visible(&l.what), visible(&l.why));
+pub fn left_out_lines(left_out: &[Note]) -> Vec<String> {
+    let line = |note: &Note| format!("left out: {}", visible(&note.to_string()));
     left_out.iter().map(line).collect()
 }
 

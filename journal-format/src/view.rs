@@ -7,8 +7,8 @@ use crate::civil::utc;
 use crate::left_out::named;
 use crate::render::{summary, visible};
 use crate::{
-    Direction, Entry, Fate, LeftOut, Move, MoveState, Note, Phase, Problem, Record, RestoreId, Seq,
-    State, Step, Verdict,
+    Direction, Entry, Fate, Move, MoveState, Note, Phase, Problem, Record, RestoreId, Seq, State,
+    Step, Verdict,
 };
 
 #[cfg(test)]
@@ -54,7 +54,7 @@ pub struct View {
     /// What is left to do or to know at the end.
     pub leftovers: Vec<Note>,
     /// What was left out, once it is restored.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Note>,
     /// The parts, by name, that the safety backup lacked, where that ended it: accepted, it would have gone on.
     pub unsaved: Vec<String>,
     /// The steps forward, and behind them, once it goes back, the steps back.
@@ -279,7 +279,7 @@ pub struct Event {
     /// What is left to do or to know at the end.
     pub leftovers: Vec<Note>,
     /// What was left out, once it is restored.
-    pub left_out: Vec<LeftOut>,
+    pub left_out: Vec<Note>,
     /// The parts, by name, that the safety backup lacked, where that ended it.
     pub unsaved: Vec<String>,
     /// The steps that may look different now, whole, in the order of the list. One whose id is new goes to the end.

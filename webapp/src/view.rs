@@ -75,7 +75,7 @@ pub struct LiveRestore {
     problem: Option<Problem>,
     closing_warnings: Vec<NoteLine>,
     /// What was left out, a line each.
-    left_out: Vec<String>,
+    left_out: Vec<NoteLine>,
     /// Parts that the safety backup lacked, where that ended it.
     unsaved: Vec<String>,
     plan_warnings: Vec<NoteLine>,
@@ -167,8 +167,6 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         (_, Direction::Forward) => format!("{done} of {total} steps done"),
         (_, Direction::Back) => format!("{done} of {total} steps back done"),
     };
-    let left_out = view.left_out.iter();
-    let left_out = left_out.map(|l| format!("{}: {}", l.what, l.why));
     LiveRestore {
         id: view.id.to_string(),
         seq: view.seq.0,
@@ -180,7 +178,7 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         summary: sentence,
         problem,
         closing_warnings: view.leftovers.iter().map(NoteLine::by_itself).collect(),
-        left_out: left_out.collect(),
+        left_out: view.left_out.iter().map(NoteLine::below_heading).collect(),
         unsaved: view.unsaved.clone(),
         plan_warnings: view.warnings.iter().map(NoteLine::by_itself).collect(),
         archive: match &view.archive_host {
@@ -444,7 +442,7 @@ pub fn preview(preview: &Preview) -> Value {
         "commands": commands,
         "too_many": too_many,
         "changes": preview.changes,
-        "left_out": preview.left_out,
+        "left_out": preview.left_out.iter().map(NoteLine::below_heading).collect::<Vec<_>>(),
         "known": notes(Weight::Known),
         "needs_keep_going": preview.needs_keep_going,
         "has_open_folders": preview.has_open_folders,

@@ -308,7 +308,7 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
         tracing::warn!("{}", journal_format::visible(&incomplete));
     }
     for warning in &made.warnings {
-        tracing::warn!("{}", journal_format::visible(warning));
+        tracing::warn!("{}", journal_format::visible(&warning.to_string()));
     }
     Ok(made)
 }

@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 pub use checked::{BackupRules, Checked, CheckedDatabase, FileInBackup};
 pub use configs::CheckedConfig;
 use databases::{check_databases, digest, extract};
-use journal_format::{ArchiveInfo, Digest};
+use journal_format::{ArchiveInfo, Digest, Note};
 
 use crate::archive::lost::Lost;
 use crate::archive::{Archive, EntryKind, RULES_V4, RULES_V6};
@@ -178,13 +178,16 @@ fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     let configs = configs::check_configs(archive, &mut found)?;
     let kept = rules::kept(archive, origin, &mut found)?;
     if archive.passed_over() > 0 {
-        found.warnings.push(format!(
+        let text = format!(
             "passed over {} that a tool added when the backup was packed again (__MACOSX, .DS_Store and the like)",
             match archive.passed_over() {
                 1 => "1 entry".to_owned(),
                 n => format!("{n} entries"),
             }
-        ));
+        );
+        found
+            .warnings
+            .push(Note::known(Code::ARCHIVE_REPACKED, text));
     }
     for entry in archive.entries().iter().filter(|e| only_read(&e.part())) {
         archive.copy(&entry.name, &mut io::sink())?;
@@ -255,7 +258,7 @@ struct Findings {
     /// Databases of the backup that cannot be restored, and so count as absent.
     unfit: Vec<(String, Vec<Problem>)>,
     lost: Vec<Lost>,
-    warnings: Vec<String>,
+    warnings: Vec<Note>,
     stays: BTreeSet<String>,
 }
 
@@ -277,6 +280,14 @@ fn only_read(part: &EntryKind<'_>) -> bool {
 }
 
 impl Findings {
+    /// What a database has in it that is worth a word.
+    fn odd(&mut self, database: &str, said: impl IntoIterator<Item = String>) {
+        let notes = said
+            .into_iter()
+            .map(|said| Note::known(Code::DATABASE_ODD, said));
+        self.warnings.extend(notes.map(|note| note.about(database)));
+    }
+
     /// A database that cannot be restored keeps nothing else from it, and comes first of what is lost. Where nothing else is
     /// in the backup, it is refused.
     fn judge_databases(&mut self, anything_else: bool) {

@@ -7,11 +7,13 @@ use std::ops::Range;
 use std::path::Path;
 use std::time::Duration;
 
+use journal_format::Note;
+
 use super::Kernel;
 use super::aside::Aside;
 use super::configs::{self, Configs, Stamp, now};
 use super::databases::{self, Saving};
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::gateway::database;
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::PartFate;
@@ -131,7 +133,7 @@ pub(super) struct TakenTogether {
     pub(super) unpaired: BTreeSet<OsString>,
     /// Those of configs of which nobody can tell whose they are.
     pub(super) unknown: BTreeSet<OsString>,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Note>,
 }
 
 /// Takes rows, configs and tunnels, and again what moves meanwhile, until they are of one moment or it was tried often enough.
@@ -175,7 +177,7 @@ struct Attempt<'p> {
     /// Those that moved where there are no rows to go with them.
     alone: BTreeSet<OsString>,
     unpaired: BTreeSet<OsString>,
-    warnings: Vec<String>,
+    warnings: Vec<Note>,
 }
 
 /// What is not of the moment of the rest, by the names of files.
@@ -199,11 +201,12 @@ impl Attempt<'_> {
         let names = rows.iter().flat_map(|rows| rows.keys());
         let odd: BTreeSet<&String> = names.filter(|name| !is_of_a_file(name)).collect();
         if !odd.is_empty() {
-            warnings.push(format!(
+            let text = format!(
                 "{} with a name that no file can have; no config is looked for under it: {}",
                 counted(odd.len(), "client"),
                 wording::names(&odd)
-            ));
+            );
+            warnings.push(Note::known(Code::CLIENT_ODD, text));
         }
         let rows = rows.map(by_file);
         configs.read_more(files(rows.as_ref()))?;
@@ -357,8 +360,9 @@ fn rows_in(copied: &mut Option<Saving>) -> Option<database::Rows> {
     copied.as_mut()?.rows.take()
 }
 
-fn not_known(why: &str) -> String {
-    format!("whether the clients' rows and files are of one moment is not known: {why}")
+fn not_known(why: &str) -> Note {
+    let text = format!("whether the clients' rows and files are of one moment is not known: {why}");
+    Note::known(Code::NOT_OF_ONE_MOMENT, text)
 }
 
 /// The names of the files of these rows.

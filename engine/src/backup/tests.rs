@@ -214,7 +214,7 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
         &mut |p| told.push(format!("{p:?}")),
     )
     .unwrap();
-    assert_eq!(made.warnings, Vec::<String>::new());
+    assert_eq!(made.warnings, []);
     insta::assert_snapshot!(entries(&made.path).join("\n"), @r"
     configs.db
     wireguard.db
@@ -234,7 +234,7 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
     )
     .unwrap();
     assert_eq!(opened.info.sha256, made.sha256);
-    assert_eq!(checked.warnings, Vec::<String>::new());
+    assert_eq!(checked.warnings, []);
     assert_eq!(checked.tunnels_up, ["a_00000001"]);
     assert_eq!(checked.forwards(Family::V4), Some(true));
     assert_eq!(checked.rules.v4, gateway.facts.rules_v4);

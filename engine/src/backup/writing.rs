@@ -10,7 +10,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use journal_format::{Digest, Problem};
+use journal_format::{Digest, Note, Problem};
 
 use super::configs::{ConfigBytes, Lying, look_at};
 use super::databases::{Copy, Saving};
@@ -38,7 +38,7 @@ pub(super) struct Making<'a, 'p> {
     /// As far as it is known.
     manifest: Manifest,
     unread: BTreeSet<String>,
-    warnings: Vec<String>,
+    pub(super) warnings: Vec<Note>,
     done: u64,
     of: u64,
     progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
@@ -77,8 +77,9 @@ impl<'a, 'p> Making<'a, 'p> {
 
     fn database(&mut self, saving: Saving) -> Result<(), Fault> {
         let name = &saving.name;
-        self.warnings
-            .extend(saving.warnings.iter().map(|w| format!("{name}: {w}")));
+        let odd = |said: &String| Note::known(Code::DATABASE_ODD, format!("{name}: {said}"));
+        let odd = saving.warnings.iter().map(odd);
+        self.warnings.extend(odd.map(|note| note.about(name)));
         let raw = matches!(saving.fate, PartFate::SavedRaw { .. });
         for Copy { side, file, owner } in &saving.copies {
             let owner = self.owner(*owner);
@@ -95,18 +96,17 @@ impl<'a, 'p> Making<'a, 'p> {
         }
         match &saving.fate {
             PartFate::Saved => self.contents.databases.push(name.clone()),
-            PartFate::SavedRaw { why } => self.warnings.push(format!(
-                "SQLite cannot read {name} ({why}): its bytes are in the backup as they are, and so a restore of it puts them back"
-            )),
+            PartFate::SavedRaw { why } => {
+                let text = format!(
+                    "SQLite cannot read {name} ({why}): its bytes are in the backup as they are, and so a restore of it puts them back"
+                );
+                let note = Note::known(Code::DATABASE_UNREADABLE, text);
+                self.warnings.push(note.about(name));
+            }
             PartFate::NotThere | PartFate::NotSaved { .. } => {}
         }
         self.found(Part::Database(saving.name), saving.fate);
         Ok(())
-    }
-
-    /// Says this of the backup.
-    pub(super) fn warn(&mut self, warnings: Vec<String>) {
-        self.warnings.extend(warnings);
     }
 
     /// Whether there is nothing to be had so far, and nothing lacks.
@@ -141,11 +141,13 @@ impl<'a, 'p> Making<'a, 'p> {
                 }
                 Ok(KeptPlace::Link(link, target)) => {
                     let target = self.link(&link, &target);
-                    self.warnings.push(format!(
-                        "{} is a link to {target}, where others than root may write, or nothing is: neither is saved, and a \
-                         restore leaves both as they are",
-                        journal_format::visible(&link.to_string_lossy())
-                    ));
+                    let link = journal_format::visible(&link.to_string_lossy());
+                    let text = format!(
+                        "{link} is a link to {target}, where others than root may write, or nothing is: neither is saved, and a \
+                         restore leaves both as they are"
+                    );
+                    let note = Note::known(Code::WRONG_KIND, text);
+                    self.warnings.push(note.about(link));
                     // Nothing is said of the part: it is not saved, and what is said not to have been there a restore takes away.
                     continue;
                 }

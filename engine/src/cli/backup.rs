@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use journal_format::visible;
+use journal_format::{note_line, visible};
 
 use super::{Context, print_json};
 use crate::backup::Progress;
@@ -44,7 +44,7 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
         );
     }
     for warning in &made.warnings {
-        tell!("warning: {}", visible(warning));
+        tell!("{}", note_line(warning));
     }
     Ok(if complete { 0 } else { INCOMPLETE })
 }

@@ -118,7 +118,7 @@ fn say_warnings(survey: &Survey) {
         say!("warning    {what}: {advice}");
     }
     for warning in &survey.warnings {
-        say!("warning    {}", visible(warning));
+        say!("warning    {}", visible(&warning.to_string()));
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use journal_format::visible;
+use journal_format::{note_line, visible};
 
 use super::{Context, print_json};
 use crate::archive::manifest::Manifest;
@@ -120,7 +120,7 @@ impl Verified {
                 .iter()
                 .map(|(family, why)| serde_json::json!({"family": family, "why": why}))
                 .collect::<Vec<_>>(),
-            "lost": checked.lost.iter().map(|l| &l.note.text).collect::<Vec<_>>(),
+            "lost": checked.lost.iter().map(|l| &l.note).collect::<Vec<_>>(),
             "warnings": checked.warnings,
             "missing": checked.missing,
         })
@@ -149,7 +149,7 @@ impl Verified {
             info.sha256
         );
         for lost in &checked.lost {
-            say!("  lost: {}", visible(&lost.note.text));
+            say!("  {}", note_line(&lost.note));
         }
         for (command, tunnels) in &self.commands {
             say!("  runs as root for {tunnels}:");
@@ -162,7 +162,7 @@ impl Verified {
             );
         }
         for warning in checked.warnings.iter().chain(&checked.missing) {
-            say!("  warning: {}", visible(warning));
+            say!("  {}", note_line(warning));
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::plan::planner::tunnels::{fence, tunnels_down, tunnels_up};
 use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wg_config::Prefix;
-use crate::text::wording::in_a_line;
+use crate::text::wording::of_problem;
 
 /// A checked backup, and what only this gateway tells of it.
 #[derive(Debug, Clone)]
@@ -134,8 +134,7 @@ pub fn plan(
     let mut warnings = backup.said.clone();
     warnings.extend(checked.lost.iter().map(|lost| lost.note.clone()));
     warnings.extend(backup.found.iter().cloned());
-    let sentences = checked.warnings.iter().chain(&survey.warnings);
-    warnings.extend(sentences.map(|said| Note::from(said.as_str())));
+    warnings.extend(checked.warnings.iter().chain(&survey.warnings).cloned());
     let (databases, files, strangers) = targets::targets(profile, survey, backup, id);
     problems.extend(strangers);
     let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
@@ -222,11 +221,7 @@ fn exposed(survey: &Survey, warnings: &mut Vec<Note>) {
     let sentences = survey.exposure.sentences().into_iter();
     let open = |said| Note::known(Code::OPEN_TO_OTHERS, format!("{said}: {closes}"));
     warnings.extend(sentences.map(open));
-    let problems = survey.exposure.problems.iter();
-    warnings.extend(problems.map(|p| Note {
-        code: p.code.clone(),
-        ..Note::from(in_a_line(p)).advising(&p.advice)
-    }));
+    warnings.extend(survey.exposure.problems.iter().map(of_problem));
 }
 
 #[cfg(test)]

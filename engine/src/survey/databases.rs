@@ -4,13 +4,15 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use journal_format::Note;
+
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{Client, Trouble};
 use crate::gateway::parts::Part;
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::host::{self, Host, Kind, Meta};
-use crate::text::wording::{in_a_line, quoted};
+use crate::text::wording::{of_problem, quoted};
 
 /// The profile's databases that are there, and what is in them.
 #[derive(Default)]
@@ -21,7 +23,14 @@ pub(super) struct DatabasesNow {
     pub(super) mail: BTreeMap<String, MailRelay>,
     /// Those that could be read if nobody held a lock.
     pub(super) locked: BTreeMap<Part, String>,
-    pub(super) warnings: Vec<String>,
+    pub(super) warnings: Vec<Note>,
+}
+
+impl DatabasesNow {
+    fn unreadable(&mut self, text: String) {
+        let note = Note::known(Code::DATABASE_UNREADABLE, text);
+        self.warnings.push(note);
+    }
 }
 
 pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesNow, Vec<Problem>> {
@@ -44,7 +53,7 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
                 now.users.insert(database.name.clone(), accounts);
                 match live.mail_relay(&database.path) {
                     Ok(relay) => now.mail.extend(relay.map(|r| (database.name.clone(), r))),
-                    Err(p) => now.warnings.push(format!(
+                    Err(p) => now.unreadable(format!(
                         "whether a restore changes the mail relay in {} cannot be told: {}",
                         database.path.display(),
                         p.problem().what
@@ -60,7 +69,7 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
                 now.locked
                     .insert(Part::Database(database.name.clone()), why);
             }
-            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => now.warnings.push(format!(
+            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => now.unreadable(format!(
                 "{} cannot be read: {}",
                 database.path.display(),
                 p.what
@@ -68,8 +77,7 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
         }
         // A backup would lack it.
         if let Err(problem) = live.may_be_copied(&database.path) {
-            now.warnings
-                .push(format!("{}: {}", in_a_line(&problem), problem.advice));
+            now.warnings.push(of_problem(&problem));
         }
         now.databases.insert(database.name.clone(), meta);
     }

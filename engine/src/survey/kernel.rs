@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 
 use super::{not_saved, unnamed_databases};
+use journal_format::Note;
+
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::Part;
@@ -161,7 +163,7 @@ fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
 }
 
 /// Looks which interfaces forward otherwise than all do, tunnels left out: theirs come and go. A sentence for each protocol.
-pub(super) fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
+pub(super) fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<Note> {
     let mut said = Vec::new();
     for family in Family::BOTH {
         let Some(all) = facts.forwards(family) else {
@@ -184,23 +186,27 @@ pub(super) fn set_apart(host: &dyn Look, facts: &mut Facts) -> Vec<String> {
         match look() {
             Ok(apart) if apart.is_empty() => {}
             Ok(apart) => {
-                said.push(format!(
+                let text = format!(
                     "{} is {}, and the {} forwarding of {} is not: that is in no backup, and whoever sets the one sets the other",
                     family.forwarding(),
                     u8::from(all),
                     family.name(),
                     names(apart.keys())
-                ));
+                );
+                said.push(Note::known(Code::NOT_SAVED, text));
                 match family {
                     Family::V4 => facts.apart_v4 = apart,
                     Family::V6 => facts.apart_v6 = apart,
                 }
             }
-            Err(problem) => said.push(format!(
-                "whether an interface forwards {} otherwise than all do could not be looked at: {}",
-                family.name(),
-                in_a_line(&problem)
-            )),
+            Err(problem) => {
+                let text = format!(
+                    "whether an interface forwards {} otherwise than all do could not be looked at: {}",
+                    family.name(),
+                    in_a_line(&problem)
+                );
+                said.push(Note::known(Code::GATEWAY_UNREADABLE, text));
+            }
         }
     }
     said

@@ -3,6 +3,8 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
+use journal_format::Note;
+
 use crate::error::Problem;
 use crate::text::octets;
 
@@ -62,6 +64,14 @@ pub fn in_a_line(problem: &Problem) -> String {
     match said {
         Some(said) => format!("cannot {}: {}", problem.what, said.trim()),
         None => format!("cannot {}", problem.what),
+    }
+}
+
+/// The same with its code and what to do.
+pub fn of_problem(problem: &Problem) -> Note {
+    Note {
+        code: problem.code.clone(),
+        ..Note::from(in_a_line(problem)).advising(&problem.advice)
     }
 }
 

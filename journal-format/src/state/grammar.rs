@@ -20,7 +20,7 @@ impl State {
             let why = "a decisive record is followed by its second copy";
             return must(record.entry == *first, why);
         }
-        if record.entry.format() > self.header.format && self.plan.is_some() {
+        if record.entry.format() > self.header.format {
             let known = self.header.format;
             return Err(format!("it says what format {known} does not know"));
         }
@@ -110,10 +110,6 @@ impl State {
             Entry::Plan(plan) if plan.digest() != self.header.plan => {
                 Err("the plan is not the one that the header names".into())
             }
-            Entry::Plan(plan) if plan.format() > self.header.format => Err(format!(
-                "the plan says what format {} does not know",
-                self.header.format
-            )),
             Entry::Plan(plan) => check_lists(plan),
             Entry::Driver(driver) if driver.role != Role::Restore => Ok(()),
             Entry::Stuck { .. }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use crate::sample::*;
 use crate::{Code, Entry, NOT_LOADED, Note, Role, left_out_lines, record_text, scan, view_text};
-use crate::{Direction, Event, LeftOut, Plan, State, Step, StepState, StepView, Verdict, View};
+use crate::{Direction, Event, Plan, State, Step, StepState, StepView, Verdict, View};
 
 /// What a page does with events: a step that is there is replaced, a new one goes to the end.
 #[derive(Default)]
@@ -159,9 +159,9 @@ fn plan_with(warnings: &[&str]) -> Plan {
 
 #[test]
 fn a_verdict_names_what_the_plan_leaves_out() {
-    let left_out = (1..=7).map(|n| LeftOut {
-        what: format!("part {n}"),
-        why: format!("for reason {n} \u{1b}"),
+    let left_out = (1..=7).map(|n| {
+        let why = format!("for reason {n} \u{1b}");
+        Note::known(Code::NOT_IN_BACKUP, why).of(format!("part {n}"))
     });
     let plan = Plan {
         left_out: left_out.collect(),

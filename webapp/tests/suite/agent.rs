@@ -204,7 +204,13 @@ pub fn preview() -> Preview {
             "databases: configs.db, wireguard.db".into(),
             "configs: 2 changed, 1 added, 1 removed".into(),
         ],
-        left_out: vec!["the IPv6 firewall rules: the backup has none; those of now stay".into()],
+        left_out: vec![
+            Note::known(
+                Code::NOT_IN_BACKUP,
+                "the backup has none; those of now stay",
+            )
+            .of("the IPv6 firewall rules"),
+        ],
         notes: vec![
             Note::lost(
                 Code::CLIENTS_GONE,

@@ -2,8 +2,8 @@
 
 use journal_format::{
     ArchiveInfo, BootId, Code, Control, Digest, Direction, Driver, Entry, Event, FenceRules,
-    Firewall, Format, Header, LeftOut, Move, Note, Plan, Policy, Problem, Record, RestoreId, Role,
-    Seq, Service, State, Step, Tunnel, Verdict, View,
+    Firewall, Format, Header, Move, Note, Plan, Policy, Problem, Record, RestoreId, Role, Seq,
+    Service, State, Step, Tunnel, Verdict, View,
 };
 
 pub const ID: &str = "20261122T185220Z-0a1b2c3d";
@@ -79,9 +79,9 @@ impl Journal {
 
     /// One that leaves this out.
     pub fn leaving_out(left_out: &[(&str, &str)]) -> Self {
-        let left_out = left_out.iter().map(|(what, why)| LeftOut {
-            what: (*what).into(),
-            why: (*why).into(),
+        let left_out = left_out.iter().map(|(what, why)| {
+            let why = Note::known(Code::NOT_IN_BACKUP, *why);
+            why.of(*what)
         });
         Journal::of(Plan {
             left_out: left_out.collect(),

@@ -7,6 +7,7 @@ use super::*;
 use crate::agent::users::SETTLED;
 use crate::gateway::profile::Database;
 use crate::state_dir;
+use journal_format::Problem;
 
 /// A gateway with one database of users, and its agent.
 struct Gateway {
@@ -89,9 +90,9 @@ fn hash(password: &str) -> String {
     format!("sha256$salt${hex}")
 }
 
-fn says(refusal: Result<Session, Refusal>) -> String {
+fn why(refusal: Result<Session, Refusal>) -> Problem {
     match refusal {
-        Err(Refusal::Failed { problem }) => problem.to_string(),
+        Err(Refusal::Failed { problem }) => problem,
         other => panic!("{other:?}"),
     }
 }
@@ -159,8 +160,8 @@ fn a_database_that_is_missing_is_no_reason_to_ask_another() {
     let gateway = Gateway::new();
     let path = |name| gateway.folder.path().join(name);
     std::fs::rename(path("users.db"), path("old.db")).unwrap();
-    let said = says(gateway.sign_in("admin", "right"));
-    assert!(said.contains("users.db is not there"), "{said}");
+    let problem = why(gateway.sign_in("admin", "right"));
+    assert_eq!(problem.code, Some(Code::NOT_THERE), "{problem}");
     std::fs::rename(path("old.db"), path("users.db")).unwrap();
     assert!(gateway.sign_in("admin", "right").is_ok());
 }
@@ -170,8 +171,8 @@ fn a_table_without_users_says_so_and_ends_every_session() {
     let gateway = Gateway::new();
     let session = gateway.sign_in("admin", "right").unwrap();
     gateway.sql("users.db", "DELETE FROM user");
-    let said = says(gateway.sign_in("admin", "right"));
-    assert!(said.contains("users.db has no users yet"), "{said}");
+    let problem = why(gateway.sign_in("admin", "right"));
+    assert_eq!(problem.code, Some(Code::NO_USERS), "{problem}");
     assert!(matches!(gateway.still(&session), Err(Refusal::NotSignedIn)));
 }
 
@@ -236,7 +237,7 @@ fn what_was_read_long_ago_lets_nobody_in_beside_somebody_who_reads() {
             let Err(Refusal::Busy { problem, .. }) = refused else {
                 panic!("{refused:?}");
             };
-            assert!(problem.to_string().contains("try again"), "{problem}");
+            assert_eq!(problem.code, Some(Code::BUSY), "{problem}");
         }
     });
     assert!(gateway.still(&session).unwrap());
@@ -264,9 +265,9 @@ fn a_reading_that_failed_is_not_tried_again_by_each_request() {
     let path = gateway.folder.path().join("users.db");
     let sound = std::fs::read(&path).unwrap();
     std::fs::write(&path, "no database").unwrap();
-    let failed = says(gateway.sign_in("admin", "right"));
+    let failed = why(gateway.sign_in("admin", "right"));
     std::fs::write(&path, &sound).unwrap();
-    assert_eq!(says(gateway.sign_in("admin", "right")), failed);
+    assert_eq!(why(gateway.sign_in("admin", "right")), failed);
     gateway.agent.sign_in.users.forget_failure();
     assert!(gateway.sign_in("admin", "right").is_ok());
 }
@@ -284,8 +285,8 @@ fn a_database_that_others_may_write_opens_nothing_and_goes_on_when_that_is_mende
     ] {
         let set = |mode| std::fs::set_permissions(path, PermissionsExt::from_mode(mode)).unwrap();
         set(open);
-        let said = says(gateway.sign_in("admin", "right"));
-        assert!(said.contains("holdfast secure"), "{said}");
+        let problem = why(gateway.sign_in("admin", "right"));
+        assert_eq!(problem.code, Some(Code::OPEN_TO_OTHERS), "{problem}");
         assert!(matches!(
             gateway.still(&session),
             Err(Refusal::Failed { .. })

@@ -68,12 +68,7 @@ pub fn preview(
         made_by: plan.archive.made_by.clone(),
         commands: prepared.consent.for_a_page(),
         changes: bounded(preview::preview(plan)),
-        left_out: bounded(
-            plan.left_out
-                .iter()
-                .map(|l| format!("{}: {}", l.what, l.why))
-                .collect(),
-        ),
+        left_out: bounded_notes(&plan.left_out),
         notes: bounded_notes(&plan.warnings),
         plan: preview::approval(plan),
         needs_keep_going,

@@ -3,8 +3,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use journal_format::Note;
+
 use super::{Checked, NO_MANIFEST, configs};
 use crate::archive::lost::Lost;
+use crate::error::Code;
 use crate::gateway::database::Origin;
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::peers::{self, Peers};
@@ -31,7 +34,7 @@ pub(super) fn across_parts(profile: &Profile, checked: &mut Checked) {
     fit_peers(checked);
 }
 
-fn said_when_made(checked: &mut Checked, first: &mut Vec<String>) {
+fn said_when_made(checked: &mut Checked, first: &mut Vec<Note>) {
     match &checked.manifest {
         Some(manifest) => checked.warnings.extend(
             manifest
@@ -39,25 +42,29 @@ fn said_when_made(checked: &mut Checked, first: &mut Vec<String>) {
                 .iter()
                 // Of any length: none is a reason not to take a backup.
                 .map(|w| w.chars().take(SAID_MOST).collect::<String>())
-                .map(|w| format!("when the backup was made: {}", journal_format::visible(&w))),
+                .map(|w| format!("when the backup was made: {}", journal_format::visible(&w)))
+                .map(|said| Note::known(Code::SAID_WHEN_MADE, said)),
         ),
         // It could have been cut out as well.
-        None => first.push(NO_MANIFEST.into()),
+        None => first.push(Note::known(Code::NO_MANIFEST, NO_MANIFEST)),
     }
 }
 
 /// Parts that the profile names and the backup has not.
-fn missing(profile: &Profile, checked: &Checked) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut missing = |part: Part, what: &str, stays: &str| match checked.fate(&part) {
-        // Said among what is lost.
-        Some(PartFate::NotSaved { .. }) => {}
-        Some(PartFate::NotThere) => lines.push(format!(
-            "there was no {what} when the backup was made: {stays}"
-        )),
-        Some(PartFate::Saved | PartFate::SavedRaw { .. }) | None => {
-            lines.push(format!("the backup has no {what}: {stays}"));
-        }
+fn missing(profile: &Profile, checked: &Checked) -> Vec<Note> {
+    let mut notes = Vec::new();
+    let mut missing = |part: Part, what: &str, stays: &str| {
+        let text = match checked.fate(&part) {
+            // Said among what is lost.
+            Some(PartFate::NotSaved { .. }) => return,
+            Some(PartFate::NotThere) => {
+                format!("there was no {what} when the backup was made: {stays}")
+            }
+            Some(PartFate::Saved | PartFate::SavedRaw { .. }) | None => {
+                format!("the backup has no {what}: {stays}")
+            }
+        };
+        notes.push(Note::known(Code::NOT_IN_BACKUP, text).about(part.to_string()));
     };
     for known in &profile.gateway.database {
         let part = Part::Database(known.name.clone());
@@ -73,11 +80,11 @@ fn missing(profile: &Profile, checked: &Checked) -> Vec<String> {
             missing(Part::Rules(family), &what, "they stay as they are");
         }
     }
-    lines
+    notes
 }
 
 /// What could not be saved, or not whole, when the backup was made.
-fn lacks(checked: &mut Checked, first: &mut Vec<String>) {
+fn lacks(checked: &mut Checked, first: &mut Vec<Note>) {
     let Some(manifest) = &checked.manifest else {
         return;
     };
@@ -96,23 +103,26 @@ fn lacks(checked: &mut Checked, first: &mut Vec<String>) {
     }));
     if !manifest.unpaired.is_empty() {
         let count = manifest.unpaired.len();
-        first.push(format!(
+        let text = format!(
             "of {} the row and the files are not of one moment, since they changed while the backup was made: {}",
             counted(count, "client"),
             names(&manifest.unpaired)
-        ));
+        );
+        first.push(Note::known(Code::NOT_OF_ONE_MOMENT, text));
     }
 }
 
 /// Clients of one name, and those without a config.
 fn clients(checked: &mut Checked) {
-    let warnings = &mut checked.warnings;
+    let mut odd = |text: String| {
+        checked.warnings.push(Note::known(Code::CLIENT_ODD, text));
+    };
     let mut named: BTreeSet<&str> = BTreeSet::new();
     let mut without_config = Vec::new();
     for client in checked.clients.iter().flatten() {
         let shown = Named(&client.name);
         if !named.insert(&client.name) {
-            warnings.push(format!("two clients of the backup are named {shown}"));
+            odd(format!("two clients of the backup are named {shown}"));
         }
         let file = format!("{}.conf", client.name);
         if !checked.configs.contains_key(&file) {
@@ -121,11 +131,11 @@ fn clients(checked: &mut Checked) {
     }
     match without_config.as_slice() {
         [] => {}
-        [one] => warnings.push(format!(
+        [one] => odd(format!(
             "the client {} of the backup has no config in it",
             name(one)
         )),
-        many => warnings.push(format!(
+        many => odd(format!(
             "{} of the backup have no config in it: {}",
             counted(many.len(), "client"),
             names(many)
@@ -156,9 +166,10 @@ fn belong_up(checked: &mut Checked) {
             let shown = name(tunnel);
             let said =
                 format!("the tunnel {shown} was up and cannot be here: it has no usable config");
+            let lost = Lost::tunnel(said);
             match known {
-                Some(_) => checked.lost.push(Lost::tunnel(said)),
-                None => checked.warnings.push(said),
+                Some(_) => checked.lost.push(lost),
+                None => checked.warnings.push(lost.note),
             }
         }
     }
@@ -180,9 +191,8 @@ fn same_ports(checked: &mut Checked) {
         };
         // Two of those are refused.
         if files.iter().filter(belongs_up).count() < 2 {
-            checked
-                .warnings
-                .push(format!("{} listen on the same port, {port}", names(files)));
+            let text = format!("{} listen on the same port, {port}", names(files));
+            checked.warnings.push(Note::known(Code::TUNNEL_UNFIT, text));
         }
     }
 }
@@ -222,10 +232,11 @@ fn fit_peers(checked: &mut Checked) {
         unfit.is_none()
     });
     for (tunnel, peers) in &checked.peers {
-        warnings.push(format!(
+        let text = format!(
             "{} gets {} once it is up, as it had when the backup was made: its config has others",
             name(tunnel),
             counted(peers.len(), "peer")
-        ));
+        );
+        warnings.push(Note::known(Code::PEERS_BEYOND_CONFIG, text).about(tunnel));
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use journal_format::Note;
+
 use super::CheckedConfig;
 use crate::archive::lost::Lost;
 use crate::archive::manifest::{EntryFacts, Manifest};
@@ -37,9 +39,9 @@ pub struct Checked {
     /// What of its databases has no place on this gateway, or is here now and will be empty.
     pub lost: Vec<Lost>,
     /// What else a person should know.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Note>,
     /// Parts that the profile names and the backup lacks; a plan says it in its own words, knowing the gateway.
-    pub missing: Vec<String>,
+    pub missing: Vec<Note>,
     /// Configs that it does not put back although they are in it, by file name: what is here stays as it is.
     pub stays: BTreeSet<String>,
     /// The files in which the box keeps rules, as the backup has them.

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use journal_format::Note;
+
 use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
 use crate::archive::manifest::EntryFacts;
@@ -175,7 +177,7 @@ pub(super) fn check_configs(
     }
     let take = |(entry, facts, looked): (&ArchiveEntry, EntryFacts, _)| match looked {
         Ok((config, warnings)) => {
-            found.warnings.extend::<Vec<String>>(warnings);
+            found.warnings.extend::<Vec<Note>>(warnings);
             keep(&mut configs, entry, facts, &config);
         }
         Err(why) => keep_opaque(&mut configs, entry, facts, why),
@@ -210,10 +212,11 @@ pub(super) fn check_configs(
         let stem = file.strip_suffix(".conf").unwrap_or(file);
         match wg_config::interface_name(stem) {
             Ok(_) => config.can_be_a_tunnel = true,
-            Err(why) => found.warnings.push(format!(
-                "the config {} can never come up: {why}",
-                name(file)
-            )),
+            Err(why) => {
+                let text = format!("the config {} can never come up: {why}", name(file));
+                let note = Note::known(Code::TUNNEL_UNFIT, text);
+                found.warnings.push(note.about(file));
+            }
         }
     }
     Ok(configs)
@@ -283,10 +286,13 @@ fn keep(
 }
 
 /// Settings reach beyond the tunnel: whoever agrees to the restore must have read of them. Hooks are [`Consent`]'s.
-fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
-    let entry = Named(entry);
+fn warn_of(file: &str, config: &Config, warnings: &mut Vec<Note>) {
+    let entry = Named(file);
+    let mut warn = |text: String| {
+        warnings.push(Note::known(Code::CONFIG_ODD, text).about(file));
+    };
     if config.interface.save_config {
-        warnings.push(format!(
+        warn(format!(
             "{entry} has SaveConfig: the gateway writes over it when the tunnel goes down"
         ));
     }
@@ -296,9 +302,9 @@ fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
     ] {
         match set {
             Some(value) if redact::may_be_a_key(value) => {
-                warnings.push(format!("{entry} sets {key}"));
+                warn(format!("{entry} sets {key}"));
             }
-            Some(value) => warnings.push(format!("{entry} sets {key} = {}", Named(value))),
+            Some(value) => warn(format!("{entry} sets {key} = {}", Named(value))),
             None => {}
         }
     }
@@ -306,19 +312,17 @@ fn warn_of(entry: &str, config: &Config, warnings: &mut Vec<String>) {
         let unfit = config.unfit.iter().chain(&config.slow);
         unfit.chain(&config.warnings)
     };
-    warnings.extend(
-        all()
-            .take(SAID)
-            .map(|w| format!("{entry}: {}", w.escape_debug())),
-    );
+    for said in all().take(SAID) {
+        warn(format!("{entry}: {}", said.escape_debug()));
+    }
     let more = all().count().saturating_sub(SAID);
     if more > 0 {
-        warnings.push(format!("{entry}: and {more} more lines like these"));
+        warn(format!("{entry}: and {more} more lines like these"));
     }
 }
 
 /// Tunnels that take over more than a site's own networks.
-pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &mut Vec<String>) {
+pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &mut Vec<Note>) {
     let loopback = ["127.0.0.0/8", "::1/128"].map(Prefix::parse);
     let (mut everything, mut to_itself) = (Vec::new(), Vec::new());
     for (file, config) in configs {
@@ -349,18 +353,16 @@ pub(super) fn leads_away(configs: &BTreeMap<String, CheckedConfig>, warnings: &m
             "the box's traffic with itself (127.0.0.0/8 or ::1)",
         ),
     ] {
-        match files.as_slice() {
-            [] => {}
-            [one] => warnings.push(format!(
-                "{} sends {what} into its tunnel (AllowedIPs)",
-                name(one)
-            )),
-            many => warnings.push(format!(
+        let text = match files.as_slice() {
+            [] => continue,
+            [one] => format!("{} sends {what} into its tunnel (AllowedIPs)", name(one)),
+            many => format!(
                 "{} send {what} into their tunnels (AllowedIPs): {}",
                 counted(many.len(), "config"),
                 names(many)
-            )),
-        }
+            ),
+        };
+        warnings.push(Note::known(Code::TRAFFIC_TAKEN, text));
     }
 }
 

@@ -6,6 +6,8 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
+use journal_format::Note;
+
 use super::{CheckedDatabase, FileInBackup, Findings, Present, Rebuilt, folders};
 use crate::archive::lost::Lost;
 use crate::archive::manifest::EntryFacts;
@@ -17,7 +19,7 @@ use crate::files::whole;
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{self, Client, NotTaken, Origin, Terms};
 use crate::gateway::profile::{self, DatabaseKind, Profile};
-use crate::text::wording::{Named, name};
+use crate::text::wording::{Named, name, of_problem};
 
 type Databases = (
     BTreeMap<String, CheckedDatabase>,
@@ -62,7 +64,7 @@ pub(super) fn check_databases(
                 let read = read_rows(profile, &made, known, &mut found);
                 // Who cannot be compared with those of now is as good as nobody.
                 let rows = read.unwrap_or_else(|problem| {
-                    found.warnings.push(format!("cannot {}", problem.what));
+                    found.warnings.push(of_problem(&problem));
                     RowsRead::default()
                 });
                 (rows, facts)
@@ -157,11 +159,13 @@ fn read_rows(
         let plain = file.and_then(|n| n.strip_suffix(".conf")) == Some(&*client.name)
             && path.parent().is_some_and(|p| folders.contains(&p));
         if !plain {
-            found.warnings.push(format!(
+            let text = format!(
                 "the database says that the config of client {} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
                 Named(&client.name),
                 name(&at)
-            ));
+            );
+            let note = Note::known(Code::CLIENT_ODD, text);
+            found.warnings.push(note.about(&client.name));
         }
         client
     };
@@ -191,7 +195,7 @@ fn keep_own(
     found: &mut Findings,
 ) -> Result<EntryFacts, Fault> {
     if let Ok(judged) = database::check(path, &known.name, known.kind, Origin::Here) {
-        found.warnings.extend(judged.warnings);
+        found.odd(&known.name, judged.warnings);
     }
     let added = match copied.size {
         // The application makes its tables in an empty file itself.
@@ -203,15 +207,16 @@ fn keep_own(
         Ok(added) if added.is_empty() => {
             return keep(path, made).map(|()| copied.clone());
         }
-        Ok(added) => found.warnings.extend(added),
+        Ok(added) => found.odd(&known.name, added),
         Err(NotTaken::Failed(problem)) => return Err(problem.into()),
         Err(NotTaken::Unfit(problems)) => {
-            found.warnings.extend(problems.into_iter().map(|p| {
+            let said = problems.into_iter().map(|p| {
                 format!(
                     "{}: what the application may need besides cannot be added: {}",
                     known.name, p.what
                 )
-            }));
+            });
+            found.odd(&known.name, said);
             // It may have been begun.
             for file in database::side_files(path) {
                 remove(&file)?;
@@ -245,7 +250,7 @@ fn rows_from_elsewhere(
     let left_behind = left_behind.map(|said| Lost::rows(&known.name, said));
     found.lost.extend(left_behind);
     found.lost.extend(taken.lost);
-    found.warnings.extend(judged.warnings);
+    found.odd(&known.name, judged.warnings);
     found.warnings.extend(taken.warnings);
     Ok(rows)
 }
@@ -263,10 +268,12 @@ fn copy_rows(
         None => None,
         Some(Ok(shape)) => Some(shape),
         Some(Err(problem)) => {
-            found.warnings.push(format!(
+            let said = format!(
                 "what the gateway's present {} has besides the usual tables is not known: cannot {}",
                 known.name, problem.what
-            ));
+            );
+            let note = Note::known(Code::DATABASE_UNREADABLE, said);
+            found.warnings.push(note.about(&known.name));
             None
         }
     };
@@ -279,7 +286,7 @@ fn copy_rows(
     let taken = database::copy_rows(path, made, terms)?;
     let rows = |said| Lost::rows(&known.name, said);
     found.lost.extend(taken.lost.into_iter().map(rows));
-    found.warnings.extend(taken.changed);
+    found.odd(&known.name, taken.changed);
     Ok(())
 }
 

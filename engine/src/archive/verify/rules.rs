@@ -4,6 +4,8 @@
 use std::collections::BTreeMap;
 use std::io;
 
+use journal_format::Note;
+
 use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
 use crate::archive::{Archive, KEPT_V4, KEPT_V6};
@@ -38,9 +40,8 @@ pub(super) fn rules(
         }
         // Where Holdfast wrote it, it was so: no rules. The gateway's own backup writes an empty file when it may not look.
         Some(text) if text.trim().is_empty() && archive.metadata().holdfast.is_none() => {
-            found
-                .warnings
-                .push(format!("{entry} is empty: the rules stay as they are"));
+            let text = format!("{entry} is empty: the rules stay as they are");
+            found.warnings.push(Note::known(Code::NOT_IN_BACKUP, text));
             Ok(None)
         }
         Some(text) => Ok(Some(text)),

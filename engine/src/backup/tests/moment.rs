@@ -92,7 +92,7 @@ fn what_the_gateway_writes_all_the_time_pairs_as_it_is() {
     for _ in 0..3 {
         let made = gateway.make().unwrap();
         assert_eq!(manifest_of(&made.path).unpaired, BTreeSet::new());
-        assert_eq!(made.warnings, Vec::<String>::new());
+        assert_eq!(made.warnings, []);
     }
     stop.store(true, Ordering::Relaxed);
     thread.join().unwrap();
@@ -140,9 +140,10 @@ fn where_the_clients_cannot_be_read_what_changes_meanwhile_is_named() {
     thread.join().unwrap();
     let unpaired = manifest_of(&made.path).unpaired;
     assert!(unpaired.contains("a_00000001"), "{unpaired:?}");
-    let says = |text: &str| made.warnings.iter().any(|w| w.contains(text));
-    assert!(says("of one moment is not known"), "{:?}", made.warnings);
-    assert!(says("its clients cannot be read"), "{:?}", made.warnings);
+    for code in [Code::NOT_OF_ONE_MOMENT, Code::DATABASE_ODD] {
+        let said = made.warnings.iter().any(|note| note.is(&code));
+        assert!(said, "{code}: {:?}", made.warnings);
+    }
 }
 
 #[test]
@@ -177,9 +178,6 @@ fn a_row_whose_name_no_file_can_have_leads_to_none_and_stops_nothing() {
     let manifest = manifest_of(&made.path);
     let strange = |entry: &&String| entry.contains("outside") || entry.starts_with("holdfast/raw/");
     assert_eq!(manifest.entries.keys().find(strange), None);
-    let told = made
-        .warnings
-        .iter()
-        .find(|w| w.contains("that no file can have"));
-    assert!(told.unwrap().starts_with("5 clients"), "{told:?}");
+    let told = made.warnings.iter().find(|note| note.is(&Code::CLIENT_ODD));
+    assert!(told.unwrap().text.starts_with("5 clients"), "{told:?}");
 }

@@ -6,12 +6,14 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use journal_format::Note;
+
 use super::Making;
 use crate::archive::manifest::escaped;
 use crate::archive::{CONFIGS, RAW, WIREGUARD};
 use crate::backup::aside::Aside;
 use crate::backup::configs::{ConfigBytes, Configs, Folder, Lying, There};
-use crate::error::Fault;
+use crate::error::{Code, Fault};
 use crate::gateway::parts::{Part, PartFate};
 use crate::text::wording::names;
 
@@ -100,15 +102,21 @@ impl Making<'_, '_> {
             }
             Lying::Link { target, .. } => {
                 let target = self.link(&path(), &target);
-                self.warnings.push(format!(
+                let text = format!(
                     "{} is a link to {target}: neither is saved, and a restore leaves both as they are",
                     shown()
-                ));
+                );
+                let note = Note::known(Code::WRONG_KIND, text);
+                self.warnings.push(note.about(shown()));
             }
-            Lying::NoFile { what, .. } => self.warnings.push(format!(
-                "{} is not saved: {what}; a restore leaves it as it is",
-                shown()
-            )),
+            Lying::NoFile { what, .. } => {
+                let text = format!(
+                    "{} is not saved: {what}; a restore leaves it as it is",
+                    shown()
+                );
+                let note = Note::known(Code::WRONG_KIND, text);
+                self.warnings.push(note.about(shown()));
+            }
             Lying::Unread { why, .. } => {
                 unread.push(format!("{}: {why}", shown()));
                 self.unread.insert(name.to_string_lossy().into_owned());
@@ -139,7 +147,7 @@ impl Making<'_, '_> {
         let lacks = |part: Part| matches!(parts.get(&part), Some(PartFate::NotSaved { .. }));
         // Beside a greater loss it is no part of its own.
         if clients.is_some_and(lacks) || lacks(Part::Configs) {
-            self.warnings.push(why);
+            self.warnings.push(Note::known(Code::NOT_SAVED, why));
         } else {
             self.found(Part::Configs, PartFate::NotSaved { why });
             self.unread.extend(shown.iter().cloned());

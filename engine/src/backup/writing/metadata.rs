@@ -8,6 +8,8 @@ use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use journal_format::Note;
+
 use super::Making;
 use crate::archive::manifest::{self, Manifest, Metadata, SystemInfo};
 use crate::backup::growing::Growing;
@@ -26,7 +28,7 @@ pub(in crate::backup) struct Finished {
     pub(in crate::backup) lacks: Vec<Lack>,
     /// The names of configs that could not be read, where it lacks only some of them.
     pub(in crate::backup) unread: BTreeSet<String>,
-    pub(in crate::backup) warnings: Vec<String>,
+    pub(in crate::backup) warnings: Vec<Note>,
 }
 
 impl Making<'_, '_> {
@@ -44,14 +46,21 @@ impl Making<'_, '_> {
             .map(|file| client_of(file).to_string_lossy().into_owned())
             .collect();
         if !unpaired.is_empty() {
-            self.warnings.push(format!(
+            let text = format!(
                 "row and files of {} may be of two moments: each of the {} times that the backup looked, they had changed since, or one of them was missing: {}",
                 counted(unpaired.len(), "client"),
                 moment::ANEW + 1,
                 names(&unpaired)
-            ));
+            );
+            let note = Note::known(Code::NOT_OF_ONE_MOMENT, text);
+            self.warnings.push(note);
         }
-        self.warnings.extend(facts.beyond.iter().cloned());
+        let beyond = facts.beyond.iter();
+        self.warnings
+            .extend(beyond.map(|said| Note::known(Code::NOT_SAVED, said)));
+        for note in &mut self.warnings {
+            note.text = shortened(&note.text);
+        }
         let format = self.format(&unpaired, facts, &peers);
         let gateway = &self.profile.gateway;
         let instance = gateway.configs_dir.parent().unwrap_or(Path::new("/"));
@@ -74,7 +83,8 @@ impl Making<'_, '_> {
                 peers,
                 unpaired,
                 beyond: facts.beyond.clone(),
-                warnings: self.warnings.iter().map(|w| shortened(w)).collect(),
+                // Its format has sentences.
+                warnings: self.warnings.iter().map(Note::to_string).collect(),
                 ..self.manifest
             }),
         };
@@ -89,15 +99,12 @@ impl Making<'_, '_> {
             format!("write the backup {}", growing.path.display()),
             "see whether the disk is full or failing",
         )?;
-        let (lacks, warnings) = metadata
-            .holdfast
-            .map(|m| (m.lacks(), m.warnings))
-            .unwrap_or_default();
+        let manifest = metadata.holdfast;
         Ok(Finished {
             file,
-            lacks,
+            lacks: manifest.map(|m| m.lacks()).unwrap_or_default(),
             unread: self.unread,
-            warnings,
+            warnings: self.warnings,
         })
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::LeftOut;
+use journal_format::{Code, Note};
 
 use super::BackupForPlan;
 use crate::archive::lost::Lost;
@@ -57,28 +57,27 @@ fn wants(backup: &BackupForPlan, profile: &Profile, path: &Path) -> bool {
 /// The lines, and the parts that have one.
 #[derive(Default)]
 struct LeftOutLines {
-    lines: Vec<LeftOut>,
+    lines: Vec<Note>,
     named: BTreeSet<Part>,
 }
 
 impl LeftOutLines {
-    fn add(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        self.lines.push(LeftOut {
-            what: what.into(),
-            why: why.into(),
-        });
+    /// A part that the backup has not.
+    fn absent(&mut self, part: Part, why: String) {
+        self.part(part, Note::known(Code::NOT_IN_BACKUP, why));
     }
 
-    fn part(&mut self, part: Part, why: String) {
-        self.add(part.shown(), why);
+    fn part(&mut self, part: Part, why: Note) {
+        self.lines.push(why.of(part.shown()));
         self.named.insert(part);
     }
 
     /// `3 configs (a, b, c)`, or with more words behind what is counted: `2 links left alone (a, b)`
-    fn several<T: AsRef<str>>(&mut self, one: &str, more: &str, which: &BTreeSet<T>, why: &str) {
+    fn several<T: AsRef<str>>(&mut self, one: &str, more: &str, which: &BTreeSet<T>, why: Note) {
         if !which.is_empty() {
             let many = counted(which.len(), one);
-            self.add(format!("{many}{more} ({})", names(which)), why);
+            self.lines
+                .push(why.of(format!("{many}{more} ({})", names(which))));
         }
     }
 }
@@ -89,7 +88,7 @@ pub(super) fn left_out(
     survey: &Survey,
     backup: &BackupForPlan,
     tunnels_up: &[journal_format::Tunnel],
-) -> Vec<LeftOut> {
+) -> Vec<Note> {
     let checked = &backup.checked;
     let mut lines = LeftOutLines::default();
     for database in &profile.gateway.database {
@@ -98,7 +97,7 @@ pub(super) fn left_out(
         if here && !checked.databases.contains_key(&database.name) && !loses(backup, &part) {
             let stays = format!("; {} stays as it is", database.path.display());
             let why = why_not(backup, &part) + &stays;
-            lines.part(part, why);
+            lines.absent(part, why);
         }
     }
     configs(backup, &mut lines);
@@ -108,7 +107,7 @@ pub(super) fn left_out(
         let known = checked.kept.contains_key(family) || checked.kept_gone(*family);
         if !known && !loses(backup, &part) {
             let why = why_not(backup, &part);
-            lines.part(part, format!("{why}; {} stays as it is", path.display()));
+            lines.absent(part, format!("{why}; {} stays as it is", path.display()));
         }
     }
     for family in Family::BOTH {
@@ -125,11 +124,42 @@ pub(super) fn left_out(
         if !lines.named.contains(&lack.part) {
             let why = why_not(backup, &lack.part);
             let why = format!("{why}; {}", lack.part.without());
-            lines.part(lack.part, why);
+            lines.absent(lack.part, why);
         }
     }
+    tunnels(profile, survey, backup, tunnels_up, &mut lines);
+    lines.several(
+        "link",
+        " left alone",
+        &manifest.iter().flat_map(|m| m.links.keys()).collect(),
+        Note::known(
+            Code::NOT_IN_BACKUP,
+            "there when the backup was made: neither a link nor what it leads to is saved or touched",
+        ),
+    );
+    lines.several(
+        "client",
+        " as of one moment",
+        &manifest.iter().flat_map(|m| &m.unpaired).collect(),
+        Note::known(
+            Code::NOT_OF_ONE_MOMENT,
+            "changed while the backup was made: row and files may be of different moments",
+        ),
+    );
+    lost(&checked.lost, &mut lines);
+    lines.lines
+}
+
+/// Tunnels that belong up and will not be as the backup has them.
+fn tunnels(
+    profile: &Profile,
+    survey: &Survey,
+    backup: &BackupForPlan,
+    tunnels_up: &[journal_format::Tunnel],
+    lines: &mut LeftOutLines,
+) {
     let up: BTreeSet<&str> = tunnels_up.iter().map(|t| t.name.as_str()).collect();
-    let belong_up = checked.tunnels_up.iter().map(String::as_str);
+    let belong_up = backup.checked.tunnels_up.iter().map(String::as_str);
     let config = |tunnel: &str| profile.gateway.wireguard_dir.join(format!("{tunnel}.conf"));
     let (stay, down): (BTreeSet<&str>, BTreeSet<&str>) = belong_up
         .filter(|t| !up.contains(t))
@@ -138,28 +168,20 @@ pub(super) fn left_out(
         "tunnel",
         "",
         &stay,
-        "up in the backup, and left as it is: what lies where the config belongs is no regular file (a link, a folder)",
+        Note::known(
+            Code::WRONG_KIND,
+            "up in the backup, and left as it is: what lies where the config belongs is no regular file (a link, a folder)",
+        ),
     );
     lines.several(
         "tunnel",
         "",
         &down,
-        "up in the backup, which has no config to bring it up with: down now",
+        Note::down(
+            Code::TUNNEL_STAYS_DOWN,
+            "up in the backup, which has no config to bring it up with: down now",
+        ),
     );
-    lines.several(
-        "link",
-        " left alone",
-        &manifest.iter().flat_map(|m| m.links.keys()).collect(),
-        "there when the backup was made: neither a link nor what it leads to is saved or touched",
-    );
-    lines.several(
-        "client",
-        " as of one moment",
-        &manifest.iter().flat_map(|m| &m.unpaired).collect(),
-        "changed while the backup was made: row and files may be of different moments",
-    );
-    lost(&checked.lost, &mut lines);
-    lines.lines
 }
 
 /// Configs of which the backup does not say what they were.
@@ -167,12 +189,13 @@ fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
     let part = Part::Configs;
     if !backup.speaks_of_configs() {
         let why = why_not(backup, &part) + "; those of here stay as they are";
-        lines.part(part, why);
+        lines.absent(part, why);
         return;
     }
     if backup.checked.lacks(&part) {
         let why = format!("{}; {}", why_not(backup, &part), part.without());
-        lines.add("a part of the configs", why);
+        let note = Note::known(Code::NOT_IN_BACKUP, why);
+        lines.lines.push(note.of("a part of the configs"));
         lines.named.insert(part);
     }
     let links = link_names(backup);
@@ -182,13 +205,19 @@ fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
         "config",
         "",
         &not_taken.collect(),
-        "there when the backup was made, and not in it: what is here under such a name stays as it is",
+        Note::known(
+            Code::NOT_IN_BACKUP,
+            "there when the backup was made, and not in it: what is here under such a name stays as it is",
+        ),
     );
     lines.several(
         "config",
         "",
         &backup.checked.stays,
-        "in the backup, and not put back: what is here under such a name stays as it is",
+        Note::known(
+            Code::NOT_PUT_BACK,
+            "in the backup, and not put back: what is here under such a name stays as it is",
+        ),
     );
 }
 
@@ -215,13 +244,19 @@ fn no_files(profile: &Profile, survey: &Survey, backup: &BackupForPlan, lines: &
         "file",
         "",
         &in_its_place,
-        "in the backup, and not put back: what lies there now is no regular file (a link, a folder), and is left as it is",
+        Note::known(
+            Code::WRONG_KIND,
+            "in the backup, and not put back: what lies there now is no regular file (a link, a folder), and is left as it is",
+        ),
     );
     lines.several(
         "place",
         " without a regular file",
         &here_alone,
-        "a link, a folder or the like lies there, and the backup has nothing of that name: left as it is",
+        Note::known(
+            Code::WRONG_KIND,
+            "a link, a folder or the like lies there, and the backup has nothing of that name: left as it is",
+        ),
     );
 }
 
@@ -233,49 +268,62 @@ fn lost(lost: &[Lost], lines: &mut LeftOutLines) {
             continue;
         }
         let mut said = lost.iter().filter(|l| l.what.as_deref() == Some(what));
-        let first = said.next().map_or("", |l| &l.note.text);
-        let why = match said.count() {
-            0 => first.to_owned(),
-            more => format!("{first}; and {more} more like it, named in the plan"),
+        let Some(mut note) = said.next().map(|l| l.note.clone()) else {
+            continue;
         };
-        lines.add(what, why);
+        let more = said.count();
+        if more > 0 {
+            note.text += &format!("; and {more} more like it, named in the plan");
+        }
+        lines.lines.push(note.of(what));
     }
 }
 
-fn rules(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<String> {
+fn rules(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<Note> {
     let refused = match backup.rules.get(&family) {
         Some(Ok(_)) => return None,
         Some(Err(why)) => Some(why),
         None => None,
     };
     let part = Part::Rules(family);
+    let not_loaded = |why: String| Note::down(Code::RULES_NOT_LOADED, why);
     Some(match (survey.facts.rules(family), refused) {
-        (Some(_), Some(why)) => format!("{why}; {STAY}"),
-        (Some(_), None) => format!("{}; {STAY}", why_not(backup, &part)),
-        (None, _) if survey.facts.unread.contains_key(&part) => {
-            "the present ones cannot be read, and so could not be put back: all of them stay, and tunnels and services add theirs"
-                .to_owned()
+        (Some(_), Some(why)) => not_loaded(format!("{why}; {STAY}")),
+        (Some(_), None) => {
+            let why = format!("{}; {STAY}", why_not(backup, &part));
+            Note::known(Code::NOT_IN_BACKUP, why)
         }
+        (None, _) if survey.facts.unread.contains_key(&part) => Note::down(
+            Code::GATEWAY_UNREADABLE,
+            "the present ones cannot be read, and so could not be put back: all of them stay, and tunnels and services add theirs",
+        ),
         // A kernel without that protocol has none to keep.
-        (None, refused) => refused?.clone(),
+        (None, refused) => not_loaded(refused?.clone()),
     })
 }
 
-fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<String> {
+fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<Note> {
     let part = Part::Forwarding(family);
     let says = backup.checked.forwards(family);
-    let why = match (says, survey.facts.forwards(family)) {
+    let (code, why) = match (says, survey.facts.forwards(family)) {
         (Some(_), Some(_)) | (None, None) => return None,
-        (None, Some(_)) => match backup.checked.lacks(&part) {
-            true => why_not(backup, &part),
-            false => "the backup does not say".to_owned(),
-        },
-        (Some(_), None) if survey.facts.lack_protocol(family) => {
-            format!("the kernel of this box has no {}", family.name())
+        (None, Some(_)) => {
+            let why = match backup.checked.lacks(&part) {
+                true => why_not(backup, &part),
+                false => "the backup does not say".to_owned(),
+            };
+            (Code::NOT_IN_BACKUP, why)
         }
-        (Some(_), None) => "it cannot be read here, and so could not be put back".to_owned(),
+        (Some(_), None) if survey.facts.lack_protocol(family) => {
+            let why = format!("the kernel of this box has no {}", family.name());
+            (Code::UNFIT_SYSTEM, why)
+        }
+        (Some(_), None) => {
+            let why = "it cannot be read here, and so could not be put back".to_owned();
+            (Code::GATEWAY_UNREADABLE, why)
+        }
     };
-    Some(format!("{why}; it stays as it is"))
+    Some(Note::known(code, format!("{why}; it stays as it is")))
 }
 
 #[cfg(test)]

@@ -71,7 +71,7 @@ impl StepOps for SafetyBackup {
             let _ = env.host.discard(&made.path);
             return Err(could_not_bring_back(&refused));
         }
-        warnings.extend(made.warnings.into_iter().map(Note::from));
+        warnings.extend(made.warnings);
         let path = made.path.display().to_string();
         env.host.keep(&env.dir.join(MADE), path.as_bytes())?;
         Ok(Report {

@@ -239,12 +239,9 @@ fn a_plan_that_says_what_a_version_does_not_know_has_no_place_in_a_journal_of_it
     needs[0].firewall.ipv6_forward = Some(false);
     needs[1].peers = Some(digest(9));
     needs[2].without_safety_backup_of = vec!["app.db".into()];
-    needs[3].left_out = vec![crate::LeftOut {
-        what: "the database app.db".into(),
-        why: "the backup has none".into(),
-    }];
+    needs[3].left_out = vec![crate::Note::from("the backup has none").of("the database app.db")];
     for plan in needs {
-        assert_eq!(plan.format(), Format::CURRENT);
+        assert_eq!(plan.format(), Format::V1_1);
         let mut pen = Pen::opened_with(Header {
             format: Format::FIRST,
             ..header(&plan)

@@ -43,8 +43,12 @@ fn of(change: impl FnOnce(&mut Survey, &mut BackupForPlan)) -> String {
     backup.add_database("configs.db", wanted(None, b"x"));
     change(&mut survey, &mut backup);
     let found = left_out(&Profile::default(), &survey, &backup, &[]);
-    let lines = found.iter().map(|l| format!("{}: {}", l.what, l.why));
-    lines.collect::<Vec<_>>().join("\n")
+    for note in &found {
+        let named = note.name.as_deref().unwrap_or_default();
+        assert!(!named.is_empty() && note.code.is_some(), "{note:?}");
+    }
+    let lines: Vec<&str> = found.iter().map(|note| &*note.text).collect();
+    lines.join("\n")
 }
 
 fn lack(part: Part) -> (Part, PartFate) {
