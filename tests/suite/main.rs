@@ -29,6 +29,7 @@ mod older_journal;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;
+mod others_rules;
 mod planted_journal;
 mod random_gateways;
 mod recovery;
