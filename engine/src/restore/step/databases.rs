@@ -219,12 +219,13 @@ impl StepOps for SwapDatabases {
     /// The new database's side files go with it, also those that were brought along: they must not lie beside the old one when
     /// it is back. What was written meanwhile is kept.
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        no_holders(env, env.exchanges.iter().map(|e| e.path.as_str()))?;
         let mut found = Keeping::new(env, permit, FOUND);
         for exchange in databases(env) {
             if swap::stays(env.host, exchange)? {
                 continue;
             }
+            // Each anew: a service may have been started since the last one.
+            no_holders(env, std::iter::once(exchange.path.as_str()))?;
             for own in side_files_there(env.host, &exchange.path)? {
                 if holds_rows(env, &own)? {
                     found.take(Path::new(&own), &own)?;
@@ -236,6 +237,8 @@ impl StepOps for SwapDatabases {
             }
             env.host
                 .sync_dir(permit, parent(Path::new(&exchange.path))?)?;
+            // At once: whoever opens the new database until then makes its side files anew.
+            swap::back(env.host, permit, std::slice::from_ref(exchange))?;
         }
         swap::back(env.host, permit, env.exchanges)?;
         let left = left_to_others(env)?;
