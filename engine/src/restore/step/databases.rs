@@ -30,6 +30,17 @@ fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
         .filter(|t| matches!(t.change, Change::Replace | Change::Remove))
 }
 
+/// Whoever opened a database between the look for holders and its exchange holds the object that lies in the staging now.
+fn no_late_holders(env: &Env) -> Result<(), Problem> {
+    let mut staged = Vec::new();
+    for exchange in databases(env) {
+        if env.host.stat(Path::new(&exchange.staged))?.is_some() {
+            staged.push(exchange.staged.as_str());
+        }
+    }
+    no_holders(env, staged.into_iter())
+}
+
 /// A process that holds a swapped database writes on into the old file and believes that it succeeded.
 fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(), Problem> {
     let files: Vec<PathBuf> = paths
@@ -47,7 +58,7 @@ fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(),
             return Err(cannot(
                 Code::DATABASE_HELD,
                 format!(
-                    "settle {}: still held open by {}",
+                    "replace {}: still held open by {}",
                     first.path.display(),
                     all.join(", ")
                 ),
@@ -209,6 +220,7 @@ impl StepOps for SwapDatabases {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         untouched(env)?;
         swap::forward(env.host, permit, env.exchanges)?;
+        no_late_holders(env)?;
         let swapped = env.exchanges.iter().map(|e| format!("swapped {}", e.path));
         Ok(Report {
             did: swapped.collect(),
@@ -241,6 +253,7 @@ impl StepOps for SwapDatabases {
             swap::back(env.host, permit, std::slice::from_ref(exchange))?;
         }
         swap::back(env.host, permit, env.exchanges)?;
+        no_late_holders(env)?;
         let left = left_to_others(env)?;
         let count = databases(env).count() - left.len();
         Ok(Report {

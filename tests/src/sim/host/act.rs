@@ -60,7 +60,8 @@ impl Act for Sim {
                 .iter()
                 .filter_map(|p| w.disk.find(p))
                 .any(|o| w.kernel.open.contains(&o));
-            if held {
+            // Whoever comes between the look and the exchange is looked for behind it.
+            if held && w.acted.is_none() {
                 w.breaks(format!("{} was swapped while it was held", a.display()));
             }
             w.disk.exchange(a, b)
