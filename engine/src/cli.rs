@@ -13,7 +13,7 @@ use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
-use crate::restore::aside::{self, Aside};
+use crate::restore::aside::{self, SaidAside};
 use crate::restore::{launch, process};
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
@@ -231,7 +231,7 @@ pub fn run() -> ExitCode {
     match works {
         true => {
             aside::hear_of_faults();
-            log.with_writer(|| Aside).init();
+            log.with_writer(|| SaidAside).init();
         }
         false => log.with_writer(std::io::stderr).init(),
     }

@@ -199,8 +199,8 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
     let status = report.exit_status();
     let closed = &report.closed;
     recover::say_aside(&report);
-    let view = view.map(Last::of);
-    let view = view.or_else(|| Last::by_report(&report.outcome));
+    let view = view.map(LastWord::of);
+    let view = view.or_else(|| LastWord::by_report(&report.outcome));
     if let Some(problem) = &report.handed_over {
         tell!("holdfast: {}", journal_format::problem_text(problem));
         tell!("a recovery took over");
@@ -247,7 +247,7 @@ fn closed_line(one: &str) -> String {
 
 /// What is last said of a restore.
 #[derive(Debug)]
-struct Last {
+struct LastWord {
     id: RestoreId,
     standing: Standing,
     headline: String,
@@ -256,9 +256,9 @@ struct Last {
     unsaved: Vec<String>,
 }
 
-impl Last {
-    fn of(view: View) -> Last {
-        Last {
+impl LastWord {
+    fn of(view: View) -> LastWord {
+        LastWord {
             id: view.id,
             standing: view.standing,
             headline: view.headline,
@@ -269,7 +269,7 @@ impl Last {
     }
 
     /// Without a journal that can be read: a restore that could not even write its first record has none, once it is recovered.
-    fn by_report(outcome: &Result<Recovered, Fault>) -> Option<Last> {
+    fn by_report(outcome: &Result<Recovered, Fault>) -> Option<LastWord> {
         let (id, standing) = match outcome.as_ref().ok()? {
             Recovered::Idle(_) | Recovered::BeforeNetwork(_) => return None,
             Recovered::Over(id, verdict) => (
@@ -292,7 +292,7 @@ impl Last {
                 },
             ),
         };
-        Some(Last {
+        Some(LastWord {
             id: id.clone(),
             standing,
             headline: match standing {
@@ -310,7 +310,7 @@ impl Last {
 }
 
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.
-fn verdict(json: bool, view: Option<&Last>, ending: &Unjournaled<'_>, fault: Option<&Fault>) {
+fn verdict(json: bool, view: Option<&LastWord>, ending: &Unjournaled<'_>, fault: Option<&Fault>) {
     let Some(view) = view else { return };
     let closed = ending.closed;
     let of_fault = fault.and_then(|fault| fault.problems().first());
@@ -359,11 +359,11 @@ mod tests {
             (settled(Ok(Vec::new())), Standing::Restored),
             (settled(Err(turned)), Standing::RolledBack),
         ] {
-            let last = Last::by_report(&Ok(outcome)).unwrap();
+            let last = LastWord::by_report(&Ok(outcome)).unwrap();
             assert_eq!((&last.id, last.standing), (&id, standing));
             assert!(!last.headline.is_empty());
         }
-        let idle = Last::by_report(&Ok(Recovered::Idle(Vec::new())));
+        let idle = LastWord::by_report(&Ok(Recovered::Idle(Vec::new())));
         assert!(idle.is_none(), "{idle:?}");
     }
 }

@@ -16,9 +16,9 @@ thread_local! {
 }
 
 /// Where a worker's warnings go.
-pub struct Aside;
+pub struct SaidAside;
 
-impl Write for Aside {
+impl Write for SaidAside {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
         let mut said = held();
         if said.len() + bytes.len() <= MOST {
@@ -44,7 +44,7 @@ fn note(panic: &PanicHookInfo<'_>) {
         None => said.to_owned(),
     };
     // Before a worker has left its outputs somebody reads them.
-    let outputs: [&mut dyn Write; 2] = [&mut Aside, &mut std::io::stderr()];
+    let outputs: [&mut dyn Write; 2] = [&mut SaidAside, &mut std::io::stderr()];
     for output in outputs {
         let _ = writeln!(output, "a fault in holdfast: {at}");
     }
