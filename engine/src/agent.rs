@@ -234,8 +234,7 @@ fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
     });
     let worker = launch::launch(&config, &format!("recovery-{}", open.id), &order)?;
     spawn("recovery", move || {
-        let ended = worker.wait();
-        tracing::info!("the recovery of restore {} ended: {ended:?}", open.id);
+        start::log_end(&format!("the recovery of restore {}", open.id), &worker);
     })
 }
 

@@ -13,6 +13,7 @@ use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
+use crate::restore::aside::{self, SaidAside};
 use crate::restore::{launch, process};
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
@@ -183,7 +184,7 @@ enum JournalCommand {
     /// Show a restore's steps and records.
     Show {
         /// A restore's id, or a journal's file.
-        journal: String,
+        journal: PathBuf,
     },
     /// Verify a journal.
     #[command(
@@ -191,7 +192,7 @@ enum JournalCommand {
     )]
     Verify {
         /// A restore's id, or a journal's file.
-        journal: String,
+        journal: PathBuf,
     },
     /// Follow a restore's records as they are written, until it is over.
     Follow {
@@ -223,15 +224,26 @@ pub fn run() -> ExitCode {
     let cli = Cli::parse();
     let filter = tracing_subscriber::EnvFilter::try_from_env("HOLDFAST_LOG")
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .init();
+        .with_target(false);
+    let works = matches!(&cli.command, CliCommand::Work { said: false, .. });
+    match works {
+        true => {
+            aside::hear_of_faults();
+            log.with_writer(|| SaidAside).init();
+        }
+        false => log.with_writer(std::io::stderr).init(),
+    }
     let json = cli.json;
+    let heard = worker::is_heard(&cli.command);
     match dispatch(cli) {
         Ok(status) => ExitCode::from(status),
         Err(fault) => {
+            if heard {
+                launch::say_not_begun(&fault);
+            }
+            aside::said().iter().for_each(|line| tell!("{line}"));
             if json {
                 print_json(&fault_json(&fault));
             }

@@ -1,6 +1,8 @@
 //! One restore from its plan to its verdict: the folder, the journal and the drive. Owns what lies in a restore's folder
 //! before its journal begins; plans nothing.
 
+pub mod aside;
+pub mod cut_off;
 pub mod decide;
 pub mod driver;
 pub mod expected_peers;

@@ -122,6 +122,9 @@ impl StepState {
     }
 }
 
+/// What is said of a restore that was over before its first effect.
+pub const NOTHING_CHANGED: &str = "Nothing was changed: the gateway is as it was before.";
+
 /// Where a restore stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -163,9 +166,16 @@ impl Standing {
             Phase::Forward => Standing::Forward,
             Phase::Back => Standing::Back,
             Phase::Committed => Standing::Finishing,
-            Phase::Closed(Verdict::Restored) => Standing::Restored,
-            Phase::Closed(Verdict::RolledBack) => Standing::RolledBack,
-            Phase::Closed(Verdict::NothingChanged) => Standing::NothingChanged,
+            Phase::Closed(verdict) => Standing::after(verdict),
+        }
+    }
+
+    /// Where a restore stands that ended so.
+    pub fn after(verdict: Verdict) -> Standing {
+        match verdict {
+            Verdict::Restored => Standing::Restored,
+            Verdict::RolledBack => Standing::RolledBack,
+            Verdict::NothingChanged => Standing::NothingChanged,
         }
     }
 
@@ -460,7 +470,7 @@ fn headline(state: &State, standing: Standing) -> String {
             "Restored in part, with warnings: the gateway is as the backup says, but for {left_out}. Read what is left."
         ),
         Standing::RolledBack => "Rolled back: the gateway is as it was before.".into(),
-        Standing::NothingChanged => "Nothing was changed: the gateway is as it was before.".into(),
+        Standing::NothingChanged => NOTHING_CHANGED.into(),
         Standing::Unknown => format!(
             "How it stands is not known: its journal is of format {}, and this program understands it only up to record {}. \
              The program that wrote it can tell: {}.",

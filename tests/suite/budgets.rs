@@ -250,19 +250,22 @@ fn what_a_config_more_that_a_restore_changes_costs_stays_within_the_budget() {
     let restored = [&few, &more].map(|gateway| {
         let made = gateway.cost(&["backup"]).1;
         gateway.change_configs();
+        // What a restore closes itself it closes right before its safety backup. That then looks at rows and files once more if
+        // no tick of the clock lies between: on one machine it does, on another not.
+        gateway.cost(&["secure"]);
         gateway.cost_of_restore(made.trim())
     });
     // Two files, each of them saved before, compared, staged beside its target, exchanged, read once more, and set aside.
     let budget = [
-        ("open", 66.0),
-        ("close", 60.0),
-        ("look", 51.0),
-        ("read", 12.2),
-        ("seek", 0.1),
+        ("open", 57.0),
+        ("close", 51.0),
+        ("look", 43.0),
+        ("read", 11.5),
+        ("seek", 0.0),
         ("sync", 0.0),
-        ("write", 3.0),
-        ("bytes read", 17_500.0),
-        ("bytes written", 6_200.0),
+        ("write", 2.6),
+        ("bytes read", 16_900.0),
+        ("bytes written", 5_900.0),
     ];
     within("restore", [&restored[0], &restored[1]], &budget);
 }

@@ -55,3 +55,4 @@ mod web_stage;
 mod web_viewers;
 mod what_the_gateways_reader_takes;
 mod worker;
+mod worker_at_odds;

@@ -85,5 +85,7 @@ fn the_page_says_that_it_cannot_tell_how_the_restore_of_a_newer_version_ended() 
         page.contains("Cannot tell how this restore stands"),
         "{page}"
     );
+    assert!(page.contains("How it stands is not known"), "{page}");
     assert!(!page.contains("as the backup says"), "{page}");
+    assert!(!page.contains("Cleaning up"), "{page}");
 }

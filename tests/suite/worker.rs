@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use crate::on_a_gateway::{Gateway, path, stand_in};
 
 /// A gateway, a picture of it when it was backed up, the backup, and a picture of it now that it is changed.
-fn changed() -> Option<(Gateway, Picture, PathBuf, Picture)> {
+pub fn changed() -> Option<(Gateway, Picture, PathBuf, Picture)> {
     let gateway = Gateway::small()?;
     let first = gateway.backup();
     // What a restore itself settles, the kept rules, it has settled once.
@@ -376,7 +376,7 @@ fn a_worker_stays_in_the_network_namespace_that_it_was_started_in() {
 }
 
 /// `systemd-run`, as one box or another has it.
-fn with_systemd(gateway: &Gateway, text: &str) {
+pub fn with_systemd(gateway: &Gateway, text: &str) {
     gateway.run(&["mkdir", "-p", "/run/systemd/system"]);
     stand_in(gateway, "systemd-run", text);
 }

@@ -147,8 +147,10 @@ struct StepRow {
 /// The restore as its page shows it at a moment.
 pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
     let in_part = !view.left_out.is_empty();
-    let (tone, icon, title) = halt.map_or_else(|| tone(view.standing, in_part), tone_of_halt);
-    let sentence = match halt {
+    // Of a journal that is understood only so far, the restore itself says that, as on the command line.
+    let halted = halt.filter(|_| view.standing != Standing::Unknown);
+    let (tone, icon, title) = halted.map_or_else(|| tone(view.standing, in_part), tone_of_halt);
+    let sentence = match halted {
         None => view.headline.clone(),
         Some(Halt::Interrupted) => {
             format!("{title}: nothing works on it. On the gateway, run `holdfast recover`.")

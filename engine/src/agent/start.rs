@@ -17,9 +17,11 @@ use super::{Agent, now_ms, recover, spawn};
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::plan::planner::Choices;
+use crate::restore::cut_off::{self, CutOff};
 use crate::restore::launch::{self, ProcessEnd, Worker};
 use crate::restore::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState};
 use crate::state_dir;
+use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
 use preview::may_be_tried_again;
 pub use preview::{again, look};
@@ -149,8 +151,12 @@ impl Starts {
             if !at_it {
                 // Nothing began: the upload may be confirmed again.
                 agent.uploads.free(&approved.upload, &id)?;
-                let report = worker.map_or_else(|| launch::report(&name(&id)), |w| w.report());
-                return Err(not_begun(agent, report).into());
+                let report = match &worker {
+                    Some(worker) => worker.report(),
+                    None => launch::report(&name(&id)),
+                };
+                let ended = worker.and_then(|worker| worker.ended());
+                return Err(not_begun(agent, report, ended).into());
             }
             // The restore goes on by itself if the web is gone; its next question finds it.
             alive()?;
@@ -232,8 +238,6 @@ enum Begun {
     Runs(RestoreId, Option<Arc<Worker>>),
 }
 
-const ENDED: &str = "start the restore: its process ended at once";
-
 /// The name of a restore's worker.
 fn name(id: &RestoreId) -> String {
     format!("restore-{id}")
@@ -245,29 +249,61 @@ fn runs(said: Option<&WorkerState>) -> bool {
 }
 
 /// Why a restore did not begin.
-fn not_begun(agent: &Agent, report: Option<WorkReport>) -> Refusal {
-    let fault = report.and_then(|report| report.outcome.err());
-    match fault {
-        Some(Fault::Refused(problems)) => Refusal::Unacceptable {
+fn not_begun(agent: &Agent, report: Option<WorkReport>, ended: Option<ProcessEnd>) -> Refusal {
+    let report = report.unwrap_or_else(|| {
+        // Nobody could ask how the process of an agent that has ended went: without a word, as if it were killed.
+        let ended = CutOff::Process(ended.unwrap_or(ProcessEnd::Unknown));
+        cut_off::report(&agent.profile, None, ended, None)
+    });
+    match report.outcome {
+        Err(Fault::Refused(problems)) => Refusal::Unacceptable {
             problems: bounded_problems(problems),
         },
-        Some(Fault::Busy(problem)) => busy(agent, first(vec![problem])),
-        Some(fault) => first(fault.problems().to_vec()).into(),
-        None => first(Vec::new()).into(),
+        Err(Fault::Busy(problem)) => busy(agent, first(vec![problem])),
+        Err(fault) => first(fault.problems().to_vec()).into(),
+        Ok(_) => first(Vec::new()).into(),
     }
 }
 
 /// Waits for a restore's worker, so that it does not stay as a zombie.
 fn wait(agent: &Agent, worker: &Worker, upload: &UploadId, id: &RestoreId) {
-    let ended = worker.wait();
-    tracing::info!("the process of restore {id} ended: {ended:?}");
-    let killed = ended == ProcessEnd::Unknown;
+    log_end(&format!("restore {id}"), worker);
     if has_begun(agent, id) && !may_be_tried_again(agent, id) {
         agent.uploads.spent(upload);
     }
-    // A recovery that is killed as well is left for the next start, so that this has an end.
-    if killed && let Err(problem) = recover(&agent.profile, agent.starts.config.clone()) {
+    // Killed, or ended by a fault of its own. A recovery that ends so as well is left for the next start, so that this has an end.
+    if is_cut_off(agent, id)
+        && let Err(problem) = recover(&agent.profile, agent.starts.config.clone())
+    {
         tracing::error!("{problem}");
+    }
+}
+
+/// Whether a restore that nothing works on is open, and its journal does not say that only an operator can go on.
+fn is_cut_off(agent: &Agent, id: &RestoreId) -> bool {
+    if matches!(state_dir::open_restore(&agent.profile), Ok(None)) {
+        return false;
+    }
+    let mut follower = Follower::new(&agent.profile, id);
+    let _ = follower.look(|_, _| ());
+    follower.state().is_none_or(|state| state.stuck.is_none())
+}
+
+/// Waits for the end of a worker, and writes into the log how it ended and what no journal tells of it.
+pub fn log_end(what: &str, worker: &Worker) {
+    let ended = worker.wait();
+    tracing::info!("the process of {what} ended: {ended}");
+    let Some(report) = worker.report() else {
+        if ended == ProcessEnd::Unknown {
+            tracing::error!("{what} was cut off: its process was killed");
+        }
+        return;
+    };
+    for line in &report.aside {
+        tracing::warn!("{what}: {line}");
+    }
+    for problem in report.outcome.err().iter().flat_map(Fault::problems) {
+        tracing::warn!("{what}: {problem}");
     }
 }
 
@@ -278,7 +314,7 @@ fn first(problems: Vec<Problem>) -> Problem {
         .unwrap_or_else(|| {
             cannot(
                 Code::INTERRUPTED,
-                ENDED,
+                "start the restore: its process ended at once",
                 "see the agent's log, then try again",
             )
         })

@@ -34,6 +34,8 @@ struct Watching {
     looked: Option<Result<(), StreamLost>>,
     /// As they are sent, in order, each with the restore right behind it.
     events: Vec<Told>,
+    /// The restore, where a newer version wrote on: how it stands then is not what stands behind the last event.
+    unknown: Option<Arc<View>>,
     /// Whether nothing more comes.
     over: bool,
 }
@@ -45,7 +47,7 @@ pub type Told = (Arc<Event>, Arc<View>);
 pub struct News {
     /// The events that they have not had, in order.
     pub events: Vec<Told>,
-    /// The restore behind the last of all; none while its journal has no record.
+    /// The restore as it is now; none while its journal has no record that can be shown.
     pub view: Option<Arc<View>>,
     /// Why it gets no further by itself.
     pub halt: Option<Halt>,
@@ -66,6 +68,7 @@ impl Streams {
                 follower: Follower::new(&agent.profile, id),
                 looked: None,
                 events: Vec::new(),
+                unknown: None,
                 over: false,
             }),
             looked: Condvar::new(),
@@ -114,7 +117,7 @@ impl Stream {
         let new = new.filter(|(event, _)| seq.is_none_or(|had| event.seq > had));
         Ok(News {
             events: new.cloned().collect(),
-            view: reading.events.last().map(|(_, view)| view.clone()),
+            view: reading.view(),
             halt: follow::halt(agent, &reading.follower),
             over: reading.over,
         })
@@ -153,7 +156,16 @@ impl Watching {
                 events.push((event, Arc::new(follow::view(state))));
             }
         })?;
+        let stopped = follower.state().filter(|s| s.stops_at.is_some());
+        if let Some(state) = stopped.filter(|_| self.unknown.is_none()) {
+            self.unknown = Some(Arc::new(follow::view(state)));
+        }
         self.over = over && !news;
         Ok(())
+    }
+
+    fn view(&self) -> Option<Arc<View>> {
+        let last = || self.events.last().map(|(_, view)| view.clone());
+        self.unknown.clone().or_else(last)
     }
 }

@@ -1,5 +1,7 @@
 //! `holdfast backup`.
 
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use journal_format::{note_line, visible};
@@ -31,7 +33,9 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
             "warnings": made.warnings,
         }));
     } else {
-        say!("{}", made.path.display().to_string());
+        // Its very bytes: others are to find it by them.
+        let line = [made.path.as_os_str().as_bytes(), b"\n"].concat();
+        let _ = std::io::stdout().write_all(&line);
     }
     for lack in &made.lacks {
         tell!("lacks: {}", visible(&lack.to_string()));

@@ -46,21 +46,21 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
 }
 
 /// A restore's id, or a file.
-fn find(context: &Context, name: &str) -> Result<(PathBuf, Scan), Problem> {
-    match RestoreId::new(name) {
-        Ok(id) => {
+fn find(context: &Context, name: &Path) -> Result<(PathBuf, Scan), Problem> {
+    match name.to_str().map(RestoreId::new) {
+        Some(Ok(id)) => {
             let scan = state_dir::read(&context.profile, &id)?;
             Ok((state_dir::journal(&context.profile, &id), scan))
         }
-        Err(_) => Ok((PathBuf::from(name), state_dir::read_file(Path::new(name))?)),
+        Some(Err(_)) | None => Ok((name.to_owned(), state_dir::read_file(name)?)),
     }
 }
 
-pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
+pub(super) fn show(context: &Context, name: &Path) -> Result<u8, Fault> {
     let (path, scan) = find(context, name)?;
     if context.json {
         print_json(&serde_json::json!({
-            "journal": path,
+            "journal": path.display().to_string(),
             "soundness": soundness_words(&scan),
             "view": scan.state.as_ref().map(View::of),
             "records": scan.records.iter().map(record_json).collect::<Vec<_>>(),
@@ -85,12 +85,12 @@ pub(super) fn show(context: &Context, name: &str) -> Result<u8, Fault> {
     Ok(0)
 }
 
-pub(super) fn verify(context: &Context, name: &str) -> Result<u8, Fault> {
+pub(super) fn verify(context: &Context, name: &Path) -> Result<u8, Fault> {
     let (path, scan) = find(context, name)?;
     let soundness = scan.soundness();
     if context.json {
         print_json(&serde_json::json!({
-            "journal": path,
+            "journal": path.display().to_string(),
             "soundness": soundness_words(&scan),
             "exit_status": soundness.exit_status(),
             "records": scan.records.len(),

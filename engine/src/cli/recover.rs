@@ -73,6 +73,7 @@ pub(super) fn say_report(
     if let Some(found) = &report.found {
         say_found(context, found);
     }
+    say_aside(&report);
     let recovered = report.outcome?;
     match context.json {
         true => print_json(&as_json(&recovered, view, status)),
@@ -84,6 +85,13 @@ pub(super) fn say_report(
         }
     }
     Ok(status)
+}
+
+/// What its worker warned of.
+pub(super) fn say_aside(report: &WorkReport) {
+    for line in &report.aside {
+        tell!("{}", visible(line));
+    }
 }
 
 fn say_found(context: &Context, FoundAtRecovery { torn, ended, .. }: &FoundAtRecovery) {

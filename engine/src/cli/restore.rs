@@ -4,12 +4,12 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Entry, Note, Plan, RestoreId, View, Weight, accepting, left_out_lines, note_line, record_json,
-    record_text, visible,
+    Entry, LeftOut, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight,
+    accepting, left_out_lines, note_line, record_json, record_text, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
-use super::{Context, RestoreArgs, print_json};
+use super::{Context, RestoreArgs, print_json, recover};
 use crate::error::{Code, Fault, OrCannot, Problem};
 use crate::files::open::if_there;
 use crate::gateway::parts::Lack;
@@ -198,6 +198,9 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
     let Followed { view, report } = watched;
     let status = report.exit_status();
     let closed = &report.closed;
+    recover::say_aside(&report);
+    let view = view.map(LastWord::of);
+    let view = view.or_else(|| LastWord::by_report(&report.outcome));
     if let Some(problem) = &report.handed_over {
         tell!("holdfast: {}", journal_format::problem_text(problem));
         tell!("a recovery took over");
@@ -242,8 +245,72 @@ fn closed_line(one: &str) -> String {
     format!("closed to accounts that are not the gateway's: {one}")
 }
 
+/// What is last said of a restore.
+#[derive(Debug)]
+struct LastWord {
+    id: RestoreId,
+    standing: Standing,
+    headline: String,
+    problem: Option<Problem>,
+    left_out: Vec<LeftOut>,
+    unsaved: Vec<String>,
+}
+
+impl LastWord {
+    fn of(view: View) -> LastWord {
+        LastWord {
+            id: view.id,
+            standing: view.standing,
+            headline: view.headline,
+            problem: view.problem,
+            left_out: view.left_out,
+            unsaved: view.unsaved,
+        }
+    }
+
+    /// Without a journal that can be read: a restore that could not even write its first record has none, once it is recovered.
+    fn by_report(outcome: &Result<Recovered, Fault>) -> Option<LastWord> {
+        let (id, standing) = match outcome.as_ref().ok()? {
+            Recovered::Idle(_) | Recovered::BeforeNetwork(_) => return None,
+            Recovered::Over(id, verdict) => (
+                id,
+                Standing::after(verdict.unwrap_or(Verdict::NothingChanged)),
+            ),
+            Recovered::Settled { id, result } => (
+                id,
+                match result {
+                    Ok(_) => Standing::Restored,
+                    Err(Fault::RolledBack(_)) => Standing::RolledBack,
+                    Err(Fault::Stuck(_)) => Standing::Stuck,
+                    Err(
+                        Fault::Failed(_)
+                        | Fault::Declined
+                        | Fault::Usage(_)
+                        | Fault::Refused(_)
+                        | Fault::Busy(_),
+                    ) => Standing::NothingChanged,
+                },
+            ),
+        };
+        Some(LastWord {
+            id: id.clone(),
+            standing,
+            headline: match standing {
+                Standing::NothingChanged => NOTHING_CHANGED.into(),
+                other => format!(
+                    "{}, as far as is known: its journal cannot be read.",
+                    other.words()
+                ),
+            },
+            problem: None,
+            left_out: Vec::new(),
+            unsaved: Vec::new(),
+        })
+    }
+}
+
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.
-fn verdict(json: bool, view: Option<&View>, ending: &Unjournaled<'_>, fault: Option<&Fault>) {
+fn verdict(json: bool, view: Option<&LastWord>, ending: &Unjournaled<'_>, fault: Option<&Fault>) {
     let Some(view) = view else { return };
     let closed = ending.closed;
     let of_fault = fault.and_then(|fault| fault.problems().first());
@@ -267,5 +334,36 @@ fn verdict(json: bool, view: Option<&View>, ending: &Unjournaled<'_>, fault: Opt
             say!("{line}");
         }
         say!("{}", view.headline);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_restore_that_left_no_journal_behind_ends_with_a_verdict_as_any_other() {
+        let id = RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap();
+        let turned = Fault::RolledBack(crate::error::bug("go on"));
+        let settled = |result| Recovered::Settled {
+            id: id.clone(),
+            result,
+        };
+        for (outcome, standing) in [
+            (Recovered::Over(id.clone(), None), Standing::NothingChanged),
+            (
+                Recovered::Over(id.clone(), Some(Verdict::RolledBack)),
+                Standing::RolledBack,
+            ),
+            (settled(Ok(Vec::new())), Standing::Restored),
+            (settled(Err(turned)), Standing::RolledBack),
+        ] {
+            let last = LastWord::by_report(&Ok(outcome)).unwrap();
+            assert_eq!((&last.id, last.standing), (&id, standing));
+            assert!(!last.headline.is_empty());
+        }
+        let idle = LastWord::by_report(&Ok(Recovered::Idle(Vec::new())));
+        assert!(idle.is_none(), "{idle:?}");
     }
 }

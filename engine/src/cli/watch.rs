@@ -8,15 +8,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use journal_format::{Record, RestoreId, ScannedLine, State, Verdict, View};
+use journal_format::{Record, RestoreId, ScannedLine, State, View};
 use nix::sys::signal::Signal;
 
 use super::Context;
-use crate::error::{Code, Fault, OrCannot, Problem, bug, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, bug};
+use crate::restore::cut_off::{self, CutOff};
 use crate::restore::driver;
 use crate::restore::launch::{self, ProcessEnd, Worker};
 use crate::restore::order::{WorkOrder, WorkReport};
-use crate::restore::recover::Recovered;
 use crate::state_dir;
 use crate::state_dir::follow::{Follower, StreamLost};
 
@@ -205,69 +205,12 @@ pub(super) fn watch(
     let state = follower.as_ref().and_then(|(_, f)| f.state());
     let report = worker.report();
     launch::forget(worker.name());
-    let report = report.unwrap_or_else(|| left_without_a_word(context, state, ended, lost));
+    let report = report.unwrap_or_else(|| {
+        let ended = CutOff::Process(ended);
+        cut_off::report(&context.profile, state, ended, lost.as_ref())
+    });
     // Set once its file is gone: a signal from here on ends this command with it, while the last words are written.
     let _ = interrupts.0.status.set(report.exit_status());
     let view = state.map(View::of);
     Ok(Followed { view, report })
-}
-
-/// What can be said of a worker that was killed, or whose last word could not be written.
-fn left_without_a_word(
-    context: &Context,
-    state: Option<&State>,
-    ended: ProcessEnd,
-    lost: Option<Problem>,
-) -> WorkReport {
-    let why = match ended {
-        ProcessEnd::Status(status) => format!(
-            "its process ended with status {status}, and its last word could not be written below /run"
-        ),
-        ProcessEnd::Unknown => "its process was killed".into(),
-    };
-    if let Some(Verdict::Restored) = state.and_then(State::verdict) {
-        let (id, result) = (state.map(|s| s.header.restore.clone()), Ok(Vec::new()));
-        if let Some(id) = id {
-            return WorkReport::of(Ok(Recovered::Settled { id, result }));
-        }
-    }
-    let open = state_dir::open_restore(&context.profile);
-    let problem = match (&open, lost) {
-        (Ok(None), _) => cannot(
-            Code::INTERRUPTED,
-            format!(
-                "finish: {why}; no restore is open, and no file of the gateway was changed but for access that was closed"
-            ),
-            "see `holdfast status`, then try again",
-        ),
-        (Ok(Some(open)), lost) => cannot(
-            Code::RESTORE_OPEN,
-            format!(
-                "finish restore {}: {why}{}; nothing works on it",
-                open.id,
-                lost.map_or_else(String::new, |p| format!(
-                    ", and its journal could not be followed ({})",
-                    p.what
-                ))
-            ),
-            "run `holdfast recover`",
-        ),
-        (Err(problem), _) => problem.clone(),
-    };
-    let stuck = state.and_then(|s| s.stuck.clone());
-    let turned = state.and_then(|s| s.turned.clone());
-    WorkReport::of(Err(match (state.and_then(State::verdict), open) {
-        (Some(Verdict::RolledBack), _) => Fault::RolledBack(turned.unwrap_or(problem)),
-        (_, Ok(None)) => match ended {
-            ProcessEnd::Status(3) => Fault::Refused(vec![problem]),
-            ProcessEnd::Status(4) => Fault::RolledBack(problem),
-            ProcessEnd::Status(5) => Fault::Stuck(problem),
-            ProcessEnd::Status(6) => Fault::Busy(problem),
-            ProcessEnd::Status(0) => {
-                return WorkReport::of(Ok(Recovered::Idle(Vec::new())));
-            }
-            ProcessEnd::Status(_) | ProcessEnd::Unknown => Fault::Failed(problem),
-        },
-        (_, Ok(Some(_)) | Err(_)) => Fault::Stuck(stuck.unwrap_or(problem)),
-    }))
 }

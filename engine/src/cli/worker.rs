@@ -2,7 +2,7 @@
 
 use journal_format::View;
 
-use super::{Context, recover};
+use super::{CliCommand, Context, recover};
 use crate::error::{Code, Fault, cannot};
 use crate::restore::driver::BootStage;
 use crate::restore::order::{WorkReport, WorkerState};
@@ -18,12 +18,21 @@ pub(super) fn run(context: &Context, name: &str, said: bool) -> Result<u8, Fault
     if said {
         return say(context, name);
     }
-    let (order, heard) = match name {
-        BOOT_BEFORE_NETWORK => (work::at_boot(BootStage::BeforeNetwork), false),
-        BOOT => (work::at_boot(BootStage::Whole), false),
-        _ => (work::order()?, true),
+    let order = match name {
+        BOOT_BEFORE_NETWORK => work::at_boot(BootStage::BeforeNetwork),
+        BOOT => work::at_boot(BootStage::Whole),
+        _ => work::order()?,
     };
-    work::work(&context.profile, name, order, heard)
+    work::work(&context.profile, name, order, !is_of_boot(name))
+}
+
+fn is_of_boot(name: &str) -> bool {
+    [BOOT_BEFORE_NETWORK, BOOT].contains(&name)
+}
+
+/// Whether this is a worker whose first word somebody waits for.
+pub(super) fn is_heard(command: &CliCommand) -> bool {
+    matches!(command, CliCommand::Work { name, said: false } if !is_of_boot(name))
 }
 
 fn say(context: &Context, name: &str) -> Result<u8, Fault> {

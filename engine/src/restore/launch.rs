@@ -6,6 +6,7 @@
 //! words over a file in memory, so that a /run that cannot be written to keeps no work from being done. A service of systemd's would leave the caller's network namespace, and end `wireguard-go` with itself. A scope
 //! takes the very process that is started here, so its number and its namespaces stay.
 
+use std::fmt;
 use std::fs::{DirBuilder, File};
 use std::io::{Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -19,7 +20,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::order::{WorkOrder, WorkReport, WorkerState};
-use crate::error::{Code, OrCannot, Problem, bug, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, bug, cannot};
 use crate::files::{access, whole};
 use crate::host::programs;
 
@@ -53,6 +54,15 @@ pub enum ProcessEnd {
     Unknown,
 }
 
+impl fmt::Display for ProcessEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ProcessEnd::Status(status) => write!(f, "with status {status}"),
+            ProcessEnd::Unknown => f.write_str("killed"),
+        }
+    }
+}
+
 impl ProcessEnd {
     fn of(status: std::io::Result<ExitStatus>) -> ProcessEnd {
         let code = status.ok().and_then(|status| status.code());
@@ -71,20 +81,14 @@ pub fn launch(config: &Path, name: &str, order: &WorkOrder) -> Result<Worker, Pr
     let order = serde_json::to_vec(order).map_err(|e| bug(format!("write an order: {e}")))?;
     forget(name);
     let program = programs::this_program().map_err(not_started)?;
-    let mut tried = None;
     if Path::new("/run/systemd/system").exists() {
         let mut command = scope(name);
         command.arg(&program);
-        tried = begin(command, &config, name, &order, Some(SCOPE))
-            .ok()
-            .flatten();
+        if let Ok(worker) = begin(command, &config, name, &order, Some(SCOPE)) {
+            return Ok(worker);
+        }
     }
-    match tried {
-        Some(worker) => Ok(worker),
-        None => begin(plain(&program), &config, name, &order, None)
-            .map_err(not_started)?
-            .ok_or_else(|| not_started("it ended at once")),
-    }
+    begin(plain(&program), &config, name, &order, None).map_err(not_started)
 }
 
 #[expect(
@@ -107,6 +111,8 @@ fn scope(name: &str) -> Command {
         .args(["--scope", "--quiet", "--collect", "--no-ask-password"])
         .arg("--slice=system.slice")
         .arg(format!("--unit=holdfast-{name}"))
+        // Otherwise it is the whole command, and systemd takes none with a path that is not UTF-8.
+        .arg(format!("--description=Holdfast: {name}"))
         .args(["--property=KillSignal=SIGKILL", "--"]);
     command
 }
@@ -119,14 +125,14 @@ fn not_started(why: impl std::fmt::Display) -> Problem {
     )
 }
 
-/// None where it did not come so far as to take its order: then nothing has begun.
+/// An error where it did not come so far as to take its order: then nothing has begun.
 fn begin(
     mut command: Command,
     config: &Path,
     name: &str,
     order: &[u8],
     within: Option<Duration>,
-) -> std::io::Result<Option<Worker>> {
+) -> std::io::Result<Worker> {
     let mut stdin = programs::in_memory()?;
     stdin.write_all(order)?;
     stdin.rewind()?;
@@ -140,25 +146,26 @@ fn begin(
     let mut child = command.spawn()?;
     loop {
         // Looked at before what it said: what an ended process said is then all there.
-        let ended = child.try_wait()?.is_some();
+        let ended = child.try_wait()?;
         if let Some(first) = heard(&mut first_words)? {
             let pid = Pid::from_raw(i32::try_from(child.id()).unwrap_or(i32::MAX));
             let (name, child) = (name.to_owned(), Mutex::new(child));
-            return Ok(Some(Worker {
+            return Ok(Worker {
                 name,
                 pid,
                 child,
                 first,
-            }));
+            });
         }
-        if ended {
-            return Ok(None);
+        if let Some(ended) = ended {
+            let end = ProcessEnd::of(Ok(ended));
+            return Err(std::io::Error::other(format!("it ended at once, {end}")));
         }
         if within.is_some_and(|limit| began.elapsed() > limit) {
             child.kill()?;
             child.wait()?;
             forget(name);
-            return Ok(None);
+            return Err(std::io::Error::other("systemd makes no scope in time"));
         }
         std::thread::sleep(LOOK);
     }
@@ -262,6 +269,13 @@ pub(super) fn say_first(said: &WorkerState) -> std::io::Result<()> {
     line.push(b'\n');
     let mut out = std::io::stdout().lock();
     out.write_all(&line).and_then(|()| out.flush())
+}
+
+/// Of a worker that does not begin: says why to whoever started it.
+pub fn say_not_begun(fault: &Fault) {
+    let report = WorkReport::of(Err(fault.clone()));
+    // Whoever started it goes by its exit status then.
+    let _ = say_first(&WorkerState::Ended(Box::new(report)));
 }
 
 /// Makes the folder, and removes from it what is old.

@@ -1,14 +1,17 @@
 //! What a worker is told to do, and what it says of itself to whoever started it. Forms alone: starts nothing, does nothing.
 
-use std::path::PathBuf;
+use std::ffi::OsString;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::{Path, PathBuf};
 
 use journal_format::{Digest, Policy, RestoreId, Verdict};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::process::ProcessId;
 use super::recover::{FoundAtRecovery, Recovered, RecoveryOrder};
 use crate::error::{Fault, Problem};
 use crate::plan::planner::Choices;
+use crate::text::octets;
 
 /// What a worker is to do. Given to it on its standard input, so that it is nowhere but with its worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,6 +29,7 @@ pub struct RestoreOrder {
     /// The name that it gets.
     pub id: RestoreId,
     /// The backup, by its whole path.
+    #[serde(with = "any_path")]
     pub archive: PathBuf,
     /// The name of the backup that is shown.
     pub shown: String,
@@ -56,6 +60,8 @@ pub struct WorkReport {
     pub found: Option<FoundAtRecovery>,
     /// What came of it.
     pub outcome: Result<Recovered, Fault>,
+    /// What it warned of that stands in no journal, a line each.
+    pub aside: Vec<String>,
 }
 
 impl WorkReport {
@@ -66,6 +72,7 @@ impl WorkReport {
             handed_over: None,
             found: None,
             outcome,
+            aside: Vec::new(),
         }
     }
 
@@ -106,4 +113,50 @@ impl WorkReport {
 /// one to go forward on.
 pub(super) fn policy_of_hand_over(policy: Policy) -> Option<Policy> {
     (policy == Policy::Auto).then_some(Policy::RollBack)
+}
+
+/// A path in JSON: it need not be UTF-8, and each of its bytes counts.
+mod any_path {
+    use super::*;
+
+    pub fn serialize<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&octets::text(path.as_os_str().as_bytes()))
+    }
+
+    pub fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<PathBuf, D::Error> {
+        let text = String::deserialize(from)?;
+        Ok(OsString::from_vec(octets::bytes(&text).into_owned()).into())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use journal_format::Policy;
+
+    use super::*;
+
+    #[test]
+    fn a_backup_at_any_path_is_the_same_for_the_worker() {
+        for path in [
+            &b"/var/backups/a.zip"[..],
+            b"/srv/L\xfcbeck/\xff.zip",
+            "/srv/Lübeck/\u{10FEFC}.zip".as_bytes(),
+        ] {
+            let order = WorkOrder::Restore(RestoreOrder {
+                id: RestoreId::new("20261122T185220Z-0a1b2c3d").unwrap(),
+                archive: OsString::from_vec(path.to_vec()).into(),
+                shown: "a.zip".into(),
+                choices: Choices {
+                    keep_going_without_firewall: false,
+                    policy: Policy::Auto,
+                    keep_open_folders: false,
+                    without_safety_backup_of: [].into(),
+                },
+                approved: None,
+            });
+            let json = serde_json::to_vec(&order).unwrap();
+            assert_eq!(serde_json::from_slice::<WorkOrder>(&json).unwrap(), order);
+        }
+    }
 }

@@ -3,16 +3,17 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 
-use journal_format::{Policy, Role};
+use journal_format::{Policy, RestoreId, Role};
 
 use super::driver::{self, BootStage};
 use super::launch::{say, say_first};
 use super::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState, policy_of_hand_over};
 use super::process::{self, Signals};
 use super::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder};
-use super::{Ended, run};
+use super::{Ended, aside, cut_off, run};
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
@@ -42,18 +43,14 @@ pub fn at_boot(stage: BootStage) -> WorkOrder {
 }
 
 /// Carries the order out, and leaves a report under this name. Says its exit status. `heard`: somebody waits for its first word.
+/// An error where nothing was begun, and before that word: from then on nobody hears anything but the report.
 pub fn work(profile: &Profile, name: &str, order: WorkOrder, heard: bool) -> Result<u8, Fault> {
     // Before anybody knows that it runs: from then on it may be asked to turn back.
-    let held = process::own_session()
-        .and_then(|()| process::forget_the_callers_habits())
-        .and_then(|()| Ok((Signals::hold()?, process::this()?)));
-    let (signals, this) = match held {
-        Ok(held) => held,
-        Err(problem) if heard => return Err(not_begun(problem.into())),
-        Err(problem) => return Err(problem.into()),
-    };
+    process::own_session()?;
+    process::forget_the_callers_habits()?;
+    let signals = Signals::hold()?;
     let asked = || signals.asked();
-    let runs = WorkerState::Runs(this);
+    let runs = WorkerState::Runs(process::this()?);
     // Others may come back to it; without it they only know less.
     let _ = say(name, &runs);
     if heard {
@@ -63,22 +60,33 @@ pub fn work(profile: &Profile, name: &str, order: WorkOrder, heard: bool) -> Res
             "start it by `holdfast restore` or `holdfast recover`",
         )?;
     }
-    process::detach()?;
-    let report = match order {
-        WorkOrder::Restore(order) => restored(profile, order, &asked),
-        WorkOrder::Recover(order) => recovered(profile, order, &asked),
+    let of = match &order {
+        WorkOrder::Restore(order) => Some(order.id.clone()),
+        WorkOrder::Recover(_) => None,
     };
+    let mut report = whole(profile, of.as_ref(), || match (process::detach(), order) {
+        (Err(problem), _) => WorkReport::of(Err(problem.into())),
+        (Ok(()), WorkOrder::Restore(order)) => restored(profile, order, &asked),
+        (Ok(()), WorkOrder::Recover(order)) => recovered(profile, order, &asked),
+    });
+    report.aside = aside::said();
     let status = report.exit_status();
     // Without it the journal and the exit status still say how it ended.
     let _ = say(name, &WorkerState::Ended(Box::new(report)));
     Ok(status)
 }
 
-/// The reason why a worker does not begin, for whoever started it.
-fn not_begun(fault: Fault) -> Fault {
-    let report = WorkReport::of(Err(fault.clone()));
-    let _ = say_first(&WorkerState::Ended(Box::new(report)));
-    fault
+/// Does the work; a fault in Holdfast ends it alone, and leaves the journal as it is for a recovery.
+fn whole(
+    profile: &Profile,
+    of: Option<&RestoreId>,
+    work: impl FnOnce() -> WorkReport,
+) -> WorkReport {
+    // What the work had it took along; what is left is on the disk.
+    std::panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        let at = aside::fault().unwrap_or_else(|| "nothing is known of it".into());
+        cut_off::by_fault(profile, of, &at)
+    })
 }
 
 fn restored(profile: &Profile, order: RestoreOrder, asked: &dyn Fn() -> bool) -> WorkReport {
@@ -193,5 +201,59 @@ fn recover(
     WorkReport {
         found,
         ..WorkReport::of(outcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+    use super::*;
+    use crate::state_dir;
+
+    const ID: &str = "20261122T185220Z-0a1b2c3d";
+
+    /// What is left behind when the work ends in a fault after so many records, and the journal then.
+    fn faulty(records: usize) -> (WorkReport, Vec<u8>) {
+        let folder = tempfile::tempdir().unwrap();
+        let profile = Profile {
+            state_dir: folder.path().into(),
+            ..Profile::default()
+        };
+        let id = RestoreId::new(ID).unwrap();
+        let golden = include_str!("../../../journal-format/golden/1.1/restored.journal");
+        let lines: Vec<&str> = golden.split_inclusive('\n').collect();
+        let journal = state_dir::journal(&profile, &id);
+        let written = lines[..records.min(lines.len())].concat();
+        std::fs::create_dir_all(journal.parent().unwrap()).unwrap();
+        aside::hear_of_faults();
+        let report = whole(&profile, Some(&id), || {
+            std::fs::write(&journal, &written).unwrap();
+            panic!("no such step");
+        });
+        let _ = std::panic::take_hook();
+        (report, std::fs::read(&journal).unwrap())
+    }
+
+    #[test]
+    fn a_fault_of_the_program_is_reported_by_what_it_left_behind_and_the_journal_stays_as_it_is() {
+        let (open, journal) = faulty(8);
+        let Err(Fault::Stuck(problem)) = &open.outcome else {
+            panic!("{open:?}");
+        };
+        assert_eq!(problem.code, Some(Code::INTERNAL));
+        assert!(problem.what.contains("a fault in holdfast"), "{problem}");
+        assert!(problem.what.contains("no such step"), "{problem}");
+        assert!(problem.what.contains("work.rs"), "{problem}");
+        assert!(problem.advice.contains("holdfast recover"), "{problem}");
+        assert_eq!(open.exit_status(), 5);
+        assert_eq!(journal.iter().filter(|b| **b == b'\n').count(), 8);
+
+        // It was over by then: that is what counts.
+        let (over, _) = faulty(usize::MAX);
+        assert!(
+            matches!(over.outcome, Ok(Recovered::Settled { result: Ok(_), .. })),
+            "{over:?}"
+        );
+        assert_eq!(over.exit_status(), 0);
     }
 }

@@ -339,6 +339,16 @@ impl Kernel {
         }
     }
 
+    /// Whether the rule of a hook is there.
+    pub fn has(&self, hook: &Hook) -> bool {
+        let rules = match hook.family {
+            Family::V4 => &self.v4,
+            Family::V6 => &self.v6,
+        };
+        let table = rules.get(&hook.table);
+        table.is_some_and(|table| table.rules.contains(&hook.line))
+    }
+
     /// Carries out a hook.
     pub fn hook(&mut self, hook: &Hook) -> Result<(), String> {
         let rules = self.rules(hook.family);

@@ -117,6 +117,8 @@ pub struct World {
     pub due: Vec<(u64, Due)>,
     /// The rules of this family cannot be read, and so are nobody's to load or edit.
     pub unread: Option<Family>,
+    /// What a `PostUp` adds may not be there yet: it fails a second time unless the `PostDown` ran in between.
+    pub adds_once: bool,
     /// Somebody who will do something.
     pub actor: Option<Actor>,
     /// Somebody has done it, and during which step.
@@ -153,6 +155,7 @@ impl World {
             called_inactive: BTreeMap::new(),
             due: Vec::new(),
             unread: None,
+            adds_once: false,
             actor: None,
             acted: None,
             broken: Vec::new(),
@@ -276,7 +279,12 @@ impl World {
             }
             Piece::Hook(hook) => self.kernel.hook(hook)?,
             Piece::PostUp(name, hook) => {
-                if let Err(why) = self.kernel.hook(hook) {
+                let is_there = self.adds_once && self.kernel.has(hook);
+                let done = match is_there {
+                    true => Err(format!("{} is there already", hook.line)),
+                    false => self.kernel.hook(hook),
+                };
+                if let Err(why) = done {
                     self.kernel.tunnels.remove(name);
                     return Err(why);
                 }
@@ -412,6 +420,7 @@ impl World {
             called_inactive: self.called_inactive.clone(),
             due: Vec::new(),
             unread: self.unread,
+            adds_once: self.adds_once,
             actor: None,
             acted: self.acted.clone(),
             broken: self.broken.clone(),

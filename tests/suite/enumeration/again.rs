@@ -10,19 +10,21 @@ use tests::sim::world::World;
 
 use super::scenario;
 
+/// Whether this is the last that was begun, and so far.
+fn is_at(s: &Scenario, world: &World, step: Step, direction: Direction, fate: Fate) -> bool {
+    let journal = world.disk.read(&s.places.journal).unwrap_or_default();
+    let moves = scan(&journal).state.map(|s| s.moves).unwrap_or_default();
+    let last = moves.last();
+    last.is_some_and(|m| m.step == step && m.direction == direction && m.fate == fate)
+}
+
 /// The world once this step is done, and nothing after it is begun.
 fn done(s: &Scenario, step: Step) -> World {
     done_of(s, s.restore(None, true), step)
 }
 
 fn done_of(s: &Scenario, run: Run, step: Step) -> World {
-    let is_done = |world: &World| {
-        let journal = world.disk.read(&s.places.journal).unwrap_or_default();
-        let moves = scan(&journal).state.map(|s| s.moves).unwrap_or_default();
-        moves
-            .last()
-            .is_some_and(|m| m.step == step && m.fate == Fate::Done)
-    };
+    let is_done = |world: &World| is_at(s, world, step, Direction::Forward, Fate::Done);
     let moments = run.moments.into_iter();
     let mut worlds = moments.map(|m| m.world).filter(is_done);
     worlds.next().expect("such a moment")
@@ -47,6 +49,40 @@ fn a_tunnel_that_came_up_again_goes_down_by_its_old_config_wherever_that_lies_no
         assert_eq!(attempts(&s, &run, Step::TunnelsDown, Direction::Forward), 2);
         let journal = oracle::Journal::of(&s, &run.world);
         assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+    }
+}
+
+#[test]
+fn tunnels_up_that_was_cut_off_goes_down_by_the_configs_in_place_and_comes_up_wherever_it_was() {
+    let mut s = scenario(Kind::Everything, Policy::Auto);
+    // Then a hook that ran twice without its counterpart would show.
+    s.world.adds_once = true;
+    let forward = s.restore(None, true).moments;
+    let world = done(&s, Step::LoadFirewall);
+    let back = s.recover(world, Start::ROLL_BACK, None, true).moments;
+    for (moments, direction, start, end) in [
+        (
+            forward,
+            Direction::Forward,
+            Start::RESUME,
+            Verdict::Restored,
+        ),
+        (back, Direction::Back, Start::AUTO, Verdict::RolledBack),
+    ] {
+        let moments = moments.into_iter().map(|m| m.world);
+        let cut_off = moments.filter(|w| is_at(&s, w, Step::TunnelsUp, direction, Fate::Open));
+        let mut up = 0;
+        for world in cut_off {
+            let had = world.kernel.tunnels.clone();
+            up += usize::from(!had.is_empty());
+            let run = s.recover(world, start, None, false);
+            assert_eq!(run.end, End::Closed(end), "{direction}: {had:#?}");
+            assert!(attempts(&s, &run, Step::TunnelsUp, direction) > 1);
+            let journal = oracle::Journal::of(&s, &run.world);
+            let wrong = oracle::settled(&s, &journal, &run.world, false);
+            assert_eq!(wrong, [""; 0], "{direction}: {had:#?}");
+        }
+        assert!(up > 5, "{direction}: only {up} moments with a tunnel up");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::thread::{Builder, ScopedJoinHandle};
 
 use journal_format::{Direction, Move, Note, Plan, Step, Tunnel};
 
@@ -23,27 +24,34 @@ const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
 /// How many host names of one config may fail to resolve before it is given up.
 const NAMES: usize = 64;
 
+/// A tunnel, and where the config lies with which it goes down or comes up.
+type ByConfig<'p> = (&'p Tunnel, String);
+
 /// Does one thing to several tunnels at a time, and gives what each reported, in order. Tunnels with hooks go one by
 /// one: their commands were not written to run side by side.
-fn each<F>(env: &Env, tunnels: &[&Tunnel], one: F) -> Result<Report, Problem>
+fn each<F>(env: &Env, tunnels: Vec<ByConfig>, one: F) -> Result<Report, Problem>
 where
-    F: Fn(&dyn Host, &Tunnel) -> Result<Option<Note>, Problem> + Sync,
+    F: Fn(&dyn Host, &Tunnel, &str) -> Result<Option<Note>, Problem> + Sync,
 {
     let host = env.host;
-    let has_hooks = |tunnel: &&Tunnel| {
-        let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES);
-        let parsed = wg_config::parse(&tunnel.name, &bytes.unwrap_or_default());
-        parsed.map_or(true, |c| !c.interface.hooks.is_empty())
-    };
-    let (alone, together): (Vec<&Tunnel>, Vec<&Tunnel>) =
-        tunnels.iter().copied().partition(has_hooks);
+    let has_hooks = |tunnel: &ByConfig| has_hooks(host, tunnel);
+    let (alone, together): (Vec<ByConfig>, Vec<ByConfig>) =
+        tunnels.into_iter().partition(has_hooks);
     let mut report = Report::default();
     for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
         let results: Vec<_> = std::thread::scope(|scope| {
-            let threads: Vec<_> = batch.iter().map(|t| scope.spawn(|| one(host, t))).collect();
+            let mut begun = Vec::new();
+            for (tunnel, lies_at) in batch {
+                let thread = Builder::new().spawn_scoped(scope, || one(host, tunnel, lies_at));
+                // Where there is no thread to be had, this one does it.
+                begun.push(thread.map_err(|_| one(host, tunnel, lies_at)));
+            }
             let ended = |_| Err(bug("finish a tunnel: its thread ended"));
-            let joined = threads.into_iter().map(|t| t.join().unwrap_or_else(ended));
-            joined.collect()
+            let end = |begun: Result<ScopedJoinHandle<_>, _>| match begun {
+                Ok(thread) => thread.join().unwrap_or_else(ended),
+                Err(done) => done,
+            };
+            begun.into_iter().map(end).collect()
         });
         for result in results {
             report.warnings.extend(result?);
@@ -52,20 +60,27 @@ where
     Ok(report)
 }
 
+/// Whether a config has hooks; one that cannot be understood may have some.
+fn has_hooks(host: &dyn Host, (tunnel, lies_at): &ByConfig) -> bool {
+    let bytes = host.read(Path::new(lies_at), CONFIG_BYTES);
+    let parsed = wg_config::parse(&tunnel.name, &bytes.unwrap_or_default());
+    parsed.map_or(true, |c| !c.interface.hooks.is_empty())
+}
+
 /// Where the config lies with which a tunnel goes down: forward the old one and back the one in place, wherever an exchange has
 /// brought it since; the other one where that is gone.
-fn config_to_go_down(
+fn by_config_to_go_down<'p>(
     host: &dyn Host,
     plan: &Plan,
-    tunnel: &Tunnel,
+    tunnel: &'p Tunnel,
     r#move: Move,
-) -> Result<String, Problem> {
+) -> Result<ByConfig<'p>, Problem> {
     let Some(target) = plan.files.iter().find(|t| t.path == tunnel.config) else {
-        return Ok(tunnel.config.clone());
+        return Ok((tunnel, tunnel.config.clone()));
     };
     let (in_place, staged) = (Path::new(&target.path), Path::new(&target.staged));
     if host.stat(staged)?.is_none() {
-        return Ok(target.path.clone());
+        return Ok((tunnel, target.path.clone()));
     }
     // The exchange follows the first attempt to take the old tunnels down. What another step takes down it had brought up itself,
     // by the config in place.
@@ -78,10 +93,11 @@ fn config_to_go_down(
         }
         Some(_) | None => false,
     };
-    Ok(match is_exchanged {
-        true => target.staged.clone(),
-        false => target.path.clone(),
-    })
+    let lies_at = match is_exchanged {
+        true => &target.staged,
+        false => &target.path,
+    };
+    Ok((tunnel, lies_at.clone()))
 }
 
 /// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it.
@@ -91,11 +107,12 @@ fn take_down<'t>(
     tunnels: impl Iterator<Item = &'t Tunnel>,
 ) -> Result<Report, Problem> {
     let up = env.tunnels_up()?;
-    let tunnels: Vec<&Tunnel> = tunnels.filter(|t| up.contains(&t.name)).collect();
-    let (dir, plan) = (env.dir, env.plan);
-    let mut report = each(env, &tunnels, |host, tunnel| {
-        let lies_at = config_to_go_down(host, plan, tunnel, permit.r#move())?;
-        let bytes = host.read(Path::new(&lies_at), CONFIG_BYTES)?;
+    let by_config = |t| by_config_to_go_down(env.host, env.plan, t, permit.r#move());
+    let tunnels = tunnels.filter(|t| up.contains(&t.name)).map(by_config);
+    let tunnels: Vec<ByConfig> = tunnels.collect::<Result<_, _>>()?;
+    let (dir, count) = (env.dir, tunnels.len());
+    let mut report = each(env, tunnels, |host, tunnel, lies_at| {
+        let bytes = host.read(Path::new(lies_at), CONFIG_BYTES)?;
         let parsed = wg_config::parse(&tunnel.name, &bytes);
         let saves = parsed.as_ref().map_or(true, |c| c.interface.save_config);
         let config = if saves || lies_at != tunnel.config {
@@ -139,7 +156,7 @@ fn take_down<'t>(
     })?;
     report
         .did
-        .push(format!("took {} down", counted(tunnels.len(), "tunnel")));
+        .push(format!("took {} down", counted(count, "tunnel")));
     Ok(report)
 }
 
@@ -173,17 +190,15 @@ fn bring_up(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, 
         take_down(env, permit, tunnels.iter().copied())?;
         up = env.tunnels_up()?;
     }
-    let tunnels: Vec<&Tunnel> = tunnels
-        .into_iter()
-        .filter(|t| !up.contains(&t.name))
-        .collect();
-    let (dir, facts) = (env.dir, env.facts);
-    let mut report = each(env, &tunnels, |host, tunnel| {
+    let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
+    let tunnels: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
+    let (dir, facts, count) = (env.dir, env.facts, tunnels.len());
+    let mut report = each(env, tunnels, |host, tunnel, _| {
         bring_one_up(host, permit, dir, facts, tunnel)
     })?;
     report
         .did
-        .push(format!("brought {} up", counted(tunnels.len(), "tunnel")));
+        .push(format!("brought {} up", counted(count, "tunnel")));
     Ok(report)
 }
 
@@ -423,5 +438,52 @@ impl StepOps for TunnelsUp {
             }
         }
         Ok(seen(wrong))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use journal_format::{Change, Target};
+
+    use super::*;
+    use crate::gateway::profile::Profile;
+    use crate::host::linux::Linux;
+
+    #[test]
+    fn a_tunnel_goes_down_alone_if_the_config_that_it_goes_down_by_has_hooks_wherever_that_lies() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name).display().to_string();
+        let golden = include_bytes!("../../../../journal-format/golden/1.1/restored.journal");
+        let mut plan = Plan::clone(&journal_format::scan(golden).state.unwrap().plan.unwrap());
+        let any = plan.files[0].clone();
+        plan.files = vec![Target {
+            path: path("a.conf"),
+            staged: path("staged"),
+            change: Change::Remove,
+            new: None,
+            ..any
+        }];
+        let tunnel = Tunnel {
+            name: "a".into(),
+            config: path("a.conf"),
+        };
+        let alone = |attempt| {
+            let r#move = Move {
+                step: Step::TunnelsDown,
+                direction: Direction::Forward,
+                attempt,
+            };
+            let host = Linux::new(&Profile::default());
+            let by = by_config_to_go_down(&host, &plan, &tunnel, r#move).unwrap();
+            has_hooks(&host, &by)
+        };
+        let without = "[Interface]\nPrivateKey = 6K0vC4gXqWbTn0c1l0HhXk3kR1mC0xD9u5qvJf2p8WI=\n";
+        std::fs::write(path("a.conf"), without).unwrap();
+        assert!(!alone(1));
+        // The plan takes the config away, and has done so.
+        std::fs::remove_file(path("a.conf")).unwrap();
+        std::fs::write(path("staged"), format!("{without}PostDown = true\n")).unwrap();
+        assert!(alone(2));
     }
 }
