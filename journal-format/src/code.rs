@@ -216,6 +216,8 @@ codes! {
     ROWS_LOST = "rows-lost", "`holdfast verify`";
     /// A tunnel belongs up and cannot be brought up.
     TUNNEL_STAYS_DOWN = "tunnel-stays-down", "the tunnel's config";
+    /// A service that ran before could not be started again on the way back: it is stopped, and everything else is put right.
+    SERVICE_STAYS_DOWN = "service-stays-down", "the service's log, then `systemctl start`";
     /// Others changed what lay in the place of a file: it is kept in `found/` of the restore.
     FOUND_KEPT = "found-kept", "`found/` of the restore";
     /// Others replaced or removed a file before the restore exchanged it: it is left as it is.

@@ -1,5 +1,5 @@
-//! What a restore left out, by consent or not: for its verdict, which says "as the backup says" only where it is so. Owns how it
-//! is found in a state, an older version's plan among them; decides nothing.
+//! What a restore left out, by consent or not, and what a rollback could not bring back: for the verdict, which says "as the backup
+//! says", or "as it was before", only where it is so. Owns how it is found in a state, an older version's plan among them; decides nothing.
 
 use crate::{Code, Direction, Note, Phase, Plan, State, Step, Verdict};
 
@@ -29,6 +29,16 @@ impl State {
             Note::down(Code::RULES_NOT_LOADED, why).of("the firewall rules")
         }));
         left_out
+    }
+}
+
+impl State {
+    /// What does not work although a rollback put everything back: services that could not be started again.
+    pub fn lacks(&self) -> Vec<Note> {
+        let started = self.find(Step::StartServices, Direction::Back);
+        let warnings = started.into_iter().flat_map(|m| &m.warnings);
+        let lacks = warnings.filter(|w| w.is(&Code::SERVICE_STAYS_DOWN));
+        lacks.cloned().collect()
     }
 }
 

@@ -55,6 +55,8 @@ pub struct View {
     pub leftovers: Vec<Note>,
     /// What was left out, once it is restored.
     pub left_out: Vec<Note>,
+    /// What does not work although a rollback put everything back.
+    pub lacks: Vec<Note>,
     /// The parts, by name, that the safety backup lacked, where that ended it: accepted, it would have gone on.
     pub unsaved: Vec<String>,
     /// The steps forward, and behind them, once it goes back, the steps back.
@@ -237,6 +239,7 @@ impl View {
             warnings: plan.map_or_else(Vec::new, |p| p.warnings.clone()),
             leftovers: state.closing_warnings.clone(),
             left_out: state.left_out(),
+            lacks: state.lacks(),
             unsaved: state.unsaved(),
             steps: steps(state),
         }
@@ -469,7 +472,13 @@ fn headline(state: &State, standing: Standing) -> String {
         Standing::Restored => format!(
             "Restored in part, with warnings: the gateway is as the backup says, but for {left_out}. Read what is left."
         ),
-        Standing::RolledBack => "Rolled back: the gateway is as it was before.".into(),
+        Standing::RolledBack => match &state.lacks()[..] {
+            [] => "Rolled back: the gateway is as it was before.".into(),
+            lacks => format!(
+                "Rolled back: the gateway is as it was before, but what ran then does not run now: {}.",
+                visible(&named(lacks))
+            ),
+        },
         Standing::NothingChanged => NOTHING_CHANGED.into(),
         Standing::Unknown => format!(
             "How it stands is not known: its journal is of format {}, and this program understands it only up to record {}. \

@@ -46,7 +46,7 @@ fn restored(gateway: &Gateway, backup: &Path, words: &[&str]) -> String {
 
 /// A restore of this backup that fails behind the barrier, and goes back.
 fn rolled_back(gateway: &Gateway, backup: &Path) {
-    let once = Misbehaviour::FailStart { times: Some(1) };
+    let once = Misbehaviour::FailStart { times: Some(2) };
     gateway.sample().misbehave(once).unwrap();
     let done = gateway.holdfast(&["restore", path(backup), "--yes"]);
     assert_eq!(done.code(), 4, "{done}");

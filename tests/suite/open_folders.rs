@@ -60,7 +60,7 @@ fn a_restore_says_and_closes_what_is_open_and_it_stays_closed_when_the_restore_g
     let archive = gateway.holdfast(&["backup"]).ok().unwrap().stdout;
     gateway
         .sample()
-        .misbehave(Misbehaviour::FailStart { times: Some(1) })
+        .misbehave(Misbehaviour::FailStart { times: Some(2) })
         .unwrap();
     let back = gateway.holdfast(&["restore", archive.trim(), "--yes"]);
     assert_eq!(back.code(), 4, "{back}");

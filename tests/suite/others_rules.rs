@@ -65,7 +65,7 @@ fn bans_that_come_while_a_restore_turns_back_are_there_afterwards() {
     };
     gateway
         .sample()
-        .misbehave(fixtures::Misbehaviour::FailStart { times: Some(1) })
+        .misbehave(fixtures::Misbehaviour::FailStart { times: Some(2) })
         .unwrap();
     let bans = bans(&gateway);
     let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);

@@ -127,7 +127,7 @@ fn peers_that_were_set_while_a_tunnel_ran_are_there_again_after_going_back() {
         let rest = ["persistent-keepalive", "25", "preshared-key", path(&secret)];
         gateway.run(&[&set[..], &rest].concat());
     }
-    let how = Misbehaviour::FailStart { times: Some(1) };
+    let how = Misbehaviour::FailStart { times: Some(2) };
     sample.misbehave(how).unwrap();
     let before = gateway.picture();
     let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
@@ -151,7 +151,7 @@ fn tunnels_whose_peers_were_all_taken_away_have_none_after_going_back() {
             gateway.run(&["wg", "set", &tunnel, "peer", peer, "remove"]);
         }
     }
-    let how = Misbehaviour::FailStart { times: Some(1) };
+    let how = Misbehaviour::FailStart { times: Some(2) };
     sample.misbehave(how).unwrap();
     let before = gateway.picture();
     let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
@@ -169,7 +169,7 @@ fn a_tunnel_whose_pre_down_fails_goes_down_and_the_operator_is_told() {
     let text = std::fs::read_to_string(&config).unwrap();
     let hook = "[Interface]\nPreDown = iptables -D FORWARD -i %i -j DROP";
     std::fs::write(&config, text.replacen("[Interface]", hook, 1)).unwrap();
-    let how = Misbehaviour::FailStart { times: Some(1) };
+    let how = Misbehaviour::FailStart { times: Some(2) };
     sample.misbehave(how).unwrap();
     let mine = format!("file etc_wireguard/{tunnel}.conf");
     let but_mine = |picture: Picture| picture.without(|part| part == mine);
@@ -227,7 +227,7 @@ fn a_service_that_does_not_start_turns_it_back() {
     let Some((gateway, backup, before)) = changed() else {
         return;
     };
-    let how = Misbehaviour::FailStart { times: Some(1) };
+    let how = Misbehaviour::FailStart { times: Some(2) };
     gateway.sample().misbehave(how).unwrap();
     let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
     insta::assert_snapshot!(went_back(&gateway, &done, &before));

@@ -102,7 +102,7 @@ fn a_key_where_none_belongs(stage: &Stage, admin: &mut Client, backup: &Path, he
 fn by_hand(stage: &Stage, archive: &str, heard: &mut Heard) {
     let sample = stage.sample();
     sample
-        .misbehave(Misbehaviour::FailStart { times: Some(1) })
+        .misbehave(Misbehaviour::FailStart { times: Some(2) })
         .unwrap();
     let back = heard.command(stage, &["restore", archive, "--yes"]);
     assert_eq!(back.code(), 4, "{back}");

@@ -104,7 +104,7 @@ fn a_program_reads_one_document_or_a_line_for_each_record_with_the_verdict_last(
     assert_eq!(followed, records);
     assert_eq!(verdict["verdict"], "restored");
 
-    let how = Misbehaviour::FailStart { times: Some(1) };
+    let how = Misbehaviour::FailStart { times: Some(2) };
     gateway.sample().misbehave(how).unwrap();
     let back = tell(&["restore", backup, "--yes"]);
     assert_eq!(back.code(), 4, "{back}");

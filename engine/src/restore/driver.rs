@@ -12,7 +12,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
 use crate::restore::journal::JournalWriter;
 use crate::restore::next;
-use crate::restore::step::{Env, Machine, Source, ops};
+use crate::restore::step::{Env, Machine, Source, lacking, ops};
 use crate::restore::swap;
 use crate::state_dir::barrier;
 
@@ -212,6 +212,7 @@ impl Drive<'_> {
                 .find(Step::LoadFirewall, Direction::Forward)
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),
             again: false,
+            lacking: lacking(&state.lacks()),
             exchanges: &[],
             asked: self.asked,
         }
@@ -266,6 +267,14 @@ impl Drive<'_> {
             (Some(problem), _) => Err(problem),
             (None, Direction::Forward) => ops.forward(&env, &permit),
             (None, Direction::Back) => ops.back(&env, &permit),
+        };
+        let env = match &acted {
+            // What it just found out counts, not what an earlier start did.
+            Ok(report) if step == Step::StartServices => Env {
+                lacking: lacking(&report.warnings),
+                ..env
+            },
+            Ok(_) | Err(_) => env,
         };
         let outcome = acted.and_then(|report| match ops.observe(&env, direction)? {
             Observed::After => Ok(report),

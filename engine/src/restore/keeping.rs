@@ -48,7 +48,7 @@ impl<'a> Keeping<'a> {
     /// may have moved it.
     pub fn take(&mut self, from: &Path, path: &str) -> Result<(), Problem> {
         let (host, permit) = (self.env.host, self.permit);
-        let to = self.root.join(path.trim_start_matches('/'));
+        let to = self.kept(path);
         let folder = parent(&to)?;
         if !self.folders.contains(parent(from)?) {
             self.folders.insert(parent(from)?.to_owned());
@@ -68,7 +68,7 @@ impl<'a> Keeping<'a> {
             }
         }
         if host.stat(folder)?.is_some_and(|f| f.dev == meta.dev) {
-            host.rename(permit, from, &self.free(to)?)?;
+            host.rename(permit, from, &to)?;
         } else if meta.kind == Kind::File {
             // A crash between the copy and the removal leaves a copy that may be half: it is made anew.
             host.remove_file(permit, &to)?;
@@ -82,13 +82,18 @@ impl<'a> Keeping<'a> {
         Ok(())
     }
 
-    /// A name that nothing has: others may have left something there twice.
-    fn free(&self, to: PathBuf) -> Result<PathBuf, Problem> {
-        let mut free = to;
-        while self.env.host.stat(&free)?.is_some() {
-            free.as_mut_os_string().push("~");
+    /// The path, or one like it, under which nothing is kept yet: others may have left something there twice.
+    pub fn free(&self, path: &str) -> Result<String, Problem> {
+        let mut free = path.to_owned();
+        while self.env.host.stat(&self.kept(&free))?.is_some() {
+            free.push('~');
         }
         Ok(free)
+    }
+
+    /// Where what had this path is kept.
+    pub fn kept(&self, path: &str) -> PathBuf {
+        self.root.join(path.trim_start_matches('/'))
     }
 
     /// The folders from the root down to this one.

@@ -19,10 +19,10 @@ const LOOKS: u32 = 3;
 /// table, not for a file, so after a failure the caller loads a whole set again.
 pub fn load(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
     for family in expected_rules::touched(env) {
-        let now = expected_rules::current(env.host, family)?;
         match expected_rules::expected(env, direction, family)? {
             Expected::Whole(rules) => stand(env, permit, family, &rules)?,
             Expected::Own(rules) => {
+                let now = expected_rules::current(env.host, family)?;
                 let unlike = expected_rules::own_unlike(env, &rules, &now);
                 edit(env, permit, family, &without(&unlike.surplus))?;
                 edit(env, permit, family, &rules.appending(&unlike.missing, &now))?;
@@ -48,10 +48,11 @@ pub fn stand(env: &Env, permit: &Permit, family: Family, rules: &Rules) -> Resul
     let mine = Mine::of(&known, &managed);
     for look in 1.. {
         let now = expected_rules::current(env.host, family)?;
-        let edits = rules.beside_others(&now, &mine).edits(&now);
-        match edit(env, permit, family, &edits) {
+        let all = rules.beside_others(&now, &mine);
+        match edit(env, permit, family, &all.edits(&now)) {
             Err(problem) if look == LOOKS => return Err(problem),
             Err(_) => {}
+            Ok(()) if all.has_every_table_of(&now) => return Ok(()),
             Ok(()) => break,
         }
     }

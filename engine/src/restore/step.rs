@@ -71,6 +71,8 @@ pub struct Env<'a> {
     pub may_have_taken_down: bool,
     /// In this boot the backup's rules were loaded, or may have been.
     pub loaded: bool,
+    /// Services that ran before and could not be started again on the way back.
+    pub lacking: BTreeSet<String>,
     /// The exchanges of the step, as its first intent noted them; most steps make none.
     pub exchanges: &'a [Exchange],
     /// The step was done before, and some of what it did is gone: the rest is whole.
@@ -139,7 +141,8 @@ impl Env<'_> {
     pub fn silent(&self, direction: Direction) -> Result<Vec<String>, Problem> {
         let mut silent = Vec::new();
         for service in &self.plan.services {
-            if !self.faltered(service, direction) && !self.runs(service)? {
+            let may_be = self.faltered(service, direction) || self.lacking.contains(&service.name);
+            if !may_be && !self.runs(service)? {
                 silent.push(format!("{} does not run", service.name));
             }
         }
@@ -165,6 +168,12 @@ pub struct Report {
     pub did: Vec<String>,
     /// What a person should know.
     pub warnings: Vec<Note>,
+}
+
+/// The services that could not be started again, as the notes of a step say.
+pub fn lacking(notes: &[Note]) -> BTreeSet<String> {
+    let lacking = notes.iter().filter(|n| n.is(&Code::SERVICE_STAYS_DOWN));
+    lacking.filter_map(|n| n.name.clone()).collect()
 }
 
 impl Report {

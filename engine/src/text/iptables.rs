@@ -182,6 +182,12 @@ impl Rules {
         only_there.map(|(name, _)| name.as_str()).collect()
     }
 
+    /// Whether it has every table that those have.
+    pub fn has_every_table_of(&self, others: &Rules) -> bool {
+        let mut tables = others.tables.keys();
+        tables.all(|name| self.tables.contains_key(name))
+    }
+
     /// The rules that name one of these interfaces, by table.
     pub fn of_interfaces(&self, names: &BTreeSet<&str>) -> BTreeMap<String, Vec<String>> {
         let mut found = BTreeMap::new();

@@ -173,7 +173,7 @@ fn rules_in_two_backends_keep_nothing_else_from_being_saved_or_restored() {
         now.replace_range(at..at + rule.len(), "");
     }
     // The way back touches them as little.
-    let once = Misbehaviour::FailStart { times: Some(1) };
+    let once = Misbehaviour::FailStart { times: Some(2) };
     sample.misbehave(once).unwrap();
     let words = [&["restore", path(&backup), "--yes"], &without[..]].concat();
     let done = gateway.holdfast(&words);

@@ -133,7 +133,12 @@ impl Act for Linux {
 
     fn run(&self, _: &Permit, command: &GatewayCommand, input: &str) -> Result<Output, Problem> {
         match command {
-            GatewayCommand::ServiceStart(Control::Unit(_)) => let_start(true)?,
+            GatewayCommand::ServiceStart(Control::Unit(unit)) => {
+                let_start(true)?;
+                // systemd refuses a unit that was started five times in 10 s, by whomever. It need not have failed.
+                let reset = ["systemctl", "--no-ask-password", "reset-failed", "--", unit];
+                execute(&words(&reset), "", COMMAND_LIMIT)?;
+            }
             GatewayCommand::ServiceStop(Control::Unit(_)) => let_start(false)?,
             GatewayCommand::ServiceStart(Control::Commands { .. })
             | GatewayCommand::ServiceStop(Control::Commands { .. })

@@ -17,26 +17,54 @@ pub struct StartServices;
 
 /// How long a service is watched after its start, ms: one that dies at once has not started.
 const WATCHED_MS: u64 = 400;
+/// How often a service is started before its start is given up: what failed may pass.
+const TRIES: u32 = 2;
 
 fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     let mut report = Report::default();
     for service in env.plan.services.iter().rev() {
         let ran = env.runs(service)?;
         // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
-        let stop = GatewayCommand::ServiceStop(service.control.clone());
-        let out = env.host.run(permit, &stop, "")?;
-        if stirs(env.host, &service.control)? {
-            return Err(out.problem(
-                Code::SERVICE_DOES_NOT_STOP,
-                format!("stop {}: it still runs", service.name),
-                format!("stop {} by hand, and see why it does not end", service.name),
-            ));
-        }
+        stop_one(env, permit, service)?;
         if ran {
             report.did.push(format!("stopped {}", service.name));
         }
     }
     Ok(report)
+}
+
+fn stop_one(env: &Env, permit: &Permit, service: &Service) -> Result<(), Problem> {
+    let stop = GatewayCommand::ServiceStop(service.control.clone());
+    let out = env.host.run(permit, &stop, "")?;
+    if stirs(env.host, &service.control)? {
+        return Err(out.problem(
+            Code::SERVICE_DOES_NOT_STOP,
+            format!("stop {}: it still runs", service.name),
+            format!("stop {} by hand, and see why it does not end", service.name),
+        ));
+    }
+    Ok(())
+}
+
+/// Starts it until it runs, a few times at most; what the last start said, and whether it runs. One that failed before is started
+/// once: its manager goes on with it.
+fn start_one(
+    env: &Env,
+    permit: &Permit,
+    service: &Service,
+    tries: u32,
+) -> Result<(Output, bool), Problem> {
+    let start = GatewayCommand::ServiceStart(service.control.clone());
+    let mut tried = 0;
+    loop {
+        let out = env.host.run(permit, &start, "")?;
+        env.host.sleep(WATCHED_MS);
+        let running = env.runs(service)?;
+        tried += 1;
+        if running || tried >= tries {
+            return Ok((out, running));
+        }
+    }
 }
 
 fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Problem> {
@@ -54,26 +82,26 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         if env.runs(service)? {
             continue;
         }
-        let start = GatewayCommand::ServiceStart(service.control.clone());
-        let out = env.host.run(permit, &start, "")?;
-        env.host.sleep(WATCHED_MS);
-        let running = env.runs(service)?;
-        if !running && env.faltered(service, direction) && was_tried(env, service, &out)? {
+        let faltered = env.faltered(service, direction);
+        let tries = if faltered { 1 } else { TRIES };
+        let (out, running) = start_one(env, permit, service, tries)?;
+        if !running && faltered && was_tried(env, service, &out)? {
             let text = format!("{} does not run, as it did not before", service.name);
             let note = Note::down(Code::SERVICE_DOES_NOT_START, text).about(&service.name);
             let note = note.advising(format!("see why in {}", log_of(service)));
             report.warnings.push(note);
             continue;
         }
+        if !running && direction == Direction::Back && !faltered {
+            // Left to its manager it would be started over and over, and undo what is put right each time.
+            stop_one(env, permit, service)?;
+            report.warnings.push(stays_down(service, &out));
+            continue;
+        }
         if !running {
-            let what = if out.ok() {
-                format!("start {}: it ended right after its start", service.name)
-            } else {
-                format!("start {}", service.name)
-            };
             return Err(out.problem(
                 Code::SERVICE_DOES_NOT_START,
-                what,
+                how_it_failed(service, &out),
                 format!("see why in {}", log_of(service)),
             ));
         }
@@ -84,6 +112,29 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         loading::load(env, permit, direction)?;
     }
     Ok(report)
+}
+
+fn how_it_failed(service: &Service, start: &Output) -> String {
+    match start.ok() {
+        true => format!("start {}: it ended right after its start", service.name),
+        false => format!("start {}", service.name),
+    }
+}
+
+/// What a rollback lacks.
+fn stays_down(service: &Service, start: &Output) -> Note {
+    let how = match start.ok() {
+        true => "it ended right after each of two starts",
+        false => "two starts failed",
+    };
+    let text = format!("{} does not run, though it ran before: {how}", service.name);
+    let again = match &service.control {
+        Control::Unit(unit) => format!("systemctl start {unit}"),
+        Control::Commands { start, .. } => start.join(" "),
+    };
+    let advice = format!("see why in {}, then start it: {again}", log_of(service));
+    let note = Note::down(Code::SERVICE_STAYS_DOWN, text).about(&service.name);
+    note.advising(advice)
 }
 
 /// Whether a service that does not run was at least started: one that its manager did not even try, or of which it says
