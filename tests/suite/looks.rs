@@ -32,6 +32,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         loaded: true,
         exchanges: &[],
         again: false,
+        attempt: 1,
         asked: &|| false,
     };
     ops(step).observe(&env, Direction::Forward).unwrap()

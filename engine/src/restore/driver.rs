@@ -212,6 +212,7 @@ impl Drive<'_> {
                 .find(Step::LoadFirewall, Direction::Forward)
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),
             again: false,
+            attempt: 1,
             lacking: lacking(&state.lacks()),
             exchanges: &[],
             asked: self.asked,
@@ -261,6 +262,7 @@ impl Drive<'_> {
         let env = Env {
             exchanges,
             again,
+            attempt,
             ..env
         };
         let acted = match (refused, direction) {

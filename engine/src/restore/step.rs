@@ -77,6 +77,8 @@ pub struct Env<'a> {
     pub exchanges: &'a [Exchange],
     /// The step was done before, and some of what it did is gone: the rest is whole.
     pub again: bool,
+    /// Which try of the move it is, from 1.
+    pub attempt: u32,
     /// Whether someone asked to turn back: a step that takes long before the first effect looks now and then.
     pub asked: &'a dyn Fn() -> bool,
 }

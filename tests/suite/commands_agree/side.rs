@@ -67,6 +67,7 @@ impl<'c> Side<'c> {
             loaded: false,
             exchanges: &[],
             again: false,
+            attempt: 1,
             asked: &|| false,
         }
     }

@@ -17,7 +17,8 @@ pub struct StartServices;
 
 /// How long a service is watched after its start, ms: one that dies at once has not started.
 const WATCHED_MS: u64 = 400;
-/// How often a service is started before its start is given up: what failed may pass.
+/// How often a service is started before its start is given up: what failed may pass. Forward that is one move; on the way back
+/// what the first start undid is put right before the second.
 const TRIES: u32 = 2;
 
 fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
@@ -46,8 +47,7 @@ fn stop_one(env: &Env, permit: &Permit, service: &Service) -> Result<(), Problem
     Ok(())
 }
 
-/// Starts it until it runs, a few times at most; what the last start said, and whether it runs. One that failed before is started
-/// once: its manager goes on with it.
+/// Starts it until it runs, so many times at most; what the last start said, and whether it runs.
 fn start_one(
     env: &Env,
     permit: &Permit,
@@ -83,7 +83,10 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
             continue;
         }
         let faltered = env.faltered(service, direction);
-        let tries = if faltered { 1 } else { TRIES };
+        let tries = match direction {
+            Direction::Forward => TRIES,
+            Direction::Back => 1,
+        };
         let (out, running) = start_one(env, permit, service, tries)?;
         if !running && faltered && was_tried(env, service, &out)? {
             let text = format!("{} does not run, as it did not before", service.name);
@@ -92,7 +95,7 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
             report.warnings.push(note);
             continue;
         }
-        if !running && direction == Direction::Back && !faltered {
+        if !running && direction == Direction::Back && env.attempt >= TRIES && !faltered {
             // Left to its manager it would be started over and over, and undo what is put right each time.
             stop_one(env, permit, service)?;
             report.warnings.push(stays_down(service, &out));
