@@ -214,6 +214,13 @@ pub fn i1_before_or_after(
         // Nobody puts them back: they are what hooks and services made of them.
         have.running.v6.clone_from(&want.running.v6);
     }
+    if booted && lacks_the_service(journal) && have.running.service {
+        // The boot's own start came after the end and went well. It adds its rules to those that were put right: no restore can
+        // put right what comes after it.
+        have.running.service = false;
+        have.running.v4.dedup();
+        have.running.v6.dedup();
+    }
     let is_left = |path: &String| names_leftovers(journal) && path.contains("/.holdfast-");
     have.files.retain(|path, _| !is_left(path));
     let mut wrong = files(&want, &have, "");

@@ -2,7 +2,7 @@
 //! restore could not keep its promise on is refused before anything changes: found by trying, with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use fixtures::{Finished, Picture, skip};
 
@@ -65,31 +65,55 @@ fn kernel_facts_that_are_changed_or_gone_are_not_gone_by() {
     two.is_settled(&began, &recovered, "the facts are back");
 }
 
-#[test]
-fn an_original_that_someone_took_or_replaced_is_never_guessed() {
-    let Some(mut two) = TwoStates::make(&small()) else {
-        return;
-    };
-    let began = two.restores();
-    let journal = killed_in(&two, "tunnels-up");
+/// A restore that died with its files exchanged, and where it put the original of one.
+fn with_originals(two: &TwoStates) -> (String, PathBuf) {
+    let journal = killed_in(two, "tunnels-up");
     let text = std::fs::read_to_string(&journal).unwrap();
     let plan = text.lines().nth(1).unwrap();
     let plan: serde_json::Value = serde_json::from_str(&plan[65..]).unwrap();
     let files = plan["entry"]["plan"]["files"].as_array().unwrap();
     let changed = files.iter().find(|f| f["change"] == "replace").unwrap();
-    let original = Path::new(changed["staged"].as_str().unwrap());
+    let named = |key: &str| changed[key].as_str().unwrap().to_owned();
+    (named("path"), PathBuf::from(named("staged")))
+}
+
+#[test]
+fn an_original_that_someone_took_is_waited_for() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    let (_, original) = with_originals(&two);
     let aside = original.with_extension("aside");
-    // Another object of the same bytes is not the one that the journal names.
-    std::fs::rename(original, &aside).unwrap();
-    std::fs::copy(&aside, original).unwrap();
-    for argv in [&["recover"][..], &["recover", "--roll-back"]] {
+    std::fs::rename(&original, &aside).unwrap();
+    for argv in [&["recover", "--roll-back"][..], &["recover"]] {
         let stuck = two.holdfast(argv);
         assert_eq!(stuck.code(), 5, "{stuck}");
+        assert!(stuck.stderr.contains("its original is neither"), "{stuck}");
         assert!(two.sample().state_dir().join("open").exists());
     }
-    std::fs::rename(&aside, original).unwrap();
+    std::fs::rename(&aside, &original).unwrap();
     let recovered = two.holdfast(&["recover", "--roll-back"]);
     two.is_settled(&began, &recovered, "the original is back");
+}
+
+/// As whoever replaced the target in the moment before its exchange, whose file the exchange moved there.
+#[test]
+fn an_original_that_is_another_file_than_was_noted_goes_back_and_is_named() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let (target, original) = with_originals(&two);
+    std::fs::remove_file(&original).unwrap();
+    std::fs::write(&original, "# of somebody else\n").unwrap();
+    let recovered = two.holdfast(&["recover", "--roll-back"]);
+    assert_eq!(recovered.code(), 4, "{recovered}");
+    let said = format!("{target} was replaced or removed by others meanwhile");
+    assert!(recovered.stdout.contains(&said), "{recovered}");
+    assert_eq!(
+        std::fs::read_to_string(&target).unwrap(),
+        "# of somebody else\n"
+    );
 }
 
 #[test]

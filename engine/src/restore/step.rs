@@ -234,7 +234,7 @@ fn left_to_others(env: &Env) -> Result<Vec<Note>, Problem> {
     let left = swap::left_to_others(env.host, env.exchanges)?;
     let said = left.into_iter().map(|exchange| {
         let text = format!(
-            "{} was replaced or removed by others before the restore touched it, and is left as it is",
+            "{} was replaced or removed by others meanwhile, and is left as they left it",
             exchange.path
         );
         Note::known(Code::LEFT_TO_OTHERS, text).about(&exchange.path)

@@ -160,17 +160,18 @@ enum WayBack {
 
 /// By what lies under the target and in its staging place. It decides the same again behind whatever it did, until what lies
 /// there stays.
-fn way_back(old: bool, new: bool, target: Lies, staged: Lies) -> WayBack {
+fn way_back(old: bool, target: Lies, staged: Lies) -> WayBack {
     match (target, staged) {
         (Lies::Old, _) => WayBack::Stays,
         (Lies::Nothing, Lies::Old) => WayBack::MoveIn,
         (Lies::New | Lies::Foreign, Lies::Old) => WayBack::Exchange,
         // It was never exchanged, and others replaced or removed what lay there.
         (Lies::Nothing | Lies::Foreign, Lies::New) => WayBack::Stays,
-        (Lies::Foreign, Lies::Nothing) if old && !new => WayBack::Stays,
+        // The old object is nowhere, and somebody put another in its place: an editor, or whoever took it from the safety backup.
+        (Lies::Foreign, Lies::Nothing | Lies::Foreign) if old => WayBack::Stays,
         // Others replaced what lay there a moment before it was exchanged: theirs is what is old now.
         (Lies::New, Lies::Foreign) if old => WayBack::Exchange,
-        (Lies::Nothing, Lies::Foreign) if old && !new => WayBack::MoveIn,
+        (Lies::Nothing, Lies::Foreign) if old => WayBack::MoveIn,
         // It was added: nothing is to lie there.
         (Lies::Nothing, Lies::Nothing | Lies::Foreign) if !old => WayBack::Stays,
         (Lies::New | Lies::Foreign, Lies::Nothing) if !old => WayBack::MoveOut,
@@ -189,8 +190,7 @@ fn way_back_among(
 ) -> Result<WayBack, Problem> {
     let target = lies(host, exchange, &exchange.path)?;
     let staged = lies(host, exchange, &exchange.staged)?;
-    let (old, new) = (exchange.old.is_some(), exchange.new.is_some());
-    Ok(match way_back(old, new, target, staged) {
+    Ok(match way_back(exchange.old.is_some(), target, staged) {
         WayBack::Lost if database_of(exchange, exchanges).is_some() => WayBack::Stays,
         way => way,
     })
@@ -402,13 +402,13 @@ mod tests {
     fn the_way_back_puts_the_old_object_in_its_place_wherever_it_lies_and_loses_nothing() {
         for (old, new) in [(true, true), (true, false), (false, true)] {
             for pair in every_pair(old, new) {
-                let way = way_back(old, new, pair.0, pair.1);
+                let way = way_back(old, pair.0, pair.1);
                 let after = done(way, pair);
                 let said = format!("old {old}, new {new}: {pair:?}, {way:?}, {after:?}");
                 if pair.0 == Lies::Old || pair.1 == Lies::Old {
                     assert_eq!(after.0, Lies::Old, "{said}");
                 }
-                let again = way_back(old, new, after.0, after.1);
+                let again = way_back(old, after.0, after.1);
                 let at_rest = matches!(again, WayBack::Stays | WayBack::Lost);
                 assert!(at_rest, "{said}: and then {again:?}");
                 // The backup's object is never what the way back leaves.
@@ -421,13 +421,12 @@ mod tests {
 
     #[test]
     fn what_others_saved_before_an_exchange_stays_and_what_they_saved_behind_it_makes_room() {
-        let (old, new) = (true, true);
-        let before = way_back(old, new, Lies::Foreign, Lies::New);
-        let behind = way_back(old, new, Lies::Foreign, Lies::Old);
+        let before = way_back(true, Lies::Foreign, Lies::New);
+        let behind = way_back(true, Lies::Foreign, Lies::Old);
         assert_eq!((before, behind), (WayBack::Stays, WayBack::Exchange));
         // An added file: nothing lay there before.
-        let before = way_back(false, new, Lies::Foreign, Lies::New);
-        let behind = way_back(false, new, Lies::Foreign, Lies::Nothing);
+        let before = way_back(false, Lies::Foreign, Lies::New);
+        let behind = way_back(false, Lies::Foreign, Lies::Nothing);
         assert_eq!((before, behind), (WayBack::Stays, WayBack::MoveOut));
     }
 }
