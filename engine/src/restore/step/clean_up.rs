@@ -92,11 +92,16 @@ fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let path = found.free(&target.path)?;
         found.take(staged, &path)?;
         let kept = found.kept(&path);
-        let text = format!(
-            "{} was changed by others meanwhile: what they left there is kept as {}",
-            target.path,
-            kept.display()
-        );
+        let (path, kept) = (&target.path, kept.display());
+        let is_database = env.plan.databases.iter().any(|d| d.path == *path);
+        let text = match is_database {
+            true => {
+                format!("{path} was written to while it was the backup's: that is kept as {kept}")
+            }
+            false => format!(
+                "{path} was changed by others meanwhile: what they left there is kept as {kept}"
+            ),
+        };
         let note = Note::known(Code::FOUND_KEPT, text).about(&target.path);
         report.warnings.push(note);
     }
