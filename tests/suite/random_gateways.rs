@@ -216,8 +216,9 @@ fn one(shape: &Shape, policy: Policy, chances: &[Chance]) -> Result<(), String> 
     };
     let run = s.restore(None, true);
     let (moments, calls) = (run.moments, run.calls);
-    // A start that cannot bring a client of the backup up turns it.
-    let verdict = match shape.start.cannot.is_empty() || shape.start.with == Some(OLD) {
+    // Two starts that cannot bring a client of the backup up turn it.
+    let goes_well = shape.start.cannot.is_empty() || shape.start.times < 2;
+    let verdict = match goes_well || shape.start.with == Some(OLD) {
         true => Verdict::Restored,
         false => Verdict::RolledBack,
     };

@@ -258,16 +258,6 @@ fn a_recovery_at_a_terminal_ends_however_it_was_started() {
     }
 }
 
-/// `iptables-restore` takes the backup's rules in the rehearsal, and loads half of them when it counts.
-const HALF: &str = r#"#!/bin/sh
-real=/usr/sbin/iptables-restore
-if [ "$1" = --wait ] && mkdir /run/lock/refused 2>/dev/null; then
-    sed 's/-j MASQUERADE/-j NOT_THERE/' | $real "$@"
-    exit
-fi
-exec $real "$@"
-"#;
-
 /// It takes no rules in the rehearsal.
 const NOT_REHEARSED: &str = "#!/bin/sh\n[ $# -gt 0 ] || { echo 'no such match here' >&2; exit 2; }\nexec /usr/sbin/iptables-restore \"$@\"\n";
 
@@ -322,7 +312,7 @@ fn rules_that_fail_when_loaded_are_left_out_only_where_that_was_accepted() {
     let Some((gateway, then, backup, before)) = changed() else {
         return;
     };
-    stand_in(&gateway, "iptables-restore", HALF);
+    stand_in(&gateway, "iptables-restore", crate::restore_failures::HALF);
     let done = gateway.holdfast(&[
         "restore",
         path(&backup),
@@ -330,7 +320,9 @@ fn rules_that_fail_when_loaded_are_left_out_only_where_that_was_accepted() {
         "--keep-going-without-firewall",
     ]);
     assert_eq!(done.code(), 0, "{done}");
-    gateway.run(&["rmdir", "/run/lock/refused"]);
+    for refused in 1..=3 {
+        gateway.run(&["rmdir", &format!("/run/lock/refused{refused}")]);
+    }
     is_restored_but_for_the_rules(
         &gateway,
         &then,

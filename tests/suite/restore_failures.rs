@@ -190,7 +190,7 @@ fn a_tunnel_whose_pre_down_fails_goes_down_and_the_operator_is_told() {
 }
 
 /// `iptables-restore` takes the backup's rules in the rehearsal, and loads half of them when it counts, each time that the step tries.
-const HALF: &str = r#"#!/bin/sh
+pub const HALF: &str = r#"#!/bin/sh
 real=/usr/sbin/iptables-restore
 rules=$(cat)
 comes=$(printf '%s\n' "$rules" | grep -cE '^-[AI] .*MASQUERADE')
@@ -238,7 +238,7 @@ fn a_service_that_ends_right_after_its_start_turns_it_back() {
     let Some((gateway, backup, before)) = changed() else {
         return;
     };
-    let how = Misbehaviour::DieAfterStart { times: Some(1) };
+    let how = Misbehaviour::DieAfterStart { times: Some(2) };
     gateway.sample().misbehave(how).unwrap();
     let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
     insta::assert_snapshot!(went_back(&gateway, &done, &before));
