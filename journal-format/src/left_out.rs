@@ -1,5 +1,6 @@
 //! What a restore left out, by consent or not, and what a rollback could not bring back: for the verdict, which says "as the backup
-//! says", or "as it was before", only where it is so. Owns how it is found in a state, an older version's plan among them; decides nothing.
+//! says", or "as it was before", only where it is so. Owns how it is found in a state, an older version's plan among them; decides
+//! nothing.
 
 use crate::{Code, Direction, Note, Phase, Plan, State, Step, Verdict};
 

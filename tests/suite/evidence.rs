@@ -1,5 +1,6 @@
-//! What a recovery goes by is damaged or gone: it never guesses, says what to do, and fence and barrier stay. And what a
-//! restore could not keep its promise on is refused before anything changes: found by trying, with the reason.
+//! What a recovery goes by is damaged or gone: it says what to do, and fence and barrier stay; where another file lies in the place
+//! of an original, it says so. And what a restore could not keep its promise on is refused before anything changes: found by
+//! trying, with the reason.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use std::path::PathBuf;

@@ -25,7 +25,7 @@ fn a_service_that_cannot_be_started_again_is_all_that_a_rollback_lacks_and_it_sa
     let service = program("sample-gateway-service").unwrap();
     let start = format!("{} start {}", path(&service), path(two.sample().root()));
     let said = format!(
-        "does not work: sample-gateway does not run, though it ran before: two starts failed; \
+        "does not work: sample-gateway does not run, though it ran before: its start failed; \
          what to do: see why in its own log, then start it: {start}"
     );
     assert_eq!(note.unwrap().trim(), said);

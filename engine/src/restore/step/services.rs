@@ -127,8 +127,8 @@ fn how_it_failed(service: &Service, start: &Output) -> String {
 /// What a rollback lacks.
 fn stays_down(service: &Service, start: &Output) -> Note {
     let how = match start.ok() {
-        true => "it ended right after each of two starts",
-        false => "two starts failed",
+        true => "it ended right after its start",
+        false => "its start failed",
     };
     let text = format!("{} does not run, though it ran before: {how}", service.name);
     let again = match &service.control {
