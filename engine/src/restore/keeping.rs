@@ -4,14 +4,31 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::error::Problem;
-use crate::host::{Kind, Permit, parent};
+use journal_format::Note;
+
+use crate::error::{Code, Problem};
+use crate::host::{Kind, Meta, Permit, parent};
 use crate::restore::step::Env;
 
 /// What a restore replaced or removed.
 pub const ORIGINALS: &str = "originals";
 /// What others left where the restore put a file, or in place of one.
 pub const FOUND: &str = "found";
+
+/// How the names of copies end that are not yet whole.
+const HALF: &str = ".half";
+
+/// What is said of a file whose extended attributes another has not as it has them.
+pub fn unkept_note(path: &str, unkept: &[String]) -> Option<Note> {
+    (!unkept.is_empty()).then(|| {
+        let text = format!(
+            "{path}: the new file has not as the old one has them: {}",
+            unkept.join(", ")
+        );
+        let note = Note::known(Code::ATTRIBUTES_NOT_KEPT, text).about(path);
+        note.advising("compare `getfacl` and `getfattr -d -m -` of both, and set them by hand")
+    })
+}
 
 /// A run that moves files into one folder of the restore's.
 pub struct Keeping<'a> {
@@ -24,6 +41,8 @@ pub struct Keeping<'a> {
     made: BTreeSet<PathBuf>,
     /// Files that it moved.
     pub moved: usize,
+    /// What a person is told of them.
+    pub notes: Vec<Note>,
 }
 
 impl<'a> Keeping<'a> {
@@ -36,6 +55,7 @@ impl<'a> Keeping<'a> {
             folders: BTreeSet::from([env.dir.to_owned()]),
             made: BTreeSet::new(),
             moved: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -67,19 +87,42 @@ impl<'a> Keeping<'a> {
                 self.folders.insert(dir);
             }
         }
-        if host.stat(folder)?.is_some_and(|f| f.dev == meta.dev) {
-            host.rename(permit, from, &self.free(to)?)?;
-        } else if meta.kind == Kind::File {
-            // A crash between the copy and the removal leaves a copy that may be half: it is made anew.
-            host.remove_file(permit, &to)?;
-            host.copy(permit, from, &to)?;
-            host.sync_dir(permit, folder)?;
-            host.remove_file(permit, from)?;
-        } else {
-            return Ok(());
+        match host.rename(permit, from, &self.free(to.clone())?) {
+            // The kernel alone knows: two mounts of one filesystem have one device number.
+            Err(p) if p.is(&Code::CROSSES_MOUNTS) && meta.kind == Kind::File => {
+                self.carry(from, to, path)?;
+            }
+            moved => moved?,
         }
         self.moved += 1;
         Ok(())
+    }
+
+    /// Moves a file from another mount. A crash leaves it under its old name until it is whole and durable under the new one.
+    fn carry(&mut self, from: &Path, to: PathBuf, path: &str) -> Result<(), Problem> {
+        let (host, permit) = (self.env.host, self.permit);
+        let folder = parent(&to)?;
+        if !self.is_carried(from, &to)? {
+            // Half a copy of an earlier attempt.
+            let mut half = to.clone();
+            half.as_mut_os_string().push(HALF);
+            host.remove_file(permit, &half)?;
+            let unkept = host.copy(permit, from, &half)?;
+            host.rename(permit, &half, &self.free(to.clone())?)?;
+            self.notes.extend(unkept_note(path, &unkept));
+        }
+        host.sync_dir(permit, folder)?;
+        host.remove_file(permit, from)
+    }
+
+    /// Whether an earlier attempt carried this very file, and was cut off before it removed the first.
+    fn is_carried(&self, from: &Path, to: &Path) -> Result<bool, Problem> {
+        let host = self.env.host;
+        let (Some(old), Some(new)) = (host.stat(from)?, host.stat(to)?) else {
+            return Ok(false);
+        };
+        let facts = |m: &Meta| (m.kind, m.size, m.uid, m.gid, m.mode);
+        Ok(facts(&old) == facts(&new) && host.sha256(from)? == host.sha256(to)?)
     }
 
     /// A name that nothing has: others may have left something there twice.

@@ -28,6 +28,7 @@ impl StepOps for CleanUp {
         originals.sync()?;
         remove_staging(env, permit)?;
         let mut report = Report::default();
+        report.warnings.append(&mut originals.notes);
         if originals.moved > 0 {
             report.did.push(format!(
                 "kept {} in {}",
@@ -100,6 +101,7 @@ fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         report.warnings.push(note);
     }
     found.sync()?;
+    report.warnings.append(&mut found.notes);
     Ok(report)
 }
 
