@@ -8,10 +8,11 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use nix::fcntl::OFlag;
-use rustix::fs::{AtFlags, StatVfsMountFlags, StatxAttributes, StatxFlags, XattrFlags};
+use rustix::fs::{
+    AtFlags, FileType, StatVfs, StatVfsMountFlags, StatxAttributes, StatxFlags, XattrFlags,
+};
 
-use super::open::{if_there, open_without_links};
+use super::open::if_there;
 
 /// The most that the kernel gives of names, and of one value.
 const MOST: usize = 64 << 10;
@@ -25,23 +26,29 @@ pub struct Fixed {
     pub immutable: bool,
     /// It can only grow, and in a folder things can only be made (`chattr +a`).
     pub append_only: bool,
-    /// Its mount is read-only.
+    /// It is a folder, and its mount is read-only.
     pub read_only: bool,
 }
 
-/// What keeps root from changing what is under a name; none if nothing is. A link anywhere on the way is an error.
+/// What keeps root from changing what is under a name; none if nothing is. A link is looked at itself.
 pub fn fixed(path: &Path) -> io::Result<Option<Fixed>> {
-    let Some(file) = if_there(open_without_links(path, OFlag::O_PATH))? else {
+    let link_itself = AtFlags::SYMLINK_NOFOLLOW;
+    let seen = rustix::fs::statx(rustix::fs::CWD, path, link_itself, StatxFlags::TYPE);
+    let Some(seen) = if_there(seen.map_err(io::Error::from))? else {
         return Ok(None);
     };
-    let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
-    let has = rustix::fs::statx(&file, c"", flags, StatxFlags::TYPE)?.stx_attributes;
-    let mount = rustix::fs::fstatvfs(&file)?.f_flag;
+    let is_dir = FileType::from_raw_mode(seen.stx_mode.into()) == FileType::Directory;
+    let is_read_only = |mount: StatVfs| mount.f_flag.contains(StatVfsMountFlags::RDONLY);
     Ok(Some(Fixed {
-        immutable: has.contains(StatxAttributes::IMMUTABLE),
-        append_only: has.contains(StatxAttributes::APPEND),
-        read_only: mount.contains(StatVfsMountFlags::RDONLY),
+        immutable: seen.stx_attributes.contains(StatxAttributes::IMMUTABLE),
+        append_only: seen.stx_attributes.contains(StatxAttributes::APPEND),
+        read_only: is_dir && is_read_only(rustix::fs::statvfs(path)?),
     }))
+}
+
+/// Whether a file may have attributes: one question, of thousands of files that mostly have none.
+pub fn may_have(path: &Path) -> bool {
+    rustix::fs::llistxattr_query(path) != Ok(0)
 }
 
 /// Whether an attribute goes with the file's bytes, or is its filesystem's own business: on other bytes it would be wrong.
@@ -94,7 +101,10 @@ pub fn copy(from: &File, to: &File) -> io::Result<Vec<String>> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use nix::fcntl::OFlag;
+
     use super::*;
+    use crate::files::open::open_without_links;
 
     /// user::rw- user:990:r-- group::--- mask::r-- other::---
     fn list() -> Vec<u8> {
@@ -139,6 +149,7 @@ mod tests {
         assert_eq!(copy(&path, &same).unwrap(), Vec::<String>::new());
         assert_eq!(of(&same, LIST), Some(list()));
         assert_eq!(of(&same, c"user.note"), Some(b"mine".to_vec()));
+        assert!(may_have(&dir.path().join("old")));
         let closer = made(&dir.path().join("closer"), 0o600);
         assert_eq!(copy(&old, &closer).unwrap(), ["system.posix_acl_access"]);
         assert_eq!(closer.metadata().unwrap().mode() & 0o777, 0o600);

@@ -36,7 +36,6 @@ pub fn problems(host: &dyn Look, plan: &Plan) -> Result<Vec<Problem>, Problem> {
         if how.immutable || how.append_only {
             fixed.push((path.clone(), how));
         }
-        // A file that is mounted read-only is a mount point.
         if how.read_only && folders.contains(path) {
             read_only.push(path.as_str());
         }

@@ -64,9 +64,9 @@ impl<'a> Keeping<'a> {
         &self.root
     }
 
-    /// Moves what lies under the first name to where it keeps what had the second. Nothing there is no fault: an earlier run
-    /// may have moved it.
-    pub fn take(&mut self, from: &Path, path: &str) -> Result<(), Problem> {
+    /// Moves what lies under the first name to where it keeps what had the second, and says where that is. Nothing there is no
+    /// fault: an earlier run may have moved it.
+    pub fn take(&mut self, from: &Path, path: &str) -> Result<PathBuf, Problem> {
         let (host, permit) = (self.env.host, self.permit);
         let to = self.root.join(path.trim_start_matches('/'));
         let folder = parent(&to)?;
@@ -76,7 +76,7 @@ impl<'a> Keeping<'a> {
         let Some(meta) = host.stat(from)? else {
             // What an earlier attempt moved lies in a folder that it may not have synced.
             self.folders.extend(self.on_the_way(folder));
-            return Ok(());
+            return Ok(to);
         };
         if self.made.insert(folder.to_owned()) {
             host.keep_dir(folder)?;
@@ -87,32 +87,41 @@ impl<'a> Keeping<'a> {
                 self.folders.insert(dir);
             }
         }
-        match host.rename(permit, from, &self.free(to.clone())?) {
-            // The kernel alone knows: two mounts of one filesystem have one device number.
-            Err(p) if p.is(&Code::CROSSES_MOUNTS) && meta.kind == Kind::File => {
-                self.carry(from, to, path)?;
+        let free = self.free(to.clone())?;
+        // The kernel alone knows: two mounts of one filesystem have one device number.
+        let kept = match (host.rename(permit, from, &free), meta.kind) {
+            (Ok(()), _) => free,
+            (Err(p), Kind::File) if p.is(&Code::CROSSES_MOUNTS) => self.carry(from, to, path)?,
+            // What is no file cannot be copied with all that it is: it stays on its mount.
+            (Err(p), _) if p.is(&Code::CROSSES_MOUNTS) => {
+                let beside = self.free(PathBuf::from(format!("{path}.{FOUND}")))?;
+                host.rename(permit, from, &beside)?;
+                self.folders.insert(parent(&beside)?.to_owned());
+                beside
             }
-            moved => moved?,
-        }
+            (Err(p), _) => return Err(p),
+        };
         self.moved += 1;
-        Ok(())
+        Ok(kept)
     }
 
     /// Moves a file from another mount. A crash leaves it under its old name until it is whole and durable under the new one.
-    fn carry(&mut self, from: &Path, to: PathBuf, path: &str) -> Result<(), Problem> {
+    fn carry(&mut self, from: &Path, to: PathBuf, path: &str) -> Result<PathBuf, Problem> {
         let (host, permit) = (self.env.host, self.permit);
-        let folder = parent(&to)?;
+        let mut kept = to.clone();
         if !self.is_carried(from, &to)? {
             // Half a copy of an earlier attempt.
-            let mut half = to.clone();
+            let mut half = kept.clone();
             half.as_mut_os_string().push(HALF);
             host.remove_file(permit, &half)?;
             let unkept = host.copy(permit, from, &half)?;
-            host.rename(permit, &half, &self.free(to.clone())?)?;
+            kept = self.free(to)?;
+            host.rename(permit, &half, &kept)?;
             self.notes.extend(unkept_note(path, &unkept));
         }
-        host.sync_dir(permit, folder)?;
-        host.remove_file(permit, from)
+        host.sync_dir(permit, parent(&kept)?)?;
+        host.remove_file(permit, from)?;
+        Ok(kept)
     }
 
     /// Whether an earlier attempt carried this very file, and was cut off before it removed the first.

@@ -94,6 +94,9 @@ impl Act for Linux {
     }
 
     fn take_attributes(&self, _: &Permit, from: &Path, to: &Path) -> Result<Vec<String>, Problem> {
+        if !attributes::may_have(from) {
+            return Ok(Vec::new());
+        }
         // The first may be a database: closing what can be read would drop the locks that this process has on it.
         let source =
             open_at(from, OFlag::O_PATH, Mode::empty()).map_err(|e| errno("look at", from, e))?;

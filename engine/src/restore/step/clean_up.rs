@@ -90,8 +90,7 @@ fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         if env.host.stat(staged)?.is_some_and(|m| m.kind == Kind::File) {
             env.host.sync_file(permit, staged)?;
         }
-        found.take(staged, &target.path)?;
-        let kept = found.root().join(target.path.trim_start_matches('/'));
+        let kept = found.take(staged, &target.path)?;
         let text = format!(
             "{} was changed by others meanwhile: what they left there is kept as {}",
             target.path,
