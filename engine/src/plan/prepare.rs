@@ -21,6 +21,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::{Lack, Part};
 use crate::gateway::profile::Profile;
 use crate::host::{Family, Host, this_box};
+use crate::plan::in_place;
 use crate::plan::planner::said::{self, BothRules, Here};
 use crate::plan::planner::{self, Choices};
 use crate::plan::preview::approval;
@@ -136,6 +137,7 @@ pub fn prepare(
         .map_err(Fault::Refused)?;
     drop(backup);
     none(left_beside(host, &plan)?)?;
+    none(in_place::problems(host, &plan)?)?;
     room(profile, host, &plan)?;
     if let Some(approved) = &request.approved
         && *approved != approval(&plan)
