@@ -4,7 +4,7 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Entry, LeftOut, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight,
+    Entry, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight,
     accepting, left_out_lines, note_line, record_json, record_text, visible,
 };
 
@@ -252,7 +252,7 @@ struct LastWord {
     standing: Standing,
     headline: String,
     problem: Option<Problem>,
-    left_out: Vec<LeftOut>,
+    left_out: Vec<Note>,
     unsaved: Vec<String>,
 }
 
