@@ -4,8 +4,8 @@ use std::io::{BufRead, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Entry, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight,
-    accepting, left_out_lines, note_line, record_json, record_text, visible,
+    Entry, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight, accepting,
+    left_out_lines, note_line, record_json, record_text, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};

@@ -19,6 +19,7 @@ use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
 use crate::plan::prepare::{RestoreRequest, prepare};
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::state_dir::traces;
 
 /// Takes the order from standard input.
 pub fn order() -> Result<WorkOrder, Problem> {
@@ -169,7 +170,10 @@ pub fn archive(path: &Path) -> Result<File, Fault> {
 
 fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) -> WorkReport {
     if order.stage == BootStage::BeforeNetwork && !profile.sentinel().exists() {
-        return WorkReport::of(Err(Fault::Stuck(no_state_dir(profile))));
+        let host = Linux::new(profile);
+        let problem = traces::none(profile, &host).err();
+        let problem = problem.unwrap_or_else(|| no_state_dir(profile));
+        return WorkReport::of(Err(Fault::Stuck(problem)));
     }
     match Lock::take(profile, LockedFor::Recovery) {
         Ok(lock) => recover(profile, order, asked, lock),
