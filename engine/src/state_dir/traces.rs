@@ -5,16 +5,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use journal_format::RestoreId;
+use journal_format::{Control, RestoreId};
 
 use super::{journal, left_over, targets};
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::{Look, Query};
-use crate::text::wording::quoted_path;
+use crate::text::wording::{quoted, quoted_path};
 
 /// How the folder of staged objects is called, before the restore's name.
 const STAGING: &str = ".holdfast-";
+/// Where the advice has them copied.
+const FOUND: &str = "/root/holdfast-found";
 /// So many folders are named in what could not be done; the advice names all.
 const SHOWN: usize = 3;
 
@@ -84,7 +86,7 @@ impl Traces {
         let journals = profile.restores_dir();
         let what = match ids.as_slice() {
             [] => format!(
-                "tell how the gateway stands: the fence is closed, and no restore in {} is open",
+                "tell how the gateway stands: no restore in {} is open, and something is left of one",
                 journals.display()
             ),
             ids => format!(
@@ -103,10 +105,9 @@ impl Traces {
         };
         let advice = format!(
             "nothing was changed. Mount the disk of {}, or name the right state_dir in the profile; then run `holdfast recover`. \
-             Only if that state_dir is lost for good, stop the gateway's services, and run in this order: {}; `holdfast restore \
-             BACKUP --yes` with the newest backup that you have from before",
+             Only if that state_dir is lost for good, run in this order: {}",
             profile.state_dir.display(),
-            self.removal().join("; ")
+            self.last_exit(profile).join("; ")
         );
         cannot(Code::RESTORE_LOST, format!("{what}. {traffic}"), advice)
     }
@@ -123,21 +124,68 @@ impl Traces {
         }
     }
 
-    /// The commands that take away what is left, in their order: what may be the only copy of an old file is copied first.
-    fn removal(&self) -> Vec<String> {
+    /// The commands that lead out without the journal, in their order. What may be the only copy of an old file is copied first.
+    fn last_exit(&self, profile: &Profile) -> Vec<String> {
         let folders: Vec<String> = self.folders().map(|f| quoted_path(f)).collect();
         let mut commands = Vec::new();
         if !folders.is_empty() {
             let folders = folders.join(" ");
             commands.push(format!(
-                "`mkdir -p /root/holdfast-found && cp -a --parents {folders} /root/holdfast-found` (they may hold the only copy \
-                 of an old file)"
+                "`mkdir -p {FOUND} && cp -a --parents {folders} {FOUND}` (they may hold the only copy of an old file)"
             ));
             commands.push(format!("`rm -r {folders}`"));
         }
         if self.fence {
             commands.push("`nft delete table inet holdfast`".into());
         }
+        commands.push(
+            "`holdfast restore BACKUP --yes` with the newest backup that you have from before"
+                .into(),
+        );
+        // The restore that is lost had stopped them, and another one starts only what ran before it.
+        for service in &profile.gateway.service {
+            let argv = match service.service().control {
+                Control::Unit(unit) => vec!["systemctl".into(), "start".into(), unit],
+                Control::Commands { start, .. } => start,
+            };
+            let words: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
+            commands.push(format!("`{}`", words.join(" ")));
+        }
+        if !profile.gateway.service.is_empty() {
+            commands.push(
+                "`holdfast restore BACKUP --yes` once more (that start may have added rules twice)"
+                    .into(),
+            );
+        }
         commands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_restore_that_is_lost_names_all_that_it_left_and_every_way_on() {
+        let id = |id: &str| RestoreId::new(id).unwrap();
+        let one = id("20261122T185220Z-0a1b2c3d");
+        let folder = |dir: &str| PathBuf::from(format!("{dir}/{STAGING}{one}"));
+        let dirs = ["/etc/iptables", "/etc/wireguard", "/opt/a b", "/var/lib/c"];
+        let whole = Traces {
+            staging: BTreeMap::from([(one.clone(), dirs.map(folder).into())]),
+            fence: true,
+        };
+        let staging_alone = Traces {
+            staging: BTreeMap::from([(one.clone(), vec![folder(dirs[1])])]),
+            fence: false,
+        };
+        let fence_alone = Traces {
+            staging: BTreeMap::new(),
+            fence: true,
+        };
+        let profile = Profile::default();
+        let shown = [whole, staging_alone, fence_alone].map(|t| t.problem(&profile).to_string());
+        insta::assert_snapshot!(shown.join("\n\n"));
     }
 }

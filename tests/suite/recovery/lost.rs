@@ -115,9 +115,12 @@ fn a_restore_that_is_lost_for_good_is_left_by_the_commands_that_the_message_name
     std::fs::remove_dir_all(&state_dir).unwrap();
     let told = two.holdfast(&["recover"]);
     assert_eq!(told.code(), 5, "{told}");
+    // No boot unit starts the gateway meanwhile.
+    let held = two.sandbox().inside(engine::state_dir::barrier::LOST);
+    assert!(held.exists());
     let (_, last_exit) = told.stderr.split_once("lost for good").unwrap();
     let commands: Vec<&str> = last_exit.split('`').skip(1).step_by(2).collect();
-    let [copy, remove, lift, restore] = commands.as_slice() else {
+    let [copy, remove, lift, restore, start, once_more] = commands.as_slice() else {
         panic!("{told}");
     };
     let kept = beside(&two, "kept");
@@ -131,9 +134,14 @@ fn a_restore_that_is_lost_for_good_is_left_by_the_commands_that_the_message_name
     let other = two.other();
     let restored = two.holdfast(&["restore", &other, "--yes"]);
     restored.ok().unwrap();
+    let started = two.sandbox().run(&["bash", "-c", start]).unwrap();
+    started.ok().unwrap();
+    assert_eq!(once_more, restore);
+    two.holdfast(&["restore", &other, "--yes"]).ok().unwrap();
     two.at = 1 - two.at;
     let now = Picture::take(two.sandbox()).unwrap();
     assert_eq!(two.before().diff(&now), Vec::<String>::new());
+    assert!(!held.exists());
     let status = two.holdfast(&["status"]);
     assert!(status.stdout.contains("idle"), "{status}");
 }
