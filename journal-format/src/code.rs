@@ -105,6 +105,8 @@ codes! {
     BUSY = "busy", "`holdfast status`";
     /// A restore is open and must be recovered first.
     RESTORE_OPEN = "restore-open", "`holdfast status`, then `holdfast recover`";
+    /// A restore was under way whose journal is not in this `state_dir`.
+    RESTORE_LOST = "restore-lost", "`findmnt` of `state_dir`, the profile, `nft list table inet holdfast`";
     /// None of the databases and configs that the profile names is there.
     NOTHING_TO_BACK_UP = "nothing-to-back-up", "`holdfast survey`";
     /// A backup that was just written cannot be read back.

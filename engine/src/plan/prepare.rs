@@ -101,7 +101,7 @@ pub fn prepare(
     request: RestoreRequest,
 ) -> Result<Prepared, Fault> {
     // A gateway in the middle of another restore is not one to make a plan for.
-    state_dir::none_open(profile, "restore")?;
+    state_dir::none_open(profile, host, "restore")?;
     let file = again(&request.file, &request.name)?;
     let shapes = |path: &Path| Ok(host.databases().shape(path)?);
     let (mut checked, mut opened) = verify::archive(profile, &shapes, request.file, &request.name)?;

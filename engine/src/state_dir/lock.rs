@@ -1,4 +1,4 @@
-//! The one lock of Holdfast: who works on the gateway. Knows nothing of what the holder does.
+//! The one lock of Holdfast: who works on the gateway. Knows nothing of what the holder does, nor which targets are locked with it.
 
 use std::fs::File;
 use std::io::{Read, Seek, Write};
@@ -11,6 +11,7 @@ use crate::error::{Code, Fault, Problem, cannot, cause};
 use crate::files::open::lock_file;
 use crate::gateway::profile::Profile;
 use crate::host::programs;
+use crate::state_dir::targets;
 
 /// How long a lock is waited for that a process has which is gone.
 const LINGERS: Duration = Duration::from_secs(2);
@@ -63,9 +64,11 @@ impl std::fmt::Display for LockedFor {
     }
 }
 
-/// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process.
+/// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process. With it go
+/// locks on what the profile names, which keep out whoever works there by another profile.
 pub struct Lock {
     _file: File,
+    _targets: Vec<File>,
 }
 
 impl Lock {
@@ -81,41 +84,53 @@ impl Lock {
         };
         crate::state_dir::make(profile)?;
         let mut file = lock_file(&path).map_err(failed)?;
-        let began = Instant::now();
-        loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-                Ok(_) => break,
-                // A child of a killed driver shares its lock until its own program begins, a moment later.
-                Err(nix::Error::EAGAIN | nix::Error::EACCES)
-                    if began.elapsed() < LINGERS && !its_holder_lives(&mut file) =>
-                {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
-                    return Err(Fault::Busy(busy(&mut file)));
-                }
-                Err(e) => return Err(failed(e.into()).into()),
-            }
+        match try_take(&mut file, &format!("{} {work}\n", std::process::id())) {
+            Ok(true) => {}
+            Ok(false) => return Err(Fault::Busy(busy(&mut file))),
+            Err(e) => return Err(failed(e).into()),
         }
-        // It may have been read to its end while the lock was waited for.
-        file.rewind()
-            .and_then(|()| file.set_len(0))
-            .and_then(|()| file.write_all(format!("{} {work}\n", std::process::id()).as_bytes()))
-            .map_err(failed)?;
-        Ok(Lock { _file: file })
+        let targets = targets::take(profile, work).map_err(Fault::Busy)?;
+        Ok(Lock {
+            _file: file,
+            _targets: targets,
+        })
     }
 
     /// Which process holds it, and what it does; none if nobody does.
     pub fn holder(profile: &Profile) -> Option<(u32, LockedFor)> {
         let mut file = File::open(profile.lock()).ok()?;
-        // Asked, not tried: a look must not keep a driver from its lock.
-        let mut lock = whole_file();
-        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
-        if lock.l_type == libc::F_UNLCK as libc::c_short {
-            return None;
-        }
-        named(&mut file)
+        is_taken(&file).then(|| named(&mut file))?
     }
+}
+
+/// Takes the lock on this file and writes who has it; false if somebody else has it.
+pub(super) fn try_take(file: &mut File, who: &str) -> std::io::Result<bool> {
+    let began = Instant::now();
+    loop {
+        match fcntl(&*file, FcntlArg::F_OFD_SETLK(&whole_file())) {
+            Ok(_) => break,
+            // A child of a killed driver shares its lock until its own program begins, a moment later.
+            Err(nix::Error::EAGAIN | nix::Error::EACCES)
+                if began.elapsed() < LINGERS && !its_holder_lives(file) =>
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            Err(nix::Error::EAGAIN | nix::Error::EACCES) => return Ok(false),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    // It may have been read to its end while the lock was waited for.
+    file.rewind()?;
+    file.set_len(0)?;
+    file.write_all(who.as_bytes())?;
+    Ok(true)
+}
+
+/// Whether somebody has the lock on this file. Asked, not tried: a look must not keep a driver from its lock.
+pub(super) fn is_taken(file: &File) -> bool {
+    let mut lock = whole_file();
+    let asked = fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock));
+    asked.is_ok() && lock.l_type != libc::F_UNLCK as libc::c_short
 }
 
 /// A lock for writing on all of a file, of the open file and not of the process: another thread is another holder, and
@@ -131,12 +146,18 @@ fn whole_file() -> libc::flock {
 }
 
 /// What the holder wrote; none if it has not yet.
-fn named(file: &mut File) -> Option<(u32, LockedFor)> {
+pub(super) fn named(file: &mut File) -> Option<(u32, LockedFor)> {
+    let text = written(file)?;
+    let (pid, what) = text.lines().next()?.trim().split_once(' ')?;
+    Some((pid.parse().ok()?, LockedFor::of(what)))
+}
+
+/// All that the holder wrote.
+pub(super) fn written(file: &mut File) -> Option<String> {
     let mut text = String::new();
     file.rewind().ok()?;
     file.read_to_string(&mut text).ok()?;
-    let (pid, what) = text.trim().split_once(' ')?;
-    Some((pid.parse().ok()?, LockedFor::of(what)))
+    Some(text)
 }
 
 fn its_holder_lives(file: &mut File) -> bool {
