@@ -5,6 +5,7 @@ pub mod barrier;
 pub mod boot_units;
 pub mod follow;
 pub mod lock;
+mod locked_file;
 pub mod made;
 pub mod targets;
 pub mod traces;

@@ -8,7 +8,7 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use super::lock::{LockedFor, is_taken, named, try_take, written};
+use super::locked_file::{LockedFor, is_taken, named, try_take, written};
 use crate::error::{Code, Problem, cannot};
 use crate::files::access;
 use crate::files::open::lock_file;
