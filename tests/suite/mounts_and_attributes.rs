@@ -52,7 +52,7 @@ fn forward_and_back(mounted: impl Fn(&Gateway) -> PathBuf) {
     let before = gateway.picture();
 
     // Turned back after the exchange.
-    let once = Misbehaviour::FailStart { times: Some(1) };
+    let once = Misbehaviour::FailStart { times: Some(2) };
     gateway.sample().misbehave(once).unwrap();
     let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
     assert_eq!(done.code(), 4, "{done}");
