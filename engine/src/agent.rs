@@ -38,8 +38,8 @@ use crate::restore::driver::BootStage;
 use crate::restore::launch;
 use crate::restore::order::WorkOrder;
 use crate::restore::recover::RecoveryOrder;
-use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::state_dir::{self, traces};
 
 use backups::BackupDesk;
 use devices::Devices;
@@ -221,6 +221,9 @@ fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
         });
     }
     let Some(open) = open else {
+        if let Err(problem) = traces::none(profile, &Linux::new(profile)) {
+            tracing::error!("{problem}");
+        }
         return Ok(());
     };
     tracing::info!(

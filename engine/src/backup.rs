@@ -32,7 +32,7 @@ use crate::gateway::profile::Profile;
 use crate::host::Host;
 use crate::parallel;
 use crate::state_dir;
-use crate::state_dir::made;
+use crate::state_dir::{made, traces};
 use crate::survey;
 use aside::Aside;
 use configs::{Configs, Folder, There};
@@ -110,6 +110,7 @@ pub fn of_gateway(
             "run `holdfast recover` first",
         )));
     }
+    traces::none_in_the_way(profile, host)?;
     make(profile, &Kernel::Now(host), dest_dir, progress)
 }
 

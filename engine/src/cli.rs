@@ -255,6 +255,7 @@ pub fn run() -> ExitCode {
 
 fn dispatch(cli: Cli) -> Result<u8, Fault> {
     process::hear_of_children()?;
+    process::outlive_large_files()?;
     // Before the profile: it may be closed to nobody but root, and what is needed of it stands in the order.
     if matches!(cli.command, CliCommand::DatabaseWork) {
         return live_database::serve().map(|()| 0).map_err(Fault::from);

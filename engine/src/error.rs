@@ -79,6 +79,7 @@ pub fn cause(error: &io::Error) -> Code {
         (io::ErrorKind::ReadOnlyFilesystem, _) => Code::READ_ONLY,
         (io::ErrorKind::PermissionDenied, _) => Code::NO_RIGHTS,
         (io::ErrorKind::NotFound, _) => Code::NOT_THERE,
+        (io::ErrorKind::CrossesDevices, _) => Code::CROSSES_MOUNTS,
         (_, Some(libc::EIO)) => Code::DISK_FAILS,
         (_, Some(libc::ELOOP | libc::ENOTDIR | libc::EISDIR)) => Code::WRONG_KIND,
         _ => Code::IO,

@@ -1,7 +1,8 @@
-//! Files, folders and disks of any Linux: opened without following links, who may write them, private ones, room for more, written
-//! whole. Knows nothing of a gateway, and asks no program.
+//! Files, folders and disks of any Linux: opened without following links, who may write them, what they have beside bytes, private
+//! ones, room for more, written whole. Knows nothing of a gateway, and asks no program.
 
 pub mod access;
+pub mod attributes;
 pub mod open;
 pub mod space;
 pub mod spool;

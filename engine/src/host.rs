@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{BootId, Control, Digest, FileFacts, FileId};
 
 use crate::error::{Code, Problem, cannot};
-pub use crate::files::{Kind, access::FoundFile};
+pub use crate::files::{Kind, access::FoundFile, attributes::Fixed};
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
 pub use crate::gateway::owner::Owner;
@@ -326,6 +326,8 @@ pub trait Look {
     fn has_program(&self, name: &str) -> bool;
     /// Whether files can be made in a folder: it is writable, and so is its filesystem.
     fn can_write(&self, dir: &Path) -> Result<(), Problem>;
+    /// What keeps root itself from changing what is under a name; none if nothing is.
+    fn fixed(&self, path: &Path) -> Result<Option<Fixed>, Problem>;
     /// Every path that something is mounted on.
     fn mount_points(&self) -> Result<Vec<String>, Problem>;
     /// `net.ipv4.ip_forward` or `net.ipv6.conf.all.forwarding`; none where the kernel does not have that protocol.
@@ -378,11 +380,20 @@ pub trait Act {
     ) -> Result<(), Problem>;
     /// Puts each of two objects under the other's name, at once.
     fn exchange(&self, permit: &Permit, a: &Path, b: &Path) -> Result<(), Problem>;
-    /// Renames, and refuses if the new name is taken.
+    /// Renames, and refuses if the new name is taken. [`Code::CROSSES_MOUNTS`] if the two are not on one mount: nothing else
+    /// tells, mounts of one filesystem have one device number.
     fn rename(&self, permit: &Permit, from: &Path, to: &Path) -> Result<(), Problem>;
-    /// Copies a regular file with owner and mode, synced, under a name that must not be there yet; for a move across
-    /// filesystems.
-    fn copy(&self, permit: &Permit, from: &Path, to: &Path) -> Result<(), Problem>;
+    /// Copies a regular file with owner, mode and extended attributes, synced, under a name that must not be there yet; for
+    /// a move across mounts. Tells the attributes that the copy has not as the file has them.
+    fn copy(&self, permit: &Permit, from: &Path, to: &Path) -> Result<Vec<String>, Problem>;
+    /// Gives a file the extended attributes of another, an access control list among them, within the mode that it has; not
+    /// synced. Tells those that it has not as the other has them.
+    fn take_attributes(
+        &self,
+        permit: &Permit,
+        from: &Path,
+        to: &Path,
+    ) -> Result<Vec<String>, Problem>;
     /// Removes a file. One that is gone already is no error.
     fn remove_file(&self, permit: &Permit, path: &Path) -> Result<(), Problem>;
     /// Removes an empty folder. One that is gone already is no error.

@@ -1,6 +1,7 @@
 //! What a restore will change: from a survey and a checked backup to a plan, or to every reason why there is none. Changes
 //! nothing.
 
+pub mod in_place;
 pub mod order;
 pub mod planner;
 pub mod prepare;

@@ -58,7 +58,7 @@ pub fn run(
     prepared: Prepared,
     asked: &dyn Fn() -> bool,
 ) -> Result<Ended, Fault> {
-    state_dir::none_open(profile, "restore")?;
+    state_dir::none_open(profile, host, "restore")?;
     let driver = process::driver(Role::Restore, host.boot()?, None)?;
     let source = Unpacked::of(profile, &prepared.plan.archive.name, prepared.contents);
     let begin = Begin {

@@ -5,7 +5,10 @@ pub mod barrier;
 pub mod boot_units;
 pub mod follow;
 pub mod lock;
+mod locked_file;
 pub mod made;
+pub mod targets;
+pub mod traces;
 
 use std::path::{Path, PathBuf};
 
@@ -136,10 +139,11 @@ pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
     Ok(None)
 }
 
-/// Refuses while a restore is open: `what` would work on a gateway that is neither as before nor as a backup says.
-pub fn none_open(profile: &Profile, what: &str) -> Result<(), Fault> {
+/// Refuses while a restore is open, here or by its traces: `what` would work on a gateway that is neither as before nor as a
+/// backup says.
+pub fn none_open(profile: &Profile, host: &dyn Look, what: &str) -> Result<(), Fault> {
     match open_restore(profile)? {
-        None => Ok(()),
+        None => traces::none_in_the_way(profile, host),
         Some(open) => Err(Fault::Busy(cannot(
             Code::RESTORE_OPEN,
             format!("{what}: restore {} is still open", open.id),

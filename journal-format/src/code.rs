@@ -105,6 +105,8 @@ codes! {
     BUSY = "busy", "`holdfast status`";
     /// A restore is open and must be recovered first.
     RESTORE_OPEN = "restore-open", "`holdfast status`, then `holdfast recover`";
+    /// A restore was under way whose journal is not in this `state_dir`.
+    RESTORE_LOST = "restore-lost", "`findmnt` of `state_dir`, the profile, `nft list table inet holdfast`";
     /// None of the databases and configs that the profile names is there.
     NOTHING_TO_BACK_UP = "nothing-to-back-up", "`holdfast survey`";
     /// A backup that was just written cannot be read back.
@@ -155,6 +157,10 @@ codes! {
     SAFETY_BACKUP_LACKS = "safety-backup-lacks", "the parts that are named; `holdfast backup`";
     /// A mount point is to be exchanged.
     MOUNT_POINT = "mount-point", "`findmnt`";
+    /// A file cannot be moved from one mount to another, which may be of the same filesystem.
+    CROSSES_MOUNTS = "crosses-mounts", "`findmnt`";
+    /// A file or folder is immutable or append-only: not even root can replace it.
+    FIXED_IN_PLACE = "fixed-in-place", "`lsattr -d` of the paths that are named";
     /// It cannot be told whether a service runs.
     SERVICE_UNKNOWN = "service-unknown", "`systemctl status`, `gateway.service` in the profile";
     /// A service does not stop.
@@ -220,6 +226,8 @@ codes! {
     SERVICE_STAYS_DOWN = "service-stays-down", "the service's log, then `systemctl start`";
     /// Others changed what lay in the place of a file: it is kept in `found/` of the restore.
     FOUND_KEPT = "found-kept", "`found/` of the restore";
+    /// A file is replaced, and not every extended attribute of it is on the new one as it was.
+    ATTRIBUTES_NOT_KEPT = "attributes-not-kept", "`getfacl`, `getfattr -d -m -` of the file and of its original";
     /// Others replaced or removed a file before the restore exchanged it: it is left as it is.
     LEFT_TO_OTHERS = "left-to-others", "`ls -l` of the file";
     /// A tunnel's config here is left alone.

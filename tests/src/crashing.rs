@@ -14,8 +14,8 @@ use engine::gateway::kernel_facts::Facts;
 use engine::host::Permit;
 use engine::host::linux::Linux;
 use engine::host::{
-    Act, Append, Family, Fill, FoundFile, GatewayCommand, Holder, LiveDatabases, Look, Meta, Now,
-    OpenFile, OpenFiles, Output, Own, Owner, Query,
+    Act, Append, Family, Fill, Fixed, FoundFile, GatewayCommand, Holder, LiveDatabases, Look, Meta,
+    Now, OpenFile, OpenFiles, Output, Own, Owner, Query,
 };
 use engine::restore::step::Machine;
 use journal_format::{BootId, Digest};
@@ -162,6 +162,9 @@ impl Look for Crashing {
     fn can_write(&self, dir: &Path) -> Result<(), Problem> {
         self.inner.can_write(dir)
     }
+    fn fixed(&self, path: &Path) -> Result<Option<Fixed>, Problem> {
+        self.inner.fixed(path)
+    }
     fn mount_points(&self) -> Result<Vec<String>, Problem> {
         self.inner.mount_points()
     }
@@ -221,9 +224,20 @@ impl Act for Crashing {
             .effect("rename", || self.inner.rename(permit, from, to))
     }
 
-    fn copy(&self, permit: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
+    fn copy(&self, permit: &Permit, from: &Path, to: &Path) -> Result<Vec<String>, Problem> {
         self.counter
             .effect("copy", || self.inner.copy(permit, from, to))
+    }
+
+    fn take_attributes(
+        &self,
+        permit: &Permit,
+        from: &Path,
+        to: &Path,
+    ) -> Result<Vec<String>, Problem> {
+        self.counter.effect("take attributes", || {
+            self.inner.take_attributes(permit, from, to)
+        })
     }
 
     fn remove_file(&self, permit: &Permit, path: &Path) -> Result<(), Problem> {

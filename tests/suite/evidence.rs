@@ -175,13 +175,31 @@ fn where_the_promise_could_not_be_kept_a_restore_is_refused_before_anything_chan
             format!("umount {folder}"),
             "Read-only file system",
         ),
+        (
+            "files that are immutable or append-only",
+            format!("chattr +i {config}; chattr +a {database}"),
+            format!("chattr -i {config}; chattr -a {database}"),
+            "is immutable",
+        ),
+        (
+            "a folder that is immutable",
+            format!("chattr +i {folder}"),
+            format!("chattr -i {folder}"),
+            "is immutable",
+        ),
     ];
     for (what, make, mend, word) in cases {
         inside(&two, &make);
         let before = Picture::take(two.sandbox()).unwrap();
         let refused = two.holdfast(&["restore", &two.other(), "--yes"]);
-        assert!(matches!(refused.code(), 1 | 3), "{what}: {refused}");
+        assert_eq!(refused.code(), 3, "{what}: {refused}");
         assert!(refused.stderr.contains(word), "{what}: {refused}");
+        if word == "is immutable" {
+            // The advice, followed to the letter, leads out.
+            let advice = refused.stderr.split_once("chattr -i ").unwrap().1;
+            let advice = format!("chattr -i {}", advice.split_once("; then").unwrap().0);
+            assert_eq!(advice, mend, "{what}");
+        }
         let after = Picture::take(two.sandbox()).unwrap();
         assert_eq!(before.diff(&after), Vec::<String>::new(), "{what}");
         assert!(!sample.state_dir().join("open").exists(), "{what}");

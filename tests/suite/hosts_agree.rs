@@ -13,7 +13,7 @@ use engine::host::{Append, Host, Kind as Is, Look, Owner};
 use engine::restore::journal::JournalWriter;
 use engine::restore::process;
 use journal_format::{
-    Direction, Driver, FileId, Format, Header, Move, Plan, Policy, RestoreId, Role, Step,
+    Code, Direction, Driver, FileId, Format, Header, Move, Plan, Policy, RestoreId, Role, Step,
 };
 use proptest::prelude::*;
 use tests::sim::gateway::{Kind, Scenario};
@@ -153,7 +153,7 @@ impl<'h> Side<'h> {
                 .map(nothing),
             Call::Exchange(a, b) => host.exchange(permit, &at(a), &at(b)).map(nothing),
             Call::Rename(a, b) => host.rename(permit, &at(a), &at(b)).map(nothing),
-            Call::Copy(a, b) => host.copy(permit, &at(a), &at(b)).map(nothing),
+            Call::Copy(a, b) => host.copy(permit, &at(a), &at(b)),
             Call::RemoveFile(n) => host.remove_file(permit, &at(n)).map(nothing),
             Call::RemoveDir(n) => host.remove_dir(permit, &at(n)).map(nothing),
             Call::SyncFile(n) => host.sync_file(permit, &at(n)).map(nothing),
@@ -260,6 +260,73 @@ fn whatever_is_done_to_files_the_simulator_answers_as_the_system_does() {
         }
         Ok(())
     });
+}
+
+#[test]
+fn between_two_mounts_of_one_filesystem_neither_renames_and_both_copy() {
+    let s = Scenario::new(Kind::Everything, Policy::Auto).unwrap();
+    if !nix::unistd::geteuid().is_root() {
+        fixtures::skip::record("needs root: it mounts a folder");
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (base, own) = (folder.path().join("play"), folder.path().join("own"));
+    let on = |host: &dyn Host, base: &Path, own: &Path| {
+        let permit = permit(host, &s.id, &s.plan, own);
+        let at = |name: &str| base.join(name);
+        let owner = Owner {
+            uid: 990,
+            gid: 991,
+            mode: 0o640,
+        };
+        let mut fill = |out: &mut dyn std::io::Write| {
+            out.write_all(b"text").unwrap();
+            Ok(())
+        };
+        for name in ["a", "there/b"] {
+            host.create(&permit, &at(name), owner, &mut fill).unwrap();
+        }
+        let dev = |name: &str| host.stat(&at(name)).unwrap().unwrap().dev;
+        assert_eq!(dev("a"), dev("there/b"), "one filesystem");
+        let moved = [
+            host.rename(&permit, &at("a"), &at("there/a")),
+            host.rename(&permit, &at("there/b"), &at("b")),
+        ];
+        let codes = moved.map(|m| m.unwrap_err().code.unwrap());
+        assert_eq!(codes, [Code::CROSSES_MOUNTS, Code::CROSSES_MOUNTS]);
+        host.exchange(&permit, &at("a"), &at("there/b"))
+            .unwrap_err();
+        host.copy(&permit, &at("a"), &at("there/a")).unwrap();
+        let of = |name: &str| {
+            let meta = host.stat(&at(name)).unwrap().unwrap();
+            (meta.size, meta.uid, meta.gid, meta.mode)
+        };
+        assert_eq!(of("a"), of("there/a"));
+        host.list(&at("there")).unwrap()
+    };
+    let mut world = s.world.clone();
+    let play = Path::new("/var/lib/holdfast/restores/x/play");
+    world.disk.bind(&play.join("there"));
+    let sim = Sim::new(world, &s.places, None, false);
+    let in_sim = on(&sim, play, Path::new("/var/lib/holdfast/restores/x"));
+    // The mount is this thread's alone, and ends with it.
+    let in_system = std::thread::scope(|scope| {
+        let real = scope.spawn(|| {
+            use nix::mount::{MsFlags, mount};
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS).unwrap();
+            let none = None::<&str>;
+            let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+            mount(none, "/", none, private, none).unwrap();
+            let there = base.join("there");
+            std::fs::create_dir_all(&there).unwrap();
+            std::fs::set_permissions(&base, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+                .unwrap();
+            mount(Some(&there), &there, none, MsFlags::MS_BIND, none).unwrap();
+            on(&Linux::new(&Profile::default()), &base, &own)
+        });
+        real.join().unwrap()
+    });
+    assert_eq!(in_sim, in_system);
 }
 
 #[test]

@@ -23,6 +23,7 @@ mod kernel_state;
 mod laws;
 mod looks;
 mod looks_that_fail;
+mod mounts_and_attributes;
 mod newer_journal;
 mod odd_configs;
 mod older_journal;

@@ -4,6 +4,7 @@
 
 mod foreign;
 mod left_running;
+mod lost;
 mod operator;
 
 use std::collections::BTreeSet;

@@ -289,7 +289,7 @@ fn open_files(pid: Pid) -> Option<BTreeSet<String>> {
 }
 
 #[test]
-fn a_worker_has_only_null_its_lock_and_its_journal_open_whatever_was_handed_on() {
+fn a_worker_has_only_null_its_locks_and_its_journal_open_whatever_was_handed_on() {
     let Some((gateway, _, backup, _)) = changed() else {
         return;
     };
@@ -319,7 +319,11 @@ fn a_worker_has_only_null_its_lock_and_its_journal_open_whatever_was_handed_on()
             continue;
         };
         // Between two moves; within one it has the files of the gateway open that it works on.
-        met = open == wanted;
+        let (locks, others): (BTreeSet<_>, BTreeSet<_>) = open
+            .iter()
+            .cloned()
+            .partition(|file| file.contains("/holdfast/targets/"));
+        met = others == wanted && !locks.is_empty();
         seen.insert(open.clone());
         for file in &open {
             assert!(!file.contains("pipe"), "{open:?}");

@@ -11,7 +11,7 @@ use super::{Agent, follow, locked, now_ms, warned};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::state_dir::lock::{Lock, LockedFor};
-use crate::state_dir::{self, made};
+use crate::state_dir::{self, made, targets, traces};
 
 /// Restores that are listed.
 const LISTED: usize = 50;
@@ -80,7 +80,9 @@ fn running(agent: &Agent) -> Option<Running> {
         let state = state(agent, &open.id);
         return Some(restore(agent, open.id, state.as_ref()));
     }
-    let (_, work) = Lock::holder(&agent.profile)?;
+    let Some((_, work)) = Lock::holder(&agent.profile) else {
+        return lost(agent);
+    };
     // One that the command line makes: how far it is, only it knows.
     let began = std::fs::metadata(agent.profile.lock())
         .ok()?
@@ -89,6 +91,23 @@ fn running(agent: &Agent) -> Option<Running> {
     (work == LockedFor::Backup).then(|| Running::Backup {
         began_ms: began,
         step: "on the command line".into(),
+        done: 0,
+        total: 0,
+    })
+}
+
+/// The newest restore that is open and whose journal is not here: `holdfast recover`, which the page names then, says all of it.
+fn lost(agent: &Agent) -> Option<Running> {
+    if targets::worked_on(&agent.profile).is_some() {
+        return None;
+    }
+    let found = warned(traces::find(&agent.profile, &agent.host)).flatten()?;
+    let (id, _) = found.staging.into_iter().next_back()?;
+    Some(Running::Restore {
+        id,
+        standing: Standing::Unknown,
+        interrupted: true,
+        step: None,
         done: 0,
         total: 0,
     })

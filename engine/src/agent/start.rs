@@ -20,9 +20,9 @@ use crate::plan::planner::Choices;
 use crate::restore::cut_off::{self, CutOff};
 use crate::restore::launch::{self, ProcessEnd, Worker};
 use crate::restore::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState};
-use crate::state_dir;
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::state_dir::{self, targets, traces};
 use preview::may_be_tried_again;
 pub use preview::{again, look};
 
@@ -84,7 +84,16 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
             format!("look at an archive now: {work} runs, process {pid}"),
             "wait for its end",
         ))),
-        _ => Ok(()),
+        Some(_) => Ok(()),
+        None => match targets::worked_on(&agent.profile) {
+            Some(elsewhere) if elsewhere.work != LockedFor::Backup => Err(Refusal::busy(cannot(
+                Code::BUSY,
+                format!("look at an archive now: {elsewhere}"),
+                "wait for its end",
+            ))),
+            Some(_) => Ok(()),
+            None => traces::none(&agent.profile, &agent.host).map_err(Refusal::busy),
+        },
     }
 }
 

@@ -15,8 +15,8 @@ use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
     let _lock = Lock::take(&context.profile, LockedFor::Backup)?;
-    state_dir::none_open(&context.profile, "back the gateway up")?;
     let host = Linux::new(&context.profile);
+    state_dir::none_open(&context.profile, &host, "back the gateway up")?;
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());
     let made = crate::backup::of_gateway(&context.profile, &host, &dir, &mut |progress| {
         if let Progress::Estimated { bytes, free } = progress {

@@ -6,14 +6,21 @@ use super::Context;
 use crate::error::{Fault, Problem, cannot, cause};
 use crate::files::open::sync;
 use crate::files::whole;
+use crate::host::linux::Linux;
 use crate::state_dir;
 use crate::state_dir::boot_units::{FILE, settings};
+use crate::state_dir::traces;
 
 pub(super) fn run(context: &Context, output: &Path, init: bool, remove: bool) -> Result<u8, Fault> {
     let profile = &context.profile;
     // Before anything is taken away: settings that are not understood must not open what the old ones hold.
     let wanted = settings(profile)?;
+    let host = Linux::new(profile);
     if init {
+        // Made under the mount point of a disk that is not mounted, it would let a boot start a gateway that is half restored.
+        if !profile.sentinel().exists() {
+            traces::none_in_the_way(profile, &host)?;
+        }
         state_dir::make(profile)?;
         state_dir::mark(profile)?;
     } else if !remove && !profile.sentinel().exists() {
@@ -24,7 +31,7 @@ pub(super) fn run(context: &Context, output: &Path, init: bool, remove: bool) ->
         );
     }
     if remove {
-        state_dir::none_open(profile, "let a boot start the gateway")?;
+        state_dir::none_open(profile, &host, "let a boot start the gateway")?;
     }
     let mut changed = 0_usize;
     if !remove {

@@ -17,8 +17,8 @@ const OPEN: u8 = 10;
 pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     let profile = &context.profile;
     let _lock = Lock::take(profile, LockedFor::Secure)?;
-    state_dir::none_open(profile, "close the gateway's files")?;
     let host = Linux::new(profile);
+    state_dir::none_open(profile, &host, "close the gateway's files")?;
     let managed = survey::managed(&host, profile)?;
     let found = exposure::look(&host, profile, &managed.names);
     let mut changes: Vec<String> = Vec::new();

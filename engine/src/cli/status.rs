@@ -1,20 +1,26 @@
 //! `holdfast status`: idle and the last backups, or the restore that is open, where it stands, its process. Always ends with
 //! 0: it tells.
 
-use journal_format::{Digest, Soundness, View, utc, view_text, visible};
+use journal_format::{Digest, Soundness, View, problem_text, utc, view_text, visible};
 
 use super::{Context, print_json};
 use crate::error::Fault;
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
-use crate::state_dir;
+use crate::host::linux::Linux;
 use crate::state_dir::lock::Lock;
 use crate::state_dir::made::{self, NotedBackup};
+use crate::state_dir::{self, targets, traces};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     let holder = Lock::holder(&context.profile);
     let open = state_dir::open_restore(&context.profile)?;
     let Some(open) = open else {
+        if holder.is_none()
+            && let Some(status) = not_here(context)?
+        {
+            return Ok(status);
+        }
         let last = made::last(&context.profile)?;
         if context.json {
             let told = |found: &Option<(Digest, NotedBackup)>| {
@@ -82,6 +88,38 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         None => say!("its journal {} says nothing yet", path.display()),
     }
     Ok(0)
+}
+
+/// What somebody does by another profile, or what is left of a restore whose journal is not here; none where it is neither.
+fn not_here(context: &Context) -> Result<Option<u8>, Fault> {
+    let profile = &context.profile;
+    if let Some(elsewhere) = targets::worked_on(profile) {
+        match context.json {
+            true => print_json(&serde_json::json!({
+                "status": "busy",
+                "pid": elsewhere.pid,
+                "what": elsewhere.work.words(),
+                "state_dir": elsewhere.state_dir,
+            })),
+            false => say!("busy: {}", visible(&elsewhere.to_string())),
+        }
+        return Ok(Some(0));
+    }
+    let Some(found) = traces::find(profile, &Linux::new(profile))? else {
+        return Ok(None);
+    };
+    let problem = found.problem(profile);
+    match context.json {
+        true => print_json(&serde_json::json!({
+            "status": "lost",
+            "restores": found.staging.keys().collect::<Vec<_>>(),
+            "folders": found.staging.values().flatten().collect::<Vec<_>>(),
+            "fence": found.fence,
+            "problem": problem,
+        })),
+        false => say!("lost: {}", problem_text(&problem)),
+    }
+    Ok(Some(0))
 }
 
 /// The last backups, a line each.

@@ -10,7 +10,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::{Database, Profile};
 use crate::host::Family;
 use crate::host::linux::Linux;
-use crate::state_dir;
+use crate::state_dir::{self, traces};
 use crate::survey::{self, Survey, exposure};
 use crate::text::wording::in_a_line;
 
@@ -24,6 +24,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         )));
     }
     let host = Linux::new(&context.profile);
+    traces::none_in_the_way(&context.profile, &host)?;
     let survey = survey::survey(&host, &context.profile, &|_| false).map_err(Fault::Refused)?;
     match context.json {
         true => print_json(&as_json(&context.profile, &survey)),

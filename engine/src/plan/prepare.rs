@@ -21,6 +21,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::{Lack, Part};
 use crate::gateway::profile::Profile;
 use crate::host::{Family, Host, this_box};
+use crate::plan::in_place;
 use crate::plan::planner::said::{self, BothRules, Here};
 use crate::plan::planner::{self, Choices};
 use crate::plan::preview::approval;
@@ -100,7 +101,7 @@ pub fn prepare(
     request: RestoreRequest,
 ) -> Result<Prepared, Fault> {
     // A gateway in the middle of another restore is not one to make a plan for.
-    state_dir::none_open(profile, "restore")?;
+    state_dir::none_open(profile, host, "restore")?;
     let file = again(&request.file, &request.name)?;
     let shapes = |path: &Path| Ok(host.databases().shape(path)?);
     let (mut checked, mut opened) = verify::archive(profile, &shapes, request.file, &request.name)?;
@@ -136,6 +137,7 @@ pub fn prepare(
         .map_err(Fault::Refused)?;
     drop(backup);
     none(left_beside(host, &plan)?)?;
+    none(in_place::problems(host, &plan)?)?;
     room(profile, host, &plan)?;
     if let Some(approved) = &request.approved
         && *approved != approval(&plan)

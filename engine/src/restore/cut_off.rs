@@ -8,7 +8,8 @@ use super::order::WorkReport;
 use super::recover::Recovered;
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::profile::Profile;
-use crate::state_dir;
+use crate::host::linux::Linux;
+use crate::state_dir::{self, traces};
 
 /// What ended the work.
 #[derive(Debug, Clone, Copy)]
@@ -54,7 +55,13 @@ pub fn report(
         return WorkReport::of(Ok(Recovered::Settled { id, result }));
     }
     let why = cut_off.why();
-    let open = state_dir::open_restore(profile);
+    let open = state_dir::open_restore(profile).and_then(|open| {
+        if open.is_none() {
+            // Its state_dir may have gone from under it.
+            traces::none(profile, &Linux::new(profile))?;
+        }
+        Ok(open)
+    });
     let problem = match &open {
         Ok(None) => cut_off.problem(
             Code::INTERRUPTED,

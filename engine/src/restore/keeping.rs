@@ -4,14 +4,31 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use crate::error::Problem;
-use crate::host::{Kind, Permit, parent};
+use journal_format::Note;
+
+use crate::error::{Code, Problem};
+use crate::host::{Kind, Meta, Permit, parent};
 use crate::restore::step::Env;
 
 /// What a restore replaced or removed.
 pub const ORIGINALS: &str = "originals";
 /// What others left where the restore put a file, or in place of one.
 pub const FOUND: &str = "found";
+
+/// How the names of copies end that are not yet whole.
+const HALF: &str = ".half";
+
+/// What is said of a file whose extended attributes another has not as it has them.
+pub fn unkept_note(path: &str, unkept: &[String]) -> Option<Note> {
+    (!unkept.is_empty()).then(|| {
+        let text = format!(
+            "{path}: the new file has not as the old one has them: {}",
+            unkept.join(", ")
+        );
+        let note = Note::known(Code::ATTRIBUTES_NOT_KEPT, text).about(path);
+        note.advising("compare `getfacl` and `getfattr -d -m -` of both, and set them by hand")
+    })
+}
 
 /// A run that moves files into one folder of the restore's.
 pub struct Keeping<'a> {
@@ -24,6 +41,8 @@ pub struct Keeping<'a> {
     made: BTreeSet<PathBuf>,
     /// Files that it moved.
     pub moved: usize,
+    /// What a person is told of them.
+    pub notes: Vec<Note>,
 }
 
 impl<'a> Keeping<'a> {
@@ -36,6 +55,7 @@ impl<'a> Keeping<'a> {
             folders: BTreeSet::from([env.dir.to_owned()]),
             made: BTreeSet::new(),
             moved: 0,
+            notes: Vec::new(),
         }
     }
 
@@ -44,11 +64,11 @@ impl<'a> Keeping<'a> {
         &self.root
     }
 
-    /// Moves what lies under the first name to where it keeps what had the second. Nothing there is no fault: an earlier run
-    /// may have moved it.
-    pub fn take(&mut self, from: &Path, path: &str) -> Result<(), Problem> {
+    /// Moves what lies under the first name to where it keeps what had the second, and says where that is. Nothing there is no
+    /// fault: an earlier run may have moved it.
+    pub fn take(&mut self, from: &Path, path: &str) -> Result<PathBuf, Problem> {
         let (host, permit) = (self.env.host, self.permit);
-        let to = self.kept(path);
+        let to = self.root.join(path.trim_start_matches('/'));
         let folder = parent(&to)?;
         if !self.folders.contains(parent(from)?) {
             self.folders.insert(parent(from)?.to_owned());
@@ -56,7 +76,7 @@ impl<'a> Keeping<'a> {
         let Some(meta) = host.stat(from)? else {
             // What an earlier attempt moved lies in a folder that it may not have synced.
             self.folders.extend(self.on_the_way(folder));
-            return Ok(());
+            return Ok(to);
         };
         if self.made.insert(folder.to_owned()) {
             host.keep_dir(folder)?;
@@ -67,33 +87,64 @@ impl<'a> Keeping<'a> {
                 self.folders.insert(dir);
             }
         }
-        if host.stat(folder)?.is_some_and(|f| f.dev == meta.dev) {
-            host.rename(permit, from, &to)?;
-        } else if meta.kind == Kind::File {
-            // A crash between the copy and the removal leaves a copy that may be half: it is made anew.
-            host.remove_file(permit, &to)?;
-            host.copy(permit, from, &to)?;
-            host.sync_dir(permit, folder)?;
-            host.remove_file(permit, from)?;
-        } else {
-            return Ok(());
-        }
+        // An original is moved once; others may have left something there twice.
+        let free = match self.root.ends_with(FOUND) {
+            true => self.free(to.clone())?,
+            false => to.clone(),
+        };
+        // The kernel alone knows: two mounts of one filesystem have one device number.
+        let kept = match (host.rename(permit, from, &free), meta.kind) {
+            (Ok(()), _) => free,
+            (Err(p), Kind::File) if p.is(&Code::CROSSES_MOUNTS) => self.carry(from, to, path)?,
+            // What is no file cannot be copied with all that it is: it stays on its mount.
+            (Err(p), _) if p.is(&Code::CROSSES_MOUNTS) => {
+                let beside = self.free(PathBuf::from(format!("{path}.{FOUND}")))?;
+                host.rename(permit, from, &beside)?;
+                self.folders.insert(parent(&beside)?.to_owned());
+                beside
+            }
+            (Err(p), _) => return Err(p),
+        };
         self.moved += 1;
-        Ok(())
+        Ok(kept)
     }
 
-    /// The path, or one like it, under which nothing is kept yet: others may have left something there twice.
-    pub fn free(&self, path: &str) -> Result<String, Problem> {
-        let mut free = path.to_owned();
-        while self.env.host.stat(&self.kept(&free))?.is_some() {
-            free.push('~');
+    /// Moves a file from another mount. A crash leaves it under its old name until it is whole and durable under the new one.
+    fn carry(&mut self, from: &Path, to: PathBuf, path: &str) -> Result<PathBuf, Problem> {
+        let (host, permit) = (self.env.host, self.permit);
+        let mut kept = to.clone();
+        if !self.is_carried(from, &to)? {
+            // Half a copy of an earlier attempt.
+            let mut half = kept.clone();
+            half.as_mut_os_string().push(HALF);
+            host.remove_file(permit, &half)?;
+            let unkept = host.copy(permit, from, &half)?;
+            kept = self.free(to)?;
+            host.rename(permit, &half, &kept)?;
+            self.notes.extend(unkept_note(path, &unkept));
+        }
+        host.sync_dir(permit, parent(&kept)?)?;
+        host.remove_file(permit, from)?;
+        Ok(kept)
+    }
+
+    /// Whether an earlier attempt carried this very file, and was cut off before it removed the first.
+    fn is_carried(&self, from: &Path, to: &Path) -> Result<bool, Problem> {
+        let host = self.env.host;
+        let (Some(old), Some(new)) = (host.stat(from)?, host.stat(to)?) else {
+            return Ok(false);
+        };
+        let facts = |m: &Meta| (m.kind, m.size, m.uid, m.gid, m.mode);
+        Ok(facts(&old) == facts(&new) && host.sha256(from)? == host.sha256(to)?)
+    }
+
+    /// A name that nothing has.
+    fn free(&self, to: PathBuf) -> Result<PathBuf, Problem> {
+        let mut free = to;
+        while self.env.host.stat(&free)?.is_some() {
+            free.as_mut_os_string().push("~");
         }
         Ok(free)
-    }
-
-    /// Where what had this path is kept.
-    pub fn kept(&self, path: &str) -> PathBuf {
-        self.root.join(path.trim_start_matches('/'))
     }
 
     /// The folders from the root down to this one.

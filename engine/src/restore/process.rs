@@ -58,6 +58,15 @@ fn from(error: &std::io::Error) -> nix::Error {
     nix::Error::from_raw(error.raw_os_error().unwrap_or_default())
 }
 
+/// Lives on where a file would grow beyond what whoever started this process allows (`ulimit -f`): the write fails and says so.
+/// Handled and not ignored: what this process starts ends by that signal as ever.
+pub fn outlive_large_files() -> Result<(), Problem> {
+    let heard = Arc::new(AtomicBool::new(false));
+    let registered = signal_hook::flag::register(Signal::SIGXFSZ as i32, heard);
+    let failed = |e: std::io::Error| bug(format!("live on where a file is too large: {e}"));
+    registered.map(drop).map_err(failed)
+}
+
 /// The umask and the blocked signals of whoever started this process: a service that it starts would have them for as long as it
 /// runs.
 pub fn forget_the_callers_habits() -> Result<(), Problem> {

@@ -15,7 +15,7 @@ use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
 use crate::restore::journal::JournalWriter;
 use crate::restore::process;
 use crate::restore::step::{Machine, fence_is_closed};
-use crate::state_dir::{self, OpenRestore};
+use crate::state_dir::{self, OpenRestore, traces};
 
 /// No journal is longer: a plan and its exchanges are as long as the list of files is.
 const JOURNAL_BYTES: u64 = 1 << 30;
@@ -86,14 +86,20 @@ pub fn run<'a>(
             settle(profile, host, open, by, asked, found)
         }
         // What was left over is not worth a delay of the boot.
-        None if order.stage == BootStage::BeforeNetwork => Ok(Recovered::Idle(Vec::new())),
+        None if order.stage == BootStage::BeforeNetwork => {
+            traces::none(profile, host).map_err(Fault::Stuck)?;
+            Ok(Recovered::Idle(Vec::new()))
+        }
         None => {
             let left_over = state_dir::left_over(profile)?;
             let tidied = left_over.into_iter().map(|id| Tidied {
                 result: driver().and_then(|driver| tidy(profile, host, &id, driver)),
                 id,
             });
-            Ok(Recovered::Idle(tidied.collect()))
+            let tidied = tidied.collect();
+            // Behind that: a clean-up that had failed may lift a fence.
+            traces::none(profile, host).map_err(Fault::Stuck)?;
+            Ok(Recovered::Idle(tidied))
         }
     }
 }

@@ -19,6 +19,7 @@ use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
 use crate::plan::prepare::{RestoreRequest, prepare};
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::state_dir::{self, barrier, traces};
 
 /// Takes the order from standard input.
 pub fn order() -> Result<WorkOrder, Problem> {
@@ -147,6 +148,8 @@ fn restore(
     if asked() {
         return Err(driver::asked("begin the restore").into());
     }
+    // None is lost, or the plan would not have been made.
+    hold_back(false);
     prepared.close_what_is_open(|one| closed.push(one))?;
     match run(profile, &host, prepared, asked)? {
         Ended::Restored { warnings } => Ok(Recovered::Settled {
@@ -169,7 +172,10 @@ pub fn archive(path: &Path) -> Result<File, Fault> {
 
 fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) -> WorkReport {
     if order.stage == BootStage::BeforeNetwork && !profile.sentinel().exists() {
-        return WorkReport::of(Err(Fault::Stuck(no_state_dir(profile))));
+        let host = Linux::new(profile);
+        let problem = traces::none(profile, &host).err();
+        let problem = problem.unwrap_or_else(|| no_state_dir(profile));
+        return WorkReport::of(Err(Fault::Stuck(problem)));
     }
     match Lock::take(profile, LockedFor::Recovery) {
         Ok(lock) => recover(profile, order, asked, lock),
@@ -197,10 +203,25 @@ fn recover(
 ) -> WorkReport {
     let mut found: Option<FoundAtRecovery> = None;
     let host = Linux::new(profile);
+    if matches!(state_dir::open_restore(profile), Ok(Some(_))) {
+        // It starts the services itself.
+        hold_back(false);
+    }
     let outcome = recover::run(profile, &host, order, asked, |it| found = Some(it));
+    match &outcome {
+        Err(Fault::Stuck(problem)) if problem.code == Some(Code::RESTORE_LOST) => hold_back(true),
+        Ok(Recovered::Idle(_)) => hold_back(false),
+        Ok(_) | Err(_) => {}
+    }
     WorkReport {
         found,
         ..WorkReport::of(outcome)
+    }
+}
+
+fn hold_back(lost: bool) {
+    if let Err(e) = barrier::hold_back(lost) {
+        tracing::warn!("cannot write {}: {e}", barrier::LOST);
     }
 }
 
@@ -208,7 +229,6 @@ fn recover(
 mod tests {
     #![allow(clippy::unwrap_used, clippy::panic)]
     use super::*;
-    use crate::state_dir;
 
     const ID: &str = "20261122T185220Z-0a1b2c3d";
 

@@ -2,6 +2,8 @@
 //! it the tunnels that a boot must not start, and the whole is a ruleset that closes the fence. Who puts it up is the machine's.
 
 use std::collections::BTreeSet;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 
 use journal_format::{RestoreId, State};
@@ -13,6 +15,22 @@ use crate::text::fence_rules;
 
 /// How a line of the barrier begins that names a tunnel.
 pub const HELD: &str = "# tunnel ";
+
+/// There in a boot that found the traces of a restore, and not its journal: the barrier is where the journal is.
+pub const LOST: &str = "/run/holdfast/restore-is-lost";
+
+/// Lets a boot start nothing of the gateway until a restore that is lost is found, or lets it again.
+pub fn hold_back(lost: bool) -> std::io::Result<()> {
+    let path = Path::new(LOST);
+    if !lost {
+        return if_there(std::fs::remove_file(path)).map(drop);
+    }
+    let folder = path.parent().unwrap_or(Path::new("/run"));
+    match DirBuilder::new().mode(0o755).create(folder) {
+        Err(e) if e.kind() != std::io::ErrorKind::AlreadyExists => Err(e),
+        Ok(()) | Err(_) => std::fs::File::create(path).map(drop),
+    }
+}
 
 /// What stands in the barrier of a restore.
 pub fn text(state: &State) -> String {

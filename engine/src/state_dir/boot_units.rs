@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::{Profile, ServiceProfile};
 use crate::host::MAY_START;
-use crate::state_dir::barrier::HELD;
+use crate::state_dir::barrier::{HELD, LOST};
 
 /// The name of each file, in the folder of settings of its unit.
 pub const FILE: &str = "50-holdfast.conf";
@@ -51,8 +51,9 @@ pub fn settings(profile: &Profile) -> Result<Vec<DropIn>, Problem> {
             // One by one: a tunnel that is not the gateway's starts as it always did.
             text: format!(
                 "[Unit]\nWants=holdfast-recover.service\nAfter=holdfast-recover.service\n\n[Service]\n\
-                 # Without state_dir nobody knows whether a restore is open: then none of the gateway's tunnels.\n\
-                 ExecCondition=/bin/sh -c 'test -e {sentinel} || ! test -e {configs}/%i.conf'\n\
+                 # Without state_dir, or the journal that belongs to what a restore left, nobody knows how far that came: then none of\n\
+                 # the gateway's tunnels.\n\
+                 ExecCondition=/bin/sh -c '{{ test -e {sentinel} && test ! -e {LOST}; }} || ! test -e {configs}/%i.conf'\n\
                  ExecCondition=/bin/sh -c 'test ! -e {barrier} || {{ grep -qxF -e \"{HELD}%i\" {barrier}; test $$? -eq 1; }}'\n"
             ),
         },
@@ -82,7 +83,7 @@ pub fn settings(profile: &Profile) -> Result<Vec<DropIn>, Problem> {
             unit: unit.clone(),
             text: format!(
                 "[Unit]\nWants=holdfast-recover.service\nAfter=holdfast-recover.service\n\
-                 ConditionPathExists={sentinel}\n\
+                 ConditionPathExists={sentinel}\nConditionPathExists=!{LOST}\n\
                  # And no restore is open, or its driver starts this unit.\n\
                  ConditionPathExists=|!{barrier}\nConditionPathExists=|{MAY_START}\n"
             ),

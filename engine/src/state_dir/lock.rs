@@ -1,71 +1,19 @@
-//! The one lock of Holdfast: who works on the gateway. Knows nothing of what the holder does.
+//! The one lock of Holdfast: who works on the gateway. Knows nothing of what the holder does, nor which targets are locked with it.
 
 use std::fs::File;
-use std::io::{Read, Seek, Write};
-use std::time::{Duration, Instant};
-
-use nix::fcntl::{FcntlArg, fcntl};
-use nix::libc;
 
 use crate::error::{Code, Fault, Problem, cannot, cause};
 use crate::files::open::lock_file;
 use crate::gateway::profile::Profile;
-use crate::host::programs;
+pub use crate::state_dir::locked_file::LockedFor;
+use crate::state_dir::locked_file::{is_taken, named, try_take};
+use crate::state_dir::targets;
 
-/// How long a lock is waited for that a process has which is gone.
-const LINGERS: Duration = Duration::from_secs(2);
-
-/// What the holder of the lock does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LockedFor {
-    /// Makes a backup: the gateway's databases may be looked at meanwhile.
-    Backup,
-    /// Restores one, or asks whether it shall.
-    Restore,
-    /// Recovers an open restore.
-    Recovery,
-    /// Closes what other accounts may write.
-    Secure,
-    /// Something that another version of this program does.
-    Other,
-}
-
-impl LockedFor {
-    const KNOWN: [LockedFor; 4] = [
-        LockedFor::Backup,
-        LockedFor::Restore,
-        LockedFor::Recovery,
-        LockedFor::Secure,
-    ];
-
-    /// As it stands in the lock, and in messages.
-    pub fn words(self) -> &'static str {
-        match self {
-            LockedFor::Backup => "a backup",
-            LockedFor::Restore => "a restore",
-            LockedFor::Recovery => "a recovery",
-            LockedFor::Secure => "a change of modes",
-            LockedFor::Other => "another holdfast",
-        }
-    }
-
-    fn of(words: &str) -> LockedFor {
-        let mut known = LockedFor::KNOWN.into_iter();
-        known
-            .find(|w| w.words() == words)
-            .unwrap_or(LockedFor::Other)
-    }
-}
-
-impl std::fmt::Display for LockedFor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.words())
-    }
-}
-
-/// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process.
+/// The one lock: held by a restore, a recovery or a backup for as long as it runs, and given up with the process. With it go
+/// locks on what the profile names, which keep out whoever works there by another profile.
 pub struct Lock {
     _file: File,
+    _targets: Vec<File>,
 }
 
 impl Lock {
@@ -81,67 +29,23 @@ impl Lock {
         };
         crate::state_dir::make(profile)?;
         let mut file = lock_file(&path).map_err(failed)?;
-        let began = Instant::now();
-        loop {
-            match fcntl(&file, FcntlArg::F_OFD_SETLK(&whole_file())) {
-                Ok(_) => break,
-                // A child of a killed driver shares its lock until its own program begins, a moment later.
-                Err(nix::Error::EAGAIN | nix::Error::EACCES)
-                    if began.elapsed() < LINGERS && !its_holder_lives(&mut file) =>
-                {
-                    std::thread::sleep(Duration::from_millis(5));
-                }
-                Err(nix::Error::EAGAIN | nix::Error::EACCES) => {
-                    return Err(Fault::Busy(busy(&mut file)));
-                }
-                Err(e) => return Err(failed(e.into()).into()),
-            }
+        match try_take(&mut file, &format!("{} {work}\n", std::process::id())) {
+            Ok(true) => {}
+            Ok(false) => return Err(Fault::Busy(busy(&mut file))),
+            Err(e) => return Err(failed(e).into()),
         }
-        // It may have been read to its end while the lock was waited for.
-        file.rewind()
-            .and_then(|()| file.set_len(0))
-            .and_then(|()| file.write_all(format!("{} {work}\n", std::process::id()).as_bytes()))
-            .map_err(failed)?;
-        Ok(Lock { _file: file })
+        let targets = targets::take(profile, work).map_err(Fault::Busy)?;
+        Ok(Lock {
+            _file: file,
+            _targets: targets,
+        })
     }
 
     /// Which process holds it, and what it does; none if nobody does.
     pub fn holder(profile: &Profile) -> Option<(u32, LockedFor)> {
         let mut file = File::open(profile.lock()).ok()?;
-        // Asked, not tried: a look must not keep a driver from its lock.
-        let mut lock = whole_file();
-        fcntl(&file, FcntlArg::F_OFD_GETLK(&mut lock)).ok()?;
-        if lock.l_type == libc::F_UNLCK as libc::c_short {
-            return None;
-        }
-        named(&mut file)
+        is_taken(&file).then(|| named(&mut file))?
     }
-}
-
-/// A lock for writing on all of a file, of the open file and not of the process: another thread is another holder, and
-/// closing some other descriptor of the file does not give it up.
-fn whole_file() -> libc::flock {
-    libc::flock {
-        l_type: libc::F_WRLCK as libc::c_short,
-        l_whence: libc::SEEK_SET as libc::c_short,
-        l_start: 0,
-        l_len: 0,
-        l_pid: 0,
-    }
-}
-
-/// What the holder wrote; none if it has not yet.
-fn named(file: &mut File) -> Option<(u32, LockedFor)> {
-    let mut text = String::new();
-    file.rewind().ok()?;
-    file.read_to_string(&mut text).ok()?;
-    let (pid, what) = text.trim().split_once(' ')?;
-    Some((pid.parse().ok()?, LockedFor::of(what)))
-}
-
-fn its_holder_lives(file: &mut File) -> bool {
-    // Without a name somebody is about to write it.
-    named(file).is_none_or(|(pid, _)| programs::process(pid).is_some_and(|p| !p.gone))
 }
 
 fn busy(file: &mut File) -> Problem {
@@ -160,8 +64,12 @@ fn busy(file: &mut File) -> Problem {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use std::path::Path;
+    use std::time::Duration;
+
+    use nix::fcntl::{FcntlArg, fcntl};
 
     use super::*;
+    use crate::state_dir::locked_file::whole_file;
 
     fn profile(dir: &Path) -> Profile {
         Profile {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::{Profile, ServiceProfile};
-use crate::host::{Family, Kind, Look};
+use crate::host::{Family, Fixed, Kind, Look};
+use crate::text::wording::quoted;
 
 /// The programs that a restore runs, with the package that has them on Debian.
 const PROGRAMS: [(&str, &str); 10] = [
@@ -80,17 +81,53 @@ pub fn check(host: &dyn Look, profile: &Profile) -> Vec<Problem> {
             .iter()
             .filter_map(|d| d.path.parent().map(PathBuf::from)),
     );
+    let mut fixed = Vec::new();
     for dir in dirs {
-        match host.stat(&dir) {
-            Ok(Some(meta)) if meta.kind == Kind::Dir => {
+        match (host.stat(&dir), host.fixed(&dir)) {
+            (Ok(Some(meta)), Ok(Some(how)))
+                if meta.kind == Kind::Dir && (how.immutable || how.append_only) =>
+            {
+                fixed.push((dir.display().to_string(), how));
+            }
+            (Ok(Some(meta)), _) if meta.kind == Kind::Dir => {
                 if let Err(problem) = host.can_write(&dir) {
                     problems.push(problem);
                 }
             }
             // What is not there is the survey's to name.
-            Ok(_) => {}
-            Err(problem) => problems.push(problem),
+            (Ok(_), _) => {}
+            (Err(problem), _) => problems.push(problem),
         }
     }
+    problems.extend(fixed_in_place(&fixed));
     problems
+}
+
+/// One problem for all paths that are immutable or append-only; none if none is.
+pub fn fixed_in_place(fixed: &[(String, Fixed)]) -> Option<Problem> {
+    let how = |f: &Fixed| match f.immutable {
+        true => "immutable",
+        false => "append-only",
+    };
+    let said: Vec<String> = fixed
+        .iter()
+        .map(|(path, f)| format!("{path} is {}", how(f)))
+        .collect();
+    let with = |flag: &str, has: fn(&Fixed) -> bool| {
+        let paths = fixed.iter().filter(|(_, f)| has(f));
+        let paths: Vec<String> = paths.map(|(path, _)| quoted(path)).collect();
+        (!paths.is_empty()).then(|| format!("chattr {flag} {}", paths.join(" ")))
+    };
+    let commands = [with("-i", |f| f.immutable), with("-a", |f| f.append_only)];
+    let commands: Vec<String> = commands.into_iter().flatten().collect();
+    (!said.is_empty()).then(|| {
+        cannot(
+            Code::FIXED_IN_PLACE,
+            format!("replace files: {}", said.join(", ")),
+            format!(
+                "{}; then restore again, and set them anew afterwards",
+                commands.join("; ")
+            ),
+        )
+    })
 }

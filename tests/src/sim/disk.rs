@@ -6,6 +6,7 @@
 //! exchange by itself is atomic, as those filesystems promise.
 
 mod images;
+mod mounts;
 mod syncs;
 #[cfg(test)]
 mod tests;
@@ -20,8 +21,12 @@ use engine::host::Kind;
 /// What never is used again, unlike the number that programs see.
 pub type Object = u64;
 type Name = (Object, Arc<str>);
+/// Extended attributes by their names.
+pub type Attributes = Arc<BTreeMap<String, Vec<u8>>>;
 
 const ROOT: Object = 1;
+/// What is said where two names are not on one mount, be they on one filesystem.
+pub const CROSSES: &str = "invalid cross-device link";
 const SECTOR_BYTES: usize = 512;
 
 /// What an object holds, and whose it is.
@@ -35,6 +40,8 @@ pub struct Held {
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
+    /// Extended attributes.
+    pub attributes: Attributes,
 }
 
 impl Held {
@@ -44,6 +51,7 @@ impl Held {
             uid: 0,
             gid: 0,
             mode,
+            attributes: Attributes::default(),
         }
     }
 }
@@ -55,6 +63,7 @@ pub struct Inode {
     pub kind: Kind,
     /// The filesystem that it is on.
     pub dev: u64,
+    mount: u64,
     /// Its number, which is used again once it is gone.
     pub number: u64,
     /// What programs see.
@@ -96,6 +105,7 @@ impl Disk {
         let root = Inode {
             kind: Kind::Dir,
             dev: 1,
+            mount: 1,
             number: 2,
             now: Held::fresh(0o755),
             durable: Held::fresh(0o755),
@@ -115,14 +125,10 @@ impl Disk {
                 .and_then(|o| disk.inodes.get_mut(&o))
             {
                 inode.dev = n as u64 + 2;
+                inode.mount = inode.dev;
             }
         }
         disk
-    }
-
-    /// Every path that a filesystem is mounted on.
-    pub fn mounts(&self) -> &[String] {
-        &self.mounts
     }
 
     fn walk(&self, names: &BTreeMap<Name, Object>, path: &Path) -> Option<Object> {
@@ -238,10 +244,6 @@ impl Disk {
         Ok((dir, Arc::from(name)))
     }
 
-    fn dev(&self, dir: Object) -> u64 {
-        self.inodes.get(&dir).map_or(0, |i| i.dev)
-    }
-
     fn change(&mut self, changes: Vec<(Name, Option<Object>)>) {
         let unsynced = changes.iter().map(|((dir, _), _)| *dir).collect();
         for (name, object) in &changes {
@@ -250,7 +252,8 @@ impl Disk {
         self.pending.push(Op::Names { changes, unsynced });
     }
 
-    fn new_inode(&mut self, kind: Kind, dev: u64, mode: u32) -> Object {
+    fn new_inode(&mut self, kind: Kind, dir: Object, mode: u32) -> Object {
+        let (dev, mount) = (self.dev(dir), self.mount(dir));
         // An object that no name leads to any more is gone, and its number is given to the next one.
         let kept: BTreeSet<Object> = self
             .names
@@ -278,6 +281,7 @@ impl Disk {
             Inode {
                 kind,
                 dev,
+                mount,
                 number,
                 now: Held::fresh(mode),
                 durable: Held::fresh(mode),
@@ -303,8 +307,7 @@ impl Disk {
         if self.names.contains_key(&slot) {
             return Err(no("there already", dir));
         }
-        let dev = self.dev(slot.0);
-        let object = self.new_inode(Kind::Dir, dev, mode);
+        let object = self.new_inode(Kind::Dir, slot.0, mode);
         self.change(vec![(slot, Some(object))]);
         Ok(())
     }
@@ -315,8 +318,7 @@ impl Disk {
         if self.names.contains_key(&slot) {
             return Err(no("there already", path));
         }
-        let dev = self.dev(slot.0);
-        let object = self.new_inode(Kind::File, dev, 0o600);
+        let object = self.new_inode(Kind::File, slot.0, 0o600);
         self.change(vec![(slot, Some(object))]);
         Ok(object)
     }
@@ -366,6 +368,7 @@ impl Disk {
                     uid,
                     gid,
                     mode,
+                    attributes: Attributes::default(),
                 },
             );
         }
@@ -374,8 +377,8 @@ impl Disk {
     fn two(&self, a: &Path, b: &Path) -> Result<(Name, Object, Name), String> {
         let (one, two) = (self.slot(a)?, self.slot(b)?);
         let object = *self.names.get(&one).ok_or_else(|| no("no such file", a))?;
-        if self.dev(one.0) != self.dev(two.0) {
-            return Err(no("invalid cross-device link", b));
+        if self.mount(one.0) != self.mount(two.0) {
+            return Err(no(CROSSES, b));
         }
         if a != b && (a.starts_with(b) || b.starts_with(a)) {
             return Err(no("a folder into itself", b));
@@ -450,6 +453,7 @@ impl Disk {
             let (bytes, counts) = plain(&path, &inode.now.data);
             let object = self.find(Path::new(&path)).unwrap_or_default();
             (&path, &bytes, inode.now.uid, inode.now.gid, inode.now.mode).hash(hasher);
+            inode.now.attributes.hash(hasher);
             if counts {
                 object.hash(hasher);
             }

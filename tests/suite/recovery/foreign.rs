@@ -63,9 +63,23 @@ fn editors(path: &str) -> [(&'static str, String, &'static str); 6] {
 #[test]
 fn whatever_lies_in_the_place_of_a_file_the_way_back_puts_the_original_there_and_keeps_what_it_found()
  {
+    found_is_kept(false);
+}
+
+#[test]
+fn across_mounts_of_one_filesystem_the_way_back_keeps_what_it_found_too() {
+    found_is_kept(true);
+}
+
+fn found_is_kept(mounted: bool) {
     let Some(mut two) = TwoStates::make(&small()) else {
         return;
     };
+    if mounted {
+        let folder = two.sample().wireguard_dir();
+        let bind = ["mount", "--bind", path(&folder), path(&folder)];
+        two.sandbox().run(&bind).unwrap().ok().unwrap();
+    }
     let (_, exchanged) = moments(&two);
     let name = two.sample().active().unwrap().remove(0);
     let config = two.sample().config(&name);
@@ -75,9 +89,11 @@ fn whatever_lies_in_the_place_of_a_file_the_way_back_puts_the_original_there_and
         let edited = two.sandbox().run(&["sh", "-c", &edit]).unwrap();
         edited.ok().unwrap();
         let recovered = two.holdfast(&["recover"]);
-        let verdict = two.is_settled(&began, &recovered, what);
-        assert_eq!(verdict, Some(Verdict::RolledBack), "{what}: {recovered}");
-        let found = kept(&two, &began, &config);
+        let mut found = kept(&two, &began, &config);
+        let is_file = edit.contains("# edited");
+        if mounted && !is_file && what != "nothing in its place" {
+            found = config.with_extension("conf.found");
+        }
         let look = format!("{is_it} {}", path(&found));
         let looked = two.sandbox().run(&["sh", "-c", &look]).unwrap();
         assert!(looked.status.success(), "{what}: {look}: {recovered}");
@@ -87,6 +103,13 @@ fn whatever_lies_in_the_place_of_a_file_the_way_back_puts_the_original_there_and
                 "{what}: {recovered}"
             );
         }
+        if mounted {
+            let beside = config.with_extension("conf.found");
+            let clear = ["rm", "-rf", path(&beside)];
+            two.sandbox().run(&clear).unwrap().ok().unwrap();
+        }
+        let verdict = two.is_settled(&began, &recovered, what);
+        assert_eq!(verdict, Some(Verdict::RolledBack), "{what}: {recovered}");
     }
 }
 

@@ -21,7 +21,8 @@ use super::{
     rename, split, sync_dir, words,
 };
 use crate::error::Problem;
-use crate::files::open::{again, errno, open_dir};
+use crate::files::attributes;
+use crate::files::open::{again, errno, open_at, open_dir};
 use crate::gateway::database::Settled;
 use crate::host::live_database::Live;
 use crate::host::programs::{execute, execute_exactly};
@@ -62,7 +63,7 @@ impl Act for Linux {
         rename(from, to, RenameFlags::RENAME_NOREPLACE, "rename")
     }
 
-    fn copy(&self, _: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
+    fn copy(&self, _: &Permit, from: &Path, to: &Path) -> Result<Vec<String>, Problem> {
         let mut source = open_file(from)?;
         let meta = source.metadata().map_err(|e| errno("read", from, e))?;
         let (dir, name) = split(to, "make")?;
@@ -81,7 +82,26 @@ impl Act for Linux {
             },
         )
         .map_err(|e| errno("set owner and mode of", to, e))?;
-        file.sync_all().map_err(|e| errno("sync", to, e))
+        // It is the same file for everybody but the filesystem.
+        if let Ok(modified) = meta.modified() {
+            file.set_modified(modified)
+                .map_err(|e| errno("set the time of", to, e))?;
+        }
+        let unkept = attributes::copy(&source, &file)
+            .map_err(|e| errno("set the extended attributes of", to, e))?;
+        file.sync_all().map_err(|e| errno("sync", to, e))?;
+        Ok(unkept)
+    }
+
+    fn take_attributes(&self, _: &Permit, from: &Path, to: &Path) -> Result<Vec<String>, Problem> {
+        if !attributes::may_have(from) {
+            return Ok(Vec::new());
+        }
+        // The first may be a database: closing what can be read would drop the locks that this process has on it.
+        let source =
+            open_at(from, OFlag::O_PATH, Mode::empty()).map_err(|e| errno("look at", from, e))?;
+        attributes::copy(&source.into(), &open_file(to)?)
+            .map_err(|e| errno("set the extended attributes of", to, e))
     }
 
     fn remove_file(&self, _: &Permit, path: &Path) -> Result<(), Problem> {

@@ -14,15 +14,15 @@ use nix::sys::stat::Mode;
 
 use super::{Linux, ask, forwarding, forwarding_of, is_gone, on_path, open_file};
 use crate::error::{Code, Problem, cannot};
-use crate::files::access;
 use crate::files::open::{again, errno, names_in, open_at, open_dir};
+use crate::files::{access, attributes};
 use crate::files::{space, whole};
 use crate::gateway::owner;
 use crate::host::live_database::Live;
 use crate::host::programs::{self, processes};
 use crate::host::{
-    Family, FoundFile, Held, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile, OpenFiles,
-    Output, Query,
+    Family, Fixed, FoundFile, Held, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile,
+    OpenFiles, Output, Query,
 };
 use crate::parallel;
 
@@ -255,6 +255,10 @@ impl Look for Linux {
     fn can_write(&self, dir: &Path) -> Result<(), Problem> {
         nix::unistd::access(dir, nix::unistd::AccessFlags::W_OK)
             .map_err(|e| errno("write to", dir, e))
+    }
+
+    fn fixed(&self, path: &Path) -> Result<Option<Fixed>, Problem> {
+        attributes::fixed(path).map_err(|e| errno("look at", path, e))
     }
 
     fn mount_points(&self) -> Result<Vec<String>, Problem> {

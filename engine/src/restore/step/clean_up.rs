@@ -28,6 +28,7 @@ impl StepOps for CleanUp {
         originals.sync()?;
         remove_staging(env, permit)?;
         let mut report = Report::default();
+        report.warnings.append(&mut originals.notes);
         if originals.moved > 0 {
             report.did.push(format!(
                 "kept {} in {}",
@@ -89,9 +90,7 @@ fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         if env.host.stat(staged)?.is_some_and(|m| m.kind == Kind::File) {
             env.host.sync_file(permit, staged)?;
         }
-        let path = found.free(&target.path)?;
-        found.take(staged, &path)?;
-        let kept = found.kept(&path);
+        let kept = found.take(staged, &target.path)?;
         let (path, kept) = (&target.path, kept.display());
         let is_database = env.plan.databases.iter().any(|d| d.path == *path);
         let text = match is_database {
@@ -106,6 +105,7 @@ fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
         report.warnings.push(note);
     }
     found.sync()?;
+    report.warnings.append(&mut found.notes);
     Ok(report)
 }
 

@@ -240,7 +240,7 @@ impl StepOps for SwapDatabases {
             no_holders(env, std::iter::once(exchange.path.as_str()))?;
             for own in side_files_there(env.host, &exchange.path)? {
                 if holds_rows(env, &own)? {
-                    found.take(Path::new(&own), &found.free(&own)?)?;
+                    found.take(Path::new(&own), &own)?;
                 }
             }
             found.sync()?;

@@ -9,9 +9,11 @@ use journal_format::{Change, Direction, Step, Target};
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::host::{Owner, Permit, parent};
+use crate::plan::in_place::mount_point;
 use crate::plan::side_files::beside;
 use crate::restore::decide::Observed;
 use crate::restore::driver::asked;
+use crate::restore::keeping::unkept_note;
 use crate::text::wording::counted;
 
 pub struct Stage;
@@ -41,6 +43,7 @@ impl StepOps for Stage {
         }
         env.host.reserve(&env.ballast(), BALLAST_BYTES)?;
         let (mut files, mut bytes) = (0_usize, 0_u64);
+        let mut warnings = Vec::new();
         let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
         for target in env.targets() {
             if (env.asked)() {
@@ -51,6 +54,11 @@ impl StepOps for Stage {
             let mut fill = |out: &mut dyn std::io::Write| source.copy(&target.entry, out);
             env.host
                 .create(permit, Path::new(&target.staged), new.into(), &mut fill)?;
+            if target.change == Change::Replace {
+                let (old, staged) = (Path::new(&target.path), Path::new(&target.staged));
+                let unkept = env.host.take_attributes(permit, old, staged)?;
+                warnings.extend(unkept_note(&target.path, &unkept));
+            }
             files += 1;
             bytes += new.size;
         }
@@ -58,10 +66,11 @@ impl StepOps for Stage {
         for dir in filesystems.values() {
             env.host.sync_filesystem(permit, dir)?;
         }
-        Ok(Report::did(format!(
-            "staged {}, {bytes} bytes",
-            counted(files, "file")
-        )))
+        let did = format!("staged {}, {bytes} bytes", counted(files, "file"));
+        Ok(Report {
+            warnings,
+            ..Report::did(did)
+        })
     }
 
     fn back(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
@@ -139,14 +148,21 @@ fn check_target(env: &Env, target: &Target, mounts: &BTreeSet<String>) -> Result
             "someone changed the gateway meanwhile; restore again",
         ));
     }
+    if there.is_some() && mounts.contains(&target.path) {
+        return Err(mount_point(&target.path));
+    }
     let dir = env.host.stat(parent(path)?)?;
     if let (Some(file), Some(dir)) = (there, dir)
-        && (file.dev != dir.dev || mounts.contains(&target.path))
+        && file.dev != dir.dev
     {
         return Err(cannot(
-            Code::MOUNT_POINT,
-            format!("exchange {}: it is a mount point", target.path),
-            "unmount it, or name the file that lies behind it in the profile",
+            Code::UNFIT_FILESYSTEM,
+            format!(
+                "exchange {}: its filesystem gives it another device number than its folder, as overlayfs does, so objects \
+                 could be mistaken after a crash",
+                target.path
+            ),
+            "use ext4, xfs or btrfs",
         ));
     }
     Ok(())

@@ -4,10 +4,10 @@ use std::path::Path;
 
 use engine::gateway::database::Settled;
 use engine::host::{Act, ExitKind, Family, Fill, GatewayCommand, Kind, Output, Owner, Permit};
-use journal_format::{Problem, Step};
+use journal_format::{Code, Problem, Step};
 
 use super::{How, Sim, failed};
-use crate::sim::disk::Held;
+use crate::sim::disk::{Attributes, CROSSES, Held};
 use crate::sim::kernel::{batches, nft};
 use crate::sim::peers;
 use crate::sim::world::{Piece, UnderWay, World};
@@ -45,6 +45,7 @@ impl Act for Sim {
             uid: owner.uid,
             gid: owner.gid,
             mode: owner.mode,
+            attributes: Attributes::default(),
         };
         world.disk.write(object, held);
         self.effect(&mut world, "fill", path);
@@ -69,10 +70,41 @@ impl Act for Sim {
     }
 
     fn rename(&self, permit: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
-        self.change(permit, "rename", from, |w| w.disk.rename(from, to))
+        let renamed = self.change(permit, "rename", from, |w| w.disk.rename(from, to));
+        renamed.map_err(|p| match p.what.contains(CROSSES) {
+            true => Problem {
+                code: Some(Code::CROSSES_MOUNTS),
+                ..p
+            },
+            false => p,
+        })
     }
 
-    fn copy(&self, permit: &Permit, from: &Path, to: &Path) -> Result<(), Problem> {
+    fn take_attributes(
+        &self,
+        permit: &Permit,
+        from: &Path,
+        to: &Path,
+    ) -> Result<Vec<String>, Problem> {
+        let attributes = self
+            .world()
+            .disk
+            .get(from)
+            .map(|i| i.now.attributes.clone());
+        if let Some(attributes) = attributes.filter(|a| !a.is_empty()) {
+            self.change(permit, "give attributes to", to, |w| {
+                let object = w.disk.find(to).ok_or("no such file")?;
+                let held = w.disk.inode(object).map(|i| i.now.clone());
+                let mut held = held.ok_or("no such file")?;
+                held.attributes = attributes;
+                w.disk.write(object, held);
+                Ok(())
+            })?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn copy(&self, permit: &Permit, from: &Path, to: &Path) -> Result<Vec<String>, Problem> {
         let fails = self.fails(true);
         let mut world = self.world();
         self.watch(&mut world, permit, "copy", to);
@@ -97,7 +129,7 @@ impl Act for Sim {
         }
         world.disk.sync_object(object);
         self.effect(&mut world, "sync", to);
-        Ok(())
+        Ok(Vec::new())
     }
 
     fn remove_file(&self, permit: &Permit, path: &Path) -> Result<(), Problem> {

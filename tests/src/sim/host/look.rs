@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 
 use engine::host::{
-    ExitKind, Family, FoundFile, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile, OpenFiles,
-    Output, Query,
+    ExitKind, Family, Fixed, FoundFile, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile,
+    OpenFiles, Output, Query,
 };
 use journal_format::{BootId, Control, Digest, FileId, Problem};
 use sha2::Digest as _;
@@ -238,6 +238,12 @@ impl Look for Sim {
 
     fn can_write(&self, _: &Path) -> Result<(), Problem> {
         Ok(())
+    }
+
+    /// Nothing is.
+    fn fixed(&self, path: &Path) -> Result<Option<Fixed>, Problem> {
+        let world = self.looks("look")?;
+        Ok(world.disk.find(path).map(|_| Fixed::default()))
     }
 
     fn mount_points(&self) -> Result<Vec<String>, Problem> {

@@ -1,0 +1,191 @@
+//! A restore whose journal is not here: its staging folders beside the targets and its fence outlive a `state_dir` that is gone,
+//! not mounted, or not the one that the profile names. Looks alone, and changes nothing; what goes on in `state_dir` itself is its
+//! parent's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use journal_format::{Control, RestoreId};
+
+use super::{journal, left_over, targets};
+use crate::error::{Code, Fault, Problem, cannot};
+use crate::gateway::profile::Profile;
+use crate::host::{Look, Query};
+use crate::text::wording::{quoted, quoted_path};
+
+/// How the folder of staged objects is called, before the restore's name.
+const STAGING: &str = ".holdfast-";
+/// Where the advice has them copied.
+const FOUND: &str = "/root/holdfast-found";
+/// So many folders are named in what could not be done; the advice names all.
+const SHOWN: usize = 3;
+
+/// What is left of restores whose journals are not in `state_dir`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Traces {
+    /// Their staging folders.
+    pub staging: BTreeMap<RestoreId, Vec<PathBuf>>,
+    /// The fence is closed.
+    pub fence: bool,
+}
+
+/// What is left of restores that this `state_dir` does not know; none where nothing is. To be asked where no restore is open.
+pub fn find(profile: &Profile, host: &dyn Look) -> Result<Option<Traces>, Problem> {
+    let mut staging: BTreeMap<RestoreId, Vec<PathBuf>> = BTreeMap::new();
+    for (id, folder) in staging_folders(profile) {
+        // A restore that is over and could not clean up has its journal.
+        if !journal(profile, &id).exists() {
+            staging.entry(id).or_default().push(folder);
+        }
+    }
+    let fence = host.ask(&Query::Fence, "")?.ok();
+    // That of a restore whose clean-up failed is that clean-up's; that of one that runs is not left.
+    let is_left = fence && left_over(profile)?.is_empty() && !targets::somebody_restores();
+    let found = Traces { staging, fence };
+    Ok((is_left || !found.staging.is_empty()).then_some(found))
+}
+
+/// Refuses where a restore is under way whose journal is not here.
+pub fn none(profile: &Profile, host: &dyn Look) -> Result<(), Problem> {
+    match find(profile, host)? {
+        None => Ok(()),
+        Some(found) => Err(found.problem(profile)),
+    }
+}
+
+/// The same for work that would go on over it.
+pub fn none_in_the_way(profile: &Profile, host: &dyn Look) -> Result<(), Fault> {
+    none(profile, host).map_err(Fault::Busy)
+}
+
+/// The staging folders beside what the profile names. What cannot be listed shows none.
+fn staging_folders(profile: &Profile) -> Vec<(RestoreId, PathBuf)> {
+    let gateway = &profile.gateway;
+    let files = gateway.database.iter().map(|d| &d.path);
+    let files = files.chain(&gateway.firewall.kept);
+    let mut places: BTreeSet<PathBuf> = files.filter_map(|f| Some(f.parent()?.into())).collect();
+    places.extend([gateway.configs_dir.clone(), gateway.wireguard_dir.clone()]);
+    let mut found = Vec::new();
+    for place in places {
+        for entry in std::fs::read_dir(place).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(STAGING));
+            if let Some(id) = id.and_then(|id| RestoreId::new(id).ok()) {
+                found.push((id, entry.path()));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+impl Traces {
+    /// What cannot be said, why, and what to do.
+    pub fn problem(&self, profile: &Profile) -> Problem {
+        let ids: Vec<&str> = self.staging.keys().map(RestoreId::as_str).collect();
+        let journals = profile.restores_dir();
+        let what = match ids.as_slice() {
+            [] => format!(
+                "tell how the gateway stands: no restore in {} is open, and something is left of one",
+                journals.display()
+            ),
+            ids => format!(
+                "tell how the gateway stands: restore {} was under way, and its journal is not in {}. Its folders lie beside \
+                 what it replaces: {}",
+                ids.join(", "),
+                journals.display(),
+                self.shown()
+            ),
+        };
+        let traffic = match self.fence {
+            true => {
+                "The fence is closed: forwarded traffic of the tunnels that it replaces is blocked"
+            }
+            false => "The fence is open: no traffic is blocked",
+        };
+        let advice = format!(
+            "nothing was changed. Mount the disk of {}, or name the right state_dir in the profile; then run `holdfast recover`. \
+             Only if that state_dir is lost for good, run in this order: {}",
+            profile.state_dir.display(),
+            self.last_exit(profile).join("; ")
+        );
+        cannot(Code::RESTORE_LOST, format!("{what}. {traffic}"), advice)
+    }
+
+    fn folders(&self) -> impl Iterator<Item = &PathBuf> {
+        self.staging.values().flatten()
+    }
+
+    fn shown(&self) -> String {
+        let all: Vec<String> = self.folders().map(|f| f.display().to_string()).collect();
+        match all.len().checked_sub(SHOWN) {
+            None | Some(0) => all.join(", "),
+            Some(more) => format!("{} and {more} more", all[..SHOWN].join(", ")),
+        }
+    }
+
+    /// The commands that lead out without the journal, in their order. What may be the only copy of an old file is copied first.
+    fn last_exit(&self, profile: &Profile) -> Vec<String> {
+        let folders: Vec<String> = self.folders().map(|f| quoted_path(f)).collect();
+        let mut commands = Vec::new();
+        if !folders.is_empty() {
+            let folders = folders.join(" ");
+            commands.push(format!(
+                "`mkdir -p {FOUND} && cp -a --parents {folders} {FOUND}` (they may hold the only copy of an old file)"
+            ));
+            commands.push(format!("`rm -r {folders}`"));
+        }
+        if self.fence {
+            commands.push("`nft delete table inet holdfast`".into());
+        }
+        commands.push(
+            "`holdfast restore BACKUP --yes` with the newest backup that you have from before"
+                .into(),
+        );
+        // The restore that is lost had stopped them, and another one starts only what ran before it.
+        for service in &profile.gateway.service {
+            let argv = match service.service().control {
+                Control::Unit(unit) => vec!["systemctl".into(), "start".into(), unit],
+                Control::Commands { start, .. } => start,
+            };
+            let words: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
+            commands.push(format!("`{}`", words.join(" ")));
+        }
+        if !profile.gateway.service.is_empty() {
+            commands.push(
+                "`holdfast restore BACKUP --yes` once more (that start may have added rules twice)"
+                    .into(),
+            );
+        }
+        commands
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_a_restore_that_is_lost_names_all_that_it_left_and_every_way_on() {
+        let id = |id: &str| RestoreId::new(id).unwrap();
+        let one = id("20261122T185220Z-0a1b2c3d");
+        let folder = |dir: &str| PathBuf::from(format!("{dir}/{STAGING}{one}"));
+        let dirs = ["/etc/iptables", "/etc/wireguard", "/opt/a b", "/var/lib/c"];
+        let whole = Traces {
+            staging: BTreeMap::from([(one.clone(), dirs.map(folder).into())]),
+            fence: true,
+        };
+        let staging_alone = Traces {
+            staging: BTreeMap::from([(one.clone(), vec![folder(dirs[1])])]),
+            fence: false,
+        };
+        let fence_alone = Traces {
+            staging: BTreeMap::new(),
+            fence: true,
+        };
+        let profile = Profile::default();
+        let shown = [whole, staging_alone, fence_alone].map(|t| t.problem(&profile).to_string());
+        insta::assert_snapshot!(shown.join("\n\n"));
+    }
+}
