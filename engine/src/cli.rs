@@ -182,7 +182,7 @@ struct RecoverArgs {
     /// Roll the restore back, whatever the profile's policy is. No effect after the restore was committed.
     #[arg(long)]
     roll_back: bool,
-    /// The last way out: end the restore where it stands. Lifts the fence, keeps every original, and changes nothing else.
+    /// The last way out: end the restore where it stands. Unblocks tunnel traffic, keeps every old file, and changes nothing else.
     #[arg(long, conflicts_with_all = ["resume", "roll_back"])]
     leave_as_it_is: bool,
     /// Leave it as it is without a question.

@@ -74,7 +74,7 @@ fn agree_to_leave(context: &Context, agreed: bool) -> Result<(), Fault> {
         return Ok(());
     }
     tell!(
-        "Restore {} will end where it stands. Holdfast lifts the fence, keeps every original in {}, and changes nothing else.",
+        "Restore {} will end where it stands. Holdfast unblocks the traffic of its tunnels, keeps every old file in {}, and changes nothing else.",
         open.id,
         visible(&context.profile.restore_dir(&open.id).display().to_string())
     );
