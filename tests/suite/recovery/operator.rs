@@ -34,7 +34,20 @@ fn a_service_that_cannot_be_started_again_is_all_that_a_rollback_lacks_and_it_sa
     assert!(!two.sample().state_dir().join("open").exists());
     // Whoever asks is told; nothing waits for the operator, and another restore may begin.
     let status = two.holdfast(&["status"]);
-    assert_eq!(status.code(), 0, "{status}");
+    assert_eq!(status.code(), 7, "{status}");
+    let lines: Vec<&str> = status.stdout.lines().collect();
+    assert!(lines[0].starts_with("lacking: restore "), "{status}");
+    for (line, said) in [
+        "in place:    files and databases are as before the restore",
+        "now:         the service sample-gateway is down, since ",
+        "in the way:  restore ",
+        "what to do:  see why in its own log, then start it: ",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        assert!(lines[line + 1].starts_with(said), "{said}: {status}");
+    }
     let recovered = two.holdfast(&["recover"]);
     assert!(recovered.stdout.contains("nothing to do"), "{recovered}");
 
@@ -42,6 +55,8 @@ fn a_service_that_cannot_be_started_again_is_all_that_a_rollback_lacks_and_it_sa
     two.sample().behave().unwrap();
     let started = two.sandbox().run(&start.split(' ').collect::<Vec<_>>());
     started.unwrap().ok().unwrap();
+    let status = two.holdfast(&["status"]).ok().unwrap();
+    assert!(status.stdout.starts_with("idle\n"), "{status}");
     let active = start.replace(" start ", " active ");
     let active = two.sandbox().run(&active.split(' ').collect::<Vec<_>>());
     active.unwrap().ok().unwrap();
@@ -147,8 +162,10 @@ fn at_login_a_gateway_that_is_held_back_is_told_and_one_that_is_not_is_passed_ov
     restore.kill_worker().unwrap();
     restore.wait().unwrap();
     let told = said();
-    assert!(told.contains("the gateway is held back"), "{told}");
+    assert!(told.contains("in the way:  restore "), "{told}");
     assert!(told.contains("`holdfast recover`"), "{told}");
+    let lines = told.lines().filter(|line| !line.is_empty());
+    assert_eq!(lines.count(), 5, "four below their heading: {told}");
     gateway.holdfast(&["recover"]);
     assert_eq!(said(), "", "it is settled");
 }
