@@ -26,12 +26,20 @@ const PATH_BYTES: u64 = 1 << 16;
 
 /// Looks how the gateway stands.
 pub fn look(profile: &Profile, host: &dyn Look) -> StateOfGateway {
-    let found = match state_dir::open_restore(profile) {
+    found(profile, host).seen(profile, host)
+}
+
+/// What goes on, before it is looked at what runs: something that lacked may work by now.
+pub fn condition(profile: &Profile, host: &dyn Look) -> Condition {
+    found(profile, host).condition
+}
+
+fn found(profile: &Profile, host: &dyn Look) -> Found {
+    match state_dir::open_restore(profile) {
         Err(problem) => Found::in_the_way(Condition::Unreadable, problem),
         Ok(Some(open)) => opened(profile, host, &open),
         Ok(None) => closed(profile, host),
-    };
-    found.seen(profile, host)
+    }
 }
 
 /// What the state folder says, before anything of the gateway is looked at.
@@ -89,15 +97,20 @@ fn opened(profile: &Profile, host: &dyn Look, open: &OpenRestore) -> Found {
         Soundness::Empty => !open.barrier,
         Soundness::Open | Soundness::Torn | Soundness::Closed(_) => true,
     };
-    if let Some(pid) = worker {
+    let state = found.state.as_ref();
+    // Whoever said that it waits, or is over, is about to end.
+    let ends = state.is_some_and(|s| s.stuck.is_some() || s.verdict().is_some());
+    if let Some(pid) = worker.filter(|_| !ends) {
         found.condition = Condition::Running;
         found.worker = Some((pid, "a restore".into()));
     } else if !usable {
         found.problem = Some(unusable(profile, &open.id, soundness));
     } else {
-        let stuck = found.state.as_ref().and_then(|s| s.stuck.clone());
+        let stuck = state.and_then(|s| s.stuck.clone());
+        let lacks = state.is_some_and(|s| s.verdict().is_some() && !s.lacks().is_empty());
         found.condition = match stuck {
             Some(_) => Condition::Stuck,
+            None if lacks => Condition::Lacking,
             None => Condition::Interrupted,
         };
         found.problem = stuck;
