@@ -169,8 +169,12 @@ pub fn live(
     let (tone, icon, title) = halted.map_or_else(|| tone(view.standing, in_part), tone_of_halt);
     let sentence = match halted {
         None => view.headline.clone(),
-        Some(Halt::Interrupted) => {
+        // What to do stands in the lines, and the buttons below them.
+        Some(Halt::Interrupted) if now.is_some() => {
             format!("{title}: nothing works on it, and it must be recovered.")
+        }
+        Some(Halt::Interrupted) => {
+            format!("{title}: nothing works on it. On the gateway, run `holdfast recover`.")
         }
         Some(Halt::Unreadable { .. }) => {
             format!("{title}: what is below is all that can be read of it. The operator is needed.")
