@@ -8,31 +8,42 @@ use journal_format::{Policy, RestoreId, Seq, View};
 
 use super::refusal::paragraph;
 use super::{Agent, locked};
-use crate::restore::gateway_state::lines::{Line, Reader};
+use crate::restore::gateway_state::lines::{Audience, StateLine};
 use crate::restore::gateway_state::look::look;
 use crate::restore::gateway_state::{Condition, StateOfGateway};
 
 /// How long a look counts.
 const COUNTS: Duration = Duration::from_secs(2);
 
-/// The last look, and the record of which restore it came behind.
+/// The last look.
 #[derive(Default)]
 pub struct LastLook {
-    seen: Mutex<Option<(Instant, (RestoreId, Seq), StateOfGateway)>>,
+    seen: Mutex<Option<Seen>>,
+}
+
+struct Seen {
+    at: Instant,
+    /// The record of which restore it came behind.
+    behind: (RestoreId, Seq),
+    state: StateOfGateway,
 }
 
 /// How the gateway stands, where somebody has to do something about this restore.
 pub fn of(agent: &Agent, id: &RestoreId, seq: Seq) -> Option<GatewayLines> {
     let mut seen = locked(&agent.last_look.seen);
-    let key = (id.clone(), seq);
+    let behind = (id.clone(), seq);
     let fresh = seen
         .as_ref()
-        .filter(|(at, of, _)| at.elapsed() < COUNTS && *of == key);
+        .filter(|seen| seen.at.elapsed() < COUNTS && seen.behind == behind);
     let state = match fresh {
-        Some((_, _, state)) => state.clone(),
+        Some(seen) => seen.state.clone(),
         None => {
             let state = look(&agent.profile, &agent.host);
-            *seen = Some((Instant::now(), key, state.clone()));
+            *seen = Some(Seen {
+                at: Instant::now(),
+                behind,
+                state: state.clone(),
+            });
             state
         }
     };
@@ -54,12 +65,12 @@ pub fn of_view(agent: &Agent, view: &View, halts: bool) -> Option<GatewayLines> 
 
 /// The state as it is sent.
 pub fn lines(state: &StateOfGateway) -> GatewayLines {
-    let line = |line: Line| GatewayLine {
+    let line = |line: StateLine| GatewayLine {
         label: line.label.into(),
         text: paragraph(&line.text),
     };
     GatewayLines {
-        lines: state.lines(Reader::Page).into_iter().map(line).collect(),
+        lines: state.lines(Audience::Page).into_iter().map(line).collect(),
         recoveries: state.recoveries.clone(),
     }
 }

@@ -2,7 +2,7 @@
 //! the command line began and that nothing works on any more, and those that an admin asks for. Each by a worker; none here.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use journal_format::{Policy, Problem, RestoreId, Role, Seq};
 
 use super::gateway_lines::policy;
 use super::refusal::{self, Unanswered};
-use super::{Agent, spawn, start};
+use super::{Agent, spawn};
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
@@ -19,7 +19,7 @@ use crate::host::programs;
 use crate::restore::driver::BootStage;
 use crate::restore::gateway_state::Condition;
 use crate::restore::gateway_state::look::look;
-use crate::restore::launch::{self, Worker};
+use crate::restore::launch::{self, ProcessEnd, Worker};
 use crate::restore::order::WorkOrder;
 use crate::restore::recover::RecoveryOrder;
 use crate::state_dir::follow::Follower;
@@ -67,14 +67,14 @@ pub fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
 }
 
 /// Starts a recovery that nobody asked for: its journal counts it, and ends that by asking for the operator.
-fn by_itself(config: &PathBuf, id: &RestoreId) -> Result<(), Problem> {
+fn by_itself(config: &Path, id: &RestoreId) -> Result<(), Problem> {
     tracing::info!("restore {id} is open and nothing works on it: recovering");
     let worker = launched(config, id, Role::Recover, None)?;
     log(id, Arc::new(worker))
 }
 
 fn launched(
-    config: &PathBuf,
+    config: &Path,
     id: &RestoreId,
     by: Role,
     policy: Option<Policy>,
@@ -90,7 +90,25 @@ fn launched(
 /// Waits for its end beside this, so that it does not stay as a zombie.
 fn log(id: &RestoreId, worker: Arc<Worker>) -> Result<(), Problem> {
     let what = format!("the recovery of restore {id}");
-    spawn("recovery", move || start::log_end(&what, &worker))
+    spawn("recovery", move || log_end(&what, &worker))
+}
+
+/// Waits for the end of a worker, and writes into the log how it ended and what no journal tells of it.
+pub fn log_end(what: &str, worker: &Worker) {
+    let ended = worker.wait();
+    tracing::info!("the process of {what} ended: {ended}");
+    let Some(report) = worker.report() else {
+        if ended == ProcessEnd::Unknown {
+            tracing::error!("{what} was cut off: its process was killed");
+        }
+        return;
+    };
+    for line in &report.aside {
+        tracing::warn!("{what}: {line}");
+    }
+    for problem in report.outcome.err().iter().flat_map(Fault::problems) {
+        tracing::warn!("{what}: {problem}");
+    }
 }
 
 /// Who holds the lock and lives. It may outlive its holder in a child that ends with it: a recovery waits for that.

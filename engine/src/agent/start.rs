@@ -11,7 +11,7 @@ use std::time::Duration;
 use agent_protocol::{Refusal, RequestId, RootCommands, UploadId, WireError};
 use journal_format::{Digest, Problem, RestoreId};
 
-use super::recoveries::recover;
+use super::recoveries::{log_end, recover};
 use super::refusal::{Unanswered, bounded_problems, busy};
 use super::uploads::UsedBy;
 use super::{Agent, now_ms, spawn};
@@ -308,24 +308,6 @@ fn is_cut_off(agent: &Agent, id: &RestoreId) -> bool {
     let mut follower = Follower::new(&agent.profile, id);
     let _ = follower.look(|_, _| ());
     follower.state().is_none_or(|state| state.stuck.is_none())
-}
-
-/// Waits for the end of a worker, and writes into the log how it ended and what no journal tells of it.
-pub fn log_end(what: &str, worker: &Worker) {
-    let ended = worker.wait();
-    tracing::info!("the process of {what} ended: {ended}");
-    let Some(report) = worker.report() else {
-        if ended == ProcessEnd::Unknown {
-            tracing::error!("{what} was cut off: its process was killed");
-        }
-        return;
-    };
-    for line in &report.aside {
-        tracing::warn!("{what}: {line}");
-    }
-    for problem in report.outcome.err().iter().flat_map(Fault::problems) {
-        tracing::warn!("{what}: {problem}");
-    }
 }
 
 fn first(problems: Vec<Problem>) -> Problem {

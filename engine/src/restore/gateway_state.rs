@@ -21,9 +21,9 @@ pub struct StateOfGateway {
     /// The databases.
     pub databases: SetInPlace,
     /// The services of the gateway.
-    pub services: Running,
+    pub services: UpAndDown,
     /// The tunnels.
-    pub tunnels: Running,
+    pub tunnels: UpAndDown,
     /// Forwarded traffic of the tunnels.
     pub traffic: Traffic,
     /// Where the restore is, as a sentence.
@@ -74,17 +74,17 @@ pub enum SetInPlace {
     /// None of these is replaced.
     NotReplaced,
     /// All of them as before.
-    Before(Names),
+    Before(FirstNames),
     /// All of them as the backup says.
-    After(Names),
+    After(FirstNames),
     /// Some so, some so, and what is neither: another object lies there.
     Mixed {
         /// As before.
-        before: Names,
+        before: FirstNames,
         /// As the backup says.
-        after: Names,
+        after: FirstNames,
         /// As neither.
-        foreign: Names,
+        foreign: FirstNames,
     },
     /// It cannot be told.
     Unknown {
@@ -95,7 +95,7 @@ pub enum SetInPlace {
 
 /// How many, and the first of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct Names {
+pub struct FirstNames {
     /// How many.
     pub count: usize,
     /// The first names.
@@ -105,13 +105,13 @@ pub struct Names {
 /// What is up and what is down.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Running {
+pub enum UpAndDown {
     /// It was looked at.
     Seen {
         /// How many are up.
         up: usize,
         /// What should be up, and is down.
-        down: Names,
+        down: FirstNames,
         /// Since when it is down, as far as that is known.
         since: Option<Since>,
     },
@@ -149,27 +149,27 @@ pub struct Since {
     pub age_ms: u64,
 }
 
-/// Names that are kept of many.
+/// FirstNames that are kept of many.
 const FIRST: usize = 10;
 
-impl Names {
+impl FirstNames {
     /// Of all of these.
-    pub fn of<T: AsRef<str>>(all: &[T]) -> Names {
+    pub fn of<T: AsRef<str>>(all: &[T]) -> FirstNames {
         let first = all.iter().take(FIRST).map(|n| n.as_ref().to_owned());
-        Names {
+        FirstNames {
             count: all.len(),
             first: first.collect(),
         }
     }
 
     /// The names of these files, without their folders.
-    pub fn of_files(paths: &[&str]) -> Names {
+    pub fn of_files(paths: &[&str]) -> FirstNames {
         let name = |path: &&str| {
             let name = Path::new(path).file_name();
             name.map_or_else(|| (*path).to_owned(), |n| n.to_string_lossy().into_owned())
         };
         let first = paths.iter().take(FIRST).map(name).collect();
-        Names {
+        FirstNames {
             count: paths.len(),
             first,
         }

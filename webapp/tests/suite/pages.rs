@@ -284,10 +284,7 @@ fn a_restore_that_gets_no_further_does_not_look_alive() {
         problem: problem("read the journal to its end: line 9 is damaged"),
     };
     for (halt, says) in [
-        (
-            Halt::Interrupted,
-            "On the gateway, run `holdfast recover`.",
-        ),
+        (Halt::Interrupted, "On the gateway, run `holdfast recover`."),
         (unreadable, "line 9 is damaged"),
     ] {
         agent.told.lock().unwrap().halt = Some(halt);

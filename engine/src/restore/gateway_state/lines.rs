@@ -7,17 +7,17 @@ use journal_format::{Policy, duration, utc, visible};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::{Condition, Names, Running, SetInPlace, Since, StateOfGateway, Traffic};
+use super::{Condition, FirstNames, SetInPlace, Since, StateOfGateway, Traffic, UpAndDown};
 use crate::text::wording::{counted, in_a_line, name, quoted_path};
 
-/// Names that a line shows of many.
+/// FirstNames that a line shows of many.
 const SHOWN: usize = 3;
 /// An age is told in days from here on.
 const DAY_MS: u64 = 86_400_000;
 
 /// One of the lines.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Line {
+pub struct StateLine {
     /// What it is about.
     pub label: &'static str,
     /// What it says.
@@ -26,14 +26,14 @@ pub struct Line {
 
 /// Who reads it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Reader {
+pub enum Audience {
     /// Somebody on the gateway.
     Terminal,
     /// Somebody at the page, who has a button for each way in which a recovery may be started.
     Page,
 }
 
-impl std::fmt::Display for Line {
+impl std::fmt::Display for StateLine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let label = format!("{}:", self.label);
         write!(f, "{label:<12} {}", visible(&self.text))
@@ -43,8 +43,8 @@ impl std::fmt::Display for Line {
 impl StateOfGateway {
     /// The lines: what is in place, what is up, down and blocked, what stands in the way, what goes on. A line that would say nothing
     /// is left out.
-    pub fn lines(&self, reader: Reader) -> Vec<Line> {
-        let line = |label, text| Line { label, text };
+    pub fn lines(&self, reader: Audience) -> Vec<StateLine> {
+        let line = |label, text| StateLine { label, text };
         let mut lines = vec![line("in place", self.in_place()), line("now", self.now())];
         lines.extend(self.in_the_way().map(|(label, text)| line(label, text)));
         lines.extend(self.goes_on(reader).map(|text| line("what to do", text)));
@@ -53,8 +53,8 @@ impl StateOfGateway {
 
     /// The same as a terminal shows them.
     pub fn text(&self) -> String {
-        let lines = self.lines(Reader::Terminal);
-        let lines: Vec<String> = lines.iter().map(Line::to_string).collect();
+        let lines = self.lines(Audience::Terminal);
+        let lines: Vec<String> = lines.iter().map(StateLine::to_string).collect();
         lines.join("\n")
     }
 
@@ -62,7 +62,7 @@ impl StateOfGateway {
     pub fn as_json(&self) -> Value {
         let mut all = json!(self);
         if let Value::Object(fields) = &mut all {
-            fields.insert("lines".into(), json!(self.lines(Reader::Terminal)));
+            fields.insert("lines".into(), json!(self.lines(Audience::Terminal)));
         }
         all
     }
@@ -102,13 +102,13 @@ impl StateOfGateway {
         let (mut down, mut up, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         let mut times: Vec<&Since> = Vec::new();
         match &self.services {
-            Running::Unknown { why } => {
+            UpAndDown::Unknown { why } => {
                 unknown.push(format!("which services run cannot be told: {why}"))
             }
-            Running::Seen {
+            UpAndDown::Seen {
                 up: 0, down: none, ..
             } if none.count == 0 => {}
-            Running::Seen {
+            UpAndDown::Seen {
                 up: n,
                 down: gone,
                 since,
@@ -122,10 +122,10 @@ impl StateOfGateway {
             }
         }
         match &self.tunnels {
-            Running::Unknown { why } => {
+            UpAndDown::Unknown { why } => {
                 unknown.push(format!("which tunnels are up cannot be told: {why}"));
             }
-            Running::Seen {
+            UpAndDown::Seen {
                 up: n,
                 down: gone,
                 since,
@@ -220,7 +220,7 @@ impl StateOfGateway {
         })
     }
 
-    fn goes_on(&self, reader: Reader) -> Option<String> {
+    fn goes_on(&self, reader: Audience) -> Option<String> {
         let fix = self
             .problem
             .as_ref()
@@ -239,7 +239,7 @@ impl StateOfGateway {
             Condition::Interrupted => self.recover(reader),
             // What was written into the journal names the command already.
             Condition::Stuck
-                if fix.contains("`holdfast recover`") && reader == Reader::Terminal =>
+                if fix.contains("`holdfast recover`") && reader == Audience::Terminal =>
             {
                 fix.to_owned()
             }
@@ -274,7 +274,7 @@ impl StateOfGateway {
     }
 
     /// The command, or the button, that starts a recovery, and the choice where there is one.
-    fn recover(&self, reader: Reader) -> String {
+    fn recover(&self, reader: Audience) -> String {
         let command = match self.recoveries.as_slice() {
             [Policy::Auto, _, ..] => {
                 "run `holdfast recover`, or choose the direction with --roll-back or --resume"
@@ -285,9 +285,9 @@ impl StateOfGateway {
             [] | [Policy::Auto | Policy::Resume, ..] => "run `holdfast recover`",
         };
         match (reader, self.recoveries.is_empty()) {
-            (Reader::Page, false) => format!("use a button below; on the gateway, {command}"),
-            (Reader::Page, true) => format!("on the gateway, {command}"),
-            (Reader::Terminal, _) => command.into(),
+            (Audience::Page, false) => format!("use a button below; on the gateway, {command}"),
+            (Audience::Page, true) => format!("on the gateway, {command}"),
+            (Audience::Terminal, _) => command.into(),
         }
     }
 
@@ -298,7 +298,7 @@ impl StateOfGateway {
                 "{leave}, and then the safety backup: `holdfast restore {}`",
                 quoted_path(path)
             ),
-            None => format!("{leave}"),
+            None => leave.into(),
         }
     }
 }
@@ -314,7 +314,7 @@ fn set(what: &str, set: &SetInPlace) -> String {
             after,
             foreign,
         } => {
-            let part = |names: &Names, how: &str| {
+            let part = |names: &FirstNames, how: &str| {
                 (names.count > 0).then(|| format!("{} {how} ({})", names.count, shown(names)))
             };
             let parts = [
@@ -328,7 +328,7 @@ fn set(what: &str, set: &SetInPlace) -> String {
     }
 }
 
-fn shown(names: &Names) -> String {
+fn shown(names: &FirstNames) -> String {
     let first: Vec<String> = names.first.iter().take(SHOWN).map(|n| name(n)).collect();
     match names.count.saturating_sub(first.len()) {
         0 => first.join(", "),

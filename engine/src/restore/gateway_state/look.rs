@@ -9,7 +9,7 @@ use journal_format::{
     Verdict, View,
 };
 
-use super::{Condition, Names, Running, SetInPlace, Since, StateOfGateway, Traffic};
+use super::{Condition, FirstNames, SetInPlace, Since, StateOfGateway, Traffic, UpAndDown};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::programs;
@@ -286,12 +286,12 @@ impl StateOfGateway {
         if self.condition != Condition::Lacking {
             return;
         }
-        let is_down = |seen: &Running, name: &str| match seen {
+        let is_down = |seen: &UpAndDown, name: &str| match seen {
             // More names may be down than are kept.
-            Running::Seen { down, .. } => {
+            UpAndDown::Seen { down, .. } => {
                 down.count > down.first.len() || down.first.iter().any(|d| d == name)
             }
-            Running::Unknown { .. } => true,
+            UpAndDown::Unknown { .. } => true,
         };
         self.lacks.retain(|note| {
             let name = note.name.as_deref().unwrap_or_default();
@@ -333,22 +333,22 @@ fn in_place(host: &dyn Look, state: &State, step: Step) -> SetInPlace {
     let noted = state.exchanges(step);
     match (state.phase, noted) {
         (Phase::Committed | Phase::Closed(Verdict::Restored), _) => {
-            SetInPlace::After(Names::of_files(&planned))
+            SetInPlace::After(FirstNames::of_files(&planned))
         }
         (Phase::Closed(Verdict::RolledBack | Verdict::NothingChanged), _) | (_, None) => {
-            SetInPlace::Before(Names::of_files(&planned))
+            SetInPlace::Before(FirstNames::of_files(&planned))
         }
         (Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back, Some(noted)) => {
             match swap::in_place(host, noted) {
                 Err(problem) => unknown(in_a_line(&problem)),
                 Ok(swap::InPlace { old, new, foreign }) => match (&old[..], &new[..], &foreign[..])
                 {
-                    (_, [], []) => SetInPlace::Before(Names::of_files(&old)),
-                    ([], _, []) => SetInPlace::After(Names::of_files(&new)),
+                    (_, [], []) => SetInPlace::Before(FirstNames::of_files(&old)),
+                    ([], _, []) => SetInPlace::After(FirstNames::of_files(&new)),
                     _ => SetInPlace::Mixed {
-                        before: Names::of_files(&old),
-                        after: Names::of_files(&new),
-                        foreign: Names::of_files(&foreign),
+                        before: FirstNames::of_files(&old),
+                        after: FirstNames::of_files(&new),
+                        foreign: FirstNames::of_files(&foreign),
                     },
                 },
             }
@@ -396,7 +396,7 @@ impl Times<'_> {
     }
 }
 
-fn services_running(host: &dyn Look, services: &[Service], times: &Times) -> Running {
+fn services_running(host: &dyn Look, services: &[Service], times: &Times) -> UpAndDown {
     let (mut up, mut down) = (0, Vec::new());
     for service in services {
         let asked = host.ask(&Query::ServiceActive(service.control.clone()), "");
@@ -404,7 +404,7 @@ fn services_running(host: &dyn Look, services: &[Service], times: &Times) -> Run
             Ok(ExitKind::Exit(0)) => up += 1,
             // What a shell says of a program that it cannot run, or not find.
             Ok(ExitKind::Exit(126 | 127) | ExitKind::Signal(_) | ExitKind::TimedOut) | Err(_) => {
-                return Running::Unknown {
+                return UpAndDown::Unknown {
                     why: format!("{}: {}", service.name, why(asked)),
                 };
             }
@@ -414,7 +414,7 @@ fn services_running(host: &dyn Look, services: &[Service], times: &Times) -> Run
     seen(up, &down, times, Step::StopServices, Step::StartServices)
 }
 
-fn tunnels_running(host: &dyn Look, expected: &[Tunnel], times: &Times) -> Running {
+fn tunnels_running(host: &dyn Look, expected: &[Tunnel], times: &Times) -> UpAndDown {
     let asked = host.ask(&Query::Tunnels, "");
     let Ok(out) = asked
         .as_ref()
@@ -424,7 +424,7 @@ fn tunnels_running(host: &dyn Look, expected: &[Tunnel], times: &Times) -> Runni
             false => Err(()),
         })
     else {
-        return Running::Unknown { why: why(asked) };
+        return UpAndDown::Unknown { why: why(asked) };
     };
     let up: BTreeSet<&str> = out.split_whitespace().collect();
     let down = expected.iter().map(|t| &t.name);
@@ -432,10 +432,10 @@ fn tunnels_running(host: &dyn Look, expected: &[Tunnel], times: &Times) -> Runni
     seen(up.len(), &down, times, Step::TunnelsDown, Step::TunnelsUp)
 }
 
-fn seen(up: usize, down: &[&String], times: &Times, by: Step, undone_by: Step) -> Running {
-    Running::Seen {
+fn seen(up: usize, down: &[&String], times: &Times, by: Step, undone_by: Step) -> UpAndDown {
+    UpAndDown::Seen {
         up,
-        down: Names::of(down),
+        down: FirstNames::of(down),
         since: times.since(by, undone_by).filter(|_| !down.is_empty()),
     }
 }

@@ -7,13 +7,13 @@ use super::*;
 
 const ID: &str = "20261122T185220Z-0a1b2c3d";
 
-fn names(all: &[&str]) -> Names {
-    Names::of(all)
+fn names(all: &[&str]) -> FirstNames {
+    FirstNames::of(all)
 }
 
-fn many(count: usize) -> Names {
+fn many(count: usize) -> FirstNames {
     let all: Vec<String> = (0..count).map(|n| format!("c{n:05}")).collect();
-    Names::of(&all)
+    FirstNames::of(&all)
 }
 
 fn since(seconds: u64) -> Option<Since> {
@@ -23,12 +23,12 @@ fn since(seconds: u64) -> Option<Since> {
     })
 }
 
-fn up(up: usize) -> Running {
+fn up(up: usize) -> UpAndDown {
     down(up, names(&[]), None)
 }
 
-fn down(up: usize, down: Names, since: Option<Since>) -> Running {
-    Running::Seen { up, down, since }
+fn down(up: usize, down: FirstNames, since: Option<Since>) -> UpAndDown {
+    UpAndDown::Seen { up, down, since }
 }
 
 /// A gateway where all is well.
@@ -105,6 +105,8 @@ fn problem(what: &str, advice: &str) -> Problem {
 }
 
 /// Every state that is told apart, with what it is called here.
+///
+/// Long: a table, one entry a state.
 fn states() -> Vec<(&'static str, StateOfGateway)> {
     let rules = Problem {
         stderr: Some("iptables-restore: line 12 failed\n".into()),
@@ -246,11 +248,11 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 files: SetInPlace::Unknown {
                     why: "cannot look at /etc/wireguard: Input/output error".into(),
                 },
-                services: Running::Unknown {
+                services: UpAndDown::Unknown {
                     why: "wireguard-gateway.service: cannot ask: no end within its time limit"
                         .into(),
                 },
-                tunnels: Running::Unknown {
+                tunnels: UpAndDown::Unknown {
                     why: "cannot run wg: there is no such program".into(),
                 },
                 traffic: Traffic::Unknown {
@@ -271,7 +273,7 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
 fn each_state_says_what_is_in_place_what_works_what_stands_in_the_way_and_what_goes_on() {
     let texts = states().into_iter().map(|(name, state)| {
         let told: String = state
-            .lines(Reader::Page)
+            .lines(Audience::Page)
             .iter()
             .skip(3)
             .map(|l| format!("\nat the page:\n{l}"))
@@ -288,7 +290,7 @@ fn each_state_says_what_is_in_place_what_works_what_stands_in_the_way_and_what_g
 #[test]
 fn every_state_takes_four_lines_at_most_and_only_an_idle_gateway_names_no_way_on() {
     for (name, state) in states() {
-        for reader in [Reader::Terminal, Reader::Page] {
+        for reader in [Audience::Terminal, Audience::Page] {
             let lines = state.lines(reader);
             assert!(lines.len() <= 4, "{name}: {lines:?}");
             let way_on = lines
@@ -302,7 +304,7 @@ fn every_state_takes_four_lines_at_most_and_only_an_idle_gateway_names_no_way_on
         }
         assert_eq!(
             state.text().lines().count(),
-            state.lines(Reader::Terminal).len()
+            state.lines(Audience::Terminal).len()
         );
     }
 }
