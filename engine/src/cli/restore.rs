@@ -1,6 +1,6 @@
 //! `holdfast restore`: the question, and what is shown of the restore. The work is a worker's.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use journal_format::{
@@ -50,7 +50,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
                 unsaved: prepared.unsaved,
             };
             show(context, &prepared.id, &prepared.plan, &besides);
-            if !confirmed() {
+            if !super::agreed("Restore the gateway from this backup? Type yes: ") {
                 return Err(Fault::Declined);
             }
             (prepared.id.clone(), Some(preview::approval(&prepared.plan)))
@@ -165,13 +165,6 @@ fn show(context: &Context, id: &RestoreId, plan: &Plan, besides: &Besides) {
     }
 }
 
-fn confirmed() -> bool {
-    let question = "Restore the gateway from this backup? Type yes: ";
-    let _ = write!(std::io::stderr(), "{question}");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
-}
-
 /// Has it done, and shows it. Where nobody was shown the plan before, it is shown once the journal has it.
 fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> Result<u8, Fault> {
     let interrupts = Interrupts::hold()?;
@@ -202,7 +195,11 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
     let status = report.exit_status();
     let closed = &report.closed;
     recover::say_aside(&report);
-    let after = status::after(context, status, view.as_ref());
+    let after = status::after(
+        context,
+        status,
+        view.as_ref().is_some_and(|view| !view.lacks.is_empty()),
+    );
     let view = view.map(LastWord::of);
     let view = view.or_else(|| LastWord::by_report(&report.outcome));
     if let Some(problem) = &report.handed_over {
@@ -223,7 +220,12 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
                 Err(fault) => tell!("holdfast: {}", super::fault_text(&fault)),
             }
         }
-        Ok(Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_)) => {
+        Ok(
+            Recovered::Idle(_)
+            | Recovered::Over(..)
+            | Recovered::BeforeNetwork(_)
+            | Recovered::TriedAgain { .. },
+        ) => {
             verdict(context.json, view.as_ref(), &ending, None);
         }
         Err(fault) if view.is_some() => {
@@ -286,6 +288,7 @@ impl LastWord {
                 id,
                 Standing::after(verdict.unwrap_or(Verdict::NothingChanged)),
             ),
+            Recovered::TriedAgain { id, verdict, .. } => (id, Standing::after(*verdict)),
             Recovered::Settled { id, result } => (
                 id,
                 match result {

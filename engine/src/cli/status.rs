@@ -1,7 +1,7 @@
 //! `holdfast status`: how the gateway stands in four lines, and the last backups or where the restore stands. Decides nothing: the
 //! exit status says whether somebody has to do something.
 
-use journal_format::{Digest, View, problem_text, utc, view_text, visible};
+use journal_format::{Digest, problem_text, utc, view_text, visible};
 use serde_json::{Value, json};
 
 use super::{Context, print_json};
@@ -60,9 +60,9 @@ pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
 }
 
 /// How the gateway stands, where a restore or a recovery ended so that somebody has to do something, or something lacks.
-pub(super) fn after(context: &Context, status: u8, view: Option<&View>) -> Option<StateOfGateway> {
-    let lacks = view.is_some_and(|view| !view.lacks.is_empty());
-    (status == 5 || lacks).then(|| look(&context.profile, &Linux::new(&context.profile)))
+pub(super) fn after(context: &Context, status: u8, lacks: bool) -> Option<StateOfGateway> {
+    ([5, 7].contains(&status) || lacks)
+        .then(|| look(&context.profile, &Linux::new(&context.profile)))
 }
 
 /// The first line: one word, and what it is about.

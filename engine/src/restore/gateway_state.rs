@@ -41,6 +41,8 @@ pub struct StateOfGateway {
     pub work: Option<String>,
     /// The ways in which a recovery may be started: the first is the one to take.
     pub recoveries: Vec<Policy>,
+    /// An operator may end it where it stands: the last way out.
+    pub may_be_left: bool,
     /// The safety backup of the restore, if it is there.
     pub safety_backup: Option<PathBuf>,
 }

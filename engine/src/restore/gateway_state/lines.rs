@@ -260,8 +260,10 @@ impl StateOfGateway {
             Condition::Unreadable => fix.to_owned(),
         };
         let has_way_out = match self.condition {
-            Condition::Interrupted | Condition::Stuck | Condition::Unreadable => true,
-            Condition::Idle
+            Condition::Interrupted | Condition::Stuck => self.may_be_left,
+            // What cannot be read says its own.
+            Condition::Unreadable
+            | Condition::Idle
             | Condition::Busy
             | Condition::Running
             | Condition::Lacking

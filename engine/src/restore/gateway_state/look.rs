@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use journal_format::{
-    Direction, LACKS, Phase, Plan, Policy, RestoreId, Service, Soundness, State, Step, Tunnel,
+    Direction, Format, Phase, Plan, Policy, RestoreId, Service, Soundness, State, Step, Tunnel,
     Verdict, View,
 };
 
@@ -19,7 +19,7 @@ use crate::restore::step::safety_backup;
 use crate::restore::{process, swap};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::state_dir::{self, OpenRestore, targets, traces};
-use crate::text::wording::in_a_line;
+use crate::text::wording::{in_a_line, quoted_path};
 
 /// The path of a safety backup is no longer.
 const PATH_BYTES: u64 = 1 << 16;
@@ -131,10 +131,22 @@ fn unusable(profile: &Profile, id: &RestoreId, soundness: Soundness) -> Problem 
         Soundness::Newer => "a newer Holdfast wrote it",
         _ => "it is damaged",
     };
+    let (journal, barrier) = (quoted_path(&path), quoted_path(&profile.barrier()));
+    let last = format!(
+        "The last way out, if no sound copy of it is to be had: `mv {journal} {journal}.unusable && rm -f {barrier}`, then \
+         `holdfast recover`, which names what to run next"
+    );
     let advice = match soundness {
-        Soundness::Newer => "run `holdfast recover` of the version that wrote it".into(),
-        _ => format!(
-            "`holdfast journal verify {id}` says what is wrong with it; put it back from a copy, then run `holdfast recover`"
+        Soundness::Newer => {
+            format!("run `holdfast recover` of the version that wrote it. {last}")
+        }
+        Soundness::Closed(_)
+        | Soundness::Open
+        | Soundness::Empty
+        | Soundness::Torn
+        | Soundness::Corrupt => format!(
+            "`holdfast journal verify {id}` says what is wrong with it; put it back from a copy, then run `holdfast recover`. \
+             {last}"
         ),
     };
     cannot(
@@ -197,19 +209,8 @@ fn closed(profile: &Profile, host: &dyn Look) -> Found {
 
 /// The newest restore, if it ended in this boot and something was lacking then: the next boot starts what the gateway has.
 fn lacking(profile: &Profile, host: &dyn Look) -> Option<State> {
-    let ids = state_dir::restores(profile).ok()?;
-    let mut newest_first = ids.into_iter().rev();
-    let id = newest_first.find(|id| state_dir::journal(profile, id).exists())?;
-    // Most journals name no lack, and a large one takes long to be read.
-    let bytes = std::fs::read(state_dir::journal(profile, &id)).ok()?;
-    let text = String::from_utf8_lossy(&bytes);
-    if !LACKS
-        .iter()
-        .any(|code| text.contains(&format!("\"{code}\"")))
-    {
-        return None;
-    }
-    let state = journal_format::scan_of(&id, &bytes).state?;
+    let id = state_dir::newest(profile).ok()??;
+    let state = state_dir::read(profile, &id).ok()?.state?;
     let boot = host.boot().ok()?;
     let in_this_boot = state.driver.as_ref().is_some_and(|d| d.boot == boot);
     let lacks = state.verdict().is_some() && !state.lacks().is_empty();
@@ -272,6 +273,8 @@ impl Found {
             problem: self.problem,
             pid: self.worker.as_ref().map(|(pid, _)| *pid),
             work: self.worker.map(|(_, work)| work),
+            may_be_left: !self.recoveries.is_empty()
+                && state.is_some_and(|s| s.has_effects() && s.header.format >= Format::V1_1),
             recoveries: self.recoveries,
             view,
         };
@@ -306,6 +309,7 @@ impl StateOfGateway {
             self.headline = None;
             self.view = None;
             self.recoveries.clear();
+            self.may_be_left = false;
             self.safety_backup = None;
         }
     }
@@ -338,21 +342,25 @@ fn in_place(host: &dyn Look, state: &State, step: Step) -> SetInPlace {
         (Phase::Closed(Verdict::RolledBack | Verdict::NothingChanged), _) | (_, None) => {
             SetInPlace::Before(FirstNames::of_files(&planned))
         }
-        (Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back, Some(noted)) => {
-            match swap::in_place(host, noted) {
-                Err(problem) => unknown(in_a_line(&problem)),
-                Ok(swap::InPlace { old, new, foreign }) => match (&old[..], &new[..], &foreign[..])
-                {
-                    (_, [], []) => SetInPlace::Before(FirstNames::of_files(&old)),
-                    ([], _, []) => SetInPlace::After(FirstNames::of_files(&new)),
-                    _ => SetInPlace::Mixed {
-                        before: FirstNames::of_files(&old),
-                        after: FirstNames::of_files(&new),
-                        foreign: FirstNames::of_files(&foreign),
-                    },
+        (
+            Phase::Opening
+            | Phase::Preparing
+            | Phase::Forward
+            | Phase::Back
+            | Phase::Closed(Verdict::Left),
+            Some(noted),
+        ) => match swap::in_place(host, noted) {
+            Err(problem) => unknown(in_a_line(&problem)),
+            Ok(swap::InPlace { old, new, foreign }) => match (&old[..], &new[..], &foreign[..]) {
+                (_, [], []) => SetInPlace::Before(FirstNames::of_files(&old)),
+                ([], _, []) => SetInPlace::After(FirstNames::of_files(&new)),
+                _ => SetInPlace::Mixed {
+                    before: FirstNames::of_files(&old),
+                    after: FirstNames::of_files(&new),
+                    foreign: FirstNames::of_files(&foreign),
                 },
-            }
-        }
+            },
+        },
     }
 }
 

@@ -48,6 +48,7 @@ fn idle() -> StateOfGateway {
         pid: None,
         work: None,
         recoveries: Vec::new(),
+        may_be_left: false,
         safety_backup: None,
     }
 }
@@ -68,6 +69,7 @@ fn interrupted() -> StateOfGateway {
         traffic: Traffic::Blocked { since: since(12) },
         headline: Some("Restoring: step 9 of 16, swap configs.".into()),
         recoveries: vec![Policy::Auto, Policy::RollBack, Policy::Resume],
+        may_be_left: true,
         safety_backup: Some(
             "/var/lib/holdfast/backups/wireguard_backup_20261122_185220.zip".into(),
         ),
@@ -157,6 +159,7 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 traffic: Traffic::Open,
                 headline: Some("Preparing, nothing has changed yet.".into()),
                 recoveries: vec![Policy::Auto],
+                may_be_left: false,
                 safety_backup: None,
                 ..interrupted()
             },
@@ -260,7 +263,7 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 },
                 problem: Some(problem(
                     "use the journal /var/lib/holdfast/restores/ID/journal of restore ID: it is damaged",
-                    "`holdfast journal verify ID` says what is wrong with it; put it back from a copy, then run `holdfast recover`",
+                    "`holdfast journal verify ID` says what is wrong with it; put it back from a copy, then run `holdfast recover`. The last way out: `mv J J.unusable && rm -f B`, then `holdfast recover`",
                 )),
                 recoveries: Vec::new(),
                 ..interrupted()
