@@ -12,6 +12,21 @@ fn what_a_rollback_lacks_a_recovery_tries_again_until_it_works() {
     a_service_lacks(true);
 }
 
+/// The four lines of a gateway that lacks its service.
+fn says_what_lacks(status: &fixtures::Finished) {
+    let lines: Vec<&str> = status.stdout.lines().collect();
+    let said = [
+        "lacking: restore ",
+        "in place:    files and databases are as before the restore",
+        "now:         the service sample-gateway is down, since ",
+        "in the way:  restore ",
+        "what to do:  see why in its own log, then start it: ",
+    ];
+    for (line, said) in lines.iter().zip(said) {
+        assert!(line.starts_with(said), "{said}: {status}");
+    }
+}
+
 fn a_service_lacks(by_recovery: bool) {
     let Some(two) = TwoStates::make(&small()) else {
         return;
@@ -44,19 +59,7 @@ fn a_service_lacks(by_recovery: bool) {
     // Whoever asks is told; nothing waits for the operator, and another restore may begin.
     let status = two.holdfast(&["status"]);
     assert_eq!(status.code(), 7, "{status}");
-    let lines: Vec<&str> = status.stdout.lines().collect();
-    assert!(lines[0].starts_with("lacking: restore "), "{status}");
-    for (line, said) in [
-        "in place:    files and databases are as before the restore",
-        "now:         the service sample-gateway is down, since ",
-        "in the way:  restore ",
-        "what to do:  see why in its own log, then start it: ",
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        assert!(lines[line + 1].starts_with(said), "{said}: {status}");
-    }
+    says_what_lacks(&status);
     // A recovery tries it again, as often as it is asked to, and says what does not work still.
     let active = start.replace(" start ", " active ");
     let runs = || {
