@@ -3,6 +3,7 @@
 
 pub mod again;
 pub mod aside;
+pub mod before;
 pub mod cut_off;
 pub mod decide;
 pub mod driver;

@@ -378,29 +378,6 @@ impl Pen {
         pen
     }
 
-    /// A rollback that could not start a service.
-    pub fn lacking() -> Pen {
-        let mut pen = Pen::newest();
-        pen.arm();
-        pen.forward_between(Step::Fence, Step::TunnelsUp);
-        pen.fail(Step::TunnelsUp, Direction::Forward);
-        pen.turn();
-        for step in plan().back {
-            let r#move = pen.begin(step, Direction::Back);
-            let lacks = step == Step::StartServices;
-            pen.write(Entry::Done {
-                r#move,
-                did: Vec::new(),
-                warnings: lacks.then(lack).into_iter().collect(),
-            });
-        }
-        pen.twice(Entry::Closed {
-            verdict: Verdict::RolledBack,
-            warnings: vec![lack()],
-        });
-        pen
-    }
-
     /// Every entry that may follow, of a vocabulary that covers each rule.
     pub fn legal(&self) -> Vec<Entry> {
         self.vocabulary()

@@ -1,27 +1,27 @@
 //! After the verdict: what the gateway lacks is tried again, in the boot in which it came to lack it. A later boot starts the
 //! gateway as any boot does. Touches no file and no database; closes no fence.
 
-use journal_format::{Driver, Fate, RestoreId, Role, Soundness, State, Step, Verdict};
+use journal_format::{Driver, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict};
 
+use super::before;
 use super::driver::Drive;
-use super::journal::JournalWriter;
-use super::recover::{self, Recovered};
-use super::step::Machine;
+use super::journal::{JOURNAL_BYTES, JournalWriter};
+use super::step::{Machine, ops};
 use crate::error::Problem;
 use crate::gateway::profile::Profile;
-use crate::restore::decide::STARTS;
+use crate::restore::decide::{Observed, STARTS};
 use crate::state_dir;
 
-/// Tries again what this restore lacks, which is the newest; none if there is nothing to try. The caller holds the lock, and no
+/// Tries again what this restore lacks, which is the newest: its verdict and what it lacks still; none if there is nothing to try. The caller holds the lock, and no
 /// restore is open. Sees everything through the host.
 pub fn run(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
     driver: Driver,
-) -> Result<Option<Recovered>, Problem> {
+) -> Result<Option<(Verdict, Vec<Note>)>, Problem> {
     let path = state_dir::journal(profile, id);
-    let bytes = host.read(&path, recover::JOURNAL_BYTES)?;
+    let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
     let Some(state) = &scan.state else {
         return Ok(None);
@@ -35,7 +35,7 @@ pub fn run(
         return Ok(None);
     }
     let dir = profile.restore_dir(id);
-    let facts = recover::facts(host, &dir, state)?;
+    let facts = before::facts(host, &dir, state)?;
     let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
     let verdict = Drive {
         host,
@@ -47,11 +47,7 @@ pub fn run(
         stage: super::driver::BootStage::Whole,
     }
     .try_again(&mut journal)?;
-    Ok(Some(Recovered::TriedAgain {
-        id: id.clone(),
-        verdict,
-        lacks: journal.state().lacks(),
-    }))
+    Ok(Some((verdict, journal.state().lacks())))
 }
 
 /// Whether it is over, and came to lack something in this boot.
@@ -84,6 +80,14 @@ impl Drive<'_> {
             let made = state.find(*step, direction);
             made.is_some_and(|m| m.warnings.iter().any(|w| w.is_lack()))
         };
+        // What an admin took down since stays down; what the start takes down is brought up again.
+        let stands = |journal: &JournalWriter| {
+            let state = journal.state();
+            let plan = state.plan.as_ref()?;
+            let env = self.env(plan, state, &boot);
+            Some(ops(Step::TunnelsUp).observe(&env, direction) == Ok(Observed::After))
+        };
+        let stood = stands(journal);
         let mut steps: Vec<Step> = [Step::TunnelsUp, Step::StartServices]
             .into_iter()
             .filter(lacks)
@@ -92,8 +96,12 @@ impl Drive<'_> {
         if state.begun(Step::LoadFirewall, direction) {
             steps.push(Step::LoadFirewall);
         }
-        for step in steps {
-            self.make(journal, step, direction, &boot)?;
+        for step in &steps {
+            self.make(journal, *step, direction, &boot)?;
+        }
+        if stood == Some(true) && stands(journal) == Some(false) {
+            self.make(journal, Step::TunnelsUp, direction, &boot)?;
+            self.make(journal, Step::LoadFirewall, direction, &boot)?;
         }
         let cleaned = journal.state().find(Step::CleanUp, direction);
         if cleaned.is_none_or(|m| m.fate != Fate::Done) {

@@ -222,13 +222,9 @@ mod tests {
         for i in all_inputs() {
             let (label, decision) = decide(&i);
             let why = format!("{label}: {i:?} -> {decision:?}");
-            let acts = matches!(
+            let acts = !matches!(
                 decision,
-                Decision::Do(..)
-                    | Decision::Arm
-                    | Decision::Turn
-                    | Decision::Anew
-                    | Decision::Commit
+                Decision::Close(_) | Decision::Finish | Decision::Stick | Decision::Halt
             );
             // Nothing acts while it waits for the operator, once it is over, or when it started too often.
             assert!(
@@ -251,10 +247,12 @@ mod tests {
                             || i.phase == Phase::Forward && !i.effects);
                     assert!(i.phase == Phase::Back || nothing_changed, "{why}");
                 }
-                Decision::Arm => assert!(
-                    i.phase == Phase::Opening || i.phase == Phase::Preparing,
-                    "{why}"
-                ),
+                Decision::Arm => {
+                    assert!(
+                        matches!(i.phase, Phase::Opening | Phase::Preparing),
+                        "{why}"
+                    );
+                }
                 Decision::Turn => assert_eq!(i.phase, Phase::Forward, "{why}"),
                 Decision::Anew => {
                     assert!(matches!(i.phase, Phase::Forward | Phase::Back), "{why}");

@@ -8,7 +8,7 @@ use journal_format::{Direction, Exchange, Note, RestoreId, State, Step, Verdict}
 use super::driver::{BootStage, Drive, Ending};
 use super::journal::JournalWriter;
 use super::step::{Env, Machine, fence_is_closed};
-use super::{expected_rules, recover, swap};
+use super::{before, expected_rules, swap};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::restore::decide::Observed;
@@ -33,7 +33,7 @@ pub fn preview(
         host,
         dir: &dir,
         barrier: &profile.barrier(),
-        facts: &recover::facts(host, &dir, &state).unwrap_or_default(),
+        facts: &before::facts(host, &dir, &state).unwrap_or_default(),
         source: None,
         asked: &|| false,
         stage: BootStage::Whole,

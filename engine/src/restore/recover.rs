@@ -8,21 +8,17 @@ use journal_format::{
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Fault, Problem, cannot};
-use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
-use crate::host::Host;
 use crate::restore;
 use crate::restore::again;
+use crate::restore::before::facts;
 use crate::restore::decide::STARTS;
-use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
-use crate::restore::journal::JournalWriter;
+use crate::restore::driver::{BootStage, Drive, Ending};
+use crate::restore::journal::{JOURNAL_BYTES, JournalWriter};
 use crate::restore::process;
 use crate::restore::step::{Machine, fence_is_closed};
 use crate::state_dir::{self, OpenRestore, traces};
 use crate::text::wording::quoted_path;
-
-/// No journal is longer: a plan and its exchanges are as long as the list of files is.
-pub const JOURNAL_BYTES: u64 = 1 << 30;
 
 /// What a recovery found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,8 +103,12 @@ pub fn run<'a>(
             if let Some(newest) = state_dir::newest(profile)? {
                 let driver = driver().map_err(Fault::Stuck)?;
                 let tried = again::run(profile, host, &newest, driver).map_err(Fault::Stuck)?;
-                if let Some(tried) = tried {
-                    return Ok(tried);
+                if let Some((verdict, lacks)) = tried {
+                    return Ok(Recovered::TriedAgain {
+                        id: newest,
+                        verdict,
+                        lacks,
+                    });
                 }
             }
             let left_over = state_dir::left_over(profile)?;
@@ -396,24 +396,4 @@ fn lift_fence(
             "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
         )
     }))
-}
-
-/// The kernel facts of before, bound by the journal once the barrier was up.
-pub fn facts(host: &dyn Host, dir: &std::path::Path, state: &State) -> Result<Facts, Problem> {
-    let path = dir.join(FACTS);
-    let Some(expected) = &state.armed else {
-        return Ok(Facts::default());
-    };
-    let unusable = |why: String| {
-        cannot(
-            Code::FACTS_CHANGED,
-            format!("use the kernel facts {}: {why}", path.display()),
-            "nothing was touched; put the file back from a copy, then run `holdfast recover`",
-        )
-    };
-    if host.sha256(&path)? != *expected {
-        return Err(unusable("they are not those that the journal names".into()));
-    }
-    let bytes = host.read(&path, 256 << 20)?;
-    serde_json::from_slice(&bytes).map_err(|e| unusable(e.to_string()))
 }

@@ -42,20 +42,7 @@ impl State {
             }
             Entry::Driver(driver) if driver.role == Role::Leave => self.check_may_be_left(),
             Entry::Driver(_) => Ok(()),
-            Entry::Intent { r#move, .. } if self.is_leaving() => self.check_leaves(plan, *r#move),
-            Entry::Closed {
-                verdict: Verdict::Left,
-                ..
-            } => self.check_left(),
-            Entry::Armed { .. }
-            | Entry::Turned { .. }
-            | Entry::Committed
-            | Entry::Stuck { .. }
-            | Entry::Closed { .. }
-                if self.is_leaving() =>
-            {
-                Err("it is left as it is".into())
-            }
+            entry if self.is_leaving() => self.check_leaving(plan, entry),
             Entry::Stuck { .. } => match self.phase {
                 Phase::Closed(_) => Err("it is over".into()),
                 Phase::Opening
@@ -198,6 +185,27 @@ impl State {
         )
     }
 
+    fn check_leaving(&self, plan: &Plan, entry: &Entry) -> Result<(), String> {
+        match entry {
+            Entry::Intent { r#move, .. } => self.check_leaves(plan, *r#move),
+            Entry::Done { r#move, .. } | Entry::Failed { r#move, .. } => {
+                self.check_outcome(*r#move)
+            }
+            Entry::Closed {
+                verdict: Verdict::Left,
+                ..
+            } => self.check_left(),
+            Entry::Header(_)
+            | Entry::Plan(_)
+            | Entry::Driver(_)
+            | Entry::Armed { .. }
+            | Entry::Turned { .. }
+            | Entry::Committed
+            | Entry::Stuck { .. }
+            | Entry::Closed { .. } => Err("it is left as it is".into()),
+        }
+    }
+
     /// Who leaves it as it is lifts the fence, and makes no other move before the closing.
     fn check_leaves(&self, plan: &Plan, m: Move) -> Result<(), String> {
         let lifts = m.step == Step::LiftFence && m.direction == self.direction();
@@ -215,7 +223,6 @@ impl State {
 
     /// What a dead driver left unsettled stays so.
     fn check_left(&self) -> Result<(), String> {
-        must(self.is_leaving(), "only the operator leaves it as it is")?;
         must(
             self.in_doubt.is_none() || self.stale,
             "the move before it is not settled",

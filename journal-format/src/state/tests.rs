@@ -89,6 +89,48 @@ fn in_each_situation_the_grammar_allows_just_these_records() {
         problem: problem("go back"),
     });
     row("stuck", &pen);
+    pen.write(driver(Role::RecoverByHand, 0));
+    pen.all_back();
+    row("all is back", &pen);
+    row("all is done forward", &Pen::forward_until(Step::CleanUp));
+    let mut pen = Pen::forward_until(Step::CleanUp);
+    pen.write(driver(Role::Recover, 1));
+    row("all is done forward, power cut, another boot", &pen);
+    let mut pen = Pen::forward_until(Step::CleanUp);
+    pen.twice(Entry::Committed);
+    row("committed", &pen);
+    row("closed", &Pen::restored());
+    insta::assert_snapshot!(rows.join("\n"));
+}
+
+/// A rollback that could not start a service.
+fn lacking() -> Pen {
+    let mut pen = Pen::newest();
+    pen.arm();
+    pen.forward_between(Step::Fence, Step::TunnelsUp);
+    pen.fail(Step::TunnelsUp, Direction::Forward);
+    pen.turn();
+    for step in plan().back {
+        let r#move = pen.begin(step, Direction::Back);
+        let lacks = step == Step::StartServices;
+        pen.write(Entry::Done {
+            r#move,
+            did: Vec::new(),
+            warnings: lacks.then(lack).into_iter().collect(),
+        });
+    }
+    pen.twice(Entry::Closed {
+        verdict: Verdict::RolledBack,
+        warnings: vec![lack()],
+    });
+    pen
+}
+
+#[test]
+fn what_the_operator_leaves_and_what_lacks_the_grammar_lets_end_in_just_these_ways() {
+    let mut rows = Vec::new();
+    let mut row =
+        |situation: &str, pen: &Pen| rows.push(format!("{situation}\n    {}", follows(pen)));
     let mut left = Pen::newest();
     left.write(Entry::Stuck {
         problem: problem("go on"),
@@ -106,18 +148,7 @@ fn in_each_situation_the_grammar_allows_just_these_records() {
     row("left as it is, the fence is lifted", &left);
     left.close(Verdict::Left);
     row("left as it is, closed", &left);
-    pen.write(driver(Role::RecoverByHand, 0));
-    pen.all_back();
-    row("all is back", &pen);
-    row("all is done forward", &Pen::forward_until(Step::CleanUp));
-    let mut pen = Pen::forward_until(Step::CleanUp);
-    pen.write(driver(Role::Recover, 1));
-    row("all is done forward, power cut, another boot", &pen);
-    let mut pen = Pen::forward_until(Step::CleanUp);
-    pen.twice(Entry::Committed);
-    row("committed", &pen);
-    row("closed", &Pen::restored());
-    let mut pen = Pen::lacking();
+    let mut pen = lacking();
     row("rolled back, a service lacks", &pen);
     pen.write(driver(Role::Recover, 0));
     pen.step(Step::StartServices, Direction::Back);
