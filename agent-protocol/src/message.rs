@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use journal_format::{Digest, Event, Note, Problem, RestoreId, Seq, Standing, View};
+use journal_format::{Digest, Event, Note, Policy, Problem, RestoreId, Seq, View};
 use serde::{Deserialize, Serialize};
 
-use crate::{Password, RequestId, Token, UploadId};
+use crate::{GatewayLines, Overview, Password, RequestId, Status, Token, UploadId};
 
 /// What the web asks. Answered with the named reply, or [`Reply::Refused`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -93,6 +93,14 @@ pub enum Ask {
         /// Parts that the safety backup may lack, by name: the admin accepts that nothing brings them back.
         without_safety_backup_of: Vec<String>,
     },
+    /// Recovers a restore that is interrupted or stuck, or tries again what lacks since one ended; finds the recovery that runs.
+    /// [`Reply::Alive`] while it starts, then [`Reply::Started`].
+    Recover {
+        /// The restore.
+        id: RestoreId,
+        /// The direction, where the journal leaves the choice; none leaves it to the recovery.
+        policy: Option<Policy>,
+    },
     /// A restore as it is now. [`Reply::Restore`].
     Restore {
         /// The restore.
@@ -153,6 +161,8 @@ pub enum Reply {
         view: Arc<View>,
         /// Why it gets no further, if it does not.
         halt: Option<Halt>,
+        /// How the gateway stands, where somebody has to do something.
+        now: Option<GatewayLines>,
     },
     /// One record of a restore's journal.
     Event {
@@ -160,6 +170,8 @@ pub enum Reply {
         event: Arc<Event>,
         /// The restore right behind it.
         view: Arc<View>,
+        /// How the gateway stands, where somebody has to do something.
+        now: Option<GatewayLines>,
     },
     /// A restore gets no further by itself, or does again; no record says so. An event that comes later says the same
     /// as this with no halt.
@@ -168,6 +180,8 @@ pub enum Reply {
         view: Arc<View>,
         /// Why it gets no further.
         halt: Option<Halt>,
+        /// How the gateway stands, where somebody has to do something.
+        now: Option<GatewayLines>,
     },
     /// The restore is over, and so are its events.
     Over,
@@ -296,82 +310,6 @@ pub struct Backups {
     pub incomplete_backup: Option<BackupLine>,
     /// No good one is known, but there are backups that may have every part or lack some: nothing was noted of them.
     pub unknown_backups: bool,
-}
-
-/// What the first page shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Overview {
-    /// The gateway's host name.
-    pub host: String,
-    /// The last backups.
-    pub backups: Backups,
-    /// What runs now.
-    pub running: Option<Running>,
-    /// Restores, the newest first.
-    pub restores: Vec<RestoreLine>,
-    /// The largest upload, MiB.
-    pub upload_mib: u64,
-}
-
-/// What `/system/backup-status` shows.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
-    /// What runs now.
-    pub running: Option<Running>,
-    /// The last backups.
-    #[serde(flatten)]
-    pub backups: Backups,
-}
-
-/// What runs now.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "what", rename_all = "kebab-case")]
-pub enum Running {
-    /// A backup is being made.
-    Backup {
-        /// When it began, milliseconds since 1970 UTC.
-        began_ms: i64,
-        /// What it does now.
-        step: String,
-        /// Bytes or entries done, of `total`; a measure, not a promise.
-        done: u64,
-        /// All of it; 0 while that is not known.
-        total: u64,
-    },
-    /// A restore or its recovery runs, or one is open and waits.
-    Restore {
-        /// The restore.
-        id: RestoreId,
-        /// Where it stands.
-        standing: Standing,
-        /// Nothing works on it: it must be recovered.
-        interrupted: bool,
-        /// The step that it is at.
-        step: Option<String>,
-        /// Steps done.
-        done: u64,
-        /// Steps in all, in the direction that it goes.
-        total: u64,
-    },
-}
-
-/// One restore in a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreLine {
-    /// The restore.
-    pub id: RestoreId,
-    /// When it began, milliseconds since 1970 UTC.
-    pub began_ms: i64,
-    /// The backup's name.
-    pub archive: String,
-    /// Where it stands; none if its journal cannot be read.
-    pub standing: Option<Standing>,
-    /// It is restored, but for what was left out.
-    pub in_part: bool,
-    /// It is open, and nothing works on it: it must be recovered.
-    pub interrupted: bool,
-    /// When it began lies in the future: the clock was wrong then, or is wrong now.
-    pub in_future: bool,
 }
 
 /// An upload and what a restore from it would do.

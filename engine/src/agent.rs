@@ -8,8 +8,10 @@ mod backups;
 mod devices;
 mod door;
 mod follow;
+mod gateway_lines;
 mod overview;
 mod queue;
+mod recoveries;
 mod refusal;
 mod sessions;
 mod sign_in;
@@ -27,23 +29,18 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, UNIX_EPOCH};
 
-use journal_format::{Problem, Role};
+use journal_format::Problem;
 
 use crate::error::{Code, Fault, OrCannot, cannot, cause};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
-use crate::host::programs;
-use crate::restore::driver::BootStage;
-use crate::restore::launch;
-use crate::restore::order::WorkOrder;
-use crate::restore::recover::RecoveryOrder;
-use crate::state_dir::lock::{Lock, LockedFor};
-use crate::state_dir::{self, traces};
+use crate::state_dir;
 
 use backups::BackupDesk;
 use devices::Devices;
 use door::Door;
+use gateway_lines::LastLook;
 use overview::Lines;
 use sessions::Sessions;
 use sign_in::SignInGuard;
@@ -53,8 +50,6 @@ use uploads::Uploads;
 
 /// How often what was left over is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// How often it is looked whether the driver of an open restore still lives.
-const WATCH: Duration = Duration::from_millis(200);
 
 /// All that a connection may use.
 struct Agent {
@@ -68,6 +63,7 @@ struct Agent {
     starts: Starts,
     streams: Streams,
     lines: Lines,
+    last_look: LastLook,
 }
 
 impl Agent {
@@ -90,6 +86,7 @@ impl Agent {
             starts: Starts::new(config),
             streams: Streams::default(),
             lines: Lines::default(),
+            last_look: LastLook::default(),
         })
     }
 }
@@ -114,7 +111,7 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
     }
     let agent = Arc::new(Agent::new(profile, config.clone())?);
     // The page must still come up, to say so.
-    if let Err(problem) = recover(profile, config) {
+    if let Err(problem) = recoveries::recover(profile, config) {
         tracing::error!("{problem}");
     }
     let keeper = agent.clone();
@@ -126,6 +123,8 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
     })?;
     let reader = agent.clone();
     spawn("restores", move || reader.streams.read(&reader))?;
+    let keeper = agent.clone();
+    spawn("orphans", move || recoveries::of_orphans(&keeper))?;
     tracing::info!("the agent listens on {}", socket.display());
     door.let_in(move |stream| answer::answer(&agent, stream))
 }
@@ -194,57 +193,6 @@ fn removed(path: &Path, shown: impl Display) -> bool {
 /// What came of it, if anything did; the log has why nothing did.
 fn warned<T>(done: Result<T, Problem>) -> Option<T> {
     done.inspect_err(|problem| tracing::warn!("{problem}")).ok()
-}
-
-/// Settles an open restore in a process of its own, once nothing works on it any more: a driver that was killed lives on
-/// for a moment, and one that this agent did not start may be killed later.
-fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
-    let open = match state_dir::open_restore(profile) {
-        Ok(open) => open,
-        // The page must still come up, to say so.
-        Err(problem) => {
-            tracing::error!("{problem}");
-            return Ok(());
-        }
-    };
-    // One that has not begun its journal yet may be killed behind it.
-    if let Some((pid, what)) = driver(profile).filter(|(_, what)| *what != LockedFor::Backup) {
-        tracing::info!("{what} runs, process {pid}: it is left alone until that ends");
-        let profile = profile.clone();
-        return spawn("watch", move || {
-            while driver(&profile).is_some_and(|(it, _)| it == pid) {
-                std::thread::sleep(WATCH);
-            }
-            if let Err(problem) = recover(&profile, config) {
-                tracing::error!("{problem}");
-            }
-        });
-    }
-    let Some(open) = open else {
-        if let Err(problem) = traces::none(profile, &Linux::new(profile)) {
-            tracing::error!("{problem}");
-        }
-        return Ok(());
-    };
-    tracing::info!(
-        "restore {} is open and nothing works on it: recovering",
-        open.id
-    );
-    let order = WorkOrder::Recover(RecoveryOrder {
-        by: Role::Recover,
-        policy: None,
-        stage: BootStage::Whole,
-    });
-    let worker = launch::launch(&config, &format!("recovery-{}", open.id), &order)?;
-    spawn("recovery", move || {
-        start::log_end(&format!("the recovery of restore {}", open.id), &worker);
-    })
-}
-
-/// Who holds the lock and lives. It may outlive its holder in a child that ends with it: a recovery waits for that.
-fn driver(profile: &Profile) -> Option<(u32, LockedFor)> {
-    let lives = |pid: u32| programs::process(pid).is_some_and(|p| !p.gone);
-    Lock::holder(profile).filter(|(pid, _)| lives(*pid))
 }
 
 fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem> {

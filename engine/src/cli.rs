@@ -14,6 +14,7 @@ use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
 use crate::restore::aside::{self, SaidAside};
+use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::{launch, process};
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
@@ -107,8 +108,11 @@ enum CliCommand {
         #[arg(long)]
         dry_run: bool,
     },
-    /// Show the open restore with its step and process id, or `idle` if none is open.
-    Status,
+    /// Show how the gateway stands: what is in place, what is up, down and blocked, what stands in the way, what to do.
+    #[command(
+        after_help = "Exit status: 0 nobody has to do anything, 5 a restore needs an operator, 7 a restore is over and something does not run since"
+    )]
+    Status(status::StatusArgs),
     /// Show and verify journals.
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -257,10 +261,7 @@ pub fn run() -> ExitCode {
                 launch::say_not_begun(&fault);
             }
             aside::said().iter().for_each(|line| tell!("{line}"));
-            if json {
-                print_json(&fault_json(&fault));
-            }
-            tell!("holdfast: {}", fault_text(&fault));
+            say_fault(json, &fault, None);
             ExitCode::from(fault.exit_status())
         }
     }
@@ -299,7 +300,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         CliCommand::Restore(args) => restore::run(&context, &args),
         CliCommand::Recover(args) => recover::run(&context, &args),
         CliCommand::Secure { dry_run } => secure::run(&context, dry_run),
-        CliCommand::Status => status::run(&context),
+        CliCommand::Status(args) => status::run(&context, args),
         CliCommand::Journal(JournalCommand::List) => journal::list(&context),
         CliCommand::Journal(JournalCommand::Show { journal }) => journal::show(&context, &journal),
         CliCommand::Journal(JournalCommand::Verify { journal }) => {
@@ -328,6 +329,19 @@ fn print_json_on(out: impl Write, value: &impl serde::Serialize) {
     let _ = serde_json::to_writer(&mut out, value);
     let _ = writeln!(out);
     let _ = out.flush();
+}
+
+/// Why a command did not do what it was asked; the last words are how the gateway stands, where that was looked at.
+fn say_fault(json: bool, fault: &Fault, after: Option<&StateOfGateway>) {
+    if json {
+        let mut all = fault_json(fault);
+        if let (Some(fields), Some(state)) = (all.as_object_mut(), after) {
+            fields.insert("state".into(), state.as_json());
+        }
+        print_json(&all);
+    }
+    tell!("holdfast: {}", fault_text(fault));
+    after.iter().for_each(|state| tell!("{}", state.text()));
 }
 
 fn fault_text(fault: &Fault) -> String {

@@ -10,6 +10,7 @@ pub mod driver;
 pub mod expected_peers;
 pub mod expected_rules;
 mod expected_tunnels;
+pub mod gateway_state;
 pub mod journal;
 mod keeping;
 pub mod launch;

@@ -82,7 +82,7 @@ impl Plan {
     }
 
     /// What a step swaps; none of a step that is no swap.
-    pub(crate) fn targets(&self, step: Step) -> Option<&[Target]> {
+    pub fn targets(&self, step: Step) -> Option<&[Target]> {
         match step {
             Step::SwapDatabases => Some(&self.databases),
             Step::SwapConfigs => Some(&self.files),

@@ -277,10 +277,20 @@ fn blank(text: &str) -> String {
     for line in text.lines() {
         let mut words: Vec<String> = line.split(' ').map(blank_word).collect();
         for at in 0..words.len() {
-            let next = words.get(at + 1).map(|w| w.trim_end_matches(','));
+            let next = words
+                .get(at + 1)
+                .map(|w| w.trim_end_matches(',').to_owned());
+            let next = next.as_deref();
             let is_number =
                 |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_digit() || b == b'.');
             let digits = words[at].trim_end_matches(')').to_owned();
+            let age = words[at]
+                .strip_prefix('(')
+                .filter(|w| is_number(w))
+                .is_some();
+            if age && next.is_some_and(|n| n.starts_with("ms)") || n.starts_with("s)")) {
+                (words[at], words[at + 1]) = ("(SOME".into(), "TIME)".into());
+            }
             let names = at > 0 && matches!(words[at - 1].as_str(), "process" | "(pid");
             if is_number(&digits) && matches!(next, Some("ms" | "s" | "min")) {
                 // On a busy machine what took milliseconds takes seconds.

@@ -152,8 +152,29 @@ fn a_restore_that_waits_for_the_operator_says_so_and_what_to_do() {
     let stuck = gateway.holdfast(&["restore", path(&backup), "--yes"]);
     assert_eq!(stuck.code(), 5, "{stuck}");
     insta::assert_snapshot!("stuck", gateway.plain(&stuck.stderr));
-    let status = gateway.holdfast(&["status"]).ok().unwrap();
+    let status = gateway.holdfast(&["status"]);
+    assert_eq!(status.code(), 5, "{status}");
     insta::assert_snapshot!("status_stuck", gateway.plain(&status.stdout));
+    let short = gateway.holdfast(&["status", "--short"]);
+    let four: Vec<&str> = status.stdout.lines().skip(1).take(4).collect();
+    let labels = |text: &str| -> Vec<String> {
+        text.lines().map(|l| l.chars().take(12).collect()).collect()
+    };
+    assert_eq!(labels(&short.stdout), labels(&four.join("\n")));
+    let whole = gateway.holdfast(&["status", "--verbose"]);
+    insta::assert_snapshot!("status_verbose", gateway.plain(&whole.stdout));
+    let told = document(&gateway.holdfast(&["--json", "status"]));
+    let state = &told["state"];
+    assert_eq!(
+        (&told["status"], &state["condition"]),
+        (&"open".into(), &"stuck".into())
+    );
+    assert_eq!(state["lines"].as_array().unwrap().len(), 4);
+    assert_eq!(state["databases"]["before"]["count"], 3, "{state}");
+    assert!(
+        state["traffic"]["blocked"]["since"]["at_ms"].is_i64(),
+        "{state}"
+    );
     let next = gateway.holdfast(&["restore", path(&backup), "--yes"]);
     assert_eq!(next.code(), 6, "{next}");
     insta::assert_snapshot!("next", gateway.plain(&next.stderr));

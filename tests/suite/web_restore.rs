@@ -1,6 +1,7 @@
 //! An admin restores a real gateway by the page alone, whatever ends in between.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod left_alone;
 mod runs_as_root;
 
 use std::io::Write;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use fixtures::skip;
 
-use crate::web_stage::{Stage, field};
+use crate::web_stage::{Client, Stage, field};
 
 #[test]
 fn an_admin_backs_up_and_restores_by_the_page_without_a_script() {

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, BackupLine, Chunk, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply, Request, Session,
-    Token, UploadId, Wire, WireError, greet,
+    Ask, BackupLine, Chunk, GatewayLines, Halt, MAX_CHUNK, NoGreeting, Preview, Refusal, Reply,
+    Request, Session, Token, UploadId, Wire, WireError, greet,
 };
-use journal_format::{Digest, RestoreId, Seq, View};
+use journal_format::{Digest, Policy, RestoreId, Seq, View};
 use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::spawn_blocking;
 
@@ -219,10 +219,26 @@ impl AgentClient {
         expect!(reply, Reply::Started { id } => id)
     }
 
-    /// A restore as it is now, and why it gets no further, if it does not.
-    pub async fn restore(&self, token: Token, id: RestoreId) -> AgentAnswer<(View, Option<Halt>)> {
+    /// Recovers a restore, or finds the recovery that runs.
+    pub async fn recover(
+        &self,
+        token: Token,
+        id: RestoreId,
+        policy: Option<Policy>,
+        _: &Asked,
+    ) -> AgentAnswer<RestoreId> {
+        let reply = self.ask_as(token, Ask::Recover { id, policy }).await?;
+        expect!(reply, Reply::Started { id } => id)
+    }
+
+    /// A restore as it is now, why it gets no further, if it does not, and how the gateway stands then.
+    pub async fn restore(
+        &self,
+        token: Token,
+        id: RestoreId,
+    ) -> AgentAnswer<(View, Option<Halt>, Option<GatewayLines>)> {
         let reply = self.ask_as(token, Ask::Restore { id }).await?;
-        expect!(reply, Reply::Restore { view, halt } => (Arc::unwrap_or_clone(view), halt))
+        expect!(reply, Reply::Restore { view, halt, now } => (Arc::unwrap_or_clone(view), halt, now))
     }
 
     /// Makes a backup, or joins the one that is being made, and streams it if it is complete.

@@ -1,7 +1,9 @@
 //! What the templates show, made from what the agent says: words, times and sizes as people read them. Decides nothing
 //! about a restore: `journal_format` says where it stands.
 
-use agent_protocol::{BackupLine, Halt, Overview, Preview, RestoreLine, RootCommands, Running};
+use agent_protocol::{
+    BackupLine, GatewayLines, Halt, Overview, Preview, RestoreLine, RootCommands, Running,
+};
 use journal_format::{
     Code, Direction, Note, Problem, Standing, StepState, StepView, View, Weight, duration, utc,
     visible,
@@ -9,6 +11,12 @@ use journal_format::{
 use rocket_dyn_templates::minijinja::{self, Output, State, escape_formatter};
 use serde::Serialize;
 use serde_json::{Value, json};
+
+mod gateway;
+#[cfg(test)]
+mod tests;
+
+use gateway::gateway_lines;
 
 /// How the templates print a value: text from outside steers neither the page nor the order of its lines. Line ends and
 /// tabs stay.
@@ -73,7 +81,11 @@ pub struct LiveRestore {
     /// One sentence for those who listen.
     pub summary: String,
     problem: Option<Problem>,
+    /// How the gateway stands, where somebody has to do something.
+    now: Option<Value>,
     closing_warnings: Vec<NoteLine>,
+    /// What does not work although everything else is one set's, a line each.
+    lacks: Vec<NoteLine>,
     /// What was left out, a line each.
     left_out: Vec<NoteLine>,
     /// Parts that the safety backup lacked, where that ended it.
@@ -145,13 +157,22 @@ struct StepRow {
 }
 
 /// The restore as its page shows it at a moment.
-pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
+pub fn live(
+    view: &View,
+    halt: Option<&Halt>,
+    now: Option<&GatewayLines>,
+    now_ms: i64,
+) -> LiveRestore {
     let in_part = !view.left_out.is_empty();
     // Of a journal that is understood only so far, the restore itself says that, as on the command line.
     let halted = halt.filter(|_| view.standing != Standing::Unknown);
     let (tone, icon, title) = halted.map_or_else(|| tone(view.standing, in_part), tone_of_halt);
     let sentence = match halted {
         None => view.headline.clone(),
+        // What to do stands in the lines, and the buttons below them.
+        Some(Halt::Interrupted) if now.is_some() => {
+            format!("{title}: nothing works on it, and it must be recovered.")
+        }
         Some(Halt::Interrupted) => {
             format!("{title}: nothing works on it. On the gateway, run `holdfast recover`.")
         }
@@ -179,6 +200,8 @@ pub fn live(view: &View, halt: Option<&Halt>, now_ms: i64) -> LiveRestore {
         headline: below_title(&sentence, title),
         summary: sentence,
         problem,
+        now: now.map(gateway_lines),
+        lacks: view.lacks.iter().map(NoteLine::below_heading).collect(),
         closing_warnings: view.leftovers.iter().map(NoteLine::by_itself).collect(),
         left_out: view.left_out.iter().map(NoteLine::below_heading).collect(),
         unsaved: view.unsaved.clone(),
@@ -367,6 +390,7 @@ fn running(running: &Running) -> Value {
             step,
             done,
             total,
+            now,
         } => {
             let (tone, icon, title) = match *interrupted && *standing != Standing::Stuck {
                 true => tone_of_halt(&Halt::Interrupted),
@@ -375,13 +399,10 @@ fn running(running: &Running) -> Value {
             let at = step.as_ref().map_or_else(String::new, |s| format!(": {s}"));
             let steps = format!("{title}{at} ({done} of {total} steps done).");
             let (runs, says) = match standing {
-                Standing::Stuck => (
-                    "A restore is stuck",
-                    "The operator is needed. Its page says what to do.",
-                ),
+                Standing::Stuck => ("A restore is stuck", "Somebody has to see to it."),
                 _ if *interrupted => (
                     "A restore was interrupted",
-                    "It is open, and nothing works on it. On the gateway: holdfast recover.",
+                    "It is open, and nothing works on it.",
                 ),
                 Standing::Unknown => (
                     "A restore by a newer Holdfast",
@@ -396,8 +417,30 @@ fn running(running: &Running) -> Value {
                 "says": says,
                 "address": format!("/restores/{id}"),
                 "link": "To its live step list",
+                "id": id,
+                "now": now.as_ref().map(gateway_lines),
             })
         }
+        Running::Lacking { id, now } => json!({
+            "tone": "interrupted",
+            "icon": "warning",
+            "title": "Something does not work since the last restore",
+            "says": "Everything else is as the restore left it.",
+            "address": format!("/restores/{id}"),
+            "link": "To its steps",
+            "id": id,
+            "now": gateway_lines(now),
+        }),
+        // Without its journal there is no page of it, and no button could find it.
+        Running::Lost { now, problem } => json!({
+            "tone": "stuck",
+            "icon": "warning",
+            "title": "A restore is lost",
+            "says": "It was under way, and its journal is not here.",
+            "address": null,
+            "now": gateway_lines(now),
+            "problem": problem,
+        }),
     }
 }
 
@@ -452,27 +495,4 @@ pub fn preview(preview: &Preview) -> Value {
         "unsaved": preview.unsaved,
         "until": moment(preview.until_ms),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn moments_and_sizes_read_as_people_say_them() {
-        assert_eq!(moment(1_795_373_540_123), "2026-11-22 18:52:20 UTC");
-        assert_eq!(time_of_day(1_795_373_540_123), "18:52:20");
-        assert_eq!(
-            [so_far(999), so_far(59_999), so_far(125_000)],
-            ["0 s", "59 s", "2 min 5 s"]
-        );
-        let sizes: Vec<_> = [0, 1023, 1024, 20 << 20, 3 << 30]
-            .into_iter()
-            .map(size)
-            .collect();
-        assert_eq!(
-            sizes,
-            ["0 bytes", "1023 bytes", "1.0 KiB", "20.0 MiB", "3.0 GiB"]
-        );
-    }
 }

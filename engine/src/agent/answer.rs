@@ -16,7 +16,7 @@ use journal_format::{Digest, RestoreId, Seq};
 use super::backups::Taken;
 use super::refusal::Unanswered;
 use super::start::{self, Approved};
-use super::{Agent, overview, warned};
+use super::{Agent, gateway_lines, overview, recoveries, warned};
 use crate::error::{Code, OrCannot, bug, cannot};
 use crate::restore::process;
 use crate::state_dir::follow::StreamLost;
@@ -173,6 +173,13 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             let id = agent.starts.start(agent, &approved, alive)?;
             Reply::Started { id }
         }
+        Ask::Recover { id, policy } => {
+            tracing::info!("{who} asks for a recovery");
+            let mut last = Instant::now();
+            let alive = || sign_of_life(wire, &mut last);
+            let id = recoveries::by_hand(agent, &id, policy, alive)?;
+            Reply::Started { id }
+        }
         Ask::Restore { id } => restore(agent, &id)?,
         Ask::Events { id, after } => events(agent, wire, &session.token, &id, after)?,
     };
@@ -323,6 +330,7 @@ fn restore(agent: &Agent, id: &RestoreId) -> Result<Reply, Refusal> {
     let news = agent.streams.of(agent, id).after(agent, None)?;
     match news.view {
         Some(view) => Ok(Reply::Restore {
+            now: gateway_lines::of_view(agent, &view, news.halt.is_some()),
             view,
             halt: news.halt,
         }),
@@ -354,9 +362,12 @@ fn events(
         watched.still()?;
         let news = stream.after(agent, after).map_err(Refusal::from)?;
         if !news.events.is_empty() {
-            for (event, view) in news.events {
+            let last = news.events.len() - 1;
+            for (n, (event, view)) in news.events.into_iter().enumerate() {
                 after = Some(event.seq);
-                say(wire, &Reply::Event { event, view })?;
+                let now = (n == last).then(|| gateway_lines::of_view(agent, &view, false));
+                let now = now.flatten();
+                say(wire, &Reply::Event { event, view, now })?;
             }
             silent = false;
             // Whoever shows an event shows a restore that goes on.
@@ -377,7 +388,11 @@ fn events(
         {
             silent = false;
             told = halt.clone();
-            say(wire, &Reply::Halt { view, halt })?;
+            let now = halt
+                .is_some()
+                .then(|| gateway_lines::of_view(agent, &view, true));
+            let now = now.flatten();
+            say(wire, &Reply::Halt { view, halt, now })?;
         }
         if std::mem::take(&mut silent) {
             // The first answer must not wait for the first event.

@@ -5,13 +5,15 @@ use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
 use agent_protocol::{BackupLine, Backups, LackLine, Overview, RestoreLine, Running, Status};
-use journal_format::{Digest, RestoreId, Standing, State, StepState, View};
+use journal_format::{Digest, RestoreId, Seq, Standing, State, StepState, View};
 
-use super::{Agent, follow, locked, now_ms, warned};
+use super::{Agent, follow, gateway_lines, locked, now_ms, warned};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
+use crate::restore::gateway_state::Condition;
+use crate::restore::gateway_state::look::{condition, look};
 use crate::state_dir::lock::{Lock, LockedFor};
-use crate::state_dir::{self, made, targets, traces};
+use crate::state_dir::{self, made};
 
 /// Restores that are listed.
 const LISTED: usize = 50;
@@ -81,7 +83,7 @@ fn running(agent: &Agent) -> Option<Running> {
         return Some(restore(agent, open.id, state.as_ref()));
     }
     let Some((_, work)) = Lock::holder(&agent.profile) else {
-        return lost(agent);
+        return lost_or_lacking(agent);
     };
     // One that the command line makes: how far it is, only it knows.
     let began = std::fs::metadata(agent.profile.lock())
@@ -96,40 +98,52 @@ fn running(agent: &Agent) -> Option<Running> {
     })
 }
 
-/// The newest restore that is open and whose journal is not here: `holdfast recover`, which the page names then, says all of it.
-fn lost(agent: &Agent) -> Option<Running> {
-    if targets::worked_on(&agent.profile).is_some() {
+/// A restore that is over and since which something does not work, or one whose journal is not here.
+fn lost_or_lacking(agent: &Agent) -> Option<Running> {
+    let found = condition(&agent.profile, &agent.host);
+    if ![Condition::Lacking, Condition::Lost].contains(&found) {
         return None;
     }
-    let found = warned(traces::find(&agent.profile, &agent.host)).flatten()?;
-    let (id, _) = found.staging.into_iter().next_back()?;
-    Some(Running::Restore {
-        id,
-        standing: Standing::Unknown,
-        interrupted: true,
-        step: None,
-        done: 0,
-        total: 0,
-    })
+    let state = look(&agent.profile, &agent.host);
+    let now = gateway_lines::lines(&state);
+    match state.condition {
+        Condition::Lacking => Some(Running::Lacking {
+            id: state.restore?,
+            now,
+        }),
+        Condition::Lost => Some(Running::Lost {
+            problem: state.problem?,
+            now,
+        }),
+        Condition::Idle
+        | Condition::Busy
+        | Condition::Running
+        | Condition::Interrupted
+        | Condition::Stuck
+        | Condition::Unreadable => None,
+    }
 }
 
 fn restore(agent: &Agent, id: RestoreId, state: Option<&State>) -> Running {
     let Some(state) = state else {
         return Running::Restore {
-            id,
             standing: Standing::Starting,
             interrupted: Lock::holder(&agent.profile).is_none(),
             step: None,
             done: 0,
             total: 0,
+            now: gateway_lines::of(agent, &id, Seq(0)),
+            id,
         };
     };
     let view = View::of(state);
     let running = view.needed().find(|s| s.state == StepState::Running);
+    let interrupted = is_interrupted(agent, view.standing, state);
     Running::Restore {
         id,
         standing: view.standing,
-        interrupted: is_interrupted(agent, view.standing, state),
+        interrupted,
+        now: gateway_lines::of_view(agent, &view, interrupted),
         step: running.map(|s| s.title.clone()),
         done: view.done() as u64,
         total: view.needed().count() as u64,

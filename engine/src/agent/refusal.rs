@@ -59,7 +59,7 @@ impl From<WireError> for Unanswered {
 const LARGEST: usize = 300 << 10;
 /// Characters of one line, or of one part of a problem.
 const LINE: usize = 500;
-/// Characters of what is lost: its count and ten names, each as long as names are shown.
+/// Characters of a paragraph, and of what is lost: its count and ten names, each as long as names are shown.
 const LOSS: usize = 2000;
 /// Lines of one list.
 const LINES: usize = 500;
@@ -71,6 +71,11 @@ fn size(shown: &impl serde::Serialize) -> usize {
 /// A line as it is sent.
 pub fn short(text: &str) -> String {
     within(text, LINE)
+}
+
+/// What says how the gateway stands, as it is sent: its end is the last way out.
+pub fn paragraph(text: &str) -> String {
+    within(text, LOSS)
 }
 
 /// A note as it is sent.

@@ -5,15 +5,16 @@ mod preview;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use agent_protocol::{Refusal, RequestId, RootCommands, UploadId, WireError};
 use journal_format::{Digest, Problem, RestoreId};
 
+use super::recoveries::{log_end, recover};
 use super::refusal::{Unanswered, bounded_problems, busy};
 use super::uploads::UsedBy;
-use super::{Agent, now_ms, recover, spawn};
+use super::{Agent, now_ms, spawn};
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::plan::planner::Choices;
@@ -30,7 +31,8 @@ pub use preview::{again, look};
 const LOOK: Duration = Duration::from_millis(50);
 
 pub struct Starts {
-    config: PathBuf,
+    /// The profile's file.
+    pub config: PathBuf,
     /// One start at a time: a second click must find what the first began.
     one: Mutex<()>,
 }
@@ -126,6 +128,23 @@ impl Starts {
         }
     }
 
+    /// The turn to start a worker. `alive` is called until it comes.
+    pub fn only(
+        &self,
+        alive: &mut impl FnMut() -> Result<(), WireError>,
+    ) -> Result<MutexGuard<'_, ()>, WireError> {
+        loop {
+            match self.one.try_lock() {
+                Ok(one) => return Ok(one),
+                Err(TryLockError::Poisoned(poisoned)) => return Ok(poisoned.into_inner()),
+                Err(TryLockError::WouldBlock) => {
+                    alive()?;
+                    std::thread::sleep(LOOK);
+                }
+            }
+        }
+    }
+
     /// Starts the restore, or finds the one that the same request started. `alive` is called while that takes.
     pub fn start(
         &self,
@@ -133,16 +152,7 @@ impl Starts {
         approved: &Approved,
         mut alive: impl FnMut() -> Result<(), WireError>,
     ) -> Result<RestoreId, Unanswered> {
-        let _one = loop {
-            match self.one.try_lock() {
-                Ok(one) => break one,
-                Err(TryLockError::Poisoned(poisoned)) => break poisoned.into_inner(),
-                Err(TryLockError::WouldBlock) => {
-                    alive()?;
-                    std::thread::sleep(LOOK);
-                }
-            }
-        };
+        let _one = self.only(&mut alive)?;
         let (id, worker) = match self.begin(agent, approved)? {
             Begun::Before(id) => return Ok(id),
             Begun::Runs(id, worker) => (id, worker),
@@ -298,24 +308,6 @@ fn is_cut_off(agent: &Agent, id: &RestoreId) -> bool {
     let mut follower = Follower::new(&agent.profile, id);
     let _ = follower.look(|_, _| ());
     follower.state().is_none_or(|state| state.stuck.is_none())
-}
-
-/// Waits for the end of a worker, and writes into the log how it ended and what no journal tells of it.
-pub fn log_end(what: &str, worker: &Worker) {
-    let ended = worker.wait();
-    tracing::info!("the process of {what} ended: {ended}");
-    let Some(report) = worker.report() else {
-        if ended == ProcessEnd::Unknown {
-            tracing::error!("{what} was cut off: its process was killed");
-        }
-        return;
-    };
-    for line in &report.aside {
-        tracing::warn!("{what}: {line}");
-    }
-    for problem in report.outcome.err().iter().flat_map(Fault::problems) {
-        tracing::warn!("{what}: {problem}");
-    }
 }
 
 fn first(problems: Vec<Problem>) -> Problem {

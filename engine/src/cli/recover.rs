@@ -7,10 +7,11 @@ use journal_format::{
 };
 
 use super::watch::{Followed, Interrupts, watch};
-use super::{Context, RecoverArgs, print_json, print_json_on};
+use super::{Context, RecoverArgs, print_json, print_json_on, status};
 use crate::error::{Code, Fault, cannot};
 use crate::host::linux::Linux;
 use crate::restore::driver::BootStage;
+use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::leaving;
 use crate::restore::order::{WorkOrder, WorkReport};
 use crate::restore::recover::{FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
@@ -120,10 +121,20 @@ pub(super) fn say_report(
         say_found(context, found);
     }
     say_aside(&report);
-    let recovered = report.outcome?;
+    let after = status::after(context, status, lacks(&report, view));
+    let recovered = match report.outcome {
+        Ok(recovered) => recovered,
+        Err(fault) => {
+            super::say_fault(context.json, &fault, after.as_ref());
+            return Ok(status);
+        }
+    };
     match context.json {
-        true => print_json(&as_json(&recovered, view, status)),
-        false => say_recovered(&recovered, view),
+        true => print_json(&as_json(&recovered, view, status, after.as_ref())),
+        false => {
+            say_recovered(&recovered, view);
+            after.iter().for_each(|state| tell!("{}", state.text()));
+        }
     }
     if let Recovered::Idle(tidied) = &recovered {
         for tidied in tidied {
@@ -131,6 +142,14 @@ pub(super) fn say_report(
         }
     }
     Ok(status)
+}
+
+/// Whether something does not work although the restore is over.
+fn lacks(report: &WorkReport, view: Option<&View>) -> bool {
+    match &report.outcome {
+        Ok(Recovered::TriedAgain { lacks, .. }) => !lacks.is_empty(),
+        Ok(_) | Err(_) => view.is_some_and(|view| !view.lacks.is_empty()),
+    }
 }
 
 /// What its worker warned of.
@@ -152,7 +171,12 @@ fn say_found(context: &Context, FoundAtRecovery { torn, ended, .. }: &FoundAtRec
     }
 }
 
-fn as_json(recovered: &Recovered, last: Option<&View>, status: u8) -> serde_json::Value {
+fn as_json(
+    recovered: &Recovered,
+    last: Option<&View>,
+    status: u8,
+    after: Option<&StateOfGateway>,
+) -> serde_json::Value {
     let standing = serde_json::json!(last.map(|v| v.standing));
     let (found, id, verdict) = match recovered {
         Recovered::Idle(_) => ("idle", None, standing),
@@ -170,6 +194,7 @@ fn as_json(recovered: &Recovered, last: Option<&View>, status: u8) -> serde_json
         "left_out": last.map(|v| &v.left_out),
         "lacks": last.map(|v| &v.lacks),
         "problem": last.and_then(|v| v.problem.as_ref()),
+        "state": after.map(StateOfGateway::as_json),
     })
 }
 

@@ -9,7 +9,7 @@ use journal_format::{
 };
 
 use super::watch::{Followed, Interrupts, watch};
-use super::{Context, RestoreArgs, print_json, recover};
+use super::{Context, RestoreArgs, print_json, recover, status};
 use crate::error::{Code, Fault, OrCannot, Problem};
 use crate::files::open::if_there;
 use crate::gateway::parts::Lack;
@@ -18,6 +18,7 @@ use crate::plan::planner::Choices;
 use crate::plan::prepare::{self, COMMANDS, Prepared, RestoreRequest};
 use crate::plan::{preview, replaced};
 use crate::restore::driver::FACTS;
+use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::order::{RestoreOrder, WorkOrder};
 use crate::restore::recover::Recovered;
 use crate::restore::work;
@@ -194,6 +195,11 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
     let status = report.exit_status();
     let closed = &report.closed;
     recover::say_aside(&report);
+    let after = status::after(
+        context,
+        status,
+        view.as_ref().is_some_and(|view| !view.lacks.is_empty()),
+    );
     let view = view.map(LastWord::of);
     let view = view.or_else(|| LastWord::by_report(&report.outcome));
     if let Some(problem) = &report.handed_over {
@@ -204,6 +210,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         status,
         closed,
         handed_over: report.handed_over.as_ref(),
+        after: after.as_ref(),
     };
     match report.outcome {
         Ok(Recovered::Settled { result, .. }) => {
@@ -227,9 +234,11 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         }
         Err(fault) => {
             closed.iter().for_each(|one| tell!("{}", closed_line(one)));
-            return Err(fault);
+            super::say_fault(context.json, &fault, after.as_ref());
+            return Ok(status);
         }
     }
+    after.iter().for_each(|state| tell!("{}", state.text()));
     Ok(status)
 }
 
@@ -238,6 +247,7 @@ struct Unjournaled<'a> {
     status: u8,
     closed: &'a [String],
     handed_over: Option<&'a Problem>,
+    after: Option<&'a StateOfGateway>,
 }
 
 fn closed_line(one: &str) -> String {
@@ -253,6 +263,7 @@ struct LastWord {
     headline: String,
     problem: Option<Problem>,
     left_out: Vec<Note>,
+    lacks: Vec<Note>,
     unsaved: Vec<String>,
 }
 
@@ -264,6 +275,7 @@ impl LastWord {
             headline: view.headline,
             problem: view.problem,
             left_out: view.left_out,
+            lacks: view.lacks,
             unsaved: view.unsaved,
         }
     }
@@ -305,6 +317,7 @@ impl LastWord {
             },
             problem: None,
             left_out: Vec::new(),
+            lacks: Vec::new(),
             unsaved: Vec::new(),
         })
     }
@@ -324,6 +337,8 @@ fn verdict(json: bool, view: Option<&LastWord>, ending: &Unjournaled<'_>, fault:
             "problem": of_fault.or(view.problem.as_ref()),
             "handed_over": ending.handed_over,
             "left_out": view.left_out,
+            "lacks": view.lacks,
+            "state": ending.after.map(StateOfGateway::as_json),
             "unsaved": view.unsaved,
             "closed": closed,
         }));

@@ -1,125 +1,189 @@
-//! `holdfast status`: idle and the last backups, or the restore that is open, where it stands, its process. Always ends with
-//! 0: it tells.
+//! `holdfast status`: how the gateway stands in four lines, and the last backups or where the restore stands. Decides nothing: the
+//! exit status says whether somebody has to do something.
 
-use journal_format::{Digest, Soundness, View, problem_text, utc, view_text, visible};
+use journal_format::{Digest, problem_text, utc, view_text, visible};
+use serde_json::{Value, json};
 
 use super::{Context, print_json};
 use crate::error::Fault;
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
-use crate::state_dir::lock::Lock;
+use crate::restore::gateway_state::look::look;
+use crate::restore::gateway_state::{Condition, StateOfGateway};
 use crate::state_dir::made::{self, NotedBackup};
 use crate::state_dir::{self, targets, traces};
 
-pub(super) fn run(context: &Context) -> Result<u8, Fault> {
-    let holder = Lock::holder(&context.profile);
-    let open = state_dir::open_restore(&context.profile)?;
-    let Some(open) = open else {
-        if holder.is_none()
-            && let Some(status) = not_here(context)?
-        {
-            return Ok(status);
-        }
-        let last = made::last(&context.profile)?;
-        if context.json {
-            let told = |found: &Option<(Digest, NotedBackup)>| {
-                let (sha256, note) = found.as_ref()?;
-                Some(serde_json::json!({
-                    "path": context.profile.backups_dir().join(&note.name),
-                    "bytes": note.size,
-                    "sha256": sha256,
-                    "made": utc(note.made_ms),
-                    "in_future": note.lies_in_the_future(),
-                    "complete": note.is_complete(),
-                    "lacks": note.lacks,
-                }))
-            };
-            print_json(&serde_json::json!({
-                "status": if holder.is_some() { "busy" } else { "idle" },
-                "pid": holder.as_ref().map(|(pid, _)| pid),
-                "what": holder.as_ref().map(|(_, work)| work.words()),
-                "last_backup": told(&last.good),
-                "incomplete_backup": told(&last.incomplete),
-                "unknown_backups": last.unknown,
-            }));
-            return Ok(0);
-        }
-        match &holder {
-            Some((pid, what)) => say!("busy: {what} runs, process {pid}"),
-            None => say!("idle"),
-        }
-        for line in backups(&context.profile, &last) {
-            say!("{}", visible(&line));
-        }
-        return Ok(0);
-    };
-    let path = state_dir::journal(&context.profile, &open.id);
-    let scan = state_dir::read(&context.profile, &open.id)?;
-    let view = scan.state.as_ref().map(View::of);
-    if context.json {
-        print_json(&serde_json::json!({
-            "status": if holder.is_some() { "running" } else { "open" },
-            "restore": open.id,
-            "barrier": open.barrier,
-            "pid": holder.as_ref().map(|(pid, _)| pid),
-            "journal": path,
-            "view": view,
-        }));
-        return Ok(0);
-    }
-    match &holder {
-        Some((pid, what)) => say!("{what} runs, process {pid}"),
-        None if scan.soundness() == Soundness::Newer => say!(
-            "a newer Holdfast began restore {}, and nothing works on it: run `holdfast recover` of that version",
-            open.id
-        ),
-        None => say!(
-            "restore {} is open and nothing works on it: run `holdfast recover`",
-            open.id
-        ),
-    }
-    match view {
-        Some(view) => say!("{}", view_text(&view)),
-        None if scan.soundness() == Soundness::Newer => say!(
-            "this program does not understand its journal {}",
-            path.display()
-        ),
-        None => say!("its journal {} says nothing yet", path.display()),
-    }
-    Ok(0)
+/// Lines of a problem that a command's own words may take: the rest is with `--verbose`.
+const PROBLEM_LINES: usize = 8;
+
+/// How much is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
+pub(super) struct StatusArgs {
+    /// Print only the lines that say how the gateway stands, at most four.
+    #[arg(long, conflicts_with = "verbose")]
+    short: bool,
+    /// Print each step of the open restore as well, and each warning.
+    #[arg(long)]
+    verbose: bool,
 }
 
-/// What somebody does by another profile, or what is left of a restore whose journal is not here; none where it is neither.
-fn not_here(context: &Context) -> Result<Option<u8>, Fault> {
-    let profile = &context.profile;
-    if let Some(elsewhere) = targets::worked_on(profile) {
-        match context.json {
-            true => print_json(&serde_json::json!({
-                "status": "busy",
-                "pid": elsewhere.pid,
-                "what": elsewhere.work.words(),
-                "state_dir": elsewhere.state_dir,
-            })),
-            false => say!("busy: {}", visible(&elsewhere.to_string())),
+pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
+    let state = look(&context.profile, &Linux::new(&context.profile));
+    let status = state.exit_status();
+    if context.json {
+        print_json(&as_json(context, &state)?);
+        return Ok(status);
+    }
+    if !args.short {
+        say!("{}", word(&state));
+    }
+    say!("{}", state.text());
+    if args.short {
+        return Ok(status);
+    }
+    match state.condition {
+        Condition::Idle | Condition::Busy | Condition::Lacking => {
+            for line in backups(&context.profile, &made::last(&context.profile)?) {
+                say!("{}", visible(&line));
+            }
         }
-        return Ok(Some(0));
+        Condition::Lost => {
+            let problem = state.problem.as_ref().map(problem_text);
+            problem.iter().for_each(|text| say!("{text}"));
+        }
+        Condition::Running | Condition::Interrupted | Condition::Stuck | Condition::Unreadable => {
+            details(&state, args.verbose)
+        }
     }
-    let Some(found) = traces::find(profile, &Linux::new(profile))? else {
-        return Ok(None);
+    Ok(status)
+}
+
+/// How the gateway stands, where a restore or a recovery ended so that somebody has to do something, or something lacks.
+pub(super) fn after(context: &Context, status: u8, lacks: bool) -> Option<StateOfGateway> {
+    ([5, 7].contains(&status) || lacks)
+        .then(|| look(&context.profile, &Linux::new(&context.profile)))
+}
+
+/// The first line: one word, and what it is about.
+fn word(state: &StateOfGateway) -> String {
+    let word = match state.condition {
+        Condition::Idle => "idle",
+        Condition::Busy => "busy",
+        Condition::Running => "running",
+        Condition::Interrupted => "interrupted",
+        Condition::Stuck => "stuck",
+        Condition::Lacking => "lacking",
+        Condition::Lost => "lost",
+        Condition::Unreadable => "unreadable",
     };
-    let problem = found.problem(profile);
-    match context.json {
-        true => print_json(&serde_json::json!({
-            "status": "lost",
-            "restores": found.staging.keys().collect::<Vec<_>>(),
-            "folders": found.staging.values().flatten().collect::<Vec<_>>(),
-            "fence": found.fence,
-            "problem": problem,
-        })),
-        false => say!("lost: {}", problem_text(&problem)),
+    match &state.restore {
+        _ if state.condition == Condition::Busy => format!("busy: {}", visible(&state.at_work())),
+        Some(id) => format!("{word}: restore {id}"),
+        None => word.into(),
     }
-    Ok(Some(0))
+}
+
+/// More of the restore that is open.
+fn details(state: &StateOfGateway, verbose: bool) {
+    match &state.view {
+        Some(view) if verbose => say!("\n{}", view_text(view)),
+        Some(view) => {
+            let archive = match view.archive.is_empty() {
+                true => String::new(),
+                false => format!(" from {}", visible(&view.archive)),
+            };
+            say!(
+                "restore{archive} began {}, last news {}",
+                view.began,
+                view.last
+            );
+            let problem = view.problem.as_ref().map(problem_text).unwrap_or_default();
+            let lines: Vec<&str> = problem.lines().collect();
+            lines
+                .iter()
+                .take(PROBLEM_LINES)
+                .for_each(|line| say!("{line}"));
+            say!("each step: `holdfast status --verbose`");
+        }
+        None => {}
+    }
+}
+
+fn as_json(context: &Context, state: &StateOfGateway) -> Result<Value, Fault> {
+    let profile = &context.profile;
+    let mut all = match state.condition {
+        Condition::Idle | Condition::Lacking => idle(context)?,
+        Condition::Busy => match targets::worked_on(profile).filter(|_| state.restore.is_none()) {
+            Some(elsewhere) if elsewhere.state_dir != profile.state_dir.display().to_string() => {
+                json!({ "state_dir": elsewhere.state_dir })
+            }
+            Some(_) | None => idle(context)?,
+        },
+        Condition::Lost => {
+            let found = traces::find(profile, &Linux::new(profile))?;
+            let staging = found.as_ref().map(|found| &found.staging);
+            json!({
+                "restores": staging.map(|s| s.keys().collect::<Vec<_>>()),
+                "folders": staging.map(|s| s.values().flatten().collect::<Vec<_>>()),
+                "fence": found.as_ref().map(|found| found.fence),
+                "problem": state.problem,
+            })
+        }
+        Condition::Running | Condition::Interrupted | Condition::Stuck | Condition::Unreadable => {
+            open(context, state)
+        }
+    };
+    if let Value::Object(all) = &mut all {
+        let status = match state.condition {
+            Condition::Idle => "idle",
+            Condition::Lacking => "lacking",
+            Condition::Busy => "busy",
+            Condition::Running => "running",
+            Condition::Lost => "lost",
+            Condition::Interrupted | Condition::Stuck | Condition::Unreadable => "open",
+        };
+        all.insert("status".into(), status.into());
+        all.insert("pid".into(), json!(state.pid));
+        all.insert("what".into(), json!(state.work));
+        all.insert("exit_status".into(), state.exit_status().into());
+        all.insert("state".into(), state.as_json());
+    }
+    Ok(all)
+}
+
+fn open(context: &Context, state: &StateOfGateway) -> Value {
+    let Some(id) = &state.restore else {
+        return json!({ "problem": state.problem });
+    };
+    let profile = &context.profile;
+    json!({
+        "restore": id,
+        "barrier": profile.barrier().exists(),
+        "journal": state_dir::journal(profile, id),
+        "view": state.view,
+    })
+}
+
+fn idle(context: &Context) -> Result<Value, Fault> {
+    let last = made::last(&context.profile)?;
+    let told = |found: &Option<(Digest, NotedBackup)>| {
+        let (sha256, note) = found.as_ref()?;
+        Some(json!({
+            "path": context.profile.backups_dir().join(&note.name),
+            "bytes": note.size,
+            "sha256": sha256,
+            "made": utc(note.made_ms),
+            "in_future": note.lies_in_the_future(),
+            "complete": note.is_complete(),
+            "lacks": note.lacks,
+        }))
+    };
+    Ok(json!({
+        "last_backup": told(&last.good),
+        "incomplete_backup": told(&last.incomplete),
+        "unknown_backups": last.unknown,
+    }))
 }
 
 /// The last backups, a line each.

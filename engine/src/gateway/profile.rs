@@ -114,11 +114,22 @@ pub struct FirewallProfile {
 }
 
 /// What recovery does.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Recovery {
     /// Where the journal leaves the choice.
     pub policy: Policy,
+    /// How long the agent leaves a restore alone that nothing works on, before it recovers it: an admin may choose meanwhile.
+    pub agent_after_seconds: u64,
+}
+
+impl Default for Recovery {
+    fn default() -> Self {
+        Self {
+            policy: Policy::default(),
+            agent_after_seconds: 60,
+        }
+    }
 }
 
 /// What an archive may cost.

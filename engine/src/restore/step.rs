@@ -22,7 +22,7 @@ mod configs;
 mod databases;
 mod fence;
 mod rules;
-mod safety_backup;
+pub(super) mod safety_backup;
 mod services;
 mod stage;
 mod tunnels;

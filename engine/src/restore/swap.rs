@@ -105,7 +105,7 @@ enum Lies {
     Foreign,
 }
 
-fn lies(host: &dyn Host, exchange: &Exchange, path: &str) -> Result<Lies, Problem> {
+fn lies(host: &dyn Look, exchange: &Exchange, path: &str) -> Result<Lies, Problem> {
     let Some(meta) = host.stat(Path::new(path))? else {
         return Ok(Lies::Nothing);
     };
@@ -232,6 +232,34 @@ fn side_among(
         },
         known => Ok(known),
     }
+}
+
+/// Which of these targets lie in place as they were before, as the plan brings them, and as neither.
+#[derive(Debug, Default)]
+pub struct InPlace<'e> {
+    /// The old object.
+    pub old: Vec<&'e str>,
+    /// The new one.
+    pub new: Vec<&'e str>,
+    /// Another one, or none although there is to be one.
+    pub foreign: Vec<&'e str>,
+}
+
+/// What lies under the targets of these exchanges, wherever the other side of each is. Side files of a database count with it.
+pub fn in_place<'e>(host: &dyn Look, exchanges: &'e [Exchange]) -> Result<InPlace<'e>, Problem> {
+    let mut found = InPlace::default();
+    let databases: BTreeSet<String> = exchanges.iter().flat_map(|e| side_files(&e.path)).collect();
+    for exchange in exchanges.iter().filter(|e| !databases.contains(&e.path)) {
+        let (old, new) = objects(exchange);
+        let there = lies(host, exchange, &exchange.path)?;
+        let list = match there {
+            _ if there == old => &mut found.old,
+            _ if there == new => &mut found.new,
+            _ => &mut found.foreign,
+        };
+        list.push(&exchange.path);
+    }
+    Ok(found)
 }
 
 /// The database beside which the file of this exchange lies; none for all but side files.

@@ -12,6 +12,21 @@ fn what_a_rollback_lacks_a_recovery_tries_again_until_it_works() {
     a_service_lacks(true);
 }
 
+/// The four lines of a gateway that lacks its service.
+fn says_what_lacks(status: &fixtures::Finished) {
+    let lines: Vec<&str> = status.stdout.lines().collect();
+    let said = [
+        "lacking: restore ",
+        "in place:    files and databases are as before the restore",
+        "now:         the service sample-gateway is down, since ",
+        "in the way:  restore ",
+        "what to do:  see why in its own log, then start it: ",
+    ];
+    for (line, said) in lines.iter().zip(said) {
+        assert!(line.starts_with(said), "{said}: {status}");
+    }
+}
+
 fn a_service_lacks(by_recovery: bool) {
     let Some(two) = TwoStates::make(&small()) else {
         return;
@@ -43,7 +58,8 @@ fn a_service_lacks(by_recovery: bool) {
     assert!(!two.sample().state_dir().join("open").exists());
     // Whoever asks is told; nothing waits for the operator, and another restore may begin.
     let status = two.holdfast(&["status"]);
-    assert_eq!(status.code(), 0, "{status}");
+    assert_eq!(status.code(), 7, "{status}");
+    says_what_lacks(&status);
     // A recovery tries it again, as often as it is asked to, and says what does not work still.
     let active = start.replace(" start ", " active ");
     let runs = || {
@@ -69,6 +85,8 @@ fn a_service_lacks(by_recovery: bool) {
         let started = two.sandbox().run(&start.split(' ').collect::<Vec<_>>());
         started.unwrap().ok().unwrap();
     }
+    let status = two.holdfast(&["status"]);
+    assert_eq!(status.code(), if by_recovery { 7 } else { 0 }, "{status}");
     let recovered = two.holdfast(&["recover"]);
     assert_eq!(recovered.code(), 0, "{recovered}");
     assert!(
@@ -188,8 +206,10 @@ fn at_login_a_gateway_that_is_held_back_is_told_and_one_that_is_not_is_passed_ov
     restore.kill_worker().unwrap();
     restore.wait().unwrap();
     let told = said();
-    assert!(told.contains("the gateway is held back"), "{told}");
+    assert!(told.contains("in the way:  restore "), "{told}");
     assert!(told.contains("`holdfast recover`"), "{told}");
+    let lines = told.lines().filter(|line| !line.is_empty());
+    assert_eq!(lines.count(), 5, "four below their heading: {told}");
     gateway.holdfast(&["recover"]);
     assert_eq!(said(), "", "it is settled");
 }

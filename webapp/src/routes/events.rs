@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use agent_protocol::{Halt, Reply};
+use agent_protocol::{GatewayLines, Halt, Reply};
 use journal_format::{RestoreId, Seq, View};
 use rocket::request::{FromRequest, Outcome, Request};
 use rocket::response::Responder;
@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::restore::now_ms;
 use crate::agent::{AgentClient, NoAnswer};
-use crate::caller::Caller;
+use crate::caller::{Caller, form_token};
 use crate::page::Page;
 use crate::view;
 
@@ -72,6 +72,10 @@ pub async fn events<'r>(
         return Err(Instead::Nothing(NoContent));
     }
     let mut waiting = Some(first);
+    let around = Around {
+        templates,
+        form_token: form_token(admin.session.token.reveal()),
+    };
     Ok(EventStream! {
         yield Event::retry(AGAIN_AFTER);
         loop {
@@ -83,17 +87,17 @@ pub async fn events<'r>(
                 },
             };
             match reply {
-                Some(Ok(Reply::Event { event, view })) => {
+                Some(Ok(Reply::Event { event, view, now })) => {
                     if seen.is_some_and(|seen| event.seq <= seen) {
                         continue;
                     }
                     seen = Some(event.seq);
-                    let news = news(&event, &view, &templates);
+                    let news = news(&event, &view, now.as_ref(), &around);
                     yield Event::data(news.to_string()).id(event.seq.to_string());
                 }
                 // Without an id: the browser still has what it had of the journal.
-                Some(Ok(Reply::Halt { view, halt })) => {
-                    let news = shown(&view, halt.as_ref(), &templates);
+                Some(Ok(Reply::Halt { view, halt, now })) => {
+                    let news = shown(&view, halt.as_ref(), now.as_ref(), &around);
                     yield Event::data(news.to_string()).event("halt");
                 }
                 Some(Ok(Reply::Alive)) => {}
@@ -122,11 +126,23 @@ pub async fn events<'r>(
     })
 }
 
+/// What the list is shown with.
+struct Around<'r> {
+    templates: Metadata<'r>,
+    /// What its forms carry.
+    form_token: String,
+}
+
 /// One event for programs, and with it the list as the page shows it.
-fn news(event: &journal_format::Event, view: &View, templates: &Metadata<'_>) -> Value {
+fn news(
+    event: &journal_format::Event,
+    view: &View,
+    now: Option<&GatewayLines>,
+    around: &Around<'_>,
+) -> Value {
     let mut news = json!(event);
     if let (Some(fields), Value::Object(shown)) =
-        (news.as_object_mut(), shown(view, None, templates))
+        (news.as_object_mut(), shown(view, None, now, around))
     {
         fields.extend(shown);
     }
@@ -134,14 +150,18 @@ fn news(event: &journal_format::Event, view: &View, templates: &Metadata<'_>) ->
 }
 
 /// The list as the page shows it, and what is shown around it.
-fn shown(view: &View, halt: Option<&Halt>, templates: &Metadata<'_>) -> Value {
-    let live = view::live(view, halt, now_ms());
-    let html = templates
-        .render("live.html", json!({ "live": live }))
-        .map(|(_, html)| html);
+fn shown(
+    view: &View,
+    halt: Option<&Halt>,
+    now: Option<&GatewayLines>,
+    around: &Around<'_>,
+) -> Value {
+    let live = view::live(view, halt, now, now_ms());
+    let context = json!({ "live": live, "form_token": around.form_token });
+    let html = around.templates.render("live.html", context);
     json!({
         "title": format!("{} · Holdfast", live.title),
         "summary": journal_format::visible(&live.summary),
-        "html": html,
+        "html": html.map(|(_, html)| html),
     })
 }

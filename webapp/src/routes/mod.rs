@@ -33,6 +33,7 @@ pub fn all() -> Vec<Route> {
         restore::discard,
         restore::page,
         restore::again,
+        restore::recover,
         events::events,
     ]
 }

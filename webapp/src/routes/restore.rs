@@ -3,7 +3,7 @@
 use std::time::UNIX_EPOCH;
 
 use agent_protocol::{Ask, RequestId, UploadId};
-use journal_format::{Digest, RestoreId};
+use journal_format::{Digest, Policy, RestoreId};
 use rocket::form::Form;
 use rocket::http::Status;
 use rocket::{FromForm, State, get, post};
@@ -29,6 +29,12 @@ pub struct Confirm {
 pub struct Discard {
     token: Option<String>,
     upload: String,
+}
+
+#[derive(FromForm)]
+pub struct Recover {
+    token: Option<String>,
+    policy: Option<String>,
 }
 
 #[post("/system/restore/confirm", data = "<form>")]
@@ -72,9 +78,29 @@ pub async fn page(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> R
         return Err(Page::go(format!("/sign-in?restore={id}")));
     }
     let admin = caller.admin(agent).await?;
-    let (restore, halt) = admin.answered(agent.restore(admin.token(), id).await)?;
-    let live = view::live(&restore, halt.as_ref(), now_ms());
+    let (restore, halt, now) = admin.answered(agent.restore(admin.token(), id).await)?;
+    let live = view::live(&restore, halt.as_ref(), now.as_ref(), now_ms());
     Ok(admin.page("restore.html", json!({ "live": live })))
+}
+
+/// Recovers a restore that waits for somebody, in the direction that was chosen.
+#[post("/restores/<id>/recover", data = "<form>")]
+pub async fn recover(
+    caller: Caller<'_>,
+    agent: &State<AgentClient>,
+    id: &str,
+    form: Form<Recover>,
+) -> Result<Page, Page> {
+    let (admin, asked) = caller.admin_by_form(agent, form.token.as_deref()).await?;
+    let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
+    let policy = match form.policy.as_deref() {
+        None | Some("auto") => None,
+        Some("resume") => Some(Policy::Resume),
+        Some("roll-back") => Some(Policy::RollBack),
+        Some(_) => return Err(Page::not_understood(Status::BadRequest)),
+    };
+    let id = admin.answered(agent.recover(admin.token(), id, policy, &asked).await)?;
+    Ok(Page::go(format!("/restores/{id}")))
 }
 
 /// To the confirmation again, where what the safety backup lacked can be accepted.

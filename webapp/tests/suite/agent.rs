@@ -7,11 +7,11 @@ use std::thread;
 use std::time::Duration;
 
 use agent_protocol::{
-    Ask, BackupLine, Backups, Chunk, Halt, LackLine, MAX_CHUNK, Overview, Preview, Refusal, Reply,
-    Request, RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId,
-    Wire, greet,
+    Ask, BackupLine, Backups, Chunk, GatewayLine, GatewayLines, Halt, LackLine, MAX_CHUNK,
+    Overview, Preview, Refusal, Reply, Request, RestoreLine, RootCommand, RootCommands, Running,
+    Session, Status, Token, UploadId, Wire, greet,
 };
-use journal_format::{Code, Digest, Note, Problem, RestoreId, Standing};
+use journal_format::{Code, Digest, Note, Policy, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
 use webapp::{App, Settings};
 
@@ -29,6 +29,8 @@ pub struct Told {
     pub running: Option<Running>,
     /// Why the restore gets no further.
     pub halt: Option<Halt>,
+    /// How the gateway stands then.
+    pub now: Option<GatewayLines>,
     pub backup: Vec<u8>,
     /// What the next backup lacks.
     pub lacks: Vec<LackLine>,
@@ -147,6 +149,35 @@ pub fn settings(socket: &Path) -> Settings {
         address: "127.0.0.1".parse().unwrap(),
         port: 0,
         hosts: vec!["gw".into()],
+    }
+}
+
+/// How a gateway stands whose restore waits for somebody.
+pub fn waits(recoveries: &[Policy]) -> GatewayLines {
+    let line = |label: &str, text: &str| GatewayLine {
+        label: label.into(),
+        text: text.into(),
+    };
+    GatewayLines {
+        lines: vec![
+            line(
+                "in place",
+                "files are not of one set: 9 as before the restore (<a>), 3 as the backup says (b)",
+            ),
+            line(
+                "now",
+                "9 of 10 tunnels are down (c0, c1, c2 and 6 more), since 2026-11-22T18:52:20Z (13.0 s)",
+            ),
+            line(
+                "in the way",
+                "restore ID was interrupted, and nothing works on it",
+            ),
+            line(
+                "what to do",
+                "use a button below; on the gateway, run `holdfast recover`. The last way out is `holdfast recover --leave-as-it-is`",
+            ),
+        ],
+        recoveries: recoveries.to_vec(),
     }
 }
 
@@ -376,20 +407,22 @@ fn answer(
             wire.send(&Reply::Uploaded(Box::new(preview)))?;
         }
         Ask::Discard { .. } => wire.send(&Reply::Discarded)?,
-        Ask::Start { .. } => wire.send(&Reply::Started { id })?,
+        Ask::Start { .. } | Ask::Recover { .. } => wire.send(&Reply::Started { id })?,
         Ask::Restore { .. } => {
-            let (view, halt) = {
+            let (view, halt, now) = {
                 let told = told.lock().unwrap();
                 let last = told.published.checked_sub(1);
                 (
                     last.map(|last| told.journal[last].1.clone()),
                     told.halt.clone(),
+                    told.now.clone(),
                 )
             };
             match view {
                 Some(view) => wire.send(&Reply::Restore {
                     view: Arc::new(view),
                     halt,
+                    now,
                 })?,
                 None => wire.send(&Reply::Refused(Refusal::Gone {
                     problem: problem("find that restore"),
@@ -408,6 +441,7 @@ fn answer(
                         wire.send(&Reply::Halt {
                             view: Arc::new(told.journal[next - 1].1.clone()),
                             halt: halted.clone(),
+                            now: told.now.clone(),
                         })?;
                     }
                     let over = told.published == told.journal.len()
@@ -416,7 +450,9 @@ fn answer(
                 };
                 match shown {
                     Some((event, view)) => {
+                        let now = told.lock().unwrap().now.clone();
                         wire.send(&Reply::Event {
+                            now: now.filter(|_| event.over),
                             event: Arc::new(event),
                             view: Arc::new(view),
                         })?;

@@ -1,7 +1,7 @@
 //! Forms: who may send them, and what the agent is then asked. A forged one asks it for nothing.
 
 use agent_protocol::{Ask, Refusal};
-use journal_format::RestoreId;
+use journal_format::{Policy, RestoreId};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::blocking::Client;
 
@@ -381,4 +381,34 @@ fn signing_out_ends_the_session_at_the_agent_and_in_the_browser() {
         answer.cookies().get("holdfast-session").unwrap().value(),
         ""
     );
+}
+
+#[test]
+fn the_button_of_an_interrupted_restore_recovers_it_in_the_direction_that_was_chosen() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client_of("admin");
+    let address = format!("/restores/{ID}/recover");
+    let token = webapp::form_token(token("admin").reveal());
+    let press = |body: String| {
+        let form = client.post(&address).header(ContentType::Form).body(body);
+        let answer = form.dispatch();
+        (
+            answer.status(),
+            answer.headers().get_one("Location").map(str::to_owned),
+        )
+    };
+    let there = Some(format!("/restores/{ID}"));
+    for policy in ["", "&policy=auto", "&policy=roll-back", "&policy=resume"] {
+        let pressed = press(format!("token={token}{policy}"));
+        assert_eq!(pressed, (Status::SeeOther, there.clone()), "{policy}");
+    }
+    assert_eq!(
+        press(format!("token={token}&policy=left")).0,
+        Status::BadRequest
+    );
+    assert_eq!(press("token=&policy=auto".into()).0, Status::Forbidden);
+    let id = || RestoreId::new(ID).unwrap();
+    let chosen = [None, None, Some(Policy::RollBack), Some(Policy::Resume)];
+    let asked = chosen.map(|policy| Ask::Recover { id: id(), policy });
+    assert_eq!(agent.told.lock().unwrap().asked, asked);
 }

@@ -2,11 +2,11 @@
 
 use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running};
 use insta::assert_snapshot;
-use journal_format::{Direction, RestoreId, Standing, Step};
+use journal_format::{Direction, Policy, RestoreId, Standing, Step};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 
-use crate::agent::{FakeAgent, Told, backup, lacks, problem};
+use crate::agent::{FakeAgent, Told, backup, lacks, problem, waits};
 use crate::journals::{ID, Journal};
 
 /// The page without what changes from build to build and from one request to the next.
@@ -154,6 +154,15 @@ fn the_first_page_says_what_runs() {
         step: Some("swap databases".into()),
         done: 7,
         total: 16,
+        now: interrupted.then(|| waits(&[Policy::Auto])),
+    };
+    let lost = Running::Lost {
+        now: waits(&[]),
+        problem: problem("tell how the gateway stands: its journal is not in <there>"),
+    };
+    let lacking = Running::Lacking {
+        id: RestoreId::new(ID).unwrap(),
+        now: waits(&[Policy::Auto]),
     };
     let backup = Running::Backup {
         began_ms: 1_795_373_540_000,
@@ -180,9 +189,17 @@ fn the_first_page_says_what_runs() {
         banner(restore(Standing::Forward, false)),
         banner(restore(Standing::Stuck, true)),
         banner(restore(Standing::Back, true)),
+        banner(lacking),
+        banner(lost),
         banner(backup),
     ];
-    assert_snapshot!("running", all.join("\n---\n"));
+    // What is lost has no page, and no button could find it.
+    assert!(
+        !all[4].contains("<a ") && !all[4].contains("<form"),
+        "{}",
+        all[4]
+    );
+    without_random(|| assert_snapshot!("running", all.join("\n---\n")));
 }
 
 #[test]
@@ -283,6 +300,34 @@ fn a_restore_that_gets_no_further_does_not_look_alive() {
             "what comes is still waited for"
         );
     }
+}
+
+/// The card at the top of the page of a restore that nothing works on.
+fn card(journal: Journal, halt: Option<Halt>, recoveries: &[Policy]) -> String {
+    let journal = journal.shown();
+    let agent = FakeAgent::start(Told {
+        published: journal.len(),
+        journal,
+        halt,
+        now: Some(waits(recoveries)),
+        ..Told::default()
+    });
+    let page = get(&agent.client_of("admin"), &format!("/restores/{ID}"));
+    let (_, card) = page.split_once("<section id=\"verdict\"").unwrap();
+    card.split_once("</section>").unwrap().0.to_owned()
+}
+
+#[test]
+fn a_restore_that_waits_says_how_the_gateway_stands_and_has_a_button_for_each_way_on() {
+    let half = || Journal::new().forward_until(Step::TunnelsUp);
+    let all = [Policy::Auto, Policy::RollBack, Policy::Resume];
+    let interrupted = card(half(), Some(Halt::Interrupted), &all);
+    let stuck = card(Journal::new().stuck(), None, &[Policy::Auto]);
+    let nowhere = card(half(), Some(Halt::Interrupted), &[]);
+    assert!(!nowhere.contains("<form"), "{nowhere}");
+    without_random(|| {
+        assert_snapshot!("restore_waits", [interrupted, stuck].join("\n---\n"));
+    });
 }
 
 #[test]

@@ -75,7 +75,8 @@ fn only_looks(ask: &Ask) -> bool {
         | Ask::Upload { .. }
         | Ask::Again { .. }
         | Ask::Discard { .. }
-        | Ask::Start { .. } => false,
+        | Ask::Start { .. }
+        | Ask::Recover { .. } => false,
     }
 }
 

@@ -13,7 +13,6 @@ use crate::restore::decide::Observed;
 pub struct SafetyBackup;
 
 /// The name of the file in the restore's folder that holds the path of the safety backup.
-/// The file in the restore's folder that names the safety backup.
 pub const MADE: &str = "safety-backup";
 
 fn could_not_bring_back(refused: &[&Lack]) -> Problem {
