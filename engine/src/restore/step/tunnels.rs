@@ -10,10 +10,12 @@ use crate::restore::expected_tunnels;
 
 mod down;
 mod each;
+mod patience;
 mod peers;
 mod up;
 
 use down::take_down;
+use patience::Patience;
 use peers::{set_peers, with_other_peers};
 use up::bring_up;
 
@@ -37,29 +39,43 @@ fn both<'p>(env: &Env<'p>) -> impl Iterator<Item = &'p Tunnel> {
 
 impl StepOps for TunnelsDown {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        take_down(env, permit, both(env))
+        take_down(env, permit, &mut Patience::new(env.host), both(env))
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        take_down(env, permit, both(env))
+        take_down(env, permit, &mut Patience::new(env.host), both(env))
     }
 
     fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let up = env.tunnels_up()?;
-        let left = both(env).filter(|t| up.contains(&t.name));
-        Ok(seen(left.map(|t| format!("{} is up", t.name)).collect()))
+        let (left, gone): (Vec<&Tunnel>, Vec<&Tunnel>) =
+            both(env).partition(|t| up.contains(&t.name));
+        let mut wrong: Vec<String> = left.iter().map(|t| format!("{} is up", t.name)).collect();
+        let names = gone.iter().map(|t| t.name.as_str());
+        let lives = env.host.userspace(&names.collect())?;
+        wrong.extend(
+            lives
+                .iter()
+                .map(|(name, what)| format!("{what} of {name} is still there")),
+        );
+        Ok(seen(wrong))
     }
 }
 
 impl StepOps for TunnelsUp {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut report = bring_up(env, permit, Direction::Forward)?;
+        let mut report = bring_up(
+            env,
+            permit,
+            &mut Patience::new(env.host),
+            Direction::Forward,
+        )?;
         set_peers(env, permit, Direction::Forward, &mut report)?;
         Ok(report)
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut report = bring_up(env, permit, Direction::Back)?;
+        let mut report = bring_up(env, permit, &mut Patience::new(env.host), Direction::Back)?;
         set_peers(env, permit, Direction::Back, &mut report)?;
         Ok(report)
     }
@@ -71,7 +87,9 @@ impl StepOps for TunnelsUp {
         };
         let up = env.tunnels_up()?;
         let tunnels = wanted(env, direction)?;
-        let down = tunnels.iter().filter(|t| !up.contains(&t.name));
+        let is_down =
+            |t: &&&Tunnel| !up.contains(&t.name) && !env.lacking.tunnels.contains(&t.name);
+        let down = tunnels.iter().filter(is_down);
         let mut wrong: Vec<String> = down.map(|t| format!("{} is not up", t.name)).collect();
         if wrong.is_empty() {
             for name in with_other_peers(env, direction, |_, _| Ok(()))? {

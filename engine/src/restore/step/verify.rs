@@ -27,7 +27,8 @@ fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
         Direction::Forward => (env.plan.tunnels_up.iter().collect(), &env.plan.tunnels_up),
         Direction::Back => (expected_tunnels::owed(env)?, &env.plan.tunnels_down),
     };
-    let down = wanted.iter().filter(|t| !up.contains(&t.name));
+    let may_be = |name: &String| up.contains(name) || env.lacking.tunnels.contains(name);
+    let down = wanted.iter().filter(|t| !may_be(&t.name));
     let down = down.map(|t| format!("{} is not up", t.name));
     let is_extra = |n: &&str| up.contains(*n) && !of_the_set.iter().any(|t| t.name == *n);
     let extra = env.replaced().into_iter().filter(is_extra);

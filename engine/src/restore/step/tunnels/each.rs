@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::thread::{Builder, ScopedJoinHandle};
 
-use journal_format::{Note, Tunnel};
+use journal_format::Tunnel;
 
-use super::super::{Env, Report};
+use super::super::Env;
+use super::patience::Patience;
 use crate::error::{Problem, bug};
-use crate::host::Host;
+use crate::gateway::kernel_facts::Facts;
+use crate::host::{Host, Permit};
 use crate::text::wg_config;
 
 const AT_ONCE: usize = 8;
@@ -16,24 +18,51 @@ pub(super) const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
 /// A tunnel, and where the config lies with which it goes down or comes up.
 pub(super) type ByConfig<'p> = (&'p Tunnel, String);
 
-/// Does one thing to several tunnels at a time, and gives what each reported, in order. Tunnels with hooks go one by
-/// one: their commands were not written to run side by side.
-pub(super) fn each<F>(env: &Env, tunnels: Vec<ByConfig>, one: F) -> Result<Report, Problem>
+/// What each of several threads works with.
+#[derive(Clone, Copy)]
+pub(super) struct Tools<'a> {
+    pub host: &'a dyn Host,
+    pub permit: &'a Permit,
+    /// The restore's folder.
+    pub dir: &'a Path,
+    /// The kernel facts of before.
+    pub facts: &'a Facts,
+}
+
+impl<'a> Tools<'a> {
+    pub fn of(env: &Env<'a>, permit: &'a Permit) -> Tools<'a> {
+        Tools {
+            host: env.host,
+            permit,
+            dir: env.dir,
+            facts: env.facts,
+        }
+    }
+}
+
+/// Does one thing to several tunnels at a time, and gives what came of each, in order of its doing: whatever becomes of one, the
+/// others get their turn. Tunnels with hooks go one by one: their commands were not written to run side by side.
+pub(super) fn each<'p, T, F>(
+    host: &dyn Host,
+    patience: &mut Patience,
+    tunnels: Vec<ByConfig<'p>>,
+    one: F,
+) -> Vec<(ByConfig<'p>, Result<T, Problem>)>
 where
-    F: Fn(&dyn Host, &Tunnel, &str) -> Result<Option<Note>, Problem> + Sync,
+    T: Send,
+    F: Fn(&ByConfig, &Patience) -> Result<T, Problem> + Sync,
 {
-    let host = env.host;
-    let has_hooks = |tunnel: &ByConfig| has_hooks(host, tunnel);
     let (alone, together): (Vec<ByConfig>, Vec<ByConfig>) =
-        tunnels.into_iter().partition(has_hooks);
-    let mut report = Report::default();
+        tunnels.into_iter().partition(|by| has_hooks(host, by));
+    let mut results = Vec::new();
     for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
-        let results: Vec<_> = std::thread::scope(|scope| {
+        let so_far: &Patience = patience;
+        let done: Vec<Result<T, Problem>> = std::thread::scope(|scope| {
             let mut begun = Vec::new();
-            for (tunnel, lies_at) in batch {
-                let thread = Builder::new().spawn_scoped(scope, || one(host, tunnel, lies_at));
+            for by in batch {
+                let thread = Builder::new().spawn_scoped(scope, || one(by, so_far));
                 // Where there is no thread to be had, this one does it.
-                begun.push(thread.map_err(|_| one(host, tunnel, lies_at)));
+                begun.push(thread.map_err(|_| one(by, so_far)));
             }
             let ended = |_| Err(bug("finish a tunnel: its thread ended"));
             let end = |begun: Result<ScopedJoinHandle<_>, _>| match begun {
@@ -42,11 +71,10 @@ where
             };
             begun.into_iter().map(end).collect()
         });
-        for result in results {
-            report.warnings.extend(result?);
-        }
+        patience.passes(batch.len());
+        results.extend(batch.iter().cloned().zip(done));
     }
-    Ok(report)
+    results
 }
 
 /// Whether a config has hooks; one that cannot be understood may have some.
