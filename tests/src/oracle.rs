@@ -19,6 +19,8 @@ const STATE: &str = "/var/lib/holdfast";
 pub struct Journal {
     /// All that are sound.
     pub records: Vec<Record>,
+    /// The tunnels that it says are down though they belong up.
+    lacking: Vec<String>,
     soundness: Option<Soundness>,
 }
 
@@ -28,6 +30,13 @@ impl Journal {
         let scan = world.disk.read(&s.places.journal).map(|b| scan(&b));
         Journal {
             soundness: scan.as_ref().map(|s| s.soundness()),
+            lacking: scan
+                .iter()
+                .filter_map(|s| s.state.as_ref())
+                .flat_map(|state| state.lacks())
+                .filter(|lack| lack.is(&Code::TUNNEL_STAYS_DOWN))
+                .filter_map(|lack| lack.name)
+                .collect(),
             records: scan.map(|s| s.records).unwrap_or_default(),
         }
     }
@@ -99,9 +108,12 @@ pub fn as_starts_left_it(mut want: Picture, world: &World) -> Picture {
 }
 
 /// After, with what starts left. Where the backup has no rules, those of the clients come from the service alone, and it adds none
-/// for a client that a start before called inactive.
-fn wanted_after(s: &Scenario, world: &World) -> Picture {
+/// for a client that a start before called inactive; nor does a tunnel that stays down run its hooks.
+fn wanted_after(s: &Scenario, journal: &Journal, world: &World) -> Picture {
     let mut want = as_starts_left_it(s.after.clone(), world);
+    for name in &journal.lacking {
+        want.running.tunnels.remove(name);
+    }
     let first = world.databases.first().and_then(|d| want.databases.get(d));
     let name = first.and_then(|rows| rows.first()).cloned();
     let called = world.called_inactive.keys();
@@ -132,6 +144,9 @@ fn lacks_the_service(journal: &Journal) -> bool {
 /// Before, as a gateway that looks like this should be.
 fn wanted_before(s: &Scenario, journal: &Journal, world: &World, have: &Picture) -> Picture {
     let mut want = as_starts_left_it(s.before.clone(), world);
+    for name in &journal.lacking {
+        want.running.tunnels.remove(name);
+    }
     if lacks_the_service(journal) {
         (want.running.service, want.running.falters) = (false, false);
     }
@@ -205,7 +220,7 @@ pub fn i1_before_or_after(
     booted: bool,
 ) -> Vec<String> {
     let wanted = |have: &Picture| match verdict(journal) {
-        Verdict::Restored => wanted_after(s, world),
+        Verdict::Restored => wanted_after(s, journal, world),
         Verdict::RolledBack | Verdict::NothingChanged => wanted_before(s, journal, world, have),
     };
     let mut have = world.picture(&[STATE]);

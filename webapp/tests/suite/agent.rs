@@ -227,6 +227,7 @@ pub fn preview() -> Preview {
         needs_keep_going: false,
         has_open_folders: true,
         unsaved: Vec::new(),
+        unfit: Vec::new(),
         until_ms: 1_795_377_140_000,
     }
 }

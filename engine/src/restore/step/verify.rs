@@ -35,6 +35,20 @@ fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
     Ok(down.chain(extra.map(|n| format!("{n} is up"))).collect())
 }
 
+/// Tunnels that could not be brought up, and are up all the same: the start of a service brings up whoever is active.
+fn come_up(env: &Env) -> Result<Vec<Note>, Problem> {
+    if env.lacking.tunnels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let up = env.tunnels_up()?;
+    let come_up = env.lacking.tunnels.iter().filter(|t| up.contains(*t));
+    let said = come_up.map(|name| {
+        let text = format!("{name} is up: something else brought it up");
+        Note::known(Code::TUNNEL_IS_UP, text).about(name)
+    });
+    Ok(said.collect())
+}
+
 /// Tunnels that were up when the plan was made, and had gone before the restore touched any.
 fn left_down(env: &Env) -> Result<Vec<Note>, Problem> {
     let (up, owed) = (env.tunnels_up()?, expected_tunnels::owed(env)?);
@@ -140,15 +154,16 @@ impl StepOps for VerifyAtRest {
 }
 
 impl StepOps for VerifyRunning {
-    fn forward(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
-        Ok(Report::did(
-            "compared services, tunnels, rules and forwarding with the plan",
-        ))
+    fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
+        Ok(Report {
+            warnings: come_up(env)?,
+            ..Report::did("compared services, tunnels, rules and forwarding with the plan")
+        })
     }
 
     fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: left_down(env)?,
+            warnings: [left_down(env)?, come_up(env)?].concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with what was before")
         })
     }

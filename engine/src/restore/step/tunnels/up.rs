@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{Direction, Note, Tunnel};
+use journal_format::{Direction, Note, Tunnel, leaving_down};
 
 use super::super::{Env, Report};
 use super::down::{GOES, all_ended, goes, take_down, take_one_down};
@@ -118,14 +118,19 @@ fn lacks(
     };
     let (lacks, mut not): (Vec<_>, Vec<_>) = failed.into_iter().partition(may_lack);
     if !not.is_empty() {
-        let (_, first) = not.remove(0);
+        let (tunnel, first) = not.remove(0);
         let others: Vec<&str> = not.iter().map(|(t, _)| t.name.as_str()).collect();
-        let what = match others[..] {
-            [] => first.problem.what,
-            _ => format!("{}; nor {}", first.problem.what, names(&others)),
-        };
+        let (mut what, mut advice) = (first.problem.what, first.problem.advice);
+        if !others.is_empty() {
+            what = format!("{what}; nor {}", names(&others));
+        }
+        if direction == Direction::Forward {
+            let all = std::iter::once(tunnel.name.as_str()).chain(others);
+            advice = format!("{advice}; to restore without: {}", leaving_down(all));
+        }
         return Err(Problem {
             what,
+            advice,
             ..first.problem
         });
     }
