@@ -27,7 +27,10 @@ pub(super) struct Patience {
 impl Patience {
     /// Of a move that begins.
     pub(super) fn new(host: &dyn Host) -> Patience {
-        let limit = host.tunnel_limit();
+        Patience::of(host.tunnel_limit())
+    }
+
+    fn of(limit: Duration) -> Patience {
         Patience {
             limit,
             left: limit * IN_ALL,
@@ -69,7 +72,7 @@ impl Patience {
                 Some(key) => format!("{key} of {}", tunnel.name),
                 None => out.shown.clone(),
             };
-            format!("{what} was ended after {:?}", self.limit())
+            format!("{what} was ended after {} s", self.limit().as_secs_f32())
         })
     }
 }
@@ -84,4 +87,55 @@ fn hook_under_way(tunnel: &Tunnel, config: &[u8], said: &str) -> Option<String> 
         redact::said(&format!("[#] {hook}")) == last
     };
     Some(hooks.find(|(_, hook)| of(hook))?.0)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn however_many_commands_hang_they_wait_for_some_minutes_in_all() {
+        let mut patience = Patience::of(LIMIT);
+        let mut waited = Duration::ZERO;
+        for n in 0..100 {
+            let one = patience.limit();
+            assert!(n > 1 || one == LIMIT, "{n}: {one:?}");
+            waited += one;
+            *patience.hung.get_mut() = 1;
+            patience.passes(1);
+        }
+        assert!(waited < LIMIT * 7, "{waited:?}");
+        assert_eq!(patience.limit(), LIMIT / 60);
+    }
+
+    #[test]
+    fn what_hangs_side_by_side_is_waited_for_once_and_what_ends_costs_nothing() {
+        let mut patience = Patience::of(LIMIT);
+        patience.passes(8);
+        assert_eq!(patience.left, LIMIT * IN_ALL);
+        *patience.hung.get_mut() = 8;
+        patience.passes(8);
+        assert_eq!(patience.left, LIMIT * (IN_ALL - 1));
+    }
+
+    #[test]
+    fn the_hook_that_was_under_way_is_named_by_its_key() {
+        let tunnel = Tunnel {
+            name: "wg0".into(),
+            config: "/etc/wireguard/wg0.conf".into(),
+        };
+        let config = b"[Interface]\nPostUp = true\nPostUp = sleep 1 %i\nPreDown = sleep 1\n";
+        let under_way = |said| hook_under_way(&tunnel, config, said);
+        let of = |key: &str| Some(key.to_owned());
+        assert_eq!(
+            under_way("[#] true\n[#] sleep 1 wg0\nit says\n"),
+            of("PostUp")
+        );
+        assert_eq!(under_way("[#] sleep 1"), of("PreDown"));
+        assert_eq!(under_way("[#] ip link add wg0 type wireguard"), None);
+        assert_eq!(under_way(""), None);
+    }
 }

@@ -18,9 +18,10 @@ use crate::text::wording::{counted, names};
 /// How many host names of one config may fail to resolve before it is given up.
 const NAMES: usize = 64;
 
-/// How often a tunnel is brought up before it is given up: what failed may pass. Forward that is one move; on the way back the
-/// second try is the second attempt.
+/// How often a tunnel is brought up before it is given up, all in one move, and what lies between, ms: what failed may pass.
+/// Attempts of the move are for what else goes wrong.
 const TRIES: u32 = 2;
+const AGAIN_MS: u64 = 500;
 
 /// What came of bringing one up.
 enum Came {
@@ -70,14 +71,13 @@ pub(super) fn bring_up(
     }
     let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
     let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
-    let tries = match direction {
-        Direction::Forward => TRIES,
-        Direction::Back => 1,
-    };
     let tools = Tools::of(env, permit);
     let mut report = Report::default();
     let (mut came_up, mut failed) = (Vec::new(), Vec::new());
-    for tried in 1..=tries {
+    for tried in 1..=TRIES {
+        if tried > 1 && !down.is_empty() {
+            env.host.sleep(AGAIN_MS);
+        }
         let one = |by: &ByConfig, patience: &Patience| bring_one_up(tools, patience, by.0);
         for (by, came) in each(env.host, patience, std::mem::take(&mut down), one) {
             match came.unwrap_or_else(|problem| Came::Not(Failure::of(problem))) {
@@ -85,7 +85,7 @@ pub(super) fn bring_up(
                     report.warnings.extend(note);
                     came_up.push(by.0);
                 }
-                Came::Not(failure) if failure.hung || tried == tries => {
+                Came::Not(failure) if failure.hung || tried == TRIES => {
                     failed.push((by.0, failure));
                 }
                 Came::Not(_) => down.push(by),
@@ -112,7 +112,7 @@ fn lacks(
     let may_lack = |(tunnel, failure): &(&Tunnel, Failure)| {
         let accepted = match direction {
             Direction::Forward => env.plan.may_stay_down.contains(&tunnel.name),
-            Direction::Back => env.attempt >= TRIES,
+            Direction::Back => true,
         };
         accepted && !failure.leaves
     };
