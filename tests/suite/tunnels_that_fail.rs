@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use fixtures::hostile::Backup;
 use fixtures::{Finished, Misbehaviour};
 
 use crate::on_a_gateway::{Gateway, path};
@@ -247,4 +248,39 @@ fn a_process_that_does_not_end_with_its_tunnel_is_named_and_turns_it_back() {
         "{done}"
     );
     gateway.is(&before);
+}
+
+#[test]
+fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_is_left_down() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let has = |program: &str| gateway.sandbox.run(&["sh", "-c", program]).unwrap().code() == 0;
+    if has("command -v resolvconf") {
+        return;
+    }
+    let [needs, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    let held = with_line(&gateway, needs, "DNS = 192.0.2.53");
+    let mut elsewhere = Backup::read(&gateway.backup()).unwrap();
+    put_back(held);
+    elsewhere.metadata["holdfast"]["host"] = "elsewhere".into();
+    let backup = gateway.beside("elsewhere.zip");
+    std::fs::write(&backup, elsewhere.bytes().unwrap()).unwrap();
+
+    let refused = restore(&gateway, &backup, &[]);
+    assert_eq!(refused.code(), 3, "{refused}");
+    let why = format!("bring {needs} up: its config has DNS, and wg-quick needs resolvconf");
+    let flag = format!("or leave it down: add --leave-down {needs}");
+    assert!(refused.stderr.contains(&why) && refused.stderr.contains(&flag), "{refused}");
+
+    let accepted = restore(&gateway, &backup, &["--leave-down", needs]);
+    assert_eq!(accepted.code(), 0, "{accepted}");
+    let said = format!("the tunnel {needs} was up and stays down: its config has DNS");
+    assert!(accepted.to_string().contains(&said), "{accepted}");
+    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(gateway.sample().active().unwrap(), [other.clone()]);
+    let config = std::fs::read_to_string(gateway.sample().config(needs)).unwrap();
+    assert!(config.contains("DNS = 192.0.2.53"));
 }

@@ -32,6 +32,7 @@ pub struct Told {
     pub backup: Vec<u8>,
     /// What the next backup lacks.
     pub lacks: Vec<LackLine>,
+    pub unfit: Vec<UnfitTunnel>,
     /// What is told of the last backups.
     pub backups: Backups,
     /// The transfer of the backup ends here, without its mark.
@@ -372,6 +373,7 @@ fn answer(
         Ask::Preview { .. } | Ask::Again { .. } => {
             let preview = Preview {
                 unsaved: told.lock().unwrap().lacks.clone(),
+                unfit: told.lock().unwrap().unfit.clone(),
                 ..preview()
             };
             wire.send(&Reply::Uploaded(Box::new(preview)))?;

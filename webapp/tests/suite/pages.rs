@@ -217,6 +217,22 @@ fn the_confirmation_offers_to_go_without_a_safety_backup_of_what_cannot_be_saved
 }
 
 #[test]
+fn the_confirmation_demands_a_tick_for_each_tunnel_that_cannot_come_up() {
+    let agent = FakeAgent::start(Told {
+        unfit: vec![UnfitTunnel {
+            name: "wg0".into(),
+            why: "bring wg0 up: its config has DNS <b>".into(),
+        }],
+        ..Told::default()
+    });
+    let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
+    let page = get(&agent.client_of("admin"), &address);
+    let (_, tick) = page.split_once("name=\"leave_down\"").unwrap();
+    let (tick, _) = tick.split_once("</label>").unwrap();
+    assert_snapshot!(tick, @"");
+}
+
+#[test]
 fn a_restore_that_ended_for_want_of_a_part_says_which_and_how_it_is_accepted() {
     let page = restore_page(Journal::new().without_a_part());
     let (verdict, _) = page.split_once("<section id=\"progress\"").unwrap();
