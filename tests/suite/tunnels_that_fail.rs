@@ -273,7 +273,10 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
     assert_eq!(refused.code(), 3, "{refused}");
     let why = format!("bring {needs} up: its config has DNS, and wg-quick needs resolvconf");
     let flag = format!("or leave it down: add --leave-down {needs}");
-    assert!(refused.stderr.contains(&why) && refused.stderr.contains(&flag), "{refused}");
+    assert!(
+        refused.stderr.contains(&why) && refused.stderr.contains(&flag),
+        "{refused}"
+    );
 
     let accepted = restore(&gateway, &backup, &["--leave-down", needs]);
     assert_eq!(accepted.code(), 0, "{accepted}");

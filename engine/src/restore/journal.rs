@@ -13,6 +13,8 @@ use crate::error::{Code, cannot};
 use crate::host::{Append, Host, Permit};
 use crate::restore::step::Report;
 
+/// No journal is longer: a plan and its exchanges are as long as the list of files is.
+pub const JOURNAL_BYTES: u64 = 1 << 30;
 /// Space reserved behind the end of a journal, so that a full disk cannot stop a restore half way. A restore writes
 /// some 40 records besides the plan and the two lists of exchanges, which are counted apart.
 const RESERVE_BYTES: u64 = 1 << 20;

@@ -15,6 +15,7 @@ use crate::host::{Family, GatewayCommand, Host, Permit, Query};
 use crate::restore::decide::Observed;
 use crate::restore::swap;
 use crate::text::fence_rules;
+use crate::text::wording::quoted;
 
 mod clean_up;
 mod configs;
@@ -26,6 +27,9 @@ mod services;
 mod stage;
 mod tunnels;
 mod verify;
+
+/// No path is longer.
+const PATH_BYTES: u64 = 1 << 16;
 
 /// Where the contents of new files come from.
 pub trait Source {
@@ -73,6 +77,8 @@ pub struct Env<'a> {
     pub loaded: bool,
     /// What could not be brought up, and may lack.
     pub lacking: Lacking,
+    /// The operator ended it where it stood.
+    pub left: bool,
     /// The exchanges of the step, as its first intent noted them; most steps make none.
     pub exchanges: &'a [Exchange],
     /// The step was done before, and some of what it did is gone: the rest is whole.
@@ -274,6 +280,34 @@ pub fn ops(step: Step) -> &'static dyn StepOps {
 /// A step has no way back because the list back does not hold it.
 fn no_way_back(step: Step) -> Problem {
     bug(format!("go back over {step}: it has no way back"))
+}
+
+/// Puts the old objects of these exchanges back in place. Of one that is nowhere it says how the safety backup's copy gets there.
+fn put_back(env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
+    let Err(problem) = swap::back(env.host, permit, exchanges) else {
+        return Ok(());
+    };
+    let target = env.targets().find(|t| problem.about.contains(&t.path));
+    let Some((target, new)) = target.and_then(|t| Some((t, t.new.as_ref()?))) else {
+        return Err(problem);
+    };
+    let made = env
+        .host
+        .read(&env.dir.join(safety_backup::MADE), PATH_BYTES);
+    let Ok(made) = made.map(|path| String::from_utf8_lossy(&path).into_owned()) else {
+        return Err(problem);
+    };
+    let advice = format!(
+        "somebody else removed it; the safety backup has a copy, if it was there: `unzip -p {} {} | install -o {} -g {} -m {:o} \
+         /dev/stdin {}`",
+        quoted(&made),
+        quoted(&target.entry),
+        new.uid,
+        new.gid,
+        new.mode,
+        quoted(&target.path)
+    );
+    Err(Problem { advice, ..problem })
 }
 
 /// What the way back leaves as others left it.

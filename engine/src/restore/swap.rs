@@ -315,14 +315,18 @@ pub fn back(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<
 }
 
 fn lost(exchange: &Exchange) -> Problem {
-    cannot(
+    let problem = cannot(
         Code::OBJECT_REPLACED,
         format!(
             "put {} back: its original is neither there nor in {}",
             exchange.path, exchange.staged
         ),
         "somebody else removed it; take it from the safety backup and put it there",
-    )
+    );
+    Problem {
+        about: vec![exchange.path.clone()],
+        ..problem
+    }
 }
 
 fn sync(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {

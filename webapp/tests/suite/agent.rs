@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use agent_protocol::{
     Ask, BackupLine, Backups, Chunk, Halt, LackLine, MAX_CHUNK, Overview, Preview, Refusal, Reply,
-    Request, RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UploadId,
-    Wire, greet,
+    Request, RestoreLine, RootCommand, RootCommands, Running, Session, Status, Token, UnfitTunnel,
+    UploadId, Wire, greet,
 };
 use journal_format::{Code, Digest, Note, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;

@@ -293,7 +293,8 @@ fn the_parts_and_tunnels_that_were_ticked_are_accepted_and_no_other() {
     let agent = FakeAgent::start(Told::default());
     let client = agent.client_of("admin");
     let body = confirm_body(&form_token("admin"));
-    let ticked = "&without_safety_backup_of=configs.db&without_safety_backup_of=rules-v4&leave_down=wg0";
+    let ticked =
+        "&without_safety_backup_of=configs.db&without_safety_backup_of=rules-v4&leave_down=wg0";
     post(&client, "/system/restore/confirm", body.clone(), &[]);
     post(&client, "/system/restore/confirm", body + ticked, &[]);
     let asked = std::mem::take(&mut agent.told.lock().unwrap().asked);
@@ -311,10 +312,7 @@ fn the_parts_and_tunnels_that_were_ticked_are_accepted_and_no_other() {
     let parts = ["configs.db", "rules-v4"].map(str::to_owned);
     assert_eq!(
         accepted,
-        [
-            (vec![], vec![]),
-            (parts.to_vec(), vec!["wg0".to_owned()])
-        ]
+        [(vec![], vec![]), (parts.to_vec(), vec!["wg0".to_owned()])]
     );
 }
 

@@ -1,6 +1,6 @@
 //! What an admin sees: each page as it is sent, and the headers that go with it.
 
-use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running};
+use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running, UnfitTunnel};
 use insta::assert_snapshot;
 use journal_format::{Direction, RestoreId, Standing, Step};
 use rocket::http::{ContentType, Header, Status};

@@ -3,7 +3,7 @@
 
 use journal_format::{Direction, Exchange};
 
-use super::{Env, Report, StepOps, left_to_others};
+use super::{Env, Report, StepOps, left_to_others, put_back};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::restore::decide::Observed;
@@ -26,7 +26,7 @@ impl StepOps for SwapConfigs {
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        swap::back(env.host, permit, env.exchanges)?;
+        put_back(env, permit, env.exchanges)?;
         let left = left_to_others(env)?;
         let count = env.exchanges.len() - left.len();
         Ok(Report {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{Change, Direction, Exchange, Note, Target};
 
-use super::{Env, Report, StepOps, left_to_others, seen};
+use super::{Env, Report, StepOps, left_to_others, put_back, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Settled;
 use crate::host::{Permit, parent};
@@ -250,9 +250,9 @@ impl StepOps for SwapDatabases {
             env.host
                 .sync_dir(permit, parent(Path::new(&exchange.path))?)?;
             // At once: whoever opens the new database until then makes its side files anew.
-            swap::back(env.host, permit, std::slice::from_ref(exchange))?;
+            put_back(env, permit, std::slice::from_ref(exchange))?;
         }
-        swap::back(env.host, permit, env.exchanges)?;
+        put_back(env, permit, env.exchanges)?;
         no_late_holders(env)?;
         let left = left_to_others(env)?;
         let count = databases(env).count() - left.len();

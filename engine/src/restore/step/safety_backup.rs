@@ -13,7 +13,8 @@ use crate::restore::decide::Observed;
 pub struct SafetyBackup;
 
 /// The name of the file in the restore's folder that holds the path of the safety backup.
-const MADE: &str = "safety-backup";
+/// The file in the restore's folder that names the safety backup.
+pub const MADE: &str = "safety-backup";
 
 fn could_not_bring_back(refused: &[&Lack]) -> Problem {
     let lacks: Vec<String> = refused.iter().map(|l| l.to_string()).collect();

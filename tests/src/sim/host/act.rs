@@ -223,7 +223,7 @@ impl Act for Sim {
             | GatewayCommand::ServiceStart(_)
             | GatewayCommand::ServiceStop(_) => false,
         };
-        if behind_the_fence && world.kernel.fence.is_none() {
+        if behind_the_fence && world.kernel.fence.is_none() && !self.is_over(&world) {
             world.breaks(format!("{shown} with the fence open"));
         }
         if let GatewayCommand::EditRules(family) = command
