@@ -92,6 +92,8 @@ pub enum Ask {
         keep_open_folders: bool,
         /// Parts that the safety backup may lack, by name: the admin accepts that nothing brings them back.
         without_safety_backup_of: Vec<String>,
+        /// Tunnels that may be down afterwards, by name.
+        leave_down: Vec<String>,
     },
     /// Recovers a restore that is interrupted or stuck, or tries again what lacks since one ended; finds the recovery that runs.
     /// [`Reply::Alive`] while it starts, then [`Reply::Started`].
@@ -301,6 +303,15 @@ pub struct LackLine {
     pub why: String,
 }
 
+/// A tunnel of a backup that this gateway cannot bring up.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfitTunnel {
+    /// The tunnel.
+    pub name: String,
+    /// What this gateway cannot do, and why.
+    pub why: String,
+}
+
 /// The backups that are told of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backups {
@@ -345,6 +356,8 @@ pub struct Preview {
     pub has_open_folders: bool,
     /// What it replaces and the safety backup cannot save now, or could not when it was tried.
     pub unsaved: Vec<LackLine>,
+    /// Tunnels that are up now and cannot come up here: only an admin who accepts each can start it.
+    pub unfit: Vec<UnfitTunnel>,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

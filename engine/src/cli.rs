@@ -168,6 +168,10 @@ struct RestoreArgs {
     /// May be given several times. Parts are configs, kept-v4, kept-v6, and each database by its name.
     #[arg(long, value_name = "PART", value_parser = parts::done_without)]
     without_safety_backup_of: Vec<Part>,
+    /// Restore also if this tunnel cannot be brought up: it then stays down, and the result names it. May be given several times.
+    /// Tunnels that are down now may stay down anyway.
+    #[arg(long, value_name = "NAME")]
+    leave_down: Vec<String>,
 }
 
 /// Whether the question is answered with yes.

@@ -5,8 +5,10 @@
 //! to Holdfast alone: its state files, its journal, what its dead processes left behind. Faults are tested with other
 //! implementations of these traits.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use journal_format::{BootId, Control, Digest, FileFacts, FileId};
 
@@ -115,10 +117,10 @@ pub enum GatewayCommand {
     EditRules(Family),
     /// `nft -f -`: the fence's ruleset on standard input.
     Nft,
-    /// `wg-quick up` of this config.
-    TunnelUp(String),
-    /// `wg-quick down` of this config.
-    TunnelDown(String),
+    /// `wg-quick up` of this config, ended after so long.
+    TunnelUp(String, Duration),
+    /// `wg-quick down` of this config, ended after so long.
+    TunnelDown(String, Duration),
     /// `wg addconf`: adds the peers on standard input to an interface, or sets those that it has.
     PeersAdd(String),
     /// Takes the peer with this public key away from an interface.
@@ -342,6 +344,10 @@ pub trait Look {
     fn now(&self) -> Now;
     /// Waits.
     fn sleep(&self, ms: u64);
+    /// What runs these tunnels in userspace, a process or its socket, by their names; not those that the kernel runs, or nothing.
+    fn userspace(&self, tunnels: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, Problem>;
+    /// How long a command on a tunnel may take, its hooks included.
+    fn tunnel_limit(&self) -> Duration;
 }
 
 /// The gateway's own databases, in use or not, with all that lies beside them. Nothing here changes what is in one.

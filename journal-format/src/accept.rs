@@ -1,22 +1,34 @@
-//! The flag by which an admin accepts that a safety backup lacks a part, and the parts for want of which a restore was stopped.
-//! Owns the flag's spelling; knows no part.
+//! The flags by which an admin accepts that a safety backup lacks a part, or that a tunnel is left down, and the parts for want
+//! of which a restore was stopped. Owns how the flags are spelled; knows no part.
 
 use crate::{Code, Direction, Fate, State, Step, Verdict};
 
 /// The flag, before the name of a part.
 pub const WITHOUT_SAFETY_BACKUP_OF: &str = "--without-safety-backup-of";
 
+/// The flag, before the name of a tunnel.
+pub const LEAVE_DOWN: &str = "--leave-down";
+
 /// The flags that accept these parts, as they are typed.
 pub fn accepting(parts: impl IntoIterator<Item = String>) -> String {
-    let one = |part: String| {
+    flags(WITHOUT_SAFETY_BACKUP_OF, parts)
+}
+
+/// The flags that leave these tunnels down, as they are typed.
+pub fn leaving_down(tunnels: impl IntoIterator<Item = impl Into<String>>) -> String {
+    flags(LEAVE_DOWN, tunnels.into_iter().map(Into::into))
+}
+
+fn flags(flag: &str, names: impl IntoIterator<Item = String>) -> String {
+    let one = |name: String| {
         let plain = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
-        let shown = match part.chars().all(plain) {
-            true => part,
-            false => format!("'{}'", part.replace('\'', r"'\''")),
+        let shown = match name.chars().all(plain) {
+            true => name,
+            false => format!("'{}'", name.replace('\'', r"'\''")),
         };
-        format!("{WITHOUT_SAFETY_BACKUP_OF} {shown}")
+        format!("{flag} {shown}")
     };
-    parts.into_iter().map(one).collect::<Vec<_>>().join(" ")
+    names.into_iter().map(one).collect::<Vec<_>>().join(" ")
 }
 
 impl State {

@@ -1,6 +1,7 @@
 //! A host that dies: the real machine, every effect on it counted, and SIGKILL before or within a chosen one. Owns what
 //! counts as an effect; changes nothing by itself.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -186,6 +187,14 @@ impl Look for Crashing {
     fn sleep(&self, ms: u64) {
         self.inner.sleep(ms);
     }
+
+    fn userspace(&self, tunnels: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, Problem> {
+        self.inner.userspace(tunnels)
+    }
+
+    fn tunnel_limit(&self) -> Duration {
+        self.inner.tunnel_limit()
+    }
 }
 
 impl Act for Crashing {
@@ -304,8 +313,8 @@ impl Act for Crashing {
             }
             GatewayCommand::EditRules(_) => "load rules",
             GatewayCommand::Nft => "nft",
-            GatewayCommand::TunnelUp(_) => "tunnel up",
-            GatewayCommand::TunnelDown(_) => "tunnel down",
+            GatewayCommand::TunnelUp(..) => "tunnel up",
+            GatewayCommand::TunnelDown(..) => "tunnel down",
             GatewayCommand::PeersAdd(_) => "peers add",
             GatewayCommand::PeerRemove(..) => "peer remove",
             GatewayCommand::ServiceStart(_) => "service start",

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use engine::host::Family;
 use engine::restore::decide::{ATTEMPTS, STARTS};
 use journal_format::{
-    Change, Code, Direction, Entry, Record, Role, Soundness, Step, Verdict, scan,
+    Change, Code, Direction, Entry, Record, Role, Scan, Soundness, Step, Verdict, scan,
 };
 
 use crate::sim::gateway::{SECRET, Scenario};
@@ -19,6 +19,8 @@ const STATE: &str = "/var/lib/holdfast";
 pub struct Journal {
     /// All that are sound.
     pub records: Vec<Record>,
+    /// The tunnels that it says are down though they belong up.
+    lacking: Vec<String>,
     soundness: Option<Soundness>,
 }
 
@@ -28,6 +30,7 @@ impl Journal {
         let scan = world.disk.read(&s.places.journal).map(|b| scan(&b));
         Journal {
             soundness: scan.as_ref().map(|s| s.soundness()),
+            lacking: lacking_tunnels(scan.as_ref()),
             records: scan.map(|s| s.records).unwrap_or_default(),
         }
     }
@@ -62,6 +65,13 @@ impl Journal {
         let mut entries = self.records.iter().map(|r| &r.entry);
         entries.any(|e| matches!(e, Entry::Failed { r#move, .. } if r#move.step == step))
     }
+}
+
+fn lacking_tunnels(scan: Option<&Scan>) -> Vec<String> {
+    let lacks = scan.and_then(|s| Some(s.state.as_ref()?.lacks()));
+    let tunnels = lacks.into_iter().flatten();
+    let tunnels = tunnels.filter(|lack| lack.is(&Code::TUNNEL_STAYS_DOWN));
+    tunnels.filter_map(|lack| lack.name).collect()
 }
 
 /// What the service wrote to a file as it stopped counts once its stop is done in the boot in which the restore began: it
@@ -99,9 +109,11 @@ pub fn as_starts_left_it(mut want: Picture, world: &World) -> Picture {
 }
 
 /// After, with what starts left. Where the backup has no rules, those of the clients come from the service alone, and it adds none
-/// for a client that a start before called inactive.
-fn wanted_after(s: &Scenario, world: &World) -> Picture {
+/// for a client that a start before called inactive; nor does a tunnel that stays down run its hooks.
+fn wanted_after(s: &Scenario, journal: &Journal, world: &World) -> Picture {
     let mut want = as_starts_left_it(s.after.clone(), world);
+    let lacks = |name: &String| journal.lacking.contains(name);
+    want.running.tunnels.retain(|name, _| !lacks(name));
     let first = world.databases.first().and_then(|d| want.databases.get(d));
     let name = first.and_then(|rows| rows.first()).cloned();
     let called = world.called_inactive.keys();
@@ -132,6 +144,8 @@ pub fn lacks_the_service(journal: &Journal) -> bool {
 /// Before, as a gateway that looks like this should be.
 fn wanted_before(s: &Scenario, journal: &Journal, world: &World, have: &Picture) -> Picture {
     let mut want = as_starts_left_it(s.before.clone(), world);
+    let lacks = |name: &String| journal.lacking.contains(name);
+    want.running.tunnels.retain(|name, _| !lacks(name));
     if lacks_the_service(journal) {
         (want.running.service, want.running.falters) = (false, false);
     }
@@ -205,7 +219,7 @@ pub fn i1_before_or_after(
     booted: bool,
 ) -> Vec<String> {
     let wanted = |have: &Picture| match verdict(journal) {
-        Verdict::Restored => wanted_after(s, world),
+        Verdict::Restored => wanted_after(s, journal, world),
         Verdict::RolledBack | Verdict::NothingChanged => wanted_before(s, journal, world, have),
         // Nobody but the operator ends it so, and whatever is there is what he left.
         Verdict::Left => have.clone(),
@@ -398,22 +412,18 @@ pub fn i7_keeps_secrets(world: &World, said: &str) -> Vec<String> {
 
 /// Whether the verdict names what the clean-up could not do.
 pub fn names_leftovers(journal: &Journal) -> bool {
-    journal
-        .records
-        .iter()
-        .any(|r| matches!(&r.entry, Entry::Closed { warnings, .. } if warnings.iter().any(|w| !w.is_lack())))
+    let is_one = |w: &journal_format::Note| !w.is_lack();
+    let mut records = journal.records.iter();
+    records
+        .any(|r| matches!(&r.entry, Entry::Closed { warnings, .. } if warnings.iter().any(is_one)))
 }
 
 /// I8: no staging and no barrier after the verdict, unless the verdict says so.
 pub fn i8_leaves_nothing_behind(s: &Scenario, journal: &Journal, world: &World) -> Vec<String> {
     let named = names_leftovers(journal);
-    let mut wrong: Vec<String> = world
-        .disk
-        .dirs()
-        .into_iter()
-        .filter(|d| !named && d.contains("/.holdfast-"))
-        .map(|d| format!("I8: {d} is left"))
-        .collect();
+    let staging = world.disk.dirs().into_iter();
+    let left = staging.filter(|d| !named && d.contains("/.holdfast-"));
+    let mut wrong: Vec<String> = left.map(|d| format!("I8: {d} is left")).collect();
     if world.disk.find(&s.places.barrier).is_some() {
         wrong.push("I8: the barrier is left".into());
     }

@@ -10,6 +10,7 @@ mod others;
 mod regressions;
 mod starts;
 mod tally;
+mod tunnels;
 
 use std::collections::BTreeMap;
 

@@ -49,6 +49,7 @@ mod system_calls;
 mod threats;
 mod told;
 mod traced;
+mod tunnels_that_fail;
 mod two_states;
 mod unresolved_endpoint;
 mod web_restore;

@@ -493,6 +493,7 @@ pub fn preview(preview: &Preview) -> Value {
         "needs_keep_going": preview.needs_keep_going,
         "has_open_folders": preview.has_open_folders,
         "unsaved": preview.unsaved,
+        "unfit": preview.unfit,
         "until": moment(preview.until_ms),
     })
 }

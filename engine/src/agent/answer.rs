@@ -158,6 +158,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             keep_going_without_firewall,
             keep_open_folders,
             without_safety_backup_of,
+            leave_down,
         } => {
             tracing::info!("{who} confirms a restore");
             let approved = Approved {
@@ -167,6 +168,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 keep_going_without_firewall,
                 keep_open_folders,
                 without_safety_backup_of: start::parts(&without_safety_backup_of)?,
+                leave_down: leave_down.into_iter().collect(),
             };
             let mut last = Instant::now();
             let alive = || sign_of_life(wire, &mut last);

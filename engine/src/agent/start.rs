@@ -51,6 +51,8 @@ pub struct Approved {
     pub keep_open_folders: bool,
     /// The safety backup may lack these.
     pub without_safety_backup_of: BTreeSet<Part>,
+    /// These tunnels may be down afterwards.
+    pub leave_down: BTreeSet<String>,
 }
 
 /// The parts that were ticked.
@@ -238,7 +240,7 @@ impl Starts {
                 keep_open_folders: approved.keep_open_folders,
                 without_safety_backup_of: approved.without_safety_backup_of.clone(),
                 keep_going_without_services: false,
-                leave_down: BTreeSet::new(),
+                leave_down: approved.leave_down.clone(),
             },
             approved: Some(approved.plan.clone()),
         });

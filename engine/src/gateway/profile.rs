@@ -9,7 +9,7 @@ use serde::Deserialize;
 use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::text::iptables::Family;
 
-/// Nobody waits longer for a locked database, seconds.
+/// Nobody waits longer for a locked database, or for a tunnel, seconds.
 const BUSY_MOST: u64 = 3600;
 
 /// A gateway and what Holdfast may do with it.
@@ -41,6 +41,8 @@ pub struct Gateway {
     /// How long a database that another process holds locked is waited for, seconds; then it is not saved, and the backup is
     /// incomplete.
     pub busy_seconds: u64,
+    /// How long `wg-quick` may take for one tunnel, its hooks included, seconds; then it is ended.
+    pub tunnel_seconds: u64,
     /// Databases; each is a part of a backup.
     pub database: Vec<Database>,
     /// Databases that the gateway uses and that are not to be saved here: a file, a folder of them, or a kind (`postgresql://`).
@@ -188,6 +190,7 @@ impl Default for Gateway {
             wireguard_dir: "/etc/wireguard".into(),
             owner: "wireguard:wireguard".into(),
             busy_seconds: 30,
+            tunnel_seconds: 60,
             database: vec![
                 database("configs.db", instance, DatabaseKind::Clients),
                 database("wireguard.db", state, DatabaseKind::Users),
@@ -413,6 +416,12 @@ impl Profile {
             return Err(format!(
                 "gateway.busy_seconds is {}, and at most {BUSY_MOST} seconds are waited for a database",
                 g.busy_seconds
+            ));
+        }
+        if !(1..=BUSY_MOST).contains(&g.tunnel_seconds) {
+            return Err(format!(
+                "gateway.tunnel_seconds is {}, and it has to be 1 to {BUSY_MOST}",
+                g.tunnel_seconds
             ));
         }
         Ok(())

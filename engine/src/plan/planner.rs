@@ -171,6 +171,13 @@ pub fn plan(
     let may_not_run = names
         .filter(|_| choices.keep_going_without_services)
         .collect();
+    // One that is down now is no worse off.
+    let down_now = |name: &String| !survey.facts.tunnels.contains(name);
+    let names = tunnels_up.iter().map(|t| &t.name);
+    let may_stay_down = names
+        .filter(|name| choices.leave_down.contains(*name) || down_now(name))
+        .cloned()
+        .collect();
     let mut staging = BTreeSet::new();
     for target in databases.iter().chain(&files) {
         if let Some(dir) = Path::new(&target.staged).parent() {
@@ -199,7 +206,7 @@ pub fn plan(
         peers: backup.peers.clone(),
         without_safety_backup_of: parts(&choices.without_safety_backup_of),
         may_not_run,
-        may_stay_down: choices.leave_down.iter().cloned().collect(),
+        may_stay_down,
         left_out,
         warnings,
     })

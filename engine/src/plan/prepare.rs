@@ -3,7 +3,7 @@
 
 mod from_backup;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::Path;
@@ -34,7 +34,7 @@ use crate::survey::preflight;
 use crate::survey::{self, Survey};
 use crate::text::iptables::{self, Entrance};
 use crate::text::wg_config::{self, Prefix};
-use crate::text::wording::quoted;
+use crate::text::wording::{name, names, quoted};
 
 pub use from_backup::{COMMANDS, PEERS};
 
@@ -114,8 +114,12 @@ pub fn prepare(
         Some(id) => id,
         None => state_dir::new_id(host)?,
     };
-    let no_tunnels = rehearsal::tunnels(host, profile, &mut checked, &mut opened)?;
-    none(no_tunnels)?;
+    let leave_down = &request.choices.leave_down;
+    none(unknown_tunnels(leave_down, &survey, &checked))?;
+    let up_now = |tunnel: &str| survey.facts.tunnels.iter().any(|t| t == tunnel);
+    let may_stay_down = |tunnel: &str| leave_down.contains(tunnel) || !up_now(tunnel);
+    let unfit = rehearsal::tunnels(host, profile, &mut checked, &mut opened, &may_stay_down)?;
+    none(unfit)?;
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     // Its tables are as large as the plan.
@@ -164,6 +168,31 @@ pub fn prepare(
             false => survey.exposure.exposed,
         },
     })
+}
+
+/// Tunnels that are to be left down, and that the restore would not bring up anyway.
+fn unknown_tunnels(
+    leave_down: &BTreeSet<String>,
+    survey: &Survey,
+    checked: &Checked,
+) -> Vec<Problem> {
+    let known: BTreeSet<&String> = checked
+        .tunnels_up
+        .iter()
+        .chain(&survey.facts.tunnels)
+        .collect();
+    let unknown = leave_down.iter().filter(|tunnel| !known.contains(tunnel));
+    let problem = |tunnel: &String| {
+        cannot(
+            Code::NOT_THERE,
+            format!("leave {} down: no such tunnel comes up", name(tunnel)),
+            match known.is_empty() {
+                true => "leave it out: this restore brings no tunnel up".to_owned(),
+                false => format!("name one of these: {}", names(&known)),
+            },
+        )
+    };
+    unknown.map(problem).collect()
 }
 
 fn none(problems: Vec<Problem>) -> Result<(), Fault> {

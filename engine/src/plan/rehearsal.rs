@@ -4,6 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::Path;
+
+use journal_format::leaving_down;
 
 use crate::archive::verify::{BackupRules, Checked, Opened};
 use crate::error::{Code, Fault, Problem, cannot};
@@ -132,24 +135,33 @@ fn address(line: &str) -> Option<(String, Prefix)> {
 }
 
 /// Every reason why a tunnel of the backup could not come up beside what else is on this box. What the gateway itself has
-/// up now does not count: it goes down first. In a backup of this very box none is a reason to refuse it: such a tunnel stays
-/// down, and is named.
+/// up now does not count: it goes down first. In a backup of this very box none is a reason to refuse it, nor is one of a tunnel
+/// that may stay down: such a tunnel stays down, and is named.
 pub fn tunnels(
     host: &dyn Look,
     profile: &Profile,
     checked: &mut Checked,
     opened: &mut Opened,
+    may_stay_down: &dyn Fn(&str) -> bool,
 ) -> Result<Vec<Problem>, Fault> {
     let found = in_the_way(host, profile, checked)?;
-    if checked.origin == Origin::Elsewhere {
-        let problem = |(tunnel, why, advice): (String, String, &str)| {
-            cannot(
+    let elsewhere = checked.origin == Origin::Elsewhere;
+    let (found, unfit): (Vec<InTheWay>, Vec<InTheWay>) = found
+        .into_iter()
+        .partition(|(tunnel, ..)| !elsewhere || may_stay_down(tunnel));
+    if !unfit.is_empty() {
+        let problem = |(tunnel, why, advice): InTheWay| Problem {
+            about: vec![tunnel.clone()],
+            ..cannot(
                 Code::TUNNEL_UNFIT,
                 format!("bring {} up: {why}", name(&tunnel)),
-                advice,
+                format!(
+                    "{advice}; or leave it down: add {}",
+                    leaving_down([&tunnel])
+                ),
             )
         };
-        return Ok(found.into_iter().map(problem).collect());
+        return Ok(unfit.into_iter().map(problem).collect());
     }
     let down: BTreeMap<String, String> = found
         .into_iter()
@@ -160,13 +172,14 @@ pub fn tunnels(
     Ok(Vec::new())
 }
 
-type RulesInTheWay = (String, String, &'static str);
+/// A tunnel, why it cannot come up, and what helps.
+type InTheWay = (String, String, &'static str);
 
 fn in_the_way(
     host: &dyn Look,
     profile: &Profile,
     checked: &Checked,
-) -> Result<Vec<RulesInTheWay>, Problem> {
+) -> Result<Vec<InTheWay>, Problem> {
     let mut problems = Vec::new();
     if checked.tunnels_up.is_empty() {
         return Ok(problems);
@@ -190,7 +203,8 @@ fn in_the_way(
         .filter_map(|(interface, port)| Some((port.trim().parse().ok()?, interface)))
         .collect();
     let interfaces = interfaces(host)?;
-    let resolvconf = host.has_program("resolvconf");
+    let [resolvconf, sysctl] = ["resolvconf", "sysctl"].map(|program| host.has_program(program));
+    let no_v6 = has_no_v6(host);
     for tunnel in &checked.tunnels_up {
         let Some(config) = checked.configs.get(&format!("{tunnel}.conf")) else {
             continue;
@@ -234,8 +248,32 @@ fn in_the_way(
                 "install it; on Debian: apt-get install openresolv",
             );
         }
+        if config.is_default_route() && !sysctl {
+            refuse(
+                "AllowedIPs has 0.0.0.0/0, and wg-quick needs sysctl for that, which is not there"
+                    .into(),
+                "install it; on Debian: apt-get install procps",
+            );
+        }
+        if config.needs_v6 && no_v6 {
+            refuse(
+                "its config has addresses or networks of IPv6, which is switched off on this box"
+                    .into(),
+                "switch it on: sysctl net.ipv6.conf.all.disable_ipv6=0",
+            );
+        }
     }
     Ok(problems)
+}
+
+/// Whether interfaces that come get no IPv6. What cannot be read switches nothing off.
+fn has_no_v6(host: &dyn Look) -> bool {
+    let setting = Path::new("/proc/sys/net/ipv6/conf/default/disable_ipv6");
+    let is_off = || {
+        host.read(setting, 16)
+            .is_ok_and(|said| said.starts_with(b"1"))
+    };
+    host.forwarding(Family::V6).is_ok_and(|on| on.is_none()) || is_off()
 }
 
 #[cfg(test)]

@@ -67,7 +67,8 @@ pub fn now<'n>(
 /// Tunnels that lack a peer which the plan gives them, or have it otherwise, as a person reads it. Peers that others added
 /// meanwhile are theirs.
 pub fn lacking(env: &Env) -> Result<Vec<String>, Problem> {
-    let wanted = planned(env)?;
+    let mut wanted = planned(env)?;
+    wanted.retain(|name, _| !env.lacking.tunnels.contains(name));
     if wanted.is_empty() {
         return Ok(Vec::new());
     }

@@ -119,6 +119,8 @@ pub struct World {
     pub unread: Option<Family>,
     /// What a `PostUp` adds may not be there yet: it fails a second time unless the `PostDown` ran in between.
     pub adds_once: bool,
+    /// These tunnels nobody can bring up: something of the box is missing that they need.
+    pub cannot_come_up: BTreeSet<String>,
     /// Somebody who will do something.
     pub actor: Option<Actor>,
     /// Somebody has done it, and during which step.
@@ -156,6 +158,7 @@ impl World {
             due: Vec::new(),
             unread: None,
             adds_once: false,
+            cannot_come_up: BTreeSet::new(),
             actor: None,
             acted: None,
             broken: Vec::new(),
@@ -344,6 +347,9 @@ impl World {
         if self.kernel.tunnels.contains_key(&name) {
             return Err(format!("wg-quick: `{name}' already exists"));
         }
+        if self.cannot_come_up.contains(&name) {
+            return Err("resolvconf: command not found".into());
+        }
         let of = |key| hooks(&config, key, &name).into_iter();
         let mut pieces: Vec<Piece> = of("PreUp").map(Piece::Hook).collect();
         pieces.push(Piece::Interface(name.clone(), config.clone()));
@@ -421,6 +427,7 @@ impl World {
             due: Vec::new(),
             unread: self.unread,
             adds_once: self.adds_once,
+            cannot_come_up: self.cannot_come_up.clone(),
             actor: None,
             acted: self.acted.clone(),
             broken: self.broken.clone(),

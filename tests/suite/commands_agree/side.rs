@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use engine::gateway::database::{Client, Trouble};
 use engine::gateway::kernel_facts::Facts;
@@ -15,6 +16,8 @@ use engine::survey;
 use super::calls::*;
 use super::course::{CLIENTS, Course, text, tunnels_up};
 use crate::hosts_agree::permit;
+
+const TUNNEL: Duration = Duration::from_secs(60);
 
 /// One of the two hosts.
 pub struct Side<'c> {
@@ -150,8 +153,14 @@ impl<'c> Side<'c> {
     pub fn answer(&mut self, call: &Call) -> Option<Vec<String>> {
         let c = self.course;
         let (command, input) = match call {
-            Up(n) => (GatewayCommand::TunnelUp(c.config(*n)), String::new()),
-            Down(n) => (GatewayCommand::TunnelDown(c.config(*n)), String::new()),
+            Up(n) => (
+                GatewayCommand::TunnelUp(c.config(*n), TUNNEL),
+                String::new(),
+            ),
+            Down(n) => (
+                GatewayCommand::TunnelDown(c.config(*n), TUNNEL),
+                String::new(),
+            ),
             Load(family, n) => (
                 GatewayCommand::EditRules(*family),
                 loads(*family, *n, &c.names),

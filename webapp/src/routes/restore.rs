@@ -23,6 +23,7 @@ pub struct Confirm {
     keep_going_without_firewall: Option<String>,
     keep_open_folders: Option<String>,
     without_safety_backup_of: Vec<String>,
+    leave_down: Vec<String>,
 }
 
 #[derive(FromForm)]
@@ -53,6 +54,7 @@ pub async fn confirm(
         keep_going_without_firewall: ticked(&form.keep_going_without_firewall),
         keep_open_folders: ticked(&form.keep_open_folders),
         without_safety_backup_of: form.without_safety_backup_of.clone(),
+        leave_down: form.leave_down.clone(),
     };
     let id = admin.answered(agent.start(admin.token(), ask, &asked).await)?;
     Ok(Page::go(format!("/restores/{id}")))

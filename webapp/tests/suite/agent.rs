@@ -9,7 +9,7 @@ use std::time::Duration;
 use agent_protocol::{
     Ask, BackupLine, Backups, Chunk, GatewayLine, GatewayLines, Halt, LackLine, MAX_CHUNK,
     Overview, Preview, Refusal, Reply, Request, RestoreLine, RootCommand, RootCommands, Running,
-    Session, Status, Token, UploadId, Wire, greet,
+    Session, Status, Token, UnfitTunnel, UploadId, Wire, greet,
 };
 use journal_format::{Code, Digest, Note, Policy, Problem, RestoreId, Standing};
 use rocket::local::blocking::Client;
@@ -34,6 +34,7 @@ pub struct Told {
     pub backup: Vec<u8>,
     /// What the next backup lacks.
     pub lacks: Vec<LackLine>,
+    pub unfit: Vec<UnfitTunnel>,
     /// What is told of the last backups.
     pub backups: Backups,
     /// The transfer of the backup ends here, without its mark.
@@ -258,6 +259,7 @@ pub fn preview() -> Preview {
         needs_keep_going: false,
         has_open_folders: true,
         unsaved: Vec::new(),
+        unfit: Vec::new(),
         until_ms: 1_795_377_140_000,
     }
 }
@@ -402,6 +404,7 @@ fn answer(
         Ask::Preview { .. } | Ask::Again { .. } => {
             let preview = Preview {
                 unsaved: told.lock().unwrap().lacks.clone(),
+                unfit: told.lock().unwrap().unfit.clone(),
                 ..preview()
             };
             wire.send(&Reply::Uploaded(Box::new(preview)))?;

@@ -289,25 +289,31 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
 }
 
 #[test]
-fn the_parts_that_were_ticked_are_accepted_and_no_other() {
+fn the_parts_and_tunnels_that_were_ticked_are_accepted_and_no_other() {
     let agent = FakeAgent::start(Told::default());
     let client = agent.client_of("admin");
     let body = confirm_body(&form_token("admin"));
-    let ticked = "&without_safety_backup_of=configs.db&without_safety_backup_of=rules-v4";
+    let ticked =
+        "&without_safety_backup_of=configs.db&without_safety_backup_of=rules-v4&leave_down=wg0";
     post(&client, "/system/restore/confirm", body.clone(), &[]);
     post(&client, "/system/restore/confirm", body + ticked, &[]);
     let asked = std::mem::take(&mut agent.told.lock().unwrap().asked);
-    let accepted: Vec<Vec<String>> = asked
+    let accepted: Vec<(Vec<String>, Vec<String>)> = asked
         .into_iter()
         .map(|ask| match ask {
             Ask::Start {
                 without_safety_backup_of,
+                leave_down,
                 ..
-            } => without_safety_backup_of,
+            } => (without_safety_backup_of, leave_down),
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(accepted, [vec![], vec!["configs.db", "rules-v4"]]);
+    let parts = ["configs.db", "rules-v4"].map(str::to_owned);
+    assert_eq!(
+        accepted,
+        [(vec![], vec![]), (parts.to_vec(), vec!["wg0".to_owned()])]
+    );
 }
 
 #[test]

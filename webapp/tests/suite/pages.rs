@@ -1,6 +1,6 @@
 //! What an admin sees: each page as it is sent, and the headers that go with it.
 
-use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running};
+use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running, UnfitTunnel};
 use insta::assert_snapshot;
 use journal_format::{Direction, Policy, RestoreId, Standing, Step};
 use rocket::http::{ContentType, Header, Status};
@@ -231,6 +231,22 @@ fn the_confirmation_offers_to_go_without_a_safety_backup_of_what_cannot_be_saved
     let (_, behind) = page.split_once("name=\"keep_open_folders\"").unwrap();
     let (_, ticks) = behind.split_once("</label>").unwrap();
     assert_snapshot!("confirm_unsaved", ticks.split_once("<button").unwrap().0);
+}
+
+#[test]
+fn the_confirmation_demands_a_tick_for_each_tunnel_that_cannot_come_up() {
+    let agent = FakeAgent::start(Told {
+        unfit: vec![UnfitTunnel {
+            name: "wg0".into(),
+            why: "bring wg0 up: its config has DNS <b>".into(),
+        }],
+        ..Told::default()
+    });
+    let address = format!("/system/restore?upload={}", crate::agent::UPLOAD);
+    let page = get(&agent.client_of("admin"), &address);
+    let (_, tick) = page.split_once("name=\"leave_down\"").unwrap();
+    let (tick, _) = tick.split_once("</label>").unwrap();
+    assert_snapshot!(tick, @"");
 }
 
 #[test]

@@ -4,13 +4,13 @@ use super::check_quiet;
 use crate::agent::refusal::{self, bounded, bounded_notes, short};
 use crate::agent::uploads::Fresh;
 use crate::agent::{Agent, overview};
-use crate::error::Fault;
+use crate::error::{Code, Fault};
 use crate::gateway::parts::{Lack, Part};
 use crate::plan::planner::Choices;
 use crate::plan::prepare::{RestoreRequest, prepare};
 use crate::plan::preview;
 use crate::state_dir;
-use agent_protocol::{Preview, Refusal, UploadId};
+use agent_protocol::{Preview, Refusal, UnfitTunnel, UploadId};
 use journal_format::{Problem, RestoreId, View};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -33,14 +33,14 @@ pub fn preview(
     open: &dyn Fn() -> Result<File, Problem>,
     (upload, name, size): (UploadId, &str, u64),
 ) -> Result<Preview, Refusal> {
-    let prepare = |keep_going_without_firewall| -> Result<_, Fault> {
+    let prepare = |keep_going_without_firewall, leave_down| -> Result<_, Fault> {
         let choices = Choices {
             keep_going_without_firewall,
             policy: agent.profile.recovery.policy,
             keep_open_folders: false,
             without_safety_backup_of: BTreeSet::new(),
             keep_going_without_services: false,
-            leave_down: BTreeSet::new(),
+            leave_down,
         };
         let request = RestoreRequest {
             file: open()?,
@@ -51,9 +51,18 @@ pub fn preview(
         };
         prepare(&agent.profile, &agent.host, request)
     };
-    let (prepared, needs_keep_going) = match prepare(false) {
-        // It may be the firewall alone that is not acceptable, and that the admin may accept.
-        Err(refused @ Fault::Refused(_)) => match prepare(true) {
+    // It may be tunnels alone that are not acceptable, or the firewall, and these the admin may accept.
+    let mut unfit = Vec::new();
+    let mut first = prepare(false, BTreeSet::new());
+    if let Err(Fault::Refused(problems)) = &first {
+        unfit = unfit_tunnels(problems);
+    }
+    let down: BTreeSet<String> = unfit.iter().map(|t| t.name.clone()).collect();
+    if !down.is_empty() {
+        first = prepare(false, down.clone());
+    }
+    let (prepared, needs_keep_going) = match first {
+        Err(refused @ Fault::Refused(_)) => match prepare(true, down) {
             Ok(prepared) => (prepared, true),
             Err(_) => return Err(refusal::of(agent, refused)),
         },
@@ -76,8 +85,32 @@ pub fn preview(
         needs_keep_going,
         has_open_folders: prepared.closes_something(),
         unsaved: prepared.unsaved.iter().map(overview::lack).collect(),
+        unfit,
         until_ms: 0,
     })
+}
+
+/// The tunnels of these problems that may be left down; none unless that is what all of them are about.
+fn unfit_tunnels(problems: &[Problem]) -> Vec<UnfitTunnel> {
+    let mut unfit = Vec::new();
+    for problem in problems {
+        let [name] = &problem.about[..] else {
+            return Vec::new();
+        };
+        if !problem.is(&Code::TUNNEL_UNFIT) {
+            return Vec::new();
+        }
+        match unfit.last_mut() {
+            Some(UnfitTunnel { name: last, why }) if last == name => {
+                *why = short(&format!("{why}; {}", problem.what));
+            }
+            Some(_) | None => unfit.push(UnfitTunnel {
+                name: name.clone(),
+                why: short(&problem.what),
+            }),
+        }
+    }
+    unfit
 }
 
 /// What a restore from the upload of one that ended before it changed anything, since its safety backup lacked parts, would

@@ -56,6 +56,7 @@ fn preview(id: &UploadId, until_ms: i64) -> Preview {
         needs_keep_going: false,
         has_open_folders: false,
         unsaved: vec![],
+        unfit: vec![],
         until_ms,
     }
 }

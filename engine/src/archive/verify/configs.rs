@@ -37,6 +37,8 @@ pub struct CheckedConfig {
     pub makes_routes: bool,
     /// Whether it sets the box's resolver.
     pub sets_dns: bool,
+    /// Whether it has addresses or routes of IPv6.
+    pub needs_v6: bool,
     /// Stands for its private key.
     pub key: Option<Mark>,
     odd: Option<Box<Odd>>,
@@ -87,6 +89,9 @@ impl CheckedConfig {
             .dns
             .iter()
             .any(|d| d.parse::<std::net::IpAddr>().is_ok());
+        let has_v6 = |prefixes: &[Prefix]| prefixes.iter().any(|p| p.address.is_ipv6());
+        let no_routes = table.is_some_and(|t| t.eq_ignore_ascii_case("off"));
+        self.needs_v6 = has_v6(&config.interface.addresses) || has_v6(&self.networks) && !no_routes;
         self.key = config.interface.key;
         if self.odd.is_some() || !config.unfit.is_empty() || !config.slow.is_empty() {
             let odd = self.odd();
@@ -100,6 +105,12 @@ impl CheckedConfig {
             true => self.first = Some(copy),
             false => self.second = Some(copy),
         }
+    }
+
+    /// Whether `wg-quick` makes it the way out of the box for IPv4.
+    pub fn is_default_route(&self) -> bool {
+        let mut networks = self.networks.iter();
+        self.makes_routes && networks.any(|n| n.is_everything() && n.address.is_ipv4())
     }
 
     /// The routes that `wg-quick` makes in the main table.

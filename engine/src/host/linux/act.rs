@@ -164,8 +164,8 @@ impl Act for Linux {
             | GatewayCommand::ServiceStop(Control::Commands { .. })
             | GatewayCommand::EditRules(_)
             | GatewayCommand::Nft
-            | GatewayCommand::TunnelUp(_)
-            | GatewayCommand::TunnelDown(_)
+            | GatewayCommand::TunnelUp(..)
+            | GatewayCommand::TunnelDown(..)
             | GatewayCommand::PeersAdd(_)
             | GatewayCommand::PeerRemove(_, _) => {}
         }
@@ -179,9 +179,11 @@ impl Act for Linux {
                 COMMAND_LIMIT,
             ),
             GatewayCommand::Nft => (words(&["nft", "-f", "-"]), COMMAND_LIMIT),
-            GatewayCommand::TunnelUp(config) => (words(&["wg-quick", "up", config]), COMMAND_LIMIT),
-            GatewayCommand::TunnelDown(config) => {
-                (words(&["wg-quick", "down", config]), COMMAND_LIMIT)
+            GatewayCommand::TunnelUp(config, within) => {
+                (words(&["wg-quick", "up", config]), *within)
+            }
+            GatewayCommand::TunnelDown(config, within) => {
+                (words(&["wg-quick", "down", config]), *within)
             }
             GatewayCommand::PeersAdd(tunnel) => (
                 words(&["wg", "addconf", tunnel, "/dev/stdin"]),

@@ -1,5 +1,6 @@
 //! What Linux is asked without a program's help: files, processes, forwarding, the clock. Changes nothing, and follows no link.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
@@ -19,7 +20,7 @@ use crate::files::{access, attributes};
 use crate::files::{space, whole};
 use crate::gateway::owner;
 use crate::host::live_database::Live;
-use crate::host::programs::{self, processes};
+use crate::host::programs::{self, ProcessInfo, processes};
 use crate::host::{
     Family, Fixed, FoundFile, Held, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile,
     OpenFiles, Output, Query,
@@ -331,6 +332,57 @@ impl Look for Linux {
     fn sleep(&self, ms: u64) {
         std::thread::sleep(Duration::from_millis(ms));
     }
+
+    fn userspace(&self, tunnels: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, Problem> {
+        let sockets = Path::new(SOCKETS);
+        let mut found = BTreeMap::new();
+        // Where the kernel runs all of them nobody made that folder.
+        if tunnels.is_empty() || !sockets.exists() {
+            return Ok(found);
+        }
+        for tunnel in tunnels {
+            let socket = sockets.join(format!("{tunnel}.sock"));
+            if socket.exists() {
+                found.insert((*tunnel).to_owned(), socket.display().to_string());
+            }
+        }
+        for process in processes()? {
+            for tunnel in tunnels_of(&process) {
+                if tunnels.contains(tunnel.as_str()) {
+                    let shown = format!("{} (pid {})", process.command, process.pid);
+                    found.insert(tunnel, shown);
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn tunnel_limit(&self) -> Duration {
+        Duration::from_secs(self.profile.gateway.tunnel_seconds)
+    }
+}
+
+/// Where programs that run WireGuard in userspace are spoken to.
+const SOCKETS: &str = "/var/run/wireguard";
+/// What these programs are called.
+const USERSPACE: [&str; 3] = ["wireguard-go", "boringtun", "boringtun-cli"];
+
+/// The tunnels that a process may run, by its arguments; none for one in another network namespace.
+fn tunnels_of(process: &ProcessInfo) -> Vec<String> {
+    if process.gone || !USERSPACE.contains(&process.command.as_str()) {
+        return Vec::new();
+    }
+    let of = |pid: &str, file: &str| Path::new("/proc").join(pid).join(file);
+    let pid = process.pid.to_string();
+    let network = |pid| std::fs::read_link(of(pid, "ns/net")).ok();
+    if network(&pid) != network("self") {
+        return Vec::new();
+    }
+    let line = std::fs::read(of(&pid, "cmdline")).unwrap_or_default();
+    let words = line.split(|b| *b == 0).skip(1);
+    words
+        .map(|w| String::from_utf8_lossy(w).into_owned())
+        .collect()
 }
 
 /// Opens a regular file for reading; a fifo or a device is refused without waiting for it.

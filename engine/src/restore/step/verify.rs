@@ -27,11 +27,26 @@ fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
         Direction::Forward => (env.plan.tunnels_up.iter().collect(), &env.plan.tunnels_up),
         Direction::Back => (expected_tunnels::owed(env)?, &env.plan.tunnels_down),
     };
-    let down = wanted.iter().filter(|t| !up.contains(&t.name));
+    let may_be = |name: &String| up.contains(name) || env.lacking.tunnels.contains(name);
+    let down = wanted.iter().filter(|t| !may_be(&t.name));
     let down = down.map(|t| format!("{} is not up", t.name));
     let is_extra = |n: &&str| up.contains(*n) && !of_the_set.iter().any(|t| t.name == *n);
     let extra = env.replaced().into_iter().filter(is_extra);
     Ok(down.chain(extra.map(|n| format!("{n} is up"))).collect())
+}
+
+/// Tunnels that could not be brought up, and are up all the same: the start of a service brings up whoever is active.
+fn come_up(env: &Env) -> Result<Vec<Note>, Problem> {
+    if env.lacking.tunnels.is_empty() {
+        return Ok(Vec::new());
+    }
+    let up = env.tunnels_up()?;
+    let come_up = env.lacking.tunnels.iter().filter(|t| up.contains(*t));
+    let said = come_up.map(|name| {
+        let text = format!("{name} is up: something else brought it up");
+        Note::known(Code::TUNNEL_IS_UP, text).about(name)
+    });
+    Ok(said.collect())
 }
 
 /// Tunnels that were up when the plan was made, and had gone before the restore touched any.
@@ -139,15 +154,16 @@ impl StepOps for VerifyAtRest {
 }
 
 impl StepOps for VerifyRunning {
-    fn forward(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
-        Ok(Report::did(
-            "compared services, tunnels, rules and forwarding with the plan",
-        ))
+    fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
+        Ok(Report {
+            warnings: come_up(env)?,
+            ..Report::did("compared services, tunnels, rules and forwarding with the plan")
+        })
     }
 
     fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: left_down(env)?,
+            warnings: [left_down(env)?, come_up(env)?].concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with what was before")
         })
     }

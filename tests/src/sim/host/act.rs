@@ -204,8 +204,8 @@ impl Act for Sim {
         let shown = match command {
             GatewayCommand::EditRules(family) => format!("edit {family:?}"),
             GatewayCommand::Nft => "nft".into(),
-            GatewayCommand::TunnelUp(config) => format!("wg-quick up {config}"),
-            GatewayCommand::TunnelDown(config) => format!("wg-quick down {config}"),
+            GatewayCommand::TunnelUp(config, _) => format!("wg-quick up {config}"),
+            GatewayCommand::TunnelDown(config, _) => format!("wg-quick down {config}"),
             GatewayCommand::PeersAdd(tunnel) => format!("wg addconf {tunnel}"),
             GatewayCommand::PeerRemove(tunnel, _) => format!("wg set {tunnel} peer remove"),
             GatewayCommand::ServiceStart(_) => "start the service".into(),
@@ -213,8 +213,8 @@ impl Act for Sim {
         };
         self.watch(&mut world, permit, &shown, Path::new(""));
         let behind_the_fence = match command {
-            GatewayCommand::TunnelUp(_)
-            | GatewayCommand::TunnelDown(_)
+            GatewayCommand::TunnelUp(..)
+            | GatewayCommand::TunnelDown(..)
             | GatewayCommand::PeersAdd(_)
             | GatewayCommand::PeerRemove(..) => true,
             // Rules of tunnels that are down are missing meanwhile; what leads from one set to another at once loses nothing.
@@ -242,8 +242,8 @@ impl Act for Sim {
             GatewayCommand::Nft => {
                 nft(input, &world.kernel).map(|actions| vec![Piece::Nft(actions)])
             }
-            GatewayCommand::TunnelUp(config) => world.tunnel_up(Path::new(config)),
-            GatewayCommand::TunnelDown(config) => world.tunnel_down(Path::new(config)),
+            GatewayCommand::TunnelUp(config, _) => world.tunnel_up(Path::new(config)),
+            GatewayCommand::TunnelDown(config, _) => world.tunnel_down(Path::new(config)),
             GatewayCommand::PeersAdd(tunnel) => peers::settings(input).map(|settings| {
                 let one = |setting| Piece::Peer(tunnel.clone(), setting);
                 settings.into_iter().map(one).collect()

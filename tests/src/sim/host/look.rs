@@ -1,8 +1,10 @@
 //! What a restore looks at and asks, answered from the simulated machine.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
+use std::time::Duration;
 
 use engine::host::{
     ExitKind, Family, Fixed, FoundFile, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile,
@@ -287,5 +289,14 @@ impl Look for Sim {
         let mut world = self.world();
         world.finish_under_way();
         world.time_passes(ms);
+    }
+
+    /// The kernel runs them.
+    fn userspace(&self, _: &BTreeSet<&str>) -> Result<BTreeMap<String, String>, Problem> {
+        Ok(BTreeMap::new())
+    }
+
+    fn tunnel_limit(&self) -> Duration {
+        Duration::from_secs(60)
     }
 }

@@ -1,0 +1,267 @@
+//! Brings tunnels up by the configs in place.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use journal_format::{Direction, Note, Tunnel, leaving_down};
+
+use super::super::{Env, Report};
+use super::down::{GOES, all_ended, goes, take_down, take_one_down};
+use super::each::{ByConfig, CONFIG_BYTES, Tools, each, keep_copy};
+use super::patience::Patience;
+use super::wanted;
+use crate::error::{Code, Problem, cannot};
+use crate::host::{GatewayCommand, Output, Permit};
+use crate::text::wg_config;
+use crate::text::wording::{counted, names};
+
+/// How many host names of one config may fail to resolve before it is given up.
+const NAMES: usize = 64;
+
+/// How often a tunnel is brought up before it is given up, all in one move, and what lies between, ms: what failed may pass.
+/// Attempts of the move are for what else goes wrong.
+const TRIES: u32 = 2;
+const AGAIN_MS: u64 = 500;
+
+/// What came of bringing one up.
+enum Came {
+    /// It is up; and what to know of it.
+    Up(Option<Note>),
+    /// It is not.
+    Not(Failure),
+}
+
+/// Why one is not up.
+struct Failure {
+    problem: Problem,
+    /// The same in short.
+    why: String,
+    /// It was ended at its limit: another try would last as long.
+    hung: bool,
+    /// Some of it is there and does not go.
+    leaves: bool,
+}
+
+impl Failure {
+    fn of(problem: Problem) -> Failure {
+        Failure {
+            why: problem.what.clone(),
+            problem,
+            hung: false,
+            leaves: false,
+        }
+    }
+}
+
+/// Brings up those that belong up. What cannot be brought up keeps none of the others down, and leaves nothing half up.
+pub(super) fn bring_up(
+    env: &Env,
+    permit: &Permit,
+    patience: &mut Patience,
+    direction: Direction,
+) -> Result<Report, Problem> {
+    let tunnels = wanted(env, direction)?;
+    let mut up = env.tunnels_up()?;
+    // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
+    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config.
+    let doubtful = permit.r#move().attempt > 1 || direction == Direction::Forward;
+    if doubtful && !env.again && tunnels.iter().any(|t| up.contains(&t.name)) {
+        take_down(env, permit, patience, tunnels.iter().copied())?;
+        up = env.tunnels_up()?;
+    }
+    let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
+    let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
+    let tools = Tools::of(env, permit);
+    let mut report = Report::default();
+    let (mut came_up, mut failed) = (Vec::new(), Vec::new());
+    for tried in 1..=TRIES {
+        if tried > 1 && !down.is_empty() {
+            env.host.sleep(AGAIN_MS);
+        }
+        let one = |by: &ByConfig, patience: &Patience| bring_one_up(tools, patience, by.0);
+        for (by, came) in each(env.host, patience, std::mem::take(&mut down), one) {
+            match came.unwrap_or_else(|problem| Came::Not(Failure::of(problem))) {
+                Came::Up(note) => {
+                    report.warnings.extend(note);
+                    came_up.push(by.0);
+                }
+                Came::Not(failure) if failure.hung || tried == TRIES => {
+                    failed.push((by.0, failure));
+                }
+                Came::Not(_) => down.push(by),
+            }
+        }
+    }
+    up = env.tunnels_up()?;
+    let (came_up, gone): (Vec<&Tunnel>, Vec<&Tunnel>) =
+        came_up.into_iter().partition(|t| up.contains(&t.name));
+    failed.extend(gone.into_iter().map(|t| (t, Failure::of(not_there(t)))));
+    report
+        .did
+        .push(format!("brought {} up", counted(came_up.len(), "tunnel")));
+    report.warnings.extend(lacks(env, direction, failed)?);
+    Ok(report)
+}
+
+/// Those that may stay down, as the verdict names them; where one may not, why the move fails.
+fn lacks(
+    env: &Env,
+    direction: Direction,
+    failed: Vec<(&Tunnel, Failure)>,
+) -> Result<Vec<Note>, Problem> {
+    let may_lack = |(tunnel, failure): &(&Tunnel, Failure)| {
+        let accepted = match direction {
+            Direction::Forward => env.plan.may_stay_down.contains(&tunnel.name),
+            Direction::Back => true,
+        };
+        accepted && !failure.leaves
+    };
+    let (lacks, mut not): (Vec<_>, Vec<_>) = failed.into_iter().partition(may_lack);
+    if !not.is_empty() {
+        let (tunnel, first) = not.remove(0);
+        let others: Vec<&str> = not.iter().map(|(t, _)| t.name.as_str()).collect();
+        let (mut what, mut advice) = (first.problem.what, first.problem.advice);
+        if !others.is_empty() {
+            what = format!("{what}; nor {}", names(&others));
+        }
+        if direction == Direction::Forward {
+            let all = std::iter::once(tunnel.name.as_str()).chain(others);
+            advice = format!("{advice}; to restore without: {}", leaving_down(all));
+        }
+        return Err(Problem {
+            what,
+            advice,
+            ..first.problem
+        });
+    }
+    let note = |(tunnel, failure): (&Tunnel, Failure)| {
+        let was = match direction {
+            Direction::Forward => "",
+            Direction::Back => ", though it was up before",
+        };
+        let text = format!("{} is down{was}: {}", tunnel.name, failure.why);
+        let advice = format!("mend that, then bring it up: wg-quick up {}", tunnel.config);
+        Note::down(Code::TUNNEL_STAYS_DOWN, text)
+            .about(&tunnel.name)
+            .advising(advice)
+    };
+    Ok(lacks.into_iter().map(note).collect())
+}
+
+fn not_there(tunnel: &Tunnel) -> Problem {
+    cannot(
+        Code::TUNNEL_DOES_NOT_COME_UP,
+        format!("bring {} up: it went right after it came", tunnel.name),
+        format!("to try it alone: wg-quick up {}", tunnel.config),
+    )
+}
+
+/// A peer whose host name does not resolve now gets its last known address, or none: the resolver may be behind the very
+/// tunnel.
+fn bring_one_up(tools: Tools, patience: &Patience, tunnel: &Tunnel) -> Result<Came, Problem> {
+    let Tools { host, permit, .. } = tools;
+    let mut unresolved: Vec<String> = Vec::new();
+    let mut config = tunnel.config.clone();
+    loop {
+        let up = |within| GatewayCommand::TunnelUp(config.clone(), within);
+        let out = patience.run(host, permit, up)?;
+        if out.ok() {
+            break;
+        }
+        let bytes = host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
+        match unresolved_name(&out) {
+            Some(name) if unresolved.len() < NAMES && !unresolved.contains(&name) => {
+                unresolved.push(name);
+                let known = tools.facts.peers.get(&tunnel.name);
+                let bytes = wg_config::with_endpoints(&bytes, |key, endpoint| {
+                    if unresolved.iter().any(|u| u == endpoint) {
+                        known.and_then(|k| k.get(key)?.endpoint.clone())
+                    } else {
+                        Some(endpoint.to_owned())
+                    }
+                });
+                config = keep_copy(host, tools.dir, tunnel, &bytes)?;
+            }
+            _ => {
+                let failure = failure(patience, tunnel, &bytes, &out);
+                let leaves = !nothing_is_left(tools, patience, tunnel, failure.hung)?;
+                return Ok(Came::Not(Failure { leaves, ..failure }));
+            }
+        }
+    }
+    Ok(Came::Up((!unresolved.is_empty()).then(|| {
+        let text = format!(
+            "{}: these endpoints do not resolve now: {}; their peers have their last known address or none until the \
+             tunnel is brought up again",
+            tunnel.name,
+            unresolved.join(", ")
+        );
+        Note::down(Code::UNRESOLVED, text).about(&tunnel.name)
+    })))
+}
+
+fn failure(patience: &Patience, tunnel: &Tunnel, config: &[u8], out: &Output) -> Failure {
+    let ended = patience.ended(tunnel, config, out);
+    let problem = out.problem(
+        Code::TUNNEL_DOES_NOT_COME_UP,
+        format!("bring {} up", tunnel.name),
+        format!(
+            "mend what it says, or the config; to try it alone: wg-quick up {}",
+            tunnel.config
+        ),
+    );
+    // What it says last are the commands with which it takes away again what it had made.
+    let mut said = out.stderr.lines().rev();
+    let said = said.find(|line| !line.starts_with("[#] "));
+    Failure {
+        why: ended.clone().unwrap_or_else(|| match said {
+            Some(line) => format!("wg-quick says: {line}"),
+            None => problem.what.clone(),
+        }),
+        hung: ended.is_some(),
+        leaves: false,
+        problem: match ended {
+            Some(ended) => Problem {
+                what: format!("bring {} up: {ended}", tunnel.name),
+                ..problem
+            },
+            None => problem,
+        },
+    }
+}
+
+/// Whether a failed start leaves nothing, or what it left was taken down. What was ended could not clean up behind itself.
+fn nothing_is_left(
+    tools: Tools,
+    patience: &Patience,
+    tunnel: &Tunnel,
+    hung: bool,
+) -> Result<bool, Problem> {
+    let (host, name) = (tools.host, &tunnel.name);
+    let is_gone = goes(host, name, if hung { 1 } else { GOES })?;
+    if !is_gone {
+        // Why this fails counts less than why the tunnel did not come up.
+        let down = take_one_down(tools, patience, &(tunnel, tunnel.config.clone()));
+        if down.is_err() || !goes(host, name, GOES)? {
+            return Ok(false);
+        }
+    }
+    all_ended(host, &BTreeSet::from([name.as_str()]))?;
+    Ok(true)
+}
+
+/// The endpoint that `wg` could not resolve, as it quotes it.
+fn unresolved_name(out: &Output) -> Option<String> {
+    let line = out.stderr.lines().rev().find(|l| {
+        [
+            "name resolution",
+            "Name or service not known",
+            "No address associated",
+            "nodename nor servname",
+        ]
+        .iter()
+        .any(|w| l.contains(w))
+    })?;
+    let quoted = &line[line.find('`')? + 1..];
+    Some(quoted[..quoted.find('\'')?].to_owned())
+}

@@ -1,0 +1,86 @@
+//! Tunnels that cannot be brought up: what is named and nothing else is down, and everything else is one set's.
+
+use journal_format::Plan;
+use tests::sim::trial::Run;
+
+use super::*;
+
+/// A gateway on which these tunnels cannot be brought up any more.
+fn without(tunnels: &[&str]) -> Scenario {
+    let mut s = scenario(Kind::Everything, Policy::Auto);
+    let names = tunnels.iter().map(|name| (*name).to_owned());
+    s.world.cannot_come_up = names.collect();
+    s
+}
+
+/// The verdict, and the tunnels that it names as down.
+fn lacks(s: &Scenario, run: &Run) -> (Option<Verdict>, Vec<String>) {
+    let journal = run.world.disk.read(&s.places.journal).unwrap();
+    let state = journal_format::scan(&journal).state.unwrap();
+    let lacks = state.lacks().into_iter();
+    let tunnels = lacks.filter(|l| l.is(&journal_format::Code::TUNNEL_STAYS_DOWN));
+    (state.verdict(), tunnels.filter_map(|l| l.name).collect())
+}
+
+#[test]
+fn forward_a_tunnel_that_is_down_now_may_stay_down_and_one_that_is_up_turns_it_back() {
+    let s = without(&["new"]);
+    let run = s.restore(None, false);
+    assert_eq!(
+        lacks(&s, &run),
+        (Some(Verdict::Restored), vec!["new".to_owned()])
+    );
+    let journal = oracle::Journal::of(&s, &run.world);
+    assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+    let s = without(&["stay"]);
+    let run = s.restore(None, false);
+    assert_eq!(
+        lacks(&s, &run),
+        (Some(Verdict::RolledBack), vec!["stay".to_owned()])
+    );
+    let journal = oracle::Journal::of(&s, &run.world);
+    assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+}
+
+#[test]
+fn forward_a_tunnel_that_is_up_now_may_stay_down_where_the_plan_says_so() {
+    let mut s = without(&["stay"]);
+    let mut plan = Plan::clone(&s.plan);
+    plan.may_stay_down.push("stay".into());
+    s.plan = plan.into();
+    let run = s.restore(None, false);
+    assert_eq!(
+        lacks(&s, &run),
+        (Some(Verdict::Restored), vec!["stay".to_owned()])
+    );
+    let journal = oracle::Journal::of(&s, &run.world);
+    assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+}
+
+#[test]
+fn after_a_crash_a_tunnel_that_cannot_come_up_lacks_alone_and_nothing_is_stuck() {
+    let s = without(&["stay", "new"]);
+    let moments = every(s.restore(None, true).moments, if all() { 1 } else { 7 });
+    let taken = Taken::default();
+    let total = each(&moments, |moment, tally| {
+        for (image, world, booted) in after_a_crash(&s, moment, Images::Two) {
+            let place = format!("after `{}`, {image}", moment.what);
+            recovered(&s, world, booted, Start::AUTO, &place, &taken, tally);
+        }
+    });
+    assert_eq!(total.wrong, BTreeMap::new());
+    let came = |v: Verdict| total.counts.contains_key(&v.to_string());
+    assert!(came(Verdict::RolledBack), "{:?}", total.counts);
+}
+
+#[test]
+fn one_that_a_service_brings_up_after_all_is_no_lack() {
+    let s = without(&["new"]);
+    // What was missing is there again once the services start.
+    let mut world = s.begun(Step::StartServices).unwrap();
+    world.cannot_come_up.clear();
+    let run = s.recover(world, Start::RESUME, None, false);
+    assert_eq!(lacks(&s, &run), (Some(Verdict::Restored), Vec::new()));
+    let journal = oracle::Journal::of(&s, &run.world);
+    assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+}

@@ -1,0 +1,289 @@
+//! Tunnels that cannot be brought up, hooks that hang and processes that take their time, on gateways that run: whatever a tunnel
+//! does, the others are up afterwards, and what is down is named.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::{Path, PathBuf};
+
+use fixtures::hostile::Backup;
+use fixtures::{Finished, Misbehaviour};
+
+use crate::on_a_gateway::{Gateway, path};
+
+/// Puts a line into a tunnel's config, in both places; gives what they held.
+fn with_line(gateway: &Gateway, tunnel: &str, line: &str) -> Vec<(PathBuf, String)> {
+    let sample = gateway.sample();
+    let file = format!("{tunnel}.conf");
+    let places = [sample.configs_dir(), sample.wireguard_dir()].map(|dir| dir.join(&file));
+    let changed = places.map(|place| {
+        let text = std::fs::read_to_string(&place).unwrap();
+        let with = text.replacen("[Interface]", &format!("[Interface]\n{line}"), 1);
+        std::fs::write(&place, with).unwrap();
+        (place, text)
+    });
+    changed.into()
+}
+
+fn put_back(held: Vec<(PathBuf, String)>) {
+    for (place, text) in held {
+        std::fs::write(place, text).unwrap();
+    }
+}
+
+fn up(gateway: &Gateway) -> Vec<String> {
+    let up = gateway.run(&["wg", "show", "interfaces"]);
+    // That one is not the gateway's.
+    let up = up.split_whitespace().filter(|name| *name != "wg-admin");
+    let mut up: Vec<String> = up.map(str::to_owned).collect();
+    up.sort();
+    up
+}
+
+/// What the last restore lacks, a line each.
+fn lacks(gateway: &Gateway) -> Vec<String> {
+    let journal = std::fs::read(gateway.last_restore().join("journal")).unwrap();
+    let state = journal_format::scan(&journal).state.unwrap();
+    state.lacks().into_iter().map(|lack| lack.text).collect()
+}
+
+fn is_open(gateway: &Gateway) -> bool {
+    let tables = gateway.run(&["nft", "list", "tables"]);
+    !tables.contains("holdfast")
+}
+
+/// `wg-quick` is ended after so many seconds.
+fn with_limit(gateway: &Gateway, seconds: u32) {
+    let profile = gateway.sample().profile();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let line = format!("[gateway]\ntunnel_seconds = {seconds}\n");
+    let changed = text.replacen("[gateway]\n", &line, 1);
+    assert_ne!(text, changed);
+    std::fs::write(&profile, changed).unwrap();
+}
+
+fn restore(gateway: &Gateway, backup: &Path, more: &[&str]) -> Finished {
+    let words = [&["restore", path(backup), "--yes"][..], more].concat();
+    gateway.holdfast(&words)
+}
+
+/// Where nothing runs it in userspace any more, nothing of it is left.
+fn leaves_nothing(gateway: &Gateway, tunnel: &str) {
+    let links = gateway.run(&["ip", "-o", "link"]);
+    assert!(!links.contains(tunnel), "{links}");
+    let running = gateway
+        .sandbox
+        .run(&["pgrep", "-f", &format!("wireguard-go {tunnel}")]);
+    let running = running.unwrap();
+    assert_ne!(running.code(), 0, "{running}");
+}
+
+#[test]
+fn on_the_way_back_a_tunnel_that_cannot_come_up_lacks_and_everything_else_is_as_before() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let [broken, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    with_line(&gateway, broken, "PostUp = echo it is broken >&2; false");
+    let fails = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(fails).unwrap();
+    let done = restore(&gateway, &backup, &[]);
+    assert_eq!(done.code(), 4, "{done}");
+    assert_eq!(up(&gateway), [other.clone()]);
+    let said = format!("{broken} is down, though it was up before: wg-quick says: it is broken");
+    assert_eq!(lacks(&gateway), [said.clone()]);
+    assert!(done.to_string().contains(&said), "{done}");
+    leaves_nothing(&gateway, broken);
+    assert!(is_open(&gateway));
+    gateway.is_settled();
+}
+
+#[test]
+fn forward_a_tunnel_that_cannot_come_up_turns_it_back_unless_the_admin_leaves_it_down() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let [broken, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    let held = with_line(&gateway, broken, "PostUp = false");
+    let backup = gateway.backup();
+    put_back(held);
+    let before = gateway.picture();
+
+    let done = restore(&gateway, &backup, &[]);
+    assert_eq!(done.code(), 4, "{done}");
+    gateway.is(&before);
+    let flag = format!("--leave-down {broken}");
+    assert!(done.stderr.contains(&flag), "{done}");
+
+    let unknown = restore(&gateway, &backup, &["--leave-down", "nobody"]);
+    assert_eq!(unknown.code(), 3, "{unknown}");
+    let known = format!("name one of these: {broken}, {other}");
+    let swapped = format!("name one of these: {other}, {broken}");
+    assert!(
+        unknown.stderr.contains(&known) || unknown.stderr.contains(&swapped),
+        "{unknown}"
+    );
+
+    let accepted = restore(&gateway, &backup, &["--leave-down", broken]);
+    assert!([0, 7].contains(&accepted.code()), "{accepted}");
+    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(lacks(&gateway).len(), 1, "{accepted}");
+    leaves_nothing(&gateway, broken);
+    assert!(is_open(&gateway));
+    gateway.is_settled();
+
+    // Now it is down anyway.
+    let again = restore(&gateway, &backup, &[]);
+    assert!([0, 7].contains(&again.code()), "{again}");
+    assert_eq!(up(&gateway), [other.clone()]);
+}
+
+#[test]
+fn a_hook_that_hangs_is_ended_and_named_and_keeps_no_other_tunnel_down() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    with_limit(&gateway, 3);
+    let [hangs, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    // Or the start of its service would hang just so.
+    let database = rusqlite::Connection::open(gateway.sample().client_database()).unwrap();
+    database
+        .busy_timeout(std::time::Duration::from_secs(10))
+        .unwrap();
+    let inactive = "UPDATE clients SET status = 'inactive' WHERE name = ?1";
+    assert_eq!(database.execute(inactive, [hangs]).unwrap(), 1);
+    drop(database);
+    let held = with_line(&gateway, hangs, "PostUp = sleep 98765");
+    let backup = gateway.backup();
+    put_back(held);
+    with_line(&gateway, hangs, "PreDown = sleep 98765");
+
+    let done = restore(&gateway, &backup, &["--leave-down", hangs]);
+    assert!([0, 7].contains(&done.code()), "{done}");
+    let down = format!("{hangs} is down, but PreDown of {hangs} was ended after 3 s");
+    assert!(done.stdout.contains(&down), "{done}");
+    let said = format!("{hangs} is down: PostUp of {hangs} was ended after 3 s");
+    assert_eq!(lacks(&gateway), [said]);
+    assert_eq!(up(&gateway), [other.clone()]);
+    leaves_nothing(&gateway, hangs);
+    let sleeps = gateway
+        .sandbox
+        .run(&["pgrep", "-f", "sleep 98765"])
+        .unwrap();
+    assert_ne!(sleeps.code(), 0, "{sleeps}");
+    gateway.is_settled();
+}
+
+#[test]
+fn a_hook_that_leaves_a_process_with_its_output_open_is_not_waited_for() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    with_limit(&gateway, 3);
+    let before = up(&gateway);
+    let tunnel = gateway.sample().active().unwrap().remove(0);
+    with_line(&gateway, &tunnel, "PostUp = sleep 98765 &");
+    let backup = gateway.backup();
+    let done = gateway.restore(&backup);
+    assert!(!done.to_string().contains("was ended"), "{done}");
+    assert_eq!(up(&gateway), before);
+    let sleeps = gateway.run(&["pgrep", "-x", "sleep"]);
+    for pid in sleeps.split_whitespace() {
+        gateway.run(&["kill", pid]);
+    }
+}
+
+/// What runs a tunnel in userspace and takes its time to end, as under load: ends so long after its interface, and says whether
+/// it met a successor.
+const SLOW: &str = "#!/bin/sh
+while ip link show dev \"$1\" >/dev/null 2>&1; do sleep 0.01; done
+sleep \"$2\"
+if ip link show dev \"$1\" >/dev/null 2>&1; then echo met; else echo alone; fi
+";
+
+#[test]
+fn a_tunnel_comes_up_only_once_the_process_that_ran_it_before_has_ended() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let tunnel = gateway.sample().active().unwrap().remove(0);
+    let program = gateway.beside("wireguard-go");
+    std::fs::write(&program, SLOW).unwrap();
+    gateway.run(&["chmod", "755", path(&program)]);
+    let slow = gateway
+        .sandbox
+        .spawn(&[path(&program), &tunnel, "3"])
+        .unwrap();
+    gateway.restore(&backup);
+    assert_eq!(slow.wait().unwrap().stdout, "alone\n");
+}
+
+#[test]
+fn a_process_that_does_not_end_with_its_tunnel_is_named_and_turns_it_back() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let tunnel = gateway.sample().active().unwrap().remove(0);
+    let before = gateway.picture();
+    let program = gateway.beside("wireguard-go");
+    std::fs::write(&program, SLOW).unwrap();
+    gateway.run(&["chmod", "755", path(&program)]);
+    let mut stays = gateway
+        .sandbox
+        .spawn(&[path(&program), &tunnel, "98765"])
+        .unwrap();
+    let done = restore(&gateway, &backup, &[]);
+    stays.kill9().unwrap();
+    assert_eq!(done.code(), 4, "{done}");
+    let said = format!(" of {tunnel} is still there");
+    assert!(
+        done.stderr.contains("wireguard-go (pid ") && done.stderr.contains(&said),
+        "{done}"
+    );
+    gateway.is(&before);
+}
+
+#[test]
+fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_is_left_down() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let has = |program: &str| gateway.sandbox.run(&["sh", "-c", program]).unwrap().code() == 0;
+    if has("command -v resolvconf") {
+        return;
+    }
+    let [needs, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    let held = with_line(&gateway, needs, "DNS = 192.0.2.53");
+    let mut elsewhere = Backup::read(&gateway.backup()).unwrap();
+    put_back(held);
+    elsewhere.metadata["holdfast"]["host"] = "elsewhere".into();
+    let backup = gateway.beside("elsewhere.zip");
+    std::fs::write(&backup, elsewhere.bytes().unwrap()).unwrap();
+
+    let refused = restore(&gateway, &backup, &[]);
+    assert_eq!(refused.code(), 3, "{refused}");
+    let why = format!("bring {needs} up: its config has DNS, and wg-quick needs resolvconf");
+    let flag = format!("or leave it down: add --leave-down {needs}");
+    assert!(
+        refused.stderr.contains(&why) && refused.stderr.contains(&flag),
+        "{refused}"
+    );
+
+    let accepted = restore(&gateway, &backup, &["--leave-down", needs]);
+    assert_eq!(accepted.code(), 0, "{accepted}");
+    let said = format!("the tunnel {needs} was up and stays down: its config has DNS");
+    assert!(accepted.to_string().contains(&said), "{accepted}");
+    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(gateway.sample().active().unwrap(), [other.clone()]);
+    let config = std::fs::read_to_string(gateway.sample().config(needs)).unwrap();
+    assert!(config.contains("DNS = 192.0.2.53"));
+}
