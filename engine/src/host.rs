@@ -94,6 +94,8 @@ pub enum Query {
     ServiceActive(Control),
     /// The state of a unit, as a word; of a service with commands, whether it runs. For [`stirs`].
     ServiceState(Control),
+    /// What is another text for each run of a unit; for a service with commands, what the command says that asks whether it runs.
+    ServiceRun(Control),
     /// What a unit says of itself: its environment and the files of it, folder, command, processes. Holds secrets.
     ServiceSettings(String),
     /// A path without links; a failure if nothing is there.

@@ -329,6 +329,10 @@ impl Machine for Crashing {
         self.counter
             .effect("back up", || self.inner.safety_backup(facts))
     }
+
+    fn watched_ms(&self) -> u64 {
+        self.inner.watched_ms()
+    }
 }
 
 impl Own for Crashing {

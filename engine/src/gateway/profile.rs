@@ -11,6 +11,8 @@ use crate::text::iptables::Family;
 
 /// Nobody waits longer for a locked database, seconds.
 const BUSY_MOST: u64 = 3600;
+/// No service is watched longer after its start, seconds.
+const WATCH_MOST: u64 = 600;
 
 /// A gateway and what Holdfast may do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -41,6 +43,9 @@ pub struct Gateway {
     /// How long a database that another process holds locked is waited for, seconds; then it is not saved, and the backup is
     /// incomplete.
     pub busy_seconds: u64,
+    /// How long a service is watched after its start, seconds: one that ends within this time, or that its manager starts again,
+    /// did not start.
+    pub watch_seconds: u64,
     /// Databases; each is a part of a backup.
     pub database: Vec<Database>,
     /// Databases that the gateway uses and that are not to be saved here: a file, a folder of them, or a kind (`postgresql://`).
@@ -177,6 +182,7 @@ impl Default for Gateway {
             wireguard_dir: "/etc/wireguard".into(),
             owner: "wireguard:wireguard".into(),
             busy_seconds: 30,
+            watch_seconds: 5,
             database: vec![
                 database("configs.db", instance, DatabaseKind::Clients),
                 database("wireguard.db", state, DatabaseKind::Users),
@@ -402,6 +408,12 @@ impl Profile {
             return Err(format!(
                 "gateway.busy_seconds is {}, and at most {BUSY_MOST} seconds are waited for a database",
                 g.busy_seconds
+            ));
+        }
+        if g.watch_seconds > WATCH_MOST {
+            return Err(format!(
+                "gateway.watch_seconds is {}, and a service is watched for at most {WATCH_MOST} seconds",
+                g.watch_seconds
             ));
         }
         Ok(())

@@ -39,6 +39,8 @@ pub trait Source {
 pub trait Machine: Host {
     /// Makes the safety backup; what it lacks is no fault here.
     fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault>;
+    /// How long a service is watched after its start, ms.
+    fn watched_ms(&self) -> u64;
 }
 
 impl Machine for Linux {
@@ -46,6 +48,10 @@ impl Machine for Linux {
         let dir = self.profile().backups_dir();
         let kernel = backup::Kernel::Known(facts);
         backup::make(self.profile(), &kernel, &dir, &mut |_| {})
+    }
+
+    fn watched_ms(&self) -> u64 {
+        self.profile().gateway.watch_seconds * 1000
     }
 }
 

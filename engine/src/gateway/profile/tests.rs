@@ -31,6 +31,7 @@ fn the_readme_and_the_packaged_profile_state_every_default() {
     for key in [
         "state_dir",
         "busy_seconds",
+        "watch_seconds",
         "other_databases",
         "hosts",
         "entries",

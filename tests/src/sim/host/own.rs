@@ -26,6 +26,10 @@ impl Machine for Sim {
             warnings: Vec::new(),
         })
     }
+
+    fn watched_ms(&self) -> u64 {
+        5000
+    }
 }
 
 impl Own for Sim {
