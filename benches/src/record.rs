@@ -148,6 +148,8 @@ fn plan() -> Plan {
         firewall: Firewall::default(),
         peers: None,
         without_safety_backup_of: Vec::new(),
+        may_not_run: Vec::new(),
+        may_stay_down: Vec::new(),
         left_out: Vec::new(),
         warnings: Vec::new(),
     }

@@ -222,6 +222,8 @@ codes! {
     ROWS_LOST = "rows-lost", "`holdfast verify`";
     /// A tunnel belongs up and cannot be brought up.
     TUNNEL_STAYS_DOWN = "tunnel-stays-down", "the tunnel's config";
+    /// A tunnel went down before the restore touched any tunnel, and is left so.
+    TUNNEL_WAS_DOWN = "tunnel-was-down", "`wg-quick up` of the tunnel, if it should be up";
     /// A service that ran before could not be started again on the way back: it is stopped, and everything else is put right.
     SERVICE_STAYS_DOWN = "service-stays-down", "the service's log, then `systemctl start`";
     /// Others changed what lay in the place of a file: it is kept in `found/` of the restore.

@@ -74,6 +74,8 @@ impl Plan {
             firewall: self.firewall.clone(),
             peers: self.peers.clone(),
             without_safety_backup_of: self.without_safety_backup_of.clone(),
+            may_not_run: self.may_not_run.clone(),
+            may_stay_down: self.may_stay_down.clone(),
             left_out: self.left_out.clone(),
             warnings: self.warnings.clone(),
         }

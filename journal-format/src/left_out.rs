@@ -33,12 +33,39 @@ impl State {
     }
 }
 
+/// The codes of what a gateway can lack although its files and rules are one set's: each note of them names its object.
+pub const LACKS: [Code; 2] = [Code::SERVICE_STAYS_DOWN, Code::TUNNEL_STAYS_DOWN];
+
+impl Note {
+    /// Whether it names what the gateway lacks.
+    pub fn is_lack(&self) -> bool {
+        LACKS.iter().any(|code| self.is(code))
+    }
+}
+
 impl State {
-    /// What does not work although a rollback put everything back: services that could not be started again.
+    /// The direction in which it goes, or in which it ended.
+    pub fn direction(&self) -> Direction {
+        match self.phase {
+            Phase::Opening
+            | Phase::Preparing
+            | Phase::Forward
+            | Phase::Committed
+            | Phase::Closed(Verdict::Restored) => Direction::Forward,
+            Phase::Back | Phase::Closed(Verdict::RolledBack | Verdict::NothingChanged) => {
+                Direction::Back
+            }
+        }
+    }
+
+    /// What does not work although everything else is one set's: services that could not be started, and tunnels that could not
+    /// be brought up, in the direction in which it goes or ended.
     pub fn lacks(&self) -> Vec<Note> {
-        let started = self.find(Step::StartServices, Direction::Back);
-        let warnings = started.into_iter().flat_map(|m| &m.warnings);
-        let lacks = warnings.filter(|w| w.is(&Code::SERVICE_STAYS_DOWN));
+        let of = |step| self.find(step, self.direction());
+        let moves = [Step::TunnelsUp, Step::StartServices]
+            .into_iter()
+            .filter_map(of);
+        let lacks = moves.flat_map(|m| &m.warnings).filter(|w| w.is_lack());
         lacks.cloned().collect()
     }
 }

@@ -29,7 +29,7 @@ pub use accept::*;
 pub use civil::*;
 pub use closing::*;
 pub use code::*;
-pub use left_out::NOT_LOADED;
+pub use left_out::{LACKS, NOT_LOADED};
 pub use line::*;
 pub use note::*;
 pub use plan::*;

@@ -41,6 +41,12 @@ pub struct Plan {
     /// Parts, by name, that the admin accepts the safety backup to lack. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub without_safety_backup_of: Vec<String>,
+    /// Services, by name, that the admin accepts not to run afterwards. Since 1.1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_not_run: Vec<String>,
+    /// Tunnels, by name, that may be down afterwards: the admin accepts it, or they were down when the plan was made. Since 1.1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_stay_down: Vec<String>,
     /// What does not go back, or is not in the backup, though the gateway has such a thing. The verdict names it by the note's
     /// name, as a sentence calls it: `the IPv4 firewall rules`. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -206,12 +212,16 @@ impl Plan {
                 },
             peers,
             without_safety_backup_of,
+            may_not_run,
+            may_stay_down,
             left_out,
             warnings,
         } = self;
         let plain = ipv6_forward.is_none()
             && peers.is_none()
             && without_safety_backup_of.is_empty()
+            && may_not_run.is_empty()
+            && may_stay_down.is_empty()
             && left_out.is_empty()
             && warnings.iter().all(|w| w.format() == Format::FIRST);
         if plain { Format::FIRST } else { Format::V1_1 }

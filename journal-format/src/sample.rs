@@ -104,6 +104,8 @@ pub fn plan() -> Plan {
         },
         peers: None,
         without_safety_backup_of: Vec::new(),
+        may_not_run: Vec::new(),
+        may_stay_down: Vec::new(),
         left_out: Vec::new(),
         warnings: vec!["the backup has no app.db: it stays as it is".into()],
     }

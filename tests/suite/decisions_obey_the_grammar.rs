@@ -95,6 +95,8 @@ fn plan(policy: Policy, (forward, back): Lists) -> Plan {
         firewall: Firewall::default(),
         peers: None,
         without_safety_backup_of: Vec::new(),
+        may_not_run: Vec::new(),
+        may_stay_down: Vec::new(),
         left_out: Vec::new(),
         warnings: Vec::new(),
     }

@@ -27,7 +27,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         same_boot: true,
         served,
         exchanged: false,
-        lacking: std::collections::BTreeSet::new(),
+        lacking: Default::default(),
         may_have_taken_down: true,
         loaded: true,
         exchanges: &[],

@@ -67,6 +67,8 @@ fn ordered(two: &TwoStates) -> WorkOrder {
             policy: Policy::Auto,
             keep_open_folders: false,
             without_safety_backup_of: Default::default(),
+            keep_going_without_services: false,
+            leave_down: Default::default(),
         },
         approved: None,
     })

@@ -227,6 +227,8 @@ impl Starts {
                 policy: agent.profile.recovery.policy,
                 keep_open_folders: approved.keep_open_folders,
                 without_safety_backup_of: approved.without_safety_backup_of.clone(),
+                keep_going_without_services: false,
+                leave_down: BTreeSet::new(),
             },
             approved: Some(approved.plan.clone()),
         });

@@ -32,6 +32,8 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
         policy: context.profile.recovery.policy,
         keep_open_folders: args.keep_open_folders,
         without_safety_backup_of: args.without_safety_backup_of.iter().cloned().collect(),
+        keep_going_without_services: false,
+        leave_down: Default::default(),
     };
     let (id, approved) = match args.yes {
         true => (state_dir::new_id(&Linux::new(&context.profile))?, None),

@@ -53,6 +53,10 @@ pub struct Choices {
     pub keep_open_folders: bool,
     /// The safety backup may lack these, though then nothing brings them back.
     pub without_safety_backup_of: BTreeSet<Part>,
+    /// Services that do not run afterwards are accepted.
+    pub keep_going_without_services: bool,
+    /// Tunnels, by name, that may be down afterwards.
+    pub leave_down: BTreeSet<String>,
 }
 
 impl BackupForPlan {
@@ -163,6 +167,10 @@ pub fn plan(
     let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
     let (forward, back) = order::lists();
     let services = services(profile, survey);
+    let names = services.iter().map(|s| s.name.clone());
+    let may_not_run = names
+        .filter(|_| choices.keep_going_without_services)
+        .collect();
     let mut staging = BTreeSet::new();
     for target in databases.iter().chain(&files) {
         if let Some(dir) = Path::new(&target.staged).parent() {
@@ -190,6 +198,8 @@ pub fn plan(
         },
         peers: backup.peers.clone(),
         without_safety_backup_of: parts(&choices.without_safety_backup_of),
+        may_not_run,
+        may_stay_down: choices.leave_down.iter().cloned().collect(),
         left_out,
         warnings,
     })

@@ -7,7 +7,7 @@ use crate::text::wording::counted;
 
 /// What an admin approves: the plan's digest, less what differs between two restores of the same backup on the same
 /// gateway: the restore's name, and what the admin accepts besides (a firewall that cannot be loaded, a safety backup that
-/// lacks a part), which is agreed to at the same time and by itself.
+/// lacks a part, a service or a tunnel that stays down), which is agreed to at the same time and by itself.
 pub fn approval(plan: &Plan) -> Digest {
     // All fields by name, so that a new one is not forgotten; by reference, since a plan may have megabytes.
     let Plan {
@@ -26,6 +26,8 @@ pub fn approval(plan: &Plan) -> Digest {
         firewall,
         peers,
         without_safety_backup_of: _,
+        may_not_run: _,
+        may_stay_down: _,
         left_out,
         warnings,
     } = plan;

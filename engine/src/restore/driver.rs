@@ -12,7 +12,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
 use crate::restore::journal::JournalWriter;
 use crate::restore::next;
-use crate::restore::step::{Env, Machine, Source, lacking, ops};
+use crate::restore::step::{Env, Lacking, Machine, Source, ops};
 use crate::restore::swap;
 use crate::state_dir::barrier;
 
@@ -213,7 +213,7 @@ impl Drive<'_> {
                 .is_some_and(|m| m.boot.as_ref() == Some(boot)),
             again: false,
             attempt: 1,
-            lacking: lacking(&state.lacks()),
+            lacking: Lacking::of(&state.lacks()),
             exchanges: &[],
             asked: self.asked,
         }
@@ -272,11 +272,11 @@ impl Drive<'_> {
         };
         let env = match &acted {
             // What it just found out counts, not what an earlier start did.
-            Ok(report) if step == Step::StartServices => Env {
-                lacking: lacking(&report.warnings),
+            Ok(report) => Env {
+                lacking: env.lacking.clone().once(step, &report.warnings),
                 ..env
             },
-            Ok(_) | Err(_) => env,
+            Err(_) => env,
         };
         let outcome = acted.and_then(|report| match ops.observe(&env, direction)? {
             Observed::After => Ok(report),

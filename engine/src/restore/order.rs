@@ -152,6 +152,8 @@ mod tests {
                     policy: Policy::Auto,
                     keep_open_folders: false,
                     without_safety_backup_of: [].into(),
+                    keep_going_without_services: false,
+                    leave_down: Default::default(),
                 },
                 approved: None,
             });

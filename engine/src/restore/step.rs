@@ -77,8 +77,8 @@ pub struct Env<'a> {
     pub may_have_taken_down: bool,
     /// In this boot the backup's rules were loaded, or may have been.
     pub loaded: bool,
-    /// Services that ran before and could not be started again on the way back.
-    pub lacking: BTreeSet<String>,
+    /// What could not be brought up, and may lack.
+    pub lacking: Lacking,
     /// The exchanges of the step, as its first intent noted them; most steps make none.
     pub exchanges: &'a [Exchange],
     /// The step was done before, and some of what it did is gone: the rest is whole.
@@ -149,7 +149,8 @@ impl Env<'_> {
     pub fn silent(&self, direction: Direction) -> Result<Vec<String>, Problem> {
         let mut silent = Vec::new();
         for service in &self.plan.services {
-            let may_be = self.faltered(service, direction) || self.lacking.contains(&service.name);
+            let may_be =
+                self.faltered(service, direction) || self.lacking.services.contains(&service.name);
             if !may_be && !self.runs(service)? {
                 silent.push(format!("{} does not run", service.name));
             }
@@ -178,10 +179,56 @@ pub struct Report {
     pub warnings: Vec<Note>,
 }
 
-/// The services that could not be started again, as the notes of a step say.
-pub fn lacking(notes: &[Note]) -> BTreeSet<String> {
-    let lacking = notes.iter().filter(|n| n.is(&Code::SERVICE_STAYS_DOWN));
-    lacking.filter_map(|n| n.name.clone()).collect()
+/// What could not be brought up and may lack, by name: no check demands it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// Services.
+    pub services: BTreeSet<String>,
+    /// Tunnels.
+    pub tunnels: BTreeSet<String>,
+}
+
+impl Lacking {
+    /// As these notes say.
+    pub fn of(notes: &[Note]) -> Lacking {
+        let named = |code| {
+            let lacks = notes.iter().filter(|n| n.is(&code));
+            lacks.filter_map(|n| n.name.clone()).collect()
+        };
+        Lacking {
+            services: named(Code::SERVICE_STAYS_DOWN),
+            tunnels: named(Code::TUNNEL_STAYS_DOWN),
+        }
+    }
+
+    /// The same once a step has found out anew what it is about.
+    pub fn once(self, step: Step, notes: &[Note]) -> Lacking {
+        let found = Lacking::of(notes);
+        match step {
+            Step::StartServices => Lacking {
+                services: found.services,
+                ..self
+            },
+            Step::TunnelsUp => Lacking {
+                tunnels: found.tunnels,
+                ..self
+            },
+            Step::SafetyBackup
+            | Step::Stage
+            | Step::Fence
+            | Step::StopServices
+            | Step::TunnelsDown
+            | Step::ResetRules
+            | Step::SettleDatabases
+            | Step::SwapDatabases
+            | Step::SwapConfigs
+            | Step::VerifyAtRest
+            | Step::LoadFirewall
+            | Step::VerifyRunning
+            | Step::LiftFence
+            | Step::CleanUp => self,
+        }
+    }
 }
 
 impl Report {

@@ -73,6 +73,8 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
                 keep_open_folders: true,
                 policy: profile.recovery.policy,
                 without_safety_backup_of: Default::default(),
+                keep_going_without_services: false,
+                leave_down: Default::default(),
             },
             id: None,
             approved: None,

@@ -289,6 +289,8 @@ impl Scenario {
             keep_open_folders: false,
             policy,
             without_safety_backup_of: BTreeSet::new(),
+            keep_going_without_services: false,
+            leave_down: BTreeSet::new(),
         };
         let networks = BTreeMap::new();
         let plan = planner::plan(&profile, &survey, &networks, &backup, &id, choices)?;

@@ -93,6 +93,8 @@ impl Course {
             },
             peers: Some(digest(peers_planned(&names).as_bytes())),
             without_safety_backup_of: Vec::new(),
+            may_not_run: Vec::new(),
+            may_stay_down: Vec::new(),
             left_out: Vec::new(),
             ..scenario.plan.as_ref().clone()
         };

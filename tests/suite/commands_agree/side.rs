@@ -62,7 +62,7 @@ impl<'c> Side<'c> {
             same_boot: self.same_boot,
             served: true,
             exchanged: false,
-            lacking: std::collections::BTreeSet::new(),
+            lacking: Default::default(),
             may_have_taken_down: true,
             loaded: false,
             exchanges: &[],

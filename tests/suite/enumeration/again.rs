@@ -110,7 +110,7 @@ fn a_tunnel_that_was_down_before_the_restore_touched_any_is_not_owed_on_the_way_
     let said = records.iter().any(|r| match &r.entry {
         Entry::Done { warnings, .. } => warnings
             .iter()
-            .any(|w| w.is(&Code::TUNNEL_STAYS_DOWN) && w.name.as_deref() == Some("gone")),
+            .any(|w| w.is(&Code::TUNNEL_WAS_DOWN) && w.name.as_deref() == Some("gone")),
         _ => false,
     });
     assert!(said, "nobody says so");

@@ -64,6 +64,8 @@ impl Journal {
             firewall: Firewall::default(),
             peers: None,
             without_safety_backup_of: Vec::new(),
+            may_not_run: Vec::new(),
+            may_stay_down: Vec::new(),
             left_out: Vec::new(),
             warnings: vec![
                 Note::lost(

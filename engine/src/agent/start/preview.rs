@@ -39,6 +39,8 @@ pub fn preview(
             policy: agent.profile.recovery.policy,
             keep_open_folders: false,
             without_safety_backup_of: BTreeSet::new(),
+            keep_going_without_services: false,
+            leave_down: BTreeSet::new(),
         };
         let request = RestoreRequest {
             file: open()?,

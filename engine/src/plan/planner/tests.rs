@@ -153,6 +153,8 @@ fn planned(survey: &Survey, backup: &BackupForPlan) -> Result<Plan, Vec<Problem>
         keep_open_folders: false,
         policy: Policy::Auto,
         without_safety_backup_of: BTreeSet::new(),
+        keep_going_without_services: false,
+        leave_down: BTreeSet::new(),
     };
     let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
     let profile = Profile::default();

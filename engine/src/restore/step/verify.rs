@@ -44,7 +44,7 @@ fn left_down(env: &Env) -> Result<Vec<Note>, Problem> {
             "{} is down: it went down before the restore touched any tunnel, and is left as it is",
             t.name
         );
-        Note::down(Code::TUNNEL_STAYS_DOWN, text).about(&t.name)
+        Note::down(Code::TUNNEL_WAS_DOWN, text).about(&t.name)
     });
     Ok(said.collect())
 }
