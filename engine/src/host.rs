@@ -17,6 +17,7 @@ use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
 pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
 
+pub mod held_units;
 pub mod linux;
 pub mod live_database;
 pub mod permit;
@@ -191,7 +192,7 @@ impl Output {
 }
 
 /// Is there where systemd manages the machine: sd_booted(3).
-const MANAGED: &str = "/run/systemd/system";
+pub const MANAGED: &str = "/run/systemd/system";
 
 /// Whether a service runs or is about to: one that fails and is started again and again is not at rest either. An answer that
 /// says neither is a problem: a service that cannot be asked for is not one that is stopped.
@@ -437,6 +438,8 @@ pub trait Own {
     fn discard(&self, path: &Path) -> Result<(), Problem>;
     /// Holds so much space on the disk until the file is discarded.
     fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem>;
+    /// No service must be down for a restore any more: whoever wants may start one.
+    fn release_services(&self);
     /// Opens a journal to append to. Reserves `reserve` bytes behind its end without changing its size.
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem>;
     /// Ends every process that began in a dead driver's session at this time since boot or later, but those that leave on

@@ -356,6 +356,10 @@ impl Own for Crashing {
             .effect("reserve space", || self.inner.reserve(path, bytes))
     }
 
+    fn release_services(&self) {
+        self.inner.release_services();
+    }
+
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem> {
         let inner = self.counter.effect("open the journal", || {
             self.inner.open_journal(path, reserve)

@@ -118,6 +118,8 @@ impl Own for Sim {
         self.own(&mut world, "sync", dir, |w| w.disk.sync_dir(dir))
     }
 
+    fn release_services(&self) {}
+
     fn open_journal(&self, path: &Path, _: u64) -> Result<Box<dyn Append>, Problem> {
         if self.fails(true).is_some() {
             return Err(failed(format!("open {}: no space", path.display())));
