@@ -13,6 +13,7 @@ mod keeping;
 pub mod launch;
 mod loading;
 pub mod next;
+mod old_databases;
 pub mod order;
 pub mod process;
 pub mod recover;

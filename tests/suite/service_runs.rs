@@ -1,7 +1,10 @@
 //! A gateway's service on a real gateway: whether it runs is looked at for long enough, and what it does while it must be down.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use fixtures::{Misbehaviour, program};
+use std::path::Path;
+use std::time::Duration;
+
+use fixtures::{Finished, Misbehaviour, program};
 use nix::sys::signal::{Signal, kill};
 
 use crate::on_a_gateway::{Gateway, path, stand_in};
@@ -77,7 +80,9 @@ case $1 in
             *DropInPaths*) ls $read/* 2>/dev/null; true ;;
             *=ActiveState) if service active; then echo active; else echo inactive; fi ;;
         esac ;;
-    stop) service stop ;;
+    stop)
+        [ ! -e ROOT/holder ] || kill $(cat ROOT/holder)
+        service stop ;;
     start)
         exec 9>>ROOT/starts
         flock 9
@@ -174,6 +179,33 @@ fn open_databases(gateway: &Gateway) -> Vec<String> {
     named.filter(|target| target.contains(".db")).collect()
 }
 
+/// Stops the worker of a restore once this step is done, lets somebody act, and goes on to the end.
+fn meanwhile(gateway: &Gateway, backup: &Path, step: &str, act: impl FnOnce()) -> Finished {
+    let mut restore = gateway.begin(&["restore", path(backup), "--yes"]);
+    let done = format!("\"done\":{{\"move\":{{\"step\":\"{step}\"");
+    assert!(gateway.await_while(&mut restore, || journal(gateway).contains(&done)));
+    let worker = restore.worker().unwrap().unwrap();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    act();
+    kill(worker, Signal::SIGCONT).unwrap();
+    restore.wait().unwrap()
+}
+
+fn start_behind_its_back(gateway: &Gateway) {
+    let service = program("sample-gateway-service").unwrap();
+    gateway.run(&[path(&service), "start", path(gateway.sample().root())]);
+}
+
+/// Where the clients' database lies that the restore took out of its place.
+fn old_database(gateway: &Gateway) -> String {
+    let database = gateway.sample().client_database();
+    let folder = path(database.parent().unwrap()).to_owned();
+    format!(
+        "{folder}/.holdfast-*/{}",
+        database.file_name().unwrap().to_str().unwrap()
+    )
+}
+
 #[test]
 fn a_service_that_somebody_starts_while_it_must_be_down_ends_on_the_databases_in_place() {
     for step in [
@@ -186,15 +218,7 @@ fn a_service_that_somebody_starts_while_it_must_be_down_ends_on_the_databases_in
             return;
         };
         let backup = gateway.backup();
-        let mut restore = gateway.begin(&["restore", path(&backup), "--yes"]);
-        let done = format!("\"done\":{{\"move\":{{\"step\":\"{step}\"");
-        assert!(gateway.await_while(&mut restore, || journal(&gateway).contains(&done)));
-        let worker = restore.worker().unwrap().unwrap();
-        kill(worker, Signal::SIGSTOP).unwrap();
-        let service = program("sample-gateway-service").unwrap();
-        gateway.run(&[path(&service), "start", path(gateway.sample().root())]);
-        kill(worker, Signal::SIGCONT).unwrap();
-        let ended = restore.wait().unwrap();
+        let ended = meanwhile(&gateway, &backup, step, || start_behind_its_back(&gateway));
         assert!([0, 4].contains(&ended.code()), "{step}: {ended}");
         let open = open_databases(&gateway);
         assert!(open.len() >= 3, "{step}: {open:?}");
@@ -207,4 +231,89 @@ fn a_service_that_somebody_starts_while_it_must_be_down_ends_on_the_databases_in
         }
         gateway.is_settled();
     }
+}
+
+#[test]
+fn a_process_that_still_works_on_a_replaced_database_is_named_with_the_command_that_ends_it() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let line = format!(
+        "exec 3< $(ls {}); echo holds; exec sleep 1000",
+        old_database(&gateway)
+    );
+    let mut holder = None;
+    let ended = meanwhile(&gateway, &backup, "swap-databases", || {
+        let process = gateway.sandbox.spawn(&["sh", "-c", &line]).unwrap();
+        while process.stdout_so_far().unwrap().is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        holder = Some(process);
+    });
+    assert_eq!(ended.code(), 0, "{ended}");
+    let said = format!(
+        "still has a {} open that is not in its place any more: what it writes there is lost",
+        path(&gateway.sample().client_database())
+    );
+    assert!(ended.stdout.contains(&said), "{ended}");
+    assert!(ended.stdout.contains("or end it: kill "), "{ended}");
+    assert!(journal(&gateway).contains("\"old-database-held\""));
+    assert!(holder.unwrap().kill9().unwrap());
+    gateway.is_settled();
+}
+
+#[test]
+fn a_service_that_works_on_a_replaced_database_is_started_anew_and_nobody_is_named() {
+    let Some(gateway) = with_a_unit() else {
+        return;
+    };
+    let backup = gateway.backup();
+    // There is time while the fence is lifted.
+    let slow = "#!/bin/sh\nsleep 0.5\nexec /usr/sbin/nft \"$@\"\n";
+    std::fs::write(gateway.sandbox.inside("/usr/local/sbin/nft"), slow).unwrap();
+    gateway.run(&["chmod", "755", "/usr/local/sbin/nft"]);
+    let holder = gateway.sample().root().join("holder");
+    let line = format!(
+        "exec 3< $(ls {}); setsid sleep 1000 & echo $! > {}",
+        old_database(&gateway),
+        path(&holder)
+    );
+    let ended = meanwhile(&gateway, &backup, "verify-at-rest", || {
+        start_behind_its_back(&gateway);
+        gateway.run(&["sh", "-c", &line]);
+    });
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(journal(&gateway).contains("started sample.service"));
+    assert!(!journal(&gateway).contains("old-database-held"));
+    gateway.is_settled();
+}
+
+#[test]
+fn a_process_that_does_not_let_go_of_a_new_database_keeps_no_rollback_from_its_end_and_is_named() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let before = gateway.picture();
+    let how = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(how).unwrap();
+    let database = gateway.sample().client_database();
+    let line = format!("exec 3< '{}'; echo holds; exec sleep 1000", path(&database));
+    let mut holder = None;
+    let ended = meanwhile(&gateway, &backup, "swap-databases", || {
+        let process = gateway.sandbox.spawn(&["sh", "-c", &line]).unwrap();
+        while process.stdout_so_far().unwrap().is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        holder = Some(process);
+    });
+    assert_eq!(ended.code(), 4, "{ended}");
+    assert!(
+        ended.stdout.contains("is not in its place any more"),
+        "{ended}"
+    );
+    assert!(holder.unwrap().kill9().unwrap());
+    gateway.is(&before);
+    gateway.is_settled();
 }

@@ -10,7 +10,7 @@ use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_rules, expected_tunnels, loading};
+use crate::restore::{expected_rules, expected_tunnels, loading, old_databases};
 
 pub struct StopServices;
 pub struct StartServices;
@@ -27,25 +27,12 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     for service in env.plan.services.iter().rev() {
         let ran = env.runs(service)?;
         // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
-        stop_one(env, permit, service)?;
+        env.stop_service(permit, service)?;
         if ran {
             report.did.push(format!("stopped {}", service.name));
         }
     }
     Ok(report)
-}
-
-fn stop_one(env: &Env, permit: &Permit, service: &Service) -> Result<(), Problem> {
-    let stop = GatewayCommand::ServiceStop(service.control.clone());
-    let out = env.host.run(permit, &stop, "")?;
-    if stirs(env.host, &service.control)? {
-        return Err(out.problem(
-            Code::SERVICE_DOES_NOT_STOP,
-            format!("stop {}: it still runs", service.name),
-            format!("stop {} by hand, and see why it does not end", service.name),
-        ));
-    }
-    Ok(())
 }
 
 /// A service that runs, and what tells one run of it from the next, where something does.
@@ -84,7 +71,7 @@ struct StartRound<'a> {
 }
 
 impl<'a> StartRound<'a> {
-    /// StartRound each service that does not run.
+    /// Starts each service that does not run.
     fn start(&mut self) -> Result<(), Problem> {
         for service in &self.env.plan.services {
             if self.env.runs(service)? {
@@ -141,7 +128,7 @@ impl<'a> StartRound<'a> {
             note.advising(format!("see why in {}", log_of(service)))
         } else if self.direction == Direction::Back && self.env.attempt >= TRIES {
             // Left to its manager it would be started over and over, and undo what is put right each time.
-            stop_one(self.env, self.permit, service)?;
+            self.env.stop_service(self.permit, service)?;
             stays_down(service, said)
         } else {
             return Ok(false);
@@ -154,11 +141,16 @@ impl<'a> StartRound<'a> {
 
 fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Problem> {
     expected_tunnels::keep(env)?;
-    // One that runs may be on its way out: a stop that a crash cut off may still be under way.
+    let mut running = false;
     for service in &env.plan.services {
-        if env.runs(service)? {
-            env.host.sleep(FIRST_LOOK_MS);
-            break;
+        running |= env.runs(service)?;
+    }
+    if running {
+        // It may be on its way out: a stop that a crash cut off may still be under way.
+        env.host.sleep(FIRST_LOOK_MS);
+        // Or somebody started it while it had to be down, and it works on what is not in its place any more.
+        if old_databases::holders(env)?.iter().any(|h| h.is_daemon) {
+            stop(env, permit)?;
         }
     }
     let mut starts = StartRound {

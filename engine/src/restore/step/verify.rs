@@ -11,7 +11,7 @@ use crate::error::{Code, Problem};
 use crate::host::{Permit, Query};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_peers, expected_rules, expected_tunnels};
+use crate::restore::{expected_peers, expected_rules, expected_tunnels, old_databases};
 use crate::text::wg_config;
 use crate::text::wording::counted;
 
@@ -139,15 +139,18 @@ impl StepOps for VerifyAtRest {
 }
 
 impl StepOps for VerifyRunning {
-    fn forward(&self, _: &Env, _: &Permit) -> Result<Report, Problem> {
-        Ok(Report::did(
-            "compared services, tunnels, rules and forwarding with the plan",
-        ))
+    fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
+        Ok(Report {
+            warnings: old_databases::notes(env)?,
+            ..Report::did("compared services, tunnels, rules and forwarding with the plan")
+        })
     }
 
     fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
+        let mut warnings = left_down(env)?;
+        warnings.extend(old_databases::notes(env)?);
         Ok(Report {
-            warnings: left_down(env)?,
+            warnings,
             ..Report::did("compared services, tunnels, rules and forwarding with what was before")
         })
     }
