@@ -166,6 +166,13 @@ struct RestoreArgs {
     without_safety_backup_of: Vec<Part>,
 }
 
+/// Whether the question is answered with yes.
+fn agreed(question: &str) -> bool {
+    let _ = write!(std::io::stderr(), "{question}");
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim() == "yes"
+}
+
 /// `holdfast recover`.
 #[derive(Debug, Args)]
 struct RecoverArgs {
@@ -175,6 +182,12 @@ struct RecoverArgs {
     /// Roll the restore back, whatever the profile's policy is. No effect after the restore was committed.
     #[arg(long)]
     roll_back: bool,
+    /// The last way out: end the restore where it stands. Lifts the fence, keeps every original, and changes nothing else.
+    #[arg(long, conflicts_with_all = ["resume", "roll_back"])]
+    leave_as_it_is: bool,
+    /// Leave it as it is without a question.
+    #[arg(long, requires = "leave_as_it_is")]
+    yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

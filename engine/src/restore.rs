@@ -1,6 +1,7 @@
 //! One restore from its plan to its verdict: the folder, the journal and the drive. Owns what lies in a restore's folder
 //! before its journal begins; plans nothing.
 
+pub mod again;
 pub mod aside;
 pub mod cut_off;
 pub mod decide;
@@ -11,6 +12,7 @@ mod expected_tunnels;
 pub mod journal;
 mod keeping;
 pub mod launch;
+pub mod leaving;
 mod loading;
 pub mod next;
 mod old_databases;
@@ -164,8 +166,11 @@ pub fn conclude(ending: Ending, state: &State) -> Result<Vec<Note>, Fault> {
     match ending {
         Ending::Closed(Verdict::Restored) => {
             let warnings = state.moves.iter().flat_map(|m| &m.warnings);
-            Ok(warnings.chain(&state.closing_warnings).cloned().collect())
+            // What lacks stands in the closing as well.
+            let closing = state.closing_warnings.iter().filter(|w| !w.is_lack());
+            Ok(warnings.chain(closing).cloned().collect())
         }
+        Ending::Closed(Verdict::Left) => Ok(state.closing_warnings.clone()),
         Ending::Closed(Verdict::RolledBack) => {
             let unknown = || {
                 cannot(

@@ -12,7 +12,7 @@ pub mod traces;
 
 use std::path::{Path, PathBuf};
 
-use journal_format::{Fate, RestoreId, Scan, Step};
+use journal_format::{Fate, RestoreId, Scan, Step, Verdict};
 
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::access;
@@ -174,11 +174,19 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
             continue;
         };
         let cleaned = state.moves.iter().rev().find(|m| m.step == Step::CleanUp);
-        if cleaned.is_some_and(|m| m.fate != Fate::Done) {
+        let was_left = state.verdict() == Some(Verdict::Left);
+        if cleaned.map_or(was_left, |m| m.fate != Fate::Done) {
             found.push(id);
         }
     }
     Ok(found)
+}
+
+/// The newest restore, if it is over and its closing says that there is more to do than to forget it.
+pub fn newest(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
+    let mut newest = restores(profile)?.into_iter().rev();
+    let newest = newest.find(|id| journal(profile, id).exists());
+    Ok(newest.filter(|id| end(&journal(profile, id)) != JournalEnd::Clean))
 }
 
 /// How a journal ends, by its last line alone.
@@ -186,7 +194,7 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
 enum JournalEnd {
     /// With its closing, and nothing was left over.
     Clean,
-    /// With its closing; something was left over.
+    /// With its closing; something was left over, or lacks.
     LeftOver,
     /// With something else: it is open, or something was done after its closing.
     Open,
@@ -205,7 +213,7 @@ fn end(path: &Path) -> JournalEnd {
     };
     match journal_format::closing(&read().unwrap_or_default()) {
         None => JournalEnd::Open,
-        Some(closing) if closing.left_over => JournalEnd::LeftOver,
+        Some(closing) if closing.left_over || closing.lacks => JournalEnd::LeftOver,
         Some(_) => JournalEnd::Clean,
     }
 }

@@ -1,6 +1,7 @@
 //! How a journal ends, told by its last line alone: so that many old journals cost little. Checks no chain; whoever must know
 //! reads the whole journal.
 
+use crate::Note;
 use crate::line::PREFIX_BYTES;
 use crate::record::{Entry, Record};
 
@@ -9,6 +10,8 @@ use crate::record::{Entry, Record};
 pub struct Closing {
     /// It says that something is left to do or to know.
     pub left_over: bool,
+    /// It says that the gateway lacks something.
+    pub lacks: bool,
 }
 
 /// The closing that these last bytes of a journal end with; none if they end with anything else, or with a line that is cut off
@@ -22,7 +25,8 @@ pub fn closing(tail: &[u8]) -> Option<Closing> {
     let record: Record = serde_json::from_slice(lines[start..].get(PREFIX_BYTES..)?).ok()?;
     match record.entry {
         Entry::Closed { warnings, .. } => Some(Closing {
-            left_over: !warnings.is_empty(),
+            left_over: warnings.iter().any(|w| !w.is_lack()),
+            lacks: warnings.iter().any(Note::is_lack),
         }),
         _ => None,
     }
@@ -77,6 +81,11 @@ mod tests {
         let left_over = |warnings: &str| closing(&line(warnings)).unwrap().left_over;
         assert!(!left_over(""));
         assert!(left_over(r#","warnings":["a file is left"]"#));
+        let lack =
+            r#","warnings":[{"code":"service-stays-down","weight":"down","name":"x","text":"x"}]"#;
+        assert!(!left_over(lack));
+        assert!(closing(&line(lack)).unwrap().lacks);
+        assert!(!closing(&line("")).unwrap().lacks);
         assert_eq!(closing(b""), None);
         assert_eq!(closing(b"\n"), None);
     }

@@ -232,6 +232,8 @@ codes! {
     FOUND_KEPT = "found-kept", "`found/` of the restore";
     /// A file is replaced, and not every extended attribute of it is on the new one as it was.
     ATTRIBUTES_NOT_KEPT = "attributes-not-kept", "`getfacl`, `getfattr -d -m -` of the file and of its original";
+    /// The operator ended a restore where it stood: what is in place.
+    LEFT_AS_IT_IS = "left-as-it-is", "the restore's `originals/`, and its safety backup";
     /// Others replaced or removed a file before the restore exchanged it: it is left as it is.
     LEFT_TO_OTHERS = "left-to-others", "`ls -l` of the file";
     /// A tunnel's config here is left alone.

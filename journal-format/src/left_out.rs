@@ -19,7 +19,9 @@ impl State {
             | Phase::Preparing
             | Phase::Forward
             | Phase::Back
-            | Phase::Closed(Verdict::RolledBack | Verdict::NothingChanged) => return Vec::new(),
+            | Phase::Closed(Verdict::RolledBack | Verdict::NothingChanged | Verdict::Left) => {
+                return Vec::new();
+            }
         }
         let mut left_out = self.plan.as_ref().map_or_else(Vec::new, |p| p.leaves_out());
         let loaded = self.find(Step::LoadFirewall, Direction::Forward);
@@ -55,6 +57,10 @@ impl State {
             Phase::Back | Phase::Closed(Verdict::RolledBack | Verdict::NothingChanged) => {
                 Direction::Back
             }
+            Phase::Closed(Verdict::Left) => match self.turned {
+                None => Direction::Forward,
+                Some(_) => Direction::Back,
+            },
         }
     }
 

@@ -94,6 +94,11 @@ impl Entry {
             {
                 Format::V1_1
             }
+            Entry::Closed {
+                verdict: Verdict::Left,
+                ..
+            } => Format::V1_1,
+            Entry::Driver(driver) if driver.role == Role::Leave => Format::V1_1,
             Entry::Done { warnings, .. } | Entry::Closed { warnings, .. } => {
                 let formats = warnings.iter().map(Note::format);
                 formats.max().unwrap_or(Format::FIRST)
@@ -204,6 +209,8 @@ pub enum Role {
     Recover,
     /// A recovery that the operator asked for: counts begin anew.
     RecoverByHand,
+    /// The operator ends the restore where it stands. Since 1.1.
+    Leave,
 }
 
 /// One exchange of a swap: two names and the objects under them before it.

@@ -108,6 +108,7 @@ pub(crate) fn summary(record: &Record) -> String {
                 Role::Restore => "the restore started",
                 Role::Recover => "a recovery started by itself",
                 Role::RecoverByHand => "a recovery started by hand",
+                Role::Leave => "the operator leaves the gateway as it is",
             };
             let policy = match d.policy {
                 None => "",

@@ -174,6 +174,12 @@ pub struct Pen {
     now_ms: i64,
 }
 
+/// What a step says of a service that could not be started.
+pub fn lack() -> Note {
+    let text = "gateway.service does not run, though it ran before";
+    Note::down(Code::SERVICE_STAYS_DOWN, text).about("gateway.service")
+}
+
 impl Pen {
     /// A journal with its header.
     pub fn opened_with(header: Header) -> Pen {
@@ -205,6 +211,17 @@ impl Pen {
     pub fn begun_with(plan: Plan) -> Pen {
         let mut pen = Pen::opened_with(header(&plan));
         pen.write(Entry::Plan(plan.into()));
+        pen.write(driver(Role::Restore, 0));
+        pen
+    }
+
+    /// The same plan in a journal of the newest version.
+    pub fn newest() -> Pen {
+        let mut pen = Pen::opened_with(Header {
+            format: Format::CURRENT,
+            ..header(&plan())
+        });
+        pen.write(Entry::Plan(plan().into()));
         pen.write(driver(Role::Restore, 0));
         pen
     }
@@ -361,6 +378,29 @@ impl Pen {
         pen
     }
 
+    /// A rollback that could not start a service.
+    pub fn lacking() -> Pen {
+        let mut pen = Pen::newest();
+        pen.arm();
+        pen.forward_between(Step::Fence, Step::TunnelsUp);
+        pen.fail(Step::TunnelsUp, Direction::Forward);
+        pen.turn();
+        for step in plan().back {
+            let r#move = pen.begin(step, Direction::Back);
+            let lacks = step == Step::StartServices;
+            pen.write(Entry::Done {
+                r#move,
+                did: Vec::new(),
+                warnings: lacks.then(lack).into_iter().collect(),
+            });
+        }
+        pen.twice(Entry::Closed {
+            verdict: Verdict::RolledBack,
+            warnings: vec![lack()],
+        });
+        pen
+    }
+
     /// Every entry that may follow, of a vocabulary that covers each rule.
     pub fn legal(&self) -> Vec<Entry> {
         self.vocabulary()
@@ -387,13 +427,19 @@ impl Pen {
                 problem: problem("go on or back"),
             },
         ];
-        for role in [Role::Restore, Role::Recover, Role::RecoverByHand] {
+        for role in [
+            Role::Restore,
+            Role::Recover,
+            Role::RecoverByHand,
+            Role::Leave,
+        ] {
             all.extend((0..BOOTS.len()).map(|boot| driver(role, boot)));
         }
         for verdict in [
             Verdict::Restored,
             Verdict::RolledBack,
             Verdict::NothingChanged,
+            Verdict::Left,
         ] {
             all.push(Entry::Closed {
                 verdict,
@@ -413,6 +459,13 @@ impl Pen {
                     did: vec!["\u{1b}[2J\n".into()],
                     warnings: vec!["w".into()],
                 });
+                if [Step::TunnelsUp, Step::StartServices].contains(&step) {
+                    all.push(Entry::Done {
+                        r#move,
+                        did: Vec::new(),
+                        warnings: vec![lack()],
+                    });
+                }
                 all.push(Entry::Failed {
                     r#move,
                     problem: problem("do it"),
@@ -425,7 +478,10 @@ impl Pen {
     /// A walk through the grammar: each number chooses among what may follow. Going on is likelier than a crash.
     pub fn walk(choices: &[u16]) -> Pen {
         let plan = plan();
-        let mut pen = Pen::opened_with(header(&plan));
+        let mut pen = Pen::opened_with(Header {
+            format: Format::CURRENT,
+            ..header(&plan)
+        });
         pen.write(Entry::Plan(plan.into()));
         for choice in choices {
             let legal = pen.legal();

@@ -124,6 +124,8 @@ pub struct State {
     position: usize,
     /// No move was begun since the last driver started.
     stale: bool,
+    /// It was over, and what lacks is tried again.
+    reopened: bool,
     /// A decisive record whose second copy has not come.
     single: Option<Entry>,
 }
@@ -162,6 +164,7 @@ impl State {
             attempts: BTreeMap::new(),
             position: 0,
             stale: false,
+            reopened: false,
             single: None,
         })
     }
@@ -294,7 +297,7 @@ impl State {
                 self.phase = Phase::Preparing;
             }
             Entry::Driver(driver) => {
-                if driver.role == Role::RecoverByHand {
+                if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
                     self.stuck = None;
                     self.starts = 0;
                     self.attempts.clear();
@@ -325,9 +328,9 @@ impl State {
                     open.did = did.clone();
                     open.warnings = warnings.clone();
                 }
-                if matches!(self.phase, Phase::Closed(_)) {
-                    // What the closing warns of is what its clean-up left over, and that is gone now.
-                    self.closing_warnings.clear();
+                if matches!(self.phase, Phase::Closed(_)) && m.step == Step::CleanUp {
+                    // Besides what lacks, the closing warns of what its clean-up left over, and that is gone now.
+                    self.closing_warnings.retain(Note::is_lack);
                 }
             }
             Entry::Failed { r#move: m, problem } => {
@@ -351,6 +354,7 @@ impl State {
             }
             Entry::Closed { verdict, warnings } => {
                 self.phase = Phase::Closed(*verdict);
+                self.reopened = false;
                 self.closing_warnings = warnings.clone();
                 self.single = Some(record.entry.clone());
             }
@@ -372,6 +376,7 @@ impl State {
             self.note(m.step, exchanges);
         }
         *self.attempts.entry((m.step, m.direction)).or_insert(0) += 1;
+        self.reopened |= matches!(self.phase, Phase::Closed(_)) && m.step != Step::CleanUp;
         self.in_doubt = Some(m);
         self.stale = false;
         let list = self.plan.as_ref().map(|p| p.steps(m.direction));

@@ -55,7 +55,7 @@ pub struct View {
     pub leftovers: Vec<Note>,
     /// What was left out, once it is restored.
     pub left_out: Vec<Note>,
-    /// What does not work although a rollback put everything back.
+    /// What does not work although everything else is one set's.
     pub lacks: Vec<Note>,
     /// The parts, by name, that the safety backup lacked, where that ended it: accepted, it would have gone on.
     pub unsaved: Vec<String>,
@@ -149,6 +149,8 @@ pub enum Standing {
     RolledBack,
     /// Over before the first effect.
     NothingChanged,
+    /// Over: the operator left the gateway as it was then.
+    Left,
     /// A newer version wrote its journal, and this one understands it only in part.
     Unknown,
 }
@@ -178,6 +180,7 @@ impl Standing {
             Verdict::Restored => Standing::Restored,
             Verdict::RolledBack => Standing::RolledBack,
             Verdict::NothingChanged => Standing::NothingChanged,
+            Verdict::Left => Standing::Left,
         }
     }
 
@@ -187,7 +190,8 @@ impl Standing {
             Standing::Stuck
             | Standing::Restored
             | Standing::RolledBack
-            | Standing::NothingChanged => true,
+            | Standing::NothingChanged
+            | Standing::Left => true,
             Standing::Starting
             | Standing::Preparing
             | Standing::Forward
@@ -209,6 +213,7 @@ impl Standing {
             Standing::Restored => "restored",
             Standing::RolledBack => "rolled back",
             Standing::NothingChanged => "nothing changed",
+            Standing::Left => "left as it is",
             Standing::Unknown => "not understood",
         }
     }
@@ -237,7 +242,7 @@ impl View {
             last_ms: state.last_ms,
             pid: state.driver.as_ref().map(|d| d.pid),
             warnings: plan.map_or_else(Vec::new, |p| p.warnings.clone()),
-            leftovers: state.closing_warnings.clone(),
+            leftovers: leftovers(state),
             left_out: state.left_out(),
             lacks: state.lacks(),
             unsaved: state.unsaved(),
@@ -293,6 +298,8 @@ pub struct Event {
     pub leftovers: Vec<Note>,
     /// What was left out, once it is restored.
     pub left_out: Vec<Note>,
+    /// What does not work although everything else is one set's.
+    pub lacks: Vec<Note>,
     /// The parts, by name, that the safety backup lacked, where that ended it.
     pub unsaved: Vec<String>,
     /// The steps that may look different now, whole, in the order of the list. One whose id is new goes to the end.
@@ -329,8 +336,9 @@ impl Event {
             over: standing.is_over(),
             verdict: state.verdict(),
             problem: obstacle(state),
-            leftovers: state.closing_warnings.clone(),
+            leftovers: leftovers(state),
             left_out: state.left_out(),
+            lacks: state.lacks(),
             unsaved: state.unsaved(),
             steps,
         }
@@ -432,6 +440,12 @@ fn obstacle(state: &State) -> Option<Problem> {
     stopped.or_else(|| if restored { None } else { failed() })
 }
 
+/// What the closing says besides what lacks.
+fn leftovers(state: &State) -> Vec<Note> {
+    let all = state.closing_warnings.iter();
+    all.filter(|w| !w.is_lack()).cloned().collect()
+}
+
 fn headline(state: &State, standing: Standing) -> String {
     let at = |direction: Direction| {
         let m = state.running().filter(|m| m.direction == direction)?;
@@ -449,6 +463,8 @@ fn headline(state: &State, standing: Standing) -> String {
         None => format!("{text}."),
     };
     let left_out = visible(&named(&state.left_out()));
+    let lacks = visible(&named(&state.lacks()));
+    let leftovers = leftovers(state);
     match standing {
         Standing::Starting => "Starting.".into(),
         Standing::Preparing => with("Preparing, nothing has changed yet", forward),
@@ -459,26 +475,35 @@ fn headline(state: &State, standing: Standing) -> String {
         }
         Standing::Finishing => format!("The backup is restored, but for {left_out}. Cleaning up."),
         Standing::Stuck => "Stuck: the operator is needed.".into(),
-        Standing::Restored if left_out.is_empty() && state.closing_warnings.is_empty() => {
+        Standing::Restored if !lacks.is_empty() && left_out.is_empty() => format!(
+            "Restored, but for what does not work: the gateway is as the backup says, and this does not run or is down: {lacks}."
+        ),
+        Standing::Restored if !lacks.is_empty() => format!(
+            "Restored in part: the gateway is as the backup says, but for {left_out}. This does not run or is down: {lacks}."
+        ),
+        Standing::Restored if left_out.is_empty() && leftovers.is_empty() => {
             "Restored: the gateway is as the backup says.".into()
         }
         Standing::Restored if left_out.is_empty() => {
             "Restored, with warnings: the gateway is as the backup says, but read what is left."
                 .into()
         }
-        Standing::Restored if state.closing_warnings.is_empty() => {
+        Standing::Restored if leftovers.is_empty() => {
             format!("Restored in part: the gateway is as the backup says, but for {left_out}.")
         }
         Standing::Restored => format!(
             "Restored in part, with warnings: the gateway is as the backup says, but for {left_out}. Read what is left."
         ),
-        Standing::RolledBack => match &state.lacks()[..] {
-            [] => "Rolled back: the gateway is as it was before.".into(),
-            lacks => format!(
-                "Rolled back: the gateway is as it was before, but what ran then does not run now: {}.",
-                visible(&named(lacks))
-            ),
-        },
+        Standing::RolledBack if lacks.is_empty() => {
+            "Rolled back: the gateway is as it was before.".into()
+        }
+        Standing::RolledBack => format!(
+            "Rolled back: the gateway is as it was before, but what ran then does not run now: {lacks}."
+        ),
+        Standing::Left => {
+            "Left as it is: the operator ended the restore where it stood. Read what differs."
+                .into()
+        }
         Standing::NothingChanged => NOTHING_CHANGED.into(),
         Standing::Unknown => format!(
             "How it stands is not known: its journal is of format {}, and this program understands it only up to record {}. \

@@ -251,6 +251,8 @@ pub enum Verdict {
     RolledBack,
     /// It ended before the first effect.
     NothingChanged,
+    /// The operator left it as it was then: parts of it as before, and parts as the backup says. Since 1.1.
+    Left,
 }
 
 impl fmt::Display for Verdict {
@@ -259,6 +261,7 @@ impl fmt::Display for Verdict {
             Verdict::Restored => "restored",
             Verdict::RolledBack => "rolled back",
             Verdict::NothingChanged => "nothing changed",
+            Verdict::Left => "left as it is",
         })
     }
 }

@@ -117,7 +117,7 @@ fn wanted_after(s: &Scenario, world: &World) -> Picture {
 }
 
 /// Whether a rollback says that the service could not be started again: then it is at rest, and its manager too.
-fn lacks_the_service(journal: &Journal) -> bool {
+pub fn lacks_the_service(journal: &Journal) -> bool {
     let started = journal.records.iter().rev().find_map(|r| match &r.entry {
         Entry::Done {
             r#move, warnings, ..
@@ -207,6 +207,8 @@ pub fn i1_before_or_after(
     let wanted = |have: &Picture| match verdict(journal) {
         Verdict::Restored => wanted_after(s, world),
         Verdict::RolledBack | Verdict::NothingChanged => wanted_before(s, journal, world, have),
+        // Nobody but the operator ends it so, and whatever is there is what he left.
+        Verdict::Left => have.clone(),
     };
     let mut have = world.picture(&[STATE]);
     let want = wanted(&have);
@@ -348,7 +350,7 @@ pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
     for record in &journal.records {
         match &record.entry {
             Entry::Driver(driver) => {
-                if driver.role == Role::RecoverByHand {
+                if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
                     tries.clear();
                     starts = 0;
                 }
@@ -399,7 +401,7 @@ pub fn names_leftovers(journal: &Journal) -> bool {
     journal
         .records
         .iter()
-        .any(|r| matches!(&r.entry, Entry::Closed { warnings, .. } if !warnings.is_empty()))
+        .any(|r| matches!(&r.entry, Entry::Closed { warnings, .. } if warnings.iter().any(|w| !w.is_lack())))
 }
 
 /// I8: no staging and no barrier after the verdict, unless the verdict says so.

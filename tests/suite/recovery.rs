@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod foreign;
+mod left;
 mod left_running;
 mod lost;
 mod operator;

@@ -144,6 +144,7 @@ impl TwoStates {
         let to = match verdict {
             Some(Verdict::Restored) => 1 - self.at,
             Some(Verdict::RolledBack | Verdict::NothingChanged) | None => self.at,
+            Some(Verdict::Left) => panic!("{what}: only the operator leaves it so"),
         };
         let nothing = recovered.stdout.contains("nothing to do") || verdict.is_none();
         let expected = if to == self.at && !nothing { 4 } else { 0 };

@@ -232,6 +232,7 @@ fn tone(standing: Standing, in_part: bool) -> (&'static str, &'static str, &'sta
         Standing::Restored => ("restored", "done", "Restored"),
         Standing::RolledBack => ("rolled-back", "undone", "Rolled back"),
         Standing::NothingChanged => ("nothing-changed", "skipped", "Nothing changed"),
+        Standing::Left => ("in-part", "warning", "Left as it is"),
         Standing::Unknown => ("unreadable", "warning", "Not understood"),
     }
 }

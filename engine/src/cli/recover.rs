@@ -1,17 +1,22 @@
 //! `holdfast recover`, and what is said of any recovery. The work is a worker's.
 
+use std::io::IsTerminal;
+
 use journal_format::{
     Policy, RestoreId, Role, View, left_out_lines, note_line, record_json, record_text, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RecoverArgs, print_json, print_json_on};
-use crate::error::Fault;
+use crate::error::{Code, Fault, cannot};
+use crate::host::linux::Linux;
 use crate::restore::driver::BootStage;
+use crate::restore::leaving;
 use crate::restore::order::{WorkOrder, WorkReport};
 use crate::restore::recover::{FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
 use crate::state_dir;
 use crate::state_dir::follow::Follower;
+use crate::text::wording::counted;
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let policy = match (args.resume, args.roll_back) {
@@ -19,8 +24,15 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         (_, true) => Some(Policy::RollBack),
         (false, false) => None,
     };
+    let by = match args.leave_as_it_is {
+        true => {
+            agree_to_leave(context, args.yes)?;
+            Role::Leave
+        }
+        false => Role::RecoverByHand,
+    };
     let order = WorkOrder::Recover(RecoveryOrder {
-        by: Role::RecoverByHand,
+        by,
         policy,
         stage: BootStage::Whole,
     });
@@ -45,6 +57,40 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         context.watched(&view.headline);
     }
     say_report(context, report, view.as_ref())
+}
+
+/// Says what would be left, and asks.
+fn agree_to_leave(context: &Context, agreed: bool) -> Result<(), Fault> {
+    let refused =
+        |what: &str, advice: &str| Fault::Refused(vec![cannot(Code::BAD_REQUEST, what, advice)]);
+    let nothing = "leave the gateway as it is: no restore is open";
+    let Some(open) = state_dir::open_restore(&context.profile)? else {
+        return Err(refused(nothing, "see `holdfast status`"));
+    };
+    let host = Linux::new(&context.profile);
+    // A restore that changed nothing so far the worker refuses to leave, and says what to do.
+    let left = leaving::preview(&context.profile, &host, &open.id)?;
+    if agreed {
+        return Ok(());
+    }
+    tell!(
+        "Restore {} will end where it stands. Holdfast lifts the fence, keeps every original in {}, and changes nothing else.",
+        open.id,
+        visible(&context.profile.restore_dir(&open.id).display().to_string())
+    );
+    for note in left.iter().flatten() {
+        tell!("  {}", visible(&note.to_string()));
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(refused(
+            "leave the gateway as it is: there is a question to answer and no terminal",
+            "add --yes to leave it without a question",
+        ));
+    }
+    match super::agreed("Leave the gateway like this? Type yes: ") {
+        true => Ok(()),
+        false => Err(Fault::Declined),
+    }
 }
 
 /// The restore that is open, with what its journal has already told, and that for a person. What is wrong with it the worker says.
@@ -112,6 +158,7 @@ fn as_json(recovered: &Recovered, last: Option<&View>, status: u8) -> serde_json
         Recovered::Idle(_) => ("idle", None, standing),
         Recovered::Over(id, verdict) => ("over", Some(id), serde_json::json!(verdict)),
         Recovered::BeforeNetwork(id) => ("before-network", Some(id), standing),
+        Recovered::TriedAgain { id, .. } => ("tried-again", Some(id), standing),
         Recovered::Settled { id, .. } => ("settled", Some(id), standing),
     };
     serde_json::json!({
@@ -121,6 +168,7 @@ fn as_json(recovered: &Recovered, last: Option<&View>, status: u8) -> serde_json
         "verdict": verdict,
         "headline": last.map(|v| &v.headline),
         "left_out": last.map(|v| &v.left_out),
+        "lacks": last.map(|v| &v.lacks),
         "problem": last.and_then(|v| v.problem.as_ref()),
     })
 }
@@ -135,6 +183,19 @@ fn say_recovered(recovered: &Recovered, last: Option<&View>) {
         Recovered::BeforeNetwork(id) => say!(
             "restore {id}: files and databases are settled; tunnels, rules and services wait for the network"
         ),
+        Recovered::TriedAgain { id, lacks, .. } => {
+            match lacks.len() {
+                0 => say!("restore {id}: what it lacked works now"),
+                n => say!(
+                    "restore {id}: {} still does not work",
+                    counted(n, "service or tunnel")
+                ),
+            }
+            if let Some(view) = last {
+                say!("{}", view.headline);
+            }
+            lacks.iter().for_each(|n| tell!("{}", note_line(n)));
+        }
         Recovered::Settled { result, .. } => {
             if let Some(view) = last {
                 for line in left_out_lines(&view.left_out) {

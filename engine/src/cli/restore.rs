@@ -1,6 +1,6 @@
 //! `holdfast restore`: the question, and what is shown of the restore. The work is a worker's.
 
-use std::io::{BufRead, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use journal_format::{
@@ -49,7 +49,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
                 unsaved: prepared.unsaved,
             };
             show(context, &prepared.id, &prepared.plan, &besides);
-            if !confirmed() {
+            if !super::agreed("Restore the gateway from this backup? Type yes: ") {
                 return Err(Fault::Declined);
             }
             (prepared.id.clone(), Some(preview::approval(&prepared.plan)))
@@ -164,13 +164,6 @@ fn show(context: &Context, id: &RestoreId, plan: &Plan, besides: &Besides) {
     }
 }
 
-fn confirmed() -> bool {
-    let question = "Restore the gateway from this backup? Type yes: ";
-    let _ = write!(std::io::stderr(), "{question}");
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).is_ok() && answer.trim() == "yes"
-}
-
 /// Has it done, and shows it. Where nobody was shown the plan before, it is shown once the journal has it.
 fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> Result<u8, Fault> {
     let interrupts = Interrupts::hold()?;
@@ -220,7 +213,12 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
                 Err(fault) => tell!("holdfast: {}", super::fault_text(&fault)),
             }
         }
-        Ok(Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_)) => {
+        Ok(
+            Recovered::Idle(_)
+            | Recovered::Over(..)
+            | Recovered::BeforeNetwork(_)
+            | Recovered::TriedAgain { .. },
+        ) => {
             verdict(context.json, view.as_ref(), &ending, None);
         }
         Err(fault) if view.is_some() => {
@@ -278,6 +276,7 @@ impl LastWord {
                 id,
                 Standing::after(verdict.unwrap_or(Verdict::NothingChanged)),
             ),
+            Recovered::TriedAgain { id, verdict, .. } => (id, Standing::after(*verdict)),
             Recovered::Settled { id, result } => (
                 id,
                 match result {

@@ -166,6 +166,7 @@ pub fn forward_failed(state: &State) -> bool {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::panic)]
     use super::*;
 
     fn all_inputs() -> Vec<Inputs> {
@@ -178,6 +179,7 @@ mod tests {
             Phase::Closed(Verdict::Restored),
             Phase::Closed(Verdict::RolledBack),
             Phase::Closed(Verdict::NothingChanged),
+            Phase::Closed(Verdict::Left),
         ];
         let swaps = [Swaps::AllInPlace, Swaps::NotAll, Swaps::Unknown];
         let policies = [Policy::Auto, Policy::Resume, Policy::RollBack];
@@ -272,6 +274,8 @@ mod tests {
                         "{why}"
                     );
                 }
+                // Nothing but the operator leaves a gateway as it is.
+                Decision::Close(Verdict::Left) => panic!("{why}"),
                 Decision::Finish => assert!(matches!(i.phase, Phase::Closed(_)), "{why}"),
                 Decision::Stick => assert!(!matches!(i.phase, Phase::Closed(_)), "{why}"),
                 Decision::Halt => assert!(i.stuck, "{why}"),

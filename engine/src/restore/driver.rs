@@ -110,8 +110,7 @@ impl Drive<'_> {
                 }
                 Decision::Commit => journal.commit()?,
                 Decision::Close(verdict) => {
-                    let leftovers = leftovers(journal);
-                    journal.close(verdict, leftovers)?;
+                    self.close(journal, verdict)?;
                 }
                 Decision::Finish => {
                     self.host.discard(self.barrier)?;
@@ -133,21 +132,25 @@ impl Drive<'_> {
 
     /// Cleans up again after a restore that is over. It changes nothing that the gateway uses.
     pub fn tidy(&self, journal: &mut JournalWriter) -> Result<(), Problem> {
-        let direction = match journal.state().verdict() {
-            Some(Verdict::Restored) => Direction::Forward,
-            Some(Verdict::RolledBack | Verdict::NothingChanged) => Direction::Back,
-            None => {
-                return Err(cannot(
-                    Code::RESTORE_OPEN,
-                    "clean up after a restore that is still open",
-                    "run `holdfast recover`",
-                ));
-            }
-        };
+        if journal.state().verdict().is_none() {
+            return Err(cannot(
+                Code::RESTORE_OPEN,
+                "clean up after a restore that is still open",
+                "run `holdfast recover`",
+            ));
+        }
+        let direction = journal.state().direction();
         let boot = self.host.boot()?;
         self.make(journal, Step::CleanUp, direction, &boot)?;
         let last = journal.state().find(Step::CleanUp, direction);
         last.and_then(|m| m.problem.clone()).map_or(Ok(()), Err)
+    }
+
+    /// Closes it; the closing names again what lacks, so that it is known by the journal's end.
+    pub fn close(&self, journal: &mut JournalWriter, verdict: Verdict) -> Result<(), Problem> {
+        let mut notes = journal.state().lacks();
+        notes.extend(leftovers(journal));
+        journal.close(verdict, notes)
     }
 
     fn inputs(
@@ -205,7 +208,13 @@ impl Drive<'_> {
         claims.into_iter().find(is_lost)
     }
 
-    fn env<'e>(&'e self, plan: &'e journal_format::Plan, state: &State, boot: &BootId) -> Env<'e> {
+    /// What a step works with.
+    pub fn env<'e>(
+        &'e self,
+        plan: &'e journal_format::Plan,
+        state: &State,
+        boot: &BootId,
+    ) -> Env<'e> {
         Env {
             host: self.host,
             plan,
@@ -224,13 +233,14 @@ impl Drive<'_> {
             again: false,
             attempt: 1,
             lacking: Lacking::of(&state.lacks()),
+            left: state.verdict() == Some(Verdict::Left),
             exchanges: &[],
             asked: self.asked,
         }
     }
 
     /// One move: its intent is durable before it acts, and it is done only once the host is seen to be as it should be.
-    fn make(
+    pub fn make(
         &self,
         journal: &mut JournalWriter,
         step: Step,

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use journal_format::{Digest, Policy, RestoreId, Verdict};
+use journal_format::{Digest, Note, Policy, RestoreId, Verdict};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::process::ProcessId;
@@ -80,7 +80,7 @@ impl WorkReport {
     pub fn restore(&self) -> Option<&RestoreId> {
         match &self.outcome {
             Ok(Recovered::Over(id, _) | Recovered::BeforeNetwork(id)) => Some(id),
-            Ok(Recovered::Settled { id, .. }) => Some(id),
+            Ok(Recovered::TriedAgain { id, .. } | Recovered::Settled { id, .. }) => Some(id),
             Ok(Recovered::Idle(_)) | Err(_) => self.found.as_ref().map(|found| &found.id),
         }
     }
@@ -93,13 +93,19 @@ impl WorkReport {
             Err(fault) => fault.exit_status(),
             Ok(Recovered::Idle(_) | Recovered::BeforeNetwork(_)) => 0,
             Ok(Recovered::Over(_, verdict)) => match verdict {
-                Some(Verdict::Restored) => 0,
+                Some(Verdict::Restored | Verdict::Left) => 0,
                 Some(Verdict::RolledBack) => 4,
                 Some(Verdict::NothingChanged) if !of_restore => 4,
                 None if !of_restore => 0,
                 Some(Verdict::NothingChanged) | None => 1,
             },
+            Ok(Recovered::TriedAgain { verdict, lacks, .. }) => match verdict {
+                _ if lacks.is_empty() => 0,
+                Verdict::Restored => 7,
+                Verdict::RolledBack | Verdict::NothingChanged | Verdict::Left => 4,
+            },
             Ok(Recovered::Settled { result, .. }) => match result {
+                Ok(notes) if notes.iter().any(Note::is_lack) => 7,
                 Ok(_) => 0,
                 // As before is as before, whether it changed anything on the way or not; a restore tells the two apart.
                 Err(Fault::Failed(_)) if !of_restore => 4,

@@ -1,7 +1,9 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{Driver, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
+use journal_format::{
+    Driver, Format, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -10,15 +12,17 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
 use crate::host::Host;
 use crate::restore;
+use crate::restore::again;
 use crate::restore::decide::STARTS;
 use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
 use crate::restore::journal::JournalWriter;
 use crate::restore::process;
 use crate::restore::step::{Machine, fence_is_closed};
 use crate::state_dir::{self, OpenRestore, traces};
+use crate::text::wording::quoted_path;
 
 /// No journal is longer: a plan and its exchanges are as long as the list of files is.
-const JOURNAL_BYTES: u64 = 1 << 30;
+pub const JOURNAL_BYTES: u64 = 1 << 30;
 
 /// What a recovery found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,15 @@ pub enum Recovered {
     Over(RestoreId, Option<Verdict>),
     /// Its files and databases are settled; the rest waits for the network.
     BeforeNetwork(RestoreId),
+    /// It was over and lacked something, which was tried again.
+    TriedAgain {
+        /// The restore.
+        id: RestoreId,
+        /// How it ended.
+        verdict: Verdict,
+        /// What it lacks still.
+        lacks: Vec<Note>,
+    },
     /// It is settled.
     Settled {
         /// The restore.
@@ -91,6 +104,13 @@ pub fn run<'a>(
             Ok(Recovered::Idle(Vec::new()))
         }
         None => {
+            if let Some(newest) = state_dir::newest(profile)? {
+                let driver = driver().map_err(Fault::Stuck)?;
+                let tried = again::run(profile, host, &newest, driver).map_err(Fault::Stuck)?;
+                if let Some(tried) = tried {
+                    return Ok(tried);
+                }
+            }
             let left_over = state_dir::left_over(profile)?;
             let tidied = left_over.into_iter().map(|id| Tidied {
                 result: driver().and_then(|driver| tidy(profile, host, &id, driver)),
@@ -200,7 +220,14 @@ fn settle_or_stick<'a>(
         ended,
     });
     let dir = profile.restore_dir(&id);
-    let facts = facts(host, &dir, &state)?;
+    let facts = match driver.role {
+        // They put nothing back then, and must not stand in the way of the last exit.
+        Role::Leave => facts(host, &dir, &state).unwrap_or_default(),
+        Role::Restore | Role::Recover | Role::RecoverByHand => facts(host, &dir, &state)?,
+    };
+    if driver.role == Role::Leave && (!state.has_effects() || state.header.format < Format::V1_1) {
+        return Err(not_to_be_left(&id, &state));
+    }
     let path = state_dir::journal(profile, &id);
     let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
     let barrier = profile.barrier();
@@ -223,12 +250,36 @@ fn settle_or_stick<'a>(
         // The operator chose to go on without it; until the verdict it is there again.
         drive.raise(journal.state())?;
     }
-    let ending: Ending = drive.run(&mut journal)?;
+    let ending = match journal.state().driver.as_ref().map(|d| d.role) {
+        Some(Role::Leave) => drive.leave(&mut journal)?,
+        Some(Role::Restore | Role::Recover | Role::RecoverByHand) | None => {
+            drive.run(&mut journal)?
+        }
+    };
     if ending == Ending::BeforeNetwork {
         return Ok(Recovered::BeforeNetwork(id));
     }
     let result = restore::conclude(ending, journal.state());
     Ok(Recovered::Settled { id, result })
+}
+
+fn not_to_be_left(id: &RestoreId, state: &State) -> Problem {
+    let what = format!("leave the gateway as it is in restore {id}");
+    match state.has_effects() {
+        false => cannot(
+            Code::BAD_REQUEST,
+            format!("{what}: it changed nothing so far"),
+            "run `holdfast recover`, which closes it",
+        ),
+        true => cannot(
+            Code::BAD_REQUEST,
+            format!(
+                "{what}: its journal is of format {}, which has no such ending",
+                state.header.format
+            ),
+            "run `holdfast recover --roll-back` or `holdfast recover --resume`",
+        ),
+    }
 }
 
 /// What of an open restore there is to settle.
@@ -255,7 +306,8 @@ fn what_is_left(
     driver: &Driver,
 ) -> Result<WhatIsLeft, Problem> {
     let OpenRestore { id, barrier } = open;
-    let by_hand = driver.role == Role::RecoverByHand;
+    let leaves = driver.role == Role::Leave;
+    let by_hand = driver.role == Role::RecoverByHand || leaves;
     let path = state_dir::journal(profile, id);
     if host.stat(&path)?.is_none() {
         return Err(cannot(
@@ -285,7 +337,10 @@ fn what_is_left(
                 format!("settle restore {id}: its journal cannot be acted on"),
                 format!(
                     "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
-                     that wrote it can act on it"
+                     that wrote it can act on it. The last way out, if no sound copy of it is to be had: `mv {journal} \
+                     {journal}.unusable && rm -f {barrier}`, then `holdfast recover`, which names what to run next",
+                    journal = quoted_path(&path),
+                    barrier = quoted_path(&profile.barrier()),
                 ),
             ));
         }
@@ -305,7 +360,7 @@ fn what_is_left(
         host.discard(&path)?;
         return Ok(WhatIsLeft::Nothing(None));
     };
-    if state.has_effects() && !barrier && (!by_hand || driver.policy.is_none()) {
+    if state.has_effects() && !barrier && (!by_hand || !leaves && driver.policy.is_none()) {
         return Err(cannot(
             Code::BARRIER_UNUSABLE,
             format!("settle restore {id}: it has effects, but its barrier is gone"),
@@ -344,7 +399,7 @@ fn lift_fence(
 }
 
 /// The kernel facts of before, bound by the journal once the barrier was up.
-fn facts(host: &dyn Host, dir: &std::path::Path, state: &State) -> Result<Facts, Problem> {
+pub fn facts(host: &dyn Host, dir: &std::path::Path, state: &State) -> Result<Facts, Problem> {
     let path = dir.join(FACTS);
     let Some(expected) = &state.armed else {
         return Ok(Facts::default());

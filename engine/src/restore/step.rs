@@ -79,6 +79,8 @@ pub struct Env<'a> {
     pub loaded: bool,
     /// What could not be brought up, and may lack.
     pub lacking: Lacking,
+    /// The operator ended it where it stood.
+    pub left: bool,
     /// The exchanges of the step, as its first intent noted them; most steps make none.
     pub exchanges: &'a [Exchange],
     /// The step was done before, and some of what it did is gone: the rest is whole.

@@ -2,9 +2,12 @@
 
 use crate::lean::{self, LeanSwap};
 use crate::{
-    Digest, Direction, Entry, Exchange, Fate, Move, MoveState, Phase, Plan, Record, Role, State,
-    Step, Verdict,
+    Digest, Direction, Driver, Entry, Exchange, Fate, Move, MoveState, Phase, Plan, Record, Role,
+    State, Step, Verdict,
 };
+
+/// What may be made again once it is over, where the gateway lacks something.
+const TRIED_AGAIN: [Step; 3] = [Step::TunnelsUp, Step::LoadFirewall, Step::StartServices];
 
 impl State {
     pub(super) fn check(&self, record: &Record) -> Result<(), String> {
@@ -24,9 +27,8 @@ impl State {
             let known = self.header.format;
             return Err(format!("it says what format {known} does not know"));
         }
-        if self.stuck.is_some()
-            && !matches!(&record.entry, Entry::Driver(d) if d.role == Role::RecoverByHand)
-        {
+        let by_hand = |d: &Driver| matches!(d.role, Role::RecoverByHand | Role::Leave);
+        if self.stuck.is_some() && !matches!(&record.entry, Entry::Driver(d) if by_hand(d)) {
             return Err("it is stuck: only a recovery by hand may follow".into());
         }
         let Some(plan) = &self.plan else {
@@ -38,7 +40,22 @@ impl State {
             Entry::Driver(driver) if driver.role == Role::Restore && self.driver.is_some() => {
                 Err("a restore starts once; what starts after it is a recovery".into())
             }
+            Entry::Driver(driver) if driver.role == Role::Leave => self.check_may_be_left(),
             Entry::Driver(_) => Ok(()),
+            Entry::Intent { r#move, .. } if self.is_leaving() => self.check_leaves(plan, *r#move),
+            Entry::Closed {
+                verdict: Verdict::Left,
+                ..
+            } => self.check_left(),
+            Entry::Armed { .. }
+            | Entry::Turned { .. }
+            | Entry::Committed
+            | Entry::Stuck { .. }
+            | Entry::Closed { .. }
+                if self.is_leaving() =>
+            {
+                Err("it is left as it is".into())
+            }
             Entry::Stuck { .. } => match self.phase {
                 Phase::Closed(_) => Err("it is over".into()),
                 Phase::Opening
@@ -111,6 +128,7 @@ impl State {
                 Err("the plan is not the one that the header names".into())
             }
             Entry::Plan(plan) => check_lists(plan),
+            Entry::Driver(driver) if driver.role == Role::Leave => self.check_may_be_left(),
             Entry::Driver(driver) if driver.role != Role::Restore => Ok(()),
             Entry::Stuck { .. }
             | Entry::Closed {
@@ -147,6 +165,7 @@ impl State {
             ) => {
                 return Err(format!("it cannot end as {verdict} here"));
             }
+            (Phase::Closed(closed), verdict) if self.reopened && closed == verdict => true,
             (Phase::Closed(_), _) => return Err("it is over".into()),
         };
         must(cleaned, "nothing was cleaned up")
@@ -162,6 +181,47 @@ impl State {
             Some(m) => Err(format!("{} {} is not settled", m.step, m.direction)),
             None => Ok(()),
         }
+    }
+
+    /// The operator ends it where it stands; until it is closed so.
+    fn is_leaving(&self) -> bool {
+        let leaves = self.driver.as_ref().is_some_and(|d| d.role == Role::Leave);
+        leaves && !matches!(self.phase, Phase::Closed(_))
+    }
+
+    /// Without an effect there is nothing to leave.
+    fn check_may_be_left(&self) -> Result<(), String> {
+        let is_open = !matches!(self.phase, Phase::Closed(_));
+        must(
+            is_open && self.has_effects(),
+            "nothing that was changed is open",
+        )
+    }
+
+    /// Who leaves it as it is lifts the fence, and makes no other move before the closing.
+    fn check_leaves(&self, plan: &Plan, m: Move) -> Result<(), String> {
+        let lifts = m.step == Step::LiftFence && m.direction == self.direction();
+        must(
+            lifts && plan.steps(m.direction).contains(&m.step),
+            "it is left as it is",
+        )?;
+        let is_next = m.attempt == self.next_attempt(m.step, m.direction);
+        must(is_next, "the next attempt was expected")?;
+        must(
+            self.in_doubt.is_none() || self.stale,
+            "the move before it is not settled",
+        )
+    }
+
+    /// What a dead driver left unsettled stays so.
+    fn check_left(&self) -> Result<(), String> {
+        must(self.is_leaving(), "only the operator leaves it as it is")?;
+        must(
+            self.in_doubt.is_none() || self.stale,
+            "the move before it is not settled",
+        )?;
+        let lifted = self.is_done(Step::LiftFence, self.direction(), self.boot());
+        must(lifted, "the fence was not lifted")
     }
 
     /// The preparation belongs to the restore itself: what a recovery finds unprepared it gives up.
@@ -263,12 +323,13 @@ impl State {
                 Err("after the commit nothing but what a boot took is made anew".into())
             }
             (Phase::Closed(verdict), direction) => {
-                let same = direction
-                    == match verdict {
-                        Verdict::Restored => Direction::Forward,
-                        Verdict::RolledBack | Verdict::NothingChanged => Direction::Back,
-                    };
-                must(cleaning && same, "it is over")
+                let lacks = self.reopened || !self.lacks().is_empty();
+                let lacks = lacks && verdict != Verdict::Left;
+                let again = lacks && TRIED_AGAIN.contains(&m.step);
+                must(
+                    (cleaning || again) && direction == self.direction(),
+                    "it is over",
+                )
             }
         }
     }

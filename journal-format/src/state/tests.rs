@@ -13,6 +13,7 @@ fn name(entry: &Entry) -> String {
             Role::Restore => "driver: restore".into(),
             Role::Recover => "driver: recover".into(),
             Role::RecoverByHand => "driver: recover by hand".into(),
+            Role::Leave => "driver: leave".into(),
         },
         Entry::Armed { .. } => "armed".into(),
         Entry::Intent { r#move, .. } => format!("{} {}", r#move.direction, r#move.step),
@@ -88,6 +89,23 @@ fn in_each_situation_the_grammar_allows_just_these_records() {
         problem: problem("go back"),
     });
     row("stuck", &pen);
+    let mut left = Pen::newest();
+    left.write(Entry::Stuck {
+        problem: problem("go on"),
+    });
+    row("stuck before anything changed", &left);
+    left = Pen::newest();
+    left.arm();
+    left.forward_between(Step::Fence, Step::TunnelsUp);
+    left.fail(Step::TunnelsUp, Direction::Forward);
+    left.turn();
+    left.begin(Step::SwapConfigs, Direction::Back);
+    left.write(driver(Role::Leave, 0));
+    row("going back, left as it is", &left);
+    left.step(Step::LiftFence, Direction::Back);
+    row("left as it is, the fence is lifted", &left);
+    left.close(Verdict::Left);
+    row("left as it is, closed", &left);
     pen.write(driver(Role::RecoverByHand, 0));
     pen.all_back();
     row("all is back", &pen);
@@ -99,6 +117,13 @@ fn in_each_situation_the_grammar_allows_just_these_records() {
     pen.twice(Entry::Committed);
     row("committed", &pen);
     row("closed", &Pen::restored());
+    let mut pen = Pen::lacking();
+    row("rolled back, a service lacks", &pen);
+    pen.write(driver(Role::Recover, 0));
+    pen.step(Step::StartServices, Direction::Back);
+    row("rolled back, the service is started again", &pen);
+    pen.close(Verdict::RolledBack);
+    row("rolled back, nothing lacks any more", &pen);
     insta::assert_snapshot!(rows.join("\n"));
 }
 
@@ -401,7 +426,7 @@ proptest! {
         let pen = Pen::walk(&choices);
         let mut turned = false;
         let mut swapped = std::collections::BTreeSet::new();
-        let mut armed = false;
+        let (mut armed, mut left) = (false, false);
         for record in &pen.records {
             match &record.entry {
                 Entry::Turned { .. } => turned = true,
@@ -416,7 +441,7 @@ proptest! {
                     if swap && r#move.direction == Direction::Forward {
                         swapped.insert(r#move.step);
                     }
-                    if r#move.step == Step::CleanUp && r#move.direction == Direction::Back {
+                    if r#move.step == Step::CleanUp && r#move.direction == Direction::Back && !left {
                         prop_assert!(swapped.is_empty());
                     }
                 }
@@ -424,6 +449,7 @@ proptest! {
                     swapped.remove(&r#move.step);
                 }
                 Entry::Committed | Entry::Closed { verdict: Verdict::Restored, .. } => prop_assert!(!turned),
+                Entry::Closed { verdict: Verdict::Left, .. } => left = true,
                 Entry::Closed { .. } => prop_assert!(swapped.is_empty()),
                 _ => {}
             }

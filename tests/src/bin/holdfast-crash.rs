@@ -99,7 +99,10 @@ fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result
         |_| {},
     )?;
     match recovered {
-        Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_) => Ok(()),
+        Recovered::Idle(_)
+        | Recovered::Over(..)
+        | Recovered::BeforeNetwork(_)
+        | Recovered::TriedAgain { .. } => Ok(()),
         Recovered::Settled { result, .. } => result.map(drop),
     }
 }

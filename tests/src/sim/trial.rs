@@ -5,7 +5,7 @@ use engine::error::Fault;
 use engine::host::Look;
 use engine::restore::driver::BootStage;
 use engine::restore::recover::{self, Recovered};
-use engine::restore::{self, Begin, Ended};
+use engine::restore::{self, Begin, Ended, again};
 use engine::state_dir::OpenRestore;
 use journal_format::{
     BootId, Driver, Entry, Policy, RestoreId, Role, Soundness, Step, Verdict, scan,
@@ -180,15 +180,7 @@ impl Scenario {
         };
         let open = match self.open_restore(&world) {
             Ok(Some(open)) => open,
-            Ok(None) => {
-                return Run {
-                    end: End::Idle,
-                    world,
-                    moments: Vec::new(),
-                    calls: 0,
-                    commands: Vec::new(),
-                };
-            }
+            Ok(None) => return self.try_again(world, driver, start, trouble, watched),
             Err(why) => {
                 return Run {
                     end: End::Stuck(why),
@@ -212,14 +204,31 @@ impl Scenario {
             |_| {},
         );
         let end = match recovered {
-            Ok(Recovered::Idle(_)) => End::Idle,
-            Ok(Recovered::Over(..)) => End::Over,
-            Ok(Recovered::BeforeNetwork(_)) => End::BeforeNetwork,
-            Ok(Recovered::Settled { result, .. }) => match result {
-                Ok(_) => End::Closed(Verdict::Restored),
-                Err(fault) => of_fault(fault),
-            },
+            Ok(recovered) => of_recovered(recovered),
             Err(fault) => of_fault(fault),
+        };
+        finish(&sim, end)
+    }
+
+    /// What a recovery does that finds no restore open.
+    fn try_again(
+        &self,
+        world: World,
+        driver: Driver,
+        start: Start,
+        trouble: Option<Trouble>,
+        watched: bool,
+    ) -> Run {
+        let is_over = world.disk.find(&self.places.journal).is_some();
+        let sim = Sim::new(world, &self.places, trouble, watched);
+        if !is_over || start.stage == BootStage::BeforeNetwork {
+            return finish(&sim, End::Idle);
+        }
+        let tried = again::run(&self.profile, &sim, &self.id, driver);
+        let end = match tried {
+            Ok(None) => End::Idle,
+            Ok(Some(recovered)) => of_recovered(recovered),
+            Err(problem) => End::Stuck(problem.to_string()),
         };
         finish(&sim, end)
     }
@@ -246,6 +255,19 @@ impl Scenario {
                 barrier: false,
             }),
         })
+    }
+}
+
+fn of_recovered(recovered: Recovered) -> End {
+    match recovered {
+        Recovered::Idle(_) => End::Idle,
+        Recovered::Over(..) => End::Over,
+        Recovered::BeforeNetwork(_) => End::BeforeNetwork,
+        Recovered::TriedAgain { verdict, .. } => End::Closed(verdict),
+        Recovered::Settled { result, .. } => match result {
+            Ok(_) => End::Closed(Verdict::Restored),
+            Err(fault) => of_fault(fault),
+        },
     }
 }
 

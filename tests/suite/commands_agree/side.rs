@@ -63,6 +63,7 @@ impl<'c> Side<'c> {
             served: true,
             exchanged: false,
             lacking: Default::default(),
+            left: false,
             may_have_taken_down: true,
             loaded: false,
             exchanges: &[],

@@ -4,6 +4,15 @@ use super::*;
 
 #[test]
 fn a_service_that_cannot_be_started_again_is_all_that_a_rollback_lacks_and_it_says_so() {
+    a_service_lacks(false);
+}
+
+#[test]
+fn what_a_rollback_lacks_a_recovery_tries_again_until_it_works() {
+    a_service_lacks(true);
+}
+
+fn a_service_lacks(by_recovery: bool) {
     let Some(two) = TwoStates::make(&small()) else {
         return;
     };
@@ -35,16 +44,48 @@ fn a_service_that_cannot_be_started_again_is_all_that_a_rollback_lacks_and_it_sa
     // Whoever asks is told; nothing waits for the operator, and another restore may begin.
     let status = two.holdfast(&["status"]);
     assert_eq!(status.code(), 0, "{status}");
+    // A recovery tries it again, as often as it is asked to, and says what does not work still.
+    let active = start.replace(" start ", " active ");
+    let runs = || {
+        two.sandbox()
+            .run(&active.split(' ').collect::<Vec<_>>())
+            .unwrap()
+            .ok()
+            .is_ok()
+    };
+    for _ in 0..2 {
+        let recovered = two.holdfast(&["recover"]);
+        assert_eq!(recovered.code(), 4, "{recovered}");
+        assert!(
+            recovered.stdout.contains("still does not work"),
+            "{recovered}"
+        );
+        assert!(recovered.stderr.contains(&said), "{recovered}");
+    }
+
+    // What the note says to do leads out, and so does a recovery once the cause is gone.
+    two.sample().behave().unwrap();
+    if !by_recovery {
+        let started = two.sandbox().run(&start.split(' ').collect::<Vec<_>>());
+        started.unwrap().ok().unwrap();
+    }
+    let recovered = two.holdfast(&["recover"]);
+    assert_eq!(recovered.code(), 0, "{recovered}");
+    assert!(
+        recovered.stdout.contains("what it lacked works now"),
+        "{recovered}"
+    );
+    assert!(runs());
     let recovered = two.holdfast(&["recover"]);
     assert!(recovered.stdout.contains("nothing to do"), "{recovered}");
-
-    // What it was told to do leads out.
-    two.sample().behave().unwrap();
-    let started = two.sandbox().run(&start.split(' ').collect::<Vec<_>>());
-    started.unwrap().ok().unwrap();
-    let active = start.replace(" start ", " active ");
-    let active = two.sandbox().run(&active.split(' ').collect::<Vec<_>>());
-    active.unwrap().ok().unwrap();
+    let status = two.holdfast(&["status"]);
+    assert!(
+        !status.stdout.contains("sample-gateway does not run"),
+        "{status}"
+    );
+    let now = Picture::take(two.sandbox()).unwrap();
+    let diff = two.before().diff(&now);
+    assert!(diff.is_empty(), "{}", diff.join("\n"));
 }
 
 #[test]

@@ -21,6 +21,10 @@ impl StepOps for CleanUp {
         env.host.discard(&env.ballast())?;
         let mut originals = Keeping::new(env, permit, ORIGINALS);
         for target in env.targets() {
+            // Where it was left half way, some of what is staged was never exchanged.
+            if env.left && is_the_plans(env, target)? {
+                continue;
+            }
             for (from, path) in both_names(target) {
                 originals.take(Path::new(&from), &path)?;
             }
@@ -40,6 +44,9 @@ impl StepOps for CleanUp {
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        if env.left {
+            return self.forward(env, permit);
+        }
         lift_fence(env, permit)?;
         env.host.discard(&env.ballast())?;
         let report = keep_found(env, permit)?;

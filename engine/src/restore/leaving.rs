@@ -1,0 +1,174 @@
+//! The last exit: the operator ends an open restore where it stands. Lifts the fence, says what is in place, and closes; every
+//! original and every staged file that is not the plan's is kept. Decides nothing about what is right.
+
+use std::collections::BTreeMap;
+
+use journal_format::{Direction, Exchange, Note, RestoreId, State, Step, Verdict};
+
+use super::driver::{BootStage, Drive, Ending};
+use super::journal::JournalWriter;
+use super::step::{Env, Machine, fence_is_closed};
+use super::{expected_rules, recover, swap};
+use crate::error::{Code, Problem, cannot};
+use crate::gateway::profile::Profile;
+use crate::restore::decide::Observed;
+use crate::state_dir;
+use crate::text::wording::counted;
+
+/// So many files are named that are neither set's, or another set's than most.
+const NAMED: usize = 10;
+
+/// What would be left as it is; none where the restore changed nothing so far, so that a recovery simply closes it.
+pub fn preview(
+    profile: &Profile,
+    host: &dyn Machine,
+    id: &RestoreId,
+) -> Result<Option<Vec<Note>>, Problem> {
+    let scan = state_dir::read(profile, id)?;
+    let Some(state) = scan.state.filter(State::has_effects) else {
+        return Ok(None);
+    };
+    let dir = profile.restore_dir(id);
+    let drive = Drive {
+        host,
+        dir: &dir,
+        barrier: &profile.barrier(),
+        facts: &recover::facts(host, &dir, &state).unwrap_or_default(),
+        source: None,
+        asked: &|| false,
+        stage: BootStage::Whole,
+    };
+    drive.what_differs(&state).map(Some)
+}
+
+impl Drive<'_> {
+    /// Ends it where it stands.
+    pub fn leave(&self, journal: &mut JournalWriter) -> Result<Ending, Problem> {
+        let boot = self.host.boot()?;
+        let direction = journal.state().direction();
+        self.make(journal, Step::LiftFence, direction, &boot)?;
+        if fence_is_closed(self.host)? {
+            return Err(cannot(
+                Code::FENCE_REFUSED,
+                "lift the fence",
+                "see what closes it; `nft delete table inet holdfast` lifts it, then run this again",
+            ));
+        }
+        let notes = self.what_differs(journal.state())?;
+        journal.close(Verdict::Left, notes)?;
+        // Only now: until the closing a recovery may still need what is staged.
+        self.make(journal, Step::CleanUp, direction, &boot)?;
+        self.host.discard(self.barrier)?;
+        Ok(Ending::Closed(Verdict::Left))
+    }
+
+    /// What is in place, and what is neither as before nor as the backup says; a sentence each.
+    pub fn what_differs(&self, state: &State) -> Result<Vec<Note>, Problem> {
+        let Some(plan) = state.plan.as_ref() else {
+            return Ok(Vec::new());
+        };
+        let boot = self.host.boot()?;
+        let env = self.env(plan, state, &boot);
+        let mut notes = Vec::new();
+        for (step, what) in [
+            (Step::SwapDatabases, "database"),
+            (Step::SwapConfigs, "config"),
+        ] {
+            notes.extend(files(
+                &env,
+                state.exchanges(step).unwrap_or_default(),
+                what,
+            )?);
+        }
+        if notes.is_empty() {
+            notes.push(known("the files and databases are as before"));
+        }
+        notes.extend(tunnels(&env)?);
+        for service in &plan.services {
+            if !env.runs(service)? {
+                let text = format!("{} does not run", service.name);
+                notes.push(down(text).about(&service.name));
+            }
+        }
+        let rules = |direction| expected_rules::differences(&env, direction);
+        // What cannot be read stands in the way of no exit.
+        notes.push(match (rules(Direction::Back), rules(Direction::Forward)) {
+            (Ok(none), _) if none.is_empty() => known("the firewall rules are as before"),
+            (_, Ok(none)) if none.is_empty() => known("the firewall rules are as the backup says"),
+            (Ok(_), Ok(_)) => {
+                known("the firewall rules are neither as before nor as the backup says")
+                    .advising("look at `iptables-save` and `ip6tables-save`")
+            }
+            (Err(p), _) | (_, Err(p)) => known(format!(
+                "the firewall rules could not be read: cannot {}",
+                p.what
+            ))
+            .advising(p.advice),
+        });
+        Ok(notes)
+    }
+}
+
+fn known(text: impl Into<String>) -> Note {
+    Note::known(Code::LEFT_AS_IT_IS, text)
+}
+
+fn down(text: impl Into<String>) -> Note {
+    Note::down(Code::LEFT_AS_IT_IS, text)
+}
+
+/// Which set's files lie in their places: how many of each, and by name those that most are not.
+fn files(env: &Env, exchanges: &[Exchange], what: &str) -> Result<Vec<Note>, Problem> {
+    let mut sides: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for exchange in exchanges {
+        let side = match swap::seen(env.host, std::slice::from_ref(exchange))? {
+            Observed::Before => "as before",
+            Observed::After => "as the backup says",
+            Observed::Between(_) | Observed::Unknown(_) => "as others left it",
+        };
+        sides.entry(side).or_default().push(&exchange.path);
+    }
+    let most = sides.values().map(Vec::len).max().unwrap_or_default();
+    let is_mixed = sides.len() > 1;
+    let said = sides.into_iter().map(|(side, paths)| {
+        let is = if paths.len() == 1 { "is" } else { "are" };
+        let mut text = format!("{} {is} {side}", counted(paths.len(), what));
+        if is_mixed && (paths.len() < most || paths.len() <= NAMED) {
+            let named = paths.iter().take(NAMED).copied().collect::<Vec<_>>();
+            text.push_str(&format!(": {}", named.join(", ")));
+            if paths.len() > NAMED {
+                text.push_str(&format!(" and {} more", paths.len() - NAMED));
+            }
+        }
+        known(text)
+    });
+    Ok(said.collect())
+}
+
+fn tunnels(env: &Env) -> Result<Vec<Note>, Problem> {
+    let up = env.tunnels_up()?;
+    let down_now: Vec<&str> = env
+        .replaced()
+        .into_iter()
+        .filter(|n| !up.contains(*n))
+        .collect();
+    Ok(match down_now.as_slice() {
+        [] => Vec::new(),
+        some => {
+            let first: Vec<&str> = some.iter().take(NAMED).copied().collect();
+            let more = match some.len().saturating_sub(NAMED) {
+                0 => String::new(),
+                more => format!(" and {more} more"),
+            };
+            let text = format!(
+                "{} down: {}{more}",
+                match some.len() {
+                    1 => "1 tunnel is".into(),
+                    n => format!("{n} tunnels are"),
+                },
+                first.join(", ")
+            );
+            vec![down(text).advising("bring up the ones that should be: wg-quick up NAME")]
+        }
+    })
+}
