@@ -19,6 +19,7 @@ use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
 pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
 
+pub mod held_units;
 pub mod linux;
 pub mod live_database;
 pub mod permit;
@@ -96,6 +97,8 @@ pub enum Query {
     ServiceActive(Control),
     /// The state of a unit, as a word; of a service with commands, whether it runs. For [`stirs`].
     ServiceState(Control),
+    /// What is another text for each run of a unit; for a service with commands, what the command says that asks whether it runs.
+    ServiceRun(Control),
     /// What a unit says of itself: its environment and the files of it, folder, command, processes. Holds secrets.
     ServiceSettings(String),
     /// A path without links; a failure if nothing is there.
@@ -191,7 +194,7 @@ impl Output {
 }
 
 /// Is there where systemd manages the machine: sd_booted(3).
-const MANAGED: &str = "/run/systemd/system";
+pub const MANAGED: &str = "/run/systemd/system";
 
 /// Whether a service runs or is about to: one that fails and is started again and again is not at rest either. An answer that
 /// says neither is a problem: a service that cannot be asked for is not one that is stopped.
@@ -441,6 +444,8 @@ pub trait Own {
     fn discard(&self, path: &Path) -> Result<(), Problem>;
     /// Holds so much space on the disk until the file is discarded.
     fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem>;
+    /// No service must be down for a restore any more: whoever wants may start one.
+    fn release_services(&self);
     /// Opens a journal to append to. Reserves `reserve` bytes behind its end without changing its size.
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem>;
     /// Ends every process that began in a dead driver's session at this time since boot or later, but those that leave on

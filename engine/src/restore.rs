@@ -17,6 +17,7 @@ pub mod launch;
 pub mod leaving;
 mod loading;
 pub mod next;
+mod old_databases;
 pub mod order;
 pub mod process;
 pub mod recover;

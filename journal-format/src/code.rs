@@ -228,6 +228,8 @@ codes! {
     TUNNEL_WAS_DOWN = "tunnel-was-down", "`wg-quick up` of the tunnel, if it should be up";
     /// A service that ran before could not be started again on the way back: it is stopped, and everything else is put right.
     SERVICE_STAYS_DOWN = "service-stays-down", "the service's log, then `systemctl start`";
+    /// A process has a database open that is not in its place any more: what it writes there, nobody reads.
+    OLD_DATABASE_HELD = "old-database-held", "`fuser -v FILE`; end the process, or restart what it belongs to";
     /// Others changed what lay in the place of a file: it is kept in `found/` of the restore.
     FOUND_KEPT = "found-kept", "`found/` of the restore";
     /// A file is replaced, and not every extended attribute of it is on the new one as it was.

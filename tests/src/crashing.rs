@@ -338,6 +338,10 @@ impl Machine for Crashing {
         self.counter
             .effect("back up", || self.inner.safety_backup(facts))
     }
+
+    fn watched_ms(&self) -> u64 {
+        self.inner.watched_ms()
+    }
 }
 
 impl Own for Crashing {
@@ -359,6 +363,10 @@ impl Own for Crashing {
     fn reserve(&self, path: &Path, bytes: u64) -> Result<(), Problem> {
         self.counter
             .effect("reserve space", || self.inner.reserve(path, bytes))
+    }
+
+    fn release_services(&self) {
+        self.inner.release_services();
     }
 
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem> {

@@ -253,6 +253,7 @@ fn the_calls_that_change_the_system_are_made_in_few_files_and_those_are_known() 
         "host/linux.rs",
         "host/linux/act.rs",
         "host/linux/ask.rs",
+        "host/linux/hold.rs",
         "host/live_database.rs",
         "host/programs.rs",
         // Tests may.

@@ -44,6 +44,7 @@ mod sample_gateway;
 mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
+mod service_runs;
 mod surveyed;
 mod system_calls;
 mod threats;

@@ -11,6 +11,8 @@ use crate::text::iptables::Family;
 
 /// Nobody waits longer for a locked database, or for a tunnel, seconds.
 const BUSY_MOST: u64 = 3600;
+/// No service is watched longer after its start, seconds.
+const WATCH_MOST: u64 = 600;
 
 /// A gateway and what Holdfast may do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -43,6 +45,9 @@ pub struct Gateway {
     pub busy_seconds: u64,
     /// How long `wg-quick` may take for one tunnel, its hooks included, seconds; then it is ended.
     pub tunnel_seconds: u64,
+    /// How long a service is watched after its start, seconds: one that ends within this time, or that its manager starts again,
+    /// did not start.
+    pub watch_seconds: u64,
     /// Databases; each is a part of a backup.
     pub database: Vec<Database>,
     /// Databases that the gateway uses and that are not to be saved here: a file, a folder of them, or a kind (`postgresql://`).
@@ -191,6 +196,7 @@ impl Default for Gateway {
             owner: "wireguard:wireguard".into(),
             busy_seconds: 30,
             tunnel_seconds: 60,
+            watch_seconds: 5,
             database: vec![
                 database("configs.db", instance, DatabaseKind::Clients),
                 database("wireguard.db", state, DatabaseKind::Users),
@@ -422,6 +428,12 @@ impl Profile {
             return Err(format!(
                 "gateway.tunnel_seconds is {}, and it has to be 1 to {BUSY_MOST}",
                 g.tunnel_seconds
+            ));
+        }
+        if g.watch_seconds > WATCH_MOST {
+            return Err(format!(
+                "gateway.watch_seconds is {}, and a service is watched for at most {WATCH_MOST} seconds",
+                g.watch_seconds
             ));
         }
         Ok(())

@@ -6,6 +6,7 @@
 
 mod act;
 mod ask;
+mod hold;
 mod look;
 mod own;
 

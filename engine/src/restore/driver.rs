@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use journal_format::{
-    BootId, Direction, Fate, Move, MoveState, Note, Phase, Problem, Role, State, Step, Verdict,
+    BootId, Control, Direction, Fate, Move, MoveState, Note, Phase, Problem, Role, Service, State,
+    Step, Verdict,
 };
 
 use crate::error::{Code, bug, cannot};
@@ -71,11 +72,12 @@ impl Drive<'_> {
         // What a driver did itself it believes, until the services start: their own start may undo it.
         let mut doubts = recovering;
         loop {
-            let lost = match doubts && self.stage == BootStage::Whole {
-                true => self.lost(journal, &boot),
-                false => None,
+            let lost = match self.stage {
+                BootStage::Whole => self.lost(journal, &boot, doubts),
+                BootStage::BeforeNetwork => None,
             };
-            doubts &= lost.is_some();
+            // Whoever started a service has let it do more.
+            doubts = lost.is_some();
             let swaps = match recovering && journal.state().phase == Phase::Forward {
                 true => self.swaps(journal)?,
                 false => Swaps::NotAll,
@@ -112,6 +114,7 @@ impl Drive<'_> {
                 }
                 Decision::Finish => {
                     self.host.discard(self.barrier)?;
+                    self.host.release_services();
                     return Ok(match journal.state().verdict() {
                         Some(verdict) => Ending::Closed(verdict),
                         None => Ending::Stuck(self.why_stuck(journal, label)),
@@ -183,9 +186,10 @@ impl Drive<'_> {
         }
     }
 
-    /// The first step whose work is not there any more; none if all is. Where a look fails, that step is the one: it is made
+    /// The first step whose work is not there any more; none if all is. Without doubts it looks for one thing alone: services that
+    /// nothing holds back may be started by others while they must be down. Where a look fails, that step is the one: it is made
     /// again and fails as a move, in the journal and with its ways out.
-    fn lost(&self, journal: &JournalWriter, boot: &BootId) -> Option<Step> {
+    fn lost(&self, journal: &JournalWriter, boot: &BootId, doubts: bool) -> Option<Step> {
         let state = journal.state();
         let plan = state.plan.as_ref()?;
         let direction = match state.phase == Phase::Back {
@@ -195,7 +199,13 @@ impl Drive<'_> {
         let env = self.env(plan, state, boot);
         let is_lost =
             |step: &Step| !matches!(ops(*step).observe(&env, direction), Ok(Observed::After));
-        next::claims(state, plan, boot).into_iter().find(is_lost)
+        let is_free = |service: &Service| matches!(service.control, Control::Commands { .. });
+        // Somebody who starts it over and over does not keep the restore from its end.
+        let may_be_started = plan.services.iter().any(is_free)
+            && state.attempts(Step::StopServices, direction) < ATTEMPTS;
+        let mut claims = next::claims(state, plan, boot);
+        claims.retain(|step| doubts || may_be_started && *step == Step::StopServices);
+        claims.into_iter().find(is_lost)
     }
 
     /// What a step works with.

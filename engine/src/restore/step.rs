@@ -11,7 +11,7 @@ use crate::backup::{self, Made};
 use crate::error::{Code, Fault, Problem, bug};
 use crate::gateway::kernel_facts::Facts;
 use crate::host::linux::Linux;
-use crate::host::{Family, GatewayCommand, Host, Permit, Query};
+use crate::host::{Family, GatewayCommand, Host, Permit, Query, stirs};
 use crate::restore::decide::Observed;
 use crate::restore::swap;
 use crate::text::fence_rules;
@@ -43,6 +43,8 @@ pub trait Source {
 pub trait Machine: Host {
     /// Makes the safety backup; what it lacks is no fault here.
     fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault>;
+    /// How long a service is watched after its start, ms.
+    fn watched_ms(&self) -> u64;
 }
 
 impl Machine for Linux {
@@ -50,6 +52,10 @@ impl Machine for Linux {
         let dir = self.profile().backups_dir();
         let kernel = backup::Kernel::Known(facts);
         backup::make(self.profile(), &kernel, &dir, &mut |_| {})
+    }
+
+    fn watched_ms(&self) -> u64 {
+        self.profile().gateway.watch_seconds * 1000
     }
 }
 
@@ -138,6 +144,30 @@ impl Env<'_> {
     pub fn runs(&self, service: &Service) -> Result<bool, Problem> {
         let active = Query::ServiceActive(service.control.clone());
         Ok(self.host.ask(&active, "")?.ok())
+    }
+
+    /// Stops one, whether it runs or is about to.
+    pub fn stop_service(&self, permit: &Permit, service: &Service) -> Result<(), Problem> {
+        let stop = GatewayCommand::ServiceStop(service.control.clone());
+        let out = self.host.run(permit, &stop, "")?;
+        if stirs(self.host, &service.control)? {
+            return Err(out.problem(
+                Code::SERVICE_DOES_NOT_STOP,
+                format!("stop {}: it still runs", service.name),
+                format!("stop {} by hand, and see why it does not end", service.name),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether one of the services runs, or is about to.
+    pub fn stirs(&self) -> Result<bool, Problem> {
+        for service in &self.plan.services {
+            if stirs(self.host, &service.control)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Whether nobody can demand of a service that it runs: it did not before, and that is how it shall be again.

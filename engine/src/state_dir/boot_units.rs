@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::error::{Code, Problem, cannot};
+use crate::error::Problem;
 use crate::gateway::profile::{Profile, ServiceProfile};
-use crate::host::MAY_START;
+use crate::host::held_units::{self, word};
 use crate::state_dir::barrier::{HELD, LOST};
 
 /// The name of each file, in the folder of settings of its unit.
@@ -70,22 +70,14 @@ pub fn settings(profile: &Profile) -> Result<Vec<DropIn>, Problem> {
         let ServiceProfile::Unit(service) = service else {
             continue;
         };
-        let name = |c: char| c.is_ascii_alphanumeric() || ":-_.@".contains(c);
-        let unit = &service.unit;
-        if unit.is_empty() || unit.starts_with('.') || !unit.chars().all(name) {
-            return Err(cannot(
-                Code::BAD_PROFILE,
-                format!("hold back the unit {unit:?} at boot: that is no unit's name"),
-                "mend gateway.service in the profile",
-            ));
-        }
         all.push(DropIn {
-            unit: unit.clone(),
+            unit: held_units::name(&service.unit)?.to_owned(),
             text: format!(
                 "[Unit]\nWants=holdfast-recover.service\nAfter=holdfast-recover.service\n\
                  ConditionPathExists={sentinel}\nConditionPathExists=!{LOST}\n\
                  # And no restore is open, or its driver starts this unit.\n\
-                 ConditionPathExists=|!{barrier}\nConditionPathExists=|{MAY_START}\n"
+                 {}",
+                held_units::conditions(&profile.barrier())?
             ),
         });
     }
@@ -113,19 +105,6 @@ fn places(profile: &Profile) -> Result<String, Problem> {
     all.dedup();
     let words: Result<Vec<String>, Problem> = all.iter().map(|p| word(p)).collect();
     Ok(words?.join(" "))
-}
-
-/// A path that means the same to systemd, to a shell and to a person.
-fn word(path: &Path) -> Result<String, Problem> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/-_.+:,@=".contains(c);
-    match path.to_str() {
-        Some(text) if text.starts_with('/') && text.chars().all(plain) => Ok(text.to_owned()),
-        _ => Err(cannot(
-            Code::BAD_PROFILE,
-            format!("name {} in a unit of systemd", path.display()),
-            "use whole paths of letters, digits and / - _ . + : , @ = in the profile",
-        )),
-    }
 }
 
 #[cfg(test)]

@@ -306,6 +306,8 @@ pub struct Kernel {
     pub forwards: BTreeMap<Family, bool>,
     /// The gateway's service runs.
     pub running: bool,
+    /// So often it began to run in this boot.
+    pub runs: u32,
     /// It does not run, but fails and is started again and again.
     pub falters: bool,
     /// The objects that it has open.
@@ -326,6 +328,7 @@ impl Kernel {
             fence: None,
             forwards: Family::BOTH.map(|f| (f, false)).into(),
             running: false,
+            runs: 0,
             falters: false,
             open: BTreeSet::new(),
         }

@@ -3,8 +3,9 @@
 //! stands there with its count, and no count may grow unseen.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
-use journal_format::{Policy, Role};
+use journal_format::{Control, Policy, Role};
 use tests::oracle;
 use tests::sim::actor::{Actor, Deed};
 use tests::sim::gateway::{Kind, Scenario};
@@ -124,11 +125,19 @@ pub fn is_as_kept(name: &str, table: &str) {
 }
 
 /// Each deed, there and on the way back. A second start of the lifelike service fails at a client; so one more gateway has a
-/// service that starts well, and then works on what it finds.
+/// service that starts well, and then works on what it finds. Its commands are the profile's: no manager holds it back.
 fn each_deed(mut one: impl FnMut(&str, &Scenario, Deed, Option<u64>)) {
     let mut starts_well = Kind::Everything.shape();
     starts_well.start.cannot.clear();
-    let starts_well = Scenario::of(&starts_well, Policy::Auto).expect("a plan");
+    let mut starts_well = Scenario::of(&starts_well, Policy::Auto).expect("a plan");
+    let command = |what: &str| vec![format!("/usr/local/sbin/{what}")];
+    for service in &mut Arc::make_mut(&mut starts_well.plan).services {
+        service.control = Control::Commands {
+            stop: command("stop"),
+            start: command("start"),
+            active: command("active"),
+        };
+    }
     let lifelike = scenario(Kind::Everything, Policy::Auto);
     let deeds = Deed::ALL.map(|deed| (deed, &lifelike, ""));
     let runs = (Deed::StartsTheService, &starts_well, ", and it runs");

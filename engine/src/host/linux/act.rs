@@ -17,8 +17,8 @@ use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 
 use super::{
-    COMMAND_LIMIT, Linux, forwarding, forwarding_of, is_gone, make_private_dir, open_file, remove,
-    rename, split, sync_dir, words,
+    COMMAND_LIMIT, Linux, forwarding, forwarding_of, hold, is_gone, make_private_dir, open_file,
+    remove, rename, split, sync_dir, words,
 };
 use crate::error::Problem;
 use crate::files::attributes;
@@ -159,7 +159,12 @@ impl Act for Linux {
                 let reset = ["systemctl", "--no-ask-password", "reset-failed", "--", unit];
                 execute(&words(&reset), "", COMMAND_LIMIT)?;
             }
-            GatewayCommand::ServiceStop(Control::Unit(_)) => let_start(false)?,
+            GatewayCommand::ServiceStop(Control::Unit(unit)) => {
+                let_start(false)?;
+                if let Err(problem) = hold::hold(unit, &self.profile.barrier()) {
+                    tracing::warn!("{unit} may be started by others meanwhile: cannot {problem}");
+                }
+            }
             GatewayCommand::ServiceStart(Control::Commands { .. })
             | GatewayCommand::ServiceStop(Control::Commands { .. })
             | GatewayCommand::EditRules(_)

@@ -38,7 +38,15 @@ pub(super) fn ask(query: &Query, input: &str) -> Result<Output, Problem> {
             "--",
             unit,
         ]),
+        Query::ServiceRun(Control::Unit(unit)) => words(&[
+            "systemctl",
+            "show",
+            "--property=InvocationID,NRestarts",
+            "--",
+            unit,
+        ]),
         Query::ServiceActive(Control::Commands { active, .. })
+        | Query::ServiceRun(Control::Commands { active, .. })
         | Query::ServiceState(Control::Commands { active, .. }) => active.clone(),
         Query::ServiceSettings(unit) => words(&[
             "systemctl",

@@ -11,10 +11,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
 use nix::unistd::UnlinkatFlags;
 
-use super::{Linux, make_private_dir, remove, sync_dir};
+use super::{Linux, hold, make_private_dir, remove, sync_dir};
 use crate::error::{Code, Problem, cannot};
 use crate::files::open::{again, errno, open_at, open_dir};
 use crate::files::whole;
+use crate::gateway::profile::ServiceProfile;
 use crate::host::programs::{pid, processes};
 use crate::host::{Append, Own, parent};
 
@@ -49,6 +50,17 @@ impl Own for Linux {
         let fd = open_at(path, flags, Mode::from_bits_truncate(0o600))
             .map_err(|e| errno("make", path, e))?;
         allocate(&fd, 0, bytes).map_err(|e| errno("reserve space for", path, e))
+    }
+
+    fn release_services(&self) {
+        let units = self.profile.gateway.service.iter().filter_map(|s| match s {
+            ServiceProfile::Unit(s) => Some(s.unit.as_str()),
+            ServiceProfile::Commands(_) => None,
+        });
+        // What stays there binds nobody once the barrier is gone.
+        if let Err(problem) = hold::release(units) {
+            tracing::warn!("{problem}");
+        }
     }
 
     fn open_journal(&self, path: &Path, reserve: u64) -> Result<Box<dyn Append>, Problem> {

@@ -8,11 +8,11 @@ use journal_format::{Change, Direction, Exchange, Note, Target};
 use super::{Env, Report, StepOps, left_to_others, put_back, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Settled;
-use crate::host::{Permit, parent};
+use crate::host::{Holder, Permit, parent};
 use crate::plan::side_files::{side_files, side_files_there};
-use crate::restore::decide::Observed;
+use crate::restore::decide::{ATTEMPTS, Observed};
 use crate::restore::keeping::{FOUND, Keeping};
-use crate::restore::swap;
+use crate::restore::{old_databases, swap};
 use crate::text::wording::counted;
 
 pub struct SettleDatabases;
@@ -30,49 +30,59 @@ fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
         .filter(|t| matches!(t.change, Change::Replace | Change::Remove))
 }
 
-/// Whoever opened a database between the look for holders and its exchange holds the object that lies in the staging now.
-fn no_late_holders(env: &Env) -> Result<(), Problem> {
-    let mut staged = Vec::new();
-    for exchange in databases(env) {
-        if env.host.stat(Path::new(&exchange.staged))?.is_some() {
-            staged.push(exchange.staged.as_str());
-        }
-    }
-    no_holders(env, staged.into_iter())
-}
-
 /// A process that holds a swapped database writes on into the old file and believes that it succeeded.
-fn no_holders<'a>(env: &Env, paths: impl Iterator<Item = &'a str>) -> Result<(), Problem> {
+fn no_holders<'a>(
+    env: &Env,
+    permit: &Permit,
+    paths: impl Iterator<Item = &'a str>,
+) -> Result<(), Problem> {
     let files: Vec<PathBuf> = paths
         .flat_map(|p| std::iter::once(p.to_owned()).chain(side_files(p)))
         .map(PathBuf::from)
         .collect();
+    none(env, permit, || env.host.holders(&files))
+}
+
+/// The same of the databases that an exchange has just put away: whoever opened one between the look and the exchange.
+fn no_late_holders(env: &Env, permit: &Permit) -> Result<(), Problem> {
+    none(env, permit, || old_databases::holders(env))
+}
+
+fn none(
+    env: &Env,
+    permit: &Permit,
+    look: impl Fn() -> Result<Vec<Holder>, Problem>,
+) -> Result<(), Problem> {
     for tries in 1.. {
-        let holders = env.host.holders(&files)?;
+        let holders = look()?;
         let Some(first) = holders.first() else { break };
-        if tries >= TRIES {
-            let all: Vec<String> = holders
-                .iter()
-                .map(|h| format!("{} (pid {})", h.command, h.pid))
-                .collect();
-            return Err(cannot(
-                Code::DATABASE_HELD,
-                format!(
-                    "replace {}: still held open by {}",
-                    first.path.display(),
-                    all.join(", ")
-                ),
-                "end these processes, or name their service in the profile so that it is stopped",
-            ));
+        // What a service did meanwhile is the driver's to put right: it stops the service, and looks at everything again.
+        let runs = env.stirs()?;
+        if tries < TRIES && !runs {
+            env.host.sleep(PAUSE_MS);
+            continue;
         }
-        env.host.sleep(PAUSE_MS);
+        // A process that never lets go keeps nothing from its place; the last look names it.
+        if permit.r#move().direction == Direction::Back && env.attempt >= ATTEMPTS && !runs {
+            break;
+        }
+        let all = holders.iter().map(old_databases::named);
+        return Err(cannot(
+            Code::DATABASE_HELD,
+            format!(
+                "replace {}: still held open by {}",
+                first.path.display(),
+                all.collect::<Vec<_>>().join(", ")
+            ),
+            "end these processes, or name their service in the profile so that it is stopped",
+        ));
     }
     Ok(())
 }
 
 impl StepOps for SettleDatabases {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        no_holders(env, old(env).map(|t| t.path.as_str()))?;
+        no_holders(env, permit, old(env).map(|t| t.path.as_str()))?;
         let mut report = Report::default();
         for target in old(env) {
             let path = Path::new(&target.path);
@@ -151,7 +161,7 @@ fn move_side_files(
 
 /// Between the settling and the swap a crash, and so any time, may have passed: whoever opened an old database since would
 /// write on into it, and what it left in side files would lie beside the new one.
-fn untouched(env: &Env) -> Result<(), Problem> {
+fn untouched(env: &Env, permit: &Permit) -> Result<(), Problem> {
     let mut old = Vec::new();
     for exchange in env.exchanges {
         if exchange.old.is_some()
@@ -160,7 +170,7 @@ fn untouched(env: &Env) -> Result<(), Problem> {
             old.push(exchange.path.as_str());
         }
     }
-    no_holders(env, old.iter().copied())?;
+    no_holders(env, permit, old.iter().copied())?;
     for path in old {
         if let Some(file) = strangers_beside(env, path)?.first() {
             return Err(cannot(
@@ -218,9 +228,9 @@ impl StepOps for SwapDatabases {
     }
 
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        untouched(env)?;
+        untouched(env, permit)?;
         swap::forward(env.host, permit, env.exchanges)?;
-        no_late_holders(env)?;
+        no_late_holders(env, permit)?;
         let swapped = env.exchanges.iter().map(|e| format!("swapped {}", e.path));
         Ok(Report {
             did: swapped.collect(),
@@ -237,7 +247,7 @@ impl StepOps for SwapDatabases {
                 continue;
             }
             // Each anew: a service may have been started since the last one.
-            no_holders(env, std::iter::once(exchange.path.as_str()))?;
+            no_holders(env, permit, std::iter::once(exchange.path.as_str()))?;
             for own in side_files_there(env.host, &exchange.path)? {
                 if holds_rows(env, &own)? {
                     found.take(Path::new(&own), &own)?;
@@ -253,7 +263,7 @@ impl StepOps for SwapDatabases {
             put_back(env, permit, std::slice::from_ref(exchange))?;
         }
         put_back(env, permit, env.exchanges)?;
-        no_late_holders(env)?;
+        no_late_holders(env, permit)?;
         let left = left_to_others(env)?;
         let count = databases(env).count() - left.len();
         Ok(Report {

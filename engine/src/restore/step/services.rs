@@ -1,22 +1,23 @@
 //! Stops the gateway's services, and starts those that ran. Both directions stop first and start once the tunnels are up and
 //! their rules are in force: the gateway's monitor marks every client inactive whose interface is missing.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use journal_format::{Control, Direction, Note, Service};
+use journal_format::{Control, Direction, Note, Service, Step};
 
 use super::{Env, Report, StepOps, seen};
-use crate::error::{Code, Problem};
+use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_rules, expected_tunnels, loading};
+use crate::restore::{expected_rules, expected_tunnels, loading, old_databases};
 
 pub struct StopServices;
 pub struct StartServices;
 
-/// How long a service is watched after its start, ms: one that dies at once has not started.
-const WATCHED_MS: u64 = 400;
+/// So long after its start a service is looked at first, ms: one that dies at once has not started. Where a plan starts services
+/// behind the fence, this is the only look.
+const FIRST_LOOK_MS: u64 = 400;
 /// How often a service is started before its start is given up: what failed may pass. Forward that is one move; on the way back
 /// what the first start undid is put right before the second.
 const TRIES: u32 = 2;
@@ -26,7 +27,7 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     for service in env.plan.services.iter().rev() {
         let ran = env.runs(service)?;
         // Also where it does not run: a start that a crash cut off may still be under way, and that is no running yet.
-        stop_one(env, permit, service)?;
+        env.stop_service(permit, service)?;
         if ran {
             report.did.push(format!("stopped {}", service.name));
         }
@@ -34,101 +35,182 @@ fn stop(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     Ok(report)
 }
 
-fn stop_one(env: &Env, permit: &Permit, service: &Service) -> Result<(), Problem> {
-    let stop = GatewayCommand::ServiceStop(service.control.clone());
-    let out = env.host.run(permit, &stop, "")?;
-    if stirs(env.host, &service.control)? {
-        return Err(out.problem(
-            Code::SERVICE_DOES_NOT_STOP,
-            format!("stop {}: it still runs", service.name),
-            format!("stop {} by hand, and see why it does not end", service.name),
-        ));
+/// A service that runs, and what tells one run of it from the next, where something does.
+struct OneRun(Option<String>);
+
+impl OneRun {
+    fn of(env: &Env, service: &Service) -> Result<Option<OneRun>, Problem> {
+        if !env.runs(service)? {
+            return Ok(None);
+        }
+        let run = env
+            .host
+            .ask(&Query::ServiceRun(service.control.clone()), "")?;
+        let is_known = match service.control {
+            Control::Unit(_) => run.ok(),
+            // A command that says one number says which process runs.
+            Control::Commands { .. } => run.stdout.trim().parse::<u32>().is_ok(),
+        };
+        Ok(Some(OneRun(is_known.then_some(run.stdout))))
     }
-    Ok(())
+
+    fn is_still(&self, now: Option<&OneRun>) -> bool {
+        let both = now.map(|now| self.0.as_ref().zip(now.0.as_ref()));
+        both.is_some_and(|both| both.is_none_or(|(then, now)| then == now))
+    }
 }
 
-/// Starts it until it runs, so many times at most; what the last start said, and whether it runs.
-fn start_one(
-    env: &Env,
-    permit: &Permit,
-    service: &Service,
-    tries: u32,
-) -> Result<(Output, bool), Problem> {
-    let start = GatewayCommand::ServiceStart(service.control.clone());
-    let mut tried = 0;
-    loop {
-        let out = env.host.run(permit, &start, "")?;
-        env.host.sleep(WATCHED_MS);
-        let running = env.runs(service)?;
-        tried += 1;
-        if running || tried >= tries {
-            return Ok((out, running));
+/// One start of what should run: what each start said, and what is given up because it does not run.
+struct StartRound<'a> {
+    env: &'a Env<'a>,
+    permit: &'a Permit,
+    direction: Direction,
+    said: BTreeMap<&'a str, Output>,
+    given_up: BTreeSet<&'a str>,
+    report: Report,
+}
+
+impl<'a> StartRound<'a> {
+    /// Starts each service that does not run.
+    fn start(&mut self) -> Result<(), Problem> {
+        for service in &self.env.plan.services {
+            if self.env.runs(service)? {
+                continue;
+            }
+            let start = GatewayCommand::ServiceStart(service.control.clone());
+            let out = self.env.host.run(self.permit, &start, "")?;
+            self.said.insert(&service.name, out);
+            self.env.host.sleep(FIRST_LOOK_MS);
         }
+        Ok(())
+    }
+
+    /// Those that do not run, or not on and on while they are watched.
+    fn look(&mut self) -> Result<Vec<&'a Service>, Problem> {
+        let env = self.env;
+        let (mut run, mut down) = (Vec::new(), Vec::new());
+        for service in &env.plan.services {
+            match OneRun::of(env, service)? {
+                Some(running) => run.push((service, running)),
+                None if self.gives_up(service)? => {}
+                None => down.push(service),
+            }
+        }
+        if env.loads_before_it_starts(self.direction) {
+            // They have added the rules of their clients, which are in force already.
+            loading::load(env, self.permit, self.direction)?;
+        }
+        let is_open = env.comes_before(self.direction, Step::LiftFence, Step::StartServices);
+        if !down.is_empty() || run.is_empty() || !is_open {
+            return Ok(down);
+        }
+        let more = env.host.watched_ms().saturating_sub(FIRST_LOOK_MS);
+        env.host.sleep(more);
+        for (service, running) in run {
+            let now = OneRun::of(env, service)?;
+            if !running.is_still(now.as_ref()) && !self.gives_up(service)? {
+                down.push(service);
+            }
+        }
+        Ok(down)
+    }
+
+    /// Whether the rest goes on without a service that does not run: one that did not run before either, and on the way back one
+    /// whose second start failed as well.
+    fn gives_up(&mut self, service: &'a Service) -> Result<bool, Problem> {
+        let said = self.said.get(service.name.as_str());
+        let note = if self.env.faltered(service, self.direction) {
+            if !was_tried(self.env, service, said)? {
+                return Ok(false);
+            }
+            let text = format!("{} does not run, as it did not before", service.name);
+            let note = Note::down(Code::SERVICE_DOES_NOT_START, text).about(&service.name);
+            note.advising(format!("see why in {}", log_of(service)))
+        } else if self.direction == Direction::Back && self.env.attempt >= TRIES {
+            // Left to its manager it would be started over and over, and undo what is put right each time.
+            self.env.stop_service(self.permit, service)?;
+            stays_down(service, said)
+        } else {
+            return Ok(false);
+        };
+        self.given_up.insert(&service.name);
+        self.report.warnings.push(note);
+        Ok(true)
     }
 }
 
 fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Problem> {
-    let mut report = Report::default();
     expected_tunnels::keep(env)?;
-    // One that runs may be on its way out: a stop that a crash cut off may still be under way.
     let mut running = false;
     for service in &env.plan.services {
         running |= env.runs(service)?;
     }
     if running {
-        env.host.sleep(WATCHED_MS);
+        // It may be on its way out: a stop that a crash cut off may still be under way.
+        env.host.sleep(FIRST_LOOK_MS);
+        // Or somebody started it while it had to be down, and it works on what is not in its place any more.
+        if old_databases::holders(env)?.iter().any(|h| h.is_daemon) {
+            stop(env, permit)?;
+        }
     }
-    for service in &env.plan.services {
-        if env.runs(service)? {
-            continue;
-        }
-        let faltered = env.faltered(service, direction);
-        let tries = match direction {
-            Direction::Forward => TRIES,
-            Direction::Back => 1,
-        };
-        let (out, running) = start_one(env, permit, service, tries)?;
-        if !running && faltered && was_tried(env, service, &out)? {
-            let text = format!("{} does not run, as it did not before", service.name);
-            let note = Note::down(Code::SERVICE_DOES_NOT_START, text).about(&service.name);
-            let note = note.advising(format!("see why in {}", log_of(service)));
-            report.warnings.push(note);
-            continue;
-        }
-        if !running && direction == Direction::Back && env.attempt >= TRIES && !faltered {
-            // Left to its manager it would be started over and over, and undo what is put right each time.
-            stop_one(env, permit, service)?;
-            report.warnings.push(stays_down(service, &out));
-            continue;
-        }
-        if !running {
-            return Err(out.problem(
-                Code::SERVICE_DOES_NOT_START,
-                how_it_failed(service, &out),
-                format!("see why in {}", log_of(service)),
+    let mut starts = StartRound {
+        env,
+        permit,
+        direction,
+        said: BTreeMap::new(),
+        given_up: BTreeSet::new(),
+        report: Report::default(),
+    };
+    let tries = match direction {
+        Direction::Forward => TRIES,
+        Direction::Back => 1,
+    };
+    for tried in 1.. {
+        starts.start()?;
+        let down = starts.look()?;
+        let Some(service) = down.first() else { break };
+        if tried == tries {
+            return Err(does_not_start(
+                service,
+                starts.said.get(service.name.as_str()),
             ));
         }
-        report.did.push(format!("started {}", service.name));
     }
+    let mut report = starts.report;
+    let started = starts.said.into_keys();
+    let started = started.filter(|name| !starts.given_up.contains(name));
+    report.did = started.map(|name| format!("started {name}")).collect();
     if env.loads_before_it_starts(direction) {
-        // They have added the rules of their clients, which are in force already.
+        // Whatever they added while they were watched.
         loading::load(env, permit, direction)?;
     }
     Ok(report)
 }
 
-fn how_it_failed(service: &Service, start: &Output) -> String {
-    match start.ok() {
-        true => format!("start {}: it ended right after its start", service.name),
-        false => format!("start {}", service.name),
+fn does_not_start(service: &Service, start: Option<&Output>) -> Problem {
+    let advice = format!("see why in {}", log_of(service));
+    match start {
+        Some(start) if !start.ok() => start.problem(
+            Code::SERVICE_DOES_NOT_START,
+            format!("start {}", service.name),
+            advice,
+        ),
+        Some(_) | None => cannot(
+            Code::SERVICE_DOES_NOT_START,
+            format!("start {}: {ENDED}", service.name),
+            advice,
+        ),
     }
 }
 
+/// What is said of a service whose start went well.
+const ENDED: &str = "it ended soon after its start";
+
 /// What a rollback lacks.
-fn stays_down(service: &Service, start: &Output) -> Note {
-    let how = match start.ok() {
-        true => "it ended right after its start",
-        false => "its start failed",
+fn stays_down(service: &Service, start: Option<&Output>) -> Note {
+    let how = match start {
+        Some(start) if !start.ok() => "its start failed",
+        Some(_) | None => ENDED,
     };
     let text = format!("{} does not run, though it ran before: {how}", service.name);
     let again = match &service.control {
@@ -142,9 +224,10 @@ fn stays_down(service: &Service, start: &Output) -> Note {
 
 /// Whether a service that does not run was at least started: one that its manager did not even try, or of which it says
 /// nothing, is not yet as it was.
-fn was_tried(env: &Env, service: &Service, start: &Output) -> Result<bool, Problem> {
+fn was_tried(env: &Env, service: &Service, start: Option<&Output>) -> Result<bool, Problem> {
     let state = Query::ServiceState(service.control.clone());
-    Ok(start.ok() || !["", "inactive"].contains(&env.host.ask(&state, "")?.stdout.trim()))
+    Ok(start.is_none_or(Output::ok)
+        || !["", "inactive"].contains(&env.host.ask(&state, "")?.stdout.trim()))
 }
 
 fn log_of(service: &Service) -> String {

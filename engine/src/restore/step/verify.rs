@@ -11,7 +11,7 @@ use crate::error::{Code, Problem};
 use crate::host::{Permit, Query};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_peers, expected_rules, expected_tunnels};
+use crate::restore::{expected_peers, expected_rules, expected_tunnels, old_databases};
 use crate::text::wg_config;
 use crate::text::wording::counted;
 
@@ -156,14 +156,14 @@ impl StepOps for VerifyAtRest {
 impl StepOps for VerifyRunning {
     fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: come_up(env)?,
+            warnings: [come_up(env)?, old_databases::notes(env)?].concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with the plan")
         })
     }
 
     fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: [left_down(env)?, come_up(env)?].concat(),
+            warnings: [left_down(env)?, come_up(env)?, old_databases::notes(env)?].concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with what was before")
         })
     }

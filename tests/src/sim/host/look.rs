@@ -155,6 +155,7 @@ impl Look for Sim {
         self.is_sqlite(&file.path)
     }
 
+    /// Long: a table, one arm a query.
     fn ask(&self, query: &Query, _: &str) -> Result<Output, Problem> {
         let (n, how) = self.next_call(false);
         let asked = self.0.asked.lock();
@@ -201,7 +202,10 @@ impl Look for Sim {
                 (0, format!("1: lo: <LOOPBACK,UP>\n2: eth0: <UP>\n{own}"))
             }
             Query::Addresses => (0, "2: eth0    inet 192.0.2.1/24 scope global eth0\n".into()),
-            Query::ServiceActive(_) | Query::ServiceState(Control::Commands { .. }) => {
+            Query::ServiceRun(Control::Unit(_)) => (0, format!("{}\n", world.kernel.runs)),
+            Query::ServiceActive(_)
+            | Query::ServiceRun(Control::Commands { .. })
+            | Query::ServiceState(Control::Commands { .. }) => {
                 (if world.kernel.running { 0 } else { 3 }, String::new())
             }
             Query::ServiceState(Control::Unit(_)) if world.kernel.running => (0, "active\n".into()),

@@ -26,6 +26,10 @@ impl Machine for Sim {
             warnings: Vec::new(),
         })
     }
+
+    fn watched_ms(&self) -> u64 {
+        5000
+    }
 }
 
 impl Own for Sim {
@@ -113,6 +117,8 @@ impl Own for Sim {
         let dir = parent(path)?;
         self.own(&mut world, "sync", dir, |w| w.disk.sync_dir(dir))
     }
+
+    fn release_services(&self) {}
 
     fn open_journal(&self, path: &Path, _: u64) -> Result<Box<dyn Append>, Problem> {
         if self.fails(true).is_some() {

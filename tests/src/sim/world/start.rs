@@ -176,6 +176,7 @@ impl World {
 
     pub(super) fn runs(&mut self) {
         self.kernel.running = true;
+        self.kernel.runs += 1;
         self.kernel.falters = false;
         if let Some(ms) = self.start.dies_after_ms
             && self.start_is_concerned()

@@ -1,0 +1,319 @@
+//! A gateway's service on a real gateway: whether it runs is looked at for long enough, and what it does while it must be down.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::path::Path;
+use std::time::Duration;
+
+use fixtures::{Finished, Misbehaviour, program};
+use nix::sys::signal::{Signal, kill};
+
+use crate::on_a_gateway::{Gateway, path, stand_in};
+
+/// From now on the service is watched for longer than one that dies later lives.
+fn watches(gateway: &Gateway) {
+    let profile = gateway.sample().profile();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let changed = text.replacen("watch_seconds = 0\n", "watch_seconds = 3\n", 1);
+    assert_ne!(text, changed);
+    std::fs::write(&profile, changed).unwrap();
+}
+
+#[test]
+fn a_service_that_dies_while_it_is_watched_is_started_once_more() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    watches(&gateway);
+    let backup = gateway.backup();
+    let how = Misbehaviour::DieLater { times: Some(1) };
+    gateway.sample().misbehave(how).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 0, "{done}");
+    gateway.is_settled();
+}
+
+#[test]
+fn a_service_that_always_dies_while_it_is_watched_turns_the_restore_back_and_is_stopped() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    watches(&gateway);
+    let backup = gateway.backup();
+    let how = Misbehaviour::DieLater { times: None };
+    gateway.sample().misbehave(how).unwrap();
+    let before = gateway.picture();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 4, "{done}");
+    assert!(
+        done.stderr.contains("it ended soon after its start"),
+        "{done}"
+    );
+    assert!(
+        done.stdout.contains("does not run, though it ran before"),
+        "{done}"
+    );
+    let differs = before.diff(&gateway.picture());
+    assert_eq!(differs.len(), 1, "{differs:?}");
+    assert!(differs[0].contains("service sample-gateway"), "{differs:?}");
+    gateway.is_settled();
+}
+
+/// `systemctl` for one unit, which is the sample's service: it keeps the conditions that it has read, and starts one at a time.
+const SYSTEMCTL: &str = r#"#!/bin/sh
+service() { BIN "$1" ROOT; }
+read=ROOT/settings-read
+conditions() { cat $read/* 2>/dev/null | sed -n 's/^ConditionPathExists=|//p'; }
+is_held() {
+    [ -n "$(conditions)" ] || return 1
+    for path in $(conditions); do
+        case $path in
+            !*) [ -e "${path#!}" ] || return 1 ;;
+            *) [ ! -e "$path" ] || return 1 ;;
+        esac
+    done
+}
+[ "$1" != --no-ask-password ] || shift
+case $1 in
+    is-active) service active ;;
+    show)
+        case $2 in
+            *DropInPaths*) ls $read/* 2>/dev/null; true ;;
+            *=ActiveState) if service active; then echo active; else echo inactive; fi ;;
+        esac ;;
+    stop)
+        [ ! -e ROOT/holder ] || kill $(cat ROOT/holder)
+        service stop ;;
+    start)
+        exec 9>>ROOT/starts
+        flock 9
+        if is_held; then echo held >> ROOT/held; else service start 9>&-; fi ;;
+    daemon-reload)
+        rm -rf $read
+        cp -r /run/systemd/system/sample.service.d $read 2>/dev/null; true ;;
+esac
+"#;
+
+/// A gateway whose service is a unit, and a manager of units.
+fn with_a_unit() -> Option<Gateway> {
+    let gateway = Gateway::small()?;
+    let sample = gateway.sample();
+    let profile = std::fs::read_to_string(sample.profile()).unwrap();
+    let (before, service) = profile.split_once("name = \"sample-gateway\"\n").unwrap();
+    let rest = &service[service.find("\n\n").unwrap()..];
+    let text = format!("{before}unit = \"sample.service\"{rest}");
+    std::fs::write(sample.profile(), text).unwrap();
+    let program = program("sample-gateway-service").unwrap();
+    let text = SYSTEMCTL.replace("BIN", path(&program));
+    let text = text.replace("ROOT", path(sample.root()));
+    stand_in(&gateway, "systemctl", &text);
+    gateway.run(&["mkdir", "-p", "/run/systemd/system"]);
+    Some(gateway)
+}
+
+/// The journal of the last restore.
+fn journal(gateway: &Gateway) -> String {
+    let restores = gateway.restores();
+    let journal = restores.last().map(|dir| dir.join("journal"));
+    let text = journal.and_then(|file| std::fs::read_to_string(file).ok());
+    text.unwrap_or_default()
+}
+
+/// How often it says this of a stop of the services.
+fn stops(gateway: &Gateway, what: &str) -> usize {
+    let said = format!("\"{what}\":{{\"move\":{{\"step\":\"stop-services\"");
+    journal(gateway).matches(&said).count()
+}
+
+#[test]
+fn a_unit_that_somebody_starts_over_and_over_stays_down_until_the_restore_starts_it() {
+    let Some(gateway) = with_a_unit() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let watchdog = "while :; do systemctl start sample.service; sleep 0.02; done";
+    let mut watchdog = gateway.sandbox.spawn(&["sh", "-c", watchdog]).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert!(watchdog.kill9().unwrap());
+    assert_eq!(done.code(), 0, "{done}");
+    let held = std::fs::read_to_string(gateway.sample().root().join("held"));
+    assert!(held.unwrap().lines().count() > 5, "nobody was held back");
+    assert_eq!(stops(&gateway, "intent"), 1);
+    let left = gateway.run(&["find", "/run/systemd/system", "-name", "*.conf"]);
+    assert_eq!(left, "");
+    gateway.is_settled();
+}
+
+#[test]
+fn after_a_crash_the_unit_is_held_until_the_recovery_starts_it_and_free_afterwards() {
+    let Some(gateway) = with_a_unit() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let held = "/run/systemd/system/sample.service.d/50-holdfast-held.conf";
+    let mut restore = gateway.begin(&["restore", path(&backup), "--yes"]);
+    assert!(gateway.await_while(&mut restore, || stops(&gateway, "done") == 1));
+    assert!(restore.kill_worker().unwrap());
+    assert_eq!(restore.wait().unwrap().code(), 5);
+    gateway.run(&["systemctl", "start", "sample.service"]);
+    assert_eq!(
+        gateway.run(&["systemctl", "show", "-p=ActiveState"]),
+        "inactive\n"
+    );
+    let done = gateway.holdfast(&["recover"]);
+    assert!([0, 4].contains(&done.code()), "{done}");
+    assert!(!gateway.sandbox.inside(held).exists());
+    assert_eq!(
+        gateway.run(&["systemctl", "show", "-p=ActiveState"]),
+        "active\n"
+    );
+    gateway.is_settled();
+}
+
+/// The databases that the service has open, as it has their names now.
+fn open_databases(gateway: &Gateway) -> Vec<String> {
+    let root = path(gateway.sample().root());
+    let list = format!("set -- $(cat $(find {root} -name service.pid)); ls -l /proc/$1/fd");
+    let fds = gateway.run(&["sh", "-c", &list]);
+    let targets = fds.lines().filter_map(|line| line.split_once(" -> "));
+    let named = targets.map(|(_, target)| target.to_owned());
+    named.filter(|target| target.contains(".db")).collect()
+}
+
+/// Stops the worker of a restore once this step is done, lets somebody act, and goes on to the end.
+fn meanwhile(gateway: &Gateway, backup: &Path, step: &str, act: impl FnOnce()) -> Finished {
+    let mut restore = gateway.begin(&["restore", path(backup), "--yes"]);
+    let done = format!("\"done\":{{\"move\":{{\"step\":\"{step}\"");
+    assert!(gateway.await_while(&mut restore, || journal(gateway).contains(&done)));
+    let worker = restore.worker().unwrap().unwrap();
+    kill(worker, Signal::SIGSTOP).unwrap();
+    act();
+    kill(worker, Signal::SIGCONT).unwrap();
+    restore.wait().unwrap()
+}
+
+fn start_behind_its_back(gateway: &Gateway) {
+    let service = program("sample-gateway-service").unwrap();
+    gateway.run(&[path(&service), "start", path(gateway.sample().root())]);
+}
+
+/// Where the clients' database lies that the restore took out of its place.
+fn old_database(gateway: &Gateway) -> String {
+    let database = gateway.sample().client_database();
+    let folder = path(database.parent().unwrap()).to_owned();
+    format!(
+        "{folder}/.holdfast-*/{}",
+        database.file_name().unwrap().to_str().unwrap()
+    )
+}
+
+#[test]
+fn a_service_that_somebody_starts_while_it_must_be_down_ends_on_the_databases_in_place() {
+    for step in [
+        "settle-databases",
+        "tunnels-down",
+        "swap-databases",
+        "swap-configs",
+    ] {
+        let Some(gateway) = Gateway::small() else {
+            return;
+        };
+        let backup = gateway.backup();
+        let ended = meanwhile(&gateway, &backup, step, || start_behind_its_back(&gateway));
+        assert!([0, 4].contains(&ended.code()), "{step}: {ended}");
+        let open = open_databases(&gateway);
+        assert!(open.len() >= 3, "{step}: {open:?}");
+        for name in open {
+            let is_old = ["deleted", ".holdfast", "originals", "found"];
+            assert!(
+                !is_old.iter().any(|word| name.contains(word)),
+                "{step}: {name}"
+            );
+        }
+        gateway.is_settled();
+    }
+}
+
+#[test]
+fn a_process_that_still_works_on_a_replaced_database_is_named_with_the_command_that_ends_it() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let line = format!(
+        "exec 3< $(ls {}); echo holds; exec sleep 1000",
+        old_database(&gateway)
+    );
+    let mut holder = None;
+    let ended = meanwhile(&gateway, &backup, "swap-databases", || {
+        let process = gateway.sandbox.spawn(&["sh", "-c", &line]).unwrap();
+        while process.stdout_so_far().unwrap().is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        holder = Some(process);
+    });
+    assert_eq!(ended.code(), 0, "{ended}");
+    let said = format!(
+        "still has a {} open that is not in its place any more: what it writes there is lost",
+        path(&gateway.sample().client_database())
+    );
+    assert!(ended.stdout.contains(&said), "{ended}");
+    assert!(ended.stdout.contains("or end it: kill "), "{ended}");
+    assert!(journal(&gateway).contains("\"old-database-held\""));
+    assert!(holder.unwrap().kill9().unwrap());
+    gateway.is_settled();
+}
+
+#[test]
+fn a_service_that_works_on_a_replaced_database_is_started_anew_and_nobody_is_named() {
+    let Some(gateway) = with_a_unit() else {
+        return;
+    };
+    let backup = gateway.backup();
+    // There is time while the fence is lifted.
+    let slow = "#!/bin/sh\nsleep 0.5\nexec /usr/sbin/nft \"$@\"\n";
+    std::fs::write(gateway.sandbox.inside("/usr/local/sbin/nft"), slow).unwrap();
+    gateway.run(&["chmod", "755", "/usr/local/sbin/nft"]);
+    let holder = gateway.sample().root().join("holder");
+    let line = format!(
+        "exec 3< $(ls {}); setsid sleep 1000 & echo $! > {}",
+        old_database(&gateway),
+        path(&holder)
+    );
+    let ended = meanwhile(&gateway, &backup, "verify-at-rest", || {
+        start_behind_its_back(&gateway);
+        gateway.run(&["sh", "-c", &line]);
+    });
+    assert_eq!(ended.code(), 0, "{ended}");
+    assert!(journal(&gateway).contains("started sample.service"));
+    assert!(!journal(&gateway).contains("old-database-held"));
+    gateway.is_settled();
+}
+
+#[test]
+fn a_process_that_does_not_let_go_of_a_new_database_keeps_no_rollback_from_its_end_and_is_named() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let before = gateway.picture();
+    let how = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(how).unwrap();
+    let database = gateway.sample().client_database();
+    let line = format!("exec 3< '{}'; echo holds; exec sleep 1000", path(&database));
+    let mut holder = None;
+    let ended = meanwhile(&gateway, &backup, "swap-databases", || {
+        let process = gateway.sandbox.spawn(&["sh", "-c", &line]).unwrap();
+        while process.stdout_so_far().unwrap().is_empty() {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        holder = Some(process);
+    });
+    assert_eq!(ended.code(), 4, "{ended}");
+    assert!(
+        ended.stdout.contains("is not in its place any more"),
+        "{ended}"
+    );
+    assert!(holder.unwrap().kill9().unwrap());
+    gateway.is(&before);
+    gateway.is_settled();
+}
