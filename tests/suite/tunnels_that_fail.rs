@@ -287,3 +287,40 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
     let config = std::fs::read_to_string(gateway.sample().config(needs)).unwrap();
     assert!(config.contains("DNS = 192.0.2.53"));
 }
+
+#[test]
+fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_going_back() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let tunnel = gateway.sample().active().unwrap().remove(0);
+    gateway.run(&["ip", "address", "add", "10.199.0.1/24", "dev", &tunnel]);
+    gateway.run(&["ip", "link", "set", "dev", &tunnel, "mtu", "1300"]);
+    gateway.run(&["wg", "set", &tunnel, "listen-port", "45678"]);
+    let state = || {
+        let port = gateway.run(&["wg", "show", &tunnel, "listen-port"]);
+        let link = gateway.run(&["ip", "-o", "link", "show", "dev", &tunnel]);
+        let mtu = link.split(" mtu ").nth(1).unwrap();
+        let mtu = mtu.split(' ').next().unwrap().to_owned();
+        let of_4 = gateway.run(&["ip", "-o", "-4", "address", "show", "dev", &tunnel]);
+        let by_hand = of_4.contains("10.199.0.1/24");
+        (port.trim().to_owned(), mtu, by_hand)
+    };
+    let set = ("45678".to_owned(), "1300".to_owned(), true);
+    assert_eq!(state(), set);
+    let fails = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(fails).unwrap();
+    let done = restore(&gateway, &backup, &[]);
+    assert_eq!(done.code(), 4, "{done}");
+    let said =
+        format!("the tunnel {tunnel} runs with what its config lacks: the address 10.199.0.1/24");
+    assert!(done.to_string().contains(&said), "{done}");
+    assert!(
+        done.stdout
+            .contains("gave 1 tunnel again what was set by hand"),
+        "{done}"
+    );
+    assert_eq!(state(), set);
+    gateway.is_settled();
+}

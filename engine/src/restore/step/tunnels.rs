@@ -10,6 +10,7 @@ use crate::restore::expected_tunnels;
 
 mod down;
 mod each;
+mod links;
 mod patience;
 mod peers;
 mod up;
@@ -76,6 +77,7 @@ impl StepOps for TunnelsUp {
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         let mut report = bring_up(env, permit, &mut Patience::new(env.host), Direction::Back)?;
         set_peers(env, permit, Direction::Back, &mut report)?;
+        links::set_again(env, permit, &mut report)?;
         Ok(report)
     }
 
