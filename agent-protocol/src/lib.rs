@@ -7,10 +7,12 @@
 
 pub mod greeting;
 pub mod message;
+mod unfit;
 pub mod wire;
 pub mod words;
 
 pub use greeting::*;
 pub use message::*;
+pub use unfit::UnfitTunnel;
 pub use wire::*;
 pub use words::*;

@@ -90,9 +90,9 @@ fn on_the_way_back_a_tunnel_that_cannot_come_up_lacks_and_everything_else_is_as_
     gateway.sample().misbehave(fails).unwrap();
     let done = restore(&gateway, &backup, &[]);
     assert_eq!(done.code(), 4, "{done}");
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
     let said = format!("{broken} is down, though it was up before: wg-quick says: it is broken");
-    assert_eq!(lacks(&gateway), [said.clone()]);
+    assert_eq!(lacks(&gateway), [said.as_str()]);
     assert!(done.to_string().contains(&said), "{done}");
     leaves_nothing(&gateway, broken);
     assert!(is_open(&gateway));
@@ -129,7 +129,7 @@ fn forward_a_tunnel_that_cannot_come_up_turns_it_back_unless_the_admin_leaves_it
 
     let accepted = restore(&gateway, &backup, &["--leave-down", broken]);
     assert!([0, 7].contains(&accepted.code()), "{accepted}");
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
     assert_eq!(lacks(&gateway).len(), 1, "{accepted}");
     leaves_nothing(&gateway, broken);
     assert!(is_open(&gateway));
@@ -138,7 +138,7 @@ fn forward_a_tunnel_that_cannot_come_up_turns_it_back_unless_the_admin_leaves_it
     // Now it is down anyway.
     let again = restore(&gateway, &backup, &[]);
     assert!([0, 7].contains(&again.code()), "{again}");
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_hook_that_hangs_is_ended_and_named_and_keeps_no_other_tunnel_down() {
     assert!(done.stdout.contains(&down), "{done}");
     let said = format!("{hangs} is down: PostUp of {hangs} was ended after 3 s");
     assert_eq!(lacks(&gateway), [said]);
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
     leaves_nothing(&gateway, hangs);
     let sleeps = gateway
         .sandbox
@@ -282,8 +282,8 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
     assert_eq!(accepted.code(), 0, "{accepted}");
     let said = format!("the tunnel {needs} was up and stays down: its config has DNS");
     assert!(accepted.to_string().contains(&said), "{accepted}");
-    assert_eq!(up(&gateway), [other.clone()]);
-    assert_eq!(gateway.sample().active().unwrap(), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
+    assert_eq!(gateway.sample().active().unwrap(), [other.as_str()]);
     let config = std::fs::read_to_string(gateway.sample().config(needs)).unwrap();
     assert!(config.contains("DNS = 192.0.2.53"));
 }
