@@ -9,11 +9,13 @@
 pub mod greeting;
 pub mod message;
 pub mod overview;
+mod unfit;
 pub mod wire;
 pub mod words;
 
 pub use greeting::*;
 pub use message::*;
 pub use overview::*;
+pub use unfit::UnfitTunnel;
 pub use wire::*;
 pub use words::*;

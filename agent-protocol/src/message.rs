@@ -303,15 +303,6 @@ pub struct LackLine {
     pub why: String,
 }
 
-/// A tunnel of a backup that this gateway cannot bring up.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UnfitTunnel {
-    /// The tunnel.
-    pub name: String,
-    /// What this gateway cannot do, and why.
-    pub why: String,
-}
-
 /// The backups that are told of.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backups {
@@ -357,7 +348,7 @@ pub struct Preview {
     /// What it replaces and the safety backup cannot save now, or could not when it was tried.
     pub unsaved: Vec<LackLine>,
     /// Tunnels that are up now and cannot come up here: only an admin who accepts each can start it.
-    pub unfit: Vec<UnfitTunnel>,
+    pub unfit: Vec<crate::UnfitTunnel>,
     /// Until when it can be confirmed, milliseconds since 1970 UTC.
     pub until_ms: i64,
 }

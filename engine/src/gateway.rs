@@ -5,6 +5,7 @@ pub mod account;
 pub mod consent;
 pub mod database;
 pub mod kernel_facts;
+pub mod link;
 pub mod owner;
 pub mod parts;
 pub mod password;

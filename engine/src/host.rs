@@ -16,6 +16,7 @@ use crate::error::{Code, Problem, cannot};
 pub use crate::files::{Kind, access::FoundFile, attributes::Fixed};
 use crate::gateway::account::MailRelay;
 use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
+use crate::gateway::link::LinkChange;
 pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
 
@@ -128,6 +129,8 @@ pub enum GatewayCommand {
     PeersAdd(String),
     /// Takes the peer with this public key away from an interface.
     PeerRemove(String, String),
+    /// Sets something of a tunnel's interface.
+    SetLink(String, LinkChange),
     /// Starts a service.
     ServiceStart(Control),
     /// Stops a service.

@@ -18,6 +18,7 @@ use crate::error::{Code, Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{self, Client};
 use crate::gateway::kernel_facts::Facts;
+use crate::gateway::link::LinkChange;
 use crate::gateway::parts::Part;
 use crate::gateway::peers::{self, Peers};
 use crate::gateway::profile::Profile;
@@ -27,6 +28,7 @@ use crate::text::wg_config;
 use crate::text::wording::{counted, in_a_line, name, names, quoted};
 use databases::{DatabasesNow, databases};
 use exposure::Exposure;
+pub use kernel::link_settings;
 pub use kernel::{UNREADABLE, facts, system, tunnels};
 
 /// The gateway as it is.
@@ -370,6 +372,20 @@ fn beyond_configs(
                 name(tunnel)
             );
             said.push(Note::known(Code::PEERS_BEYOND_CONFIG, text).about(tunnel));
+        }
+        let by_hand = facts
+            .links
+            .get(tunnel)
+            .map(|link| link.beyond_config(&config));
+        let by_hand = by_hand.unwrap_or_default();
+        if !by_hand.is_empty() {
+            let by_hand: Vec<String> = by_hand.iter().map(LinkChange::shown).collect();
+            let text = format!(
+                "the tunnel {} runs with what its config lacks: {}; that is in no backup, and gone once the tunnel goes down",
+                name(tunnel),
+                by_hand.join(", ")
+            );
+            said.push(Note::known(Code::SET_BY_HAND, text).about(tunnel));
         }
     }
     said

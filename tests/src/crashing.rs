@@ -317,6 +317,7 @@ impl Act for Crashing {
             GatewayCommand::TunnelDown(..) => "tunnel down",
             GatewayCommand::PeersAdd(_) => "peers add",
             GatewayCommand::PeerRemove(..) => "peer remove",
+            GatewayCommand::SetLink(..) => "set link",
             GatewayCommand::ServiceStart(_) => "service start",
             GatewayCommand::ServiceStop(_) => "service stop",
         };

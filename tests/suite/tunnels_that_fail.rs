@@ -90,9 +90,9 @@ fn on_the_way_back_a_tunnel_that_cannot_come_up_lacks_and_everything_else_is_as_
     gateway.sample().misbehave(fails).unwrap();
     let done = restore(&gateway, &backup, &[]);
     assert_eq!(done.code(), 4, "{done}");
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
     let said = format!("{broken} is down, though it was up before: wg-quick says: it is broken");
-    assert_eq!(lacks(&gateway), [said.clone()]);
+    assert_eq!(lacks(&gateway), [said.as_str()]);
     assert!(done.to_string().contains(&said), "{done}");
     leaves_nothing(&gateway, broken);
     assert!(is_open(&gateway));
@@ -129,7 +129,7 @@ fn forward_a_tunnel_that_cannot_come_up_turns_it_back_unless_the_admin_leaves_it
 
     let accepted = restore(&gateway, &backup, &["--leave-down", broken]);
     assert!([0, 7].contains(&accepted.code()), "{accepted}");
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
     assert_eq!(lacks(&gateway).len(), 1, "{accepted}");
     leaves_nothing(&gateway, broken);
     assert!(is_open(&gateway));
@@ -138,7 +138,7 @@ fn forward_a_tunnel_that_cannot_come_up_turns_it_back_unless_the_admin_leaves_it
     // Now it is down anyway.
     let again = restore(&gateway, &backup, &[]);
     assert!([0, 7].contains(&again.code()), "{again}");
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_hook_that_hangs_is_ended_and_named_and_keeps_no_other_tunnel_down() {
     assert!(done.stdout.contains(&down), "{done}");
     let said = format!("{hangs} is down: PostUp of {hangs} was ended after 3 s");
     assert_eq!(lacks(&gateway), [said]);
-    assert_eq!(up(&gateway), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
     leaves_nothing(&gateway, hangs);
     let sleeps = gateway
         .sandbox
@@ -282,8 +282,45 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
     assert_eq!(accepted.code(), 0, "{accepted}");
     let said = format!("the tunnel {needs} was up and stays down: its config has DNS");
     assert!(accepted.to_string().contains(&said), "{accepted}");
-    assert_eq!(up(&gateway), [other.clone()]);
-    assert_eq!(gateway.sample().active().unwrap(), [other.clone()]);
+    assert_eq!(up(&gateway), [other.as_str()]);
+    assert_eq!(gateway.sample().active().unwrap(), [other.as_str()]);
     let config = std::fs::read_to_string(gateway.sample().config(needs)).unwrap();
     assert!(config.contains("DNS = 192.0.2.53"));
+}
+
+#[test]
+fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_going_back() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let tunnel = gateway.sample().active().unwrap().remove(0);
+    gateway.run(&["ip", "address", "add", "10.199.0.1/24", "dev", &tunnel]);
+    gateway.run(&["ip", "link", "set", "dev", &tunnel, "mtu", "1300"]);
+    gateway.run(&["wg", "set", &tunnel, "listen-port", "45678"]);
+    let state = || {
+        let port = gateway.run(&["wg", "show", &tunnel, "listen-port"]);
+        let link = gateway.run(&["ip", "-o", "link", "show", "dev", &tunnel]);
+        let mtu = link.split(" mtu ").nth(1).unwrap();
+        let mtu = mtu.split(' ').next().unwrap().to_owned();
+        let of_4 = gateway.run(&["ip", "-o", "-4", "address", "show", "dev", &tunnel]);
+        let by_hand = of_4.contains("10.199.0.1/24");
+        (port.trim().to_owned(), mtu, by_hand)
+    };
+    let set = ("45678".to_owned(), "1300".to_owned(), true);
+    assert_eq!(state(), set);
+    let fails = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(fails).unwrap();
+    let done = restore(&gateway, &backup, &[]);
+    assert_eq!(done.code(), 4, "{done}");
+    let said =
+        format!("the tunnel {tunnel} runs with what its config lacks: the address 10.199.0.1/24");
+    assert!(done.to_string().contains(&said), "{done}");
+    assert!(
+        done.stdout
+            .contains("gave 1 tunnel again what was set by hand"),
+        "{done}"
+    );
+    assert_eq!(state(), set);
+    gateway.is_settled();
 }

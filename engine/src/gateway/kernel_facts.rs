@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Problem, cannot};
+use crate::gateway::link::LinkSettings;
 use crate::gateway::parts::Part;
 use crate::gateway::peers::{self, Peers};
 use crate::text::iptables::{self, Family, Rules};
@@ -42,6 +43,9 @@ pub struct Facts {
     /// The peers of the gateway's tunnels, by interface and public key: what was added or taken away while a tunnel ran
     /// is in no file.
     pub peers: BTreeMap<String, Peers>,
+    /// What is set of the interfaces of the gateway's tunnels; none in what an older program kept.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, LinkSettings>,
     /// The gateway's services that run, or are about to, by name.
     pub services: Vec<String>,
     /// Those of them that do not run at this moment: they fail, and are started again and again.

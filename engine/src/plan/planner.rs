@@ -9,7 +9,9 @@ mod tunnels;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use journal_format::{ArchiveInfo, Code, Digest, Firewall, Note, Plan, Policy, RestoreId, Service};
+use journal_format::{
+    ArchiveInfo, Code, Digest, Firewall, Note, Plan, Policy, RestoreId, Service, Tunnel,
+};
 
 use crate::archive::verify::Checked;
 use crate::error::Problem;
@@ -164,19 +166,13 @@ pub fn plan(
             .chain(checked.networks()),
         survey.clients.iter().chain(&checked.clients).flatten(),
     );
+    let may_stay_down = may_stay_down(survey, &tunnels_up, &choices);
     let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
     let (forward, back) = order::lists();
     let services = services(profile, survey);
     let names = services.iter().map(|s| s.name.clone());
     let may_not_run = names
         .filter(|_| choices.keep_going_without_services)
-        .collect();
-    // One that is down now is no worse off.
-    let down_now = |name: &String| !survey.facts.tunnels.contains(name);
-    let names = tunnels_up.iter().map(|t| &t.name);
-    let may_stay_down = names
-        .filter(|name| choices.leave_down.contains(*name) || down_now(name))
-        .cloned()
         .collect();
     let mut staging = BTreeSet::new();
     for target in databases.iter().chain(&files) {
@@ -210,6 +206,14 @@ pub fn plan(
         left_out,
         warnings,
     })
+}
+
+/// Those that the admin leaves down, and those that are down now: these are no worse off.
+fn may_stay_down(survey: &Survey, tunnels_up: &[Tunnel], choices: &Choices) -> Vec<String> {
+    let names = tunnels_up.iter().map(|t| &t.name);
+    let may =
+        |name: &&String| choices.leave_down.contains(*name) || !survey.facts.tunnels.contains(name);
+    names.filter(may).cloned().collect()
 }
 
 fn parts(parts: &BTreeSet<Part>) -> Vec<String> {

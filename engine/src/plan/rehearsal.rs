@@ -8,7 +8,7 @@ use std::path::Path;
 
 use journal_format::leaving_down;
 
-use crate::archive::verify::{BackupRules, Checked, Opened};
+use crate::archive::verify::{BackupRules, Checked, CheckedConfig, Opened};
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::database::Origin;
 use crate::gateway::profile::Profile;
@@ -146,11 +146,11 @@ pub fn tunnels(
 ) -> Result<Vec<Problem>, Fault> {
     let found = in_the_way(host, profile, checked)?;
     let elsewhere = checked.origin == Origin::Elsewhere;
-    let (found, unfit): (Vec<InTheWay>, Vec<InTheWay>) = found
+    let (found, unfit): (Vec<UnfitHere>, Vec<UnfitHere>) = found
         .into_iter()
         .partition(|(tunnel, ..)| !elsewhere || may_stay_down(tunnel));
     if !unfit.is_empty() {
-        let problem = |(tunnel, why, advice): InTheWay| Problem {
+        let problem = |(tunnel, why, advice): UnfitHere| Problem {
             about: vec![tunnel.clone()],
             ..cannot(
                 Code::TUNNEL_UNFIT,
@@ -173,13 +173,13 @@ pub fn tunnels(
 }
 
 /// A tunnel, why it cannot come up, and what helps.
-type InTheWay = (String, String, &'static str);
+type UnfitHere = (String, String, &'static str);
 
 fn in_the_way(
     host: &dyn Look,
     profile: &Profile,
     checked: &Checked,
-) -> Result<Vec<InTheWay>, Problem> {
+) -> Result<Vec<UnfitHere>, Problem> {
     let mut problems = Vec::new();
     if checked.tunnels_up.is_empty() {
         return Ok(problems);
@@ -203,8 +203,7 @@ fn in_the_way(
         .filter_map(|(interface, port)| Some((port.trim().parse().ok()?, interface)))
         .collect();
     let interfaces = interfaces(host)?;
-    let [resolvconf, sysctl] = ["resolvconf", "sysctl"].map(|program| host.has_program(program));
-    let no_v6 = has_no_v6(host);
+    let lacking = BoxLacks::of_box(host);
     for tunnel in &checked.tunnels_up {
         let Some(config) = checked.configs.get(&format!("{tunnel}.conf")) else {
             continue;
@@ -241,29 +240,52 @@ fn in_the_way(
                 advice,
             );
         }
-        if config.sets_dns && !resolvconf {
-            refuse(
-                "its config has DNS, and wg-quick needs resolvconf for that, which is not there"
-                    .into(),
-                "install it; on Debian: apt-get install openresolv",
-            );
-        }
-        if config.is_default_route() && !sysctl {
-            refuse(
-                "AllowedIPs has 0.0.0.0/0, and wg-quick needs sysctl for that, which is not there"
-                    .into(),
-                "install it; on Debian: apt-get install procps",
-            );
-        }
-        if config.needs_v6 && no_v6 {
-            refuse(
-                "its config has addresses or networks of IPv6, which is switched off on this box"
-                    .into(),
-                "switch it on: sysctl net.ipv6.conf.all.disable_ipv6=0",
-            );
+        for (why, advice) in lacking.of(config) {
+            refuse(why.to_owned(), advice);
         }
     }
     Ok(problems)
+}
+
+/// What this box lacks of what `wg-quick` may need.
+struct BoxLacks {
+    resolvconf: bool,
+    sysctl: bool,
+    v6: bool,
+}
+
+impl BoxLacks {
+    fn of_box(host: &dyn Look) -> BoxLacks {
+        BoxLacks {
+            resolvconf: !host.has_program("resolvconf"),
+            sysctl: !host.has_program("sysctl"),
+            v6: has_no_v6(host),
+        }
+    }
+
+    /// Why a config cannot come up for that, and what helps.
+    fn of(&self, config: &CheckedConfig) -> Vec<(&'static str, &'static str)> {
+        let mut found = Vec::new();
+        if config.sets_dns && self.resolvconf {
+            found.push((
+                "its config has DNS, and wg-quick needs resolvconf for that, which is not there",
+                "install it; on Debian: apt-get install openresolv",
+            ));
+        }
+        if config.is_default_route() && self.sysctl {
+            found.push((
+                "AllowedIPs has 0.0.0.0/0, and wg-quick needs sysctl for that, which is not there",
+                "install it; on Debian: apt-get install procps",
+            ));
+        }
+        if config.needs_v6 && self.v6 {
+            found.push((
+                "its config has addresses or networks of IPv6, which is switched off on this box",
+                "switch it on: sysctl net.ipv6.conf.all.disable_ipv6=0",
+            ));
+        }
+        found
+    }
 }
 
 /// Whether interfaces that come get no IPv6. What cannot be read switches nothing off.

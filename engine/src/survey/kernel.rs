@@ -8,6 +8,7 @@ use journal_format::Note;
 
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
+use crate::gateway::link::{self, LinkSettings};
 use crate::gateway::parts::Part;
 use crate::gateway::peers;
 use crate::gateway::profile::{Profile, ServiceProfile};
@@ -57,6 +58,29 @@ pub fn tunnels(host: &dyn Host, managed: &dyn Fn(&str) -> bool, facts: &mut Fact
         Ok(dump) => facts.peers = peers::in_dump(&dump, &facts.tunnels),
         Err(problem) => unread(facts, Part::Peers, &problem),
     }
+    match link_settings(host, &facts.tunnels) {
+        Ok(links) => facts.links = links,
+        Err(problem) => unread(facts, Part::Tunnels, &problem),
+    }
+}
+
+/// What is set of the interfaces of these tunnels now.
+pub fn link_settings(
+    host: &dyn Look,
+    tunnels: &[String],
+) -> Result<BTreeMap<String, LinkSettings>, Problem> {
+    if tunnels.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    let asked = |query: &Query, what: &str| {
+        let advice = "install iproute2 and wireguard-tools, and run as root";
+        host.ask(query, "")?
+            .expect_ok(Code::QUERY_FAILED, what, advice)
+    };
+    let links = asked(&Query::Links, "list the interfaces")?;
+    let addresses = asked(&Query::Addresses, "list the addresses of the tunnels")?;
+    let ports = asked(&Query::ListenPorts, "list the ports of the tunnels")?;
+    Ok(link::of_tunnels(&links, &addresses, &ports, tunnels))
 }
 
 /// All other facts.

@@ -402,11 +402,13 @@ fn answer(
             }
         }
         Ask::Preview { .. } | Ask::Again { .. } => {
+            let told = told.lock().unwrap();
             let preview = Preview {
-                unsaved: told.lock().unwrap().lacks.clone(),
-                unfit: told.lock().unwrap().unfit.clone(),
+                unsaved: told.lacks.clone(),
+                unfit: told.unfit.clone(),
                 ..preview()
             };
+            drop(told);
             wire.send(&Reply::Uploaded(Box::new(preview)))?;
         }
         Ask::Discard { .. } => wire.send(&Reply::Discarded)?,

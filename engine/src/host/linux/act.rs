@@ -24,6 +24,7 @@ use crate::error::Problem;
 use crate::files::attributes;
 use crate::files::open::{again, errno, open_at, open_dir};
 use crate::gateway::database::Settled;
+use crate::gateway::link::LinkChange;
 use crate::host::live_database::Live;
 use crate::host::programs::{execute, execute_exactly};
 use crate::host::{Act, Family, Fill, GatewayCommand, MAY_START, Output, Owner, Permit, parent};
@@ -172,6 +173,7 @@ impl Act for Linux {
             | GatewayCommand::TunnelUp(..)
             | GatewayCommand::TunnelDown(..)
             | GatewayCommand::PeersAdd(_)
+            | GatewayCommand::SetLink(..)
             | GatewayCommand::PeerRemove(_, _) => {}
         }
         let (argv, limit) = match command {
@@ -198,6 +200,7 @@ impl Act for Linux {
                 words(&["wg", "set", tunnel, "peer", key, "remove"]),
                 COMMAND_LIMIT,
             ),
+            GatewayCommand::SetLink(tunnel, change) => (set_link(tunnel, change), COMMAND_LIMIT),
             GatewayCommand::ServiceStart(Control::Unit(unit)) => (
                 words(&["systemctl", "--no-ask-password", "start", "--", unit]),
                 SERVICE_LIMIT,
@@ -216,6 +219,17 @@ impl Act for Linux {
         let exactly = matches!(command, GatewayCommand::EditRules(_));
         let run = if exactly { execute_exactly } else { execute };
         run(&argv, input, limit)
+    }
+}
+
+fn set_link(tunnel: &str, change: &LinkChange) -> Vec<String> {
+    match change {
+        LinkChange::AddAddress(a) => words(&["ip", "address", "add", a, "dev", tunnel]),
+        LinkChange::RemoveAddress(a) => words(&["ip", "address", "del", a, "dev", tunnel]),
+        LinkChange::Mtu(mtu) => {
+            words(&["ip", "link", "set", "dev", tunnel, "mtu", &mtu.to_string()])
+        }
+        LinkChange::Port(port) => words(&["wg", "set", tunnel, "listen-port", &port.to_string()]),
     }
 }
 

@@ -10,13 +10,14 @@ use crate::restore::expected_tunnels;
 
 mod down;
 mod each;
-mod patience;
+mod links;
 mod peers;
+mod time_left;
 mod up;
 
 use down::take_down;
-use patience::Patience;
 use peers::{set_peers, with_other_peers};
+use time_left::TimeLeft;
 use up::bring_up;
 
 pub struct TunnelsDown;
@@ -39,11 +40,11 @@ fn both<'p>(env: &Env<'p>) -> impl Iterator<Item = &'p Tunnel> {
 
 impl StepOps for TunnelsDown {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        take_down(env, permit, &mut Patience::new(env.host), both(env))
+        take_down(env, permit, &mut TimeLeft::new(env.host), both(env))
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        take_down(env, permit, &mut Patience::new(env.host), both(env))
+        take_down(env, permit, &mut TimeLeft::new(env.host), both(env))
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
@@ -66,7 +67,7 @@ impl StepOps for TunnelsUp {
         let mut report = bring_up(
             env,
             permit,
-            &mut Patience::new(env.host),
+            &mut TimeLeft::new(env.host),
             Direction::Forward,
         )?;
         set_peers(env, permit, Direction::Forward, &mut report)?;
@@ -74,8 +75,9 @@ impl StepOps for TunnelsUp {
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut report = bring_up(env, permit, &mut Patience::new(env.host), Direction::Back)?;
+        let mut report = bring_up(env, permit, &mut TimeLeft::new(env.host), Direction::Back)?;
         set_peers(env, permit, Direction::Back, &mut report)?;
+        links::set_again(env, permit, &mut report)?;
         Ok(report)
     }
 

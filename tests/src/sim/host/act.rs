@@ -208,6 +208,9 @@ impl Act for Sim {
             GatewayCommand::TunnelDown(config, _) => format!("wg-quick down {config}"),
             GatewayCommand::PeersAdd(tunnel) => format!("wg addconf {tunnel}"),
             GatewayCommand::PeerRemove(tunnel, _) => format!("wg set {tunnel} peer remove"),
+            GatewayCommand::SetLink(tunnel, change) => {
+                format!("set {} of {tunnel}", change.shown())
+            }
             GatewayCommand::ServiceStart(_) => "start the service".into(),
             GatewayCommand::ServiceStop(_) => "stop the service".into(),
         };
@@ -216,6 +219,7 @@ impl Act for Sim {
             GatewayCommand::TunnelUp(..)
             | GatewayCommand::TunnelDown(..)
             | GatewayCommand::PeersAdd(_)
+            | GatewayCommand::SetLink(..)
             | GatewayCommand::PeerRemove(..) => true,
             // Rules of tunnels that are down are missing meanwhile; what leads from one set to another at once loses nothing.
             GatewayCommand::EditRules(_) => permit.r#move().step == Step::ResetRules,
@@ -251,6 +255,8 @@ impl Act for Sim {
             GatewayCommand::PeerRemove(tunnel, key) => {
                 Ok(vec![Piece::PeerGone(tunnel.clone(), key.clone())])
             }
+            // No simulated tunnel has anything that was set by hand.
+            GatewayCommand::SetLink(..) => Ok(Vec::new()),
             GatewayCommand::ServiceStart(_) => {
                 of_session = false;
                 world.finish_under_way();

@@ -7,7 +7,7 @@ use journal_format::{Direction, Move, Note, Plan, Step, Tunnel};
 
 use super::super::{Env, Report};
 use super::each::{ByConfig, CONFIG_BYTES, Tools, each, keep_copy};
-use super::patience::Patience;
+use super::time_left::TimeLeft;
 use crate::error::{Code, Problem};
 use crate::host::{GatewayCommand, Host, Permit, Query};
 use crate::text::wg_config;
@@ -50,7 +50,7 @@ fn by_config_to_go_down<'p>(
 pub(super) fn take_down<'t>(
     env: &Env,
     permit: &Permit,
-    patience: &mut Patience,
+    time_left: &mut TimeLeft,
     tunnels: impl Iterator<Item = &'t Tunnel>,
 ) -> Result<Report, Problem> {
     let up = env.tunnels_up()?;
@@ -60,8 +60,8 @@ pub(super) fn take_down<'t>(
     let count = tunnels.len();
     let mut report = Report::did(format!("took {} down", counted(count, "tunnel")));
     let tools = Tools::of(env, permit);
-    let done = each(env.host, patience, tunnels, |by, patience| {
-        take_one_down(tools, patience, by)
+    let done = each(env.host, time_left, tunnels, |by, time_left| {
+        take_one_down(tools, time_left, by)
     });
     let names = done.iter().map(|((tunnel, _), _)| tunnel.name.as_str());
     all_ended(env.host, &names.collect())?;
@@ -90,7 +90,7 @@ pub(super) fn all_ended(host: &dyn Host, names: &BTreeSet<&str>) -> Result<(), P
 /// `wg-quick down` of the config in place, or of a copy without `SaveConfig`: that would write a new file over it.
 pub(super) fn take_one_down(
     tools: Tools,
-    patience: &Patience,
+    time_left: &TimeLeft,
     (tunnel, lies_at): &ByConfig,
 ) -> Result<Option<Note>, Problem> {
     let Tools {
@@ -106,7 +106,7 @@ pub(super) fn take_one_down(
         tunnel.config.clone()
     };
     let down = |config| move |within| GatewayCommand::TunnelDown(config, within);
-    let out = patience.run(host, permit, down(config))?;
+    let out = time_left.run(host, permit, down(config))?;
     // A PostDown that fails makes it end with non-zero with the interface already gone: the interface decides.
     let mut left = !goes(host, &tunnel.name, GOES)?;
     if out.ok() {
@@ -119,7 +119,7 @@ pub(super) fn take_one_down(
     if left && hooks.iter().any(|(key, _)| key == "PreDown") {
         let bytes = wg_config::without(&bytes, &["SaveConfig", "PreDown"]);
         let config = keep_copy(host, dir, tunnel, &bytes)?;
-        patience.run(host, permit, down(config))?;
+        time_left.run(host, permit, down(config))?;
         left = !goes(host, &tunnel.name, GOES)?;
     }
     if left {
@@ -130,7 +130,7 @@ pub(super) fn take_one_down(
         ));
     }
     let last_line = out.stderr.lines().last().unwrap_or("it says nothing");
-    let why = patience.ended(tunnel, &bytes, &out);
+    let why = time_left.ended(tunnel, &bytes, &out);
     let why = why.unwrap_or_else(|| format!("a command of its config failed: {last_line}"));
     let text = format!("{} is down, but {why}", tunnel.name);
     let note = Note::known(Code::HOOK_FAILED, text).about(&tunnel.name);

@@ -6,7 +6,7 @@ use std::thread::{Builder, ScopedJoinHandle};
 use journal_format::Tunnel;
 
 use super::super::Env;
-use super::patience::Patience;
+use super::time_left::TimeLeft;
 use crate::error::{Problem, bug};
 use crate::gateway::kernel_facts::Facts;
 use crate::host::{Host, Permit};
@@ -44,19 +44,19 @@ impl<'a> Tools<'a> {
 /// others get their turn. Tunnels with hooks go one by one: their commands were not written to run side by side.
 pub(super) fn each<'p, T, F>(
     host: &dyn Host,
-    patience: &mut Patience,
+    time_left: &mut TimeLeft,
     tunnels: Vec<ByConfig<'p>>,
     one: F,
 ) -> Vec<(ByConfig<'p>, Result<T, Problem>)>
 where
     T: Send,
-    F: Fn(&ByConfig, &Patience) -> Result<T, Problem> + Sync,
+    F: Fn(&ByConfig, &TimeLeft) -> Result<T, Problem> + Sync,
 {
     let (alone, together): (Vec<ByConfig>, Vec<ByConfig>) =
         tunnels.into_iter().partition(|by| has_hooks(host, by));
     let mut results = Vec::new();
     for batch in together.chunks(AT_ONCE).chain(alone.chunks(1)) {
-        let so_far: &Patience = patience;
+        let so_far: &TimeLeft = time_left;
         let done: Vec<Result<T, Problem>> = std::thread::scope(|scope| {
             let mut begun = Vec::new();
             for by in batch {
@@ -71,7 +71,7 @@ where
             };
             begun.into_iter().map(end).collect()
         });
-        patience.passes(batch.len());
+        time_left.passes(batch.len());
         results.extend(batch.iter().cloned().zip(done));
     }
     results

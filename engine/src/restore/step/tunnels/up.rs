@@ -8,7 +8,7 @@ use journal_format::{Direction, Note, Tunnel, leaving_down};
 use super::super::{Env, Report};
 use super::down::{GOES, all_ended, goes, take_down, take_one_down};
 use super::each::{ByConfig, CONFIG_BYTES, Tools, each, keep_copy};
-use super::patience::Patience;
+use super::time_left::TimeLeft;
 use super::wanted;
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit};
@@ -57,7 +57,7 @@ impl Failure {
 pub(super) fn bring_up(
     env: &Env,
     permit: &Permit,
-    patience: &mut Patience,
+    time_left: &mut TimeLeft,
     direction: Direction,
 ) -> Result<Report, Problem> {
     let tunnels = wanted(env, direction)?;
@@ -66,7 +66,7 @@ pub(super) fn bring_up(
     // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config.
     let doubtful = permit.r#move().attempt > 1 || direction == Direction::Forward;
     if doubtful && !env.again && tunnels.iter().any(|t| up.contains(&t.name)) {
-        take_down(env, permit, patience, tunnels.iter().copied())?;
+        take_down(env, permit, time_left, tunnels.iter().copied())?;
         up = env.tunnels_up()?;
     }
     let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
@@ -78,8 +78,8 @@ pub(super) fn bring_up(
         if tried > 1 && !down.is_empty() {
             env.host.sleep(AGAIN_MS);
         }
-        let one = |by: &ByConfig, patience: &Patience| bring_one_up(tools, patience, by.0);
-        for (by, came) in each(env.host, patience, std::mem::take(&mut down), one) {
+        let one = |by: &ByConfig, time_left: &TimeLeft| bring_one_up(tools, time_left, by.0);
+        for (by, came) in each(env.host, time_left, std::mem::take(&mut down), one) {
             match came.unwrap_or_else(|problem| Came::Not(Failure::of(problem))) {
                 Came::Up(note) => {
                     report.warnings.extend(note);
@@ -158,13 +158,13 @@ fn not_there(tunnel: &Tunnel) -> Problem {
 
 /// A peer whose host name does not resolve now gets its last known address, or none: the resolver may be behind the very
 /// tunnel.
-fn bring_one_up(tools: Tools, patience: &Patience, tunnel: &Tunnel) -> Result<Came, Problem> {
+fn bring_one_up(tools: Tools, time_left: &TimeLeft, tunnel: &Tunnel) -> Result<Came, Problem> {
     let Tools { host, permit, .. } = tools;
     let mut unresolved: Vec<String> = Vec::new();
     let mut config = tunnel.config.clone();
     loop {
         let up = |within| GatewayCommand::TunnelUp(config.clone(), within);
-        let out = patience.run(host, permit, up)?;
+        let out = time_left.run(host, permit, up)?;
         if out.ok() {
             break;
         }
@@ -183,8 +183,8 @@ fn bring_one_up(tools: Tools, patience: &Patience, tunnel: &Tunnel) -> Result<Ca
                 config = keep_copy(host, tools.dir, tunnel, &bytes)?;
             }
             _ => {
-                let failure = failure(patience, tunnel, &bytes, &out);
-                let leaves = !nothing_is_left(tools, patience, tunnel, failure.hung)?;
+                let failure = failure(time_left, tunnel, &bytes, &out);
+                let leaves = !nothing_is_left(tools, time_left, tunnel, failure.hung)?;
                 return Ok(Came::Not(Failure { leaves, ..failure }));
             }
         }
@@ -200,8 +200,8 @@ fn bring_one_up(tools: Tools, patience: &Patience, tunnel: &Tunnel) -> Result<Ca
     })))
 }
 
-fn failure(patience: &Patience, tunnel: &Tunnel, config: &[u8], out: &Output) -> Failure {
-    let ended = patience.ended(tunnel, config, out);
+fn failure(time_left: &TimeLeft, tunnel: &Tunnel, config: &[u8], out: &Output) -> Failure {
+    let ended = time_left.ended(tunnel, config, out);
     let problem = out.problem(
         Code::TUNNEL_DOES_NOT_COME_UP,
         format!("bring {} up", tunnel.name),
@@ -233,7 +233,7 @@ fn failure(patience: &Patience, tunnel: &Tunnel, config: &[u8], out: &Output) ->
 /// Whether a failed start leaves nothing, or what it left was taken down. What was ended could not clean up behind itself.
 fn nothing_is_left(
     tools: Tools,
-    patience: &Patience,
+    time_left: &TimeLeft,
     tunnel: &Tunnel,
     hung: bool,
 ) -> Result<bool, Problem> {
@@ -241,7 +241,7 @@ fn nothing_is_left(
     let is_gone = goes(host, name, if hung { 1 } else { GOES })?;
     if !is_gone {
         // Why this fails counts less than why the tunnel did not come up.
-        let down = take_one_down(tools, patience, &(tunnel, tunnel.config.clone()));
+        let down = take_one_down(tools, time_left, &(tunnel, tunnel.config.clone()));
         if down.is_err() || !goes(host, name, GOES)? {
             return Ok(false);
         }

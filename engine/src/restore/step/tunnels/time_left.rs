@@ -18,20 +18,20 @@ const PART: u32 = 4;
 const LEAST: u32 = 60;
 
 /// What commands that hang have left of a move.
-pub(super) struct Patience {
+pub(super) struct TimeLeft {
     limit: Duration,
     left: Duration,
     hung: AtomicU32,
 }
 
-impl Patience {
+impl TimeLeft {
     /// Of a move that begins.
-    pub(super) fn new(host: &dyn Host) -> Patience {
-        Patience::of(host.tunnel_limit())
+    pub(super) fn new(host: &dyn Host) -> TimeLeft {
+        TimeLeft::of(host.tunnel_limit())
     }
 
-    fn of(limit: Duration) -> Patience {
-        Patience {
+    fn of(limit: Duration) -> TimeLeft {
+        TimeLeft {
             limit,
             left: limit * IN_ALL,
             hung: AtomicU32::new(0),
@@ -98,27 +98,27 @@ mod tests {
 
     #[test]
     fn however_many_commands_hang_they_wait_for_some_minutes_in_all() {
-        let mut patience = Patience::of(LIMIT);
+        let mut time_left = TimeLeft::of(LIMIT);
         let mut waited = Duration::ZERO;
         for n in 0..100 {
-            let one = patience.limit();
+            let one = time_left.limit();
             assert!(n > 1 || one == LIMIT, "{n}: {one:?}");
             waited += one;
-            *patience.hung.get_mut() = 1;
-            patience.passes(1);
+            *time_left.hung.get_mut() = 1;
+            time_left.passes(1);
         }
         assert!(waited < LIMIT * 7, "{waited:?}");
-        assert_eq!(patience.limit(), LIMIT / 60);
+        assert_eq!(time_left.limit(), LIMIT / 60);
     }
 
     #[test]
     fn what_hangs_side_by_side_is_waited_for_once_and_what_ends_costs_nothing() {
-        let mut patience = Patience::of(LIMIT);
-        patience.passes(8);
-        assert_eq!(patience.left, LIMIT * IN_ALL);
-        *patience.hung.get_mut() = 8;
-        patience.passes(8);
-        assert_eq!(patience.left, LIMIT * (IN_ALL - 1));
+        let mut time_left = TimeLeft::of(LIMIT);
+        time_left.passes(8);
+        assert_eq!(time_left.left, LIMIT * IN_ALL);
+        *time_left.hung.get_mut() = 8;
+        time_left.passes(8);
+        assert_eq!(time_left.left, LIMIT * (IN_ALL - 1));
     }
 
     #[test]

@@ -1,0 +1,165 @@
+//! What is set of a tunnel's interface itself, as the kernel has it: addresses, MTU and port. What was set by hand while it ran is
+//! in no file. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::text::wg_config::{Config, Prefix};
+
+/// What is set of one tunnel's interface.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LinkSettings {
+    /// Its addresses, `address/length`; not those that the kernel gives it.
+    pub addresses: BTreeSet<String>,
+    /// Its MTU.
+    pub mtu: Option<u32>,
+    /// The port on which it listens.
+    pub port: Option<u16>,
+}
+
+/// One setting to be changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkChange {
+    /// An address comes.
+    AddAddress(String),
+    /// An address goes.
+    RemoveAddress(String),
+    /// The MTU.
+    Mtu(u32),
+    /// The port.
+    Port(u16),
+}
+
+impl LinkChange {
+    /// As a person reads it.
+    pub fn shown(&self) -> String {
+        match self {
+            LinkChange::AddAddress(address) => format!("the address {address}"),
+            LinkChange::RemoveAddress(address) => format!("that {address} is gone"),
+            LinkChange::Mtu(mtu) => format!("the MTU {mtu}"),
+            LinkChange::Port(port) => format!("the port {port}"),
+        }
+    }
+}
+
+/// The settings of these interfaces, as `ip -o link`, `ip -o address` and `wg show all listen-port` print them.
+pub fn of_tunnels(
+    links: &str,
+    addresses: &str,
+    ports: &str,
+    tunnels: &[String],
+) -> BTreeMap<String, LinkSettings> {
+    let mut found: BTreeMap<String, LinkSettings> = BTreeMap::new();
+    let names: BTreeSet<&str> = tunnels.iter().map(String::as_str).collect();
+    let mut of = |name: &str, set: &mut dyn FnMut(&mut LinkSettings)| {
+        if names.contains(name) {
+            set(found.entry(name.to_owned()).or_default());
+        }
+    };
+    for line in links.lines() {
+        let mut words = line.split_whitespace().skip(1);
+        let name = words.next().unwrap_or_default().trim_end_matches(':');
+        let mtu = words.skip_while(|w| *w != "mtu").nth(1);
+        of(name, &mut |link| {
+            link.mtu = mtu.and_then(|m| m.parse().ok())
+        });
+    }
+    for line in addresses.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, name, "inet" | "inet6", address, rest @ ..] = &words[..] else {
+            continue;
+        };
+        // The kernel's own, and those with another end, which no config makes.
+        let is_set = !rest.contains(&"link") && rest.first() != Some(&"peer");
+        let address = Prefix::parse(address).filter(|_| is_set);
+        of(name, &mut |link| {
+            link.addresses
+                .extend(address.as_ref().map(Prefix::to_string));
+        });
+    }
+    for (name, port) in ports.lines().filter_map(|l| l.split_once('\t')) {
+        of(name, &mut |link| link.port = port.trim().parse().ok());
+    }
+    found
+}
+
+impl LinkSettings {
+    /// What makes these settings of those; what is not known on either side stays.
+    pub fn changes_from(&self, now: &LinkSettings) -> Vec<LinkChange> {
+        let gone = now.addresses.difference(&self.addresses).cloned();
+        let new = self.addresses.difference(&now.addresses).cloned();
+        let mut changes: Vec<LinkChange> = gone.map(LinkChange::RemoveAddress).collect();
+        changes.extend(new.map(LinkChange::AddAddress));
+        let differs = now.mtu.is_some() && self.mtu != now.mtu;
+        changes.extend(self.mtu.filter(|_| differs).map(LinkChange::Mtu));
+        let differs = now.port.is_some() && self.port != now.port;
+        let port = self.port.filter(|port| differs && *port != 0);
+        changes.extend(port.map(LinkChange::Port));
+        changes
+    }
+
+    /// What was set otherwise than the config says. Where it says nothing, `wg-quick` and the kernel choose.
+    pub fn beyond_config(&self, config: &Config) -> Vec<LinkChange> {
+        let interface = &config.interface;
+        let of_config = LinkSettings {
+            addresses: interface.addresses.iter().map(Prefix::to_string).collect(),
+            mtu: interface.mtu,
+            port: interface.listen_port.filter(|port| *port != 0),
+        };
+        self.changes_from(&of_config)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::text::wg_config;
+
+    const LINKS: &str = "1: lo: <LOOPBACK,UP> mtu 65536 qdisc noqueue\n7: wg0: <POINTOPOINT> mtu 1300 qdisc noqueue\n";
+    const ADDRESSES: &str = "7: wg0    inet 10.0.0.1/24 scope global wg0\\ valid_lft forever\n\
+        7: wg0    inet 10.99.0.1/24 scope global wg0\\ valid_lft forever\n\
+        7: wg0    inet6 fe80::1/64 scope link stable-privacy \\ valid_lft forever\n";
+
+    fn runs() -> LinkSettings {
+        let names = ["wg0".to_owned()];
+        let found = of_tunnels(LINKS, ADDRESSES, "wg0\t40000\nwg1\t1\n", &names);
+        assert_eq!(found.len(), 1);
+        found["wg0"].clone()
+    }
+
+    #[test]
+    fn what_was_set_by_hand_is_told_from_what_the_config_makes() {
+        let beyond = |config: &str| {
+            let config = wg_config::parse("wg0.conf", config.as_bytes()).unwrap();
+            let changes = runs().beyond_config(&config);
+            changes.iter().map(LinkChange::shown).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            beyond("[Interface]\nAddress = 10.0.0.1/24\nListenPort = 51820\nMTU = 1420\n"),
+            ["the address 10.99.0.1/24", "the MTU 1300", "the port 40000"]
+        );
+        let whole = "[Interface]\nAddress = 10.0.0.1/24, 10.99.0.1/24\n";
+        assert_eq!(beyond(whole), [""; 0]);
+    }
+
+    #[test]
+    fn the_settings_of_before_are_made_of_those_of_now() {
+        let now = LinkSettings {
+            addresses: ["10.0.0.1/24".into(), "10.5.0.1/24".into()].into(),
+            mtu: Some(1420),
+            port: Some(51820),
+        };
+        assert_eq!(
+            runs().changes_from(&now),
+            [
+                LinkChange::RemoveAddress("10.5.0.1/24".into()),
+                LinkChange::AddAddress("10.99.0.1/24".into()),
+                LinkChange::Mtu(1300),
+                LinkChange::Port(40000),
+            ]
+        );
+        assert_eq!(runs().changes_from(&runs()), []);
+    }
+}
