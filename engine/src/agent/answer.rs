@@ -156,6 +156,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             plan,
             request,
             keep_going_without_firewall,
+            keep_going_without_services,
             keep_open_folders,
             without_safety_backup_of,
         } => {
@@ -165,6 +166,7 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
                 plan,
                 request,
                 keep_going_without_firewall,
+                keep_going_without_services,
                 keep_open_folders,
                 without_safety_backup_of: start::parts(&without_safety_backup_of)?,
             };

@@ -21,6 +21,7 @@ pub struct Confirm {
     plan: String,
     request: String,
     keep_going_without_firewall: Option<String>,
+    keep_going_without_services: Option<String>,
     keep_open_folders: Option<String>,
     without_safety_backup_of: Vec<String>,
 }
@@ -45,6 +46,7 @@ pub async fn confirm(
         plan: Digest::new(form.plan.as_str()).map_err(|_| bad())?,
         request: RequestId::new(form.request.as_str()).map_err(|_| bad())?,
         keep_going_without_firewall: ticked(&form.keep_going_without_firewall),
+        keep_going_without_services: ticked(&form.keep_going_without_services),
         keep_open_folders: ticked(&form.keep_open_folders),
         without_safety_backup_of: form.without_safety_backup_of.clone(),
     };
