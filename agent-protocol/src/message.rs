@@ -88,6 +88,8 @@ pub enum Ask {
         request: RequestId,
         /// The admin accepts a restore whose firewall rules could not be loaded.
         keep_going_without_firewall: bool,
+        /// The admin accepts that a service of the gateway does not run afterwards.
+        keep_going_without_services: bool,
         /// What accounts that are not the gateway's may write or read stays as open as it is.
         keep_open_folders: bool,
         /// Parts that the safety backup may lack, by name: the admin accepts that nothing brings them back.

@@ -161,6 +161,10 @@ struct RestoreArgs {
     /// rules then stay, without those of replaced tunnels.
     #[arg(long)]
     keep_going_without_firewall: bool,
+    /// If a service of the gateway does not run after the restore, though it ran before, complete the restore. The service is
+    /// then stopped, and named. Without this option the restore rolls back.
+    #[arg(long)]
+    keep_going_without_services: bool,
     /// Do not close the gateway's files and folders to other accounts.
     #[arg(long)]
     keep_open_folders: bool,

@@ -317,3 +317,29 @@ fn a_process_that_does_not_let_go_of_a_new_database_keeps_no_rollback_from_its_e
     gateway.is(&before);
     gateway.is_settled();
 }
+
+#[test]
+fn where_that_is_accepted_a_restore_ends_without_the_service_and_names_it() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let how = |times| Misbehaviour::FailStart { times };
+    gateway.sample().misbehave(how(Some(2))).unwrap();
+    let words = ["restore", path(&backup), "--yes"];
+    let refused = gateway.holdfast(&words);
+    assert_eq!(refused.code(), 4, "{refused}");
+    assert!(
+        refused.stderr.contains("--keep-going-without-services"),
+        "{refused}"
+    );
+    gateway.sample().misbehave(how(None)).unwrap();
+    let done = gateway.holdfast(&[&words[..], &["--keep-going-without-services"]].concat());
+    assert_eq!(done.code(), 7, "{done}");
+    assert!(
+        done.stdout
+            .contains("sample-gateway does not run, though it ran before"),
+        "{done}"
+    );
+    assert!(journal(&gateway).contains("\"verdict\":\"restored\""));
+}

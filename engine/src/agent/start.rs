@@ -47,6 +47,8 @@ pub struct Approved {
     pub request: RequestId,
     /// A firewall that cannot be loaded is accepted.
     pub keep_going_without_firewall: bool,
+    /// A service that does not run afterwards is accepted.
+    pub keep_going_without_services: bool,
     /// What others may write or read stays as open as it is.
     pub keep_open_folders: bool,
     /// The safety backup may lack these.
@@ -239,7 +241,7 @@ impl Starts {
                 policy: agent.profile.recovery.policy,
                 keep_open_folders: approved.keep_open_folders,
                 without_safety_backup_of: approved.without_safety_backup_of.clone(),
-                keep_going_without_services: false,
+                keep_going_without_services: approved.keep_going_without_services,
                 leave_down: approved.leave_down.clone(),
             },
             approved: Some(approved.plan.clone()),

@@ -33,7 +33,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
         policy: context.profile.recovery.policy,
         keep_open_folders: args.keep_open_folders,
         without_safety_backup_of: args.without_safety_backup_of.iter().cloned().collect(),
-        keep_going_without_services: false,
+        keep_going_without_services: args.keep_going_without_services,
         leave_down: args.leave_down.iter().cloned().collect(),
     };
     let (id, approved) = match args.yes {

@@ -262,7 +262,7 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
         );
     }
     let body = confirm_body(&form_token("admin"))
-        + "&keep_going_without_firewall=yes&keep_open_folders=yes";
+        + "&keep_going_without_firewall=yes&keep_going_without_services=yes&keep_open_folders=yes";
     post(&client, "/system/restore/confirm", body, &[]);
     let asked = std::mem::take(&mut agent.told.lock().unwrap().asked);
     let choices: Vec<_> = asked
@@ -272,6 +272,7 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
                 upload,
                 plan,
                 keep_going_without_firewall,
+                keep_going_without_services,
                 keep_open_folders,
                 ..
             } => {
@@ -280,6 +281,7 @@ fn a_confirmation_starts_the_restore_that_was_approved_and_leads_to_its_page() {
                     (UPLOAD, "c".repeat(64).as_str())
                 );
                 assert_eq!(keep_going_without_firewall, keep_open_folders);
+                assert_eq!(keep_going_without_services, keep_open_folders);
                 *keep_going_without_firewall
             }
             other => panic!("{other:?}"),

@@ -206,7 +206,15 @@ impl Act for Linux {
                 SERVICE_LIMIT,
             ),
             GatewayCommand::ServiceStop(Control::Unit(unit)) => (
-                words(&["systemctl", "--no-ask-password", "stop", "--", unit]),
+                // A start that somebody asks for meanwhile would take the place of this job.
+                words(&[
+                    "systemctl",
+                    "--no-ask-password",
+                    "stop",
+                    "--job-mode=replace-irreversibly",
+                    "--",
+                    unit,
+                ]),
                 SERVICE_LIMIT,
             ),
             GatewayCommand::ServiceStart(Control::Commands { start, .. }) => {

@@ -65,6 +65,8 @@ struct StartRound<'a> {
     env: &'a Env<'a>,
     permit: &'a Permit,
     direction: Direction,
+    /// There is no other start behind this one.
+    is_last: bool,
     said: BTreeMap<&'a str, Output>,
     given_up: BTreeSet<&'a str>,
     report: Report,
@@ -115,10 +117,14 @@ impl<'a> StartRound<'a> {
         Ok(down)
     }
 
-    /// Whether the rest goes on without a service that does not run: one that did not run before either, and on the way back one
-    /// whose second start failed as well.
+    /// Whether the rest goes on without a service that does not run: one that did not run before either, and one whose second start
+    /// failed as well, on the way back or where the admin accepted that.
     fn gives_up(&mut self, service: &'a Service) -> Result<bool, Problem> {
         let said = self.said.get(service.name.as_str());
+        let may_lack = match self.direction {
+            Direction::Forward => self.is_last && self.env.plan.may_not_run.contains(&service.name),
+            Direction::Back => self.env.attempt >= TRIES,
+        };
         let note = if self.env.faltered(service, self.direction) {
             if !was_tried(self.env, service, said)? {
                 return Ok(false);
@@ -126,7 +132,7 @@ impl<'a> StartRound<'a> {
             let text = format!("{} does not run, as it did not before", service.name);
             let note = Note::down(Code::SERVICE_DOES_NOT_START, text).about(&service.name);
             note.advising(format!("see why in {}", log_of(service)))
-        } else if self.direction == Direction::Back && self.env.attempt >= TRIES {
+        } else if may_lack {
             // Left to its manager it would be started over and over, and undo what is put right each time.
             self.env.stop_service(self.permit, service)?;
             stays_down(service, said)
@@ -157,6 +163,7 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         env,
         permit,
         direction,
+        is_last: false,
         said: BTreeMap::new(),
         given_up: BTreeSet::new(),
         report: Report::default(),
@@ -166,14 +173,13 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
         Direction::Back => 1,
     };
     for tried in 1.. {
+        starts.is_last = tried == tries;
         starts.start()?;
         let down = starts.look()?;
         let Some(service) = down.first() else { break };
-        if tried == tries {
-            return Err(does_not_start(
-                service,
-                starts.said.get(service.name.as_str()),
-            ));
+        if starts.is_last {
+            let said = starts.said.get(service.name.as_str());
+            return Err(does_not_start(service, said, direction));
         }
     }
     let mut report = starts.report;
@@ -187,8 +193,11 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
     Ok(report)
 }
 
-fn does_not_start(service: &Service, start: Option<&Output>) -> Problem {
-    let advice = format!("see why in {}", log_of(service));
+fn does_not_start(service: &Service, start: Option<&Output>, direction: Direction) -> Problem {
+    let mut advice = format!("see why in {}", log_of(service));
+    if direction == Direction::Forward {
+        advice += ", or restore without it (--keep-going-without-services)";
+    }
     match start {
         Some(start) if !start.ok() => start.problem(
             Code::SERVICE_DOES_NOT_START,
