@@ -9,10 +9,8 @@ use serde::Deserialize;
 use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::text::iptables::Family;
 
-/// Nobody waits longer for a locked database, or for a tunnel, seconds.
-const BUSY_MOST: u64 = 3600;
-/// No service is watched longer after its start, seconds.
-const WATCH_MOST: u64 = 600;
+/// Nobody waits longer for a locked database, a tunnel or a service, seconds.
+const MOST: u64 = 3600;
 
 /// A gateway and what Holdfast may do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -418,23 +416,14 @@ impl Profile {
                     .into(),
             );
         }
-        if g.busy_seconds > BUSY_MOST {
-            return Err(format!(
-                "gateway.busy_seconds is {}, and at most {BUSY_MOST} seconds are waited for a database",
-                g.busy_seconds
-            ));
-        }
-        if !(1..=BUSY_MOST).contains(&g.tunnel_seconds) {
-            return Err(format!(
-                "gateway.tunnel_seconds is {}, and it has to be 1 to {BUSY_MOST}",
-                g.tunnel_seconds
-            ));
-        }
-        if g.watch_seconds > WATCH_MOST {
-            return Err(format!(
-                "gateway.watch_seconds is {}, and a service is watched for at most {WATCH_MOST} seconds",
-                g.watch_seconds
-            ));
+        for (key, seconds, least) in [
+            ("busy_seconds", g.busy_seconds, 0),
+            ("tunnel_seconds", g.tunnel_seconds, 1),
+            ("watch_seconds", g.watch_seconds, 0),
+        ] {
+            if !(least..=MOST).contains(&seconds) {
+                return Err(format!("gateway.{key} is {seconds}, not {least} to {MOST}"));
+            }
         }
         Ok(())
     }
