@@ -55,7 +55,11 @@ fn a_service_that_always_dies_while_it_is_watched_turns_the_restore_back_and_is_
     let differs = before.diff(&gateway.picture());
     assert_eq!(differs.len(), 1, "{differs:?}");
     assert!(differs[0].contains("service sample-gateway"), "{differs:?}");
-    gateway.is_settled();
+    let status = gateway.holdfast(&["status"]);
+    assert!(
+        status.stdout.contains("sample-gateway does not run"),
+        "{status}"
+    );
 }
 
 /// `systemctl` for one unit, which is the sample's service: it keeps the conditions that it has read, and starts one at a time.

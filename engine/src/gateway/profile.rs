@@ -9,8 +9,8 @@ use serde::Deserialize;
 use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::text::iptables::Family;
 
-/// Nobody waits longer for a locked database, a tunnel or a service, seconds.
-const MOST: u64 = 3600;
+/// Nothing is waited for longer, seconds.
+const WAIT_MOST: u64 = 3600;
 
 /// A gateway and what Holdfast may do with it.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -43,8 +43,7 @@ pub struct Gateway {
     pub busy_seconds: u64,
     /// How long `wg-quick` may take for one tunnel, its hooks included, seconds; then it is ended.
     pub tunnel_seconds: u64,
-    /// How long a service is watched after its start, seconds: one that ends within this time, or that its manager starts again,
-    /// did not start.
+    /// How long a service is watched after its start, seconds: one that ends within this time did not start.
     pub watch_seconds: u64,
     /// Databases; each is a part of a backup.
     pub database: Vec<Database>,
@@ -410,19 +409,19 @@ impl Profile {
                 .is_none_or(|p| p.extension().is_some_and(|e| e == end))
         };
         if kept.len() > 2 || !ends(0, "v4") || !ends(1, "v6") {
-            return Err(
-                "gateway.firewall.kept names the file of IPv4 first, which ends in .v4, and that of IPv6 second, which \
-                 ends in .v6"
-                    .into(),
-            );
+            let two = "the file of IPv4 first, which ends in .v4, and that of IPv6 second, which ends in .v6";
+            return Err(format!("gateway.firewall.kept names {two}"));
         }
-        for (key, seconds, least) in [
-            ("busy_seconds", g.busy_seconds, 0),
-            ("tunnel_seconds", g.tunnel_seconds, 1),
-            ("watch_seconds", g.watch_seconds, 0),
+        for (key, is, allowed) in [
+            ("busy_seconds", g.busy_seconds, 0..=WAIT_MOST),
+            ("watch_seconds", g.watch_seconds, 0..=WAIT_MOST),
+            ("tunnel_seconds", g.tunnel_seconds, 1..=WAIT_MOST),
         ] {
-            if !(least..=MOST).contains(&seconds) {
-                return Err(format!("gateway.{key} is {seconds}, not {least} to {MOST}"));
+            if !allowed.contains(&is) {
+                let (least, most) = allowed.into_inner();
+                return Err(format!(
+                    "gateway.{key} is {is}, and it has to be {least} to {most}"
+                ));
             }
         }
         Ok(())
@@ -456,10 +455,8 @@ impl Profile {
 
     /// The database of clients, if the profile has one.
     pub fn client_database(&self) -> Option<&Database> {
-        self.gateway
-            .database
-            .iter()
-            .find(|d| d.kind == DatabaseKind::Clients)
+        let mut all = self.gateway.database.iter();
+        all.find(|d| d.kind == DatabaseKind::Clients)
     }
 
     /// Where backups are kept.

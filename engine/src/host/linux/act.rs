@@ -156,6 +156,9 @@ impl Act for Linux {
         match command {
             GatewayCommand::ServiceStart(Control::Unit(unit)) => {
                 let_start(true)?;
+                if let Err(problem) = hold::listen_again(unit) {
+                    tracing::warn!("{problem}");
+                }
                 // systemd refuses a unit that was started five times in 10 s, by whomever. It need not have failed.
                 let reset = ["systemctl", "--no-ask-password", "reset-failed", "--", unit];
                 execute(&words(&reset), "", COMMAND_LIMIT)?;

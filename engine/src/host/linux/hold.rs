@@ -68,6 +68,30 @@ pub(super) fn release<'a>(units: impl Iterator<Item = &'a str>) -> Result<(), Pr
     if released { reload() } else { Ok(()) }
 }
 
+/// Sockets and paths that start this unit work again: systemd gives one up that asks too often for a unit that is held. Not while the
+/// unit runs, when a socket refuses.
+pub(super) fn listen_again(unit: &str) -> Result<(), Problem> {
+    let ask = |property: &str, unit: &str| {
+        let property = format!("--property={property}");
+        let show = ["systemctl", "show", &property, "--value", "--", unit];
+        execute(&words(&show), "", COMMAND_LIMIT)
+    };
+    let triggers = ask("TriggeredBy", unit)?.stdout;
+    for trigger in triggers.split_whitespace() {
+        if ask("Result", trigger)?.stdout.trim() == "trigger-limit-hit" {
+            let start = ["systemctl", "--no-ask-password", "start", "--", trigger];
+            let out = execute(&words(&start), "", COMMAND_LIMIT)?;
+            let advice = format!("systemctl start {trigger}");
+            out.expect_ok(
+                Code::SERVICE_DOES_NOT_START,
+                &format!("start {trigger}"),
+                &advice,
+            )?;
+        }
+    }
+    Ok(())
+}
+
 fn reload() -> Result<(), Problem> {
     let reload = words(&["systemctl", "--no-ask-password", "daemon-reload"]);
     let out = execute(&reload, "", COMMAND_LIMIT)?;
