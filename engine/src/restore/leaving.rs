@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use journal_format::{Direction, Exchange, Note, RestoreId, State, Step, Verdict};
+use journal_format::{Control, Direction, Exchange, Note, RestoreId, State, Step, Verdict};
 
 use super::driver::{BootStage, Drive, Ending};
 use super::journal::JournalWriter;
@@ -13,7 +13,7 @@ use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::restore::decide::Observed;
 use crate::state_dir;
-use crate::text::wording::counted;
+use crate::text::wording::{counted, quoted};
 
 /// So many files are named that are neither set's, or another set's than most.
 const NAMED: usize = 10;
@@ -87,10 +87,25 @@ impl Drive<'_> {
         for service in &plan.services {
             if !env.runs(service)? {
                 let text = format!("{} does not run", service.name);
-                notes.push(down(text).about(&service.name));
+                let start = match &service.control {
+                    Control::Unit(unit) => format!("systemctl start {}", quoted(unit)),
+                    Control::Commands { start, .. } => {
+                        let words: Vec<String> = start.iter().map(|word| quoted(word)).collect();
+                        words.join(" ")
+                    }
+                };
+                notes.push(
+                    down(text)
+                        .about(&service.name)
+                        .advising(format!("`{start}`")),
+                );
             }
         }
-        let rules = |direction| expected_rules::differences(&env, direction);
+        let kept = before::facts(self.host, self.dir, state);
+        let rules = |direction| {
+            kept.clone()?;
+            expected_rules::differences(&env, direction)
+        };
         // What cannot be read stands in the way of no exit.
         notes.push(match (rules(Direction::Back), rules(Direction::Forward)) {
             (Ok(none), _) if none.is_empty() => known("the firewall rules are as before"),
@@ -100,7 +115,7 @@ impl Drive<'_> {
                     .advising("look at `iptables-save` and `ip6tables-save`")
             }
             (Err(p), _) | (_, Err(p)) => known(format!(
-                "the firewall rules could not be read: cannot {}",
+                "the firewall rules cannot be compared: cannot {}",
                 p.what
             ))
             .advising(p.advice),

@@ -364,8 +364,11 @@ fn what_is_left(
         return Err(cannot(
             Code::BARRIER_UNUSABLE,
             format!("settle restore {id}: it has effects, but its barrier is gone"),
-            "someone removed it; look at `holdfast journal show`, then choose: `holdfast recover --resume` or \
+            format!(
+                "someone removed {}; look at `holdfast journal show {id}`, then choose: `holdfast recover --resume` or \
                  `holdfast recover --roll-back`",
+                profile.barrier().display()
+            ),
         ));
     }
     Ok(match &state.stuck {

@@ -336,8 +336,8 @@ fn put_back(env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Pr
         return Err(problem);
     };
     let advice = format!(
-        "somebody else removed it; the safety backup has a copy, if it was there: `unzip -p {} {} | install -o {} -g {} -m {:o} \
-         /dev/stdin {}`",
+        "somebody else removed it; the safety backup has a copy, if it was there: `unzip -p {} {} > /root/original && install \
+         -o {} -g {} -m {:o} /root/original {}`",
         quoted(&made),
         quoted(&target.entry),
         new.uid,

@@ -171,7 +171,11 @@ pub fn archive(path: &Path) -> Result<File, Fault> {
 }
 
 fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) -> WorkReport {
-    if order.stage == BootStage::BeforeNetwork && !profile.sentinel().exists() {
+    // Where a restore is lost, nothing is made: its folder is to be put back there.
+    let is_lost =
+        || !profile.state_dir.exists() && traces::none(profile, &Linux::new(profile)).is_err();
+    let at_boot = order.stage == BootStage::BeforeNetwork && !profile.sentinel().exists();
+    if at_boot || is_lost() {
         let host = Linux::new(profile);
         let problem = traces::none(profile, &host).err();
         let problem = problem.unwrap_or_else(|| no_state_dir(profile));

@@ -132,11 +132,16 @@ impl Traces {
         let folders: Vec<String> = self.folders().map(|f| quoted_path(f)).collect();
         let mut commands = Vec::new();
         if !folders.is_empty() {
-            let folders = folders.join(" ");
+            // From the root: some versions of cp copy no whole path with its parents' attributes.
+            let below: Vec<String> = self
+                .folders()
+                .map(|f| quoted_path(f.strip_prefix("/").unwrap_or(f)))
+                .collect();
             commands.push(format!(
-                "`mkdir -p {FOUND} && cp -a --parents {folders} {FOUND}` (they may hold the only copy of an old file)"
+                "`mkdir -p {FOUND} && cd / && cp -a --parents {} {FOUND} && rm -r {}` (they may hold the only copy of an old file)",
+                below.join(" "),
+                folders.join(" ")
             ));
-            commands.push(format!("`rm -r {folders}`"));
         }
         if self.fence {
             commands.push("`nft delete table inet holdfast`".into());

@@ -297,7 +297,8 @@ impl StateOfGateway {
         let leave = "The last way out is `holdfast recover --leave-as-it-is`";
         match &self.safety_backup {
             Some(path) => format!(
-                "{leave}, and then the safety backup: `holdfast restore {}`",
+                "{leave}, and then the safety backup: `holdfast restore {}`; start the services of the gateway yourself, since \
+                 a restore starts only what ran before it",
                 quoted_path(path)
             ),
             None => leave.into(),

@@ -225,7 +225,8 @@ impl Found {
         let set = |step| match (self.condition, state) {
             (Condition::Idle | Condition::Busy, _) => SetInPlace::NotReplaced,
             (Condition::Lost, _) => unknown("the restore's journal is not here"),
-            (Condition::Unreadable, None) => unknown("the restore's journal cannot be read"),
+            // What is readable of a damaged journal is older than what was done.
+            (Condition::Unreadable, _) => unknown("the restore's journal cannot be used"),
             (_, None) => SetInPlace::NotReplaced,
             (_, Some(state)) => in_place(host, state, step),
         };
@@ -255,7 +256,8 @@ impl Found {
             Some(Direction::Forward) => plan.map_or(&[][..], |p| &p.tunnels_down),
         };
         let tunnels = tunnels_running(host, expected, &times);
-        let view = state.map(|s| Box::new(View::of(s)));
+        let told = state.filter(|_| self.condition != Condition::Unreadable);
+        let view = told.map(|s| Box::new(View::of(s)));
         let mut seen = StateOfGateway {
             condition: self.condition,
             headline: view.as_ref().map(|v| v.headline.clone()),
@@ -274,7 +276,10 @@ impl Found {
             pid: self.worker.as_ref().map(|(pid, _)| *pid),
             work: self.worker.map(|(_, work)| work),
             may_be_left: !self.recoveries.is_empty()
-                && state.is_some_and(|s| s.has_effects() && s.header.format >= Format::V1_1),
+                && state.is_some_and(|s| {
+                    let is_sealed = s.phase == Phase::Committed;
+                    s.has_effects() && !is_sealed && s.header.format >= Format::V1_1
+                }),
             recoveries: self.recoveries,
             view,
         };
