@@ -141,6 +141,11 @@ pub fn lacks_the_service(journal: &Journal) -> bool {
     started.is_some_and(|w| w.iter().any(|w| w.is(&Code::SERVICE_STAYS_DOWN)))
 }
 
+/// Whether the verdict names anything that does not work.
+pub fn lacks(journal: &Journal) -> bool {
+    lacks_the_service(journal) || !journal.lacking.is_empty()
+}
+
 /// Before, as a gateway that looks like this should be.
 fn wanted_before(s: &Scenario, journal: &Journal, world: &World, have: &Picture) -> Picture {
     let mut want = as_starts_left_it(s.before.clone(), world);

@@ -139,7 +139,9 @@ impl Gateway {
             !self.sample().state_dir().join("open").exists(),
             "the barrier is up"
         );
-        assert!(self.holdfast(&["status"]).stdout.starts_with("idle\n"));
+        // 7: it is over, and something is down since.
+        let status = self.holdfast(&["status"]);
+        assert!([0, 7].contains(&status.code()), "{status}");
     }
 
     /// Everything is as this picture has it: nothing of Holdfast's lies about either, since a picture shows it.

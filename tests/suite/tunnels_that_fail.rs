@@ -318,7 +318,7 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     assert!(done.to_string().contains(&said), "{done}");
     assert!(
         done.stdout
-            .contains("gave 1 tunnel again what was set by hand"),
+            .contains("gave 1 tunnel again the addresses, MTU and port that they had"),
         "{done}"
     );
     assert_eq!(state(), set);

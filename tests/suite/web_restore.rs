@@ -380,7 +380,8 @@ fn a_restore_that_nothing_works_on_does_not_look_alive_until_it_is_recovered() {
         }
         assert!(shown.contains("data-over=\"false\""), "{shown}");
     };
-    assert!(shown.contains("run `holdfast recover`"), "{shown}");
+    let button = "<button class=\"main\" name=\"policy\" value=\"auto\">Recover</button>";
+    assert!(shown.contains(button), "{shown}");
     assert!(!shown.contains("data-ms="), "a clock runs: {shown}");
     assert!(admin.get("/").1.contains("A restore was interrupted"));
     stage.recover();

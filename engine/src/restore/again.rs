@@ -7,7 +7,7 @@ use super::before;
 use super::driver::Drive;
 use super::journal::{JOURNAL_BYTES, JournalWriter};
 use super::step::{Machine, ops};
-use crate::error::Problem;
+use crate::error::{Code, Problem};
 use crate::gateway::profile::Profile;
 use crate::restore::decide::{Observed, STARTS};
 use crate::state_dir;
@@ -53,18 +53,25 @@ pub fn run(
 /// Whether it is over, and came to lack something in this boot.
 fn lacks_now(state: &State, driver: &Driver) -> bool {
     let direction = state.direction();
-    let lacks = |step| {
-        let made = state.find(step, direction);
-        made.is_some_and(|m| {
-            m.boot.as_ref() == Some(&driver.boot) && m.warnings.iter().any(|w| w.is_lack())
-        })
+    let in_this_boot = |step: &Step| {
+        let made = state.find(*step, direction);
+        made.is_some_and(|m| m.boot.as_ref() == Some(&driver.boot))
     };
     // What was left as it is has become the operator's.
     let verdict = state.verdict().filter(|v| *v != Verdict::Left);
-    verdict.is_some()
-        && [Step::TunnelsUp, Step::StartServices]
-            .into_iter()
-            .any(lacks)
+    verdict.is_some() && lacking(state).iter().any(in_this_boot)
+}
+
+/// The steps that lack something, in their order.
+fn lacking(state: &State) -> Vec<Step> {
+    let lacks = state.lacks();
+    let all = [
+        (Step::TunnelsUp, Code::TUNNEL_STAYS_DOWN),
+        (Step::StartServices, Code::SERVICE_STAYS_DOWN),
+    ];
+    let lacks = |code: &Code| lacks.iter().any(|l| l.is(code));
+    let lacking = all.into_iter().filter(|(_, code)| lacks(code));
+    lacking.map(|(step, _)| step).collect()
 }
 
 impl Drive<'_> {
@@ -76,10 +83,6 @@ impl Drive<'_> {
             return Err(crate::error::bug("try again what is not over"));
         };
         let boot = self.host.boot()?;
-        let lacks = |step: &Step| {
-            let made = state.find(*step, direction);
-            made.is_some_and(|m| m.warnings.iter().any(|w| w.is_lack()))
-        };
         // What an admin took down since stays down; what the start takes down is brought up again.
         let stands = |journal: &JournalWriter| {
             let state = journal.state();
@@ -88,10 +91,7 @@ impl Drive<'_> {
             Some(ops(Step::TunnelsUp).observe(&env, direction) == Ok(Observed::After))
         };
         let stood = stands(journal);
-        let mut steps: Vec<Step> = [Step::TunnelsUp, Step::StartServices]
-            .into_iter()
-            .filter(lacks)
-            .collect();
+        let mut steps = lacking(state);
         // The hooks of a tunnel add rules that may be in force already, and so does a service.
         if state.begun(Step::LoadFirewall, direction) {
             steps.push(Step::LoadFirewall);

@@ -28,6 +28,9 @@ mod stage;
 mod tunnels;
 mod verify;
 
+/// A pause before a service is stopped once more, ms.
+const AGAIN_MS: u64 = 200;
+
 /// No path is longer.
 const PATH_BYTES: u64 = 1 << 16;
 
@@ -149,7 +152,12 @@ impl Env<'_> {
     /// Stops one, whether it runs or is about to.
     pub fn stop_service(&self, permit: &Permit, service: &Service) -> Result<(), Problem> {
         let stop = GatewayCommand::ServiceStop(service.control.clone());
-        let out = self.host.run(permit, &stop, "")?;
+        let mut out = self.host.run(permit, &stop, "")?;
+        if stirs(self.host, &service.control)? {
+            // A start of somebody else's may have been under way by then.
+            self.host.sleep(AGAIN_MS);
+            out = self.host.run(permit, &stop, "")?;
+        }
         if stirs(self.host, &service.control)? {
             return Err(out.problem(
                 Code::SERVICE_DOES_NOT_STOP,

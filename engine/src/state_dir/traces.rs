@@ -55,7 +55,10 @@ pub fn none(profile: &Profile, host: &dyn Look) -> Result<(), Problem> {
 
 /// The same for work that would go on over it.
 pub fn none_in_the_way(profile: &Profile, host: &dyn Look) -> Result<(), Fault> {
-    none(profile, host).map_err(Fault::Busy)
+    none(profile, host).map_err(|problem| match problem.is(&Code::RESTORE_LOST) {
+        true => Fault::Busy(problem),
+        false => Fault::Failed(problem),
+    })
 }
 
 /// The staging folders beside what the profile names. What cannot be listed shows none.

@@ -55,11 +55,11 @@ pub fn ended(s: &Scenario, run: Run, booted: bool, place: &str, tally: &mut Tall
             tally.count(&oracle::verdict(&journal).to_string());
             tally.judge(place, oracle::settled(s, &journal, &world, booted));
             let mut second = s.recover(world.clone(), Start::AUTO, None, false);
-            if oracle::lacks_the_service(&journal) && second.end != End::Idle {
+            if oracle::lacks(&journal) && second.end != End::Idle {
                 // It tried again what lacks. Then nothing is left to do, unless it lacks still.
                 let journal = oracle::Journal::of(s, &second.world);
                 tally.judge(place, oracle::settled(s, &journal, &second.world, booted));
-                if oracle::lacks_the_service(&journal) {
+                if oracle::lacks(&journal) {
                     return;
                 }
                 world = second.world;

@@ -42,12 +42,10 @@ pub fn to_the_end(s: &Scenario, run: Run) -> (String, World) {
         run = s.recover(run.world, start, None, false);
     }
     // Once the cause is gone, one recovery mends what lacks.
-    if matches!(run.end, End::Closed(_))
-        && oracle::lacks_the_service(&oracle::Journal::of(s, &run.world))
-    {
+    if matches!(run.end, End::Closed(_)) && oracle::lacks(&oracle::Journal::of(s, &run.world)) {
         way.push_str("lacking, then ");
         run = s.recover(run.world, BY_HAND, None, false);
-        if oracle::lacks_the_service(&oracle::Journal::of(s, &run.world)) {
+        if oracle::lacks(&oracle::Journal::of(s, &run.world)) {
             way.push_str("lacking still: ");
         }
     }

@@ -31,7 +31,7 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     }
     if changed > 0 {
         let tunnels = counted(changed, "tunnel");
-        let did = format!("gave {tunnels} again what was set by hand");
+        let did = format!("gave {tunnels} again the addresses, MTU and port that they had");
         report.did.push(did);
     }
     Ok(())
