@@ -155,10 +155,11 @@ impl Act for Linux {
     fn run(&self, _: &Permit, command: &GatewayCommand, input: &str) -> Result<Output, Problem> {
         match command {
             GatewayCommand::ServiceStart(Control::Unit(unit)) => {
-                let_start(true)?;
+                // Before anybody else can start the unit: a socket does not listen for one that runs.
                 if let Err(problem) = hold::listen_again(unit) {
                     tracing::warn!("{problem}");
                 }
+                let_start(true)?;
                 // systemd refuses a unit that was started five times in 10 s, by whomever. It need not have failed.
                 let reset = ["systemctl", "--no-ask-password", "reset-failed", "--", unit];
                 execute(&words(&reset), "", COMMAND_LIMIT)?;
