@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use engine::host::Family;
 use engine::restore::decide::{ATTEMPTS, STARTS};
 use journal_format::{
-    Change, Code, Direction, Entry, Record, Role, Scan, Soundness, Step, Verdict, scan,
+    Change, Code, Direction, Entry, Note, Record, Role, Soundness, State, Step, Verdict, scan,
 };
 
 use crate::sim::gateway::{SECRET, Scenario};
@@ -19,8 +19,8 @@ const STATE: &str = "/var/lib/holdfast";
 pub struct Journal {
     /// All that are sound.
     pub records: Vec<Record>,
-    /// The tunnels that it says are down though they belong up.
-    lacking: Vec<String>,
+    /// What it says does not work.
+    lacks: Vec<Note>,
     soundness: Option<Soundness>,
 }
 
@@ -30,7 +30,10 @@ impl Journal {
         let scan = world.disk.read(&s.places.journal).map(|b| scan(&b));
         Journal {
             soundness: scan.as_ref().map(|s| s.soundness()),
-            lacking: lacking_tunnels(scan.as_ref()),
+            lacks: scan
+                .as_ref()
+                .and_then(|s| s.state.as_ref())
+                .map_or_else(Vec::new, State::lacks),
             records: scan.map(|s| s.records).unwrap_or_default(),
         }
     }
@@ -67,11 +70,9 @@ impl Journal {
     }
 }
 
-fn lacking_tunnels(scan: Option<&Scan>) -> Vec<String> {
-    let lacks = scan.and_then(|s| Some(s.state.as_ref()?.lacks()));
-    let tunnels = lacks.into_iter().flatten();
-    let tunnels = tunnels.filter(|lack| lack.is(&Code::TUNNEL_STAYS_DOWN));
-    tunnels.filter_map(|lack| lack.name).collect()
+fn lacks_tunnel(journal: &Journal, name: &String) -> bool {
+    let is = |lack: &Note| lack.is(&Code::TUNNEL_STAYS_DOWN) && lack.name.as_ref() == Some(name);
+    journal.lacks.iter().any(is)
 }
 
 /// What the service wrote to a file as it stopped counts once its stop is done in the boot in which the restore began: it
@@ -112,8 +113,9 @@ pub fn as_starts_left_it(mut want: Picture, world: &World) -> Picture {
 /// for a client that a start before called inactive; nor does a tunnel that stays down run its hooks.
 fn wanted_after(s: &Scenario, journal: &Journal, world: &World) -> Picture {
     let mut want = as_starts_left_it(s.after.clone(), world);
-    let lacks = |name: &String| journal.lacking.contains(name);
-    want.running.tunnels.retain(|name, _| !lacks(name));
+    want.running
+        .tunnels
+        .retain(|name, _| !lacks_tunnel(journal, name));
     let first = world.databases.first().and_then(|d| want.databases.get(d));
     let name = first.and_then(|rows| rows.first()).cloned();
     let called = world.called_inactive.keys();
@@ -128,29 +130,23 @@ fn wanted_after(s: &Scenario, journal: &Journal, world: &World) -> Picture {
     want
 }
 
-/// Whether a rollback says that the service could not be started again: then it is at rest, and its manager too.
+/// Whether a verdict says that the service could not be started: then it is at rest, and its manager too.
 pub fn lacks_the_service(journal: &Journal) -> bool {
-    let started = journal.records.iter().rev().find_map(|r| match &r.entry {
-        Entry::Done {
-            r#move, warnings, ..
-        } if (r#move.step, r#move.direction) == (Step::StartServices, Direction::Back) => {
-            Some(warnings)
-        }
-        _ => None,
-    });
-    started.is_some_and(|w| w.iter().any(|w| w.is(&Code::SERVICE_STAYS_DOWN)))
+    let mut lacks = journal.lacks.iter();
+    lacks.any(|lack| lack.is(&Code::SERVICE_STAYS_DOWN))
 }
 
 /// Whether the verdict names anything that does not work.
 pub fn lacks(journal: &Journal) -> bool {
-    lacks_the_service(journal) || !journal.lacking.is_empty()
+    !journal.lacks.is_empty()
 }
 
 /// Before, as a gateway that looks like this should be.
 fn wanted_before(s: &Scenario, journal: &Journal, world: &World, have: &Picture) -> Picture {
     let mut want = as_starts_left_it(s.before.clone(), world);
-    let lacks = |name: &String| journal.lacking.contains(name);
-    want.running.tunnels.retain(|name, _| !lacks(name));
+    want.running
+        .tunnels
+        .retain(|name, _| !lacks_tunnel(journal, name));
     if lacks_the_service(journal) {
         (want.running.service, want.running.falters) = (false, false);
     }
@@ -417,10 +413,11 @@ pub fn i7_keeps_secrets(world: &World, said: &str) -> Vec<String> {
 
 /// Whether the verdict names what the clean-up could not do.
 pub fn names_leftovers(journal: &Journal) -> bool {
-    let is_one = |w: &journal_format::Note| !w.is_lack();
-    let mut records = journal.records.iter();
-    records
-        .any(|r| matches!(&r.entry, Entry::Closed { warnings, .. } if warnings.iter().any(is_one)))
+    let mut closings = journal.records.iter().filter_map(|r| match &r.entry {
+        Entry::Closed { warnings, .. } => Some(warnings),
+        _ => None,
+    });
+    closings.any(|warnings| warnings.iter().any(|w| !w.is_lack()))
 }
 
 /// I8: no staging and no barrier after the verdict, unless the verdict says so.
