@@ -179,6 +179,9 @@ fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) 
         let host = Linux::new(profile);
         let problem = traces::none(profile, &host).err();
         let problem = problem.unwrap_or_else(|| no_state_dir(profile));
+        if problem.is(&Code::RESTORE_LOST) {
+            hold_back(true);
+        }
         return WorkReport::of(Err(Fault::Stuck(problem)));
     }
     match Lock::take(profile, LockedFor::Recovery) {
