@@ -12,8 +12,8 @@ use crate::gateway::profile::Profile;
 use crate::restore::decide::{Observed, STARTS};
 use crate::state_dir;
 
-/// Tries again what this restore lacks, which is the newest: its verdict and what it lacks still; none if there is nothing to try. The caller holds the lock, and no
-/// restore is open. Sees everything through the host.
+/// Tries again what this restore lacks, which is the newest: its verdict and what it lacks still; none if there is nothing to
+/// try. The caller holds the lock, and no restore is open. Sees everything through the host.
 pub fn run(
     profile: &Profile,
     host: &dyn Machine,

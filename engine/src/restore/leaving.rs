@@ -54,7 +54,11 @@ impl Drive<'_> {
                 "see what closes it; `nft delete table inet holdfast` lifts it, then run this again",
             ));
         }
-        let notes = self.what_differs(journal.state())?;
+        // A look that fails stands in the way of no exit.
+        let notes = self.what_differs(journal.state()).unwrap_or_else(|p| {
+            let text = format!("what is in place cannot be told: cannot {}", p.what);
+            vec![known(text).advising(p.advice)]
+        });
         journal.close(Verdict::Left, notes)?;
         // Only now: until the closing a recovery may still need what is staged.
         self.make(journal, Step::CleanUp, direction, &boot)?;
