@@ -418,6 +418,13 @@ pub trait Act {
     fn sync_filesystem(&self, permit: &Permit, dir: &Path) -> Result<(), Problem>;
     /// Moves what lies in side files into the database, so that the file alone is all of it.
     fn settle_database(&self, permit: &Permit, path: &Path) -> Result<Settled, Problem>;
+    /// Calls those of these clients of a database active that are inactive; all, or none and why.
+    fn call_active(
+        &self,
+        permit: &Permit,
+        database: &Path,
+        clients: &BTreeSet<String>,
+    ) -> Result<(), Trouble>;
     /// Sets what [`Look::forwarding`] tells.
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem>;
     /// Sets what [`Look::forwarding_of`] tells. An interface that is gone is no error.

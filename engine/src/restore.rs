@@ -21,6 +21,7 @@ mod old_databases;
 pub mod order;
 pub mod process;
 pub mod recover;
+mod served;
 mod source;
 pub mod step;
 pub mod swap;

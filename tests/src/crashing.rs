@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::backup::Made;
 use engine::error::{Fault, Problem};
-use engine::gateway::database::Settled;
+use engine::gateway::database::{Settled, Trouble};
 use engine::gateway::kernel_facts::Facts;
 use engine::host::Permit;
 use engine::host::linux::Linux;
@@ -281,6 +281,16 @@ impl Act for Crashing {
         })
     }
 
+    fn call_active(
+        &self,
+        permit: &Permit,
+        database: &Path,
+        clients: &BTreeSet<String>,
+    ) -> Result<(), Trouble> {
+        let call = || self.inner.call_active(permit, database, clients);
+        self.counter.effect("call clients active", call)
+    }
+
     fn set_forwarding(&self, permit: &Permit, family: Family, on: bool) -> Result<(), Problem> {
         self.counter.effect("set forwarding", || {
             self.inner.set_forwarding(permit, family, on)
@@ -342,6 +352,10 @@ impl Machine for Crashing {
 
     fn watched_ms(&self) -> u64 {
         self.inner.watched_ms()
+    }
+
+    fn client_database(&self) -> Option<PathBuf> {
+        self.inner.client_database()
     }
 }
 

@@ -5,70 +5,17 @@ use std::collections::BTreeMap;
 
 use engine::host::Family;
 use engine::restore::decide::{ATTEMPTS, STARTS};
-use journal_format::{
-    Change, Code, Direction, Entry, Note, Record, Role, Soundness, State, Step, Verdict, scan,
-};
+use journal_format::{Change, Code, Direction, Entry, Note, Role, Soundness, Step, Verdict};
 
 use crate::sim::gateway::{SECRET, Scenario};
 use crate::sim::trial::{End, Run};
-use crate::sim::world::{Picture, World, rules_of};
+use crate::sim::world::{CalledInactive, Picture, World, rules_of};
+
+mod journal;
+
+pub use journal::Journal;
 
 const STATE: &str = "/var/lib/holdfast";
-
-/// The records of the journal, and how sound it is.
-pub struct Journal {
-    /// All that are sound.
-    pub records: Vec<Record>,
-    /// What it says does not work.
-    lacks: Vec<Note>,
-    soundness: Option<Soundness>,
-}
-
-impl Journal {
-    /// Reads it; none of either if there is none.
-    pub fn of(s: &Scenario, world: &World) -> Journal {
-        let scan = world.disk.read(&s.places.journal).map(|b| scan(&b));
-        Journal {
-            soundness: scan.as_ref().map(|s| s.soundness()),
-            lacks: scan
-                .as_ref()
-                .and_then(|s| s.state.as_ref())
-                .map_or_else(Vec::new, State::lacks),
-            records: scan.map(|s| s.records).unwrap_or_default(),
-        }
-    }
-
-    /// Whether a driver of this boot began to bring the gateway's running part back.
-    fn rebuilt_in(&self, boot: u32) -> bool {
-        let boot = format!("boot-{boot}");
-        let mut now = false;
-        self.records.iter().any(|r| match &r.entry {
-            Entry::Driver(driver) => {
-                now = driver.boot.to_string() == boot;
-                false
-            }
-            Entry::Intent { r#move, .. } => {
-                now && matches!(r#move.step, Step::LoadFirewall | Step::StartServices)
-            }
-            _ => false,
-        })
-    }
-
-    /// The steps that were done, in order.
-    pub fn done(&self) -> impl Iterator<Item = Step> {
-        let entries = self.records.iter().map(|r| &r.entry);
-        entries.filter_map(|e| match e {
-            Entry::Done { r#move, .. } => Some(r#move.step),
-            _ => None,
-        })
-    }
-
-    /// Whether a move of this step failed.
-    pub fn failed(&self, step: Step) -> bool {
-        let mut entries = self.records.iter().map(|r| &r.entry);
-        entries.any(|e| matches!(e, Entry::Failed { r#move, .. } if r#move.step == step))
-    }
-}
 
 fn lacks_tunnel(journal: &Journal, name: &String) -> bool {
     let is = |lack: &Note| lack.is(&Code::TUNNEL_STAYS_DOWN) && lack.name.as_ref() == Some(name);
@@ -92,11 +39,22 @@ fn not_counted_yet<'s>(s: &'s Scenario, journal: &Journal) -> Option<&'s (String
     s.unwritten.as_ref().filter(|_| !counts)
 }
 
-/// A start of the service that could not bring a client up wrote one word into its row, in the database that was in place: no
-/// restore puts that right yet. Just these rows of just these databases are so, and they have to be.
-pub fn as_starts_left_it(mut want: Picture, world: &World) -> Picture {
+/// A start of the service that could not bring a client up writes one word into its row, in the database that is in place. A
+/// restore puts that right before its end: these starts came after it, or it has not ended. Just these rows of just these
+/// databases are so, and they have to be.
+pub fn as_starts_left_it(want: Picture, world: &World) -> Picture {
+    as_these_left_it(want, world, |_| true)
+}
+
+fn as_these_left_it(
+    mut want: Picture,
+    world: &World,
+    counts: impl Fn(&CalledInactive) -> bool,
+) -> Picture {
     for rows in want.databases.values_mut() {
-        for (database, client) in world.called_inactive.keys() {
+        let called = world.called_inactive.iter();
+        let called = called.filter(|(_, called)| !called.put_right && counts(called));
+        for ((database, client), _) in called {
             if rows.first() == Some(database) {
                 let was = format!("client {client} active");
                 let is = |row: &&mut String| **row == was;
@@ -109,10 +67,17 @@ pub fn as_starts_left_it(mut want: Picture, world: &World) -> Picture {
     want
 }
 
+/// What a start wrote that Holdfast asked for is put right before the end, or named; what a boot's own start wrote, or one that
+/// somebody else asked for, is the gateway's affair.
+fn as_others_starts_left_it(want: Picture, journal: &Journal, world: &World) -> Picture {
+    let named = journal.says(&Code::STATUS_UNKNOWN);
+    as_these_left_it(want, world, |called| named || !called.asked_for)
+}
+
 /// After, with what starts left. Where the backup has no rules, those of the clients come from the service alone, and it adds none
 /// for a client that a start before called inactive; nor does a tunnel that stays down run its hooks.
 fn wanted_after(s: &Scenario, journal: &Journal, world: &World) -> Picture {
-    let mut want = as_starts_left_it(s.after.clone(), world);
+    let mut want = as_others_starts_left_it(s.after.clone(), journal, world);
     want.running
         .tunnels
         .retain(|name, _| !lacks_tunnel(journal, name));
@@ -142,8 +107,8 @@ pub fn lacks(journal: &Journal) -> bool {
 }
 
 /// Before, as a gateway that looks like this should be.
-fn wanted_before(s: &Scenario, journal: &Journal, world: &World, have: &Picture) -> Picture {
-    let mut want = as_starts_left_it(s.before.clone(), world);
+fn wanted_before(s: &Scenario, journal: &Journal, want: Picture, have: &Picture) -> Picture {
+    let mut want = want;
     want.running
         .tunnels
         .retain(|name, _| !lacks_tunnel(journal, name));
@@ -210,6 +175,19 @@ fn running(want: &Picture, have: &Picture) -> Vec<String> {
     .collect()
 }
 
+/// Neither picture has anything of a client that a start took down in this boot for which Holdfast did not ask.
+fn without_what_it_took_down(world: &World, pictures: [&mut Picture; 2]) {
+    let called = world.called_inactive.iter();
+    let of_boot = called.filter(|(_, called)| !called.asked_for && called.boot == world.boot);
+    let clients: Vec<&String> = of_boot.map(|((_, client), _)| client).collect();
+    for Picture { running, .. } in pictures {
+        running.tunnels.retain(|name, _| !clients.contains(&name));
+        for rules in [&mut running.v4, &mut running.v6] {
+            rules.retain(|rule| !rule.split(' ').any(|w| clients.iter().any(|c| *c == w)));
+        }
+    }
+}
+
 /// I1: the gateway is wholly Before or wholly After, as the journal says; now, and also if the power goes right now.
 /// `booted`: the machine was rebooted on the way; where no driver touched the gateway in that boot, for the restore was over,
 /// it is judged by what the boot started.
@@ -221,22 +199,28 @@ pub fn i1_before_or_after(
 ) -> Vec<String> {
     let wanted = |have: &Picture| match verdict(journal) {
         Verdict::Restored => wanted_after(s, journal, world),
-        Verdict::RolledBack | Verdict::NothingChanged => wanted_before(s, journal, world, have),
+        Verdict::RolledBack | Verdict::NothingChanged => {
+            let before = as_others_starts_left_it(s.before.clone(), journal, world);
+            wanted_before(s, journal, before, have)
+        }
         // Nobody but the operator ends it so, and whatever is there is what he left.
         Verdict::Left => have.clone(),
     };
     let mut have = world.picture(&[STATE]);
-    let want = wanted(&have);
+    let mut want = wanted(&have);
     if world.unread == Some(Family::V6) {
         // Nobody puts them back: they are what hooks and services made of them.
         have.running.v6.clone_from(&want.running.v6);
     }
     if booted && lacks_the_service(journal) && have.running.service {
-        // The boot's own start came after the end and went well. It adds its rules to those that were put right: no restore can
-        // put right what comes after it.
+        // The boot's own start came after the end and went well. It adds its rules to those that were put right, or takes
+        // down what it cannot bring up: no restore can put right what comes after it.
         have.running.service = false;
         have.running.v4.dedup();
         have.running.v6.dedup();
+    }
+    if booted && (lacks_the_service(journal) || journal.was_tried_again()) {
+        without_what_it_took_down(world, [&mut want, &mut have]);
     }
     let is_left = |path: &String| names_leftovers(journal) && path.contains("/.holdfast-");
     have.files.retain(|path, _| !is_left(path));
@@ -268,7 +252,8 @@ pub fn i1_before_or_after(
 pub fn files_are_one_set(s: &Scenario, world: &World) -> Vec<String> {
     let mut have = world.picture(&[STATE]);
     have.files.retain(|path, _| !path.contains("/.holdfast-"));
-    let want = wanted_before(s, &Journal::of(s, world), world, &have);
+    let before = as_starts_left_it(s.before.clone(), world);
+    let want = wanted_before(s, &Journal::of(s, world), before, &have);
     let before = files(&want, &have, ", one set");
     let after = as_starts_left_it(s.after.clone(), world);
     let after = files(&after, &have, ", one set");
@@ -364,6 +349,8 @@ pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
     let mut wrong = Vec::new();
     for record in &journal.records {
         match &record.entry {
+            // What lacks after the verdict is tried again by each driver anew, of which the starts are counted.
+            Entry::Closed { .. } => tries.clear(),
             Entry::Driver(driver) => {
                 if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
                     tries.clear();

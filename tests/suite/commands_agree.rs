@@ -191,6 +191,8 @@ fn a_start_of_the_service_that_cannot_bring_a_client_up_does_the_same_on_both() 
             there.extend([Move(Step::StartServices, Back), Statuses]);
             there.extend([Move(Step::TunnelsUp, Back), Move(Step::StartServices, Back)]);
             there.extend([Move(Step::VerifyRunning, Back), Statuses]);
+            // The clean-up sets it active again.
+            there.extend([Move(Step::CleanUp, Back), Statuses]);
             agreed(course, &there);
         },
     );

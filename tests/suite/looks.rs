@@ -28,6 +28,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         served,
         exchanged: false,
         lacking: Default::default(),
+        over: false,
         left: false,
         may_have_taken_down: true,
         loaded: true,

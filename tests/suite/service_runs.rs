@@ -62,6 +62,32 @@ fn a_service_that_always_dies_while_it_is_watched_turns_the_restore_back_and_is_
     );
 }
 
+#[test]
+fn a_client_that_a_start_called_inactive_is_active_again_after_both_endings_and_named() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let (sample, backup) = (gateway.sample(), gateway.backup());
+    let active = sample.active().unwrap();
+    sample.starts_cannot_see_to(&[&active[0]]).unwrap();
+    let before = gateway.picture();
+    for (fails, status) in [(None, 0), (Some(2), 4)] {
+        if let Some(times) = fails {
+            let how = Misbehaviour::FailStart { times: Some(times) };
+            sample.misbehave(how).unwrap();
+        }
+        let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+        assert_eq!(done.code(), status, "{done}");
+        let named = format!("called 1 client ({}) inactive", active[0]);
+        assert!(done.stdout.contains(&named), "{done}");
+        assert_eq!(sample.active().unwrap(), active, "{done}");
+        let mut differs = before.diff(&gateway.picture());
+        // The time of the change is that of the row's last.
+        differs.retain(|line| !line.contains("database configs.db clients"));
+        assert!(differs.is_empty(), "{differs:?}");
+    }
+}
+
 /// `systemctl` for one unit, which is the sample's service: it keeps the conditions that it has read, and starts one at a time.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 service() { BIN "$1" ROOT; }

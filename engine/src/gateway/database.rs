@@ -10,7 +10,6 @@
 mod bounds;
 mod check;
 mod copying;
-mod inactive;
 mod known_tables;
 pub(crate) mod mail;
 mod raw;
@@ -18,6 +17,7 @@ pub(crate) mod reach;
 mod rebuild;
 pub(crate) mod rights;
 mod shape;
+mod status;
 pub(crate) mod trouble;
 
 use std::fs::File;
@@ -35,7 +35,6 @@ pub(crate) use check::check_snapshot;
 pub use check::{Judged, NotTaken, Origin, check};
 pub(crate) use copying::snapshot;
 use copying::{dangling_references, integrity};
-pub use inactive::call_inactive;
 pub use known_tables::{
     Client, Rows, User, clients_of_copy, each_client_of_copy, rows, users_of_copy,
 };
@@ -45,6 +44,8 @@ pub use raw::{RawFile, raw_bytes};
 pub use rebuild::{RowsTaken, Terms, add_what_is_missing, copy_rows};
 pub(crate) use shape::shape;
 pub use shape::{Column, Shape, Table};
+pub(crate) use status::call_active;
+pub use status::call_inactive;
 #[cfg(test)]
 pub(crate) use tests::content::content_of_copy;
 pub use trouble::Trouble;

@@ -5,6 +5,7 @@
 //! care that an archive gets. Must not open a live database in a process that is root, but where root alone may write.
 #![expect(clippy::disallowed_methods, reason = "runs without root")]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -65,7 +66,7 @@ pub struct Snapshot {
 }
 
 /// What is to be done with one database.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 enum Work {
     Clients,
     Rows,
@@ -77,6 +78,8 @@ enum Work {
     SnapshotOfClients,
     SnapshotOfUsers,
     Settle,
+    /// Those of these clients that are inactive.
+    CallActive(BTreeSet<String>),
 }
 
 /// What the other process is told.
@@ -104,6 +107,7 @@ enum Answer {
     /// Copied; with warnings, and clients.
     Copied(Vec<String>, Option<Rows>),
     Settled(Settled),
+    Called,
     /// A transaction that was cut off lies beside it: it can only be read as a copy, which needs a folder.
     NeedsFolder,
     Failed(Trouble),
@@ -145,7 +149,7 @@ impl<'p> Live<'p> {
             DatabaseKind::Clients => Work::SnapshotOfClients,
             DatabaseKind::Users => Work::SnapshotOfUsers,
         };
-        let copied = self.ask(path, work, uid, Some(&folder), limit)?;
+        let copied = self.ask(path, &work, uid, Some(&folder), limit)?;
         let Answer::Copied(warnings, rows) = copied else {
             return Err(unexpected(path));
         };
@@ -167,20 +171,30 @@ impl<'p> Live<'p> {
     /// Settles a database whose users have stopped: see [`Settled`]. Only this rolls back what an interrupted writer left.
     pub fn settle(&self, path: &Path) -> Result<Settled, Problem> {
         let uid = self.other_account(path)?;
-        match self.ask(path, Work::Settle, uid, None, COPYING)? {
+        match self.ask(path, &Work::Settle, uid, None, COPYING)? {
             Answer::Settled(settled) => Ok(settled),
             _ => Err(unexpected(path).into()),
+        }
+    }
+
+    /// Calls those of these clients active again that are inactive; all, or none and why.
+    pub fn call_active(&self, path: &Path, clients: &BTreeSet<String>) -> Result<(), Trouble> {
+        let uid = self.other_account(path)?;
+        let work = Work::CallActive(clients.clone());
+        match self.ask(path, &work, uid, None, self.reading)? {
+            Answer::Called => Ok(()),
+            _ => Err(unexpected(path)),
         }
     }
 
     fn read(&self, path: &Path, work: Work) -> Result<Answer, Trouble> {
         let uid = self.other_account(path)?;
         reach::to_read(path, uid)?;
-        match self.ask(path, work, uid, None, self.reading)? {
+        match self.ask(path, &work, uid, None, self.reading)? {
             Answer::NeedsFolder => {
                 let room = Room::new(&self.profile.spool_dir())?;
                 let folder = lent(&room, uid)?;
-                self.ask(path, work, uid, Some(&folder), self.reading)
+                self.ask(path, &work, uid, Some(&folder), self.reading)
             }
             answered => Ok(answered),
         }
@@ -189,7 +203,7 @@ impl<'p> Live<'p> {
     fn ask(
         &self,
         path: &Path,
-        work: Work,
+        work: &Work,
         uid: Option<u32>,
         folder: Option<&Path>,
         limit: Duration,
@@ -199,7 +213,7 @@ impl<'p> Live<'p> {
             Some(uid) => {
                 let order = Order {
                     path: path.to_owned(),
-                    work,
+                    work: work.clone(),
                     uid,
                     folder: folder.map(Path::to_owned),
                     busy: self.busy,
@@ -258,7 +272,7 @@ impl LiveDatabases for Live<'_> {
     fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
         let uid = self.other_account(path)?;
         reach::to_settle(path, uid)?;
-        match self.ask(path, Work::Probe, uid, None, READING)? {
+        match self.ask(path, &Work::Probe, uid, None, READING)? {
             Answer::Probed => Ok(()),
             _ => Err(unexpected(path).into()),
         }
@@ -353,7 +367,7 @@ pub fn serve() -> Result<(), Problem> {
         .map_err(Trouble::from)
         .and_then(|()| {
             let patience = Patience::of(order.busy);
-            answer(&order.path, order.work, order.folder.as_deref(), patience)
+            answer(&order.path, &order.work, order.folder.as_deref(), patience)
         });
     let answer = answered.unwrap_or_else(Answer::Failed);
     serde_json::to_writer(std::io::stdout().lock(), &answer).map_err(|e| failed(&e))
@@ -392,7 +406,7 @@ fn give_up_root(uid: u32) -> Result<(), Problem> {
 
 fn answer(
     path: &Path,
-    work: Work,
+    work: &Work,
     folder: Option<&Path>,
     patience: Patience,
 ) -> Result<Answer, Trouble> {
@@ -446,6 +460,10 @@ fn answer(
         Work::Probe => Ok(Answer::Probed),
         // Only this rolls back what lies beside the gateway's own file.
         Work::Settle => Ok(Answer::Settled(database::settle(path)?)),
+        Work::CallActive(clients) => {
+            database::call_active(path, clients, patience)?;
+            Ok(Answer::Called)
+        }
     }
 }
 

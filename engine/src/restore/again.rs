@@ -1,11 +1,12 @@
 //! After the verdict: what the gateway lacks is tried again, in the boot in which it came to lack it. A later boot starts the
-//! gateway as any boot does. Touches no file and no database; closes no fence.
+//! gateway as any boot does. Touches no file, and of a database only the rows that a start of the services changes; closes no fence.
 
-use journal_format::{Driver, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict};
+use journal_format::{Driver, Note, RestoreId, Role, Soundness, State, Step, Verdict};
 
 use super::before;
 use super::driver::Drive;
 use super::journal::{JOURNAL_BYTES, JournalWriter};
+use super::served;
 use super::step::{Machine, ops};
 use crate::error::{Code, Problem};
 use crate::gateway::profile::Profile;
@@ -36,8 +37,7 @@ pub fn run(
     }
     let dir = profile.restore_dir(id);
     let facts = before::facts(host, &dir, state)?;
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
-    let verdict = Drive {
+    let drive = Drive {
         host,
         dir: &dir,
         barrier: &profile.barrier(),
@@ -45,8 +45,14 @@ pub fn run(
         source: None,
         asked: &|| false,
         stage: super::driver::BootStage::Whole,
+    };
+    // A try that was cut off has kept it, and may have started the services since.
+    if let (Soundness::Closed(_), Some(plan)) = (scan.soundness(), &state.plan) {
+        let env = drive.env(plan, state, &driver.boot);
+        served::keep_anew(&env, state.direction())?;
     }
-    .try_again(&mut journal)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let verdict = drive.try_again(&mut journal)?;
     Ok(Some((verdict, journal.state().lacks())))
 }
 
@@ -98,15 +104,18 @@ impl Drive<'_> {
         }
         for step in &steps {
             self.make(journal, *step, direction, &boot)?;
+            // As before the verdict: a start that could not bring a client up has called it inactive, and the next goes well.
+            let lacks = lacking(journal.state()).contains(step);
+            if *step == Step::StartServices && lacks {
+                self.make(journal, *step, direction, &boot)?;
+            }
         }
         if stood == Some(true) && stands(journal) == Some(false) {
             self.make(journal, Step::TunnelsUp, direction, &boot)?;
             self.make(journal, Step::LoadFirewall, direction, &boot)?;
         }
-        let cleaned = journal.state().find(Step::CleanUp, direction);
-        if cleaned.is_none_or(|m| m.fate != Fate::Done) {
-            self.make(journal, Step::CleanUp, direction, &boot)?;
-        }
+        // Also where it was done before: a start has written to the clients' rows since.
+        self.make(journal, Step::CleanUp, direction, &boot)?;
         self.close(journal, verdict)?;
         Ok(verdict)
     }

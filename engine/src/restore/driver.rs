@@ -233,6 +233,7 @@ impl Drive<'_> {
             again: false,
             attempt: 1,
             lacking: Lacking::of(&state.lacks()),
+            over: state.verdict().is_some(),
             left: state.verdict() == Some(Verdict::Left),
             exchanges: &[],
             asked: self.asked,
@@ -251,14 +252,22 @@ impl Drive<'_> {
         let Some(plan) = state.plan.clone() else {
             return Err(bug("act without a plan"));
         };
-        let env = self.env(&plan, state, boot);
+        let r#move = Move {
+            step,
+            direction,
+            attempt: state.next_attempt(step, direction),
+        };
+        let env = Env {
+            attempt: state.attempts(step, direction) + 1,
+            ..self.env(&plan, state, boot)
+        };
         let noted = state.shared_exchanges(step);
-        let attempt = state.next_attempt(step, direction);
         let again = state.is_done(step, direction, boot);
         if direction == Direction::Back && state.attempts(step, direction) > 0 {
             self.host.sleep(AGAIN_MS);
         }
         let ops = ops(step);
+        let prepared = ops.prepare(&env, r#move);
         // Exchanges are noted once: later they may be half made.
         let (note, refused) = match (&noted, direction) {
             (Some(noted), Direction::Forward) => (noted.to_vec(), None),
@@ -268,21 +277,13 @@ impl Drive<'_> {
                 Err(problem) => (Vec::new(), Some(problem)),
             },
         };
-        let permit = journal.intend(
-            Move {
-                step,
-                direction,
-                attempt,
-            },
-            note,
-        )?;
+        let permit = journal.intend(r#move, note)?;
         // From the journal, also those that were noted just now: there they are shared.
         let noted = journal.state().shared_exchanges(step).unwrap_or_default();
         let exchanges = noted.as_slice();
         let env = Env {
             exchanges,
             again,
-            attempt,
             ..env
         };
         let acted = match (refused, direction) {
@@ -290,6 +291,10 @@ impl Drive<'_> {
             (None, Direction::Forward) => ops.forward(&env, &permit),
             (None, Direction::Back) => ops.back(&env, &permit),
         };
+        let acted = acted.map(|mut report| {
+            report.warnings.extend(prepared);
+            report
+        });
         let env = match &acted {
             // What it just found out counts, not what an earlier start did.
             Ok(report) => Env {

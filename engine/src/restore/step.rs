@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Exchange, Note, Plan, Service, Step, Target};
+use journal_format::{Direction, Exchange, Move, Note, Plan, Service, Step, Target};
 
 use crate::backup::{self, Made};
 use crate::error::{Code, Fault, Problem, bug};
@@ -48,6 +48,8 @@ pub trait Machine: Host {
     fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault>;
     /// How long a service is watched after its start, ms.
     fn watched_ms(&self) -> u64;
+    /// Where the gateway keeps its clients; none where its profile names no such database.
+    fn client_database(&self) -> Option<PathBuf>;
 }
 
 impl Machine for Linux {
@@ -59,6 +61,10 @@ impl Machine for Linux {
 
     fn watched_ms(&self) -> u64 {
         self.profile().gateway.watch_seconds * 1000
+    }
+
+    fn client_database(&self) -> Option<PathBuf> {
+        Some(self.profile().client_database()?.path.clone())
     }
 }
 
@@ -86,13 +92,15 @@ pub struct Env<'a> {
     pub loaded: bool,
     /// What could not be brought up, and may lack.
     pub lacking: Lacking,
+    /// It has its verdict, and what lacks is tried again.
+    pub over: bool,
     /// The operator ended it where it stood.
     pub left: bool,
     /// The exchanges of the step, as its first intent noted them; most steps make none.
     pub exchanges: &'a [Exchange],
     /// The step was done before, and some of what it did is gone: the rest is whole.
     pub again: bool,
-    /// Which try of the move it is, from 1.
+    /// Which try of the step it is in this boot, from 1.
     pub attempt: u32,
     /// Whether someone asked to turn back: a step that takes long before the first effect looks now and then.
     pub asked: &'a dyn Fn() -> bool,
@@ -284,6 +292,11 @@ pub trait StepOps: Sync {
     /// The exchanges that it will make, as they are before the first of them; most steps make none.
     fn exchanges(&self, _env: &Env) -> Result<Vec<Exchange>, Problem> {
         Ok(Vec::new())
+    }
+    /// Keeps, before its intent, what it may undo and has to know later; says what it could not keep. Changes nothing of the
+    /// gateway's; most steps keep nothing.
+    fn prepare(&self, _env: &Env, _move: Move) -> Vec<Note> {
+        Vec::new()
     }
     /// Does it.
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem>;

@@ -17,7 +17,7 @@ use super::peers::{self, Peers, Setting};
 
 pub use picture::{Picture, Running};
 pub use service::rules_of;
-pub use start::{Due, ServiceStart};
+pub use start::{CalledInactive, Due, ServiceStart};
 
 /// The folder of the configs that `wg-quick` reads.
 pub const WIREGUARD: &str = "/etc/wireguard";
@@ -111,8 +111,10 @@ pub struct World {
     pub start: ServiceStart,
     /// The clients that the start under way could not bring up.
     pub not_up: BTreeSet<String>,
-    /// The clients that a start called inactive, each behind the name of the database in which it did, and in which boot.
-    pub called_inactive: BTreeMap<(String, String), u32>,
+    /// Holdfast asked for the service's last start; a boot, its manager or somebody else for others.
+    pub asked_for: bool,
+    /// The clients that a start called inactive, each behind the name of the database in which it did.
+    pub called_inactive: BTreeMap<(String, String), CalledInactive>,
     /// What comes later by itself, and when.
     pub due: Vec<(u64, Due)>,
     /// The rules of this family cannot be read, and so are nobody's to load or edit.
@@ -154,6 +156,7 @@ impl World {
             wireguard: WIREGUARD.to_owned(),
             start: ServiceStart::polite(),
             not_up: BTreeSet::new(),
+            asked_for: false,
             called_inactive: BTreeMap::new(),
             due: Vec::new(),
             unread: None,
@@ -423,6 +426,7 @@ impl World {
             wireguard: self.wireguard.clone(),
             start: self.start.clone(),
             not_up: BTreeSet::new(),
+            asked_for: false,
             called_inactive: self.called_inactive.clone(),
             due: Vec::new(),
             unread: self.unread,

@@ -66,6 +66,7 @@ impl<'c> Side<'c> {
             served: true,
             exchanged: false,
             lacking: Default::default(),
+            over: false,
             left: false,
             may_have_taken_down: true,
             loaded: false,

@@ -5,6 +5,7 @@
     reason = "the one place that changes the system"
 )]
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +24,7 @@ use super::{
 use crate::error::Problem;
 use crate::files::attributes;
 use crate::files::open::{again, errno, open_at, open_dir};
-use crate::gateway::database::Settled;
+use crate::gateway::database::{Settled, Trouble};
 use crate::gateway::link::LinkChange;
 use crate::host::live_database::Live;
 use crate::host::programs::{execute, execute_exactly};
@@ -131,6 +132,15 @@ impl Act for Linux {
 
     fn settle_database(&self, _: &Permit, path: &Path) -> Result<Settled, Problem> {
         Live::new(&self.profile).settle(path)
+    }
+
+    fn call_active(
+        &self,
+        _: &Permit,
+        database: &Path,
+        clients: &BTreeSet<String>,
+    ) -> Result<(), Trouble> {
+        Live::new(&self.profile).call_active(database, clients)
     }
 
     fn set_forwarding(&self, _: &Permit, family: Family, on: bool) -> Result<(), Problem> {

@@ -1,5 +1,6 @@
 //! After the verdict: originals, and what others left in their places, into the restore's folder, where they are kept until the
-//! admin lets them go (I9); the staging gone, and so is a fence that a boot closed again. Can be repeated at any point.
+//! admin lets them go (I9); the staging gone, and so is a fence that a boot closed again; the clients' rows put right that a start
+//! of the services changed. Can be repeated at any point.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +12,16 @@ use crate::host::{Kind, Permit, parent};
 use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
 use crate::restore::keeping::{FOUND, Keeping, ORIGINALS};
+use crate::restore::served;
 use crate::text::wording::counted;
 
 pub struct CleanUp;
 
 impl StepOps for CleanUp {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        lift_fence(env, permit)?;
+        let lifted = lift_fence(env, permit);
+        let mut warnings = served::put_right(env, permit, Direction::Forward);
+        lifted?;
         env.host.discard(&env.ballast())?;
         let mut originals = Keeping::new(env, permit, ORIGINALS);
         for target in env.targets() {
@@ -31,8 +35,11 @@ impl StepOps for CleanUp {
         }
         originals.sync()?;
         remove_staging(env, permit)?;
-        let mut report = Report::default();
-        report.warnings.append(&mut originals.notes);
+        warnings.append(&mut originals.notes);
+        let mut report = Report {
+            warnings,
+            ..Report::default()
+        };
         if originals.moved > 0 {
             report.did.push(format!(
                 "kept {} in {}",
@@ -47,9 +54,12 @@ impl StepOps for CleanUp {
         if env.left {
             return self.forward(env, permit);
         }
-        lift_fence(env, permit)?;
+        let lifted = lift_fence(env, permit);
+        let put_right = served::put_right(env, permit, Direction::Back);
+        lifted?;
         env.host.discard(&env.ballast())?;
-        let report = keep_found(env, permit)?;
+        let mut report = keep_found(env, permit)?;
+        report.warnings.splice(..0, put_right);
         remove_staging(env, permit)?;
         Ok(report)
     }

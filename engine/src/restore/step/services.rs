@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use journal_format::{Control, Direction, Note, Service, Step};
+use journal_format::{Control, Direction, Move, Note, Service, Step};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_rules, expected_tunnels, loading, old_databases};
+use crate::restore::{expected_rules, expected_tunnels, loading, old_databases, served};
 
 pub struct StopServices;
 pub struct StartServices;
@@ -123,7 +123,7 @@ impl<'a> StartRound<'a> {
         let said = self.said.get(service.name.as_str());
         let may_lack = match self.direction {
             Direction::Forward => self.is_last && self.env.plan.may_not_run.contains(&service.name),
-            Direction::Back => self.env.attempt >= TRIES,
+            Direction::Back => self.env.attempt >= TRIES || self.env.over,
         };
         let note = if self.env.faltered(service, self.direction) {
             if !was_tried(self.env, service, said)? {
@@ -250,7 +250,10 @@ impl StepOps for StopServices {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         // A tunnel's unit may be part of a service, and a stop command may take tunnels down.
         expected_tunnels::keep(env)?;
-        let report = stop(env, permit)?;
+        let mut report = stop(env, permit)?;
+        report
+            .warnings
+            .extend(served::keep_in_place(env, Direction::Back));
         // Before itself must be durable, or there is nothing to go back to.
         let mut filesystems: BTreeSet<u64> = BTreeSet::new();
         let dirs = env.targets().map(|t| parent(Path::new(&t.path)));
@@ -281,6 +284,14 @@ impl StepOps for StopServices {
 }
 
 impl StepOps for StartServices {
+    fn prepare(&self, env: &Env, r#move: Move) -> Vec<Note> {
+        match r#move.attempt {
+            // Where the stop did not do it: a crash came first, or an older program stopped them.
+            1 => served::keep_in_place(env, r#move.direction),
+            _ => served::not_kept(env, r#move.direction),
+        }
+    }
+
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         start(env, permit, Direction::Forward)
     }

@@ -14,6 +14,7 @@ use crate::plan::side_files::beside;
 use crate::restore::decide::Observed;
 use crate::restore::driver::asked;
 use crate::restore::keeping::unkept_note;
+use crate::restore::served;
 use crate::text::wording::counted;
 
 pub struct Stage;
@@ -66,6 +67,7 @@ impl StepOps for Stage {
         for dir in filesystems.values() {
             env.host.sync_filesystem(permit, dir)?;
         }
+        warnings.extend(served::keep_after(env));
         let did = format!("staged {}, {bytes} bytes", counted(files, "file"));
         Ok(Report {
             warnings,

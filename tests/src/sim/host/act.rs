@@ -1,8 +1,9 @@
 //! What a restore changes under a permit: files, databases, forwarding, and what its commands do.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
-use engine::gateway::database::Settled;
+use engine::gateway::database::{Settled, Trouble};
 use engine::host::{Act, ExitKind, Family, Fill, GatewayCommand, Kind, Output, Owner, Permit};
 use journal_format::{Code, Problem, Step};
 
@@ -178,6 +179,16 @@ impl Act for Sim {
         }
     }
 
+    fn call_active(
+        &self,
+        permit: &Permit,
+        database: &Path,
+        clients: &BTreeSet<String>,
+    ) -> Result<(), Trouble> {
+        let call = |w: &mut World| w.calls_active(&database.display().to_string(), clients);
+        Ok(self.change(permit, "call clients active in", database, call)?)
+    }
+
     fn set_forwarding_of(&self, _: &Permit, _: Family, _: &str, _: bool) -> Result<(), Problem> {
         Err(failed(
             "set forwarding: no interface has its own here".into(),
@@ -260,6 +271,7 @@ impl Act for Sim {
             GatewayCommand::ServiceStart(_) => {
                 of_session = false;
                 world.finish_under_way();
+                world.asked_for = true;
                 Ok(world.service_start())
             }
             GatewayCommand::ServiceStop(_) => {

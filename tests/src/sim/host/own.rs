@@ -30,6 +30,10 @@ impl Machine for Sim {
     fn watched_ms(&self) -> u64 {
         5000
     }
+
+    fn client_database(&self) -> Option<PathBuf> {
+        self.world().databases.first().map(PathBuf::from)
+    }
 }
 
 impl Own for Sim {

@@ -1,6 +1,7 @@
 //! The start of the gateway's service, as its unit has it in the field: it sees to every active client, fails if it could not
 //! bring one up, and is started again by its manager. Owns how starts differ, and what comes later by itself.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use engine::host::Family;
@@ -63,6 +64,17 @@ pub enum Due {
     Dies,
 }
 
+/// A start called a client inactive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CalledInactive {
+    /// In this boot.
+    pub boot: u32,
+    /// Holdfast asked for that start.
+    pub asked_for: bool,
+    /// Holdfast has set it active since.
+    pub put_right: bool,
+}
+
 /// The row of a client that is inactive, and that of the same client while it is active.
 fn inactive(client: &str) -> (String, String) {
     ["inactive", "active"]
@@ -80,6 +92,12 @@ impl World {
 
     /// Somebody starts the service: how far it comes is its own affair.
     pub(in crate::sim) fn starts(&mut self) {
+        self.asked_for = false;
+        self.starts_again();
+    }
+
+    /// Its manager starts the service again, whoever asked for the start before.
+    fn starts_again(&mut self) {
         for piece in self.service_start() {
             if self.carry_out(&piece).is_err() {
                 return;
@@ -130,7 +148,15 @@ impl World {
             };
             let database = name_of(&text).to_owned();
             let mark = (database, name.to_owned());
-            self.called_inactive.insert(mark, self.boot);
+            let before = self.called_inactive.get(&mark);
+            // Holdfast leaves down what another start took down before.
+            let by_another = before.is_some_and(|c| c.boot == self.boot && !c.asked_for);
+            let called = CalledInactive {
+                boot: self.boot,
+                asked_for: self.asked_for && !by_another,
+                put_right: false,
+            };
+            self.called_inactive.insert(mark, called);
             self.disk
                 .rewrite(Path::new(file), text.replace(&was, &is).into_bytes())?;
             self.disk.sync_file(Path::new(file))?;
@@ -138,12 +164,38 @@ impl World {
         Ok(())
     }
 
+    /// Those of these clients that are inactive in a database are active again, all at once, whole and durable.
+    pub fn calls_active(&mut self, path: &str, clients: &BTreeSet<String>) -> Result<(), String> {
+        self.open(path)?;
+        let [wal, ..] = side_files(path);
+        for file in [path, &wal] {
+            let Some(text) = self.text(file) else {
+                continue;
+            };
+            let database = name_of(&text).to_owned();
+            let mut now = text.clone();
+            for client in clients {
+                let (is, was) = inactive(client);
+                now = now.replace(&is, &was);
+                let mark = (database.clone(), client.clone());
+                if let Some(called) = self.called_inactive.get_mut(&mark) {
+                    called.put_right = true;
+                }
+            }
+            if now != text {
+                self.disk.rewrite(Path::new(file), now.into_bytes())?;
+                self.disk.sync_file(Path::new(file))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The machine before its boot: without what the start of the service, which this boot ran, wrote.
     pub fn before_its_boot(&self, start: &ServiceStart) -> World {
         let mut fresh = self.reboot(self.disk.clone());
-        let in_this_boot = |boot: &u32| *boot == self.boot;
-        for ((database, client), _) in self.called_inactive.iter().filter(|(_, b)| in_this_boot(b))
-        {
+        let in_this_boot = |called: &CalledInactive| called.boot == self.boot;
+        let called = self.called_inactive.iter();
+        for ((database, client), _) in called.filter(|(_, called)| in_this_boot(called)) {
             let (is, was) = inactive(client);
             for (path, inode) in self.disk.files() {
                 let text = String::from_utf8_lossy(&inode.now.data);
@@ -220,7 +272,7 @@ impl World {
             let (at, due) = self.due.remove(next);
             self.clock = self.clock.max(at);
             match due {
-                Due::StartsAgain => self.starts(),
+                Due::StartsAgain => self.starts_again(),
                 Due::Dies => self.ends(),
             }
         }

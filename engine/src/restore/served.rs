@@ -1,0 +1,177 @@
+//! What a start of the services does to the clients' rows: the gateway's service calls a client inactive that it could not bring
+//! up, and then no later boot brings it up either. Owns the files that keep which clients were active, and puts these rows right
+//! after the verdict. Must not: touch any other row, nor fail a step; what cannot be read or put right is said.
+//!
+//! Only after the verdict: while the cause lasts, a start that finds the client active takes its tunnel down and fails.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Direction, Note};
+
+use super::step::Env;
+use crate::error::{Code, Problem};
+use crate::gateway::database::Trouble;
+use crate::host::{Permit, parent};
+use crate::text::wording::{counted, names, quoted_path};
+
+const NAMES_BYTES: u64 = 16 << 20;
+/// As the gateway's service writes it.
+const ACTIVE: &str = "active";
+const INACTIVE: &str = "inactive";
+
+/// One of the two sets, and where its active clients are kept: forward, that of a backup that brings a database of clients.
+fn file(env: &Env, set: Direction) -> PathBuf {
+    let set = match set {
+        Direction::Forward => "after",
+        Direction::Back => "before",
+    };
+    env.dir.join(set).join("active")
+}
+
+/// Whose client database is in place once a restore ends in this direction: the backup's only where the plan has it.
+fn set_in_place(env: &Env, database: &Path, direction: Direction) -> Direction {
+    let mut planned = env.plan.databases.iter();
+    match planned.any(|t| Path::new(&t.path) == database) {
+        true => direction,
+        false => Direction::Back,
+    }
+}
+
+/// Keeps which clients of this set are active, unless that was done before.
+fn keep(env: &Env, set: Direction, database: &Path) -> Vec<Note> {
+    let kept = || -> Result<(), Trouble> {
+        let file = file(env, set);
+        if env.plan.services.is_empty() || env.host.stat(&file)?.is_some() {
+            return Ok(());
+        }
+        let clients = env.host.databases().clients(database)?;
+        let active = clients.iter().filter(|c| c.status == ACTIVE);
+        let active: Vec<&str> = active.map(|c| c.name.as_str()).collect();
+        env.host.keep_dir(parent(&file)?)?;
+        Ok(env.host.keep(&file, active.join("\n").as_bytes())?)
+    };
+    match kept() {
+        // What SQLite cannot read, no service reads either.
+        Ok(()) | Err(Trouble::Unreadable(_)) => Vec::new(),
+        Err(Trouble::Busy(why) | Trouble::Failed(why)) => vec![unnoticed(&why.what)],
+    }
+}
+
+fn unnoticed(why: &str) -> Note {
+    let text = format!(
+        "Holdfast will not notice clients that the start of the services calls inactive: {why}"
+    );
+    Note::known(Code::STATUS_UNKNOWN, text)
+}
+
+/// Keeps which clients the backup calls active, as its database is staged.
+pub fn keep_after(env: &Env) -> Vec<Note> {
+    let database = env.host.client_database();
+    let mut planned = env.plan.databases.iter().filter(|t| t.new.is_some());
+    let target = planned.find(|t| database.as_deref() == Some(Path::new(&t.path)));
+    target.map_or(Vec::new(), |target| {
+        keep(env, Direction::Forward, Path::new(&target.staged))
+    })
+}
+
+/// Keeps which clients the database calls active that is in place, of the set to which this direction leads.
+pub fn keep_in_place(env: &Env, direction: Direction) -> Vec<Note> {
+    let database = env.host.client_database();
+    let database = database.filter(|d| env.host.stat(d) != Ok(None));
+    database.map_or(Vec::new(), |database| {
+        keep(env, set_in_place(env, &database, direction), &database)
+    })
+}
+
+/// What is said at a start after the first, if nothing was kept before that.
+pub fn not_kept(env: &Env, direction: Direction) -> Vec<Note> {
+    let database = env.host.client_database();
+    let missing = database.filter(|d| {
+        let file = file(env, set_in_place(env, d, direction));
+        env.host.stat(d) != Ok(None) && env.host.stat(&file) == Ok(None)
+    });
+    let why = "the services were started before it was kept which were active";
+    missing.map(|_| unnoticed(why)).into_iter().collect()
+}
+
+/// Keeps anew which clients the database calls active that is in place: after the verdict the gateway changes them.
+pub fn keep_anew(env: &Env, direction: Direction) -> Result<(), Problem> {
+    if let Some(database) = env.host.client_database() {
+        let set = set_in_place(env, &database, direction);
+        env.host.discard(&file(env, set))?;
+        // If it cannot be kept, the start says so.
+        keep(env, set, &database);
+    }
+    Ok(())
+}
+
+/// Sets clients active again that were so in this set and that a start of the services called inactive, and says it.
+///
+/// What was kept stays: after a boot the way back starts the services once more.
+pub fn put_right(env: &Env, permit: &Permit, direction: Direction) -> Vec<Note> {
+    let database = env.host.client_database().filter(|_| !env.left);
+    let said = database.map(|database| {
+        let mut called = BTreeSet::new();
+        let put_right = set_active(env, permit, &database, direction, &mut called);
+        told(&database, &called, put_right)
+    });
+    said.flatten().into_iter().collect()
+}
+
+fn set_active(
+    env: &Env,
+    permit: &Permit,
+    database: &Path,
+    direction: Direction,
+    called: &mut BTreeSet<String>,
+) -> Result<(), Trouble> {
+    let file = file(env, set_in_place(env, database, direction));
+    if env.host.stat(&file)?.is_none() || env.host.stat(database)?.is_none() {
+        return Ok(());
+    }
+    let kept = env.host.read(&file, NAMES_BYTES)?;
+    let kept = String::from_utf8_lossy(&kept);
+    let was: BTreeSet<&str> = kept.lines().collect();
+    let clients = env.host.databases().clients(database)?.into_iter();
+    let is = clients.filter(|c| c.status == INACTIVE && was.contains(c.name.as_str()));
+    called.extend(is.map(|c| c.name));
+    match called.is_empty() {
+        true => Ok(()),
+        false => env.host.call_active(permit, database, called),
+    }
+}
+
+fn told(
+    database: &Path,
+    called: &BTreeSet<String>,
+    put_right: Result<(), Trouble>,
+) -> Option<Note> {
+    let which = format!("{} ({})", counted(called.len(), "client"), names(called));
+    match put_right {
+        Ok(()) if called.is_empty() => None,
+        Ok(()) => {
+            let text = format!(
+                "the start of the services called {which} inactive; Holdfast has set them active again"
+            );
+            let advice = "see in the service's log why it could not bring them up; its next start may call them inactive again";
+            Some(Note::known(Code::STATUS_PUT_RIGHT, text).advising(advice))
+        }
+        Err(Trouble::Unreadable(_)) => None,
+        Err(Trouble::Busy(why) | Trouble::Failed(why)) => {
+            let which = match called.is_empty() {
+                true => "clients",
+                false => &which,
+            };
+            let text = format!(
+                "the start of the services may have called {which} inactive: {}; no later boot brings up such a client",
+                why.what
+            );
+            let advice = format!(
+                "look at the clients in the gateway's own page and activate those that should be up; their database is {}",
+                quoted_path(database)
+            );
+            Some(Note::down(Code::STATUS_UNKNOWN, text).advising(advice))
+        }
+    }
+}
