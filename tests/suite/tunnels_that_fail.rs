@@ -298,17 +298,41 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     gateway.run(&["ip", "address", "add", "10.199.0.1/24", "dev", &tunnel]);
     gateway.run(&["ip", "link", "set", "dev", &tunnel, "mtu", "1300"]);
     gateway.run(&["wg", "set", &tunnel, "listen-port", "45678"]);
+    let by_hand = [
+        "10.209.0.0/24 dev TUNNEL",
+        "10.209.1.0/24 via 10.199.0.7 dev TUNNEL table 100 metric 7",
+        "fd99::/64 dev TUNNEL table 100",
+    ];
+    let by_hand = by_hand.map(|route| route.replace("TUNNEL", &tunnel));
+    for route in &by_hand {
+        let add = format!("ip route add {route}");
+        gateway.run(&add.split(' ').collect::<Vec<_>>());
+    }
+    // One of a daemon's, which sets it again itself.
+    let of_daemon = ["10.209.2.0/24", "dev", &tunnel, "proto", "bird"];
+    gateway.run(&[&["ip", "route", "add"], &of_daemon[..]].concat());
     let state = || {
         let port = gateway.run(&["wg", "show", &tunnel, "listen-port"]);
         let link = gateway.run(&["ip", "-o", "link", "show", "dev", &tunnel]);
         let mtu = link.split(" mtu ").nth(1).unwrap();
         let mtu = mtu.split(' ').next().unwrap().to_owned();
         let of_4 = gateway.run(&["ip", "-o", "-4", "address", "show", "dev", &tunnel]);
-        let by_hand = of_4.contains("10.199.0.1/24");
-        (port.trim().to_owned(), mtu, by_hand)
+        let address = of_4.contains("10.199.0.1/24");
+        let routes = gateway.run(&["ip", "-o", "route", "show", "table", "all"]);
+        let routes = routes
+            .lines()
+            .filter(|l| l.contains(&tunnel) && !l.contains(" proto "));
+        let mut routes: Vec<String> = routes.map(str::to_owned).collect();
+        routes.sort();
+        (port.trim().to_owned(), mtu, address, routes)
     };
-    let set = ("45678".to_owned(), "1300".to_owned(), true);
-    assert_eq!(state(), set);
+    let set = state();
+    assert_eq!(
+        (set.0.as_str(), set.1.as_str(), set.2),
+        ("45678", "1300", true)
+    );
+    let found = |route: &&String| set.3.iter().any(|line| line.starts_with(&route[..12]));
+    assert_eq!(by_hand.iter().filter(found).count(), 3, "{:?}", set.3);
     let fails = Misbehaviour::FailStart { times: Some(2) };
     gateway.sample().misbehave(fails).unwrap();
     let done = restore(&gateway, &backup, &[]);
@@ -316,9 +340,16 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     let said =
         format!("the tunnel {tunnel} runs with what its config lacks: the address 10.199.0.1/24");
     assert!(done.to_string().contains(&said), "{done}");
+    for route in &by_hand {
+        assert!(
+            done.to_string().contains(&format!("the route {route}")),
+            "{done}"
+        );
+    }
+    assert!(!done.to_string().contains("10.209.2.0/24"), "{done}");
     assert!(
         done.stdout
-            .contains("gave 1 tunnel again the addresses, MTU and port that they had"),
+            .contains("gave 1 tunnel again the addresses, MTU, port and routes that they had"),
         "{done}"
     );
     assert_eq!(state(), set);

@@ -242,6 +242,10 @@ fn set_link(tunnel: &str, change: &LinkChange) -> Vec<String> {
             words(&["ip", "link", "set", "dev", tunnel, "mtu", &mtu.to_string()])
         }
         LinkChange::Port(port) => words(&["wg", "set", tunnel, "listen-port", &port.to_string()]),
+        LinkChange::AddRoute(route) => {
+            let add = ["ip", "route", "add"].into_iter();
+            words(&add.chain(route.split_whitespace()).collect::<Vec<_>>())
+        }
     }
 }
 

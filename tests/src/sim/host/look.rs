@@ -202,6 +202,7 @@ impl Look for Sim {
                 (0, format!("1: lo: <LOOPBACK,UP>\n2: eth0: <UP>\n{own}"))
             }
             Query::Addresses => (0, "2: eth0    inet 192.0.2.1/24 scope global eth0\n".into()),
+            Query::Routes => (0, String::new()),
             Query::ServiceRun(Control::Unit(_)) => (0, format!("{}\n", world.kernel.runs)),
             Query::ServiceActive(_)
             | Query::ServiceRun(Control::Commands { .. })

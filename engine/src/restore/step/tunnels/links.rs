@@ -1,12 +1,16 @@
-//! What was set by hand of the tunnels' interfaces: their addresses, MTU and ports.
+//! What was set by hand of the tunnels' interfaces: their addresses, MTU, ports and routes.
+
+use std::path::Path;
 
 use journal_format::Note;
 
 use super::super::{Env, Report};
+use super::each::CONFIG_BYTES;
 use crate::error::{Code, Problem};
 use crate::gateway::link::LinkChange;
 use crate::host::{GatewayCommand, Permit};
 use crate::survey::link_settings;
+use crate::text::wg_config::{self, Config};
 use crate::text::wording::counted;
 
 /// Sets again what they had, as far as that can be done: the config alone brings a tunnel up, and nobody demands more of it. What
@@ -22,6 +26,7 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     let now = link_settings(env.host, &names)?;
     let mut changed = 0;
     for (name, had) in had {
+        let had = had.less_routes_of(&config(env, name));
         let changes = now.get(name).map(|now| had.changes_from(now));
         let changes = changes.unwrap_or_default();
         changed += usize::from(!changes.is_empty());
@@ -31,10 +36,18 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     }
     if changed > 0 {
         let tunnels = counted(changed, "tunnel");
-        let did = format!("gave {tunnels} again the addresses, MTU and port that they had");
+        let did = format!("gave {tunnels} again the addresses, MTU, port and routes that they had");
         report.did.push(did);
     }
     Ok(())
+}
+
+/// The config that brought this tunnel up. One that cannot be read tells of no route, and what is there is not set again.
+fn config(env: &Env, name: &str) -> Config {
+    let tunnel = env.plan.tunnels_down.iter().find(|t| t.name == name);
+    let read = tunnel.map(|t| env.host.read(Path::new(&t.config), CONFIG_BYTES));
+    let parsed = read.and_then(|read| wg_config::parse(name, &read.ok()?).ok());
+    parsed.unwrap_or_default()
 }
 
 fn set(
