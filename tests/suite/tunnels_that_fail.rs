@@ -8,6 +8,7 @@ use fixtures::hostile::Backup;
 use fixtures::{Finished, Misbehaviour};
 
 use crate::on_a_gateway::{Gateway, path};
+use crate::restore_failures::take_port;
 
 /// Puts a line into a tunnel's config, in both places; gives what they held.
 fn with_line(gateway: &Gateway, tunnel: &str, line: &str) -> Vec<(PathBuf, String)> {
@@ -50,11 +51,14 @@ fn is_open(gateway: &Gateway) -> bool {
     !tables.contains("holdfast")
 }
 
-/// `wg-quick` is ended after so many seconds.
+/// `wg-quick` is ended after so many seconds, and so is a start of the service.
 fn with_limit(gateway: &Gateway, seconds: u32) {
     let profile = gateway.sample().profile();
     let text = std::fs::read_to_string(&profile).unwrap();
-    let line = format!("[gateway]\ntunnel_seconds = {seconds}\n");
+    let line = format!(
+        "[gateway]\ntunnel_seconds = {seconds}\nservice_seconds = {}\n",
+        4 * seconds
+    );
     let changed = text.replacen("[gateway]\n", &line, 1);
     assert_ne!(text, changed);
     std::fs::write(&profile, changed).unwrap();
@@ -180,6 +184,70 @@ fn a_hook_that_hangs_is_ended_and_named_and_keeps_no_other_tunnel_down() {
 }
 
 #[test]
+fn a_hook_that_hangs_in_the_start_of_the_service_turns_the_restore_back_and_the_limit_is_named() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    with_limit(&gateway, 3);
+    let hangs = gateway.sample().active().unwrap().remove(0);
+    let held = with_line(&gateway, &hangs, "PostUp = sleep 98765");
+    let backup = gateway.backup();
+    put_back(held);
+    let before = gateway.picture();
+    // The service brings up what is active in the backup, whatever the restore may leave down.
+    let done = restore(&gateway, &backup, &["--leave-down", &hangs]);
+    assert_eq!(done.code(), 4, "{done}");
+    let said = "start sample-gateway: no end within its time limit";
+    let limit = "it was ended after 12 s (`service_seconds` of the profile)";
+    assert!(done.stderr.contains(said), "{done}");
+    assert!(done.stderr.contains(limit), "{done}");
+    let sleeps = gateway
+        .sandbox
+        .run(&["pgrep", "-f", "sleep 98765"])
+        .unwrap();
+    assert_ne!(sleeps.code(), 0, "{sleeps}");
+    gateway.is(&before);
+    gateway.is_settled();
+}
+
+#[test]
+fn forward_a_tunnel_that_may_stay_down_and_whose_port_is_taken_lacks() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let [deaf, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    let sample = gateway.sample();
+    let config = std::fs::read_to_string(sample.config(deaf)).unwrap();
+    let port = config
+        .lines()
+        .find(|l| l.starts_with("ListenPort"))
+        .unwrap();
+    let places = [sample.configs_dir(), sample.wireguard_dir()];
+    for place in places.map(|dir| dir.join(format!("{deaf}.conf"))) {
+        let text = std::fs::read_to_string(&place).unwrap();
+        std::fs::write(&place, text.replace(port, "ListenPort = 45999")).unwrap();
+    }
+    let backup = gateway.backup();
+    let _socket = take_port(&gateway, 45999);
+    let done = restore(&gateway, &backup, &["--leave-down", deaf]);
+    assert_eq!(done.code(), 7, "{done}");
+    assert!(up(&gateway).contains(other));
+    // In the kernel it does not come up at all.
+    let lacks = lacks(&gateway);
+    let why = ["did not listen on its port 45999", "Address already in use"];
+    assert_eq!(lacks.len(), 1, "{lacks:?}");
+    assert!(why.iter().any(|why| lacks[0].contains(why)), "{lacks:?}");
+    assert!(
+        lacks[0].starts_with(&format!("{deaf} is down: ")),
+        "{lacks:?}"
+    );
+    assert!(is_open(&gateway));
+    gateway.is_settled();
+}
+
+#[test]
 fn a_hook_that_leaves_a_process_with_its_output_open_is_not_waited_for() {
     let Some(gateway) = Gateway::small() else {
         return;
@@ -279,10 +347,19 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
     );
 
     let accepted = restore(&gateway, &backup, &["--leave-down", needs]);
-    assert_eq!(accepted.code(), 0, "{accepted}");
+    assert_eq!(accepted.code(), 7, "{accepted}");
     let said = format!("the tunnel {needs} was up and stays down: its config has DNS");
     assert!(accepted.to_string().contains(&said), "{accepted}");
+    assert!(lacks(&gateway)[0].starts_with(&said), "{accepted}");
     assert_eq!(up(&gateway), [other.as_str()]);
+    let advice = format!("run: wg-quick up {}", path(&gateway.sample().config(needs)));
+    assert!(accepted.to_string().contains(&advice), "{accepted}");
+
+    // Now it is down anyway, and that is no news.
+    let again = restore(&gateway, &backup, &[]);
+    assert_eq!(again.code(), 0, "{again}");
+    assert!(again.to_string().contains(&said), "{again}");
+    assert_eq!(lacks(&gateway), [""; 0]);
     assert_eq!(gateway.sample().active().unwrap(), [other.as_str()]);
     let config = std::fs::read_to_string(gateway.sample().config(needs)).unwrap();
     assert!(config.contains("DNS = 192.0.2.53"));
