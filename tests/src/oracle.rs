@@ -13,6 +13,8 @@ use crate::sim::gateway::{SECRET, Scenario};
 use crate::sim::trial::{End, Run};
 use crate::sim::world::{Picture, World, rules_of};
 
+mod tunnels;
+
 const STATE: &str = "/var/lib/holdfast";
 
 /// The records of the journal, and how sound it is.
@@ -70,11 +72,6 @@ impl Journal {
     }
 }
 
-fn lacks_tunnel(journal: &Journal, name: &String) -> bool {
-    let is = |lack: &Note| lack.is(&Code::TUNNEL_STAYS_DOWN) && lack.name.as_ref() == Some(name);
-    journal.lacks.iter().any(is)
-}
-
 /// What the service wrote to a file as it stopped counts once its stop is done in the boot in which the restore began: it
 /// had not synced it. Until then some of it or none may be there; the file, and what it held.
 fn not_counted_yet<'s>(s: &'s Scenario, journal: &Journal) -> Option<&'s (String, String)> {
@@ -113,9 +110,8 @@ pub fn as_starts_left_it(mut want: Picture, world: &World) -> Picture {
 /// for a client that a start before called inactive; nor does a tunnel that stays down run its hooks.
 fn wanted_after(s: &Scenario, journal: &Journal, world: &World) -> Picture {
     let mut want = as_starts_left_it(s.after.clone(), world);
-    want.running
-        .tunnels
-        .retain(|name, _| !lacks_tunnel(journal, name));
+    let have = want.clone();
+    tunnels::less_what_lacks(&mut want, journal, &have);
     let first = world.databases.first().and_then(|d| want.databases.get(d));
     let name = first.and_then(|rows| rows.first()).cloned();
     let called = world.called_inactive.keys();
@@ -144,9 +140,7 @@ pub fn lacks(journal: &Journal) -> bool {
 /// Before, as a gateway that looks like this should be.
 fn wanted_before(s: &Scenario, journal: &Journal, world: &World, have: &Picture) -> Picture {
     let mut want = as_starts_left_it(s.before.clone(), world);
-    want.running
-        .tunnels
-        .retain(|name, _| !lacks_tunnel(journal, name));
+    tunnels::less_what_lacks(&mut want, journal, have);
     if lacks_the_service(journal) {
         (want.running.service, want.running.falters) = (false, false);
     }

@@ -1,6 +1,7 @@
 //! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes
 //! nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use journal_format::{Direction, Note, Step, Tunnel};
@@ -33,12 +34,16 @@ fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
 }
 
 /// Tunnels that could not be brought up, and are up all the same: the start of a service brings up whoever is active.
-fn come_up(env: &Env) -> Result<Vec<Note>, Problem> {
+fn come_up(env: &Env, direction: Direction) -> Result<Vec<Note>, Problem> {
     if env.lacking.tunnels.is_empty() {
         return Ok(Vec::new());
     }
     let up = env.tunnels_up()?;
-    let deaf = not_listening(env, &env.plan.tunnels_up)?;
+    // Back, one that did not listen before does not listen again.
+    let deaf = match direction {
+        Direction::Forward => not_listening(env, &env.plan.tunnels_up)?,
+        Direction::Back => BTreeMap::new(),
+    };
     let works = |t: &&String| up.contains(*t) && !deaf.contains_key(t.as_str());
     let come_up = env.lacking.tunnels.iter().filter(works);
     let said = come_up.map(|name| {
@@ -136,14 +141,23 @@ impl StepOps for VerifyAtRest {
 impl StepOps for VerifyRunning {
     fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: [come_up(env)?, old_databases::notes(env)?].concat(),
+            warnings: [
+                come_up(env, Direction::Forward)?,
+                old_databases::notes(env)?,
+            ]
+            .concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with the plan")
         })
     }
 
     fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: [left_down(env)?, come_up(env)?, old_databases::notes(env)?].concat(),
+            warnings: [
+                left_down(env)?,
+                come_up(env, Direction::Back)?,
+                old_databases::notes(env)?,
+            ]
+            .concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with what was before")
         })
     }

@@ -47,9 +47,11 @@ struct Failure {
 }
 
 impl Failure {
-    fn of(problem: Problem) -> Failure {
+    fn of(tunnel: &Tunnel, problem: Problem) -> Failure {
+        let what = problem.what.as_str();
+        let why = what.strip_prefix(&format!("bring {} up: ", tunnel.name));
         Failure {
-            why: problem.what.clone(),
+            why: why.unwrap_or(what).to_owned(),
             problem,
             hung: false,
             leaves: false,
@@ -84,7 +86,7 @@ pub(super) fn bring_up(
         }
         let one = |by: &ByConfig, time_left: &TimeLeft| bring_one_up(tools, time_left, by.0);
         for (by, came) in each(env.host, time_left, std::mem::take(&mut down), one) {
-            match came.unwrap_or_else(|problem| Came::Not(Failure::of(problem))) {
+            match came.unwrap_or_else(|problem| Came::Not(Failure::of(by.0, problem))) {
                 Came::Up(note) => {
                     report.warnings.extend(note);
                     came_up.push(by.0);
@@ -99,18 +101,19 @@ pub(super) fn bring_up(
     up = env.tunnels_up()?;
     let (came_up, gone): (Vec<&Tunnel>, Vec<&Tunnel>) =
         came_up.into_iter().partition(|t| up.contains(&t.name));
-    failed.extend(gone.into_iter().map(|t| (t, Failure::of(not_there(t)))));
+    failed.extend(gone.into_iter().map(|t| (t, Failure::of(t, not_there(t)))));
     let may_lack = |t: &&Tunnel| may_stay_down(env, direction, t);
     let (may_lack, mut stay): (Vec<&Tunnel>, Vec<&Tunnel>) =
         came_up.into_iter().partition(may_lack);
-    for (tunnel, listens) in listening(env, direction, may_lack)? {
-        match listens {
-            Ok(()) => stay.push(tunnel),
-            Err(failure) => {
-                let leaves = !nothing_is_left(tools, time_left, tunnel, true)?;
-                failed.push((tunnel, Failure { leaves, ..failure }));
-            }
-        }
+    let deaf = without_their_ports(env, direction, &may_lack)?;
+    for tunnel in may_lack {
+        let Some(port) = deaf.get(tunnel.name.as_str()) else {
+            stay.push(tunnel);
+            continue;
+        };
+        let leaves = !nothing_is_left(tools, time_left, tunnel, true)?;
+        let failure = Failure::of(tunnel, hears_nothing(tunnel, *port));
+        failed.push((tunnel, Failure { leaves, ..failure }));
     }
     report
         .did
@@ -130,48 +133,43 @@ fn may_stay_down(env: &Env, direction: Direction, tunnel: &Tunnel) -> bool {
     }
 }
 
-/// Whether each of these that came up listens, as far as that counts: one that does not and may stay down keeps nobody from anything.
+/// Which of these came up and do not listen on their ports, as far as that counts: one that may stay down keeps nobody from anything.
 /// Back, one that did not listen before does not listen again. In userspace the port is lost a moment after the tunnel came up.
-fn listening<'t>(
+fn without_their_ports<'t>(
     env: &Env,
     direction: Direction,
-    tunnels: Vec<&'t Tunnel>,
-) -> Result<Vec<(&'t Tunnel, Result<(), Failure>)>, Problem> {
+    tunnels: &[&'t Tunnel],
+) -> Result<BTreeMap<&'t str, u16>, Problem> {
     let mut deaf = BTreeMap::new();
-    if direction == Direction::Forward && !tunnels.is_empty() {
-        let names = tunnels.iter().map(|t| t.name.as_str()).collect();
-        let looks = match env.host.userspace(&names)?.is_empty() {
-            true => 1,
-            false => LISTENS,
-        };
-        for look in 0..looks {
-            if look > 0 {
-                env.host.sleep(POLL_MS);
-            }
-            deaf.append(&mut not_listening(env, tunnels.iter().copied())?);
-        }
+    if direction == Direction::Back || tunnels.is_empty() {
+        return Ok(deaf);
     }
-    let listens = |t: &'t Tunnel| match deaf.remove(t.name.as_str()) {
-        None => (t, Ok(())),
-        Some(port) => {
-            let why = format!(
-                "it did not listen on its port {port}, which another program may have (ss -ulpn)"
-            );
-            let problem = cannot(
-                Code::TUNNEL_DOES_NOT_COME_UP,
-                format!("bring {} up: {why}", t.name),
-                format!("end what has its port, then run: wg-quick up {}", t.config),
-            );
-            (
-                t,
-                Err(Failure {
-                    why,
-                    ..Failure::of(problem)
-                }),
-            )
-        }
+    let names = tunnels.iter().map(|t| t.name.as_str()).collect();
+    let looks = match env.host.userspace(&names)?.is_empty() {
+        true => 1,
+        false => LISTENS,
     };
-    Ok(tunnels.into_iter().map(listens).collect())
+    for look in 0..looks {
+        if look > 0 {
+            env.host.sleep(POLL_MS);
+        }
+        deaf.append(&mut not_listening(env, tunnels.iter().copied())?);
+    }
+    Ok(deaf)
+}
+
+fn hears_nothing(tunnel: &Tunnel, port: u16) -> Problem {
+    let name = &tunnel.name;
+    cannot(
+        Code::TUNNEL_DOES_NOT_COME_UP,
+        format!(
+            "bring {name} up: it did not listen on its port {port}, which another program may have (ss -ulpn)"
+        ),
+        format!(
+            "end what has its port, then run: wg-quick up {}",
+            tunnel.config
+        ),
+    )
 }
 
 /// Those of which the plan says that they stay down although the backup has them up. One that was down before as well is no news.
