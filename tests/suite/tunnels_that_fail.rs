@@ -366,6 +366,39 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
 }
 
 #[test]
+fn a_tunnel_that_wg_quick_would_refuse_lacks_where_it_was_up_and_is_only_named_where_it_was_down() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let [unfit, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    let held = with_line(&gateway, unfit, "MTU = much");
+    let backup = gateway.backup();
+    put_back(held);
+    let said = format!("the tunnel {unfit} was up and stays down: ");
+
+    let done = restore(&gateway, &backup, &[]);
+    assert_eq!(done.code(), 7, "{done}");
+    assert_eq!(up(&gateway), [other.as_str()]);
+    let named = lacks(&gateway);
+    assert!(named.len() == 1 && named[0].starts_with(&said), "{named:?}");
+
+    let again = restore(&gateway, &backup, &[]);
+    assert_eq!(again.code(), 0, "{again}");
+    assert!(again.to_string().contains(&said), "{again}");
+    assert_eq!(lacks(&gateway), [""; 0]);
+
+    let fails = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(fails).unwrap();
+    let back = restore(&gateway, &backup, &[]);
+    assert_eq!(back.code(), 4, "{back}");
+    assert_eq!(lacks(&gateway), [""; 0]);
+    assert_eq!(up(&gateway), [other.as_str()]);
+    gateway.is_settled();
+}
+
+#[test]
 fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_going_back() {
     let Some(gateway) = Gateway::small() else {
         return;
