@@ -11,3 +11,4 @@ pub mod parts;
 pub mod password;
 pub mod peers;
 pub mod profile;
+pub mod route;

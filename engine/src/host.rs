@@ -94,6 +94,8 @@ pub enum Query {
     Links,
     /// Every address of every network interface.
     Addresses,
+    /// Every route of every table, of both families.
+    Routes,
     /// Whether a service runs.
     ServiceActive(Control),
     /// The state of a unit, as a word; of a service with commands, whether it runs. For [`stirs`].

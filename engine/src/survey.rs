@@ -380,8 +380,13 @@ fn beyond_configs(
         let by_hand = by_hand.unwrap_or_default();
         if !by_hand.is_empty() {
             let by_hand: Vec<String> = by_hand.iter().map(LinkChange::shown).collect();
+            let has_hook = |when: &str| config.interface.hooks.iter().any(|(key, _)| key == when);
+            let unless = match has_hook("PreUp") || has_hook("PostUp") {
+                true => ", unless its hooks set it",
+                false => "",
+            };
             let text = format!(
-                "the tunnel {} runs with what its config lacks: {}; that is in no backup, and gone once the tunnel goes down",
+                "the tunnel {} runs with what its config lacks: {}; that is in no backup, and gone once the tunnel goes down{unless}",
                 name(tunnel),
                 by_hand.join(", ")
             );

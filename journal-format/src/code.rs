@@ -298,8 +298,8 @@ codes! {
     TRAFFIC_TAKEN = "traffic-taken", "`AllowedIPs` of the configs";
     /// A tunnel runs, or ran, with other peers than those of its config.
     PEERS_BEYOND_CONFIG = "peers-beyond-config", "`wg show`, the tunnel's config";
-    /// A tunnel runs with an address, MTU or port that its config lacks, or could not be given it again.
-    SET_BY_HAND = "set-by-hand", "`ip address`, `wg show`, the tunnel's config";
+    /// A tunnel runs with an address, MTU, port or route that its config lacks, or could not be given it again.
+    SET_BY_HAND = "set-by-hand", "`ip address`, `ip route show table all`, `wg show`, the tunnel's config";
     /// The owner of a file in the backup is not known here.
     OWNER_UNKNOWN = "owner-unknown", "`getent passwd`, `getent group`";
 }

@@ -5,22 +5,18 @@ use std::collections::BTreeMap;
 
 use engine::host::Family;
 use engine::restore::decide::{ATTEMPTS, STARTS};
-use journal_format::{Change, Code, Direction, Entry, Note, Role, Soundness, Step, Verdict};
+use journal_format::{Change, Code, Direction, Entry, Role, Soundness, Step, Verdict};
 
 use crate::sim::gateway::{SECRET, Scenario};
 use crate::sim::trial::{End, Run};
 use crate::sim::world::{CalledInactive, Picture, World, rules_of};
 
 mod journal;
+mod tunnels;
 
 pub use journal::Journal;
 
 const STATE: &str = "/var/lib/holdfast";
-
-fn lacks_tunnel(journal: &Journal, name: &String) -> bool {
-    let is = |lack: &Note| lack.is(&Code::TUNNEL_STAYS_DOWN) && lack.name.as_ref() == Some(name);
-    journal.lacks.iter().any(is)
-}
 
 /// What the service wrote to a file as it stopped counts once its stop is done in the boot in which the restore began: it
 /// had not synced it. Until then some of it or none may be there; the file, and what it held.
@@ -78,9 +74,8 @@ fn as_others_starts_left_it(want: Picture, journal: &Journal, world: &World) -> 
 /// for a client that a start before called inactive; nor does a tunnel that stays down run its hooks.
 fn wanted_after(s: &Scenario, journal: &Journal, world: &World) -> Picture {
     let mut want = as_others_starts_left_it(s.after.clone(), journal, world);
-    want.running
-        .tunnels
-        .retain(|name, _| !lacks_tunnel(journal, name));
+    let have = want.clone();
+    tunnels::less_what_lacks(&mut want, journal, &have);
     let first = world.databases.first().and_then(|d| want.databases.get(d));
     let name = first.and_then(|rows| rows.first()).cloned();
     let called = world.called_inactive.keys();
@@ -109,9 +104,7 @@ pub fn lacks(journal: &Journal) -> bool {
 /// Before, as a gateway that looks like this should be.
 fn wanted_before(s: &Scenario, journal: &Journal, want: Picture, have: &Picture) -> Picture {
     let mut want = want;
-    want.running
-        .tunnels
-        .retain(|name, _| !lacks_tunnel(journal, name));
+    tunnels::less_what_lacks(&mut want, journal, have);
     if lacks_the_service(journal) {
         (want.running.service, want.running.falters) = (false, false);
     }

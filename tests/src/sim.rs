@@ -22,6 +22,7 @@ pub mod fingerprint;
 pub mod gateway;
 pub mod host;
 pub mod kernel;
+pub mod link;
 pub mod peers;
 pub mod trial;
 pub mod world;

@@ -335,7 +335,9 @@ fn a_tunnel_that_cannot_come_up_holds_nobody_else_up() {
     let bad = text.replace("PrivateKey = ", "PrivateKey = x");
     let odd = with_config(&sound, &active[0], bad.as_bytes());
     let file = archive(&gateway, &odd);
-    let said = gateway.told_by_restore(&file);
+    let done = gateway.holdfast(&["restore", path(&file), "--yes"]);
+    assert_eq!(done.code(), 7, "{done}");
+    let said = done.to_string();
     let lost = format!(
         "does not work: the tunnel {} was up and stays down: line ",
         active[0]

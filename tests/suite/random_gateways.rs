@@ -112,6 +112,7 @@ fn shape() -> impl Strategy<Value = Shape> {
                     v6,
                     forwards,
                     peers,
+                    by_hand: (odd % 2 == 1).then_some("wg1"),
                     mounts,
                     start,
                     unread: None,

@@ -88,7 +88,9 @@ fn a_client_that_a_start_called_inactive_is_active_again_after_both_endings_and_
     }
 }
 
-/// `systemctl` for one unit, which is the sample's service: it keeps the conditions that it has read, and starts one at a time.
+/// `systemctl` for one unit, which is the sample's service: it keeps the conditions that it has read, and starts one at a time. It
+/// refuses a start where `start-limit-hit` lies, as after five starts in ten seconds. Where `dies` lies, each run ends a second after
+/// its start, and the next one begins before anybody can look.
 const SYSTEMCTL: &str = r#"#!/bin/sh
 service() { BIN "$1" ROOT; }
 read=ROOT/settings-read
@@ -102,21 +104,38 @@ is_held() {
         esac
     done
 }
+begin() { service active || { service start && echo run >> ROOT/runs; }; }
 [ "$1" != --no-ask-password ] || shift
+exec 9>>ROOT/starts
 case $1 in
-    is-active) service active ;;
+    is-active) flock 9; service active ;;
     show)
         case $2 in
             *DropInPaths*) ls $read/* 2>/dev/null; true ;;
+            *=InvocationID*) grep -c run ROOT/runs; true ;;
             *=ActiveState) if service active; then echo active; else echo inactive; fi ;;
         esac ;;
     stop)
         [ ! -e ROOT/holder ] || kill $(cat ROOT/holder)
-        service stop ;;
-    start)
-        exec 9>>ROOT/starts
         flock 9
-        if is_held; then echo held >> ROOT/held; else service start 9>&-; fi ;;
+        service stop 9>&- ;;
+    reset-failed) rm -f ROOT/start-limit-hit ;;
+    start)
+        flock 9
+        if [ -e ROOT/start-limit-hit ]; then
+            echo "Start request repeated too quickly." >&2
+            exit 1
+        fi
+        if is_held; then echo held >> ROOT/held; else begin 9>&-; fi
+        [ ! -e ROOT/dies ] || setsid "$0" dies >/dev/null 2>&1 9>&- & ;;
+    dies)
+        while sleep 1; do
+            flock 9
+            service active && [ -e ROOT/dies ] || exit 0
+            service stop 9>&-
+            begin 9>&-
+            flock -u 9
+        done ;;
     daemon-reload)
         rm -rf $read
         cp -r /run/systemd/system/sample.service.d $read 2>/dev/null; true ;;
@@ -138,6 +157,40 @@ fn with_a_unit() -> Option<Gateway> {
     stand_in(&gateway, "systemctl", &text);
     gateway.run(&["mkdir", "-p", "/run/systemd/system"]);
     Some(gateway)
+}
+
+#[test]
+fn a_unit_that_its_manager_refuses_to_start_once_more_is_started_all_the_same() {
+    let Some(gateway) = with_a_unit() else {
+        return;
+    };
+    let backup = gateway.backup();
+    std::fs::write(gateway.sample().root().join("start-limit-hit"), "").unwrap();
+    let refused = gateway
+        .sandbox
+        .run(&["systemctl", "start", "sample.service"]);
+    assert_eq!(refused.unwrap().code(), 1);
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 0, "{done}");
+    gateway.is_settled();
+}
+
+#[test]
+fn a_unit_that_dies_and_is_started_again_by_its_manager_while_it_is_watched_does_not_run() {
+    let Some(gateway) = with_a_unit() else {
+        return;
+    };
+    watches(&gateway);
+    let backup = gateway.backup();
+    let dies = gateway.sample().root().join("dies");
+    std::fs::write(&dies, "").unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    std::fs::remove_file(&dies).unwrap();
+    assert_eq!(done.code(), 4, "{done}");
+    let said = "start sample.service: it ended soon after its start";
+    assert!(done.stderr.contains(said), "{done}");
+    let said = "sample.service does not run, though it ran before: it ended soon after its start";
+    assert!(done.stdout.contains(said), "{done}");
 }
 
 /// The journal of the last restore.

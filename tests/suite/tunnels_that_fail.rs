@@ -8,6 +8,7 @@ use fixtures::hostile::Backup;
 use fixtures::{Finished, Misbehaviour};
 
 use crate::on_a_gateway::{Gateway, path};
+use crate::restore_failures::take_port;
 
 /// Puts a line into a tunnel's config, in both places; gives what they held.
 fn with_line(gateway: &Gateway, tunnel: &str, line: &str) -> Vec<(PathBuf, String)> {
@@ -50,11 +51,14 @@ fn is_open(gateway: &Gateway) -> bool {
     !tables.contains("holdfast")
 }
 
-/// `wg-quick` is ended after so many seconds.
+/// `wg-quick` is ended after so many seconds, and so is a start of the service.
 fn with_limit(gateway: &Gateway, seconds: u32) {
     let profile = gateway.sample().profile();
     let text = std::fs::read_to_string(&profile).unwrap();
-    let line = format!("[gateway]\ntunnel_seconds = {seconds}\n");
+    let line = format!(
+        "[gateway]\ntunnel_seconds = {seconds}\nservice_seconds = {}\n",
+        4 * seconds
+    );
     let changed = text.replacen("[gateway]\n", &line, 1);
     assert_ne!(text, changed);
     std::fs::write(&profile, changed).unwrap();
@@ -180,6 +184,70 @@ fn a_hook_that_hangs_is_ended_and_named_and_keeps_no_other_tunnel_down() {
 }
 
 #[test]
+fn a_hook_that_hangs_in_the_start_of_the_service_turns_the_restore_back_and_the_limit_is_named() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    with_limit(&gateway, 3);
+    let hangs = gateway.sample().active().unwrap().remove(0);
+    let held = with_line(&gateway, &hangs, "PostUp = sleep 98765");
+    let backup = gateway.backup();
+    put_back(held);
+    let before = gateway.picture();
+    // The service brings up what is active in the backup, whatever the restore may leave down.
+    let done = restore(&gateway, &backup, &["--leave-down", &hangs]);
+    assert_eq!(done.code(), 4, "{done}");
+    let said = "start sample-gateway: no end within its time limit";
+    let limit = "it was ended after 12 s (`service_seconds` of the profile)";
+    assert!(done.stderr.contains(said), "{done}");
+    assert!(done.stderr.contains(limit), "{done}");
+    let sleeps = gateway
+        .sandbox
+        .run(&["pgrep", "-f", "sleep 98765"])
+        .unwrap();
+    assert_ne!(sleeps.code(), 0, "{sleeps}");
+    gateway.is(&before);
+    gateway.is_settled();
+}
+
+#[test]
+fn forward_a_tunnel_that_may_stay_down_and_whose_port_is_taken_lacks() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let [deaf, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    let sample = gateway.sample();
+    let config = std::fs::read_to_string(sample.config(deaf)).unwrap();
+    let port = config
+        .lines()
+        .find(|l| l.starts_with("ListenPort"))
+        .unwrap();
+    let places = [sample.configs_dir(), sample.wireguard_dir()];
+    for place in places.map(|dir| dir.join(format!("{deaf}.conf"))) {
+        let text = std::fs::read_to_string(&place).unwrap();
+        std::fs::write(&place, text.replace(port, "ListenPort = 45999")).unwrap();
+    }
+    let backup = gateway.backup();
+    let _socket = take_port(&gateway, 45999);
+    let done = restore(&gateway, &backup, &["--leave-down", deaf]);
+    assert_eq!(done.code(), 7, "{done}");
+    assert!(up(&gateway).contains(other));
+    // In the kernel it does not come up at all.
+    let lacks = lacks(&gateway);
+    let why = ["did not listen on its port 45999", "Address already in use"];
+    assert_eq!(lacks.len(), 1, "{lacks:?}");
+    assert!(why.iter().any(|why| lacks[0].contains(why)), "{lacks:?}");
+    assert!(
+        lacks[0].starts_with(&format!("{deaf} is down: ")),
+        "{lacks:?}"
+    );
+    assert!(is_open(&gateway));
+    gateway.is_settled();
+}
+
+#[test]
 fn a_hook_that_leaves_a_process_with_its_output_open_is_not_waited_for() {
     let Some(gateway) = Gateway::small() else {
         return;
@@ -279,13 +347,55 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
     );
 
     let accepted = restore(&gateway, &backup, &["--leave-down", needs]);
-    assert_eq!(accepted.code(), 0, "{accepted}");
+    assert_eq!(accepted.code(), 7, "{accepted}");
     let said = format!("the tunnel {needs} was up and stays down: its config has DNS");
     assert!(accepted.to_string().contains(&said), "{accepted}");
+    assert!(lacks(&gateway)[0].starts_with(&said), "{accepted}");
     assert_eq!(up(&gateway), [other.as_str()]);
+    let advice = format!("run: wg-quick up {}", path(&gateway.sample().config(needs)));
+    assert!(accepted.to_string().contains(&advice), "{accepted}");
+
+    // Now it is down anyway, and that is no news.
+    let again = restore(&gateway, &backup, &[]);
+    assert_eq!(again.code(), 0, "{again}");
+    assert!(again.to_string().contains(&said), "{again}");
+    assert_eq!(lacks(&gateway), [""; 0]);
     assert_eq!(gateway.sample().active().unwrap(), [other.as_str()]);
     let config = std::fs::read_to_string(gateway.sample().config(needs)).unwrap();
     assert!(config.contains("DNS = 192.0.2.53"));
+}
+
+#[test]
+fn a_tunnel_that_wg_quick_would_refuse_lacks_where_it_was_up_and_is_only_named_where_it_was_down() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let [unfit, other] = &gateway.sample().active().unwrap()[..] else {
+        panic!("two tunnels");
+    };
+    let held = with_line(&gateway, unfit, "MTU = much");
+    let backup = gateway.backup();
+    put_back(held);
+    let said = format!("the tunnel {unfit} was up and stays down: ");
+
+    let done = restore(&gateway, &backup, &[]);
+    assert_eq!(done.code(), 7, "{done}");
+    assert_eq!(up(&gateway), [other.as_str()]);
+    let named = lacks(&gateway);
+    assert!(named.len() == 1 && named[0].starts_with(&said), "{named:?}");
+
+    let again = restore(&gateway, &backup, &[]);
+    assert_eq!(again.code(), 0, "{again}");
+    assert!(again.to_string().contains(&said), "{again}");
+    assert_eq!(lacks(&gateway), [""; 0]);
+
+    let fails = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(fails).unwrap();
+    let back = restore(&gateway, &backup, &[]);
+    assert_eq!(back.code(), 4, "{back}");
+    assert_eq!(lacks(&gateway), [""; 0]);
+    assert_eq!(up(&gateway), [other.as_str()]);
+    gateway.is_settled();
 }
 
 #[test]
@@ -298,17 +408,41 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     gateway.run(&["ip", "address", "add", "10.199.0.1/24", "dev", &tunnel]);
     gateway.run(&["ip", "link", "set", "dev", &tunnel, "mtu", "1300"]);
     gateway.run(&["wg", "set", &tunnel, "listen-port", "45678"]);
+    let by_hand = [
+        "10.209.0.0/24 dev TUNNEL",
+        "10.209.1.0/24 via 10.199.0.7 dev TUNNEL table 100 metric 7",
+        "fd99::/64 dev TUNNEL table 100",
+    ];
+    let by_hand = by_hand.map(|route| route.replace("TUNNEL", &tunnel));
+    for route in &by_hand {
+        let add = format!("ip route add {route}");
+        gateway.run(&add.split(' ').collect::<Vec<_>>());
+    }
+    // One of a daemon's, which sets it again itself.
+    let of_daemon = ["10.209.2.0/24", "dev", &tunnel, "proto", "bird"];
+    gateway.run(&[&["ip", "route", "add"], &of_daemon[..]].concat());
     let state = || {
         let port = gateway.run(&["wg", "show", &tunnel, "listen-port"]);
         let link = gateway.run(&["ip", "-o", "link", "show", "dev", &tunnel]);
         let mtu = link.split(" mtu ").nth(1).unwrap();
         let mtu = mtu.split(' ').next().unwrap().to_owned();
         let of_4 = gateway.run(&["ip", "-o", "-4", "address", "show", "dev", &tunnel]);
-        let by_hand = of_4.contains("10.199.0.1/24");
-        (port.trim().to_owned(), mtu, by_hand)
+        let address = of_4.contains("10.199.0.1/24");
+        let routes = gateway.run(&["ip", "-o", "route", "show", "table", "all"]);
+        let routes = routes
+            .lines()
+            .filter(|l| l.contains(&tunnel) && !l.contains(" proto "));
+        let mut routes: Vec<String> = routes.map(str::to_owned).collect();
+        routes.sort();
+        (port.trim().to_owned(), mtu, address, routes)
     };
-    let set = ("45678".to_owned(), "1300".to_owned(), true);
-    assert_eq!(state(), set);
+    let set = state();
+    assert_eq!(
+        (set.0.as_str(), set.1.as_str(), set.2),
+        ("45678", "1300", true)
+    );
+    let found = |route: &&String| set.3.iter().any(|line| line.starts_with(&route[..12]));
+    assert_eq!(by_hand.iter().filter(found).count(), 3, "{:?}", set.3);
     let fails = Misbehaviour::FailStart { times: Some(2) };
     gateway.sample().misbehave(fails).unwrap();
     let done = restore(&gateway, &backup, &[]);
@@ -316,9 +450,16 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     let said =
         format!("the tunnel {tunnel} runs with what its config lacks: the address 10.199.0.1/24");
     assert!(done.to_string().contains(&said), "{done}");
+    for route in &by_hand {
+        assert!(
+            done.to_string().contains(&format!("the route {route}")),
+            "{done}"
+        );
+    }
+    assert!(!done.to_string().contains("10.209.2.0/24"), "{done}");
     assert!(
         done.stdout
-            .contains("gave 1 tunnel again the addresses, MTU and port that they had"),
+            .contains("gave 1 tunnel again the addresses, MTU, port and routes that they had"),
         "{done}"
     );
     assert_eq!(state(), set);

@@ -40,10 +40,10 @@ impl Lost {
     }
 
     /// A tunnel that was up and will not be.
-    pub fn tunnel(said: String) -> Lost {
+    pub fn tunnel(name: &str, said: String) -> Lost {
         Lost {
             what: Some("tunnels that were up".into()),
-            note: Note::down(Code::TUNNEL_STAYS_DOWN, said),
+            note: Note::down(Code::TUNNEL_STAYS_DOWN, said).about(name),
         }
     }
 }

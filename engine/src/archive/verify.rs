@@ -214,9 +214,10 @@ impl Checked {
                 false => "",
             };
             let shown = name(&tunnel);
-            Lost::tunnel(format!(
+            let said = format!(
                 "the tunnel {shown} was up and stays down: {why}; its config is put in place{client}"
-            ))
+            );
+            Lost::tunnel(&shown, said)
         });
         self.lost.splice(0..0, said);
         Ok(())

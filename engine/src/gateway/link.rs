@@ -1,10 +1,11 @@
-//! What is set of a tunnel's interface itself, as the kernel has it: addresses, MTU and port. What was set by hand while it ran is
-//! in no file. Pure.
+//! What is set of a tunnel's interface itself, as the kernel has it: addresses, MTU, port and routes. What was set by hand while it
+//! ran is in no file. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+use crate::gateway::route;
 use crate::text::wg_config::{Config, Prefix};
 
 /// What is set of one tunnel's interface.
@@ -16,6 +17,9 @@ pub struct LinkSettings {
     pub mtu: Option<u32>,
     /// The port on which it listens.
     pub port: Option<u16>,
+    /// The routes through it that a person or a program of theirs set, `wg-quick` among them; none in what an older program kept.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub routes: BTreeSet<String>,
 }
 
 /// One setting to be changed.
@@ -29,6 +33,8 @@ pub enum LinkChange {
     Mtu(u32),
     /// The port.
     Port(u16),
+    /// A route comes.
+    AddRoute(String),
 }
 
 impl LinkChange {
@@ -39,17 +45,26 @@ impl LinkChange {
             LinkChange::RemoveAddress(address) => format!("that {address} is gone"),
             LinkChange::Mtu(mtu) => format!("the MTU {mtu}"),
             LinkChange::Port(port) => format!("the port {port}"),
+            LinkChange::AddRoute(route) => format!("the route {route}"),
         }
     }
 }
 
-/// The settings of these interfaces, as `ip -o link`, `ip -o address` and `wg show all listen-port` print them.
-pub fn of_tunnels(
-    links: &str,
-    addresses: &str,
-    ports: &str,
-    tunnels: &[String],
-) -> BTreeMap<String, LinkSettings> {
+/// What programs print of all interfaces.
+#[derive(Debug, Clone, Default)]
+pub struct Printed {
+    /// `ip -o link`.
+    pub links: String,
+    /// `ip -o address`.
+    pub addresses: String,
+    /// `ip -o route show table all`.
+    pub routes: String,
+    /// `wg show all listen-port`.
+    pub ports: String,
+}
+
+/// The settings of these interfaces.
+pub fn of_tunnels(printed: &Printed, tunnels: &[String]) -> BTreeMap<String, LinkSettings> {
     let mut found: BTreeMap<String, LinkSettings> = BTreeMap::new();
     let names: BTreeSet<&str> = tunnels.iter().map(String::as_str).collect();
     let mut of = |name: &str, set: &mut dyn FnMut(&mut LinkSettings)| {
@@ -57,7 +72,7 @@ pub fn of_tunnels(
             set(found.entry(name.to_owned()).or_default());
         }
     };
-    for line in links.lines() {
+    for line in printed.links.lines() {
         let mut words = line.split_whitespace().skip(1);
         let name = words.next().unwrap_or_default().trim_end_matches(':');
         let mtu = words.skip_while(|w| *w != "mtu").nth(1);
@@ -65,7 +80,7 @@ pub fn of_tunnels(
             link.mtu = mtu.and_then(|m| m.parse().ok())
         });
     }
-    for line in addresses.lines() {
+    for line in printed.addresses.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let [_, name, "inet" | "inet6", address, rest @ ..] = &words[..] else {
             continue;
@@ -78,8 +93,14 @@ pub fn of_tunnels(
                 .extend(address.as_ref().map(Prefix::to_string));
         });
     }
-    for (name, port) in ports.lines().filter_map(|l| l.split_once('\t')) {
+    for (name, port) in printed.ports.lines().filter_map(|l| l.split_once('\t')) {
         of(name, &mut |link| link.port = port.trim().parse().ok());
+    }
+    for route in printed.routes.lines().filter_map(route::set_by_somebody) {
+        // One through several interfaces goes with any of them, and is kept once.
+        if let Some(name) = route::devices(&route).find(|d| names.contains(d)) {
+            of(name, &mut |link| link.routes.extend([route.clone()]));
+        }
     }
     found
 }
@@ -96,6 +117,11 @@ impl LinkSettings {
         let differs = now.port.is_some() && self.port != now.port;
         let port = self.port.filter(|port| differs && *port != 0);
         changes.extend(port.map(LinkChange::Port));
+        // The gateway of a route may be behind another route. One that is not among these goes with what set it: no removal.
+        let new = self.routes.difference(&now.routes).cloned();
+        let (over, direct): (Vec<_>, Vec<_>) = new.partition(|route| route::has_gateway(route));
+        let routes = direct.into_iter().chain(over);
+        changes.extend(routes.map(LinkChange::AddRoute));
         changes
     }
 
@@ -106,8 +132,16 @@ impl LinkSettings {
             addresses: interface.addresses.iter().map(Prefix::to_string).collect(),
             mtu: interface.mtu,
             port: interface.listen_port.filter(|port| *port != 0),
+            routes: BTreeSet::new(),
         };
-        self.changes_from(&of_config)
+        self.less_routes_of(config).changes_from(&of_config)
+    }
+
+    /// The same without the routes that bringing the tunnel up by this config sets. Their table may be another one each time.
+    pub fn less_routes_of(&self, config: &Config) -> LinkSettings {
+        let mut less = self.clone();
+        less.routes.retain(|route| !route::is_of(config, route));
+        less
     }
 }
 
@@ -122,9 +156,17 @@ mod tests {
         7: wg0    inet 10.99.0.1/24 scope global wg0\\ valid_lft forever\n\
         7: wg0    inet6 fe80::1/64 scope link stable-privacy \\ valid_lft forever\n";
 
+    const ROUTES: &str = "10.8.0.0/24 dev wg0 scope link \n10.9.0.0/24 via 10.99.0.7 dev wg0 \n10.7.0.0/16 dev eth0 scope link \n\
+        fd09::/64 dev wg0 metric 1024 pref medium\n";
+
     fn runs() -> LinkSettings {
-        let names = ["wg0".to_owned()];
-        let found = of_tunnels(LINKS, ADDRESSES, "wg0\t40000\nwg1\t1\n", &names);
+        let printed = Printed {
+            links: LINKS.into(),
+            addresses: ADDRESSES.into(),
+            routes: ROUTES.into(),
+            ports: "wg0\t40000\nwg1\t1\n".into(),
+        };
+        let found = of_tunnels(&printed, &["wg0".to_owned()]);
         assert_eq!(found.len(), 1);
         found["wg0"].clone()
     }
@@ -138,9 +180,17 @@ mod tests {
         };
         assert_eq!(
             beyond("[Interface]\nAddress = 10.0.0.1/24\nListenPort = 51820\nMTU = 1420\n"),
-            ["the address 10.99.0.1/24", "the MTU 1300", "the port 40000"]
+            [
+                "the address 10.99.0.1/24",
+                "the MTU 1300",
+                "the port 40000",
+                "the route 10.8.0.0/24 dev wg0",
+                "the route fd09::/64 dev wg0",
+                "the route 10.9.0.0/24 via 10.99.0.7 dev wg0"
+            ]
         );
-        let whole = "[Interface]\nAddress = 10.0.0.1/24, 10.99.0.1/24\n";
+        let whole = "[Interface]\nAddress = 10.0.0.1/24, 10.99.0.1/24\nPostUp = ip route add 10.9.0.0/24 via 10.99.0.7\n\
+            [Peer]\nAllowedIPs = 10.8.0.1/24, fd09::/64\n";
         assert_eq!(beyond(whole), [""; 0]);
     }
 
@@ -150,6 +200,7 @@ mod tests {
             addresses: ["10.0.0.1/24".into(), "10.5.0.1/24".into()].into(),
             mtu: Some(1420),
             port: Some(51820),
+            routes: ["10.8.0.0/24 dev wg0".into(), "10.5.0.0/24 dev wg0".into()].into(),
         };
         assert_eq!(
             runs().changes_from(&now),
@@ -158,6 +209,8 @@ mod tests {
                 LinkChange::AddAddress("10.99.0.1/24".into()),
                 LinkChange::Mtu(1300),
                 LinkChange::Port(40000),
+                LinkChange::AddRoute("fd09::/64 dev wg0".into()),
+                LinkChange::AddRoute("10.9.0.0/24 via 10.99.0.7 dev wg0".into()),
             ]
         );
         assert_eq!(runs().changes_from(&runs()), []);

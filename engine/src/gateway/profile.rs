@@ -38,11 +38,12 @@ pub struct Gateway {
     pub wireguard_dir: PathBuf,
     /// `user:group` that restored files get when the backup names no owner.
     pub owner: String,
-    /// How long a database that another process holds locked is waited for, seconds; then it is not saved, and the backup is
-    /// incomplete.
+    /// How long a locked database is waited for, seconds; then it is not saved, and the backup is incomplete.
     pub busy_seconds: u64,
     /// How long `wg-quick` may take for one tunnel, its hooks included, seconds; then it is ended.
     pub tunnel_seconds: u64,
+    /// How long one start or one stop of a service may take, seconds; then it is ended.
+    pub service_seconds: u64,
     /// How long a service is watched after its start, seconds: one that ends within this time did not start.
     pub watch_seconds: u64,
     /// Databases; each is a part of a backup.
@@ -193,6 +194,7 @@ impl Default for Gateway {
             owner: "wireguard:wireguard".into(),
             busy_seconds: 30,
             tunnel_seconds: 60,
+            service_seconds: 120,
             watch_seconds: 5,
             database: vec![
                 database("configs.db", instance, DatabaseKind::Clients),
@@ -416,12 +418,11 @@ impl Profile {
             ("busy_seconds", g.busy_seconds, 0..=WAIT_MOST),
             ("watch_seconds", g.watch_seconds, 0..=WAIT_MOST),
             ("tunnel_seconds", g.tunnel_seconds, 1..=WAIT_MOST),
+            ("service_seconds", g.service_seconds, 1..=WAIT_MOST),
         ] {
             if !allowed.contains(&is) {
                 let (least, most) = allowed.into_inner();
-                return Err(format!(
-                    "gateway.{key} is {is}, and it has to be {least} to {most}"
-                ));
+                return Err(format!("gateway.{key} is {is}, not {least} to {most}"));
             }
         }
         Ok(())

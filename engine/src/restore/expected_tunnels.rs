@@ -1,13 +1,16 @@
-//! Which tunnels the way back owes: those that were up right before Holdfast first did what may take one down. One that had gone
-//! by then went without Holdfast. Owns the file that keeps their names; takes no tunnel down and brings none up.
+//! What is expected of tunnels: which ones the way back owes, and that one that is up listens. Owed are those that were up right
+//! before Holdfast first did what may take one down. One that had gone by then went without Holdfast. Owns the file that keeps their
+//! names; takes no tunnel down and brings none up.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use journal_format::Tunnel;
 
-use crate::error::Problem;
+use crate::error::{Code, Problem};
+use crate::host::Query;
 use crate::restore::step::Env;
+use crate::text::wg_config;
 
 const NAMES_BYTES: u64 = 1 << 20;
 
@@ -39,4 +42,34 @@ pub fn owed<'p>(env: &Env<'p>) -> Result<Vec<&'p Tunnel>, Problem> {
     let names = String::from_utf8_lossy(&names).into_owned();
     let names: BTreeSet<&str> = names.lines().collect();
     Ok(all.filter(|t| names.contains(t.name.as_str())).collect())
+}
+
+/// Which of these tunnels are up and do not listen on the ports of their configs: in userspace WireGuard finds out that its port is
+/// taken only after `wg-quick` has ended well.
+pub fn not_listening<'t>(
+    env: &Env,
+    tunnels: impl IntoIterator<Item = &'t Tunnel>,
+) -> Result<BTreeMap<&'t str, u16>, Problem> {
+    let out = env.host.ask(&Query::ListenPorts, "")?.expect_ok(
+        Code::QUERY_FAILED,
+        "list the tunnels' ports",
+        "install wireguard-tools",
+    )?;
+    let ports: BTreeMap<&str, &str> = out.lines().filter_map(|l| l.split_once('\t')).collect();
+    let mut found = BTreeMap::new();
+    for tunnel in tunnels {
+        let config = Path::new(&tunnel.config);
+        let bytes = env.host.read(config, wg_config::FILE_MOST)?;
+        // A config that does not parse is up by what `wg-quick` made of it.
+        let port = wg_config::parse(&tunnel.name, &bytes)
+            .ok()
+            .and_then(|c| c.interface.listen_port)
+            .filter(|port| *port != 0);
+        if let (Some(port), Some(heard)) = (port, ports.get(tunnel.name.as_str()))
+            && *heard != port.to_string()
+        {
+            found.insert(tunnel.name.as_str(), port);
+        }
+    }
+    Ok(found)
 }

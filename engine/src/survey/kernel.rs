@@ -8,7 +8,7 @@ use journal_format::Note;
 
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::link::{self, LinkSettings};
+use crate::gateway::link::{self, LinkSettings, Printed};
 use crate::gateway::parts::Part;
 use crate::gateway::peers;
 use crate::gateway::profile::{Profile, ServiceProfile};
@@ -77,10 +77,13 @@ pub fn link_settings(
         host.ask(query, "")?
             .expect_ok(Code::QUERY_FAILED, what, advice)
     };
-    let links = asked(&Query::Links, "list the interfaces")?;
-    let addresses = asked(&Query::Addresses, "list the addresses of the tunnels")?;
-    let ports = asked(&Query::ListenPorts, "list the ports of the tunnels")?;
-    Ok(link::of_tunnels(&links, &addresses, &ports, tunnels))
+    let printed = Printed {
+        links: asked(&Query::Links, "list the interfaces")?,
+        addresses: asked(&Query::Addresses, "list the addresses of the tunnels")?,
+        routes: asked(&Query::Routes, "list the routes through the tunnels")?,
+        ports: asked(&Query::ListenPorts, "list the ports of the tunnels")?,
+    };
+    Ok(link::of_tunnels(&printed, tunnels))
 }
 
 /// All other facts.

@@ -106,6 +106,8 @@ pub struct Shape {
     pub forwards: [Option<bool>; 2],
     /// This client's tunnel had these peers when the backup was made, in whatever way they came to it.
     pub peers: Option<&'static str>,
+    /// Of this client's tunnel something is set by hand.
+    pub by_hand: Option<&'static str>,
     /// Filesystems of their own.
     pub mounts: Vec<&'static str>,
     /// How the service starts.
@@ -176,6 +178,7 @@ impl Kind {
             v6: !parts_missing && self != Kind::RulesUnread,
             forwards: [Some(false), Some(true)].map(|on| on.filter(|_| !parts_missing)),
             peers: (!parts_missing).then_some("change"),
+            by_hand: parts_missing.then_some("stay"),
             mounts: vec!["/opt", "/var/lib/wireguard-gateway"],
             start: self.start(),
             unread: (self == Kind::RulesUnread).then_some(Family::V6),

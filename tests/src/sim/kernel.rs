@@ -7,6 +7,7 @@ use std::fmt::Write;
 
 use engine::host::Family;
 
+use super::link::SetByHand;
 use super::peers::Peers;
 
 /// One table of one family.
@@ -289,6 +290,8 @@ pub struct Up {
     pub whole: bool,
     /// Its peers: those of the config, and what was set since.
     pub peers: Peers,
+    /// What was set by hand of the interface.
+    pub by_hand: SetByHand,
 }
 
 /// All that a reboot takes.

@@ -8,11 +8,13 @@ mod start;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use engine::gateway::link::LinkChange;
 use engine::host::Family;
 
 use super::actor::Actor;
 use super::disk::Disk;
 use super::kernel::{Batch, Hook, Kernel, Nft, Up, hooks};
+use super::link::SetByHand;
 use super::peers::{self, Peers, Setting};
 
 pub use picture::{Picture, Running};
@@ -46,6 +48,8 @@ pub enum Piece {
     Whole(String),
     /// A peer of a tunnel is added, or set otherwise.
     Peer(String, Setting),
+    /// Something of an interface is set.
+    Link(String, LinkChange),
     /// A peer is taken away from a tunnel.
     PeerGone(String, String),
     /// An interface goes.
@@ -262,6 +266,11 @@ impl World {
         Ok(true)
     }
 
+    fn up(&mut self, name: &str) -> Result<&mut Up, String> {
+        let up = self.kernel.tunnels.get_mut(name);
+        up.ok_or_else(|| "no such device".to_owned())
+    }
+
     /// Carries out one piece.
     pub fn carry_out(&mut self, piece: &Piece) -> Result<(), String> {
         match piece {
@@ -270,6 +279,7 @@ impl World {
                     config: config.clone(),
                     whole: false,
                     peers: Peers::new(),
+                    by_hand: SetByHand::default(),
                 };
                 self.kernel.tunnels.insert(name.clone(), up);
             }
@@ -300,14 +310,11 @@ impl World {
                     up.whole = true;
                 }
             }
-            Piece::Peer(name, setting) => {
-                let up = self.kernel.tunnels.get_mut(name).ok_or("no such device")?;
-                peers::set(&mut up.peers, setting);
-            }
+            Piece::Peer(name, setting) => peers::set(&mut self.up(name)?.peers, setting),
             Piece::PeerGone(name, key) => {
-                let up = self.kernel.tunnels.get_mut(name).ok_or("no such device")?;
-                up.peers.remove(key);
+                self.up(name)?.peers.remove(key);
             }
+            Piece::Link(name, change) => self.up(name)?.by_hand.set(change),
             Piece::Gone(name) => {
                 self.kernel.tunnels.remove(name);
             }

@@ -222,7 +222,7 @@ impl<'c> Side<'c> {
                 }
                 .ok()?;
                 // A real tunnel whose config has no port chooses one each time it comes up; a simulated one does not.
-                let is_chosen = |line: &String| line.contains("addresses, MTU and port");
+                let is_chosen = |line: &String| line.contains("addresses, MTU, port and routes");
                 report.did.retain(|line| !is_chosen(line));
                 let warned = format!("{} warnings", report.warnings.len());
                 return Some([report.did, vec![warned]].concat());

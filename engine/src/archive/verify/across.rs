@@ -166,7 +166,7 @@ fn belong_up(checked: &mut Checked) {
             let shown = name(tunnel);
             let said =
                 format!("the tunnel {shown} was up and cannot be here: it has no usable config");
-            let lost = Lost::tunnel(said);
+            let lost = Lost::tunnel(&shown, said);
             match known {
                 Some(_) => checked.lost.push(lost),
                 None => checked.warnings.push(lost.note),

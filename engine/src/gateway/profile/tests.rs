@@ -32,6 +32,7 @@ fn the_readme_and_the_packaged_profile_state_every_default() {
         "state_dir",
         "busy_seconds",
         "tunnel_seconds",
+        "service_seconds",
         "watch_seconds",
         "other_databases",
         "hosts",

@@ -28,9 +28,9 @@ use crate::gateway::database::{Settled, Trouble};
 use crate::gateway::link::LinkChange;
 use crate::host::live_database::Live;
 use crate::host::programs::{execute, execute_exactly};
-use crate::host::{Act, Family, Fill, GatewayCommand, MAY_START, Output, Owner, Permit, parent};
-
-const SERVICE_LIMIT: Duration = Duration::from_secs(120);
+use crate::host::{
+    Act, ExitKind, Family, Fill, GatewayCommand, MAY_START, Output, Owner, Permit, parent,
+};
 
 impl Act for Linux {
     fn make_dir(&self, _: &Permit, dir: &Path) -> Result<(), Problem> {
@@ -163,33 +163,8 @@ impl Act for Linux {
     }
 
     fn run(&self, _: &Permit, command: &GatewayCommand, input: &str) -> Result<Output, Problem> {
-        match command {
-            GatewayCommand::ServiceStart(Control::Unit(unit)) => {
-                // Before anybody else can start the unit: a socket does not listen for one that runs.
-                if let Err(problem) = hold::listen_again(unit) {
-                    tracing::warn!("{problem}");
-                }
-                let_start(true)?;
-                // systemd refuses a unit that was started five times in 10 s, by whomever. It need not have failed.
-                let reset = ["systemctl", "--no-ask-password", "reset-failed", "--", unit];
-                execute(&words(&reset), "", COMMAND_LIMIT)?;
-            }
-            GatewayCommand::ServiceStop(Control::Unit(unit)) => {
-                let_start(false)?;
-                if let Err(problem) = hold::hold(unit, &self.profile.barrier()) {
-                    tracing::warn!("{unit} may be started by others meanwhile: cannot {problem}");
-                }
-            }
-            GatewayCommand::ServiceStart(Control::Commands { .. })
-            | GatewayCommand::ServiceStop(Control::Commands { .. })
-            | GatewayCommand::EditRules(_)
-            | GatewayCommand::Nft
-            | GatewayCommand::TunnelUp(..)
-            | GatewayCommand::TunnelDown(..)
-            | GatewayCommand::PeersAdd(_)
-            | GatewayCommand::SetLink(..)
-            | GatewayCommand::PeerRemove(_, _) => {}
-        }
+        self.before(command)?;
+        let service_limit = Duration::from_secs(self.profile.gateway.service_seconds);
         let (argv, limit) = match command {
             GatewayCommand::EditRules(Family::V4) => (
                 words(&["iptables-restore", "--noflush", "--wait", "10"]),
@@ -217,7 +192,7 @@ impl Act for Linux {
             GatewayCommand::SetLink(tunnel, change) => (set_link(tunnel, change), COMMAND_LIMIT),
             GatewayCommand::ServiceStart(Control::Unit(unit)) => (
                 words(&["systemctl", "--no-ask-password", "start", "--", unit]),
-                SERVICE_LIMIT,
+                service_limit,
             ),
             GatewayCommand::ServiceStop(Control::Unit(unit)) => (
                 // A start that somebody asks for meanwhile would take the place of this job.
@@ -229,19 +204,69 @@ impl Act for Linux {
                     "--",
                     unit,
                 ]),
-                SERVICE_LIMIT,
+                service_limit,
             ),
             GatewayCommand::ServiceStart(Control::Commands { start, .. }) => {
-                (start.clone(), SERVICE_LIMIT)
+                (start.clone(), service_limit)
             }
             GatewayCommand::ServiceStop(Control::Commands { stop, .. }) => {
-                (stop.clone(), SERVICE_LIMIT)
+                (stop.clone(), service_limit)
             }
         };
         let exactly = matches!(command, GatewayCommand::EditRules(_));
         let run = if exactly { execute_exactly } else { execute };
-        run(&argv, input, limit)
+        let mut out = run(&argv, input, limit)?;
+        if out.end == ExitKind::TimedOut && is_of_a_service(command) {
+            // A hook of a tunnel that the service brings up may hang, and the service says nothing of that.
+            let said = format!(
+                "\nit was ended after {} s (`service_seconds` of the profile): a tunnel that the service brings up may hang in a hook",
+                limit.as_secs()
+            );
+            out.stderr.push_str(&said);
+        }
+        Ok(out)
     }
+}
+
+impl Linux {
+    /// What a command on a unit needs beforehand.
+    fn before(&self, command: &GatewayCommand) -> Result<(), Problem> {
+        match command {
+            GatewayCommand::ServiceStart(Control::Unit(unit)) => {
+                // Before anybody else can start the unit: a socket does not listen for one that runs.
+                if let Err(problem) = hold::listen_again(unit) {
+                    tracing::warn!("{problem}");
+                }
+                let_start(true)?;
+                // systemd refuses a unit that was started five times in 10 s, by whomever. It need not have failed.
+                let reset = ["systemctl", "--no-ask-password", "reset-failed", "--", unit];
+                execute(&words(&reset), "", COMMAND_LIMIT)?;
+            }
+            GatewayCommand::ServiceStop(Control::Unit(unit)) => {
+                let_start(false)?;
+                if let Err(problem) = hold::hold(unit, &self.profile.barrier()) {
+                    tracing::warn!("{unit} may be started by others meanwhile: cannot {problem}");
+                }
+            }
+            GatewayCommand::ServiceStart(Control::Commands { .. })
+            | GatewayCommand::ServiceStop(Control::Commands { .. })
+            | GatewayCommand::EditRules(_)
+            | GatewayCommand::Nft
+            | GatewayCommand::TunnelUp(..)
+            | GatewayCommand::TunnelDown(..)
+            | GatewayCommand::PeersAdd(_)
+            | GatewayCommand::SetLink(..)
+            | GatewayCommand::PeerRemove(_, _) => {}
+        }
+        Ok(())
+    }
+}
+
+fn is_of_a_service(command: &GatewayCommand) -> bool {
+    matches!(
+        command,
+        GatewayCommand::ServiceStart(_) | GatewayCommand::ServiceStop(_)
+    )
 }
 
 fn set_link(tunnel: &str, change: &LinkChange) -> Vec<String> {
@@ -252,6 +277,10 @@ fn set_link(tunnel: &str, change: &LinkChange) -> Vec<String> {
             words(&["ip", "link", "set", "dev", tunnel, "mtu", &mtu.to_string()])
         }
         LinkChange::Port(port) => words(&["wg", "set", tunnel, "listen-port", &port.to_string()]),
+        LinkChange::AddRoute(route) => {
+            let add = ["ip", "route", "add"].into_iter();
+            words(&add.chain(route.split_whitespace()).collect::<Vec<_>>())
+        }
     }
 }
 

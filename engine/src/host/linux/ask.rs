@@ -27,6 +27,7 @@ pub(super) fn ask(query: &Query, input: &str) -> Result<Output, Problem> {
         Query::ListenPorts => words(&["wg", "show", "all", "listen-port"]),
         Query::Links => words(&["ip", "-o", "link", "show"]),
         Query::Addresses => words(&["ip", "-o", "address", "show"]),
+        Query::Routes => words(&["ip", "-o", "route", "show", "table", "all"]),
         Query::ServiceActive(Control::Unit(unit)) => {
             words(&["systemctl", "is-active", "--quiet", "--", unit])
         }

@@ -8,17 +8,15 @@ use journal_format::{Direction, Note, Step, Tunnel};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Code, Problem};
-use crate::host::{Permit, Query};
+use crate::host::Permit;
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
+use crate::restore::expected_tunnels::not_listening;
 use crate::restore::{expected_peers, expected_rules, expected_tunnels, old_databases};
-use crate::text::wg_config;
 use crate::text::wording::counted;
 
 pub struct VerifyAtRest;
 pub struct VerifyRunning;
-
-const CONFIG_BYTES: u64 = wg_config::FILE_MOST;
 
 /// Tunnels of which one set alone has a config: those that should be up and are not, and those of the other set that are.
 fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
@@ -36,12 +34,18 @@ fn tunnels(env: &Env, direction: Direction) -> Result<Vec<String>, Problem> {
 }
 
 /// Tunnels that could not be brought up, and are up all the same: the start of a service brings up whoever is active.
-fn come_up(env: &Env) -> Result<Vec<Note>, Problem> {
+fn come_up(env: &Env, direction: Direction) -> Result<Vec<Note>, Problem> {
     if env.lacking.tunnels.is_empty() {
         return Ok(Vec::new());
     }
     let up = env.tunnels_up()?;
-    let come_up = env.lacking.tunnels.iter().filter(|t| up.contains(*t));
+    // Back, one that did not listen before does not listen again.
+    let deaf = match direction {
+        Direction::Forward => not_listening(env, &env.plan.tunnels_up)?,
+        Direction::Back => BTreeMap::new(),
+    };
+    let works = |t: &&String| up.contains(*t) && !deaf.contains_key(t.as_str());
+    let come_up = env.lacking.tunnels.iter().filter(works);
     let said = come_up.map(|name| {
         let text = format!("{name} is up: something else brought it up");
         Note::known(Code::TUNNEL_IS_UP, text).about(name)
@@ -64,33 +68,14 @@ fn left_down(env: &Env) -> Result<Vec<Note>, Problem> {
     Ok(said.collect())
 }
 
-/// Tunnels that are up and hear nothing: in userspace WireGuard finds out that its port is taken only after `wg-quick` has
-/// ended well.
-fn deaf(env: &Env, wanted: &[Tunnel]) -> Result<Vec<String>, Problem> {
-    let out = env.host.ask(&Query::ListenPorts, "")?.expect_ok(
-        Code::QUERY_FAILED,
-        "list the tunnels' ports",
-        "install wireguard-tools",
-    )?;
-    let ports: BTreeMap<&str, &str> = out.lines().filter_map(|l| l.split_once('\t')).collect();
-    let mut wrong = Vec::new();
-    for tunnel in wanted {
-        let bytes = env.host.read(Path::new(&tunnel.config), CONFIG_BYTES)?;
-        // A config that does not parse is up by what `wg-quick` made of it.
-        let port = wg_config::parse(&tunnel.name, &bytes)
-            .ok()
-            .and_then(|c| c.interface.listen_port)
-            .filter(|port| *port != 0);
-        if let (Some(port), Some(heard)) = (port, ports.get(tunnel.name.as_str()))
-            && *heard != port.to_string()
-        {
-            wrong.push(format!(
-                "{} is up but does not listen on its port {port}, which another program may have (ss -ulpn)",
-                tunnel.name
-            ));
-        }
-    }
-    Ok(wrong)
+/// Tunnels that are up and hear nothing, but for those that lack anyhow.
+fn deaf(env: &Env) -> Result<Vec<String>, Problem> {
+    let mut deaf = not_listening(env, &env.plan.tunnels_up)?;
+    deaf.retain(|name, _| !env.lacking.tunnels.contains(*name));
+    let said = deaf.into_iter().map(|(name, port)| {
+        format!("{name} is up but does not listen on its port {port}, which another program may have (ss -ulpn)")
+    });
+    Ok(said.collect())
 }
 
 /// Every target against the plan, byte for byte; but databases only until the services that write to them have started.
@@ -143,7 +128,7 @@ impl StepOps for VerifyAtRest {
     fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
         let mut wrong = files(env)?;
         wrong.extend(tunnels(env, Direction::Forward)?);
-        wrong.extend(deaf(env, &env.plan.tunnels_up)?);
+        wrong.extend(deaf(env)?);
         wrong.extend(expected_peers::lacking(env)?);
         // Behind this step the traffic flows again.
         if env.comes_before(Direction::Forward, Step::LoadFirewall, Step::VerifyAtRest) {
@@ -156,14 +141,23 @@ impl StepOps for VerifyAtRest {
 impl StepOps for VerifyRunning {
     fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: [come_up(env)?, old_databases::notes(env)?].concat(),
+            warnings: [
+                come_up(env, Direction::Forward)?,
+                old_databases::notes(env)?,
+            ]
+            .concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with the plan")
         })
     }
 
     fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
-            warnings: [left_down(env)?, come_up(env)?, old_databases::notes(env)?].concat(),
+            warnings: [
+                left_down(env)?,
+                come_up(env, Direction::Back)?,
+                old_databases::notes(env)?,
+            ]
+            .concat(),
             ..Report::did("compared services, tunnels, rules and forwarding with what was before")
         })
     }
@@ -171,8 +165,8 @@ impl StepOps for VerifyRunning {
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
         let mut wrong = env.silent(direction)?;
         if direction == Direction::Forward {
-            // Going back there is no choice: a tunnel that was deaf before is so again.
-            wrong.extend(deaf(env, &env.plan.tunnels_up)?);
+            // Going back there is no choice: a tunnel that did not listen before does not listen again.
+            wrong.extend(deaf(env)?);
             wrong.extend(expected_peers::lacking(env)?);
         }
         wrong.extend(tunnels(env, direction)?);

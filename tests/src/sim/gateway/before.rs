@@ -5,6 +5,7 @@ use std::path::Path;
 use engine::host::Family;
 
 use super::{CONFIGS, Client, PEERS, STATE, Shape, Was, active, config, database};
+use crate::sim::link::SetByHand;
 use crate::sim::peers::{self, Setting};
 use crate::sim::world::{WIREGUARD, World};
 
@@ -61,6 +62,11 @@ pub fn before(world: &mut World, shape: &Shape, databases: &[String]) {
     for client in shape.clients.iter().filter(|c| c.saves) {
         if let Some(up) = world.kernel.tunnels.get_mut(&client.name) {
             peers::set(&mut up.peers, &Setting::plain(PEERS[1], "10.250.0.0/16"));
+        }
+    }
+    for (name, up) in &mut world.kernel.tunnels {
+        if shape.by_hand == Some(name.as_str()) {
+            up.by_hand = SetByHand::some_of(name);
         }
     }
     // A service that does not run writes nothing as it stops.

@@ -266,8 +266,9 @@ impl Act for Sim {
             GatewayCommand::PeerRemove(tunnel, key) => {
                 Ok(vec![Piece::PeerGone(tunnel.clone(), key.clone())])
             }
-            // No simulated tunnel has anything that was set by hand.
-            GatewayCommand::SetLink(..) => Ok(Vec::new()),
+            GatewayCommand::SetLink(tunnel, change) => {
+                Ok(vec![Piece::Link(tunnel.clone(), change.clone())])
+            }
             GatewayCommand::ServiceStart(_) => {
                 of_session = false;
                 world.finish_under_way();

@@ -198,10 +198,15 @@ impl Look for Sim {
             }
             Query::Tunnels => (0, lines(&|name, _| format!("{name} "))),
             Query::Links => {
-                let own = lines(&|name, _| format!("9: {name}: <POINTOPOINT,NOARP,UP>\n"));
+                let own = lines(&|name, up| up.by_hand.link(name));
                 (0, format!("1: lo: <LOOPBACK,UP>\n2: eth0: <UP>\n{own}"))
             }
-            Query::Addresses => (0, "2: eth0    inet 192.0.2.1/24 scope global eth0\n".into()),
+            Query::Addresses => {
+                let own = lines(&|name, up| up.by_hand.addresses(name, &up.config));
+                let others = "2: eth0    inet 192.0.2.1/24 scope global eth0\n";
+                (0, format!("{others}{own}"))
+            }
+            Query::Routes => (0, lines(&|_, up| up.by_hand.routes())),
             Query::ServiceRun(Control::Unit(_)) => (0, format!("{}\n", world.kernel.runs)),
             Query::ServiceActive(_)
             | Query::ServiceRun(Control::Commands { .. })

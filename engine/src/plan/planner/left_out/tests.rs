@@ -94,7 +94,10 @@ fn what_the_backup_has_and_does_not_go_back_is_left_out_with_the_reason() {
             rows("3 rows of x"),
             rows("1 row of y"),
             Lost::of_a_line("of a part with a line of its own".into()),
-            Lost::tunnel("the tunnel t was up and stays down: its key is none".into()),
+            Lost::tunnel(
+                "t",
+                "the tunnel t was up and stays down: its key is none".into(),
+            ),
         ];
     });
     insta::assert_snapshot!(shown);

@@ -140,7 +140,7 @@ pub(super) fn take_one_down(
 /// How often a tunnel that is going is looked at, and what ran it, and how long not between two looks, ms.
 pub(super) const GOES: u32 = 40;
 const ENDS: u32 = 100;
-const POLL_MS: u64 = 50;
+pub(super) const POLL_MS: u64 = 50;
 
 /// Whether the interface goes: in userspace its process ends a moment after the command that took it down.
 pub(super) fn goes(host: &dyn Host, name: &str, looks: u32) -> Result<bool, Problem> {

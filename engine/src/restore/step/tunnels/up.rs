@@ -1,17 +1,18 @@
 //! Brings tunnels up by the configs in place.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use journal_format::{Direction, Note, Tunnel, leaving_down};
 
 use super::super::{Env, Report};
-use super::down::{GOES, all_ended, goes, take_down, take_one_down};
+use super::down::{GOES, POLL_MS, all_ended, goes, take_down, take_one_down};
 use super::each::{ByConfig, CONFIG_BYTES, Tools, each, keep_copy};
 use super::time_left::TimeLeft;
 use super::wanted;
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit};
+use crate::restore::expected_tunnels::not_listening;
 use crate::text::wg_config;
 use crate::text::wording::{counted, names};
 
@@ -22,6 +23,9 @@ const NAMES: usize = 64;
 /// Attempts of the move are for what else goes wrong.
 const TRIES: u32 = 2;
 const AGAIN_MS: u64 = 500;
+
+/// How often a tunnel in userspace is looked at that may have lost its port.
+const LISTENS: u32 = 10;
 
 /// What came of bringing one up.
 enum Came {
@@ -43,9 +47,11 @@ struct Failure {
 }
 
 impl Failure {
-    fn of(problem: Problem) -> Failure {
+    fn of(tunnel: &Tunnel, problem: Problem) -> Failure {
+        let what = problem.what.as_str();
+        let why = what.strip_prefix(&format!("bring {} up: ", tunnel.name));
         Failure {
-            why: problem.what.clone(),
+            why: why.unwrap_or(what).to_owned(),
             problem,
             hung: false,
             leaves: false,
@@ -80,7 +86,7 @@ pub(super) fn bring_up(
         }
         let one = |by: &ByConfig, time_left: &TimeLeft| bring_one_up(tools, time_left, by.0);
         for (by, came) in each(env.host, time_left, std::mem::take(&mut down), one) {
-            match came.unwrap_or_else(|problem| Came::Not(Failure::of(problem))) {
+            match came.unwrap_or_else(|problem| Came::Not(Failure::of(by.0, problem))) {
                 Came::Up(note) => {
                     report.warnings.extend(note);
                     came_up.push(by.0);
@@ -95,12 +101,94 @@ pub(super) fn bring_up(
     up = env.tunnels_up()?;
     let (came_up, gone): (Vec<&Tunnel>, Vec<&Tunnel>) =
         came_up.into_iter().partition(|t| up.contains(&t.name));
-    failed.extend(gone.into_iter().map(|t| (t, Failure::of(not_there(t)))));
+    failed.extend(gone.into_iter().map(|t| (t, Failure::of(t, not_there(t)))));
+    let may_lack = |t: &&Tunnel| may_stay_down(env, direction, t);
+    let (may_lack, mut stay): (Vec<&Tunnel>, Vec<&Tunnel>) =
+        came_up.into_iter().partition(may_lack);
+    let deaf = without_their_ports(env, direction, &may_lack)?;
+    for tunnel in may_lack {
+        let Some(port) = deaf.get(tunnel.name.as_str()) else {
+            stay.push(tunnel);
+            continue;
+        };
+        let leaves = !nothing_is_left(tools, time_left, tunnel, true)?;
+        let failure = Failure::of(tunnel, hears_nothing(tunnel, *port));
+        failed.push((tunnel, Failure { leaves, ..failure }));
+    }
     report
         .did
-        .push(format!("brought {} up", counted(came_up.len(), "tunnel")));
+        .push(format!("brought {} up", counted(stay.len(), "tunnel")));
     report.warnings.extend(lacks(env, direction, failed)?);
+    if direction == Direction::Forward {
+        report.warnings.extend(known_beforehand(env)?);
+    }
     Ok(report)
+}
+
+/// Whether the restore may end without this tunnel.
+fn may_stay_down(env: &Env, direction: Direction, tunnel: &Tunnel) -> bool {
+    match direction {
+        Direction::Forward => env.plan.may_stay_down.contains(&tunnel.name),
+        Direction::Back => true,
+    }
+}
+
+/// Which of these came up and do not listen on their ports, as far as that counts: one that may stay down keeps nobody from anything.
+/// Back, one that did not listen before does not listen again. In userspace the port is lost a moment after the tunnel came up.
+fn without_their_ports<'t>(
+    env: &Env,
+    direction: Direction,
+    tunnels: &[&'t Tunnel],
+) -> Result<BTreeMap<&'t str, u16>, Problem> {
+    let mut deaf = BTreeMap::new();
+    if direction == Direction::Back || tunnels.is_empty() {
+        return Ok(deaf);
+    }
+    let names = tunnels.iter().map(|t| t.name.as_str()).collect();
+    let looks = match env.host.userspace(&names)?.is_empty() {
+        true => 1,
+        false => LISTENS,
+    };
+    for look in 0..looks {
+        if look > 0 {
+            env.host.sleep(POLL_MS);
+        }
+        deaf.append(&mut not_listening(env, tunnels.iter().copied())?);
+    }
+    Ok(deaf)
+}
+
+fn hears_nothing(tunnel: &Tunnel, port: u16) -> Problem {
+    let name = &tunnel.name;
+    cannot(
+        Code::TUNNEL_DOES_NOT_COME_UP,
+        format!(
+            "bring {name} up: it did not listen on its port {port}, which another program may have (ss -ulpn)"
+        ),
+        format!(
+            "end what has its port, then run: wg-quick up {}",
+            tunnel.config
+        ),
+    )
+}
+
+/// Those of which the plan says that they stay down although the backup has them up. One that was down before as well is no news.
+fn known_beforehand(env: &Env) -> Result<Vec<Note>, Problem> {
+    let up = env.tunnels_up()?;
+    let mut lacks = Vec::new();
+    for tunnel in &env.plan.tunnels_down {
+        let stays = |note: &&Note| {
+            note.is(&Code::TUNNEL_STAYS_DOWN) && note.name.as_ref() == Some(&tunnel.name)
+        };
+        let known = env.plan.warnings.iter().find(stays);
+        let advice = format!(
+            "fix its config {0}, then run: wg-quick up {0}",
+            tunnel.config
+        );
+        let known = known.filter(|_| !up.contains(&tunnel.name));
+        lacks.extend(known.cloned().map(|note| note.advising(advice)));
+    }
+    Ok(lacks)
 }
 
 /// Those that may stay down, as the verdict names them; where one may not, why the move fails.
@@ -110,11 +198,7 @@ fn lacks(
     failed: Vec<(&Tunnel, Failure)>,
 ) -> Result<Vec<Note>, Problem> {
     let may_lack = |(tunnel, failure): &(&Tunnel, Failure)| {
-        let accepted = match direction {
-            Direction::Forward => env.plan.may_stay_down.contains(&tunnel.name),
-            Direction::Back => true,
-        };
-        accepted && !failure.leaves
+        may_stay_down(env, direction, tunnel) && !failure.leaves
     };
     let (lacks, mut not): (Vec<_>, Vec<_>) = failed.into_iter().partition(may_lack);
     if !not.is_empty() {
