@@ -18,12 +18,14 @@ pub mod leaving;
 mod loading;
 pub mod next;
 mod old_databases;
+mod old_files;
 pub mod order;
 pub mod process;
 pub mod recover;
 mod source;
 pub mod step;
 pub mod swap;
+mod unusable;
 pub mod work;
 
 use std::collections::BTreeMap;

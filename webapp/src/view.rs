@@ -425,7 +425,7 @@ fn running(running: &Running) -> Value {
             "tone": "interrupted",
             "icon": "warning",
             "title": "Something does not work since the last restore",
-            "says": "Everything else is as the restore left it.",
+            "says": "What stands in the way is named below.",
             "address": format!("/restores/{id}"),
             "link": "To its steps",
             "id": id,

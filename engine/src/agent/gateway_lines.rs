@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use agent_protocol::{GatewayLine, GatewayLines};
-use journal_format::{Policy, RestoreId, Seq, View};
+use journal_format::{Policy, RestoreId, Seq, Verdict, View};
 
 use super::refusal::paragraph;
 use super::{Agent, locked};
@@ -49,9 +49,11 @@ pub fn of(agent: &Agent, id: &RestoreId, seq: Seq) -> Option<GatewayLines> {
     };
     drop(seen);
     let waits = match state.condition {
-        Condition::Interrupted | Condition::Stuck | Condition::Lacking | Condition::Unreadable => {
-            true
-        }
+        Condition::Interrupted
+        | Condition::Stuck
+        | Condition::Lacking
+        | Condition::Left
+        | Condition::Unreadable => true,
         Condition::Idle | Condition::Busy | Condition::Running | Condition::Lost => false,
     };
     (waits && state.restore.as_ref() == Some(id)).then(|| lines(&state))
@@ -59,7 +61,9 @@ pub fn of(agent: &Agent, id: &RestoreId, seq: Seq) -> Option<GatewayLines> {
 
 /// The same of a restore as it is shown; none of one that goes on, or that ended well.
 pub fn of_view(agent: &Agent, view: &View, halts: bool) -> Option<GatewayLines> {
-    let waits = halts || view.over && (view.verdict.is_none() || !view.lacks.is_empty());
+    let waits = halts
+        || view.over
+            && (matches!(view.verdict, None | Some(Verdict::Left)) || !view.lacks.is_empty());
     waits.then(|| of(agent, &view.id, view.seq)).flatten()
 }
 
