@@ -376,7 +376,7 @@ fn fault_text(fault: &Fault, after: Option<&StateOfGateway>) -> String {
             (Some(_), _) => problem_text(problem),
         }
     };
-    let texts: Vec<String> = fault.problems().into_iter().map(text).collect();
+    let texts: Vec<String> = fault.problems().iter().map(text).collect();
     texts.join("\nholdfast: ")
 }
 

@@ -256,3 +256,33 @@ pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
         advice,
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_state_folder_that_an_administrator_made_empty_is_taken_and_closed_and_one_with_something_in_it_is_refused()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let dir = folder.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+            dir
+        };
+        let profile = |state_dir: &Path| Profile {
+            state_dir: state_dir.into(),
+            ..Profile::default()
+        };
+        let (empty, used) = (open("empty"), open("used"));
+        std::fs::write(used.join("is-mounted"), "").unwrap();
+        make(&profile(&empty)).unwrap();
+        assert!(access::is_private(&empty));
+        let refused = make(&profile(&used)).unwrap_err();
+        assert!(refused.is(&Code::OPEN_TO_OTHERS), "{refused}");
+    }
+}

@@ -424,8 +424,8 @@ fn running(running: &Running) -> Value {
         Running::Lacking { id, now } => json!({
             "tone": "interrupted",
             "icon": "warning",
-            "title": "Something does not work since the last restore",
-            "says": "What stands in the way is named below.",
+            "title": "Something is not right since the last restore",
+            "says": "It is named below, with what to do.",
             "address": format!("/restores/{id}"),
             "link": "To its steps",
             "id": id,

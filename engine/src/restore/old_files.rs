@@ -69,11 +69,18 @@ pub fn put_back(
     let Ok(made) = made.map(|path| String::from_utf8_lossy(&path).into_owned()) else {
         return Err(problem);
     };
+    let from = |entry: &str| format!("unzip -p {} {}", quoted(&made), quoted(entry));
+    // A WireGuard copy that is as the config-folder copy is in a backup once.
+    let unzip = match target.entry.strip_prefix("wireguard/") {
+        Some(name) => {
+            let once = from(&format!("configs/{name}"));
+            format!("({} || {once})", from(&target.entry))
+        }
+        None => from(&target.entry),
+    };
     let advice = format!(
-        "somebody else removed it; the safety backup has a copy, if it was there: `unzip -p {} {} > /root/original && install \
-         -o {} -g {} -m {:o} /root/original {}`",
-        quoted(&made),
-        quoted(&target.entry),
+        "somebody else removed it; the safety backup has a copy, if it was there: `{unzip} > /root/original && install -o {} -g \
+         {} -m {:o} /root/original {}`",
         is.uid,
         is.gid,
         is.mode,

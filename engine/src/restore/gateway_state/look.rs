@@ -176,9 +176,9 @@ fn closed(profile: &Profile, host: &dyn Look) -> Found {
         Ok(None) => match newest(profile, host) {
             Some((condition, state)) => Found {
                 restore: Some(state.header.restore.clone()),
-                recoveries: match condition {
-                    Condition::Lacking => vec![Policy::Auto],
-                    _ => Vec::new(),
+                recoveries: match condition == Condition::Lacking {
+                    true => vec![Policy::Auto],
+                    false => Vec::new(),
                 },
                 state: Some(state),
                 ..Found::nothing(condition)
