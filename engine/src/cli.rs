@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use clap::{Args, Parser, Subcommand};
 use journal_format::{RestoreId, problem_text};
 
-use crate::error::{Code, Fault, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
@@ -348,15 +348,35 @@ fn say_fault(json: bool, fault: &Fault, after: Option<&StateOfGateway>) {
         }
         print_json(&all);
     }
-    tell!("holdfast: {}", fault_text(fault));
+    tell!("holdfast: {}", fault_text(fault, after));
     after.iter().for_each(|state| tell!("{}", state.text()));
 }
 
-fn fault_text(fault: &Fault) -> String {
+/// How it ended. Where the lines about the gateway follow, what to do is theirs to say, once: advice for another restore is called
+/// that, and advice that they repeat is left to them.
+fn fault_text(fault: &Fault, after: Option<&StateOfGateway>) -> String {
     if matches!(fault, Fault::Declined | Fault::Usage(_)) {
         return fault.to_string();
     }
-    let texts: Vec<String> = fault.problems().iter().map(problem_text).collect();
+    let follows = after.map(StateOfGateway::text).unwrap_or_default();
+    let text = |problem: &Problem| {
+        let bare = || {
+            problem_text(&Problem {
+                advice: String::new(),
+                ..problem.clone()
+            })
+        };
+        match (after, fault) {
+            (None, _) => problem_text(problem),
+            (Some(_), Fault::RolledBack(_)) => {
+                let advice = journal_format::visible(&problem.advice);
+                format!("{}\n  for another restore: {advice}", bare())
+            }
+            (Some(_), _) if follows.contains(&journal_format::visible(&problem.advice)) => bare(),
+            (Some(_), _) => problem_text(problem),
+        }
+    };
+    let texts: Vec<String> = fault.problems().iter().map(text).collect();
     texts.join("\nholdfast: ")
 }
 

@@ -18,6 +18,7 @@ pub mod leaving;
 mod loading;
 pub mod next;
 mod old_databases;
+mod old_files;
 pub mod order;
 pub mod process;
 pub mod recover;
@@ -25,6 +26,7 @@ mod served;
 mod source;
 pub mod step;
 pub mod swap;
+mod unusable;
 pub mod work;
 
 use std::collections::BTreeMap;

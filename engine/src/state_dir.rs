@@ -21,6 +21,10 @@ use crate::gateway::profile::Profile;
 use crate::host::Look;
 
 const JOURNAL: &str = "journal";
+/// The name of the file in a restore's folder that holds the path of its safety backup.
+pub const SAFETY_BACKUP: &str = "safety-backup";
+/// The path of a safety backup is no longer.
+const PATH_BYTES: u64 = 1 << 16;
 /// Behind the last line of a closed journal nothing is longer than this.
 const TAIL_BYTES: u64 = 64 << 10;
 
@@ -41,7 +45,11 @@ pub fn make(profile: &Profile) -> Result<(), Problem> {
             std::fs::set_permissions(dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
             sync(dir.parent().unwrap_or(Path::new("/")))
         };
-        if !dir.exists() {
+        // An administrator who makes it beforehand gives it the usual mode: nobody has put anything in it yet.
+        let is_new = || {
+            access::is_own(dir) && std::fs::read_dir(dir).is_ok_and(|mut all| all.next().is_none())
+        };
+        if !dir.exists() || !access::is_private(dir) && is_new() {
             made().or_cannot(
                 Code::IO,
                 format!("make {}", dir.display()),
@@ -52,7 +60,7 @@ pub fn make(profile: &Profile) -> Result<(), Problem> {
             return Err(cannot(
                 Code::OPEN_TO_OTHERS,
                 format!(
-                    "trust {}: others could write to it, or it is not the user's own",
+                    "trust {}: others could read or write what is in it, or it is not the user's own",
                     dir.display()
                 ),
                 format!(
@@ -100,6 +108,14 @@ pub fn restores(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
 /// The journal of a restore.
 pub fn journal(profile: &Profile, id: &RestoreId) -> PathBuf {
     profile.restore_dir(id).join(JOURNAL)
+}
+
+/// The safety backup that a restore made, if it is still there.
+pub fn safety_backup(profile: &Profile, host: &dyn Look, id: &RestoreId) -> Option<PathBuf> {
+    let noted = profile.restore_dir(id).join(SAFETY_BACKUP);
+    let path = host.read(&noted, PATH_BYTES).ok()?;
+    let path = PathBuf::from(String::from_utf8(path).ok()?);
+    host.stat(&path).ok()?.map(|_| path)
 }
 
 /// Reads a restore's journal whole; one that names another restore is corrupt here. Its records take as much again in
@@ -239,4 +255,34 @@ pub fn id_at(at_ms: i64, random: u32) -> Result<RestoreId, Problem> {
         what,
         advice,
     )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_state_folder_that_an_administrator_made_empty_is_taken_and_closed_and_one_with_something_in_it_is_refused()
+     {
+        let folder = tempfile::tempdir().unwrap();
+        let open = |name: &str| {
+            let dir = folder.path().join(name);
+            std::fs::create_dir(&dir).unwrap();
+            std::fs::set_permissions(&dir, std::fs::Permissions::from_mode(0o755)).unwrap();
+            dir
+        };
+        let profile = |state_dir: &Path| Profile {
+            state_dir: state_dir.into(),
+            ..Profile::default()
+        };
+        let (empty, used) = (open("empty"), open("used"));
+        std::fs::write(used.join("is-mounted"), "").unwrap();
+        make(&profile(&empty)).unwrap();
+        assert!(access::is_private(&empty));
+        let refused = make(&profile(&used)).unwrap_err();
+        assert!(refused.is(&Code::OPEN_TO_OTHERS), "{refused}");
+    }
 }

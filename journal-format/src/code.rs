@@ -242,6 +242,8 @@ codes! {
     LEFT_AS_IT_IS = "left-as-it-is", "the restore's `originals/`, and its safety backup";
     /// Others replaced or removed a file before the restore exchanged it: it is left as it is.
     LEFT_TO_OTHERS = "left-to-others", "`ls -l` of the file";
+    /// The original of a file is gone, and what somebody put in its place is not that, or nobody can tell.
+    NOT_THE_ORIGINAL = "not-the-original", "the file, and its copy in the safety backup of the restore";
     /// A tunnel's config here is left alone.
     TUNNEL_LEFT_ALONE = "tunnel-left-alone", "`ls -l` of the config folders";
     /// The backup's rules let nobody in by SSH, or to the page.

@@ -35,6 +35,19 @@ impl State {
     }
 }
 
+impl State {
+    /// What a rollback could not make as it was before, or of which nobody can tell; nothing unless it ended so.
+    pub fn not_as_before(&self) -> Vec<Note> {
+        let backs = [Step::SwapDatabases, Step::SwapConfigs];
+        let rolled_back = self.phase == Phase::Closed(Verdict::RolledBack);
+        let moves = backs.iter().filter(|_| rolled_back);
+        let moves = moves.filter_map(|step| self.find(*step, Direction::Back));
+        let notes = moves.flat_map(|m| &m.warnings);
+        let is_other = |w: &&Note| w.is(&Code::LEFT_TO_OTHERS) || w.is(&Code::NOT_THE_ORIGINAL);
+        notes.filter(is_other).cloned().collect()
+    }
+}
+
 /// The codes of what a gateway can lack although its files and rules are one set's: each note of them names its object.
 pub const LACKS: [Code; 2] = [Code::SERVICE_STAYS_DOWN, Code::TUNNEL_STAYS_DOWN];
 

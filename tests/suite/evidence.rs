@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use fixtures::{Finished, Picture, skip};
 
 use crate::crash::small;
-use crate::on_a_gateway::codes;
+use crate::on_a_gateway::{codes, path};
 use crate::recovery::killed_in;
 use crate::traced;
 use crate::two_states::TwoStates;
@@ -58,7 +58,18 @@ fn kernel_facts_that_are_changed_or_gone_are_not_gone_by() {
     let mut other = whole.clone();
     other.push(b' ');
     std::fs::write(&facts, other).unwrap();
-    is_stuck(&two, "changed", &["kernel facts", "put the file back"]);
+    is_stuck(&two, "changed", &["kernel facts", "Put the file back"]);
+    // Who asks is told of it, and of a way that leads out, before a recovery fails.
+    let status = two.holdfast(&["status"]);
+    assert_eq!(status.code(), 5, "{status}");
+    for words in [
+        "stuck: restore",
+        "kernel facts",
+        "`holdfast recover --leave-as-it-is`",
+        "backups/",
+    ] {
+        assert!(status.stdout.contains(words), "{words}: {status}");
+    }
     std::fs::remove_file(&facts).unwrap();
     is_stuck(&two, "gone", &["facts.json"]);
     std::fs::write(&facts, whole).unwrap();
@@ -96,6 +107,82 @@ fn an_original_that_someone_took_is_waited_for() {
     std::fs::rename(&aside, &original).unwrap();
     let recovered = two.holdfast(&["recover", "--roll-back"]);
     two.is_settled(&began, &recovered, "the original is back");
+}
+
+/// The original of a file was taken away, and this is what somebody puts in its place: how the rollback ends.
+fn put_by_hand(what: impl Fn(&[u8]) -> Vec<u8>) -> Option<(String, Finished)> {
+    let two = TwoStates::make(&small())?;
+    let (target, original) = with_originals(&two);
+    let was = std::fs::read(&original).unwrap();
+    let like = path(&original).to_owned() + ".like";
+    inside(&two, &format!("mv {} {like}", path(&original)));
+    let stuck = two.holdfast(&["recover", "--roll-back"]);
+    assert_eq!(stuck.code(), 5, "{stuck}");
+    assert!(stuck.stderr.contains("install -o"), "{stuck}");
+    inside(&two, &format!("cp -a {like} {target}.new && rm {like}"));
+    std::fs::write(format!("{target}.new"), what(&was)).unwrap();
+    inside(&two, &format!("mv {target}.new {target}"));
+    let recovered = two.holdfast(&["recover"]);
+    assert_eq!(recovered.code(), 4, "{recovered}");
+    Some((target, recovered))
+}
+
+#[test]
+fn an_original_that_was_put_back_by_hand_is_as_it_was_before() {
+    let Some((_, recovered)) = put_by_hand(<[u8]>::to_vec) else {
+        return;
+    };
+    let said = "Rolled back: the gateway is as it was before.";
+    assert!(recovered.stdout.contains(said), "{recovered}");
+    assert!(
+        !recovered.stdout.contains("original is gone"),
+        "{recovered}"
+    );
+}
+
+#[test]
+fn what_was_put_in_the_place_of_an_original_and_is_another_is_named_by_the_verdict() {
+    let other = |was: &[u8]| [was, b"# other\n"].concat();
+    let Some((target, recovered)) = put_by_hand(other) else {
+        return;
+    };
+    let verdict = format!("as it was before, but for what others changed: {target}.");
+    let note = format!(
+        "{target} is not as it was before: its original is gone, and what somebody put there has other bytes"
+    );
+    for said in [verdict, note] {
+        assert!(recovered.stdout.contains(&said), "{said}: {recovered}");
+    }
+}
+
+#[test]
+fn of_a_damaged_journal_nothing_is_told_that_is_not_known_and_nothing_promised() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let journal = killed_in(&two, "swap-configs");
+    let mut bytes = std::fs::read(&journal).unwrap();
+    let ends: Vec<usize> = (0..bytes.len()).filter(|i| bytes[*i] == b'\n').collect();
+    bytes[ends[3] + 80] ^= 1;
+    std::fs::write(&journal, bytes).unwrap();
+    for argv in [
+        &["recover"][..],
+        &["recover", "--leave-as-it-is"],
+        &["recover", "--leave-as-it-is", "--yes"],
+        &["status", "--verbose"],
+    ] {
+        let told = two.holdfast(argv);
+        assert_eq!(told.code(), 5, "{told}");
+        let all = told.stdout.clone() + &told.stderr;
+        for untrue in [
+            "Preparing",
+            "nothing has changed",
+            "will end where it stands",
+        ] {
+            assert!(!all.contains(untrue), "{untrue}: {told}");
+        }
+        assert!(all.contains("it is damaged"), "{told}");
+    }
 }
 
 /// As whoever replaced the target in the moment before its exchange, whose file the exchange moved there.

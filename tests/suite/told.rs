@@ -52,7 +52,9 @@ fn a_person_reads_what_is_what_will_be_and_what_was() {
     );
     let followed = say(&["journal", "follow", id]);
     assert!(
-        followed.ends_with("\nRestored: the gateway is as the backup says.\n"),
+        followed.contains(
+            "\nRestored: the gateway is as the backup says.\nin place:    files and databases are"
+        ),
         "{followed}"
     );
 }

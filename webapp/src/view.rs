@@ -424,8 +424,8 @@ fn running(running: &Running) -> Value {
         Running::Lacking { id, now } => json!({
             "tone": "interrupted",
             "icon": "warning",
-            "title": "Something does not work since the last restore",
-            "says": "Everything else is as the restore left it.",
+            "title": "Something is not right since the last restore",
+            "says": "It is named below, with what to do.",
             "address": format!("/restores/{id}"),
             "link": "To its steps",
             "id": id,

@@ -369,6 +369,9 @@ fn events(
             let last = news.events.len() - 1;
             for (n, (event, view)) in news.events.into_iter().enumerate() {
                 after = Some(event.seq);
+                if n == last && view.over {
+                    gateway_lines::wait_for_its_end(agent);
+                }
                 let now = (n == last).then(|| gateway_lines::of_view(agent, &view, false));
                 let now = now.flatten();
                 say(wire, &Reply::Event { event, view, now })?;

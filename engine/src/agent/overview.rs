@@ -101,13 +101,13 @@ fn running(agent: &Agent) -> Option<Running> {
 /// A restore that is over and since which something does not work, or one whose journal is not here.
 fn lost_or_lacking(agent: &Agent) -> Option<Running> {
     let found = condition(&agent.profile, &agent.host);
-    if ![Condition::Lacking, Condition::Lost].contains(&found) {
+    if ![Condition::Lacking, Condition::Left, Condition::Lost].contains(&found) {
         return None;
     }
     let state = look(&agent.profile, &agent.host);
     let now = gateway_lines::lines(&state);
     match state.condition {
-        Condition::Lacking => Some(Running::Lacking {
+        Condition::Lacking | Condition::Left => Some(Running::Lacking {
             id: state.restore?,
             now,
         }),

@@ -186,6 +186,7 @@ pub fn by_hand(
         | Condition::Interrupted
         | Condition::Stuck
         | Condition::Lacking
+        | Condition::Left
         | Condition::Lost
         | Condition::Unreadable => {
             let problem = state.problem.unwrap_or_else(|| nothing_to_recover(id));

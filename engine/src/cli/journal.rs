@@ -10,6 +10,10 @@ use journal_format::{
 
 use super::{Context, print_json};
 use crate::error::{Fault, Problem};
+use crate::host::Look;
+use crate::host::linux::Linux;
+use crate::restore::gateway_state::look::look;
+use crate::restore::process;
 use crate::state_dir;
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::Lock;
@@ -69,6 +73,11 @@ pub(super) fn show(context: &Context, name: &Path) -> Result<u8, Fault> {
         return Ok(0);
     }
     if let Some(state) = &scan.state {
+        if let Tail::Corrupt { line, .. } = scan.tail {
+            say!(
+                "The journal is damaged at line {line}. What follows is how the restore stood before that line; what was done behind it is not known."
+            );
+        }
         say!("{}", view_text(&View::of(state)));
     }
     say!();
@@ -153,7 +162,11 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
             if context.json {
                 print_json(&serde_json::json!({ "verdict": null, "standing": "open" }));
             }
-            tell!("nothing works on this restore: run `holdfast recover`");
+            tell!("nothing works on this restore");
+            tell!(
+                "{}",
+                look(&context.profile, &Linux::new(&context.profile)).text()
+            );
             return Ok(0);
         }
         idle = !running;
@@ -161,7 +174,18 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
     }
 }
 
+/// Says how it ended, and how the gateway stands then: not before its worker has ended, which has something left to do behind the last
+/// record.
 fn say_standing(context: &Context, state: &State) {
+    let host = Linux::new(&context.profile);
+    let works = || {
+        let driver = state.driver.as_ref().zip(host.boot().ok());
+        driver.is_some_and(|(driver, boot)| process::runs(driver, &boot))
+    };
+    while works() {
+        std::thread::sleep(POLL);
+    }
+    let now = look(&context.profile, &host);
     let view = View::of(state);
     if context.json {
         print_json(&serde_json::json!({
@@ -169,8 +193,10 @@ fn say_standing(context: &Context, state: &State) {
             "standing": view.standing,
             "headline": view.headline,
             "left_out": view.left_out,
+            "state": now.as_json(),
         }));
     } else {
         say!("{}", view.headline);
+        say!("{}", now.text());
     }
 }

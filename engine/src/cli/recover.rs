@@ -3,13 +3,15 @@
 use std::io::IsTerminal;
 
 use journal_format::{
-    Policy, RestoreId, Role, View, left_out_lines, note_line, record_json, record_text, visible,
+    Phase, Policy, RestoreId, Role, State, Verdict, View, left_out_lines, note_line, record_json,
+    record_text, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RecoverArgs, print_json, print_json_on, status};
 use crate::error::{Code, Fault, cannot};
 use crate::host::linux::Linux;
+use crate::restore::decide;
 use crate::restore::driver::BootStage;
 use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::leaving;
@@ -17,7 +19,7 @@ use crate::restore::order::{WorkOrder, WorkReport};
 use crate::restore::recover::{FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
 use crate::state_dir;
 use crate::state_dir::follow::Follower;
-use crate::text::wording::counted;
+use crate::text::wording::{counted, in_a_line};
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let policy = match (args.resume, args.roll_back) {
@@ -39,6 +41,10 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     });
     let interrupts = Interrupts::hold()?;
     let (follower, mut before) = found(context).unzip();
+    let state = follower.as_ref().and_then(|(_, follower)| follower.state());
+    if let Some(text) = state.and_then(|state| has_no_effect(policy?, state)) {
+        tell!("{text}");
+    }
     let name = format!("recovery-{}", std::process::id());
     let worker = interrupts.launch(context, &name, &order)?;
     let json = context.json;
@@ -69,8 +75,7 @@ fn agree_to_leave(context: &Context, agreed: bool) -> Result<(), Fault> {
         return Err(refused(nothing, "see `holdfast status`"));
     };
     let host = Linux::new(&context.profile);
-    // A restore that changed nothing so far the worker refuses to leave, and says what to do.
-    let left = leaving::preview(&context.profile, &host, &open.id)?;
+    let left = leaving::preview(&context.profile, &host, &open.id).map_err(Fault::Stuck)?;
     if agreed {
         return Ok(());
     }
@@ -79,7 +84,7 @@ fn agree_to_leave(context: &Context, agreed: bool) -> Result<(), Fault> {
         open.id,
         visible(&context.profile.restore_dir(&open.id).display().to_string())
     );
-    for note in left.iter().flatten() {
+    for note in &left {
         tell!("  {}", visible(&note.to_string()));
     }
     if !std::io::stdin().is_terminal() {
@@ -94,14 +99,41 @@ fn agree_to_leave(context: &Context, agreed: bool) -> Result<(), Fault> {
     }
 }
 
+/// What is said of a direction that was chosen where the journal leaves no choice any more.
+fn has_no_effect(chosen: Policy, state: &State) -> Option<String> {
+    let option = match chosen {
+        Policy::Auto => return None,
+        Policy::Resume => "--resume",
+        Policy::RollBack => "--roll-back",
+    };
+    if decide::leaves_the_choice(state) {
+        return None;
+    }
+    let why = match state.phase {
+        Phase::Opening | Phase::Preparing => "nothing was changed, and it is closed",
+        Phase::Forward if state.has_effects() => "a step failed, so it rolls back",
+        Phase::Forward => "nothing was changed so far",
+        Phase::Back if chosen == Policy::RollBack => return None,
+        Phase::Back => "it rolls back already",
+        Phase::Committed => "the gateway is as the backup says, and only the cleanup is left",
+        Phase::Closed(_) => "it is over",
+    };
+    Some(format!(
+        "{option} has no effect on restore {}: {why}",
+        state.header.restore
+    ))
+}
+
 /// The restore that is open, with what its journal has already told, and that for a person. What is wrong with it the worker says.
 fn found(context: &Context) -> Option<((RestoreId, Follower), String)> {
     let open = state_dir::open_restore(&context.profile).ok()??;
     let mut follower = Follower::new(&context.profile, &open.id);
     let _ = follower.look(|_, _| ());
-    let headline = match follower.state() {
-        Some(state) => View::of(state).headline,
-        None => "its journal has no record that can be read".into(),
+    let headline = match (follower.state(), follower.damage()) {
+        // What is readable of it is older than what was done.
+        (_, Some(damage)) => format!("how far it came is not known: {}", in_a_line(damage)),
+        (Some(state), None) => View::of(state).headline,
+        (None, None) => "its journal has no record that can be read".into(),
     };
     let before = format!(
         "restore {} is open; before this recovery: {headline}",
@@ -132,7 +164,7 @@ pub(super) fn say_report(
     match context.json {
         true => print_json(&as_json(&recovered, view, status, after.as_ref())),
         false => {
-            say_recovered(&recovered, view);
+            say_recovered(&recovered, view, after.as_ref());
             after.iter().for_each(|state| tell!("{}", state.text()));
         }
     }
@@ -148,6 +180,9 @@ pub(super) fn say_report(
 fn lacks(report: &WorkReport, view: Option<&View>) -> bool {
     match &report.outcome {
         Ok(Recovered::TriedAgain { lacks, .. }) => !lacks.is_empty(),
+        // A restore that was left as it is may differ still.
+        Ok(Recovered::Idle(_)) => true,
+        _ if view.is_some_and(|view| view.verdict == Some(Verdict::Left)) => true,
         Ok(_) | Err(_) => view.is_some_and(|view| !view.lacks.is_empty()),
     }
 }
@@ -198,7 +233,7 @@ fn as_json(
     })
 }
 
-fn say_recovered(recovered: &Recovered, last: Option<&View>) {
+fn say_recovered(recovered: &Recovered, last: Option<&View>, after: Option<&StateOfGateway>) {
     match recovered {
         Recovered::Idle(_) => say!("nothing to do: no restore is open"),
         Recovered::Over(id, verdict) => say!(
@@ -230,7 +265,7 @@ fn say_recovered(recovered: &Recovered, last: Option<&View>) {
             }
             match result {
                 Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
-                Err(fault) => tell!("holdfast: {}", super::fault_text(fault)),
+                Err(fault) => tell!("holdfast: {}", super::fault_text(fault, after)),
             }
         }
     }

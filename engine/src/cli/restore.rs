@@ -217,7 +217,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
             verdict(context.json, view.as_ref(), &ending, result.as_ref().err());
             match result {
                 Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
-                Err(fault) => tell!("holdfast: {}", super::fault_text(&fault)),
+                Err(fault) => tell!("holdfast: {}", super::fault_text(&fault, after.as_ref())),
             }
         }
         Ok(
@@ -230,7 +230,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         }
         Err(fault) if view.is_some() => {
             verdict(context.json, view.as_ref(), &ending, Some(&fault));
-            tell!("holdfast: {}", super::fault_text(&fault));
+            tell!("holdfast: {}", super::fault_text(&fault, after.as_ref()));
         }
         Err(fault) => {
             closed.iter().for_each(|one| tell!("{}", closed_line(one)));

@@ -43,7 +43,7 @@ pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
         return Ok(status);
     }
     match state.condition {
-        Condition::Idle | Condition::Busy | Condition::Lacking => {
+        Condition::Idle | Condition::Busy | Condition::Lacking | Condition::Left => {
             for line in backups(&context.profile, &made::last(&context.profile)?) {
                 say!("{}", visible(&line));
             }
@@ -61,8 +61,10 @@ pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
 
 /// How the gateway stands, where a restore or a recovery ended so that somebody has to do something, or something lacks.
 pub(super) fn after(context: &Context, status: u8, lacks: bool) -> Option<StateOfGateway> {
-    ([5, 7].contains(&status) || lacks)
-        .then(|| look(&context.profile, &Linux::new(&context.profile)))
+    let state = ([5, 7].contains(&status) || lacks)
+        .then(|| look(&context.profile, &Linux::new(&context.profile)))?;
+    // Where all is well the command's own words say so.
+    (state.condition != Condition::Idle).then_some(state)
 }
 
 /// The first line: one word, and what it is about.
@@ -74,6 +76,7 @@ fn word(state: &StateOfGateway) -> String {
         Condition::Interrupted => "interrupted",
         Condition::Stuck => "stuck",
         Condition::Lacking => "lacking",
+        Condition::Left => "left",
         Condition::Lost => "lost",
         Condition::Unreadable => "unreadable",
     };
@@ -113,7 +116,7 @@ fn details(state: &StateOfGateway, verbose: bool) {
 fn as_json(context: &Context, state: &StateOfGateway) -> Result<Value, Fault> {
     let profile = &context.profile;
     let mut all = match state.condition {
-        Condition::Idle | Condition::Lacking => idle(context)?,
+        Condition::Idle | Condition::Lacking | Condition::Left => idle(context)?,
         Condition::Busy => match targets::worked_on(profile).filter(|_| state.restore.is_none()) {
             Some(elsewhere) if elsewhere.state_dir != profile.state_dir.display().to_string() => {
                 json!({ "state_dir": elsewhere.state_dir })
@@ -138,6 +141,7 @@ fn as_json(context: &Context, state: &StateOfGateway) -> Result<Value, Fault> {
         let status = match state.condition {
             Condition::Idle => "idle",
             Condition::Lacking => "lacking",
+            Condition::Left => "left",
             Condition::Busy => "busy",
             Condition::Running => "running",
             Condition::Lost => "lost",

@@ -211,6 +211,11 @@ pub(super) fn watch(
     });
     // Set once its file is gone: a signal from here on ends this command with it, while the last words are written.
     let _ = interrupts.0.status.set(report.exit_status());
-    let view = state.map(View::of);
+    // What is readable of a damaged journal is older than what was done.
+    let is_whole = |state: &&State| {
+        let damage = follower.as_ref().and_then(|(_, f)| f.damage());
+        damage.is_none() || state.stops_at.is_some()
+    };
+    let view = state.filter(is_whole).map(View::of);
     Ok(Followed { view, report })
 }

@@ -125,6 +125,13 @@ impl FoundFile {
     }
 }
 
+/// A folder into which nobody but root can have put anything.
+pub fn is_own(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|m| {
+        m.is_dir() && m.uid() == nix::unistd::geteuid().as_raw() && m.mode() & 0o022 == 0
+    })
+}
+
 /// A folder must be there and root's alone before anything is trusted in it. Others may walk through it to what is lent
 /// to them below, if anything is; they may not list it.
 pub fn is_private(path: &Path) -> bool {

@@ -46,6 +46,8 @@ pub struct ProcessInfo {
     pub started_ticks: u64,
     /// It has ended and waits to be reaped.
     pub gone: bool,
+    /// It is stopped by a signal, or by a tracer.
+    pub halted: bool,
     /// Whose it is.
     pub uid: u32,
     /// It has a terminal.
@@ -67,6 +69,7 @@ pub fn process(pid: u32) -> Option<ProcessInfo> {
         pid,
         command,
         gone: matches!(*fields.first()?, "Z" | "X"),
+        halted: matches!(*fields.first()?, "T" | "t"),
         session: fields.get(3)?.parse().ok()?,
         started_ticks: fields.get(19)?.parse().ok()?,
         at_a_terminal: *fields.get(4)? != "0",

@@ -6,11 +6,11 @@ use journal_format::State;
 
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::kernel_facts::Facts;
-use crate::host::Host;
+use crate::host::Look;
 use crate::restore::driver::FACTS;
 
 /// The kernel facts of before, bound by the journal once the barrier was up.
-pub fn facts(host: &dyn Host, dir: &Path, state: &State) -> Result<Facts, Problem> {
+pub fn facts(host: &dyn Look, dir: &Path, state: &State) -> Result<Facts, Problem> {
     let path = dir.join(FACTS);
     let Some(expected) = &state.armed else {
         return Ok(Facts::default());
@@ -19,7 +19,8 @@ pub fn facts(host: &dyn Host, dir: &Path, state: &State) -> Result<Facts, Proble
         cannot(
             Code::FACTS_CHANGED,
             format!("use the kernel facts {}: {why}", path.display()),
-            "nothing was touched; put the file back from a copy, then run `holdfast recover`",
+            "nothing was touched. Put the file back from a copy, then run `holdfast recover`. Without a copy only the last way out is \
+             left: `holdfast recover --leave-as-it-is`, and then the safety backup, which `holdfast status` names",
         )
     };
     if host.sha256(&path)? != *expected {

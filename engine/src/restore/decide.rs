@@ -131,6 +131,69 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
     }
 }
 
+/// Whether the journal leaves the direction of a recovery to whoever starts it: not once a step failed, it turned or committed, and
+/// not where nothing was changed.
+pub fn leaves_the_choice(state: &State) -> bool {
+    match state.phase {
+        Phase::Forward => state.has_effects() && !forward_failed(state),
+        Phase::Opening | Phase::Preparing | Phase::Back | Phase::Committed | Phase::Closed(_) => {
+            false
+        }
+    }
+}
+
+/// Where a recovery leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Heading {
+    /// It closes the restore: nothing was changed.
+    Nowhere,
+    /// It completes the restore.
+    Forward,
+    /// It rolls back.
+    Back,
+    /// It cleans up: the gateway is as the backup says already.
+    ToTheEnd,
+}
+
+/// Where a recovery leads for which nobody chooses a direction; none where it would stop at once. `kernel_kept`: the machine has not
+/// booted since.
+pub fn heading(state: &State, swaps: Swaps, kernel_kept: bool) -> Option<Heading> {
+    let inputs = Inputs {
+        phase: state.phase,
+        stuck: false,
+        recovering: true,
+        effects: state.has_effects(),
+        failed: forward_failed(state),
+        asked: given_up(state),
+        kernel_kept: kernel_kept || given_up(state),
+        swaps,
+        policy: state.plan.as_ref().map(|p| p.policy).unwrap_or_default(),
+        next: None,
+        anew: false,
+        attempts_left: true,
+        starts_left: true,
+        cleaned: false,
+    };
+    match (decide(&inputs).1, state.phase) {
+        (Decision::Commit, _) => Some(Heading::Forward),
+        (Decision::Turn, _) | (Decision::Do(_, Direction::Back), Phase::Back) => {
+            Some(Heading::Back)
+        }
+        (Decision::Do(_, Direction::Back), _) => Some(Heading::Nowhere),
+        (Decision::Do(_, Direction::Forward), _) => Some(Heading::ToTheEnd),
+        (
+            Decision::Arm
+            | Decision::Anew
+            | Decision::Close(_)
+            | Decision::Finish
+            | Decision::Stick
+            | Decision::Halt,
+            _,
+        ) => None,
+    }
+}
+
 fn abandon(i: &Inputs) -> (&'static str, Decision) {
     if i.cleaned {
         (

@@ -1,13 +1,18 @@
 //! How the gateway stands now: which set of files and databases is in place, what is up, down and blocked since when, what stands in
 //! the way, and what leads on. The one model behind everything that is said of it. Owns its forms; looks at nothing itself.
 
+mod left;
 pub mod lines;
 pub mod look;
+mod running;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use journal_format::{Note, Policy, Problem, RestoreId, View};
 use serde::Serialize;
+
+use crate::restore::decide::Heading;
 
 /// How the gateway stands now, and what leads on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -26,6 +31,8 @@ pub struct StateOfGateway {
     pub tunnels: UpAndDown,
     /// Forwarded traffic of the tunnels.
     pub traffic: Traffic,
+    /// Settings of the kernel that are off: without them it forwards nothing, by the protocol's name.
+    pub forwarding_off: Vec<&'static str>,
     /// Where the restore is, as a sentence.
     pub headline: Option<String>,
     /// The restore as its journal tells it.
@@ -37,10 +44,18 @@ pub struct StateOfGateway {
     pub lacks: Vec<Note>,
     /// The process that works.
     pub pid: Option<u32>,
+    /// Somebody has stopped that process, and it does nothing until it is continued.
+    pub is_halted: bool,
     /// What it does, where it is no restore.
     pub work: Option<String>,
     /// The ways in which a recovery may be started: the first is the one to take.
     pub recoveries: Vec<Policy>,
+    /// Where a recovery leads for which nobody chooses.
+    pub heading: Option<Heading>,
+    /// The restore marker, where somebody removed it from a restore that is open.
+    pub marker_gone: Option<PathBuf>,
+    /// Of a restore that is lost: its folder is here, only without its journal.
+    pub lost_in_place: bool,
     /// An operator may end it where it stands: the last way out.
     pub may_be_left: bool,
     /// The safety backup of the restore, if it is there.
@@ -63,6 +78,8 @@ pub enum Condition {
     Stuck,
     /// A restore is over, and something does not work since.
     Lacking,
+    /// The operator ended a restore where it stood, and it still differs from both sets, or something is still down.
+    Left,
     /// A restore was under way, and its journal is not here.
     Lost,
     /// A restore is open, and its journal cannot be used.
@@ -164,13 +181,23 @@ impl FirstNames {
         }
     }
 
-    /// The names of these files, without their folders.
-    pub fn of_files(paths: &[&str]) -> FirstNames {
+    /// The names of these files, without their folders; but whole paths where `all`, of which they are a part, have two of one name.
+    pub fn of_files(paths: &[&str], all: &[&str]) -> FirstNames {
         let name = |path: &&str| {
             let name = Path::new(path).file_name();
             name.map_or_else(|| (*path).to_owned(), |n| n.to_string_lossy().into_owned())
         };
-        let first = paths.iter().take(FIRST).map(name).collect();
+        let (mut seen, mut twice) = (BTreeSet::new(), BTreeSet::new());
+        for name in all.iter().map(name) {
+            if !seen.insert(name.clone()) {
+                twice.insert(name);
+            }
+        }
+        let shown = |path: &&str| match name(path) {
+            name if twice.contains(&name) => (*path).to_owned(),
+            name => name,
+        };
+        let first = paths.iter().take(FIRST).map(shown).collect();
         FirstNames {
             count: paths.len(),
             first,
@@ -183,7 +210,7 @@ impl StateOfGateway {
     pub fn exit_status(&self) -> u8 {
         match self.condition {
             Condition::Idle | Condition::Busy | Condition::Running => 0,
-            Condition::Lacking => 7,
+            Condition::Lacking | Condition::Left => 7,
             Condition::Interrupted | Condition::Stuck | Condition::Lost | Condition::Unreadable => {
                 5
             }

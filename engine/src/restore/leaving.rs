@@ -3,31 +3,65 @@
 
 use std::collections::BTreeMap;
 
-use journal_format::{Control, Direction, Exchange, Note, RestoreId, State, Step, Verdict};
+use journal_format::{
+    Direction, Exchange, Format, Note, RestoreId, Soundness, State, Step, Verdict,
+};
 
 use super::driver::{BootStage, Drive, Ending};
 use super::journal::JournalWriter;
 use super::step::{Env, Machine, fence_is_closed};
-use super::{before, expected_rules, swap};
+use super::{before, expected_rules, swap, unusable};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::restore::decide::Observed;
 use crate::state_dir;
-use crate::text::wording::{counted, quoted};
+use crate::text::wording::{counted, start_command};
 
 /// So many files are named that are neither set's, or another set's than most.
 const NAMED: usize = 10;
 
-/// What would be left as it is; none where the restore changed nothing so far, so that a recovery simply closes it.
+/// Refuses where a restore cannot be ended where it stands.
+pub fn may_be_left(id: &RestoreId, state: &State) -> Result<(), Problem> {
+    let what = format!("leave the gateway as it is in restore {id}");
+    if !state.has_effects() {
+        return Err(cannot(
+            Code::BAD_REQUEST,
+            format!("{what}: it changed nothing so far"),
+            "run `holdfast recover`, which closes it",
+        ));
+    }
+    if state.header.format < Format::V1_1 {
+        return Err(cannot(
+            Code::BAD_REQUEST,
+            format!(
+                "{what}: its journal is of format {}, which has no such ending",
+                state.header.format
+            ),
+            "run `holdfast recover --roll-back` or `holdfast recover --resume`",
+        ));
+    }
+    Ok(())
+}
+
+/// What would be left as it is. Refuses where the last exit would refuse as well: nothing is promised that is not kept.
 pub fn preview(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
-) -> Result<Option<Vec<Note>>, Problem> {
+) -> Result<Vec<Note>, Problem> {
     let scan = state_dir::read(profile, id)?;
-    let Some(state) = scan.state.filter(State::has_effects) else {
-        return Ok(None);
+    let soundness = scan.soundness();
+    let state = match soundness {
+        Soundness::Open | Soundness::Torn | Soundness::Closed(_) => scan.state,
+        Soundness::Empty | Soundness::Corrupt | Soundness::Newer => None,
     };
+    let Some(state) = state else {
+        return Err(unusable::problem(profile, id, soundness));
+    };
+    // Of one that is over, the worker lifts the fence and removes the barrier.
+    if state.verdict().is_none() {
+        may_be_left(id, &state)?;
+    }
     let dir = profile.restore_dir(id);
     let drive = Drive {
         host,
@@ -38,7 +72,7 @@ pub fn preview(
         asked: &|| false,
         stage: BootStage::Whole,
     };
-    drive.what_differs(&state).map(Some)
+    Ok(drive.what_differs_or_why(&state))
 }
 
 impl Drive<'_> {
@@ -54,16 +88,20 @@ impl Drive<'_> {
                 "see what closes it; `nft delete table inet holdfast` lifts it, then run this again",
             ));
         }
-        // A look that fails stands in the way of no exit.
-        let notes = self.what_differs(journal.state()).unwrap_or_else(|p| {
-            let text = format!("what is in place cannot be told: cannot {}", p.what);
-            vec![known(text).advising(p.advice)]
-        });
+        let notes = self.what_differs_or_why(journal.state());
         journal.close(Verdict::Left, notes)?;
         // Only now: until the closing a recovery may still need what is staged.
         self.make(journal, Step::CleanUp, direction, &boot)?;
         self.host.discard(self.barrier)?;
         Ok(Ending::Closed(Verdict::Left))
+    }
+
+    /// The same; or why it cannot be told: a look that fails stands in the way of no exit.
+    fn what_differs_or_why(&self, state: &State) -> Vec<Note> {
+        self.what_differs(state).unwrap_or_else(|p| {
+            let text = format!("what is in place cannot be told: cannot {}", p.what);
+            vec![known(text).advising(p.advice)]
+        })
     }
 
     /// What is in place, and what is neither as before nor as the backup says; a sentence each.
@@ -91,13 +129,7 @@ impl Drive<'_> {
         for service in &plan.services {
             if !env.runs(service)? {
                 let text = format!("{} does not run", service.name);
-                let start = match &service.control {
-                    Control::Unit(unit) => format!("systemctl start {}", quoted(unit)),
-                    Control::Commands { start, .. } => {
-                        let words: Vec<String> = start.iter().map(|word| quoted(word)).collect();
-                        words.join(" ")
-                    }
-                };
+                let start = start_command(&service.control);
                 notes.push(
                     down(text)
                         .about(&service.name)
@@ -114,19 +146,25 @@ impl Drive<'_> {
         notes.push(match (rules(Direction::Back), rules(Direction::Forward)) {
             (Ok(none), _) if none.is_empty() => known("the firewall rules are as before"),
             (_, Ok(none)) if none.is_empty() => known("the firewall rules are as the backup says"),
+            // By its name a note says that something differs which no later look compares.
             (Ok(_), Ok(_)) => {
                 known("the firewall rules are neither as before nor as the backup says")
+                    .about(RULES)
                     .advising("look at `iptables-save` and `ip6tables-save`")
             }
             (Err(p), _) | (_, Err(p)) => known(format!(
                 "the firewall rules cannot be compared: cannot {}",
                 p.what
             ))
+            .about(RULES)
             .advising(p.advice),
         });
         Ok(notes)
     }
 }
+
+/// What the note of the firewall rules is about, where they are neither set's.
+pub const RULES: &str = "the firewall rules";
 
 fn known(text: impl Into<String>) -> Note {
     Note::known(Code::LEFT_AS_IT_IS, text)

@@ -1,9 +1,7 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{
-    Driver, Format, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
-};
+use journal_format::{Driver, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
 
 use serde::{Deserialize, Serialize};
 
@@ -15,10 +13,11 @@ use crate::restore::before::facts;
 use crate::restore::decide::STARTS;
 use crate::restore::driver::{BootStage, Drive, Ending};
 use crate::restore::journal::{JOURNAL_BYTES, JournalWriter};
+use crate::restore::leaving;
 use crate::restore::process;
 use crate::restore::step::{Machine, fence_is_closed};
+use crate::restore::unusable;
 use crate::state_dir::{self, OpenRestore, traces};
-use crate::text::wording::quoted_path;
 
 /// What a recovery found and did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -220,13 +219,15 @@ fn settle_or_stick<'a>(
         ended,
     });
     let dir = profile.restore_dir(&id);
-    let facts = match driver.role {
-        // They put nothing back then, and must not stand in the way of the last exit.
-        Role::Leave => facts(host, &dir, &state).unwrap_or_default(),
-        Role::Restore | Role::Recover | Role::RecoverByHand => facts(host, &dir, &state)?,
+    let found = facts(host, &dir, &state);
+    // Where they put nothing back they stand in no way: neither of the last exit, nor where nothing was changed.
+    let is_untouched = !state.has_effects() && state.header.boot == driver.boot;
+    let facts = match driver.role == Role::Leave || is_untouched {
+        true => found.unwrap_or_default(),
+        false => found?,
     };
-    if driver.role == Role::Leave && (!state.has_effects() || state.header.format < Format::V1_1) {
-        return Err(not_to_be_left(&id, &state));
+    if driver.role == Role::Leave {
+        leaving::may_be_left(&id, &state)?;
     }
     let path = state_dir::journal(profile, &id);
     let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
@@ -263,25 +264,6 @@ fn settle_or_stick<'a>(
     Ok(Recovered::Settled { id, result })
 }
 
-fn not_to_be_left(id: &RestoreId, state: &State) -> Problem {
-    let what = format!("leave the gateway as it is in restore {id}");
-    match state.has_effects() {
-        false => cannot(
-            Code::BAD_REQUEST,
-            format!("{what}: it changed nothing so far"),
-            "run `holdfast recover`, which closes it",
-        ),
-        true => cannot(
-            Code::BAD_REQUEST,
-            format!(
-                "{what}: its journal is of format {}, which has no such ending",
-                state.header.format
-            ),
-            "run `holdfast recover --roll-back` or `holdfast recover --resume`",
-        ),
-    }
-}
-
 /// What of an open restore there is to settle.
 enum WhatIsLeft {
     /// It was over, or had not even begun.
@@ -310,15 +292,7 @@ fn what_is_left(
     let by_hand = driver.role == Role::RecoverByHand || leaves;
     let path = state_dir::journal(profile, id);
     if host.stat(&path)?.is_none() {
-        return Err(cannot(
-            Code::JOURNAL_UNUSABLE,
-            format!(
-                "settle restore {id}: the barrier names it, but its journal {} is gone",
-                path.display()
-            ),
-            "nothing was touched and the fence's rules are in the barrier; put the restore's folder back, or, if the \
-             gateway is as you want it, remove the barrier by hand",
-        ));
+        return Err(unusable::gone(profile, id));
     }
     let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
@@ -332,30 +306,13 @@ fn what_is_left(
         }
         Soundness::Open | Soundness::Torn | Soundness::Empty => {}
         Soundness::Corrupt | Soundness::Newer => {
-            return Err(cannot(
-                Code::JOURNAL_UNUSABLE,
-                format!("settle restore {id}: its journal cannot be acted on"),
-                format!(
-                    "nothing was touched; `holdfast journal verify {id}` says what is wrong with it; the program version \
-                     that wrote it can act on it. The last way out, if no sound copy of it is to be had: `mv {journal} \
-                     {journal}.unusable && rm -f {barrier}`, then `holdfast recover`, which names what to run next",
-                    journal = quoted_path(&path),
-                    barrier = quoted_path(&profile.barrier()),
-                ),
-            ));
+            return Err(unusable::problem(profile, id, scan.soundness()));
         }
     }
     let Some(state) = scan.state.clone() else {
         // Not even a header: the crash came before anything else, and nothing was staged.
         if *barrier {
-            return Err(cannot(
-                Code::JOURNAL_UNUSABLE,
-                format!(
-                    "settle restore {id}: its journal {} has no record, but the barrier is up",
-                    path.display()
-                ),
-                "put the journal back from a copy; nothing was touched",
-            ));
+            return Err(unusable::problem(profile, id, Soundness::Empty));
         }
         host.discard(&path)?;
         return Ok(WhatIsLeft::Nothing(None));

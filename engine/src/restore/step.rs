@@ -13,16 +13,14 @@ use crate::gateway::kernel_facts::Facts;
 use crate::host::linux::Linux;
 use crate::host::{Family, GatewayCommand, Host, Permit, Query, stirs};
 use crate::restore::decide::Observed;
-use crate::restore::swap;
 use crate::text::fence_rules;
-use crate::text::wording::quoted;
 
 mod clean_up;
 mod configs;
 mod databases;
 mod fence;
 mod rules;
-pub(super) mod safety_backup;
+mod safety_backup;
 mod services;
 mod stage;
 mod tunnels;
@@ -30,9 +28,6 @@ mod verify;
 
 /// A pause before a service is stopped once more, ms.
 const AGAIN_MS: u64 = 200;
-
-/// No path is longer.
-const PATH_BYTES: u64 = 1 << 16;
 
 /// Where the contents of new files come from.
 pub trait Source {
@@ -331,47 +326,6 @@ pub fn ops(step: Step) -> &'static dyn StepOps {
 /// A step has no way back because the list back does not hold it.
 fn no_way_back(step: Step) -> Problem {
     bug(format!("go back over {step}: it has no way back"))
-}
-
-/// Puts the old objects of these exchanges back in place. Of one that is nowhere it says how the safety backup's copy gets there.
-fn put_back(env: &Env, permit: &Permit, exchanges: &[Exchange]) -> Result<(), Problem> {
-    let Err(problem) = swap::back(env.host, permit, exchanges) else {
-        return Ok(());
-    };
-    let target = env.targets().find(|t| problem.about.contains(&t.path));
-    let Some((target, new)) = target.and_then(|t| Some((t, t.new.as_ref()?))) else {
-        return Err(problem);
-    };
-    let made = env
-        .host
-        .read(&env.dir.join(safety_backup::MADE), PATH_BYTES);
-    let Ok(made) = made.map(|path| String::from_utf8_lossy(&path).into_owned()) else {
-        return Err(problem);
-    };
-    let advice = format!(
-        "somebody else removed it; the safety backup has a copy, if it was there: `unzip -p {} {} > /root/original && install \
-         -o {} -g {} -m {:o} /root/original {}`",
-        quoted(&made),
-        quoted(&target.entry),
-        new.uid,
-        new.gid,
-        new.mode,
-        quoted(&target.path)
-    );
-    Err(Problem { advice, ..problem })
-}
-
-/// What the way back leaves as others left it.
-fn left_to_others(env: &Env) -> Result<Vec<Note>, Problem> {
-    let left = swap::left_to_others(env.host, env.exchanges)?;
-    let said = left.into_iter().map(|exchange| {
-        let text = format!(
-            "{} was replaced or removed by others meanwhile, and is left as they left it",
-            exchange.path
-        );
-        Note::known(Code::LEFT_TO_OTHERS, text).about(&exchange.path)
-    });
-    Ok(said.collect())
 }
 
 /// Whether the fence holds packets back.

@@ -119,7 +119,7 @@ fn lies(host: &dyn Look, exchange: &Exchange, path: &str) -> Result<Lies, Proble
     })
 }
 
-fn side(host: &dyn Host, exchange: &Exchange) -> Result<Side, Problem> {
+fn side(host: &dyn Look, exchange: &Exchange) -> Result<Side, Problem> {
     let both = (
         lies(host, exchange, &exchange.path)?,
         lies(host, exchange, &exchange.staged)?,
@@ -201,11 +201,21 @@ pub fn stays(host: &dyn Host, exchange: &Exchange) -> Result<bool, Problem> {
     Ok(way_back_among(host, &[], exchange)? == WayBack::Stays)
 }
 
-/// The targets that others replaced or removed before they were exchanged: the way back leaves them as they are.
+/// A target that the way back leaves as others left it.
+#[derive(Debug, Clone, Copy)]
+pub struct LeftToOthers<'e> {
+    /// The target's exchange.
+    pub exchange: &'e Exchange,
+    /// It had been exchanged, and the old object is nowhere: what lies there somebody put in its place. If not, others replaced or
+    /// removed it before it was exchanged.
+    pub original_is_gone: bool,
+}
+
+/// The targets that the way back leaves as others left them.
 pub fn left_to_others<'e>(
     host: &dyn Host,
     exchanges: &'e [Exchange],
-) -> Result<Vec<&'e Exchange>, Problem> {
+) -> Result<Vec<LeftToOthers<'e>>, Problem> {
     let mut left = Vec::new();
     for exchange in exchanges {
         let (old, _) = objects(exchange);
@@ -213,7 +223,11 @@ pub fn left_to_others<'e>(
             && way_back_among(host, exchanges, exchange)? == WayBack::Stays
             && database_of(exchange, exchanges).is_none()
         {
-            left.push(exchange);
+            let staged = lies(host, exchange, &exchange.staged)?;
+            left.push(LeftToOthers {
+                exchange,
+                original_is_gone: exchange.old.is_some() && staged != Lies::New,
+            });
         }
     }
     Ok(left)
@@ -221,7 +235,7 @@ pub fn left_to_others<'e>(
 
 /// The same, of one of these.
 fn side_among(
-    host: &dyn Host,
+    host: &dyn Look,
     exchanges: &[Exchange],
     exchange: &Exchange,
 ) -> Result<Side, Problem> {
@@ -275,7 +289,7 @@ pub fn is_in_place(host: &dyn Host, exchange: &Exchange) -> Result<bool, Problem
 }
 
 /// Where all of these stand together.
-pub fn seen(host: &dyn Host, exchanges: &[Exchange]) -> Result<Observed, Problem> {
+pub fn seen(host: &dyn Look, exchanges: &[Exchange]) -> Result<Observed, Problem> {
     let (mut before, mut after) = (Vec::new(), 0);
     for exchange in exchanges {
         match side_among(host, exchanges, exchange)? {

@@ -5,13 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 
-use journal_format::{Control, RestoreId};
+use journal_format::RestoreId;
 
-use super::{journal, left_over, targets};
+use super::{journal, left_over, safety_backup, targets};
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::{Look, Query};
-use crate::text::wording::{quoted, quoted_path};
+use crate::text::wording::{quoted_path, start_command};
 
 /// How the folder of staged objects is called, before the restore's name.
 const STAGING: &str = ".holdfast-";
@@ -27,6 +27,10 @@ pub struct Traces {
     pub staging: BTreeMap<RestoreId, Vec<PathBuf>>,
     /// The fence is closed.
     pub fence: bool,
+    /// Those of them whose folders are here, only without their journals.
+    pub here: BTreeSet<RestoreId>,
+    /// The safety backup that the newest of those made, if it is there.
+    pub safety_backup: Option<PathBuf>,
 }
 
 /// What is left of restores that this `state_dir` does not know; none where nothing is. To be asked where no restore is open.
@@ -41,8 +45,18 @@ pub fn find(profile: &Profile, host: &dyn Look) -> Result<Option<Traces>, Proble
     let fence = host.ask(&Query::Fence, "")?.ok();
     // That of a restore whose clean-up failed is that clean-up's; that of one that runs is not left.
     let is_left = fence && left_over(profile)?.is_empty() && !targets::somebody_restores();
-    let found = Traces { staging, fence };
-    Ok((is_left || !found.staging.is_empty()).then_some(found))
+    if !is_left && staging.is_empty() {
+        return Ok(None);
+    }
+    let is_here = |id: &&RestoreId| profile.restore_dir(id).is_dir();
+    let here: BTreeSet<RestoreId> = staging.keys().filter(is_here).cloned().collect();
+    let mut newest = here.iter().rev();
+    Ok(Some(Traces {
+        safety_backup: newest.find_map(|id| safety_backup(profile, host, id)),
+        staging,
+        fence,
+        here,
+    }))
 }
 
 /// Refuses where a restore is under way whose journal is not here.
@@ -107,12 +121,32 @@ impl Traces {
             false => "The fence is open: no traffic is blocked",
         };
         let advice = format!(
-            "nothing was changed. Mount the disk of {}, or name the right state_dir in the profile; then run `holdfast recover`. \
-             Only if that state_dir is lost for good, run in this order: {}",
-            profile.state_dir.display(),
+            "nothing was changed. {} run in this order: {}",
+            self.ways_back(profile),
             self.last_exit(profile).join("; ")
         );
         cannot(Code::RESTORE_LOST, format!("{what}. {traffic}"), advice)
+    }
+
+    /// How its journal comes back; and when not.
+    pub fn ways_back(&self, profile: &Profile) -> String {
+        let gone: Vec<String> = self
+            .here
+            .iter()
+            .map(|id| journal(profile, id).display().to_string())
+            .collect();
+        match gone.is_empty() {
+            true => format!(
+                "Mount the disk of {}, or name the right state_dir in the profile; then run `holdfast recover`. Only if that \
+                 state_dir is lost for good,",
+                profile.state_dir.display()
+            ),
+            // Somebody moved the journal away, or removed it: no disk is missing.
+            false => format!(
+                "Put a sound copy of the journal back as {}, then run `holdfast recover`. If there is none,",
+                gone.join(", ")
+            ),
+        }
     }
 
     fn folders(&self) -> impl Iterator<Item = &PathBuf> {
@@ -146,24 +180,22 @@ impl Traces {
         if self.fence {
             commands.push("`nft delete table inet holdfast`".into());
         }
-        commands.push(
-            "`holdfast restore BACKUP --yes` with the newest backup that you have from before"
-                .into(),
-        );
+        let restore = match &self.safety_backup {
+            Some(path) => format!("`holdfast restore {} --yes`", quoted_path(path)),
+            None => "`holdfast restore BACKUP --yes`".into(),
+        };
+        commands.push(match &self.safety_backup {
+            Some(_) => format!("{restore} (the safety backup that the restore made)"),
+            None => format!("{restore} with the newest backup that you have from before"),
+        });
         // The restore that is lost had stopped them, and another one starts only what ran before it.
         for service in &profile.gateway.service {
-            let argv = match service.service().control {
-                Control::Unit(unit) => vec!["systemctl".into(), "start".into(), unit],
-                Control::Commands { start, .. } => start,
-            };
-            let words: Vec<String> = argv.iter().map(|word| quoted(word)).collect();
-            commands.push(format!("`{}`", words.join(" ")));
+            commands.push(format!("`{}`", start_command(&service.service().control)));
         }
         if !profile.gateway.service.is_empty() {
-            commands.push(
-                "`holdfast restore BACKUP --yes` once more (that start may have added rules twice)"
-                    .into(),
-            );
+            commands.push(format!(
+                "{restore} once more (that start may have added rules twice)"
+            ));
         }
         commands
     }
@@ -183,17 +215,26 @@ mod tests {
         let whole = Traces {
             staging: BTreeMap::from([(one.clone(), dirs.map(folder).into())]),
             fence: true,
+            here: BTreeSet::new(),
+            safety_backup: None,
         };
         let staging_alone = Traces {
             staging: BTreeMap::from([(one.clone(), vec![folder(dirs[1])])]),
             fence: false,
+            ..whole.clone()
         };
         let fence_alone = Traces {
             staging: BTreeMap::new(),
-            fence: true,
+            ..whole.clone()
+        };
+        let journal_moved_away = Traces {
+            here: BTreeSet::from([one.clone()]),
+            safety_backup: Some("/var/lib/holdfast/backups/a b.zip".into()),
+            ..whole.clone()
         };
         let profile = Profile::default();
-        let shown = [whole, staging_alone, fence_alone].map(|t| t.problem(&profile).to_string());
+        let shown = [whole, staging_alone, fence_alone, journal_moved_away];
+        let shown = shown.map(|t| t.problem(&profile).to_string());
         insta::assert_snapshot!(shown.join("\n\n"));
     }
 }

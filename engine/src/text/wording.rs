@@ -3,7 +3,7 @@
 use std::fmt::{self, Write};
 use std::path::Path;
 
-use journal_format::Note;
+use journal_format::{Control, Note};
 
 use crate::error::Problem;
 use crate::text::octets;
@@ -88,6 +88,17 @@ pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())
 }
 
+/// The command that starts a service, as a person would type it in a shell.
+pub fn start_command(control: &Control) -> String {
+    match control {
+        Control::Unit(unit) => format!("systemctl start {}", quoted(unit)),
+        Control::Commands { start, .. } => {
+            let words: Vec<String> = start.iter().map(|word| quoted(word)).collect();
+            words.join(" ")
+        }
+    }
+}
+
 /// A word of a command as a person would type it in a shell.
 pub fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_alphanumeric() || "-_./=:@%+,".contains(c);
@@ -102,6 +113,19 @@ pub fn quoted(word: &str) -> String {
 mod tests {
     use super::*;
     use crate::error::{Code, cannot};
+
+    #[test]
+    fn a_start_command_can_be_pasted_into_a_shell() {
+        let words = ["/opt/a b/run", "start"].map(str::to_owned).to_vec();
+        let commands = Control::Commands {
+            stop: Vec::new(),
+            start: words,
+            active: Vec::new(),
+        };
+        assert_eq!(start_command(&commands), "'/opt/a b/run' start");
+        let unit = Control::Unit("gateway@a.service".into());
+        assert_eq!(start_command(&unit), "systemctl start gateway@a.service");
+    }
 
     #[test]
     fn one_is_one_and_none_and_more_are_many() {

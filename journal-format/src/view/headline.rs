@@ -54,12 +54,22 @@ pub(super) fn headline(state: &State, standing: Standing) -> String {
         Standing::Restored => format!(
             "Restored in part, with warnings: the gateway is as the backup says, but for {left_out}. Read what is left."
         ),
-        Standing::RolledBack if lacks.is_empty() => {
-            "Rolled back: the gateway is as it was before.".into()
+        Standing::RolledBack => {
+            let others = visible(&named(&state.not_as_before()));
+            let but = match others.is_empty() {
+                true => String::new(),
+                false => format!(", but for what others changed: {others}"),
+            };
+            match (lacks.is_empty(), but.is_empty()) {
+                (true, _) => format!("Rolled back: the gateway is as it was before{but}."),
+                (false, true) => format!(
+                    "Rolled back: the gateway is as it was before, but what ran then does not run now: {lacks}."
+                ),
+                (false, false) => format!(
+                    "Rolled back: the gateway is as it was before{but}. What ran then does not run now: {lacks}."
+                ),
+            }
         }
-        Standing::RolledBack => format!(
-            "Rolled back: the gateway is as it was before, but what ran then does not run now: {lacks}."
-        ),
         Standing::Left => {
             "Left as it is: the operator ended the restore where it stood. Read what differs."
                 .into()

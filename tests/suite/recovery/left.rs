@@ -1,5 +1,6 @@
 //! The last exit: the operator ends a restore where it stands.
 use super::*;
+use crate::crash::crash;
 
 fn ends_here(two: &TwoStates, journal: &Path) {
     assert_eq!(state(journal).verdict(), Some(Verdict::Left));
@@ -14,6 +15,82 @@ fn ends_here(two: &TwoStates, journal: &Path) {
         again.code() == 0 && again.stdout.contains("nothing to do"),
         "{again}"
     );
+}
+
+/// Whoever asks is told what is in place and what is down, as long as it is so.
+fn still_differs(two: &TwoStates, step: &str) {
+    let status = two.holdfast(&["status"]);
+    if step == "stop-services" && status.code() == 0 {
+        // It was killed before it had stopped anything.
+        return;
+    }
+    assert_eq!(status.code(), 7, "{step}: {status}");
+    for words in [
+        "left: restore ",
+        "was left as it is by an operator",
+        "the service sample-gateway does not run",
+        "sample-gateway-service start ",
+    ] {
+        assert!(status.stdout.contains(words), "{step}, {words}: {status}");
+    }
+    let json = two.holdfast(&["--json", "status"]);
+    assert!(json.stdout.contains("\"status\":\"left\""), "{json}");
+}
+
+#[test]
+fn of_what_was_left_half_exchanged_it_is_said_that_it_is_not_of_one_set_and_what_leads_back() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let dry = crash(&two, "never", &["restore", &two.other()])
+        .ok()
+        .unwrap();
+    let mine = two.backups[two.at].display().to_string();
+    two.holdfast(&["restore", &mine, "--yes"]).ok().unwrap();
+    let effects: Vec<&str> = dry.stdout.lines().collect();
+    let last = effects.iter().rposition(|effect| *effect == "exchange");
+    // Effects count from 1: right before the last exchange.
+    let moment = format!("before:{}", last.unwrap() + 1);
+    crash(&two, &moment, &["restore", &two.other()]);
+    let left = two.holdfast(&["recover", "--leave-as-it-is", "--yes"]);
+    assert_eq!(left.code(), 0, "{left}");
+    for told in [left.stderr, two.holdfast(&["status"]).stdout] {
+        assert!(
+            told.contains("files and databases are not of one set"),
+            "{told}"
+        );
+        assert!(
+            told.contains("puts all of it back as it was before"),
+            "{told}"
+        );
+    }
+}
+
+#[test]
+fn what_was_left_as_it_is_is_done_with_once_nothing_differs_any_more() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    killed_in(&two, "settle-databases");
+    let left = two.holdfast(&["recover", "--leave-as-it-is", "--yes"]);
+    assert_eq!(left.code(), 0, "{left}");
+    assert!(
+        left.stderr.contains("was left as it is by an operator"),
+        "{left}"
+    );
+    still_differs(&two, "settle-databases");
+    let again = two.holdfast(&["recover"]);
+    assert!(
+        again.stderr.contains("was left as it is by an operator"),
+        "{again}"
+    );
+    let service = program("sample-gateway-service").unwrap();
+    let root = two.sample().root().to_owned();
+    let start = [path(&service), "start", path(&root)];
+    two.sandbox().run(&start).unwrap().ok().unwrap();
+    let status = two.holdfast(&["status"]);
+    assert_eq!(status.code(), 0, "{status}");
+    assert!(status.stdout.starts_with("idle"), "{status}");
 }
 
 #[test]
@@ -42,6 +119,7 @@ fn wherever_a_restore_stands_the_operator_can_end_it_and_no_original_is_lost() {
         assert_eq!(left.code(), 0, "{step}: {left}");
         assert!(left.stdout.contains("Left as it is"), "{left}");
         ends_here(&two, &journal);
+        still_differs(&two, step);
         let kept = journal.parent().unwrap().join("originals");
         for (path, bytes) in old {
             let there = |at: PathBuf| std::fs::read(at).is_ok_and(|now| now == bytes);
@@ -65,6 +143,10 @@ fn wherever_a_restore_stands_the_operator_can_end_it_and_no_original_is_lost() {
         assert_eq!(back.code(), 0, "{step}: {back}");
         let diff = two.before().diff(&Picture::take(two.sandbox()).unwrap());
         assert!(diff.is_empty(), "{step}: {}", diff.join("\n"));
+        // Another restore is the end of it.
+        let status = two.holdfast(&["status"]);
+        assert_eq!(status.code(), 0, "{step}: {status}");
+        assert!(status.stdout.starts_with("idle"), "{step}: {status}");
     }
 }
 

@@ -149,6 +149,37 @@ fn a_restore_that_is_lost_for_good_is_left_by_the_commands_that_the_message_name
 }
 
 #[test]
+fn of_a_restore_whose_journal_was_moved_away_the_message_names_its_safety_backup_and_asks_for_no_disk()
+ {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let journal = killed_in(&two, "swap-configs");
+    let made = std::fs::read_to_string(journal.with_file_name("safety-backup")).unwrap();
+    std::fs::rename(&journal, journal.with_extension("unusable")).unwrap();
+    let told = two.holdfast(&["recover"]);
+    assert_eq!(told.code(), 5, "{told}");
+    let barrier = two.sample().state_dir().join("open");
+    let advised = format!("`rm -f {}`, then `holdfast recover`", path(&barrier));
+    assert!(told.stderr.contains(&advised), "{told}");
+    std::fs::remove_file(&barrier).unwrap();
+    let told = two.holdfast(&["recover"]);
+    assert_eq!(told.code(), 5, "{told}");
+    let status = two.holdfast(&["status"]);
+    for all in [told.stderr.clone(), status.stdout.clone()] {
+        let restore = format!("`holdfast restore {made} --yes`");
+        for words in [restore.as_str(), path(&journal), "somebody moved it away"] {
+            assert!(all.contains(words), "{words}: {all}");
+        }
+        assert!(!all.contains("ount the disk"), "{all}");
+    }
+    // A sound copy of it is what leads on.
+    std::fs::rename(journal.with_extension("unusable"), &journal).unwrap();
+    let recovered = two.holdfast(&["recover", "--roll-back"]);
+    assert_eq!(recovered.code(), 4, "{recovered}");
+}
+
+#[test]
 fn two_profiles_of_one_gateway_keep_each_other_out() {
     let Some(mut two) = TwoStates::make(&small()) else {
         return;
@@ -179,6 +210,15 @@ fn two_profiles_of_one_gateway_keep_each_other_out() {
         "{status}"
     );
     assert!(status.stdout.contains(&who), "{status}");
+    // Whoever asks is told that it does nothing, and how it goes on.
+    let own = two.holdfast(&["status"]);
+    for words in [
+        "running: restore",
+        "somebody has stopped it",
+        "`kill -CONT ",
+    ] {
+        assert!(own.stdout.contains(words), "{words}: {own}");
+    }
     assert_eq!(journal_so_far(&two, &began), stood);
 
     // Nobody works on it any more: what it left says that it is open.

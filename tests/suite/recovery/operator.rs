@@ -20,7 +20,7 @@ fn says_what_lacks(status: &fixtures::Finished) {
         "in place:    files and databases are as before the restore",
         "now:         the service sample-gateway is down, since ",
         "in the way:  restore ",
-        "what to do:  see why in its own log, then start it: ",
+        "what to do:  see why in the log that sample-gateway writes itself, then start it: ",
     ];
     for (line, said) in lines.iter().zip(said) {
         assert!(line.starts_with(said), "{said}: {status}");
@@ -50,7 +50,7 @@ fn a_service_lacks(by_recovery: bool) {
     let start = format!("{} start {}", path(&service), path(two.sample().root()));
     let said = format!(
         "does not work: sample-gateway does not run, though it ran before: its start failed; \
-         what to do: see why in its own log, then start it: {start}"
+         what to do: see why in the log that sample-gateway writes itself, then start it: {start}"
     );
     assert_eq!(note.unwrap().trim(), said);
     let verdict = state(&two.journal(&two.fresh(&began).unwrap())).verdict();
@@ -181,6 +181,77 @@ fn while_a_restore_runs_a_second_one_a_recovery_and_a_backup_are_told_busy() {
     let done = restore.wait().unwrap();
     assert_eq!(done.code(), 0, "{done}");
     two.is_settled(&began, &done, "busy");
+}
+
+#[test]
+fn who_asks_is_told_where_a_recovery_leads_and_it_leads_there() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    for (step, leads, code) in [
+        ("stage", "which closes the restore: nothing was changed", 4),
+        ("swap-databases", "which rolls back", 4),
+        ("verify-at-rest", "which completes the restore", 0),
+    ] {
+        let began = two.restores();
+        killed_in(&two, step);
+        let status = two.holdfast(&["status"]);
+        let said = format!("run `holdfast recover`, {leads}");
+        assert!(status.stdout.contains(&said), "{step}: {status}");
+        let recovered = two.holdfast(&["recover"]);
+        assert_eq!(recovered.code(), code, "{step}: {recovered}");
+        two.is_settled(&began, &recovered, step);
+    }
+}
+
+#[test]
+fn a_direction_that_has_no_effect_any_more_and_a_marker_that_is_gone_are_told() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    killed_in(&two, "swap-configs");
+    let barrier = two.sample().state_dir().join("open");
+    let text = std::fs::read(&barrier).unwrap();
+    std::fs::remove_file(&barrier).unwrap();
+    let status = two.holdfast(&["status"]);
+    let gone = format!("Its restore marker {} is gone", path(&barrier));
+    assert!(status.stdout.contains(&gone), "{status}");
+    std::fs::write(&barrier, text).unwrap();
+    // A rollback is cut off.
+    let began_back = "\"step\":\"stop-services\",\"direction\":\"back\"";
+    let holdfast = program("holdfast").unwrap();
+    let profile = two.sample().profile();
+    let argv = [
+        path(&holdfast),
+        "--config",
+        path(&profile),
+        "recover",
+        "--roll-back",
+    ];
+    let mut back = two.sandbox().spawn(&argv).unwrap();
+    while !journal_so_far(&two, &began).contains(began_back) {
+        assert!(!back.has_ended().unwrap(), "it ended");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    assert!(back.kill_worker().unwrap());
+    back.wait().unwrap();
+    let recovered = two.holdfast(&["recover", "--resume"]);
+    assert!(
+        recovered.stderr.contains("--resume has no effect"),
+        "{recovered}"
+    );
+    assert!(
+        recovered.stderr.contains("it rolls back already"),
+        "{recovered}"
+    );
+    assert_eq!(recovered.code(), 4, "{recovered}");
+    two.is_settled(&began, &recovered, "on the way back");
+    // What is followed to its end says how the gateway stands then.
+    let id = two.fresh(&began).unwrap();
+    let followed = two.holdfast(&["journal", "follow", id.as_str()]);
+    let end = "\nRolled back: the gateway is as it was before.\nin place:    files and databases";
+    assert!(followed.stdout.contains(end), "{followed}");
 }
 
 #[test]

@@ -139,12 +139,9 @@ pub(super) fn left_out(
     );
     lines.several(
         "client",
-        " as of one moment",
+        " whose row and files may be of different moments",
         &manifest.iter().flat_map(|m| &m.unpaired).collect(),
-        Note::known(
-            Code::NOT_OF_ONE_MOMENT,
-            "changed while the backup was made: row and files may be of different moments",
-        ),
+        Note::known(Code::NOT_OF_ONE_MOMENT, "changed while the backup was made"),
     );
     lost(&checked.lost, &mut lines);
     lines.lines

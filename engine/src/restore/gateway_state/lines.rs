@@ -8,6 +8,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::{Condition, FirstNames, SetInPlace, Since, StateOfGateway, Traffic, UpAndDown};
+use crate::restore::decide::Heading;
 use crate::text::wording::{counted, in_a_line, name, quoted_path};
 
 /// FirstNames that a line shows of many.
@@ -160,7 +161,11 @@ impl StateOfGateway {
         {
             let _ = write!(said, ", since {}", moment(since));
         }
-        let said = [said, and(&up)].into_iter().chain(unknown);
+        let off = match self.forwarding_off.as_slice() {
+            [] => String::new(),
+            off => format!("the kernel forwards nothing of {}", off.join(" and ")),
+        };
+        let said = [said, off, and(&up)].into_iter().chain(unknown);
         said.filter(|s| !s.is_empty())
             .collect::<Vec<_>>()
             .join("; ")
@@ -169,10 +174,30 @@ impl StateOfGateway {
     /// Who works on the gateway, where it is no restore that has begun.
     pub fn at_work(&self) -> String {
         let work = self.work.as_deref().unwrap_or("another Holdfast");
-        match self.pid.filter(|_| !work.contains("process")) {
+        let runs = match self.pid.filter(|_| !work.contains("process")) {
             Some(pid) => format!("{work} runs, process {pid}"),
             None => work.into(),
+        };
+        format!("{runs}{}", self.halted())
+    }
+
+    fn halted(&self) -> &'static str {
+        match self.is_halted {
+            true => {
+                ", and somebody has stopped it (SIGSTOP): it does nothing until it is continued"
+            }
+            false => "",
         }
+    }
+
+    /// What is said of a restore marker that is gone.
+    fn marker(&self) -> String {
+        self.marker_gone.as_ref().map_or_else(String::new, |path| {
+            format!(
+                ". Its restore marker {} is gone: somebody removed it, so a recovery needs a direction from you",
+                path.display()
+            )
+        })
     }
 
     /// What the line is called, and what it says.
@@ -192,18 +217,23 @@ impl StateOfGateway {
             Condition::Busy => ("under way", self.at_work()),
             Condition::Running => (
                 "under way",
-                format!("{restore} runs{}. {at}", process(&self.pid)),
+                format!(
+                    "{restore} runs{}{}. {at}",
+                    process(&self.pid),
+                    self.halted()
+                ),
             ),
             Condition::Interrupted => (
                 "in the way",
                 format!(
-                    "{restore} was interrupted, and nothing works on it. It had come to \"{}\"",
-                    at.trim_end_matches('.')
+                    "{restore} was interrupted, and nothing works on it. It had come to \"{}\"{}",
+                    at.trim_end_matches('.'),
+                    self.marker()
                 ),
             ),
             Condition::Stuck => (
                 "in the way",
-                format!("{restore} needs an operator: {problem}"),
+                format!("{restore} needs an operator: {problem}{}", self.marker()),
             ),
             Condition::Lacking => {
                 let lacks: Vec<&str> = self.lacks.iter().map(|n| n.text.as_str()).collect();
@@ -212,10 +242,22 @@ impl StateOfGateway {
                     format!("{restore} is over, and lacks: {}", lacks.join("; ")),
                 )
             }
-            Condition::Lost => (
-                "in the way",
-                format!("{restore} was under way, and its journal is not in state_dir"),
-            ),
+            Condition::Left => {
+                let differs: Vec<&str> = self.lacks.iter().map(|n| n.text.as_str()).collect();
+                let said = format!(
+                    "{restore} was left as it is by an operator. Still not right: {}",
+                    differs.join("; ")
+                );
+                ("in the way", said)
+            }
+            Condition::Lost => {
+                let gone = match self.lost_in_place {
+                    true => "gone: somebody moved it away or removed it",
+                    false => "not in state_dir",
+                };
+                let said = format!("{restore} was under way, and its journal is {gone}");
+                ("in the way", said)
+            }
             Condition::Unreadable => ("in the way", problem),
         })
     }
@@ -228,6 +270,12 @@ impl StateOfGateway {
             .unwrap_or_default();
         let said = match self.condition {
             Condition::Idle => return None,
+            Condition::Busy | Condition::Running if self.is_halted => {
+                let pid = self.pid.map_or_else(|| "PID".into(), |pid| pid.to_string());
+                format!(
+                    "`kill -CONT {pid}` continues it. `kill -KILL {pid}` ends it where it stands; then see `holdfast status`"
+                )
+            }
             Condition::Busy => "wait for its end".into(),
             Condition::Running => {
                 let id = self.restore.as_ref().map_or("ID", |id| id.as_str());
@@ -252,6 +300,19 @@ impl StateOfGateway {
                 let advice = advice.map_or_else(String::new, |a| format!("{a}; or, "));
                 format!("{advice}once the cause is gone, {}", self.recover(reader))
             }
+            Condition::Left => {
+                let advice: Vec<&str> =
+                    self.lacks.iter().filter_map(|n| n.advice.as_deref()).collect();
+                format!(
+                    "{}. This stays until all of it is right, or until another restore",
+                    advice.join("; ")
+                )
+            }
+            Condition::Lost if self.lost_in_place => {
+                "put a sound copy of the journal back, then run `holdfast recover`. If there is none, `holdfast status` names the \
+                 commands that lead out"
+                    .into()
+            }
             Condition::Lost => {
                 "mount the disk of state_dir, or name the right state_dir in the profile; then run `holdfast recover`. If it is \
                  lost for good, `holdfast status` names the commands that lead out"
@@ -267,6 +328,7 @@ impl StateOfGateway {
             | Condition::Busy
             | Condition::Running
             | Condition::Lacking
+            | Condition::Left
             | Condition::Lost => false,
         };
         Some(match has_way_out {
@@ -277,19 +339,26 @@ impl StateOfGateway {
 
     /// The command, or the button, that starts a recovery, and the choice where there is one.
     fn recover(&self, reader: Audience) -> String {
+        let leads = match self.heading {
+            None => "",
+            Some(Heading::Nowhere) => ", which closes the restore: nothing was changed",
+            Some(Heading::Forward) => ", which completes the restore",
+            Some(Heading::Back) => ", which rolls back",
+            Some(Heading::ToTheEnd) => ", which cleans up: the gateway is as the backup says",
+        };
         let command = match self.recoveries.as_slice() {
-            [Policy::Auto, _, ..] => {
-                "run `holdfast recover`, or choose the direction with --roll-back or --resume"
-            }
+            [Policy::Auto, _, ..] => format!(
+                "run `holdfast recover`{leads}; --roll-back or --resume choose the direction"
+            ),
             [Policy::RollBack, ..] => {
-                "run `holdfast recover --roll-back`, or `holdfast recover --resume`"
+                "run `holdfast recover --roll-back`, or `holdfast recover --resume`".into()
             }
-            [] | [Policy::Auto | Policy::Resume, ..] => "run `holdfast recover`",
+            [] | [Policy::Auto | Policy::Resume, ..] => format!("run `holdfast recover`{leads}"),
         };
         match (reader, self.recoveries.is_empty()) {
             (Audience::Page, false) => format!("use a button below; on the gateway, {command}"),
             (Audience::Page, true) => format!("on the gateway, {command}"),
-            (Audience::Terminal, _) => command.into(),
+            (Audience::Terminal, _) => command,
         }
     }
 

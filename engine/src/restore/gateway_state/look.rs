@@ -1,28 +1,23 @@
 //! Looks how the gateway stands: at the journal of the restore that is open, at objects and never at their contents, and at what
 //! runs. Changes nothing. What cannot be looked at is unknown, and no error.
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use journal_format::{
-    Direction, Format, Phase, Plan, Policy, RestoreId, Service, Soundness, State, Step, Tunnel,
-    Verdict, View,
+    Direction, Format, Phase, Policy, RestoreId, Soundness, State, Step, Tunnel, Verdict, View,
 };
 
-use super::{Condition, FirstNames, SetInPlace, Since, StateOfGateway, Traffic, UpAndDown};
-use crate::error::{Code, Problem, cannot};
+use super::running::{Times, forwarding_off, services_running, traffic, tunnels_running};
+use super::{Condition, FirstNames, SetInPlace, StateOfGateway, UpAndDown};
+use crate::error::{Code, Problem};
 use crate::gateway::profile::Profile;
+use crate::host::Look;
 use crate::host::programs;
-use crate::host::{ExitKind, Look, Now, Output, Query};
-use crate::restore::decide::forward_failed;
-use crate::restore::step::safety_backup;
-use crate::restore::{process, swap};
+use crate::restore::decide::{self, Heading, Observed, Swaps};
+use crate::restore::{before, process, swap, unusable};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::state_dir::{self, OpenRestore, targets, traces};
-use crate::text::wording::{in_a_line, quoted_path};
-
-/// The path of a safety backup is no longer.
-const PATH_BYTES: u64 = 1 << 16;
+use crate::text::wording::in_a_line;
 
 /// Looks how the gateway stands.
 pub fn look(profile: &Profile, host: &dyn Look) -> StateOfGateway {
@@ -50,6 +45,9 @@ struct Found {
     problem: Option<Problem>,
     worker: Option<(u32, String)>,
     recoveries: Vec<Policy>,
+    heading: Option<Heading>,
+    marker_gone: Option<PathBuf>,
+    lost_in_place: bool,
 }
 
 impl Found {
@@ -61,6 +59,9 @@ impl Found {
             problem: None,
             worker: None,
             recoveries: Vec::new(),
+            heading: None,
+            marker_gone: None,
+            lost_in_place: false,
         }
     }
 
@@ -78,6 +79,10 @@ fn opened(profile: &Profile, host: &dyn Look, open: &OpenRestore) -> Found {
         restore: Some(open.id.clone()),
         ..Found::nothing(Condition::Unreadable)
     };
+    if !state_dir::journal(profile, &open.id).exists() {
+        found.problem = Some(unusable::gone(profile, &open.id));
+        return found;
+    }
     let scan = match state_dir::read(profile, &open.id) {
         Ok(scan) => scan,
         Err(problem) => {
@@ -104,17 +109,25 @@ fn opened(profile: &Profile, host: &dyn Look, open: &OpenRestore) -> Found {
         found.condition = Condition::Running;
         found.worker = Some((pid, "a restore".into()));
     } else if !usable {
-        found.problem = Some(unusable(profile, &open.id, soundness));
+        found.problem = Some(unusable::problem(profile, &open.id, soundness));
     } else {
         let stuck = state.and_then(|s| s.stuck.clone());
         let lacks = state.is_some_and(|s| s.verdict().is_some() && !s.lacks().is_empty());
-        found.condition = match stuck {
+        // What no recovery can do without is looked at here: else it would be advised to people, and would fail.
+        let facts = state.filter(|s| s.verdict().is_none() && s.has_effects());
+        let dir = profile.restore_dir(&open.id);
+        let facts = facts.and_then(|s| before::facts(host, &dir, s).err());
+        let problem = facts.or(stuck);
+        found.condition = match problem {
             Some(_) => Condition::Stuck,
             None if lacks => Condition::Lacking,
             None => Condition::Interrupted,
         };
-        found.problem = stuck;
-        found.recoveries = recoveries(found.state.as_ref(), open.barrier);
+        found.problem = problem;
+        found.recoveries = recoveries(state, open.barrier);
+        found.heading = state.and_then(|s| heading(host, s));
+        let needs_it = state.is_some_and(|s| s.has_effects() && s.verdict().is_none());
+        found.marker_gone = (needs_it && !open.barrier).then(|| profile.barrier());
     }
     found
 }
@@ -125,48 +138,12 @@ fn holder(profile: &Profile) -> Option<(u32, LockedFor)> {
     Lock::holder(profile).filter(|(pid, _)| lives(*pid))
 }
 
-fn unusable(profile: &Profile, id: &RestoreId, soundness: Soundness) -> Problem {
-    let path = state_dir::journal(profile, id);
-    let why = match soundness {
-        Soundness::Newer => "a newer Holdfast wrote it",
-        _ => "it is damaged",
-    };
-    let (journal, barrier) = (quoted_path(&path), quoted_path(&profile.barrier()));
-    let last = format!(
-        "The last way out, if no sound copy of it is to be had: `mv {journal} {journal}.unusable && rm -f {barrier}`, then \
-         `holdfast recover`, which names what to run next"
-    );
-    let advice = match soundness {
-        Soundness::Newer => {
-            format!("run `holdfast recover` of the version that wrote it. {last}")
-        }
-        Soundness::Closed(_)
-        | Soundness::Open
-        | Soundness::Empty
-        | Soundness::Torn
-        | Soundness::Corrupt => format!(
-            "`holdfast journal verify {id}` says what is wrong with it; put it back from a copy, then run `holdfast recover`. \
-             {last}"
-        ),
-    };
-    cannot(
-        Code::JOURNAL_UNUSABLE,
-        format!("use the journal {} of restore {id}: {why}", path.display()),
-        advice,
-    )
-}
-
 /// In which ways a recovery may be started: the journal leaves the choice until a step failed, it turned back or committed.
 fn recoveries(state: Option<&State>, barrier: bool) -> Vec<Policy> {
     let Some(state) = state.filter(|s| s.has_effects()) else {
         return vec![Policy::Auto];
     };
-    let free = match state.phase {
-        Phase::Forward => !forward_failed(state),
-        Phase::Opening | Phase::Preparing | Phase::Back | Phase::Committed | Phase::Closed(_) => {
-            false
-        }
-    };
+    let free = decide::leaves_the_choice(state);
     match (barrier, free) {
         // Without the restore marker the admin has to choose, even where the choice has no effect any more.
         (false, _) => vec![Policy::RollBack, Policy::Resume],
@@ -193,31 +170,77 @@ fn closed(profile: &Profile, host: &dyn Look) -> Found {
         Err(problem) => Found::in_the_way(Condition::Unreadable, problem),
         Ok(Some(found)) => Found {
             restore: found.staging.keys().next_back().cloned(),
+            lost_in_place: !found.here.is_empty(),
             ..Found::in_the_way(Condition::Lost, found.problem(profile))
         },
-        Ok(None) => match lacking(profile, host) {
-            Some(state) => Found {
+        Ok(None) => match newest(profile, host) {
+            Some((condition, state)) => Found {
                 restore: Some(state.header.restore.clone()),
+                recoveries: match condition == Condition::Lacking {
+                    true => vec![Policy::Auto],
+                    false => Vec::new(),
+                },
                 state: Some(state),
-                recoveries: vec![Policy::Auto],
-                ..Found::nothing(Condition::Lacking)
+                ..Found::nothing(condition)
             },
             None => Found::nothing(Condition::Idle),
         },
     }
 }
 
-/// The newest restore, if it ended in this boot and something was lacking then: the next boot starts what the gateway has.
-fn lacking(profile: &Profile, host: &dyn Look) -> Option<State> {
+/// The newest restore, if somebody may have to do something about it: it was left as it is, or it ended in this boot and something was
+/// lacking then. The next boot starts what the gateway has.
+fn newest(profile: &Profile, host: &dyn Look) -> Option<(Condition, State)> {
     let id = state_dir::newest(profile).ok()??;
     let state = state_dir::read(profile, &id).ok()?.state?;
-    let boot = host.boot().ok()?;
-    let in_this_boot = state.driver.as_ref().is_some_and(|d| d.boot == boot);
-    let lacks = state.verdict().is_some() && !state.lacks().is_empty();
-    (in_this_boot && lacks).then_some(state)
+    let was_left = state.verdict()? == Verdict::Left;
+    if was_left {
+        return Some((Condition::Left, state));
+    }
+    let lacks = is_of_this_boot(&state, host) && !state.lacks().is_empty();
+    lacks.then_some((Condition::Lacking, state))
+}
+
+fn is_of_this_boot(state: &State, host: &dyn Look) -> bool {
+    let boot = host.boot().ok();
+    let driver = state.driver.as_ref();
+    driver.is_some_and(|d| boot.as_ref() == Some(&d.boot))
+}
+
+/// Where a recovery leads. A swap that was not noted was not made: of thousands of files none is hashed here.
+fn heading(host: &dyn Look, state: &State) -> Option<Heading> {
+    let mut all = true;
+    for step in [Step::SwapDatabases, Step::SwapConfigs] {
+        let targets = state.plan.as_ref().and_then(|p| p.targets(step));
+        all &= match state.exchanges(step) {
+            Some(noted) => swap::seen(host, noted).ok()? == Observed::After,
+            None => targets.is_none_or(<[_]>::is_empty),
+        };
+    }
+    let swaps = match all {
+        true => Swaps::AllInPlace,
+        false => Swaps::NotAll,
+    };
+    decide::heading(state, swaps, state.header.boot == host.boot().ok()?)
 }
 
 impl Found {
+    /// The tunnels that should be up.
+    fn expected(&self, files: &SetInPlace) -> &[Tunnel] {
+        let Some(state) = &self.state else {
+            return &[];
+        };
+        let Some(plan) = &state.plan else {
+            return &[];
+        };
+        let is_over = state.verdict().is_some() && self.condition != Condition::Left;
+        match state.direction() {
+            _ if matches!(files, SetInPlace::After(_)) => &plan.tunnels_up,
+            Direction::Forward if is_over => &plan.tunnels_up,
+            Direction::Back | Direction::Forward => &plan.tunnels_down,
+        }
+    }
+
     /// The same, and how the gateway is seen to be.
     fn seen(self, profile: &Profile, host: &dyn Look) -> StateOfGateway {
         let state = self.state.as_ref();
@@ -236,28 +259,17 @@ impl Found {
             now: host.now(),
             host,
         };
-        let of_profile = || {
-            profile
-                .gateway
-                .service
-                .iter()
-                .map(|s| s.service())
-                .collect()
-        };
-        let services = plan.map_or_else(of_profile, |p| p.services.clone());
-        let services = services_running(host, &services, &times);
-        let expected = match state.map(State::direction) {
-            None => &[][..],
-            Some(_) if matches!(files, SetInPlace::After(_)) => up_afterwards(plan),
-            Some(Direction::Back) => plan.map_or(&[][..], |p| &p.tunnels_down),
-            Some(Direction::Forward) if state.and_then(State::verdict).is_some() => {
-                up_afterwards(plan)
-            }
-            Some(Direction::Forward) => plan.map_or(&[][..], |p| &p.tunnels_down),
-        };
+        let all = profile.gateway.service.iter();
+        let of_profile = || all.map(|s| s.service()).collect();
+        let of_gateway = plan.map_or_else(of_profile, |p| p.services.clone());
+        let services = services_running(host, &of_gateway, &times);
+        let expected = self.expected(&files);
         let tunnels = tunnels_running(host, expected, &times);
         let told = state.filter(|_| self.condition != Condition::Unreadable);
         let view = told.map(|s| Box::new(View::of(s)));
+        let off = state.map_or_else(Vec::new, |s| unforwarded(profile, host, s));
+        let pid = self.worker.as_ref().map(|(pid, _)| *pid);
+        let is_halted = pid.and_then(programs::process).is_some_and(|p| p.halted);
         let mut seen = StateOfGateway {
             condition: self.condition,
             headline: view.as_ref().map(|v| v.headline.clone()),
@@ -265,25 +277,40 @@ impl Found {
             safety_backup: self
                 .restore
                 .as_ref()
-                .and_then(|id| made_before(profile, host, id)),
+                .and_then(|id| state_dir::safety_backup(profile, host, id)),
             restore: self.restore,
             files,
             databases,
             services,
             tunnels,
             traffic: traffic(host, &times),
+            forwarding_off: off,
+            is_halted,
+            heading: self.heading,
+            marker_gone: self.marker_gone,
+            lost_in_place: self.lost_in_place,
             problem: self.problem,
-            pid: self.worker.as_ref().map(|(pid, _)| *pid),
+            pid,
             work: self.worker.map(|(_, work)| work),
-            may_be_left: !self.recoveries.is_empty()
-                && state.is_some_and(|s| {
-                    let is_sealed = s.phase == Phase::Committed;
-                    s.has_effects() && !is_sealed && s.header.format >= Format::V1_1
-                }),
+            may_be_left: !self.recoveries.is_empty() && state.is_some_and(may_be_left),
             recoveries: self.recoveries,
             view,
         };
-        seen.forget_what_works_again();
+        match self.condition {
+            Condition::Left => {
+                if let Some(state) = state {
+                    seen.say_what_is_left(state, &of_gateway, is_of_this_boot(state, host));
+                }
+            }
+            Condition::Lacking => seen.forget_what_works_again(),
+            Condition::Idle
+            | Condition::Busy
+            | Condition::Running
+            | Condition::Interrupted
+            | Condition::Stuck
+            | Condition::Lost
+            | Condition::Unreadable => {}
+        }
         seen
     }
 }
@@ -291,9 +318,6 @@ impl Found {
 impl StateOfGateway {
     /// What lacked and works by now lacks no more.
     fn forget_what_works_again(&mut self) {
-        if self.condition != Condition::Lacking {
-            return;
-        }
         let is_down = |seen: &UpAndDown, name: &str| match seen {
             // More names may be down than are kept.
             UpAndDown::Seen { down, .. } => {
@@ -308,6 +332,11 @@ impl StateOfGateway {
                 false => is_down(&self.tunnels, name),
             }
         });
+        self.is_idle_without_lacks();
+    }
+
+    /// Where nothing of it is left to say.
+    pub(super) fn is_idle_without_lacks(&mut self) {
         if self.lacks.is_empty() {
             self.condition = Condition::Idle;
             self.restore = None;
@@ -320,12 +349,22 @@ impl StateOfGateway {
     }
 }
 
-fn unknown(why: impl Into<String>) -> SetInPlace {
-    SetInPlace::Unknown { why: why.into() }
+/// An operator may end it where it stands.
+fn may_be_left(state: &State) -> bool {
+    let is_sealed = state.phase == Phase::Committed;
+    state.has_effects() && !is_sealed && state.header.format >= Format::V1_1
 }
 
-fn up_afterwards(plan: Option<&Plan>) -> &[Tunnel] {
-    plan.map_or(&[][..], |p| &p.tunnels_up)
+/// The protocols that the kernel does not forward although it should.
+fn unforwarded(profile: &Profile, host: &dyn Look, state: &State) -> Vec<&'static str> {
+    let dir = profile.restore_dir(&state.header.restore);
+    let before = || before::facts(host, &dir, state).unwrap_or_default();
+    let plan = state.plan.as_ref();
+    plan.map_or_else(Vec::new, |plan| forwarding_off(host, plan, before))
+}
+
+fn unknown(why: impl Into<String>) -> SetInPlace {
+    SetInPlace::Unknown { why: why.into() }
 }
 
 /// Which set is in place of what a swap replaces.
@@ -342,10 +381,10 @@ fn in_place(host: &dyn Look, state: &State, step: Step) -> SetInPlace {
     let noted = state.exchanges(step);
     match (state.phase, noted) {
         (Phase::Committed | Phase::Closed(Verdict::Restored), _) => {
-            SetInPlace::After(FirstNames::of_files(&planned))
+            SetInPlace::After(FirstNames::of_files(&planned, &planned))
         }
         (Phase::Closed(Verdict::RolledBack | Verdict::NothingChanged), _) | (_, None) => {
-            SetInPlace::Before(FirstNames::of_files(&planned))
+            SetInPlace::Before(FirstNames::of_files(&planned, &planned))
         }
         (
             Phase::Opening
@@ -357,125 +396,14 @@ fn in_place(host: &dyn Look, state: &State, step: Step) -> SetInPlace {
         ) => match swap::in_place(host, noted) {
             Err(problem) => unknown(in_a_line(&problem)),
             Ok(swap::InPlace { old, new, foreign }) => match (&old[..], &new[..], &foreign[..]) {
-                (_, [], []) => SetInPlace::Before(FirstNames::of_files(&old)),
-                ([], _, []) => SetInPlace::After(FirstNames::of_files(&new)),
+                (_, [], []) => SetInPlace::Before(FirstNames::of_files(&old, &planned)),
+                ([], _, []) => SetInPlace::After(FirstNames::of_files(&new, &planned)),
                 _ => SetInPlace::Mixed {
-                    before: FirstNames::of_files(&old),
-                    after: FirstNames::of_files(&new),
-                    foreign: FirstNames::of_files(&foreign),
+                    before: FirstNames::of_files(&old, &planned),
+                    after: FirstNames::of_files(&new, &planned),
+                    foreign: FirstNames::of_files(&foreign, &planned),
                 },
             },
         },
     }
-}
-
-/// Since when something is so, as the journal tells.
-struct Times<'a> {
-    state: Option<&'a State>,
-    now: Now,
-    host: &'a dyn Look,
-}
-
-impl Times<'_> {
-    /// Since a step did what another one has not undone.
-    fn since(&self, step: Step, undone_by: Step) -> Option<Since> {
-        let moves = &self.state?.moves;
-        let undone = moves.iter().filter(|m| m.step == undone_by).map(|m| m.seq);
-        let undone = undone.max();
-        let begun = moves
-            .iter()
-            .filter(|m| m.step == step && undone.is_none_or(|undone| undone < m.seq));
-        // Of a restore that is over, what is down did not come up.
-        let not_undone = || {
-            let over = self.state.and_then(State::verdict).is_some();
-            moves
-                .iter()
-                .filter(|m| m.step == undone_by && over)
-                .max_by_key(|m| m.seq)
-        };
-        let begun = begun.min_by_key(|m| m.seq).or_else(not_undone)?;
-        let boot = self.host.boot().ok()?;
-        // Whatever it did, a boot that came behind it began with the gateway down.
-        Some(match begun.boot.as_ref() == Some(&boot) {
-            true => Since {
-                at_ms: begun.began_ms,
-                age_ms: self.now.up_ms.saturating_sub(begun.began_up_ms),
-            },
-            false => Since {
-                at_ms: self.now.at_ms.saturating_sub_unsigned(self.now.up_ms),
-                age_ms: self.now.up_ms,
-            },
-        })
-    }
-}
-
-fn services_running(host: &dyn Look, services: &[Service], times: &Times) -> UpAndDown {
-    let (mut up, mut down) = (0, Vec::new());
-    for service in services {
-        let asked = host.ask(&Query::ServiceActive(service.control.clone()), "");
-        match asked.as_ref().map(|out| out.end) {
-            Ok(ExitKind::Exit(0)) => up += 1,
-            // What a shell says of a program that it cannot run, or not find.
-            Ok(ExitKind::Exit(126 | 127) | ExitKind::Signal(_) | ExitKind::TimedOut) | Err(_) => {
-                return UpAndDown::Unknown {
-                    why: format!("{}: {}", service.name, why(asked)),
-                };
-            }
-            Ok(ExitKind::Exit(_)) => down.push(&service.name),
-        }
-    }
-    seen(up, &down, times, Step::StopServices, Step::StartServices)
-}
-
-fn tunnels_running(host: &dyn Look, expected: &[Tunnel], times: &Times) -> UpAndDown {
-    let asked = host.ask(&Query::Tunnels, "");
-    let Ok(out) = asked
-        .as_ref()
-        .map_err(|_| ())
-        .and_then(|out| match out.ok() {
-            true => Ok(&out.stdout),
-            false => Err(()),
-        })
-    else {
-        return UpAndDown::Unknown { why: why(asked) };
-    };
-    let up: BTreeSet<&str> = out.split_whitespace().collect();
-    let down = expected.iter().map(|t| &t.name);
-    let down: Vec<&String> = down.filter(|name| !up.contains(name.as_str())).collect();
-    seen(up.len(), &down, times, Step::TunnelsDown, Step::TunnelsUp)
-}
-
-fn seen(up: usize, down: &[&String], times: &Times, by: Step, undone_by: Step) -> UpAndDown {
-    UpAndDown::Seen {
-        up,
-        down: FirstNames::of(down),
-        since: times.since(by, undone_by).filter(|_| !down.is_empty()),
-    }
-}
-
-fn traffic(host: &dyn Look, times: &Times) -> Traffic {
-    let asked = host.ask(&Query::Fence, "");
-    match asked.as_ref().map(|out| out.end) {
-        Ok(ExitKind::Exit(0)) => Traffic::Blocked {
-            since: times.since(Step::Fence, Step::LiftFence),
-        },
-        Ok(ExitKind::Exit(1)) => Traffic::Open,
-        Ok(_) | Err(_) => Traffic::Unknown { why: why(asked) },
-    }
-}
-
-/// Why something could not be asked.
-fn why(asked: Result<Output, Problem>) -> String {
-    in_a_line(&match asked {
-        Ok(out) => out.problem(Code::QUERY_FAILED, "ask", ""),
-        Err(problem) => problem,
-    })
-}
-
-/// The safety backup that a restore made, if it is still there.
-fn made_before(profile: &Profile, host: &dyn Look, id: &RestoreId) -> Option<PathBuf> {
-    let noted = profile.restore_dir(id).join(safety_backup::MADE);
-    let path = host.read(&noted, PATH_BYTES).ok()?;
-    let path = PathBuf::from(String::from_utf8(path).ok()?);
-    host.stat(&path).ok()?.map(|_| path)
 }

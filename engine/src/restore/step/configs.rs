@@ -3,10 +3,11 @@
 
 use journal_format::{Direction, Exchange};
 
-use super::{Env, Report, StepOps, left_to_others, put_back};
+use super::{Env, Report, StepOps};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::restore::decide::Observed;
+use crate::restore::old_files::{left_to_others, put_back};
 use crate::restore::swap;
 use crate::text::wording::counted;
 
@@ -28,7 +29,7 @@ impl StepOps for SwapConfigs {
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         put_back(env, permit, env.exchanges)?;
         let left = left_to_others(env)?;
-        let count = env.exchanges.len() - left.len();
+        let count = env.exchanges.len().saturating_sub(left.len());
         Ok(Report {
             warnings: left,
             ..Report::did(format!("put {} back", counted(count, "old file")))

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{Change, Direction, Exchange, Note, Target};
 
-use super::{Env, Report, StepOps, left_to_others, put_back, seen};
+use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Settled;
 use crate::host::{Holder, Permit, parent};
 use crate::plan::side_files::{side_files, side_files_there};
 use crate::restore::decide::{ATTEMPTS, Observed};
 use crate::restore::keeping::{FOUND, Keeping};
+use crate::restore::old_files::{left_to_others, put_back};
 use crate::restore::{old_databases, swap};
 use crate::text::wording::counted;
 
@@ -265,7 +266,7 @@ impl StepOps for SwapDatabases {
         put_back(env, permit, env.exchanges)?;
         no_late_holders(env, permit)?;
         let left = left_to_others(env)?;
-        let count = databases(env).count() - left.len();
+        let count = databases(env).count().saturating_sub(left.len());
         Ok(Report {
             warnings: left,
             ..Report::did(format!("put {} back", counted(count, "old database")))

@@ -9,11 +9,9 @@ use crate::gateway::parts::{self, Lack};
 use crate::host::Permit;
 use crate::plan::replaced::replaces;
 use crate::restore::decide::Observed;
+use crate::state_dir::SAFETY_BACKUP;
 
 pub struct SafetyBackup;
-
-/// The name of the file in the restore's folder that holds the path of the safety backup.
-pub const MADE: &str = "safety-backup";
 
 fn could_not_bring_back(refused: &[&Lack]) -> Problem {
     let lacks: Vec<String> = refused.iter().map(|l| l.to_string()).collect();
@@ -73,7 +71,8 @@ impl StepOps for SafetyBackup {
         }
         warnings.extend(made.warnings);
         let path = made.path.display().to_string();
-        env.host.keep(&env.dir.join(MADE), path.as_bytes())?;
+        env.host
+            .keep(&env.dir.join(SAFETY_BACKUP), path.as_bytes())?;
         Ok(Report {
             did: vec![format!("wrote {path}")],
             warnings,
@@ -85,7 +84,7 @@ impl StepOps for SafetyBackup {
     }
 
     fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
-        let note = env.dir.join(MADE);
+        let note = env.dir.join(SAFETY_BACKUP);
         if env.host.stat(&note)?.is_none() {
             return Ok(Observed::Before);
         }

@@ -11,6 +11,7 @@ use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
 use crate::restore::{expected_rules, expected_tunnels, loading, old_databases, served};
+use crate::text::wording::start_command;
 
 pub struct StopServices;
 pub struct StartServices;
@@ -222,10 +223,7 @@ fn stays_down(service: &Service, start: Option<&Output>) -> Note {
         Some(_) | None => ENDED,
     };
     let text = format!("{} does not run, though it ran before: {how}", service.name);
-    let again = match &service.control {
-        Control::Unit(unit) => format!("systemctl start {unit}"),
-        Control::Commands { start, .. } => start.join(" "),
-    };
+    let again = start_command(&service.control);
     let advice = format!("see why in {}, then start it: {again}", log_of(service));
     let note = Note::down(Code::SERVICE_STAYS_DOWN, text).about(&service.name);
     note.advising(advice)
@@ -242,7 +240,8 @@ fn was_tried(env: &Env, service: &Service, start: Option<&Output>) -> Result<boo
 fn log_of(service: &Service) -> String {
     match &service.control {
         Control::Unit(unit) => format!("its log (journalctl -u {unit})"),
-        Control::Commands { .. } => "its own log".to_owned(),
+        // The profile names commands, and no log.
+        Control::Commands { .. } => format!("the log that {} writes itself", service.name),
     }
 }
 

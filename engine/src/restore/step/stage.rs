@@ -14,7 +14,7 @@ use crate::plan::side_files::beside;
 use crate::restore::decide::Observed;
 use crate::restore::driver::asked;
 use crate::restore::keeping::unkept_note;
-use crate::restore::served;
+use crate::restore::{old_files, served};
 use crate::text::wording::counted;
 
 pub struct Stage;
@@ -64,6 +64,7 @@ impl StepOps for Stage {
             bytes += new.size;
         }
         source.finished();
+        old_files::keep(env)?;
         for dir in filesystems.values() {
             env.host.sync_filesystem(permit, dir)?;
         }

@@ -41,11 +41,16 @@ fn idle() -> StateOfGateway {
         services: up(1),
         tunnels: up(5),
         traffic: Traffic::Open,
+        forwarding_off: Vec::new(),
         headline: None,
         view: None,
         problem: None,
         lacks: Vec::new(),
         pid: None,
+        is_halted: false,
+        heading: None,
+        marker_gone: None,
+        lost_in_place: false,
         work: None,
         recoveries: Vec::new(),
         may_be_left: false,
@@ -69,6 +74,7 @@ fn interrupted() -> StateOfGateway {
         traffic: Traffic::Blocked { since: since(12) },
         headline: Some("Restoring: step 9 of 16, swap configs.".into()),
         recoveries: vec![Policy::Auto, Policy::RollBack, Policy::Resume],
+        heading: Some(Heading::Back),
         may_be_left: true,
         safety_backup: Some(
             "/var/lib/holdfast/backups/wireguard_backup_20261122_185220.zip".into(),
@@ -98,6 +104,7 @@ fn lacking(text: &str, advice: &str) -> StateOfGateway {
         traffic: Traffic::Open,
         lacks: vec![Note::down(Code::SERVICE_STAYS_DOWN, text).advising(advice)],
         recoveries: vec![Policy::Auto],
+        heading: None,
         ..interrupted()
     }
 }
@@ -159,6 +166,7 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 traffic: Traffic::Open,
                 headline: Some("Preparing, nothing has changed yet.".into()),
                 recoveries: vec![Policy::Auto],
+                heading: Some(Heading::Nowhere),
                 may_be_left: false,
                 safety_backup: None,
                 ..interrupted()
@@ -168,6 +176,51 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
             "interrupted, and its restore marker is gone",
             StateOfGateway {
                 recoveries: vec![Policy::RollBack, Policy::Resume],
+                marker_gone: Some("/var/lib/holdfast/open".into()),
+                ..interrupted()
+            },
+        ),
+        (
+            "interrupted with all in place, and the kernel forwards nothing",
+            StateOfGateway {
+                files: SetInPlace::After(many(12)),
+                heading: Some(Heading::Forward),
+                forwarding_off: vec!["IPv4"],
+                ..interrupted()
+            },
+        ),
+        (
+            "running, and somebody has stopped its process",
+            StateOfGateway {
+                condition: Condition::Running,
+                pid: Some(812),
+                is_halted: true,
+                recoveries: Vec::new(),
+                ..interrupted()
+            },
+        ),
+        (
+            "left as it is",
+            StateOfGateway {
+                condition: Condition::Left,
+                traffic: Traffic::Open,
+                lacks: vec![
+                    Note::known(
+                        Code::LEFT_AS_IT_IS,
+                        "files and databases are not of one set",
+                    )
+                    .advising(
+                        "`holdfast restore B` puts all of it back as it was before the restore",
+                    ),
+                    Note::down(
+                        Code::LEFT_AS_IT_IS,
+                        "the service wireguard-gateway.service does not run",
+                    )
+                    .advising("`systemctl start wireguard-gateway.service`"),
+                ],
+                recoveries: Vec::new(),
+                heading: None,
+                may_be_left: false,
                 ..interrupted()
             },
         ),
@@ -206,7 +259,7 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 tunnels: up(10),
                 ..lacking(
                     service,
-                    "see why in its own log, then start it: systemctl start wireguard-gateway",
+                    "see why in the log that the gateway writes itself, then start it: systemctl start wireguard-gateway",
                 )
             },
         ),
@@ -241,6 +294,21 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 )),
                 recoveries: Vec::new(),
                 safety_backup: None,
+                ..interrupted()
+            },
+        ),
+        (
+            "lost, and only its journal is gone",
+            StateOfGateway {
+                condition: Condition::Lost,
+                lost_in_place: true,
+                files: SetInPlace::Unknown {
+                    why: "the restore's journal is not here".into(),
+                },
+                databases: SetInPlace::Unknown {
+                    why: "the restore's journal is not here".into(),
+                },
+                recoveries: Vec::new(),
                 ..interrupted()
             },
         ),
@@ -310,6 +378,17 @@ fn every_state_takes_four_lines_at_most_and_only_an_idle_gateway_names_no_way_on
             state.lines(Audience::Terminal).len()
         );
     }
+}
+
+#[test]
+fn of_two_files_with_one_name_the_whole_paths_are_shown() {
+    let all = [
+        "/etc/wireguard/a.conf",
+        "/opt/configs/a.conf",
+        "/opt/configs/b.conf",
+    ];
+    let shown = FirstNames::of_files(&all[1..], &all);
+    assert_eq!(shown.first, ["/opt/configs/a.conf", "b.conf"]);
 }
 
 #[test]
