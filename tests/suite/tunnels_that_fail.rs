@@ -383,11 +383,15 @@ fn a_tunnel_that_wg_quick_would_refuse_lacks_where_it_was_up_and_is_only_named_w
     assert_eq!(up(&gateway), [other.as_str()]);
     let named = lacks(&gateway);
     assert!(named.len() == 1 && named[0].starts_with(&said), "{named:?}");
+    let status = gateway.holdfast(&["status"]);
+    assert_eq!(status.code(), 7, "{status}");
+    assert!(status.stdout.contains(&said), "{status}");
 
     let again = restore(&gateway, &backup, &[]);
     assert_eq!(again.code(), 0, "{again}");
     assert!(again.to_string().contains(&said), "{again}");
     assert_eq!(lacks(&gateway), [""; 0]);
+    assert_eq!(gateway.holdfast(&["status"]).code(), 0);
 
     let fails = Misbehaviour::FailStart { times: Some(2) };
     gateway.sample().misbehave(fails).unwrap();

@@ -1,10 +1,11 @@
 //! Looks how the gateway stands: at the journal of the restore that is open, at objects and never at their contents, and at what
 //! runs. Changes nothing. What cannot be looked at is unknown, and no error.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use journal_format::{
-    Direction, Format, Phase, Policy, RestoreId, Soundness, State, Step, Tunnel, Verdict, View,
+    Direction, Format, Phase, Policy, RestoreId, Soundness, State, Step, Verdict, View,
 };
 
 use super::running::{Times, forwarding_off, services_running, traffic, tunnels_running};
@@ -225,20 +226,25 @@ fn heading(host: &dyn Look, state: &State) -> Option<Heading> {
 }
 
 impl Found {
-    /// The tunnels that should be up.
-    fn expected(&self, files: &SetInPlace) -> &[Tunnel] {
-        let Some(state) = &self.state else {
-            return &[];
-        };
-        let Some(plan) = &state.plan else {
-            return &[];
+    /// The tunnels that should be up; those that lack, too, which the plan need not name.
+    fn expected(&self, files: &SetInPlace) -> BTreeSet<String> {
+        let Some((state, plan)) = self
+            .state
+            .as_ref()
+            .zip(self.state.as_ref().and_then(|s| s.plan.as_ref()))
+        else {
+            return BTreeSet::new();
         };
         let is_over = state.verdict().is_some() && self.condition != Condition::Left;
-        match state.direction() {
+        let planned = match state.direction() {
             _ if matches!(files, SetInPlace::After(_)) => &plan.tunnels_up,
             Direction::Forward if is_over => &plan.tunnels_up,
             Direction::Back | Direction::Forward => &plan.tunnels_down,
-        }
+        };
+        let lacks = state.lacks().into_iter();
+        let lacking = lacks.filter(|note| note.is(&Code::TUNNEL_STAYS_DOWN));
+        let names = planned.iter().map(|t| t.name.clone());
+        names.chain(lacking.filter_map(|note| note.name)).collect()
     }
 
     /// The same, and how the gateway is seen to be.
@@ -264,7 +270,7 @@ impl Found {
         let of_gateway = plan.map_or_else(of_profile, |p| p.services.clone());
         let services = services_running(host, &of_gateway, &times);
         let expected = self.expected(&files);
-        let tunnels = tunnels_running(host, expected, &times);
+        let tunnels = tunnels_running(host, &expected, &times);
         let told = state.filter(|_| self.condition != Condition::Unreadable);
         let view = told.map(|s| Box::new(View::of(s)));
         let off = state.map_or_else(Vec::new, |s| unforwarded(profile, host, s));

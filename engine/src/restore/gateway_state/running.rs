@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use journal_format::{BootId, Plan, Service, State, Step, Tunnel};
+use journal_format::{BootId, Plan, Service, State, Step};
 
 use super::{FirstNames, Since, Traffic, UpAndDown};
 use crate::error::{Code, Problem};
@@ -85,7 +85,7 @@ pub fn services_running(host: &dyn Look, services: &[Service], times: &Times) ->
 }
 
 /// Which tunnels are up, and which of these are not.
-pub fn tunnels_running(host: &dyn Look, expected: &[Tunnel], times: &Times) -> UpAndDown {
+pub fn tunnels_running(host: &dyn Look, expected: &BTreeSet<String>, times: &Times) -> UpAndDown {
     let asked = host.ask(&Query::Tunnels, "");
     let Ok(out) = asked
         .as_ref()
@@ -98,8 +98,8 @@ pub fn tunnels_running(host: &dyn Look, expected: &[Tunnel], times: &Times) -> U
         return UpAndDown::Unknown { why: why(asked) };
     };
     let up: BTreeSet<&str> = out.split_whitespace().collect();
-    let down = expected.iter().map(|t| &t.name);
-    let down: Vec<&String> = down.filter(|name| !up.contains(name.as_str())).collect();
+    let down = expected.iter().filter(|name| !up.contains(name.as_str()));
+    let down: Vec<&String> = down.collect();
     seen(up.len(), &down, times, Step::TunnelsDown, Step::TunnelsUp)
 }
 

@@ -219,8 +219,14 @@ const ENDED: &str = "it ended soon after its start";
 /// What a rollback lacks.
 fn stays_down(service: &Service, start: Option<&Output>) -> Note {
     let how = match start {
-        Some(start) if !start.ok() => "its start failed",
-        Some(_) | None => ENDED,
+        Some(start) if !start.ok() => {
+            let failed = start.problem(Code::SERVICE_STAYS_DOWN, "its start failed", "");
+            let said = failed.stderr.iter().flat_map(|said| said.lines());
+            let said = said.map(str::trim).find(|line| !line.is_empty());
+            let said = said.map(|line| format!(": {line}"));
+            failed.what + &said.unwrap_or_default()
+        }
+        Some(_) | None => ENDED.to_owned(),
     };
     let text = format!("{} does not run, though it ran before: {how}", service.name);
     let again = start_command(&service.control);
