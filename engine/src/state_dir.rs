@@ -12,7 +12,7 @@ pub mod traces;
 
 use std::path::{Path, PathBuf};
 
-use journal_format::{Fate, RestoreId, Scan, Step, Verdict};
+use journal_format::{Closing, Fate, RestoreId, Scan, State, Step, Verdict};
 
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::access;
@@ -205,6 +205,26 @@ pub fn newest(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     Ok(newest.filter(|id| end(&journal(profile, id)) != JournalEnd::Clean))
 }
 
+/// The restore that was left as it is, unless a later one was completed: one that changed nothing, or that rolled back, led to what
+/// was there.
+pub fn newest_left(profile: &Profile) -> Result<Option<State>, Problem> {
+    for id in restores(profile)?.into_iter().rev() {
+        let path = journal(profile, &id);
+        let verdict = match tail(&path) {
+            Some(closing) => Some(closing.verdict),
+            // Something was done behind its closing.
+            None if path.exists() => read(profile, &id)?.state.and_then(|s| s.verdict()),
+            None => None,
+        };
+        match verdict {
+            None | Some(Verdict::NothingChanged | Verdict::RolledBack) => {}
+            Some(Verdict::Restored) => return Ok(None),
+            Some(Verdict::Left) => return Ok(read(profile, &id)?.state),
+        }
+    }
+    Ok(None)
+}
+
 /// How a journal ends, by its last line alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JournalEnd {
@@ -218,6 +238,15 @@ enum JournalEnd {
 
 /// Looks at the end alone, so that many old journals cost little.
 fn end(path: &Path) -> JournalEnd {
+    match tail(path) {
+        None => JournalEnd::Open,
+        Some(closing) if closing.left_over || closing.lacks => JournalEnd::LeftOver,
+        Some(_) => JournalEnd::Clean,
+    }
+}
+
+/// Its closing, if it ends with that.
+fn tail(path: &Path) -> Option<Closing> {
     use std::io::{Read, Seek, SeekFrom};
     let read = || -> std::io::Result<Vec<u8>> {
         let mut file = std::fs::File::open(path)?;
@@ -227,11 +256,7 @@ fn end(path: &Path) -> JournalEnd {
         file.take(TAIL_BYTES).read_to_end(&mut tail)?;
         Ok(tail)
     };
-    match journal_format::closing(&read().unwrap_or_default()) {
-        None => JournalEnd::Open,
-        Some(closing) if closing.left_over || closing.lacks => JournalEnd::LeftOver,
-        Some(_) => JournalEnd::Clean,
-    }
+    journal_format::closing(&read().unwrap_or_default())
 }
 
 /// A name for a new restore, from the wall clock and random bytes.

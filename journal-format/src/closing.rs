@@ -1,13 +1,15 @@
 //! How a journal ends, told by its last line alone: so that many old journals cost little. Checks no chain; whoever must know
 //! reads the whole journal.
 
-use crate::Note;
 use crate::line::PREFIX_BYTES;
 use crate::record::{Entry, Record};
+use crate::{Note, Verdict};
 
 /// The closing of a restore that is over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closing {
+    /// Which set is in place.
+    pub verdict: Verdict,
     /// It says that something is left to do or to know.
     pub left_over: bool,
     /// It says that the gateway lacks something.
@@ -24,7 +26,8 @@ pub fn closing(tail: &[u8]) -> Option<Closing> {
         .map_or(0, |at| at + 1);
     let record: Record = serde_json::from_slice(lines[start..].get(PREFIX_BYTES..)?).ok()?;
     match record.entry {
-        Entry::Closed { warnings, .. } => Some(Closing {
+        Entry::Closed { verdict, warnings } => Some(Closing {
+            verdict,
             left_over: warnings.iter().any(|w| !w.is_lack()),
             lacks: warnings.iter().any(Note::is_lack),
         }),
@@ -56,8 +59,8 @@ mod tests {
                 let state = scan(&bytes).state;
                 let verdict = state.as_ref().and_then(|s| s.verdict());
                 let end = closing(&bytes);
-                if end.is_some() {
-                    assert!(verdict.is_some(), "{}", path.display());
+                if let Some(end) = end {
+                    assert_eq!(verdict, Some(end.verdict), "{}", path.display());
                     closed += 1;
                     // Cut off in the middle of its last line it ends with nothing, whatever is missing.
                     assert_eq!(closing(&bytes[..bytes.len() - 1]), None);

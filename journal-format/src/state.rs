@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::lean::LeanSwap;
 use crate::{
-    BootId, Digest, Direction, Driver, Entry, Exchange, Header, Move, Note, Plan, Problem, Record,
-    Role, Seq, Step, Verdict,
+    BootId, Code, Digest, Direction, Driver, Entry, Exchange, Header, Move, Note, Plan, Problem,
+    Record, Role, Seq, Step, Verdict,
 };
 
 mod grammar;
@@ -126,6 +126,8 @@ pub struct State {
     stale: bool,
     /// It was over, and what lacks is tried again.
     reopened: bool,
+    /// The place of its last closing.
+    closed_at: Option<Seq>,
     /// A decisive record whose second copy has not come.
     single: Option<Entry>,
 }
@@ -165,6 +167,7 @@ impl State {
             position: 0,
             stale: false,
             reopened: false,
+            closed_at: None,
             single: None,
         })
     }
@@ -214,6 +217,12 @@ impl State {
     pub fn running(&self) -> Option<Move> {
         self.in_doubt
             .filter(|_| !self.stale && self.stuck.is_none() && self.stops_at.is_none())
+    }
+
+    /// Whether a step was begun since the last closing.
+    pub fn begun_since_closing(&self, step: Step, direction: Direction) -> bool {
+        let begun = self.find(step, direction).map(|m| m.seq);
+        begun > self.closed_at
     }
 
     /// Whether a step was ever begun in a direction.
@@ -329,8 +338,9 @@ impl State {
                     open.warnings = warnings.clone();
                 }
                 if matches!(self.phase, Phase::Closed(_)) && m.step == Step::CleanUp {
-                    // Besides what lacks, the closing warns of what its clean-up left over, and that is gone now.
-                    self.closing_warnings.retain(Note::is_lack);
+                    // The closing warns of what its clean-up left over, in 1.0 without a code, and that is gone now.
+                    self.closing_warnings
+                        .retain(|note| note.code.is_some() && !note.is(&Code::LEFT_OVER));
                 }
             }
             Entry::Failed { r#move: m, problem } => {
@@ -355,6 +365,7 @@ impl State {
             Entry::Closed { verdict, warnings } => {
                 self.phase = Phase::Closed(*verdict);
                 self.reopened = false;
+                self.closed_at = Some(record.seq);
                 self.closing_warnings = warnings.clone();
                 self.single = Some(record.entry.clone());
             }

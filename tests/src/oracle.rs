@@ -66,7 +66,9 @@ fn as_these_left_it(
 /// What a start wrote that Holdfast asked for is put right before the end, or named; what a boot's own start wrote, or one that
 /// somebody else asked for, is the gateway's affair.
 fn as_others_starts_left_it(want: Picture, journal: &Journal, world: &World) -> Picture {
-    let named = journal.says(&Code::STATUS_UNKNOWN);
+    let steps = [Step::CleanUp, Step::StartServices];
+    let named = steps.map(|step| journal.says(step, &Code::STATUS_UNKNOWN));
+    let named = named.contains(&true);
     as_these_left_it(want, world, |called| named || !called.asked_for)
 }
 
@@ -340,11 +342,15 @@ pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
     let mut starts = 0;
     let mut boot = None;
     let mut wrong = Vec::new();
+    let mut over = false;
     for record in &journal.records {
         match &record.entry {
-            // What lacks after the verdict is tried again by each driver anew, of which the starts are counted.
-            Entry::Closed { .. } => tries.clear(),
+            Entry::Closed { .. } => over = true,
             Entry::Driver(driver) => {
+                // What lacks after the verdict is tried again by each driver anew, of which the starts are counted.
+                if std::mem::take(&mut over) {
+                    tries.clear();
+                }
                 if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
                     tries.clear();
                     starts = 0;
@@ -397,7 +403,11 @@ pub fn names_leftovers(journal: &Journal) -> bool {
         Entry::Closed { warnings, .. } => Some(warnings),
         _ => None,
     });
-    closings.any(|warnings| warnings.iter().any(|w| !w.is_lack()))
+    closings.any(|warnings| {
+        warnings
+            .iter()
+            .any(|w| w.code.is_none() || w.is(&Code::LEFT_OVER))
+    })
 }
 
 /// I8: no staging and no barrier after the verdict, unless the verdict says so.

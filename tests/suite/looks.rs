@@ -29,6 +29,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         exchanged: false,
         lacking: Default::default(),
         over: false,
+        started: false,
         left: false,
         may_have_taken_down: true,
         loaded: true,

@@ -12,7 +12,7 @@ use crate::restore::gateway_state::lines::{Audience, StateLine};
 use crate::restore::gateway_state::look::look;
 use crate::restore::gateway_state::{Condition, StateOfGateway};
 use crate::state_dir;
-use crate::state_dir::lock::Lock;
+use crate::state_dir::lock::{Lock, LockedFor};
 
 /// How long a look counts.
 const COUNTS: Duration = Duration::from_secs(2);
@@ -38,7 +38,8 @@ const LOOKS: u32 = 40;
 /// as it works nobody can say how the gateway stands then.
 pub fn wait_for_its_end(agent: &Agent) {
     for _ in 0..LOOKS {
-        if Lock::holder(&agent.profile).is_none() {
+        let holder = Lock::holder(&agent.profile);
+        if holder.is_none_or(|(_, work)| work == LockedFor::Backup) {
             return;
         }
         std::thread::sleep(PAUSE);

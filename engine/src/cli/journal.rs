@@ -19,6 +19,8 @@ use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::Lock;
 
 const POLL: Duration = Duration::from_millis(100);
+/// How often it is looked whether the worker of a restore that is over has ended.
+const LOOKS: u32 = 50;
 
 pub(super) fn list(context: &Context) -> Result<u8, Fault> {
     let mut rows = Vec::new();
@@ -182,7 +184,11 @@ fn say_standing(context: &Context, state: &State) {
         let driver = state.driver.as_ref().zip(host.boot().ok());
         driver.is_some_and(|(driver, boot)| process::runs(driver, &boot))
     };
-    while works() {
+    // A worker that was stopped would be waited for for ever: then the lines say that.
+    for _ in 0..LOOKS {
+        if !works() {
+            break;
+        }
         std::thread::sleep(POLL);
     }
     let now = look(&context.profile, &host);

@@ -10,6 +10,7 @@ use journal_format::{
 use super::watch::{Followed, Interrupts, watch};
 use super::{Context, RecoverArgs, print_json, print_json_on, status};
 use crate::error::{Code, Fault, cannot};
+use crate::host::Look;
 use crate::host::linux::Linux;
 use crate::restore::decide;
 use crate::restore::driver::BootStage;
@@ -42,7 +43,12 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let interrupts = Interrupts::hold()?;
     let (follower, mut before) = found(context).unzip();
     let state = follower.as_ref().and_then(|(_, follower)| follower.state());
-    if let Some(text) = state.and_then(|state| has_no_effect(policy?, state)) {
+    let boot = Linux::new(&context.profile).boot().ok();
+    let text = state.and_then(|state| {
+        let kernel_kept = boot.as_ref() == Some(&state.header.boot);
+        has_no_effect(policy?, state, kernel_kept)
+    });
+    if let Some(text) = text {
         tell!("{text}");
     }
     let name = format!("recovery-{}", std::process::id());
@@ -100,13 +106,13 @@ fn agree_to_leave(context: &Context, agreed: bool) -> Result<(), Fault> {
 }
 
 /// What is said of a direction that was chosen where the journal leaves no choice any more.
-fn has_no_effect(chosen: Policy, state: &State) -> Option<String> {
+fn has_no_effect(chosen: Policy, state: &State, kernel_kept: bool) -> Option<String> {
     let option = match chosen {
         Policy::Auto => return None,
         Policy::Resume => "--resume",
         Policy::RollBack => "--roll-back",
     };
-    if decide::leaves_the_choice(state) {
+    if decide::leaves_the_choice(state, kernel_kept) {
         return None;
     }
     let why = match state.phase {

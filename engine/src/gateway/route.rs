@@ -90,17 +90,22 @@ pub fn is_of(config: &Config, route: &str) -> bool {
         }
 }
 
-/// Whether a command names a network, as people write it.
-fn names(command: &str, network: &Prefix) -> bool {
-    let everything = network.is_everything() && command.contains("default");
+/// Whether one of these commands sets a route to a network, as people write it. A firewall rule may name the network as well.
+fn names(commands: &str, network: &Prefix) -> bool {
     let (address, whole) = match network.address {
         IpAddr::V4(a) => (a.to_string(), 32),
         IpAddr::V6(a) => (a.to_string(), 128),
     };
     let is_one = network.length == whole;
-    let mut words = command.split(|c: char| c.is_whitespace() || c == ';');
     let written = network.to_string();
-    everything || words.any(|word| word == written || is_one && word == address)
+    let is_network = |word: &str| {
+        word == written || is_one && word == address || network.is_everything() && word == "default"
+    };
+    commands.split([';', '&', '|', '\n']).any(|command| {
+        let mut words = command.split_whitespace();
+        let is_of_routes = words.any(|word| ["route", "r", "ro"].contains(&word));
+        is_of_routes && words.any(is_network)
+    })
 }
 
 /// Tables have names and numbers, and what tells which is whose is not here.
@@ -193,5 +198,7 @@ mod tests {
         assert!(is_of(&hook, "10.9.0.1/32 dev wg0"));
         assert!(is_of(&hook, "::/0 dev wg0 table 7"));
         assert!(!is_of(&hook, "10.9.0.11/32 dev wg0"));
+        let rule = config("PostUp = iptables -t nat -A POSTROUTING -s 10.9.0.0/24 -j MASQUERADE");
+        assert!(!is_of(&rule, "10.9.0.0/24 dev wg0"));
     }
 }

@@ -1,12 +1,11 @@
 //! After the verdict: what the gateway lacks is tried again, in the boot in which it came to lack it. A later boot starts the
 //! gateway as any boot does. Touches no file, and of a database only the rows that a start of the services changes; closes no fence.
 
-use journal_format::{Driver, Note, RestoreId, Role, Soundness, State, Step, Verdict};
+use journal_format::{Driver, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict};
 
 use super::before;
 use super::driver::Drive;
 use super::journal::{JOURNAL_BYTES, JournalWriter};
-use super::served;
 use super::step::{Machine, ops};
 use crate::error::{Code, Problem};
 use crate::gateway::profile::Profile;
@@ -37,7 +36,8 @@ pub fn run(
     }
     let dir = profile.restore_dir(id);
     let facts = before::facts(host, &dir, state)?;
-    let drive = Drive {
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let verdict = Drive {
         host,
         dir: &dir,
         barrier: &profile.barrier(),
@@ -45,14 +45,8 @@ pub fn run(
         source: None,
         asked: &|| false,
         stage: super::driver::BootStage::Whole,
-    };
-    // A try that was cut off has kept it, and may have started the services since.
-    if let (Soundness::Closed(_), Some(plan)) = (scan.soundness(), &state.plan) {
-        let env = drive.env(plan, state, &driver.boot);
-        served::keep_anew(&env, state.direction())?;
     }
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
-    let verdict = drive.try_again(&mut journal)?;
+    .try_again(&mut journal)?;
     Ok(Some((verdict, journal.state().lacks())))
 }
 
@@ -114,8 +108,13 @@ impl Drive<'_> {
             self.make(journal, Step::TunnelsUp, direction, &boot)?;
             self.make(journal, Step::LoadFirewall, direction, &boot)?;
         }
-        // Also where it was done before: a start has written to the clients' rows since.
-        self.make(journal, Step::CleanUp, direction, &boot)?;
+        let state = journal.state();
+        let cleaned = state.find(Step::CleanUp, direction);
+        let is_clean = cleaned.is_some_and(|m| m.fate == Fate::Done);
+        // A start may have written to the clients' rows.
+        if !is_clean || state.begun_since_closing(Step::StartServices, direction) {
+            self.make(journal, Step::CleanUp, direction, &boot)?;
+        }
         self.close(journal, verdict)?;
         Ok(verdict)
     }

@@ -132,10 +132,13 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
 }
 
 /// Whether the journal leaves the direction of a recovery to whoever starts it: not once a step failed, it turned or committed, and
-/// not where nothing was changed.
-pub fn leaves_the_choice(state: &State) -> bool {
+/// not where nothing was changed and the kernel still has what it had. `kernel_kept`: the machine has not booted since.
+pub fn leaves_the_choice(state: &State, kernel_kept: bool) -> bool {
     match state.phase {
-        Phase::Forward => state.has_effects() && !forward_failed(state),
+        Phase::Forward if !state.has_effects() => {
+            !kernel_kept && !given_up(state) && !forward_failed(state)
+        }
+        Phase::Forward => !forward_failed(state),
         Phase::Opening | Phase::Preparing | Phase::Back | Phase::Committed | Phase::Closed(_) => {
             false
         }

@@ -148,8 +148,12 @@ impl Drive<'_> {
 
     /// Closes it; the closing names again what lacks, so that it is known by the journal's end.
     pub fn close(&self, journal: &mut JournalWriter, verdict: Verdict) -> Result<(), Problem> {
-        let mut notes = journal.state().lacks();
+        let state = journal.state();
+        let mut notes = state.lacks();
         notes.extend(leftovers(journal));
+        let cleaned = state.find(Step::CleanUp, state.direction());
+        let said = cleaned.iter().flat_map(|m| &m.warnings);
+        notes.extend(said.filter(|n| n.is(&Code::STATUS_UNKNOWN)).cloned());
         journal.close(verdict, notes)
     }
 
@@ -234,6 +238,7 @@ impl Drive<'_> {
             attempt: 1,
             lacking: Lacking::of(&state.lacks()),
             over: state.verdict().is_some(),
+            started: state.begun_since_closing(Step::StartServices, state.direction()),
             left: state.verdict() == Some(Verdict::Left),
             exchanges: &[],
             asked: self.asked,

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use journal_format::{
-    Direction, Exchange, Format, Note, RestoreId, Soundness, State, Step, Verdict,
+    Direction, Exchange, Format, Note, Phase, RestoreId, Soundness, State, Step, Verdict,
 };
 
 use super::driver::{BootStage, Drive, Ending};
@@ -28,6 +28,13 @@ pub fn may_be_left(id: &RestoreId, state: &State) -> Result<(), Problem> {
             Code::BAD_REQUEST,
             format!("{what}: it changed nothing so far"),
             "run `holdfast recover`, which closes it",
+        ));
+    }
+    if state.phase == Phase::Committed {
+        return Err(cannot(
+            Code::BAD_REQUEST,
+            format!("{what}: it is as the backup says already, and only the clean-up is left"),
+            "run `holdfast recover`, which cleans up",
         ));
     }
     if state.header.format < Format::V1_1 {

@@ -119,10 +119,16 @@ pub fn left_to_others(env: &Env) -> Result<Vec<Note>, Problem> {
             (true, None) => format!(
                 "whether {path} is as it was before cannot be told: its original is gone, and somebody put another file there"
             ),
-            (true, Some(was)) => match unlike(&was, facts(env, path)?.as_ref()) {
-                None => continue,
-                Some(how) => format!(
-                    "{path} is not as it was before: its original is gone, and what somebody put there {how}"
+            (true, Some(was)) => match facts(env, path).map(|is| unlike(&was, is.as_ref())) {
+                Ok(None) => continue,
+                Ok(Some(how)) => format!(
+                    "{path} is not as it was when the restore began: its original is gone, and what somebody put there {how}"
+                ),
+                // Whatever lies there keeps nobody from going back.
+                Err(why) => format!(
+                    "whether {path} is as it was before cannot be told: its original is gone, and what somebody put there cannot be read: \
+                     cannot {}",
+                    why.what
                 ),
             },
         };

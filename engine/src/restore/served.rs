@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{Direction, Note};
 
 use super::step::Env;
-use crate::error::{Code, Problem};
+use crate::error::Code;
 use crate::gateway::database::Trouble;
 use crate::host::{Permit, parent};
 use crate::text::wording::{counted, names, quoted_path};
@@ -95,22 +95,14 @@ pub fn not_kept(env: &Env, direction: Direction) -> Vec<Note> {
     missing.map(|_| unnoticed(why)).into_iter().collect()
 }
 
-/// Keeps anew which clients the database calls active that is in place: after the verdict the gateway changes them.
-pub fn keep_anew(env: &Env, direction: Direction) -> Result<(), Problem> {
-    if let Some(database) = env.host.client_database() {
-        let set = set_in_place(env, &database, direction);
-        env.host.discard(&file(env, set))?;
-        // If it cannot be kept, the start says so.
-        keep(env, set, &database);
-    }
-    Ok(())
-}
-
 /// Sets clients active again that were so in this set and that a start of the services called inactive, and says it.
 ///
-/// What was kept stays: after a boot the way back starts the services once more.
+/// What was kept stays: after a boot the way back starts the services once more, and so does whoever tries again what lacks. But
+/// after the verdict the gateway's admin may call clients inactive: then only a new start is a reason to look.
 pub fn put_right(env: &Env, permit: &Permit, direction: Direction) -> Vec<Note> {
-    let database = env.host.client_database().filter(|_| !env.left);
+    let is_a_start = !env.over || env.started;
+    let database = env.host.client_database();
+    let database = database.filter(|_| is_a_start && !env.left);
     let said = database.map(|database| {
         let mut called = BTreeSet::new();
         let put_right = set_active(env, permit, &database, direction, &mut called);

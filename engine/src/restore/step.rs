@@ -87,8 +87,10 @@ pub struct Env<'a> {
     pub loaded: bool,
     /// What could not be brought up, and may lack.
     pub lacking: Lacking,
-    /// It has its verdict, and what lacks is tried again.
+    /// It has its verdict, and what lacks is tried again, or it is cleaned up again.
     pub over: bool,
+    /// The services were started in it, if it has its verdict since that.
+    pub started: bool,
     /// The operator ended it where it stood.
     pub left: bool,
     /// The exchanges of the step, as its first intent noted them; most steps make none.

@@ -47,16 +47,22 @@ impl Journal {
     /// Whether it had its verdict, and what it lacked was tried again.
     pub(super) fn was_tried_again(&self) -> bool {
         let mut entries = self.records.iter().map(|r| &r.entry);
+        let again = [Step::StartServices, Step::TunnelsUp];
         entries.any(|e| matches!(e, Entry::Closed { .. }))
-            && entries.any(|e| matches!(e, Entry::Driver(_)))
+            && entries
+                .any(|e| matches!(e, Entry::Intent { r#move, .. } if again.contains(&r#move.step)))
     }
 
-    /// Whether a step that was done says this.
-    pub fn says(&self, code: &Code) -> bool {
-        self.records.iter().any(|r| match &r.entry {
-            Entry::Done { warnings, .. } => warnings.iter().any(|w| w.is(code)),
-            _ => false,
-        })
+    /// Whether this step says this, the last time that it was done.
+    pub(super) fn says(&self, step: Step, code: &Code) -> bool {
+        let done = self.records.iter().filter_map(|r| match &r.entry {
+            Entry::Done {
+                r#move, warnings, ..
+            } if r#move.step == step => Some(warnings),
+            _ => None,
+        });
+        let last = done.last();
+        last.is_some_and(|warnings| warnings.iter().any(|w| w.is(code)))
     }
 
     /// The steps that were done, in order.

@@ -67,6 +67,7 @@ impl<'c> Side<'c> {
             exchanged: false,
             lacking: Default::default(),
             over: false,
+            started: false,
             left: false,
             may_have_taken_down: true,
             loaded: false,

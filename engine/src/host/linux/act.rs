@@ -217,12 +217,16 @@ impl Act for Linux {
         let run = if exactly { execute_exactly } else { execute };
         let mut out = run(&argv, input, limit)?;
         if out.end == ExitKind::TimedOut && is_of_a_service(command) {
-            // A hook of a tunnel that the service brings up may hang, and the service says nothing of that.
             let said = format!(
-                "\nit was ended after {} s (`service_seconds` of the profile): a tunnel that the service brings up may hang in a hook",
+                "\nit was ended after {} s (`service_seconds` of the profile)",
                 limit.as_secs()
             );
             out.stderr.push_str(&said);
+            if let GatewayCommand::ServiceStart(_) = command {
+                // The service says nothing of that.
+                let hook = ": a tunnel that the service brings up may hang in a hook";
+                out.stderr.push_str(hook);
+            }
         }
         Ok(out)
     }

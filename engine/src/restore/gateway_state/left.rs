@@ -28,10 +28,14 @@ impl StateOfGateway {
             let down: Vec<Note> = down.collect();
             self.lacks.extend(down);
             self.lacks.extend(self.tunnels_down());
-            // No look compares the rules: what was found when it was left counts.
+            self.lacks.extend(self.not_seen());
+            // No look compares the rules: what was found when it was left counts, until a boot loads what the gateway has.
             let rules = state.closing_warnings.iter();
             let rules = rules.filter(|n| n.name.as_deref() == Some(RULES));
-            self.lacks.extend(rules.cloned());
+            self.lacks.extend(rules.cloned().map(|note| Note {
+                text: format!("when it was left, {} (said until the next boot)", note.text),
+                ..note
+            }));
         }
         self.is_idle_without_lacks();
     }
@@ -43,8 +47,21 @@ impl StateOfGateway {
             SetInPlace::Before(_) => (true, false),
             SetInPlace::After(_) => (false, true),
             SetInPlace::Mixed { before, after, .. } => (before.count > 0, after.count > 0),
-            SetInPlace::Unknown { .. } => (true, true),
+            SetInPlace::Unknown { .. } => (false, false),
         });
+        if let Some(why) = [&self.files, &self.databases]
+            .iter()
+            .find_map(|set| match set {
+                SetInPlace::Unknown { why } => Some(why),
+                SetInPlace::NotReplaced
+                | SetInPlace::Before(_)
+                | SetInPlace::After(_)
+                | SetInPlace::Mixed { .. } => None,
+            })
+        {
+            let text = format!("whether files and databases are of one set cannot be told: {why}");
+            return Some(Note::known(Code::LEFT_AS_IT_IS, text));
+        }
         let [files, databases] = sides;
         if !(files.0 || databases.0) || !(files.1 || databases.1) {
             return None;
@@ -62,9 +79,27 @@ impl StateOfGateway {
 
     fn is_down(&self, service: &Service) -> bool {
         match &self.services {
-            UpAndDown::Seen { down, .. } => down.first.contains(&service.name),
+            // More names may be down than are kept.
+            UpAndDown::Seen { down, .. } => {
+                down.count > down.first.len() || down.first.contains(&service.name)
+            }
             UpAndDown::Unknown { .. } => false,
         }
+    }
+
+    /// What could not be asked.
+    fn not_seen(&self) -> Vec<Note> {
+        let asked = [
+            ("services run", &self.services),
+            ("tunnels are up", &self.tunnels),
+        ];
+        let unknown = asked.into_iter().filter_map(|(what, seen)| match seen {
+            UpAndDown::Unknown { why } => Some(format!("whether the {what} cannot be told: {why}")),
+            UpAndDown::Seen { .. } => None,
+        });
+        unknown
+            .map(|text| Note::known(Code::LEFT_AS_IT_IS, text))
+            .collect()
     }
 
     fn tunnels_down(&self) -> Option<Note> {

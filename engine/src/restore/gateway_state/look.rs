@@ -4,9 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use journal_format::{
-    Direction, Format, Phase, Policy, RestoreId, Soundness, State, Step, Verdict, View,
-};
+use journal_format::{Direction, Phase, Policy, RestoreId, Soundness, State, Step, Verdict, View};
 
 use super::running::{Times, forwarding_off, services_running, traffic, tunnels_running};
 use super::{Condition, FirstNames, SetInPlace, StateOfGateway, UpAndDown};
@@ -15,7 +13,7 @@ use crate::gateway::profile::Profile;
 use crate::host::Look;
 use crate::host::programs;
 use crate::restore::decide::{self, Heading, Observed, Swaps};
-use crate::restore::{before, process, swap, unusable};
+use crate::restore::{before, leaving, process, swap, unusable};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::state_dir::{self, OpenRestore, targets, traces};
 use crate::text::wording::in_a_line;
@@ -115,7 +113,9 @@ fn opened(profile: &Profile, host: &dyn Look, open: &OpenRestore) -> Found {
         let stuck = state.and_then(|s| s.stuck.clone());
         let lacks = state.is_some_and(|s| s.verdict().is_some() && !s.lacks().is_empty());
         // What no recovery can do without is looked at here: else it would be advised to people, and would fail.
-        let facts = state.filter(|s| s.verdict().is_none() && s.has_effects());
+        let boot = host.boot().ok();
+        let needs = |s: &&State| s.has_effects() || Some(&s.header.boot) != boot.as_ref();
+        let facts = state.filter(|s| s.verdict().is_none()).filter(needs);
         let dir = profile.restore_dir(&open.id);
         let facts = facts.and_then(|s| before::facts(host, &dir, s).err());
         let problem = facts.or(stuck);
@@ -125,7 +125,8 @@ fn opened(profile: &Profile, host: &dyn Look, open: &OpenRestore) -> Found {
             None => Condition::Interrupted,
         };
         found.problem = problem;
-        found.recoveries = recoveries(state, open.barrier);
+        let kernel_kept = state.is_none_or(|s| Some(&s.header.boot) == boot.as_ref());
+        found.recoveries = recoveries(state, open.barrier, kernel_kept);
         found.heading = state.and_then(|s| heading(host, s));
         let needs_it = state.is_some_and(|s| s.has_effects() && s.verdict().is_none());
         found.marker_gone = (needs_it && !open.barrier).then(|| profile.barrier());
@@ -140,12 +141,12 @@ fn holder(profile: &Profile) -> Option<(u32, LockedFor)> {
 }
 
 /// In which ways a recovery may be started: the journal leaves the choice until a step failed, it turned back or committed.
-fn recoveries(state: Option<&State>, barrier: bool) -> Vec<Policy> {
-    let Some(state) = state.filter(|s| s.has_effects()) else {
+fn recoveries(state: Option<&State>, barrier: bool, kernel_kept: bool) -> Vec<Policy> {
+    let Some(state) = state.filter(|s| s.has_effects() || !kernel_kept) else {
         return vec![Policy::Auto];
     };
-    let free = decide::leaves_the_choice(state);
-    match (barrier, free) {
+    let free = decide::leaves_the_choice(state, kernel_kept);
+    match (barrier || !state.has_effects(), free) {
         // Without the restore marker the admin has to choose, even where the choice has no effect any more.
         (false, _) => vec![Policy::RollBack, Policy::Resume],
         (true, true) => vec![Policy::Auto, Policy::RollBack, Policy::Resume],
@@ -192,14 +193,18 @@ fn closed(profile: &Profile, host: &dyn Look) -> Found {
 /// The newest restore, if somebody may have to do something about it: it was left as it is, or it ended in this boot and something was
 /// lacking then. The next boot starts what the gateway has.
 fn newest(profile: &Profile, host: &dyn Look) -> Option<(Condition, State)> {
-    let id = state_dir::newest(profile).ok()??;
-    let state = state_dir::read(profile, &id).ok()?.state?;
-    let was_left = state.verdict()? == Verdict::Left;
-    if was_left {
-        return Some((Condition::Left, state));
+    let newest = state_dir::newest(profile).ok().flatten();
+    let newest = newest.and_then(|id| state_dir::read(profile, &id).ok()?.state);
+    let lacks = |state: &State| {
+        state.verdict().is_some_and(|v| v != Verdict::Left)
+            && is_of_this_boot(state, host)
+            && !state.lacks().is_empty()
+    };
+    if let Some(state) = newest.filter(lacks) {
+        return Some((Condition::Lacking, state));
     }
-    let lacks = is_of_this_boot(&state, host) && !state.lacks().is_empty();
-    lacks.then_some((Condition::Lacking, state))
+    let left = state_dir::newest_left(profile).ok().flatten();
+    left.map(|state| (Condition::Left, state))
 }
 
 fn is_of_this_boot(state: &State, host: &dyn Look) -> bool {
@@ -357,8 +362,7 @@ impl StateOfGateway {
 
 /// An operator may end it where it stands.
 fn may_be_left(state: &State) -> bool {
-    let is_sealed = state.phase == Phase::Committed;
-    state.has_effects() && !is_sealed && state.header.format >= Format::V1_1
+    leaving::may_be_left(&state.header.restore, state).is_ok()
 }
 
 /// The protocols that the kernel does not forward although it should.

@@ -19,49 +19,14 @@ pub struct CleanUp;
 
 impl StepOps for CleanUp {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let lifted = lift_fence(env, permit);
-        let mut warnings = served::put_right(env, permit, Direction::Forward);
-        lifted?;
-        env.host.discard(&env.ballast())?;
-        let mut originals = Keeping::new(env, permit, ORIGINALS);
-        for target in env.targets() {
-            // Where it was left half way, some of what is staged was never exchanged.
-            if env.left && is_the_plans(env, target)? {
-                continue;
-            }
-            for (from, path) in both_names(target) {
-                originals.take(Path::new(&from), &path)?;
-            }
-        }
-        originals.sync()?;
-        remove_staging(env, permit)?;
-        warnings.append(&mut originals.notes);
-        let mut report = Report {
-            warnings,
-            ..Report::default()
-        };
-        if originals.moved > 0 {
-            report.did.push(format!(
-                "kept {} in {}",
-                counted(originals.moved, "original file"),
-                originals.root().display()
-            ));
-        }
-        Ok(report)
+        with_statuses(env, permit, Direction::Forward, keep_originals)
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        if env.left {
-            return self.forward(env, permit);
+        match env.left {
+            true => self.forward(env, permit),
+            false => with_statuses(env, permit, Direction::Back, forget_new),
         }
-        let lifted = lift_fence(env, permit);
-        let put_right = served::put_right(env, permit, Direction::Back);
-        lifted?;
-        env.host.discard(&env.ballast())?;
-        let mut report = keep_found(env, permit)?;
-        report.warnings.splice(..0, put_right);
-        remove_staging(env, permit)?;
-        Ok(report)
     }
 
     fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
@@ -73,6 +38,63 @@ impl StepOps for CleanUp {
         }
         Ok(seen(left))
     }
+}
+
+/// Cleans up, and sets the clients' statuses right. What was done about these is said whatever becomes of the rest.
+fn with_statuses(
+    env: &Env,
+    permit: &Permit,
+    direction: Direction,
+    clean_up: fn(&Env, &Permit) -> Result<Report, Problem>,
+) -> Result<Report, Problem> {
+    let lifted = lift_fence(env, permit);
+    let said = served::put_right(env, permit, direction);
+    let cleaned = lifted.and_then(|()| clean_up(env, permit));
+    match cleaned {
+        Ok(mut report) => {
+            report.warnings.splice(..0, said);
+            Ok(report)
+        }
+        Err(mut problem) => {
+            for note in said {
+                problem.what += &format!("; besides, {}", note.text);
+            }
+            Err(problem)
+        }
+    }
+}
+
+fn keep_originals(env: &Env, permit: &Permit) -> Result<Report, Problem> {
+    env.host.discard(&env.ballast())?;
+    let mut originals = Keeping::new(env, permit, ORIGINALS);
+    for target in env.targets() {
+        // Where it was left half way, some of what is staged was never exchanged.
+        if env.left && is_the_plans(env, target)? {
+            continue;
+        }
+        for (from, path) in both_names(target) {
+            originals.take(Path::new(&from), &path)?;
+        }
+    }
+    originals.sync()?;
+    remove_staging(env, permit)?;
+    let mut report = Report::default();
+    report.warnings.append(&mut originals.notes);
+    if originals.moved > 0 {
+        report.did.push(format!(
+            "kept {} in {}",
+            counted(originals.moved, "original file"),
+            originals.root().display()
+        ));
+    }
+    Ok(report)
+}
+
+fn forget_new(env: &Env, permit: &Permit) -> Result<Report, Problem> {
+    env.host.discard(&env.ballast())?;
+    let report = keep_found(env, permit)?;
+    remove_staging(env, permit)?;
+    Ok(report)
 }
 
 /// A boot closes the fence by the barrier, also where the restore had lifted it. First of all: whatever else of the

@@ -150,7 +150,8 @@ impl World {
             let mark = (database, name.to_owned());
             let before = self.called_inactive.get(&mark);
             // Holdfast leaves down what another start took down before.
-            let by_another = before.is_some_and(|c| c.boot == self.boot && !c.asked_for);
+            let by_another =
+                before.is_some_and(|c| c.boot == self.boot && !c.asked_for && !c.put_right);
             let called = CalledInactive {
                 boot: self.boot,
                 asked_for: self.asked_for && !by_another,

@@ -22,10 +22,18 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     let had = had.filter(|(name, _)| up.contains(*name));
     let had = had.map(|(name, had)| (name.clone(), had.less_routes_of(&config(env, name))));
     let had: BTreeMap<String, LinkSettings> = had.collect();
-    let lacking = lacking(env, &had)?;
-    if lacking.is_empty() {
-        return Ok(());
-    }
+    let lacking = match lacking(env, &had) {
+        Ok(none) if none.is_empty() => return Ok(()),
+        Ok(lacking) => lacking,
+        Err(why) => {
+            let text = format!(
+                "whether tunnels have again what was set by hand cannot be told: cannot {}",
+                why.what
+            );
+            report.warnings.push(Note::lost(Code::SET_BY_HAND, text));
+            return Ok(());
+        }
+    };
     let tunnels: BTreeSet<&String> = lacking.iter().map(|(name, _)| name).collect();
     let tunnels = counted(tunnels.len(), "tunnel");
     let mut said = BTreeMap::new();
