@@ -1,5 +1,7 @@
 //! Courses that once led elsewhere than to Before or After, each by itself.
 
+use std::path::Path;
+
 use journal_format::{Code, Step};
 use tests::sim::trial::Run;
 
@@ -228,4 +230,37 @@ fn a_recovery_that_cannot_look_at_what_was_done_still_goes_back_when_told_so() {
     assert_eq!(run.end, End::Closed(Verdict::RolledBack));
     let journal = oracle::Journal::of(&s, &run.world);
     assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+}
+
+#[test]
+fn a_clean_up_that_is_made_again_revives_no_client_that_an_admin_called_inactive() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let calls = s.restore(None, false).calls;
+    let mut tried = 0;
+    for at in 0..calls {
+        let trouble = Trouble {
+            at,
+            for_ever: false,
+            how: How::Refused,
+        };
+        let mut run = s.restore(Some(trouble), false);
+        let journal = oracle::Journal::of(&s, &run.world);
+        if run.end != End::Closed(Verdict::Restored) || !oracle::names_leftovers(&journal) {
+            continue;
+        }
+        let database = run.world.databases[0].clone();
+        let text = run.world.disk.read(Path::new(&database)).unwrap();
+        let text = String::from_utf8(text.to_vec()).unwrap();
+        let revoked = text.replace("client stay active", "client stay inactive");
+        assert_ne!(text, revoked, "{trouble:?}");
+        let disk = &mut run.world.disk;
+        disk.rewrite(Path::new(&database), revoked.into_bytes())
+            .unwrap();
+        let again = s.recover(run.world, Start::AUTO, None, false);
+        let rows = again.world.rows(&database).unwrap();
+        let revoked = |row: &String| row == "client stay inactive";
+        assert!(rows.iter().any(revoked), "{trouble:?}: {rows:?}");
+        tried += 1;
+    }
+    assert!(tried > 0, "no clean-up left anything over");
 }

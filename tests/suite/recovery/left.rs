@@ -64,6 +64,15 @@ fn of_what_was_left_half_exchanged_it_is_said_that_it_is_not_of_one_set_and_what
             "{told}"
         );
     }
+    // A later restore that changes nothing leads to the same.
+    let staging = effects.iter().position(|effect| *effect == "exchange");
+    let moment = format!("before:{}", staging.unwrap() + 1);
+    crash(&two, &moment, &["restore", &two.other()]);
+    let closed = two.holdfast(&["recover"]);
+    assert_eq!(closed.code(), 4, "{closed}");
+    let status = two.holdfast(&["status"]);
+    assert_eq!(status.code(), 7, "{status}");
+    assert!(status.stdout.contains("are not of one set"), "{status}");
 }
 
 #[test]

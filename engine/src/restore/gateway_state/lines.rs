@@ -304,7 +304,7 @@ impl StateOfGateway {
                 let advice: Vec<&str> =
                     self.lacks.iter().filter_map(|n| n.advice.as_deref()).collect();
                 format!(
-                    "{}. This stays until all of it is right, or until another restore",
+                    "{}. This stays until all of it is right, or until a later restore is completed",
                     advice.join("; ")
                 )
             }
