@@ -20,6 +20,7 @@ use crate::gateway::link::LinkChange;
 pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
 
+pub mod fence;
 pub mod held_units;
 pub mod linux;
 pub mod live_database;
@@ -27,6 +28,7 @@ pub mod permit;
 pub mod programs;
 pub mod this_box;
 
+pub use fence::fence_is_closed;
 pub use permit::Permit;
 
 /// There from the first service that a restore or a recovery starts until it stops one again: the driver's word, in this
@@ -324,6 +326,8 @@ pub trait Look {
     /// What these processes have open: so many of the processes, and so many of the files, as are looked at. What has ended by
     /// then is passed over.
     fn open_files(&self, pids: &[u32]) -> Result<OpenFiles, Problem>;
+    /// The clients in a database that nobody but root can come at, and nobody has open.
+    fn clients_of_copy(&self, path: &Path) -> Result<Vec<Client>, Problem>;
     /// The gateway's own databases.
     fn databases(&self) -> Box<dyn LiveDatabases + '_>;
     /// Whether a regular file begins as every database of SQLite does. Not for one that this process has open.

@@ -230,8 +230,10 @@ codes! {
     SERVICE_STAYS_DOWN = "service-stays-down", "the service's log, then `systemctl start`";
     /// The start of the services called clients inactive; they are active again.
     STATUS_PUT_RIGHT = "status-put-right", "the service's log: why it could not bring them up";
-    /// The start of the services may have called clients inactive, and Holdfast could not see it or not set them active again.
+    /// Which clients were active before the start of the services was not kept: Holdfast will not notice those that it calls inactive.
     STATUS_UNKNOWN = "status-unknown", "the clients' status in the gateway's own page";
+    /// The start of the services may have called clients inactive, and Holdfast could not set them active again.
+    STATUS_STAYS_CHANGED = "status-stays-changed", "`holdfast recover`; the clients' status in the gateway's own page";
     /// A process has a database open that is not in its place any more: what it writes there, nobody reads.
     OLD_DATABASE_HELD = "old-database-held", "`fuser -v FILE`; end the process, or restart what it belongs to";
     /// Others changed what lay in the place of a file: it is kept in `found/` of the restore.

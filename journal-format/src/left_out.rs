@@ -49,7 +49,11 @@ impl State {
 }
 
 /// The codes of what a gateway can lack although its files and rules are one set's: each note of them names its object.
-pub const LACKS: [Code; 2] = [Code::SERVICE_STAYS_DOWN, Code::TUNNEL_STAYS_DOWN];
+pub const LACKS: [Code; 3] = [
+    Code::SERVICE_STAYS_DOWN,
+    Code::TUNNEL_STAYS_DOWN,
+    Code::STATUS_STAYS_CHANGED,
+];
 
 impl Note {
     /// Whether it names what the gateway lacks.
@@ -78,10 +82,10 @@ impl State {
     }
 
     /// What does not work although everything else is one set's: services that could not be started, and tunnels that could not
-    /// be brought up, in the direction in which it goes or ended.
+    /// be brought up, and clients whose status a start changed for good, in the direction in which it goes or ended.
     pub fn lacks(&self) -> Vec<Note> {
         let of = |step| self.find(step, self.direction());
-        let moves = [Step::TunnelsUp, Step::StartServices]
+        let moves = [Step::TunnelsUp, Step::StartServices, Step::CleanUp]
             .into_iter()
             .filter_map(of);
         let lacks = moves.flat_map(|m| &m.warnings).filter(|w| w.is_lack());

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use engine::backup::Made;
 use engine::error::{Fault, Problem};
-use engine::gateway::database::{Settled, Trouble};
+use engine::gateway::database::{Client, Settled, Trouble};
 use engine::gateway::kernel_facts::Facts;
 use engine::host::Permit;
 use engine::host::linux::Linux;
@@ -130,6 +130,10 @@ impl Look for Crashing {
     fn owner(&self, owner: &str) -> Result<(u32, u32), Problem> {
         self.inner.owner(owner)
     }
+    fn clients_of_copy(&self, path: &Path) -> Result<Vec<Client>, Problem> {
+        self.inner.clients_of_copy(path)
+    }
+
     fn databases(&self) -> Box<dyn LiveDatabases + '_> {
         self.inner.databases()
     }

@@ -66,9 +66,8 @@ fn as_these_left_it(
 /// What a start wrote that Holdfast asked for is put right before the end, or named; what a boot's own start wrote, or one that
 /// somebody else asked for, is the gateway's affair.
 fn as_others_starts_left_it(want: Picture, journal: &Journal, world: &World) -> Picture {
-    let steps = [Step::CleanUp, Step::StartServices];
-    let named = steps.map(|step| journal.says(step, &Code::STATUS_UNKNOWN));
-    let named = named.contains(&true);
+    let named = journal.says(Step::CleanUp, &Code::STATUS_STAYS_CHANGED)
+        || journal.says(Step::StartServices, &Code::STATUS_UNKNOWN);
     as_these_left_it(want, world, |called| named || !called.asked_for)
 }
 

@@ -1,7 +1,9 @@
 //! After the verdict: what the gateway lacks is tried again, in the boot in which it came to lack it. A later boot starts the
 //! gateway as any boot does. Touches no file, and of a database only the rows that a start of the services changes; closes no fence.
 
-use journal_format::{Driver, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict};
+use journal_format::{
+    BootId, Driver, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict,
+};
 
 use super::before;
 use super::driver::Drive;
@@ -31,7 +33,7 @@ pub fn run(
         Soundness::Closed(_) | Soundness::Open | Soundness::Torn => true,
         Soundness::Empty | Soundness::Corrupt | Soundness::Newer => false,
     };
-    if !is_sound || !counts || !lacks_now(state, &driver) {
+    if !is_sound || !counts || !lacks_now(state, &driver.boot) {
         return Ok(None);
     }
     let dir = profile.restore_dir(id);
@@ -50,28 +52,34 @@ pub fn run(
     Ok(Some((verdict, journal.state().lacks())))
 }
 
-/// Whether it is over, and came to lack something in this boot.
-fn lacks_now(state: &State, driver: &Driver) -> bool {
-    let direction = state.direction();
-    let in_this_boot = |step: &Step| {
-        let made = state.find(*step, direction);
-        made.is_some_and(|m| m.boot.as_ref() == Some(&driver.boot))
-    };
+/// Whether it is over, and lacks something that can be tried again.
+fn lacks_now(state: &State, boot: &BootId) -> bool {
     // What was left as it is has become the operator's.
     let verdict = state.verdict().filter(|v| *v != Verdict::Left);
-    verdict.is_some() && lacking(state).iter().any(in_this_boot)
+    verdict.is_some() && (!lacking(state, boot).is_empty() || lacks_statuses(state))
 }
 
-/// The steps that lack something, in their order.
-fn lacking(state: &State) -> Vec<Step> {
+/// No boot sets the status of a client right.
+fn lacks_statuses(state: &State) -> bool {
+    let lacks = state.lacks();
+    lacks.iter().any(|l| l.is(&Code::STATUS_STAYS_CHANGED))
+}
+
+/// The steps that came to lack something in this boot, in their order.
+fn lacking(state: &State, boot: &BootId) -> Vec<Step> {
     let lacks = state.lacks();
     let all = [
         (Step::TunnelsUp, Code::TUNNEL_STAYS_DOWN),
         (Step::StartServices, Code::SERVICE_STAYS_DOWN),
     ];
     let lacks = |code: &Code| lacks.iter().any(|l| l.is(code));
+    let in_this_boot = |step: &Step| {
+        let made = state.find(*step, state.direction());
+        made.is_some_and(|m| m.boot.as_ref() == Some(boot))
+    };
     let lacking = all.into_iter().filter(|(_, code)| lacks(code));
-    lacking.map(|(step, _)| step).collect()
+    let steps = lacking.map(|(step, _)| step);
+    steps.filter(in_this_boot).collect()
 }
 
 impl Drive<'_> {
@@ -91,15 +99,16 @@ impl Drive<'_> {
             Some(ops(Step::TunnelsUp).observe(&env, direction) == Ok(Observed::After))
         };
         let stood = stands(journal);
-        let mut steps = lacking(state);
+        let mut steps = lacking(state, &boot);
+        let lacks_statuses = lacks_statuses(state);
         // The hooks of a tunnel add rules that may be in force already, and so does a service.
-        if state.begun(Step::LoadFirewall, direction) {
+        if !steps.is_empty() && state.begun(Step::LoadFirewall, direction) {
             steps.push(Step::LoadFirewall);
         }
         for step in &steps {
             self.make(journal, *step, direction, &boot)?;
             // As before the verdict: a start that could not bring a client up has called it inactive, and the next goes well.
-            let lacks = lacking(journal.state()).contains(step);
+            let lacks = lacking(journal.state(), &boot).contains(step);
             if *step == Step::StartServices && lacks {
                 self.make(journal, *step, direction, &boot)?;
             }
@@ -112,7 +121,8 @@ impl Drive<'_> {
         let cleaned = state.find(Step::CleanUp, direction);
         let is_clean = cleaned.is_some_and(|m| m.fate == Fate::Done);
         // A start may have written to the clients' rows.
-        if !is_clean || state.begun_since_closing(Step::StartServices, direction) {
+        let started = state.begun_since_closing(Step::StartServices, direction);
+        if !is_clean || started || lacks_statuses {
             self.make(journal, Step::CleanUp, direction, &boot)?;
         }
         self.close(journal, verdict)?;

@@ -151,9 +151,6 @@ impl Drive<'_> {
         let state = journal.state();
         let mut notes = state.lacks();
         notes.extend(leftovers(journal));
-        let cleaned = state.find(Step::CleanUp, state.direction());
-        let said = cleaned.iter().flat_map(|m| &m.warnings);
-        notes.extend(said.filter(|n| n.is(&Code::STATUS_UNKNOWN)).cloned());
         journal.close(verdict, notes)
     }
 

@@ -9,10 +9,11 @@ use journal_format::{
 
 use super::driver::{BootStage, Drive, Ending};
 use super::journal::JournalWriter;
-use super::step::{Env, Machine, fence_is_closed};
+use super::step::{Env, Machine};
 use super::{before, expected_rules, swap, unusable};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::profile::Profile;
+use crate::host::fence_is_closed;
 use crate::restore::decide::Observed;
 use crate::state_dir;
 use crate::text::wording::{counted, start_command};
@@ -88,11 +89,14 @@ impl Drive<'_> {
         let boot = self.host.boot()?;
         let direction = journal.state().direction();
         self.make(journal, Step::LiftFence, direction, &boot)?;
-        if fence_is_closed(self.host)? {
+        let lifted = journal.state().find(Step::LiftFence, direction);
+        let failed = lifted.and_then(|m| m.problem.clone());
+        if failed.is_some() || fence_is_closed(self.host)? {
+            let why = failed.map_or_else(String::new, |p| format!(": cannot {}", p.what));
             return Err(cannot(
                 Code::FENCE_REFUSED,
-                "lift the fence",
-                "see what closes it; `nft delete table inet holdfast` lifts it, then run this again",
+                format!("leave it as it is: the fence is not lifted{why}"),
+                "see why `nft list tables` fails, or what closes the fence (`nft delete table inet holdfast` lifts it); then run this again",
             ));
         }
         let notes = self.what_differs_or_why(journal.state());

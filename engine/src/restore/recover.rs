@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::profile::Profile;
+use crate::host::fence_is_closed;
 use crate::restore;
 use crate::restore::again;
 use crate::restore::before::facts;
@@ -15,7 +16,7 @@ use crate::restore::driver::{BootStage, Drive, Ending};
 use crate::restore::journal::{JOURNAL_BYTES, JournalWriter};
 use crate::restore::leaving;
 use crate::restore::process;
-use crate::restore::step::{Machine, fence_is_closed};
+use crate::restore::step::Machine;
 use crate::restore::unusable;
 use crate::state_dir::{self, OpenRestore, traces};
 

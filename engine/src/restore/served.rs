@@ -4,14 +4,14 @@
 //!
 //! Only after the verdict: while the cause lasts, a start that finds the client active takes its tunnel down and fails.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use journal_format::{Direction, Note};
 
 use super::step::Env;
 use crate::error::Code;
-use crate::gateway::database::Trouble;
+use crate::gateway::database::{Client, Trouble};
 use crate::host::{Permit, parent};
 use crate::text::wording::{counted, names, quoted_path};
 
@@ -39,15 +39,20 @@ fn set_in_place(env: &Env, database: &Path, direction: Direction) -> Direction {
 }
 
 /// Keeps which clients of this set are active, unless that was done before.
-fn keep(env: &Env, set: Direction, database: &Path) -> Vec<Note> {
+fn keep(env: &Env, set: Direction, read: &dyn Fn() -> Result<Vec<Client>, Trouble>) -> Vec<Note> {
     let kept = || -> Result<(), Trouble> {
         let file = file(env, set);
         if env.plan.services.is_empty() || env.host.stat(&file)?.is_some() {
             return Ok(());
         }
-        let clients = env.host.databases().clients(database)?;
-        let active = clients.iter().filter(|c| c.status == ACTIVE);
-        let active: Vec<&str> = active.map(|c| c.name.as_str()).collect();
+        let mut rows: BTreeMap<String, Vec<bool>> = BTreeMap::new();
+        for client in read()? {
+            let is_active = client.status == ACTIVE;
+            rows.entry(client.name).or_default().push(is_active);
+        }
+        // A name of several clients tells none of them.
+        let active = rows.iter().filter(|(_, of_name)| **of_name == [true]);
+        let active: Vec<&str> = active.map(|(name, _)| name.as_str()).collect();
         env.host.keep_dir(parent(&file)?)?;
         Ok(env.host.keep(&file, active.join("\n").as_bytes())?)
     };
@@ -71,7 +76,14 @@ pub fn keep_after(env: &Env) -> Vec<Note> {
     let mut planned = env.plan.databases.iter().filter(|t| t.new.is_some());
     let target = planned.find(|t| database.as_deref() == Some(Path::new(&t.path)));
     target.map_or(Vec::new(), |target| {
-        keep(env, Direction::Forward, Path::new(&target.staged))
+        let staged = Path::new(&target.staged);
+        // Bytes that were saved of a database that cannot be read are staged as they are.
+        let read = || {
+            env.host
+                .clients_of_copy(staged)
+                .map_err(Trouble::Unreadable)
+        };
+        keep(env, Direction::Forward, &read)
     })
 }
 
@@ -80,7 +92,8 @@ pub fn keep_in_place(env: &Env, direction: Direction) -> Vec<Note> {
     let database = env.host.client_database();
     let database = database.filter(|d| env.host.stat(d) != Ok(None));
     database.map_or(Vec::new(), |database| {
-        keep(env, set_in_place(env, &database, direction), &database)
+        let read = || env.host.databases().clients(&database);
+        keep(env, set_in_place(env, &database, direction), &read)
     })
 }
 
@@ -100,7 +113,7 @@ pub fn not_kept(env: &Env, direction: Direction) -> Vec<Note> {
 /// What was kept stays: after a boot the way back starts the services once more, and so does whoever tries again what lacks. But
 /// after the verdict the gateway's admin may call clients inactive: then only a new start is a reason to look.
 pub fn put_right(env: &Env, permit: &Permit, direction: Direction) -> Vec<Note> {
-    let is_a_start = !env.over || env.started;
+    let is_a_start = !env.over || env.started || env.lacking.statuses;
     let database = env.host.client_database();
     let database = database.filter(|_| is_a_start && !env.left);
     let said = database.map(|database| {
@@ -151,6 +164,10 @@ fn told(
         }
         Err(Trouble::Unreadable(_)) => None,
         Err(Trouble::Busy(why) | Trouble::Failed(why)) => {
+            let about = match called.is_empty() {
+                true => "the clients' status".to_owned(),
+                false => format!("the status of {}", names(called)),
+            };
             let which = match called.is_empty() {
                 true => "clients",
                 false => &which,
@@ -160,10 +177,11 @@ fn told(
                 why.what
             );
             let advice = format!(
-                "look at the clients in the gateway's own page and activate those that should be up; their database is {}",
+                "`holdfast recover` tries it again; or activate those that should be up in the gateway's own page (their database is {})",
                 quoted_path(database)
             );
-            Some(Note::down(Code::STATUS_UNKNOWN, text).advising(advice))
+            let note = Note::down(Code::STATUS_STAYS_CHANGED, text);
+            Some(note.about(about).advising(advice))
         }
     }
 }

@@ -229,6 +229,8 @@ pub struct Lacking {
     pub services: BTreeSet<String>,
     /// Tunnels.
     pub tunnels: BTreeSet<String>,
+    /// Clients whose status could not be set right.
+    pub statuses: bool,
 }
 
 impl Lacking {
@@ -241,6 +243,7 @@ impl Lacking {
         Lacking {
             services: named(Code::SERVICE_STAYS_DOWN),
             tunnels: named(Code::TUNNEL_STAYS_DOWN),
+            statuses: notes.iter().any(|n| n.is(&Code::STATUS_STAYS_CHANGED)),
         }
     }
 
@@ -328,11 +331,6 @@ pub fn ops(step: Step) -> &'static dyn StepOps {
 /// A step has no way back because the list back does not hold it.
 fn no_way_back(step: Step) -> Problem {
     bug(format!("go back over {step}: it has no way back"))
-}
-
-/// Whether the fence holds packets back.
-pub fn fence_is_closed(host: &dyn Host) -> Result<bool, Problem> {
-    Ok(host.ask(&Query::Fence, "")?.ok())
 }
 
 /// The observation of a list in which nothing may be left.

@@ -19,7 +19,7 @@ use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
 use crate::plan::prepare::{RestoreRequest, prepare};
 use crate::state_dir::lock::{Lock, LockedFor};
-use crate::state_dir::{self, barrier, traces};
+use crate::state_dir::{self, barrier, targets, traces};
 
 /// Takes the order from standard input.
 pub fn order() -> Result<WorkOrder, Problem> {
@@ -176,6 +176,10 @@ fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) 
         || !profile.state_dir.exists() && traces::none(profile, &Linux::new(profile)).is_err();
     let at_boot = order.stage == BootStage::BeforeNetwork && !profile.sentinel().exists();
     if at_boot || is_lost() {
+        // Another profile's restore that is under way is not lost.
+        if let Some(problem) = targets::busy_elsewhere(profile) {
+            return WorkReport::of(Err(Fault::Busy(problem)));
+        }
         let host = Linux::new(profile);
         let problem = traces::none(profile, &host).err();
         let problem = problem.unwrap_or_else(|| no_state_dir(profile));

@@ -76,6 +76,14 @@ pub fn worked_on(profile: &Profile) -> Option<Elsewhere> {
     })
 }
 
+/// Why nothing can begin while somebody works on what this profile names, by any profile; none where nobody does.
+pub fn busy_elsewhere(profile: &Profile) -> Option<Problem> {
+    targets(profile).into_iter().find_map(|(name, target)| {
+        let mut file = File::open(Path::new(PLACE).join(name)).ok()?;
+        is_taken(&file).then(|| busy(&mut file, target))
+    })
+}
+
 /// Whether any process but this one restores or recovers, by whatever profile.
 pub fn somebody_restores() -> bool {
     let entries = std::fs::read_dir(PLACE).into_iter().flatten().flatten();

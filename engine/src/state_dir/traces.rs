@@ -42,6 +42,7 @@ pub fn find(profile: &Profile, host: &dyn Look) -> Result<Option<Traces>, Proble
             staging.entry(id).or_default().push(folder);
         }
     }
+    // Where that cannot be told, it keeps nobody from working: the staging folders tell.
     let fence = host.ask(&Query::Fence, "")?.ok();
     // That of a restore whose clean-up failed is that clean-up's; that of one that runs is not left.
     let is_left = fence && left_over(profile)?.is_empty() && !targets::somebody_restores();

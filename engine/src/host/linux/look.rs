@@ -18,6 +18,7 @@ use crate::error::{Code, Problem, cannot};
 use crate::files::open::{again, errno, names_in, open_at, open_dir};
 use crate::files::{access, attributes};
 use crate::files::{space, whole};
+use crate::gateway::database::{Client, clients_of_copy};
 use crate::gateway::owner;
 use crate::host::live_database::Live;
 use crate::host::programs::{self, ProcessInfo, processes};
@@ -226,6 +227,10 @@ impl Look for Linux {
             }
         }
         Ok(found)
+    }
+
+    fn clients_of_copy(&self, path: &Path) -> Result<Vec<Client>, Problem> {
+        clients_of_copy(path)
     }
 
     fn databases(&self) -> Box<dyn LiveDatabases + '_> {

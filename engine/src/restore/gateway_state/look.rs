@@ -196,9 +196,11 @@ fn newest(profile: &Profile, host: &dyn Look) -> Option<(Condition, State)> {
     let newest = state_dir::newest(profile).ok().flatten();
     let newest = newest.and_then(|id| state_dir::read(profile, &id).ok()?.state);
     let lacks = |state: &State| {
+        let lacks = state.lacks();
+        // The next boot starts what the gateway has, but for clients that are inactive.
+        let for_good = lacks.iter().any(|l| l.is(&Code::STATUS_STAYS_CHANGED));
         state.verdict().is_some_and(|v| v != Verdict::Left)
-            && is_of_this_boot(state, host)
-            && !state.lacks().is_empty()
+            && (for_good || is_of_this_boot(state, host) && !lacks.is_empty())
     };
     if let Some(state) = newest.filter(lacks) {
         return Some((Condition::Lacking, state));
@@ -338,9 +340,11 @@ impl StateOfGateway {
         };
         self.lacks.retain(|note| {
             let name = note.name.as_deref().unwrap_or_default();
-            match note.is(&Code::SERVICE_STAYS_DOWN) {
-                true => is_down(&self.services, name),
-                false => is_down(&self.tunnels, name),
+            match () {
+                () if note.is(&Code::SERVICE_STAYS_DOWN) => is_down(&self.services, name),
+                () if note.is(&Code::TUNNEL_STAYS_DOWN) => is_down(&self.tunnels, name),
+                // Nobody looks into a database here.
+                () => true,
             }
         });
         self.is_idle_without_lacks();

@@ -8,7 +8,7 @@ use journal_format::{BootId, Plan, Service, State, Step};
 use super::{FirstNames, Since, Traffic, UpAndDown};
 use crate::error::{Code, Problem};
 use crate::gateway::kernel_facts::Facts;
-use crate::host::{ExitKind, Family, Look, Now, Output, Query};
+use crate::host::{ExitKind, Family, Look, Now, Output, Query, fence_is_closed};
 use crate::text::wording::in_a_line;
 
 /// Since when something is so, as the journal tells.
@@ -113,13 +113,14 @@ fn seen(up: usize, down: &[&String], times: &Times, by: Step, undone_by: Step) -
 
 /// Whether the fence is closed.
 pub fn traffic(host: &dyn Look, times: &Times) -> Traffic {
-    let asked = host.ask(&Query::Fence, "");
-    match asked.as_ref().map(|out| out.end) {
-        Ok(ExitKind::Exit(0)) => Traffic::Blocked {
+    match fence_is_closed(host) {
+        Ok(true) => Traffic::Blocked {
             since: times.since(Step::Fence, Step::LiftFence),
         },
-        Ok(ExitKind::Exit(1)) => Traffic::Open,
-        Ok(_) | Err(_) => Traffic::Unknown { why: why(asked) },
+        Ok(false) => Traffic::Open,
+        Err(why) => Traffic::Unknown {
+            why: in_a_line(&why),
+        },
     }
 }
 

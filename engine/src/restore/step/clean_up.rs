@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{Direction, Note, Target};
 
-use super::{Env, Report, StepOps, fence_is_closed, seen};
+use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem};
-use crate::host::{Kind, Permit, parent};
+use crate::host::{Kind, Permit, fence_is_closed, parent};
 use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
 use crate::restore::keeping::{FOUND, Keeping, ORIGINALS};

@@ -2,9 +2,9 @@
 
 use journal_format::Direction;
 
-use super::{Env, Report, StepOps, fence_is_closed};
+use super::{Env, Report, StepOps};
 use crate::error::{Code, Problem};
-use crate::host::{GatewayCommand, Permit};
+use crate::host::{GatewayCommand, Permit, fence_is_closed};
 use crate::restore::decide::Observed;
 use crate::restore::expected_tunnels;
 use crate::text::fence_rules;

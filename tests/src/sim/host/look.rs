@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::PoisonError;
 use std::time::Duration;
 
+use engine::gateway::database::Client;
 use engine::host::{
     ExitKind, Family, Fixed, FoundFile, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile,
     OpenFiles, Output, Query,
@@ -81,6 +82,11 @@ impl Look for Sim {
         };
         let ids = owner.split_once(':').and_then(|(u, g)| id(u).zip(id(g)));
         ids.ok_or_else(|| failed(format!("find the owner {owner}")))
+    }
+
+    fn clients_of_copy(&self, path: &Path) -> Result<Vec<Client>, Problem> {
+        let read = self.databases().clients(path);
+        read.map_err(|trouble| trouble.problem().clone())
     }
 
     fn databases(&self) -> Box<dyn LiveDatabases + '_> {
@@ -174,6 +180,7 @@ impl Look for Sim {
             }
             Some(_) => return Err(failed("ask: input/output error".into())),
         }
+        let mut stderr = String::new();
         let mut world = self.world();
         let tunnels = &world.kernel.tunnels;
         let lines = |line: &dyn Fn(&str, &Up) -> String| -> String {
@@ -227,7 +234,11 @@ impl Look for Sim {
                 (0, format!("{}\0", path.display()))
             }
             Query::RealPath(_) => (1, String::new()),
-            Query::Fence => (i32::from(world.kernel.fence.is_none()), String::new()),
+            Query::Fence if world.kernel.fence.is_none() => {
+                stderr = "Error: No such file or directory\n".to_owned();
+                (1, String::new())
+            }
+            Query::Fence => (0, String::new()),
             Query::NftTables => {
                 let fence = world.kernel.fence.iter().map(|_| "table inet holdfast\n");
                 (0, fence.collect())
@@ -239,7 +250,7 @@ impl Look for Sim {
             shown,
             end: ExitKind::Exit(status),
             stdout,
-            stderr: String::new(),
+            stderr,
         })
     }
 
