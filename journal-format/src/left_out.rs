@@ -38,12 +38,17 @@ impl State {
 impl State {
     /// What a rollback could not make as it was before, or of which nobody can tell; nothing unless it ended so.
     pub fn not_as_before(&self) -> Vec<Note> {
-        let backs = [Step::SwapDatabases, Step::SwapConfigs];
+        let backs = [Step::SwapDatabases, Step::SwapConfigs, Step::TunnelsUp];
         let rolled_back = self.phase == Phase::Closed(Verdict::RolledBack);
         let moves = backs.iter().filter(|_| rolled_back);
         let moves = moves.filter_map(|step| self.find(*step, Direction::Back));
         let notes = moves.flat_map(|m| &m.warnings);
-        let is_other = |w: &&Note| w.is(&Code::LEFT_TO_OTHERS) || w.is(&Code::NOT_THE_ORIGINAL);
+        let codes = [
+            Code::LEFT_TO_OTHERS,
+            Code::NOT_THE_ORIGINAL,
+            Code::SET_BY_HAND,
+        ];
+        let is_other = |w: &&Note| codes.iter().any(|code| w.is(code));
         notes.filter(is_other).cloned().collect()
     }
 }

@@ -58,7 +58,7 @@ pub(super) fn headline(state: &State, standing: Standing) -> String {
             let others = visible(&named(&state.not_as_before()));
             let but = match others.is_empty() {
                 true => String::new(),
-                false => format!(", but for what others changed, or what cannot be told: {others}"),
+                false => format!(", but for what the warnings say of {others}"),
             };
             match (lacks.is_empty(), but.is_empty()) {
                 (true, _) => format!("Rolled back: the gateway is as it was before{but}."),

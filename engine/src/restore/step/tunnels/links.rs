@@ -39,10 +39,15 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     let mut said = BTreeMap::new();
     for (name, change) in &lacking {
         let set = GatewayCommand::SetLink(name.clone(), change.clone());
-        said.insert(
-            (name.clone(), change.shown()),
-            env.host.run(permit, &set, "")?,
-        );
+        let out = env.host.run(permit, &set, "")?;
+        if let (LinkChange::Port(_), false) = (change, out.ok()) {
+            // In userspace a tunnel that could not take a port has none.
+            if let Some(port) = config(env, name).interface.listen_port {
+                let back = GatewayCommand::SetLink(name.clone(), LinkChange::Port(port));
+                env.host.run(permit, &back, "")?;
+            }
+        }
+        said.insert((name.clone(), change.shown()), out);
     }
     report.did.push(format!(
         "gave {tunnels} again the addresses, MTU, port and routes that they had"

@@ -284,6 +284,20 @@ fn bring_one_up(tools: Tools, time_left: &TimeLeft, tunnel: &Tunnel) -> Result<C
     })))
 }
 
+/// Why `wg-quick` failed, by its standard error: the last that a program said; or else its command that failed, which says
+/// nothing where it is a hook. The commands behind that take away again what it had made.
+fn what_it_says(stderr: &str) -> Option<String> {
+    // wireguard-go draws a box.
+    let is_said = |line: &&str| {
+        !line.starts_with("[#] ") && !line.trim().is_empty() && !line.starts_with(['┌', '│', '└'])
+    };
+    let said = stderr.lines().rev().find(is_said);
+    let commands = stderr.lines().filter_map(|line| line.strip_prefix("[#] "));
+    let made = commands.take_while(|command| !command.starts_with("ip link delete"));
+    let failed = made.last().map(|c| format!("this command failed: {c}"));
+    said.map(|line| format!("wg-quick says: {line}")).or(failed)
+}
+
 fn failure(time_left: &TimeLeft, tunnel: &Tunnel, config: &[u8], out: &Output) -> Failure {
     let ended = time_left.ended(tunnel, config, out);
     let problem = out.problem(
@@ -294,14 +308,12 @@ fn failure(time_left: &TimeLeft, tunnel: &Tunnel, config: &[u8], out: &Output) -
             tunnel.config
         ),
     );
-    // What it says last are the commands with which it takes away again what it had made.
-    let mut said = out.stderr.lines().rev();
-    let said = said.find(|line| !line.starts_with("[#] "));
+    let said = what_it_says(&out.stderr);
     Failure {
-        why: ended.clone().unwrap_or_else(|| match said {
-            Some(line) => format!("wg-quick says: {line}"),
-            None => problem.what.clone(),
-        }),
+        why: ended
+            .clone()
+            .or(said)
+            .unwrap_or_else(|| problem.what.clone()),
         hung: ended.is_some(),
         leaves: false,
         problem: match ended {
@@ -348,4 +360,27 @@ fn unresolved_name(out: &Output) -> Option<String> {
     })?;
     let quoted = &line[line.find('`')? + 1..];
     Some(quoted[..quoted.find('\'')?].to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tunnel_that_does_not_come_up_says_what_failed_and_not_what_was_drawn_or_taken_away() {
+        let box_drawn = "┌──────┐\n│ Running wireguard-go is not required │\n└──────┘\n";
+        let hook = "[#] ip link add wg0 type wireguard\n[#] test -e /nowhere\n[#] ip link delete dev wg0\n";
+        let said = what_it_says(&format!("{box_drawn}{hook}"));
+        assert_eq!(
+            said.as_deref(),
+            Some("this command failed: test -e /nowhere")
+        );
+        let loud = "[#] cat /nowhere\ncat: /nowhere: No such file or directory\n[#] ip link delete dev wg0\n";
+        let said = what_it_says(&format!("{box_drawn}{loud}"));
+        assert_eq!(
+            said.as_deref(),
+            Some("wg-quick says: cat: /nowhere: No such file or directory")
+        );
+        assert_eq!(what_it_says(""), None);
+    }
 }
