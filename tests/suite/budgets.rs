@@ -260,7 +260,7 @@ fn what_a_config_more_that_a_restore_changes_costs_stays_within_the_budget() {
     let budget = [
         ("open", 58.5),
         ("close", 52.5),
-        ("look", 48.5),
+        ("look", 50.5),
         ("read", 13.5),
         ("seek", 0.0),
         ("sync", 0.0),

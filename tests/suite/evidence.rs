@@ -146,7 +146,7 @@ fn what_was_put_in_the_place_of_an_original_and_is_another_is_named_by_the_verdi
     let Some((target, recovered)) = put_by_hand(other) else {
         return;
     };
-    let verdict = format!("as it was before, but for what others changed: {target}.");
+    let verdict = format!("as it was before, but for what the warnings say of {target}.");
     let note = format!(
         "{target} is not as it was before: its original is gone, and what somebody put there has other bytes"
     );

@@ -347,6 +347,29 @@ fn a_process_that_still_works_on_a_replaced_database_is_named_with_the_command_t
 }
 
 #[test]
+fn a_new_file_that_somebody_removes_or_changes_after_the_look_at_rest_is_named() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let (sample, backup) = (gateway.sample(), gateway.backup());
+    let clients = sample.clients().unwrap();
+    let [gone, changed] = [0, 1].map(|n| sample.config(&clients[n]));
+    for config in [&gone, &changed] {
+        let text = std::fs::read_to_string(config).unwrap();
+        std::fs::write(config, format!("{text}# changed since\n")).unwrap();
+    }
+    let ended = meanwhile(&gateway, &backup, "verify-at-rest", || {
+        std::fs::remove_file(&gone).unwrap();
+        std::fs::write(&changed, "# an editor's\n").unwrap();
+    });
+    assert_eq!(ended.code(), 0, "{ended}");
+    for (path, what) in [(&gone, "is gone"), (&changed, "was changed by others")] {
+        let said = format!("{} {what}", path.display());
+        assert!(ended.stdout.contains(&said), "{said}: {ended}");
+    }
+}
+
+#[test]
 fn a_service_that_works_on_a_replaced_database_is_started_anew_and_nobody_is_named() {
     let Some(gateway) = with_a_unit() else {
         return;

@@ -23,6 +23,9 @@ pub fn facts(host: &dyn Look, dir: &Path, state: &State) -> Result<Facts, Proble
              left: `holdfast recover --leave-as-it-is`, and then the safety backup, which `holdfast status` names",
         )
     };
+    if host.stat(&path)?.is_none() {
+        return Err(unusable("the file is gone".into()));
+    }
     if host.sha256(&path)? != *expected {
         return Err(unusable("they are not those that the journal names".into()));
     }

@@ -8,7 +8,7 @@ use journal_format::{Direction, Note, Step, Tunnel};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Code, Problem};
-use crate::host::Permit;
+use crate::host::{Meta, Permit};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
 use crate::restore::expected_tunnels::not_listening;
@@ -111,6 +111,36 @@ fn files(env: &Env) -> Result<Vec<String>, Problem> {
     Ok(wrong)
 }
 
+/// What others have done to new files since all were compared: they may be gone, or have another size, owner or mode. No bytes are
+/// read: traffic flows and services run by now.
+fn changed_since(env: &Env) -> Result<Vec<Note>, Problem> {
+    let databases = env.plan.databases.iter().map(|t| (true, t));
+    let files = env.plan.files.iter().map(|t| (false, t));
+    let mut notes = Vec::new();
+    for (is_database, target) in databases.chain(files) {
+        let path = &target.path;
+        let Some(new) = &target.new else { continue };
+        if is_database && beside(target, &env.plan.databases).is_some() {
+            // Whoever opened its database may have done away with it.
+            continue;
+        }
+        let has = |m: &Meta| (m.uid, m.gid, m.mode) == (new.uid, new.gid, new.mode);
+        let note = match env.host.stat(Path::new(path))? {
+            None => {
+                let text = format!("{path} is gone: somebody removed it while the restore ran");
+                Note::lost(Code::LEFT_TO_OTHERS, text).advising("restore again")
+            }
+            Some(m) if !has(&m) || !is_database && m.size != new.size => {
+                let text = format!("{path} was changed by others while the restore ran");
+                Note::known(Code::LEFT_TO_OTHERS, text)
+            }
+            Some(_) => continue,
+        };
+        notes.push(note.about(path));
+    }
+    Ok(notes)
+}
+
 impl StepOps for VerifyAtRest {
     fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         let count = env.plan.databases.len() + env.plan.files.len();
@@ -142,6 +172,7 @@ impl StepOps for VerifyRunning {
     fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         Ok(Report {
             warnings: [
+                changed_since(env)?,
                 come_up(env, Direction::Forward)?,
                 old_databases::notes(env)?,
             ]
