@@ -148,7 +148,7 @@ fn what_was_put_in_the_place_of_an_original_and_is_another_is_named_by_the_verdi
     };
     let verdict = format!("as it was before, but for what the warnings say of {target}.");
     let note = format!(
-        "{target} is not as it was before: its original is gone, and what somebody put there has other bytes"
+        "{target} is not as it was when the restore began: its original is gone, and what somebody put there has other bytes"
     );
     for said in [verdict, note] {
         assert!(recovered.stdout.contains(&said), "{said}: {recovered}");

@@ -352,8 +352,10 @@ fn a_new_file_that_somebody_removes_or_changes_after_the_look_at_rest_is_named()
         return;
     };
     let (sample, backup) = (gateway.sample(), gateway.backup());
-    let clients = sample.clients().unwrap();
-    let [gone, changed] = [0, 1].map(|n| sample.config(&clients[n]));
+    let active = sample.active().unwrap();
+    let mut down = sample.clients().unwrap();
+    down.retain(|client| !active.contains(client));
+    let [gone, changed] = [0, 1].map(|n| sample.config(&down[n]));
     for config in [&gone, &changed] {
         let text = std::fs::read_to_string(config).unwrap();
         std::fs::write(config, format!("{text}# changed since\n")).unwrap();

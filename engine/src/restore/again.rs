@@ -125,7 +125,10 @@ impl Drive<'_> {
         if !is_clean || started || lacks_statuses {
             self.make(journal, Step::CleanUp, direction, &boot)?;
         }
-        self.close(journal, verdict)?;
+        // A clean-up alone opens nothing that would have to be closed.
+        if !steps.is_empty() {
+            self.close(journal, verdict)?;
+        }
         Ok(verdict)
     }
 }

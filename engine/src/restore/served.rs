@@ -163,6 +163,8 @@ fn told(
             Some(Note::known(Code::STATUS_PUT_RIGHT, text).advising(advice))
         }
         Err(Trouble::Unreadable(_)) => None,
+        // What this account cannot read it cannot write either; of a disk that fails other things are said.
+        Err(Trouble::Failed(why)) if called.is_empty() => Some(unnoticed(&why.what)),
         Err(Trouble::Busy(why) | Trouble::Failed(why)) => {
             let about = match called.is_empty() {
                 true => "the clients' status".to_owned(),

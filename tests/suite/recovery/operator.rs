@@ -49,7 +49,8 @@ fn a_service_lacks(by_recovery: bool) {
     let service = program("sample-gateway-service").unwrap();
     let start = format!("{} start {}", path(&service), path(two.sample().root()));
     let said = format!(
-        "does not work: sample-gateway does not run, though it ran before: its start failed; \
+        "does not work: sample-gateway does not run, though it ran before: its start failed: exit \
+         status 1: the sample gateway was told not to start; \
          what to do: see why in the log that sample-gateway writes itself, then start it: {start}"
     );
     assert_eq!(note.unwrap().trim(), said);

@@ -29,13 +29,18 @@ impl StateOfGateway {
             self.lacks.extend(down);
             self.lacks.extend(self.tunnels_down());
             self.lacks.extend(self.not_seen());
-            // No look compares the rules: what was found when it was left counts, until a boot loads what the gateway has.
+            // No look compares the rules: what was found when it was left is said as long as something else differs.
             let rules = state.closing_warnings.iter();
-            let rules = rules.filter(|n| n.name.as_deref() == Some(RULES));
-            self.lacks.extend(rules.cloned().map(|note| Note {
-                text: format!("when it was left, {} (said until the next boot)", note.text),
-                ..note
-            }));
+            let rules =
+                rules.filter(|n| n.name.as_deref() == Some(RULES) && !self.lacks.is_empty());
+            let rules: Vec<Note> = rules
+                .cloned()
+                .map(|note| Note {
+                    text: format!("when it was left, {}", note.text),
+                    ..note
+                })
+                .collect();
+            self.lacks.extend(rules);
         }
         self.is_idle_without_lacks();
     }
