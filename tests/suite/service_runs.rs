@@ -7,7 +7,7 @@ use std::time::Duration;
 use fixtures::{Finished, Misbehaviour, program};
 use nix::sys::signal::{Signal, kill};
 
-use crate::on_a_gateway::{Gateway, path, stand_in};
+use crate::on_a_gateway::{Gateway, hold_clients, path, stand_in};
 
 /// From now on the service is watched for longer than one that dies later lives.
 fn watches(gateway: &Gateway) {
@@ -67,8 +67,15 @@ fn a_client_that_a_start_called_inactive_is_active_again_after_both_endings_and_
     let Some(gateway) = Gateway::small() else {
         return;
     };
-    let (sample, backup) = (gateway.sample(), gateway.backup());
+    let sample = gateway.sample();
     let active = sample.active().unwrap();
+    // Another client of the same name, whose row nobody touches.
+    let database = rusqlite::Connection::open(sample.client_database()).unwrap();
+    let twin = "INSERT INTO clients (id, name, config_path, subnet, public_key, status) SELECT 'twin', name, config_path, subnet, \
+                'another', 'inactive' FROM clients WHERE name = ?1";
+    database.execute(twin, [&active[1]]).unwrap();
+    drop(database);
+    let backup = gateway.backup();
     sample.starts_cannot_see_to(&[&active[0]]).unwrap();
     let before = gateway.picture();
     for (fails, status) in [(None, 0), (Some(2), 4)] {
@@ -86,6 +93,38 @@ fn a_client_that_a_start_called_inactive_is_active_again_after_both_endings_and_
         differs.retain(|line| !line.contains("database configs.db clients"));
         assert!(differs.is_empty(), "{differs:?}");
     }
+}
+
+#[test]
+fn a_client_that_cannot_be_set_active_again_lacks_until_a_recovery_can() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    gateway.is_impatient();
+    let (sample, backup) = (gateway.sample(), gateway.backup());
+    let active = sample.active().unwrap();
+    sample.starts_cannot_see_to(&[&active[0]]).unwrap();
+    let mut held = None;
+    let ended = meanwhile(&gateway, &backup, "verify-running", || {
+        held = Some(hold_clients(sample));
+    });
+    assert_eq!(ended.code(), 7, "{ended}");
+    let status = gateway.holdfast(&["status"]);
+    assert_eq!(status.code(), 7, "{status}");
+    assert!(
+        status
+            .stdout
+            .contains("no later boot brings up such a client"),
+        "{status}"
+    );
+    let still = gateway.holdfast(&["recover"]);
+    assert_eq!(still.code(), 7, "{still}");
+    drop(held);
+    let recovered = gateway.holdfast(&["recover"]);
+    assert_eq!(recovered.code(), 0, "{recovered}");
+    assert_eq!(sample.active().unwrap(), active);
+    assert_eq!(gateway.holdfast(&["status"]).code(), 0);
+    gateway.is_settled();
 }
 
 /// `systemctl` for one unit, which is the sample's service: it keeps the conditions that it has read, and starts one at a time. It

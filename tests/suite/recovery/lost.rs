@@ -197,7 +197,13 @@ fn two_profiles_of_one_gateway_keep_each_other_out() {
     let other = two.other();
     let state_dir = two.sample().state_dir();
     let who = format!("by the profile whose state_dir is {}", path(&state_dir));
-    for words in [&["restore", &other, "--yes"][..], &["backup"], &["recover"]] {
+    // The first finds no state_dir of its own yet.
+    for words in [
+        &["recover"][..],
+        &["restore", &other, "--yes"],
+        &["backup"],
+        &["recover"],
+    ] {
         let busy = by(&two, &another, words);
         assert_eq!(busy.code(), 6, "{words:?}: {busy}");
         for words in ["a restore runs, process ", &who] {
