@@ -55,13 +55,12 @@ impl Journal {
 
     /// Whether this step says this, the last time that it was done.
     pub(super) fn says(&self, step: Step, code: &Code) -> bool {
-        let done = self.records.iter().filter_map(|r| match &r.entry {
+        let last = self.records.iter().rev().find_map(|r| match &r.entry {
             Entry::Done {
                 r#move, warnings, ..
             } if r#move.step == step => Some(warnings),
             _ => None,
         });
-        let last = done.last();
         last.is_some_and(|warnings| warnings.iter().any(|w| w.is(code)))
     }
 
