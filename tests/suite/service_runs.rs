@@ -105,7 +105,8 @@ fn a_client_that_cannot_be_set_active_again_lacks_until_a_recovery_can() {
     let active = sample.active().unwrap();
     sample.starts_cannot_see_to(&[&active[0]]).unwrap();
     let mut held = None;
-    let ended = meanwhile(&gateway, &backup, "verify-running", || {
+    // The look that follows leaves time enough before the clean-up.
+    let ended = meanwhile(&gateway, &backup, "start-services", || {
         held = Some(hold_clients(sample));
     });
     assert_eq!(ended.code(), 7, "{ended}");
