@@ -67,6 +67,7 @@ fn as_these_left_it(
 /// somebody else asked for, is the gateway's affair.
 fn as_others_starts_left_it(want: Picture, journal: &Journal, world: &World) -> Picture {
     let named = journal.says(Step::CleanUp, &Code::STATUS_STAYS_CHANGED)
+        || journal.says(Step::CleanUp, &Code::STATUS_UNKNOWN)
         || journal.says(Step::StartServices, &Code::STATUS_UNKNOWN);
     as_these_left_it(want, world, |called| named || !called.asked_for)
 }
