@@ -70,17 +70,20 @@ pub(super) fn take(profile: &Profile, work: LockedFor) -> Result<Vec<File>, Prob
 
 /// Who works on what this profile names, by any profile. To be asked where nobody has the lock of this one.
 pub fn worked_on(profile: &Profile) -> Option<Elsewhere> {
-    targets(profile).into_iter().find_map(|(name, target)| {
-        let mut file = File::open(Path::new(PLACE).join(name)).ok()?;
-        is_taken(&file).then(|| elsewhere(&mut file, target))?
-    })
+    taken(profile).find_map(|(mut file, target)| elsewhere(&mut file, target))
 }
 
 /// Why nothing can begin while somebody works on what this profile names, by any profile; none where nobody does.
 pub fn busy_elsewhere(profile: &Profile) -> Option<Problem> {
-    targets(profile).into_iter().find_map(|(name, target)| {
-        let mut file = File::open(Path::new(PLACE).join(name)).ok()?;
-        is_taken(&file).then(|| busy(&mut file, target))
+    let (mut file, target) = taken(profile).next()?;
+    Some(busy(&mut file, target))
+}
+
+/// The profile's targets that somebody works on, each with its lock.
+fn taken(profile: &Profile) -> impl Iterator<Item = (File, PathBuf)> {
+    targets(profile).into_iter().filter_map(|(name, target)| {
+        let file = File::open(Path::new(PLACE).join(name)).ok()?;
+        is_taken(&file).then_some((file, target))
     })
 }
 

@@ -26,11 +26,7 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
         Ok(none) if none.is_empty() => return Ok(()),
         Ok(lacking) => lacking,
         Err(why) => {
-            let text = format!(
-                "whether tunnels have again what was set by hand cannot be told: cannot {}",
-                why.what
-            );
-            report.warnings.push(Note::lost(Code::SET_BY_HAND, text));
+            report.warnings.push(not_seen(&why));
             return Ok(());
         }
     };
@@ -52,7 +48,14 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     report.did.push(format!(
         "gave {tunnels} again the addresses, MTU, port and routes that they had"
     ));
-    for (name, change) in self::lacking(env, &had)? {
+    let left = match self::lacking(env, &had) {
+        Ok(left) => left,
+        Err(why) => {
+            report.warnings.push(not_seen(&why));
+            return Ok(());
+        }
+    };
+    for (name, change) in left {
         let shown = change.shown();
         let out = said.get(&(name.clone(), shown.clone()));
         let why = out.and_then(|out| out.stderr.lines().last());
@@ -65,6 +68,15 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
         });
     }
     Ok(())
+}
+
+/// What cannot be looked at keeps nobody from going back.
+fn not_seen(why: &Problem) -> Note {
+    let text = format!(
+        "whether tunnels have again what was set by hand cannot be told: cannot {}",
+        why.what
+    );
+    Note::lost(Code::SET_BY_HAND, text)
 }
 
 /// What these tunnels had and do not have now, in the order in which it can be set.
