@@ -1,5 +1,6 @@
 //! The socket: who may connect, how many at once, how long either side may be silent. Understands no message.
 
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
@@ -8,7 +9,10 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use journal_format::Problem;
-use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::sys::socket::{
+    AddressFamily, Backlog, SockFlag, SockProtocol, SockType, UnixAddr, getsockopt,
+    sockopt::PeerCredentials,
+};
 use nix::unistd::{Uid, User};
 
 use super::slot::Slot;
@@ -44,15 +48,16 @@ impl Door {
         };
         remove_stale(socket)?;
         let web = web_user(profile)?;
-        // Nobody may connect before it is known who.
-        let mask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-        let listener = UnixListener::bind(socket);
-        nix::sys::stat::umask(mask);
-        let listener = listener.map_err(failed)?;
-        if let Some(uid) = web {
-            std::os::unix::fs::chown(socket, Some(uid.as_raw()), None).map_err(failed)?;
-        }
-        std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        let open = || -> std::io::Result<UnixListener> {
+            let listener = bound(socket)?;
+            if let Some(uid) = web {
+                std::os::unix::fs::chown(socket, Some(uid.as_raw()), None)?;
+            }
+            std::fs::set_permissions(socket, std::fs::Permissions::from_mode(0o600))?;
+            nix::sys::socket::listen(&listener, Backlog::MAXCONN)?;
+            Ok(listener)
+        };
+        let listener = open().map_err(failed)?;
         Ok(Door { listener, web })
     }
 
@@ -100,6 +105,19 @@ impl Door {
             .and_then(|()| stream.set_write_timeout(Some(PATIENCE)))
             .map_err(|e| format!("its time limits cannot be set: {e}"))
     }
+}
+
+/// A socket that is there and does not listen: nobody can connect before it is set who may. A mask for its mode would be that
+/// of all threads, and of whatever they make meanwhile.
+fn bound(socket: &Path) -> std::io::Result<UnixListener> {
+    let listener = nix::sys::socket::socket(
+        AddressFamily::Unix,
+        SockType::Stream,
+        SockFlag::SOCK_CLOEXEC,
+        None::<SockProtocol>,
+    )?;
+    nix::sys::socket::bind(listener.as_raw_fd(), &UnixAddr::new(socket)?)?;
+    Ok(listener.into())
 }
 
 fn remove_stale(socket: &Path) -> Result<(), Problem> {
@@ -179,6 +197,25 @@ mod tests {
         std::fs::write(&socket, "precious").unwrap();
         assert!(Door::open(&profile, &socket).is_err());
         assert_eq!(std::fs::read_to_string(&socket).unwrap(), "precious");
+    }
+
+    #[test]
+    fn what_other_threads_make_while_a_socket_is_opened_has_the_mode_that_they_asked_for() {
+        let (folder, _, profile) = in_folder();
+        std::thread::scope(|scope| {
+            let opens = scope.spawn(|| {
+                for n in 0..300 {
+                    Door::open(&profile, &folder.path().join(format!("{n}.sock"))).unwrap();
+                }
+            });
+            let mut made = 0;
+            while !opens.is_finished() || made == 0 {
+                let room = crate::files::spool::Room::new(&folder.path().join("spool")).unwrap();
+                let mode = std::fs::metadata(room.file("")).unwrap().permissions();
+                assert_eq!(mode.mode() & 0o777, 0o700);
+                made += 1;
+            }
+        });
     }
 
     #[test]

@@ -69,6 +69,10 @@ pub fn outlive_large_files() -> Result<(), Problem> {
 
 /// The umask and the blocked signals of whoever started this process: a service that it starts would have them for as long as it
 /// runs.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a process that has begun this moment, before it makes anything"
+)]
 pub fn forget_the_callers_habits() -> Result<(), Problem> {
     nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o022));
     nix::sys::signal::SigSet::empty()
