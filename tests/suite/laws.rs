@@ -260,6 +260,7 @@ fn the_calls_that_change_the_system_are_made_in_few_files_and_those_are_known() 
         "lib.rs",
         "restore/journal.rs",
         "restore/launch.rs",
+        "restore/process.rs",
         "state_dir.rs",
     ];
     assert_eq!(files, BTreeSet::from(known));

@@ -9,6 +9,7 @@ use journal_format::{note_line, visible};
 use super::{Context, print_json};
 use crate::backup::Progress;
 use crate::error::{Fault, INCOMPLETE};
+use crate::gateway::backup_kind::BackupKind;
 use crate::host::linux::Linux;
 use crate::state_dir;
 use crate::state_dir::lock::{Lock, LockedFor};
@@ -18,11 +19,17 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
     let host = Linux::new(&context.profile);
     state_dir::none_open(&context.profile, &host, "back the gateway up")?;
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());
-    let made = crate::backup::of_gateway(&context.profile, &host, &dir, &mut |progress| {
-        if let Progress::Estimated { bytes, free } = progress {
-            tell!("the backup takes at most {bytes} bytes; {free} are free there");
-        }
-    })?;
+    let made = crate::backup::of_gateway(
+        &context.profile,
+        &host,
+        BackupKind::ByHand,
+        &dir,
+        &mut |progress| {
+            if let Progress::Estimated { bytes, free } = progress {
+                tell!("the backup takes at most {bytes} bytes; {free} are free there");
+            }
+        },
+    )?;
     let complete = made.lacks.is_empty();
     if context.json {
         print_json(&serde_json::json!({
