@@ -40,6 +40,7 @@ mod backup;
 mod backups;
 mod boot_units;
 mod journal;
+mod prune;
 mod recover;
 mod restore;
 mod secure;
@@ -93,6 +94,24 @@ enum CliCommand {
     },
     /// List the backups in the profile's folder: age, size, kind, contents, when each was last verified.
     Backups,
+    /// Keep a backup for good, whatever the rules of [retention] in the profile say.
+    Pin {
+        /// The backup: a path, `latest`, or the beginning of a name that `holdfast backups` lists.
+        backup: PathBuf,
+        /// Take the pin away.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Remove old backups, and what past restores keep, as [retention] in the profile says.
+    #[command(
+        after_help = "Never removed: a pinned backup, the last good one, one that this gateway did not make, and what an open restore or `holdfast \
+                      undo` may need"
+    )]
+    Prune {
+        /// Show what it would remove, and remove nothing. Exit status: 0 nothing to remove, 10 something.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check a backup without changing anything.
     #[command(
         after_help = "Exit status: 0 sound, 3 not acceptable here, 8 sound but incomplete: it lacks parts that it should have"
@@ -328,9 +347,11 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         CliCommand::Backup { output } => backup::run(&context, output),
         CliCommand::Verify { archive } => verify::run(&context, &archive),
         CliCommand::Backups => backups::run(&context),
+        CliCommand::Pin { backup, remove } => prune::pin(&context, &backup, !remove),
+        CliCommand::Prune { dry_run } => prune::run(&context, dry_run),
         CliCommand::Restore(args) => {
             let archive = catalog::find(&context.profile, &args.archive);
-            let archive = archive.map_err(|problem| Fault::Refused(vec![problem]))?;
+            let archive = archive.map_err(Fault::refused)?;
             restore::run(&context, &archive, &args.options)
         }
         CliCommand::Undo(options) => restore::run(&context, &restore::to_undo(&context)?, &options),

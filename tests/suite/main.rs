@@ -33,6 +33,7 @@ mod on_a_gateway;
 mod open_folders;
 mod others_rules;
 mod planted_journal;
+mod pruned;
 mod random_gateways;
 mod recovery;
 mod refused_beforehand;

@@ -1,6 +1,5 @@
 //! One connection: the greeting, then questions and answers until it ends. Checks for each question who may ask it.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -17,7 +16,8 @@ use super::backups::Taken;
 use super::refusal::Unanswered;
 use super::start::{self, Approved};
 use super::{Agent, gateway_lines, overview, recoveries, warned};
-use crate::error::{Code, OrCannot, bug, cannot};
+use crate::archive;
+use crate::error::{Code, bug, cannot};
 use crate::restore::process;
 use crate::state_dir::follow::StreamLost;
 use crate::state_dir::made;
@@ -249,11 +249,7 @@ fn give(
     let mut watched = watched(agent, token);
     watched.still()?;
     let (path, backup) = told(agent, sha256)?;
-    let mut file = File::open(&path).or_cannot(
-        Code::IO,
-        format_args!("give the backup {}", path.display()),
-        "make another one",
-    )?;
+    let mut file = archive::opened(&path)?;
     say(wire, &Reply::Backup(backup))?;
     let mut buffer = vec![0; MAX_CHUNK];
     loop {

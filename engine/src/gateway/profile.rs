@@ -1,11 +1,14 @@
-//! The profile: where one gateway keeps what, as `holdfast.toml` says. Owns the defaults (a standard install) and the
+//! The profile: where one gateway keeps what, as `holdfast.toml` says. Owns the defaults (a standard install; `defaults`) and the
 //! names of everything under `state_dir`. Reads nothing but its own file.
+
+mod defaults;
 
 use std::path::{Component, Path, PathBuf};
 
 use journal_format::{Control, Policy, RestoreId, Service};
 use serde::Deserialize;
 
+use super::retention::Retention;
 use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::text::iptables::Family;
 
@@ -24,6 +27,8 @@ pub struct Profile {
     pub recovery: Recovery,
     /// What an archive may cost.
     pub limits: Limits,
+    /// How long backups and past restores are kept.
+    pub retention: Retention,
     /// The web server.
     pub web: WebProfile,
 }
@@ -128,15 +133,6 @@ pub struct Recovery {
     pub agent_after_seconds: u64,
 }
 
-impl Default for Recovery {
-    fn default() -> Self {
-        Self {
-            policy: Policy::default(),
-            agent_after_seconds: 60,
-        }
-    }
-}
-
 /// What an archive may cost.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -167,49 +163,6 @@ pub struct WebProfile {
     pub users: Option<String>,
 }
 
-impl Default for Profile {
-    fn default() -> Self {
-        Self {
-            state_dir: "/var/lib/holdfast".into(),
-            gateway: Gateway::default(),
-            recovery: Recovery::default(),
-            limits: Limits::default(),
-            web: WebProfile::default(),
-        }
-    }
-}
-
-impl Default for Gateway {
-    fn default() -> Self {
-        let instance = Path::new("/opt/wireguard-gateway/instance");
-        let state = Path::new("/var/lib/wireguard-gateway");
-        let database = |name: &str, folder: &Path, kind| Database {
-            name: name.into(),
-            path: folder.join(name),
-            kind,
-        };
-        Self {
-            configs_dir: instance.join("configs"),
-            wireguard_dir: "/etc/wireguard".into(),
-            owner: "wireguard:wireguard".into(),
-            busy_seconds: 30,
-            tunnel_seconds: 60,
-            service_seconds: 120,
-            watch_seconds: 5,
-            database: vec![
-                database("configs.db", instance, DatabaseKind::Clients),
-                database("wireguard.db", state, DatabaseKind::Users),
-                database("app.db", instance, DatabaseKind::Users),
-            ],
-            other_databases: Vec::new(),
-            service: vec![ServiceProfile::Unit(UnitService {
-                unit: "wireguard-gateway.service".into(),
-            })],
-            firewall: FirewallProfile::default(),
-        }
-    }
-}
-
 impl Gateway {
     /// The names of its databases.
     pub fn database_names(&self) -> Vec<&str> {
@@ -230,39 +183,6 @@ impl FirewallProfile {
     /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
     pub fn kept_file(&self, family: Family) -> Option<&Path> {
         self.kept.get(family.of(0, 1)).map(PathBuf::as_path)
-    }
-}
-
-impl Default for FirewallProfile {
-    fn default() -> Self {
-        Self {
-            kept: Family::BOTH
-                .map(|family| Path::new("/etc/iptables").join(family.rules_file()))
-                .into(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            upload_mib: 512,
-            unpacked_mib: 4096,
-            entries: 200_000,
-        }
-    }
-}
-
-impl Default for WebProfile {
-    fn default() -> Self {
-        Self {
-            user: "holdfast-web".into(),
-            address: "127.0.0.1".into(),
-            port: 8080,
-            hosts: Vec::new(),
-            admins: vec!["admin".into()],
-            users: None,
-        }
     }
 }
 

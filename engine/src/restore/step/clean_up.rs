@@ -13,7 +13,11 @@ use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
 use crate::restore::keeping::{FOUND, Keeping, ORIGINALS};
 use crate::restore::served;
+use crate::state_dir::SAFETY_BACKUP;
 use crate::text::wording::counted;
+
+/// A path is no longer.
+const PATH_BYTES: u64 = 1 << 16;
 
 pub struct CleanUp;
 
@@ -94,7 +98,20 @@ fn forget_new(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     env.host.discard(&env.ballast())?;
     let report = keep_found(env, permit)?;
     remove_staging(env, permit)?;
+    if env.untouched {
+        forget_safety_backup(env);
+    }
     Ok(report)
+}
+
+/// What it saved is what is there: each try that is given up would leave another one. Where it cannot be removed there is one
+/// backup more, and no harm done.
+fn forget_safety_backup(env: &Env) {
+    let made = env.host.read(&env.dir.join(SAFETY_BACKUP), PATH_BYTES);
+    if let Ok(path) = made {
+        let path = String::from_utf8_lossy(&path).into_owned();
+        let _ = env.host.discard(Path::new(&path));
+    }
 }
 
 /// A boot closes the fence by the barrier, also where the restore had lifted it. First of all: whatever else of the
