@@ -31,23 +31,23 @@ fn client(n: u32) -> impl Strategy<Value = Client> {
         Just((Some(n), Some(n + 100))),
         Just((Some(n), Some(n))),
     ];
-    (versions, any::<[bool; 3]>()).prop_map(move |((before, after), [saves, up, up_after])| {
-        Client {
+    (versions, any::<[bool; 4]>()).prop_map(
+        move |((before, after), [saves, saves_after, up, up_after])| Client {
             name: format!("wg{n}"),
             before,
             after,
-            // What stays is the same in both, and the backup's configs have no such line.
-            saves: saves && before != after,
+            saves,
+            // What stays is the same in both.
+            saves_after: if before == after { saves } else { saves_after },
             up_before: up,
             up_after,
-        }
-    })
+        },
+    )
 }
 
 /// How the service starts: politely, or with a client that it cannot bring up, or it never runs with what is there before.
 fn start(odd: u32, clients: &[Client]) -> ServiceStart {
-    // Whoever takes down one that saves its config replaces the config.
-    let before = |c: &&Client| c.before.is_some() && c.up_before && !c.saves;
+    let before = |c: &&Client| c.before.is_some() && c.up_before;
     let after = |c: &&Client| c.after.is_some() && c.up_after;
     let (cannot, with) = match odd {
         0 => return ServiceStart::polite(),

@@ -92,6 +92,16 @@ impl Places {
                 names.extend(super::world::side_files(name));
             }
         }
+        // A config over which a start of the service wrote is put back from beside it.
+        let id = journal.parent().and_then(Path::file_name);
+        let id = id.unwrap_or_default().display().to_string();
+        let tunnels = plan.tunnels_down.iter().chain(&plan.tunnels_up);
+        let configs = tunnels.map(|t| &t.config);
+        for config in configs.chain(plan.files.iter().map(|t| &t.path)) {
+            if let Some((dir, name)) = config.rsplit_once('/') {
+                names.insert(format!("{dir}/.{name}.holdfast-{id}"));
+            }
+        }
         let staging: BTreeSet<String> = plan.staging.iter().cloned().collect();
         for dir in &staging {
             names.extend([format!("{dir}/trial-a"), format!("{dir}/trial-b")]);

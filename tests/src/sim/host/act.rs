@@ -281,6 +281,11 @@ impl Act for Sim {
                 Ok(world.service_stop())
             }
         };
+        let all = pieces.iter().flatten();
+        let saves = |piece| matches!(piece, &Piece::Save(_));
+        if all.into_iter().any(saves) {
+            world.breaks(format!("{shown}: SaveConfig writes over the config"));
+        }
         Ok(self.commands(&mut world, shown, pieces, of_session, fails))
     }
 }
