@@ -90,6 +90,8 @@ impl Places {
             for name in [&target.path, &target.staged] {
                 names.insert(name.clone());
                 names.extend(super::world::side_files(name));
+                // What lay beside a database that went back.
+                names.extend(super::world::side_files(name).map(|side| format!("{side}.left")));
             }
         }
         // A config over which a start of the service wrote is put back from beside it.
