@@ -281,11 +281,6 @@ impl Act for Sim {
                 Ok(world.service_stop())
             }
         };
-        let all = pieces.iter().flatten();
-        let saves = |piece| matches!(piece, &Piece::Save(_));
-        if all.into_iter().any(saves) {
-            world.breaks(format!("{shown}: SaveConfig writes over the config"));
-        }
         Ok(self.commands(&mut world, shown, pieces, of_session, fails))
     }
 }
@@ -331,6 +326,11 @@ impl Sim {
             stderr,
         };
         world.finish_under_way();
+        // Holdfast takes no tunnel down by a config that would be written over.
+        let mut all = pieces.iter().flatten();
+        if all.any(|piece| matches!(piece, Piece::Save(_))) {
+            world.breaks(format!("{shown}: SaveConfig writes over the config"));
+        }
         let pieces = match (pieces, fails) {
             (Err(why), _) => return answer(ExitKind::Exit(1), why),
             (Ok(_), Some(How::Refused)) => return answer(ExitKind::Exit(1), "it failed".into()),
