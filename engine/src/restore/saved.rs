@@ -68,19 +68,20 @@ fn kept(env: &Env, set: Direction) -> Result<BTreeMap<String, Kept>, Problem> {
 /// Keeps these configs as they are in place, before the first start of the services in this direction: what an admin has changed
 /// by then stays so. Says what it cannot keep.
 pub fn keep(env: &Env, direction: Direction) -> Vec<Note> {
-    match keep_all(env, direction) {
-        Ok(()) => Vec::new(),
-        Err(why) => {
-            let text = format!(
-                "Holdfast will not notice if the start of the services writes over a config that says SaveConfig: {}",
-                why.what
-            );
-            vec![Note::known(Code::CONFIG_NOT_KEPT, text)]
-        }
-    }
+    // What failed may pass.
+    let first = keep_all(env, direction, false);
+    let Err(why) = first.or_else(|_| keep_all(env, direction, true)) else {
+        return Vec::new();
+    };
+    let text = format!(
+        "Holdfast will not notice if the start of the services writes over a config that says SaveConfig: {}",
+        why.what
+    );
+    vec![Note::known(Code::CONFIG_NOT_KEPT, text)]
 }
 
-fn keep_all(env: &Env, direction: Direction) -> Result<(), Problem> {
+/// At the last try all that can be kept; else all or nothing.
+fn keep_all(env: &Env, direction: Direction, is_last: bool) -> Result<(), Problem> {
     let file = file(env, direction);
     if env.plan.services.is_empty() || env.host.stat(&file)?.is_some() {
         return Ok(());
@@ -97,7 +98,8 @@ fn keep_all(env: &Env, direction: Direction) -> Result<(), Problem> {
     for path in configs.into_iter().filter(|p| p.ends_with(".conf")) {
         match as_it_is(env, Path::new(path)) {
             Ok(is) => all.extend(is.map(|is| (path, is))),
-            Err(why) => unread = Some(why),
+            Err(why) if is_last => unread = Some(why),
+            Err(why) => return Err(why),
         }
     }
     if !all.is_empty() {
