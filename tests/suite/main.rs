@@ -43,6 +43,7 @@ mod restore_failures;
 mod restore_flow;
 mod rooms;
 mod sample_gateway;
+mod save_config;
 mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;
