@@ -202,7 +202,8 @@ impl State {
         self.exchanges.get(&step).cloned()
     }
 
-    /// How often a step was tried in a direction in this boot, since the operator last began a new count.
+    /// How often a step was tried in a direction in this boot, since the operator last began a new count. An attempt whose driver
+    /// ended in it is none.
     pub fn attempts(&self, step: Step, direction: Direction) -> u32 {
         self.attempts.get(&(step, direction)).copied().unwrap_or(0)
     }
@@ -311,9 +312,13 @@ impl State {
                     self.starts = 0;
                     self.attempts.clear();
                 }
-                // What a power cut ended says nothing against the step: over boots the starts alone are counted.
+                // What a power cut ended says nothing against the step: over boots the starts alone are counted. Nor does what
+                // the end of its driver cut off.
                 if *self.boot() != driver.boot {
                     self.attempts.clear();
+                } else if let Some(cut_off) = self.in_doubt.filter(|_| !self.stale) {
+                    let attempts = self.attempts.get_mut(&(cut_off.step, cut_off.direction));
+                    attempts.into_iter().for_each(|n| *n = n.saturating_sub(1));
                 }
                 self.starts += 1;
                 self.driver = Some(driver.clone());

@@ -426,6 +426,25 @@ fn by_hand_counts_begin_anew_and_attempt_numbers_do_not() {
 }
 
 #[test]
+fn an_attempt_that_ended_with_its_driver_says_nothing_against_its_step() {
+    let attempts = |pen: &Pen| pen.state.attempts(Step::Fence, Direction::Back);
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    pen.turn();
+    for killed in 1..=5 {
+        pen.begin(Step::Fence, Direction::Back);
+        assert_eq!(attempts(&pen), 1);
+        pen.write(driver(Role::Recover, 0));
+        // Another that ends before it does anything changes nothing.
+        pen.write(driver(Role::Recover, 0));
+        assert_eq!((attempts(&pen), pen.state.starts), (0, 1 + 2 * killed));
+    }
+    pen.fail(Step::Fence, Direction::Back);
+    pen.write(driver(Role::Recover, 0));
+    assert_eq!(attempts(&pen), 1);
+    assert_eq!(pen.state.next_attempt(Step::Fence, Direction::Back), 7);
+}
+
+#[test]
 fn leftovers_may_be_cleaned_up_after_the_end_again_and_again() {
     let mut pen = Pen::forward_until(Step::CleanUp);
     pen.twice(Entry::Committed);
