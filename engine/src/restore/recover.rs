@@ -1,7 +1,9 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{Driver, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
+use journal_format::{
+    Driver, Note, Phase, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::host::fence_is_closed;
 use crate::restore;
 use crate::restore::again;
 use crate::restore::before::facts;
-use crate::restore::decide::STARTS;
+use crate::restore::decide::{self, STARTS};
 use crate::restore::driver::{BootStage, Drive, Ending};
 use crate::restore::journal::{JOURNAL_BYTES, JournalWriter};
 use crate::restore::leaving;
@@ -248,7 +250,8 @@ fn settle_or_stick<'a>(
         asked,
         stage,
     };
-    if journal.state().has_effects() && !barrier_is_up {
+    let is_committed = journal.state().phase == Phase::Committed;
+    if journal.state().has_effects() && !barrier_is_up && !is_committed {
         // The operator chose to go on without it; until the verdict it is there again.
         drive.raise(journal.state())?;
     }
@@ -318,21 +321,33 @@ fn what_is_left(
         host.discard(&path)?;
         return Ok(WhatIsLeft::Nothing(None));
     };
-    if state.has_effects() && !barrier && (!by_hand || !leaves && driver.policy.is_none()) {
-        return Err(cannot(
-            Code::BARRIER_UNUSABLE,
-            format!("settle restore {id}: it has effects, but its barrier is gone"),
-            format!(
-                "someone removed {}; look at `holdfast journal show {id}`, then choose: `holdfast recover --resume` or \
-                 `holdfast recover --roll-back`",
-                profile.barrier().display()
-            ),
-        ));
+    // Behind the commit there is one way, and it changes nothing that the gateway uses.
+    if state.has_effects() && !barrier && state.phase != Phase::Committed {
+        let chooses = decide::leaves_the_choice(&state, state.header.boot == driver.boot);
+        if !by_hand || chooses && !leaves && driver.policy.is_none() {
+            return Err(without_barrier(profile, id, chooses));
+        }
     }
     Ok(match &state.stuck {
         Some(problem) if !by_hand => WhatIsLeft::Stuck(problem.clone()),
         _ => WhatIsLeft::Journal(Box::new(JournalLeft { bytes, scan, state })),
     })
+}
+
+/// Without its barrier a boot may have started the gateway meanwhile: no recovery goes on by itself.
+fn without_barrier(profile: &Profile, id: &RestoreId, chooses: bool) -> Problem {
+    let then = match chooses {
+        true => "choose: `holdfast recover --resume` or `holdfast recover --roll-back`",
+        false => "run `holdfast recover`: it can only roll back",
+    };
+    cannot(
+        Code::BARRIER_UNUSABLE,
+        format!("settle restore {id}: it has effects, but its barrier is gone"),
+        format!(
+            "someone removed {}; look at `holdfast journal show {id}`, then {then}",
+            profile.barrier().display()
+        ),
+    )
 }
 
 /// Of a restore that is over: a boot that came in between closed the fence by the barrier.

@@ -128,7 +128,9 @@ fn opened(profile: &Profile, host: &dyn Look, open: &OpenRestore) -> Found {
         let kernel_kept = state.is_none_or(|s| Some(&s.header.boot) == boot.as_ref());
         found.recoveries = recoveries(state, open.barrier, kernel_kept);
         found.heading = state.and_then(|s| heading(host, s));
-        let needs_it = state.is_some_and(|s| s.has_effects() && s.verdict().is_none());
+        // Behind the commit nothing needs it any more.
+        let is_through = |s: &State| s.phase == Phase::Committed || s.verdict().is_some();
+        let needs_it = state.is_some_and(|s| s.has_effects() && !is_through(s));
         found.marker_gone = (needs_it && !open.barrier).then(|| profile.barrier());
     }
     found
@@ -147,10 +149,10 @@ fn recoveries(state: Option<&State>, barrier: bool, kernel_kept: bool) -> Vec<Po
     };
     let free = decide::leaves_the_choice(state, kernel_kept);
     match (barrier || !state.has_effects(), free) {
-        // Without the restore marker the admin has to choose, even where the choice has no effect any more.
-        (false, _) => vec![Policy::RollBack, Policy::Resume],
+        (_, false) => vec![Policy::Auto],
+        // Without the restore marker the admin has to choose.
+        (false, true) => vec![Policy::RollBack, Policy::Resume],
         (true, true) => vec![Policy::Auto, Policy::RollBack, Policy::Resume],
-        (true, false) => vec![Policy::Auto],
     }
 }
 
