@@ -250,6 +250,8 @@ pub struct Holder {
     pub uid: u32,
     /// Somebody sits at it: it has a terminal.
     pub at_a_terminal: bool,
+    /// Which process it is a child of, unless it is the first one's: `COMMAND (pid N)`.
+    pub child_of: Option<String>,
     /// Its session was begun by a child of the first process, or by one that is gone: not by a login or a job of `cron`'s.
     pub is_daemon: bool,
     /// The file.

@@ -165,6 +165,8 @@ codes! {
     SERVICE_UNKNOWN = "service-unknown", "`systemctl status`, `gateway.service` in the profile";
     /// A service does not stop.
     SERVICE_DOES_NOT_STOP = "service-does-not-stop", "`systemctl status`, the service's log";
+    /// Something starts a service again and again that must be down.
+    SERVICE_STARTED_AGAIN = "service-started-again", "`ps -fp PID` of the program that is named; supervisors, cron jobs, loops";
     /// A service does not start, or does not stay up.
     SERVICE_DOES_NOT_START = "service-does-not-start", "`journalctl -u UNIT`";
     /// A tunnel does not go down.

@@ -165,6 +165,9 @@ impl Look for Linux {
                         command: process.command.clone(),
                         uid: process.uid,
                         at_a_terminal: process.at_a_terminal,
+                        child_of: programs::process(process.parent)
+                            .filter(|parent| parent.pid > 1)
+                            .map(|parent| format!("{} (pid {})", parent.command, parent.pid)),
                         is_daemon: programs::process(process.session)
                             .is_none_or(|leader| leader.parent <= 1),
                         path: (*path).clone(),
