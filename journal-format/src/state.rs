@@ -77,10 +77,48 @@ pub struct MoveState {
     pub took_ms: Option<u64>,
     /// What it did, a line each.
     pub did: Vec<String>,
-    /// What a person should know of it.
+    /// What a person should know of it; of a clean-up what every attempt said, since what one has moved the next does not find.
     pub warnings: Vec<Note>,
+    /// What it came to lack, as the last attempt says that was done.
+    pub lacked: Option<Lacked>,
     /// Why it failed.
     pub problem: Option<Problem>,
+}
+
+/// What a step could not bring up, or put right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacked {
+    /// A note for each.
+    pub notes: Vec<Note>,
+    /// The boot of the attempt that first came to lack something.
+    pub boot: Option<BootId>,
+    /// When that attempt began: wall clock, milliseconds since 1970 UTC.
+    pub since_ms: i64,
+    /// When that attempt began: milliseconds since boot.
+    pub since_up_ms: u64,
+}
+
+impl MoveState {
+    fn take_warnings(&mut self, warnings: &[Note]) {
+        if self.step != Step::CleanUp {
+            self.warnings.clear();
+        }
+        self.warnings
+            .retain(|note| !note.is_lack() && !warnings.contains(note));
+        self.warnings.extend(warnings.iter().cloned());
+        let notes: Vec<Note> = warnings.iter().filter(|n| n.is_lack()).cloned().collect();
+        let first = self.lacked.take().filter(|_| !notes.is_empty());
+        self.lacked = match first {
+            Some(first) => Some(Lacked { notes, ..first }),
+            None if notes.is_empty() => None,
+            None => Some(Lacked {
+                notes,
+                boot: self.boot.clone(),
+                since_ms: self.began_ms,
+                since_up_ms: self.began_up_ms,
+            }),
+        };
+    }
 }
 
 /// What the records up to one point add up to.
@@ -340,7 +378,7 @@ impl State {
             } => {
                 if let Some(open) = self.settle(*m, Fate::Done, record.up_ms) {
                     open.did = did.clone();
-                    open.warnings = warnings.clone();
+                    open.take_warnings(warnings);
                 }
                 if matches!(self.phase, Phase::Closed(_)) && m.step == Step::CleanUp {
                     // The closing warns of what its clean-up left over, in 1.0 without a code, and that is gone now.
@@ -411,10 +449,21 @@ impl State {
             took_ms: None,
             did: Vec::new(),
             warnings: Vec::new(),
+            lacked: None,
             problem: None,
         };
         match self.find_mut(m) {
-            Some(old) => *old = fresh,
+            Some(old) => {
+                let said = std::mem::take(&mut old.warnings);
+                *old = MoveState {
+                    warnings: match m.step == Step::CleanUp {
+                        true => said,
+                        false => Vec::new(),
+                    },
+                    lacked: old.lacked.take(),
+                    ..fresh
+                };
+            }
             None => self.moves.push(fresh),
         }
     }

@@ -40,6 +40,8 @@ pub enum Recovered {
         verdict: Verdict,
         /// What it lacks still.
         lacks: Vec<Note>,
+        /// What it lacks no more, for it was deleted since.
+        gone: Vec<Note>,
     },
     /// It is settled.
     Settled {
@@ -87,7 +89,7 @@ pub fn run<'a>(
     host: &'a dyn Machine,
     order: RecoveryOrder,
     asked: &'a dyn Fn() -> bool,
-    found: impl FnMut(FoundAtRecovery),
+    mut found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
     let driver = || process::driver(order.by, host.boot()?, order.policy);
@@ -105,11 +107,19 @@ pub fn run<'a>(
             if let Some(newest) = state_dir::newest(profile)? {
                 let driver = driver().map_err(Fault::Stuck)?;
                 let tried = again::run(profile, host, &newest, driver).map_err(Fault::Stuck)?;
-                if let Some((verdict, lacks)) = tried {
+                if let Some(tried) = tried {
+                    if !tried.ended.is_empty() {
+                        found(FoundAtRecovery {
+                            id: newest.clone(),
+                            torn: 0,
+                            ended: tried.ended,
+                        });
+                    }
                     return Ok(Recovered::TriedAgain {
                         id: newest,
-                        verdict,
-                        lacks,
+                        verdict: tried.verdict,
+                        lacks: tried.lacks,
+                        gone: tried.gone,
                     });
                 }
             }
@@ -208,14 +218,7 @@ fn settle_or_stick<'a>(
         }
         WhatIsLeft::Journal(journal) => *journal,
     };
-    let dead = state.driver.as_ref();
-    let dead = dead.filter(|d| d.boot == driver.boot && d.session == d.pid);
-    // What a move that came to its end left running (a hook's helper, a service) stays. The one that did not is made again.
-    let in_doubt = state.in_doubt.and_then(|m| state.find(m.step, m.direction));
-    let ended = match dead.zip(in_doubt) {
-        Some((dead, m)) => host.end_session(dead.session, dead.started_ticks, m.began_up_ms)?,
-        None => Vec::new(),
-    };
+    let ended = process::end_what_it_left(host, &state, &driver)?;
     found(FoundAtRecovery {
         id: id.clone(),
         torn: bytes.len() - scan.valid_len,

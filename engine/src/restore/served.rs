@@ -46,7 +46,12 @@ fn keep(env: &Env, set: Direction, read: &dyn Fn() -> Result<Vec<Client>, Troubl
             return Ok(());
         }
         let mut rows: BTreeMap<String, Vec<bool>> = BTreeMap::new();
-        for client in read()? {
+        let clients = match read() {
+            // What SQLite cannot read, no service reads either: no start of one finds a client active.
+            Err(Trouble::Unreadable(_)) => Vec::new(),
+            clients => clients?,
+        };
+        for client in clients {
             let is_active = client.status == ACTIVE;
             rows.entry(client.name).or_default().push(is_active);
         }
@@ -57,9 +62,10 @@ fn keep(env: &Env, set: Direction, read: &dyn Fn() -> Result<Vec<Client>, Troubl
         Ok(env.host.keep(&file, active.join("\n").as_bytes())?)
     };
     match kept() {
-        // What SQLite cannot read, no service reads either.
-        Ok(()) | Err(Trouble::Unreadable(_)) => Vec::new(),
-        Err(Trouble::Busy(why) | Trouble::Failed(why)) => vec![unnoticed(&why.what)],
+        Ok(()) => Vec::new(),
+        Err(Trouble::Busy(why) | Trouble::Failed(why) | Trouble::Unreadable(why)) => {
+            vec![unnoticed(&why.what)]
+        }
     }
 }
 
