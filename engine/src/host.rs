@@ -489,13 +489,10 @@ impl<T: Look + Act + Own + Sync> Host for T {}
 
 /// The folder that holds a path.
 pub fn parent(path: &Path) -> Result<&Path, Problem> {
-    path.parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .ok_or_else(|| {
-            cannot(
-                Code::BAD_PROFILE,
-                format!("use {}: it has no folder", path.display()),
-                "name an absolute path in the profile",
-            )
-        })
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    folder.ok_or_else(|| {
+        let what = format!("use {}: it has no folder", path.display());
+        let advice = "name an absolute path in the profile";
+        cannot(Code::BAD_PROFILE, what, advice)
+    })
 }

@@ -344,25 +344,7 @@ impl State {
                 self.take_plan(plan);
                 self.phase = Phase::Preparing;
             }
-            Entry::Driver(driver) => {
-                if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
-                    self.stuck = None;
-                    self.starts = 0;
-                    self.attempts.clear();
-                }
-                // What a power cut ended says nothing against the step: over boots the starts alone are counted. Nor does what
-                // the end of its driver cut off.
-                if *self.boot() != driver.boot {
-                    self.attempts.clear();
-                } else if let Some(cut_off) = self.in_doubt.filter(|_| !self.stale) {
-                    let attempts = self.attempts.get_mut(&(cut_off.step, cut_off.direction));
-                    attempts.into_iter().for_each(|n| *n = n.saturating_sub(1));
-                }
-                self.starts += 1;
-                self.driver = Some(driver.clone());
-                self.position = 0;
-                self.stale = true;
-            }
+            Entry::Driver(driver) => self.take_driver(driver),
             Entry::Armed { facts } => {
                 self.armed = Some(facts.clone());
                 self.phase = Phase::Forward;
@@ -413,6 +395,26 @@ impl State {
                 self.single = Some(record.entry.clone());
             }
         }
+    }
+
+    fn take_driver(&mut self, driver: &Driver) {
+        if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
+            self.stuck = None;
+            self.starts = 0;
+            self.attempts.clear();
+        }
+        // What a power cut ended says nothing against the step: over boots the starts alone are counted. Nor does what
+        // the end of its driver cut off.
+        if *self.boot() != driver.boot {
+            self.attempts.clear();
+        } else if let Some(cut_off) = self.in_doubt.filter(|_| !self.stale) {
+            let attempts = self.attempts.get_mut(&(cut_off.step, cut_off.direction));
+            attempts.into_iter().for_each(|n| *n = n.saturating_sub(1));
+        }
+        self.starts += 1;
+        self.driver = Some(driver.clone());
+        self.position = 0;
+        self.stale = true;
     }
 
     fn take_plan(&mut self, plan: &Arc<Plan>) {

@@ -15,7 +15,7 @@ use crate::restore::decide::{Observed, STARTS};
 use crate::state_dir;
 
 /// What came of it.
-pub struct Tried {
+pub struct TriedAnew {
     /// How the restore had ended.
     pub verdict: Verdict,
     /// What it lacks still.
@@ -33,7 +33,7 @@ pub fn run(
     host: &dyn Machine,
     id: &RestoreId,
     driver: Driver,
-) -> Result<Option<Tried>, Problem> {
+) -> Result<Option<TriedAnew>, Problem> {
     let path = state_dir::journal(profile, id);
     let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
@@ -65,7 +65,7 @@ pub fn run(
     let state = journal.state();
     let tunnels = state.find(Step::TunnelsUp, state.direction());
     let said = tunnels.iter().flat_map(|m| &m.warnings);
-    Ok(Some(Tried {
+    Ok(Some(TriedAnew {
         verdict,
         lacks: state.lacks(),
         gone: said

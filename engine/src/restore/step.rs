@@ -13,7 +13,6 @@ use crate::gateway::kernel_facts::Facts;
 use crate::host::linux::Linux;
 use crate::host::{Family, GatewayCommand, Holder, Host, Permit, Query, stirs};
 use crate::restore::decide::Observed;
-use crate::restore::old_databases;
 use crate::text::fence_rules;
 
 mod clean_up;
@@ -251,10 +250,10 @@ impl Env<'_> {
 }
 
 /// A run of a service, as far as something tells it from the next, and the processes that have the databases open.
-type Seen = (Option<String>, Vec<Holder>);
+type RunSeen = (Option<String>, Vec<Holder>);
 
 /// Whether a service was stopped and runs again, rather than still.
-fn is_another_run((run, had): &Seen, (now, have): &Seen) -> bool {
+fn is_another_run((run, had): &RunSeen, (now, have): &RunSeen) -> bool {
     let pids = |holders: &[Holder]| holders.iter().map(|h| h.pid).collect::<BTreeSet<_>>();
     let (had, have) = (pids(had), pids(have));
     let other = run.as_ref().zip(now.as_ref()).is_some_and(|(a, b)| a != b);
@@ -265,8 +264,12 @@ fn is_another_run((run, had): &Seen, (now, have): &Seen) -> bool {
 /// open.
 fn started_again(service: &Service, holders: &[Holder]) -> Problem {
     let child = |holder: &Holder| {
-        let (process, parent) = (old_databases::named(holder), holder.child_of.clone()?);
-        Some((format!("{process} is a child of {parent}"), parent))
+        let parent = holder.child_of.clone()?;
+        let (command, pid) = (&holder.command, holder.pid);
+        Some((
+            format!("{command} (pid {pid}) is a child of {parent}"),
+            parent,
+        ))
     };
     let child = holders.iter().find_map(child);
     let mut what = format!("keep {} stopped: something starts it again", service.name);

@@ -324,16 +324,8 @@ impl Found {
                 }
             }
             Condition::Lacking => {
-                if let Some(plan) = plan {
-                    let name = |note: &Note| note.name.clone().unwrap_or_default();
-                    let is_gone = |n: &Note| {
-                        n.is(&Code::TUNNEL_STAYS_DOWN) && is_deleted(host, plan, &name(n))
-                    };
-                    seen.lacks.retain(|note| !is_gone(note));
-                }
-                match state.and_then(|s| s.in_doubt) {
-                    None => seen.forget_what_works_again(),
-                    Some(_) => seen.say_that_it_was_cut_off(),
+                if let Some(state) = state {
+                    seen.say_what_lacks(host, state);
                 }
             }
             Condition::Idle
@@ -357,6 +349,20 @@ fn is_deleted(host: &dyn Look, plan: &Plan, name: &str) -> bool {
 }
 
 impl StateOfGateway {
+    /// What lacked and is there no more, or works by now, lacks no more.
+    fn say_what_lacks(&mut self, host: &dyn Look, state: &State) {
+        if let Some(plan) = &state.plan {
+            let name = |note: &Note| note.name.clone().unwrap_or_default();
+            let is_gone =
+                |n: &Note| n.is(&Code::TUNNEL_STAYS_DOWN) && is_deleted(host, plan, &name(n));
+            self.lacks.retain(|note| !is_gone(note));
+        }
+        match state.in_doubt {
+            None => self.forget_what_works_again(),
+            Some(_) => self.say_that_it_was_cut_off(),
+        }
+    }
+
     /// A recovery died while it tried again what lacks: what is up may be so by half.
     fn say_that_it_was_cut_off(&mut self) {
         for note in &mut self.lacks {
