@@ -146,6 +146,7 @@ mod tests {
             at_ms: 1,
             up_ms: 2,
             entry: Entry::Committed,
+            info: None,
         }
     }
 
@@ -193,6 +194,7 @@ mod tests {
             at_ms: 0,
             up_ms: 0,
             entry: Entry::Stuck { problem },
+            info: None,
         };
         let mut chain = Chain::start();
         let line = chain.encode(&record).unwrap();
@@ -211,6 +213,7 @@ mod tests {
             at_ms: 0,
             up_ms: 0,
             entry: Entry::Stuck { problem },
+            info: None,
         };
         let mut chain = Chain::start();
         assert!(matches!(
@@ -262,6 +265,7 @@ mod tests {
                     at_ms: 0,
                     up_ms: 0,
                     entry,
+                    info: None,
                 })
                 .unwrap();
             assert!(line.len() < MAX_LINE_BYTES / 2, "{}", line.len());

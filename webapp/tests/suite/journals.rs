@@ -125,6 +125,7 @@ impl Journal {
             at_ms: self.now_ms,
             up_ms,
             entry,
+            info: None,
         });
     }
 
