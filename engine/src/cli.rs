@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use journal_format::{RestoreId, problem_text};
+use journal_format::{AskedBy, RestoreId, problem_text};
 
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::parts::{self, Part};
@@ -16,6 +16,8 @@ use crate::host::live_database;
 use crate::restore::aside::{self, SaidAside};
 use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::{launch, process};
+use crate::state_dir::audit::entry::{AuditResult, Audited, AuditedDeed};
+use crate::state_dir::audit::note;
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
 macro_rules! say {
@@ -34,6 +36,7 @@ macro_rules! tell {
 }
 
 mod agent;
+mod audit;
 mod backup;
 mod boot_units;
 mod journal;
@@ -116,6 +119,9 @@ enum CliCommand {
     /// Show and verify journals.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Show and verify the audit log: who did what, when, and with which result.
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Serve the web page's requests on a socket; recover an open restore first.
     Agent {
         /// The path of the Unix socket to listen on.
@@ -226,6 +232,21 @@ enum JournalCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum AuditCommand {
+    /// Show the entries, a line each, the newest last.
+    Show {
+        /// Only those since this day or time (UTC): 2026-11-22, or 2026-11-22T18:52:20Z.
+        #[arg(long, value_name = "TIME", value_parser = audit::since)]
+        since: Option<i64>,
+    },
+    /// Verify that no entry was changed, removed or moved.
+    #[command(
+        after_help = "Exit status: 0 sound, 3 not: the output names file, line and what is wrong"
+    )]
+    Verify,
+}
+
 /// What a command works with.
 struct Context {
     profile: Profile,
@@ -234,6 +255,18 @@ struct Context {
 }
 
 impl Context {
+    /// Who runs this command.
+    fn asked_by(&self) -> AskedBy {
+        let sudo_user = std::env::var("SUDO_USER").ok();
+        AskedBy::on_command_line(nix::unistd::getuid().as_raw(), sudo_user.as_deref())
+    }
+
+    /// Writes into the audit log what this command did, and what came of it.
+    fn audited(&self, what: AuditedDeed, subject: Option<&str>, result: AuditResult) {
+        let audited = Audited::new(self.asked_by(), what, subject, result);
+        note(&self.profile, audited);
+    }
+
     /// Prints a line for whoever watches: where standard output is JSON, beside it.
     fn watched(&self, text: impl Display) {
         match self.json {
@@ -315,6 +348,8 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
             journal::verify(&context, &journal)
         }
         CliCommand::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
+        CliCommand::Audit(AuditCommand::Show { since }) => audit::show(&context, since),
+        CliCommand::Audit(AuditCommand::Verify) => audit::verify(&context),
         CliCommand::Agent { socket } => agent::run(&context, &socket),
         CliCommand::Work { name, said } => worker::run(&context, &name, said),
         CliCommand::DatabaseWork => Ok(0),

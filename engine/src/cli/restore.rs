@@ -23,6 +23,7 @@ use crate::restore::order::{RestoreOrder, WorkOrder};
 use crate::restore::recover::Recovered;
 use crate::restore::work;
 use crate::state_dir;
+use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::text::octets;
@@ -44,7 +45,11 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
                     "there is a question to answer and no terminal; add --yes to restore without it".into(),
                 ));
             }
-            let prepared = look(context, args, choices.clone())?;
+            let prepared = look(context, args, choices.clone());
+            let archive = args.archive.display().to_string();
+            let result = AuditResult::of(&prepared);
+            context.audited(AuditedDeed::Plan, Some(&archive), result);
+            let prepared = prepared?;
             let besides = Besides {
                 commands: prepared.consent.lines(),
                 unsaved: prepared.unsaved,
@@ -62,6 +67,7 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
         shown: shown(&args.archive),
         choices,
         approved,
+        asked_by: Some(context.asked_by()),
     });
     follow(context, id, &order, args.yes)
 }

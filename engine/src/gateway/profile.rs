@@ -1,6 +1,8 @@
 //! The profile: where one gateway keeps what, as `holdfast.toml` says. Owns the defaults (a standard install) and the
 //! names of everything under `state_dir`. Reads nothing but its own file.
 
+mod page;
+
 use std::path::{Component, Path, PathBuf};
 
 use journal_format::{Control, Policy, RestoreId, Service};
@@ -8,6 +10,7 @@ use serde::Deserialize;
 
 use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::text::iptables::Family;
+pub use page::{Limits, WebProfile};
 
 /// Nothing is waited for longer, seconds.
 const WAIT_MOST: u64 = 3600;
@@ -22,7 +25,7 @@ pub struct Profile {
     pub gateway: Gateway,
     /// What recovery does.
     pub recovery: Recovery,
-    /// What an archive may cost.
+    /// What an archive may cost, and the page.
     pub limits: Limits,
     /// The web server.
     pub web: WebProfile,
@@ -137,36 +140,6 @@ impl Default for Recovery {
     }
 }
 
-/// What an archive may cost.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Size of an uploaded archive, MiB.
-    pub upload_mib: u64,
-    /// Bytes really inflated, MiB.
-    pub unpacked_mib: u64,
-    /// Entries.
-    pub entries: u64,
-}
-
-/// The web server.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WebProfile {
-    /// The user whose connections the agent accepts, besides root.
-    pub user: String,
-    /// Where the page is served.
-    pub address: String,
-    /// Where the page is served.
-    pub port: u16,
-    /// Names under which the page may be asked for, besides its address and `localhost`.
-    pub hosts: Vec<String>,
-    /// Users of the gateway who may use the page. Nothing that a database says makes anybody else an admin.
-    pub admins: Vec<String>,
-    /// The database of the gateway, by its name, whose users sign in; without it the first of kind `users`.
-    pub users: Option<String>,
-}
-
 impl Default for Profile {
     fn default() -> Self {
         Self {
@@ -239,29 +212,6 @@ impl Default for FirewallProfile {
             kept: Family::BOTH
                 .map(|family| Path::new("/etc/iptables").join(family.rules_file()))
                 .into(),
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            upload_mib: 512,
-            unpacked_mib: 4096,
-            entries: 200_000,
-        }
-    }
-}
-
-impl Default for WebProfile {
-    fn default() -> Self {
-        Self {
-            user: "holdfast-web".into(),
-            address: "127.0.0.1".into(),
-            port: 8080,
-            hosts: Vec::new(),
-            admins: vec!["admin".into()],
-            users: None,
         }
     }
 }
