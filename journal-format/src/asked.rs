@@ -1,7 +1,7 @@
 //! Who asked for something: a restore, a recovery, whatever the audit log records. Owns the words for it. Names only: no password,
 //! token or key. What it says was told by whoever asked, and proves nothing.
 
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 use serde::{Deserialize, Deserializer, Serialize};
 

@@ -73,7 +73,7 @@ fn now_ms() -> i64 {
 /// Appends one entry and syncs it, into the next file if the newest has this length.
 fn append(dir: &Path, audited: &Audited, at_ms: i64, turns: u64) -> io::Result<()> {
     let _lock = locked(dir)?;
-    let mut end = End::find(dir)?;
+    let mut end = LogEnd::find(dir)?;
     let seq = end.seq;
     let line = AuditLine {
         seq,
@@ -158,7 +158,7 @@ fn numbers(dir: &Path) -> io::Result<Vec<u64>> {
 }
 
 /// Where the next line goes.
-struct End {
+struct LogEnd {
     /// The newest file.
     newest: Option<NewestFile>,
     /// The number of a further one.
@@ -175,11 +175,11 @@ struct NewestFile {
     beyond: u64,
 }
 
-impl End {
+impl LogEnd {
     /// By the ends of the files alone. A line that somebody changed is gone on behind as it says itself: to find that is `check`'s.
-    fn find(dir: &Path) -> io::Result<End> {
+    fn find(dir: &Path) -> io::Result<LogEnd> {
         let numbers = numbers(dir)?;
-        let mut end = End {
+        let mut end = LogEnd {
             newest: None,
             next: numbers.last().map_or(1, |newest| newest + 1),
             chain: Chain::start(),

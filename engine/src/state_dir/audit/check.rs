@@ -51,7 +51,7 @@ pub fn read(dir: &Path, mut each: impl FnMut(InAuditLog<'_>)) -> io::Result<Audi
     }
     // So that no line is read half written. Whoever cannot have it reads all the same.
     let _lock = locked(dir).ok();
-    let mut reader = Reader {
+    let mut reader = AuditReader {
         chain: Chain::start(),
         seq: 0,
         count: AuditCount::default(),
@@ -74,14 +74,14 @@ pub fn read(dir: &Path, mut each: impl FnMut(InAuditLog<'_>)) -> io::Result<Audi
     Ok(reader.count)
 }
 
-struct Reader<'e> {
+struct AuditReader<'e> {
     chain: Chain,
     seq: u64,
     count: AuditCount,
     each: &'e mut dyn FnMut(InAuditLog<'_>),
 }
 
-impl Reader<'_> {
+impl AuditReader<'_> {
     fn file(&mut self, path: &Path, bytes: &[u8]) {
         self.count.files += 1;
         let whole = whole_lines(bytes);

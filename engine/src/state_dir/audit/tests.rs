@@ -123,7 +123,7 @@ fn every_deed_has_one_word_which_stands_in_the_log_and_in_what_is_printed() {
 #[test]
 fn what_a_newer_version_writes_is_sound_and_shown_as_it_is() {
     let log = Log::of(2, TURNS);
-    let mut end = End::find(&log.dir()).unwrap();
+    let mut end = LogEnd::find(&log.dir()).unwrap();
     let newer = serde_json::json!({ "seq": 2, "what": "moon", "phase": 3 });
     let line = end.chain.seal(Seq(2), &newer).unwrap();
     log.set(1, &[log.bytes(1), line].concat());
