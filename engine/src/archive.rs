@@ -6,6 +6,7 @@
 
 mod accept;
 mod agreement;
+pub mod catalog;
 mod cursor;
 mod entry;
 mod inflate;

@@ -26,6 +26,7 @@ use crate::archive::Archive;
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::space::{self, Needs};
 use crate::files::spool::private_folder;
+use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::{Lack, Part, PartFate};
 use crate::gateway::profile::Profile;
@@ -97,6 +98,7 @@ pub struct Made {
 pub fn of_gateway(
     profile: &Profile,
     host: &dyn Host,
+    kind: BackupKind,
     dest_dir: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Made, Fault> {
@@ -111,7 +113,7 @@ pub fn of_gateway(
         )));
     }
     traces::none_in_the_way(profile, host)?;
-    make(profile, &Kernel::Now(host), dest_dir, progress)
+    make(profile, &Kernel::Now(host), kind, dest_dir, progress)
 }
 
 /// Whose kernel facts a backup has.
@@ -161,6 +163,7 @@ impl Kernel<'_> {
 pub fn make(
     profile: &Profile,
     kernel: &Kernel<'_>,
+    kind: BackupKind,
     dest_dir: &Path,
     progress: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Made, Fault> {
@@ -186,7 +189,7 @@ pub fn make(
         free: space::free(dest_dir)?,
     });
     enough(&needs)?;
-    let mut making = Making::new(profile, growing.writer()?, of, progress);
+    let mut making = Making::new(profile, kind, growing.writer()?, of, progress);
     making.warnings.extend(taken.warnings);
     making.databases(taken.clients.into_iter().chain(others).collect())?;
     making.configs(taken.configs)?;
@@ -218,7 +221,14 @@ pub fn make(
         "see whether the disk is full or failing",
     )?;
     let (size, sha256, more) = read?;
-    remember(profile, dest_dir, &growing, (size, &sha256), &made.lacks)?;
+    let note = made::NotedBackup {
+        name: growing.name.clone(),
+        size,
+        made_ms: growing.at.timestamp().as_millisecond(),
+        kind: Some(kind),
+        lacks: made.lacks.clone(),
+    };
+    made::remember_in(profile, dest_dir, &sha256, note)?;
     let path = growing.publish()?;
     Ok(Made {
         path,
@@ -256,24 +266,6 @@ fn read_gateway(
         clients.fate = PartFate::NotSaved { why };
     }
     Ok((taken, others, facts))
-}
-
-/// From now on this box knows it as its own.
-fn remember(
-    profile: &Profile,
-    dest_dir: &Path,
-    growing: &Growing,
-    (size, sha256): (u64, &Digest),
-    lacks: &[Lack],
-) -> Result<(), Problem> {
-    let note = made::NotedBackup {
-        name: growing.name.clone(),
-        size,
-        made_ms: growing.at.timestamp().as_millisecond(),
-        lacks: lacks.to_vec(),
-    };
-    let note = made::NotedBackup::in_folder(profile, dest_dir, note);
-    made::remember(profile, sha256, note)
 }
 
 fn enough(needs: &Needs) -> Result<(), Fault> {

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use journal_format::{AskedBy, RestoreId, problem_text};
+use journal_format::{AskedBy, problem_text};
 
+use crate::archive::catalog;
 use crate::error::{Code, Fault, Problem, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
@@ -16,6 +17,7 @@ use crate::host::live_database;
 use crate::restore::aside::{self, SaidAside};
 use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::{launch, process};
+use crate::state_dir;
 use crate::state_dir::audit::entry::{AuditResult, Audited, AuditedDeed};
 use crate::state_dir::audit::note;
 
@@ -38,6 +40,7 @@ macro_rules! tell {
 mod agent;
 mod audit;
 mod backup;
+mod backups;
 mod boot_units;
 mod journal;
 mod recover;
@@ -74,6 +77,7 @@ Exit status:
   4  rolled back: the gateway is as before
   5  stuck: an operator must fix the reported cause and run `holdfast recover`
   6  busy, or an open restore must be recovered first
+  7  over, and something does not run since: standard output names it
   8  the backup is incomplete: standard error names the missing parts";
 
 #[derive(Debug, Subcommand)]
@@ -90,16 +94,27 @@ enum CliCommand {
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
     },
+    /// List the backups in the profile's folder: age, size, kind, contents, when each was last verified.
+    Backups,
     /// Check a backup without changing anything.
     #[command(
         after_help = "Exit status: 0 sound, 3 not acceptable here, 8 sound but incomplete: it lacks parts that it should have"
     )]
     Verify {
-        /// The path of the backup (.zip).
+        /// The backup: a path, `latest`, or the beginning of a name that `holdfast backups` lists.
         archive: PathBuf,
     },
     /// Restore the gateway from a backup: show the plan, ask, and show the steps live.
+    #[command(
+        after_help = "Exit status: 0 restored, 1 declined or failed before it changed anything, 3 not acceptable, 4 rolled back, 5 stuck, \
+                      7 over, and something does not run since"
+    )]
     Restore(RestoreArgs),
+    /// Undo the newest completed restore: restore the backup that it made of the gateway before it changed anything.
+    #[command(
+        after_help = "It shows its plan and asks, as every restore. Undo once more to go forth again."
+    )]
+    Undo(RestoreOptions),
     /// Complete or roll back an interrupted restore.
     #[command(
         after_help = "Exit status: 0 idle or completed, 4 rolled back, 5 stuck, 6 a restore is running"
@@ -158,8 +173,15 @@ enum CliCommand {
 /// `holdfast restore`.
 #[derive(Debug, Args)]
 struct RestoreArgs {
-    /// The path of the backup (.zip).
+    /// The backup: a path, `latest`, or the beginning of a name that `holdfast backups` lists.
     archive: PathBuf,
+    #[command(flatten)]
+    options: RestoreOptions,
+}
+
+/// How to restore.
+#[derive(Debug, Args)]
+struct RestoreOptions {
     /// Do not ask.
     #[arg(long)]
     yes: bool,
@@ -214,7 +236,7 @@ enum JournalCommand {
     List,
     /// Show a restore's steps and records.
     Show {
-        /// A restore's id, or a journal's file.
+        /// A restore's id or its beginning, `latest`, or a journal's file.
         journal: PathBuf,
     },
     /// Verify a journal.
@@ -222,13 +244,13 @@ enum JournalCommand {
         after_help = "Exit status: 0 sound and closed, 10 sound and still open, 11 torn tail, 12 corrupt, 13 newer format"
     )]
     Verify {
-        /// A restore's id, or a journal's file.
+        /// A restore's id or its beginning, `latest`, or a journal's file.
         journal: PathBuf,
     },
     /// Follow a restore's records as they are written, until it is over.
     Follow {
-        /// A restore's id.
-        id: RestoreId,
+        /// A restore's id or its beginning, or `latest`.
+        id: String,
     },
 }
 
@@ -338,7 +360,13 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         CliCommand::Survey => survey::run(&context),
         CliCommand::Backup { output } => backup::run(&context, output),
         CliCommand::Verify { archive } => verify::run(&context, &archive),
-        CliCommand::Restore(args) => restore::run(&context, &args),
+        CliCommand::Backups => backups::run(&context),
+        CliCommand::Restore(args) => {
+            let archive = catalog::find(&context.profile, &args.archive);
+            let archive = archive.map_err(|problem| Fault::Refused(vec![problem]))?;
+            restore::run(&context, &archive, &args.options)
+        }
+        CliCommand::Undo(options) => restore::run(&context, &restore::to_undo(&context)?, &options),
         CliCommand::Recover(args) => recover::run(&context, &args),
         CliCommand::Secure { dry_run } => secure::run(&context, dry_run),
         CliCommand::Status(args) => status::run(&context, args),
@@ -347,7 +375,10 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         CliCommand::Journal(JournalCommand::Verify { journal }) => {
             journal::verify(&context, &journal)
         }
-        CliCommand::Journal(JournalCommand::Follow { id }) => journal::follow(&context, &id),
+        CliCommand::Journal(JournalCommand::Follow { id }) => {
+            let id = state_dir::restore_named(&context.profile, &id)?;
+            journal::follow(&context, &id)
+        }
         CliCommand::Audit(AuditCommand::Show { since }) => audit::show(&context, since),
         CliCommand::Audit(AuditCommand::Verify) => audit::verify(&context),
         CliCommand::Agent { socket } => agent::run(&context, &socket),

@@ -2,6 +2,7 @@
 //! and no service how one is now.
 
 pub mod account;
+pub mod backup_kind;
 pub mod consent;
 pub mod database;
 pub mod kernel_facts;

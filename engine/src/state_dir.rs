@@ -22,6 +22,8 @@ use crate::gateway::profile::Profile;
 use crate::host::Look;
 
 const JOURNAL: &str = "journal";
+/// How a person calls the newest restore.
+const LATEST: &str = "latest";
 /// The name of the file in a restore's folder that holds the path of its safety backup.
 pub const SAFETY_BACKUP: &str = "safety-backup";
 /// The path of a safety backup is no longer.
@@ -105,6 +107,32 @@ pub fn restores(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
         .collect();
     ids.sort();
     Ok(ids)
+}
+
+/// The restore that a person means: `latest`, its id, or how that begins.
+pub fn restore_named(profile: &Profile, asked: &str) -> Result<RestoreId, Problem> {
+    if let Ok(id) = RestoreId::new(asked) {
+        return Ok(id);
+    }
+    let ids = restores(profile)?;
+    let newest = ids.last().filter(|_| asked == LATEST);
+    let begins = |id: &&RestoreId| !asked.is_empty() && id.as_str().starts_with(asked);
+    let found: Vec<&RestoreId> =
+        newest.map_or_else(|| ids.iter().filter(begins).collect(), |id| vec![id]);
+    let shown = journal_format::visible(asked);
+    let what = match found.as_slice() {
+        [one] => return Ok((*one).clone()),
+        [] => format!("find the restore {shown}: no restore's id begins so"),
+        [first, .., last] => format!(
+            "tell which restore {shown} is: the ids of {} begin so, {first} to {last}",
+            found.len()
+        ),
+    };
+    Err(cannot(
+        Code::NO_SUCH_RESTORE,
+        what,
+        "see `holdfast journal list`, and name more of an id, or `latest`",
+    ))
 }
 
 /// The journal of a restore.

@@ -1,4 +1,4 @@
-//! Times and durations as people read them. Owns the calendar arithmetic (UTC only) and no clock.
+//! Times, durations and sizes as people read them. Owns the calendar arithmetic (UTC only) and no clock.
 
 /// Milliseconds since 1970 UTC as RFC 3339 in whole seconds, as `2026-11-22T18:52:20Z`.
 pub fn utc(ms: i64) -> String {
@@ -36,6 +36,31 @@ pub fn duration(ms: u64) -> String {
     } else {
         format!("{} min {} s", tenths / 600, tenths % 600 / 10)
     }
+}
+
+/// A size as `12.3 MiB`.
+pub fn size(bytes: u64) -> String {
+    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+    match units.iter().find(|(_, unit)| bytes >= *unit) {
+        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
+        None => format!("{bytes} bytes"),
+    }
+}
+
+/// How long ago a moment is, as `37 days ago`, in one unit that is not finer than it needs to be: `1 minute ago`, `just now`.
+pub fn ago(then_ms: i64, now_ms: i64) -> String {
+    let minutes = now_ms.saturating_sub(then_ms).div_euclid(60_000);
+    let (n, unit) = match minutes {
+        ..0 => return "in the future".into(),
+        0 => return "just now".into(),
+        1..120 => (minutes, "minute"),
+        120..2_880 => (minutes / 60, "hour"),
+        2_880..87_840 => (minutes / 1_440, "day"),
+        87_840..1_051_200 => (minutes / 43_830, "month"),
+        _ => (minutes / 525_960, "year"),
+    };
+    let s = if n == 1 { "" } else { "s" };
+    format!("{n} {unit}{s} ago")
 }
 
 #[cfg(test)]
@@ -88,6 +113,37 @@ mod tests {
         assert!(utc(i64::MAX).ends_with('Z'));
         assert!(utc(i64::MIN).ends_with('Z'));
         assert!(duration(u64::MAX).contains("min"));
+    }
+
+    #[test]
+    fn sizes_have_one_decimal_of_the_largest_unit() {
+        let sizes = [0, 1023, 1024, 20 << 20, 3 << 30].map(size);
+        assert_eq!(
+            sizes,
+            ["0 bytes", "1023 bytes", "1.0 KiB", "20.0 MiB", "3.0 GiB"]
+        );
+    }
+
+    #[test]
+    fn an_age_has_one_unit() {
+        let (minute, hour, day) = (60_000, 3_600_000, 86_400_000);
+        for (ms, text) in [
+            (-1, "in the future"),
+            (0, "just now"),
+            (minute - 1, "just now"),
+            (minute, "1 minute ago"),
+            (119 * minute, "119 minutes ago"),
+            (2 * hour, "2 hours ago"),
+            (47 * hour, "47 hours ago"),
+            (2 * day, "2 days ago"),
+            (37 * day, "37 days ago"),
+            (61 * day, "2 months ago"),
+            (729 * day, "23 months ago"),
+            (731 * day, "2 years ago"),
+        ] {
+            assert_eq!(ago(0, ms), text);
+        }
+        assert_eq!(ago(i64::MIN, i64::MAX), "292277 years ago");
     }
 
     #[test]

@@ -109,6 +109,10 @@ codes! {
     RESTORE_LOST = "restore-lost", "`findmnt` of `state_dir`, the profile, `nft list table inet holdfast`";
     /// None of the databases and configs that the profile names is there.
     NOTHING_TO_BACK_UP = "nothing-to-back-up", "`holdfast survey`";
+    /// No backup, or more than one, is what was asked for.
+    NO_SUCH_BACKUP = "no-such-backup", "`holdfast backups`";
+    /// No restore, or more than one, is what was asked for.
+    NO_SUCH_RESTORE = "no-such-restore", "`holdfast journal list`";
     /// A backup that was just written cannot be read back.
     BACKUP_UNREADABLE = "backup-unreadable", "`dmesg`, memory and disk of this box";
     /// A backup is cut off, damaged, or says of itself what is not so.

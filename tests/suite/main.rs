@@ -24,6 +24,7 @@ mod laws;
 mod looks;
 mod looks_that_fail;
 mod mounts_and_attributes;
+mod named_backups;
 mod newer_journal;
 mod odd_configs;
 mod older_journal;

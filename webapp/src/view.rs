@@ -5,8 +5,8 @@ use agent_protocol::{
     BackupLine, GatewayLines, Halt, Overview, Preview, RestoreLine, RootCommands, Running,
 };
 use journal_format::{
-    Code, Direction, Note, Problem, Standing, StepState, StepView, View, Weight, duration, utc,
-    visible,
+    Code, Direction, Note, Problem, Standing, StepState, StepView, View, Weight, duration, size,
+    utc, visible,
 };
 use rocket_dyn_templates::minijinja::{self, Output, State, escape_formatter};
 use serde::Serialize;
@@ -48,15 +48,6 @@ fn time_of_day(ms: i64) -> String {
     let text = utc(ms);
     let time = text.split_once('T').map_or(&*text, |(_, time)| time);
     time.trim_end_matches('Z').into()
-}
-
-/// A size as `12.3 MiB`.
-pub fn size(bytes: u64) -> String {
-    let units = [("GiB", 1u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-    match units.iter().find(|(_, unit)| bytes >= *unit) {
-        Some((name, unit)) => format!("{:.1} {name}", bytes as f64 / *unit as f64),
-        None => format!("{bytes} bytes"),
-    }
 }
 
 /// How long something has run by now, in whole seconds.

@@ -174,25 +174,7 @@ fn admin(
         Ask::Status => Reply::Status(Box::new(overview::status(agent))),
         Ask::MakeBackup => {
             tracing::info!("{who} asks for a backup");
-            if agent.backups.running().is_none() {
-                let most = agent.profile.limits.backups_an_hour;
-                let taken = agent
-                    .allowance
-                    .take(&session.user, most, (Instant::now(), now_ms()));
-                taken.map_err(Refusal::busy)?;
-            }
-            let alive = || say(wire, &Reply::Alive);
-            let (made, taken) = agent.backups.make(agent, ALIVE, alive)?;
-            let path = made.path.display().to_string();
-            tale.about(&path);
-            if made.lacks.is_empty() {
-                let trail = &agent.trail;
-                trail.tell_done(&agent.profile, tale, AuditedDeed::Backup, &path);
-                tale.does(AuditedDeed::Download);
-                return give(agent, wire, session, (&made.sha256, Some(&taken)), tale);
-            }
-            let (_, backup) = told(agent, &made.sha256)?;
-            Reply::Incomplete(backup)
+            return make_backup(agent, wire, session, tale);
         }
         Ask::GiveBackup { sha256 } => {
             tracing::info!("{who} takes a backup that is there");
@@ -252,6 +234,34 @@ fn admin(
         Ask::Events { id, after } => events(agent, wire, &session.token, &id, after)?,
     };
     Ok(say(wire, &reply)?)
+}
+
+/// Makes a backup, and gives it if it is complete.
+fn make_backup(
+    agent: &Arc<Agent>,
+    wire: &mut Wire<UnixStream>,
+    session: &Session,
+    tale: &mut Tale,
+) -> Answered {
+    if agent.backups.running().is_none() {
+        let most = agent.profile.limits.backups_an_hour;
+        let taken = agent
+            .allowance
+            .take(&session.user, most, (Instant::now(), now_ms()));
+        taken.map_err(Refusal::busy)?;
+    }
+    let alive = || say(wire, &Reply::Alive);
+    let (made, taken) = agent.backups.make(agent, ALIVE, alive)?;
+    let path = made.path.display().to_string();
+    tale.about(&path);
+    if made.lacks.is_empty() {
+        let trail = &agent.trail;
+        trail.tell_done(&agent.profile, tale, AuditedDeed::Backup, &path);
+        tale.does(AuditedDeed::Download);
+        return give(agent, wire, session, (&made.sha256, Some(&taken)), tale);
+    }
+    let (_, backup) = told(agent, &made.sha256)?;
+    Ok(say(wire, &Reply::Incomplete(backup))?)
 }
 
 fn sign_of_life(wire: &mut Wire<UnixStream>, last: &mut Instant) -> Result<(), WireError> {

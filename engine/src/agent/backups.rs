@@ -14,6 +14,7 @@ use super::refusal::{self, Unanswered};
 use super::{Agent, keep, locked, now_ms, removed, spawn, warned};
 use crate::backup::{Made, Progress};
 use crate::error::{Fault, bug};
+use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::state_dir::lock::{Lock, LockedFor};
@@ -74,40 +75,40 @@ struct Downloads {
 
 /// The two kinds of downloads.
 #[derive(Debug, Clone, Copy)]
-enum BackupKind {
+enum DownloadKind {
     Good,
     Incomplete,
 }
 
-impl BackupKind {
-    fn of(made: &Made) -> BackupKind {
+impl DownloadKind {
+    fn of(made: &Made) -> DownloadKind {
         match made.lacks.is_empty() {
-            true => BackupKind::Good,
-            false => BackupKind::Incomplete,
+            true => DownloadKind::Good,
+            false => DownloadKind::Incomplete,
         }
     }
 
     fn list(self) -> &'static str {
         match self {
-            BackupKind::Good => ".downloads",
-            BackupKind::Incomplete => ".downloads-incomplete",
+            DownloadKind::Good => ".downloads",
+            DownloadKind::Incomplete => ".downloads-incomplete",
         }
     }
 
     fn kept(self) -> usize {
         match self {
-            BackupKind::Good => KEPT,
-            BackupKind::Incomplete => KEPT_INCOMPLETE,
+            DownloadKind::Good => KEPT,
+            DownloadKind::Incomplete => KEPT_INCOMPLETE,
         }
     }
 }
 
 impl Downloads {
-    fn list(&self, kind: BackupKind) -> PathBuf {
+    fn list(&self, kind: DownloadKind) -> PathBuf {
         self.dir.join(kind.list())
     }
 
-    fn names(&self, kind: BackupKind) -> Vec<String> {
+    fn names(&self, kind: DownloadKind) -> Vec<String> {
         let list = self.list(kind);
         let text = std::fs::read_to_string(&list).unwrap_or_else(|e| {
             if e.kind() != std::io::ErrorKind::NotFound {
@@ -127,7 +128,7 @@ impl Downloads {
         let Some(name) = made.path.file_name().and_then(|n| n.to_str()) else {
             return;
         };
-        let kind = BackupKind::of(made);
+        let kind = DownloadKind::of(made);
         let _one = locked(&self.changing);
         let mut names = self.names(kind);
         names.retain(|n| n != name && self.dir.join(n).exists());
@@ -143,7 +144,7 @@ impl Downloads {
         removed(&self.dir.join(name), shown)
     }
 
-    fn write(&self, kind: BackupKind, names: &[String]) {
+    fn write(&self, kind: DownloadKind, names: &[String]) {
         let text: String = names.iter().map(|n| format!("{n}\n")).collect();
         // One that is not listed is kept for good, which loses nothing.
         warned(keep(&self.list(kind), text.as_bytes()));
@@ -153,8 +154,8 @@ impl Downloads {
     /// and waits.
     fn settle(&self, result: &JobResult) {
         let Some(Ok(made)) = &result.made else { return };
-        let kind = BackupKind::of(made);
-        if result.takers > 0 || result.given || matches!(kind, BackupKind::Incomplete) {
+        let kind = DownloadKind::of(made);
+        if result.takers > 0 || result.given || matches!(kind, DownloadKind::Incomplete) {
             return;
         }
         let Some(name) = made.path.file_name().and_then(|n| n.to_str()) else {
@@ -295,7 +296,8 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
                 Progress::Verifying { done, of } => ("reading it back".into(), done, of),
             };
         };
-        crate::backup::of_gateway(profile, &agent.host, &profile.backups_dir(), &mut tell)
+        let dir = profile.backups_dir();
+        crate::backup::of_gateway(profile, &agent.host, BackupKind::Page, &dir, &mut tell)
     };
     let made = make().map_err(|fault| {
         tracing::warn!("no backup was made: {fault}");

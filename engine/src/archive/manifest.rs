@@ -76,6 +76,10 @@ pub struct Manifest {
     pub format: u32,
     /// What made the backup, as `holdfast 0.1.0`.
     pub program: String,
+    /// On what occasion it was made, by the name of a [`BackupKind`](crate::gateway::backup_kind::BackupKind) of the version that
+    /// made it; none in manifests made before they said so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<String>,
     /// The host it was made on.
     #[serde(default)]
     pub host: Option<String>,

@@ -1,6 +1,7 @@
 //! Backups of a gateway that lies in a folder, without a system around it: what they hold, and what is left of the making.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+mod catalog;
 mod configs;
 mod databases;
 mod gateways_format;
@@ -122,6 +123,7 @@ impl Gateway {
         make(
             &self.profile,
             &Kernel::Known(&self.facts),
+            BackupKind::ByHand,
             &self.backups(),
             &mut |_| (),
         )
@@ -210,6 +212,7 @@ fn a_backup_holds_databases_configs_rules_and_metadata_in_order_and_verifies() {
     let made = make(
         &gateway.profile,
         &Kernel::Known(&gateway.facts),
+        BackupKind::ByHand,
         &gateway.backups(),
         &mut |p| told.push(format!("{p:?}")),
     )
@@ -363,7 +366,13 @@ fn without_anything_to_save_there_is_no_backup() {
     std::fs::remove_dir_all(gateway.dir.path().join("wireguard")).unwrap();
     let facts = Facts::default();
     let known = Kernel::Known(&facts);
-    let made = make(&gateway.profile, &known, &gateway.backups(), &mut |_| ());
+    let made = make(
+        &gateway.profile,
+        &known,
+        BackupKind::ByHand,
+        &gateway.backups(),
+        &mut |_| (),
+    );
     assert!(matches!(made, Err(Fault::Failed(_))), "{made:?}");
     gateway.assert_clean();
 }

@@ -19,6 +19,7 @@ use super::{Progress, TOLD, rules_text};
 use crate::archive::manifest::{Contents, EntryFacts, Manifest, escaped};
 use crate::archive::{KEPT, RULES_FORWARD, RULES_NAT, RULES_V4, RULES_V6, raw_database};
 use crate::error::{Code, Fault, OrCannot, cannot, cause};
+use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{Names, OwnerFacts};
 use crate::gateway::parts::{Part, PartFate};
@@ -48,6 +49,7 @@ impl<'a, 'p> Making<'a, 'p> {
     /// With nothing in it yet. Of about `of` bytes, unpacked.
     pub(super) fn new(
         profile: &'a Profile,
+        kind: BackupKind,
         file: File,
         of: u64,
         progress: &'a mut (dyn FnMut(Progress<'_>) + 'p),
@@ -57,7 +59,10 @@ impl<'a, 'p> Making<'a, 'p> {
             zip: Zip::new(file),
             names: Names::default(),
             contents: Contents::default(),
-            manifest: Manifest::default(),
+            manifest: Manifest {
+                kind: Some(kind.name().into()),
+                ..Manifest::default()
+            },
             unread: BTreeSet::new(),
             warnings: Vec::new(),
             done: 0,

@@ -9,6 +9,7 @@ use journal_format::{note_line, visible};
 use super::{Context, print_json};
 use crate::backup::{Made, Progress};
 use crate::error::{Fault, INCOMPLETE};
+use crate::gateway::backup_kind::BackupKind;
 use crate::host::linux::Linux;
 use crate::state_dir;
 use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
@@ -30,11 +31,17 @@ fn make(context: &Context, output: Option<PathBuf>) -> Result<Made, Fault> {
     let host = Linux::new(&context.profile);
     state_dir::none_open(&context.profile, &host, "back the gateway up")?;
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());
-    crate::backup::of_gateway(&context.profile, &host, &dir, &mut |progress| {
-        if let Progress::Estimated { bytes, free } = progress {
-            tell!("the backup takes at most {bytes} bytes; {free} are free there");
-        }
-    })
+    crate::backup::of_gateway(
+        &context.profile,
+        &host,
+        BackupKind::ByHand,
+        &dir,
+        &mut |progress| {
+            if let Progress::Estimated { bytes, free } = progress {
+                tell!("the backup takes at most {bytes} bytes; {free} are free there");
+            }
+        },
+    )
 }
 
 /// Prints where it is and what it lacks. Says the exit status.

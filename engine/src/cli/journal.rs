@@ -51,14 +51,15 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
     Ok(0)
 }
 
-/// A restore's id, or a file.
+/// A restore's id or its beginning, or a file.
 fn find(context: &Context, name: &Path) -> Result<(PathBuf, Scan), Problem> {
-    match name.to_str().map(RestoreId::new) {
-        Some(Ok(id)) => {
+    match name.to_str().filter(|text| !text.contains('/')) {
+        Some(text) if std::fs::symlink_metadata(name).is_err() => {
+            let id = state_dir::restore_named(&context.profile, text)?;
             let scan = state_dir::read(&context.profile, &id)?;
             Ok((state_dir::journal(&context.profile, &id), scan))
         }
-        Some(Err(_)) | None => Ok((name.to_owned(), state_dir::read_file(name)?)),
+        Some(_) | None => Ok((name.to_owned(), state_dir::read_file(name)?)),
     }
 }
 

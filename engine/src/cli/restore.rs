@@ -9,8 +9,8 @@ use journal_format::{
 };
 
 use super::watch::{Followed, Interrupts, watch};
-use super::{Context, RestoreArgs, print_json, recover, status};
-use crate::error::{Code, Fault, OrCannot, Problem};
+use super::{Context, RestoreOptions, print_json, recover, status};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::open::if_there;
 use crate::gateway::parts::Lack;
 use crate::host::linux::Linux;
@@ -28,7 +28,7 @@ use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::text::octets;
 
-pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
+pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> Result<u8, Fault> {
     let choices = Choices {
         keep_going_without_firewall: args.keep_going_without_firewall,
         policy: context.profile.recovery.policy,
@@ -45,10 +45,10 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
                     "there is a question to answer and no terminal; add --yes to restore without it".into(),
                 ));
             }
-            let prepared = look(context, args, choices.clone());
-            let archive = args.archive.display().to_string();
+            let prepared = look(context, archive, choices.clone());
+            let named = archive.display().to_string();
             let result = AuditResult::of(&prepared);
-            context.audited(AuditedDeed::Plan, Some(&archive), result);
+            context.audited(AuditedDeed::Plan, Some(&named), result);
             let prepared = prepared?;
             let besides = Besides {
                 commands: prepared.consent.lines(),
@@ -63,8 +63,8 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     };
     let order = WorkOrder::Restore(RestoreOrder {
         id: id.clone(),
-        archive: whole_path(&args.archive)?,
-        shown: shown(&args.archive),
+        archive: whole_path(archive)?,
+        shown: shown(archive),
         choices,
         approved,
         asked_by: Some(context.asked_by()),
@@ -72,13 +72,41 @@ pub(super) fn run(context: &Context, args: &RestoreArgs) -> Result<u8, Fault> {
     follow(context, id, &order, args.yes)
 }
 
+/// The safety backup of the newest restore that was completed: what came after it changed nothing that stayed.
+pub(super) fn to_undo(context: &Context) -> Result<PathBuf, Fault> {
+    let profile = &context.profile;
+    for id in state_dir::restores(profile)?.into_iter().rev() {
+        let verdict = state_dir::read(profile, &id)?
+            .state
+            .and_then(|s| s.verdict());
+        match verdict {
+            Some(Verdict::Restored | Verdict::Left) => {}
+            Some(Verdict::RolledBack | Verdict::NothingChanged) => continue,
+            None => state_dir::none_open(profile, &Linux::new(profile), "undo a restore")?,
+        }
+        let made = state_dir::safety_backup(profile, &Linux::new(profile), &id);
+        return made.ok_or_else(|| {
+            Fault::Refused(vec![cannot(
+                Code::NO_SUCH_BACKUP,
+                format!("undo restore {id}: the backup that it made of the gateway before is gone"),
+                "restore another one (`holdfast backups`); the old files themselves are in its originals/, if they were not removed",
+            )])
+        });
+    }
+    Err(Fault::Refused(vec![cannot(
+        Code::NO_SUCH_RESTORE,
+        "undo a restore: none was completed on this gateway",
+        "see `holdfast journal list`",
+    )]))
+}
+
 /// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up
 /// again, since a question may stay open for long.
-fn look(context: &Context, args: &RestoreArgs, choices: Choices) -> Result<Prepared, Fault> {
+fn look(context: &Context, archive: &Path, choices: Choices) -> Result<Prepared, Fault> {
     let _lock = Lock::take(&context.profile, LockedFor::Restore)?;
     let request = RestoreRequest {
-        file: work::archive(&args.archive)?,
-        name: shown(&args.archive),
+        file: work::archive(archive)?,
+        name: shown(archive),
         choices,
         id: None,
         approved: None,

@@ -6,6 +6,7 @@ use std::path::Path;
 use journal_format::{note_line, visible};
 
 use super::{Context, print_json};
+use crate::archive::catalog;
 use crate::archive::manifest::Manifest;
 use crate::archive::verify::{Checked, Opened};
 use crate::error::{Fault, INCOMPLETE};
@@ -16,11 +17,12 @@ use crate::plan::rehearsal::{self, Tried};
 use crate::restore::work;
 use crate::text::wording::in_a_line;
 
-pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
+pub(super) fn run(context: &Context, asked: &Path) -> Result<u8, Fault> {
+    let profile = &context.profile;
+    let path = &catalog::find(profile, asked).map_err(|problem| Fault::Refused(vec![problem]))?;
     let name = path
         .file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-    let profile = &context.profile;
     let host = Linux::new(profile);
     let file = work::archive(path)?;
     let ((mut checked, mut opened), rehearsed) =
@@ -46,6 +48,7 @@ pub(super) fn run(context: &Context, path: &Path) -> Result<u8, Fault> {
     if !problems.is_empty() {
         return Err(Fault::Refused(problems));
     }
+    catalog::verified(profile, path, jiff::Timestamp::now().as_millisecond())?;
     let manifest = checked.manifest.as_ref();
     let verified = Verified {
         name,

@@ -9,6 +9,7 @@ use journal_format::{Direction, Exchange, Move, Note, Plan, Service, Step, Targe
 
 use crate::backup::{self, Made};
 use crate::error::{Code, Fault, Problem, bug};
+use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::kernel_facts::Facts;
 use crate::host::linux::Linux;
 use crate::host::{Family, GatewayCommand, Host, Permit, Query, stirs};
@@ -51,7 +52,13 @@ impl Machine for Linux {
     fn safety_backup(&self, facts: &Facts) -> Result<Made, Fault> {
         let dir = self.profile().backups_dir();
         let kernel = backup::Kernel::Known(facts);
-        backup::make(self.profile(), &kernel, &dir, &mut |_| {})
+        backup::make(
+            self.profile(),
+            &kernel,
+            BackupKind::Safety,
+            &dir,
+            &mut |_| {},
+        )
     }
 
     fn watched_ms(&self) -> u64 {

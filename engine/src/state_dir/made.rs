@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Code, OrCannot, Problem, cannot, cause};
 use crate::files::open::if_there;
 use crate::files::whole;
+use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::parts::Lack;
 use crate::gateway::profile::Profile;
 
@@ -28,20 +29,15 @@ pub struct NotedBackup {
     pub size: u64,
     /// What the clock said when it was made, milliseconds since 1970 UTC.
     pub made_ms: i64,
+    /// On what occasion it was made; none in a note of an older version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kind: Option<BackupKind>,
     /// The parts that it should have and lacks. With one of them it is no good backup.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub lacks: Vec<Lack>,
 }
 
 impl NotedBackup {
-    /// The note of a backup that gets this name in `dir`; none where that is not the folder for backups, of which alone the
-    /// last good one is told.
-    pub fn in_folder(profile: &Profile, dir: &Path, note: NotedBackup) -> Option<NotedBackup> {
-        let real = |dir: &Path| dir.canonicalize().ok();
-        let here = real(&profile.backups_dir())?;
-        (real(dir)? == here).then_some(note)
-    }
-
     /// Whether it has every part.
     pub fn is_complete(&self) -> bool {
         self.lacks.is_empty()
@@ -62,7 +58,7 @@ impl NotedBackup {
     }
 }
 
-/// The last backups that are still there.
+/// The last backups that are still there, less those that restores made: of a gateway that somebody wanted to leave.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Last {
     /// The last good one, with its SHA-256.
@@ -76,6 +72,19 @@ pub struct Last {
 
 fn path(profile: &Profile) -> PathBuf {
     profile.state_dir.join("made")
+}
+
+/// Remembers an archive before it gets its name in `dir`, with its note where that is the folder for backups, of which alone the
+/// last good one is told.
+pub fn remember_in(
+    profile: &Profile,
+    dir: &Path,
+    archive: &Digest,
+    note: NotedBackup,
+) -> Result<(), Problem> {
+    let real = |dir: &Path| dir.canonicalize().ok();
+    let here = real(dir).is_some() && real(dir) == real(&profile.backups_dir());
+    remember(profile, archive, here.then_some(note))
 }
 
 /// Remembers an archive before it gets its name: one that is not remembered would be taken for a stranger's.
@@ -134,6 +143,13 @@ pub fn noted(profile: &Profile, archive: &Digest) -> Result<Option<NotedBackup>,
     Ok(note.filter(|n| n.is_there(profile)))
 }
 
+/// Every archive that is remembered, oldest first, with what was noted of it.
+pub fn all(profile: &Profile) -> Result<Vec<(Digest, Option<NotedBackup>)>, Problem> {
+    let text = read(profile).map_err(|e| unreadable(profile, &e))?;
+    let line = |line| Some((digest_of(line)?, note_of(line).map(|(_, note)| note)));
+    Ok(text.lines().filter_map(line).collect())
+}
+
 /// The last backups by when they were made on this box.
 pub fn last(profile: &Profile) -> Result<Last, Problem> {
     let text = read(profile).map_err(|e| unreadable(profile, &e))?;
@@ -142,6 +158,9 @@ pub fn last(profile: &Profile) -> Result<Last, Problem> {
     let mut seen = HashSet::new();
     for (digest, note) in text.lines().rev().filter_map(note_of) {
         if !seen.insert(note.name.clone()) || !note.is_there(profile) {
+            continue;
+        }
+        if note.kind == Some(BackupKind::Safety) {
             continue;
         }
         if note.is_complete() {
@@ -221,6 +240,7 @@ mod tests {
                 name: name.into(),
                 size: format!("backup {n}").len() as u64,
                 made_ms,
+                kind: None,
                 lacks: lacks.iter().map(lack).collect(),
             };
             remember(&self.profile, &digest(n), Some(note)).unwrap();
@@ -389,15 +409,19 @@ mod tests {
             name: "b.zip".into(),
             size: 1,
             made_ms: 1,
+            kind: None,
             lacks: Vec::new(),
         };
-        let noted = |dir: &Path| NotedBackup::in_folder(&here.profile, dir, note.clone());
-        assert!(noted(other.path()).is_none());
+        let noted = |n: usize, dir: &Path| {
+            remember_in(&here.profile, dir, &digest(n), note.clone()).unwrap();
+            all(&here.profile).unwrap().pop().unwrap().1
+        };
+        assert!(noted(1, other.path()).is_none());
         let again = here
             .profile
             .state_dir
             .join("../")
             .join(here.profile.state_dir.file_name().unwrap());
-        assert!(noted(&again.join("backups")).is_some());
+        assert!(noted(2, &again.join("backups")).is_some());
     }
 }

@@ -1,0 +1,378 @@
+//! The backups that lie in the profile's folder for backups: what each is, and which one a person means. Owns the file
+//! `state_dir/catalog`, which only spares reading them again: a row that does not fit its file any more is made anew. What it
+//! says of contents is what the metadata of a backup say; it checks none of them.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fs::{File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Digest, Problem};
+use serde::{Deserialize, Serialize};
+
+use super::manifest::Manifest;
+use super::{Archive, EntryKind};
+use crate::error::{Code, Fault, OrCannot, cannot};
+use crate::files::open::if_there;
+use crate::files::whole;
+use crate::gateway::backup_kind::BackupKind;
+use crate::gateway::parts::Lack;
+use crate::gateway::profile::Profile;
+use crate::state_dir::made::{self, NotedBackup};
+
+/// What every backup's name begins with; a person may leave it out.
+const PREFIX: &str = "wireguard_backup_";
+/// For the last good backup.
+const LATEST: &str = "latest";
+/// Names in a message.
+const NAMED: usize = 10;
+
+/// A backup in the folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ListedBackup {
+    /// Its file's name.
+    pub name: String,
+    /// Bytes.
+    pub size: u64,
+    /// Milliseconds since 1970 UTC: by this box's clock when it made it, else as the backup says; none where it does not say.
+    pub made_ms: Option<i64>,
+    /// On what occasion; none where nobody says, or a newer version does.
+    pub kind: Option<BackupKind>,
+    /// This box made it.
+    pub made_here: bool,
+    /// When it was last read whole and found sound, milliseconds since 1970 UTC, as far as is remembered.
+    pub verified_ms: Option<i64>,
+    /// What it says of itself.
+    #[serde(flatten)]
+    pub about: About,
+}
+
+/// What a file in the folder is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum About {
+    /// A backup.
+    Backup(Summary),
+    /// It cannot be opened as one, and why.
+    Unreadable(Problem),
+}
+
+/// What a backup says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Summary {
+    /// SHA-256 of the file.
+    pub sha256: Digest,
+    /// As its metadata say.
+    pub created_at: String,
+    /// By its manifest, where it has one that says so.
+    pub kind: Option<String>,
+    /// The host that it was made on.
+    pub host: Option<String>,
+    /// What made it: `gateway`, or `holdfast 0.1.0`.
+    pub made_by: String,
+    /// Configs of clients.
+    pub configs: usize,
+    /// Databases, by name.
+    pub databases: Vec<String>,
+    /// It has firewall rules.
+    pub rules: bool,
+    /// The parts that it should have and lacks, as far as it has a manifest.
+    pub lacks: Vec<Lack>,
+}
+
+/// A row of the file: what a file in the folder was found to be, and by what it is known to be still the same.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Row {
+    size: u64,
+    inode: u64,
+    /// Seconds and nanoseconds of its last change of any kind.
+    changed: (i64, i64),
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    verified_ms: Option<i64>,
+    about: About,
+}
+
+impl Row {
+    fn is_of(&self, meta: &Metadata) -> bool {
+        let now = (meta.len(), meta.ino(), (meta.ctime(), meta.ctime_nsec()));
+        (self.size, self.inode, self.changed) == now
+    }
+}
+
+/// What is known of files in the folder, by name.
+type KnownFiles = BTreeMap<String, Row>;
+
+/// Every backup in the folder, the newest first.
+pub fn list(profile: &Profile) -> Result<Vec<ListedBackup>, Problem> {
+    let rows = rows(profile)?;
+    let made = made::all(profile)?;
+    let made: HashMap<Digest, Option<NotedBackup>> = made.into_iter().collect();
+    let mut all: Vec<ListedBackup> = rows
+        .into_iter()
+        .map(|(name, row)| listed(name, row, &made))
+        .collect();
+    all.sort_by(|a, b| b.made_ms.cmp(&a.made_ms).then_with(|| b.name.cmp(&a.name)));
+    Ok(all)
+}
+
+fn listed(name: String, row: Row, made: &HashMap<Digest, Option<NotedBackup>>) -> ListedBackup {
+    let summary = match &row.about {
+        About::Backup(summary) => Some(summary),
+        About::Unreadable(_) => None,
+    };
+    let known = summary.and_then(|s| made.get(&s.sha256));
+    let note = known.and_then(Option::as_ref);
+    let kind = summary.and_then(|s| s.kind.as_deref());
+    ListedBackup {
+        name,
+        size: row.size,
+        made_ms: note
+            .map(|n| n.made_ms)
+            .or_else(|| moment(&summary?.created_at)),
+        kind: note
+            .and_then(|n| n.kind)
+            .or_else(|| kind.and_then(BackupKind::named)),
+        made_here: known.is_some(),
+        // It was read back when it was made.
+        verified_ms: row.verified_ms.max(note.map(|n| n.made_ms)),
+        about: row.about,
+    }
+}
+
+/// A moment as metadata have it; the gateway's own backups name no zone, and mean the box's own, which was UTC for all that is
+/// known.
+fn moment(created_at: &str) -> Option<i64> {
+    let zoned = created_at.parse::<jiff::Timestamp>().ok();
+    let bare = || {
+        let time = created_at.parse::<jiff::civil::DateTime>().ok()?;
+        Some(time.to_zoned(jiff::tz::TimeZone::UTC).ok()?.timestamp())
+    };
+    zoned.or_else(bare).map(|t| t.as_millisecond())
+}
+
+/// Remembers that a backup was read whole and found sound. Of one that lies elsewhere nothing is remembered.
+pub fn verified(profile: &Profile, path: &Path, now_ms: i64) -> Result<(), Problem> {
+    let real = |path: &Path| path.canonicalize().ok();
+    let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
+        return Ok(());
+    };
+    let dir = if dir.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        dir
+    };
+    if real(dir).is_none() || real(dir) != real(&profile.backups_dir()) {
+        return Ok(());
+    }
+    let known = rows(profile)?;
+    let mut rows = known.clone();
+    if let Some(row) = name.to_str().and_then(|name| rows.get_mut(name)) {
+        row.verified_ms = Some(now_ms);
+        write(profile, &known, &rows);
+    }
+    Ok(())
+}
+
+/// The path of the backup that a person means: a path, `latest` for the last good one, or how a name in the folder begins.
+pub fn find(profile: &Profile, asked: &Path) -> Result<PathBuf, Problem> {
+    let dir = profile.backups_dir();
+    let name = match asked.to_str() {
+        Some(name) if !name.contains('/') && std::fs::symlink_metadata(asked).is_err() => name,
+        Some(_) | None => return Ok(asked.to_owned()),
+    };
+    if name == LATEST {
+        return last_good(profile);
+    }
+    let begins = |n: &String| {
+        let short = n.strip_prefix(PREFIX).unwrap_or(n);
+        !name.is_empty() && (n.starts_with(name) || short.starts_with(name))
+    };
+    let found: Vec<String> = names(&dir)?.into_iter().filter(begins).collect();
+    let shown = journal_format::visible(name);
+    match found.as_slice() {
+        [one] => Ok(dir.join(one)),
+        [] => Err(cannot(
+            Code::NO_SUCH_BACKUP,
+            format!(
+                "find the backup {shown}: no file of this name is here, and no backup in {} begins so",
+                dir.display()
+            ),
+            "see `holdfast backups`, and name one of them, `latest`, or the path of a backup",
+        )),
+        many => {
+            let mut names: Vec<String> = many.iter().map(|n| journal_format::visible(n)).collect();
+            names.sort();
+            let more = names.len().saturating_sub(NAMED);
+            names.truncate(NAMED);
+            names.extend((more > 0).then(|| format!("and {more} more")));
+            Err(cannot(
+                Code::NO_SUCH_BACKUP,
+                format!(
+                    "tell which backup {shown} is: {} begin so: {}",
+                    many.len(),
+                    names.join(", ")
+                ),
+                "name more of it; `holdfast backups` lists them",
+            ))
+        }
+    }
+}
+
+fn last_good(profile: &Profile) -> Result<PathBuf, Problem> {
+    let good = made::last(profile)?.good;
+    let path = good.map(|(_, note)| profile.backups_dir().join(note.name));
+    path.ok_or_else(|| {
+        cannot(
+            Code::NO_SUCH_BACKUP,
+            format!(
+                "find the latest backup: none that this gateway made and that has every part is in {} (those that restores make do \
+                 not count)",
+                profile.backups_dir().display()
+            ),
+            "see `holdfast backups`, and name one of them",
+        )
+    })
+}
+
+/// The names in the folder of what is a backup, or is meant to be one.
+fn names(dir: &Path) -> Result<Vec<String>, Problem> {
+    let list = || -> io::Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in if_there(dir.read_dir())?.into_iter().flatten() {
+            names.extend(entry?.file_name().into_string());
+        }
+        names.retain(|name| name.ends_with(".zip") && !name.starts_with('.'));
+        Ok(names)
+    };
+    list().or_cannot(
+        Code::IO,
+        format!("list {}", dir.display()),
+        "run it as root, and see to the disk of the state folder",
+    )
+}
+
+/// A row for each backup that is there now. What was learned is written down, which may fail: then it is learned again.
+fn rows(profile: &Profile) -> Result<KnownFiles, Problem> {
+    let dir = profile.backups_dir();
+    let known = read(profile);
+    let mut rows = KnownFiles::new();
+    for name in names(&dir)? {
+        let path = dir.join(&name);
+        // One that goes meanwhile is not there.
+        let Some(meta) = std::fs::symlink_metadata(&path)
+            .ok()
+            .filter(Metadata::is_file)
+        else {
+            continue;
+        };
+        let row = match known.get(&name) {
+            Some(row) if row.is_of(&meta) => row.clone(),
+            Some(_) | None => Row {
+                size: meta.len(),
+                inode: meta.ino(),
+                changed: (meta.ctime(), meta.ctime_nsec()),
+                verified_ms: None,
+                about: about(profile, &path, &name),
+            },
+        };
+        rows.insert(name, row);
+    }
+    write(profile, &known, &rows);
+    Ok(rows)
+}
+
+fn about(profile: &Profile, path: &Path, name: &str) -> About {
+    let databases = profile.gateway.database_names();
+    let opened = || -> Result<Summary, Fault> {
+        let file = File::open(path).or_cannot(
+            Code::IO,
+            format_args!("open the backup {}", path.display()),
+            "see to the disk of the state folder",
+        )?;
+        let mut archive = Archive::open(file, name, &profile.limits, &databases, &|digest| {
+            made::knows(profile, digest)
+        })?;
+        let sha256 = archive.sha256()?;
+        let (mut configs, mut databases_in_it, mut rules) = (0, BTreeSet::new(), false);
+        for entry in archive.entries() {
+            match entry.part() {
+                EntryKind::Config(_) | EntryKind::RawConfig(_) => configs += 1,
+                EntryKind::Database(name) => drop(databases_in_it.insert(name.to_owned())),
+                EntryKind::RawDatabase { name, .. } => drop(databases_in_it.insert(name)),
+                EntryKind::Rules => rules = true,
+                EntryKind::Metadata
+                | EntryKind::SecondCopy(_)
+                | EntryKind::RawSecondCopy(_)
+                | EntryKind::RulesText
+                | EntryKind::Kept(_)
+                | EntryKind::UnknownDatabase => {}
+            }
+        }
+        let metadata = archive.metadata();
+        let manifest = metadata.holdfast.as_ref();
+        Ok(Summary {
+            sha256,
+            created_at: metadata.created_at.clone(),
+            kind: manifest.and_then(|m| m.kind.clone()),
+            host: manifest.and_then(|m| m.host.clone()),
+            made_by: metadata.made_by().to_owned(),
+            configs,
+            databases: databases_in_it.into_iter().collect(),
+            rules,
+            lacks: manifest.map(Manifest::lacks).unwrap_or_default(),
+        })
+    };
+    match opened() {
+        Ok(summary) => About::Backup(summary),
+        Err(fault) => {
+            let problem = fault.problems().first().cloned();
+            About::Unreadable(problem.unwrap_or_else(|| {
+                cannot(
+                    Code::BACKUP_UNREADABLE,
+                    format!("read the backup {name}"),
+                    "see `holdfast verify`",
+                )
+            }))
+        }
+    }
+}
+
+fn path(profile: &Profile) -> PathBuf {
+    profile.state_dir.join("catalog")
+}
+
+/// What is remembered; nothing where that cannot be read or understood.
+fn read(profile: &Profile) -> KnownFiles {
+    let read = || -> io::Result<KnownFiles> {
+        let bytes = if_there(std::fs::read(path(profile)))?;
+        Ok(bytes
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default())
+    };
+    read().unwrap_or_default()
+}
+
+/// Writes down what is new, less what could not be read: that may be another time. What cannot be written is learned again.
+fn write(profile: &Profile, known: &KnownFiles, rows: &KnownFiles) {
+    let keep = |rows: &KnownFiles| -> KnownFiles {
+        let backups = rows
+            .iter()
+            .filter(|(_, row)| matches!(row.about, About::Backup(_)));
+        backups
+            .map(|(name, row)| (name.clone(), row.clone()))
+            .collect()
+    };
+    let (known, rows) = (keep(known), keep(rows));
+    if rows == known {
+        return;
+    }
+    let path = path(profile);
+    let write = || whole::write(&path, &serde_json::to_vec(&rows)?, 0o600);
+    if let Err(e) = write() {
+        tracing::warn!(
+            "cannot note in {} what the backups are: {e}",
+            path.display()
+        );
+    }
+}
