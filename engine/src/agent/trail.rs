@@ -152,19 +152,19 @@ pub fn code(refusal: &Refusal) -> Code {
 
 /// Entries that are like each other.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct EntryKind {
+struct DeedKind {
     what: AuditedDeed,
     result: AuditResult,
     who: Option<(Option<String>, Option<IpAddr>)>,
 }
 
-impl EntryKind {
-    fn of(audited: &Audited) -> EntryKind {
+impl DeedKind {
+    fn of(audited: &Audited) -> DeedKind {
         let who = match &audited.who {
             AskedBy::Page { user, address, .. } => Some((user.clone(), address.map(network))),
             AskedBy::CommandLine { .. } | AskedBy::Boot | AskedBy::Agent => None,
         };
-        EntryKind {
+        DeedKind {
             what: audited.what,
             result: audited.result.clone(),
             who,
@@ -190,7 +190,7 @@ struct Counted {
 /// What was told within the last minute, by kind.
 #[derive(Default)]
 pub struct Trail {
-    counts: Mutex<BTreeMap<EntryKind, Counted>>,
+    counts: Mutex<BTreeMap<DeedKind, Counted>>,
 }
 
 impl Trail {
@@ -222,7 +222,7 @@ impl Trail {
             return Some(audited);
         }
         let mut counts = locked(&self.counts);
-        let mut kind = EntryKind::of(&audited);
+        let mut kind = DeedKind::of(&audited);
         if counts.len() >= KINDS && !counts.contains_key(&kind) {
             kind.who = None;
         }

@@ -9,6 +9,7 @@ use super::{Context, print_json};
 use crate::error::{Code, Fault, OrCannot, cannot};
 use crate::state_dir::audit::check::{AuditCount, AuditFlaw, InAuditLog, read};
 use crate::state_dir::audit::dir;
+use crate::text::wording::counted;
 
 /// So many flaws are printed; their count is printed anyway.
 const SHOWN: usize = 20;
@@ -97,7 +98,8 @@ pub(super) fn verify(context: &Context) -> Result<u8, Fault> {
     match wrong {
         0 if context.json => Ok(0),
         0 => {
-            say!("sound: {entries} entries in {files} files");
+            let lines = counted(entries, "line");
+            say!("sound: {lines} in {}", counted(files, "file"));
             Ok(0)
         }
         _ if context.json => Ok(3),

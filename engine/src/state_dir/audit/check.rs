@@ -37,11 +37,11 @@ pub struct AuditFlaw {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct AuditCount {
     /// Files.
-    pub files: u64,
+    pub files: usize,
     /// Lines that the chain vouches for.
-    pub entries: u64,
+    pub entries: usize,
     /// Places where something is wrong.
-    pub flaws: u64,
+    pub flaws: usize,
 }
 
 /// Hands on all that stands in the log, oldest first. None is there: nothing is handed on.

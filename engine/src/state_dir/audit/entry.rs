@@ -186,7 +186,7 @@ impl std::fmt::Display for Audited {
     /// In one line, ready for a terminal.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let result = String::from(self.result.clone());
-        write!(f, "{:<14}  {result:<14}  {}", self.what.word(), self.who)?;
+        write!(f, "{:<14}  {result:<22}  {}", self.what.word(), self.who)?;
         if let Some(subject) = &self.subject {
             write!(f, ": {}", visible(subject))?;
         }

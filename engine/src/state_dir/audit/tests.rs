@@ -116,7 +116,7 @@ fn every_deed_has_one_word_which_stands_in_the_log_and_in_what_is_printed() {
         audited: deed(11),
     };
     line.audited.times = Some(37);
-    insta::assert_snapshot!(line.to_string(), @r"2026-11-22T18:52:20Z  recovery        no-space        admin 'b\u{1b}ert' on the page from 10.0.0.7: /var/backups/11\n.zip (37 times)");
+    insta::assert_snapshot!(line.to_string(), @r"2026-11-22T18:52:20Z  recovery        no-space                admin 'b\u{1b}ert' on the page from 10.0.0.7: /var/backups/11\n.zip (37 times)");
     insta::assert_snapshot!(serde_json::to_string(&line).unwrap(), @r#"{"seq":7,"at_ms":1795373540000,"who":{"page":{"user":"b\u001bert","admin":true,"address":"10.0.0.7"}},"what":"recovery","subject":"/var/backups/11\n.zip","result":"no-space","times":37}"#);
 }
 
@@ -188,7 +188,7 @@ proptest! {
         append(&log.dir(), &deed(0), 99, TURNS).unwrap();
         let found = log.found();
         prop_assert!(found.is_sound(), "{found:?}");
-        prop_assert_eq!(found.count.entries as usize, entries);
+        prop_assert_eq!(found.count.entries, entries);
     }
 }
 
