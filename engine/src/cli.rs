@@ -136,7 +136,7 @@ enum CliCommand {
     Journal(JournalCommand),
     /// Show and verify the audit log: who did what, when, and with which result.
     #[command(subcommand)]
-    Audit(AuditCommand),
+    Audit(audit::AuditCommand),
     /// Serve the web page's requests on a socket; recover an open restore first.
     Agent {
         /// The path of the Unix socket to listen on.
@@ -254,21 +254,6 @@ enum JournalCommand {
     },
 }
 
-#[derive(Debug, Subcommand)]
-enum AuditCommand {
-    /// Show the entries, a line each, the newest last.
-    Show {
-        /// Only those since this day or time (UTC): 2026-11-22, or 2026-11-22T18:52:20Z.
-        #[arg(long, value_name = "TIME", value_parser = audit::since)]
-        since: Option<i64>,
-    },
-    /// Verify that no entry was changed, removed or moved.
-    #[command(
-        after_help = "Exit status: 0 sound, 3 not: the output names file, line and what is wrong"
-    )]
-    Verify,
-}
-
 /// What a command works with.
 struct Context {
     profile: Profile,
@@ -379,8 +364,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
             let id = state_dir::restore_named(&context.profile, &id)?;
             journal::follow(&context, &id)
         }
-        CliCommand::Audit(AuditCommand::Show { since }) => audit::show(&context, since),
-        CliCommand::Audit(AuditCommand::Verify) => audit::verify(&context),
+        CliCommand::Audit(command) => audit::run(&context, &command),
         CliCommand::Agent { socket } => agent::run(&context, &socket),
         CliCommand::Work { name, said } => worker::run(&context, &name, said),
         CliCommand::DatabaseWork => Ok(0),
@@ -480,6 +464,7 @@ mod tests {
             "secure",
             "status",
             "journal",
+            "audit",
             "agent",
             "boot-units",
         ] {

@@ -14,8 +14,30 @@ use crate::text::wording::counted;
 /// So many flaws are printed; their count is printed anyway.
 const SHOWN: usize = 20;
 
+#[derive(Debug, clap::Subcommand)]
+pub(super) enum AuditCommand {
+    /// Show the entries, a line each, the newest last.
+    Show {
+        /// Only those since this day or time (UTC): 2026-11-22, or 2026-11-22T18:52:20Z.
+        #[arg(long, value_name = "TIME", value_parser = since)]
+        since: Option<i64>,
+    },
+    /// Verify that no entry was changed, removed or moved.
+    #[command(
+        after_help = "Exit status: 0 sound, 3 not: the output names the file, the line and what is wrong"
+    )]
+    Verify,
+}
+
+pub(super) fn run(context: &Context, command: &AuditCommand) -> Result<u8, Fault> {
+    match command {
+        AuditCommand::Show { since } => show(context, *since),
+        AuditCommand::Verify => verify(context),
+    }
+}
+
 /// A day or a time in UTC, in milliseconds since 1970.
-pub(super) fn since(text: &str) -> Result<i64, String> {
+fn since(text: &str) -> Result<i64, String> {
     let of_time = text.parse::<Timestamp>();
     let of_day = || {
         text.parse::<Date>()
@@ -43,7 +65,7 @@ fn flaw_text(flaw: &AuditFlaw) -> String {
     ))
 }
 
-pub(super) fn show(context: &Context, since: Option<i64>) -> Result<u8, Fault> {
+fn show(context: &Context, since: Option<i64>) -> Result<u8, Fault> {
     let is_due = |at_ms: i64| since.is_none_or(|since| at_ms >= since);
     let mut all = Vec::new();
     let json = context.json;
@@ -64,7 +86,7 @@ pub(super) fn show(context: &Context, since: Option<i64>) -> Result<u8, Fault> {
     Ok(0)
 }
 
-pub(super) fn verify(context: &Context) -> Result<u8, Fault> {
+fn verify(context: &Context) -> Result<u8, Fault> {
     let (mut flaws, mut torn) = (Vec::new(), Vec::new());
     let count = walk(context, |found| match found {
         InAuditLog::Flaw(flaw) if flaws.len() < SHOWN => flaws.push(flaw.clone()),

@@ -107,8 +107,10 @@ fn what_is_appended_is_read_again_in_order_through_files_that_turn() {
 
 #[test]
 fn every_deed_has_one_word_which_stands_in_the_log_and_in_what_is_printed() {
+    let page = include_str!("../../../../docs/audit.md");
     for deed in AuditedDeed::ALL {
         assert_eq!(serde_json::to_value(deed).unwrap(), deed.word());
+        assert!(page.contains(&format!("`{}`", deed.word())), "{deed:?}");
     }
     let mut line = AuditLine {
         seq: 7,
