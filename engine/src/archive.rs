@@ -20,12 +20,13 @@ mod zip_layout;
 use std::fmt;
 use std::fs::File;
 use std::io;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use journal_format::Digest;
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{Code, Fault, Problem, cannot};
+use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Limits;
 use crate::parallel;
 use accept::accept;
@@ -72,6 +73,21 @@ pub struct Archive {
     /// Those that nobody uses just now.
     readers: Mutex<Vec<Reader>>,
     metadata: Metadata,
+}
+
+/// The file of a backup, opened once. While it is open no prune removes it.
+pub fn opened(path: &Path) -> Result<File, Problem> {
+    let open = || -> io::Result<File> {
+        let file = File::open(path)?;
+        // Where it cannot be locked, it can be read all the same: it is unlinked, if at all, and not cut short.
+        let _ = file.try_lock_shared();
+        Ok(file)
+    };
+    open().or_cannot(
+        Code::IO,
+        format_args!("open the backup {}", path.display()),
+        "name an existing backup",
+    )
 }
 
 impl fmt::Debug for Archive {

@@ -12,6 +12,7 @@ mod databases;
 mod growing;
 mod moment;
 mod pack;
+pub mod prune;
 mod rules_text;
 mod writing;
 

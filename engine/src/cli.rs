@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use journal_format::{AskedBy, problem_text};
+use journal_format::problem_text;
 
 use crate::archive::catalog;
 use crate::error::{Code, Fault, Problem, cannot};
@@ -18,8 +18,6 @@ use crate::restore::aside::{self, SaidAside};
 use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::{launch, process};
 use crate::state_dir;
-use crate::state_dir::audit::entry::{AuditResult, Audited, AuditedDeed};
-use crate::state_dir::audit::note;
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
 macro_rules! say {
@@ -43,6 +41,7 @@ mod backup;
 mod backups;
 mod boot_units;
 mod journal;
+mod prune;
 mod recover;
 mod restore;
 mod secure;
@@ -96,6 +95,24 @@ enum CliCommand {
     },
     /// List the backups in the profile's folder: age, size, kind, contents, when each was last verified.
     Backups,
+    /// Keep a backup for good, whatever the rules of [retention] in the profile say.
+    Pin {
+        /// The backup: a path, `latest`, or the beginning of a name that `holdfast backups` lists.
+        backup: PathBuf,
+        /// Take the pin away.
+        #[arg(long)]
+        remove: bool,
+    },
+    /// Remove old backups, and what past restores keep, as [retention] in the profile says.
+    #[command(
+        after_help = "Never removed: a pinned backup, the last good one, one that this gateway did not make, and what an open restore or `holdfast \
+                      undo` may need"
+    )]
+    Prune {
+        /// Show what it would remove, and remove nothing. Exit status: 0 nothing to remove, 10 something.
+        #[arg(long)]
+        dry_run: bool,
+    },
     /// Check a backup without changing anything.
     #[command(
         after_help = "Exit status: 0 sound, 3 not acceptable here, 8 sound but incomplete: it lacks parts that it should have"
@@ -262,18 +279,6 @@ struct Context {
 }
 
 impl Context {
-    /// Who runs this command.
-    fn asked_by(&self) -> AskedBy {
-        let sudo_user = std::env::var("SUDO_USER").ok();
-        AskedBy::on_command_line(nix::unistd::getuid().as_raw(), sudo_user.as_deref())
-    }
-
-    /// Writes into the audit log what this command did, and what came of it.
-    fn audited(&self, what: AuditedDeed, subject: Option<&str>, result: AuditResult) {
-        let audited = Audited::new(self.asked_by(), what, subject, result);
-        note(&self.profile, audited);
-    }
-
     /// Prints a line for whoever watches: where standard output is JSON, beside it.
     fn watched(&self, text: impl Display) {
         match self.json {
@@ -346,9 +351,11 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         CliCommand::Backup { output } => backup::run(&context, output),
         CliCommand::Verify { archive } => verify::run(&context, &archive),
         CliCommand::Backups => backups::run(&context),
+        CliCommand::Pin { backup, remove } => prune::pin(&context, &backup, !remove),
+        CliCommand::Prune { dry_run } => prune::run(&context, dry_run),
         CliCommand::Restore(args) => {
             let archive = catalog::find(&context.profile, &args.archive);
-            let archive = archive.map_err(|problem| Fault::Refused(vec![problem]))?;
+            let archive = archive.map_err(Fault::refused)?;
             restore::run(&context, &archive, &args.options)
         }
         CliCommand::Undo(options) => restore::run(&context, &restore::to_undo(&context)?, &options),

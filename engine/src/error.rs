@@ -55,6 +55,13 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Refused for this one reason.
+    pub fn refused(problem: Problem) -> Fault {
+        Fault::Refused(vec![problem])
+    }
+}
+
 impl From<Problem> for Fault {
     fn from(problem: Problem) -> Fault {
         Fault::Failed(problem)

@@ -12,4 +12,5 @@ pub mod parts;
 pub mod password;
 pub mod peers;
 pub mod profile;
+pub mod retention;
 pub mod route;

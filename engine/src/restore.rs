@@ -23,6 +23,7 @@ mod old_files;
 pub mod order;
 pub mod process;
 pub mod recover;
+mod saved;
 mod served;
 mod source;
 pub mod step;

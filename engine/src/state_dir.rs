@@ -8,6 +8,7 @@ pub mod follow;
 pub mod lock;
 mod locked_file;
 pub mod made;
+pub mod pins;
 pub mod targets;
 pub mod traces;
 
@@ -226,6 +227,37 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
         }
     }
     Ok(found)
+}
+
+/// A restore that is over, with nothing left to clean up.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastRestore {
+    /// Its name.
+    pub id: RestoreId,
+    /// How it ended.
+    pub verdict: Verdict,
+    /// When its journal was last written to, milliseconds since 1970 UTC.
+    pub closed_ms: i64,
+}
+
+/// Those restores, the newest first.
+pub fn past(profile: &Profile) -> Result<Vec<PastRestore>, Problem> {
+    use std::os::unix::fs::MetadataExt;
+    let mut past = Vec::new();
+    for id in restores(profile)?.into_iter().rev() {
+        let path = journal(profile, &id);
+        let (Some(closing), Ok(meta)) = (tail(&path), std::fs::metadata(&path)) else {
+            continue;
+        };
+        if !closing.left_over {
+            past.push(PastRestore {
+                id,
+                verdict: closing.verdict,
+                closed_ms: meta.mtime().saturating_mul(1000),
+            });
+        }
+    }
+    Ok(past)
 }
 
 /// The newest restore, if it is over and its closing says that there is more to do than to forget it.

@@ -250,6 +250,10 @@ codes! {
     STATUS_UNKNOWN = "status-unknown", "the clients' status in the gateway's own page";
     /// The start of the services may have called clients inactive, and Holdfast could not set them active again.
     STATUS_STAYS_CHANGED = "status-stays-changed", "`holdfast recover`; the clients' status in the gateway's own page";
+    /// The start of the services took a tunnel down, and its `SaveConfig` wrote over the config: the config is back.
+    CONFIG_PUT_BACK = "config-put-back", "the service's log: why it took the tunnel down; `found/` of the restore";
+    /// Configs that say `SaveConfig` were not kept before the start of the services: Holdfast will not notice if that writes over one.
+    CONFIG_NOT_KEPT = "config-not-kept", "the tunnels' configs, and their copies in the backup";
     /// A process has a database open that is not in its place any more: what it writes there, nobody reads.
     OLD_DATABASE_HELD = "old-database-held", "`fuser -v FILE`; end the process, or restart what it belongs to";
     /// Others changed what lay in the place of a file: it is kept in `found/` of the restore.

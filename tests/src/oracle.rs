@@ -381,7 +381,7 @@ pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
 pub fn i7_keeps_secrets(world: &World, said: &str) -> Vec<String> {
     let mut wrong = Vec::new();
     for (path, inode) in world.disk.files() {
-        let kept = ["/originals/", "/found/", "/tunnels/"]
+        let kept = ["/originals/", "/found/", "/tunnels/", "/saved/"]
             .iter()
             .any(|k| path.contains(k));
         if path.starts_with(STATE)

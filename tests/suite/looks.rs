@@ -31,6 +31,7 @@ fn seen(s: &Scenario, world: &World, step: Step, served: bool) -> Observed {
         over: false,
         started: false,
         left: false,
+        untouched: false,
         may_have_taken_down: true,
         loaded: true,
         exchanges: &[],

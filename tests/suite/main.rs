@@ -34,6 +34,7 @@ mod on_a_gateway;
 mod open_folders;
 mod others_rules;
 mod planted_journal;
+mod pruned;
 mod random_gateways;
 mod recovery;
 mod refused_beforehand;
@@ -43,6 +44,7 @@ mod restore_failures;
 mod restore_flow;
 mod rooms;
 mod sample_gateway;
+mod save_config;
 mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;

@@ -323,6 +323,7 @@ fn a_failing(call: &str, whens: impl IntoIterator<Item = usize>) {
     };
     let (mut nothing, mut back) = (0, 0);
     for when in whens {
+        let there = gateway.backups();
         let Some(done) = with_a_failing(&gateway, call, when, &backup) else {
             break;
         };
@@ -347,6 +348,8 @@ fn a_failing(call: &str, whens: impl IntoIterator<Item = usize>) {
         match done.code() {
             1 | 3 => {
                 assert_eq!(back, 0, "nothing changed any more? {why}");
+                // What it saved is what is there.
+                assert_eq!(gateway.backups(), there, "{why}");
                 nothing += 1;
             }
             4 => {

@@ -1,6 +1,5 @@
 //! One connection: the greeting, then questions and answers until it ends. Checks for each question who may ask it.
 
-use std::fs::File;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -18,7 +17,8 @@ use super::refusal::Unanswered;
 use super::start::{self, Approved};
 use super::trail::{self, Tale};
 use super::{Agent, gateway_lines, now_ms, overview, recoveries, warned};
-use crate::error::{Code, OrCannot, bug, cannot, cause};
+use crate::archive;
+use crate::error::{Code, bug, cannot, cause};
 use crate::restore::process;
 use crate::state_dir::audit::entry::AuditedDeed;
 use crate::state_dir::follow::StreamLost;
@@ -324,11 +324,7 @@ fn give(
     watched.still()?;
     let (path, backup) = told(agent, sha256)?;
     tale.about(path.display().to_string());
-    let mut file = File::open(&path).or_cannot(
-        Code::IO,
-        format_args!("give the backup {}", path.display()),
-        "make another one",
-    )?;
+    let mut file = archive::opened(&path)?;
     say(wire, &Reply::Backup(backup))?;
     let mut buffer = vec![0; MAX_CHUNK];
     loop {

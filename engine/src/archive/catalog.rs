@@ -20,6 +20,7 @@ use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::parts::Lack;
 use crate::gateway::profile::Profile;
 use crate::state_dir::made::{self, NotedBackup};
+use crate::state_dir::pins;
 
 /// What every backup's name begins with; a person may leave it out.
 const PREFIX: &str = "wireguard_backup_";
@@ -41,11 +42,23 @@ pub struct ListedBackup {
     pub kind: Option<BackupKind>,
     /// This box made it.
     pub made_here: bool,
+    /// No prune removes it.
+    pub pinned: bool,
     /// When it was last read whole and found sound, milliseconds since 1970 UTC, as far as is remembered.
     pub verified_ms: Option<i64>,
     /// What it says of itself.
     #[serde(flatten)]
     pub about: About,
+}
+
+impl ListedBackup {
+    /// SHA-256 of the file; none where it is no backup.
+    pub fn sha256(&self) -> Option<&Digest> {
+        match &self.about {
+            About::Backup(summary) => Some(&summary.sha256),
+            About::Unreadable(_) => None,
+        }
+    }
 }
 
 /// What a file in the folder is.
@@ -108,15 +121,21 @@ pub fn list(profile: &Profile) -> Result<Vec<ListedBackup>, Problem> {
     let rows = rows(profile)?;
     let made = made::all(profile)?;
     let made: HashMap<Digest, Option<NotedBackup>> = made.into_iter().collect();
+    let pinned = pins::all(profile)?;
     let mut all: Vec<ListedBackup> = rows
         .into_iter()
-        .map(|(name, row)| listed(name, row, &made))
+        .map(|(name, row)| listed(name, row, &made, &pinned))
         .collect();
     all.sort_by(|a, b| b.made_ms.cmp(&a.made_ms).then_with(|| b.name.cmp(&a.name)));
     Ok(all)
 }
 
-fn listed(name: String, row: Row, made: &HashMap<Digest, Option<NotedBackup>>) -> ListedBackup {
+fn listed(
+    name: String,
+    row: Row,
+    made: &HashMap<Digest, Option<NotedBackup>>,
+    pinned: &BTreeSet<Digest>,
+) -> ListedBackup {
     let summary = match &row.about {
         About::Backup(summary) => Some(summary),
         About::Unreadable(_) => None,
@@ -134,6 +153,7 @@ fn listed(name: String, row: Row, made: &HashMap<Digest, Option<NotedBackup>>) -
             .and_then(|n| n.kind)
             .or_else(|| kind.and_then(BackupKind::named)),
         made_here: known.is_some(),
+        pinned: summary.is_some_and(|s| pinned.contains(&s.sha256)),
         // It was read back when it was made.
         verified_ms: row.verified_ms.max(note.map(|n| n.made_ms)),
         about: row.about,
@@ -153,25 +173,33 @@ fn moment(created_at: &str) -> Option<i64> {
 
 /// Remembers that a backup was read whole and found sound. Of one that lies elsewhere nothing is remembered.
 pub fn verified(profile: &Profile, path: &Path, now_ms: i64) -> Result<(), Problem> {
-    let real = |path: &Path| path.canonicalize().ok();
-    let (Some(name), Some(dir)) = (path.file_name(), path.parent()) else {
+    let Some(name) = name_in_folder(profile, path) else {
         return Ok(());
     };
-    let dir = if dir.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        dir
-    };
-    if real(dir).is_none() || real(dir) != real(&profile.backups_dir()) {
-        return Ok(());
-    }
     let known = rows(profile)?;
     let mut rows = known.clone();
-    if let Some(row) = name.to_str().and_then(|name| rows.get_mut(name)) {
+    if let Some(row) = rows.get_mut(name) {
         row.verified_ms = Some(now_ms);
         write(profile, &known, &rows);
     }
     Ok(())
+}
+
+/// The name under which a path lies in the folder for backups; none if it lies elsewhere.
+fn name_in_folder<'p>(profile: &Profile, path: &'p Path) -> Option<&'p str> {
+    let dir = match path.parent()? {
+        dir if dir.as_os_str().is_empty() => Path::new("."),
+        dir => dir,
+    };
+    let here = dir.canonicalize().ok()? == profile.backups_dir().canonicalize().ok()?;
+    path.file_name()?.to_str().filter(|_| here)
+}
+
+/// The backup in the folder that lies under this path; none if it is none of them.
+pub fn at(profile: &Profile, path: &Path) -> Result<Option<ListedBackup>, Problem> {
+    let name = name_in_folder(profile, path);
+    let mut all = list(profile)?.into_iter();
+    Ok(all.find(|backup| Some(&*backup.name) == name))
 }
 
 /// The path of the backup that a person means: a path, `latest` for the last good one, or how a name in the folder begins.

@@ -7,6 +7,7 @@ mod databases;
 mod gateways_format;
 mod kernel;
 mod moment;
+mod prune;
 
 use std::collections::BTreeMap;
 use std::fs::File;

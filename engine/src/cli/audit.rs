@@ -1,14 +1,15 @@
-//! `holdfast audit`: shows and verifies the audit log. Changes nothing in it.
+//! `holdfast audit`: shows and verifies the audit log; and what any command writes into it.
 
 use jiff::Timestamp;
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use journal_format::visible;
+use journal_format::{AskedBy, visible};
 
 use super::{Context, print_json};
 use crate::error::{Code, Fault, OrCannot, cannot};
 use crate::state_dir::audit::check::{AuditCount, AuditFlaw, InAuditLog, read};
-use crate::state_dir::audit::dir;
+use crate::state_dir::audit::entry::{AuditResult, Audited, AuditedDeed};
+use crate::state_dir::audit::{dir, note};
 use crate::text::wording::counted;
 
 /// So many flaws are printed; their count is printed anyway.
@@ -46,6 +47,20 @@ fn since(text: &str) -> Result<i64, String> {
     let at = of_time.or_else(|_| of_day().map(|day| day.timestamp()));
     let wrong = |_| "name a day or a time in UTC: 2026-11-22, or 2026-11-22T18:52:20Z".to_owned();
     at.map(|at| at.as_millisecond()).map_err(wrong)
+}
+
+impl Context {
+    /// Who runs this command.
+    pub(super) fn asked_by(&self) -> AskedBy {
+        let sudo_user = std::env::var("SUDO_USER").ok();
+        AskedBy::on_command_line(nix::unistd::getuid().as_raw(), sudo_user.as_deref())
+    }
+
+    /// Writes into the audit log what this command did, and what came of it.
+    pub(super) fn audited(&self, what: AuditedDeed, subject: Option<&str>, result: AuditResult) {
+        let audited = Audited::new(self.asked_by(), what, subject, result);
+        note(&self.profile, audited);
+    }
 }
 
 fn walk(context: &Context, each: impl FnMut(InAuditLog<'_>)) -> Result<AuditCount, Fault> {

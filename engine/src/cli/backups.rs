@@ -138,6 +138,9 @@ fn beneath(backup: &ListedBackup, here: Option<&str>) -> impl Iterator<Item = St
             Some(_) | None => format!("not made here: by {by}"),
         });
     }
+    if backup.pinned {
+        lines.push("pinned".to_owned());
+    }
     if !summary.lacks.is_empty() {
         lines.push(parts::incomplete(&summary.lacks));
     }

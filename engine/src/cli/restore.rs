@@ -21,7 +21,6 @@ use crate::restore::driver::FACTS;
 use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::order::{RestoreOrder, WorkOrder};
 use crate::restore::recover::Recovered;
-use crate::restore::work;
 use crate::state_dir;
 use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::follow::Follower;
@@ -105,7 +104,7 @@ pub(super) fn to_undo(context: &Context) -> Result<PathBuf, Fault> {
 fn look(context: &Context, archive: &Path, choices: Choices) -> Result<Prepared, Fault> {
     let _lock = Lock::take(&context.profile, LockedFor::Restore)?;
     let request = RestoreRequest {
-        file: work::archive(archive)?,
+        file: crate::archive::opened(archive).map_err(Fault::refused)?,
         name: shown(archive),
         choices,
         id: None,
@@ -126,7 +125,7 @@ fn whole_path(archive: &Path) -> Result<PathBuf, Fault> {
         format_args!("open the backup {}", archive.display()),
         "name an existing backup",
     );
-    found.map_err(|problem| Fault::Refused(vec![problem]))
+    found.map_err(Fault::refused)
 }
 
 /// What is told of a restore besides its plan.

@@ -6,25 +6,24 @@ use std::path::Path;
 use journal_format::{note_line, visible};
 
 use super::{Context, print_json};
-use crate::archive::catalog;
 use crate::archive::manifest::Manifest;
 use crate::archive::verify::{Checked, Opened};
+use crate::archive::{self, catalog};
 use crate::error::{Fault, INCOMPLETE};
 use crate::gateway::parts::{self, Lack};
 use crate::host::linux::Linux;
 use crate::host::live_database::shapes;
 use crate::plan::rehearsal::{self, Tried};
-use crate::restore::work;
 use crate::text::wording::in_a_line;
 
 pub(super) fn run(context: &Context, asked: &Path) -> Result<u8, Fault> {
     let profile = &context.profile;
-    let path = &catalog::find(profile, asked).map_err(|problem| Fault::Refused(vec![problem]))?;
+    let path = &catalog::find(profile, asked).map_err(Fault::refused)?;
     let name = path
         .file_name()
         .map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let host = Linux::new(profile);
-    let file = work::archive(path)?;
+    let file = archive::opened(path).map_err(Fault::refused)?;
     let ((mut checked, mut opened), rehearsed) =
         crate::archive::verify::archive_beside(profile, &shapes(profile), file, &name, |rules| {
             rehearsal::rules_at_once(&host, rules)

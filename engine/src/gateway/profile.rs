@@ -1,16 +1,17 @@
-//! The profile: where one gateway keeps what, as `holdfast.toml` says. Owns the defaults (a standard install) and the
+//! The profile: where one gateway keeps what, as `holdfast.toml` says. Owns the defaults (a standard install; `defaults`) and the
 //! names of everything under `state_dir`. Reads nothing but its own file.
 
-mod page;
+mod defaults;
 
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use journal_format::{Control, Policy, RestoreId, Service};
 use serde::Deserialize;
 
+use super::retention::Retention;
 use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::text::iptables::Family;
-pub use page::{Limits, WebProfile};
 
 /// Nothing is waited for longer, seconds.
 const WAIT_MOST: u64 = 3600;
@@ -27,6 +28,8 @@ pub struct Profile {
     pub recovery: Recovery,
     /// What an archive may cost, and the page.
     pub limits: Limits,
+    /// How long backups and past restores are kept.
+    pub retention: Retention,
     /// The web server.
     pub web: WebProfile,
 }
@@ -131,56 +134,38 @@ pub struct Recovery {
     pub agent_after_seconds: u64,
 }
 
-impl Default for Recovery {
-    fn default() -> Self {
-        Self {
-            policy: Policy::default(),
-            agent_after_seconds: 60,
-        }
-    }
+/// What an archive may cost, and the page.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Size of an uploaded archive, MiB.
+    pub upload_mib: u64,
+    /// Bytes really inflated, MiB.
+    pub unpacked_mib: u64,
+    /// Entries.
+    pub entries: u64,
+    /// Backups that one user may make on the page within an hour; 0 is no limit.
+    pub backups_an_hour: u64,
 }
 
-impl Default for Profile {
-    fn default() -> Self {
-        Self {
-            state_dir: "/var/lib/holdfast".into(),
-            gateway: Gateway::default(),
-            recovery: Recovery::default(),
-            limits: Limits::default(),
-            web: WebProfile::default(),
-        }
-    }
-}
-
-impl Default for Gateway {
-    fn default() -> Self {
-        let instance = Path::new("/opt/wireguard-gateway/instance");
-        let state = Path::new("/var/lib/wireguard-gateway");
-        let database = |name: &str, folder: &Path, kind| Database {
-            name: name.into(),
-            path: folder.join(name),
-            kind,
-        };
-        Self {
-            configs_dir: instance.join("configs"),
-            wireguard_dir: "/etc/wireguard".into(),
-            owner: "wireguard:wireguard".into(),
-            busy_seconds: 30,
-            tunnel_seconds: 60,
-            service_seconds: 120,
-            watch_seconds: 5,
-            database: vec![
-                database("configs.db", instance, DatabaseKind::Clients),
-                database("wireguard.db", state, DatabaseKind::Users),
-                database("app.db", instance, DatabaseKind::Users),
-            ],
-            other_databases: Vec::new(),
-            service: vec![ServiceProfile::Unit(UnitService {
-                unit: "wireguard-gateway.service".into(),
-            })],
-            firewall: FirewallProfile::default(),
-        }
-    }
+/// The web server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WebProfile {
+    /// The user whose connections the agent accepts, besides root.
+    pub user: String,
+    /// Where the page is served.
+    pub address: String,
+    /// Where the page is served.
+    pub port: u16,
+    /// Names under which the page may be asked for, besides its address and `localhost`.
+    pub hosts: Vec<String>,
+    /// Proxies in front of the page: what one of these says of where a browser is, is believed (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<IpAddr>,
+    /// Users of the gateway who may use the page. Nothing that a database says makes anybody else an admin.
+    pub admins: Vec<String>,
+    /// The database of the gateway, by its name, whose users sign in; without it the first of kind `users`.
+    pub users: Option<String>,
 }
 
 impl Gateway {
@@ -203,16 +188,6 @@ impl FirewallProfile {
     /// The file in which the box keeps the rules of this family over a reboot, if the profile names one.
     pub fn kept_file(&self, family: Family) -> Option<&Path> {
         self.kept.get(family.of(0, 1)).map(PathBuf::as_path)
-    }
-}
-
-impl Default for FirewallProfile {
-    fn default() -> Self {
-        Self {
-            kept: Family::BOTH
-                .map(|family| Path::new("/etc/iptables").join(family.rules_file()))
-                .into(),
-        }
     }
 }
 

@@ -227,6 +227,7 @@ impl Drive<'_> {
             exchanged: [Step::SwapDatabases, Step::SwapConfigs]
                 .iter()
                 .any(|step| state.begun(*step, Direction::Forward)),
+            untouched: !state.has_effects(),
             may_have_taken_down: next::may_have_taken_down(state),
             loaded: state
                 .find(Step::LoadFirewall, Direction::Forward)

@@ -88,6 +88,8 @@ pub struct Env<'a> {
     pub served: bool,
     /// Some exchange may have been made: what is staged is whole, and may be what others left in a target's place.
     pub exchanged: bool,
+    /// Nothing that the gateway uses was touched.
+    pub untouched: bool,
     /// Some step that may take a tunnel down was begun: one on tunnels forward, or a start of the services.
     pub may_have_taken_down: bool,
     /// In this boot the backup's rules were loaded, or may have been.

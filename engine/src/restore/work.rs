@@ -1,10 +1,8 @@
 //! The worker: the process that restores or recovers, apart from whoever started it. It prints nothing: what it does is in the
 //! journal, and what no journal tells it leaves as its report. Plans and decides nothing itself.
 
-use std::fs::File;
 use std::io::Read;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
 
 use journal_format::{AskedBy, Policy, RestoreId, Role};
 
@@ -15,6 +13,7 @@ use super::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState, policy_of_h
 use super::process::{self, Signals};
 use super::recover::{self, FoundAtRecovery, Recovered, RecoveryOrder};
 use super::{Ended, aside, cut_off, run};
+use crate::archive;
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
@@ -144,7 +143,7 @@ fn restore(
         profile,
         &host,
         RestoreRequest {
-            file: archive(&order.archive)?,
+            file: archive::opened(&order.archive).map_err(Fault::refused)?,
             name: order.shown,
             choices: order.choices,
             id: Some(order.id.clone()),
@@ -165,16 +164,6 @@ fn restore(
         }),
         Ended::HandOver(problem) => Err(Unfinished::HandOver(problem, policy, lock)),
     }
-}
-
-/// The backup, opened once.
-pub fn archive(path: &Path) -> Result<File, Fault> {
-    let opened = File::open(path).or_cannot(
-        Code::IO,
-        format_args!("open the backup {}", path.display()),
-        "name an existing backup",
-    );
-    opened.map_err(|problem| Fault::Refused(vec![problem]))
 }
 
 fn recovered(profile: &Profile, order: RecoveryOrder, asked: &dyn Fn() -> bool) -> WorkReport {

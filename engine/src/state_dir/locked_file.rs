@@ -24,16 +24,19 @@ pub enum LockedFor {
     Recovery,
     /// Closes what other accounts may write.
     Secure,
+    /// Removes old backups.
+    Prune,
     /// Something that another version of this program does.
     Other,
 }
 
 impl LockedFor {
-    const KNOWN: [LockedFor; 4] = [
+    const KNOWN: [LockedFor; 5] = [
         LockedFor::Backup,
         LockedFor::Restore,
         LockedFor::Recovery,
         LockedFor::Secure,
+        LockedFor::Prune,
     ];
 
     /// As it stands in the lock, and in messages.
@@ -43,6 +46,7 @@ impl LockedFor {
             LockedFor::Restore => "a restore",
             LockedFor::Recovery => "a recovery",
             LockedFor::Secure => "a change of modes",
+            LockedFor::Prune => "a removal of old backups",
             LockedFor::Other => "another holdfast",
         }
     }

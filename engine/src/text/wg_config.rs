@@ -183,6 +183,19 @@ pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
     read(bytes).or_cannot(Code::NOT_UNDERSTOOD, what, "look into it by hand")
 }
 
+/// Whether going down by this config may write over it. Of one that cannot be vetted nobody knows.
+pub fn saves(bytes: &[u8]) -> bool {
+    read(bytes).map_or(true, |config| config.interface.save_config)
+}
+
+/// Whether this looks as `wg-quick` writes over a config that says `SaveConfig`: no comment, no blank before the first section.
+pub fn is_as_saved(bytes: &[u8]) -> bool {
+    let mut lines = bytes.split(|b| *b == b'\n');
+    lines.next() == Some(b"[Interface]")
+        && lines.any(|line| line == b"SaveConfig = true")
+        && !bytes.contains(&b'#')
+}
+
 /// Whether the gateway's own reader takes a config of this name and these bytes, so that it may stand under `configs/` and in
 /// `contents` of a backup. It refuses the whole backup for one that it does not take.
 pub fn gateway_takes(name: &[u8], bytes: &[u8]) -> bool {

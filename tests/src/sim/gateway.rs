@@ -81,6 +81,8 @@ pub struct Client {
     pub after: Option<u32>,
     /// `SaveConfig` is in the config of before.
     pub saves: bool,
+    /// The same in the backup's.
+    pub saves_after: bool,
     /// It is up before.
     pub up_before: bool,
     /// It is up afterwards.
@@ -147,6 +149,7 @@ impl Kind {
             before,
             after,
             saves,
+            saves_after: false,
             up_before: before.is_some(),
             up_after: after.is_some(),
         };

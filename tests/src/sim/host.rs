@@ -90,6 +90,18 @@ impl Places {
             for name in [&target.path, &target.staged] {
                 names.insert(name.clone());
                 names.extend(super::world::side_files(name));
+                // What lay beside a database that went back.
+                names.extend(super::world::side_files(name).map(|side| format!("{side}.left")));
+            }
+        }
+        // A config over which a start of the service wrote is put back from beside it.
+        let id = journal.parent().and_then(Path::file_name);
+        let id = id.unwrap_or_default().display().to_string();
+        let tunnels = plan.tunnels_down.iter().chain(&plan.tunnels_up);
+        let configs = tunnels.map(|t| &t.config);
+        for config in configs.chain(plan.files.iter().map(|t| &t.path)) {
+            if let Some((dir, name)) = config.rsplit_once('/') {
+                names.insert(format!("{dir}/.{name}.holdfast-{id}"));
             }
         }
         let staging: BTreeSet<String> = plan.staging.iter().cloned().collect();

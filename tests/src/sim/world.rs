@@ -319,9 +319,7 @@ impl World {
                 self.kernel.tunnels.remove(name);
             }
             Piece::Save(path) => {
-                self.breaks(format!("SaveConfig wrote over {}", path.display()));
-                self.disk
-                    .rewrite(path, b"[Interface]\n# saved\n".to_vec())?;
+                self.writes_over(path)?;
             }
             Piece::Edit(family, batch) => {
                 let rules = self.kernel.rules(*family);
@@ -391,6 +389,23 @@ impl World {
             .text(&path.to_string_lossy())
             .ok_or_else(|| format!("wg-quick: `{}' does not exist", path.display()))?;
         Ok((name.into_owned(), config))
+    }
+
+    /// A new file of root's alone, without comments, under the old name: synced, but the name is not.
+    fn writes_over(&mut self, path: &Path) -> Result<(), String> {
+        let text = self.text(&path.to_string_lossy()).ok_or("no such config")?;
+        let lines = text.lines().filter(|line| !line.contains('#'));
+        let text: String = lines.map(|line| format!("{line}\n")).collect();
+        let new = format!("{}.tmp", path.display());
+        self.disk.put(&new, text.as_bytes(), 0o600);
+        let object = self.disk.find(Path::new(&new)).ok_or("no such file")?;
+        let held = self.disk.inode(object).map(|i| i.now.clone());
+        let (uid, gid) = (0, 0);
+        let held = held.ok_or("no such file")?;
+        self.disk
+            .write(object, super::disk::Held { uid, gid, ..held });
+        self.disk.sync_file(Path::new(&new))?;
+        self.disk.rename_over(Path::new(&new), path)
     }
 
     /// What was left under way goes on to its end.

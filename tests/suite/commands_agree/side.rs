@@ -69,6 +69,7 @@ impl<'c> Side<'c> {
             over: false,
             started: false,
             left: false,
+            untouched: false,
             may_have_taken_down: true,
             loaded: false,
             exchanges: &[],

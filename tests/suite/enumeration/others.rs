@@ -2,8 +2,9 @@
 //! the way back. The table in the snapshot says how each ends and what is wrong then: what the engine does not master yet
 //! stands there with its count, and no count may grow unseen.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use journal_format::{Control, Policy, Role};
 use tests::oracle;
@@ -179,4 +180,40 @@ fn whatever_others_do_between_a_crash_and_its_recovery_it_ends_as_this_table_say
         told(&mut table, name, &tally);
     });
     is_as_kept("between_a_crash_and_its_recovery", &table);
+}
+
+/// Where databases change places, a row that is lost is lost for ever: here somebody writes before each call, not before some.
+#[test]
+fn a_row_that_somebody_writes_while_databases_are_exchanged_is_never_lost() {
+    const SOME: u64 = 8;
+    let s = scenario(Kind::Everything, Policy::Auto);
+    for asked_at in [None, Some(31)] {
+        let act = |at| {
+            let mut world = s.world.clone();
+            let deed = Deed::WritesARow;
+            world.actor = Some(Actor { at, deed });
+            s.restore_on(world, None, false, asked_at)
+        };
+        let is_within = |run: &Run| {
+            let when = run.world.acted.as_deref();
+            when.is_some_and(|step| step.starts_with("swap-databases"))
+        };
+        let calls = act(u64::MAX).calls;
+        let near = Mutex::new(BTreeSet::new());
+        each(&every((0..calls).collect(), SOME as usize), |at, _| {
+            if is_within(&act(*at)) {
+                let around = at.saturating_sub(SOME)..at + SOME;
+                near.lock().unwrap().extend(around);
+            }
+        });
+        let near: Vec<u64> = near.into_inner().unwrap().into_iter().collect();
+        let tally = each(&near, |at, tally| {
+            let run = act(*at);
+            if is_within(&run) {
+                judged(&s, Deed::WritesARow, run, tally);
+            }
+        });
+        assert!(tally.states() > 10, "{} calls", tally.states());
+        assert_eq!(tally.wrong, BTreeMap::new(), "{asked_at:?}");
+    }
 }

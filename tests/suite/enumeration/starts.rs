@@ -1,7 +1,7 @@
 //! How the gateway's own service starts: each kind of start alone, on the way forward and on the way back, and after a crash. The
 //! table in the snapshot says how each ends, and what is wrong then and a minute later, once its manager has done what it does.
-//! Two things a start does that no restore puts right yet. What it wrote into a client's row is named by the oracle, which wants
-//! it to be exactly that; the rest stands in the table with its count.
+//! What it wrote into a client's row is named by the oracle, which wants it to be exactly that; the rest stands in the table with
+//! its count.
 
 use journal_format::Policy;
 use tests::oracle;
@@ -66,6 +66,18 @@ fn starts() -> Vec<(&'static str, ServiceStart)> {
             ServiceStart::lifelike(&["change"], OLD),
         ),
         (
+            "fails once with such a client of the backup",
+            once(ServiceStart::lifelike(&["change"], NEW)),
+        ),
+        (
+            "fails with such a client of the backup that is as it was",
+            ServiceStart::lifelike(&["stay"], NEW),
+        ),
+        (
+            "fails once with such clients, whatever is there",
+            once(with_any(ServiceStart::lifelike(&["stay", "change"], OLD))),
+        ),
+        (
             "dies at once, once",
             once(dies(200, with_any(none.clone()))),
         ),
@@ -119,6 +131,12 @@ fn however_the_service_starts_a_restore_and_its_recoveries_end_as_this_table_say
     for (name, start) in starts() {
         let mut shape = Kind::Everything.shape();
         shape.start = start;
+        if name.contains("such") {
+            for client in &mut shape.clients {
+                client.saves |= client.name == "stay";
+                client.saves_after = true;
+            }
+        }
         let s = Scenario::of(&shape, Policy::Auto).expect("a plan");
         for (way, asked_at) in [("forward", None), ("there and back", Some(31))] {
             let run = s.restore_on(s.world.clone(), None, true, asked_at);

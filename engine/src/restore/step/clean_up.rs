@@ -1,6 +1,6 @@
 //! After the verdict: originals, and what others left in their places, into the restore's folder, where they are kept until the
 //! admin lets them go (I9); the staging gone, and so is a fence that a boot closed again; the clients' rows put right that a start
-//! of the services changed. Can be repeated at any point.
+//! of the services changed, and the configs back over which it wrote. Can be repeated at any point.
 
 use std::path::{Path, PathBuf};
 
@@ -12,20 +12,24 @@ use crate::host::{Kind, Permit, fence_is_closed, parent};
 use crate::plan::side_files::side_files;
 use crate::restore::decide::Observed;
 use crate::restore::keeping::{FOUND, Keeping, ORIGINALS};
-use crate::restore::served;
+use crate::restore::{saved, served};
+use crate::state_dir::SAFETY_BACKUP;
 use crate::text::wording::counted;
+
+/// A path is no longer.
+const PATH_BYTES: u64 = 1 << 16;
 
 pub struct CleanUp;
 
 impl StepOps for CleanUp {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        with_statuses(env, permit, Direction::Forward, keep_originals)
+        with_what_starts_wrote(env, permit, Direction::Forward, keep_originals)
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         match env.left {
             true => self.forward(env, permit),
-            false => with_statuses(env, permit, Direction::Back, forget_new),
+            false => with_what_starts_wrote(env, permit, Direction::Back, forget_new),
         }
     }
 
@@ -40,17 +44,21 @@ impl StepOps for CleanUp {
     }
 }
 
-/// Cleans up, and sets the clients' statuses right. What was done about these is said whatever becomes of the rest.
-fn with_statuses(
+/// Cleans up, and puts right what a start of the services wrote into clients' rows and over configs. What was done about that is said
+/// whatever becomes of the rest.
+fn with_what_starts_wrote(
     env: &Env,
     permit: &Permit,
     direction: Direction,
     clean_up: fn(&Env, &Permit) -> Result<Report, Problem>,
 ) -> Result<Report, Problem> {
     let lifted = lift_fence(env, permit);
-    let said = served::put_right(env, permit, direction);
+    let mut said = served::put_right(env, permit, direction);
+    let put_back = saved::put_back(env, permit, direction);
     let cleaned = lifted.and_then(|()| clean_up(env, permit));
-    match cleaned {
+    let put_back = put_back.map(|notes| said.extend(notes));
+    let put_back = put_back.and_then(|()| saved::forget(env));
+    match cleaned.and_then(|report| put_back.map(|()| report)) {
         Ok(mut report) => {
             report.warnings.splice(..0, said);
             Ok(report)
@@ -94,7 +102,20 @@ fn forget_new(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     env.host.discard(&env.ballast())?;
     let report = keep_found(env, permit)?;
     remove_staging(env, permit)?;
+    if env.untouched {
+        forget_safety_backup(env);
+    }
     Ok(report)
+}
+
+/// What it saved is what is there: each try that is given up would leave another one. Where it cannot be removed there is one
+/// backup more, and no harm done.
+fn forget_safety_backup(env: &Env) {
+    let made = env.host.read(&env.dir.join(SAFETY_BACKUP), PATH_BYTES);
+    if let Ok(path) = made {
+        let path = String::from_utf8_lossy(&path).into_owned();
+        let _ = env.host.discard(Path::new(&path));
+    }
 }
 
 /// A boot closes the fence by the barrier, also where the restore had lifted it. First of all: whatever else of the

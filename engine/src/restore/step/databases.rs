@@ -202,18 +202,68 @@ fn strangers_beside(env: &Env, path: &str) -> Result<Vec<String>, Problem> {
     Ok(strangers)
 }
 
-/// Whether a side file may hold rows that its database has not: not the index of a log, and nothing empty; nor one that came with
-/// the database and is as it came.
-fn holds_rows(env: &Env, file: &str) -> Result<bool, Problem> {
-    let path = Path::new(file);
-    let size = env.host.stat(path)?.map_or(0, |meta| meta.size);
-    if size == 0 || file.ends_with("-shm") {
+/// Whether what was a side file may hold rows that its database has not: not the index of a log, and nothing empty; nor one that came
+/// with the database and is as it came.
+fn holds_rows(env: &Env, own: &str, lies_at: &Path) -> Result<bool, Problem> {
+    let size = env.host.stat(lies_at)?.map_or(0, |meta| meta.size);
+    if size == 0 || own.ends_with("-shm") {
         return Ok(false);
     }
-    let brought = env.plan.databases.iter().find(|t| t.path == file);
+    let brought = env.plan.databases.iter().find(|t| t.path == own);
     match brought.and_then(|t| t.new.as_ref()) {
-        Some(new) => Ok(env.host.sha256(path)? != new.sha256),
+        Some(new) => Ok(env.host.sha256(lies_at)? != new.sha256),
         None => Ok(true),
+    }
+}
+
+/// Takes away what lies beside a database, and looks at it only where nobody finds it by its name: what is written until then comes
+/// along. What holds rows is kept.
+struct Beside<'a> {
+    env: &'a Env<'a>,
+    permit: &'a Permit,
+    found: Keeping<'a>,
+    notes: Vec<Note>,
+}
+
+impl Beside<'_> {
+    /// Each side file of a database, and where it lies once it is taken away.
+    fn names(exchange: &Exchange) -> impl Iterator<Item = (String, PathBuf)> {
+        let staged = side_files(&exchange.staged).into_iter();
+        let aside = staged.map(|staged| PathBuf::from(format!("{staged}.left")));
+        side_files(&exchange.path).into_iter().zip(aside)
+    }
+
+    fn clear(&mut self, exchange: &Exchange) -> Result<(), Problem> {
+        let (host, permit) = (self.env.host, self.permit);
+        for (own, aside) in Self::names(exchange) {
+            if host.stat(Path::new(&own))?.is_some() {
+                host.rename(permit, Path::new(&own), &aside)?;
+                self.settle(&own, &aside)?;
+            }
+        }
+        self.found.sync()?;
+        host.sync_dir(permit, parent(Path::new(&exchange.path))?)
+    }
+
+    /// Keeps or removes what was taken away.
+    fn settle(&mut self, own: &str, aside: &Path) -> Result<(), Problem> {
+        let host = self.env.host;
+        if host.stat(aside)?.is_none() {
+            return Ok(());
+        }
+        if !holds_rows(self.env, own, aside)? {
+            return host.remove_file(self.permit, aside);
+        }
+        // Whoever wrote it need not have synced it.
+        host.sync_file(self.permit, aside)?;
+        let kept = self.found.take(aside, own)?;
+        let text = format!(
+            "{own} was written to while its database was the backup's: it is kept as {}",
+            kept.display()
+        );
+        self.notes
+            .push(Note::known(Code::FOUND_KEPT, text).about(own));
+        Ok(())
     }
 }
 
@@ -242,33 +292,40 @@ impl StepOps for SwapDatabases {
     /// The new database's side files go with it, also those that were brought along: they must not lie beside the old one when
     /// it is back. What was written meanwhile is kept.
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut found = Keeping::new(env, permit, FOUND);
+        let mut beside = Beside {
+            env,
+            permit,
+            found: Keeping::new(env, permit, FOUND),
+            notes: Vec::new(),
+        };
         for exchange in databases(env) {
+            for (own, aside) in Beside::names(exchange) {
+                // Of an attempt that was cut off.
+                beside.settle(&own, &aside)?;
+            }
             if swap::stays(env.host, exchange)? {
                 continue;
             }
             // Each anew: a service may have been started since the last one.
             no_holders(env, permit, std::iter::once(exchange.path.as_str()))?;
-            for own in side_files_there(env.host, &exchange.path)? {
-                if holds_rows(env, &own)? {
-                    found.take(Path::new(&own), &own)?;
-                }
-            }
-            found.sync()?;
-            for own in side_files_there(env.host, &exchange.path)? {
-                env.host.remove_file(permit, Path::new(&own))?;
-            }
-            env.host
-                .sync_dir(permit, parent(Path::new(&exchange.path))?)?;
+            beside.clear(exchange)?;
             // At once: whoever opens the new database until then makes its side files anew.
             put_back(env, permit, std::slice::from_ref(exchange))?;
+            // Somebody did, and has let go of it: what they wrote must not come into the old one. Who has the old one open by now made
+            // them, and needs them.
+            let path = PathBuf::from(&exchange.path);
+            let are_there = !side_files_there(env.host, &exchange.path)?.is_empty();
+            if are_there && env.host.holders(&[path])?.is_empty() {
+                beside.clear(exchange)?;
+            }
         }
         put_back(env, permit, env.exchanges)?;
         no_late_holders(env, permit)?;
         let left = left_to_others(env)?;
         let count = databases(env).count().saturating_sub(left.len());
+        beside.notes.append(&mut beside.found.notes);
         Ok(Report {
-            warnings: left,
+            warnings: [beside.notes, left].concat(),
             ..Report::did(format!("put {} back", counted(count, "old database")))
         })
     }

@@ -10,7 +10,7 @@ use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
 use crate::restore::decide::Observed;
-use crate::restore::{expected_rules, expected_tunnels, loading, old_databases, served};
+use crate::restore::{expected_rules, expected_tunnels, loading, old_databases, saved, served};
 use crate::text::wording::start_command;
 
 pub struct StopServices;
@@ -290,11 +290,13 @@ impl StepOps for StopServices {
 
 impl StepOps for StartServices {
     fn prepare(&self, env: &Env, r#move: Move) -> Vec<Note> {
-        match r#move.attempt {
+        let mut notes = match r#move.attempt {
             // Where the stop did not do it: a crash came first, or an older program stopped them.
             1 => served::keep_in_place(env, r#move.direction),
             _ => served::not_kept(env, r#move.direction),
-        }
+        };
+        notes.extend(saved::keep(env, r#move.direction));
+        notes
     }
 
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {

@@ -5,8 +5,8 @@ use journal_format::{Direction, Tunnel};
 use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::host::Permit;
-use crate::restore::decide::Observed;
-use crate::restore::expected_tunnels;
+use crate::restore::decide::{ATTEMPTS, Observed};
+use crate::restore::{expected_tunnels, saved};
 
 mod down;
 mod each;
@@ -38,6 +38,22 @@ fn both<'p>(env: &Env<'p>) -> impl Iterator<Item = &'p Tunnel> {
     down.iter().chain(up.iter().filter(only_up))
 }
 
+/// Brings up those that belong up, once the configs are back over which a start of the services wrote when it took a tunnel down.
+fn bring_up_by_their_configs(
+    env: &Env,
+    permit: &Permit,
+    direction: Direction,
+) -> Result<Report, Problem> {
+    let put_back = match saved::put_back(env, permit, direction) {
+        // What cannot be put back keeps nobody from going back: the clean-up tries it again, and says it.
+        Err(_) if direction == Direction::Back && env.attempt >= ATTEMPTS => Vec::new(),
+        tried => tried?,
+    };
+    let mut report = bring_up(env, permit, &mut TimeLeft::new(env.host), direction)?;
+    report.warnings.splice(..0, put_back);
+    Ok(report)
+}
+
 impl StepOps for TunnelsDown {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         take_down(env, permit, &mut TimeLeft::new(env.host), both(env))
@@ -64,18 +80,13 @@ impl StepOps for TunnelsDown {
 
 impl StepOps for TunnelsUp {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut report = bring_up(
-            env,
-            permit,
-            &mut TimeLeft::new(env.host),
-            Direction::Forward,
-        )?;
+        let mut report = bring_up_by_their_configs(env, permit, Direction::Forward)?;
         set_peers(env, permit, Direction::Forward, &mut report)?;
         Ok(report)
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        let mut report = bring_up(env, permit, &mut TimeLeft::new(env.host), Direction::Back)?;
+        let mut report = bring_up_by_their_configs(env, permit, Direction::Back)?;
         set_peers(env, permit, Direction::Back, &mut report)?;
         links::set_again(env, permit, &mut report)?;
         Ok(report)

@@ -69,7 +69,7 @@ pub enum AuditedDeed {
     Recovery,
     /// Access of other accounts is removed.
     Secure,
-    /// Old backups and restores are removed. Nothing does that yet.
+    /// An old backup, or what a past restore kept, is removed.
     Prune,
 }
 

@@ -80,7 +80,7 @@ fn configs(building: &mut Building, shape: &Shape) -> BTreeMap<String, CheckedCo
             continue;
         };
         let file = format!("{}.conf", client.name);
-        let held = config(&client.name, version, false);
+        let held = config(&client.name, version, client.saves_after);
         let mut checked = CheckedConfig::default();
         checked.first = Some(building.file(&format!("configs/{file}"), held));
         checked.second = checked.first.clone();

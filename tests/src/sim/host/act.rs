@@ -326,6 +326,11 @@ impl Sim {
             stderr,
         };
         world.finish_under_way();
+        // Holdfast takes no tunnel down by a config that would be written over.
+        let mut all = pieces.iter().flatten();
+        if all.any(|piece| matches!(piece, Piece::Save(_))) {
+            world.breaks(format!("{shown}: SaveConfig writes over the config"));
+        }
         let pieces = match (pieces, fails) {
             (Err(why), _) => return answer(ExitKind::Exit(1), why),
             (Ok(_), Some(How::Refused)) => return answer(ExitKind::Exit(1), "it failed".into()),

@@ -47,7 +47,12 @@ impl World {
             .flat_map(|d| std::iter::once(d.clone()).chain(side_files(d)))
             .collect();
         for (path, inode) in self.disk.files() {
-            if databases.contains(&path) || ignored.iter().any(|i| path.starts_with(i)) {
+            // What `wg-quick` leaves where the power goes as it saves is root's alone, and its next save writes over it.
+            let is_wg_quicks = path.ends_with(".conf.tmp");
+            if databases.contains(&path)
+                || is_wg_quicks
+                || ignored.iter().any(|i| path.starts_with(i))
+            {
                 continue;
             }
             let held = &inode.now;

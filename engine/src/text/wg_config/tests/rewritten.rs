@@ -18,6 +18,21 @@ fn save_config_goes_and_every_other_byte_stays() {
 }
 
 #[test]
+fn what_wg_quick_saves_is_told_from_what_a_person_wrote() {
+    let saved = b"[Interface]\nAddress = 10.8.0.1/24\nSaveConfig = true\nPostUp = true\nListenPort = 1\n\n[Peer]\n";
+    assert!(is_as_saved(saved) && saves(saved));
+    let commented = b"[Interface]\n# the office\nSaveConfig = true\n";
+    let without = b"[Interface]\nAddress = 10.8.0.1/24\n";
+    let other = b"\n[Interface]\nSaveConfig = true\n";
+    assert!(
+        ![&commented[..], without, other]
+            .iter()
+            .any(|t| is_as_saved(t))
+    );
+    assert!(saves(commented) && saves(other) && !saves(without));
+}
+
+#[test]
 fn endpoints_are_rewritten_or_dropped_peer_by_peer() {
     let other = format!("B{}", &KEY[1..]);
     let text = format!(

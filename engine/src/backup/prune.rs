@@ -1,0 +1,250 @@
+//! Removes old backups, and what past restores keep, as the profile's rules say. Only what this box made, whose kind it knows itself, is
+//! ever removed. Owns the order in which that is safe: each thing goes in one step that a crash can only leave undone, and
+//! whatever a recovery or `undo` may still need stays, whatever the rules say. The caller holds the lock.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use jiff::tz::TimeZone;
+use journal_format::{Digest, RestoreId, Verdict};
+use serde::Serialize;
+
+use crate::archive::catalog::{self, About, ListedBackup};
+use crate::error::{Code, Fault, OrCannot, Problem};
+use crate::files::open::{if_there, sync};
+use crate::gateway::backup_kind::BackupKind;
+use crate::gateway::profile::Profile;
+use crate::gateway::retention::KeepRule;
+use crate::host::Look;
+use crate::state_dir::{self, PastRestore, made, pins, traces};
+
+/// What the folder of a restore is called while it is removed: no restore's name any more.
+const GOING: &str = ".pruned-";
+
+/// Something that is removed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pruned {
+    /// A backup, by its file's name.
+    Backup(String),
+    /// What a restore kept, by its id.
+    Restore(RestoreId),
+}
+
+/// What the rules say of what is there now.
+#[derive(Debug, Default)]
+pub struct Pruning {
+    /// What goes, the oldest first, with its size in bytes.
+    pub going: Vec<(Pruned, u64)>,
+    /// So many backups stay.
+    pub backups_stay: usize,
+    /// So many past restores stay.
+    pub restores_stay: usize,
+}
+
+/// How it went.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// What is gone now, with its size in bytes.
+    pub gone: Vec<(Pruned, u64)>,
+    /// Backups that somebody reads just now: they stay until the next time.
+    pub in_use: Vec<String>,
+    /// What could not be removed, and why.
+    pub failed: Vec<Problem>,
+}
+
+/// What would go now. Changes nothing.
+pub fn plan(
+    profile: &Profile,
+    host: &dyn Look,
+    now_ms: i64,
+    zone: &TimeZone,
+) -> Result<Pruning, Fault> {
+    traces::none_in_the_way(profile, host)?;
+    let past = state_dir::past(profile)?;
+    let needed = needed(profile, &past)?;
+    let mut pruning = Pruning::default();
+    backups(profile, host, &needed, now_ms, zone, &mut pruning)?;
+    let times: Vec<i64> = past.iter().map(|p| p.closed_ms).collect();
+    let rule = &profile.retention.restores;
+    for (past, kept) in past.iter().zip(rule.kept(&times, now_ms, zone)) {
+        match kept || needed.contains(&past.id) {
+            true => pruning.restores_stay += 1,
+            false => {
+                let size = size_below(&profile.restore_dir(&past.id));
+                pruning.going.push((Pruned::Restore(past.id.clone()), size));
+            }
+        }
+    }
+    pruning.going.reverse();
+    Ok(pruning)
+}
+
+/// The restores that a recovery or `undo` may still need: the open one, the newest one, and the newest one that was completed.
+fn needed(profile: &Profile, past: &[PastRestore]) -> Result<HashSet<RestoreId>, Problem> {
+    let mut needed = HashSet::new();
+    needed.extend(state_dir::open_restore(profile)?.map(|open| open.id));
+    needed.extend(state_dir::restores(profile)?.pop());
+    let completed = past
+        .iter()
+        .find(|p| matches!(p.verdict, Verdict::Restored | Verdict::Left));
+    needed.extend(completed.map(|p| p.id.clone()));
+    Ok(needed)
+}
+
+/// Backups by their kinds. Of one kind the complete ones and the others are looked at apart: neither takes a place of the other.
+fn backups(
+    profile: &Profile,
+    host: &dyn Look,
+    needed: &HashSet<RestoreId>,
+    now_ms: i64,
+    zone: &TimeZone,
+    pruning: &mut Pruning,
+) -> Result<(), Problem> {
+    let pinned = pins::all(profile)?;
+    let newest_good = made::last(profile)?.good.map(|(digest, _)| digest);
+    let of_restores: BTreeSet<PathBuf> = needed
+        .iter()
+        .filter_map(|id| state_dir::safety_backup(profile, host, id))
+        .collect();
+    let all = catalog::list(profile)?;
+    let mut by_digest: HashMap<&Digest, Vec<&ListedBackup>> = HashMap::new();
+    for backup in &all {
+        if let About::Backup(summary) = &backup.about {
+            by_digest.entry(&summary.sha256).or_default().push(backup);
+        }
+    }
+    let mut groups: HashMap<(BackupKind, bool), Vec<(i64, &ListedBackup, bool)>> = HashMap::new();
+    // By when this box made them, the newest first. What it did not make, or knows no kind of, is nobody's to remove.
+    for (digest, note) in made::all(profile)?.into_iter().rev() {
+        let Some((note, kind)) = note.and_then(|note| note.kind.map(|kind| (note, kind))) else {
+            continue;
+        };
+        for backup in by_digest.remove(&digest).unwrap_or_default() {
+            let path = profile.backups_dir().join(&backup.name);
+            let stays = pinned.contains(&digest)
+                || newest_good.as_ref() == Some(&digest)
+                || of_restores.contains(&path);
+            let group = groups.entry((kind, note.is_complete())).or_default();
+            group.push((note.made_ms, backup, stays));
+        }
+    }
+    let mut going: Vec<(i64, &ListedBackup)> = Vec::new();
+    for ((kind, _), group) in groups {
+        let rule: &KeepRule = profile.retention.of(kind);
+        let times: Vec<i64> = group.iter().map(|(made_ms, ..)| *made_ms).collect();
+        let kept = rule.kept(&times, now_ms, zone);
+        let rest = group
+            .into_iter()
+            .zip(kept)
+            .filter(|((.., stays), kept)| !stays && !kept);
+        going.extend(rest.map(|((made_ms, backup, _), _)| (made_ms, backup)));
+    }
+    going.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| y.name.cmp(&x.name)));
+    pruning.backups_stay = all.len() - going.len();
+    let entry =
+        |(_, backup): (i64, &ListedBackup)| (Pruned::Backup(backup.name.clone()), backup.size);
+    pruning.going.extend(going.into_iter().map(entry));
+    Ok(())
+}
+
+/// Removes what a plan says, and what a prune that was cut off left half removed. Goes on over what cannot be removed.
+pub fn carry_out(profile: &Profile, pruning: &Pruning) -> Outcome {
+    let mut outcome = Outcome::default();
+    if let Err(problem) = sweep(profile) {
+        outcome.failed.push(problem);
+    }
+    for (what, size) in &pruning.going {
+        match remove(profile, what) {
+            Ok(true) => outcome.gone.push((what.clone(), *size)),
+            Ok(false) => {
+                if let Pruned::Backup(name) = what {
+                    outcome.in_use.push(name.clone());
+                }
+            }
+            Err(problem) => outcome.failed.push(problem),
+        }
+    }
+    outcome
+}
+
+/// Removes one thing; false where somebody reads it.
+fn remove(profile: &Profile, what: &Pruned) -> Result<bool, Problem> {
+    let (path, remove): (PathBuf, fn(&Path) -> io::Result<bool>) = match what {
+        Pruned::Backup(name) => (profile.backups_dir().join(name), remove_backup),
+        Pruned::Restore(id) => (profile.restore_dir(id), remove_restore),
+    };
+    remove(&path).or_cannot(
+        Code::IO,
+        format!("remove {}", path.display()),
+        "see to the disk of the state folder, then run `holdfast prune` again",
+    )
+}
+
+fn remove_backup(path: &Path) -> io::Result<bool> {
+    let Some(file) = if_there(File::open(path))? else {
+        return Ok(true);
+    };
+    // Whoever reads a backup to its end has it locked (`archive::opened`).
+    match file.try_lock() {
+        Ok(()) => {}
+        Err(std::fs::TryLockError::WouldBlock) => return Ok(false),
+        Err(std::fs::TryLockError::Error(e)) => return Err(e),
+    }
+    std::fs::remove_file(path)?;
+    sync_parent(path)?;
+    Ok(true)
+}
+
+/// Its name goes first, and durably: from then on no restore is there, and what is left of it is only room on a disk.
+fn remove_restore(path: &Path) -> io::Result<bool> {
+    let Some(name) = path.file_name() else {
+        return Ok(true);
+    };
+    let mut going = std::ffi::OsString::from(GOING);
+    going.push(name);
+    let going = path.with_file_name(going);
+    std::fs::rename(path, &going)?;
+    sync_parent(path)?;
+    std::fs::remove_dir_all(&going)?;
+    Ok(true)
+}
+
+/// What was half removed.
+fn sweep(profile: &Profile) -> Result<(), Problem> {
+    let dir = profile.restores_dir();
+    let sweep = || -> io::Result<()> {
+        for entry in if_there(dir.read_dir())?.into_iter().flatten() {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(GOING) {
+                std::fs::remove_dir_all(entry.path())?;
+            }
+        }
+        Ok(())
+    };
+    sweep().or_cannot(
+        Code::IO,
+        format!("remove what is left of old restores in {}", dir.display()),
+        "see to the disk of the state folder, then run `holdfast prune` again",
+    )
+}
+
+fn sync_parent(path: &Path) -> io::Result<()> {
+    path.parent().map_or(Ok(()), sync)
+}
+
+/// Bytes of the files below a folder; what cannot be looked at counts nothing.
+fn size_below(dir: &Path) -> u64 {
+    let entries = dir.read_dir().into_iter().flatten().flatten();
+    entries
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => size_below(&entry.path()),
+            // What it takes on the disk: the reserve of a journal is not written to its end.
+            Ok(meta) => meta.blocks().saturating_mul(512),
+            Err(_) => 0,
+        })
+        .sum()
+}
