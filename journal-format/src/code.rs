@@ -181,6 +181,8 @@ codes! {
     SERVICE_UNKNOWN = "service-unknown", "`systemctl status`, `gateway.service` in the profile";
     /// A service does not stop.
     SERVICE_DOES_NOT_STOP = "service-does-not-stop", "`systemctl status`, the service's log";
+    /// Something starts a service again and again that must be down.
+    SERVICE_STARTED_AGAIN = "service-started-again", "`ps -fp PID` of the program that is named; supervisors, cron jobs, loops";
     /// A service does not start, or does not stay up.
     SERVICE_DOES_NOT_START = "service-does-not-start", "`journalctl -u UNIT`";
     /// A tunnel does not go down.
@@ -240,6 +242,8 @@ codes! {
     TUNNEL_STAYS_DOWN = "tunnel-stays-down", "the tunnel's config";
     /// A tunnel that could not be brought up is up all the same: something else brought it up.
     TUNNEL_IS_UP = "tunnel-is-up", "nothing is to be done";
+    /// A tunnel that a restore lacked was deleted since.
+    TUNNEL_IS_GONE = "tunnel-is-gone", "the gateway's page: the client is not there any more";
     /// A tunnel went down before the restore touched any tunnel, and is left so.
     TUNNEL_WAS_DOWN = "tunnel-was-down", "`wg-quick up` of the tunnel, if it should be up";
     /// A service that ran before could not be started again on the way back: it is stopped, and everything else is put right.

@@ -1,7 +1,9 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{AskedBy, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
+use journal_format::{
+    AskedBy, Note, Phase, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,7 +13,7 @@ use crate::host::fence_is_closed;
 use crate::restore;
 use crate::restore::again;
 use crate::restore::before::facts;
-use crate::restore::decide::STARTS;
+use crate::restore::decide::{self, STARTS};
 use crate::restore::driver::{BootStage, Drive, Ending};
 use crate::restore::journal::{DriverStart, JOURNAL_BYTES, JournalWriter};
 use crate::restore::leaving;
@@ -38,6 +40,8 @@ pub enum Recovered {
         verdict: Verdict,
         /// What it lacks still.
         lacks: Vec<Note>,
+        /// What it lacks no more, for it was deleted since.
+        gone: Vec<Note>,
     },
     /// It is settled.
     Settled {
@@ -88,7 +92,7 @@ pub fn run<'a>(
     host: &'a dyn Machine,
     order: RecoveryOrder,
     asked: &'a dyn Fn() -> bool,
-    found: impl FnMut(FoundAtRecovery),
+    mut found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
     let driver = || -> Result<DriverStart, Problem> {
@@ -110,11 +114,19 @@ pub fn run<'a>(
             if let Some(newest) = state_dir::newest(profile)? {
                 let driver = driver().map_err(Fault::Stuck)?;
                 let tried = again::run(profile, host, &newest, driver).map_err(Fault::Stuck)?;
-                if let Some((verdict, lacks)) = tried {
+                if let Some(tried) = tried {
+                    if !tried.ended.is_empty() {
+                        found(FoundAtRecovery {
+                            id: newest.clone(),
+                            torn: 0,
+                            ended: tried.ended,
+                        });
+                    }
                     return Ok(Recovered::TriedAgain {
                         id: newest,
-                        verdict,
-                        lacks,
+                        verdict: tried.verdict,
+                        lacks: tried.lacks,
+                        gone: tried.gone,
                     });
                 }
             }
@@ -214,14 +226,7 @@ fn settle_or_stick<'a>(
         }
         WhatIsLeft::Journal(journal) => *journal,
     };
-    let dead = state.driver.as_ref();
-    let dead = dead.filter(|d| d.boot == driver.boot && d.session == d.pid);
-    // What a move that came to its end left running (a hook's helper, a service) stays. The one that did not is made again.
-    let in_doubt = state.in_doubt.and_then(|m| state.find(m.step, m.direction));
-    let ended = match dead.zip(in_doubt) {
-        Some((dead, m)) => host.end_session(dead.session, dead.started_ticks, m.began_up_ms)?,
-        None => Vec::new(),
-    };
+    let ended = process::end_what_it_left(host, &state, driver)?;
     found(FoundAtRecovery {
         id: id.clone(),
         torn: bytes.len() - scan.valid_len,
@@ -256,7 +261,8 @@ fn settle_or_stick<'a>(
         asked,
         stage,
     };
-    if journal.state().has_effects() && !barrier_is_up {
+    let is_committed = journal.state().phase == Phase::Committed;
+    if journal.state().has_effects() && !barrier_is_up && !is_committed {
         // The operator chose to go on without it; until the verdict it is there again.
         drive.raise(journal.state())?;
     }
@@ -327,21 +333,33 @@ fn what_is_left(
         host.discard(&path)?;
         return Ok(WhatIsLeft::Nothing(None));
     };
-    if state.has_effects() && !barrier && (!by_hand || !leaves && driver.policy.is_none()) {
-        return Err(cannot(
-            Code::BARRIER_UNUSABLE,
-            format!("settle restore {id}: it has effects, but its barrier is gone"),
-            format!(
-                "someone removed {}; look at `holdfast journal show {id}`, then choose: `holdfast recover --resume` or \
-                 `holdfast recover --roll-back`",
-                profile.barrier().display()
-            ),
-        ));
+    // Behind the commit there is one way, and it changes nothing that the gateway uses.
+    if state.has_effects() && !barrier && state.phase != Phase::Committed {
+        let chooses = decide::leaves_the_choice(&state, state.header.boot == driver.boot);
+        if !by_hand || chooses && !leaves && driver.policy.is_none() {
+            return Err(without_barrier(profile, id, chooses));
+        }
     }
     Ok(match &state.stuck {
         Some(problem) if !by_hand => WhatIsLeft::Stuck(problem.clone()),
         _ => WhatIsLeft::Journal(Box::new(JournalLeft { bytes, scan, state })),
     })
+}
+
+/// Without its barrier a boot may have started the gateway meanwhile: no recovery goes on by itself.
+fn without_barrier(profile: &Profile, id: &RestoreId, chooses: bool) -> Problem {
+    let then = match chooses {
+        true => "choose: `holdfast recover --resume` or `holdfast recover --roll-back`",
+        false => "run `holdfast recover`: it can only roll back",
+    };
+    cannot(
+        Code::BARRIER_UNUSABLE,
+        format!("settle restore {id}: it has effects, but its barrier is gone"),
+        format!(
+            "someone removed {}; look at `holdfast journal show {id}`, then {then}",
+            profile.barrier().display()
+        ),
+    )
 }
 
 /// Of a restore that is over: a boot that came in between closed the fence by the barrier.
