@@ -109,7 +109,7 @@ fn append(dir: &Path, audited: &Audited, at_ms: i64, turns: u64) -> io::Result<(
         // Half a line would be cut off by the next append; if this fails, too, it still is.
         let _ = file.set_len(whole);
     })?;
-    file.sync_data()?;
+    file.sync_all()?;
     match whole {
         0 => sync(dir),
         _ => Ok(()),
