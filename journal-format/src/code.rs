@@ -141,6 +141,18 @@ codes! {
     NO_USERS = "no-users", "the gateway's users, `[web]` in the profile";
     /// Too many try to sign in with one name.
     SIGN_IN_HELD = "sign-in-held", "the agent's log";
+    /// The user or the password is wrong, or the user is not active.
+    WRONG_PASSWORD = "wrong-password", "`holdfast audit show`";
+    /// The gateway wants another password of the user before anything else.
+    MUST_CHANGE_PASSWORD = "must-change-password", "the gateway's own page";
+    /// There is no session, or no longer.
+    NOT_SIGNED_IN = "not-signed-in", "the page's sign-in";
+    /// The user is no admin of the page.
+    NOT_ADMIN = "not-admin", "`admins` under `[web]` in the profile";
+    /// A user made as many backups on the page within an hour as the profile allows.
+    BACKUP_LIMIT = "backup-limit", "`backups_an_hour` under `[limits]` in the profile";
+    /// The audit log is not as it was written.
+    AUDIT_UNSOUND = "audit-unsound", "`holdfast audit verify`";
     /// A part of the gateway of now (tunnels, peers, rules, configs) cannot be read whole, and so could not be put back.
     GATEWAY_UNREADABLE = "gateway-unreadable", "`wg show`, `iptables-save`, `nft list ruleset`";
     /// Firewall rules or a config have a form that Holdfast does not know.

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::lean::LeanSwap;
 use crate::{
-    BootId, Code, Digest, Direction, Driver, Entry, Exchange, Header, Move, Note, Plan, Problem,
-    Record, Role, Seq, Step, Verdict,
+    AskedBy, BootId, Code, Digest, Direction, Driver, Entry, Exchange, Header, Move, Note, Plan,
+    Problem, Record, Role, Seq, Step, Verdict,
 };
 
 mod grammar;
@@ -126,6 +126,8 @@ impl MoveState {
 pub struct State {
     /// The journal's header.
     pub header: Header,
+    /// Who asked for the restore, if the header says so.
+    pub asked_by: Option<AskedBy>,
     /// The plan; none while only the header is there. Shared, since it is large and states are cloned.
     pub plan: Option<Arc<Plan>>,
     /// The last record's place.
@@ -185,6 +187,7 @@ impl State {
         }
         Ok(State {
             header: header.clone(),
+            asked_by: record.asked_by().cloned(),
             plan: None,
             seq: record.seq,
             began_ms: record.at_ms,

@@ -7,19 +7,31 @@ use std::path::PathBuf;
 use journal_format::{note_line, visible};
 
 use super::{Context, print_json};
-use crate::backup::Progress;
+use crate::backup::{Made, Progress};
 use crate::error::{Fault, INCOMPLETE};
 use crate::gateway::backup_kind::BackupKind;
 use crate::host::linux::Linux;
 use crate::state_dir;
+use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
+    let made = make(context, output);
+    let result = AuditResult::of(&made);
+    let path = made
+        .as_ref()
+        .ok()
+        .map(|made| made.path.display().to_string());
+    context.audited(AuditedDeed::Backup, path.as_deref(), result);
+    Ok(tell_of(context, made?))
+}
+
+fn make(context: &Context, output: Option<PathBuf>) -> Result<Made, Fault> {
     let _lock = Lock::take(&context.profile, LockedFor::Backup)?;
     let host = Linux::new(&context.profile);
     state_dir::none_open(&context.profile, &host, "back the gateway up")?;
     let dir = output.unwrap_or_else(|| context.profile.backups_dir());
-    let made = crate::backup::of_gateway(
+    crate::backup::of_gateway(
         &context.profile,
         &host,
         BackupKind::ByHand,
@@ -29,7 +41,11 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
                 tell!("the backup takes at most {bytes} bytes; {free} are free there");
             }
         },
-    )?;
+    )
+}
+
+/// Prints where it is and what it lacks. Says the exit status.
+fn tell_of(context: &Context, made: Made) -> u8 {
     let complete = made.lacks.is_empty();
     if context.json {
         print_json(&serde_json::json!({
@@ -57,5 +73,5 @@ pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Faul
     for warning in &made.warnings {
         tell!("{}", note_line(warning));
     }
-    Ok(if complete { 0 } else { INCOMPLETE })
+    if complete { 0 } else { INCOMPLETE }
 }

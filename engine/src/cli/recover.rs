@@ -39,6 +39,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         by,
         policy,
         stage: BootStage::Whole,
+        asked_by: Some(context.asked_by()),
     });
     let interrupts = Interrupts::hold()?;
     let (follower, mut before) = found(context).unzip();

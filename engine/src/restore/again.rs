@@ -1,12 +1,10 @@
 //! After the verdict: what the gateway lacks is tried again, in the boot in which it came to lack it. A later boot starts the
 //! gateway as any boot does. Touches no file, and of a database only the rows that a start of the services changes; closes no fence.
 
-use journal_format::{
-    BootId, Driver, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict,
-};
+use journal_format::{BootId, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict};
 
 use super::driver::Drive;
-use super::journal::{JOURNAL_BYTES, JournalWriter};
+use super::journal::{DriverStart, JOURNAL_BYTES, JournalWriter};
 use super::step::{Machine, ops};
 use super::{before, process};
 use crate::error::{Code, Problem};
@@ -32,8 +30,10 @@ pub fn run(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
-    driver: Driver,
+    start: impl Into<DriverStart>,
 ) -> Result<Option<TriedAnew>, Problem> {
+    let start = start.into();
+    let driver = &start.driver;
     let path = state_dir::journal(profile, id);
     let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
@@ -50,8 +50,8 @@ pub fn run(
     }
     let dir = profile.restore_dir(id);
     let facts = before::facts(host, &dir, state)?;
-    let ended = process::end_what_it_left(host, state, &driver)?;
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let ended = process::end_what_it_left(host, state, driver)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, start)?;
     let verdict = Drive {
         host,
         dir: &dir,

@@ -2,7 +2,7 @@
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
 use journal_format::{
-    Driver, Note, Phase, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
+    AskedBy, Note, Phase, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
 };
 
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use crate::restore::again;
 use crate::restore::before::facts;
 use crate::restore::decide::{self, STARTS};
 use crate::restore::driver::{BootStage, Drive, Ending};
-use crate::restore::journal::{JOURNAL_BYTES, JournalWriter};
+use crate::restore::journal::{DriverStart, JOURNAL_BYTES, JournalWriter};
 use crate::restore::leaving;
 use crate::restore::process;
 use crate::restore::step::Machine;
@@ -70,6 +70,9 @@ pub struct RecoveryOrder {
     pub policy: Option<Policy>,
     /// How far it goes.
     pub stage: BootStage,
+    /// Who asked for it; older programs do not say.
+    #[serde(default)]
+    pub asked_by: Option<AskedBy>,
 }
 
 /// What was found before anything was done, for a person.
@@ -92,7 +95,11 @@ pub fn run<'a>(
     mut found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
-    let driver = || process::driver(order.by, host.boot()?, order.policy);
+    let driver = || -> Result<DriverStart, Problem> {
+        let driver = process::driver(order.by, host.boot()?, order.policy)?;
+        let asked_by = order.asked_by.clone();
+        Ok(DriverStart { driver, asked_by })
+    };
     match open {
         Some(open) => {
             let by = (driver().map_err(Fault::Stuck)?, order.stage);
@@ -141,9 +148,9 @@ pub fn tidy(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
-    driver: Driver,
+    start: DriverStart,
 ) -> Result<(), Problem> {
-    let by_hand = driver.role == Role::RecoverByHand;
+    let by_hand = start.driver.role == Role::RecoverByHand;
     let path = state_dir::journal(profile, id);
     let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
@@ -170,7 +177,7 @@ pub fn tidy(
         }
     }
     let dir = profile.restore_dir(id);
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, start)?;
     let facts = facts(host, &dir, journal.state())?;
     Drive {
         host,
@@ -189,23 +196,24 @@ pub fn settle<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
     open: OpenRestore,
-    by: (Driver, BootStage),
+    (start, stage): (impl Into<DriverStart>, BootStage),
     asked: &'a dyn Fn() -> bool,
     found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     // Whatever keeps a recovery from its end leaves the gateway half way.
-    settle_or_stick(profile, host, open, by, asked, found).map_err(Fault::Stuck)
+    settle_or_stick(profile, host, open, (start.into(), stage), asked, found).map_err(Fault::Stuck)
 }
 
 fn settle_or_stick<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
     open: OpenRestore,
-    (driver, stage): (Driver, BootStage),
+    (start, stage): (DriverStart, BootStage),
     asked: &'a dyn Fn() -> bool,
     mut found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Problem> {
-    let left = what_is_left(profile, host, &open, &driver)?;
+    let driver = &start.driver;
+    let left = what_is_left(profile, host, &open, &start)?;
     let OpenRestore {
         id,
         barrier: barrier_is_up,
@@ -218,7 +226,7 @@ fn settle_or_stick<'a>(
         }
         WhatIsLeft::Journal(journal) => *journal,
     };
-    let ended = process::end_what_it_left(host, &state, &driver)?;
+    let ended = process::end_what_it_left(host, &state, driver)?;
     found(FoundAtRecovery {
         id: id.clone(),
         torn: bytes.len() - scan.valid_len,
@@ -236,7 +244,7 @@ fn settle_or_stick<'a>(
         leaving::may_be_left(&id, &state)?;
     }
     let path = state_dir::journal(profile, &id);
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, start)?;
     let barrier = profile.barrier();
     if journal.state().plan.is_none() {
         // Without a plan nothing was staged.
@@ -292,8 +300,9 @@ fn what_is_left(
     profile: &Profile,
     host: &dyn Machine,
     open: &OpenRestore,
-    driver: &Driver,
+    start: &DriverStart,
 ) -> Result<WhatIsLeft, Problem> {
+    let driver = &start.driver;
     let OpenRestore { id, barrier } = open;
     let leaves = driver.role == Role::Leave;
     let by_hand = driver.role == Role::RecoverByHand || leaves;
@@ -307,7 +316,7 @@ fn what_is_left(
         Soundness::Closed(verdict) => {
             // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
             host.keep(&path, &bytes)?;
-            lift_fence(profile, host, id, driver)?;
+            lift_fence(profile, host, id, start)?;
             host.discard(&profile.barrier())?;
             return Ok(WhatIsLeft::Nothing(Some(verdict)));
         }
@@ -358,12 +367,12 @@ fn lift_fence(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
-    driver: &Driver,
+    start: &DriverStart,
 ) -> Result<(), Problem> {
     if !fence_is_closed(host)? {
         return Ok(());
     }
-    let tidied = tidy(profile, host, id, driver.clone());
+    let tidied = tidy(profile, host, id, start.clone());
     // What else is left over is tried again at the next start, and holds nothing back.
     if !fence_is_closed(host)? {
         return Ok(());

@@ -132,7 +132,7 @@ impl Scenario {
             facts: &self.facts,
             rules: &self.rules,
             source: self,
-            driver,
+            start: driver.into(),
             format: self.format,
         };
         let records = || {
