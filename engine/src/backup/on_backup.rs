@@ -1,5 +1,5 @@
 //! Tells the program that the profile calls `on_backup` how a scheduled backup ended, or that none came. What becomes of the program
-//! is noted and logged, and fails nothing else. Must not hold the lock: the program may take as long as the profile allows.
+//! is noted, and fails nothing else. Must not hold the lock: the program may take as long as the profile allows.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use serde_json::{Value, json};
 use crate::error::Code;
 use crate::gateway::profile::Profile;
 use crate::host::{programs, this_box};
-use crate::state_dir::schedule::{self, RunResult, Schedule, ScheduledRun, Told};
+use crate::state_dir::schedule::{self, RunResult, Schedule, ScheduledRun, ToldProgram};
 
-/// Tells how a run ended, which is noted already; why the program did not end well, if so.
-pub fn tell_of_run(profile: &Profile, run: &ScheduledRun) -> Option<Problem> {
+/// Tells how a run ended, which is noted already; what went wrong with that.
+pub fn tell_of_run(profile: &Profile, run: &ScheduledRun) -> Vec<Problem> {
     let backup = run.backup.as_ref();
     let document = json!({
         "result": run.result,
@@ -38,13 +38,15 @@ pub fn tell_if_overdue(profile: &Profile, stands: Schedule) {
     let Some(since_ms) = stands.overdue_since_ms else {
         return;
     };
-    let is_it = |told: &Told| told.result.is_none() && told.since_ms == since_ms;
+    let is_it = |told: &ToldProgram| told.result.is_none() && told.since_ms == since_ms;
     if stands.told.as_ref().is_some_and(is_it) {
         return;
     }
     tracing::warn!("scheduled backup: {}", stands.line().unwrap_or_default());
     let document = json!({ "result": "overdue", "overdue_since": utc(since_ms) });
-    tell(profile, stands, None, since_ms, document);
+    for problem in tell(profile, stands, None, since_ms, document) {
+        tracing::warn!("{problem}");
+    }
 }
 
 fn tell(
@@ -53,7 +55,7 @@ fn tell(
     result: Option<RunResult>,
     since_ms: i64,
     mut document: Value,
-) -> Option<Problem> {
+) -> Vec<Problem> {
     // What became of the program the last time is no part of it.
     stands.told = None;
     document["host"] = json!(this_box::host_name());
@@ -63,16 +65,13 @@ fn tell(
         true => None,
         false => run(profile, &document).err(),
     };
-    let told = Told {
+    let told = ToldProgram {
         result,
         since_ms,
         problem,
     };
     let unnoted = schedule::keep_told(profile, &told).err();
-    for problem in told.problem.iter().chain(&unnoted) {
-        tracing::warn!("{problem}");
-    }
-    told.problem
+    told.problem.into_iter().chain(unnoted).collect()
 }
 
 fn run(profile: &Profile, document: &Value) -> Result<(), Problem> {
@@ -80,7 +79,8 @@ fn run(profile: &Profile, document: &Value) -> Result<(), Problem> {
     let limit = Duration::from_secs(settings.on_backup_seconds);
     let ended = programs::told(&settings.on_backup, &format!("{document}\n"), limit)?;
     let what = "run the program that on_backup names";
-    let advice = "fix the program, or change on_backup under [schedule] in the profile";
+    let advice =
+        "fix the program, or change [schedule] in the profile; the backup does not depend on it";
     match ended.ok() {
         true => Ok(()),
         false => Err(Problem {

@@ -64,7 +64,7 @@ pub struct ScheduledRun {
 
 /// What `on_backup` was last told, and what came of that.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Told {
+pub struct ToldProgram {
     /// How the run ended; none where no run came.
     pub result: Option<RunResult>,
     /// When the run began; where none came, since when.
@@ -85,7 +85,7 @@ pub struct Schedule {
     /// Since when no run came, if that is too long.
     pub overdue_since_ms: Option<i64>,
     /// What `on_backup` was last told.
-    pub told: Option<Told>,
+    pub told: Option<ToldProgram>,
     /// Why it is not known what the last run said.
     pub unreadable: Option<Problem>,
     now_ms: i64,
@@ -105,7 +105,7 @@ pub fn keep_run(profile: &Profile, run: &ScheduledRun) -> Result<(), Problem> {
 }
 
 /// Keeps what `on_backup` was told. It has a file of its own, since it is written without the lock: the program may take long.
-pub fn keep_told(profile: &Profile, it: &Told) -> Result<(), Problem> {
+pub fn keep_told(profile: &Profile, it: &ToldProgram) -> Result<(), Problem> {
     keep(&told(profile), it)
 }
 
@@ -227,8 +227,8 @@ impl Schedule {
         match run.result {
             RunResult::Good => format!("good, {when}: {name}"),
             RunResult::Incomplete => format!(
-                "INCOMPLETE, {when}: {name} is {}; see to that, then run {MAKE_ONE}",
-                parts::incomplete(&run.lacks)
+                "INCOMPLETE, {when}: {name} {}; fix the cause, then run {MAKE_ONE}",
+                parts::incomplete(&run.lacks).trim_start_matches("incomplete: ")
             ),
             RunResult::Failed => {
                 let why: Vec<String> = run.problems.iter().map(in_a_line).collect();

@@ -103,7 +103,7 @@ fn of_a_gateway_without_a_schedule_nothing_is_said_and_of_each_end_of_a_run_what
         ..table.ran(RunResult::Good)
     };
     keep_run(&table.profile, &unpruned).unwrap();
-    let told = Told {
+    let told = ToldProgram {
         result: Some(RunResult::Good),
         since_ms: BEGAN_MS,
         problem: Some(cannot(
