@@ -1,5 +1,6 @@
 //! The closed set of messages. One request at a time on a connection; each says what it is answered with.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use journal_format::{Digest, Event, Note, Policy, Problem, RestoreId, Seq, View};
@@ -19,21 +20,29 @@ pub enum Request {
         password: Password,
         /// What their browser keeps from an earlier time.
         device: Option<Token>,
+        /// Where their browser is.
+        from: Option<IpAddr>,
     },
     /// The session ends. [`Reply::SignedOut`], also when there was none.
     SignOut {
         /// The session.
         token: Token,
+        /// Where the browser is.
+        from: Option<IpAddr>,
     },
     /// Whose session it is. [`Reply::Session`]. Users who are no admins may ask.
     Who {
         /// The session.
         token: Token,
+        /// Where the browser is.
+        from: Option<IpAddr>,
     },
     /// Something for admins only; the agent checks that each time.
     Admin {
         /// The session.
         token: Token,
+        /// Where the browser is.
+        from: Option<IpAddr>,
         /// What is wanted.
         ask: Ask,
     },
@@ -404,9 +413,11 @@ mod tests {
             user: "admin".into(),
             password: Password::new("hunter2"),
             device: Some(token.clone()),
+            from: None,
         };
         let admin = Request::Admin {
             token: token.clone(),
+            from: None,
             ask: Ask::Overview,
         };
         let shown = format!("{request:?} {admin:?}");
@@ -441,6 +452,7 @@ mod tests {
             serde_json::from_str::<Request>(&good).unwrap(),
             Request::Admin {
                 token,
+                from: None,
                 ask: Ask::Overview
             }
         );

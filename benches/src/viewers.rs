@@ -125,6 +125,7 @@ impl Agent {
                 user: user.name.clone(),
                 password: Password::new(user.password.clone()),
                 device: None,
+                from: None,
             },
         )?;
         match wire.receive().map_err(Trouble::at("sign in"))? {
@@ -197,6 +198,7 @@ fn length(file: &Path) -> u64 {
 /// All watch until it is over.
 fn watch(socket: &Path, token: &Token, restores: &Path, id: &RestoreId) -> Result<Vec<Duration>> {
     let request = Request::Admin {
+        from: None,
         token: token.clone(),
         ask: Ask::Events {
             id: id.clone(),

@@ -3,6 +3,7 @@
 //!
 //! It may end at any time: a restore is a process of its own, and what the agent knows of one is the journal.
 
+mod allowance;
 mod answer;
 mod backups;
 mod devices;
@@ -18,6 +19,7 @@ mod sign_in;
 mod slot;
 mod start;
 mod streams;
+mod trail;
 mod uploads;
 mod users;
 
@@ -38,6 +40,7 @@ use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
 use crate::state_dir::{self, schedule};
 
+use allowance::Allowance;
 use backups::BackupDesk;
 use devices::Devices;
 use door::Door;
@@ -47,6 +50,7 @@ use sessions::Sessions;
 use sign_in::SignInGuard;
 use start::Starts;
 use streams::Streams;
+use trail::Trail;
 use uploads::Uploads;
 
 /// How often what was left over is looked for.
@@ -67,6 +71,8 @@ struct Agent {
     streams: Streams,
     lines: Lines,
     last_look: LastLook,
+    trail: Trail,
+    allowance: Allowance,
 }
 
 impl Agent {
@@ -90,6 +96,8 @@ impl Agent {
             streams: Streams::default(),
             lines: Lines::default(),
             last_look: LastLook::default(),
+            trail: Trail::default(),
+            allowance: Allowance::default(),
         })
     }
 }
@@ -121,6 +129,7 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
     spawn("housekeeping", move || {
         loop {
             keeper.uploads.expire();
+            keeper.trail.sum_up(&keeper.profile);
             std::thread::sleep(HOUSEKEEPING);
         }
     })?;

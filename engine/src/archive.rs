@@ -137,6 +137,7 @@ impl Archive {
             upload_mib: u64::MAX >> 20,
             unpacked_mib: u64::MAX >> 20,
             entries: u64::MAX,
+            ..Limits::default()
         };
         let mut archive = Archive::hashed(file, name, &all, databases, &|_| Ok(false))?;
         archive.accepted = true;

@@ -36,6 +36,7 @@ macro_rules! tell {
 }
 
 mod agent;
+mod audit;
 mod backup;
 mod backups;
 mod boot_units;
@@ -154,6 +155,9 @@ enum CliCommand {
     /// Show and verify journals.
     #[command(subcommand)]
     Journal(JournalCommand),
+    /// Show and verify the audit log: who did what, when, and with which result.
+    #[command(subcommand)]
+    Audit(audit::AuditCommand),
     /// Serve the web page's requests on a socket; recover an open restore first.
     Agent {
         /// The path of the Unix socket to listen on.
@@ -374,6 +378,7 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
             let id = state_dir::restore_named(&context.profile, &id)?;
             journal::follow(&context, &id)
         }
+        CliCommand::Audit(command) => audit::run(&context, &command),
         CliCommand::Agent { socket } => agent::run(&context, &socket),
         CliCommand::Work { name, said } => worker::run(&context, &name, said),
         CliCommand::DatabaseWork => Ok(0),
@@ -473,6 +478,7 @@ mod tests {
             "secure",
             "status",
             "journal",
+            "audit",
             "agent",
             "boot-units",
         ] {

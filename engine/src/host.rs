@@ -250,6 +250,8 @@ pub struct Holder {
     pub uid: u32,
     /// Somebody sits at it: it has a terminal.
     pub at_a_terminal: bool,
+    /// Which process it is a child of, unless it is the first one's: `COMMAND (pid N)`.
+    pub child_of: Option<String>,
     /// Its session was begun by a child of the first process, or by one that is gone: not by a login or a job of `cron`'s.
     pub is_daemon: bool,
     /// The file.
@@ -487,13 +489,10 @@ impl<T: Look + Act + Own + Sync> Host for T {}
 
 /// The folder that holds a path.
 pub fn parent(path: &Path) -> Result<&Path, Problem> {
-    path.parent()
-        .filter(|p| !p.as_os_str().is_empty())
-        .ok_or_else(|| {
-            cannot(
-                Code::BAD_PROFILE,
-                format!("use {}: it has no folder", path.display()),
-                "name an absolute path in the profile",
-            )
-        })
+    let folder = path.parent().filter(|p| !p.as_os_str().is_empty());
+    folder.ok_or_else(|| {
+        let what = format!("use {}: it has no folder", path.display());
+        let advice = "name an absolute path in the profile";
+        cannot(Code::BAD_PROFILE, what, advice)
+    })
 }

@@ -3,6 +3,7 @@
 
 pub mod again;
 pub mod aside;
+mod audited;
 pub mod before;
 pub mod cut_off;
 pub mod decide;
@@ -34,7 +35,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use journal_format::{
-    Driver, Fate, Format, Header, Note, Plan, Problem, RestoreId, Role, State, Verdict,
+    AskedBy, Fate, Format, Header, Note, Plan, Problem, RestoreId, Role, State, Verdict,
 };
 
 use crate::error::{Code, Fault, OrCannot, cannot};
@@ -42,7 +43,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::profile::Profile;
 use crate::plan::prepare::Prepared;
 use crate::restore::driver::{BootStage, Drive, Ending, FACTS};
-use crate::restore::journal::JournalWriter;
+use crate::restore::journal::{DriverStart, JournalWriter};
 use crate::restore::source::Unpacked;
 use crate::state_dir;
 use crate::text::octets;
@@ -65,10 +66,12 @@ pub fn run(
     profile: &Profile,
     host: &dyn Machine,
     prepared: Prepared,
+    asked_by: Option<AskedBy>,
     asked: &dyn Fn() -> bool,
 ) -> Result<Ended, Fault> {
     state_dir::none_open(profile, host, "restore")?;
     let driver = process::driver(Role::Restore, host.boot()?, None)?;
+    let start = DriverStart { driver, asked_by };
     let source = Unpacked::of(profile, &prepared.plan.archive.name, prepared.contents);
     let begin = Begin {
         id: &prepared.id,
@@ -76,7 +79,7 @@ pub fn run(
         facts: &prepared.facts,
         rules: &prepared.after,
         source: &source,
-        driver,
+        start,
         format: Format::CURRENT,
     };
     carry_out(profile, host, begin, asked)
@@ -94,8 +97,8 @@ pub struct Begin<'a> {
     pub rules: &'a BTreeMap<&'static str, String>,
     /// The contents of new files.
     pub source: &'a dyn Source,
-    /// Who drives it.
-    pub driver: Driver,
+    /// Who drives it, and who asked for it.
+    pub start: DriverStart,
     /// The version of its journal: the newest, but where an older program is simulated.
     pub format: Format,
 }
@@ -131,17 +134,11 @@ pub fn carry_out<'a>(
     let header = Header {
         format: begin.format,
         restore: begin.id.clone(),
-        boot: begin.driver.boot.clone(),
+        boot: begin.start.driver.boot.clone(),
         program: process::program(),
         plan: begin.plan.digest(),
     };
-    let begun = JournalWriter::begin(
-        host,
-        &journal_path,
-        header,
-        begin.plan.clone(),
-        begin.driver,
-    );
+    let begun = JournalWriter::begin(host, &journal_path, header, begin.plan.clone(), begin.start);
     let mut journal = match begun {
         Ok(journal) => journal,
         // Its name may be there although that is not known to last: then the restore is open, and must be closed.

@@ -1,6 +1,7 @@
 //! Holdfast's own folder: made root's alone, and searched for restores. Owns the layout's upkeep; the names are the
 //! profile's.
 
+pub mod audit;
 pub mod barrier;
 pub mod boot_units;
 pub mod follow;
@@ -74,6 +75,7 @@ pub fn make(profile: &Profile) -> Result<(), Problem> {
             ));
         }
     }
+    audit::make(profile);
     Ok(())
 }
 

@@ -143,6 +143,18 @@ codes! {
     NO_USERS = "no-users", "the gateway's users, `[web]` in the profile";
     /// Too many try to sign in with one name.
     SIGN_IN_HELD = "sign-in-held", "the agent's log";
+    /// The user or the password is wrong, or the user is not active.
+    WRONG_PASSWORD = "wrong-password", "`holdfast audit show`";
+    /// The gateway wants another password of the user before anything else.
+    MUST_CHANGE_PASSWORD = "must-change-password", "the gateway's own page";
+    /// There is no session, or no longer.
+    NOT_SIGNED_IN = "not-signed-in", "the page's sign-in";
+    /// The user is no admin of the page.
+    NOT_ADMIN = "not-admin", "`admins` under `[web]` in the profile";
+    /// A user made as many backups on the page within an hour as the profile allows.
+    BACKUP_LIMIT = "backup-limit", "`backups_an_hour` under `[limits]` in the profile";
+    /// The audit log is not as it was written.
+    AUDIT_UNSOUND = "audit-unsound", "`holdfast audit verify`";
     /// A part of the gateway of now (tunnels, peers, rules, configs) cannot be read whole, and so could not be put back.
     GATEWAY_UNREADABLE = "gateway-unreadable", "`wg show`, `iptables-save`, `nft list ruleset`";
     /// Firewall rules or a config have a form that Holdfast does not know.
@@ -171,6 +183,8 @@ codes! {
     SERVICE_UNKNOWN = "service-unknown", "`systemctl status`, `gateway.service` in the profile";
     /// A service does not stop.
     SERVICE_DOES_NOT_STOP = "service-does-not-stop", "`systemctl status`, the service's log";
+    /// Something starts a service again and again that must be down.
+    SERVICE_STARTED_AGAIN = "service-started-again", "`ps -fp PID` of the program that is named; supervisors, cron jobs, loops";
     /// A service does not start, or does not stay up.
     SERVICE_DOES_NOT_START = "service-does-not-start", "`journalctl -u UNIT`";
     /// A tunnel does not go down.
@@ -230,6 +244,8 @@ codes! {
     TUNNEL_STAYS_DOWN = "tunnel-stays-down", "the tunnel's config";
     /// A tunnel that could not be brought up is up all the same: something else brought it up.
     TUNNEL_IS_UP = "tunnel-is-up", "nothing is to be done";
+    /// A tunnel that a restore lacked was deleted since.
+    TUNNEL_IS_GONE = "tunnel-is-gone", "the gateway's page: the client is not there any more";
     /// A tunnel went down before the restore touched any tunnel, and is left so.
     TUNNEL_WAS_DOWN = "tunnel-was-down", "`wg-quick up` of the tunnel, if it should be up";
     /// A service that ran before could not be started again on the way back: it is stopped, and everything else is put right.

@@ -249,6 +249,7 @@ fn a_journal_of_an_earlier_version_is_gone_on_with_and_says_no_more_than_that_ve
         at_ms: 0,
         up_ms: 0,
         entry: driver(Role::Recover, 1),
+        info: None,
     };
     state.apply(&record).unwrap();
     let longer = [&open[..], &chain.encode(&record).unwrap()].concat();

@@ -93,7 +93,8 @@ impl State {
         let moves = [Step::TunnelsUp, Step::StartServices, Step::CleanUp]
             .into_iter()
             .filter_map(of);
-        let lacks = moves.flat_map(|m| &m.warnings).filter(|w| w.is_lack());
+        let lacks = moves.filter_map(|m| m.lacked.as_ref());
+        let lacks = lacks.flat_map(|lacked| &lacked.notes);
         // What the last look found up all the same, brought up by a service, say.
         let looked = self.is_last_of(Step::VerifyRunning, &[Step::TunnelsUp, Step::VerifyRunning]);
         let look = of(Step::VerifyRunning).filter(|_| looked);

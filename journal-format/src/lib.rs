@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+mod asked;
 mod civil;
 mod closing;
 mod code;
@@ -26,6 +27,7 @@ mod view;
 mod words;
 
 pub use accept::*;
+pub use asked::*;
 pub use civil::*;
 pub use closing::*;
 pub use code::*;

@@ -1,7 +1,7 @@
-//! One record as one line of a journal, and the hash chain that binds the lines. Owns the line's form and limits;
+//! One record as one line of a journal, and the hash chain that binds the lines; the audit log's lines have the same form. Owns the line's form and limits;
 //! which record may follow which is the grammar's (`state`), and what a broken line means is the scan's (`scan`).
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use crate::{Record, Seq};
 
@@ -46,19 +46,19 @@ impl Chain {
 
     /// The line of one record, its newline included; the chain moves on behind it.
     pub fn encode(&mut self, record: &Record) -> Result<Vec<u8>, LineError> {
+        self.seal(record.seq, record)
+    }
+
+    /// The line of what has this place, whatever it is.
+    pub fn seal(&mut self, seq: Seq, what: &impl Serialize) -> Result<Vec<u8>, LineError> {
         let mut line = vec![b' '; PREFIX_BYTES];
-        serde_json::to_writer(&mut line, record).map_err(|error| LineError::NoJson {
-            seq: record.seq,
-            error,
-        })?;
+        serde_json::to_writer(&mut line, what).map_err(|error| LineError::NoJson { seq, error })?;
         let hash = self.hash(&line[PREFIX_BYTES..]);
         line[..PREFIX_BYTES - 1].copy_from_slice(hash.to_hex().as_bytes());
         line.push(b'\n');
         if line.len() > MAX_LINE_BYTES {
-            return Err(LineError::TooLong {
-                seq: record.seq,
-                bytes: line.len(),
-            });
+            let bytes = line.len();
+            return Err(LineError::TooLong { seq, bytes });
         }
         self.last = *hash.as_bytes();
         Ok(line)
@@ -66,7 +66,7 @@ impl Chain {
 
     /// The JSON in one line (with its newline), checked against the chain, which moves on behind it. On an error the
     /// chain stays where it was.
-    pub(crate) fn open<'l>(&mut self, line: &'l [u8]) -> Result<&'l [u8], &'static str> {
+    pub fn open<'l>(&mut self, line: &'l [u8]) -> Result<&'l [u8], &'static str> {
         if line.len() > MAX_LINE_BYTES {
             return Err("the line is longer than a record may be");
         }
@@ -87,6 +87,14 @@ impl Chain {
         }
         self.last = *hash.as_bytes();
         Ok(json)
+    }
+
+    /// The chain behind a line as the line itself says, and its JSON: nothing vouches for either. None if it has not the form of one.
+    pub fn claimed(line: &[u8]) -> Option<(Chain, &[u8])> {
+        let (hex, json) = line.strip_suffix(b"\n")?.split_at_checked(PREFIX_BYTES)?;
+        let hash = blake3::Hash::from_hex(hex.strip_suffix(b" ")?).ok()?;
+        let last = *hash.as_bytes();
+        Some((Chain { last }, json))
     }
 
     /// Whether this is the hash, in hex, of a line with this JSON.
@@ -146,6 +154,7 @@ mod tests {
             at_ms: 1,
             up_ms: 2,
             entry: Entry::Committed,
+            info: None,
         }
     }
 
@@ -193,6 +202,7 @@ mod tests {
             at_ms: 0,
             up_ms: 0,
             entry: Entry::Stuck { problem },
+            info: None,
         };
         let mut chain = Chain::start();
         let line = chain.encode(&record).unwrap();
@@ -211,6 +221,7 @@ mod tests {
             at_ms: 0,
             up_ms: 0,
             entry: Entry::Stuck { problem },
+            info: None,
         };
         let mut chain = Chain::start();
         assert!(matches!(
@@ -262,6 +273,7 @@ mod tests {
                     at_ms: 0,
                     up_ms: 0,
                     entry,
+                    info: None,
                 })
                 .unwrap();
             assert!(line.len() < MAX_LINE_BYTES / 2, "{}", line.len());

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BootId, Code, Digest, FileId, Move, Note, Plan, Policy, RestoreId, Seq, Verdict};
+use crate::{
+    AskedBy, BootId, Code, Digest, FileId, Info, Move, Note, Plan, Policy, RestoreId, Seq, Verdict,
+};
 
 /// One line of a journal, without its hash.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,6 +19,13 @@ pub struct Record {
     pub up_ms: u64,
     /// What happened.
     pub entry: Entry,
+    /// What people may want to know besides: who asked.
+    #[serde(
+        default,
+        deserialize_with = "crate::asked::understood",
+        skip_serializing_if = "Option::is_none"
+    )]
+    pub info: Option<Info>,
 }
 
 /// What one record says.
@@ -80,6 +89,13 @@ pub enum Entry {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         warnings: Vec<Note>,
     },
+}
+
+impl Record {
+    /// Who asked for what it begins, if it says so.
+    pub fn asked_by(&self) -> Option<&AskedBy> {
+        self.info.as_ref()?.asked_by.as_ref()
+    }
 }
 
 impl Entry {

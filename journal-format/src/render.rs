@@ -8,7 +8,8 @@ use serde_json::Value;
 
 use crate::civil::{duration, utc};
 use crate::{
-    Direction, Entry, Move, Note, Plan, Policy, Problem, Record, Role, Seq, StepView, Target, View,
+    Direction, Entry, Info, Move, Note, Plan, Policy, Problem, Record, Role, Seq, StepView, Target,
+    View,
 };
 
 /// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
@@ -79,6 +80,8 @@ pub struct RecordJson<'r> {
     up_ms: u64,
     text: String,
     entry: &'r Entry,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    info: Option<&'r Info>,
 }
 
 /// A record as a program reads it.
@@ -90,12 +93,21 @@ pub fn record_json(record: &Record) -> RecordJson<'_> {
         up_ms: record.up_ms,
         text: summary(record),
         entry: &record.entry,
+        info: record.info.as_ref(),
     }
 }
 
 /// What a record says, on one line.
 pub(crate) fn summary(record: &Record) -> String {
-    match &record.entry {
+    let says = entry_summary(&record.entry);
+    match record.asked_by() {
+        Some(who) => format!("{says}, asked by {who}"),
+        None => says,
+    }
+}
+
+fn entry_summary(entry: &Entry) -> String {
+    match entry {
         Entry::Header(h) => format!(
             "restore {}, format {}, written by {}",
             h.restore,
@@ -200,6 +212,12 @@ pub fn left_out_lines(left_out: &[Note]) -> Vec<String> {
     left_out.iter().map(line).collect()
 }
 
+/// Who asked for a restore, behind when it began; empty where that is not known.
+pub fn asked_by_clause(view: &View) -> String {
+    let who = view.asked_by.as_ref();
+    who.map_or_else(String::new, |who| format!(", asked by {who}"))
+}
+
 /// A restore as a terminal shows it: where it stands, its steps, and what is to be done.
 pub fn view_text(view: &View) -> String {
     let mut text = format!("restore {}", view.id);
@@ -208,8 +226,11 @@ pub fn view_text(view: &View) -> String {
     }
     let _ = write!(
         text,
-        "\nbegan {}, last news {}\n\n{}\n",
-        view.began, view.last, view.headline
+        "\nbegan {}{}, last news {}\n\n{}\n",
+        view.began,
+        asked_by_clause(view),
+        view.last,
+        view.headline
     );
     if let Some(problem) = &view.problem {
         let _ = writeln!(text, "{}", problem_text(problem));

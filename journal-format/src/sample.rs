@@ -189,6 +189,7 @@ impl Pen {
             at_ms: now_ms,
             up_ms: 100_000,
             entry: Entry::Header(header),
+            info: None,
         };
         let mut chain = Chain::start();
         let bytes = chain.encode(&record).unwrap();
@@ -264,6 +265,7 @@ impl Pen {
             at_ms: now_ms,
             up_ms,
             entry,
+            info: None,
         }
     }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use crate::lean::LeanSwap;
 use crate::{
-    BootId, Code, Digest, Direction, Driver, Entry, Exchange, Header, Move, Note, Plan, Problem,
-    Record, Role, Seq, Step, Verdict,
+    AskedBy, BootId, Code, Digest, Direction, Driver, Entry, Exchange, Header, Move, Note, Plan,
+    Problem, Record, Role, Seq, Step, Verdict,
 };
 
 mod grammar;
@@ -77,10 +77,48 @@ pub struct MoveState {
     pub took_ms: Option<u64>,
     /// What it did, a line each.
     pub did: Vec<String>,
-    /// What a person should know of it.
+    /// What a person should know of it; of a clean-up what every attempt said, since what one has moved the next does not find.
     pub warnings: Vec<Note>,
+    /// What it came to lack, as the last attempt says that was done.
+    pub lacked: Option<Lacked>,
     /// Why it failed.
     pub problem: Option<Problem>,
+}
+
+/// What a step could not bring up, or put right.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lacked {
+    /// A note for each.
+    pub notes: Vec<Note>,
+    /// The boot of the attempt that first came to lack something.
+    pub boot: Option<BootId>,
+    /// When that attempt began: wall clock, milliseconds since 1970 UTC.
+    pub since_ms: i64,
+    /// When that attempt began: milliseconds since boot.
+    pub since_up_ms: u64,
+}
+
+impl MoveState {
+    fn take_warnings(&mut self, warnings: &[Note]) {
+        if self.step != Step::CleanUp {
+            self.warnings.clear();
+        }
+        self.warnings
+            .retain(|note| !note.is_lack() && !warnings.contains(note));
+        self.warnings.extend(warnings.iter().cloned());
+        let notes: Vec<Note> = warnings.iter().filter(|n| n.is_lack()).cloned().collect();
+        let first = self.lacked.take().filter(|_| !notes.is_empty());
+        self.lacked = match first {
+            Some(first) => Some(Lacked { notes, ..first }),
+            None if notes.is_empty() => None,
+            None => Some(Lacked {
+                notes,
+                boot: self.boot.clone(),
+                since_ms: self.began_ms,
+                since_up_ms: self.began_up_ms,
+            }),
+        };
+    }
 }
 
 /// What the records up to one point add up to.
@@ -88,6 +126,8 @@ pub struct MoveState {
 pub struct State {
     /// The journal's header.
     pub header: Header,
+    /// Who asked for the restore, if the header says so.
+    pub asked_by: Option<AskedBy>,
     /// The plan; none while only the header is there. Shared, since it is large and states are cloned.
     pub plan: Option<Arc<Plan>>,
     /// The last record's place.
@@ -147,6 +187,7 @@ impl State {
         }
         Ok(State {
             header: header.clone(),
+            asked_by: record.asked_by().cloned(),
             plan: None,
             seq: record.seq,
             began_ms: record.at_ms,
@@ -202,7 +243,8 @@ impl State {
         self.exchanges.get(&step).cloned()
     }
 
-    /// How often a step was tried in a direction in this boot, since the operator last began a new count.
+    /// How often a step was tried in a direction in this boot, since the operator last began a new count. An attempt whose driver
+    /// ended in it is none.
     pub fn attempts(&self, step: Step, direction: Direction) -> u32 {
         self.attempts.get(&(step, direction)).copied().unwrap_or(0)
     }
@@ -305,21 +347,7 @@ impl State {
                 self.take_plan(plan);
                 self.phase = Phase::Preparing;
             }
-            Entry::Driver(driver) => {
-                if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
-                    self.stuck = None;
-                    self.starts = 0;
-                    self.attempts.clear();
-                }
-                // What a power cut ended says nothing against the step: over boots the starts alone are counted.
-                if *self.boot() != driver.boot {
-                    self.attempts.clear();
-                }
-                self.starts += 1;
-                self.driver = Some(driver.clone());
-                self.position = 0;
-                self.stale = true;
-            }
+            Entry::Driver(driver) => self.take_driver(driver),
             Entry::Armed { facts } => {
                 self.armed = Some(facts.clone());
                 self.phase = Phase::Forward;
@@ -335,7 +363,7 @@ impl State {
             } => {
                 if let Some(open) = self.settle(*m, Fate::Done, record.up_ms) {
                     open.did = did.clone();
-                    open.warnings = warnings.clone();
+                    open.take_warnings(warnings);
                 }
                 if matches!(self.phase, Phase::Closed(_)) && m.step == Step::CleanUp {
                     // The closing warns of what its clean-up left over, in 1.0 without a code, and that is gone now.
@@ -372,6 +400,26 @@ impl State {
         }
     }
 
+    fn take_driver(&mut self, driver: &Driver) {
+        if matches!(driver.role, Role::RecoverByHand | Role::Leave) {
+            self.stuck = None;
+            self.starts = 0;
+            self.attempts.clear();
+        }
+        // What a power cut ended says nothing against the step: over boots the starts alone are counted. Nor does what
+        // the end of its driver cut off.
+        if *self.boot() != driver.boot {
+            self.attempts.clear();
+        } else if let Some(cut_off) = self.in_doubt.filter(|_| !self.stale) {
+            let attempts = self.attempts.get_mut(&(cut_off.step, cut_off.direction));
+            attempts.into_iter().for_each(|n| *n = n.saturating_sub(1));
+        }
+        self.starts += 1;
+        self.driver = Some(driver.clone());
+        self.position = 0;
+        self.stale = true;
+    }
+
     fn take_plan(&mut self, plan: &Arc<Plan>) {
         let Some(lean) = &mut self.lean else {
             self.plan = Some(plan.clone());
@@ -406,10 +454,21 @@ impl State {
             took_ms: None,
             did: Vec::new(),
             warnings: Vec::new(),
+            lacked: None,
             problem: None,
         };
         match self.find_mut(m) {
-            Some(old) => *old = fresh,
+            Some(old) => {
+                let said = std::mem::take(&mut old.warnings);
+                *old = MoveState {
+                    warnings: match m.step == Step::CleanUp {
+                        true => said,
+                        false => Vec::new(),
+                    },
+                    lacked: old.lacked.take(),
+                    ..fresh
+                };
+            }
             None => self.moves.push(fresh),
         }
     }

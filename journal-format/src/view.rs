@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::civil::utc;
 use crate::render::summary;
 use crate::{
-    Direction, Entry, Fate, Move, MoveState, Note, Phase, Problem, Record, RestoreId, Seq, State,
-    Step, Verdict,
+    AskedBy, Direction, Entry, Fate, Move, MoveState, Note, Phase, Problem, Record, RestoreId, Seq,
+    State, Step, Verdict,
 };
 
 mod headline;
@@ -49,6 +49,8 @@ pub struct View {
     pub last: String,
     /// When the last record was written, milliseconds since 1970 UTC.
     pub last_ms: i64,
+    /// Who asked for the restore, if that is known.
+    pub asked_by: Option<AskedBy>,
     /// The process of the last driver.
     pub pid: Option<u32>,
     /// What the plan warned of before it was approved, what matters more first.
@@ -242,6 +244,7 @@ impl View {
             began_ms: state.began_ms,
             last: utc(state.last_ms),
             last_ms: state.last_ms,
+            asked_by: state.asked_by.clone(),
             pid: state.driver.as_ref().map(|d| d.pid),
             warnings: plan.map_or_else(Vec::new, |p| p.warnings.clone()),
             leftovers: leftovers(state),

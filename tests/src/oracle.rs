@@ -343,10 +343,16 @@ pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
     let mut boot = None;
     let mut wrong = Vec::new();
     let mut over = false;
+    let mut open = None;
     for record in &journal.records {
         match &record.entry {
             Entry::Closed { .. } => over = true,
+            Entry::Done { .. } | Entry::Failed { .. } => open = None,
             Entry::Driver(driver) => {
+                // What its driver's end cut off is no try: the starts are counted.
+                if let Some(count) = open.take().and_then(|cut_off| tries.get_mut(&cut_off)) {
+                    *count -= 1;
+                }
                 // What lacks after the verdict is tried again by each driver anew, of which the starts are counted.
                 if std::mem::take(&mut over) {
                     tries.clear();
@@ -365,7 +371,9 @@ pub fn i6_is_bounded(journal: &Journal) -> Vec<String> {
                 }
             }
             Entry::Intent { r#move, .. } if r#move.step != Step::CleanUp => {
-                let count = tries.entry((r#move.step, r#move.direction)).or_insert(0);
+                let this = (r#move.step, r#move.direction);
+                open = Some(this);
+                let count = tries.entry(this).or_insert(0);
                 *count += 1;
                 if *count > ATTEMPTS {
                     wrong.push(format!("I6: {} was tried too often", r#move.step));

@@ -207,3 +207,23 @@ fn rules_that_iptables_cannot_show_are_left_out_of_a_backup_and_refuse_a_restore
     );
     assert!(gateway.restores().is_empty());
 }
+
+#[test]
+fn of_clients_in_a_database_that_nobody_can_read_no_start_is_said_to_change_any() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    // The service has it open, and does not start with it again.
+    let damaged = b"SQLite format 3\0 and then nothing that is a database";
+    fs::write(gateway.sample().client_database(), damaged).unwrap();
+    let how = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(how).unwrap();
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+    assert_eq!(done.code(), 4, "{done}");
+    let journal = fs::read_to_string(gateway.last_restore().join("journal")).unwrap();
+    let starts = "\"direction\":\"back\",\"attempt\":2";
+    let again = format!("\"step\":\"start-services\",{starts}");
+    assert!(journal.contains(&again), "{done}");
+    assert!(!journal.contains("will not notice clients"), "{done}");
+}

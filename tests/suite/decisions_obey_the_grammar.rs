@@ -143,6 +143,7 @@ impl World {
             at_ms: 0,
             up_ms: 0,
             entry: entry.within(self.state.header.format),
+            info: None,
         };
         if let Err(illegal) = self.state.apply(&record) {
             self.refused = Some(format!("{illegal}: {:?}", record.entry));
@@ -318,6 +319,7 @@ fn planned(policy: Policy, lists: Lists) -> State {
         at_ms: 0,
         up_ms: 0,
         entry,
+        info: None,
     };
     let mut state = State::begin(&record(0, Entry::Header(header))).unwrap();
     state.apply(&record(1, Entry::Plan(plan.into()))).unwrap();

@@ -311,6 +311,7 @@ fn no_match_on_steps_or_decisions_has_a_catch_all() {
         "engine/src/restore/next.rs",
         "engine/src/restore/driver.rs",
         "engine/src/restore/step.rs",
+        "engine/src/agent/trail.rs",
         "journal-format/src/state.rs",
         "journal-format/src/state/grammar.rs",
         "journal-format/src/view.rs",

@@ -1,6 +1,7 @@
 //! Everything that crosses a crate, one module a claim.
 
 mod advice_followed;
+mod audited;
 mod browser;
 mod budgets;
 mod commands_agree;

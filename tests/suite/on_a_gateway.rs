@@ -285,7 +285,7 @@ fn blank(text: &str) -> String {
             let next = next.as_deref();
             let is_number =
                 |w: &str| !w.is_empty() && w.bytes().all(|b| b.is_ascii_digit() || b == b'.');
-            let digits = words[at].trim_end_matches(')').to_owned();
+            let digits = words[at].trim_end_matches([')', ',']).to_owned();
             let age = words[at]
                 .strip_prefix('(')
                 .filter(|w| is_number(w))

@@ -71,6 +71,7 @@ fn ordered(two: &TwoStates) -> WorkOrder {
             leave_down: Default::default(),
         },
         approved: None,
+        asked_by: None,
     })
 }
 

@@ -10,6 +10,8 @@ use fixtures::{Finished, Misbehaviour};
 use crate::on_a_gateway::{Gateway, path};
 use crate::restore_failures::take_port;
 
+mod lacking;
+
 /// Puts a line into a tunnel's config, in both places; gives what they held.
 fn with_line(gateway: &Gateway, tunnel: &str, line: &str) -> Vec<(PathBuf, String)> {
     let sample = gateway.sample();
@@ -410,6 +412,9 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     let backup = gateway.backup();
     let tunnel = gateway.sample().active().unwrap().remove(0);
     gateway.run(&["ip", "address", "add", "10.199.0.1/24", "dev", &tunnel]);
+    let two_ends = "ip address add 10.199.1.1 peer 10.199.1.2/32 dev";
+    let two_ends = [&two_ends.split(' ').collect::<Vec<_>>()[..], &[&tunnel]].concat();
+    gateway.run(&two_ends);
     gateway.run(&["ip", "link", "set", "dev", &tunnel, "mtu", "1300"]);
     gateway.run(&["wg", "set", &tunnel, "listen-port", "45678"]);
     let by_hand = [
@@ -431,7 +436,8 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
         let mtu = link.split(" mtu ").nth(1).unwrap();
         let mtu = mtu.split(' ').next().unwrap().to_owned();
         let of_4 = gateway.run(&["ip", "-o", "-4", "address", "show", "dev", &tunnel]);
-        let address = of_4.contains("10.199.0.1/24");
+        let address =
+            of_4.contains("10.199.0.1/24") && of_4.contains("10.199.1.1 peer 10.199.1.2/32");
         let routes = gateway.run(&["ip", "-o", "route", "show", "table", "all"]);
         let routes = routes
             .lines()
@@ -454,6 +460,8 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     let said =
         format!("the tunnel {tunnel} runs with what its config lacks: the address 10.199.0.1/24");
     assert!(done.to_string().contains(&said), "{done}");
+    let two_ends = "the address 10.199.1.1 peer 10.199.1.2/32";
+    assert!(done.to_string().contains(two_ends), "{done}");
     for route in &by_hand {
         assert!(
             done.to_string().contains(&format!("the route {route}")),

@@ -24,6 +24,7 @@ fn signed_in(socket: &Path, user: &User) -> Token {
         user: user.name.clone(),
         password: Password::new(user.password.clone()),
         device: None,
+        from: None,
     };
     match asked(socket, &request).receive().unwrap() {
         Reply::SignedIn { session, .. } => session.token,
@@ -59,7 +60,8 @@ fn ten_viewers_are_told_all_of_a_restore_in_order_beside_one_that_reads_nothing(
     let page = stage.page_of_running();
     let id = RestoreId::new(page.rsplit('/').next().unwrap()).unwrap();
     let ask = Ask::Events { id, after: None };
-    let request = Request::Admin { token, ask };
+    let from = None;
+    let request = Request::Admin { token, from, ask };
     let mut silent = asked(&socket, &request);
     let told: Vec<_> = std::thread::scope(|scope| {
         let reader = || read_all(&mut asked(&socket, &request));

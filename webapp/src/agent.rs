@@ -2,6 +2,7 @@
 //! over a bounded channel, and dropping the receiving end closes the connection. Whatever makes, changes or ends something
 //! demands an [`Asked`]: no handler can forget to see who asked.
 
+use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use rocket::tokio::sync::{mpsc, oneshot};
 use rocket::tokio::task::spawn_blocking;
 
 use crate::PROGRAM;
-use crate::caller::Asked;
+use crate::caller::{Asked, Bearer};
 
 /// Longer than the agent is ever silent while it works: it says that it is alive.
 const ANSWER_WITHIN: Duration = Duration::from_secs(30);
@@ -150,8 +151,8 @@ impl AgentClient {
         blocking(move || answer(&mut agent.open_with(&request)?)).await
     }
 
-    async fn ask_as(&self, token: Token, ask: Ask) -> AgentAnswer<Reply> {
-        self.ask(Request::Admin { token, ask }).await
+    async fn ask_as(&self, by: Bearer, ask: Ask) -> AgentAnswer<Reply> {
+        self.ask(admin(by, ask)).await
     }
 
     /// Signs a person in. With the session comes what their browser keeps for the next time.
@@ -160,108 +161,112 @@ impl AgentClient {
         user: String,
         password: agent_protocol::Password,
         device: Option<Token>,
+        from: Option<IpAddr>,
         _: &Asked,
     ) -> AgentAnswer<(Session, Option<Token>)> {
         let request = Request::SignIn {
             user,
             password,
             device,
+            from,
         };
         let reply = self.ask(request).await?;
         expect!(reply, Reply::SignedIn { session, device } => (session, device))
     }
 
     /// Ends a session.
-    pub async fn sign_out(&self, token: Token, _: &Asked) -> AgentAnswer<()> {
-        let reply = self.ask(Request::SignOut { token }).await?;
+    pub async fn sign_out(&self, by: Bearer, _: &Asked) -> AgentAnswer<()> {
+        let Bearer { token, from } = by;
+        let reply = self.ask(Request::SignOut { token, from }).await?;
         expect!(reply, Reply::SignedOut => ())
     }
 
     /// Whose session it is.
-    pub async fn who(&self, token: Token) -> AgentAnswer<Session> {
-        let reply = self.ask(Request::Who { token }).await?;
+    pub async fn who(&self, by: Bearer) -> AgentAnswer<Session> {
+        let Bearer { token, from } = by;
+        let reply = self.ask(Request::Who { token, from }).await?;
         expect!(reply, Reply::Session(session) => session)
     }
 
     /// What the first page shows.
-    pub async fn overview(&self, token: Token) -> AgentAnswer<agent_protocol::Overview> {
-        let reply = self.ask_as(token, Ask::Overview).await?;
+    pub async fn overview(&self, by: Bearer) -> AgentAnswer<agent_protocol::Overview> {
+        let reply = self.ask_as(by, Ask::Overview).await?;
         expect!(reply, Reply::Overview(overview) => *overview)
     }
 
     /// What runs.
-    pub async fn status(&self, token: Token) -> AgentAnswer<agent_protocol::Status> {
-        let reply = self.ask_as(token, Ask::Status).await?;
+    pub async fn status(&self, by: Bearer) -> AgentAnswer<agent_protocol::Status> {
+        let reply = self.ask_as(by, Ask::Status).await?;
         expect!(reply, Reply::Status(status) => *status)
     }
 
     /// What a restore from an upload would do.
-    pub async fn preview(&self, token: Token, upload: UploadId) -> AgentAnswer<Preview> {
-        let reply = self.ask_as(token, Ask::Preview { upload }).await?;
+    pub async fn preview(&self, by: Bearer, upload: UploadId) -> AgentAnswer<Preview> {
+        let reply = self.ask_as(by, Ask::Preview { upload }).await?;
         expect!(reply, Reply::Uploaded(preview) => *preview)
     }
 
     /// What a restore from the same upload would do now, after one that ended since its safety backup lacked parts.
-    pub async fn again(&self, token: Token, id: RestoreId, _: &Asked) -> AgentAnswer<Preview> {
-        let reply = self.ask_as(token, Ask::Again { id }).await?;
+    pub async fn again(&self, by: Bearer, id: RestoreId, _: &Asked) -> AgentAnswer<Preview> {
+        let reply = self.ask_as(by, Ask::Again { id }).await?;
         expect!(reply, Reply::Uploaded(preview) => *preview)
     }
 
     /// Throws an upload away.
-    pub async fn discard(&self, token: Token, upload: UploadId, _: &Asked) -> AgentAnswer<()> {
-        let reply = self.ask_as(token, Ask::Discard { upload }).await?;
+    pub async fn discard(&self, by: Bearer, upload: UploadId, _: &Asked) -> AgentAnswer<()> {
+        let reply = self.ask_as(by, Ask::Discard { upload }).await?;
         expect!(reply, Reply::Discarded => ())
     }
 
     /// Starts a restore, or finds the one that the same request started: asks an [`Ask::Start`].
-    pub async fn start(&self, token: Token, ask: Ask, _: &Asked) -> AgentAnswer<RestoreId> {
-        let reply = self.ask_as(token, ask).await?;
+    pub async fn start(&self, by: Bearer, ask: Ask, _: &Asked) -> AgentAnswer<RestoreId> {
+        let reply = self.ask_as(by, ask).await?;
         expect!(reply, Reply::Started { id } => id)
     }
 
     /// Recovers a restore, or finds the recovery that runs.
     pub async fn recover(
         &self,
-        token: Token,
+        by: Bearer,
         id: RestoreId,
         policy: Option<Policy>,
         _: &Asked,
     ) -> AgentAnswer<RestoreId> {
-        let reply = self.ask_as(token, Ask::Recover { id, policy }).await?;
+        let reply = self.ask_as(by, Ask::Recover { id, policy }).await?;
         expect!(reply, Reply::Started { id } => id)
     }
 
     /// A restore as it is now, why it gets no further, if it does not, and how the gateway stands then.
     pub async fn restore(
         &self,
-        token: Token,
+        by: Bearer,
         id: RestoreId,
     ) -> AgentAnswer<(View, Option<Halt>, Option<GatewayLines>)> {
-        let reply = self.ask_as(token, Ask::Restore { id }).await?;
+        let reply = self.ask_as(by, Ask::Restore { id }).await?;
         expect!(reply, Reply::Restore { view, halt, now } => (Arc::unwrap_or_clone(view), halt, now))
     }
 
     /// Makes a backup, or joins the one that is being made, and streams it if it is complete.
-    pub async fn backup(&self, token: Token, _: &Asked) -> AgentAnswer<MadeBackup> {
-        self.take(token, Ask::MakeBackup).await
+    pub async fn backup(&self, by: Bearer, _: &Asked) -> AgentAnswer<MadeBackup> {
+        self.take(by, Ask::MakeBackup).await
     }
 
     /// Streams a backup that is there, whatever it lacks.
     pub async fn backup_as_it_is(
         &self,
-        token: Token,
+        by: Bearer,
         sha256: Digest,
         _: &Asked,
     ) -> AgentAnswer<MadeBackup> {
-        self.take(token, Ask::GiveBackup { sha256 }).await
+        self.take(by, Ask::GiveBackup { sha256 }).await
     }
 
-    async fn take(&self, token: Token, ask: Ask) -> AgentAnswer<MadeBackup> {
+    async fn take(&self, by: Bearer, ask: Ask) -> AgentAnswer<MadeBackup> {
         let agent = self.clone();
         let (tell, told) = oneshot::channel();
         let (send, bytes) = mpsc::channel(IN_FLIGHT);
         spawn_blocking(move || {
-            let opened = agent.open_with(&Request::Admin { token, ask });
+            let opened = agent.open_with(&admin(by, ask));
             let answered = opened.and_then(|mut wire| match answer(&mut wire)? {
                 Reply::Backup(backup) => Ok((backup, Some(wire))),
                 Reply::Incomplete(backup) => Ok((backup, None)),
@@ -288,14 +293,14 @@ impl AgentClient {
     }
 
     /// Begins an upload under a name for people.
-    pub async fn upload(&self, token: Token, name: String, _: &Asked) -> AgentAnswer<Upload> {
+    pub async fn upload(&self, by: Bearer, name: String, _: &Asked) -> AgentAnswer<Upload> {
         let agent = self.clone();
         let (tell_ready, ready) = oneshot::channel();
         let (parts, mut take) = mpsc::channel(IN_FLIGHT);
         let (tell_outcome, outcome) = oneshot::channel();
         spawn_blocking(move || {
             let ask = Ask::Upload { name };
-            let opened = agent.open_with(&Request::Admin { token, ask });
+            let opened = agent.open_with(&admin(by, ask));
             let opened = opened.and_then(|mut wire| {
                 let reply = answer(&mut wire)?;
                 expect!(reply, Reply::Ready { limit_mib } => (limit_mib << 20, wire))
@@ -321,14 +326,14 @@ impl AgentClient {
     /// rest come over the channel, which ends with [`Reply::Over`] or an error.
     pub async fn events(
         &self,
-        token: Token,
+        by: Bearer,
         id: RestoreId,
         after: Option<Seq>,
     ) -> AgentAnswer<(Reply, Events)> {
         let agent = self.clone();
         let (first, rest, hang_up) = blocking(move || {
             let ask = Ask::Events { id, after };
-            let mut wire = agent.open_with(&Request::Admin { token, ask })?;
+            let mut wire = agent.open_with(&admin(by, ask))?;
             let hang_up = wire.stream().try_clone().map_err(WireError::Stream)?;
             let first = match wire.receive()? {
                 Reply::Refused(refusal) => return Err(NoAnswer::Refused(refusal)),
@@ -370,6 +375,12 @@ impl Drop for Events {
         // It fails only if the agent closed first, which is as good.
         drop(self.hang_up.shutdown(std::net::Shutdown::Both));
     }
+}
+
+/// What only an admin may ask.
+fn admin(by: Bearer, ask: Ask) -> Request {
+    let Bearer { token, from } = by;
+    Request::Admin { token, from, ask }
 }
 
 async fn blocking<T: Send + 'static>(

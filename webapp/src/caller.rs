@@ -1,6 +1,8 @@
 //! Who is asking: the session in the cookie, and whether the request comes from a page of this server. Decides nothing
 //! about a user: the agent does.
 
+use std::net::IpAddr;
+
 use agent_protocol::{Session, Token};
 use rocket::http::{Cookie, CookieJar, SameSite};
 use rocket::request::{FromRequest, Outcome, Request};
@@ -8,6 +10,7 @@ use rocket::time::Duration;
 use serde_json::Value;
 use subtle::ConstantTimeEq;
 
+use crate::address;
 use crate::agent::{AgentAnswer, AgentClient};
 use crate::page::Page;
 
@@ -25,6 +28,16 @@ pub struct Caller<'r> {
     origin: Option<&'r str>,
     host: Option<&'r str>,
     over_tls: bool,
+    from: Option<IpAddr>,
+}
+
+/// What the agent gets to know of who asks: the session that the browser shows, and where the browser is.
+#[derive(Debug, Clone)]
+pub struct Bearer {
+    /// The session.
+    pub token: Token,
+    /// Where the browser is.
+    pub from: Option<IpAddr>,
 }
 
 #[rocket::async_trait]
@@ -39,6 +52,7 @@ impl<'r> FromRequest<'r> for Caller<'r> {
             origin: header("Origin"),
             host: header("Host"),
             over_tls: header("X-Forwarded-Proto") == Some("https"),
+            from: address::of(request),
         })
     }
 }
@@ -47,12 +61,16 @@ impl<'r> FromRequest<'r> for Caller<'r> {
 pub struct Admin {
     /// Their session.
     pub session: Session,
+    from: Option<IpAddr>,
 }
 
 impl Admin {
-    /// The session's token, for the agent.
-    pub fn token(&self) -> Token {
-        self.session.token.clone()
+    /// Who asks, for the agent.
+    pub fn bearer(&self) -> Bearer {
+        Bearer {
+            token: self.session.token.clone(),
+            from: self.from,
+        }
     }
     /// A page with what every page of a signed-in admin shows and carries.
     pub fn page(&self, template: &'static str, mut context: Value) -> Page {
@@ -90,19 +108,33 @@ impl Caller<'_> {
         self.kept(SESSION)
     }
 
+    /// The same, for the agent.
+    pub fn bearer(&self) -> Option<Bearer> {
+        let from = self.from;
+        self.token().map(|token| Bearer { token, from })
+    }
+
+    /// Where the browser is.
+    pub fn from(&self) -> Option<IpAddr> {
+        self.from
+    }
+
     fn kept(&self, cookie: &str) -> Option<Token> {
         Token::new(self.cookies.get(cookie)?.value()).ok()
     }
 
     /// The admin who asks, or the page that they get instead: sign-in, or that they are none.
     pub async fn admin(&self, agent: &AgentClient) -> Result<Admin, Page> {
-        let Some(token) = self.token() else {
+        let Some(bearer) = self.bearer() else {
             return Err(Page::go("/sign-in"));
         };
-        let session = agent.who(token).await;
+        let session = agent.who(bearer).await;
         let session = session.map_err(|e| Page::no_answer(e, None))?;
         match session.admin {
-            true => Ok(Admin { session }),
+            true => Ok(Admin {
+                session,
+                from: self.from,
+            }),
             false => Err(Page::not_admin(&session)),
         }
     }

@@ -24,6 +24,8 @@ use rocket::tokio::time::{sleep, timeout};
 use rocket::tokio::{select, spawn};
 use rocket::{Orbit, Rocket, Shutdown};
 
+use crate::address::Connected;
+
 /// What a connection may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FrontLimits {
@@ -63,15 +65,21 @@ const LINGER: Duration = Duration::from_secs(2);
 pub struct Front {
     listener: Mutex<Option<TcpListener>>,
     limits: FrontLimits,
+    connected: Connected,
 }
 
 impl Front {
-    /// For this listener.
-    pub fn new(listener: std::net::TcpListener, limits: FrontLimits) -> io::Result<Front> {
+    /// For this listener. Whose connections there are is noted.
+    pub fn new(
+        listener: std::net::TcpListener,
+        limits: FrontLimits,
+        connected: Connected,
+    ) -> io::Result<Front> {
         listener.set_nonblocking(true)?;
         Ok(Front {
             listener: Mutex::new(Some(TcpListener::from_std(listener)?)),
             limits,
+            connected,
         })
     }
 }
@@ -88,17 +96,23 @@ impl Fairing for Front {
     async fn on_liftoff(&self, rocket: &Rocket<Orbit>) {
         let inner = SocketAddr::new(rocket.config().address, rocket.config().port);
         if let Some(listener) = locked(&self.listener).take() {
+            let inner = Inner {
+                address: inner,
+                connected: self.connected.clone(),
+            };
             spawn(let_in(listener, inner, self.limits, rocket.shutdown()));
         }
     }
 }
 
-async fn let_in(
-    listener: TcpListener,
-    inner: SocketAddr,
-    limits: FrontLimits,
-    mut shutdown: Shutdown,
-) {
+/// Where Rocket hears, and who is told whose a connection is.
+#[derive(Clone)]
+struct Inner {
+    address: SocketAddr,
+    connected: Connected,
+}
+
+async fn let_in(listener: TcpListener, inner: Inner, limits: FrontLimits, mut shutdown: Shutdown) {
     let places = Arc::new(Places {
         most: limits.connections,
         inside: Mutex::default(),
@@ -115,6 +129,7 @@ async fn let_in(
             continue;
         };
         if let Some((place, waited_for)) = Places::take(&places) {
+            let inner = inner.clone();
             spawn(async move {
                 select! {
                     // That one of the two sides broke off, or was too slow, is no news here.
@@ -244,7 +259,7 @@ struct Head {
 /// One connection, from its first byte to its end.
 async fn pass(
     mut client: TcpStream,
-    inner: SocketAddr,
+    inner: Inner,
     limits: &FrontLimits,
     place: &ConnectionPlace,
     waited_for: WaitedFor,
@@ -257,7 +272,11 @@ async fn pass(
         }
         Err(NoHead::Gone(e)) => return Err(e),
     };
-    let mut server = TcpStream::connect(inner).await?;
+    let mut server = TcpStream::connect(inner.address).await?;
+    // Given up before the connection is, whose address may then be another's.
+    let _here = inner
+        .connected
+        .note(server.local_addr()?, client.peer_addr()?);
     server.set_nodelay(true)?;
     client.set_nodelay(true)?;
     server.write_all(&head.bytes).await?;

@@ -5,6 +5,7 @@
 //! [`behind_front()`].
 #![forbid(unsafe_code)]
 
+mod address;
 mod agent;
 mod assets;
 mod caller;
@@ -16,6 +17,7 @@ mod routes;
 mod settings;
 mod view;
 
+use address::{Connected, TrustedProxies};
 pub use agent::AgentClient;
 pub use caller::form_token;
 pub use front::FrontLimits;
@@ -70,6 +72,7 @@ pub fn rocket(app: App) -> std::io::Result<Rocket<Build>> {
     Ok(rocket::custom(figment)
         .manage(AgentClient::new(app.settings.socket.clone()))
         .manage(NoTemplates { _folder: folder })
+        .manage(TrustedProxies(app.settings.trusted_proxies.clone()))
         .attach(Template::custom(|engines| {
             // Before the templates: each takes the rule that holds when it is added.
             engines
@@ -96,6 +99,7 @@ pub fn behind_front(
     listener: std::net::TcpListener,
     limits: FrontLimits,
 ) -> std::io::Result<Rocket<Build>> {
-    let front = front::Front::new(listener, limits)?;
-    Ok(rocket(app)?.attach(front))
+    let connected = Connected::default();
+    let front = front::Front::new(listener, limits, connected.clone())?;
+    Ok(rocket(app)?.manage(connected).attach(front))
 }

@@ -35,6 +35,8 @@ pub struct Settings {
     pub port: u16,
     /// Names, besides addresses and `localhost`, under which the page may be asked for.
     pub hosts: Vec<String>,
+    /// Proxies that are believed when they say where a browser is.
+    pub trusted_proxies: Vec<IpAddr>,
 }
 
 /// The settings cannot be used.
@@ -72,6 +74,7 @@ struct Web {
     address: String,
     port: u16,
     hosts: Vec<String>,
+    trusted_proxies: Vec<IpAddr>,
 }
 
 impl Default for Web {
@@ -80,6 +83,7 @@ impl Default for Web {
             address: "127.0.0.1".into(),
             port: 8080,
             hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
         }
     }
 }
@@ -110,6 +114,7 @@ impl Settings {
             address,
             port: args.port.unwrap_or(web.port),
             hosts: web.hosts,
+            trusted_proxies: web.trusted_proxies,
         })
     }
 }
@@ -142,10 +147,11 @@ mod tests {
 
     #[test]
     fn the_command_line_goes_before_the_profile_and_the_profile_before_the_defaults() {
-        let profile = "state_dir = 5\n[gateway]\nanything = true\n[web]\naddress = \"::1\"\nport = 81\nhosts = [\"gw.example.org\"]\nadmins = []";
+        let profile = "state_dir = 5\n[gateway]\nanything = true\n[web]\naddress = \"::1\"\nport = 81\nhosts = [\"gw.example.org\"]\ntrusted_proxies = [\"::1\"]\nadmins = []";
         let got = from(profile, &[]).unwrap();
         assert_eq!((got.address.to_string().as_str(), got.port), ("::1", 81));
         assert_eq!(got.hosts, ["gw.example.org"]);
+        assert_eq!(got.trusted_proxies, ["::1".parse::<IpAddr>().unwrap()]);
         let got = from(profile, &["--port", "82", "--address", "127.0.0.2"]).unwrap();
         assert_eq!(
             (got.address.to_string().as_str(), got.port),

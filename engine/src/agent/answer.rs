@@ -15,10 +15,12 @@ use journal_format::{Digest, RestoreId, Seq};
 use super::backups::Taken;
 use super::refusal::Unanswered;
 use super::start::{self, Approved};
-use super::{Agent, gateway_lines, overview, recoveries, warned};
+use super::trail::{self, Tale};
+use super::{Agent, gateway_lines, now_ms, overview, recoveries, warned};
 use crate::archive;
-use crate::error::{Code, bug, cannot};
+use crate::error::{Code, bug, cannot, cause};
 use crate::restore::process;
+use crate::state_dir::audit::entry::AuditedDeed;
 use crate::state_dir::follow::StreamLost;
 use crate::state_dir::made;
 
@@ -75,24 +77,64 @@ pub fn answer(agent: &Arc<Agent>, stream: UnixStream) {
 }
 
 fn one(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, request: Request) -> Answered {
+    let mut tale = Tale::of(&request);
+    let answered = carried_out(agent, wire, request, &mut tale);
+    agent.trail.tell(&agent.profile, &tale, &answered);
+    answered
+}
+
+fn carried_out(
+    agent: &Arc<Agent>,
+    wire: &mut Wire<UnixStream>,
+    request: Request,
+    tale: &mut Tale,
+) -> Answered {
     let reply = match request {
         Request::SignIn {
             user,
             password,
             device,
+            from: _,
         } => {
             let guard = &agent.sign_in;
-            let (session, device) = guard.sign_in(agent, &user, &password, device.as_ref())?;
+            let signed_in = guard.sign_in(agent, &user, &password, device.as_ref());
+            match &signed_in {
+                Ok((session, _)) => tale.by(&session.user, session.admin),
+                // A name that is not known may be a password in the wrong field.
+                Err(_) if guard.is_known(&user) => tale.by(&user, false),
+                Err(_) => {}
+            }
+            let (session, device) = signed_in?;
             Reply::SignedIn { session, device }
         }
-        Request::SignOut { token } => {
+        Request::SignOut { token, from: _ } => {
+            if let Some(kept) = agent.sessions.find(&token) {
+                tale.by(&kept.user, kept.admin);
+                tale.does(AuditedDeed::SignOut);
+            }
             agent.sessions.end(&token)?;
             Reply::SignedOut
         }
-        Request::Who { token } => Reply::Session(who(agent, token)?),
-        Request::Admin { token, ask } => {
-            let session = an_admin(agent, token)?;
-            return admin(agent, wire, &session, ask);
+        Request::Who { token, from: _ } => {
+            let session = who(agent, token)?;
+            if !session.admin {
+                // Whoever is none gets no page.
+                tale.by(&session.user, false);
+                tale.failed(Code::NOT_ADMIN);
+            }
+            Reply::Session(session)
+        }
+        Request::Admin {
+            token,
+            from: _,
+            ask,
+        } => {
+            let session = who(agent, token)?;
+            tale.by(&session.user, session.admin);
+            if !session.admin {
+                return Err(Refusal::NotAdmin.into());
+            }
+            return admin(agent, wire, &session, ask, tale);
         }
     };
     Ok(say(wire, &reply)?)
@@ -119,28 +161,28 @@ fn an_admin(agent: &Agent, token: Token) -> Result<Session, Refusal> {
     }
 }
 
-fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask: Ask) -> Answered {
+fn admin(
+    agent: &Arc<Agent>,
+    wire: &mut Wire<UnixStream>,
+    session: &Session,
+    ask: Ask,
+    tale: &mut Tale,
+) -> Answered {
     let who = journal_format::visible(&session.user);
     let reply = match ask {
         Ask::Overview => Reply::Overview(Box::new(overview::overview(agent))),
         Ask::Status => Reply::Status(Box::new(overview::status(agent))),
         Ask::MakeBackup => {
             tracing::info!("{who} asks for a backup");
-            let alive = || say(wire, &Reply::Alive);
-            let (made, taken) = agent.backups.make(agent, ALIVE, alive)?;
-            if made.lacks.is_empty() {
-                return give(agent, wire, &session.token, &made.sha256, Some(&taken));
-            }
-            let (_, backup) = told(agent, &made.sha256)?;
-            Reply::Incomplete(backup)
+            return make_backup(agent, wire, session, tale);
         }
         Ask::GiveBackup { sha256 } => {
             tracing::info!("{who} takes a backup that is there");
-            return give(agent, wire, &session.token, &sha256, None);
+            return give(agent, wire, session, (&sha256, None), tale);
         }
         Ask::Upload { name } => {
             tracing::info!("{who} uploads an archive");
-            upload(agent, wire, &name)?
+            upload(agent, wire, &name, tale)?
         }
         Ask::Preview { upload } => {
             let kept = agent.uploads.find(&upload)?;
@@ -148,6 +190,9 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
         }
         Ask::Again { id } => looked(wire, || start::again(agent, &id))?,
         Ask::Discard { upload } => {
+            if let Ok(kept) = agent.uploads.find(&upload) {
+                tale.about(kept.preview.name);
+            }
             agent.uploads.discard(&upload);
             Reply::Discarded
         }
@@ -174,20 +219,49 @@ fn admin(agent: &Arc<Agent>, wire: &mut Wire<UnixStream>, session: &Session, ask
             };
             let mut last = Instant::now();
             let alive = || sign_of_life(wire, &mut last);
-            let id = agent.starts.start(agent, &approved, alive)?;
+            let id = agent.starts.start(agent, &approved, tale.who(), alive)?;
+            tale.about(id.as_str());
             Reply::Started { id }
         }
         Ask::Recover { id, policy } => {
             tracing::info!("{who} asks for a recovery");
             let mut last = Instant::now();
             let alive = || sign_of_life(wire, &mut last);
-            let id = recoveries::by_hand(agent, &id, policy, alive)?;
+            let id = recoveries::by_hand(agent, &id, policy, tale.who(), alive)?;
             Reply::Started { id }
         }
         Ask::Restore { id } => restore(agent, &id)?,
         Ask::Events { id, after } => events(agent, wire, &session.token, &id, after)?,
     };
     Ok(say(wire, &reply)?)
+}
+
+/// Makes a backup, and gives it if it is complete.
+fn make_backup(
+    agent: &Arc<Agent>,
+    wire: &mut Wire<UnixStream>,
+    session: &Session,
+    tale: &mut Tale,
+) -> Answered {
+    if agent.backups.running().is_none() {
+        let most = agent.profile.limits.backups_an_hour;
+        let taken = agent
+            .allowance
+            .take(&session.user, most, (Instant::now(), now_ms()));
+        taken.map_err(Refusal::busy)?;
+    }
+    let alive = || say(wire, &Reply::Alive);
+    let (made, taken) = agent.backups.make(agent, ALIVE, alive)?;
+    let path = made.path.display().to_string();
+    tale.about(&path);
+    if made.lacks.is_empty() {
+        let trail = &agent.trail;
+        trail.tell_done(&agent.profile, tale, AuditedDeed::Backup, &path);
+        tale.does(AuditedDeed::Download);
+        return give(agent, wire, session, (&made.sha256, Some(&taken)), tale);
+    }
+    let (_, backup) = told(agent, &made.sha256)?;
+    Ok(say(wire, &Reply::Incomplete(backup))?)
 }
 
 fn sign_of_life(wire: &mut Wire<UnixStream>, last: &mut Instant) -> Result<(), WireError> {
@@ -242,13 +316,14 @@ fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, BackupLine), Refusal
 fn give(
     agent: &Agent,
     wire: &mut Wire<UnixStream>,
-    token: &Token,
-    sha256: &Digest,
-    taken: Option<&Taken>,
+    session: &Session,
+    (sha256, taken): (&Digest, Option<&Taken>),
+    tale: &mut Tale,
 ) -> Answered {
-    let mut watched = watched(agent, token);
+    let mut watched = watched(agent, &session.token);
     watched.still()?;
     let (path, backup) = told(agent, sha256)?;
+    tale.about(path.display().to_string());
     let mut file = archive::opened(&path)?;
     say(wire, &Reply::Backup(backup))?;
     let mut buffer = vec![0; MAX_CHUNK];
@@ -263,19 +338,26 @@ fn give(
             }
             Ok(_) if watched.still().is_err() => {
                 tracing::info!("a download is broken off: its session is over");
+                tale.failed(Code::NOT_SIGNED_IN);
                 return Ok(wire.abort_bytes()?);
             }
             Ok(n) => wire.send_bytes(&buffer[..n])?,
             Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
             Err(e) => {
                 tracing::warn!("cannot read the backup {}: {e}", path.display());
+                tale.failed(cause(&e));
                 return Ok(wire.abort_bytes()?);
             }
         }
     }
 }
 
-fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Result<Reply, Unanswered> {
+fn upload(
+    agent: &Agent,
+    wire: &mut Wire<UnixStream>,
+    name: &str,
+    tale: &mut Tale,
+) -> Result<Reply, Unanswered> {
     // Before a byte is asked for: what cannot be looked at afterwards is not taken in.
     start::check_quiet(agent)?;
     let place = agent.uploads.place()?;
@@ -284,6 +366,7 @@ fn upload(agent: &Agent, wire: &mut Wire<UnixStream>, name: &str) -> Result<Repl
     let fresh = match agent.uploads.receive(wire) {
         Ok(fresh) => fresh,
         Err(Unanswered::Refused(refusal)) => {
+            tale.failed(trail::code(&refusal));
             say(wire, &Reply::Refused(refusal))?;
             // What is still to come of it is not read: the connection cannot go on.
             return Err(WireError::Closed.into());

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use agent_protocol::WireError;
-use journal_format::{Policy, Problem, RestoreId, Role, Seq};
+use journal_format::{AskedBy, Policy, Problem, RestoreId, Role, Seq};
 
 use super::gateway_lines::policy;
 use super::refusal::{self, Unanswered};
@@ -69,7 +69,7 @@ pub fn recover(profile: &Profile, config: PathBuf) -> Result<(), Problem> {
 /// Starts a recovery that nobody asked for: its journal counts it, and ends that by asking for the operator.
 fn by_itself(config: &Path, id: &RestoreId) -> Result<(), Problem> {
     tracing::info!("restore {id} is open and nothing works on it: recovering");
-    let worker = launched(config, id, Role::Recover, None)?;
+    let worker = launched(config, id, Role::Recover, None, AskedBy::Agent)?;
     log(id, Arc::new(worker))
 }
 
@@ -78,11 +78,13 @@ fn launched(
     id: &RestoreId,
     by: Role,
     policy: Option<Policy>,
+    asked_by: AskedBy,
 ) -> Result<Worker, Problem> {
     let order = WorkOrder::Recover(RecoveryOrder {
         by,
         policy,
         stage: BootStage::Whole,
+        asked_by: Some(asked_by),
     });
     launch::launch(config, &format!("recovery-{id}"), &order)
 }
@@ -170,6 +172,7 @@ pub fn by_hand(
     agent: &Arc<Agent>,
     id: &RestoreId,
     chosen: Option<Policy>,
+    asked_by: AskedBy,
     mut alive: impl FnMut() -> Result<(), WireError>,
 ) -> Result<RestoreId, Unanswered> {
     let _one = agent.starts.only(&mut alive)?;
@@ -200,6 +203,7 @@ pub fn by_hand(
         id,
         Role::RecoverByHand,
         policy(chosen),
+        asked_by,
     )?;
     let worker = Arc::new(worker);
     tracing::info!("restore {id} is being recovered, process {}", worker.pid());

@@ -129,6 +129,12 @@ impl SignInGuard {
         }
     }
 
+    /// Whether the gateway has a user of this name, as far as is known.
+    pub fn is_known(&self, name: &str) -> bool {
+        let known = self.users.last_known();
+        known.is_some_and(|users| users.all.iter().any(|user| user.username == name))
+    }
+
     fn turn(&self, name: &str, admin: bool, known: bool) -> Result<Turn<'_>, Refusal> {
         let stranger = || match admin {
             true => Lane::Admin(name.into()),

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, TryLockError};
 use std::time::Duration;
 
 use agent_protocol::{Refusal, RequestId, RootCommands, UploadId, WireError};
-use journal_format::{Digest, Problem, RestoreId};
+use journal_format::{AskedBy, Digest, Problem, RestoreId};
 
 use super::recoveries::{log_end, recover};
 use super::refusal::{Unanswered, bounded_problems, busy};
@@ -154,10 +154,11 @@ impl Starts {
         &self,
         agent: &Arc<Agent>,
         approved: &Approved,
+        asked_by: AskedBy,
         mut alive: impl FnMut() -> Result<(), WireError>,
     ) -> Result<RestoreId, Unanswered> {
         let _one = self.only(&mut alive)?;
-        let (id, worker) = match self.begin(agent, approved)? {
+        let (id, worker) = match self.begin(agent, approved, asked_by)? {
             Begun::Before(id) => return Ok(id),
             Begun::Runs(id, worker) => (id, worker),
         };
@@ -187,7 +188,12 @@ impl Starts {
         }
     }
 
-    fn begin(&self, agent: &Arc<Agent>, approved: &Approved) -> Result<Begun, Refusal> {
+    fn begin(
+        &self,
+        agent: &Arc<Agent>,
+        approved: &Approved,
+        asked_by: AskedBy,
+    ) -> Result<Begun, Refusal> {
         if let Some(id) = started_before(agent, &approved.request)? {
             return Ok(Begun::Before(id));
         }
@@ -245,6 +251,7 @@ impl Starts {
                 leave_down: approved.leave_down.clone(),
             },
             approved: Some(approved.plan.clone()),
+            asked_by: Some(asked_by),
         });
         let worker = Arc::new(launch::launch(&self.config, &name(&id), &order)?);
         // Said once it is known for whichever agent comes next.

@@ -5,7 +5,6 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use journal_format::Problem;
 
-use super::on_backup;
 use super::prune::{self, Outcome, Pruned};
 use super::{Made, Progress, of_gateway};
 use crate::error::Fault;
@@ -22,8 +21,10 @@ pub struct RunOutcome {
     pub made: Result<Made, Fault>,
     /// What was pruned behind it.
     pub pruned: Outcome,
-    /// What went wrong beside the backup: the run could not be noted, or `on_backup` did not end well.
-    pub beside: Vec<Problem>,
+    /// What it says, for `on_backup` as well, which the caller tells once the lock is free.
+    pub run: ScheduledRun,
+    /// Why that could not be noted.
+    pub unnoted: Option<Problem>,
 }
 
 /// Makes a run; a fault where it is none: something else works on the gateway, or a restore is open.
@@ -43,13 +44,11 @@ pub fn run(
         not_pruned: Vec::new(),
     };
     let (made, pruned, unnoted) = under_lock(profile, host, &mut run, progress)?;
-    let beside = unnoted
-        .into_iter()
-        .chain(on_backup::tell_of_run(profile, &run));
     Ok(RunOutcome {
         made,
         pruned,
-        beside: beside.collect(),
+        run,
+        unnoted,
     })
 }
 

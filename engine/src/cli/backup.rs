@@ -8,24 +8,39 @@ use journal_format::{note_line, problem_text, visible};
 use serde_json::{Value, json};
 
 use super::{Context, print_json, prune};
-use crate::backup::{self, Made, Progress, scheduled};
-use crate::error::{Fault, INCOMPLETE};
+use crate::backup::{self, Made, Progress, on_backup, scheduled};
+use crate::error::{Fault, INCOMPLETE, Problem};
 use crate::gateway::backup_kind::BackupKind;
 use crate::host::linux::Linux;
 use crate::state_dir;
+use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
+    let made = make(context, output);
+    audit(context, &made);
+    let made = made?;
+    if context.json {
+        print_json(&as_json(&made));
+    }
+    Ok(tell_of(context, &made, "holdfast backup"))
+}
+
+fn make(context: &Context, output: Option<PathBuf>) -> Result<Made, Fault> {
     let profile = &context.profile;
     let _lock = Lock::take(profile, LockedFor::Backup)?;
     let host = Linux::new(profile);
     state_dir::none_open(profile, &host, "back the gateway up")?;
     let dir = output.unwrap_or_else(|| profile.backups_dir());
-    let made = backup::of_gateway(profile, &host, BackupKind::ByHand, &dir, &mut progress)?;
-    if context.json {
-        print_json(&as_json(&made));
-    }
-    Ok(tell_of(context, &made, "holdfast backup"))
+    backup::of_gateway(profile, &host, BackupKind::ByHand, &dir, &mut progress)
+}
+
+fn audit(context: &Context, made: &Result<Made, Fault>) {
+    let path = made
+        .as_ref()
+        .ok()
+        .map(|made| made.path.display().to_string());
+    context.audited(AuditedDeed::Backup, path.as_deref(), AuditResult::of(made));
 }
 
 /// The same for the timer, with all that belongs to a run of the schedule.
@@ -37,8 +52,13 @@ pub(super) fn scheduled(context: &Context) -> Result<u8, Fault> {
              holdfast-backup.service tries again every ten minutes"
         );
     })?;
+    // Of a run that came to nothing since the gateway is busy no line is kept: one comes every ten minutes.
+    audit(context, &ran.made);
+    prune::audit(context, &ran.pruned);
     prune::problems(&ran.pruned);
-    for problem in &ran.beside {
+    let told = on_backup::tell_of_run(profile, &ran.run);
+    let beside: Vec<Problem> = ran.unnoted.into_iter().chain(told).collect();
+    for problem in &beside {
         tell!("holdfast: {}", problem_text(problem));
     }
     let made = ran.made?;
@@ -47,13 +67,7 @@ pub(super) fn scheduled(context: &Context) -> Result<u8, Fault> {
         let removed = ran.pruned.gone.iter().map(|(what, _)| what);
         all["removed"] = json!(removed.collect::<Vec<_>>());
         all["in_use"] = json!(ran.pruned.in_use);
-        all["problems"] = json!(
-            ran.pruned
-                .failed
-                .iter()
-                .chain(&ran.beside)
-                .collect::<Vec<_>>()
-        );
+        all["problems"] = json!(ran.pruned.failed.iter().chain(&beside).collect::<Vec<_>>());
         print_json(&all);
     }
     let status = tell_of(context, &made, "holdfast backup --scheduled");

@@ -12,6 +12,7 @@ use crate::archive::catalog;
 use crate::backup::prune::{self, Outcome, Pruned};
 use crate::error::{Code, Fault, cannot};
 use crate::host::linux::Linux;
+use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::state_dir::pins;
 use crate::text::wording::counted;
@@ -29,7 +30,11 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
             gone: pruning.going.clone(),
             ..Outcome::default()
         },
-        false => prune::carry_out(profile, &pruning),
+        false => {
+            let outcome = prune::carry_out(profile, &pruning);
+            audit(context, &outcome);
+            outcome
+        }
     };
     let status = match (dry_run, outcome.gone.is_empty(), outcome.failed.is_empty()) {
         (true, false, _) => SOMETHING,
@@ -85,6 +90,21 @@ pub(super) fn lines(outcome: &Outcome, verb: &str) -> Vec<String> {
 pub(super) fn problems(outcome: &Outcome) {
     for problem in &outcome.failed {
         tell!("holdfast: {}", problem_text(problem));
+    }
+}
+
+/// Each thing that went, by its name; and that something did not go.
+pub(super) fn audit(context: &Context, outcome: &Outcome) {
+    for (what, _) in &outcome.gone {
+        let name = match what {
+            Pruned::Backup(name) => name.as_str(),
+            Pruned::Restore(id) => id.as_str(),
+        };
+        context.audited(AuditedDeed::Prune, Some(name), AuditResult::Done);
+    }
+    if !outcome.failed.is_empty() {
+        let result = AuditResult::by(&outcome.failed);
+        context.audited(AuditedDeed::Prune, None, result);
     }
 }
 

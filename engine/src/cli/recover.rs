@@ -39,6 +39,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         by,
         policy,
         stage: BootStage::Whole,
+        asked_by: Some(context.asked_by()),
     });
     let interrupts = Interrupts::hold()?;
     let (follower, mut before) = found(context).unzip();
@@ -249,8 +250,11 @@ fn say_recovered(recovered: &Recovered, last: Option<&View>, after: Option<&Stat
         Recovered::BeforeNetwork(id) => say!(
             "restore {id}: files and databases are settled; tunnels, rules and services wait for the network"
         ),
-        Recovered::TriedAgain { id, lacks, .. } => {
+        Recovered::TriedAgain {
+            id, lacks, gone, ..
+        } => {
             match lacks.len() {
+                0 if !gone.is_empty() => say!("restore {id}: it lacks nothing any more"),
                 0 => say!("restore {id}: what it lacked works now"),
                 n => say!(
                     "restore {id}: {} still does not work",
@@ -260,7 +264,10 @@ fn say_recovered(recovered: &Recovered, last: Option<&View>, after: Option<&Stat
             if let Some(view) = last {
                 say!("{}", view.headline);
             }
-            lacks.iter().for_each(|n| tell!("{}", note_line(n)));
+            lacks
+                .iter()
+                .chain(gone)
+                .for_each(|n| tell!("{}", note_line(n)));
         }
         Recovered::Settled { result, .. } => {
             if let Some(view) = last {

@@ -22,6 +22,7 @@ use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::order::{RestoreOrder, WorkOrder};
 use crate::restore::recover::Recovered;
 use crate::state_dir;
+use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::text::octets;
@@ -43,7 +44,11 @@ pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> R
                     "there is a question to answer and no terminal; add --yes to restore without it".into(),
                 ));
             }
-            let prepared = look(context, archive, choices.clone())?;
+            let prepared = look(context, archive, choices.clone());
+            let named = archive.display().to_string();
+            let result = AuditResult::of(&prepared);
+            context.audited(AuditedDeed::Plan, Some(&named), result);
+            let prepared = prepared?;
             let besides = Besides {
                 commands: prepared.consent.lines(),
                 unsaved: prepared.unsaved,
@@ -61,6 +66,7 @@ pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> R
         shown: shown(archive),
         choices,
         approved,
+        asked_by: Some(context.asked_by()),
     });
     follow(context, id, &order, args.yes)
 }

@@ -3,9 +3,10 @@
 use journal_format::visible;
 
 use super::{Context, print_json};
-use crate::error::{Code, Fault, cannot};
+use crate::error::{Code, Fault, Problem, cannot};
 use crate::host::linux::Linux;
 use crate::state_dir;
+use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::survey;
 use crate::survey::exposure::{self, Exposed};
@@ -15,6 +16,21 @@ use crate::text::wording::names;
 const OPEN: u8 = 10;
 
 pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
+    let closed = close(context, dry_run);
+    if !dry_run {
+        let result = match &closed {
+            Ok((_, problems)) if !problems.is_empty() => AuditResult::by(problems),
+            Ok(_) => AuditResult::Done,
+            Err(fault) => AuditResult::of(&Err::<(), _>(fault)),
+        };
+        context.audited(AuditedDeed::Secure, None, result);
+    }
+    let (changes, problems) = closed?;
+    Ok(tell_of(context, dry_run, &changes, &problems))
+}
+
+/// What is closed, or would be, and what stands in the way.
+fn close(context: &Context, dry_run: bool) -> Result<(Vec<String>, Vec<Problem>), Fault> {
     let profile = &context.profile;
     let _lock = Lock::take(profile, LockedFor::Secure)?;
     let host = Linux::new(profile);
@@ -41,6 +57,11 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
         problems.extend(exposure::close(&found.exposed, |one| changes.push(one)).err());
         problems.extend(exposure::still_held(profile, &host)?);
     }
+    Ok((changes, problems))
+}
+
+/// Prints it. Says the exit status.
+fn tell_of(context: &Context, dry_run: bool, changes: &[String], problems: &[Problem]) -> u8 {
     let status = match (dry_run, changes.is_empty(), problems.is_empty()) {
         (_, true, true) | (false, _, true) => 0,
         (true, _, _) => OPEN,
@@ -50,13 +71,13 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
         print_json(&serde_json::json!({
             "dry_run": dry_run, "changes": changes, "problems": problems, "exit_status": status,
         }));
-        return Ok(status);
+        return status;
     }
     let verb = if dry_run { "would close" } else { "closed" };
-    for change in &changes {
+    for change in changes {
         say!("{verb} {}", visible(change));
     }
-    for problem in &problems {
+    for problem in problems {
         tell!("holdfast: {}", journal_format::problem_text(problem));
     }
     if changes.is_empty() && problems.is_empty() {
@@ -64,5 +85,5 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
             "only root and the gateway's account can write the gateway's files, and read its keys"
         );
     }
-    Ok(status)
+    status
 }

@@ -1,7 +1,7 @@
 //! `holdfast status`: how the gateway stands in four lines, and the scheduled and the last backups or where the restore stands. Decides nothing: the
 //! exit status says whether somebody has to do something.
 
-use journal_format::{Digest, problem_text, utc, view_text, visible};
+use journal_format::{Digest, asked_by_clause, problem_text, utc, view_text, visible};
 use serde_json::{Value, json};
 
 use super::{Context, print_json};
@@ -130,8 +130,9 @@ fn details(state: &StateOfGateway, verbose: bool) {
                 false => format!(" from {}", visible(&view.archive)),
             };
             say!(
-                "restore{archive} began {}, last news {}",
+                "restore{archive} began {}{}, last news {}",
                 view.began,
+                asked_by_clause(view),
                 view.last
             );
             let problem = view.problem.as_ref().map(problem_text).unwrap_or_default();

@@ -11,7 +11,7 @@ use crate::text::wg_config::{Config, Prefix};
 /// What is set of one tunnel's interface.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LinkSettings {
-    /// Its addresses, `address/length`; not those that the kernel gives it.
+    /// Its addresses, `address/length`, or `address peer address/length`; not those that the kernel gives it.
     pub addresses: BTreeSet<String>,
     /// Its MTU.
     pub mtu: Option<u32>,
@@ -85,13 +85,16 @@ pub fn of_tunnels(printed: &Printed, tunnels: &[String]) -> BTreeMap<String, Lin
         let [_, name, "inet" | "inet6", address, rest @ ..] = &words[..] else {
             continue;
         };
-        // The kernel's own, and those with another end, which no config makes.
-        let is_set = !rest.contains(&"link") && rest.first() != Some(&"peer");
-        let address = Prefix::parse(address).filter(|_| is_set);
-        of(name, &mut |link| {
-            link.addresses
-                .extend(address.as_ref().map(Prefix::to_string));
-        });
+        // The kernel gives it those of its link.
+        if rest.contains(&"link") {
+            continue;
+        }
+        let address = match rest {
+            // One with another end, which no config makes.
+            ["peer", peer, ..] => Some(format!("{address} peer {peer}")),
+            _ => Prefix::parse(address).map(|a| a.to_string()),
+        };
+        of(name, &mut |link| link.addresses.extend(address.clone()));
     }
     for (name, port) in printed.ports.lines().filter_map(|l| l.split_once('\t')) {
         of(name, &mut |link| link.port = port.trim().parse().ok());
@@ -125,7 +128,8 @@ impl LinkSettings {
         changes
     }
 
-    /// What was set otherwise than the config says. Where it says nothing, `wg-quick` and the kernel choose.
+    /// What was set otherwise than the config and its hooks say. Where they say nothing, `wg-quick` and the kernel choose: nobody can
+    /// tell an MTU that was set by hand from one that `wg-quick` found on the way to a peer.
     pub fn beyond_config(&self, config: &Config) -> Vec<LinkChange> {
         let interface = &config.interface;
         let of_config = LinkSettings {
@@ -134,7 +138,12 @@ impl LinkSettings {
             port: interface.listen_port.filter(|port| *port != 0),
             routes: BTreeSet::new(),
         };
-        self.less_routes_of(config).changes_from(&of_config)
+        let mut beyond = self.less_routes_of(config);
+        let is_of_hook = |address: &String| is_in_hook(config, address);
+        beyond
+            .addresses
+            .retain(|address| !is_of_hook(address) || of_config.addresses.contains(address));
+        beyond.changes_from(&of_config)
     }
 
     /// The same without the routes that bringing the tunnel up by this config sets. Their table may be another one each time.
@@ -143,6 +152,27 @@ impl LinkSettings {
         less.routes.retain(|route| !route::is_of(config, route));
         less
     }
+}
+
+/// Whether a hook that runs as the tunnel comes up names this address.
+fn is_in_hook(config: &Config, address: &str) -> bool {
+    let address = address.split(['/', ' ']).next().unwrap_or_default();
+    let is_it =
+        |word: &str| word == address || word.split_once('/').is_some_and(|(a, _)| a == address);
+    let up = config
+        .interface
+        .hooks
+        .iter()
+        .filter(|(key, _)| key.ends_with("Up"));
+    let mut hooks = up.map(|(_, hook)| String::from_utf8_lossy(hook));
+    hooks.any(|hook| {
+        let commands = hook.split([';', '&', '|', '\n']);
+        let mut words = commands.map(|c| c.split_whitespace().collect::<Vec<_>>());
+        words.any(|words| {
+            let is_of_addresses = words.iter().any(|w| ["address", "addr", "a"].contains(w));
+            is_of_addresses && words.iter().any(|w| is_it(w))
+        })
+    })
 }
 
 #[cfg(test)]
@@ -154,6 +184,7 @@ mod tests {
     const LINKS: &str = "1: lo: <LOOPBACK,UP> mtu 65536 qdisc noqueue\n7: wg0: <POINTOPOINT> mtu 1300 qdisc noqueue\n";
     const ADDRESSES: &str = "7: wg0    inet 10.0.0.1/24 scope global wg0\\ valid_lft forever\n\
         7: wg0    inet 10.99.0.1/24 scope global wg0\\ valid_lft forever\n\
+        7: wg0    inet 10.98.0.1 peer 10.98.0.2/32 scope global wg0\\ valid_lft forever\n\
         7: wg0    inet6 fe80::1/64 scope link stable-privacy \\ valid_lft forever\n";
 
     const ROUTES: &str = "10.8.0.0/24 dev wg0 scope link \n10.9.0.0/24 via 10.99.0.7 dev wg0 \n10.7.0.0/16 dev eth0 scope link \n\
@@ -181,6 +212,7 @@ mod tests {
         assert_eq!(
             beyond("[Interface]\nAddress = 10.0.0.1/24\nListenPort = 51820\nMTU = 1420\n"),
             [
+                "the address 10.98.0.1 peer 10.98.0.2/32",
                 "the address 10.99.0.1/24",
                 "the MTU 1300",
                 "the port 40000",
@@ -189,7 +221,7 @@ mod tests {
                 "the route 10.9.0.0/24 via 10.99.0.7 dev wg0"
             ]
         );
-        let whole = "[Interface]\nAddress = 10.0.0.1/24, 10.99.0.1/24\nPostUp = ip route add 10.9.0.0/24 via 10.99.0.7\n\
+        let whole = "[Interface]\nAddress = 10.0.0.1/24, 10.99.0.1/24\nPostUp = ip addr add 10.98.0.1 peer 10.98.0.2 dev %i\nPostUp = ip route add 10.9.0.0/24 via 10.99.0.7\n\
             [Peer]\nAllowedIPs = 10.8.0.1/24, fd09::/64\n";
         assert_eq!(beyond(whole), [""; 0]);
     }
@@ -206,6 +238,7 @@ mod tests {
             runs().changes_from(&now),
             [
                 LinkChange::RemoveAddress("10.5.0.1/24".into()),
+                LinkChange::AddAddress("10.98.0.1 peer 10.98.0.2/32".into()),
                 LinkChange::AddAddress("10.99.0.1/24".into()),
                 LinkChange::Mtu(1300),
                 LinkChange::Port(40000),

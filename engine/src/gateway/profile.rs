@@ -3,6 +3,7 @@
 
 mod defaults;
 
+use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
 
 use journal_format::{Control, Policy, RestoreId, Service};
@@ -25,7 +26,7 @@ pub struct Profile {
     pub gateway: Gateway,
     /// What recovery does.
     pub recovery: Recovery,
-    /// What an archive may cost.
+    /// What an archive may cost, and the page.
     pub limits: Limits,
     /// How long backups and past restores are kept.
     pub retention: Retention,
@@ -135,7 +136,7 @@ pub struct Recovery {
     pub agent_after_seconds: u64,
 }
 
-/// What an archive may cost.
+/// What an archive may cost, and the page.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Limits {
@@ -145,6 +146,8 @@ pub struct Limits {
     pub unpacked_mib: u64,
     /// Entries.
     pub entries: u64,
+    /// Backups that one user may make on the page within an hour; 0 is no limit.
+    pub backups_an_hour: u64,
 }
 
 /// Backups that a timer makes.
@@ -171,6 +174,8 @@ pub struct WebProfile {
     pub port: u16,
     /// Names under which the page may be asked for, besides its address and `localhost`.
     pub hosts: Vec<String>,
+    /// Proxies in front of the page: what one of these says of where a browser is, is believed (`X-Forwarded-For`).
+    pub trusted_proxies: Vec<IpAddr>,
     /// Users of the gateway who may use the page. Nothing that a database says makes anybody else an admin.
     pub admins: Vec<String>,
     /// The database of the gateway, by its name, whose users sign in; without it the first of kind `users`.

@@ -56,6 +56,19 @@ pub struct ProcessInfo {
     pub parent: u32,
 }
 
+impl ProcessInfo {
+    /// What it is a child of, unless that is the first process.
+    pub fn child_of(&self) -> Option<String> {
+        let parent = process(self.parent).filter(|parent| parent.pid > 1)?;
+        Some(format!("{} (pid {})", parent.command, parent.pid))
+    }
+
+    /// Whether its session was begun by a child of the first process, or by one that is gone.
+    pub fn is_daemon(&self) -> bool {
+        process(self.session).is_none_or(|leader| leader.parent <= 1)
+    }
+}
+
 /// One process, as `/proc/PID/stat` has it; none if it is not there.
 pub fn process(pid: u32) -> Option<ProcessInfo> {
     let file = format!("/proc/{pid}/stat");

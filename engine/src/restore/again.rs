@@ -1,27 +1,39 @@
 //! After the verdict: what the gateway lacks is tried again, in the boot in which it came to lack it. A later boot starts the
 //! gateway as any boot does. Touches no file, and of a database only the rows that a start of the services changes; closes no fence.
 
-use journal_format::{
-    BootId, Driver, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict,
-};
+use journal_format::{BootId, Fate, Note, RestoreId, Role, Soundness, State, Step, Verdict};
 
-use super::before;
 use super::driver::Drive;
-use super::journal::{JOURNAL_BYTES, JournalWriter};
+use super::journal::{DriverStart, JOURNAL_BYTES, JournalWriter};
 use super::step::{Machine, ops};
+use super::{before, process};
 use crate::error::{Code, Problem};
 use crate::gateway::profile::Profile;
 use crate::restore::decide::{Observed, STARTS};
 use crate::state_dir;
 
-/// Tries again what this restore lacks, which is the newest: its verdict and what it lacks still; none if there is nothing to
+/// What came of it.
+pub struct TriedAnew {
+    /// How the restore had ended.
+    pub verdict: Verdict,
+    /// What it lacks still.
+    pub lacks: Vec<Note>,
+    /// What it lacks no more, for it was deleted since.
+    pub gone: Vec<Note>,
+    /// Processes of a recovery that died over it, which were ended.
+    pub ended: Vec<String>,
+}
+
+/// Tries again what this restore lacks, which is the newest; none if there is nothing to
 /// try. The caller holds the lock, and no restore is open. Sees everything through the host.
 pub fn run(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
-    driver: Driver,
-) -> Result<Option<(Verdict, Vec<Note>)>, Problem> {
+    start: impl Into<DriverStart>,
+) -> Result<Option<TriedAnew>, Problem> {
+    let start = start.into();
+    let driver = &start.driver;
     let path = state_dir::journal(profile, id);
     let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
@@ -38,7 +50,8 @@ pub fn run(
     }
     let dir = profile.restore_dir(id);
     let facts = before::facts(host, &dir, state)?;
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let ended = process::end_what_it_left(host, state, driver)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, start)?;
     let verdict = Drive {
         host,
         dir: &dir,
@@ -49,7 +62,18 @@ pub fn run(
         stage: super::driver::BootStage::Whole,
     }
     .try_again(&mut journal)?;
-    Ok(Some((verdict, journal.state().lacks())))
+    let state = journal.state();
+    let tunnels = state.find(Step::TunnelsUp, state.direction());
+    let said = tunnels.iter().flat_map(|m| &m.warnings);
+    Ok(Some(TriedAnew {
+        verdict,
+        lacks: state.lacks(),
+        gone: said
+            .filter(|n| n.is(&Code::TUNNEL_IS_GONE))
+            .cloned()
+            .collect(),
+        ended,
+    }))
 }
 
 /// Whether it is over, and lacks something that can be tried again.

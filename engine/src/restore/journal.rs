@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use journal_format::{
-    Chain, Driver, Entry, Exchange, Header, Move, Note, Plan, Policy, Problem, Record, Role, Scan,
-    Seq, State, Tail, Verdict,
+    AskedBy, Chain, Driver, Entry, Exchange, Header, Info, Move, Note, Plan, Policy, Problem,
+    Record, Role, Scan, Seq, State, Tail, Verdict,
 };
 
 use crate::error::{Code, cannot};
@@ -18,6 +18,24 @@ pub const JOURNAL_BYTES: u64 = 1 << 30;
 /// Space reserved behind the end of a journal, so that a full disk cannot stop a restore half way. A restore writes
 /// some 40 records besides the plan and the two lists of exchanges, which are counted apart.
 const RESERVE_BYTES: u64 = 1 << 20;
+
+/// One start of a driver, and who asked for it.
+#[derive(Debug, Clone)]
+pub struct DriverStart {
+    /// The driver.
+    pub driver: Driver,
+    /// Who asked, where that is known.
+    pub asked_by: Option<AskedBy>,
+}
+
+impl From<Driver> for DriverStart {
+    fn from(driver: Driver) -> DriverStart {
+        DriverStart {
+            driver,
+            asked_by: None,
+        }
+    }
+}
 
 /// The open end of one journal, with the state that its records add up to.
 pub struct JournalWriter<'h> {
@@ -35,17 +53,22 @@ impl<'h> JournalWriter<'h> {
         path: &Path,
         header: Header,
         plan: impl Into<Arc<Plan>>,
-        driver: Driver,
+        start: impl Into<DriverStart>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let now = host.now();
+        let DriverStart { driver, asked_by } = start.into();
         let mut chain = Chain::start();
         let record = |seq, entry| Record {
             seq,
             at_ms: now.at_ms,
             up_ms: now.up_ms,
             entry,
+            info: None,
         };
-        let first = record(Seq(0), Entry::Header(header));
+        let first = Record {
+            info: Info::asked_by(asked_by),
+            ..record(Seq(0), Entry::Header(header))
+        };
         let mut state = State::begin(&first).map_err(bug)?;
         let mut bytes = chain.encode(&first).map_err(bug)?;
         for (seq, entry) in [
@@ -84,7 +107,7 @@ impl<'h> JournalWriter<'h> {
         path: &Path,
         bytes: &[u8],
         scan: Scan,
-        driver: Driver,
+        start: impl Into<DriverStart>,
     ) -> Result<JournalWriter<'h>, Problem> {
         let damaged = || {
             cannot(
@@ -112,7 +135,8 @@ impl<'h> JournalWriter<'h> {
             state,
             poisoned: None,
         };
-        writer.write(Entry::Driver(driver))?;
+        let DriverStart { driver, asked_by } = start.into();
+        writer.write_with(Entry::Driver(driver), Info::asked_by(asked_by))?;
         Ok(writer)
     }
 
@@ -200,6 +224,10 @@ impl<'h> JournalWriter<'h> {
     }
 
     fn write(&mut self, entry: Entry) -> Result<(), Problem> {
+        self.write_with(entry, None)
+    }
+
+    fn write_with(&mut self, entry: Entry, info: Option<Info>) -> Result<(), Problem> {
         if let Some(problem) = &self.poisoned {
             return Err(problem.clone());
         }
@@ -210,6 +238,7 @@ impl<'h> JournalWriter<'h> {
             up_ms: now.up_ms,
             // A journal goes on as it began.
             entry: entry.within(self.state.header.format),
+            info,
         };
         let written = self.state.apply(&record).map_err(bug).and_then(|()| {
             let bytes = self.chain.encode(&record).map_err(bug)?;

@@ -64,6 +64,17 @@ impl<'a> Keeping<'a> {
         &self.root
     }
 
+    /// Where an earlier attempt has put what lay under this name.
+    pub fn kept_before(&self, path: &str) -> Result<Vec<PathBuf>, Problem> {
+        let mut kept = Vec::new();
+        let mut there = self.root.join(path.trim_start_matches('/'));
+        while self.env.host.stat(&there)?.is_some() {
+            kept.push(there.clone());
+            there.as_mut_os_string().push("~");
+        }
+        Ok(kept)
+    }
+
     /// Moves what lies under the first name to where it keeps what had the second, and says where that is. Nothing there is no
     /// fault: an earlier run may have moved it.
     pub fn take(&mut self, from: &Path, path: &str) -> Result<PathBuf, Problem> {

@@ -1,7 +1,7 @@
 //! The last exit: the operator ends an open restore where it stands. Lifts the fence, says what is in place, and closes; every
 //! original and every staged file that is not the plan's is kept. Decides nothing about what is right.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use journal_format::{
     Direction, Exchange, Format, Note, Phase, RestoreId, Soundness, State, Step, Verdict,
@@ -123,30 +123,23 @@ impl Drive<'_> {
         let boot = self.host.boot()?;
         let env = self.env(plan, state, &boot);
         let mut notes = Vec::new();
+        let mut sides = BTreeSet::new();
         for (step, what) in [
             (Step::SwapDatabases, "database"),
             (Step::SwapConfigs, "config"),
         ] {
-            notes.extend(files(
-                &env,
-                state.exchanges(step).unwrap_or_default(),
-                what,
-            )?);
+            let (said, of_these) = files(&env, state.exchanges(step).unwrap_or_default(), what)?;
+            notes.extend(said);
+            sides.extend(of_these);
+            if state.exchanges(step).is_none() && plan.targets(step).is_some_and(|t| !t.is_empty())
+            {
+                // It was never begun.
+                sides.insert(AS_BEFORE);
+            }
         }
+        let is_one_set = !sides.contains(AS_BEFORE) || !sides.contains(AS_THE_BACKUP);
         if notes.is_empty() {
             notes.push(known("the files and databases are as before"));
-        }
-        notes.extend(tunnels(&env)?);
-        for service in &plan.services {
-            if !env.runs(service)? {
-                let text = format!("{} does not run", service.name);
-                let start = start_command(&service.control);
-                notes.push(
-                    down(text)
-                        .about(&service.name)
-                        .advising(format!("`{start}`")),
-                );
-            }
         }
         let kept = before::facts(self.host, self.dir, state);
         let rules = |direction| {
@@ -161,7 +154,7 @@ impl Drive<'_> {
             (Ok(_), Ok(_)) => {
                 known("the firewall rules are neither as before nor as the backup says")
                     .about(RULES)
-                    .advising("look at `iptables-save` and `ip6tables-save`")
+                    .advising("the restore of the safety backup puts them right")
             }
             (Err(p), _) | (_, Err(p)) => known(format!(
                 "the firewall rules cannot be compared: cannot {}",
@@ -170,6 +163,21 @@ impl Drive<'_> {
             .about(RULES)
             .advising(p.advice),
         });
+        // Where that leads on it comes first: a start adds rules to those of two sets.
+        let is_mixed = notes.iter().any(|n| n.name.as_deref() == Some(RULES)) || !is_one_set;
+        let first = match is_mixed {
+            true => "after the restore of the safety backup: ",
+            false => "",
+        };
+        notes.extend(tunnels(&env, first)?);
+        for service in &plan.services {
+            if !env.runs(service)? {
+                let text = format!("{} does not run", service.name);
+                let start = start_command(&service.control);
+                let note = down(text).about(&service.name);
+                notes.push(note.advising(format!("{first}`{start}`")));
+            }
+        }
         Ok(notes)
     }
 }
@@ -185,19 +193,26 @@ fn down(text: impl Into<String>) -> Note {
     Note::down(Code::LEFT_AS_IT_IS, text)
 }
 
+const AS_BEFORE: &str = "as before";
+const AS_THE_BACKUP: &str = "as the backup says";
+
+/// What is said of files, and whose they are.
+type FilesLeft = (Vec<Note>, Vec<&'static str>);
+
 /// Which set's files lie in their places: how many of each, and by name those that most are not.
-fn files(env: &Env, exchanges: &[Exchange], what: &str) -> Result<Vec<Note>, Problem> {
-    let mut sides: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+fn files(env: &Env, exchanges: &[Exchange], what: &str) -> Result<FilesLeft, Problem> {
+    let mut sides: BTreeMap<&'static str, Vec<&str>> = BTreeMap::new();
     for exchange in exchanges {
         let side = match swap::seen(env.host, std::slice::from_ref(exchange))? {
-            Observed::Before => "as before",
-            Observed::After => "as the backup says",
+            Observed::Before => AS_BEFORE,
+            Observed::After => AS_THE_BACKUP,
             Observed::Between(_) | Observed::Unknown(_) => "as others left it",
         };
         sides.entry(side).or_default().push(&exchange.path);
     }
     let most = sides.values().map(Vec::len).max().unwrap_or_default();
     let is_mixed = sides.len() > 1;
+    let whose: Vec<&'static str> = sides.keys().copied().collect();
     let said = sides.into_iter().map(|(side, paths)| {
         let is = if paths.len() == 1 { "is" } else { "are" };
         let mut text = format!("{} {is} {side}", counted(paths.len(), what));
@@ -210,10 +225,10 @@ fn files(env: &Env, exchanges: &[Exchange], what: &str) -> Result<Vec<Note>, Pro
         }
         known(text)
     });
-    Ok(said.collect())
+    Ok((said.collect(), whose))
 }
 
-fn tunnels(env: &Env) -> Result<Vec<Note>, Problem> {
+fn tunnels(env: &Env, when: &str) -> Result<Vec<Note>, Problem> {
     let up = env.tunnels_up()?;
     let down_now: Vec<&str> = env
         .replaced()
@@ -236,7 +251,8 @@ fn tunnels(env: &Env) -> Result<Vec<Note>, Problem> {
                 },
                 first.join(", ")
             );
-            vec![down(text).advising("bring up the ones that should be: wg-quick up NAME")]
+            let advice = format!("{when}bring up the ones that should be: wg-quick up NAME");
+            vec![down(text).advising(advice)]
         }
     })
 }

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
-use journal_format::{Digest, Note, Policy, RestoreId, Verdict};
+use journal_format::{AskedBy, Digest, Note, Policy, RestoreId, Verdict};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::process::ProcessId;
@@ -37,6 +37,9 @@ pub struct RestoreOrder {
     pub choices: Choices,
     /// The plan that was approved; any other is refused. None where nobody was asked.
     pub approved: Option<Digest>,
+    /// Who asked for it; older programs do not say.
+    #[serde(default)]
+    pub asked_by: Option<AskedBy>,
 }
 
 /// What a worker says: first that it runs, at its end how it ended.
@@ -162,6 +165,7 @@ mod tests {
                     leave_down: Default::default(),
                 },
                 approved: None,
+                asked_by: Some(AskedBy::Agent),
             });
             let json = serde_json::to_vec(&order).unwrap();
             assert_eq!(serde_json::from_slice::<WorkOrder>(&json).unwrap(), order);

@@ -6,12 +6,12 @@ use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use journal_format::{BootId, Driver, Policy, Role};
+use journal_format::{BootId, Driver, Policy, Role, State};
 use nix::sys::signal::Signal;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Code, OrCannot, Problem, bug, cannot};
-use crate::host::programs;
+use crate::host::{Host, programs};
 
 /// Leaves the session of whoever started this process, so that the end of a terminal, of a login or of the agent does not end
 /// it, and recovery can end what this one leaves behind. Not for the leader of a process group: it cannot leave.
@@ -179,6 +179,22 @@ pub fn driver(role: Role, boot: BootId, policy: Option<Policy>) -> Result<Driver
 pub fn runs(driver: &Driver, boot: &BootId) -> bool {
     let (pid, started_ticks) = (driver.pid, driver.started_ticks);
     driver.boot == *boot && ProcessId { pid, started_ticks }.runs()
+}
+
+/// Ends what a driver of this boot left running that died in the middle of a move, and names it. What a move that came to its end
+/// left running (a hook's helper, a service) stays. The one that did not is made again.
+pub fn end_what_it_left(
+    host: &dyn Host,
+    state: &State,
+    now: &Driver,
+) -> Result<Vec<String>, Problem> {
+    let dead = state.driver.as_ref();
+    let dead = dead.filter(|d| d.boot == now.boot && d.session == d.pid);
+    let in_doubt = state.in_doubt.and_then(|m| state.find(m.step, m.direction));
+    match dead.zip(in_doubt) {
+        Some((dead, m)) => host.end_session(dead.session, dead.started_ticks, m.began_up_ms),
+        None => Ok(Vec::new()),
+    }
 }
 
 /// This program's name in what it writes.

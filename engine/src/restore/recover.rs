@@ -1,7 +1,9 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
-use journal_format::{Driver, Note, Policy, RestoreId, Role, Scan, Soundness, State, Verdict};
+use journal_format::{
+    AskedBy, Note, Phase, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
+};
 
 use serde::{Deserialize, Serialize};
 
@@ -11,9 +13,9 @@ use crate::host::fence_is_closed;
 use crate::restore;
 use crate::restore::again;
 use crate::restore::before::facts;
-use crate::restore::decide::STARTS;
+use crate::restore::decide::{self, STARTS};
 use crate::restore::driver::{BootStage, Drive, Ending};
-use crate::restore::journal::{JOURNAL_BYTES, JournalWriter};
+use crate::restore::journal::{DriverStart, JOURNAL_BYTES, JournalWriter};
 use crate::restore::leaving;
 use crate::restore::process;
 use crate::restore::step::Machine;
@@ -38,6 +40,8 @@ pub enum Recovered {
         verdict: Verdict,
         /// What it lacks still.
         lacks: Vec<Note>,
+        /// What it lacks no more, for it was deleted since.
+        gone: Vec<Note>,
     },
     /// It is settled.
     Settled {
@@ -66,6 +70,9 @@ pub struct RecoveryOrder {
     pub policy: Option<Policy>,
     /// How far it goes.
     pub stage: BootStage,
+    /// Who asked for it; older programs do not say.
+    #[serde(default)]
+    pub asked_by: Option<AskedBy>,
 }
 
 /// What was found before anything was done, for a person.
@@ -85,10 +92,14 @@ pub fn run<'a>(
     host: &'a dyn Machine,
     order: RecoveryOrder,
     asked: &'a dyn Fn() -> bool,
-    found: impl FnMut(FoundAtRecovery),
+    mut found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     let open = state_dir::open_restore(profile).map_err(Fault::Stuck)?;
-    let driver = || process::driver(order.by, host.boot()?, order.policy);
+    let driver = || -> Result<DriverStart, Problem> {
+        let driver = process::driver(order.by, host.boot()?, order.policy)?;
+        let asked_by = order.asked_by.clone();
+        Ok(DriverStart { driver, asked_by })
+    };
     match open {
         Some(open) => {
             let by = (driver().map_err(Fault::Stuck)?, order.stage);
@@ -103,11 +114,19 @@ pub fn run<'a>(
             if let Some(newest) = state_dir::newest(profile)? {
                 let driver = driver().map_err(Fault::Stuck)?;
                 let tried = again::run(profile, host, &newest, driver).map_err(Fault::Stuck)?;
-                if let Some((verdict, lacks)) = tried {
+                if let Some(tried) = tried {
+                    if !tried.ended.is_empty() {
+                        found(FoundAtRecovery {
+                            id: newest.clone(),
+                            torn: 0,
+                            ended: tried.ended,
+                        });
+                    }
                     return Ok(Recovered::TriedAgain {
                         id: newest,
-                        verdict,
-                        lacks,
+                        verdict: tried.verdict,
+                        lacks: tried.lacks,
+                        gone: tried.gone,
                     });
                 }
             }
@@ -129,9 +148,9 @@ pub fn tidy(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
-    driver: Driver,
+    start: DriverStart,
 ) -> Result<(), Problem> {
-    let by_hand = driver.role == Role::RecoverByHand;
+    let by_hand = start.driver.role == Role::RecoverByHand;
     let path = state_dir::journal(profile, id);
     let bytes = host.read(&path, JOURNAL_BYTES)?;
     let scan = journal_format::scan_of(id, &bytes);
@@ -158,7 +177,7 @@ pub fn tidy(
         }
     }
     let dir = profile.restore_dir(id);
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, start)?;
     let facts = facts(host, &dir, journal.state())?;
     Drive {
         host,
@@ -177,23 +196,24 @@ pub fn settle<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
     open: OpenRestore,
-    by: (Driver, BootStage),
+    (start, stage): (impl Into<DriverStart>, BootStage),
     asked: &'a dyn Fn() -> bool,
     found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Fault> {
     // Whatever keeps a recovery from its end leaves the gateway half way.
-    settle_or_stick(profile, host, open, by, asked, found).map_err(Fault::Stuck)
+    settle_or_stick(profile, host, open, (start.into(), stage), asked, found).map_err(Fault::Stuck)
 }
 
 fn settle_or_stick<'a>(
     profile: &Profile,
     host: &'a dyn Machine,
     open: OpenRestore,
-    (driver, stage): (Driver, BootStage),
+    (start, stage): (DriverStart, BootStage),
     asked: &'a dyn Fn() -> bool,
     mut found: impl FnMut(FoundAtRecovery),
 ) -> Result<Recovered, Problem> {
-    let left = what_is_left(profile, host, &open, &driver)?;
+    let driver = &start.driver;
+    let left = what_is_left(profile, host, &open, &start)?;
     let OpenRestore {
         id,
         barrier: barrier_is_up,
@@ -206,14 +226,7 @@ fn settle_or_stick<'a>(
         }
         WhatIsLeft::Journal(journal) => *journal,
     };
-    let dead = state.driver.as_ref();
-    let dead = dead.filter(|d| d.boot == driver.boot && d.session == d.pid);
-    // What a move that came to its end left running (a hook's helper, a service) stays. The one that did not is made again.
-    let in_doubt = state.in_doubt.and_then(|m| state.find(m.step, m.direction));
-    let ended = match dead.zip(in_doubt) {
-        Some((dead, m)) => host.end_session(dead.session, dead.started_ticks, m.began_up_ms)?,
-        None => Vec::new(),
-    };
+    let ended = process::end_what_it_left(host, &state, driver)?;
     found(FoundAtRecovery {
         id: id.clone(),
         torn: bytes.len() - scan.valid_len,
@@ -231,7 +244,7 @@ fn settle_or_stick<'a>(
         leaving::may_be_left(&id, &state)?;
     }
     let path = state_dir::journal(profile, &id);
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, driver)?;
+    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, start)?;
     let barrier = profile.barrier();
     if journal.state().plan.is_none() {
         // Without a plan nothing was staged.
@@ -248,7 +261,8 @@ fn settle_or_stick<'a>(
         asked,
         stage,
     };
-    if journal.state().has_effects() && !barrier_is_up {
+    let is_committed = journal.state().phase == Phase::Committed;
+    if journal.state().has_effects() && !barrier_is_up && !is_committed {
         // The operator chose to go on without it; until the verdict it is there again.
         drive.raise(journal.state())?;
     }
@@ -286,8 +300,9 @@ fn what_is_left(
     profile: &Profile,
     host: &dyn Machine,
     open: &OpenRestore,
-    driver: &Driver,
+    start: &DriverStart,
 ) -> Result<WhatIsLeft, Problem> {
+    let driver = &start.driver;
     let OpenRestore { id, barrier } = open;
     let leaves = driver.role == Role::Leave;
     let by_hand = driver.role == Role::RecoverByHand || leaves;
@@ -301,7 +316,7 @@ fn what_is_left(
         Soundness::Closed(verdict) => {
             // Who died right after writing that had not synced it: without the barrier it must not be lost any more.
             host.keep(&path, &bytes)?;
-            lift_fence(profile, host, id, driver)?;
+            lift_fence(profile, host, id, start)?;
             host.discard(&profile.barrier())?;
             return Ok(WhatIsLeft::Nothing(Some(verdict)));
         }
@@ -318,16 +333,12 @@ fn what_is_left(
         host.discard(&path)?;
         return Ok(WhatIsLeft::Nothing(None));
     };
-    if state.has_effects() && !barrier && (!by_hand || !leaves && driver.policy.is_none()) {
-        return Err(cannot(
-            Code::BARRIER_UNUSABLE,
-            format!("settle restore {id}: it has effects, but its barrier is gone"),
-            format!(
-                "someone removed {}; look at `holdfast journal show {id}`, then choose: `holdfast recover --resume` or \
-                 `holdfast recover --roll-back`",
-                profile.barrier().display()
-            ),
-        ));
+    // Behind the commit there is one way, and it changes nothing that the gateway uses.
+    if state.has_effects() && !barrier && state.phase != Phase::Committed {
+        let chooses = decide::leaves_the_choice(&state, state.header.boot == driver.boot);
+        if !by_hand || chooses && !leaves && driver.policy.is_none() {
+            return Err(without_barrier(profile, id, chooses));
+        }
     }
     Ok(match &state.stuck {
         Some(problem) if !by_hand => WhatIsLeft::Stuck(problem.clone()),
@@ -335,17 +346,33 @@ fn what_is_left(
     })
 }
 
+/// Without its barrier a boot may have started the gateway meanwhile: no recovery goes on by itself.
+fn without_barrier(profile: &Profile, id: &RestoreId, chooses: bool) -> Problem {
+    let then = match chooses {
+        true => "choose: `holdfast recover --resume` or `holdfast recover --roll-back`",
+        false => "run `holdfast recover`: it can only roll back",
+    };
+    cannot(
+        Code::BARRIER_UNUSABLE,
+        format!("settle restore {id}: it has effects, but its barrier is gone"),
+        format!(
+            "someone removed {}; look at `holdfast journal show {id}`, then {then}",
+            profile.barrier().display()
+        ),
+    )
+}
+
 /// Of a restore that is over: a boot that came in between closed the fence by the barrier.
 fn lift_fence(
     profile: &Profile,
     host: &dyn Machine,
     id: &RestoreId,
-    driver: &Driver,
+    start: &DriverStart,
 ) -> Result<(), Problem> {
     if !fence_is_closed(host)? {
         return Ok(());
     }
-    let tidied = tidy(profile, host, id, driver.clone());
+    let tidied = tidy(profile, host, id, start.clone());
     // What else is left over is tried again at the next start, and holds nothing back.
     if !fence_is_closed(host)? {
         return Ok(());

@@ -46,7 +46,12 @@ fn keep(env: &Env, set: Direction, read: &dyn Fn() -> Result<Vec<Client>, Troubl
             return Ok(());
         }
         let mut rows: BTreeMap<String, Vec<bool>> = BTreeMap::new();
-        for client in read()? {
+        let clients = match read() {
+            // What SQLite cannot read, no service reads either: no start of one finds a client active.
+            Err(trouble) if is_unreadable(&trouble) => Vec::new(),
+            clients => clients?,
+        };
+        for client in clients {
             let is_active = client.status == ACTIVE;
             rows.entry(client.name).or_default().push(is_active);
         }
@@ -57,9 +62,21 @@ fn keep(env: &Env, set: Direction, read: &dyn Fn() -> Result<Vec<Client>, Troubl
         Ok(env.host.keep(&file, active.join("\n").as_bytes())?)
     };
     match kept() {
-        // What SQLite cannot read, no service reads either.
-        Ok(()) | Err(Trouble::Unreadable(_)) => Vec::new(),
-        Err(Trouble::Busy(why) | Trouble::Failed(why)) => vec![unnoticed(&why.what)],
+        Ok(()) => Vec::new(),
+        Err(Trouble::Busy(why) | Trouble::Failed(why) | Trouble::Unreadable(why)) => {
+            vec![unnoticed(&why.what)]
+        }
+    }
+}
+
+/// Whether SQLite can read nothing at all there. Of rows that Diesel reads it says so in words alone, which are the same in all its
+/// versions.
+fn is_unreadable(trouble: &Trouble) -> bool {
+    let words = ["file is not a database", "database disk image is malformed"];
+    match trouble {
+        Trouble::Unreadable(_) => true,
+        Trouble::Failed(problem) => words.iter().any(|words| problem.what.ends_with(words)),
+        Trouble::Busy(_) => false,
     }
 }
 
@@ -162,10 +179,10 @@ fn told(
             let advice = "see in the service's log why it could not bring them up; its next start may call them inactive again";
             Some(Note::known(Code::STATUS_PUT_RIGHT, text).advising(advice))
         }
-        Err(Trouble::Unreadable(_)) => None,
+        Err(trouble) if is_unreadable(&trouble) => None,
         // What this account cannot read it cannot write either; of a disk that fails other things are said.
         Err(Trouble::Failed(why)) if called.is_empty() => Some(unnoticed(&why.what)),
-        Err(Trouble::Busy(why) | Trouble::Failed(why)) => {
+        Err(Trouble::Busy(why) | Trouble::Failed(why) | Trouble::Unreadable(why)) => {
             let about = match called.is_empty() {
                 true => "the clients' status".to_owned(),
                 false => format!("the status of {}", names(called)),

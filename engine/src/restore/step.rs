@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Exchange, Move, Note, Plan, Service, Step, Target};
+use journal_format::{Control, Direction, Exchange, Move, Note, Plan, Service, Step, Target};
 
 use crate::backup::{self, Made};
-use crate::error::{Code, Fault, Problem, bug};
+use crate::error::{Code, Fault, Problem, bug, cannot};
 use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::kernel_facts::Facts;
 use crate::host::linux::Linux;
-use crate::host::{Family, GatewayCommand, Host, Permit, Query, stirs};
+use crate::host::{Family, GatewayCommand, Holder, Host, Permit, Query, stirs};
 use crate::restore::decide::Observed;
 use crate::text::fence_rules;
 
@@ -167,12 +167,20 @@ impl Env<'_> {
     pub fn stop_service(&self, permit: &Permit, service: &Service) -> Result<(), Problem> {
         let stop = GatewayCommand::ServiceStop(service.control.clone());
         let mut out = self.host.run(permit, &stop, "")?;
+        let mut seen = Vec::new();
         if stirs(self.host, &service.control)? {
+            seen.push((self.run_of(service)?, self.holders()));
             // A start of somebody else's may have been under way by then.
             self.host.sleep(AGAIN_MS);
             out = self.host.run(permit, &stop, "")?;
         }
         if stirs(self.host, &service.control)? {
+            seen.push((self.run_of(service)?, self.holders()));
+            if let [before, now] = &seen[..]
+                && is_another_run(before, now)
+            {
+                return Err(started_again(service, &now.1));
+            }
             return Err(out.problem(
                 Code::SERVICE_DOES_NOT_STOP,
                 format!("stop {}: it still runs", service.name),
@@ -182,14 +190,42 @@ impl Env<'_> {
         Ok(())
     }
 
-    /// Whether one of the services runs, or is about to.
-    pub fn stirs(&self) -> Result<bool, Problem> {
+    /// What tells this run of a service from the next, where something does.
+    pub fn run_of(&self, service: &Service) -> Result<Option<String>, Problem> {
+        let run = Query::ServiceRun(service.control.clone());
+        let run = self.host.ask(&run, "")?;
+        let is_known = match service.control {
+            Control::Unit(_) => run.ok(),
+            // A command that says one number says which process runs.
+            Control::Commands { .. } => run.stdout.trim().parse::<u32>().is_ok(),
+        };
+        Ok(is_known.then_some(run.stdout))
+    }
+
+    /// Why this service runs although it was stopped.
+    pub fn started_again(&self, service: &Service) -> Problem {
+        started_again(service, &self.holders())
+    }
+
+    /// Who has the gateway's databases open, in their places or put away; nobody where that cannot be told.
+    fn holders(&self) -> Vec<Holder> {
+        let files = self
+            .plan
+            .databases
+            .iter()
+            .flat_map(|t| [&t.path, &t.staged]);
+        let files: Vec<PathBuf> = files.map(PathBuf::from).collect();
+        self.host.holders(&files).unwrap_or_default()
+    }
+
+    /// The first of the services that runs, or is about to.
+    pub fn stirring(&self) -> Result<Option<&Service>, Problem> {
         for service in &self.plan.services {
             if stirs(self.host, &service.control)? {
-                return Ok(true);
+                return Ok(Some(service));
             }
         }
-        Ok(false)
+        Ok(None)
     }
 
     /// Whether nobody can demand of a service that it runs: it did not before, and that is how it shall be again.
@@ -220,6 +256,47 @@ impl Env<'_> {
     pub fn after_rules(&self, family: Family) -> PathBuf {
         self.dir.join("after").join(family.rules_file())
     }
+}
+
+/// A run of a service, as far as something tells it from the next, and the processes that have the databases open.
+type RunSeen = (Option<String>, Vec<Holder>);
+
+/// Whether a service was stopped and runs again, rather than still.
+fn is_another_run((run, had): &RunSeen, (now, have): &RunSeen) -> bool {
+    let pids = |holders: &[Holder]| holders.iter().map(|h| h.pid).collect::<BTreeSet<_>>();
+    let (had, have) = (pids(had), pids(have));
+    let other = run.as_ref().zip(now.as_ref()).is_some_and(|(a, b)| a != b);
+    other || !had.is_empty() && !have.is_empty() && had.is_disjoint(&have)
+}
+
+/// Why a service that was stopped runs all the same, and what may start it, as far as the processes tell that have its databases
+/// open.
+fn started_again(service: &Service, holders: &[Holder]) -> Problem {
+    let child = |holder: &Holder| {
+        let parent = holder.child_of.clone()?;
+        let (command, pid) = (&holder.command, holder.pid);
+        Some((
+            format!("{command} (pid {pid}) is a child of {parent}"),
+            parent,
+        ))
+    };
+    let child = holders.iter().find_map(child);
+    let mut what = format!("keep {} stopped: something starts it again", service.name);
+    let meanwhile = "for as long as the restore takes";
+    let advice = match (&service.control, child) {
+        (_, Some((child, parent))) => {
+            what.push_str(&format!("; {child}"));
+            format!("see with `ps -fp PID` what {parent} is, and end it {meanwhile}")
+        }
+        (Control::Unit(unit), None) => format!(
+            "find what starts it (`journalctl -u {unit}`, a cron job, a loop), and end that {meanwhile}"
+        ),
+        (Control::Commands { .. }, None) => format!(
+            "find what starts it (a supervisor, a cron job, a loop), and end that {meanwhile}; or let its `stop` command in the \
+             profile stop that as well"
+        ),
+    };
+    cannot(Code::SERVICE_STARTED_AGAIN, what, advice)
 }
 
 /// What a move did.

@@ -4,8 +4,9 @@
 use std::io::Read;
 use std::panic::AssertUnwindSafe;
 
-use journal_format::{Policy, RestoreId, Role};
+use journal_format::{AskedBy, Policy, RestoreId, Role};
 
+use super::audited::{self, Ordered};
 use super::driver::{self, BootStage};
 use super::launch::{say, say_first};
 use super::order::{RestoreOrder, WorkOrder, WorkReport, WorkerState, policy_of_hand_over};
@@ -39,6 +40,7 @@ pub fn at_boot(stage: BootStage) -> WorkOrder {
         by: Role::Recover,
         policy: None,
         stage,
+        asked_by: Some(AskedBy::Boot),
     })
 }
 
@@ -64,11 +66,13 @@ pub fn work(profile: &Profile, name: &str, order: WorkOrder, heard: bool) -> Res
         WorkOrder::Restore(order) => Some(order.id.clone()),
         WorkOrder::Recover(_) => None,
     };
+    let ordered = Ordered::by(&order);
     let mut report = whole(profile, of.as_ref(), || match (process::detach(), order) {
         (Err(problem), _) => WorkReport::of(Err(problem.into())),
         (Ok(()), WorkOrder::Restore(order)) => restored(profile, order, &asked),
         (Ok(()), WorkOrder::Recover(order)) => recovered(profile, order, &asked),
     });
+    ordered.ended(profile, &report);
     report.aside = aside::said();
     let status = report.exit_status();
     // Without it the journal and the exit status still say how it ended.
@@ -91,6 +95,7 @@ fn whole(
 
 fn restored(profile: &Profile, order: RestoreOrder, asked: &dyn Fn() -> bool) -> WorkReport {
     let mut closed = Vec::new();
+    let asked_by = order.asked_by.clone();
     let mut report = match restore(profile, order, asked, &mut closed) {
         Ok(outcome) => WorkReport::of(Ok(outcome)),
         Err(Unfinished::Fault(fault)) => WorkReport::of(Err(fault)),
@@ -99,6 +104,7 @@ fn restored(profile: &Profile, order: RestoreOrder, asked: &dyn Fn() -> bool) ->
                 by: Role::Recover,
                 policy: policy_of_hand_over(policy),
                 stage: BootStage::Whole,
+                asked_by,
             };
             // The same process with fresh eyes: it reads what the disk holds.
             let report = recover(profile, order, asked, lock);
@@ -149,8 +155,9 @@ fn restore(
     }
     // None is lost, or the plan would not have been made.
     hold_back(false);
+    audited::begins(profile, &order.id, order.asked_by.as_ref());
     prepared.close_what_is_open(|one| closed.push(one))?;
-    match run(profile, &host, prepared, asked)? {
+    match run(profile, &host, prepared, order.asked_by, asked)? {
         Ended::Restored { warnings } => Ok(Recovered::Settled {
             id: order.id,
             result: Ok(warnings),

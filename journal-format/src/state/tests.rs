@@ -5,6 +5,8 @@ use proptest::prelude::*;
 use crate::sample::*;
 use crate::*;
 
+mod attempts;
+
 fn name(entry: &Entry) -> String {
     match entry {
         Entry::Header(_) => "header".into(),

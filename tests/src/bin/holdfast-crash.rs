@@ -80,7 +80,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
             approved: None,
         },
     )?;
-    match restore::run(profile, host, prepared, &|| false)? {
+    match restore::run(profile, host, prepared, None, &|| false)? {
         Ended::Restored { .. } => Ok(()),
         Ended::HandOver(problem) => Err(Fault::Stuck(problem)),
     }
@@ -94,6 +94,7 @@ fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result
             by: Role::RecoverByHand,
             policy,
             stage: BootStage::Whole,
+            asked_by: None,
         },
         &|| false,
         |_| {},

@@ -132,7 +132,7 @@ impl Scenario {
             facts: &self.facts,
             rules: &self.rules,
             source: self,
-            driver,
+            start: driver.into(),
             format: self.format,
         };
         let records = || {
@@ -227,7 +227,7 @@ impl Scenario {
         let tried = again::run(&self.profile, &sim, &self.id, driver);
         let end = match tried {
             Ok(None) => End::Idle,
-            Ok(Some((verdict, _))) => End::Closed(verdict),
+            Ok(Some(tried)) => End::Closed(tried.verdict),
             Err(problem) => End::Stuck(problem.to_string()),
         };
         finish(&sim, end)

@@ -2,7 +2,8 @@
 
 use std::path::Path;
 
-use journal_format::{Code, Step};
+use journal_format::{Code, Direction, Fate, Step, scan};
+use tests::sim::actor::Deed;
 use tests::sim::trial::Run;
 
 use super::*;
@@ -263,4 +264,38 @@ fn a_clean_up_that_is_made_again_revives_no_client_that_an_admin_called_inactive
         tried += 1;
     }
     assert!(tried > 0, "no clean-up left anything over");
+}
+
+#[test]
+fn what_a_clean_up_that_was_cut_off_has_moved_is_named_by_the_next() {
+    let s = scenario(Kind::Everything, Policy::Auto);
+    let moments = s.restore(None, true).moments;
+    let journal = |world: &World| world.disk.read(&s.places.journal).unwrap_or_default();
+    let swapped = |m: &&Moment| {
+        let state = scan(&journal(&m.world)).state;
+        let swap = state.and_then(|s| s.find(Step::SwapConfigs, Direction::Forward).cloned());
+        swap.is_some_and(|m| m.fate == Fate::Done)
+    };
+    let mut world = moments.iter().find(swapped).unwrap().world.clone();
+    Deed::SavesAnew.act(&mut world);
+    let back = s.recover(world, Start::ROLL_BACK, None, true);
+    assert_eq!(back.end, End::Closed(Verdict::RolledBack));
+    let is_moved = |m: &&Moment| {
+        m.world
+            .disk
+            .files()
+            .keys()
+            .any(|path| path.contains("/found/"))
+    };
+    let (mut cut_off, mut said) = (0, 0);
+    for moment in back.moments.iter().filter(is_moved) {
+        cut_off += 1;
+        let next = s.recover(moment.world.clone(), Start::AUTO, None, false);
+        let state = scan(&journal(&next.world)).state.unwrap();
+        let cleaned = state.find(Step::CleanUp, Direction::Back).unwrap();
+        let notes = cleaned.warnings.iter().filter(|n| n.is(&Code::FOUND_KEPT));
+        said += u32::from(notes.count() == 1);
+    }
+    assert!(cut_off > 3, "{cut_off}");
+    assert_eq!(said, cut_off);
 }

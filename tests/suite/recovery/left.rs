@@ -54,7 +54,21 @@ fn of_what_was_left_half_exchanged_it_is_said_that_it_is_not_of_one_set_and_what
     crash(&two, &moment, &["restore", &two.other()]);
     let left = two.holdfast(&["recover", "--leave-as-it-is", "--yes"]);
     assert_eq!(left.code(), 0, "{left}");
-    for told in [left.stderr, two.holdfast(&["status"]).stdout] {
+    let status = two.holdfast(&["status"]).stdout;
+    // Whoever follows it from the top starts nothing over the rules of two sets.
+    let restore = status
+        .find("what to do:  `holdfast restore ")
+        .expect(&status);
+    let start = status.find("after that `").expect(&status);
+    assert!(restore < start, "{status}");
+    let begins = status[start..].contains("sample-gateway-service start ");
+    assert!(
+        begins && status.contains("adds the service's rules to those that are loaded"),
+        "{status}"
+    );
+    let said = "after the restore of the safety backup: `";
+    assert!(left.to_string().contains(said), "{left}");
+    for told in [left.stderr, status] {
         assert!(
             told.contains("files and databases are not of one set"),
             "{told}"

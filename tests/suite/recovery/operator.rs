@@ -205,6 +205,27 @@ fn who_asks_is_told_where_a_recovery_leads_and_it_leads_there() {
     }
 }
 
+/// Begins a rollback, and kills what works at its first step.
+fn kill_a_rollback(two: &TwoStates, began: &BTreeSet<RestoreId>) -> fixtures::Finished {
+    let began_back = "\"step\":\"stop-services\",\"direction\":\"back\"";
+    let holdfast = program("holdfast").unwrap();
+    let profile = two.sample().profile();
+    let argv = [
+        path(&holdfast),
+        "--config",
+        path(&profile),
+        "recover",
+        "--roll-back",
+    ];
+    let mut back = two.sandbox().spawn(&argv).unwrap();
+    while !journal_so_far(two, began).contains(began_back) {
+        assert!(!back.has_ended().unwrap(), "it ended");
+        std::thread::sleep(Duration::from_micros(200));
+    }
+    assert!(back.kill_worker().unwrap());
+    back.wait().unwrap()
+}
+
 #[test]
 fn a_direction_that_has_no_effect_any_more_and_a_marker_that_is_gone_are_told() {
     let Some(mut two) = TwoStates::make(&small()) else {
@@ -220,23 +241,7 @@ fn a_direction_that_has_no_effect_any_more_and_a_marker_that_is_gone_are_told() 
     assert!(status.stdout.contains(&gone), "{status}");
     std::fs::write(&barrier, text).unwrap();
     // A rollback is cut off.
-    let began_back = "\"step\":\"stop-services\",\"direction\":\"back\"";
-    let holdfast = program("holdfast").unwrap();
-    let profile = two.sample().profile();
-    let argv = [
-        path(&holdfast),
-        "--config",
-        path(&profile),
-        "recover",
-        "--roll-back",
-    ];
-    let mut back = two.sandbox().spawn(&argv).unwrap();
-    while !journal_so_far(&two, &began).contains(began_back) {
-        assert!(!back.has_ended().unwrap(), "it ended");
-        std::thread::sleep(Duration::from_micros(200));
-    }
-    assert!(back.kill_worker().unwrap());
-    back.wait().unwrap();
+    kill_a_rollback(&two, &began);
     let recovered = two.holdfast(&["recover", "--resume"]);
     assert!(
         recovered.stderr.contains("--resume has no effect"),
@@ -253,6 +258,46 @@ fn a_direction_that_has_no_effect_any_more_and_a_marker_that_is_gone_are_told() 
     let followed = two.holdfast(&["journal", "follow", id.as_str()]);
     let end = "\nRolled back: the gateway is as it was before.\nin place:    files and databases";
     assert!(followed.stdout.contains(end), "{followed}");
+}
+
+#[test]
+fn without_its_marker_a_restore_asks_for_a_direction_only_where_two_are_open() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let barrier = two.sample().state_dir().join("open");
+    let began = two.restores();
+    killed_in(&two, "swap-configs");
+    let back = kill_a_rollback(&two, &began);
+    assert_eq!(back.code(), 5, "{back}");
+    std::fs::remove_file(&barrier).unwrap();
+    // A boot may have started the gateway meanwhile: nothing goes on by itself.
+    let at_boot = two.holdfast(&["work", "boot"]);
+    assert_eq!(at_boot.code(), 5, "{at_boot}");
+    let at_boot = two.holdfast(&["work", "boot", "--said"]);
+    let only = "run `holdfast recover`: it can only roll back";
+    assert!(at_boot.stderr.contains(only), "{at_boot}");
+    let status = two.holdfast(&["status"]);
+    for words in [
+        "is gone: somebody removed it, so no recovery starts by itself",
+        "run `holdfast recover`, which rolls back",
+    ] {
+        assert!(status.stdout.contains(words), "{words}: {status}");
+    }
+    let recovered = two.holdfast(&["recover"]);
+    assert_eq!(recovered.code(), 4, "{recovered}");
+    two.is_settled(&began, &recovered, "rolling back without a marker");
+
+    // Behind the commit only the clean-up is left, and a boot goes on with it.
+    let began = two.restores();
+    killed_in(&two, "clean-up");
+    std::fs::remove_file(&barrier).unwrap();
+    let status = two.holdfast(&["status"]);
+    assert!(!status.stdout.contains("marker"), "{status}");
+    let at_boot = two.holdfast(&["work", "boot"]);
+    assert_eq!(at_boot.code(), 0, "{at_boot}");
+    assert!(!barrier.exists());
+    two.is_settled(&began, &at_boot, "committed without a marker");
 }
 
 #[test]

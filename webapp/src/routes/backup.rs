@@ -75,7 +75,7 @@ fn plain(name: &str) -> String {
 pub async fn download(caller: Caller<'_>, agent: &State<AgentClient>) -> Result<Download, Page> {
     // It makes something, though it is asked for with GET.
     let (admin, asked) = caller.admin_by_link(agent).await?;
-    let made = admin.answered(agent.backup(admin.token(), &asked).await)?;
+    let made = admin.answered(agent.backup(admin.bearer(), &asked).await)?;
     answer(made, &admin)
 }
 
@@ -88,7 +88,7 @@ pub async fn download_as_it_is(
 ) -> Result<Download, Page> {
     let sha256 = Digest::new(sha256).map_err(|_| Page::nothing_here())?;
     let (admin, asked) = caller.admin_by_link(agent).await?;
-    let made = agent.backup_as_it_is(admin.token(), sha256, &asked).await;
+    let made = agent.backup_as_it_is(admin.bearer(), sha256, &asked).await;
     answer(admin.answered(made)?, &admin)
 }
 
@@ -117,6 +117,6 @@ pub async fn status(
     agent: &State<AgentClient>,
 ) -> Result<Json<Standing>, Page> {
     let admin = caller.admin(agent).await?;
-    let status = admin.answered(agent.status(admin.token()).await)?;
+    let status = admin.answered(agent.status(admin.bearer()).await)?;
     Ok(Json(status))
 }

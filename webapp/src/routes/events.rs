@@ -66,7 +66,7 @@ pub async fn events<'r>(
     let admin = caller.admin(agent).await?;
     // The address says what the page had when it was made; the header, what came since.
     let mut seen = last.0.or(after.map(Seq));
-    let opened = agent.events(admin.token(), id.clone(), seen).await;
+    let opened = agent.events(admin.bearer(), id.clone(), seen).await;
     let (first, mut replies) = admin.answered(opened)?;
     if matches!(first, Reply::Over) {
         return Err(Instead::Nothing(NoContent));
@@ -110,7 +110,7 @@ pub async fn events<'r>(
                             () = sleep(AGAIN_AFTER) => {}
                             () = &mut shutdown => break None,
                         }
-                        match agent.events(admin.token(), id.clone(), seen).await {
+                        match agent.events(admin.bearer(), id.clone(), seen).await {
                             Ok(opened) => break Some(opened),
                             Err(NoAnswer::Away(_)) => {}
                             Err(NoAnswer::Refused(_)) => break None,

@@ -10,6 +10,6 @@ use crate::view;
 #[get("/")]
 pub async fn home(caller: Caller<'_>, agent: &State<AgentClient>) -> Result<Page, Page> {
     let admin = caller.admin(agent).await?;
-    let overview = admin.answered(agent.overview(admin.token()).await)?;
+    let overview = admin.answered(agent.overview(admin.bearer()).await)?;
     Ok(admin.page("home.html", view::home(&overview)))
 }

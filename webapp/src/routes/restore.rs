@@ -58,7 +58,7 @@ pub async fn confirm(
         without_safety_backup_of: form.without_safety_backup_of.clone(),
         leave_down: form.leave_down.clone(),
     };
-    let id = admin.answered(agent.start(admin.token(), ask, &asked).await)?;
+    let id = admin.answered(agent.start(admin.bearer(), ask, &asked).await)?;
     Ok(Page::go(format!("/restores/{id}")))
 }
 
@@ -71,7 +71,7 @@ pub async fn discard(
     let (admin, asked) = caller.admin_by_form(agent, form.token.as_deref()).await?;
     let upload = UploadId::new(form.upload.as_str());
     let upload = upload.map_err(|_| Page::not_understood(Status::BadRequest))?;
-    admin.answered(agent.discard(admin.token(), upload, &asked).await)?;
+    admin.answered(agent.discard(admin.bearer(), upload, &asked).await)?;
     Ok(Page::go("/"))
 }
 
@@ -82,9 +82,11 @@ pub async fn page(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> R
         return Err(Page::go(format!("/sign-in?restore={id}")));
     }
     let admin = caller.admin(agent).await?;
-    let (restore, halt, now) = admin.answered(agent.restore(admin.token(), id).await)?;
+    let (restore, halt, now) = admin.answered(agent.restore(admin.bearer(), id).await)?;
     let live = view::live(&restore, halt.as_ref(), now.as_ref(), now_ms());
-    Ok(admin.page("restore.html", json!({ "live": live })))
+    let asked_by = restore.asked_by.as_ref().map(ToString::to_string);
+    let context = json!({ "live": live, "asked_by": asked_by });
+    Ok(admin.page("restore.html", context))
 }
 
 /// Recovers a restore that waits for somebody, in the direction that was chosen.
@@ -103,7 +105,7 @@ pub async fn recover(
         Some("roll-back") => Some(Policy::RollBack),
         Some(_) => return Err(Page::not_understood(Status::BadRequest)),
     };
-    let id = admin.answered(agent.recover(admin.token(), id, policy, &asked).await)?;
+    let id = admin.answered(agent.recover(admin.bearer(), id, policy, &asked).await)?;
     Ok(Page::go(format!("/restores/{id}")))
 }
 
@@ -112,7 +114,7 @@ pub async fn recover(
 pub async fn again(caller: Caller<'_>, agent: &State<AgentClient>, id: &str) -> Result<Page, Page> {
     let id = RestoreId::new(id).map_err(|_| Page::nothing_here())?;
     let (admin, asked) = caller.admin_by_link(agent).await?;
-    let preview = admin.answered(agent.again(admin.token(), id, &asked).await)?;
+    let preview = admin.answered(agent.again(admin.bearer(), id, &asked).await)?;
     let address = format!("/system/restore?upload={}", preview.upload);
     Ok(Page::go(address))
 }

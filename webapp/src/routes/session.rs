@@ -65,7 +65,9 @@ pub async fn sign_in(
         show(&caller, restore, Some(name), Some(says)).with_status(status)
     };
     let user = form.user.clone();
-    let signed_in = agent.sign_in(user, password, caller.device(), &asked).await;
+    let signed_in = agent
+        .sign_in(user, password, caller.device(), caller.from(), &asked)
+        .await;
     Ok(match signed_in {
         Ok((session, device)) => {
             caller.signed_in(&session, device.as_ref());
@@ -94,9 +96,9 @@ pub async fn sign_out(
     form: Form<OnlyToken>,
 ) -> Result<Page, Page> {
     let asked = caller.check_form(form.token.as_deref())?;
-    if let Some(token) = caller.token() {
+    if let Some(bearer) = caller.bearer() {
         // If that fails the session goes on: it must not look as if it had ended.
-        let ended = agent.sign_out(token, &asked).await;
+        let ended = agent.sign_out(bearer, &asked).await;
         ended.map_err(|e| Page::no_answer(e, None))?;
         caller.signed_out();
     }

@@ -32,11 +32,11 @@ pub async fn form(
 ) -> Result<Page, Page> {
     let admin = caller.admin(agent).await?;
     let Some(upload) = upload else {
-        let overview = admin.answered(agent.overview(admin.token()).await)?;
+        let overview = admin.answered(agent.overview(admin.bearer()).await)?;
         return Ok(admin.page("upload.html", view::home(&overview)));
     };
     let upload = UploadId::new(upload).map_err(|_| Page::nothing_here())?;
-    let preview = admin.answered(agent.preview(admin.token(), upload).await)?;
+    let preview = admin.answered(agent.preview(admin.bearer(), upload).await)?;
     let request = RequestId::random()
         .map_err(|e| Page::broken(format!("The form could not be made: {e}.")))?;
     let context = json!({ "preview": view::preview(&preview), "request": request });
@@ -134,7 +134,7 @@ async fn pass_on(
     asked: &Asked,
 ) -> Result<Preview, Page> {
     let who = Some(&admin.session);
-    let upload = admin.answered(agent.upload(admin.token(), name, asked).await)?;
+    let upload = admin.answered(agent.upload(admin.bearer(), name, asked).await)?;
     let mut sent = 0u64;
     loop {
         match field.chunk().await {

@@ -1,5 +1,6 @@
 //! An agent that tells the page what a test wants, on a real socket, and remembers what it was asked.
 
+use std::net::IpAddr;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -43,6 +44,8 @@ pub struct Told {
     /// What the next question of an admin is refused with.
     pub refuse: Option<Refusal>,
     pub asked: Vec<Ask>,
+    /// Where the browser was that asked last.
+    pub from: Option<IpAddr>,
     /// Sessions that were begun and ended.
     pub sessions: usize,
     /// What browsers showed of an earlier time when they signed in.
@@ -150,6 +153,7 @@ pub fn settings(socket: &Path) -> Settings {
         address: "127.0.0.1".parse().unwrap(),
         port: 0,
         hosts: vec!["gw".into()],
+        trusted_proxies: Vec::new(),
     }
 }
 
@@ -284,6 +288,7 @@ fn serve(mut wire: Wire<UnixStream>, told: &Mutex<Told>) -> Result<(), Box<dyn s
             user,
             password,
             device,
+            ..
         } if password.reveal() == PASSWORD && user != "nobody" => {
             told.lock().unwrap().devices.push(device);
             wire.send(&Reply::SignedIn {
@@ -293,11 +298,11 @@ fn serve(mut wire: Wire<UnixStream>, told: &Mutex<Told>) -> Result<(), Box<dyn s
         }
         Request::SignIn { .. } => wire.send(&Reply::Refused(Refusal::WrongPassword))?,
         Request::SignOut { .. } => wire.send(&Reply::SignedOut)?,
-        Request::Who { token } => match user_of(&token) {
+        Request::Who { token, .. } => match user_of(&token) {
             Some(user) => wire.send(&Reply::Session(session(user)))?,
             None => wire.send(&Reply::Refused(Refusal::NotSignedIn))?,
         },
-        Request::Admin { token, ask } => {
+        Request::Admin { token, from, ask } => {
             if user_of(&token) != Some("admin") {
                 wire.send(&Reply::Refused(Refusal::NotAdmin))?;
                 return Ok(());
@@ -305,6 +310,7 @@ fn serve(mut wire: Wire<UnixStream>, told: &Mutex<Told>) -> Result<(), Box<dyn s
             let refusal = {
                 let mut told = told.lock().unwrap();
                 told.asked.push(ask.clone());
+                told.from = from;
                 told.refuse.take()
             };
             match refusal {

@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::time::Duration;
 
 use rocket::http::Status;
-use webapp::{App, FrontLimits};
+use webapp::{App, FrontLimits, Settings};
 
 use crate::agent::{FakeAgent, Told, token};
 
@@ -18,9 +18,12 @@ const PATIENT: FrontLimits = FrontLimits {
 
 /// The real server behind its front, as long as the test runs.
 fn behind_front(agent: &FakeAgent, limits: FrontLimits, test: impl FnOnce(u16)) {
+    behind_front_with(agent.settings(), limits, test);
+}
+
+fn behind_front_with(settings: Settings, limits: FrontLimits, test: impl FnOnce(u16)) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
-    let settings = agent.settings();
     let (tell_handle, handle) = std::sync::mpsc::channel();
     let server = std::thread::spawn(move || {
         rocket::execute(async {
@@ -51,10 +54,14 @@ fn rest(mut stream: TcpStream) -> String {
 }
 
 fn get(port: u16, address: &str) -> String {
+    get_with(port, address, "")
+}
+
+fn get_with(port: u16, address: &str, lines: &str) -> String {
     let mut stream = connect(port);
     write!(
         stream,
-        "GET {address} HTTP/1.1\r\nHost: gw\r\nCookie: holdfast-session={}\r\nSec-Fetch-Site: none\r\n\r\n",
+        "GET {address} HTTP/1.1\r\nHost: gw\r\nCookie: holdfast-session={}\r\nSec-Fetch-Site: none\r\n{lines}\r\n",
         token("admin").reveal()
     )
     .unwrap();
@@ -306,4 +313,35 @@ fn no_answer_to_a_stranger_is_so_long_that_its_connection_need_not_make_way() {
         assert_ne!(answer.status(), Status::InternalServerError);
         assert!(answer.into_bytes().unwrap().len() < 32 << 10, "{address}");
     }
+}
+
+#[test]
+fn the_agent_is_told_where_a_browser_is_and_only_a_proxy_that_is_trusted_may_say_otherwise() {
+    let agent = FakeAgent::start(Told::default());
+    let says = "X-Forwarded-For: 6.6.6.6, 10.0.0.7\r\nX-Real-IP: 6.6.6.6\r\n";
+    let told = || agent.told.lock().unwrap().from.map(|at| at.to_string());
+    behind_front(&agent, PATIENT, |port| {
+        for lines in ["", says] {
+            assert!(get_with(port, "/", lines).starts_with("HTTP/1.1 200"));
+            assert_eq!(told().as_deref(), Some("127.0.0.1"), "{lines}");
+        }
+    });
+    let settings = Settings {
+        trusted_proxies: vec!["127.0.0.1".parse().unwrap()],
+        ..agent.settings()
+    };
+    behind_front_with(settings, PATIENT, |port| {
+        for (lines, at) in [(says, "10.0.0.7"), ("", "127.0.0.1")] {
+            assert!(get_with(port, "/", lines).starts_with("HTTP/1.1 200"));
+            assert_eq!(told().as_deref(), Some(at), "{lines}");
+        }
+    });
+    // Past the front nobody knows.
+    let answer = agent.client_of("admin");
+    let header = rocket::http::Header::new("X-Forwarded-For", "6.6.6.6");
+    assert_eq!(
+        answer.get("/").header(header).dispatch().status(),
+        Status::Ok
+    );
+    assert_eq!(told(), None);
 }

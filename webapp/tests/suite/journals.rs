@@ -1,9 +1,9 @@
 //! Journals as a restore writes them, for pages to show: each with the event and the view behind every record.
 
 use journal_format::{
-    ArchiveInfo, BootId, Code, Control, Digest, Direction, Driver, Entry, Event, FenceRules,
-    Firewall, Format, Header, Move, Note, Plan, Policy, Problem, Record, RestoreId, Role, Seq,
-    Service, State, Step, Tunnel, Verdict, View,
+    ArchiveInfo, AskedBy, BootId, Code, Control, Digest, Direction, Driver, Entry, Event,
+    FenceRules, Firewall, Format, Header, Info, Move, Note, Plan, Policy, Problem, Record,
+    RestoreId, Role, Seq, Service, State, Step, Tunnel, Verdict, View,
 };
 
 pub const ID: &str = "20261122T185220Z-0a1b2c3d";
@@ -118,6 +118,12 @@ impl Journal {
         journal
     }
 
+    /// Asked for by somebody.
+    pub fn asked_by(mut self, who: AskedBy) -> Self {
+        self.records[0].info = Info::asked_by(Some(who));
+        self
+    }
+
     fn add(&mut self, entry: Entry) {
         let up_ms = u64::try_from(self.now_ms - BEGAN_MS).unwrap() + 60_000;
         self.records.push(Record {
@@ -125,6 +131,7 @@ impl Journal {
             at_ms: self.now_ms,
             up_ms,
             entry,
+            info: None,
         });
     }
 

@@ -2,7 +2,7 @@
 
 use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running, ScheduleLine, UnfitTunnel};
 use insta::assert_snapshot;
-use journal_format::{Direction, Policy, RestoreId, Standing, Step};
+use journal_format::{AskedBy, Direction, Policy, RestoreId, Standing, Step};
 use rocket::http::{ContentType, Header, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 
@@ -366,6 +366,18 @@ fn a_restore_that_waits_says_how_the_gateway_stands_and_has_a_button_for_each_wa
     without_random(|| {
         assert_snapshot!("restore_waits", [interrupted, stuck].join("\n---\n"));
     });
+}
+
+#[test]
+fn a_restores_page_says_who_asked_for_it_in_words_that_steer_nothing() {
+    let address = "10.0.0.7".parse().ok();
+    let who = AskedBy::on_page(Some("anna <b>\u{1b}"), true, address);
+    let page = restore_page(Journal::new().asked_by(who).restored());
+    let says = page.lines().find(|l| l.contains("Asked by")).unwrap();
+    let by = r"admin &#x27;anna &lt;b&gt;\u{1b}&#x27; on the page from 10.0.0.7";
+    assert_eq!(says, format!("<dt>Asked by</dt><dd>{by}</dd>"));
+    let unknown = restore_page(Journal::new().restored());
+    assert!(!unknown.contains("Asked by"));
 }
 
 #[test]

@@ -81,6 +81,7 @@ impl Default for Limits {
             upload_mib: 512,
             unpacked_mib: 4096,
             entries: 200_000,
+            backups_an_hour: 0,
         }
     }
 }
@@ -102,6 +103,7 @@ impl Default for WebProfile {
             address: "127.0.0.1".into(),
             port: 8080,
             hosts: Vec::new(),
+            trusted_proxies: Vec::new(),
             admins: vec!["admin".into()],
             users: None,
         }

@@ -273,10 +273,17 @@ fn is_of_a_service(command: &GatewayCommand) -> bool {
     )
 }
 
+/// An address may have another end.
+fn set_address(how: &str, address: &str, tunnel: &str) -> Vec<String> {
+    let ip = ["ip", "address", how].into_iter();
+    let dev = ["dev", tunnel];
+    words(&ip.chain(address.split(' ')).chain(dev).collect::<Vec<_>>())
+}
+
 fn set_link(tunnel: &str, change: &LinkChange) -> Vec<String> {
     match change {
-        LinkChange::AddAddress(a) => words(&["ip", "address", "add", a, "dev", tunnel]),
-        LinkChange::RemoveAddress(a) => words(&["ip", "address", "del", a, "dev", tunnel]),
+        LinkChange::AddAddress(a) => set_address("add", a, tunnel),
+        LinkChange::RemoveAddress(a) => set_address("del", a, tunnel),
         LinkChange::Mtu(mtu) => {
             words(&["ip", "link", "set", "dev", tunnel, "mtu", &mtu.to_string()])
         }

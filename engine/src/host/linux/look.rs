@@ -21,7 +21,7 @@ use crate::files::{space, whole};
 use crate::gateway::database::{Client, clients_of_copy};
 use crate::gateway::owner;
 use crate::host::live_database::Live;
-use crate::host::programs::{self, ProcessInfo, processes};
+use crate::host::programs::{ProcessInfo, processes};
 use crate::host::{
     Family, Fixed, FoundFile, Held, Holder, Kind, LiveDatabases, Look, Meta, Now, OpenFile,
     OpenFiles, Output, Query,
@@ -165,8 +165,8 @@ impl Look for Linux {
                         command: process.command.clone(),
                         uid: process.uid,
                         at_a_terminal: process.at_a_terminal,
-                        is_daemon: programs::process(process.session)
-                            .is_none_or(|leader| leader.parent <= 1),
+                        child_of: process.child_of(),
+                        is_daemon: process.is_daemon(),
                         path: (*path).clone(),
                     };
                     if !holders.contains(&holder) {

@@ -18,29 +18,22 @@ impl StateOfGateway {
     ) {
         self.lacks = self.two_sets().into_iter().collect();
         if this_boot {
-            let down = services.iter().filter(|s| self.is_down(s)).map(|service| {
-                let text = format!("the service {} does not run", service.name);
-                let start = start_command(&service.control);
-                down(text)
-                    .about(&service.name)
-                    .advising(format!("`{start}`"))
-            });
-            let down: Vec<Note> = down.collect();
-            self.lacks.extend(down);
-            self.lacks.extend(self.tunnels_down());
-            self.lacks.extend(self.not_seen());
+            let mut down: Vec<Note> = self.tunnels_down().into_iter().collect();
+            down.extend(self.not_seen());
+            let stopped: Vec<&Service> = services.iter().filter(|s| self.is_down(s)).collect();
+            let differs = !self.lacks.is_empty() || !down.is_empty() || !stopped.is_empty();
             // No look compares the rules: what was found when it was left is said as long as something else differs.
-            let rules = state.closing_warnings.iter();
-            let rules =
-                rules.filter(|n| n.name.as_deref() == Some(RULES) && !self.lacks.is_empty());
-            let rules: Vec<Note> = rules
-                .cloned()
-                .map(|note| Note {
-                    text: format!("when it was left, {}", note.text),
-                    ..note
-                })
-                .collect();
-            self.lacks.extend(rules);
+            if differs {
+                let rules = state.closing_warnings.iter();
+                let rules = rules.filter(|n| n.name.as_deref() == Some(RULES));
+                let rules: Vec<Note> = rules.map(|note| self.rules_left(note)).collect();
+                self.lacks.extend(rules);
+            }
+            // Whoever follows the advice from its top restores first: what starts before that adds rules to those of two sets.
+            let restores_first = !self.lacks.is_empty();
+            self.lacks.extend(down);
+            let stopped = stopped.into_iter().map(|s| stopped_note(s, restores_first));
+            self.lacks.extend(stopped);
         }
         self.is_idle_without_lacks();
     }
@@ -71,15 +64,32 @@ impl StateOfGateway {
         if !(files.0 || databases.0) || !(files.1 || databases.1) {
             return None;
         }
-        let advice = match &self.safety_backup {
+        let text = "files and databases are not of one set";
+        Some(Note::known(Code::LEFT_AS_IT_IS, text).advising(self.restores_all()))
+    }
+
+    fn restores_all(&self) -> String {
+        match &self.safety_backup {
             Some(path) => format!(
                 "`holdfast restore {}` puts all of it back as it was before the restore",
                 quoted_path(path)
             ),
             None => "`holdfast restore BACKUP` makes all of it one set".into(),
+        }
+    }
+
+    /// What was said of the rules as it was left. Where files and databases are of two sets, what leads on is said already.
+    fn rules_left(&self, note: &Note) -> Note {
+        let text = format!("when it was left, {}", note.text);
+        let advice = match self.lacks.is_empty() {
+            true => Some(self.restores_all()),
+            false => None,
         };
-        let text = "files and databases are not of one set";
-        Some(Note::known(Code::LEFT_AS_IT_IS, text).advising(advice))
+        Note {
+            text,
+            advice,
+            ..note.clone()
+        }
     }
 
     fn is_down(&self, service: &Service) -> bool {
@@ -118,6 +128,19 @@ impl StateOfGateway {
         let advice = "`wg-quick up NAME` brings up each that should be up";
         (gone.count > 0).then(|| down(text).advising(advice))
     }
+}
+
+fn stopped_note(service: &Service, restores_first: bool) -> Note {
+    let text = format!("the service {} does not run", service.name);
+    let start = start_command(&service.control);
+    let advice = match restores_first {
+        true => format!(
+            "after that `{start}`: a restore starts only what ran before it, and this start adds the service's rules to those \
+             that are loaded"
+        ),
+        false => format!("`{start}`"),
+    };
+    down(text).about(&service.name).advising(advice)
 }
 
 fn down(text: String) -> Note {

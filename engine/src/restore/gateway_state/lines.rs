@@ -192,11 +192,13 @@ impl StateOfGateway {
 
     /// What is said of a restore marker that is gone.
     fn marker(&self) -> String {
+        let needs = match self.recoveries.contains(&Policy::RollBack) {
+            true => "so a recovery needs a direction from you",
+            false => "so no recovery starts by itself",
+        };
         self.marker_gone.as_ref().map_or_else(String::new, |path| {
-            format!(
-                ". Its restore marker {} is gone: somebody removed it, so a recovery needs a direction from you",
-                path.display()
-            )
+            let path = path.display();
+            format!(". Its restore marker {path} is gone: somebody removed it, {needs}")
         })
     }
 

@@ -2,9 +2,11 @@
 //! runs. Changes nothing. What cannot be looked at is unknown, and no error.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use journal_format::{Direction, Phase, Policy, RestoreId, Soundness, State, Step, Verdict, View};
+use journal_format::{
+    Direction, Note, Phase, Plan, Policy, RestoreId, Soundness, State, Step, Verdict, View,
+};
 
 use super::running::{Times, forwarding_off, services_running, traffic, tunnels_running};
 use super::{Condition, FirstNames, SetInPlace, StateOfGateway, UpAndDown};
@@ -128,7 +130,9 @@ fn opened(profile: &Profile, host: &dyn Look, open: &OpenRestore) -> Found {
         let kernel_kept = state.is_none_or(|s| Some(&s.header.boot) == boot.as_ref());
         found.recoveries = recoveries(state, open.barrier, kernel_kept);
         found.heading = state.and_then(|s| heading(host, s));
-        let needs_it = state.is_some_and(|s| s.has_effects() && s.verdict().is_none());
+        // Behind the commit nothing needs it any more.
+        let is_through = |s: &State| s.phase == Phase::Committed || s.verdict().is_some();
+        let needs_it = state.is_some_and(|s| s.has_effects() && !is_through(s));
         found.marker_gone = (needs_it && !open.barrier).then(|| profile.barrier());
     }
     found
@@ -147,10 +151,10 @@ fn recoveries(state: Option<&State>, barrier: bool, kernel_kept: bool) -> Vec<Po
     };
     let free = decide::leaves_the_choice(state, kernel_kept);
     match (barrier || !state.has_effects(), free) {
-        // Without the restore marker the admin has to choose, even where the choice has no effect any more.
-        (false, _) => vec![Policy::RollBack, Policy::Resume],
+        (_, false) => vec![Policy::Auto],
+        // Without the restore marker the admin has to choose.
+        (false, true) => vec![Policy::RollBack, Policy::Resume],
         (true, true) => vec![Policy::Auto, Policy::RollBack, Policy::Resume],
-        (true, false) => vec![Policy::Auto],
     }
 }
 
@@ -233,8 +237,9 @@ fn heading(host: &dyn Look, state: &State) -> Option<Heading> {
 }
 
 impl Found {
-    /// The tunnels that should be up; those that lack, too, which the plan need not name.
-    fn expected(&self, files: &SetInPlace) -> BTreeSet<String> {
+    /// The tunnels that should be up; those that lack, too, which the plan need not name. Of a restore that is over not those that
+    /// were deleted since.
+    fn expected(&self, host: &dyn Look, files: &SetInPlace) -> BTreeSet<String> {
         let Some((state, plan)) = self
             .state
             .as_ref()
@@ -251,7 +256,10 @@ impl Found {
         let lacks = state.lacks().into_iter();
         let lacking = lacks.filter(|note| note.is(&Code::TUNNEL_STAYS_DOWN));
         let names = planned.iter().map(|t| t.name.clone());
-        names.chain(lacking.filter_map(|note| note.name)).collect()
+        let names = names.chain(lacking.filter_map(|note| note.name));
+        names
+            .filter(|n| !is_over || !is_deleted(host, plan, n))
+            .collect()
     }
 
     /// The same, and how the gateway is seen to be.
@@ -276,7 +284,7 @@ impl Found {
         let of_profile = || all.map(|s| s.service()).collect();
         let of_gateway = plan.map_or_else(of_profile, |p| p.services.clone());
         let services = services_running(host, &of_gateway, &times);
-        let expected = self.expected(&files);
+        let expected = self.expected(host, &files);
         let tunnels = tunnels_running(host, &expected, &times);
         let told = state.filter(|_| self.condition != Condition::Unreadable);
         let view = told.map(|s| Box::new(View::of(s)));
@@ -315,7 +323,11 @@ impl Found {
                     seen.say_what_is_left(state, &of_gateway, is_of_this_boot(state, host));
                 }
             }
-            Condition::Lacking => seen.forget_what_works_again(),
+            Condition::Lacking => {
+                if let Some(state) = state {
+                    seen.say_what_lacks(host, state);
+                }
+            }
             Condition::Idle
             | Condition::Busy
             | Condition::Running
@@ -328,7 +340,39 @@ impl Found {
     }
 }
 
+/// Whether a tunnel of this plan has no config any more.
+fn is_deleted(host: &dyn Look, plan: &Plan, name: &str) -> bool {
+    let all = plan.tunnels_down.iter().chain(&plan.tunnels_up);
+    let mut configs = all.filter(|t| t.name == name).map(|t| Path::new(&t.config));
+    let mut is_there = configs.clone().map(|path| host.stat(path) != Ok(None));
+    configs.next().is_some() && !is_there.any(|there| there)
+}
+
 impl StateOfGateway {
+    /// What lacked and is there no more, or works by now, lacks no more.
+    fn say_what_lacks(&mut self, host: &dyn Look, state: &State) {
+        if let Some(plan) = &state.plan {
+            let name = |note: &Note| note.name.clone().unwrap_or_default();
+            let is_gone =
+                |n: &Note| n.is(&Code::TUNNEL_STAYS_DOWN) && is_deleted(host, plan, &name(n));
+            self.lacks.retain(|note| !is_gone(note));
+        }
+        match state.in_doubt {
+            None => self.forget_what_works_again(),
+            Some(_) => self.say_that_it_was_cut_off(),
+        }
+    }
+
+    /// A recovery died while it tried again what lacks: what is up may be so by half.
+    fn say_that_it_was_cut_off(&mut self) {
+        for note in &mut self.lacks {
+            note.text.push_str(
+                "; a recovery that tried it again was cut off, and may have done half of it",
+            );
+        }
+        self.is_idle_without_lacks();
+    }
+
     /// What lacked and works by now lacks no more.
     fn forget_what_works_again(&mut self) {
         let is_down = |seen: &UpAndDown, name: &str| match seen {

@@ -30,21 +30,29 @@ impl Times<'_> {
         let begun = moves
             .iter()
             .filter(|m| m.step == step && undone.is_none_or(|undone| undone < m.seq));
-        // Of a restore that is over, what is down did not come up.
+        // Of a restore that is over, what is down did not come up: not when that was first tried.
         let not_undone = || {
             let over = self.state.and_then(State::verdict).is_some();
-            moves
+            let last = moves
                 .iter()
                 .filter(|m| m.step == undone_by && over)
-                .max_by_key(|m| m.seq)
+                .max_by_key(|m| m.seq)?;
+            let lacked = last.lacked.as_ref();
+            Some(
+                lacked.map_or((&last.boot, last.began_ms, last.began_up_ms), |first| {
+                    (&first.boot, first.since_ms, first.since_up_ms)
+                }),
+            )
         };
-        let begun = begun.min_by_key(|m| m.seq).or_else(not_undone)?;
+        let begun = begun.min_by_key(|m| m.seq);
+        let begun = begun.map(|m| (&m.boot, m.began_ms, m.began_up_ms));
+        let (of_boot, at_ms, up_ms) = begun.or_else(not_undone)?;
         let boot = self.host.boot().ok()?;
         // Whatever it did, a boot that came behind it began with the gateway down.
-        Some(match begun.boot.as_ref() == Some(&boot) {
+        Some(match of_boot.as_ref() == Some(&boot) {
             true => Since {
-                at_ms: begun.began_ms,
-                age_ms: self.now.up_ms.saturating_sub(begun.began_up_ms),
+                at_ms,
+                age_ms: self.now.up_ms.saturating_sub(up_ms),
             },
             false => Since {
                 at_ms: self.booted(&boot),

@@ -140,8 +140,15 @@ fn both_names(target: &Target) -> impl Iterator<Item = (String, String)> {
 fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
     let mut report = Report::default();
     let mut found = Keeping::new(env, permit, FOUND);
+    // A clean-up that was cut off has said nothing of what it moved.
+    let may_be_kept = env.host.stat(found.root())?.is_some();
     // Before that, what is staged may be half written.
     for target in env.targets().filter(|_| env.exchanged) {
+        if may_be_kept {
+            let kept = found.kept_before(&target.path)?.into_iter();
+            let notes = kept.map(|kept| found_note(env, target, &kept));
+            report.warnings.extend(notes);
+        }
         if is_the_plans(env, target)? {
             continue;
         }
@@ -151,22 +158,26 @@ fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
             env.host.sync_file(permit, staged)?;
         }
         let kept = found.take(staged, &target.path)?;
-        let (path, kept) = (&target.path, kept.display());
-        let is_database = env.plan.databases.iter().any(|d| d.path == *path);
-        let text = match is_database {
-            true => {
-                format!("{path} was written to while it was the backup's: that is kept as {kept}")
-            }
-            false => format!(
-                "{path} was changed by others meanwhile: what they left there is kept as {kept}"
-            ),
-        };
-        let note = Note::known(Code::FOUND_KEPT, text).about(&target.path);
-        report.warnings.push(note);
+        report.warnings.push(found_note(env, target, &kept));
     }
     found.sync()?;
     report.warnings.append(&mut found.notes);
     Ok(report)
+}
+
+/// What a person is told of what others left.
+fn found_note(env: &Env, target: &Target, kept: &Path) -> Note {
+    let (path, kept) = (&target.path, kept.display());
+    let is_database = env.plan.databases.iter().any(|d| d.path == *path);
+    let text = match is_database {
+        true => format!("{path} was written to while it was the backup's: that is kept as {kept}"),
+        false => {
+            format!(
+                "{path} was changed by others meanwhile: what they left there is kept as {kept}"
+            )
+        }
+    };
+    Note::known(Code::FOUND_KEPT, text).about(path)
 }
 
 /// Whether what is staged is byte for byte what the plan put there, or nothing.

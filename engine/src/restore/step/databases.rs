@@ -58,13 +58,15 @@ fn none(
         let holders = look()?;
         let Some(first) = holders.first() else { break };
         // What a service did meanwhile is the driver's to put right: it stops the service, and looks at everything again.
-        let runs = env.stirs()?;
-        if tries < TRIES && !runs {
+        if let Some(service) = env.stirring()? {
+            return Err(env.started_again(service));
+        }
+        if tries < TRIES {
             env.host.sleep(PAUSE_MS);
             continue;
         }
         // A process that never lets go keeps nothing from its place; the last look names it.
-        if permit.r#move().direction == Direction::Back && env.attempt >= ATTEMPTS && !runs {
+        if permit.r#move().direction == Direction::Back && env.attempt >= ATTEMPTS {
             break;
         }
         let all = holders.iter().map(old_databases::named);

@@ -8,7 +8,7 @@ use journal_format::{Control, Direction, Move, Note, Service, Step};
 
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
-use crate::host::{GatewayCommand, Output, Permit, Query, parent, stirs};
+use crate::host::{GatewayCommand, Output, Permit, Query, parent};
 use crate::restore::decide::Observed;
 use crate::restore::{expected_rules, expected_tunnels, loading, old_databases, saved, served};
 use crate::text::wording::start_command;
@@ -44,15 +44,7 @@ impl OneRun {
         if !env.runs(service)? {
             return Ok(None);
         }
-        let run = env
-            .host
-            .ask(&Query::ServiceRun(service.control.clone()), "")?;
-        let is_known = match service.control {
-            Control::Unit(_) => run.ok(),
-            // A command that says one number says which process runs.
-            Control::Commands { .. } => run.stdout.trim().parse::<u32>().is_ok(),
-        };
-        Ok(Some(OneRun(is_known.then_some(run.stdout))))
+        Ok(Some(OneRun(env.run_of(service)?)))
     }
 
     fn is_still(&self, now: Option<&OneRun>) -> bool {
@@ -278,13 +270,10 @@ impl StepOps for StopServices {
     }
 
     fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
-        let mut wrong = Vec::new();
-        for service in &env.plan.services {
-            if stirs(env.host, &service.control)? {
-                wrong.push(format!("{} runs", service.name));
-            }
+        match env.stirring()? {
+            None => Ok(Observed::After),
+            Some(service) => Err(env.started_again(service)),
         }
-        Ok(seen(wrong))
     }
 }
 

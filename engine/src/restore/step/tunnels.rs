@@ -1,5 +1,7 @@
 //! Takes tunnels down by the configs that they came up with, and brings tunnels up, several at a time.
 
+use std::path::Path;
+
 use journal_format::{Direction, Tunnel};
 
 use super::{Env, Report, StepOps, seen};
@@ -23,12 +25,24 @@ use up::bring_up;
 pub struct TunnelsDown;
 pub struct TunnelsUp;
 
-/// The tunnels that should be up.
+/// The tunnels that should be up. After the verdict not those that were deleted since.
 fn wanted<'p>(env: &Env<'p>, direction: Direction) -> Result<Vec<&'p Tunnel>, Problem> {
-    match direction {
-        Direction::Forward => Ok(env.plan.tunnels_up.iter().collect()),
-        Direction::Back => expected_tunnels::owed(env),
+    let all = match direction {
+        Direction::Forward => env.plan.tunnels_up.iter().collect(),
+        Direction::Back => expected_tunnels::owed(env)?,
+    };
+    let mut wanted = Vec::new();
+    for tunnel in all {
+        if !is_deleted(env, tunnel)? {
+            wanted.push(tunnel);
+        }
     }
+    Ok(wanted)
+}
+
+/// Whether a tunnel has no config any more in a restore that is over: until then the restore puts configs in place itself.
+fn is_deleted(env: &Env, tunnel: &Tunnel) -> Result<bool, Problem> {
+    Ok(env.over && env.host.stat(Path::new(&tunnel.config))?.is_none())
 }
 
 /// Every tunnel that goes down or comes up, once.

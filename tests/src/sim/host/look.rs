@@ -129,6 +129,7 @@ impl Look for Sim {
                 command: "gateway".into(),
                 uid: 0,
                 at_a_terminal: false,
+                child_of: None,
                 is_daemon: true,
                 path: f.clone(),
             })

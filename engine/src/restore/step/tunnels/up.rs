@@ -9,7 +9,7 @@ use super::super::{Env, Report};
 use super::down::{GOES, POLL_MS, all_ended, goes, take_down, take_one_down};
 use super::each::{ByConfig, CONFIG_BYTES, Tools, each, keep_copy};
 use super::time_left::TimeLeft;
-use super::wanted;
+use super::{both, is_deleted, wanted};
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit};
 use crate::restore::expected_tunnels::not_listening;
@@ -71,14 +71,19 @@ pub(super) fn bring_up(
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
     // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config.
     let doubtful = permit.r#move().attempt > 1 || direction == Direction::Forward;
-    if doubtful && !env.again && tunnels.iter().any(|t| up.contains(&t.name)) {
-        take_down(env, permit, time_left, tunnels.iter().copied())?;
+    // After the verdict only those may be half up that lack: the others carry traffic.
+    let doubtful = tunnels
+        .iter()
+        .filter(|t| doubtful && (!env.over || env.lacking.tunnels.contains(&t.name)));
+    if !env.again && doubtful.clone().any(|t| up.contains(&t.name)) {
+        take_down(env, permit, time_left, doubtful.copied())?;
         up = env.tunnels_up()?;
     }
     let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
     let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
     let tools = Tools::of(env, permit);
     let mut report = Report::default();
+    report.warnings.extend(gone(env)?);
     let (mut came_up, mut failed) = (Vec::new(), Vec::new());
     for tried in 1..=TRIES {
         if tried > 1 && !down.is_empty() {
@@ -123,6 +128,21 @@ pub(super) fn bring_up(
         report.warnings.extend(known_beforehand(env)?);
     }
     Ok(report)
+}
+
+/// Tunnels that lacked and were deleted since: they lack no more.
+fn gone(env: &Env) -> Result<Vec<Note>, Problem> {
+    let mut gone = Vec::new();
+    for tunnel in both(env).filter(|t| env.lacking.tunnels.contains(&t.name)) {
+        if is_deleted(env, tunnel)? {
+            let text = format!(
+                "{} was deleted after the restore: its config {} is gone, so the restore lacks it no more",
+                tunnel.name, tunnel.config
+            );
+            gone.push(Note::known(Code::TUNNEL_IS_GONE, text).about(&tunnel.name));
+        }
+    }
+    Ok(gone)
 }
 
 /// Whether the restore may end without this tunnel.
@@ -185,7 +205,8 @@ fn known_beforehand(env: &Env) -> Result<Vec<Note>, Problem> {
             "fix its config {0}, then run: wg-quick up {0}",
             tunnel.config
         );
-        let known = known.filter(|_| !up.contains(&tunnel.name));
+        let is_over = up.contains(&tunnel.name) || is_deleted(env, tunnel)?;
+        let known = known.filter(|_| !is_over);
         lacks.extend(known.cloned().map(|note| note.advising(advice)));
     }
     Ok(lacks)
