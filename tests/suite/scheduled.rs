@@ -109,20 +109,7 @@ fn a_good_run_prunes_and_is_told_and_one_that_lacks_a_part_or_fails_prunes_nothi
         2,
         "a run that fails prunes nothing"
     );
-    let status = gateway.holdfast(&["status"]);
-    assert_eq!(status.code(), 8, "{status}");
-    let line = status.stdout.lines().find(|l| l.starts_with("scheduled"));
-    let line = line.unwrap();
-    assert!(
-        line.starts_with("scheduled backup: FAILED, ") && line.contains("what to do: "),
-        "{line}"
-    );
-    assert!(status.stdout.lines().count() <= 15, "{status}");
-    let short = gateway.holdfast(&["status", "--short"]);
-    assert!(
-        short.stdout.contains(line) && short.stdout.lines().count() <= 4,
-        "{short}"
-    );
+    let line = failure_at_login(&gateway);
 
     let told = told(&gateway);
     let results: Vec<&str> = told.iter().map(|t| t["result"].as_str().unwrap()).collect();
@@ -133,10 +120,31 @@ fn a_good_run_prunes_and_is_told_and_one_that_lacks_a_part_or_fails_prunes_nothi
     assert_eq!(told[2]["lacks"][0]["part"], "configs.db");
     assert_eq!(told[3]["backup"], Value::Null);
     assert!(line.contains(told[3]["text"].as_str().unwrap()), "{line}");
-    let good = gateway.holdfast(&RUN).ok().unwrap();
-    drop(good);
+    gateway.holdfast(&RUN).ok().unwrap();
     assert_eq!(schedule(&gateway).0, 0);
+    let audited = gateway.holdfast(&["audit", "show"]).ok().unwrap().stdout;
+    let removed = audited
+        .lines()
+        .find(|l| l.contains(" prune ") && l.contains(name));
+    assert!(removed.is_some(), "{audited}");
     insta::assert_snapshot!(texts.join("---\n"));
+}
+
+/// The line of a run that failed, as `status` says it within the lines that it may take, and a login too.
+fn failure_at_login(gateway: &Gateway) -> String {
+    let status = gateway.holdfast(&["status"]);
+    assert_eq!(status.code(), 8, "{status}");
+    assert!(status.stdout.lines().count() <= 15, "{status}");
+    let mut lines = status.stdout.lines();
+    let line = lines.find(|l| l.starts_with("scheduled backup: FAILED, "));
+    let line = line.expect("it does not say so").to_owned();
+    assert!(line.contains("what to do: "), "{line}");
+    let short = gateway.holdfast(&["status", "--short"]).stdout;
+    assert!(
+        short.contains(&line) && short.lines().count() <= 4,
+        "{short}"
+    );
+    line
 }
 
 /// What was removed is as large as the machine makes it.
