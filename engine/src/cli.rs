@@ -53,7 +53,7 @@ mod worker;
 
 /// Crash-safe backup and restore for WireGuard gateways.
 #[derive(Debug, Parser)]
-#[command(name = "holdfast", version, about, max_term_width = 100, after_help = EXIT_STATUS)]
+#[command(name = "holdfast", version, about = "Crash-safe backup and restore for WireGuard gateways.", max_term_width = 100, after_help = EXIT_STATUS)]
 pub struct Cli {
     /// The profile of the gateway.
     #[arg(long, global = true, value_name = "FILE", env = "HOLDFAST_CONFIG", default_value = DEFAULT_CONFIG)]

@@ -54,10 +54,7 @@ pub struct ListedBackup {
 impl ListedBackup {
     /// SHA-256 of the file; none where it is no backup.
     pub fn sha256(&self) -> Option<&Digest> {
-        match &self.about {
-            About::Backup(summary) => Some(&summary.sha256),
-            About::Unreadable(_) => None,
-        }
+        self.about.sha256()
     }
 }
 
@@ -69,6 +66,15 @@ pub enum About {
     Backup(Summary),
     /// It cannot be opened as one, and why.
     Unreadable(Problem),
+}
+
+impl About {
+    fn sha256(&self) -> Option<&Digest> {
+        match self {
+            About::Backup(summary) => Some(&summary.sha256),
+            About::Unreadable(_) => None,
+        }
+    }
 }
 
 /// What a backup says of itself.
@@ -101,8 +107,6 @@ struct Row {
     inode: u64,
     /// Seconds and nanoseconds of its last change of any kind.
     changed: (i64, i64),
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    verified_ms: Option<i64>,
     about: About,
 }
 
@@ -113,29 +117,37 @@ impl Row {
     }
 }
 
-/// What is known of files in the folder, by name.
-type KnownFiles = BTreeMap<String, Row>;
+/// What the file holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+struct Known {
+    /// By name.
+    files: BTreeMap<String, Row>,
+    /// When a backup was read whole and found sound, by its SHA-256.
+    verified: BTreeMap<Digest, i64>,
+}
 
 /// Every backup in the folder, the newest first.
 pub fn list(profile: &Profile) -> Result<Vec<ListedBackup>, Problem> {
-    let rows = rows(profile)?;
+    let Known { files, verified } = known(profile)?;
     let made = made::all(profile)?;
     let made: HashMap<Digest, Option<NotedBackup>> = made.into_iter().collect();
     let pinned = pins::all(profile)?;
-    let mut all: Vec<ListedBackup> = rows
-        .into_iter()
-        .map(|(name, row)| listed(name, row, &made, &pinned))
-        .collect();
+    let listed = |(name, row)| {
+        let mut listed = listed(name, row, &made);
+        if let Some(sha256) = listed.sha256() {
+            let verified_ms = verified.get(sha256).copied();
+            listed.pinned = pinned.contains(sha256);
+            listed.verified_ms = listed.verified_ms.max(verified_ms);
+        }
+        listed
+    };
+    let mut all: Vec<ListedBackup> = files.into_iter().map(listed).collect();
     all.sort_by(|a, b| b.made_ms.cmp(&a.made_ms).then_with(|| b.name.cmp(&a.name)));
     Ok(all)
 }
 
-fn listed(
-    name: String,
-    row: Row,
-    made: &HashMap<Digest, Option<NotedBackup>>,
-    pinned: &BTreeSet<Digest>,
-) -> ListedBackup {
+fn listed(name: String, row: Row, made: &HashMap<Digest, Option<NotedBackup>>) -> ListedBackup {
     let summary = match &row.about {
         About::Backup(summary) => Some(summary),
         About::Unreadable(_) => None,
@@ -153,9 +165,9 @@ fn listed(
             .and_then(|n| n.kind)
             .or_else(|| kind.and_then(BackupKind::named)),
         made_here: known.is_some(),
-        pinned: summary.is_some_and(|s| pinned.contains(&s.sha256)),
+        pinned: false,
         // It was read back when it was made.
-        verified_ms: row.verified_ms.max(note.map(|n| n.made_ms)),
+        verified_ms: note.map(|n| n.made_ms),
         about: row.about,
     }
 }
@@ -171,18 +183,14 @@ fn moment(created_at: &str) -> Option<i64> {
     zoned.or_else(bare).map(|t| t.as_millisecond())
 }
 
-/// Remembers that a backup was read whole and found sound. Of one that lies elsewhere nothing is remembered.
-pub fn verified(profile: &Profile, path: &Path, now_ms: i64) -> Result<(), Problem> {
-    let Some(name) = name_in_folder(profile, path) else {
-        return Ok(());
-    };
-    let known = rows(profile)?;
-    let mut rows = known.clone();
-    if let Some(row) = rows.get_mut(name) {
-        row.verified_ms = Some(now_ms);
-        write(profile, &known, &rows);
+/// Remembers that the backup of this SHA-256 was read whole and found sound. Of one that lies elsewhere nothing is remembered.
+pub fn verified(profile: &Profile, path: &Path, sha256: &Digest, now_ms: i64) {
+    if name_in_folder(profile, path).is_some() {
+        let before = read(profile);
+        let mut now = before.clone();
+        now.verified.insert(sha256.clone(), now_ms);
+        write(profile, &before, &now);
     }
-    Ok(())
 }
 
 /// The name under which a path lies in the folder for backups; none if it lies elsewhere.
@@ -280,11 +288,11 @@ fn names(dir: &Path) -> Result<Vec<String>, Problem> {
     )
 }
 
-/// A row for each backup that is there now. What was learned is written down, which may fail: then it is learned again.
-fn rows(profile: &Profile) -> Result<KnownFiles, Problem> {
+/// What is known of each backup that is there now. What was learned is written down, which may fail: then it is learned again.
+fn known(profile: &Profile) -> Result<Known, Problem> {
     let dir = profile.backups_dir();
-    let known = read(profile);
-    let mut rows = KnownFiles::new();
+    let before = read(profile);
+    let mut files = BTreeMap::new();
     for name in names(&dir)? {
         let path = dir.join(&name);
         // One that goes meanwhile is not there.
@@ -294,20 +302,26 @@ fn rows(profile: &Profile) -> Result<KnownFiles, Problem> {
         else {
             continue;
         };
-        let row = match known.get(&name) {
+        let row = match before.files.get(&name) {
             Some(row) if row.is_of(&meta) => row.clone(),
             Some(_) | None => Row {
                 size: meta.len(),
                 inode: meta.ino(),
                 changed: (meta.ctime(), meta.ctime_nsec()),
-                verified_ms: None,
                 about: about(profile, &path, &name),
             },
         };
-        rows.insert(name, row);
+        files.insert(name, row);
     }
-    write(profile, &known, &rows);
-    Ok(rows)
+    let there: BTreeSet<&Digest> = files
+        .values()
+        .filter_map(|row| row.about.sha256())
+        .collect();
+    let mut verified = before.verified.clone();
+    verified.retain(|sha256, _| there.contains(sha256));
+    let now = Known { files, verified };
+    write(profile, &before, &now);
+    Ok(now)
 }
 
 fn about(profile: &Profile, path: &Path, name: &str) -> About {
@@ -371,8 +385,8 @@ fn path(profile: &Profile) -> PathBuf {
 }
 
 /// What is remembered; nothing where that cannot be read or understood.
-fn read(profile: &Profile) -> KnownFiles {
-    let read = || -> io::Result<KnownFiles> {
+fn read(profile: &Profile) -> Known {
+    let read = || -> io::Result<Known> {
         let bytes = if_there(std::fs::read(path(profile)))?;
         Ok(bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -382,21 +396,18 @@ fn read(profile: &Profile) -> KnownFiles {
 }
 
 /// Writes down what is new, less what could not be read: that may be another time. What cannot be written is learned again.
-fn write(profile: &Profile, known: &KnownFiles, rows: &KnownFiles) {
-    let keep = |rows: &KnownFiles| -> KnownFiles {
-        let backups = rows
-            .iter()
-            .filter(|(_, row)| matches!(row.about, About::Backup(_)));
-        backups
-            .map(|(name, row)| (name.clone(), row.clone()))
-            .collect()
+fn write(profile: &Profile, before: &Known, now: &Known) {
+    let keep = |known: &Known| -> Known {
+        let mut known = known.clone();
+        known.files.retain(|_, row| row.about.sha256().is_some());
+        known
     };
-    let (known, rows) = (keep(known), keep(rows));
-    if rows == known {
+    let (before, now) = (keep(before), keep(now));
+    if now == before {
         return;
     }
     let path = path(profile);
-    let write = || whole::write(&path, &serde_json::to_vec(&rows)?, 0o600);
+    let write = || whole::write(&path, &serde_json::to_vec(&now)?, 0o600);
     if let Err(e) = write() {
         tracing::warn!(
             "cannot note in {} what the backups are: {e}",

@@ -95,6 +95,14 @@ fn needed(profile: &Profile, past: &[PastRestore]) -> Result<HashSet<RestoreId>,
     Ok(needed)
 }
 
+/// A backup that a rule holds for.
+struct Candidate<'a> {
+    made_ms: i64,
+    backup: &'a ListedBackup,
+    /// Whatever the rule says.
+    stays: bool,
+}
+
 /// Backups by their kinds. Of one kind the complete ones and the others are looked at apart: neither takes a place of the other.
 fn backups(
     profile: &Profile,
@@ -117,7 +125,7 @@ fn backups(
             by_digest.entry(&summary.sha256).or_default().push(backup);
         }
     }
-    let mut groups: HashMap<(BackupKind, bool), Vec<(i64, &ListedBackup, bool)>> = HashMap::new();
+    let mut groups: HashMap<(BackupKind, bool), Vec<Candidate<'_>>> = HashMap::new();
     // By when this box made them, the newest first. What it did not make, or knows no kind of, is nobody's to remove.
     for (digest, note) in made::all(profile)?.into_iter().rev() {
         let Some((note, kind)) = note.and_then(|note| note.kind.map(|kind| (note, kind))) else {
@@ -129,19 +137,24 @@ fn backups(
                 || newest_good.as_ref() == Some(&digest)
                 || of_restores.contains(&path);
             let group = groups.entry((kind, note.is_complete())).or_default();
-            group.push((note.made_ms, backup, stays));
+            let made_ms = note.made_ms;
+            group.push(Candidate {
+                made_ms,
+                backup,
+                stays,
+            });
         }
     }
     let mut going: Vec<(i64, &ListedBackup)> = Vec::new();
     for ((kind, _), group) in groups {
         let rule: &KeepRule = profile.retention.of(kind);
-        let times: Vec<i64> = group.iter().map(|(made_ms, ..)| *made_ms).collect();
+        let times: Vec<i64> = group.iter().map(|c| c.made_ms).collect();
         let kept = rule.kept(&times, now_ms, zone);
         let rest = group
             .into_iter()
             .zip(kept)
-            .filter(|((.., stays), kept)| !stays && !kept);
-        going.extend(rest.map(|((made_ms, backup, _), _)| (made_ms, backup)));
+            .filter(|(c, kept)| !c.stays && !kept);
+        going.extend(rest.map(|(c, _)| (c.made_ms, c.backup)));
     }
     going.sort_by(|(a, x), (b, y)| b.cmp(a).then_with(|| y.name.cmp(&x.name)));
     pruning.backups_stay = all.len() - going.len();

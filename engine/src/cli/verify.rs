@@ -47,7 +47,8 @@ pub(super) fn run(context: &Context, asked: &Path) -> Result<u8, Fault> {
     if !problems.is_empty() {
         return Err(Fault::Refused(problems));
     }
-    catalog::verified(profile, path, jiff::Timestamp::now().as_millisecond())?;
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    catalog::verified(profile, path, &opened.info.sha256, now_ms);
     let manifest = checked.manifest.as_ref();
     let verified = Verified {
         name,

@@ -75,6 +75,8 @@ pub struct KeepRule {
 
 /// A period of the calendar, to tell whether two moments are in the same one.
 type Period = (i64, i64);
+/// Tells in which period of one length a moment is.
+type PeriodOf = fn(&jiff::Zoned) -> Period;
 
 impl KeepRule {
     /// Nothing is ever removed.
@@ -100,7 +102,7 @@ impl KeepRule {
         for place in past().take(self.last as usize) {
             kept[place] = true;
         }
-        let periods: [(u32, fn(&jiff::Zoned) -> Period); 3] = [
+        let periods: [(u32, PeriodOf); 3] = [
             (self.daily, |at| (at.year().into(), at.day_of_year().into())),
             (self.weekly, |at| {
                 let week = at.date().iso_week_date();

@@ -221,7 +221,7 @@ mod tests {
             "system_info": { "platform": "posix", "instance_path": "/opt" },
             "contents": { "databases": ["a.db"], "configs": ["a.conf"], "iptables_rules": ["v4"] },
             "holdfast": {
-                "format": 2, "program": "holdfast 0.1.0", "host": "gw", "ip_forward": true, "tunnels_up": ["a"],
+                "format": 2, "program": "holdfast 0.1.0", "kind": "by-hand", "host": "gw", "ip_forward": true, "tunnels_up": ["a"],
                 "owners": [{ "uid": 1, "gid": 2, "user": "u", "group": "g", "mode": "0640" }],
                 "entries": { "a/~b": { "size": 1, "sha256": "0".repeat(64), "owner": 0 } },
                 "wireguard": { "a.conf": 0 }, "left_out": ["b"], "parts": { "configs": { "is": "saved-raw", "why": "w" } },

@@ -77,13 +77,16 @@ fn a_backup_of_another_box_is_told_from_those_made_here_and_its_kind_is_what_it_
     assert!(!all[0].made_here);
     assert_eq!(all[0].kind, Some(BackupKind::ByHand));
     assert!(all[0].made_ms.is_some() && all[0].verified_ms.is_none());
-    catalog::verified(&here.profile, &here.backups().join("copied.zip"), 77).unwrap();
+    let copied = here.backups().join("copied.zip");
+    catalog::verified(&here.profile, &copied, &theirs.sha256, 77);
     assert_eq!(list(&here)[0].verified_ms, Some(77));
     // Elsewhere nothing is remembered, and a change takes it away.
-    catalog::verified(&here.profile, &theirs.path, 78).unwrap();
+    catalog::verified(&here.profile, &theirs.path, &theirs.sha256, 78);
     assert_eq!(list(&here)[0].verified_ms, Some(77));
-    std::fs::copy(&theirs.path, here.backups().join("copied.zip")).unwrap();
-    assert_eq!(list(&here)[0].verified_ms, None);
+    std::fs::copy(here.make().unwrap().path, &copied).unwrap();
+    let all = list(&here);
+    let changed = all.iter().find(|b| b.name == "copied.zip").unwrap();
+    assert_ne!(changed.verified_ms, Some(77));
 }
 
 #[test]

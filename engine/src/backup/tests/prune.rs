@@ -181,7 +181,7 @@ fn a_backup_that_somebody_reads_stays_until_the_next_time() {
     shelf.makes(Some(BackupKind::Page), 1, true);
     let reader = crate::archive::opened(&shelf.gateway.backups().join(&old)).unwrap();
     let outcome = shelf.prune();
-    assert_eq!(outcome.in_use, [old.clone()]);
+    assert_eq!(outcome.in_use, std::slice::from_ref(&old));
     assert_eq!(shelf.there().len(), 2);
     drop(reader);
     assert_eq!(shelf.prune().gone.len(), 1);
@@ -213,7 +213,7 @@ fn over_a_year_of_all_kinds_exactly_what_the_rules_keep_is_there_wherever_prunes
                 .or_default()
                 .push((NOW_MS - days * DAY_MS, name));
             // At the time that it is then, and cut off behind so many.
-            if at % 5 == 0 {
+            if at.is_multiple_of(5) {
                 let host = crate::host::linux::Linux::new(&shelf.gateway.profile);
                 let now_ms = NOW_MS - days * DAY_MS;
                 let mut plan =
