@@ -323,6 +323,17 @@ pub struct Backups {
     pub incomplete_backup: Option<BackupLine>,
     /// No good one is known, but there are backups that may have every part or lack some: nothing was noted of them.
     pub unknown_backups: bool,
+    /// How the schedule stands, where there is or was one.
+    pub schedule: Option<ScheduleLine>,
+}
+
+/// How the schedule of backups stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleLine {
+    /// The line that `holdfast status` prints.
+    pub text: String,
+    /// Somebody has to do something.
+    pub needs_somebody: bool,
 }
 
 /// An upload and what a restore from it would do.

@@ -33,11 +33,12 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use journal_format::Problem;
 
+use crate::backup::on_backup;
 use crate::error::{Code, Fault, OrCannot, cannot, cause};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
-use crate::state_dir;
+use crate::state_dir::{self, schedule};
 
 use allowance::Allowance;
 use backups::BackupDesk;
@@ -54,6 +55,8 @@ use uploads::Uploads;
 
 /// How often what was left over is looked for.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// How often it is looked whether a scheduled backup is overdue.
+const SCHEDULE: Duration = Duration::from_secs(3600);
 
 /// All that a connection may use.
 struct Agent {
@@ -134,6 +137,14 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
     spawn("restores", move || reader.streams.read(&reader))?;
     let keeper = agent.clone();
     spawn("orphans", move || recoveries::of_orphans(&keeper))?;
+    let scheduled = profile.clone();
+    spawn("schedule", move || {
+        loop {
+            // First of all, so that what a boot catches up with has come by then.
+            std::thread::sleep(SCHEDULE);
+            on_backup::tell_if_overdue(&scheduled, schedule::stands(&scheduled));
+        }
+    })?;
     tracing::info!("the agent listens on {}", socket.display());
     door.let_in(move |stream| answer::answer(&agent, stream))
 }

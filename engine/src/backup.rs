@@ -11,9 +11,11 @@ mod configs;
 mod databases;
 mod growing;
 mod moment;
+pub mod on_backup;
 mod pack;
 pub mod prune;
 mod rules_text;
+pub mod scheduled;
 mod writing;
 
 use std::collections::BTreeSet;

@@ -92,6 +92,9 @@ enum CliCommand {
         /// Where to write it [default: backups/ in the profile's state_dir].
         #[arg(long, value_name = "DIR")]
         output: Option<PathBuf>,
+        /// Do what the timer does: make a backup, prune if it is complete, note how it went for `status`, run the profile's on_backup.
+        #[arg(long, conflicts_with = "output")]
+        scheduled: bool,
     },
     /// List the backups in the profile's folder: age, size, kind, contents, when each was last verified.
     Backups,
@@ -145,7 +148,8 @@ enum CliCommand {
     },
     /// Show how the gateway stands: what is in place, what is up, down and blocked, what stands in the way, what to do.
     #[command(
-        after_help = "Exit status: 0 nobody has to do anything, 5 a restore needs an operator, 7 a restore is over and something does not run since"
+        after_help = "Exit status: 0 nobody has to do anything, 5 a restore needs an operator, 7 a restore is over and something does not run since, \
+                      8 the last scheduled backup failed, is incomplete or overdue"
     )]
     Status(status::StatusArgs),
     /// Show and verify journals.
@@ -348,7 +352,10 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
     }
     match cli.command {
         CliCommand::Survey => survey::run(&context),
-        CliCommand::Backup { output } => backup::run(&context, output),
+        CliCommand::Backup {
+            scheduled: true, ..
+        } => backup::scheduled(&context),
+        CliCommand::Backup { output, .. } => backup::run(&context, output),
         CliCommand::Verify { archive } => verify::run(&context, &archive),
         CliCommand::Backups => backups::run(&context),
         CliCommand::Pin { backup, remove } => prune::pin(&context, &backup, !remove),

@@ -9,6 +9,7 @@ pub mod lock;
 mod locked_file;
 pub mod made;
 pub mod pins;
+pub mod schedule;
 pub mod targets;
 pub mod traces;
 

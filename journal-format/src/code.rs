@@ -109,6 +109,8 @@ codes! {
     RESTORE_LOST = "restore-lost", "`findmnt` of `state_dir`, the profile, `nft list table inet holdfast`";
     /// None of the databases and configs that the profile names is there.
     NOTHING_TO_BACK_UP = "nothing-to-back-up", "`holdfast survey`";
+    /// The program that `on_backup` of the profile names did not end well.
+    ON_BACKUP_FAILED = "on-backup-failed", "what the program said, `[schedule]` in the profile";
     /// No backup, or more than one, is what was asked for.
     NO_SUCH_BACKUP = "no-such-backup", "`holdfast backups`";
     /// No restore, or more than one, is what was asked for.

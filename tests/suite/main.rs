@@ -45,6 +45,7 @@ mod restore_flow;
 mod rooms;
 mod sample_gateway;
 mod save_config;
+mod scheduled;
 mod secrets;
 #[allow(clippy::expect_used, reason = "only tests use it")]
 mod seeded;

@@ -336,6 +336,7 @@ pub fn home(overview: &Overview) -> Value {
         "backup": overview.backups.last_backup.as_ref().map(backup),
         "incomplete": overview.backups.incomplete_backup.as_ref().map(backup),
         "unknown": overview.backups.unknown_backups,
+        "schedule": overview.backups.schedule,
         "running": overview.running.as_ref().map(running),
         "restores": overview.restores.iter().map(restore_line).collect::<Vec<_>>(),
     })

@@ -4,16 +4,19 @@ use std::collections::HashMap;
 use std::os::unix::fs::MetadataExt;
 use std::sync::Mutex;
 
-use agent_protocol::{BackupLine, Backups, LackLine, Overview, RestoreLine, Running, Status};
+use agent_protocol::{
+    BackupLine, Backups, LackLine, Overview, RestoreLine, Running, ScheduleLine, Status,
+};
 use journal_format::{Digest, RestoreId, Seq, Standing, State, StepState, View};
 
+use super::refusal::paragraph;
 use super::{Agent, follow, gateway_lines, locked, now_ms, warned};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::restore::gateway_state::Condition;
 use crate::restore::gateway_state::look::{condition, look};
 use crate::state_dir::lock::{Lock, LockedFor};
-use crate::state_dir::{self, made};
+use crate::state_dir::{self, made, schedule};
 
 /// Restores that are listed.
 const LISTED: usize = 50;
@@ -44,11 +47,17 @@ pub fn status(agent: &Agent) -> Status {
 /// The last backups, by when they were made on this box. Under its name a backup is whole and was read back.
 fn backups(profile: &Profile) -> Backups {
     let last = warned(made::last(profile)).unwrap_or_default();
+    let schedule = schedule::stands(profile);
+    let needs_somebody = schedule.needs_somebody();
     let told = |(sha256, note): (Digest, made::NotedBackup)| backup(&sha256, &note);
     Backups {
         last_backup: last.good.map(told),
         incomplete_backup: last.incomplete.map(told),
         unknown_backups: last.unknown,
+        schedule: schedule.line().map(|text| ScheduleLine {
+            text: paragraph(&text),
+            needs_somebody,
+        }),
     }
 }
 

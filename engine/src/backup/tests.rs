@@ -7,6 +7,7 @@ mod databases;
 mod gateways_format;
 mod kernel;
 mod moment;
+mod on_backup;
 mod prune;
 
 use std::collections::BTreeMap;

@@ -4,11 +4,12 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use journal_format::{note_line, visible};
+use journal_format::{note_line, problem_text, visible};
+use serde_json::{Value, json};
 
-use super::{Context, print_json};
-use crate::backup::{Made, Progress};
-use crate::error::{Fault, INCOMPLETE};
+use super::{Context, print_json, prune};
+use crate::backup::{self, Made, Progress, on_backup, scheduled};
+use crate::error::{Fault, INCOMPLETE, Problem};
 use crate::gateway::backup_kind::BackupKind;
 use crate::host::linux::Linux;
 use crate::state_dir;
@@ -17,45 +18,83 @@ use crate::state_dir::lock::{Lock, LockedFor};
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
     let made = make(context, output);
-    let result = AuditResult::of(&made);
+    audit(context, &made);
+    let made = made?;
+    if context.json {
+        print_json(&as_json(&made));
+    }
+    Ok(tell_of(context, &made, "holdfast backup"))
+}
+
+fn make(context: &Context, output: Option<PathBuf>) -> Result<Made, Fault> {
+    let profile = &context.profile;
+    let _lock = Lock::take(profile, LockedFor::Backup)?;
+    let host = Linux::new(profile);
+    state_dir::none_open(profile, &host, "back the gateway up")?;
+    let dir = output.unwrap_or_else(|| profile.backups_dir());
+    backup::of_gateway(profile, &host, BackupKind::ByHand, &dir, &mut progress)
+}
+
+fn audit(context: &Context, made: &Result<Made, Fault>) {
     let path = made
         .as_ref()
         .ok()
         .map(|made| made.path.display().to_string());
-    context.audited(AuditedDeed::Backup, path.as_deref(), result);
-    Ok(tell_of(context, made?))
+    context.audited(AuditedDeed::Backup, path.as_deref(), AuditResult::of(made));
 }
 
-fn make(context: &Context, output: Option<PathBuf>) -> Result<Made, Fault> {
-    let _lock = Lock::take(&context.profile, LockedFor::Backup)?;
-    let host = Linux::new(&context.profile);
-    state_dir::none_open(&context.profile, &host, "back the gateway up")?;
-    let dir = output.unwrap_or_else(|| context.profile.backups_dir());
-    crate::backup::of_gateway(
-        &context.profile,
-        &host,
-        BackupKind::ByHand,
-        &dir,
-        &mut |progress| {
-            if let Progress::Estimated { bytes, free } = progress {
-                tell!("the backup takes at most {bytes} bytes; {free} are free there");
-            }
-        },
-    )
-}
-
-/// Prints where it is and what it lacks. Says the exit status.
-fn tell_of(context: &Context, made: Made) -> u8 {
-    let complete = made.lacks.is_empty();
+/// The same for the timer, with all that belongs to a run of the schedule.
+pub(super) fn scheduled(context: &Context) -> Result<u8, Fault> {
+    let profile = &context.profile;
+    let ran = scheduled::run(profile, &Linux::new(profile), &mut progress).inspect_err(|_| {
+        tell!(
+            "no scheduled backup was made, since the gateway is busy; the last one counts as before. \
+             holdfast-backup.service tries again every ten minutes"
+        );
+    })?;
+    // Of a run that came to nothing since the gateway is busy no line is kept: one comes every ten minutes.
+    audit(context, &ran.made);
+    prune::audit(context, &ran.pruned);
+    prune::problems(&ran.pruned);
+    let told = on_backup::tell_of_run(profile, &ran.run);
+    let beside: Vec<Problem> = ran.unnoted.into_iter().chain(told).collect();
+    for problem in &beside {
+        tell!("holdfast: {}", problem_text(problem));
+    }
+    let made = ran.made?;
     if context.json {
-        print_json(&serde_json::json!({
-            "path": made.path.display().to_string(),
-            "bytes": made.size,
-            "complete": complete,
-            "lacks": made.lacks,
-            "warnings": made.warnings,
-        }));
-    } else {
+        let mut all = as_json(&made);
+        let removed = ran.pruned.gone.iter().map(|(what, _)| what);
+        all["removed"] = json!(removed.collect::<Vec<_>>());
+        all["in_use"] = json!(ran.pruned.in_use);
+        all["problems"] = json!(ran.pruned.failed.iter().chain(&beside).collect::<Vec<_>>());
+        print_json(&all);
+    }
+    let status = tell_of(context, &made, "holdfast backup --scheduled");
+    let pruned = prune::lines(&ran.pruned, "removed");
+    pruned.iter().for_each(|line| context.watched(line));
+    Ok(status)
+}
+
+fn progress(progress: Progress<'_>) {
+    if let Progress::Estimated { bytes, free } = progress {
+        tell!("the backup takes at most {bytes} bytes; {free} are free there");
+    }
+}
+
+fn as_json(made: &Made) -> Value {
+    json!({
+        "path": made.path.display().to_string(),
+        "bytes": made.size,
+        "complete": made.lacks.is_empty(),
+        "lacks": made.lacks,
+        "warnings": made.warnings,
+    })
+}
+
+/// What a person reads of a backup, and the exit status.
+fn tell_of(context: &Context, made: &Made, again: &str) -> u8 {
+    if !context.json {
         // Its very bytes: others are to find it by them.
         let line = [made.path.as_os_str().as_bytes(), b"\n"].concat();
         let _ = std::io::stdout().write_all(&line);
@@ -63,10 +102,11 @@ fn tell_of(context: &Context, made: Made) -> u8 {
     for lack in &made.lacks {
         tell!("lacks: {}", visible(&lack.to_string()));
     }
+    let complete = made.lacks.is_empty();
     if !complete {
         tell!(
             "holdfast: the backup is incomplete and does not count as a good one\n  \
-             what to do: see to what is named above, then run `holdfast backup` again; what is in {} can be restored",
+             what to do: see to what is named above, then run `{again}` again; what is in {} can be restored",
             made.path.display()
         );
     }

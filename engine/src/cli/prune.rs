@@ -55,22 +55,8 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
         return Ok(status);
     }
     let verb = if dry_run { "would remove" } else { "removed" };
-    for (what, bytes) in &outcome.gone {
-        let what = match what {
-            Pruned::Backup(name) => format!("the backup {}", visible(name)),
-            Pruned::Restore(id) => format!("the journal and the old files of restore {id}"),
-        };
-        say!("{verb} {what}, {}", size(*bytes));
-    }
-    for name in &outcome.in_use {
-        say!(
-            "left the backup {}: somebody reads it just now",
-            visible(name)
-        );
-    }
-    for problem in &outcome.failed {
-        tell!("holdfast: {}", problem_text(problem));
-    }
+    lines(&outcome, verb).iter().for_each(|line| say!("{line}"));
+    problems(&outcome);
     let of_all = outcome.gone.iter().map(|(_, bytes)| bytes).sum();
     let freed = match outcome.gone.is_empty() {
         true => "nothing to remove".to_owned(),
@@ -84,8 +70,31 @@ pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     Ok(status)
 }
 
+/// What went, and what stays this time, a line each.
+pub(super) fn lines(outcome: &Outcome, verb: &str) -> Vec<String> {
+    let gone = outcome.gone.iter().map(|(what, bytes)| {
+        let what = match what {
+            Pruned::Backup(name) => format!("the backup {}", visible(name)),
+            Pruned::Restore(id) => format!("the journal and the old files of restore {id}"),
+        };
+        format!("{verb} {what}, {}", size(*bytes))
+    });
+    let in_use = outcome.in_use.iter().map(|name| {
+        let name = visible(name);
+        format!("left the backup {name}: somebody reads it just now")
+    });
+    gone.chain(in_use).collect()
+}
+
+/// What could not be removed.
+pub(super) fn problems(outcome: &Outcome) {
+    for problem in &outcome.failed {
+        tell!("holdfast: {}", problem_text(problem));
+    }
+}
+
 /// Each thing that went, by its name; and that something did not go.
-fn audit(context: &Context, outcome: &Outcome) {
+pub(super) fn audit(context: &Context, outcome: &Outcome) {
     for (what, _) in &outcome.gone {
         let name = match what {
             Pruned::Backup(name) => name.as_str(),

@@ -1,21 +1,25 @@
-//! `holdfast status`: how the gateway stands in four lines, and the last backups or where the restore stands. Decides nothing: the
+//! `holdfast status`: how the gateway stands in four lines, and the scheduled and the last backups or where the restore stands. Decides nothing: the
 //! exit status says whether somebody has to do something.
 
 use journal_format::{Digest, asked_by_clause, problem_text, utc, view_text, visible};
 use serde_json::{Value, json};
 
 use super::{Context, print_json};
-use crate::error::Fault;
+use crate::error::{Fault, INCOMPLETE};
 use crate::gateway::parts;
 use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
+use crate::restore::gateway_state::lines::Audience;
 use crate::restore::gateway_state::look::look;
 use crate::restore::gateway_state::{Condition, StateOfGateway};
 use crate::state_dir::made::{self, NotedBackup};
-use crate::state_dir::{self, targets, traces};
+use crate::state_dir::{self, schedule, targets, traces};
 
 /// Lines of a problem that a command's own words may take: the rest is with `--verbose`.
 const PROBLEM_LINES: usize = 8;
+
+/// Lines that stand at login.
+const SHORT_LINES: usize = 4;
 
 /// How much is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
@@ -29,22 +33,39 @@ pub(super) struct StatusArgs {
 }
 
 pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
-    let state = look(&context.profile, &Linux::new(&context.profile));
-    let status = state.exit_status();
+    let profile = &context.profile;
+    let state = look(profile, &Linux::new(profile));
+    let schedule = schedule::stands(profile);
+    let status = match state.exit_status() {
+        0 if schedule.needs_somebody() && tells_of_backups(&state) => INCOMPLETE,
+        worse_or_well => worse_or_well,
+    };
     if context.json {
-        print_json(&as_json(context, &state)?);
+        let mut all = as_json(context, &state)?;
+        all["exit_status"] = status.into();
+        all["schedule"] = schedule.as_json();
+        print_json(&all);
         return Ok(status);
     }
+    let scheduled = schedule.line().filter(|_| tells_of_backups(&state));
+    let scheduled = scheduled.map(|line| visible(&format!("scheduled backup: {line}")));
     if !args.short {
         say!("{}", word(&state));
     }
     say!("{}", state.text());
     if args.short {
+        // Of what is worse a login says four lines already.
+        let fits = state.lines(Audience::Terminal).len() < SHORT_LINES;
+        scheduled
+            .filter(|_| fits)
+            .iter()
+            .for_each(|line| say!("{line}"));
         return Ok(status);
     }
     match state.condition {
         Condition::Idle | Condition::Busy | Condition::Lacking | Condition::Left => {
-            for line in backups(&context.profile, &made::last(&context.profile)?) {
+            scheduled.iter().for_each(|line| say!("{line}"));
+            for line in backups(profile, &made::last(profile)?) {
                 say!("{}", visible(&line));
             }
         }
@@ -57,6 +78,18 @@ pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
         }
     }
     Ok(status)
+}
+
+/// Whether backups are told of: nothing about a restore is more urgent.
+fn tells_of_backups(state: &StateOfGateway) -> bool {
+    match state.condition {
+        Condition::Idle | Condition::Busy | Condition::Lacking | Condition::Left => true,
+        Condition::Running
+        | Condition::Interrupted
+        | Condition::Stuck
+        | Condition::Lost
+        | Condition::Unreadable => false,
+    }
 }
 
 /// How the gateway stands, where a restore or a recovery ended so that somebody has to do something, or something lacks.
@@ -151,7 +184,6 @@ fn as_json(context: &Context, state: &StateOfGateway) -> Result<Value, Fault> {
         all.insert("status".into(), status.into());
         all.insert("pid".into(), json!(state.pid));
         all.insert("what".into(), json!(state.work));
-        all.insert("exit_status".into(), state.exit_status().into());
         all.insert("state".into(), state.as_json());
     }
     Ok(all)

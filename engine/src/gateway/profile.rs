@@ -30,6 +30,8 @@ pub struct Profile {
     pub limits: Limits,
     /// How long backups and past restores are kept.
     pub retention: Retention,
+    /// Backups that a timer makes.
+    pub schedule: ScheduleProfile,
     /// The web server.
     pub web: WebProfile,
 }
@@ -146,6 +148,18 @@ pub struct Limits {
     pub entries: u64,
     /// Backups that one user may make on the page within an hour; 0 is no limit.
     pub backups_an_hour: u64,
+}
+
+/// Backups that a timer makes.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ScheduleProfile {
+    /// How often one should come: it is overdue when none came for twice as long. Never where this is 0.
+    pub every_hours: u64,
+    /// A program and its arguments, run as root after each: it hears on its standard input how that ended. None where empty.
+    pub on_backup: Vec<String>,
+    /// How long that program may take, seconds; then it is ended.
+    pub on_backup_seconds: u64,
 }
 
 /// The web server.
@@ -339,23 +353,29 @@ impl Profile {
             let two = "the file of IPv4 first, which ends in .v4, and that of IPv6 second, which ends in .v6";
             return Err(format!("gateway.firewall.kept names {two}"));
         }
+        let told = self.schedule.on_backup_seconds;
         for (key, is, allowed) in [
-            ("busy_seconds", g.busy_seconds, 0..=WAIT_MOST),
-            ("watch_seconds", g.watch_seconds, 0..=WAIT_MOST),
-            ("tunnel_seconds", g.tunnel_seconds, 1..=WAIT_MOST),
-            ("service_seconds", g.service_seconds, 1..=WAIT_MOST),
+            ("gateway.busy_seconds", g.busy_seconds, 0..=WAIT_MOST),
+            ("gateway.watch_seconds", g.watch_seconds, 0..=WAIT_MOST),
+            ("gateway.tunnel_seconds", g.tunnel_seconds, 1..=WAIT_MOST),
+            ("gateway.service_seconds", g.service_seconds, 1..=WAIT_MOST),
+            ("schedule.on_backup_seconds", told, 1..=WAIT_MOST),
         ] {
             if !allowed.contains(&is) {
                 let (least, most) = allowed.into_inner();
-                return Err(format!("gateway.{key} is {is}, not {least} to {most}"));
+                return Err(format!("{key} is {is}, not {least} to {most}"));
             }
         }
         Ok(())
     }
 
-    /// Commands of services are found without a search.
+    /// Programs are found without a search.
     fn check_services(&self) -> Result<(), String> {
         let g = &self.gateway;
+        let program = self.schedule.on_backup.first();
+        if program.is_some_and(|program| !program.starts_with('/')) {
+            return Err("schedule.on_backup does not begin with an absolute path".into());
+        }
         for service in &g.service {
             if let ServiceProfile::Commands(s) = service
                 && [&s.stop, &s.start, &s.active]

@@ -1,6 +1,6 @@
 //! What an admin sees: each page as it is sent, and the headers that go with it.
 
-use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running, UnfitTunnel};
+use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running, ScheduleLine, UnfitTunnel};
 use insta::assert_snapshot;
 use journal_format::{AskedBy, Direction, Policy, RestoreId, Standing, Step};
 use rocket::http::{ContentType, Header, Status};
@@ -107,6 +107,7 @@ fn the_first_page_says_that_the_last_backup_is_incomplete_and_which_is_the_last_
         last_backup: Some(backup(5)),
         incomplete_backup: Some(incomplete),
         unknown_backups: false,
+        schedule: None,
     });
     assert_snapshot!("home_incomplete", shown);
 }
@@ -129,6 +130,25 @@ fn the_first_page_says_that_a_backups_time_lies_in_the_future_and_that_none_is_k
     });
     let none = backups_on_the_first_page(Backups::default());
     assert_snapshot!("home_backups", [future, unknown, none].join("\n---\n"));
+}
+
+#[test]
+fn the_first_page_says_how_the_schedule_stands_and_warns_where_somebody_has_to_do_something() {
+    let scheduled = |text: &str, needs_somebody| {
+        backups_on_the_first_page(Backups {
+            schedule: Some(ScheduleLine {
+                text: text.into(),
+                needs_somebody,
+            }),
+            ..Backups::default()
+        })
+    };
+    let good = scheduled(
+        "good, 3 hours ago: wireguard_backup_20261123_030000.zip",
+        false,
+    );
+    let failed = scheduled("FAILED, 3 hours ago: cannot write <b>: no space", true);
+    assert_snapshot!("home_schedule", [good, failed].join("\n---\n"));
 }
 
 #[test]

@@ -352,6 +352,7 @@ fn the_status_is_json_of_what_runs() {
                 ..backup(4)
             }),
             unknown_backups: false,
+            schedule: None,
         },
         ..Told::default()
     });

@@ -5,8 +5,8 @@ use std::path::Path;
 use journal_format::Policy;
 
 use super::{
-    Database, DatabaseKind, FirewallProfile, Gateway, Limits, Profile, Recovery, ServiceProfile,
-    UnitService, WebProfile,
+    Database, DatabaseKind, FirewallProfile, Gateway, Limits, Profile, Recovery, ScheduleProfile,
+    ServiceProfile, UnitService, WebProfile,
 };
 use crate::gateway::retention::Retention;
 use crate::text::iptables::Family;
@@ -28,6 +28,7 @@ impl Default for Profile {
             recovery: Recovery::default(),
             limits: Limits::default(),
             retention: Retention::default(),
+            schedule: ScheduleProfile::default(),
             web: WebProfile::default(),
         }
     }
@@ -81,6 +82,16 @@ impl Default for Limits {
             unpacked_mib: 4096,
             entries: 200_000,
             backups_an_hour: 0,
+        }
+    }
+}
+
+impl Default for ScheduleProfile {
+    fn default() -> Self {
+        Self {
+            every_hours: 24,
+            on_backup: Vec::new(),
+            on_backup_seconds: 60,
         }
     }
 }

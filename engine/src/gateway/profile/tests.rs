@@ -37,6 +37,9 @@ fn the_readme_and_the_packaged_profile_state_every_default() {
         "other_databases",
         "hosts",
         "entries",
+        "every_hours",
+        "on_backup",
+        "on_backup_seconds",
     ] {
         assert!(shown.contains(&format!("{key} ")), "{key}");
     }
@@ -77,5 +80,23 @@ fn files_of_kept_rules_that_could_be_mixed_up_are_refused() {
     ] {
         let problem = read(bad).unwrap_err();
         assert!(problem.what.contains("IPv4 first"), "{problem}");
+    }
+}
+
+#[test]
+fn a_program_that_would_be_searched_for_and_a_time_that_is_none_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("holdfast.toml");
+    let read = |schedule: &str| {
+        std::fs::write(&file, format!("[schedule]\n{schedule}\n")).unwrap();
+        Profile::read(&file, false)
+    };
+    assert!(read(r#"on_backup = ["/usr/bin/mail", "root"]"#).is_ok());
+    for (bad, why) in [
+        (r#"on_backup = ["mail", "root"]"#, "absolute path"),
+        ("on_backup_seconds = 0", "is 0, not 1 to 3600"),
+    ] {
+        let problem = read(bad).unwrap_err();
+        assert!(problem.what.contains(why), "{problem}");
     }
 }

@@ -1,0 +1,92 @@
+//! Tells the program that the profile calls `on_backup` how a scheduled backup ended, or that none came. What becomes of the program
+//! is noted, and fails nothing else. Must not hold the lock: the program may take as long as the profile allows.
+
+use std::time::Duration;
+
+use journal_format::{Problem, utc};
+use serde_json::{Value, json};
+
+use crate::error::Code;
+use crate::gateway::profile::Profile;
+use crate::host::{programs, this_box};
+use crate::state_dir::schedule::{self, RunResult, Schedule, ScheduledRun, ToldProgram};
+
+/// Tells how a run ended, which is noted already; what went wrong with that.
+pub fn tell_of_run(profile: &Profile, run: &ScheduledRun) -> Vec<Problem> {
+    let backup = run.backup.as_ref();
+    let document = json!({
+        "result": run.result,
+        "began": utc(run.began_ms),
+        "backup": backup.map(|name| profile.backups_dir().join(name)),
+        "lacks": run.lacks,
+        "problems": run.problems,
+        "pruned": run.pruned,
+        "not_pruned": run.not_pruned,
+    });
+    let result = Some(run.result);
+    tell(
+        profile,
+        schedule::stands(profile),
+        result,
+        run.began_ms,
+        document,
+    )
+}
+
+/// Tells once that no run came, if so.
+pub fn tell_if_overdue(profile: &Profile, stands: Schedule) {
+    let Some(since_ms) = stands.overdue_since_ms else {
+        return;
+    };
+    let is_it = |told: &ToldProgram| told.result.is_none() && told.since_ms == since_ms;
+    if stands.told.as_ref().is_some_and(is_it) {
+        return;
+    }
+    tracing::warn!("scheduled backup: {}", stands.line().unwrap_or_default());
+    let document = json!({ "result": "overdue", "overdue_since": utc(since_ms) });
+    for problem in tell(profile, stands, None, since_ms, document) {
+        tracing::warn!("{problem}");
+    }
+}
+
+fn tell(
+    profile: &Profile,
+    mut stands: Schedule,
+    result: Option<RunResult>,
+    since_ms: i64,
+    mut document: Value,
+) -> Vec<Problem> {
+    // What became of the program the last time is no part of it.
+    stands.told = None;
+    document["host"] = json!(this_box::host_name());
+    // For a mail: everything else is for programs.
+    document["text"] = json!(stands.line());
+    let problem = match profile.schedule.on_backup.is_empty() {
+        true => None,
+        false => run(profile, &document).err(),
+    };
+    let told = ToldProgram {
+        result,
+        since_ms,
+        problem,
+    };
+    let unnoted = schedule::keep_told(profile, &told).err();
+    told.problem.into_iter().chain(unnoted).collect()
+}
+
+fn run(profile: &Profile, document: &Value) -> Result<(), Problem> {
+    let settings = &profile.schedule;
+    let limit = Duration::from_secs(settings.on_backup_seconds);
+    let ended = programs::told(&settings.on_backup, &format!("{document}\n"), limit)?;
+    let what = "run the program that on_backup names";
+    let advice =
+        "fix the program, or change [schedule] in the profile; the backup does not depend on it";
+    match ended.ok() {
+        true => Ok(()),
+        false => Err(Problem {
+            // An address of a webhook may hold a secret, and the line stands at login.
+            command: None,
+            ..ended.problem(Code::ON_BACKUP_FAILED, what, advice)
+        }),
+    }
+}
