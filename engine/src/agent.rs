@@ -91,7 +91,7 @@ impl Agent {
                 )
             })?,
             uploads: Uploads::open(profile)?,
-            backups: BackupDesk::open(profile),
+            backups: BackupDesk::default(),
             starts: Starts::new(config),
             streams: Streams::default(),
             lines: Lines::default(),

@@ -152,7 +152,6 @@ fn the_page_says_what_a_backup_lacks_and_sends_it_only_when_asked_all_the_same()
     assert!(last_good.is_string());
 
     let holder = hold_clients(stage.sample());
-    // More than are kept of good ones: none of these takes a good one's place.
     let mut pages: Vec<String> = Vec::new();
     for _ in 0..3 {
         let (status, page) = admin.get("/system/backup");
@@ -168,9 +167,10 @@ fn the_page_says_what_a_backup_lacks_and_sends_it_only_when_asked_all_the_same()
         let (_, rest) = page.split_once("href=\"/system/backup/").unwrap();
         format!("/system/backup/{}", &rest[..64])
     };
-    let (status, bytes) = admin.get_bytes(&link(&pages[2]));
-    assert_eq!((status, &bytes[..4]), (200, &b"PK\x03\x04"[..]));
-    assert_eq!(admin.get(&link(&pages[0])).0, 404, "the oldest made room");
+    for page in &pages {
+        let (status, bytes) = admin.get_bytes(&link(page));
+        assert_eq!((status, &bytes[..4]), (200, &b"PK\x03\x04"[..]));
+    }
 
     let status = told(admin.get("/system/backup-status").1);
     assert_eq!(status["last_backup"]["name"], last_good);

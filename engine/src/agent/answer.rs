@@ -12,7 +12,6 @@ use agent_protocol::{
 };
 use journal_format::{Digest, RestoreId, Seq};
 
-use super::backups::Taken;
 use super::refusal::Unanswered;
 use super::start::{self, Approved};
 use super::trail::{self, Tale};
@@ -178,7 +177,7 @@ fn admin(
         }
         Ask::GiveBackup { sha256 } => {
             tracing::info!("{who} takes a backup that is there");
-            return give(agent, wire, session, (&sha256, None), tale);
+            return give(agent, wire, session, &sha256, tale);
         }
         Ask::Upload { name } => {
             tracing::info!("{who} uploads an archive");
@@ -251,14 +250,14 @@ fn make_backup(
         taken.map_err(Refusal::busy)?;
     }
     let alive = || say(wire, &Reply::Alive);
-    let (made, taken) = agent.backups.make(agent, ALIVE, alive)?;
+    let made = agent.backups.make(agent, ALIVE, alive)?;
     let path = made.path.display().to_string();
     tale.about(&path);
     if made.lacks.is_empty() {
         let trail = &agent.trail;
         trail.tell_done(&agent.profile, tale, AuditedDeed::Backup, &path);
         tale.does(AuditedDeed::Download);
-        return give(agent, wire, session, (&made.sha256, Some(&taken)), tale);
+        return give(agent, wire, session, &made.sha256, tale);
     }
     let (_, backup) = told(agent, &made.sha256)?;
     Ok(say(wire, &Reply::Incomplete(backup))?)
@@ -317,7 +316,7 @@ fn give(
     agent: &Agent,
     wire: &mut Wire<UnixStream>,
     session: &Session,
-    (sha256, taken): (&Digest, Option<&Taken>),
+    sha256: &Digest,
     tale: &mut Tale,
 ) -> Answered {
     let mut watched = watched(agent, &session.token);
@@ -330,11 +329,7 @@ fn give(
     loop {
         match file.read(&mut buffer) {
             Ok(0) => {
-                wire.end_bytes()?;
-                if let Some(taken) = taken {
-                    taken.given();
-                }
-                return Ok(());
+                return Ok(wire.end_bytes()?);
             }
             Ok(_) if watched.still().is_err() => {
                 tracing::info!("a download is broken off: its session is over");
