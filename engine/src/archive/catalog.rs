@@ -120,7 +120,7 @@ impl Row {
 /// What the file holds.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-struct Known {
+struct Remembered {
     /// By name.
     files: BTreeMap<String, Row>,
     /// When a backup was read whole and found sound, by its SHA-256.
@@ -129,7 +129,7 @@ struct Known {
 
 /// Every backup in the folder, the newest first.
 pub fn list(profile: &Profile) -> Result<Vec<ListedBackup>, Problem> {
-    let Known { files, verified } = known(profile)?;
+    let Remembered { files, verified } = known(profile)?;
     let made = made::all(profile)?;
     let made: HashMap<Digest, Option<NotedBackup>> = made.into_iter().collect();
     let pinned = pins::all(profile)?;
@@ -289,7 +289,7 @@ fn names(dir: &Path) -> Result<Vec<String>, Problem> {
 }
 
 /// What is known of each backup that is there now. What was learned is written down, which may fail: then it is learned again.
-fn known(profile: &Profile) -> Result<Known, Problem> {
+fn known(profile: &Profile) -> Result<Remembered, Problem> {
     let dir = profile.backups_dir();
     let before = read(profile);
     let mut files = BTreeMap::new();
@@ -319,7 +319,7 @@ fn known(profile: &Profile) -> Result<Known, Problem> {
         .collect();
     let mut verified = before.verified.clone();
     verified.retain(|sha256, _| there.contains(sha256));
-    let now = Known { files, verified };
+    let now = Remembered { files, verified };
     write(profile, &before, &now);
     Ok(now)
 }
@@ -385,8 +385,8 @@ fn path(profile: &Profile) -> PathBuf {
 }
 
 /// What is remembered; nothing where that cannot be read or understood.
-fn read(profile: &Profile) -> Known {
-    let read = || -> io::Result<Known> {
+fn read(profile: &Profile) -> Remembered {
+    let read = || -> io::Result<Remembered> {
         let bytes = if_there(std::fs::read(path(profile)))?;
         Ok(bytes
             .and_then(|bytes| serde_json::from_slice(&bytes).ok())
@@ -396,8 +396,8 @@ fn read(profile: &Profile) -> Known {
 }
 
 /// Writes down what is new, less what could not be read: that may be another time. What cannot be written is learned again.
-fn write(profile: &Profile, before: &Known, now: &Known) {
-    let keep = |known: &Known| -> Known {
+fn write(profile: &Profile, before: &Remembered, now: &Remembered) {
+    let keep = |known: &Remembered| -> Remembered {
         let mut known = known.clone();
         known.files.retain(|_, row| row.about.sha256().is_some());
         known

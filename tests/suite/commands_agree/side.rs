@@ -281,8 +281,12 @@ impl<'c> Side<'c> {
         }
         for (step, direction) in MOVES {
             let observed = ops(step).observe(&self.env(), direction);
-            // In each chain rules have an order; chains among each other have none.
-            let observed = format!("{:?}", observed.unwrap());
+            // In each chain rules have an order; chains among each other have none. Who starts a service is known of real processes
+            // alone.
+            let observed = match observed {
+                Ok(observed) => format!("{observed:?}"),
+                Err(problem) => format!("Err({:?})", problem.code.unwrap()),
+            };
             let (seen_as, what) = observed.split_once('"').unwrap_or((&observed, ""));
             let mut parts: Vec<&str> = what.trim_end_matches("\")").split("; ").collect();
             parts.sort_unstable();
