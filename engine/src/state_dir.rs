@@ -147,7 +147,10 @@ pub fn safety_backup(profile: &Profile, host: &dyn Look, id: &RestoreId) -> Opti
     let noted = profile.restore_dir(id).join(SAFETY_BACKUP);
     let path = host.read(&noted, PATH_BYTES).ok()?;
     let path = PathBuf::from(String::from_utf8(path).ok()?);
-    host.stat(&path).ok()?.map(|_| path)
+    // The state folder may have moved since.
+    let here = profile.backups_dir().join(path.file_name()?);
+    let mut places = [path, here].into_iter();
+    places.find(|path| matches!(host.stat(path), Ok(Some(_))))
 }
 
 /// Reads a restore's journal whole; one that names another restore is corrupt here. Its records take as much again in
@@ -221,13 +224,34 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
         let Some(state) = scan.state.filter(|s| s.verdict().is_some()) else {
             continue;
         };
-        let cleaned = state.moves.iter().rev().find(|m| m.step == Step::CleanUp);
-        let was_left = state.verdict() == Some(Verdict::Left);
-        if cleaned.map_or(was_left, |m| m.fate != Fate::Done) {
+        if is_left_over(&state) {
             found.push(id);
         }
     }
     Ok(found)
+}
+
+/// Whether the clean-up of a restore that is over is still to be made.
+fn is_left_over(state: &State) -> bool {
+    let cleaned = state.moves.iter().rev().find(|m| m.step == Step::CleanUp);
+    let was_left = state.verdict() == Some(Verdict::Left);
+    cleaned.map_or(was_left, |m| m.fate != Fate::Done)
+}
+
+/// The newest restore that was completed, or left as it is, of those that began until then (milliseconds since 1970 UTC): one that
+/// changed nothing, or rolled back, led to what was there.
+pub fn newest_completed(profile: &Profile, until_ms: i64) -> Result<Option<State>, Problem> {
+    for id in restores(profile)?.into_iter().rev() {
+        if !journal(profile, &id).exists() {
+            continue;
+        }
+        let state = read(profile, &id)?.state.filter(|s| s.began_ms <= until_ms);
+        match state.as_ref().and_then(State::verdict) {
+            Some(Verdict::Restored | Verdict::Left) => return Ok(state),
+            Some(Verdict::RolledBack | Verdict::NothingChanged) | None => {}
+        }
+    }
+    Ok(None)
 }
 
 /// A restore that is over, with nothing left to clean up.
@@ -235,8 +259,6 @@ pub fn left_over(profile: &Profile) -> Result<Vec<RestoreId>, Problem> {
 pub struct PastRestore {
     /// Its name.
     pub id: RestoreId,
-    /// How it ended.
-    pub verdict: Verdict,
     /// When its journal was last written to, milliseconds since 1970 UTC.
     pub closed_ms: i64,
 }
@@ -247,13 +269,20 @@ pub fn past(profile: &Profile) -> Result<Vec<PastRestore>, Problem> {
     let mut past = Vec::new();
     for id in restores(profile)?.into_iter().rev() {
         let path = journal(profile, &id);
-        let (Some(closing), Ok(meta)) = (tail(&path), std::fs::metadata(&path)) else {
+        let Ok(meta) = std::fs::metadata(&path) else {
             continue;
         };
-        if !closing.left_over {
+        let is_clean = match tail(&path) {
+            Some(closing) => !closing.left_over,
+            // A clean-up was made behind the closing.
+            None => {
+                let state = read(profile, &id)?.state;
+                state.is_some_and(|s| s.verdict().is_some() && !is_left_over(&s))
+            }
+        };
+        if is_clean {
             past.push(PastRestore {
                 id,
-                verdict: closing.verdict,
                 closed_ms: meta.mtime().saturating_mul(1000),
             });
         }

@@ -244,6 +244,8 @@ codes! {
     TUNNEL_STAYS_DOWN = "tunnel-stays-down", "the tunnel's config";
     /// A tunnel that could not be brought up is up all the same: something else brought it up.
     TUNNEL_IS_UP = "tunnel-is-up", "nothing is to be done";
+    /// A recovery that tried again what a restore lacks was cut off.
+    RECOVERY_CUT_OFF = "recovery-cut-off", "`holdfast recover`";
     /// A tunnel that a restore lacked was deleted since.
     TUNNEL_IS_GONE = "tunnel-is-gone", "the gateway's page: the client is not there any more";
     /// A tunnel went down before the restore touched any tunnel, and is left so.

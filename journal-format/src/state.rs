@@ -293,6 +293,11 @@ impl State {
         })
     }
 
+    /// Whether it was over, and something was made again since that was not closed anew.
+    pub fn is_reopened(&self) -> bool {
+        self.reopened
+    }
+
     /// Whether anything that the gateway uses may have been changed.
     pub fn has_effects(&self) -> bool {
         self.moves

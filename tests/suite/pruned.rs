@@ -19,6 +19,11 @@ fn what_old_restores_keep_is_removed_and_the_newest_completed_one_can_still_be_u
         return;
     };
     let state_dir = gateway.sample().state_dir();
+    let profile = gateway.sample().profile();
+    let text = std::fs::read_to_string(&profile).unwrap();
+    let days = "{ within_days = 7 }";
+    let rules = format!("{text}\n[retention]\nsafety = {days}\nrestores = {days}\n");
+    std::fs::write(&profile, rules).unwrap();
     let then = gateway.picture();
     let backup = gateway.backup();
     for _ in 0..3 {

@@ -40,10 +40,10 @@ impl Allowance {
                 Err(cannot(
                     Code::BACKUP_LIMIT,
                     format!(
-                        "make another backup for this user on the page: the profile allows {most} within an hour                          (limits.backups_an_hour)"
+                        "make another backup for this user on the page: the profile allows {most} within an hour (limits.backups_an_hour)"
                     ),
                     format!(
-                        "make it after {next}, when the page allows the next one; or run `holdfast backup` on the gateway,                          which has no such limit"
+                        "make it after {next}, when the page allows the next one; or run `holdfast backup` on the gateway, which has no such limit"
                     ),
                 ))
             }

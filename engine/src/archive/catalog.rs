@@ -94,6 +94,8 @@ pub struct Summary {
     pub configs: usize,
     /// Databases, by name.
     pub databases: Vec<String>,
+    /// Those of them that SQLite could not read, whose bytes were saved.
+    pub unread: Vec<String>,
     /// It has firewall rules.
     pub rules: bool,
     /// The parts that it should have and lacks, as far as it has a manifest.
@@ -214,20 +216,28 @@ pub fn at(profile: &Profile, path: &Path) -> Result<Option<ListedBackup>, Proble
 pub fn find(profile: &Profile, asked: &Path) -> Result<PathBuf, Problem> {
     let dir = profile.backups_dir();
     let name = match asked.to_str() {
-        Some(name) if !name.contains('/') && std::fs::symlink_metadata(asked).is_err() => name,
+        Some(name) if !name.contains('/') => name,
         Some(_) | None => return Ok(asked.to_owned()),
     };
     if name == LATEST {
-        return last_good(profile);
+        return latest(profile);
     }
     let begins = |n: &String| {
         let short = n.strip_prefix(PREFIX).unwrap_or(n);
         !name.is_empty() && (n.starts_with(name) || short.starts_with(name))
     };
-    let found: Vec<String> = names(&dir)?.into_iter().filter(begins).collect();
+    let mut found: Vec<String> = names(&dir)?.into_iter().filter(begins).collect();
+    if found.iter().any(|n| n == name) {
+        found.retain(|n| n == name);
+    }
+    let is_beside = std::fs::symlink_metadata(asked).is_ok();
+    if is_beside && !found.is_empty() && name_in_folder(profile, asked).is_none() {
+        return Err(both(asked, &dir));
+    }
     let shown = journal_format::visible(name);
     match found.as_slice() {
         [one] => Ok(dir.join(one)),
+        [] if is_beside => Ok(asked.to_owned()),
         [] => Err(cannot(
             Code::NO_SUCH_BACKUP,
             format!(
@@ -255,9 +265,44 @@ pub fn find(profile: &Profile, asked: &Path) -> Result<PathBuf, Problem> {
     }
 }
 
-fn last_good(profile: &Profile) -> Result<PathBuf, Problem> {
-    let good = made::last(profile)?.good;
-    let path = good.map(|(_, note)| profile.backups_dir().join(note.name));
+/// Whoever may write to the working folder would choose what a bare name is.
+fn both(asked: &Path, dir: &Path) -> Problem {
+    let shown = journal_format::visible(&asked.to_string_lossy());
+    cannot(
+        Code::NO_SUCH_BACKUP,
+        format!(
+            "tell which backup {shown} is: a file of this name is in the working folder, and a backup in {} begins so",
+            dir.display()
+        ),
+        format!("name the file here as ./{shown}, or the backup by its path"),
+    )
+}
+
+/// Complete backups that this box made, read as they were made, and that no restore made: the newest first, by the order in which
+/// they were made. The first is the last good one.
+pub fn good<'a>(
+    profile: &Profile,
+    all: &'a [ListedBackup],
+) -> Result<Vec<&'a ListedBackup>, Problem> {
+    let made = made::all(profile)?.into_iter().rev();
+    let good = made.filter_map(|(digest, note)| {
+        let note = note.filter(|n| n.is_complete() && n.kind != Some(BackupKind::Safety))?;
+        Some((digest, note))
+    });
+    let found = good.filter_map(|(digest, note)| {
+        // Under its own name rather than a copy of it.
+        let mut there: Vec<&ListedBackup> =
+            all.iter().filter(|b| b.sha256() == Some(&digest)).collect();
+        there.sort_by_key(|b| b.name != note.name);
+        there.first().copied()
+    });
+    Ok(found.collect())
+}
+
+fn latest(profile: &Profile) -> Result<PathBuf, Problem> {
+    let all = list(profile)?;
+    let good = good(profile, &all)?;
+    let path = good.first().map(|b| profile.backups_dir().join(&b.name));
     path.ok_or_else(|| {
         cannot(
             Code::NO_SUCH_BACKUP,
@@ -337,11 +382,15 @@ fn about(profile: &Profile, path: &Path, name: &str) -> About {
         })?;
         let sha256 = archive.sha256()?;
         let (mut configs, mut databases_in_it, mut rules) = (0, BTreeSet::new(), false);
+        let mut unread = BTreeSet::new();
         for entry in archive.entries() {
             match entry.part() {
                 EntryKind::Config(_) | EntryKind::RawConfig(_) => configs += 1,
                 EntryKind::Database(name) => drop(databases_in_it.insert(name.to_owned())),
-                EntryKind::RawDatabase { name, .. } => drop(databases_in_it.insert(name)),
+                EntryKind::RawDatabase { name, .. } => {
+                    unread.insert(name.clone());
+                    databases_in_it.insert(name);
+                }
                 EntryKind::Rules => rules = true,
                 EntryKind::Metadata
                 | EntryKind::SecondCopy(_)
@@ -361,6 +410,7 @@ fn about(profile: &Profile, path: &Path, name: &str) -> About {
             made_by: metadata.made_by().to_owned(),
             configs,
             databases: databases_in_it.into_iter().collect(),
+            unread: unread.into_iter().collect(),
             rules,
             lacks: manifest.map(Manifest::lacks).unwrap_or_default(),
         })

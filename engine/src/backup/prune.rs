@@ -3,13 +3,14 @@
 //! whatever a recovery or `undo` may still need stays, whatever the rules say. The caller holds the lock.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
-use journal_format::{Digest, RestoreId, Verdict};
+use journal_format::{Digest, RestoreId};
 use serde::Serialize;
 
 use crate::archive::catalog::{self, About, ListedBackup};
@@ -19,7 +20,8 @@ use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::profile::Profile;
 use crate::gateway::retention::KeepRule;
 use crate::host::Look;
-use crate::state_dir::{self, PastRestore, made, pins, traces};
+use crate::state_dir::pins::PinsHeld;
+use crate::state_dir::{self, made, pins, traces};
 
 /// What the folder of a restore is called while it is removed: no restore's name any more.
 const GOING: &str = ".pruned-";
@@ -43,6 +45,8 @@ pub struct Pruning {
     pub backups_stay: usize,
     /// So many past restores stay.
     pub restores_stay: usize,
+    /// Nobody pins a backup that is about to go.
+    _pins: Option<PinsHeld>,
 }
 
 /// How it went.
@@ -65,8 +69,11 @@ pub fn plan(
 ) -> Result<Pruning, Fault> {
     traces::none_in_the_way(profile, host)?;
     let past = state_dir::past(profile)?;
-    let needed = needed(profile, &past)?;
-    let mut pruning = Pruning::default();
+    let needed = needed(profile, now_ms)?;
+    let mut pruning = Pruning {
+        _pins: Some(pins::hold(profile)?),
+        ..Pruning::default()
+    };
     backups(profile, host, &needed, now_ms, zone, &mut pruning)?;
     let times: Vec<i64> = past.iter().map(|p| p.closed_ms).collect();
     let rule = &profile.retention.restores;
@@ -83,15 +90,16 @@ pub fn plan(
     Ok(pruning)
 }
 
-/// The restores that a recovery or `undo` may still need: the open one, the newest one, and the newest one that was completed.
-fn needed(profile: &Profile, past: &[PastRestore]) -> Result<HashSet<RestoreId>, Problem> {
+/// The restores that a recovery or `undo` may still need: the open one, the newest one, and the newest one that was completed. Their ids
+/// are of the wall clock: of those that began in the future and of the others one each.
+fn needed(profile: &Profile, now_ms: i64) -> Result<HashSet<RestoreId>, Problem> {
     let mut needed = HashSet::new();
     needed.extend(state_dir::open_restore(profile)?.map(|open| open.id));
     needed.extend(state_dir::restores(profile)?.pop());
-    let completed = past
-        .iter()
-        .find(|p| matches!(p.verdict, Verdict::Restored | Verdict::Left));
-    needed.extend(completed.map(|p| p.id.clone()));
+    for until_ms in [i64::MAX, now_ms] {
+        let completed = state_dir::newest_completed(profile, until_ms)?;
+        needed.extend(completed.map(|state| state.header.restore.clone()));
+    }
     Ok(needed)
 }
 
@@ -113,12 +121,18 @@ fn backups(
     pruning: &mut Pruning,
 ) -> Result<(), Problem> {
     let pinned = pins::all(profile)?;
-    let newest_good = made::last(profile)?.good.map(|(digest, _)| digest);
-    let of_restores: BTreeSet<PathBuf> = needed
+    let of_restores: BTreeSet<OsString> = needed
         .iter()
-        .filter_map(|id| state_dir::safety_backup(profile, host, id))
+        .filter_map(|id| {
+            Some(
+                state_dir::safety_backup(profile, host, id)?
+                    .file_name()?
+                    .to_owned(),
+            )
+        })
         .collect();
     let all = catalog::list(profile)?;
+    let last_good = last_good(profile, &all)?;
     let mut by_digest: HashMap<&Digest, Vec<&ListedBackup>> = HashMap::new();
     for backup in &all {
         if let About::Backup(summary) = &backup.about {
@@ -132,10 +146,9 @@ fn backups(
             continue;
         };
         for backup in by_digest.remove(&digest).unwrap_or_default() {
-            let path = profile.backups_dir().join(&backup.name);
             let stays = pinned.contains(&digest)
-                || newest_good.as_ref() == Some(&digest)
-                || of_restores.contains(&path);
+                || last_good.contains(&digest)
+                || of_restores.contains(OsStr::new(&backup.name));
             let group = groups.entry((kind, note.is_complete())).or_default();
             let made_ms = note.made_ms;
             group.push(Candidate {
@@ -162,6 +175,27 @@ fn backups(
         |(_, backup): (i64, &ListedBackup)| (Pruned::Backup(backup.name.clone()), backup.size);
     pruning.going.extend(going.into_iter().map(entry));
     Ok(())
+}
+
+/// The last good backup, and for each database the last one that has it as SQLite reads it: a database that is gone or damaged by now
+/// is in no newer one.
+fn last_good(profile: &Profile, all: &[ListedBackup]) -> Result<HashSet<Digest>, Problem> {
+    let mut stay = HashSet::new();
+    let mut seen = HashSet::new();
+    for (place, backup) in catalog::good(profile, all)?.into_iter().enumerate() {
+        let About::Backup(summary) = &backup.about else {
+            continue;
+        };
+        let read = summary
+            .databases
+            .iter()
+            .filter(|name| !summary.unread.contains(name));
+        let is_last_of_one = read.filter(|name| seen.insert((*name).clone())).count() > 0;
+        if place == 0 || is_last_of_one {
+            stay.insert(summary.sha256.clone());
+        }
+    }
+    Ok(stay)
 }
 
 /// Removes what a plan says, and what a prune that was cut off left half removed. Goes on over what cannot be removed.

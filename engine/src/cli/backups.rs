@@ -9,13 +9,14 @@ use crate::error::Fault;
 use crate::files::space;
 use crate::gateway::parts;
 use crate::host::this_box;
-use crate::state_dir::made;
-use crate::text::wording::{counted, in_a_line};
+use crate::text::wording::{counted, in_a_line, names};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     let profile = &context.profile;
     let all = catalog::list(profile)?;
-    let latest = made::last(profile)?.good.map(|(_, note)| note.name);
+    let latest = catalog::good(profile, &all)?
+        .first()
+        .map(|b| b.name.clone());
     if context.json {
         let list: Vec<Value> = all.iter().map(|b| as_json(context, b, &latest)).collect();
         print_json(&json!({ "backups": list }));
@@ -140,6 +141,12 @@ fn beneath(backup: &ListedBackup, here: Option<&str>) -> impl Iterator<Item = St
     }
     if backup.pinned {
         lines.push("pinned".to_owned());
+    }
+    if !summary.unread.is_empty() {
+        let unread = names(&summary.unread);
+        lines.push(format!(
+            "SQLite could not read {unread}: its bytes were saved"
+        ));
     }
     if !summary.lacks.is_empty() {
         lines.push(parts::incomplete(&summary.lacks));

@@ -74,29 +74,32 @@ pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> R
 /// The safety backup of the newest restore that was completed: what came after it changed nothing that stayed.
 pub(super) fn to_undo(context: &Context) -> Result<PathBuf, Fault> {
     let profile = &context.profile;
-    for id in state_dir::restores(profile)?.into_iter().rev() {
-        let verdict = state_dir::read(profile, &id)?
-            .state
-            .and_then(|s| s.verdict());
-        match verdict {
-            Some(Verdict::Restored | Verdict::Left) => {}
-            Some(Verdict::RolledBack | Verdict::NothingChanged) => continue,
-            None => state_dir::none_open(profile, &Linux::new(profile), "undo a restore")?,
-        }
-        let made = state_dir::safety_backup(profile, &Linux::new(profile), &id);
-        return made.ok_or_else(|| {
-            Fault::Refused(vec![cannot(
-                Code::NO_SUCH_BACKUP,
-                format!("undo restore {id}: the backup that it made of the gateway before is gone"),
-                "restore another one (`holdfast backups`); the old files themselves are in its originals/, if they were not removed",
-            )])
-        });
+    let host = Linux::new(profile);
+    state_dir::none_open(profile, &host, "undo a restore")?;
+    let Some(state) = state_dir::newest_completed(profile, i64::MAX)? else {
+        return Err(Fault::refused(cannot(
+            Code::NO_SUCH_RESTORE,
+            "undo a restore: none was completed on this gateway",
+            "see `holdfast journal list`",
+        )));
+    };
+    let id = &state.header.restore;
+    if state.began_ms > jiff::Timestamp::now().as_millisecond() {
+        return Err(Fault::refused(cannot(
+            Code::DATE_IN_FUTURE,
+            format!(
+                "tell which restore is the newest: {id} began in the future, by this box's clock"
+            ),
+            "set the clock right, or restore the backup that you mean (`holdfast backups`; those of restores are of the kind safety)",
+        )));
     }
-    Err(Fault::Refused(vec![cannot(
-        Code::NO_SUCH_RESTORE,
-        "undo a restore: none was completed on this gateway",
-        "see `holdfast journal list`",
-    )]))
+    state_dir::safety_backup(profile, &host, id).ok_or_else(|| {
+        Fault::refused(cannot(
+            Code::NO_SUCH_BACKUP,
+            format!("undo restore {id}: the backup that it made of the gateway before is gone"),
+            "restore another one (`holdfast backups`); the old files themselves are in its originals/, if they were not removed",
+        ))
+    })
 }
 
 /// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up

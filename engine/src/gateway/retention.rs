@@ -12,6 +12,8 @@ use super::backup_kind::BackupKind;
 const DAY_MS: i64 = 86_400_000;
 /// What is kept where the profile says nothing, days.
 const DAYS: u32 = 7;
+/// And so many at least, whatever the clock says: one that runs ahead, or a long outage, makes all of them old at once.
+const LAST: u32 = 3;
 
 /// `[retention]` of the profile: a rule for each kind of backup, and one for past restores.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
@@ -32,6 +34,7 @@ pub struct Retention {
 impl Default for Retention {
     fn default() -> Retention {
         let days = KeepRule {
+            last: LAST,
             within_days: DAYS,
             ..KeepRule::default()
         };
@@ -249,8 +252,8 @@ mod tests {
         for kind in BackupKind::ALL {
             let rule = retention.of(kind);
             assert_eq!(rule.keeps_all(), kind == BackupKind::ByHand);
-            let kept = rule.kept(&[0, 1], 100 * DAY_MS, &TimeZone::UTC);
-            assert_eq!(kept, [rule.keeps_all(); 2]);
+            let kept = rule.kept(&[3, 2, 1, 0], 100 * DAY_MS, &TimeZone::UTC);
+            assert_eq!(kept, [true, true, true, rule.keeps_all()]);
         }
     }
 }

@@ -80,7 +80,9 @@ pub fn run(
 fn lacks_now(state: &State, boot: &BootId) -> bool {
     // What was left as it is has become the operator's.
     let verdict = state.verdict().filter(|v| *v != Verdict::Left);
-    verdict.is_some() && (!lacking(state, boot).is_empty() || lacks_statuses(state))
+    // One that was cut off may have worked in part: the start of a service that lacks no more undoes what others did.
+    let may_lack = state.is_reopened() || lacks_statuses(state);
+    verdict.is_some() && (may_lack || !lacking(state, boot).is_empty())
 }
 
 /// No boot sets the status of a client right.
@@ -122,11 +124,14 @@ impl Drive<'_> {
             let env = self.env(plan, state, &boot);
             Some(ops(Step::TunnelsUp).observe(&env, direction) == Ok(Observed::After))
         };
-        let stood = stands(journal);
+        let was_cut_off = state.is_reopened();
+        let in_this_boot = state.driver.as_ref().is_some_and(|d| d.boot == boot);
+        let stood = stands(journal).map(|stood| stood || was_cut_off && in_this_boot);
         let mut steps = lacking(state, &boot);
         let lacks_statuses = lacks_statuses(state);
         // The hooks of a tunnel add rules that may be in force already, and so does a service.
-        if !steps.is_empty() && state.begun(Step::LoadFirewall, direction) {
+        let may_be_twice = !steps.is_empty() || was_cut_off && in_this_boot;
+        if may_be_twice && state.begun(Step::LoadFirewall, direction) {
             steps.push(Step::LoadFirewall);
         }
         for step in &steps {
@@ -146,11 +151,11 @@ impl Drive<'_> {
         let is_clean = cleaned.is_some_and(|m| m.fate == Fate::Done);
         // A start may have written to the clients' rows.
         let started = state.begun_since_closing(Step::StartServices, direction);
-        if !is_clean || started || lacks_statuses {
+        if !is_clean || started || lacks_statuses || was_cut_off {
             self.make(journal, Step::CleanUp, direction, &boot)?;
         }
         // A clean-up alone opens nothing that would have to be closed.
-        if !steps.is_empty() {
+        if !steps.is_empty() || was_cut_off {
             self.close(journal, verdict)?;
         }
         Ok(verdict)

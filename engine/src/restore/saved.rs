@@ -140,7 +140,8 @@ pub fn put_back(env: &Env, permit: &Permit, direction: Direction) -> Result<Vec<
             let is_target = || env.plan.files.iter().any(|t| t.path == path);
             // What the plan leaves alone both sets have, and the first start may have been the one forward.
             let counts = set == direction || direction == Direction::Back && !is_target();
-            let counts = counts && !env.left;
+            // What differs later need not be a start's: an admin may have saved what runs.
+            let counts = counts && !env.left && (!env.over || env.started);
             notes.extend(put_one_back(
                 env,
                 permit,
@@ -221,7 +222,7 @@ fn is_written_over(env: &Env, place: &Path, kept: &Kept) -> Result<bool, Problem
 pub fn forget(env: &Env) -> Result<(), Problem> {
     for set in [Direction::Forward, Direction::Back] {
         let file = file(env, set);
-        if !env.left && env.host.stat(&file)?.is_some() {
+        if env.host.stat(&file)?.is_some() {
             env.host.discard(&file)?;
         }
     }

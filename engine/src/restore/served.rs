@@ -95,11 +95,7 @@ pub fn keep_after(env: &Env) -> Vec<Note> {
     target.map_or(Vec::new(), |target| {
         let staged = Path::new(&target.staged);
         // Bytes that were saved of a database that cannot be read are staged as they are.
-        let read = || {
-            env.host
-                .clients_of_copy(staged)
-                .map_err(Trouble::Unreadable)
-        };
+        let read = || env.host.clients_of_copy(staged).map_err(Trouble::Failed);
         keep(env, Direction::Forward, &read)
     })
 }
@@ -179,7 +175,7 @@ fn told(
             let advice = "see in the service's log why it could not bring them up; its next start may call them inactive again";
             Some(Note::known(Code::STATUS_PUT_RIGHT, text).advising(advice))
         }
-        Err(trouble) if is_unreadable(&trouble) => None,
+        Err(trouble) if called.is_empty() && is_unreadable(&trouble) => None,
         // What this account cannot read it cannot write either; of a disk that fails other things are said.
         Err(Trouble::Failed(why)) if called.is_empty() => Some(unnoticed(&why.what)),
         Err(Trouble::Busy(why) | Trouble::Failed(why) | Trouble::Unreadable(why)) => {

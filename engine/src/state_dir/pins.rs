@@ -2,12 +2,14 @@
 //! decides nothing.
 
 use std::collections::BTreeSet;
+use std::fs::File;
+use std::io;
 use std::path::PathBuf;
 
 use journal_format::Digest;
 
 use crate::error::{Code, OrCannot, Problem};
-use crate::files::open::if_there;
+use crate::files::open::{if_there, lock_file};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
 
@@ -37,8 +39,36 @@ pub fn all(profile: &Profile) -> Result<BTreeSet<Digest>, Problem> {
     text.lines().map(digest).collect()
 }
 
+/// Keeps the pins as they are until it is dropped: whoever pins a backup meanwhile waits.
+#[derive(Debug)]
+pub struct PinsHeld {
+    _lock: File,
+}
+
+/// Waits for whoever pins, or prunes.
+pub fn hold(profile: &Profile) -> Result<PinsHeld, Problem> {
+    let path = path(profile).with_extension("lock");
+    let hold = || -> io::Result<File> {
+        let file = lock_file(&path)?;
+        // A signal that was handled meanwhile says nothing of the lock.
+        while let Err(e) = file.lock() {
+            if e.kind() != io::ErrorKind::Interrupted {
+                return Err(e);
+            }
+        }
+        Ok(file)
+    };
+    let held = hold().or_cannot(
+        Code::IO,
+        format!("take the lock {}", path.display()),
+        "run it as root, and see to the disk of the state folder",
+    )?;
+    Ok(PinsHeld { _lock: held })
+}
+
 /// Pins a backup, or takes the pin away; whether that changed anything.
 pub fn set(profile: &Profile, backup: &Digest, pinned: bool) -> Result<bool, Problem> {
+    let _held = hold(profile)?;
     let mut all = all(profile)?;
     let changed = match pinned {
         true => all.insert(backup.clone()),

@@ -125,6 +125,13 @@ fn a_backup_is_found_by_how_its_name_begins_and_the_last_good_one_as_latest() {
     // A path is a path, whether it is there or not.
     assert_eq!(find("./19990101").unwrap(), "19990101");
     assert_eq!(find("/nowhere/latest").unwrap(), "latest");
+    // A whole name is that one's, also where another begins so.
+    std::fs::copy(&made.path, dir.join(format!("{name}.old.zip"))).unwrap();
+    assert_eq!(find(&name).unwrap(), name);
+    // The tests' working folder has this: a bare name that is here alone is a path, and one that is also there is nobody's.
+    assert_eq!(find("Cargo.toml").unwrap(), "Cargo.toml");
+    std::fs::copy(&made.path, dir.join("Cargo.toml.zip")).unwrap();
+    assert!(no("Cargo.toml").contains("is in the working folder"));
     let ambiguous = no("1999");
     assert!(
         ambiguous.contains("12 begin so") && ambiguous.contains("and 2 more"),

@@ -98,25 +98,35 @@ fn last(n: u32) -> KeepRule {
 fn by_default_what_was_made_by_hand_stays_and_of_the_rest_seven_days_and_the_last_good_one() {
     let mut shelf = Shelf::new(Retention::default());
     let mut stay = Vec::new();
-    for (kind, days) in [
-        (BackupKind::ByHand, 400),
-        (BackupKind::Safety, 40),
-        (BackupKind::Scheduled, 8),
-        (BackupKind::Page, 7),
-        (BackupKind::Scheduled, 6),
-        (BackupKind::Safety, 0),
-    ] {
-        let name = shelf.makes(Some(kind), days, true);
-        if kind == BackupKind::ByHand || days < 7 {
-            stay.push(name);
+    for days in [40, 30, 8, 7, 6, 3, 0] {
+        for kind in BackupKind::ALL {
+            let name = shelf.makes(Some(kind), days, true);
+            if kind == BackupKind::ByHand || days < 7 {
+                stay.push(name);
+            }
         }
     }
     let outcome = shelf.prune();
-    assert_eq!(outcome.gone.len(), 3);
+    assert_eq!(outcome.gone.len(), 12);
     assert_eq!(shelf.there(), stay);
     assert!(shelf.prune().gone.is_empty());
-    // The last good one stays however old it is; a safety backup is none.
+    // After a month without one, or where the clock runs ahead, the newest stay.
     let mut shelf = Shelf::new(Retention::default());
+    let old: Vec<String> = [90, 80, 70, 60]
+        .map(|days| shelf.makes(Some(BackupKind::Scheduled), days, true))
+        .into();
+    shelf.prune();
+    assert_eq!(shelf.there(), old[1..]);
+    // The last good one stays however old it is; a safety backup is none.
+    let days = KeepRule {
+        within_days: 7,
+        ..KeepRule::default()
+    };
+    let mut shelf = Shelf::new(Retention {
+        scheduled: days,
+        safety: days,
+        ..Retention::default()
+    });
     let first = shelf.makes(Some(BackupKind::Scheduled), 90, true);
     let second = shelf.makes(Some(BackupKind::Scheduled), 80, true);
     shelf.makes(Some(BackupKind::Scheduled), 70, false);
@@ -162,6 +172,28 @@ fn what_this_box_did_not_make_knows_no_kind_of_is_pinned_or_no_backup_stays_what
     std::fs::write(shelf.gateway.profile.state_dir.join("pinned"), "half a li").unwrap();
     let host = crate::host::linux::Linux::new(&shelf.gateway.profile);
     assert!(prune::plan(&shelf.gateway.profile, &host, NOW_MS, &TimeZone::UTC).is_err());
+}
+
+#[test]
+fn the_last_good_backup_is_one_that_can_still_be_read() {
+    let days = KeepRule {
+        within_days: 7,
+        ..KeepRule::default()
+    };
+    let mut shelf = Shelf::new(Retention {
+        scheduled: days,
+        ..Retention::default()
+    });
+    shelf.makes(Some(BackupKind::Scheduled), 30, true);
+    let good = shelf.makes(Some(BackupKind::Scheduled), 20, true);
+    let damaged = shelf.makes(Some(BackupKind::Scheduled), 10, true);
+    let path = shelf.gateway.backups().join(&damaged);
+    let size = path.metadata().unwrap().len();
+    std::fs::write(&path, vec![7; size as usize]).unwrap();
+    shelf.prune();
+    assert_eq!(shelf.there(), [good.clone(), damaged]);
+    let latest = crate::archive::catalog::find(&shelf.gateway.profile, Path::new("latest"));
+    assert_eq!(latest.unwrap(), shelf.gateway.backups().join(good));
 }
 
 fn catalog_entry(shelf: &Shelf, name: &str) -> Digest {

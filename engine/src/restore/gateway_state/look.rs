@@ -204,7 +204,9 @@ fn newest(profile: &Profile, host: &dyn Look) -> Option<(Condition, State)> {
         // The next boot starts what the gateway has, but for clients that are inactive.
         let for_good = lacks.iter().any(|l| l.is(&Code::STATUS_STAYS_CHANGED));
         state.verdict().is_some_and(|v| v != Verdict::Left)
-            && (for_good || is_of_this_boot(state, host) && !lacks.is_empty())
+            && (for_good
+                || state.is_reopened()
+                || is_of_this_boot(state, host) && !lacks.is_empty())
     };
     if let Some(state) = newest.filter(lacks) {
         return Some((Condition::Lacking, state));
@@ -356,6 +358,13 @@ impl StateOfGateway {
             let is_gone =
                 |n: &Note| n.is(&Code::TUNNEL_STAYS_DOWN) && is_deleted(host, plan, &name(n));
             self.lacks.retain(|note| !is_gone(note));
+        }
+        if state.is_reopened() && self.lacks.is_empty() {
+            let text = "a recovery that tried again what the restore lacked was cut off: tunnels that its start of the services took down, \
+                        rules and the clients' status may not be right";
+            let note = Note::down(Code::RECOVERY_CUT_OFF, text);
+            self.lacks.push(note.advising("`holdfast recover`"));
+            return;
         }
         match state.in_doubt {
             None => self.forget_what_works_again(),
