@@ -238,17 +238,34 @@ fn is_left_over(state: &State) -> bool {
     cleaned.map_or(was_left, |m| m.fate != Fate::Done)
 }
 
-/// The newest restore that was completed, or left as it is, of those that began until then (milliseconds since 1970 UTC): one that
-/// changed nothing, or rolled back, led to what was there.
-pub fn newest_completed(profile: &Profile, until_ms: i64) -> Result<Option<State>, Problem> {
-    for id in restores(profile)?.into_iter().rev() {
-        if !journal(profile, &id).exists() {
-            continue;
+/// Restores that were completed, or left as they are, the newest first: one that changed nothing, or that rolled back, led to what was
+/// there.
+fn completed(
+    profile: &Profile,
+) -> Result<impl Iterator<Item = Result<(RestoreId, Verdict), Problem>>, Problem> {
+    let verdict = |id: &RestoreId| {
+        let path = journal(profile, id);
+        match tail(&path) {
+            Some(closing) => Ok(Some(closing.verdict)),
+            // Something was done behind its closing.
+            None if path.exists() => Ok(read(profile, id)?.state.and_then(|s| s.verdict())),
+            None => Ok(None),
         }
-        let state = read(profile, &id)?.state.filter(|s| s.began_ms <= until_ms);
-        match state.as_ref().and_then(State::verdict) {
-            Some(Verdict::Restored | Verdict::Left) => return Ok(state),
-            Some(Verdict::RolledBack | Verdict::NothingChanged) | None => {}
+    };
+    let all = restores(profile)?.into_iter().rev();
+    Ok(all.filter_map(move |id| match verdict(&id) {
+        Ok(Some(verdict @ (Verdict::Restored | Verdict::Left))) => Some(Ok((id, verdict))),
+        Ok(Some(Verdict::RolledBack | Verdict::NothingChanged) | None) => None,
+        Err(problem) => Some(Err(problem)),
+    }))
+}
+
+/// The newest of these of those that began until then (milliseconds since 1970 UTC).
+pub fn newest_completed(profile: &Profile, until_ms: i64) -> Result<Option<State>, Problem> {
+    for found in completed(profile)? {
+        let state = read(profile, &found?.0)?.state;
+        if state.as_ref().is_some_and(|s| s.began_ms <= until_ms) {
+            return Ok(state);
         }
     }
     Ok(None)
@@ -297,24 +314,12 @@ pub fn newest(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     Ok(newest.filter(|id| end(&journal(profile, id)) != JournalEnd::Clean))
 }
 
-/// The restore that was left as it is, unless a later one was completed: one that changed nothing, or that rolled back, led to what
-/// was there.
+/// The restore that was left as it is, unless a later one was completed.
 pub fn newest_left(profile: &Profile) -> Result<Option<State>, Problem> {
-    for id in restores(profile)?.into_iter().rev() {
-        let path = journal(profile, &id);
-        let verdict = match tail(&path) {
-            Some(closing) => Some(closing.verdict),
-            // Something was done behind its closing.
-            None if path.exists() => read(profile, &id)?.state.and_then(|s| s.verdict()),
-            None => None,
-        };
-        match verdict {
-            None | Some(Verdict::NothingChanged | Verdict::RolledBack) => {}
-            Some(Verdict::Restored) => return Ok(None),
-            Some(Verdict::Left) => return Ok(read(profile, &id)?.state),
-        }
+    match completed(profile)?.next().transpose()? {
+        Some((id, Verdict::Left)) => Ok(read(profile, &id)?.state),
+        Some(_) | None => Ok(None),
     }
-    Ok(None)
 }
 
 /// How a journal ends, by its last line alone.

@@ -108,6 +108,41 @@ fn a_service_lacks(by_recovery: bool) {
 }
 
 #[test]
+fn what_a_recovery_that_was_cut_off_behind_the_start_of_a_service_left_is_put_right_by_the_next() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    two.sample()
+        .misbehave(Misbehaviour::FailStart { times: None })
+        .unwrap();
+    let began = two.restores();
+    assert_eq!(two.holdfast(&["restore", &two.other(), "--yes"]).code(), 4);
+    let journal = two.journal(&two.fresh(&began).unwrap());
+    two.sample().behave().unwrap();
+    assert_eq!(two.holdfast(&["recover"]).code(), 0);
+    // As if it had died right behind the start, which had taken a tunnel down.
+    let bytes = std::fs::read(&journal).unwrap();
+    let done = b"\"done\":{\"move\":{\"step\":\"start-services\",\"direction\":\"back\"";
+    let at = bytes.windows(done.len()).rposition(|w| w == done).unwrap();
+    let end = bytes[at..].iter().position(|b| *b == b'\n').unwrap();
+    std::fs::write(&journal, &bytes[..=at + end]).unwrap();
+    let tunnel = two.sample().active().unwrap().remove(0);
+    let config = two.sample().config(&tunnel);
+    let down = two.sandbox().run(&["wg-quick", "down", path(&config)]);
+    down.unwrap().ok().unwrap();
+
+    let status = two.holdfast(&["status"]);
+    assert_eq!(status.code(), 7, "{status}");
+    assert!(status.stdout.contains("was cut off"), "{status}");
+    let recovered = two.holdfast(&["recover"]);
+    assert_eq!(recovered.code(), 0, "{recovered}");
+    assert_eq!(two.holdfast(&["status"]).code(), 0);
+    let now = Picture::take(two.sandbox()).unwrap();
+    let diff = two.before().diff(&now);
+    assert!(diff.is_empty(), "{}", diff.join("\n"));
+}
+
+#[test]
 fn recoveries_that_die_again_and_again_end_with_the_operator() {
     let Some(mut two) = TwoStates::make(&small()) else {
         return;
