@@ -196,6 +196,25 @@ fn the_last_good_backup_is_one_that_can_still_be_read() {
     assert_eq!(latest.unwrap(), shelf.gateway.backups().join(good));
 }
 
+#[test]
+fn the_last_backup_that_has_a_database_as_sqlite_reads_it_stays_once_that_is_damaged() {
+    let mut gateway = Gateway::new();
+    gateway.profile.retention.by_hand = last(1);
+    let name = |made: Made| made.path.file_name().unwrap().to_str().unwrap().to_owned();
+    gateway.make().unwrap();
+    let whole = name(gateway.make().unwrap());
+    let users = gateway.dir.path().join("instance/wireguard.db");
+    std::fs::write(users, "no database any more").unwrap();
+    gateway.make().unwrap();
+    let newest = name(gateway.make().unwrap());
+    let shelf = Shelf { gateway, made: 0 };
+    let host = crate::host::linux::Linux::new(&shelf.gateway.profile);
+    let now_ms = jiff::Timestamp::now().as_millisecond() + DAY_MS;
+    let plan = prune::plan(&shelf.gateway.profile, &host, now_ms, &TimeZone::UTC).unwrap();
+    prune::carry_out(&shelf.gateway.profile, &plan);
+    assert_eq!(shelf.there(), [whole, newest]);
+}
+
 fn catalog_entry(shelf: &Shelf, name: &str) -> Digest {
     let path = shelf.gateway.backups().join(name);
     let at = crate::archive::catalog::at(&shelf.gateway.profile, &path).unwrap();
