@@ -22,6 +22,8 @@ pub struct SwapDatabases;
 /// How long a holder is waited for, in tries of [`PAUSE_MS`].
 const TRIES: u32 = 25;
 const PAUSE_MS: u64 = 200;
+/// A path is no longer.
+const PATH_BYTES: u64 = 1 << 16;
 
 /// The databases that are there now.
 fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
@@ -269,6 +271,18 @@ impl Beside<'_> {
     }
 }
 
+/// The file that names the database which is going back to its place.
+fn going_back(env: &Env) -> PathBuf {
+    env.dir.join("going-back")
+}
+
+/// Whether the exchange of this database was cut off before what lay beside it was looked at.
+fn is_going_back(env: &Env, exchange: &Exchange) -> Result<bool, Problem> {
+    let file = going_back(env);
+    Ok(env.host.stat(&file)?.is_some()
+        && env.host.read(&file, PATH_BYTES)? == exchange.path.as_bytes())
+}
+
 fn databases<'e>(env: &Env<'e>) -> impl Iterator<Item = &'e Exchange> {
     let exchanges = env.exchanges;
     let is_database = |e: &&Exchange| swap::database_of(e, exchanges).is_none();
@@ -305,14 +319,17 @@ impl StepOps for SwapDatabases {
                 // Of an attempt that was cut off.
                 beside.settle(&own, &aside)?;
             }
-            if swap::stays(env.host, exchange)? {
+            if !swap::stays(env.host, exchange)? {
+                // Each anew: a service may have been started since the last one.
+                no_holders(env, permit, std::iter::once(exchange.path.as_str()))?;
+                beside.clear(exchange)?;
+                // A crash may come between the exchange and the look behind it.
+                env.host.keep(&going_back(env), exchange.path.as_bytes())?;
+                // At once: whoever opens the new database until then makes its side files anew.
+                put_back(env, permit, std::slice::from_ref(exchange))?;
+            } else if !is_going_back(env, exchange)? {
                 continue;
             }
-            // Each anew: a service may have been started since the last one.
-            no_holders(env, permit, std::iter::once(exchange.path.as_str()))?;
-            beside.clear(exchange)?;
-            // At once: whoever opens the new database until then makes its side files anew.
-            put_back(env, permit, std::slice::from_ref(exchange))?;
             // Somebody did, and has let go of it: what they wrote must not come into the old one. Who has the old one open by now made
             // them, and needs them.
             let path = PathBuf::from(&exchange.path);
@@ -320,6 +337,7 @@ impl StepOps for SwapDatabases {
             if are_there && env.host.holders(&[path])?.is_empty() {
                 beside.clear(exchange)?;
             }
+            env.host.discard(&going_back(env))?;
         }
         put_back(env, permit, env.exchanges)?;
         no_late_holders(env, permit)?;
