@@ -216,7 +216,7 @@ fn a_row_that_somebody_writes_while_databases_are_exchanged_is_never_lost_nor_if
             if !is_while_exchanged(&run.world) {
                 return;
             }
-            for moment in std::mem::take(&mut run.moments) {
+            for moment in every(std::mem::take(&mut run.moments), 3) {
                 let journal = moment.world.disk.read(&s.places.journal);
                 let is_in_it = step_of(&journal.unwrap_or_default()).starts_with("swap-databases");
                 if is_while_exchanged(&moment.world) && is_in_it {
@@ -230,4 +230,29 @@ fn a_row_that_somebody_writes_while_databases_are_exchanged_is_never_lost_nor_if
         assert!(tally.states() > 10, "{} states", tally.states());
         assert_eq!(tally.wrong, BTreeMap::new(), "{asked_at:?}");
     }
+}
+
+/// What a service that somebody starts leaves beside the old database once that is back is the old one's: a hot journal, say.
+#[test]
+fn what_is_left_beside_a_database_after_a_crash_on_its_way_back_stays_if_it_is_its_own() {
+    let mut total = Tally::default();
+    each_deed(|name, s, deed, asked_at| {
+        let writes = matches!(deed, Deed::StartsTheService | Deed::WritesARow);
+        if !writes || asked_at.is_none() {
+            return;
+        }
+        let mut moments = s.restore_on(s.world.clone(), None, true, asked_at).moments;
+        moments.retain(|m| {
+            let journal = m.world.disk.read(&s.places.journal);
+            step_of(&journal.unwrap_or_default()) == "swap-databases back"
+        });
+        assert!(moments.len() > 10, "{name}");
+        total.add(each(&moments, |moment, tally| {
+            let mut world = moment.world.clone();
+            deed.act(&mut world);
+            let run = s.recover(world, Start::AUTO, None, false);
+            judged(s, deed, run, tally);
+        }));
+    });
+    assert_eq!(total.wrong, BTreeMap::new());
 }

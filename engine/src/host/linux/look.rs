@@ -434,6 +434,10 @@ fn meta_of(meta: &std::fs::Metadata) -> Meta {
         uid: meta.uid(),
         gid: meta.gid(),
         mode: meta.mode() & 0o7777,
+        changed_ns: meta
+            .mtime()
+            .saturating_mul(1_000_000_000)
+            .saturating_add(meta.mtime_nsec()),
     }
 }
 
