@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use journal_format::problem_text;
+use journal_format::{Detail, Note, note_lines, problem_text, visible};
 
 use crate::archive::catalog;
 use crate::error::{Code, Fault, Problem, cannot};
@@ -61,6 +61,9 @@ pub struct Cli {
     /// Print one JSON document on standard output (restore and journal follow: a line for each record).
     #[arg(long, global = true)]
     json: bool,
+    /// List everything. Without it, long lists end after the first lines.
+    #[arg(long, global = true)]
+    verbose: bool,
     #[command(subcommand)]
     command: CliCommand,
 }
@@ -280,6 +283,7 @@ struct Context {
     profile: Profile,
     config: PathBuf,
     json: bool,
+    detail: Detail,
 }
 
 impl Context {
@@ -288,6 +292,13 @@ impl Context {
         match self.json {
             true => tell!("{text}"),
             false => say!("{text}"),
+        }
+    }
+
+    /// Prints notes on standard error.
+    fn tell_notes(&self, notes: &[Note]) {
+        for line in note_lines(notes, self.detail) {
+            tell!("{line}");
         }
     }
 }
@@ -337,6 +348,10 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         profile,
         config: cli.config,
         json: cli.json,
+        detail: match cli.verbose {
+            true => Detail::Whole,
+            false => Detail::Brief,
+        },
     };
     let needs_root = !matches!(
         &cli.command,
@@ -431,17 +446,27 @@ fn fault_text(fault: &Fault, after: Option<&StateOfGateway>) -> String {
             })
         };
         match (after, fault) {
+            (_, Fault::RolledBack(_)) => why_rolled_back(problem),
             (None, _) => problem_text(problem),
-            (Some(_), Fault::RolledBack(_)) => {
-                let advice = journal_format::visible(&problem.advice);
-                format!("{}\n  for another restore: {advice}", bare())
-            }
-            (Some(_), _) if follows.contains(&journal_format::visible(&problem.advice)) => bare(),
+            (Some(_), _) if follows.contains(&visible(&problem.advice)) => bare(),
             (Some(_), _) => problem_text(problem),
         }
     };
     let texts: Vec<String> = fault.problems().iter().map(text).collect();
     texts.join("\nholdfast: ")
+}
+
+/// Why a restore did not come about that is over: nothing of it is so now, and what to do is for the next one.
+fn why_rolled_back(problem: &Problem) -> String {
+    let bare = problem_text(&Problem {
+        advice: String::new(),
+        ..problem.clone()
+    });
+    let advice = match problem.advice.is_empty() {
+        true => String::new(),
+        false => format!("\n  before the next restore: {}", visible(&problem.advice)),
+    };
+    format!("the reason for the rollback: {bare}{advice}")
 }
 
 fn fault_json(fault: &Fault) -> serde_json::Value {

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use journal_format::{note_line, problem_text, visible};
+use journal_format::{problem_text, size, visible};
 use serde_json::{Value, json};
 
 use super::{Context, print_json, prune};
@@ -78,7 +78,11 @@ pub(super) fn scheduled(context: &Context) -> Result<u8, Fault> {
 
 fn progress(progress: Progress<'_>) {
     if let Progress::Estimated { bytes, free } = progress {
-        tell!("the backup takes at most {bytes} bytes; {free} are free there");
+        tell!(
+            "The backup needs at most {}; {} are free there.",
+            size(bytes),
+            size(free)
+        );
     }
 }
 
@@ -110,8 +114,6 @@ fn tell_of(context: &Context, made: &Made, again: &str) -> u8 {
             made.path.display()
         );
     }
-    for warning in &made.warnings {
-        tell!("{}", note_line(warning));
-    }
+    context.tell_notes(&made.warnings);
     if complete { 0 } else { INCOMPLETE }
 }

@@ -121,6 +121,7 @@ mod tests {
             profile,
             config: "/holdfast.toml".into(),
             json: false,
+            detail: journal_format::Detail::Brief,
         }
     }
 

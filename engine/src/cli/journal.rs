@@ -81,10 +81,13 @@ pub(super) fn show(context: &Context, name: &Path) -> Result<u8, Fault> {
                 "The journal is damaged at line {line}. What follows is how the restore stood before that line; what was done behind it is not known."
             );
         }
-        say!("{}", view_text(&View::of(state)));
+        say!("{}", view_text(&View::of(state), context.detail));
     }
     say!();
-    let records = scan.records.iter().map(|r| (r.seq, record_text(r)));
+    let records = scan
+        .records
+        .iter()
+        .map(|r| (r.seq, record_text(r, context.detail)));
     let opaque = scan.opaque.iter();
     let opaque = opaque.map(|(seq, json)| (*seq, opaque_text(*seq, json)));
     let mut texts: Vec<(Seq, String)> = records.chain(opaque).collect();
@@ -143,7 +146,7 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
     loop {
         let news = follower.look(|line, _| match line {
             ScannedLine::Record(record) if context.json => print_json(&record_json(record)),
-            ScannedLine::Record(record) => say!("{}", record_text(record)),
+            ScannedLine::Record(record) => say!("{}", record_text(record, context.detail)),
             ScannedLine::Opaque { seq, json } => say!("{}", opaque_text(*seq, json)),
         })?;
         if let Some(state) = follower.state()

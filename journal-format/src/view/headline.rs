@@ -29,7 +29,7 @@ pub(super) fn headline(state: &State, standing: Standing) -> String {
         Standing::Starting => "Starting.".into(),
         Standing::Preparing => with("Preparing, nothing has changed yet", forward),
         Standing::Forward => with("Restoring", forward),
-        Standing::Back => with("Going back to how it was", back),
+        Standing::Back => with("Rolling back to how the gateway was", back),
         Standing::Finishing if left_out.is_empty() => {
             "The gateway is as the backup says. Cleaning up.".into()
         }
