@@ -6,9 +6,7 @@ use std::collections::HashMap;
 use serde::{Deserialize, Serialize};
 
 use crate::civil::{duration, utc};
-use crate::render::{
-    did_lines, entry_summary, move_text, note_line, problem_text, record_text, visible,
-};
+use crate::render::{did_lines, move_text, note_line, problem_text, record_text, summary, visible};
 use crate::{Code, Entry, Note, Record, Role, State, Weight};
 
 /// How much is told.
@@ -200,7 +198,7 @@ pub fn progress_lines(record: &Record, state: &State, detail: Detail) -> Vec<Str
             .map(|l| format!("  {l}"))
             .collect()
     };
-    let summary = || line(&entry_summary(&record.entry));
+    let summary = || line(&summary(record));
     match &record.entry {
         Entry::Header(_) => {
             let who = record.asked_by();
@@ -208,8 +206,15 @@ pub fn progress_lines(record: &Record, state: &State, detail: Detail) -> Vec<Str
             vec![line(&format!("restore {}{who}", state.header.restore))]
         }
         Entry::Driver(driver) if driver.role == Role::Restore => Vec::new(),
-        // What it does is shown as the plan, and by what it has done.
-        Entry::Plan(_) | Entry::Intent { .. } => Vec::new(),
+        // What it does is told once it has done it.
+        Entry::Intent { .. } => Vec::new(),
+        Entry::Plan(plan) => {
+            let mut notes = plan.warnings.clone();
+            notes.retain(|note| note.weight < Weight::Known);
+            let notes = note_lines(&notes, detail);
+            let notes = notes.into_iter().map(|note| format!("  {note}"));
+            std::iter::once(summary()).chain(notes).collect()
+        }
         Entry::Driver(_) | Entry::Armed { .. } | Entry::Committed => vec![summary()],
         Entry::Done {
             r#move,
@@ -218,11 +223,10 @@ pub fn progress_lines(record: &Record, state: &State, detail: Detail) -> Vec<Str
         } => {
             let title = move_text(*r#move);
             let took = state.find(r#move.step, r#move.direction);
-            let took = took
-                .and_then(|m| m.took_ms)
-                .map_or_else(String::new, duration);
+            let took = took.and_then(|m| m.took_ms);
+            let took = took.map_or_else(String::new, |ms| format!(" ({})", duration(ms)));
             let did = did_lines(did, Detail::Brief).join("; ");
-            let mut lines = vec![line(format!("{title:<31}  {took:>8}  {did}").trim_end())];
+            let mut lines = vec![line(&format!("{title:<28}  {did}{took}"))];
             let notes = note_lines(warnings, detail);
             lines.extend(notes.into_iter().map(|note| format!("  {note}")));
             lines

@@ -114,7 +114,7 @@ pub(crate) fn summary(record: &Record) -> String {
     }
 }
 
-pub(crate) fn entry_summary(entry: &Entry) -> String {
+fn entry_summary(entry: &Entry) -> String {
     match entry {
         Entry::Header(h) => format!(
             "restore {}, format {}, written by {}",

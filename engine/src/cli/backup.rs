@@ -77,7 +77,10 @@ pub(super) fn scheduled(context: &Context) -> Result<u8, Fault> {
 }
 
 fn progress(progress: Progress<'_>) {
-    if let Progress::Estimated { bytes, free } = progress {
+    // What there is plenty of needs no word.
+    if let Progress::Estimated { bytes, free } = progress
+        && bytes > free / 4
+    {
         tell!(
             "The backup needs at most {}; {} are free there.",
             size(bytes),

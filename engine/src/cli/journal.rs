@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use journal_format::{
-    RestoreId, Scan, ScannedLine, Seq, State, Tail, View, opaque_text, record_json, record_text,
-    view_text,
+    RestoreId, Scan, ScannedLine, Seq, State, Tail, View, opaque_text, progress_lines, record_json,
+    record_text, view_text,
 };
 
 use super::{Context, print_json};
@@ -144,9 +144,15 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
     let mut follower = Follower::new(&context.profile, id);
     let mut idle = false;
     loop {
-        let news = follower.look(|line, _| match line {
+        let news = follower.look(|line, state| match line {
             ScannedLine::Record(record) if context.json => print_json(&record_json(record)),
-            ScannedLine::Record(record) => say!("{}", record_text(record, context.detail)),
+            ScannedLine::Record(record) => match state {
+                Some(state) => {
+                    let lines = progress_lines(record, state, context.detail);
+                    lines.iter().for_each(|line| say!("{line}"));
+                }
+                None => say!("{}", record_text(record, context.detail)),
+            },
             ScannedLine::Opaque { seq, json } => say!("{}", opaque_text(*seq, json)),
         })?;
         if let Some(state) = follower.state()

@@ -281,7 +281,9 @@ fn say_recovered(
                 say!("{}", view.headline);
             }
             match result {
-                Ok(notes) => context.tell_notes(notes),
+                // Whoever follows has read them with their steps.
+                Ok(notes) if last.is_none() => context.tell_notes(notes),
+                Ok(_) => {}
                 Err(fault @ Fault::RolledBack(_)) => tell!("{}", super::fault_text(fault, after)),
                 Err(fault) => tell!("holdfast: {}", super::fault_text(fault, after)),
             }

@@ -222,13 +222,18 @@ fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> 
         }
         if json {
             print_json(&record_json(record));
-        } else {
+        } else if context.detail == Detail::Whole || !is_shown_as_plan(&record.entry) {
             for line in progress_lines(record, state, context.detail) {
                 say!("{line}");
             }
         }
     })?;
     conclude(context, watched)
+}
+
+/// Whether whoever watches was shown it as the plan, which says more.
+fn is_shown_as_plan(entry: &Entry) -> bool {
+    matches!(entry, Entry::Header(_) | Entry::Plan(_))
 }
 
 fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
@@ -257,7 +262,9 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         Ok(Recovered::Settled { result, .. }) => {
             verdict(context, view.as_ref(), &ending, result.as_ref().err());
             match result {
-                Ok(notes) => context.tell_notes(&notes),
+                // Whoever follows has read them with their steps.
+                Ok(notes) if context.json || view.is_none() => context.tell_notes(&notes),
+                Ok(_) => {}
                 Err(fault @ Fault::RolledBack(_)) => {
                     tell!("{}", super::fault_text(&fault, after.as_ref()))
                 }

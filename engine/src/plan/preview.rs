@@ -75,7 +75,7 @@ fn history(plan: &Plan) -> Option<Note> {
     });
     let replaced: Vec<String> = replaced.map(|d| file_name(&d.path)).collect();
     let text = format!(
-        "what the gateway wrote to {} since {}, when the backup was made, will be gone: its history, logs and settings of that time",
+        "what the gateway wrote to {} since the backup was made ({}) will be gone: history, logs and changes of settings",
         names(&replaced),
         moment_in(&plan.archive.created_at)
     );
