@@ -141,7 +141,7 @@ fn brief(kinds: &[&AlikeNotes], most: usize) -> Vec<String> {
 }
 
 /// How many more of a kind there are, and the first names.
-fn the_rest(kind: &AlikeNotes) -> String {
+pub(crate) fn the_rest(kind: &AlikeNotes) -> String {
     let more = kind.count() - 1;
     let named = kind.first[1..].iter().filter_map(|n| n.name.as_deref());
     let mut named: Vec<String> = named.take(NAMES).map(visible).collect();

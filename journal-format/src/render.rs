@@ -6,6 +6,7 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::brief::the_rest;
 use crate::civil::{duration, moment_in, size, utc};
 use crate::{
     Detail, Direction, Entry, Exchange, Info, Move, Note, Plan, Policy, Problem, Record, Role, Seq,
@@ -144,7 +145,7 @@ fn entry_summary(entry: &Entry) -> String {
         Entry::Failed { r#move, .. } => format!("{}: failed", move_text(*r#move)),
         Entry::Turned { .. } => "rolling back".into(),
         Entry::Committed => "committed: the gateway is as the backup says".into(),
-        Entry::Stuck { .. } => "stuck: the operator is needed".into(),
+        Entry::Stuck { .. } => "stuck: an operator must fix the cause".into(),
         Entry::Closed { verdict, .. } => format!("closed: {verdict}"),
     }
 }
@@ -248,24 +249,20 @@ pub fn left_out_lines(left_out: &[Note], detail: Detail) -> Vec<String> {
     }
     let mut lines = Vec::new();
     for kind in alike(left_out) {
-        let told = if kind.count() <= LEFT_OUT {
-            kind.count()
-        } else {
-            1
+        let told = match kind.count() <= LEFT_OUT {
+            true => kind.count(),
+            false => 1,
         };
         lines.extend(kind.first[..told].iter().map(line));
-        if let (Some(last), 1..) = (lines.last_mut(), kind.count() - told) {
-            let more = kind.count() - told;
-            last.push_str(&format!(
-                " (and {more} more of this kind; --verbose lists all)"
-            ));
+        if let (Some(last), false) = (lines.last_mut(), told == kind.count()) {
+            last.push_str(&the_rest(&kind));
         }
     }
     lines
 }
 
 /// Left-out things of one kind that are told each by itself.
-const LEFT_OUT: usize = 3;
+const LEFT_OUT: usize = 6;
 
 /// Who asked for a restore, behind when it began; empty where that is not known.
 pub fn asked_by_clause(view: &View) -> String {
@@ -350,13 +347,13 @@ mod tests {
         assert_eq!(visible("Zürich → 東京 \"x\""), "Zürich → 東京 \"x\"");
         let problem = Problem {
             stderr: Some("one\ntwo\u{1b}\n".into()),
-            ..Problem::new(Code::IO, "read a\nb", "mend \u{1b}it")
+            ..Problem::new(Code::IO, "read a\nb", "fix \u{1b}it")
         };
         insta::assert_snapshot!(problem_text(&problem), @r"
         cannot read a\nb
           | one
           | two\u{1b}
-          what to do: mend \u{1b}it
+          what to do: fix \u{1b}it
         ");
     }
 }

@@ -291,7 +291,7 @@ impl Page {
             Refusal::TooLarge { limit_mib } => Page::too_large(Some(limit_mib), who),
             Refusal::Unacceptable { problems } => Message::new(
                 Status::UnprocessableEntity,
-                "Not acceptable",
+                "This backup cannot be restored here",
                 "A restore from this archive was not started. Nothing was changed.",
                 "",
             )

@@ -141,7 +141,9 @@ pub fn live(
             format!("{title}: nothing works on it. On the gateway, run `holdfast recover`.")
         }
         Some(Halt::Unreadable { .. }) => {
-            format!("{title}: what is below is all that can be read of it. The operator is needed.")
+            format!(
+                "{title}: what is below is all that can be read of it. An operator must decide."
+            )
         }
     };
     let problem = match halt {

@@ -41,7 +41,10 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
             .collect();
         print_json(&serde_json::json!({ "restores": rows }));
     } else if rows.is_empty() {
-        say!("no restore has been made on this gateway");
+        say!(
+            "no restore has been made on this gateway; state_dir is {}",
+            super::state_dir_shown(context)
+        );
     } else {
         for (id, (words, view)) in rows {
             let archive = view.map_or_else(String::new, |v| journal_format::visible(&v.archive));
@@ -124,7 +127,7 @@ pub(super) fn verify(context: &Context, name: &Path) -> Result<u8, Fault> {
 
 fn soundness_words(scan: &Scan) -> String {
     match (&scan.tail, &scan.state) {
-        (Tail::Torn { bytes }, _) => format!("torn tail of {bytes} bytes: recovery mends it"),
+        (Tail::Torn { bytes }, _) => format!("torn tail of {bytes} bytes: recovery cuts it off"),
         (Tail::Corrupt { offset, line, why }, _) => {
             format!("corrupt at line {line}, byte {offset}: {why}")
         }

@@ -249,7 +249,10 @@ fn say_recovered(
     after: Option<&StateOfGateway>,
 ) {
     match recovered {
-        Recovered::Idle(_) => say!("nothing to do: no restore is open"),
+        Recovered::Idle(_) => say!(
+            "nothing to do: no restore is open; state_dir is {}",
+            super::state_dir_shown(context)
+        ),
         Recovered::Over(id, verdict) => say!(
             "restore {id} was over{}; nothing is left to recover",
             verdict.map_or_else(String::new, |v| format!(" ({v})"))
@@ -281,9 +284,10 @@ fn say_recovered(
                 say!("{}", view.headline);
             }
             match result {
-                // Whoever follows has read them with their steps.
-                Ok(notes) if last.is_none() => context.tell_notes(notes),
-                Ok(_) => {}
+                Ok(notes) => {
+                    let followed = !context.json && last.is_some();
+                    context.tell_notes(&super::still_told(notes, followed));
+                }
                 Err(fault @ Fault::RolledBack(_)) => tell!("{}", super::fault_text(fault, after)),
                 Err(fault) => tell!("holdfast: {}", super::fault_text(fault, after)),
             }

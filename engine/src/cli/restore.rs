@@ -262,9 +262,10 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
         Ok(Recovered::Settled { result, .. }) => {
             verdict(context, view.as_ref(), &ending, result.as_ref().err());
             match result {
-                // Whoever follows has read them with their steps.
-                Ok(notes) if context.json || view.is_none() => context.tell_notes(&notes),
-                Ok(_) => {}
+                Ok(notes) => {
+                    let followed = !context.json && view.is_some();
+                    context.tell_notes(&super::still_told(&notes, followed));
+                }
                 Err(fault @ Fault::RolledBack(_)) => {
                     tell!("{}", super::fault_text(&fault, after.as_ref()))
                 }

@@ -49,6 +49,9 @@ pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
     if !args.short {
         say!("{}", word(&state));
     }
+    if state.condition == Condition::Idle && !profile.state_dir.is_dir() {
+        say!("state_dir:   {}", super::state_dir_shown(context));
+    }
     say!("{}", state.text());
     if args.short {
         // Of what is worse a login says four lines already.

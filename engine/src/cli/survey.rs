@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         return Err(Fault::Busy(cannot(
             Code::RESTORE_OPEN,
             format!("survey the gateway: restore {} is open", open.id),
-            "see `holdfast status`; `holdfast recover` settles it",
+            "see `holdfast status`; `holdfast recover` finishes it",
         )));
     }
     let host = Linux::new(&context.profile);

@@ -34,7 +34,7 @@ pub(super) fn headline(state: &State, standing: Standing) -> String {
             "The gateway is as the backup says. Cleaning up.".into()
         }
         Standing::Finishing => format!("The backup is restored, but for {left_out}. Cleaning up."),
-        Standing::Stuck => "Stuck: the operator is needed.".into(),
+        Standing::Stuck => "Stuck: Holdfast cannot finish this restore by itself, and an operator must fix the cause.".into(),
         Standing::Restored if !lacks.is_empty() && left_out.is_empty() => format!(
             "Restored, but for what does not work: the gateway is as the backup says, and this does not run or is down: {lacks}."
         ),

@@ -85,7 +85,7 @@ fn a_stuck_restore_says_what_the_operator_must_do() {
     });
     let view = View::of(&pen.state);
     assert!(view.over);
-    insta::assert_snapshot!(view.headline, @"Stuck: the operator is needed.");
+    insta::assert_snapshot!(view.headline, @"Stuck: Holdfast cannot finish this restore by itself, and an operator must fix the cause.");
     insta::assert_snapshot!(view.problem.unwrap(), @r"
     cannot take wg0 down: tried 3 times
       command: wg-quick up wg0

@@ -64,3 +64,68 @@ fn yours(code: &Code) -> Option<&'static str> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use agent_protocol::UploadId;
+    use journal_format::{Digest, Note, alike};
+
+    use super::*;
+
+    fn shown(notes: &[Note], user: &str) -> Value {
+        let asked = Preview {
+            upload: UploadId::new("0".repeat(32)).unwrap(),
+            gateway: "gw".into(),
+            name: "b.zip".into(),
+            size: 1,
+            created_at: "2026-11-20T03:00:00.188537+00:00".into(),
+            host: None,
+            made_by: "holdfast".into(),
+            commands: RootCommands::Shown(Vec::new()),
+            changes: Vec::new(),
+            left_out: Vec::new(),
+            notes: alike(notes),
+            plan: Digest::of_bytes([0; 32]),
+            needs_keep_going: false,
+            has_open_folders: false,
+            unsaved: Vec::new(),
+            unfit: Vec::new(),
+            until_ms: 0,
+        };
+        preview(&asked, user, 1_795_373_540_000)
+    }
+
+    #[test]
+    fn whoever_is_signed_in_reads_that_their_own_password_or_account_is_among_what_is_lost() {
+        let notes = [
+            Note::lost(Code::PASSWORDS_CHANGE, "2 users lose their passwords")
+                .naming(["ann", "bob"]),
+            Note::lost(Code::USERS_GONE, "1 user will be gone").naming(["cid"]),
+        ];
+        let of = |user: &str| shown(&notes, user)["yours"].to_string();
+        assert!(of("bob").contains("Your password is among them"));
+        assert!(of("cid").contains("afterwards you cannot sign in"));
+        assert_eq!(of("dan"), "[]");
+        let shown = shown(&notes, "dan");
+        assert_eq!(shown["made"], "2026-11-20 03:00:00 UTC", "no microseconds");
+        assert_eq!(shown["age"], "2 days ago");
+    }
+
+    #[test]
+    fn of_many_hints_of_one_kind_one_is_shown_and_the_others_are_folded_and_counted() {
+        let hints =
+            (0..40).map(|i| Note::known(Code::TUNNEL_UNFIT, format!("c{i} never comes up")));
+        let lost = Note::lost(Code::CLIENTS_GONE, "1 client will be gone: x").naming(["x"]);
+        let notes: Vec<Note> = hints.chain([lost]).collect();
+        let shown = shown(&notes, "ann");
+        assert_eq!(
+            shown["lost"][0]["lines"][0]["text"],
+            "1 client will be gone: x"
+        );
+        let known = &shown["known"][0];
+        assert_eq!(known["lines"].as_array().unwrap().len(), 1);
+        assert_eq!(known["folded"], 39);
+        assert_eq!(known["rest"].as_array().unwrap().len(), 39);
+    }
+}

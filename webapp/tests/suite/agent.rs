@@ -167,7 +167,7 @@ pub fn waits(recoveries: &[Policy]) -> GatewayLines {
         lines: vec![
             line(
                 "in place",
-                "files are not of one set: 9 as before the restore (<a>), 3 as the backup says (b)",
+                "files are mixed: 9 as before the restore (<a>), 3 as the backup says (b)",
             ),
             line(
                 "now",

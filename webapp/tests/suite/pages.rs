@@ -39,6 +39,7 @@ fn without_random(f: impl FnOnce()) {
         r#"name="token" value="[0-9a-f]{64}""#,
         r#"name="token" value="(token)""#,
     );
+    settings.add_filter(r"\d+ (minute|hour|day|month|year)s? ago", "(some time) ago");
     settings.add_filter(r#"data-ms="\d+">[^<]+<"#, r#"data-ms="(so far)">(so far)<"#);
     settings.bind(f);
 }

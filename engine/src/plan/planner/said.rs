@@ -39,7 +39,7 @@ pub struct BothRules {
     pub then: Rules,
 }
 
-const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those of now, and it is not known where you connect from";
+const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup differ from the current ones, and Holdfast does not know where you connect from";
 
 /// Compares a backup with the gateway as it is.
 pub fn said(
@@ -106,8 +106,11 @@ pub fn said(
 fn unknown_admin(here: &Here, rules: &[BothRules]) -> Option<Note> {
     let others = |both: &BothRules| both.now.chain("INPUT") != both.then.chain("INPUT");
     let unknown = || Note::known(Code::ADMIN_UNKNOWN, UNKNOWN_ADMIN);
-    (here.ssh.is_none() && rules.iter().any(others))
-        .then(|| unknown().advising("see that they let you in"))
+    (here.ssh.is_none() && rules.iter().any(others)).then(|| {
+        unknown().advising(
+            "compare the INPUT rules of the backup with `iptables -S INPUT` before you agree",
+        )
+    })
 }
 
 /// Days after which a backup is old.
@@ -338,14 +341,14 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     for (chain, lets) in [("INPUT", "into this box"), ("FORWARD", "through this box")] {
         if then.is_open(chain) && !now.is_open(chain) {
             said.push(Note::known(Code::RULES_OPEN, format!(
-                "the backup's {family} rules let everything {lets} ({chain} drops nothing); those of now do not"
+                "the backup's {family} rules let everything {lets} ({chain} drops nothing); the current ones do not"
             )));
         }
     }
     let copies: Vec<String> = then.copies().difference(&now.copies()).cloned().collect();
     if !copies.is_empty() {
         said.push(Note::known(Code::PACKETS_COPIED, format!(
-            "the backup's {family} rules hand packets to somebody else where those of now do not, {}: {}",
+            "the backup's {family} rules hand packets to somebody else where the current ones do not, {}: {}",
             counted(copies.len(), "time"),
             names(copies)
         )));

@@ -179,7 +179,7 @@ fn untouched(env: &Env, permit: &Permit) -> Result<(), Problem> {
             return Err(cannot(
                 Code::DATABASE_WRITTEN,
                 format!(
-                    "swap {path}: {file} is there, so someone wrote to it since it was settled"
+                    "replace {path}: {file} is there, so someone wrote to it since the checkpoint"
                 ),
                 "find out who opened it, and name their service in the profile so that it is stopped",
             ));

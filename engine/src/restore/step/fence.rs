@@ -21,7 +21,7 @@ impl StepOps for Fence {
         let fence = &env.plan.fence;
         env.host
             .run(permit, &GatewayCommand::Nft, &fence_rules::closed(fence))?
-            .expect_ok(Code::FENCE_REFUSED, "close the fence", ADVICE)?;
+            .expect_ok(Code::FENCE_REFUSED, "block tunnel traffic", ADVICE)?;
         Ok(Report::did(format!(
             "blocked the traffic of {} and {}",
             counted(fence.interfaces.len(), "tunnel"),

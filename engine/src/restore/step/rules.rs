@@ -83,7 +83,7 @@ fn planned(plan: &Plan) -> Vec<String> {
     }
     if !kept.is_empty() {
         did.push(format!(
-            "no {} rules of the backup were loaded: those of before hold, less those of the replaced tunnels",
+            "no {} rules of the backup were loaded: the old ones stay, without those of the replaced tunnels",
             kept.join(" and ")
         ));
     }

@@ -48,7 +48,7 @@ impl StepOps for Stage {
         let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
         for target in env.targets() {
             if (env.asked)() {
-                return Err(asked("stage the new files"));
+                return Err(asked("prepare the new files"));
             }
             check_target(env, target, &mounts)?;
             let Some(new) = &target.new else { continue };
