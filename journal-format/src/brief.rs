@@ -71,9 +71,9 @@ const NAME_LINES: usize = 5;
 /// Lines that the notes of one weight take.
 fn most(weight: Weight) -> usize {
     match weight {
-        Weight::Lost => 14,
+        Weight::Lost => 12,
         Weight::Down => 6,
-        Weight::Known => 8,
+        Weight::Known => 12,
     }
 }
 

@@ -276,7 +276,7 @@ impl Page {
         match refusal {
             // Wherever it is not the sign-in form that is answered, they must sign in again.
             Refusal::WrongPassword | Refusal::MustChangePassword | Refusal::NotSignedIn => {
-                Page::go("/sign-in")
+                Page::go("/sign-in?ended=yes")
             }
             Refusal::NotAdmin => match who {
                 Some(session) => Page::not_admin(session),

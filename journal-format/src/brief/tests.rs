@@ -56,13 +56,13 @@ fn any_number_of_notes_of_any_number_of_kinds_takes_so_many_lines() {
         }
     }
     let lines = note_lines(&notes, Detail::Brief);
-    assert_eq!(lines.len(), 14 + 6 + 8);
+    assert_eq!(lines.len(), 12 + 6 + 12);
     assert!(
-        lines[13].contains("of other kinds (--verbose lists all)"),
+        lines[11].contains("of other kinds (--verbose lists all)"),
         "{}",
-        lines[13]
+        lines[11]
     );
-    assert!(lines[0].starts_with("lost: ") && lines[14].starts_with("does not work: "));
+    assert!(lines[0].starts_with("lost: ") && lines[12].starts_with("does not work: "));
 }
 
 #[test]
