@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Wire, WireError};
 
 /// The version of the messages. Raised with every change that the other side must know of.
-pub const PROTOCOL: u32 = 6;
+pub const PROTOCOL: u32 = 7;
 
 /// What each side says first. Its form never changes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use journal_format::{Digest, Event, Note, Policy, Problem, RestoreId, Seq, View};
+use journal_format::{AlikeNotes, Digest, Event, Policy, Problem, RestoreId, Seq, View};
 use serde::{Deserialize, Serialize};
 
 use crate::{GatewayLines, Overview, Password, RequestId, Status, Token, UploadId};
@@ -357,10 +357,10 @@ pub struct Preview {
     pub commands: RootCommands,
     /// What will be overwritten and what happens to tunnels, services and rules, a line each.
     pub changes: Vec<String>,
-    /// What does not go back, or is not in the backup.
-    pub left_out: Vec<Note>,
-    /// What the admin must know before agreeing, what matters more first.
-    pub notes: Vec<Note>,
+    /// What does not go back, or is not in the backup, by kind.
+    pub left_out: Vec<AlikeNotes>,
+    /// What the admin must know before agreeing, by kind, what matters more first.
+    pub notes: Vec<AlikeNotes>,
     /// What the admin approves.
     pub plan: Digest,
     /// The backup's firewall rules cannot be loaded here: only an admin who accepts that can start it.

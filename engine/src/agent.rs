@@ -87,7 +87,7 @@ impl Agent {
                 cannot(
                     Code::UNFIT_SYSTEM,
                     e.to_string(),
-                    "see that /dev/urandom is there",
+                    "mount /dev: `ls -l /dev/urandom` shows whether the file is there",
                 )
             })?,
             uploads: Uploads::open(profile)?,
@@ -157,7 +157,7 @@ fn only_one(profile: &Profile) -> Result<std::fs::File, Fault> {
         cannot(
             cause(&e),
             format!("take the agent's lock {}: {e}", path.display()),
-            "run it as root, and see that state_dir of the profile can be written to",
+            "run it as root; `findmnt -T` of `state_dir` (a key of the profile) shows whether it can be written to",
         )
     };
     let file = std::fs::File::options()
@@ -244,7 +244,7 @@ fn keep(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     whole::write(path, bytes, 0o600).or_cannot(
         Code::IO,
         format_args!("write {}", path.display()),
-        "see whether that disk is full, and whether the agent runs as root",
+        "check with `df -h` whether the disk is full, and with `systemctl status holdfast-agent` whether the agent runs as root",
     )
 }
 

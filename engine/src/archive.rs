@@ -29,6 +29,7 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Limits;
 use crate::parallel;
+use crate::text::wording::name;
 use accept::accept;
 use cursor::Cursor;
 pub use entry::{
@@ -362,8 +363,8 @@ fn refuse(archive: &str, why: &str) -> Fault {
 fn refused(code: Code, archive: &str, why: &str) -> Problem {
     cannot(
         code,
-        format!("accept the backup {}: {why}", archive.escape_debug()),
-        "fetch the file again, or take another backup; nothing was changed",
+        format!("accept the backup {}: {why}", name(archive)),
+        "copy the file again and compare its `sha256sum`, or choose another backup (`holdfast backups`); nothing was changed",
     )
 }
 
@@ -371,14 +372,18 @@ fn refused(code: Code, archive: &str, why: &str) -> Problem {
 fn repacked(archive: &str, why: &str, advice: &str) -> Problem {
     cannot(
         Code::ARCHIVE_REPACKED,
-        format!("accept the backup {}: {why}", archive.escape_debug()),
+        format!("accept the backup {}: {why}", name(archive)),
         format!("{advice}; or take another backup; nothing was changed"),
     )
 }
 
 fn unreadable(archive: &str, e: &dyn fmt::Display) -> Fault {
-    let what = format!("read the backup {}: {e}", archive.escape_debug());
-    Fault::Failed(cannot(Code::IO, what, "see to the disk that holds it"))
+    let what = format!("read the backup {}: {e}", name(archive));
+    Fault::Failed(cannot(
+        Code::IO,
+        what,
+        "check the disk that holds it: `dmesg` shows whether it fails",
+    ))
 }
 
 #[cfg(test)]

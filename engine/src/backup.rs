@@ -201,7 +201,7 @@ pub fn make(
         return Err(Fault::Failed(cannot(
             Code::NOTHING_TO_BACK_UP,
             "make a backup: none of the profile's databases and configs is there",
-            "see whether the profile describes this gateway",
+            "correct `gateway` in the profile: `holdfast survey` shows what Holdfast finds",
         )));
     }
     making.kept()?;
@@ -221,7 +221,7 @@ pub fn make(
     synced.or_cannot(
         Code::IO,
         format!("write the backup {}", growing.path.display()),
-        "see whether the disk is full or failing",
+        "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )?;
     let (size, sha256, more) = read?;
     let note = made::NotedBackup {

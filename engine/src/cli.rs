@@ -7,17 +7,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use journal_format::problem_text;
+use journal_format::{Detail, Note, Weight, note_lines, visible};
 
 use crate::archive::catalog;
-use crate::error::{Code, Fault, Problem, cannot};
+use crate::error::{Code, Fault, cannot};
 use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::host::live_database;
 use crate::restore::aside::{self, SaidAside};
-use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::{launch, process};
 use crate::state_dir;
+use faults::{fault_text, say_fault};
 
 /// Prints a line on standard output. A closed pipe or a terminal that is gone must not end a restore: it is no error.
 macro_rules! say {
@@ -40,6 +40,7 @@ mod audit;
 mod backup;
 mod backups;
 mod boot_units;
+mod faults;
 mod journal;
 mod prune;
 mod recover;
@@ -61,6 +62,9 @@ pub struct Cli {
     /// Print one JSON document on standard output (restore and journal follow: a line for each record).
     #[arg(long, global = true)]
     json: bool,
+    /// List everything. Without it, long lists end after the first lines.
+    #[arg(long, global = true)]
+    verbose: bool,
     #[command(subcommand)]
     command: CliCommand,
 }
@@ -227,6 +231,24 @@ struct RestoreOptions {
     leave_down: Vec<String>,
 }
 
+/// Holdfast's own folder; where it is not there, that too: a slip in the profile looks like a gateway that was never restored.
+fn state_dir_shown(context: &Context) -> String {
+    let folder = visible(&context.profile.state_dir.display().to_string());
+    match context.profile.state_dir.is_dir() {
+        true => folder,
+        false => format!(
+            "{folder}, which is not there: no backup and no restore was made with this profile, or `state_dir` in {} names the wrong folder",
+            visible(&context.config.display().to_string())
+        ),
+    }
+}
+
+/// What the steps of a restore said, for the end: whoever followed it has read there what is good to know.
+fn still_told(notes: &[Note], followed: bool) -> Vec<Note> {
+    let told = |note: &&Note| !followed || note.weight < Weight::Known || note.is(&Code::LEFT_OVER);
+    notes.iter().filter(told).cloned().collect()
+}
+
 /// Whether the question is answered with yes.
 fn agreed(question: &str) -> bool {
     let _ = write!(std::io::stderr(), "{question}");
@@ -280,6 +302,7 @@ struct Context {
     profile: Profile,
     config: PathBuf,
     json: bool,
+    detail: Detail,
 }
 
 impl Context {
@@ -288,6 +311,13 @@ impl Context {
         match self.json {
             true => tell!("{text}"),
             false => say!("{text}"),
+        }
+    }
+
+    /// Prints notes on standard error.
+    fn tell_notes(&self, notes: &[Note]) {
+        for line in note_lines(notes, self.detail) {
+            tell!("{line}");
         }
     }
 }
@@ -337,6 +367,10 @@ fn dispatch(cli: Cli) -> Result<u8, Fault> {
         profile,
         config: cli.config,
         json: cli.json,
+        detail: match cli.verbose {
+            true => Detail::Whole,
+            false => Detail::Brief,
+        },
     };
     let needs_root = !matches!(
         &cli.command,
@@ -401,61 +435,6 @@ fn print_json_on(out: impl Write, value: &impl serde::Serialize) {
     let _ = serde_json::to_writer(&mut out, value);
     let _ = writeln!(out);
     let _ = out.flush();
-}
-
-/// Why a command did not do what it was asked; the last words are how the gateway stands, where that was looked at.
-fn say_fault(json: bool, fault: &Fault, after: Option<&StateOfGateway>) {
-    if json {
-        let mut all = fault_json(fault);
-        if let (Some(fields), Some(state)) = (all.as_object_mut(), after) {
-            fields.insert("state".into(), state.as_json());
-        }
-        print_json(&all);
-    }
-    tell!("holdfast: {}", fault_text(fault, after));
-    after.iter().for_each(|state| tell!("{}", state.text()));
-}
-
-/// How it ended. Where the lines about the gateway follow, what to do is theirs to say, once: advice for another restore is called
-/// that, and advice that they repeat is left to them.
-fn fault_text(fault: &Fault, after: Option<&StateOfGateway>) -> String {
-    if matches!(fault, Fault::Declined | Fault::Usage(_)) {
-        return fault.to_string();
-    }
-    let follows = after.map(StateOfGateway::text).unwrap_or_default();
-    let text = |problem: &Problem| {
-        let bare = || {
-            problem_text(&Problem {
-                advice: String::new(),
-                ..problem.clone()
-            })
-        };
-        match (after, fault) {
-            (None, _) => problem_text(problem),
-            (Some(_), Fault::RolledBack(_)) => {
-                let advice = journal_format::visible(&problem.advice);
-                format!("{}\n  for another restore: {advice}", bare())
-            }
-            (Some(_), _) if follows.contains(&journal_format::visible(&problem.advice)) => bare(),
-            (Some(_), _) => problem_text(problem),
-        }
-    };
-    let texts: Vec<String> = fault.problems().iter().map(text).collect();
-    texts.join("\nholdfast: ")
-}
-
-fn fault_json(fault: &Fault) -> serde_json::Value {
-    let kind = match fault {
-        Fault::Failed(_) => "failed",
-        Fault::Declined => "declined",
-        Fault::Usage(_) => "usage",
-        Fault::Refused(_) => "refused",
-        Fault::RolledBack(_) => "rolled-back",
-        Fault::Stuck(_) => "stuck",
-        Fault::Busy(_) => "busy",
-    };
-    let problems = fault.problems();
-    serde_json::json!({ "verdict": kind, "exit_status": fault.exit_status(), "problems": problems })
 }
 
 #[cfg(test)]

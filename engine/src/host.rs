@@ -217,7 +217,7 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
             let state = out.expect_ok(
                 Code::SERVICE_UNKNOWN,
                 what,
-                "see whether systemd answers: systemctl status",
+                "check that systemd answers: `systemctl status`",
             )?;
             Ok(!["", "inactive", "failed"].contains(&state.trim()))
         }
@@ -227,7 +227,7 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
                 .problem(
                     Code::SERVICE_UNKNOWN,
                     what,
-                    "mend the service's `active` command in the profile",
+                    "correct the service's `active` command in the profile",
                 )),
             ExitKind::Exit(status) => Ok(status == 0),
         },

@@ -89,7 +89,7 @@ pub fn mark(profile: &Profile) -> Result<(), Problem> {
     all().or_cannot(
         Code::IO,
         format!("make {}", path.display()),
-        "run it as root, and see whether that disk is full or read-only",
+        "run it as root; check the disk: `df -h` shows whether it is full, `findmnt` whether it is read-only",
     )
 }
 
@@ -362,7 +362,7 @@ pub fn new_id(host: &dyn Look) -> Result<RestoreId, Problem> {
     getrandom::fill(&mut random).or_cannot(
         Code::UNFIT_SYSTEM,
         "get random bytes",
-        "see that /dev/urandom is there",
+        "mount /dev: `ls -l /dev/urandom` shows whether the file is there",
     )?;
     id_at(host.now().at_ms, u32::from_be_bytes(random))
 }

@@ -25,6 +25,62 @@ pub fn utc(ms: i64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
+/// A moment as a backup has it, RFC 3339 with whatever fraction and offset, in milliseconds since 1970 UTC; none of a text that is
+/// no moment, or that does not say in which zone.
+pub fn moment_of(text: &str) -> Option<i64> {
+    let number = |from: usize, to: usize| -> Option<i64> {
+        let digits = text.get(from..to)?;
+        let plain = digits.bytes().all(|b| b.is_ascii_digit());
+        plain.then(|| digits.parse().ok())?
+    };
+    let marks = [(4, b'-'), (7, b'-'), (10, b'T'), (13, b':'), (16, b':')];
+    let fits = |(at, mark): &(usize, u8)| text.as_bytes().get(*at) == Some(mark);
+    if !marks.iter().all(fits) {
+        return None;
+    }
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    let behind = text.get(19..)?;
+    let (fraction, zone) = behind.split_at(behind.find(['Z', '+', '-'])?);
+    let milliseconds = match fraction.strip_prefix('.') {
+        None if fraction.is_empty() => 0,
+        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => {
+            format!("{digits:0<3}").get(..3)?.parse().ok()?
+        }
+        _ => return None,
+    };
+    let offset = match zone {
+        "Z" => 0,
+        zone => {
+            let (sign, rest) = zone.split_at_checked(1)?;
+            let (hours, minutes) = rest.split_once(':')?;
+            let minutes =
+                hours.parse::<u8>().ok()? as i64 * 60 + minutes.parse::<u8>().ok()? as i64;
+            if sign == "-" { -minutes } else { minutes }
+        }
+    };
+    if !(1..=12).contains(&month)
+        || !(1..=31).contains(&day)
+        || hour > 23
+        || minute > 59
+        || second > 60
+    {
+        return None;
+    }
+    // The other way round than in `utc`.
+    let year = year - i64::from(month <= 2);
+    let (era, year_of_era) = (year.div_euclid(400), year.rem_euclid(400));
+    let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    let days = era * 146_097 + day_of_era - 719_468;
+    Some((((days * 24 + hour) * 60 + minute - offset) * 60 + second) * 1000 + milliseconds)
+}
+
+/// A moment as a backup has it, as [`utc`] writes moments; what is none stays as it is, made visible.
+pub fn moment_in(text: &str) -> String {
+    moment_of(text).map_or_else(|| crate::visible(text), utc)
+}
+
 /// A duration as `340 ms`, `1.2 s` or `2 min 5 s`.
 pub fn duration(ms: u64) -> String {
     // Rounded to tenths before the unit is chosen, or 59.96 s would read as 60.0 s.
@@ -122,6 +178,40 @@ mod tests {
             sizes,
             ["0 bytes", "1023 bytes", "1.0 KiB", "20.0 MiB", "3.0 GiB"]
         );
+    }
+
+    #[test]
+    fn a_moment_reads_the_same_whatever_its_fraction_and_offset() {
+        for text in [
+            "2026-11-22T18:52:20Z",
+            "2026-11-22T18:52:20.618214+00:00",
+            "2026-11-22T20:22:20.6+01:30",
+            "2026-11-22T13:52:20-05:00",
+        ] {
+            assert_eq!(moment_in(text), "2026-11-22T18:52:20Z", "{text}");
+        }
+        assert_eq!(
+            moment_of("2026-11-22T18:52:20.618214Z"),
+            Some(1_795_373_540_618)
+        );
+        for days in -700_000..1_500_000 {
+            let ms = days * 86_400_000;
+            if (0..=9999).contains(&(1970 + days / 366)) && utc(ms).len() == 20 {
+                assert_eq!(moment_of(&utc(ms)), Some(ms));
+            }
+        }
+        for other in [
+            "",
+            "yesterday",
+            "2026-11-22T18:52:20",
+            "2026-13-22T18:52:20Z",
+            "2026-11-22T18:52:20.x1Z",
+            "2026-11-22T18:52:20+1",
+            "2026-11-22T18:52:\u{e9}Z",
+        ] {
+            assert_eq!(moment_of(other), None, "{other}");
+        }
+        assert_eq!(moment_in("then\u{1b}"), "then\\u{1b}");
     }
 
     #[test]

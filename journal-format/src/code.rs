@@ -236,6 +236,8 @@ codes! {
     USERS_GONE = "users-gone", "the gateway's users; a backup that has them";
     /// Clients of the gateway are not in the backup.
     CLIENTS_GONE = "clients-gone", "the gateway's clients; a backup that has them";
+    /// The gateway wrote to its databases since the backup was made.
+    HISTORY_GONE = "history-gone", "the safety backup of the restore: `holdfast undo`";
     /// Chains or rules of the firewall are not in the backup.
     RULES_GONE = "rules-gone", "`iptables-save`, `ip6tables-save`";
     /// Something is in the backup, or was there when it was made, and does not come back.

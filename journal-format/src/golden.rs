@@ -229,7 +229,11 @@ fn the_worked_example_of_the_specification_is_a_sound_journal() {
     let first: blake3::Hash = lines[0][..64].parse().unwrap();
     let bound = [first.as_bytes().as_slice(), &lines[1].as_bytes()[65..]].concat();
     assert_eq!(lines[1][..64], *blake3::hash(&bound).to_hex());
-    let texts: Vec<String> = found.records.iter().map(record_text).collect();
+    let texts: Vec<String> = found
+        .records
+        .iter()
+        .map(|r| record_text(r, Detail::Whole))
+        .collect();
     insta::assert_snapshot!(texts.join("\n"));
 }
 

@@ -28,7 +28,7 @@ impl State {
         let warnings = loaded.iter().flat_map(|m| &m.warnings);
         let why = warnings.filter_map(|w| w.text.strip_prefix(NOT_LOADED));
         left_out.extend(why.map(|why| {
-            let why = format!("{why}; those of before hold, less the ones of replaced tunnels");
+            let why = format!("{why}; the old ones stay, without those of replaced tunnels");
             Note::down(Code::RULES_NOT_LOADED, why).of("the firewall rules")
         }));
         left_out

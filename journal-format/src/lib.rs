@@ -7,6 +7,7 @@
 
 mod accept;
 mod asked;
+mod brief;
 mod civil;
 mod closing;
 mod code;
@@ -28,6 +29,7 @@ mod words;
 
 pub use accept::*;
 pub use asked::*;
+pub use brief::*;
 pub use civil::*;
 pub use closing::*;
 pub use code::*;

@@ -17,6 +17,8 @@ pub struct Note {
     pub weight: Weight,
     /// The object that it is about, as a client, a file, a tunnel or a part; none where it is about several.
     pub name: Option<String>,
+    /// All that it is about, by name, where it is about several: its sentence has their number and the first of them.
+    pub names: Vec<String>,
     /// One sentence, which says it all.
     pub text: String,
     /// What to do, if anything.
@@ -24,7 +26,9 @@ pub struct Note {
 }
 
 /// How much a note matters. What matters more comes first.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Weight {
     /// Something of the admin's will be gone.
@@ -79,6 +83,14 @@ impl Note {
         }
     }
 
+    /// The same about several objects, all of them by name.
+    pub fn naming<N: Into<String>>(self, names: impl IntoIterator<Item = N>) -> Note {
+        Note {
+            names: names.into_iter().map(Into::into).collect(),
+            ..self
+        }
+    }
+
     /// The same with its object in front of the sentence, which it begins.
     pub fn of(self, name: impl Into<String>) -> Note {
         let name = name.into();
@@ -105,11 +117,12 @@ impl Note {
             code,
             weight,
             name,
+            names,
             text: _,
             advice,
         } = self;
         let plain = (code, weight, name, advice) == (&None, &Weight::Known, &None, &None);
-        match plain {
+        match plain && names.is_empty() {
             true => Format::FIRST,
             false => Format::V1_1,
         }
@@ -130,6 +143,7 @@ impl From<String> for Note {
             code: None,
             weight: Weight::Known,
             name: None,
+            names: Vec::new(),
             text,
             advice: None,
         }
@@ -164,6 +178,8 @@ enum Written {
         weight: Weight,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         name: Option<String>,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        names: Vec<String>,
         text: String,
         #[serde(default, skip_serializing_if = "Option::is_none")]
         advice: Option<String>,
@@ -178,12 +194,14 @@ impl From<Written> for Note {
                 code,
                 weight,
                 name,
+                names,
                 text,
                 advice,
             } => Note {
                 code,
                 weight,
                 name,
+                names,
                 text,
                 advice,
             },
@@ -200,6 +218,7 @@ impl From<Note> for Written {
             code,
             weight,
             name,
+            names,
             text,
             advice,
         } = note;
@@ -207,6 +226,7 @@ impl From<Note> for Written {
             code,
             weight,
             name,
+            names,
             text,
             advice,
         }
@@ -237,8 +257,13 @@ mod tests {
             &all,
             r#"{"code":"clients-gone","weight":"lost","name":"wg0","text":"x","advice":"look"}"#,
         );
+        both_ways(
+            &Note::from("x").naming(["a", "b"]),
+            r#"{"weight":"known","names":["a","b"],"text":"x"}"#,
+        );
         for more in [
             plain.clone().about("wg0"),
+            plain.clone().naming(["wg0", "wg1"]),
             plain.clone().advising("look"),
             Note {
                 weight: Weight::Down,

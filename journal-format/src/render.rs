@@ -6,10 +6,11 @@ use std::fmt::Write;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::civil::{duration, utc};
+use crate::brief::the_rest;
+use crate::civil::{duration, moment_in, size, utc};
 use crate::{
-    Direction, Entry, Info, Move, Note, Plan, Policy, Problem, Record, Role, Seq, StepView, Target,
-    View,
+    Detail, Direction, Entry, Exchange, Info, Move, Note, Plan, Policy, Problem, Record, Role, Seq,
+    StepView, Target, View, alike, note_lines,
 };
 
 /// Text in which everything that could steer a terminal or reorder a line is made visible: `\u{1b}` for an escape.
@@ -25,6 +26,14 @@ pub fn visible(text: &str) -> String {
         }
     }
     out
+}
+
+/// The words as they begin a line of their own.
+pub fn capitalized(words: &str) -> String {
+    let mut letters = words.chars();
+    letters.next().map_or_else(String::new, |first| {
+        first.to_uppercase().chain(letters).collect()
+    })
 }
 
 /// A problem as a terminal shows it: what, command, standard error, advice, a line each.
@@ -47,14 +56,14 @@ pub fn note_line(note: &Note) -> String {
 }
 
 /// A record as a person reads it: place, time and what it says; below it, indented, the details.
-pub fn record_text(record: &Record) -> String {
+pub fn record_text(record: &Record, detail: Detail) -> String {
     let mut text = format!(
         "{:>4}  {}  {}",
         record.seq.0,
         utc(record.at_ms),
         summary(record)
     );
-    for line in details(&record.entry) {
+    for line in details(&record.entry, detail) {
         let _ = write!(text, "\n{:28}{line}", "");
     }
     text
@@ -130,28 +139,28 @@ fn entry_summary(entry: &Entry) -> String {
             };
             format!("{who}, process {}{policy}", d.pid)
         }
-        Entry::Armed { .. } => "the barrier is up: effects may begin".into(),
+        Entry::Armed { .. } => "the restore marker is set: changes to the gateway may begin".into(),
         Entry::Intent { r#move, .. } => format!("{}: begins", move_text(*r#move)),
         Entry::Done { r#move, .. } => format!("{}: done", move_text(*r#move)),
         Entry::Failed { r#move, .. } => format!("{}: failed", move_text(*r#move)),
-        Entry::Turned { .. } => "turned back".into(),
-        Entry::Committed => "committed".into(),
-        Entry::Stuck { .. } => "stuck: the operator is needed".into(),
+        Entry::Turned { .. } => "rolling back".into(),
+        Entry::Committed => "committed: the gateway is as the backup says".into(),
+        Entry::Stuck { .. } => "stuck: an operator must fix the cause".into(),
         Entry::Closed { verdict, .. } => format!("closed: {verdict}"),
     }
 }
 
-fn move_text(m: Move) -> String {
+pub(crate) fn move_text(m: Move) -> String {
     let back = match m.direction {
         Direction::Forward => "",
-        Direction::Back => "back: ",
+        Direction::Back => "roll back: ",
     };
     let attempt = if m.attempt > 1 {
         format!(" (attempt {})", m.attempt)
     } else {
         String::new()
     };
-    format!("{back}{}{attempt}", m.step.title(m.direction))
+    capitalized(&format!("{back}{}{attempt}", m.step.title(m.direction)))
 }
 
 fn plan_summary(plan: &Plan) -> String {
@@ -175,42 +184,85 @@ fn plan_summary(plan: &Plan) -> String {
     )
 }
 
-fn details(entry: &Entry) -> Vec<String> {
+fn details(entry: &Entry, detail: Detail) -> Vec<String> {
     match entry {
         Entry::Header(_) | Entry::Driver(_) | Entry::Armed { .. } | Entry::Committed => Vec::new(),
         Entry::Plan(plan) => {
             let host = plan.archive.host.as_deref();
             let host = host.map_or_else(String::new, |h| format!(" on {}", visible(h)));
             let made = format!(
-                "backup made {}{host} by {}, {} bytes",
-                visible(&plan.archive.created_at),
+                "backup made {}{host} by {}, {}",
+                moment_in(&plan.archive.created_at),
                 visible(&plan.archive.made_by),
-                plan.archive.size
+                size(plan.archive.size)
             );
-            let left_out = left_out_lines(&plan.left_out);
-            let lines = std::iter::once(made).chain(left_out);
-            lines.chain(plan.warnings.iter().map(note_line)).collect()
+            let mut lines = vec![made];
+            lines.extend(note_lines(&plan.warnings, detail));
+            lines.extend(left_out_lines(&plan.left_out, detail));
+            lines
         }
-        Entry::Intent { exchanges, .. } => exchanges
-            .iter()
-            .map(|e| format!("{} <-> {}", visible(&e.path), visible(&e.staged)))
-            .collect(),
+        Entry::Intent { exchanges, .. } => {
+            let shown = |e: &Exchange| format!("{} <-> {}", visible(&e.path), visible(&e.staged));
+            first_lines(exchanges.iter().map(shown), detail)
+        }
         Entry::Done { did, warnings, .. } => {
-            let did = did.iter().map(|d| visible(d));
-            did.chain(warnings.iter().map(note_line)).collect()
+            let mut lines = did_lines(did, detail);
+            lines.extend(note_lines(warnings, detail));
+            lines
         }
         Entry::Failed { problem, .. } | Entry::Turned { problem } | Entry::Stuck { problem } => {
             problem_text(problem).lines().map(str::to_owned).collect()
         }
-        Entry::Closed { warnings, .. } => warnings.iter().map(note_line).collect(),
+        Entry::Closed { warnings, .. } => note_lines(warnings, detail),
     }
 }
 
-/// What a restore leaves out, a line each.
-pub fn left_out_lines(left_out: &[Note]) -> Vec<String> {
-    let line = |note: &Note| format!("left out: {}", visible(&note.to_string()));
-    left_out.iter().map(line).collect()
+/// Things of one step that are told each by itself.
+const FIRST: usize = 4;
+
+/// The first of these lines, and how many more there are.
+fn first_lines(lines: impl ExactSizeIterator<Item = String>, detail: Detail) -> Vec<String> {
+    let count = lines.len();
+    match detail {
+        Detail::Brief if count > FIRST => {
+            let mut lines: Vec<String> = lines.take(FIRST - 1).collect();
+            lines.push(format!(
+                "and {} more (--verbose lists all)",
+                count - lines.len()
+            ));
+            lines
+        }
+        Detail::Brief | Detail::Whole => lines.collect(),
+    }
 }
+
+/// What a step did.
+pub(crate) fn did_lines(did: &[String], detail: Detail) -> Vec<String> {
+    first_lines(did.iter().map(|d| visible(d)), detail)
+}
+
+/// What a restore leaves out, a line each; of many alike the first.
+pub fn left_out_lines(left_out: &[Note], detail: Detail) -> Vec<String> {
+    let line = |note: &Note| format!("left out: {}", visible(&note.to_string()));
+    if detail == Detail::Whole {
+        return left_out.iter().map(line).collect();
+    }
+    let mut lines = Vec::new();
+    for kind in alike(left_out) {
+        let told = match kind.count() <= LEFT_OUT {
+            true => kind.count(),
+            false => 1,
+        };
+        lines.extend(kind.first[..told].iter().map(line));
+        if let (Some(last), false) = (lines.last_mut(), told == kind.count()) {
+            last.push_str(&the_rest(&kind));
+        }
+    }
+    lines
+}
+
+/// Left-out things of one kind that are told each by itself.
+const LEFT_OUT: usize = 6;
 
 /// Who asked for a restore, behind when it began; empty where that is not known.
 pub fn asked_by_clause(view: &View) -> String {
@@ -219,7 +271,7 @@ pub fn asked_by_clause(view: &View) -> String {
 }
 
 /// A restore as a terminal shows it: where it stands, its steps, and what is to be done.
-pub fn view_text(view: &View) -> String {
+pub fn view_text(view: &View, detail: Detail) -> String {
     let mut text = format!("restore {}", view.id);
     if !view.archive.is_empty() {
         let _ = write!(text, " from {}", visible(&view.archive));
@@ -235,11 +287,10 @@ pub fn view_text(view: &View) -> String {
     if let Some(problem) = &view.problem {
         let _ = writeln!(text, "{}", problem_text(problem));
     }
-    for line in left_out_lines(&view.left_out) {
+    let left_out = left_out_lines(&view.left_out, detail);
+    let notes = [&view.warnings, &view.leftovers].map(|notes| note_lines(notes, detail));
+    for line in left_out.iter().chain(notes.iter().flatten()) {
         let _ = writeln!(text, "{line}");
-    }
-    for note in view.warnings.iter().chain(&view.leftovers) {
-        let _ = writeln!(text, "{}", note_line(note));
     }
     let mut direction = Direction::Forward;
     for (i, step) in view.steps.iter().enumerate() {
@@ -247,16 +298,20 @@ pub fn view_text(view: &View) -> String {
             direction = step.direction;
             text.push_str(match direction {
                 Direction::Forward => "\n",
-                Direction::Back => "\nback\n",
+                Direction::Back => "\nroll back\n",
             });
         }
-        step_text(&mut text, step);
+        step_text(&mut text, step, detail);
     }
     text
 }
 
-fn step_text(text: &mut String, step: &StepView) {
-    let mut line = format!("  {:<11}  {:<28}", step.state.words(), step.title);
+fn step_text(text: &mut String, step: &StepView, detail: Detail) {
+    let mut line = format!(
+        "  {:<11}  {:<28}",
+        step.state.words(),
+        capitalized(&step.title)
+    );
     if let Some(began) = &step.began {
         let _ = write!(line, "  {began}");
     }
@@ -267,11 +322,9 @@ fn step_text(text: &mut String, step: &StepView) {
         let _ = write!(line, "  attempt {}", step.attempt);
     }
     let _ = writeln!(text, "{}", line.trim_end());
-    for did in &step.did {
-        let _ = writeln!(text, "{:15}{}", "", visible(did));
-    }
-    for note in &step.warnings {
-        let _ = writeln!(text, "{:15}{}", "", note_line(note));
+    let notes = note_lines(&step.warnings, detail);
+    for line in did_lines(&step.did, detail).iter().chain(&notes) {
+        let _ = writeln!(text, "{:15}{line}", "");
     }
     let problem = step.problem.as_ref().map(problem_text).unwrap_or_default();
     for line in problem.lines() {
@@ -294,13 +347,13 @@ mod tests {
         assert_eq!(visible("Zürich → 東京 \"x\""), "Zürich → 東京 \"x\"");
         let problem = Problem {
             stderr: Some("one\ntwo\u{1b}\n".into()),
-            ..Problem::new(Code::IO, "read a\nb", "mend \u{1b}it")
+            ..Problem::new(Code::IO, "read a\nb", "fix \u{1b}it")
         };
         insta::assert_snapshot!(problem_text(&problem), @r"
         cannot read a\nb
           | one
           | two\u{1b}
-          what to do: mend \u{1b}it
+          what to do: fix \u{1b}it
         ");
     }
 }

@@ -211,7 +211,7 @@ impl Standing {
             Standing::Starting => "starting",
             Standing::Preparing => "preparing",
             Standing::Forward => "restoring",
-            Standing::Back => "going back",
+            Standing::Back => "rolling back",
             Standing::Finishing => "cleaning up",
             Standing::Stuck => "stuck",
             Standing::Restored => "restored",

@@ -248,7 +248,7 @@ fn every_move_forward_may_be_made_twice() {
             Verdict::NothingChanged
         } else {
             assert!(
-                recovered.stdout.contains("(attempt 2): done"),
+                recovered.stdout.contains("(attempt 2)"),
                 "{step}: {recovered}"
             );
             Verdict::Restored
@@ -288,7 +288,7 @@ fn every_move_back_may_be_made_twice() {
         crash(&two, &moment, &["recover", "roll-back"]);
         let recovered = two.holdfast(&["recover"]);
         assert!(
-            recovered.stdout.contains("(attempt 2): done"),
+            recovered.stdout.contains("(attempt 2)"),
             "{moment}: {recovered}"
         );
         let verdict = two.is_settled(&began, &recovered, &moment);

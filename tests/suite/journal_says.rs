@@ -1,7 +1,7 @@
 //! What the journal of a simulated restore says to a person, of each step and of each way that it may go: snapshots.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
-use journal_format::{Direction, Entry, Policy, Role, Step, record_text};
+use journal_format::{Detail, Direction, Entry, Policy, Role, Step, record_text};
 use tests::oracle;
 use tests::sim::gateway::{Kind, Scenario};
 use tests::sim::host::{How, Moment, Trouble};
@@ -29,7 +29,7 @@ fn from(s: &Scenario, run: &Run, begins: impl Fn(&Entry) -> bool) -> String {
         .iter()
         .skip_while(|r| !begins(&r.entry))
         .map(|record| {
-            let text = record_text(record);
+            let text = record_text(record, Detail::Whole);
             let lines = text.lines().map(|l| l.chars().skip(28).collect::<String>());
             lines.collect::<Vec<_>>().join("\n    ")
         });

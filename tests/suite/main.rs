@@ -17,6 +17,7 @@ mod failing_backup;
 mod fuzzed;
 mod hostile;
 mod hosts_agree;
+mod in_proportion;
 mod incomplete_backup;
 mod journal_says;
 mod kept_rules;

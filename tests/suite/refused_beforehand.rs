@@ -355,12 +355,14 @@ fn what_a_backup_changes_is_said_by_name_before_the_question() {
         "    PostUp = exec -a token /bin/true\n",
         "nothing vouches for what is in it",
         &format!(
-            "1 user of wireguard.db gets the password of the backup, which is another one: {name}"
+            "  lost: 1 user of wireguard.db loses the current password and gets the one of the backup back: {name}\n"
         ),
-        &format!("1 user of wireguard.db is switched off now and may sign in afterwards: {name}"),
+        &format!(
+            "  lost: 1 user of wireguard.db is switched off now and becomes active again: {name}\n"
+        ),
         &format!("new (id 1, then {name})"),
         "; now to mail.example:",
-        "hand packets to somebody else where those of now do not, 1 time: filter: -A FORWARD -j NFLOG",
+        "hand packets to somebody else where the current ones do not, 1 time: filter: -A FORWARD -j NFLOG",
         "1 command of the backup's configs runs as root and does not today",
     ] {
         assert!(shown.contains(says), "{says}\n{shown}");
@@ -370,4 +372,38 @@ fn what_a_backup_changes_is_said_by_name_before_the_question() {
     // The journal names the digest, not the command.
     let journal = std::fs::read_to_string(gateway.last_restore().join("journal")).unwrap();
     assert!(!journal.contains("exec -a token"));
+}
+
+#[test]
+fn a_disk_that_would_not_hold_the_restore_is_named_with_what_is_needed_before_anything_is_asked() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let elsewhere = gateway.sample().root().join("elsewhere");
+    std::fs::create_dir(&elsewhere).unwrap();
+    let made = gateway.holdfast(&["backup", "--output", path(&elsewhere)]);
+    let backup = made.ok().unwrap().stdout;
+    let state_dir = gateway.sample().state_dir();
+    gateway.run(&[
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        "size=1m,mode=0700",
+        "none",
+        path(&state_dir),
+    ]);
+    let before = gateway.picture();
+    let refused = gateway.holdfast(&["restore", backup.trim(), "--yes"]);
+    assert_eq!(refused.code(), 3, "{refused}");
+    for says in [
+        "not enough space in ",
+        " for what is written, 16.0 MiB in reserve), ",
+        " free\n",
+        "`df -h ",
+        "`state_dir`",
+    ] {
+        assert!(refused.stderr.contains(says), "{says}: {refused}");
+    }
+    gateway.is(&before);
 }

@@ -463,12 +463,18 @@ fn what_a_clean_up_leaves_over_is_named_and_tried_again_at_each_start() {
 
     std::fs::remove_dir(&foreign).unwrap();
     let again = gateway.holdfast(&["recover"]);
+    let state_dir = gateway.sample().state_dir();
+    let state_dir = state_dir.display();
     let tidied = format!(
-        "nothing to do: no restore is open\nrestore {id}: what was left over is cleaned up\n"
+        "nothing to do: no restore is open; state_dir is {state_dir}\nrestore {id}: what was left over is cleaned up\n"
     );
     assert_eq!((again.code(), &again.stdout), (0, &tidied), "{again}");
     assert!(!staging.exists());
     gateway.is_settled();
     let idle = gateway.holdfast(&["recover"]);
-    assert_eq!(idle.stdout, "nothing to do: no restore is open\n", "{idle}");
+    assert_eq!(
+        idle.stdout,
+        format!("nothing to do: no restore is open; state_dir is {state_dir}\n"),
+        "{idle}"
+    );
 }

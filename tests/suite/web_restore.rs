@@ -200,7 +200,7 @@ fn a_restore_that_is_killed_is_settled_while_the_page_goes_on_showing_it() {
     let mut last = serde_json::Value::Null;
     for sent in admin.events(&restore, None) {
         ids.push(sent.id);
-        if !killed && sent.data["text"] == "settle databases: begins" {
+        if !killed && sent.data["text"] == "Checkpoint databases: begins" {
             stage.kill_restore();
             killed = true;
         }
@@ -227,7 +227,7 @@ fn an_agent_that_starts_settles_what_a_crash_left_open() {
     let restore = admin.confirm(&page).1;
     let seen = admin
         .events(&restore, None)
-        .find(|s| s.data["text"] == "settle databases: begins")
+        .find(|s| s.data["text"] == "Checkpoint databases: begins")
         .unwrap();
     stage.kill_agent();
     stage.kill_restore();
@@ -258,7 +258,7 @@ fn a_restore_that_an_agent_finds_running_and_that_is_killed_later_is_settled() {
     let restore = admin.confirm(&page).1;
     let seen = admin
         .events(&restore, None)
-        .find(|s| s.data["text"] == "settle databases: begins")
+        .find(|s| s.data["text"] == "Checkpoint databases: begins")
         .unwrap();
     // It stands still, so that the next agent finds it alive.
     stage.signal_restore("STOP");
@@ -344,7 +344,7 @@ fn an_event_stream_ends_with_its_session_and_a_download_is_not_begun() {
     // It stays open: nothing is left to settle it.
     let mut still = other.events(&page, None);
     still
-        .find(|s| s.data["text"] == "settle databases: begins")
+        .find(|s| s.data["text"] == "Checkpoint databases: begins")
         .unwrap();
     stage.kill_restore();
     restoring.wait().unwrap();
@@ -369,7 +369,7 @@ fn a_restore_that_nothing_works_on_does_not_look_alive_until_it_is_recovered() {
     let page = stage.page_of_running();
     let mut events = admin.events(&page, None);
     events
-        .find(|s| s.data["text"] == "settle databases: begins")
+        .find(|s| s.data["text"] == "Checkpoint databases: begins")
         .unwrap();
     stage.kill_restore();
     restoring.wait().unwrap();

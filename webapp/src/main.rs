@@ -48,7 +48,7 @@ fn main() -> ExitCode {
             Ok(_) => ExitCode::SUCCESS,
             Err(e) => {
                 eprintln!(
-                    "holdfast-web: cannot serve: {e}\n  what to do: see that 127.0.0.1 can be used on this box (ip address show lo)"
+                    "holdfast-web: cannot serve: {e}\n  what to do: check that this gateway has 127.0.0.1: ip address show lo"
                 );
                 ExitCode::FAILURE
             }

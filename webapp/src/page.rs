@@ -276,7 +276,7 @@ impl Page {
         match refusal {
             // Wherever it is not the sign-in form that is answered, they must sign in again.
             Refusal::WrongPassword | Refusal::MustChangePassword | Refusal::NotSignedIn => {
-                Page::go("/sign-in")
+                Page::go("/sign-in?ended=yes")
             }
             Refusal::NotAdmin => match who {
                 Some(session) => Page::not_admin(session),
@@ -291,7 +291,7 @@ impl Page {
             Refusal::TooLarge { limit_mib } => Page::too_large(Some(limit_mib), who),
             Refusal::Unacceptable { problems } => Message::new(
                 Status::UnprocessableEntity,
-                "Not acceptable",
+                "This backup cannot be restored here",
                 "A restore from this archive was not started. Nothing was changed.",
                 "",
             )

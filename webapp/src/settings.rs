@@ -51,7 +51,7 @@ pub enum BadSettings {
         error: std::io::Error,
     },
     /// The profile's `[web]` table is not understood.
-    #[error("cannot understand the [web] table of the profile {}: {error}\n  what to do: mend the line; see the README for every key", file.display())]
+    #[error("cannot understand the [web] table of the profile {}: {error}\n  what to do: change that line; the README describes every key", file.display())]
     NotUnderstood {
         /// The profile.
         file: PathBuf,

@@ -1,22 +1,24 @@
 //! What the templates show, made from what the agent says: words, times and sizes as people read them. Decides nothing
 //! about a restore: `journal_format` says where it stands.
 
-use agent_protocol::{
-    BackupLine, GatewayLines, Halt, Overview, Preview, RestoreLine, RootCommands, Running,
-};
+use agent_protocol::{BackupLine, GatewayLines, Halt, Overview, RestoreLine, Running};
 use journal_format::{
-    Code, Direction, Note, Problem, Standing, StepState, StepView, View, Weight, duration, size,
-    utc, visible,
+    Direction, Problem, Standing, StepState, StepView, View, alike, capitalized, duration,
+    moment_of, size, utc, visible,
 };
 use rocket_dyn_templates::minijinja::{self, Output, State, escape_formatter};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+mod confirm;
 mod gateway;
+mod notes;
 #[cfg(test)]
 mod tests;
 
+pub use confirm::preview;
 use gateway::gateway_lines;
+use notes::{KindLines, NoteLine, kind_lines};
 
 /// How the templates print a value: text from outside steers neither the page nor the order of its lines. Line ends and
 /// tabs stay.
@@ -81,42 +83,13 @@ pub struct LiveRestore {
     left_out: Vec<NoteLine>,
     /// Parts that the safety backup lacked, where that ended it.
     unsaved: Vec<String>,
-    plan_warnings: Vec<NoteLine>,
+    plan_warnings: Vec<KindLines>,
     archive: String,
     done: usize,
     total: usize,
     count: String,
     span: String,
     lists: Vec<List>,
-}
-
-/// A note as a list shows it.
-#[derive(Debug, Serialize)]
-struct NoteLine {
-    /// How much it matters, where no heading says so.
-    word: Option<&'static str>,
-    text: String,
-    advice: Option<String>,
-    code: Option<Code>,
-}
-
-impl NoteLine {
-    fn below_heading(note: &Note) -> NoteLine {
-        NoteLine {
-            word: None,
-            text: note.text.clone(),
-            advice: note.advice.clone(),
-            code: note.code.clone(),
-        }
-    }
-
-    fn by_itself(note: &Note) -> NoteLine {
-        let word = (note.weight < Weight::Known).then(|| note.weight.words());
-        NoteLine {
-            word,
-            ..NoteLine::below_heading(note)
-        }
-    }
 }
 
 #[derive(Debug, Serialize)]
@@ -168,7 +141,9 @@ pub fn live(
             format!("{title}: nothing works on it. On the gateway, run `holdfast recover`.")
         }
         Some(Halt::Unreadable { .. }) => {
-            format!("{title}: what is below is all that can be read of it. The operator is needed.")
+            format!(
+                "{title}: what is below is all that can be read of it. An operator must decide."
+            )
         }
     };
     let problem = match halt {
@@ -196,10 +171,13 @@ pub fn live(
         closing_warnings: view.leftovers.iter().map(NoteLine::by_itself).collect(),
         left_out: view.left_out.iter().map(NoteLine::below_heading).collect(),
         unsaved: view.unsaved.clone(),
-        plan_warnings: view.warnings.iter().map(NoteLine::by_itself).collect(),
-        archive: match &view.archive_host {
-            Some(host) => format!("{}, made {} on {host}", view.archive, view.archive_made),
-            None => format!("{}, made {}", view.archive, view.archive_made),
+        plan_warnings: kind_lines(&alike(&view.warnings), NoteLine::by_itself),
+        archive: {
+            let made = moment_of(&view.archive_made);
+            let made = made.map_or_else(|| view.archive_made.clone(), moment);
+            let host = view.archive_host.as_ref();
+            let host = host.map_or_else(String::new, |host| format!(" on {host}"));
+            format!("{}, made {made}{host}", view.archive)
         },
         done,
         total,
@@ -217,10 +195,7 @@ fn below_title(headline: &str, title: &str) -> String {
     let Some(rest) = rest else {
         return headline.into();
     };
-    let mut letters = rest.chars();
-    letters.next().map_or_else(String::new, |first| {
-        first.to_uppercase().chain(letters).collect()
-    })
+    capitalized(rest)
 }
 
 fn times(view: &View) -> String {
@@ -241,7 +216,7 @@ fn tone(standing: Standing, in_part: bool) -> (&'static str, &'static str, &'sta
         Standing::Preparing => ("running", "running", "Preparing"),
         Standing::Forward => ("running", "running", "Restoring"),
         Standing::Finishing => ("running", "running", "Cleaning up"),
-        Standing::Back => ("going-back", "undone", "Going back"),
+        Standing::Back => ("going-back", "undone", "Rolling back"),
         Standing::Stuck => ("stuck", "warning", "Stuck"),
         Standing::Restored => ("restored", "done", "Restored"),
         Standing::RolledBack => ("rolled-back", "undone", "Rolled back"),
@@ -272,7 +247,7 @@ fn lists(view: &View, halts: bool, now_ms: i64) -> Vec<List> {
     let forward = List {
         name: "forward",
         title: match went_back {
-            true => "Before it turned back",
+            true => "Before it rolled back",
             false => "Steps",
         },
         past: went_back,
@@ -280,7 +255,7 @@ fn lists(view: &View, halts: bool, now_ms: i64) -> Vec<List> {
     };
     let back = List {
         name: "back",
-        title: "Steps back",
+        title: "Rolling back",
         past: false,
         rows: back,
     };
@@ -312,7 +287,7 @@ fn row(step: &StepView, view: &View, halts: bool, now_ms: i64) -> StepRow {
     let cannot = step.problem.as_ref().filter(|_| told);
     StepRow {
         key: step.id.clone(),
-        title: step.title.clone(),
+        title: capitalized(&step.title),
         state,
         word: shown.words(),
         began: step.began_ms.map(time_of_day),
@@ -452,40 +427,5 @@ fn restore_line(line: &RestoreLine) -> Value {
         "archive": line.archive,
         "tone": tone,
         "word": word,
-    })
-}
-
-/// What an admin is asked to agree to.
-pub fn preview(preview: &Preview) -> Value {
-    let (commands, too_many) = match &preview.commands {
-        RootCommands::Shown(shown) => (shown.as_slice(), None),
-        RootCommands::TooMany { count } => (&[][..], Some(count)),
-    };
-    let notes = |weight| -> Vec<NoteLine> {
-        let notes = preview.notes.iter().filter(|n| n.weight == weight);
-        notes.map(NoteLine::below_heading).collect()
-    };
-    json!({
-        "host": preview.gateway,
-        "upload": preview.upload,
-        "plan": preview.plan,
-        "name": preview.name,
-        "size": size(preview.size),
-        "created_at": preview.created_at,
-        "backup_host": preview.host,
-        "other_host": preview.host.as_deref().is_some_and(|h| h != preview.gateway),
-        "made_by": preview.made_by,
-        "lost": notes(Weight::Lost),
-        "down": notes(Weight::Down),
-        "commands": commands,
-        "too_many": too_many,
-        "changes": preview.changes,
-        "left_out": preview.left_out.iter().map(NoteLine::below_heading).collect::<Vec<_>>(),
-        "known": notes(Weight::Known),
-        "needs_keep_going": preview.needs_keep_going,
-        "has_open_folders": preview.has_open_folders,
-        "unsaved": preview.unsaved,
-        "unfit": preview.unfit,
-        "until": moment(preview.until_ms),
     })
 }

@@ -129,7 +129,7 @@ fn remove_stale(socket: &Path) -> Result<(), Problem> {
         return Err(cannot(
             Code::WRONG_KIND,
             format!("listen on {shown}: something that is no socket is there"),
-            "look at it, and remove it or name another place with --socket",
+            "remove the file (`ls -l` shows what it is), or name another place with --socket",
         ));
     }
     if UnixStream::connect(socket).is_ok() {
@@ -155,7 +155,7 @@ fn web_user(profile: &Profile) -> Result<Option<Uid>, Problem> {
     let user = User::from_name(name).or_cannot(
         Code::UNFIT_SYSTEM,
         format_args!("look up the user {name}"),
-        "see that /etc/passwd can be read",
+        "let root read /etc/passwd: `ls -l /etc/passwd`",
     )?;
     if user.is_none() {
         tracing::warn!(

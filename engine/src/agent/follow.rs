@@ -105,5 +105,5 @@ fn shorten_notes(notes: &mut Vec<Note>, keep: usize) {
 }
 
 fn and_more<T: From<String>>(more: usize) -> T {
-    format!("and {more} more: see `holdfast journal show`").into()
+    format!("and {more} more: `holdfast journal show --verbose` lists all").into()
 }

@@ -1,7 +1,7 @@
 //! What the agent says when it does not do what it was asked, and how much fits into a message. Owns both bounds.
 
 use agent_protocol::{Refusal, WireError};
-use journal_format::{Note, Problem, Weight};
+use journal_format::{AlikeNotes, Note, Problem, Weight, alike};
 
 use super::Agent;
 use crate::error::{Code, Fault, cannot};
@@ -88,10 +88,33 @@ pub fn short_note(note: &Note) -> Note {
         code: note.code.clone(),
         weight: note.weight,
         name: note.name.as_deref().map(short),
+        names: shown_names(&note.names),
         text: within(&note.text, most),
         advice: note.advice.as_deref().map(short),
     }
 }
+
+/// Bytes of the names of one note, as they are sent.
+const NAMES: usize = 40 << 10;
+
+/// What fits of names, and how many more there are.
+fn shown_names(all: &[String]) -> Vec<String> {
+    let mut left = NAMES;
+    let fits = |name: &&String| {
+        let size = name.len() + 3;
+        let fits = size <= left;
+        left = left.saturating_sub(size);
+        fits
+    };
+    let mut shown: Vec<String> = all.iter().take_while(fits).cloned().collect();
+    let more = all.len() - shown.len();
+    shown.extend((more > 0).then(|| format!("and {more} more ({ALL})")));
+    shown
+}
+
+/// Where everything stands that a page has no room for.
+const ALL: &str =
+    "`holdfast restore ARCHIVE --verbose` lists all and asks before it changes anything";
 
 fn within(text: &str, most: usize) -> String {
     match text.char_indices().nth(most) {
@@ -123,14 +146,43 @@ pub fn bounded(lines: Vec<String>) -> Vec<String> {
     and_more(fitting(lines.iter().map(|l| short(l)).collect(), LINES))
 }
 
-/// The same of notes, of which what matters more comes first.
-pub fn bounded_notes(notes: &[Note]) -> Vec<Note> {
-    and_more(fitting(notes.iter().map(short_note).collect(), LINES))
+/// The same of notes, by kind: of each kind one is sent before any has a second one, what matters more first.
+pub fn bounded_notes(notes: &[Note]) -> Vec<AlikeNotes> {
+    let kinds = alike(notes);
+    let mut left = LARGEST;
+    let mut sent: Vec<AlikeNotes> = Vec::new();
+    for round in 0..ALIKE {
+        for (at, kind) in kinds.iter().enumerate() {
+            let Some(note) = kind.first.get(round) else {
+                continue;
+            };
+            let note = short_note(note);
+            let size = size(&note);
+            if size > left {
+                continue;
+            }
+            left -= size;
+            match sent.get_mut(at) {
+                Some(kind) => kind.first.push(note),
+                None => sent.push(AlikeNotes {
+                    first: vec![note],
+                    more: 0,
+                }),
+            }
+        }
+    }
+    for (sent, kind) in sent.iter_mut().zip(&kinds) {
+        let more = kind.count().saturating_sub(sent.first.len());
+        sent.more = u64::try_from(more).unwrap_or(u64::MAX);
+    }
+    sent
 }
 
-fn and_more<T: From<String>>((mut shown, more): (Vec<T>, usize)) -> Vec<T> {
-    let says = || format!("and {more} more: on the gateway, `holdfast verify` lists all");
-    shown.extend((more > 0).then(|| says().into()));
+/// Notes of one kind that are sent.
+const ALIKE: usize = 100;
+
+fn and_more((mut shown, more): (Vec<String>, usize)) -> Vec<String> {
+    shown.extend((more > 0).then(|| format!("and {more} more: {ALL}")));
     shown
 }
 
@@ -185,15 +237,20 @@ mod tests {
         let names = vec!["n".repeat(120); 10].join(", ");
         let text =
             format!("4711 clients are not in the backup and will be gone: {names} and 4701 more");
-        let lost = Note::lost(Code::CLIENTS_GONE, text);
+        let gone = (0..4711).map(|i| format!("client{i:0100}"));
+        let lost = Note::lost(Code::CLIENTS_GONE, text).naming(gone);
         let known = Note::known(Code::BACKUP_OLD, "k".repeat(9000));
-        let notes = [vec![lost.clone()], vec![known; 9000]].concat();
+        let notes = [vec![known; 9000], vec![lost.clone()]].concat();
         let sent = bounded_notes(&notes);
-        assert_eq!(sent[0], lost);
+        assert_eq!(sent[0].first[0].text, lost.text);
+        let last = sent[0].first[0].names.last().unwrap();
+        assert!(
+            last.starts_with("and 4") && last.contains("--verbose"),
+            "{last}"
+        );
         assert!(size(&sent) < agent_protocol::MAX_MESSAGE / 3);
-        assert!(sent[1].text.len() < 600);
-        let last = &sent.last().unwrap().text;
-        assert!(last.starts_with("and 8"), "{last}");
+        assert!(sent[1].first[0].text.len() < 600);
+        assert_eq!((sent.len(), sent[1].count()), (2, 9000));
     }
 
     #[test]

@@ -70,7 +70,7 @@ impl Sessions {
                 return Err(cannot(
                     cause(&e),
                     format!("read {}: {e}", path.display()),
-                    "see that the agent runs as root",
+                    "run the agent as root: `systemctl status holdfast-agent` shows who runs it",
                 ));
             }
         };
@@ -92,7 +92,7 @@ impl Sessions {
             cannot(
                 Code::UNFIT_SYSTEM,
                 e.to_string(),
-                "see that /dev/urandom is there",
+                "mount /dev: `ls -l /dev/urandom` shows whether the file is there",
             )
         })?;
         let mut kept = locked(&self.kept);

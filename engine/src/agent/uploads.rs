@@ -99,7 +99,7 @@ fn in_spool(what: &str) -> impl FnOnce(std::io::Error) -> Problem {
         cannot(
             cause(&e),
             format!("{what} in the spool of state_dir: {e}"),
-            "see whether that disk is full, then upload it again",
+            "check with `df -h` whether the disk is full, then upload it again",
         )
     }
 }
@@ -149,11 +149,11 @@ impl Uploads {
         Err(cannot(
             Code::NO_SPACE,
             format!(
-                "take the upload: {} MiB are free in the spool of state_dir, of which {} stay in reserve",
-                free >> 20,
-                space::RESERVE >> 20
+                "take the upload: not enough space in {}: {}",
+                self.spool.display(),
+                space::lacking(LOOK_EVERY, free)
             ),
-            "make room on that disk, then upload it again",
+            format!("{}; then upload it again", space::make_room(&self.spool)),
         ))
     }
 
@@ -180,7 +180,7 @@ impl Uploads {
             cannot(
                 Code::UNFIT_SYSTEM,
                 e.to_string(),
-                "see that /dev/urandom is there",
+                "mount /dev: `ls -l /dev/urandom` shows whether the file is there",
             )
         })?;
         let path = self.file(&id, "part");

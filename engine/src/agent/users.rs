@@ -298,7 +298,7 @@ fn is_there(database: &Database) -> Result<(), Problem> {
                 "look for the database of users {}: {e}",
                 database.path.display()
             ),
-            "see that the agent runs as root",
+            "run the agent as root: `systemctl status holdfast-agent` shows who runs it",
         )),
     }
 }

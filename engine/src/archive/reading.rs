@@ -15,6 +15,7 @@ use super::manifest::EntryFacts;
 use super::{Archive, ArchiveEntry, refuse, refused, unreadable};
 use crate::error::{Code, Fault, OrCannot};
 use crate::parallel;
+use crate::text::wording::Named;
 
 /// Entries that one thread reads at a time, at most, and their bytes.
 const BATCH: usize = 256;
@@ -57,7 +58,7 @@ impl Archive {
         };
         let copied = self.copy(name, &mut bytes);
         if bytes.over {
-            let why = format!("its entry {} is over {most} bytes", name.escape_debug());
+            let why = format!("its entry {} is over {most} bytes", Named(name));
             return Err(refuse(&self.name, &why));
         }
         copied.map(|_| bytes.bytes)
@@ -70,11 +71,11 @@ impl Archive {
             return Err(self.refuse_entry(Code::ARCHIVE_DAMAGED, name, "is not there"));
         };
         let mut write = |bytes: &[u8]| {
-            let (entry, backup) = (name.escape_debug(), &self.name);
+            let (entry, backup) = (Named(name), &self.name);
             Ok(out.write_all(bytes).or_cannot(
                 Code::IO,
                 format_args!("write what entry {entry} of the backup {backup} holds"),
-                "see whether the disk that holds the state folder is full or failing",
+                "check the disk of `state_dir`: `df -h` shows whether it is full, `dmesg` whether it fails",
             )?)
         };
         if self.entries[i].size < LARGE {
@@ -234,7 +235,7 @@ impl Archive {
     }
 
     fn refuse_entry(&self, code: Code, entry: &str, why: &str) -> Fault {
-        let why = format!("its entry {} {why}", entry.escape_debug());
+        let why = format!("its entry {} {why}", Named(entry));
         Fault::Refused(vec![refused(code, &self.name, &why)])
     }
 }

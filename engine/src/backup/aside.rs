@@ -38,7 +38,7 @@ impl Aside {
         let file = made.or_cannot(
             Code::IO,
             format!("make a file in {}", folder.display()),
-            "see whether that disk is full, and whether this runs as root",
+            "check with `df -h` whether the disk is full, and run this as root",
         )?;
         Ok(Aside {
             folder: folder.to_owned(),
@@ -85,7 +85,7 @@ impl Aside {
         cannot(
             Code::IO,
             format!("{verb} what is packed so far, in {folder}: {why}"),
-            "see whether that disk is full or failing; the state folder can be moved by the profile",
+            "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails; `state_dir` in the profile names another folder",
         )
     }
 }

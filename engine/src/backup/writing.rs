@@ -29,6 +29,7 @@ use crate::survey;
 use crate::survey::kept_rules::KeptPlace;
 use crate::text::iptables::Family;
 use crate::text::octets;
+use crate::text::wording::Named;
 
 /// A backup on its way.
 pub(super) struct Making<'a, 'p> {
@@ -286,11 +287,11 @@ impl<'a, 'p> Making<'a, 'p> {
 }
 
 fn packing(entry: &str, e: &io::Error) -> Problem {
-    let entry = entry.escape_debug();
+    let entry = Named(entry);
     cannot(
         cause(e),
         format!("write the backup at its entry {entry}: {e}"),
-        "see whether the disk is full or failing",
+        "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )
 }
 

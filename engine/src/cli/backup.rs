@@ -4,17 +4,18 @@ use std::io::Write;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use journal_format::{note_line, problem_text, visible};
+use journal_format::{problem_text, size, visible};
 use serde_json::{Value, json};
 
 use super::{Context, print_json, prune};
 use crate::backup::{self, Made, Progress, on_backup, scheduled};
-use crate::error::{Code, Fault, INCOMPLETE, Problem};
+use crate::error::{Code, Fault, INCOMPLETE, Problem, cannot};
 use crate::gateway::backup_kind::BackupKind;
 use crate::host::linux::Linux;
 use crate::state_dir;
 use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::lock::{Lock, LockedFor};
+use crate::text::wording::quoted_path;
 
 pub(super) fn run(context: &Context, output: Option<PathBuf>) -> Result<u8, Fault> {
     let made = make(context, output);
@@ -31,8 +32,44 @@ fn make(context: &Context, output: Option<PathBuf>) -> Result<Made, Fault> {
     let _lock = Lock::take(profile, LockedFor::Backup)?;
     let host = Linux::new(profile);
     state_dir::none_open(profile, &host, "back the gateway up")?;
-    let dir = output.unwrap_or_else(|| profile.backups_dir());
+    let dir = match output {
+        Some(dir) => folder_of(dir)?,
+        None => profile.backups_dir(),
+    };
     backup::of_gateway(profile, &host, BackupKind::ByHand, &dir, &mut progress)
+}
+
+/// The folder that an admin names: it is there, or its parent is. A slip in a path must not make folders.
+fn folder_of(dir: PathBuf) -> Result<PathBuf, Fault> {
+    let refused =
+        |what: String, advice: String| Err(Fault::refused(cannot(Code::BAD_REQUEST, what, advice)));
+    let shown = dir.display();
+    if dir.is_dir() {
+        return Ok(dir);
+    }
+    if dir.extension().is_some_and(|end| end == "zip") {
+        let parent = dir.parent().filter(|p| !p.as_os_str().is_empty());
+        let folder = parent.map_or_else(|| ".".into(), quoted_path);
+        return refused(
+            format!(
+                "write the backup to {shown}: --output names a folder, and Holdfast names the file"
+            ),
+            format!("name its folder: --output {folder}"),
+        );
+    }
+    match dir.parent().filter(|p| !p.as_os_str().is_empty()) {
+        Some(parent) if !parent.is_dir() => refused(
+            format!(
+                "write the backup to {shown}: the folder {} is not there",
+                parent.display()
+            ),
+            format!(
+                "correct the path, or make the folder: mkdir -p {}",
+                quoted_path(&dir)
+            ),
+        ),
+        Some(_) | None => Ok(dir),
+    }
 }
 
 fn audit(context: &Context, made: &Result<Made, Fault>) {
@@ -82,8 +119,15 @@ pub(super) fn scheduled(context: &Context) -> Result<u8, Fault> {
 }
 
 fn progress(progress: Progress<'_>) {
-    if let Progress::Estimated { bytes, free } = progress {
-        tell!("the backup takes at most {bytes} bytes; {free} are free there");
+    // What there is plenty of needs no word.
+    if let Progress::Estimated { bytes, free } = progress
+        && bytes > free / 4
+    {
+        tell!(
+            "The backup needs at most {}; {} are free there.",
+            size(bytes),
+            size(free)
+        );
     }
 }
 
@@ -111,12 +155,37 @@ fn tell_of(context: &Context, made: &Made, again: &str) -> u8 {
     if !complete {
         tell!(
             "holdfast: the backup is incomplete and does not count as a good one\n  \
-             what to do: see to what is named above, then run `{again}` again; what is in {} can be restored",
+             what to do: fix what is named above, then run `{again}` again; what is in {} can be restored",
             made.path.display()
         );
     }
-    for warning in &made.warnings {
-        tell!("{}", note_line(warning));
-    }
+    context.tell_notes(&made.warnings);
     if complete { 0 } else { INCOMPLETE }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn a_slip_in_the_path_of_a_backup_makes_no_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let said = |path: &str| match folder_of(dir.path().join(path)) {
+            Ok(found) => found.display().to_string(),
+            Err(fault) => fault.problems()[0].advice.clone(),
+        };
+        assert!(said("").ends_with('/') && said("new").ends_with("/new"));
+        assert!(said("a/b").contains("mkdir -p "), "{}", said("a/b"));
+        assert!(
+            said("x.zip").starts_with("name its folder: --output /"),
+            "{}",
+            said("x.zip")
+        );
+        std::fs::create_dir(dir.path().join("odd.zip")).unwrap();
+        assert!(
+            said("odd.zip").ends_with("/odd.zip"),
+            "a folder may be called so"
+        );
+    }
 }

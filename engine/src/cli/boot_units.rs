@@ -101,7 +101,7 @@ fn failed(what: &str, path: &Path, e: &std::io::Error) -> Problem {
     cannot(
         cause(e),
         format!("{what} {}: {e}", path.display()),
-        "run it as root, and see whether that disk is full or read-only",
+        "run it as root; check the disk: `df -h` shows whether it is full, `findmnt` whether it is read-only",
     )
 }
 
@@ -121,6 +121,7 @@ mod tests {
             profile,
             config: "/holdfast.toml".into(),
             json: false,
+            detail: journal_format::Detail::Brief,
         }
     }
 

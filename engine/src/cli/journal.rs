@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use journal_format::{
-    RestoreId, Scan, ScannedLine, Seq, State, Tail, View, opaque_text, record_json, record_text,
-    view_text,
+    RestoreId, Scan, ScannedLine, Seq, State, Tail, View, opaque_text, progress_lines, record_json,
+    record_text, view_text,
 };
 
 use super::{Context, print_json};
@@ -41,7 +41,10 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
             .collect();
         print_json(&serde_json::json!({ "restores": rows }));
     } else if rows.is_empty() {
-        say!("no restore has been made on this gateway");
+        say!(
+            "no restore has been made on this gateway; state_dir is {}",
+            super::state_dir_shown(context)
+        );
     } else {
         for (id, (words, view)) in rows {
             let archive = view.map_or_else(String::new, |v| journal_format::visible(&v.archive));
@@ -81,10 +84,13 @@ pub(super) fn show(context: &Context, name: &Path) -> Result<u8, Fault> {
                 "The journal is damaged at line {line}. What follows is how the restore stood before that line; what was done behind it is not known."
             );
         }
-        say!("{}", view_text(&View::of(state)));
+        say!("{}", view_text(&View::of(state), context.detail));
     }
     say!();
-    let records = scan.records.iter().map(|r| (r.seq, record_text(r)));
+    let records = scan
+        .records
+        .iter()
+        .map(|r| (r.seq, record_text(r, context.detail)));
     let opaque = scan.opaque.iter();
     let opaque = opaque.map(|(seq, json)| (*seq, opaque_text(*seq, json)));
     let mut texts: Vec<(Seq, String)> = records.chain(opaque).collect();
@@ -121,7 +127,7 @@ pub(super) fn verify(context: &Context, name: &Path) -> Result<u8, Fault> {
 
 fn soundness_words(scan: &Scan) -> String {
     match (&scan.tail, &scan.state) {
-        (Tail::Torn { bytes }, _) => format!("torn tail of {bytes} bytes: recovery mends it"),
+        (Tail::Torn { bytes }, _) => format!("torn tail of {bytes} bytes: recovery cuts it off"),
         (Tail::Corrupt { offset, line, why }, _) => {
             format!("corrupt at line {line}, byte {offset}: {why}")
         }
@@ -141,9 +147,15 @@ pub(super) fn follow(context: &Context, id: &RestoreId) -> Result<u8, Fault> {
     let mut follower = Follower::new(&context.profile, id);
     let mut idle = false;
     loop {
-        let news = follower.look(|line, _| match line {
+        let news = follower.look(|line, state| match line {
             ScannedLine::Record(record) if context.json => print_json(&record_json(record)),
-            ScannedLine::Record(record) => say!("{}", record_text(record)),
+            ScannedLine::Record(record) => match state {
+                Some(state) => {
+                    let lines = progress_lines(record, state, context.detail);
+                    lines.iter().for_each(|line| say!("{line}"));
+                }
+                None => say!("{}", record_text(record, context.detail)),
+            },
             ScannedLine::Opaque { seq, json } => say!("{}", opaque_text(*seq, json)),
         })?;
         if let Some(state) = follower.state()

@@ -3,8 +3,8 @@
 use std::io::IsTerminal;
 
 use journal_format::{
-    Phase, Policy, RestoreId, Role, State, Verdict, View, left_out_lines, note_line, record_json,
-    record_text, visible,
+    Phase, Policy, RestoreId, Role, State, Verdict, View, left_out_lines, progress_lines,
+    record_json, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
@@ -62,8 +62,10 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         }
         if json {
             print_json_on(std::io::stderr().lock(), &record_json(record));
-        } else if !state.repeats(record) {
-            say!("{}", record_text(record));
+        } else {
+            for line in progress_lines(record, state, context.detail) {
+                say!("{line}");
+            }
         }
     })?;
     let Followed { view, report } = watched;
@@ -171,7 +173,7 @@ pub(super) fn say_report(
     match context.json {
         true => print_json(&as_json(&recovered, view, status, after.as_ref())),
         false => {
-            say_recovered(&recovered, view, after.as_ref());
+            say_recovered(context, &recovered, view, after.as_ref());
             after.iter().for_each(|state| tell!("{}", state.text()));
         }
     }
@@ -240,15 +242,23 @@ fn as_json(
     })
 }
 
-fn say_recovered(recovered: &Recovered, last: Option<&View>, after: Option<&StateOfGateway>) {
+fn say_recovered(
+    context: &Context,
+    recovered: &Recovered,
+    last: Option<&View>,
+    after: Option<&StateOfGateway>,
+) {
     match recovered {
-        Recovered::Idle(_) => say!("nothing to do: no restore is open"),
+        Recovered::Idle(_) => say!(
+            "nothing to do: no restore is open; state_dir is {}",
+            super::state_dir_shown(context)
+        ),
         Recovered::Over(id, verdict) => say!(
-            "restore {id} was over{}; nothing is left of it to settle",
+            "restore {id} was over{}; nothing is left to recover",
             verdict.map_or_else(String::new, |v| format!(" ({v})"))
         ),
         Recovered::BeforeNetwork(id) => say!(
-            "restore {id}: files and databases are settled; tunnels, rules and services wait for the network"
+            "restore {id}: files and databases are recovered; tunnels, rules and services wait for the network"
         ),
         Recovered::TriedAgain {
             id, lacks, gone, ..
@@ -264,20 +274,21 @@ fn say_recovered(recovered: &Recovered, last: Option<&View>, after: Option<&Stat
             if let Some(view) = last {
                 say!("{}", view.headline);
             }
-            lacks
-                .iter()
-                .chain(gone)
-                .for_each(|n| tell!("{}", note_line(n)));
+            context.tell_notes(&[&lacks[..], gone].concat());
         }
         Recovered::Settled { result, .. } => {
             if let Some(view) = last {
-                for line in left_out_lines(&view.left_out) {
+                for line in left_out_lines(&view.left_out, context.detail) {
                     say!("{line}");
                 }
                 say!("{}", view.headline);
             }
             match result {
-                Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
+                Ok(notes) => {
+                    let followed = !context.json && last.is_some();
+                    context.tell_notes(&super::still_told(notes, followed));
+                }
+                Err(fault @ Fault::RolledBack(_)) => tell!("{}", super::fault_text(fault, after)),
                 Err(fault) => tell!("holdfast: {}", super::fault_text(fault, after)),
             }
         }

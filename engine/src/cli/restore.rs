@@ -4,8 +4,8 @@ use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use journal_format::{
-    Entry, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight, accepting,
-    left_out_lines, note_line, record_json, record_text, visible,
+    Detail, Entry, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight,
+    accepting, left_out_lines, note_lines, progress_lines, record_json, visible,
 };
 
 use super::watch::{Followed, Interrupts, watch};
@@ -166,24 +166,27 @@ impl Besides {
 /// A plan, what matters more first: the same whether it is asked about or was begun.
 fn show(context: &Context, id: &RestoreId, plan: &Plan, besides: &Besides) {
     let line = |text: &str| context.watched(text);
-    let notes = |which: &dyn Fn(&Note) -> bool| {
-        for note in plan.warnings.iter().filter(|n| which(n)) {
-            line(&format!("  {}", note_line(note)));
+    let notes = |which: &dyn Fn(Weight) -> bool| {
+        let mut notes = preview::notes(plan);
+        notes.retain(|note| which(note.weight));
+        for text in note_lines(&notes, context.detail) {
+            line(&format!("  {text}"));
         }
     };
     line(&format!("restore {id}"));
-    notes(&|note| note.weight < Weight::Known);
+    notes(&|weight| weight < Weight::Known);
     for (command, tunnels) in &besides.commands {
         line(&format!("  will run as root for {tunnels}:"));
         line(&format!("    {command}"));
     }
-    for text in left_out_lines(&plan.left_out) {
+    for text in left_out_lines(&plan.left_out, context.detail) {
         line(&format!("  {text}"));
     }
-    for text in preview::preview(plan) {
+    let now_ms = jiff::Timestamp::now().as_millisecond();
+    for text in preview::preview(plan, now_ms) {
         line(&format!("  {}", visible(&text)));
     }
-    notes(&|note| note.weight == Weight::Known);
+    notes(&|weight| weight == Weight::Known);
     for lack in &besides.unsaved {
         let part = lack.part.to_string();
         let then = match plan.without_safety_backup_of.contains(&part) {
@@ -219,11 +222,18 @@ fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> 
         }
         if json {
             print_json(&record_json(record));
-        } else if !state.repeats(record) {
-            say!("{}", record_text(record));
+        } else if context.detail == Detail::Whole || !is_shown_as_plan(&record.entry) {
+            for line in progress_lines(record, state, context.detail) {
+                say!("{line}");
+            }
         }
     })?;
     conclude(context, watched)
+}
+
+/// Whether whoever watches was shown it as the plan, which says more.
+fn is_shown_as_plan(entry: &Entry) -> bool {
+    matches!(entry, Entry::Header(_) | Entry::Plan(_))
 }
 
 fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
@@ -250,9 +260,15 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
     };
     match report.outcome {
         Ok(Recovered::Settled { result, .. }) => {
-            verdict(context.json, view.as_ref(), &ending, result.as_ref().err());
+            verdict(context, view.as_ref(), &ending, result.as_ref().err());
             match result {
-                Ok(notes) => notes.iter().for_each(|n| tell!("{}", note_line(n))),
+                Ok(notes) => {
+                    let followed = !context.json && view.is_some();
+                    context.tell_notes(&super::still_told(&notes, followed));
+                }
+                Err(fault @ Fault::RolledBack(_)) => {
+                    tell!("{}", super::fault_text(&fault, after.as_ref()))
+                }
                 Err(fault) => tell!("holdfast: {}", super::fault_text(&fault, after.as_ref())),
             }
         }
@@ -262,14 +278,16 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
             | Recovered::BeforeNetwork(_)
             | Recovered::TriedAgain { .. },
         ) => {
-            verdict(context.json, view.as_ref(), &ending, None);
+            verdict(context, view.as_ref(), &ending, None);
         }
         Err(fault) if view.is_some() => {
-            verdict(context.json, view.as_ref(), &ending, Some(&fault));
+            verdict(context, view.as_ref(), &ending, Some(&fault));
             tell!("holdfast: {}", super::fault_text(&fault, after.as_ref()));
         }
         Err(fault) => {
-            closed.iter().for_each(|one| tell!("{}", closed_line(one)));
+            closed_lines(closed, context.detail)
+                .iter()
+                .for_each(|line| tell!("{line}"));
             super::say_fault(context.json, &fault, after.as_ref());
             return Ok(status);
         }
@@ -286,9 +304,22 @@ struct Unjournaled<'a> {
     after: Option<&'a StateOfGateway>,
 }
 
-fn closed_line(one: &str) -> String {
-    let one = visible(one);
-    format!("closed to accounts that are not the gateway's: {one}")
+/// What was closed before the restore began, of many the first.
+fn closed_lines(closed: &[String], detail: Detail) -> Vec<String> {
+    const FIRST: usize = 4;
+    let line = |one: &String| {
+        let one = visible(one);
+        format!("closed to accounts that are not the gateway's: {one}")
+    };
+    let told = match detail {
+        Detail::Brief if closed.len() > FIRST => FIRST - 1,
+        Detail::Brief | Detail::Whole => closed.len(),
+    };
+    let mut lines: Vec<String> = closed[..told].iter().map(line).collect();
+    if let (Some(last), more @ 1..) = (lines.last_mut(), closed.len() - told) {
+        last.push_str(&format!("; and {more} more (--verbose lists all)"));
+    }
+    lines
 }
 
 /// What is last said of a restore.
@@ -360,11 +391,16 @@ impl LastWord {
 }
 
 /// The last line: the verdict. Before it what was closed before the restore began, which stays so, and what was left out.
-fn verdict(json: bool, view: Option<&LastWord>, ending: &Unjournaled<'_>, fault: Option<&Fault>) {
+fn verdict(
+    context: &Context,
+    view: Option<&LastWord>,
+    ending: &Unjournaled<'_>,
+    fault: Option<&Fault>,
+) {
     let Some(view) = view else { return };
     let closed = ending.closed;
     let of_fault = fault.and_then(|fault| fault.problems().first());
-    if json {
+    if context.json {
         print_json(&serde_json::json!({
             "restore": view.id,
             "verdict": view.standing,
@@ -379,10 +415,10 @@ fn verdict(json: bool, view: Option<&LastWord>, ending: &Unjournaled<'_>, fault:
             "closed": closed,
         }));
     } else {
-        for one in closed {
-            say!("{}", closed_line(one));
+        for line in closed_lines(closed, context.detail) {
+            say!("{line}");
         }
-        for line in left_out_lines(&view.left_out) {
+        for line in left_out_lines(&view.left_out, context.detail) {
             say!("{line}");
         }
         say!("{}", view.headline);

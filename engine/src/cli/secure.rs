@@ -48,7 +48,7 @@ fn close(context: &Context, dry_run: bool) -> Result<(Vec<String>, Vec<Problem>)
                 profile.gateway.wireguard_dir.display(),
                 managed.unread
             ),
-            "mend that, then run it again; see to these files by hand till then",
+            "fix the reason, then run it again; until then close these files with chmod and chown",
         ));
     }
     if dry_run {

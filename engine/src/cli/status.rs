@@ -1,7 +1,7 @@
 //! `holdfast status`: how the gateway stands in four lines, and the scheduled and the last backups or where the restore stands. Decides nothing: the
 //! exit status says whether somebody has to do something.
 
-use journal_format::{Digest, asked_by_clause, problem_text, utc, view_text, visible};
+use journal_format::{Detail, Digest, asked_by_clause, problem_text, utc, view_text, visible};
 use serde_json::{Value, json};
 
 use super::{Context, print_json};
@@ -25,11 +25,8 @@ const SHORT_LINES: usize = 4;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::Args)]
 pub(super) struct StatusArgs {
     /// Print only the lines that say how the gateway stands, at most four.
-    #[arg(long, conflicts_with = "verbose")]
-    short: bool,
-    /// Print each step of the open restore as well, and each warning.
     #[arg(long)]
-    verbose: bool,
+    short: bool,
 }
 
 pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
@@ -51,6 +48,9 @@ pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
     let scheduled = scheduled.map(|line| visible(&format!("scheduled backup: {line}")));
     if !args.short {
         say!("{}", word(&state));
+    }
+    if state.condition == Condition::Idle && !profile.state_dir.is_dir() {
+        say!("state_dir:   {}", super::state_dir_shown(context));
     }
     say!("{}", state.text());
     if args.short {
@@ -74,7 +74,7 @@ pub(super) fn run(context: &Context, args: StatusArgs) -> Result<u8, Fault> {
             problem.iter().for_each(|text| say!("{text}"));
         }
         Condition::Running | Condition::Interrupted | Condition::Stuck | Condition::Unreadable => {
-            details(&state, args.verbose)
+            details(&state, context.detail == Detail::Whole)
         }
     }
     Ok(status)
@@ -123,7 +123,7 @@ fn word(state: &StateOfGateway) -> String {
 /// More of the restore that is open.
 fn details(state: &StateOfGateway, verbose: bool) {
     match &state.view {
-        Some(view) if verbose => say!("\n{}", view_text(view)),
+        Some(view) if verbose => say!("\n{}", view_text(view, Detail::Whole)),
         Some(view) => {
             let archive = match view.archive.is_empty() {
                 true => String::new(),

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use journal_format::visible;
+use journal_format::{Detail, note_lines, visible};
 
 use super::{Context, print_json};
 use crate::error::{Code, Fault, cannot};
@@ -12,7 +12,7 @@ use crate::host::Family;
 use crate::host::linux::Linux;
 use crate::state_dir::{self, traces};
 use crate::survey::{self, Survey, exposure};
-use crate::text::wording::in_a_line;
+use crate::text::wording::{in_a_line, names};
 
 pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     // In the middle of a restore no database may be opened, not even to read.
@@ -20,7 +20,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
         return Err(Fault::Busy(cannot(
             Code::RESTORE_OPEN,
             format!("survey the gateway: restore {} is open", open.id),
-            "see `holdfast status`; `holdfast recover` settles it",
+            "see `holdfast status`; `holdfast recover` finishes it",
         )));
     }
     let host = Linux::new(&context.profile);
@@ -28,7 +28,7 @@ pub(super) fn run(context: &Context) -> Result<u8, Fault> {
     let survey = survey::survey(&host, &context.profile, &|_| false).map_err(Fault::Refused)?;
     match context.json {
         true => print_json(&as_json(&context.profile, &survey)),
-        false => say_all(&context.profile, &survey),
+        false => say_all(&context.profile, &survey, context.detail),
     }
     Ok(0)
 }
@@ -72,10 +72,10 @@ fn as_json(profile: &Profile, survey: &Survey) -> serde_json::Value {
     })
 }
 
-fn say_all(profile: &Profile, survey: &Survey) {
+fn say_all(profile: &Profile, survey: &Survey, detail: Detail) {
     for database in &profile.gateway.database {
         let (name, path) = (&database.name, database.path.display());
-        let size = size(survey, database).map(|size| format!("{size} bytes"));
+        let size = size(survey, database).map(journal_format::size);
         let size = size.unwrap_or("not there".into());
         say!("database   {name:14} {path}, {size}");
     }
@@ -101,15 +101,15 @@ fn say_all(profile: &Profile, survey: &Survey) {
     );
     let facts = &survey.facts;
     let up = facts.tunnels.len();
-    say!("tunnels    {up} up: {}", facts.tunnels.join(", "));
+    say!("tunnels    {up} up: {}", named(&facts.tunnels, detail));
     say!("services   running: {}", facts.services.join(", "));
     let (v4, v6) = (rules(facts, Family::V4), rules(facts, Family::V6));
     let forwarded = forwarded(facts);
     say!("firewall   {v4} rules for IPv4, {v6} for IPv6; packets {forwarded}");
-    say_warnings(survey);
+    say_warnings(survey, detail);
 }
 
-fn say_warnings(survey: &Survey) {
+fn say_warnings(survey: &Survey, detail: Detail) {
     for open in survey.exposure.sentences() {
         let (open, command) = (visible(&open), exposure::COMMAND);
         say!("warning    {open}: `{command}` closes that");
@@ -118,8 +118,16 @@ fn say_warnings(survey: &Survey) {
         let (what, advice) = (visible(&in_a_line(problem)), visible(&problem.advice));
         say!("warning    {what}: {advice}");
     }
-    for warning in &survey.warnings {
-        say!("warning    {}", visible(&warning.to_string()));
+    for line in note_lines(&survey.warnings, detail) {
+        let text = line.strip_prefix("warning: ").unwrap_or(&line);
+        say!("warning    {text}");
+    }
+}
+
+fn named(all: &[String], detail: Detail) -> String {
+    match detail {
+        Detail::Brief => names(all),
+        Detail::Whole => all.join(", "),
     }
 }
 

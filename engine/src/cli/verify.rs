@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use journal_format::{note_line, visible};
+use journal_format::{Detail, Note, moment_in, note_lines, visible};
 
 use super::{Context, print_json};
 use crate::archive::manifest::Manifest;
@@ -63,7 +63,7 @@ pub(super) fn run(context: &Context, asked: &Path) -> Result<u8, Fault> {
     };
     match context.json {
         true => print_json(&verified.json()),
-        false => verified.say(),
+        false => verified.say(context.detail),
     }
     Ok(verified.exit_status())
 }
@@ -129,7 +129,7 @@ impl Verified {
         })
     }
 
-    fn say(&self) {
+    fn say(&self, detail: Detail) {
         let (name, checked) = (visible(&self.name), &self.checked);
         let info = &self.opened.info;
         if !self.lacks.is_empty() {
@@ -145,14 +145,16 @@ impl Verified {
             false => "what is in it is ",
         };
         say!("{name}: {what}sound{but}");
-        say!("  made {} by {}", info.created_at, visible(&info.made_by));
+        let made = moment_in(&info.created_at);
+        say!("  made {made} by {}", visible(&info.made_by));
         say!(
             "  {} entries, SHA-256 {}",
             self.opened.archive.entries().len(),
             info.sha256
         );
-        for lost in &checked.lost {
-            say!("  {}", note_line(&lost.note));
+        let lost: Vec<Note> = checked.lost.iter().map(|l| l.note.clone()).collect();
+        for line in note_lines(&lost, detail) {
+            say!("  {line}");
         }
         for (command, tunnels) in &self.commands {
             say!("  runs as root for {tunnels}:");
@@ -164,8 +166,9 @@ impl Verified {
                 visible(why)
             );
         }
-        for warning in checked.warnings.iter().chain(&checked.missing) {
-            say!("  {}", note_line(warning));
+        let notes = [&checked.warnings[..], &checked.missing].concat();
+        for line in note_lines(&notes, detail) {
+            say!("  {line}");
         }
     }
 }

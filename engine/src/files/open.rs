@@ -27,7 +27,7 @@ pub fn errno(what: impl std::fmt::Display, path: &Path, error: impl Into<io::Err
         Some(libc::EIO) => {
             "the disk reports an error: look at the kernel's log before anything else"
         }
-        _ => "see the reason; `holdfast status` says where the restore stands",
+        _ => "check the file and its folder: `ls -l` of the path, `df -h`, `dmesg`",
     };
     cannot(
         cause(&error),

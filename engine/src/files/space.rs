@@ -5,12 +5,34 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Code, OrCannot, Problem, cannot, cause};
+use journal_format::size;
+
 use crate::files::open::again;
+use crate::text::wording::quoted_path;
 
 /// What stays free whatever is written, for everything else on the box.
 pub const RESERVE: u64 = 16 << 20;
 /// A file takes whole blocks.
 const BLOCK: u64 = 4096;
+
+/// How much is needed and how much is there, for a person.
+pub fn lacking(need: u64, free: u64) -> String {
+    format!(
+        "{} needed ({} for what is written, {} in reserve), {} free",
+        size(need.saturating_add(RESERVE)),
+        size(need),
+        size(RESERVE),
+        size(free)
+    )
+}
+
+/// What helps where a filesystem has too little.
+pub fn make_room(folder: &Path) -> String {
+    format!(
+        "free some space there (`df -h {}`, `holdfast prune --dry-run`), or set `state_dir` in the profile to a larger filesystem",
+        quoted_path(folder)
+    )
+}
 
 /// What is going to be written, by filesystem.
 #[derive(Debug, Default)]
@@ -74,13 +96,11 @@ impl Needs {
             found.push(cannot(
                 Code::NO_SPACE,
                 format!(
-                    "{what}: {} MiB are needed on the filesystem of {}, and {} MiB are free, of which {} stay in reserve",
-                    need.div_ceil(1 << 20),
+                    "{what}: not enough space in {}: {}",
                     folder.display(),
-                    free >> 20,
-                    RESERVE >> 20
+                    lacking(need, free)
                 ),
-                "make room there, or move the folder by the profile",
+                make_room(folder),
             ));
         }
         if found.is_empty() { Ok(()) } else { Err(found) }

@@ -24,7 +24,7 @@ impl Room {
         Room::made_in(spool).or_cannot(
             Code::IO,
             format!("make a private folder in {}", spool.display()),
-            "see whether that disk is full, and whether this runs as root",
+            "check with `df -h` whether the disk is full, and run this as root",
         )
     }
 
@@ -73,7 +73,7 @@ impl Room {
         make().or_cannot(
             Code::IO,
             format!("lend the folder {} to user {uid}", lent.display()),
-            "see whether that disk is full, and whether this runs as root",
+            "check with `df -h` whether the disk is full, and run this as root",
         )?;
         Ok(lent)
     }

@@ -272,7 +272,7 @@ pub(crate) fn settle(path: &Path) -> Result<Settled, Problem> {
         cannot(
             of_sqlite.or_else(of_file).unwrap_or(Code::DATABASE_HELD),
             format!("settle the database {}: {e}", path.display()),
-            "stop whatever still uses it (fuser -v FILE), and see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+            "stop whatever still uses it (fuser -v FILE), and check the file: sqlite3 FILE 'PRAGMA integrity_check'",
         )
     })
 }

@@ -111,7 +111,7 @@ impl Facts {
         Some(cannot(
             Code::GATEWAY_UNREADABLE,
             format!("read {} of now: {why}", part.shown()),
-            "mend that, then try again: what cannot be read could not be put back",
+            "fix the reason, then try again: Holdfast could not put back what it cannot read",
         ))
     }
 }

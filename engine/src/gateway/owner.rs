@@ -126,7 +126,7 @@ pub fn resolve(owner: &str) -> Result<(u32, u32), Problem> {
         cannot(
             Code::BAD_PROFILE,
             format!("use the profile's owner {owner:?}: it is not `user:group`"),
-            "mend `owner` under [gateway] in the profile",
+            "correct `owner` under [gateway] in the profile",
         )
     })?;
     let uid = user.parse().ok().or_else(|| uid_of(user));

@@ -2,6 +2,7 @@
 //! names of everything under `state_dir`. Reads nothing but its own file.
 
 mod defaults;
+mod not_understood;
 
 use std::net::IpAddr;
 use std::path::{Component, Path, PathBuf};
@@ -87,7 +88,7 @@ pub enum DatabaseKind {
 
 /// One service: a systemd unit, or commands.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(untagged)]
+#[serde(try_from = "WrittenService")]
 pub enum ServiceProfile {
     /// A systemd unit.
     Unit(UnitService),
@@ -95,17 +96,54 @@ pub enum ServiceProfile {
     Commands(CommandService),
 }
 
-/// A service that systemd runs.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+/// A service as the file has it, whichever it is.
+#[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct WrittenService {
+    unit: Option<String>,
+    name: Option<String>,
+    stop: Option<Vec<String>>,
+    start: Option<Vec<String>>,
+    active: Option<Vec<String>>,
+}
+
+impl TryFrom<WrittenService> for ServiceProfile {
+    type Error = &'static str;
+
+    fn try_from(written: WrittenService) -> Result<ServiceProfile, &'static str> {
+        let WrittenService {
+            unit,
+            name,
+            stop,
+            start,
+            active,
+        } = written;
+        match (unit, name, stop, start, active) {
+            (Some(unit), None, None, None, None) => Ok(ServiceProfile::Unit(UnitService { unit })),
+            (None, Some(name), Some(stop), Some(start), Some(active)) => {
+                Ok(ServiceProfile::Commands(CommandService {
+                    name,
+                    stop,
+                    start,
+                    active,
+                }))
+            }
+            _ => Err(
+                "a service has either `unit`, the name of a systemd unit, or all of `name`, `stop`, `start` and `active`",
+            ),
+        }
+    }
+}
+
+/// A service that systemd runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnitService {
     /// The unit's name.
     pub unit: String,
 }
 
 /// A service that commands drive.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CommandService {
     /// What a person reads.
     pub name: String,
@@ -240,17 +278,10 @@ impl Profile {
             Err(e) if default_place && e.kind() == std::io::ErrorKind::NotFound => {
                 return Ok(Profile::default());
             }
-            read => read.or_cannot(
-                Code::BAD_PROFILE,
-                format!("read the profile {}", file.display()),
-                "name an existing file with --config or HOLDFAST_CONFIG",
-            )?,
+            read => read.map_err(|e| not_understood::unread(file, &e))?,
         };
-        let profile: Profile = toml::from_str(&text).or_cannot(
-            Code::BAD_PROFILE,
-            format!("understand the profile {}", file.display()),
-            "mend the line; see the README for every key",
-        )?;
+        let profile: Profile =
+            toml::from_str(&text).map_err(|e| not_understood::problem(file, &text, &e))?;
         profile.check(file)?;
         Ok(profile)
     }
@@ -265,7 +296,10 @@ impl Profile {
         checked.or_cannot(
             Code::BAD_PROFILE,
             format!("use the profile {}", file.display()),
-            "mend the profile; see the README for every key",
+            format!(
+                "change that setting in {}; the README describes every key",
+                file.display()
+            ),
         )
     }
 

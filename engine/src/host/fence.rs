@@ -11,8 +11,8 @@ pub fn fence_is_closed(host: &dyn Look) -> Result<bool, Problem> {
         ExitKind::Exit(1) if out.stderr.contains("No such file or directory") => Ok(false),
         ExitKind::Exit(_) | ExitKind::Signal(_) | ExitKind::TimedOut => Err(out.problem(
             Code::QUERY_FAILED,
-            "see whether the fence is closed",
-            "see why `nft list tables` fails",
+            "check with `nft list table inet holdfast` whether traffic is blocked",
+            "run `nft list tables` to see why it fails",
         )),
     }
 }

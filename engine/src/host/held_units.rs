@@ -22,7 +22,7 @@ pub fn name(unit: &str) -> Result<&str, Problem> {
         true => Err(cannot(
             Code::BAD_PROFILE,
             format!("hold back the unit {unit:?}: that is no unit's name"),
-            "mend gateway.service in the profile",
+            "correct `gateway.service` in the profile",
         )),
     }
 }

@@ -158,7 +158,7 @@ impl<'p> Live<'p> {
             cannot(
                 cause(&e),
                 format!("take over the copy of the database {}: {e}", path.display()),
-                "see whether the disk of the state folder is full or failing",
+                "check the disk of `state_dir`: `df -h` shows whether it is full, `dmesg` whether it fails",
             )
         })?;
         Ok(Snapshot {
@@ -320,7 +320,7 @@ fn delegate(order: &Order, limit: Duration) -> Result<Answer, Trouble> {
                 order.path.display(),
                 order.uid
             ),
-            "see whether that file is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
+            "check that the profile names the right file, and the file itself: sqlite3 FILE 'PRAGMA integrity_check'",
         )
     };
     let order = serde_json::to_string(&order).map_err(|e| failed(e.to_string()))?;

@@ -141,14 +141,14 @@ fn run(
         cannot(
             code,
             format!("{what} {}: {e}", argv.first().map_or("", String::as_str)),
-            "install the program, or mend the profile",
+            "install the program, or correct its path in the profile",
         )
     };
     let Some((program, arguments)) = argv.split_first() else {
         return Err(cannot(
             Code::BAD_PROFILE,
             "run a command that is empty",
-            "mend the profile",
+            "correct the command in the profile",
         ));
     };
     let mut stdin = in_memory().map_err(|e| failed("prepare", e))?;
@@ -222,7 +222,7 @@ pub fn itself(argument: &str, input: &str, limit: Duration) -> Result<Output, Pr
         cannot(
             Code::MISSING_PROGRAM,
             format!("find this program: {e}"),
-            "see that the holdfast program is where it was",
+            "check that the program is still there: `command -v holdfast`",
         )
     })?;
     let program = program.to_string_lossy().into_owned();

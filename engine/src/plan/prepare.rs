@@ -14,7 +14,7 @@ use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 use crate::archive::lost::Lost;
 use crate::archive::verify::{self, Checked, Rebuilt};
 use crate::error::{Code, Fault, cannot};
-use crate::files::space::{Needs, RESERVE};
+use crate::files::space::{Needs, lacking, make_room};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
 use crate::gateway::kernel_facts::Facts;
@@ -277,7 +277,7 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
         cannot(
             Code::SERVICE_UNKNOWN,
             format!("see whether the service {service} runs: {why}"),
-            "mend that, or name the service by commands in the profile; then try again",
+            "fix that (`systemctl status`), or name the service by its commands under `gateway.service` in the profile; then try again",
         )
     }));
     problems
@@ -414,7 +414,7 @@ fn left_beside(host: &dyn Host, plan: &Plan) -> Result<Vec<Problem>, Problem> {
                     left.join(" and ")
                 ),
                 format!(
-                    "see whether that database was moved, and put it back; else: {}; then restore again",
+                    "if the database was moved, put it back; if not: {}; then restore again",
                     moves.collect::<Vec<_>>().join("; ")
                 ),
             ));
@@ -452,25 +452,25 @@ fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
     }
     let short = needs.short(|dir| host.free_bytes(dir))?.into_iter();
     let problem = |(folder, need, free): (&Path, u64, u64)| {
-        let bytes = need + RESERVE;
         cannot(
             Code::NO_SPACE,
             format!(
-                "restore: the filesystem of {} has {free} bytes free, and {bytes} are needed",
-                folder.display()
+                "restore: not enough space in {}: {}",
+                folder.display(),
+                lacking(need, free)
             ),
-            "make room there, then try again",
+            make_room(folder),
         )
     };
     none(short.map(problem).collect())
 }
 
 /// The same open file, not the same name, once more.
-pub(crate) fn again(file: &File, name: &str) -> Result<File, Problem> {
+pub(crate) fn again(file: &File, archive: &str) -> Result<File, Problem> {
     file.try_clone().map_err(|e| {
         cannot(
             Code::UNFIT_SYSTEM,
-            format!("read the backup {}: {e}", name.escape_debug()),
+            format!("read the backup {}: {e}", name(archive)),
             "see how many files this process may have open (ulimit -n)",
         )
     })

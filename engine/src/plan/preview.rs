@@ -1,9 +1,12 @@
 //! A plan as an admin sees it beforehand, and what of it an approval binds. Pure; changes nothing.
 
-use journal_format::{Change, Digest, FileFacts, Plan, Target, Tunnel};
+use journal_format::{
+    ArchiveInfo, Change, Code, Digest, FileFacts, Note, Plan, Target, Tunnel, ago, moment_in,
+    moment_of,
+};
 
 use crate::plan::side_files::beside;
-use crate::text::wording::counted;
+use crate::text::wording::{counted, names};
 
 /// What an admin approves: the plan's digest, less what differs between two restores of the same backup on the same
 /// gateway: the restore's name, and what the admin accepts besides (a firewall that cannot be loaded, a safety backup that
@@ -56,68 +59,106 @@ fn approved(targets: &[Target]) -> Vec<(&String, &String, Change, &Option<FileFa
     views
 }
 
-/// What a restore would do, for a person: a line each. The warnings are the plan's own.
-pub fn preview(plan: &Plan) -> Vec<String> {
-    let mut lines = vec![format!(
-        "restores {}, made {} by {}{}",
-        plan.archive.name,
-        plan.archive.created_at,
-        plan.archive.made_by,
-        plan.archive
-            .host
-            .as_ref()
-            .map(|h| format!(" on {h}"))
-            .unwrap_or_default(),
-    )];
-    for database in &plan.databases {
-        if beside(database, &plan.databases).is_some() {
-            lines.push(format!("puts {} beside it", database.path));
-            continue;
-        }
-        let verb = match database.change {
-            Change::Add => "adds",
-            Change::Replace | Change::Remove => "overwrites",
-        };
-        lines.push(format!("{verb} the database {}", database.path));
-    }
-    let count = |change| plan.files.iter().filter(|f| f.change == change).count();
-    let (replaced, added, removed) = (
-        count(Change::Replace),
-        count(Change::Add),
-        count(Change::Remove),
+/// What is told of a plan, what matters more first: its own notes, and what any restore of databases takes away.
+pub fn notes(plan: &Plan) -> Vec<Note> {
+    let mut notes = plan.warnings.clone();
+    notes.extend(history(plan));
+    notes.sort_by_key(|note| note.weight);
+    notes
+}
+
+/// A gateway writes to its databases all the time: what it wrote since the backup goes with them.
+fn history(plan: &Plan) -> Option<Note> {
+    let replaced = plan.databases.iter().filter(|d| {
+        let goes = matches!(d.change, Change::Replace | Change::Remove);
+        goes && beside(d, &plan.databases).is_none()
+    });
+    let replaced: Vec<String> = replaced.map(|d| file_name(&d.path)).collect();
+    let text = format!(
+        "what the gateway wrote to {} since the backup was made ({}) will be gone: history, logs and changes of settings",
+        names(&replaced),
+        moment_in(&plan.archive.created_at)
     );
-    lines.push(format!(
-        "overwrites {}, adds {added}, removes {removed}; what was there is kept",
-        counted(replaced, "file")
-    ));
-    let names = |tunnels: &[Tunnel]| {
-        let shown: Vec<&str> = tunnels.iter().take(8).map(|t| t.name.as_str()).collect();
-        format!(
-            "{}{}{}",
-            if tunnels.is_empty() { "" } else { ": " },
-            shown.join(", "),
-            if tunnels.len() > 8 { ", ..." } else { "" }
-        )
-    };
-    lines.push(format!(
-        "takes {} down{}",
-        counted(plan.tunnels_down.len(), "tunnel"),
-        names(&plan.tunnels_down)
-    ));
-    lines.push(format!(
-        "brings {} up{}",
-        counted(plan.tunnels_up.len(), "tunnel"),
-        names(&plan.tunnels_up)
-    ));
-    for service in &plan.services {
-        lines.push(format!("stops {} and starts it again", service.name));
-    }
-    for (family, rules) in [("IPv4", &plan.firewall.v4), ("IPv6", &plan.firewall.v6)] {
-        if rules.is_some() {
-            lines.push(format!(
-                "replaces all {family} firewall rules by the backup's"
-            ));
+    (!replaced.is_empty()).then(|| Note::lost(Code::HISTORY_GONE, text).naming(replaced))
+}
+
+fn file_name(path: &str) -> String {
+    let name = path.rsplit('/').next();
+    name.unwrap_or(path).to_owned()
+}
+
+/// What a restore would do, for a person: a line each, at most a dozen. The notes are [`notes`].
+pub fn preview(plan: &Plan, now_ms: i64) -> Vec<String> {
+    let ArchiveInfo {
+        name,
+        created_at,
+        made_by,
+        host,
+        ..
+    } = &plan.archive;
+    let age =
+        moment_of(created_at).map_or_else(String::new, |made| format!(" ({})", ago(made, now_ms)));
+    let host = host
+        .as_ref()
+        .map_or_else(String::new, |h| format!(" on {h}"));
+    let mut lines = vec![format!(
+        "restores {name}, made {}{age} by {made_by}{host}",
+        moment_in(created_at)
+    )];
+    let (sides, databases): (Vec<&Target>, Vec<&Target>) = plan
+        .databases
+        .iter()
+        .partition(|d| beside(d, &plan.databases).is_some());
+    let (added, replaced): (Vec<&Target>, Vec<&Target>) =
+        databases.into_iter().partition(|d| d.change == Change::Add);
+    for (found, verb, what) in [
+        (&replaced, "replaces", "database"),
+        (&added, "adds", "database"),
+        (&sides, "puts beside them", "file"),
+    ] {
+        if !found.is_empty() {
+            let paths = names(found.iter().map(|t| &t.path));
+            lines.push(format!("{verb} {}: {paths}", counted(found.len(), what)));
         }
+    }
+    let of = |change| plan.files.iter().filter(move |f| f.change == change);
+    let (replaced, added) = (of(Change::Replace).count(), of(Change::Add).count());
+    let removed: Vec<&String> = of(Change::Remove).map(|f| &f.path).collect();
+    let which = match removed.is_empty() {
+        true => String::new(),
+        false => format!(": {}", names(&removed)),
+    };
+    lines.push(match plan.files.is_empty() {
+        true => "changes no config and no file of rules: they are as in the backup".to_owned(),
+        false => format!(
+            "replaces {} of configs and rules, adds {added}, removes {}{which}",
+            counted(replaced, "file"),
+            removed.len()
+        ),
+    });
+    let tunnels = |tunnels: &[Tunnel]| match tunnels.is_empty() {
+        true => String::new(),
+        false => format!(": {}", names(tunnels.iter().map(|t| &t.name))),
+    };
+    let count = |tunnels: &[Tunnel]| counted(tunnels.len(), "tunnel");
+    let (down, up) = (&plan.tunnels_down, &plan.tunnels_up);
+    lines.push(format!("takes {} down{}", count(down), tunnels(down)));
+    lines.push(format!("brings {} up{}", count(up), tunnels(up)));
+    if !plan.services.is_empty() {
+        let services = names(plan.services.iter().map(|s| &s.name));
+        lines.push(format!("stops and starts again: {services}"));
+    }
+    let families = [("IPv4", &plan.firewall.v4), ("IPv6", &plan.firewall.v6)];
+    let loaded: Vec<&str> = families
+        .iter()
+        .filter(|(_, rules)| rules.is_some())
+        .map(|(family, _)| *family)
+        .collect();
+    if !loaded.is_empty() {
+        let loaded = loaded.join(" and ");
+        lines.push(format!(
+            "replaces all {loaded} firewall rules by the backup's"
+        ));
     }
     lines
 }

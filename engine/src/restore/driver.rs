@@ -387,7 +387,7 @@ impl Drive<'_> {
                     p.what,
                     match m.direction {
                         Direction::Forward => "",
-                        Direction::Back => "going back, ",
+                        Direction::Back => "rolling back, ",
                     },
                     m.step.title(m.direction)
                 ),
@@ -396,8 +396,8 @@ impl Drive<'_> {
             },
             None => cannot(
                 Code::UNDECIDED,
-                format!("settle this restore: {label}"),
-                "see `holdfast journal show`, mend what differs, then run `holdfast recover`, with --resume or --roll-back \
+                format!("recover this restore: {label}"),
+                "compare with `holdfast journal show`, fix what differs, then run `holdfast recover`, with --resume or --roll-back \
                  to choose the direction",
             ),
         }
@@ -420,7 +420,7 @@ fn failed_back(state: &State, step: Step) -> bool {
 pub fn asked(what: &str) -> Problem {
     cannot(
         Code::ASKED_TO_ROLL_BACK,
-        format!("{what}: it was asked to turn back (Ctrl-C, SIGINT or SIGTERM)"),
+        format!("{what}: it was stopped on request (Ctrl-C, SIGINT or SIGTERM)"),
         "restore again when you want it",
     )
 }
@@ -429,7 +429,7 @@ fn unlike(what: &str) -> Problem {
     cannot(
         Code::NOT_AS_EXPECTED,
         format!("see it done: {what}"),
-        "see what changed it meanwhile",
+        "find out what changed it: `holdfast journal show` has the steps",
     )
 }
 

@@ -113,7 +113,7 @@ impl<'h> JournalWriter<'h> {
             cannot(
                 Code::JOURNAL_UNUSABLE,
                 format!("use the journal {}: it is damaged", path.display()),
-                "look at it with `holdfast journal verify`; nothing was touched",
+                "run `holdfast journal verify`; nothing was changed",
             )
         };
         let (Some(state), Some(chain)) = (scan.state, scan.chain) else {

@@ -121,7 +121,7 @@ fn not_started(why: impl std::fmt::Display) -> Problem {
     cannot(
         Code::UNFIT_SYSTEM,
         format!("start the process that does the work: {why}"),
-        "see that the holdfast program is where it was and that /proc is mounted, then try again; nothing was begun",
+        "check that the program is still there (`command -v holdfast`) and that /proc is mounted (`findmnt /proc`), then try again; nothing was begun",
     )
 }
 
@@ -255,7 +255,7 @@ pub(super) fn say(name: &str, said: &WorkerState) -> Result<(), Problem> {
     written.or_cannot(
         Code::IO,
         format_args!("write {}", place(name).display()),
-        "see that /run can be written to",
+        "mount /run writable: `findmnt /run` shows how it is mounted",
     )
 }
 
@@ -291,7 +291,7 @@ fn make() -> Result<(), Problem> {
         .or_cannot(
             Code::IO,
             format_args!("make the folder {SAID}"),
-            "see that /run can be written to",
+            "mount /run writable: `findmnt /run` shows how it is mounted",
         )?;
     if !access::is_private(folder) {
         return Err(cannot(
@@ -303,7 +303,7 @@ fn make() -> Result<(), Problem> {
     let entries = std::fs::read_dir(folder).or_cannot(
         Code::IO,
         format_args!("list the folder {SAID}"),
-        "see that /run can be read",
+        "mount /run: `findmnt /run` shows whether it is",
     )?;
     for entry in entries.flatten() {
         if entry

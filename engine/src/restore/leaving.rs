@@ -96,7 +96,7 @@ impl Drive<'_> {
             return Err(cannot(
                 Code::FENCE_REFUSED,
                 format!("leave it as it is: the fence is not lifted{why}"),
-                "see why `nft list tables` fails, or what closes the fence (`nft delete table inet holdfast` lifts it); then run this again",
+                "run `nft list tables` to see why it fails; `nft delete table inet holdfast` unblocks the traffic; then run this again",
             ));
         }
         let notes = self.what_differs_or_why(journal.state());

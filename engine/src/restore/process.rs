@@ -34,7 +34,7 @@ pub fn detach() -> Result<(), Problem> {
         cannot(
             Code::UNFIT_SYSTEM,
             what,
-            "see that /proc and /dev are mounted",
+            "mount /proc and /dev: `findmnt /proc /dev` shows whether they are",
         )
     };
     own_session()?;

@@ -163,7 +163,7 @@ pub fn tidy(
                 "clean up after restore {id}: it was tried too often ({})",
                 why.unwrap_or_default()
             ),
-            "mend what keeps it from that, then run `holdfast recover`",
+            "fix the reason, then run `holdfast recover`",
         ));
     }
     match scan.soundness() {
@@ -380,7 +380,7 @@ fn lift_fence(
     Err(tidied.err().unwrap_or_else(|| {
         cannot(
             Code::FENCE_REFUSED,
-            "lift the fence of a restore that is over",
+            "unblock the traffic of a restore that is over",
             "see what closes it; `nft delete table inet holdfast` lifts it, then run `holdfast recover`",
         )
     }))

@@ -63,7 +63,7 @@ impl Source for Unpacked<'_> {
             return copied.map(drop).or_cannot(
                 Code::IO,
                 format_args!("copy the rebuilt {entry} from {}", path.display()),
-                "see whether a disk is full or failing, then restore again",
+                "check the disks: `df -h` shows whether one is full, `dmesg` whether one fails; then restore again",
             );
         }
         self.unpack(entry, out).map_err(|fault| match fault {

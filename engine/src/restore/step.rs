@@ -153,7 +153,7 @@ impl Env<'_> {
             .host
             .run(permit, &GatewayCommand::Nft, &fence_rules::lifted())?;
         lifted
-            .expect_ok(Code::FENCE_REFUSED, "lift the fence", advice)
+            .expect_ok(Code::FENCE_REFUSED, "unblock tunnel traffic", advice)
             .map(drop)
     }
 
@@ -184,7 +184,10 @@ impl Env<'_> {
             return Err(out.problem(
                 Code::SERVICE_DOES_NOT_STOP,
                 format!("stop {}: it still runs", service.name),
-                format!("stop {} by hand, and see why it does not end", service.name),
+                format!(
+                    "stop {} by hand, and find out why it does not stop",
+                    service.name
+                ),
             ));
         }
         Ok(())

@@ -45,7 +45,7 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
             return Err(cannot(
                 Code::PLAN_DRIFTED,
                 format!(
-                    "swap {}: it is not as it was when the plan was made",
+                    "replace {}: it is not as it was when the plan was made",
                     target.path
                 ),
                 "someone changed the gateway meanwhile; find out who",
@@ -79,7 +79,7 @@ fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
     if meta.kind != Kind::File {
         return Err(cannot(
             Code::WRONG_KIND,
-            format!("swap {path}: it is not a regular file"),
+            format!("replace {path}: it is not a regular file"),
             "take it away, or name another place",
         ));
     }
@@ -88,7 +88,7 @@ fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
         None => Err(cannot(
             Code::UNFIT_FILESYSTEM,
             format!(
-                "swap {path}: its filesystem keeps no time of birth, so objects could be mistaken after a crash"
+                "replace {path}: its filesystem keeps no time of birth, so objects could be mistaken after a crash"
             ),
             "move it to ext4, xfs or btrfs",
         )),
@@ -327,7 +327,7 @@ pub fn forward(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Resu
                 return Err(cannot(
                     Code::OBJECT_REPLACED,
                     format!(
-                        "swap {}: somebody else replaced or removed it meanwhile",
+                        "replace {}: somebody else replaced or removed it meanwhile",
                         exchange.path
                     ),
                     "find out who changed it",

@@ -39,7 +39,7 @@ pub fn text(state: &State) -> String {
     let closed = closed.unwrap_or_default();
     let id = &state.header.restore;
     format!(
-        "# holdfast {id}\n# This restore is open. `holdfast status` says where it stands; `holdfast recover` settles it.\n\
+        "# holdfast {id}\n# This restore is open. `holdfast status` says where it stands; `holdfast recover` finishes it.\n\
              # Until then `nft -f` of this file closes the fence, and a boot starts none of these tunnels.\n{}{closed}",
         held(state)
     )

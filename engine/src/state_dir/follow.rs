@@ -59,7 +59,7 @@ impl Follower {
             StreamLost::Unreadable(cannot(
                 cause(&e),
                 format!("read the journal {}: {e}", self.path.display()),
-                "look at it on the gateway with `holdfast journal verify`",
+                "run `holdfast journal verify` on the gateway",
             ))
         };
         // By its name each time: recovery puts a mended journal in the place of a torn one.

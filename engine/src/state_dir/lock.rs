@@ -24,7 +24,7 @@ impl Lock {
             cannot(
                 cause(&e),
                 format!("take the lock {}: {e}", path.display()),
-                "run it as root, and see that state_dir of the profile is there and can be written to",
+                "run it as root; `ls -ld` of `state_dir` (a key of the profile) shows whether it is there",
             )
         };
         crate::state_dir::make(profile)?;

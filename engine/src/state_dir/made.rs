@@ -110,7 +110,7 @@ pub fn remember(
     write().or_cannot(
         Code::IO,
         format!("note in {} that this box made the backup", path.display()),
-        "see whether that disk is full or failing",
+        "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )
 }
 

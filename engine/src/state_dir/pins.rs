@@ -83,7 +83,7 @@ pub fn set(profile: &Profile, backup: &Digest, pinned: bool) -> Result<bool, Pro
         whole::write(&path, text.as_bytes(), 0o600).or_cannot(
             Code::IO,
             format!("note in {} which backups are pinned", path.display()),
-            "see whether that disk is full or failing",
+            "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
         )?;
     }
     Ok(changed)

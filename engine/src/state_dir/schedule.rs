@@ -122,7 +122,7 @@ fn keep(path: &Path, what: &impl Serialize) -> Result<(), Problem> {
     write().or_cannot(
         Code::IO,
         format!("note in {} what the scheduled backup said", path.display()),
-        "see whether that disk is full or failing",
+        "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )
 }
 

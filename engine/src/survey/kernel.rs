@@ -163,7 +163,7 @@ fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
     let program = legacy.shown.clone();
     let legacy = legacy.expect_ok(
         Code::QUERY_FAILED,
-        "see whether the legacy backend has rules as well",
+        "check whether the legacy backend has rules as well: `iptables-legacy-save`",
         advice,
     )?;
     // Where that backend is the one in use, both print the same. Counters differ from one moment to the next, and a chain that

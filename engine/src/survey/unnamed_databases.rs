@@ -169,7 +169,7 @@ impl<'a> Looking<'a> {
 
     fn unit(&mut self, unit: &str) -> Unit {
         let query = Query::ServiceSettings(unit.to_owned());
-        let advice = "see whether systemd answers: systemctl status";
+        let advice = "check that systemd answers: `systemctl status`";
         let answer = self.host.ask(&query, "");
         let answer = answer.and_then(|out| {
             out.expect_ok(

@@ -16,6 +16,7 @@ pub use prefix::{Prefix, merged};
 
 use crate::error::{Code, OrCannot, Problem};
 use crate::text::mark::Mark;
+use crate::text::wording::Named;
 pub use rewriting::{with_endpoints, without};
 use settings::{for_quick, for_wg, unknown};
 pub use values::{interface_name, is_key, preshared};
@@ -179,7 +180,7 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
 
 /// The same, with a problem that calls the config `name`.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
-    let what = format!("vet the config {}", name.escape_debug());
+    let what = format!("vet the config {}", Named(name));
     read(bytes).or_cannot(Code::NOT_UNDERSTOOD, what, "look into it by hand")
 }
 

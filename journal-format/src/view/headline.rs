@@ -29,12 +29,12 @@ pub(super) fn headline(state: &State, standing: Standing) -> String {
         Standing::Starting => "Starting.".into(),
         Standing::Preparing => with("Preparing, nothing has changed yet", forward),
         Standing::Forward => with("Restoring", forward),
-        Standing::Back => with("Going back to how it was", back),
+        Standing::Back => with("Rolling back to how the gateway was", back),
         Standing::Finishing if left_out.is_empty() => {
             "The gateway is as the backup says. Cleaning up.".into()
         }
         Standing::Finishing => format!("The backup is restored, but for {left_out}. Cleaning up."),
-        Standing::Stuck => "Stuck: the operator is needed.".into(),
+        Standing::Stuck => "Stuck: Holdfast cannot finish this restore by itself, and an operator must fix the cause.".into(),
         Standing::Restored if !lacks.is_empty() && left_out.is_empty() => format!(
             "Restored, but for what does not work: the gateway is as the backup says, and this does not run or is down: {lacks}."
         ),

@@ -3,7 +3,9 @@
 use proptest::prelude::*;
 
 use crate::sample::*;
-use crate::{Code, Entry, NOT_LOADED, Note, Role, left_out_lines, record_text, scan, view_text};
+use crate::{
+    Code, Detail, Entry, NOT_LOADED, Note, Role, left_out_lines, record_text, scan, view_text,
+};
 use crate::{Direction, Event, Plan, State, Step, StepState, StepView, Verdict, View};
 
 /// What a page does with events: a step that is there is replaced, a new one goes to the end.
@@ -34,7 +36,7 @@ fn states(pen: &Pen) -> Vec<State> {
 }
 
 fn text(pen: &Pen) -> String {
-    view_text(&View::of(&pen.state))
+    view_text(&View::of(&pen.state), Detail::Whole)
 }
 
 #[test]
@@ -83,7 +85,7 @@ fn a_stuck_restore_says_what_the_operator_must_do() {
     });
     let view = View::of(&pen.state);
     assert!(view.over);
-    insta::assert_snapshot!(view.headline, @"Stuck: the operator is needed.");
+    insta::assert_snapshot!(view.headline, @"Stuck: Holdfast cannot finish this restore by itself, and an operator must fix the cause.");
     insta::assert_snapshot!(view.problem.unwrap(), @r"
     cannot take wg0 down: tried 3 times
       command: wg-quick up wg0
@@ -105,7 +107,11 @@ fn a_restore_given_up_before_the_first_effect_says_why() {
 #[test]
 fn the_records_of_a_restore_read_line_by_line() {
     let pen = Pen::rolled_back();
-    let lines: Vec<String> = pen.records.iter().map(record_text).collect();
+    let lines: Vec<String> = pen
+        .records
+        .iter()
+        .map(|r| record_text(r, Detail::Whole))
+        .collect();
     insta::assert_snapshot!(lines.join("\n"));
 }
 
@@ -186,7 +192,10 @@ fn a_journal_of_before_there_was_such_a_list_names_what_its_warnings_say_was_lef
         "the backup has no IPv6 firewall rules to load: those of now stay",
         "the backup does not say whether packets are forwarded: net.ipv4.ip_forward stays",
     ]);
-    let lines = left_out_lines(&View::of(&restored(plan, &[]).state).left_out);
+    let lines = left_out_lines(
+        &View::of(&restored(plan, &[]).state).left_out,
+        Detail::Whole,
+    );
     insta::assert_snapshot!(lines.join("\n"));
 }
 
@@ -266,7 +275,7 @@ proptest! {
         let pen = Pen::walk(&choices);
         let steers = |text: &str| text.chars().any(|c| c.is_control() && c != '\n');
         for record in &pen.records {
-            prop_assert!(!steers(&record_text(record)));
+            prop_assert!(!steers(&record_text(record, Detail::Whole)));
         }
         prop_assert!(!steers(&text(&pen)));
         prop_assert_eq!(scan(&pen.bytes).state.map(|s| View::of(&s)), Some(View::of(&pen.state)));

@@ -24,9 +24,13 @@ pub struct OnlyToken {
     pub token: Option<String>,
 }
 
-#[get("/sign-in?<restore>")]
-pub fn form(caller: Caller<'_>, restore: Option<&str>) -> Page {
-    show(&caller, restore, None, None)
+/// What whoever held a session that is over reads, instead of a form without a reason.
+const ENDED: &str = "Your session has ended: it was too old, or your password or your user on the gateway changed. \
+                     After a restore the passwords are those of its backup.";
+
+#[get("/sign-in?<restore>&<ended>")]
+pub fn form(caller: Caller<'_>, restore: Option<&str>, ended: Option<&str>) -> Page {
+    show(&caller, restore, None, ended.map(|_| ENDED))
 }
 
 /// The form. An address to come back to is known only as the id of a restore: never a text that could lead elsewhere.

@@ -12,6 +12,7 @@ use rocket::tokio::time::timeout;
 use rocket::{State, get, post};
 use serde_json::json;
 
+use super::restore::now_ms;
 use crate::agent::{AgentClient, Away, UploadChunk};
 use crate::caller::{Admin, Asked, Caller};
 use crate::page::Page;
@@ -39,7 +40,7 @@ pub async fn form(
     let preview = admin.answered(agent.preview(admin.bearer(), upload).await)?;
     let request = RequestId::random()
         .map_err(|e| Page::broken(format!("The form could not be made: {e}.")))?;
-    let context = json!({ "preview": view::preview(&preview), "request": request });
+    let context = json!({ "preview": view::preview(&preview, &admin.session.user, now_ms()), "request": request });
     Ok(admin.page("confirm.html", context))
 }
 

@@ -12,7 +12,7 @@ use agent_protocol::{
     Overview, Preview, Refusal, Reply, Request, RestoreLine, RootCommand, RootCommands, Running,
     Session, Status, Token, UnfitTunnel, UploadId, Wire, greet,
 };
-use journal_format::{Code, Digest, Note, Policy, Problem, RestoreId, Standing};
+use journal_format::{Code, Digest, Note, Policy, Problem, RestoreId, Standing, alike};
 use rocket::local::blocking::Client;
 use webapp::{App, Settings};
 
@@ -167,7 +167,7 @@ pub fn waits(recoveries: &[Policy]) -> GatewayLines {
         lines: vec![
             line(
                 "in place",
-                "files are not of one set: 9 as before the restore (<a>), 3 as the backup says (b)",
+                "files are mixed: 9 as before the restore (<a>), 3 as the backup says (b)",
             ),
             line(
                 "now",
@@ -240,14 +240,12 @@ pub fn preview() -> Preview {
             "databases: configs.db, wireguard.db".into(),
             "configs: 2 changed, 1 added, 1 removed".into(),
         ],
-        left_out: vec![
-            Note::known(
-                Code::NOT_IN_BACKUP,
-                "the backup has none; those of now stay",
-            )
-            .of("the IPv6 firewall rules"),
-        ],
-        notes: vec![
+        left_out: alike(&[Note::known(
+            Code::NOT_IN_BACKUP,
+            "the backup has none; those of now stay",
+        )
+        .of("the IPv6 firewall rules")]),
+        notes: alike(&[
             Note::lost(
                 Code::CLIENTS_GONE,
                 "1 client is not in the backup and will be gone: branch-9",
@@ -258,7 +256,7 @@ pub fn preview() -> Preview {
             )
             .advising("see that another way leads to <this> box"),
             "the config berlin_01ab runs a command as root: PostUp = iptables -A FORWARD".into(),
-        ],
+        ]),
         plan: Digest::new("c".repeat(64)).unwrap(),
         needs_keep_going: false,
         has_open_folders: true,

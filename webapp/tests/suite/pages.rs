@@ -3,7 +3,7 @@
 use agent_protocol::{BackupLine, Backups, Halt, Refusal, Running, ScheduleLine, UnfitTunnel};
 use insta::assert_snapshot;
 use journal_format::{AskedBy, Direction, Policy, RestoreId, Standing, Step};
-use rocket::http::{ContentType, Header, Status};
+use rocket::http::{ContentType, Cookie, Header, Status};
 use rocket::local::blocking::{Client, LocalResponse};
 
 use crate::agent::{FakeAgent, Told, backup, lacks, problem, waits};
@@ -39,6 +39,7 @@ fn without_random(f: impl FnOnce()) {
         r#"name="token" value="[0-9a-f]{64}""#,
         r#"name="token" value="(token)""#,
     );
+    settings.add_filter(r"\d+ (minute|hour|day|month|year)s? ago", "(some time) ago");
     settings.add_filter(r#"data-ms="\d+">[^<]+<"#, r#"data-ms="(so far)">(so far)<"#);
     settings.bind(f);
 }
@@ -468,6 +469,24 @@ fn while_the_agent_is_away_the_page_says_so_and_tries_again() {
     assert!(page.contains(">To the first page</a>"), "{page}");
     agent.listen();
     assert_eq!(client.get("/").dispatch().status(), Status::Ok);
+}
+
+#[test]
+fn whoever_holds_a_session_that_is_over_is_told_why_they_must_sign_in_again() {
+    let agent = FakeAgent::start(Told::default());
+    let client = agent.client();
+    let gone = Cookie::new("holdfast-session", "0".repeat(64));
+    let answer = client.get("/").cookie(gone).dispatch();
+    let leads = answer.headers().get_one("Location").map(str::to_owned);
+    assert_eq!(leads.as_deref(), Some("/sign-in?ended=yes"));
+    let page = client.get(leads.unwrap()).dispatch().into_string().unwrap();
+    assert!(page.contains("Your session has ended"), "{page}");
+    assert!(
+        page.contains("the passwords are those of its backup"),
+        "{page}"
+    );
+    let page = client.get("/sign-in").dispatch().into_string().unwrap();
+    assert!(!page.contains("Your session has ended"), "{page}");
 }
 
 /// Where an incomplete backup is downloaded all the same.

@@ -3,7 +3,7 @@
 use super::check_quiet;
 use crate::agent::refusal::{self, bounded, bounded_notes, short};
 use crate::agent::uploads::Fresh;
-use crate::agent::{Agent, overview};
+use crate::agent::{Agent, now_ms, overview};
 use crate::error::{Code, Fault};
 use crate::gateway::parts::{Lack, Part};
 use crate::plan::planner::Choices;
@@ -78,9 +78,9 @@ pub fn preview(
         host: plan.archive.host.clone(),
         made_by: plan.archive.made_by.clone(),
         commands: prepared.consent.for_a_page(),
-        changes: bounded(preview::preview(plan)),
+        changes: bounded(preview::preview(plan, now_ms())),
         left_out: bounded_notes(&plan.left_out),
-        notes: bounded_notes(&plan.warnings),
+        notes: bounded_notes(&preview::notes(plan)),
         plan: preview::approval(plan),
         needs_keep_going,
         has_open_folders: prepared.closes_something(),

@@ -190,7 +190,7 @@ fn an_upload_is_found_by_the_restore_that_was_started_from_it_while_its_archive_
     };
     uploads.use_for(&id, used.clone()).unwrap();
     let shown = Preview {
-        notes: vec!["anew".into()],
+        notes: journal_format::alike(&["anew".into()]),
         ..preview(&id, 0)
     };
     let renewed = uploads.renew(shown).unwrap();

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use journal_format::Note;
+use journal_format::{Note, visible};
 
 use super::{FileInBackup, Findings};
 use crate::archive::lost::Lost;
@@ -324,7 +324,7 @@ fn warn_of(file: &str, config: &Config, warnings: &mut Vec<Note>) {
         unfit.chain(&config.warnings)
     };
     for said in all().take(SAID) {
-        warn(format!("{entry}: {}", said.escape_debug()));
+        warn(format!("{entry}: {}", visible(said)));
     }
     let more = all().count().saturating_sub(SAID);
     if more > 0 {
@@ -405,8 +405,7 @@ pub(super) fn able(
                 0 => String::new(),
                 more => format!(", and {}", counted(more, "more reason")),
             };
-            able.down
-                .insert(tunnel, format!("{}{more}", why.escape_debug()));
+            able.down.insert(tunnel, format!("{}{more}", visible(why)));
             continue;
         }
         let mut others = Vec::new();
@@ -440,7 +439,7 @@ pub(super) fn able(
                 cannot(
                     Code::TUNNEL_UNFIT,
                     format!("bring {} of the backup up: {why}", name(&tunnel)),
-                    "mend its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
+                    "fix its config on the gateway that was backed up, or make it inactive there, and make a new backup; or take \
                      another backup",
                 )
             })),

@@ -294,7 +294,7 @@ fn spool_problem(path: &Path, e: &io::Error) -> Problem {
     cannot(
         cause(e),
         format!("keep {}: {e}", path.display()),
-        "see whether that disk is full or failing",
+        "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )
 }
 
@@ -321,7 +321,7 @@ pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Ent
     let mut file = new_private(path).or_cannot(
         Code::IO,
         format!("make {}", path.display()),
-        "see whether that disk is full or failing",
+        "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )?;
     archive.copy(entry, &mut file)
 }

@@ -91,13 +91,13 @@ impl Making<'_, '_> {
         let (text, size) = written(self.profile, &metadata).or_cannot(
             Code::IO,
             "write what the backup has to say",
-            "see whether the disk of the state folder is full or failing",
+            "check the disk of `state_dir`: `df -h` shows whether it is full, `dmesg` whether it fails",
         )?;
         let added = self.zip.add_file(manifest::ENTRY, &text, size, &mut |_| {});
         let file = added.and_then(|_| self.zip.finish()).or_cannot(
             Code::IO,
             format!("write the backup {}", growing.path.display()),
-            "see whether the disk is full or failing",
+            "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
         )?;
         let manifest = metadata.holdfast;
         Ok(Finished {

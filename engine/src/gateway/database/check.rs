@@ -63,7 +63,7 @@ impl Why {
             Why::Failed(why) => NotTaken::Failed(cannot(
                 Code::IO,
                 format!("work on the database {name} of the backup: {why}"),
-                "see whether the disk of the state folder is full or failing",
+                "check the disk of `state_dir`: `df -h` shows whether it is full, `dmesg` whether it fails",
             )),
         }
     }

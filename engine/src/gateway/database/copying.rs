@@ -41,7 +41,7 @@ fn copy_whole(live: &Path, dest: &Path, patience: Patience) -> Result<(), Troubl
         cannot(
             Code::DATABASE_UNREADABLE,
             format!("copy the database {}: {e}", live.display()),
-            "see whether the database is sound (sqlite3 FILE 'PRAGMA integrity_check') and the disk has space",
+            "check the database (sqlite3 FILE 'PRAGMA integrity_check') and the free space (`df -h`)",
         )
     };
     let trouble = |e: rusqlite::Error| Trouble::of(&e, failed(&e));
@@ -104,7 +104,7 @@ fn what_is_wrong(live: &Path, dest: &Path) -> Result<Vec<String>, Trouble> {
         )]),
         Err(e) => {
             let what = format!("look at the copy of the database {}: {e}", live.display());
-            let advice = "see whether the disk of the state folder is full or failing";
+            let advice = "check the disk of `state_dir`: `df -h` shows whether it is full, `dmesg` whether it fails";
             Err(Trouble::of(
                 &e,
                 cannot(Code::DATABASE_UNREADABLE, what, advice),

@@ -309,7 +309,7 @@ fn typed<T>(
         let problem = cannot(
             Code::DATABASE_UNREADABLE,
             format!("read the {what} in {}: {e}", path.display()),
-            "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
+            "check that the profile names the right file, and the file itself: sqlite3 FILE 'PRAGMA integrity_check'",
         );
         // Diesel gives SQLite's words alone, which are the same in all its versions.
         match e.to_string().as_str() {

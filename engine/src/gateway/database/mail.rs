@@ -54,7 +54,7 @@ fn read(path: &Path, how: OpenMode) -> Result<Option<MailRelay>, Trouble> {
         let problem = cannot(
             Code::DATABASE_UNREADABLE,
             format!("read the mail settings in {}: {e}", path.display()),
-            "see whether it is the gateway's database and sound: sqlite3 FILE 'PRAGMA integrity_check'",
+            "check that the profile names the right file, and the file itself: sqlite3 FILE 'PRAGMA integrity_check'",
         );
         Trouble::of(&e, problem)
     })

@@ -82,7 +82,7 @@ fn copy_all(path: &Path, room: &Room, prefix: &str) -> Result<Vec<RawFile>, Prob
             cannot(
                 cause(&e),
                 format!("copy the bytes of {}: {e}", source.display()),
-                "see whether the disk is failing, and that of the state folder full",
+                "check the disks: `dmesg` shows whether one fails, `df -h` whether that of `state_dir` is full",
             )
         };
         if_there(std::fs::remove_file(&copy)).map_err(failed)?;

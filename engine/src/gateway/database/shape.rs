@@ -276,7 +276,7 @@ pub(crate) fn shape(path: &Path, how: OpenMode) -> Result<Shape, Trouble> {
         let problem = cannot(
             Code::DATABASE_UNREADABLE,
             format!("read the tables of {}: {e}", path.display()),
-            "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+            "check the file: sqlite3 FILE 'PRAGMA integrity_check'",
         );
         Trouble::of(&e, problem)
     })

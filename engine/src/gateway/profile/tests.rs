@@ -100,3 +100,41 @@ fn a_program_that_would_be_searched_for_and_a_time_that_is_none_are_refused() {
         assert!(problem.what.contains(why), "{problem}");
     }
 }
+
+#[test]
+fn a_profile_that_is_not_understood_is_told_by_line_and_mark_and_in_an_admins_words() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("holdfast.toml");
+    let told = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        let problem = Profile::read(&file, false).unwrap_err();
+        let told = journal_format::problem_text(&problem);
+        told.replace(&file.display().to_string(), "FILE")
+    };
+    let all = [
+        "# a comment\n[gateway]\nconfig_dir = \"/a\"\n",
+        "[web]\nport = 80800\n",
+        "[web]\n\tport = \"x\"\n",
+        "[gateway]\nservice = [{ name = \"x\" }]\n",
+        "[[gateway.service]]\nunit = \"a.service\"\nstart = []\n",
+        "[recovery]\npolicy = \"maybe\"\n",
+        "limits = 3\n",
+        "[gateway\n",
+        "[gateway]\nowner = \"a\nb\"\n",
+        "gateway.database = [{ name = \"a.db\", path = \"/a.db\" }]\n",
+    ];
+    let told: Vec<String> = all.iter().map(|text| told(text)).collect();
+    insta::assert_snapshot!(told.join("\n\n"));
+    std::fs::write(&file, b"[web]\nuser = \"\xff\"\n").unwrap();
+    let problem = Profile::read(&file, false).unwrap_err();
+    assert!(
+        problem.what.ends_with("it is not text in UTF-8"),
+        "{problem}"
+    );
+    let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+    let problem = not_understood::unread(&file, &denied);
+    assert!(
+        problem.advice.contains("sudo") && problem.advice.contains("ls -l"),
+        "{problem}"
+    );
+}

@@ -15,8 +15,7 @@ use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wording::{counted, names};
 
-const STAY: &str =
-    "the present ones stay, but for those of replaced tunnels, and tunnels and services add theirs";
+const STAY: &str = "the current ones stay, without those of replaced tunnels, and tunnels and services add their own";
 
 /// Why a part that is not in the backup is not in it.
 fn why_not(backup: &BackupForPlan, part: &Part) -> String {

@@ -39,7 +39,7 @@ pub struct BothRules {
     pub then: Rules,
 }
 
-const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup are others than those of now, and it is not known where you connect from";
+const UNKNOWN_ADMIN: &str = "the INPUT rules of the backup differ from the current ones, and Holdfast does not know where you connect from";
 
 /// Compares a backup with the gateway as it is.
 pub fn said(
@@ -106,8 +106,11 @@ pub fn said(
 fn unknown_admin(here: &Here, rules: &[BothRules]) -> Option<Note> {
     let others = |both: &BothRules| both.now.chain("INPUT") != both.then.chain("INPUT");
     let unknown = || Note::known(Code::ADMIN_UNKNOWN, UNKNOWN_ADMIN);
-    (here.ssh.is_none() && rules.iter().any(others))
-        .then(|| unknown().advising("see that they let you in"))
+    (here.ssh.is_none() && rules.iter().any(others)).then(|| {
+        unknown().advising(
+            "compare the INPUT rules of the backup with `iptables -S INPUT` before you agree",
+        )
+    })
 }
 
 /// Days after which a backup is old.
@@ -189,9 +192,7 @@ fn users(database: &str, now: &[Account], then: &[Account], said: &mut Vec<Note>
             [only] => format!("1 user of {database} {one}: {only}"),
             all => format!("{} users of {database} {many}: {}", all.len(), joined(all)),
         };
-        let all =
-            "`users` in `holdfast survey --json` and, of the backup, in `holdfast verify --json`";
-        said.push(with_all(note(text).about(database), found.len(), all));
+        said.push(note(text).about(database).naming(found));
     };
     line(
         |text| Note::lost(Code::USERS_GONE, text),
@@ -206,10 +207,10 @@ fn users(database: &str, now: &[Account], then: &[Account], said: &mut Vec<Note>
         "are in the backup and not here: they come back, or are new",
     );
     line(
-        |text| Note::known(Code::PASSWORDS_CHANGE, text),
+        |text| Note::lost(Code::PASSWORDS_CHANGE, text),
         &password,
-        "gets the password of the backup, which is another one",
-        "get the passwords of the backup, which are others",
+        "loses the current password and gets the one of the backup back",
+        "lose their current passwords and get those of the backup back",
     );
     line(
         |text| Note::known(Code::ADMINS_MADE, text),
@@ -218,10 +219,10 @@ fn users(database: &str, now: &[Account], then: &[Account], said: &mut Vec<Note>
         "become admins of the gateway",
     );
     line(
-        |text| Note::known(Code::USERS_SWITCHED_ON, text),
+        |text| Note::lost(Code::USERS_SWITCHED_ON, text),
         &active,
-        "is switched off now and may sign in afterwards",
-        "are switched off now and may sign in afterwards",
+        "is switched off now and becomes active again",
+        "are switched off now and become active again",
     );
     line(
         |text| Note::known(Code::USER_IDS_CHANGE, text),
@@ -239,14 +240,6 @@ fn joined(shown: &[String]) -> String {
     }
 }
 
-/// With where all are, if the sentence has only the first.
-fn with_all(note: Note, count: usize, all: &str) -> Note {
-    match count > NAMES {
-        true => note.advising(format!("to see all of them: {all}")),
-        false => note,
-    }
-}
-
 fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Vec<Note>) {
     let (Some(now), Some(then)) = (&survey.clients, &backup.checked.clients) else {
         return;
@@ -259,37 +252,24 @@ fn clients(survey: &Survey, backup: &BackupForPlan, said: &mut Vec<Note>) {
         now.difference(&then).collect(),
         then.difference(&now).collect(),
     );
-    let all = "`client_names` in `holdfast survey --json` and, of the backup, in `holdfast verify --json`";
     let is = |n: usize| if n == 1 { "is" } else { "are" };
     if !gone.is_empty() {
-        said.push(with_all(
-            Note::lost(
-                Code::CLIENTS_GONE,
-                format!(
-                    "{} {} not in the backup and will be gone: {}",
-                    counted(gone.len(), "client"),
-                    is(gone.len()),
-                    names(&gone)
-                ),
-            ),
-            gone.len(),
-            all,
-        ));
+        let text = format!(
+            "{} {} not in the backup and will be gone: {}",
+            counted(gone.len(), "client"),
+            is(gone.len()),
+            names(&gone)
+        );
+        said.push(Note::lost(Code::CLIENTS_GONE, text).naming(gone));
     }
     if !back.is_empty() {
-        said.push(with_all(
-            Note::known(
-                Code::CLIENTS_BACK,
-                format!(
-                    "{} {} in the backup and not here, and will be: {}",
-                    counted(back.len(), "client"),
-                    is(back.len()),
-                    names(&back)
-                ),
-            ),
-            back.len(),
-            all,
-        ));
+        let text = format!(
+            "{} {} in the backup and not here, and will be: {}",
+            counted(back.len(), "client"),
+            is(back.len()),
+            names(&back)
+        );
+        said.push(Note::known(Code::CLIENTS_BACK, text).naming(back));
     }
 }
 
@@ -331,18 +311,12 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     for (found, what) in [(&gone.chains, "chain"), (&gone.rules, "rule")] {
         if !found.is_empty() {
             let go = if found.len() == 1 { "goes" } else { "go" };
-            said.push(with_all(
-                Note::lost(
-                    Code::RULES_GONE,
-                    format!(
-                        "{} of the {family} firewall that the backup lacks {go}: {}",
-                        counted(found.len(), what),
-                        names(found)
-                    ),
-                ),
-                found.len(),
-                "`iptables-save` and `ip6tables-save`",
-            ));
+            let text = format!(
+                "{} of the {family} firewall that the backup lacks {go}: {}",
+                counted(found.len(), what),
+                names(found)
+            );
+            said.push(Note::lost(Code::RULES_GONE, text).naming(found));
         }
     }
     let mut doors = vec![(
@@ -367,14 +341,14 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     for (chain, lets) in [("INPUT", "into this box"), ("FORWARD", "through this box")] {
         if then.is_open(chain) && !now.is_open(chain) {
             said.push(Note::known(Code::RULES_OPEN, format!(
-                "the backup's {family} rules let everything {lets} ({chain} drops nothing); those of now do not"
+                "the backup's {family} rules let everything {lets} ({chain} drops nothing); the current ones do not"
             )));
         }
     }
     let copies: Vec<String> = then.copies().difference(&now.copies()).cloned().collect();
     if !copies.is_empty() {
         said.push(Note::known(Code::PACKETS_COPIED, format!(
-            "the backup's {family} rules hand packets to somebody else where those of now do not, {}: {}",
+            "the backup's {family} rules hand packets to somebody else where the current ones do not, {}: {}",
             counted(copies.len(), "time"),
             names(copies)
         )));

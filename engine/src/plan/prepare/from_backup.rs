@@ -102,7 +102,7 @@ fn rules(
         let rules = match tried {
             _ if now.rules(family).is_none() => Err(match now.lack_protocol(family) {
                 true => format!("the kernel of this box has no {}", family.name()),
-                false => "those of now cannot be read, and so not be put back".to_owned(),
+                false => "the current ones cannot be read, and so could not be put back".to_owned(),
             }),
             Tried::Loaded(text) => {
                 let rules = digest(&octets::bytes(&text));

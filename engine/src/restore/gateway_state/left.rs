@@ -57,14 +57,14 @@ impl StateOfGateway {
                 | SetInPlace::Mixed { .. } => None,
             })
         {
-            let text = format!("whether files and databases are of one set cannot be told: {why}");
+            let text = format!("Holdfast cannot tell whether files and databases are mixed: {why}");
             return Some(Note::known(Code::LEFT_AS_IT_IS, text));
         }
         let [files, databases] = sides;
         if !(files.0 || databases.0) || !(files.1 || databases.1) {
             return None;
         }
-        let text = "files and databases are not of one set";
+        let text = "files and databases are mixed";
         Some(Note::known(Code::LEFT_AS_IT_IS, text).advising(self.restores_all()))
     }
 

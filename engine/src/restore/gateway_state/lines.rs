@@ -397,7 +397,7 @@ fn set(what: &str, set: &SetInPlace) -> String {
                 part(foreign, "replaced or removed by somebody else"),
             ];
             let parts: Vec<String> = parts.into_iter().flatten().collect();
-            format!("{what} are not of one set: {}", parts.join(", "))
+            format!("{what} are mixed: {}", parts.join(", "))
         }
     }
 }

@@ -21,7 +21,7 @@ impl StepOps for SwapConfigs {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         swap::forward(env.host, permit, env.exchanges)?;
         Ok(Report::did(format!(
-            "swapped {}",
+            "replaced {}",
             counted(env.exchanges.len(), "file")
         )))
     }

@@ -92,7 +92,7 @@ impl StepOps for SettleDatabases {
         for target in old(env) {
             let path = Path::new(&target.path);
             match env.host.settle_database(permit, path)? {
-                Settled::Whole => report.did.push(format!("settled {}", target.path)),
+                Settled::Whole => report.did.push(format!("checkpointed {}", target.path)),
                 Settled::Unreadable(why) => {
                     set_aside(env, permit, target)?;
                     let text = format!(
@@ -181,7 +181,7 @@ fn untouched(env: &Env, permit: &Permit) -> Result<(), Problem> {
             return Err(cannot(
                 Code::DATABASE_WRITTEN,
                 format!(
-                    "swap {path}: {file} is there, so someone wrote to it since it was settled"
+                    "replace {path}: {file} is there, so someone wrote to it since the checkpoint"
                 ),
                 "find out who opened it, and name their service in the profile so that it is stopped",
             ));
@@ -307,7 +307,7 @@ impl StepOps for SwapDatabases {
         untouched(env, permit)?;
         swap::forward(env.host, permit, env.exchanges)?;
         no_late_holders(env, permit)?;
-        let swapped = env.exchanges.iter().map(|e| format!("swapped {}", e.path));
+        let swapped = env.exchanges.iter().map(|e| format!("replaced {}", e.path));
         Ok(Report {
             did: swapped.collect(),
             ..Report::default()

@@ -21,9 +21,9 @@ impl StepOps for Fence {
         let fence = &env.plan.fence;
         env.host
             .run(permit, &GatewayCommand::Nft, &fence_rules::closed(fence))?
-            .expect_ok(Code::FENCE_REFUSED, "close the fence", ADVICE)?;
+            .expect_ok(Code::FENCE_REFUSED, "block tunnel traffic", ADVICE)?;
         Ok(Report::did(format!(
-            "holds back {} and {}",
+            "blocked the traffic of {} and {}",
             counted(fence.interfaces.len(), "tunnel"),
             counted(fence.networks.len(), "network")
         )))
@@ -45,7 +45,7 @@ impl StepOps for Fence {
 impl StepOps for LiftFence {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         env.lift_fence(permit, ADVICE)?;
-        Ok(Report::did("packets flow again"))
+        Ok(Report::did("traffic of the tunnels flows again"))
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {

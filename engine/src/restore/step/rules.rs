@@ -27,8 +27,8 @@ impl StepOps for ResetRules {
             }
         }
         Ok(Report::did(format!(
-            "took out {} of the tunnels",
-            counted(count, "rule")
+            "removed {} of the tunnels",
+            counted(count, "firewall rule")
         )))
     }
 
@@ -74,7 +74,7 @@ fn planned(plan: &Plan) -> Vec<String> {
     let (loaded, kept) = (of(true), of(false));
     let mut did = Vec::new();
     if kept.is_empty() {
-        did.push("the rules and forwarding are as planned".to_owned());
+        did.push("the rules and forwarding are as in the backup".to_owned());
     } else if !loaded.is_empty() {
         did.push(format!(
             "the {} rules and forwarding are as planned",
@@ -83,7 +83,7 @@ fn planned(plan: &Plan) -> Vec<String> {
     }
     if !kept.is_empty() {
         did.push(format!(
-            "no {} rules of the backup were loaded: those of before hold, less those of the replaced tunnels",
+            "no {} rules of the backup were loaded: the old ones stay, without those of the replaced tunnels",
             kept.join(" and ")
         ));
     }
@@ -113,7 +113,7 @@ impl StepOps for LoadFirewall {
                 ..Report::default()
             },
             Some(why) => Report {
-                did: vec!["the rules of before hold, less those of the replaced tunnels".into()],
+                did: vec!["the old rules stay, without those of the replaced tunnels".into()],
                 warnings: vec![Note::down(
                     Code::RULES_NOT_LOADED,
                     format!("{NOT_LOADED}{why}"),
@@ -124,7 +124,7 @@ impl StepOps for LoadFirewall {
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         load(env, permit, Direction::Back)?;
-        Ok(Report::did("the old rules and forwarding hold"))
+        Ok(Report::did("the old rules and forwarding are in force"))
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {

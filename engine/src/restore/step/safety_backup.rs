@@ -20,7 +20,7 @@ fn could_not_bring_back(refused: &[&Lack]) -> Problem {
         1 => ("it", "that"),
         _ => ("them", "those"),
     };
-    let mend = format!("mend {them} and restore again");
+    let mend = format!("fix {them}, then restore again");
     let can_be_accepted = parts.iter().all(|part| parts::done_without(part).is_ok());
     let what = format!(
         "make a safety backup that could bring back what the restore replaces: {}",

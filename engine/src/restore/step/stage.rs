@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use journal_format::{Change, Direction, Step, Target};
+use journal_format::{Change, Direction, Step, Target, size};
 
 use super::{Env, Report, StepOps, no_way_back, seen};
 use crate::error::{Code, Problem, cannot};
@@ -48,7 +48,7 @@ impl StepOps for Stage {
         let mounts: BTreeSet<String> = env.host.mount_points()?.into_iter().collect();
         for target in env.targets() {
             if (env.asked)() {
-                return Err(asked("stage the new files"));
+                return Err(asked("prepare the new files"));
             }
             check_target(env, target, &mounts)?;
             let Some(new) = &target.new else { continue };
@@ -69,7 +69,7 @@ impl StepOps for Stage {
             env.host.sync_filesystem(permit, dir)?;
         }
         warnings.extend(served::keep_after(env));
-        let did = format!("staged {}, {bytes} bytes", counted(files, "file"));
+        let did = format!("prepared {}, {}", counted(files, "new file"), size(bytes));
         Ok(Report {
             warnings,
             ..Report::did(did)

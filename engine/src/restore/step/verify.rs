@@ -145,7 +145,7 @@ impl StepOps for VerifyAtRest {
     fn forward(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
         let count = env.plan.databases.len() + env.plan.files.len();
         Ok(Report::did(format!(
-            "compared {} and {} with the plan",
+            "compared {} and {} with the backup",
             counted(count, "file"),
             counted(env.plan.tunnels_up.len(), "tunnel")
         )))
@@ -177,7 +177,7 @@ impl StepOps for VerifyRunning {
                 old_databases::notes(env)?,
             ]
             .concat(),
-            ..Report::did("compared services, tunnels, rules and forwarding with the plan")
+            ..Report::did("compared services, tunnels, rules and forwarding with the backup")
         })
     }
 
@@ -189,7 +189,9 @@ impl StepOps for VerifyRunning {
                 old_databases::notes(env)?,
             ]
             .concat(),
-            ..Report::did("compared services, tunnels, rules and forwarding with what was before")
+            ..Report::did(
+                "compared services, tunnels, rules and forwarding with those from before the restore",
+            )
         })
     }
 

@@ -3,6 +3,7 @@
 use super::Prefix;
 use crate::text::mark::Mark;
 use crate::text::redact;
+use crate::text::wording::Named;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 /// Stands for a preshared key; none for one of zeros, by which `wg` takes it away.
@@ -86,7 +87,7 @@ pub(super) fn endpoint_host(endpoint: &str) -> Option<&str> {
 
 /// The stem of a config as the name of an interface, if `wg-quick` takes it for one.
 pub fn interface_name(stem: &str) -> Result<&str, String> {
-    let shown = stem.escape_debug();
+    let shown = Named(stem);
     if stem.is_empty() || stem.len() > 15 {
         return Err(format!(
             "{shown} cannot be the name of an interface: it has {} bytes, 1 to 15 are allowed",

@@ -89,7 +89,7 @@ fn read_content(path: &Path, how: OpenMode) -> Result<DatabaseContent, Problem> 
     read().or_cannot(
         Code::DATABASE_UNREADABLE,
         format!("read all of the database {}", path.display()),
-        "see whether it is sound: sqlite3 FILE 'PRAGMA integrity_check'",
+        "check the file: sqlite3 FILE 'PRAGMA integrity_check'",
     )
 }
 

@@ -86,7 +86,7 @@ fn interrupted() -> StateOfGateway {
 fn stuck(problem: Problem) -> StateOfGateway {
     StateOfGateway {
         condition: Condition::Stuck,
-        headline: Some("Stuck: the operator is needed.".into()),
+        headline: Some("Stuck: Holdfast cannot finish this restore by itself, and an operator must fix the cause.".into()),
         files: SetInPlace::Before(many(12)),
         databases: SetInPlace::Before(names(&["configs.db", "wireguard.db"])),
         recoveries: vec![Policy::Auto],
@@ -205,11 +205,7 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 condition: Condition::Left,
                 traffic: Traffic::Open,
                 lacks: vec![
-                    Note::known(
-                        Code::LEFT_AS_IT_IS,
-                        "files and databases are not of one set",
-                    )
-                    .advising(
+                    Note::known(Code::LEFT_AS_IT_IS, "files and databases are mixed").advising(
                         "`holdfast restore B` puts all of it back as it was before the restore",
                     ),
                     Note::down(

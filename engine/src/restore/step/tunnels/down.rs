@@ -126,7 +126,10 @@ pub(super) fn take_one_down(
         return Err(out.problem(
             Code::TUNNEL_DOES_NOT_GO_DOWN,
             format!("take {} down", tunnel.name),
-            format!("see why, then run: wg-quick down {}", tunnel.config),
+            format!(
+                "read the reason above, then run: wg-quick down {}",
+                tunnel.config
+            ),
         ));
     }
     let last_line = out.stderr.lines().last().unwrap_or("it says nothing");

@@ -262,7 +262,10 @@ fn lacks(
             Direction::Back => ", though it was up before",
         };
         let text = format!("{} is down{was}: {}", tunnel.name, failure.why);
-        let advice = format!("mend that, then bring it up: wg-quick up {}", tunnel.config);
+        let advice = format!(
+            "fix the reason, then bring the tunnel up: wg-quick up {}",
+            tunnel.config
+        );
         Note::down(Code::TUNNEL_STAYS_DOWN, text)
             .about(&tunnel.name)
             .advising(advice)
@@ -342,7 +345,7 @@ fn failure(time_left: &TimeLeft, tunnel: &Tunnel, config: &[u8], out: &Output) -
         Code::TUNNEL_DOES_NOT_COME_UP,
         format!("bring {} up", tunnel.name),
         format!(
-            "mend what it says, or the config; to try it alone: wg-quick up {}",
+            "fix the reason that it gives, or the config; to try it alone: wg-quick up {}",
             tunnel.config
         ),
     );
