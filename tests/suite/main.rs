@@ -27,8 +27,10 @@ mod looks_that_fail;
 mod mounts_and_attributes;
 mod named_backups;
 mod newer_journal;
+mod none_and_absent;
 mod odd_configs;
 mod older_journal;
+mod older_schemas;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;

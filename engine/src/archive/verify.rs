@@ -128,6 +128,7 @@ pub fn archive_beside<T: Send>(
         manifest,
         peers: peers.unwrap_or_default(),
         databases,
+        lists_configs: archive.metadata.contents.configs.is_some(),
         configs: rest.configs,
         clients,
         rules,

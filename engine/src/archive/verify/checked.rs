@@ -25,6 +25,8 @@ pub struct Checked {
     pub manifest: Option<Manifest>,
     /// The databases, by name.
     pub databases: BTreeMap<String, CheckedDatabase>,
+    /// Whether it says which configs there were: it has a list of them, also an empty one.
+    pub lists_configs: bool,
     /// The configs by file name, as `a.conf`.
     pub configs: BTreeMap<String, CheckedConfig>,
     /// The clients in its client database, without the places of their configs; none if it has no such database.
