@@ -117,11 +117,11 @@ const LACKING: [Lacking; 5] = [
     }),
     (
         "every config, though its manifest calls them saved",
-        |whole| without(whole, &is_config).with_metadata(|m| saved(m)),
+        |whole| without(whole, &is_config).with_metadata(saved),
     ),
     (
         "clients and configs, though its manifest calls the configs saved",
-        |whole| without(whole, &|n| is_config(n) || n == "configs.db").with_metadata(|m| saved(m)),
+        |whole| without(whole, &|n| is_config(n) || n == "configs.db").with_metadata(saved),
     ),
 ];
 
