@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use fixtures::hostile::Backup;
-use fixtures::{Sample, Shape, format_1_0};
+use fixtures::{Misbehaviour, Sample, Shape, format_1_0};
 use serde_json::Value;
 
 use crate::on_a_gateway::{Gateway, path};
@@ -166,5 +166,32 @@ fn a_backup_without_clients_or_without_configs_is_restored_and_tunnels_and_confi
             assert_eq!(gateway.sample().clients().unwrap(), names);
             gateway.is_settled();
         }
+    }
+}
+
+#[test]
+fn where_the_rows_stay_a_client_that_a_failing_start_called_inactive_is_active_again_after_both_endings()
+ {
+    let Some(gateway) = Gateway::start(plain) else {
+        return;
+    };
+    let sample = gateway.sample();
+    let active = sample.active().unwrap();
+    let whole = Backup::read(&gateway.backup()).unwrap();
+    let backup = gateway.beside("lacking.zip");
+    let (_, make) = LACKING[0];
+    std::fs::write(&backup, make(&whole).bytes().unwrap()).unwrap();
+    sample.starts_cannot_see_to(&[&active[0]]).unwrap();
+    let tunnels = up(&gateway);
+    for (fails, status) in [(None, 0), (Some(2), 4)] {
+        if let Some(times) = fails {
+            let how = Misbehaviour::FailStart { times: Some(times) };
+            sample.misbehave(how).unwrap();
+        }
+        let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
+        assert_eq!(done.code(), status, "{done}");
+        assert_eq!(sample.active().unwrap(), active, "{done}");
+        assert_eq!(up(&gateway), tunnels, "{done}");
+        gateway.is_settled();
     }
 }
