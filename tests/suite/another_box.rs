@@ -17,6 +17,12 @@ fn of_another(gateway: &Gateway, name: &str) -> PathBuf {
         "iptables_rules.txt",
         rules.replace("eth0", "lan9").as_bytes(),
     );
+    let kept = backup.entry("holdfast/kept/rules.v4").unwrap();
+    let kept = String::from_utf8(kept.to_vec()).unwrap();
+    backup = backup.with(
+        "holdfast/kept/rules.v4",
+        kept.replace("eth0", "lan9").as_bytes(),
+    );
     let active = &gateway.sample().active().unwrap()[1];
     let entry = format!("configs/{active}.conf");
     let config = String::from_utf8(backup.entry(&entry).unwrap().to_vec()).unwrap();
@@ -55,6 +61,10 @@ fn rules_and_commands_that_name_an_interface_which_is_not_here_are_named_with_th
         at("6 IPv4 firewall rules of the backup name lan9, and this gateway has no such interface");
     let hooks =
         at("commands in the configs of 1 tunnel name lan9, and this gateway has no such interface");
+    let boot = at(
+        "6 rules in the backup's file that keeps IPv4 rules over a reboot name lan9, and this gateway has no such interface",
+    );
+    assert!(boot < at("safety backup"), "{said}");
     assert!(
         rules < at("safety backup") && hooks < at("safety backup"),
         "{said}"

@@ -4,10 +4,10 @@
 
 use std::path::{Path, PathBuf};
 
-use fixtures::{Sample, format_1_0};
+use fixtures::{Sample, Shape, format_1_0};
 use rusqlite::Connection;
 
-use crate::on_a_gateway::{Gateway, small};
+use crate::on_a_gateway::{Gateway, path, small};
 
 const NO_TIMES: &str = "ALTER TABLE clients DROP COLUMN last_activated; ALTER TABLE clients DROP COLUMN last_deactivated;";
 const TIMES_AT_THE_END: &str = "ALTER TABLE clients ADD COLUMN last_activated TIMESTAMP; ALTER TABLE clients ADD COLUMN last_deactivated TIMESTAMP;";
@@ -135,4 +135,47 @@ fn a_backup_of_every_shape_of_the_databases_is_restored_and_the_applications_que
         // On the gateway that made it, whose application is the newest by now.
         works(&then, &own, &format!("{shape}, made here"));
     }
+}
+
+#[test]
+fn the_backup_of_a_gateway_without_clients_database_leaves_this_ones_and_one_that_is_gone_comes_back()
+ {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let sample = gateway.sample();
+    let good = gateway.backup();
+    // The application makes the database with its first page: a gateway that was just installed has none.
+    let installed = Gateway::bare(|folder| {
+        let shape = Shape::of(0);
+        let sample = Sample::generate(&folder.join("fresh"), &shape).unwrap();
+        std::fs::remove_file(sample.client_database()).unwrap();
+        sample
+    });
+    let installed = installed.unwrap();
+    let (names, active) = (sample.clients().unwrap(), sample.active().unwrap());
+    let without = [installed.backup(), installed.beside("application.zip")];
+    format_1_0::write(installed.sample(), &without[1], false).unwrap();
+    for backup in &without {
+        let said = gateway.told_by_restore(backup);
+        assert_eq!(sample.clients().unwrap(), names, "{said}");
+        assert_eq!(sample.active().unwrap(), active, "{said}");
+        let up = gateway.run(&["wg", "show", "interfaces"]);
+        let is_up = |name: &String| up.split_whitespace().any(|up| up == name);
+        assert!(active.iter().all(is_up), "{up}: {said}");
+        let config = |name: &String| sample.config(name);
+        assert!(names.iter().all(|name| config(name).exists()), "{said}");
+        assert_eq!(the_application_works(sample), Ok(()), "{said}");
+    }
+    // And there it is restored, too: to a gateway that has nothing of what it says nothing of.
+    let said = installed.told_by_restore(&without[0]);
+    assert!(!installed.sample().client_database().exists(), "{said}");
+
+    let helper = fixtures::program("sample-gateway-service").unwrap();
+    gateway.run(&[path(&helper), "stop", path(sample.root())]);
+    std::fs::remove_file(sample.client_database()).unwrap();
+    let said = gateway.told_by_restore(&good);
+    assert_eq!(the_application_works(sample), Ok(()), "{said}");
+    assert_eq!(sample.clients().unwrap(), names, "{said}");
+    assert_eq!(sample.active().unwrap(), active, "{said}");
 }

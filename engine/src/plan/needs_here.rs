@@ -14,7 +14,7 @@ use crate::gateway::route;
 use crate::host::{Look, Query};
 use crate::plan::planner::said::BothRules;
 use crate::survey::Survey;
-use crate::text::iptables::{Rules, interfaces};
+use crate::text::iptables::{Family, Rules, interfaces};
 use crate::text::wording::{counted, name, names};
 
 /// What the gateway's start takes for each active client, measured.
@@ -97,6 +97,23 @@ impl InterfacesHere {
             (count > 0).then(|| Note::down(Code::INTERFACE_MISSING, text).advising(advice))
         };
         let mut said: Vec<Note> = rules.iter().filter_map(of_family).collect();
+        let changes = |family: &Family| {
+            let mut now = survey.kept.iter().filter(|(f, _, _)| f == family);
+            let then = checked.kept.get(family);
+            then.is_some_and(|then| now.all(|(_, _, now)| now.sha256 != then.facts.sha256))
+        };
+        let kept = checked.kept_rules.iter();
+        said.extend(kept.filter(|(f, _)| changes(f)).filter_map(|(family, rules)| {
+            let (count, found) = rules.naming_foreign(&Rules::default(), |i| self.has(i));
+            let text = format!(
+                "{} in the backup's file that keeps {} rules over a reboot {}, and this gateway has no such interface",
+                counted(count, "rule"),
+                family.name(),
+                named(&found, count)
+            );
+            let advice = "compare with `ip -br link`; after the restore, put this gateway's interface in that file";
+            (count > 0).then(|| Note::down(Code::INTERFACE_MISSING, text).advising(advice))
+        }));
         let (count, found) = self.in_hooks(survey, checked);
         if count > 0 {
             let text = format!(
