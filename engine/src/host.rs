@@ -106,7 +106,8 @@ pub enum Query {
     ServiceState(Control),
     /// What is another text for each run of a unit; for a service with commands, what the command says that asks whether it runs.
     ServiceRun(Control),
-    /// What a unit says of itself: its environment and the files of it, folder, command, processes. Holds secrets.
+    /// What a unit says of itself: its environment and the files of it, folder, command, processes, whether it is there, and how long
+    /// its start may take. Holds secrets.
     ServiceSettings(String),
     /// A path without links; a failure if nothing is there.
     RealPath(PathBuf),

@@ -2,6 +2,7 @@
 //! nothing.
 
 pub mod in_place;
+pub mod needs_here;
 pub mod order;
 pub mod planner;
 pub mod prepare;

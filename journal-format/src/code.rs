@@ -284,6 +284,14 @@ codes! {
     LOCKED_OUT = "locked-out", "the INPUT rules of the backup";
     /// A tunnel of the backup takes a network that this box, or the admin, is in.
     NETWORK_TAKEN = "network-taken", "`AllowedIPs` of the config, `ip route`";
+    /// Rules or commands of the backup name network interfaces that this gateway lacks.
+    INTERFACE_MISSING = "interface-missing", "`ip -br link`, and the rules that are named";
+    /// Rules that the gateway adds itself are loaded for the interface of this gateway's LAN.
+    RULES_FOR_THIS_LAN = "rules-for-this-lan", "`ip route show default`";
+    /// This gateway has no default route, which the start of its service needs.
+    NO_DEFAULT_ROUTE = "no-default-route", "`ip route show default`";
+    /// The start of a service takes longer than it may.
+    START_TOO_SLOW = "start-too-slow", "`systemctl show -p TimeoutStartUSec UNIT`; `service_seconds` of the profile";
     /// It is not known where the admin connects from.
     ADMIN_UNKNOWN = "admin-unknown", "the INPUT rules of the backup";
     /// Configs of the backup run commands as root.

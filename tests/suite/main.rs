@@ -1,6 +1,9 @@
 //! Everything that crosses a crate, one module a claim.
 
+#[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
+mod a_unit;
 mod advice_followed;
+mod another_box;
 mod audited;
 mod browser;
 mod budgets;
@@ -28,8 +31,11 @@ mod looks_that_fail;
 mod mounts_and_attributes;
 mod named_backups;
 mod newer_journal;
+mod no_room;
+mod none_and_absent;
 mod odd_configs;
 mod older_journal;
+mod older_schemas;
 #[allow(clippy::unwrap_used, clippy::expect_used, reason = "only tests use it")]
 mod on_a_gateway;
 mod open_folders;

@@ -341,7 +341,7 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
 
     let refused = restore(&gateway, &backup, &[]);
     assert_eq!(refused.code(), 3, "{refused}");
-    let why = format!("bring {needs} up: its config has DNS, and wg-quick needs resolvconf");
+    let why = format!("bring {needs} up: the config has DNS, and wg-quick needs resolvconf");
     let flag = format!("or leave it down: add --leave-down {needs}");
     assert!(
         refused.stderr.contains(&why) && refused.stderr.contains(&flag),
@@ -350,7 +350,7 @@ fn a_tunnel_of_another_box_that_needs_what_is_missing_here_is_refused_until_it_i
 
     let accepted = restore(&gateway, &backup, &["--leave-down", needs]);
     assert_eq!(accepted.code(), 7, "{accepted}");
-    let said = format!("the tunnel {needs} was up and stays down: its config has DNS");
+    let said = format!("the tunnel {needs} was up and stays down: the config has DNS");
     assert!(accepted.to_string().contains(&said), "{accepted}");
     assert!(lacks(&gateway)[0].starts_with(&said), "{accepted}");
     assert_eq!(up(&gateway), [other.as_str()]);

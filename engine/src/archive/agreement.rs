@@ -35,7 +35,9 @@ impl Archive {
     /// Whether what the gateway's own part of the metadata lists is here.
     fn contents_are_here(&mut self, listed: &mut [bool], found: &mut Vec<String>) {
         let mut name = String::new();
-        let configs = std::mem::take(&mut self.metadata.contents.configs);
+        // That there is a list counts later, the names do not.
+        let configs = self.metadata.contents.configs.as_mut();
+        let configs = configs.map(std::mem::take).unwrap_or_default();
         let databases = &self.metadata.contents.databases;
         let mut next = 0;
         for (folder, names) in [(CONFIGS, &configs), ("", databases)] {

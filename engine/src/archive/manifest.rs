@@ -61,9 +61,11 @@ pub struct SystemInfo {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contents {
     /// Databases, by entry.
+    #[serde(default)]
     pub databases: Vec<String>,
-    /// Configs, by name: `configs/` goes before each.
-    pub configs: Vec<String>,
+    /// Configs, by name: `configs/` goes before each. Without this list the backup does not say which configs there were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configs: Option<Vec<String>>,
     /// Rules, by entry.
     #[serde(default)]
     pub iptables_rules: Vec<String>,
@@ -429,7 +431,8 @@ mod tests {
     fn what_does_not_fit_is_named_by_its_place() {
         for (place, bad, says) in [
             ("/created_at", json!("yesterday"), "/created_at"),
-            ("/contents", json!({}), "databases"),
+            ("/contents", json!([]), "/contents"),
+            ("/contents/databases", json!("a.db"), "/contents/databases"),
             ("/contents/configs", json!([7]), "/contents/configs/0"),
             (
                 "/holdfast/entries/configs~1a.conf/sha256",

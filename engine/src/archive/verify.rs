@@ -29,7 +29,7 @@ use crate::gateway::parts::Part;
 use crate::gateway::profile::{DatabaseKind, Profile};
 use crate::parallel;
 use crate::state_dir::made;
-use crate::text::iptables::Family;
+use crate::text::iptables::{Family, Rules};
 use crate::text::wording::{name, names};
 
 /// What is said of a backup that the gateway made itself.
@@ -128,6 +128,7 @@ pub fn archive_beside<T: Send>(
         manifest,
         peers: peers.unwrap_or_default(),
         databases,
+        lists_configs: archive.metadata.contents.configs.is_some(),
         configs: rest.configs,
         clients,
         rules,
@@ -137,6 +138,7 @@ pub fn archive_beside<T: Send>(
         missing: Vec::new(),
         stays: found.stays,
         kept: rest.kept,
+        kept_rules: rest.kept_rules,
     };
     across::across_parts(profile, &mut checked);
     let belong_up = std::mem::take(&mut checked.tunnels_up);
@@ -170,13 +172,14 @@ fn info(archive: &Archive, sha256: Digest) -> ArchiveInfo {
 struct Rest {
     configs: BTreeMap<String, CheckedConfig>,
     kept: BTreeMap<Family, FileInBackup>,
+    kept_rules: BTreeMap<Family, Rules>,
     found: Findings,
 }
 
 fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     let mut found = Findings::default();
     let configs = configs::check_configs(archive, &mut found)?;
-    let kept = rules::kept(archive, origin, &mut found)?;
+    let (kept, kept_rules) = rules::kept(archive, origin, &mut found)?;
     if archive.passed_over() > 0 {
         let text = format!(
             "passed over {} that a tool added when the backup was packed again (__MACOSX, .DS_Store and the like)",
@@ -195,6 +198,7 @@ fn check_rest(archive: &Archive, origin: Origin) -> Result<Rest, Fault> {
     Ok(Rest {
         configs,
         kept,
+        kept_rules,
         found,
     })
 }

@@ -59,7 +59,10 @@ impl<'a, 'p> Making<'a, 'p> {
             profile,
             zip: Zip::new(file),
             names: Names::default(),
-            contents: Contents::default(),
+            contents: Contents {
+                configs: Some(Vec::new()),
+                ..Contents::default()
+            },
             manifest: Manifest {
                 kind: Some(kind.name().into()),
                 ..Manifest::default()

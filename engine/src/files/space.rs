@@ -63,11 +63,6 @@ impl Needs {
         Ok(())
     }
 
-    /// A file of `size` bytes will be made in `folder`, which lies on this device.
-    pub fn file_on(&mut self, device: u64, folder: &Path, size: u64) {
-        self.on(device, folder, whole_blocks(size));
-    }
-
     fn on(&mut self, device: u64, folder: &Path, bytes: u64) {
         let new = || (folder.to_owned(), 0);
         let need = &mut self.by_device.entry(device).or_insert_with(new).1;
@@ -75,10 +70,7 @@ impl Needs {
     }
 
     /// Each filesystem that has too little, by a folder on it: bytes that will be written, and that are free.
-    pub fn short(
-        &self,
-        free: impl Fn(&Path) -> Result<u64, Problem>,
-    ) -> Result<Vec<(&Path, u64, u64)>, Problem> {
+    fn short(&self) -> Result<Vec<(&Path, u64, u64)>, Problem> {
         let mut short = Vec::new();
         for (folder, need) in self.by_device.values() {
             let free = free(folder)?;
@@ -92,7 +84,7 @@ impl Needs {
     /// A problem for each filesystem that has too little, with the numbers.
     pub fn check(&self, what: &str) -> Result<(), Vec<Problem>> {
         let mut found = Vec::new();
-        for (folder, need, free) in self.short(free).map_err(|p| vec![p])? {
+        for (folder, need, free) in self.short().map_err(|p| vec![p])? {
             found.push(cannot(
                 Code::NO_SPACE,
                 format!(
@@ -113,7 +105,8 @@ impl Needs {
     }
 }
 
-fn whole_blocks(size: u64) -> u64 {
+/// What a file of so many bytes takes on the disk.
+pub fn whole_blocks(size: u64) -> u64 {
     size.div_ceil(BLOCK).saturating_mul(BLOCK)
 }
 

@@ -41,6 +41,14 @@ pub fn set_by_somebody(line: &str) -> Option<String> {
     Some(all.join(" "))
 }
 
+/// The interface of a default route of IPv4 in the main table, which `ip` does not name; none of any other route.
+pub fn way_out(line: &str) -> Option<&str> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let main = value(&words, "table").is_none() && value(&words, "pref").is_none();
+    let is_default = words.first() == Some(&"default") && main;
+    is_default.then(|| devices(line).next())?
+}
+
 /// The interfaces that a route leads through.
 pub fn devices(route: &str) -> impl Iterator<Item = &str> {
     let after = route.split_whitespace().skip_while(|w| *w != "dev");

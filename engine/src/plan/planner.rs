@@ -16,7 +16,7 @@ use journal_format::{
 use crate::archive::verify::Checked;
 use crate::error::Problem;
 use crate::gateway::owner::Owner;
-use crate::gateway::parts::{Part, PartFate};
+use crate::gateway::parts::Part;
 use crate::gateway::profile::Profile;
 use crate::plan::order;
 use crate::plan::planner::tunnels::{fence, tunnels_down, tunnels_up};
@@ -62,14 +62,14 @@ pub struct Choices {
 }
 
 impl BackupForPlan {
-    /// Whether it says which configs there are: without any it says so only if it says that there were none, or that all
-    /// were saved.
+    /// Whether it says which configs there are. Without any it says that there were none only if nothing in it says
+    /// otherwise: its list of them is there and empty, and its own database of clients is there and has no client. Else they
+    /// are absent.
     fn speaks_of_configs(&self) -> bool {
-        let all = matches!(
-            self.checked.fate(&Part::Configs),
-            Some(PartFate::NotThere | PartFate::Saved)
-        );
-        all || !self.checked.configs.is_empty()
+        let checked = &self.checked;
+        let no_client = checked.clients.as_ref().is_some_and(Vec::is_empty);
+        let none = checked.lists_configs && no_client && !checked.lacks(&Part::Configs);
+        none || !checked.configs.is_empty()
     }
 
     /// The rules that will be loaded.
@@ -117,12 +117,12 @@ impl BackupForPlan {
     }
 
     /// Whether a tunnel that is up stays so, as its config does: the service brings up whoever's row stays, and takes nobody
-    /// down.
+    /// down. Where the backup says nothing of configs, none of them goes down for good.
     fn leaves_up(&self, profile: &Profile, survey: &Survey, file: &str) -> bool {
         let there = self.checked.second(file).is_some();
         self.row_stays(profile, survey, file)
             || !there && self.leaves_by_name(file)
-            || !self.speaks_of_configs() && self.clients_stay(profile)
+            || !self.speaks_of_configs()
     }
 }
 

@@ -2,6 +2,7 @@
 //! reason why it cannot begin. Changes nothing, but for what others may write, which its caller has it close.
 
 mod from_backup;
+mod room;
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs::File;
@@ -14,7 +15,6 @@ use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 use crate::archive::lost::Lost;
 use crate::archive::verify::{self, Checked, Rebuilt};
 use crate::error::{Code, Fault, cannot};
-use crate::files::space::{Needs, lacking, make_room};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
 use crate::gateway::kernel_facts::Facts;
@@ -22,6 +22,7 @@ use crate::gateway::parts::{Lack, Part};
 use crate::gateway::profile::Profile;
 use crate::host::{Family, Host, this_box};
 use crate::plan::in_place;
+use crate::plan::needs_here::InterfacesHere;
 use crate::plan::planner::said::{self, BothRules, Here};
 use crate::plan::planner::{self, Choices};
 use crate::plan::preview::approval;
@@ -124,16 +125,20 @@ pub fn prepare(
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
     // Its tables are as large as the plan.
     drop(opened.archive);
+    let interfaces = InterfacesHere::look(host, &survey, &checked)?;
     let (mut backup, after) = from_backup::for_plan(
         host,
         &survey,
         opened.info,
         checked,
         &consent,
-        &request.choices,
+        (&interfaces, &request.choices),
     )?;
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
+    let said = &mut backup.found;
+    said.extend(interfaces.said(&both, &survey, &backup.checked));
+    said.extend(interfaces.starts(host, profile, &survey, &backup.checked));
     backup.said = said::said(&here, &survey, &backup, &both);
     let networks = networks_now(host, profile, &survey)?;
     let keep_open_folders = request.choices.keep_open_folders;
@@ -142,7 +147,7 @@ pub fn prepare(
     drop(backup);
     none(left_beside(host, &plan)?)?;
     none(in_place::problems(host, &plan)?)?;
-    room(profile, host, &plan)?;
+    room::enough(profile, host, &survey, &plan)?;
     if let Some(approved) = &request.approved
         && *approved != approval(&plan)
     {
@@ -421,48 +426,6 @@ fn left_beside(host: &dyn Host, plan: &Plan) -> Result<Vec<Problem>, Problem> {
         }
     }
     Ok(problems)
-}
-
-/// Everything new beside everything old, on each filesystem, with something to spare.
-fn room(profile: &Profile, host: &dyn Host, plan: &Plan) -> Result<(), Fault> {
-    let mut needs = Needs::default();
-    let state_dir = host.stat(&profile.state_dir)?;
-    for target in plan.databases.iter().chain(&plan.files) {
-        let path = Path::new(&target.path);
-        let Some(dir) = path.parent() else { continue };
-        let Some(folder) = host.stat(dir)? else {
-            return Err(Fault::Refused(vec![cannot(
-                Code::NOT_THERE,
-                format!(
-                    "put {} in place: the folder {} is not there",
-                    target.path,
-                    dir.display()
-                ),
-                "make the folder, or name another place in the profile",
-            )]));
-        };
-        let new = target.new.as_ref().map_or(0, |n| n.size);
-        needs.file_on(folder.dev, dir, new);
-        // Originals go into state_dir: nothing if it is the same filesystem, all of it if not; and the safety backup
-        // holds them once more.
-        let old = host.stat(path)?.map_or(0, |m| m.size);
-        if let Some(state_dir) = &state_dir {
-            needs.file_on(state_dir.dev, &profile.state_dir, old);
-        }
-    }
-    let short = needs.short(|dir| host.free_bytes(dir))?.into_iter();
-    let problem = |(folder, need, free): (&Path, u64, u64)| {
-        cannot(
-            Code::NO_SPACE,
-            format!(
-                "restore: not enough space in {}: {}",
-                folder.display(),
-                lacking(need, free)
-            ),
-            make_room(folder),
-        )
-    };
-    none(short.map(problem).collect())
 }
 
 /// The same open file, not the same name, once more.

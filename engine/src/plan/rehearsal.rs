@@ -17,7 +17,7 @@ use crate::parallel;
 use crate::survey::preflight;
 use crate::text::iptables;
 use crate::text::wg_config::Prefix;
-use crate::text::wording::name;
+use crate::text::wording::{counted, name, names};
 
 /// What came of trying the backup's rules.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,18 +150,7 @@ pub fn tunnels(
         .into_iter()
         .partition(|(tunnel, ..)| !elsewhere || may_stay_down(tunnel));
     if !unfit.is_empty() {
-        let problem = |(tunnel, why, advice): UnfitHere| Problem {
-            about: vec![tunnel.clone()],
-            ..cannot(
-                Code::TUNNEL_UNFIT,
-                format!("bring {} up: {why}", name(&tunnel)),
-                format!(
-                    "{advice}; or leave it down: add {}",
-                    leaving_down([&tunnel])
-                ),
-            )
-        };
-        return Ok(unfit.into_iter().map(problem).collect());
+        return Ok(refused(unfit));
     }
     let down: BTreeMap<String, String> = found
         .into_iter()
@@ -170,6 +159,39 @@ pub fn tunnels(
     checked.tunnels_up.retain(|t| !down.contains_key(t));
     checked.stay_down(opened, down)?;
     Ok(Vec::new())
+}
+
+/// A problem for each reason, with every tunnel of which it is one.
+fn refused(unfit: Vec<UnfitHere>) -> Vec<Problem> {
+    let mut by_reason: Vec<(String, &str, Vec<String>)> = Vec::new();
+    for (tunnel, why, advice) in unfit {
+        match by_reason
+            .iter_mut()
+            .find(|(w, a, _)| (&*why, advice) == (w, *a))
+        {
+            Some((_, _, tunnels)) => tunnels.push(tunnel),
+            None => by_reason.push((why, advice, vec![tunnel])),
+        }
+    }
+    let problem = |(why, advice, tunnels): (String, &str, Vec<String>)| {
+        let (which, them) = match tunnels.as_slice() {
+            [one] => (name(one), "it"),
+            many => (
+                format!("{} ({})", counted(many.len(), "tunnel"), names(many)),
+                "them",
+            ),
+        };
+        let or = leaving_down(&tunnels);
+        Problem {
+            about: tunnels,
+            ..cannot(
+                Code::TUNNEL_UNFIT,
+                format!("bring {which} up: {why}"),
+                format!("{advice}; or leave {them} down: add {or}"),
+            )
+        }
+    };
+    by_reason.into_iter().map(problem).collect()
 }
 
 /// A tunnel, why it cannot come up, and what helps.
@@ -268,7 +290,7 @@ impl BoxLacks {
         let mut found = Vec::new();
         if config.sets_dns && self.resolvconf {
             found.push((
-                "its config has DNS, and wg-quick needs resolvconf for that, which is not there",
+                "the config has DNS, and wg-quick needs resolvconf for that, which is not there",
                 "install it; on Debian: apt-get install openresolv",
             ));
         }
@@ -280,7 +302,7 @@ impl BoxLacks {
         }
         if config.needs_v6 && self.v6 {
             found.push((
-                "its config has addresses or networks of IPv6, which is switched off on this box",
+                "the config has addresses or networks of IPv6, which is switched off on this box",
                 "switch it on: sysctl net.ipv6.conf.all.disable_ipv6=0",
             ));
         }

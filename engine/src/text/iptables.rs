@@ -3,6 +3,7 @@
 //! Rules are kept as the lines that they are: only what decides whether a rule belongs to a tunnel is looked into.
 
 mod beside;
+mod foreign;
 mod reach;
 
 use crate::error::{Code, OrCannot, Problem};
@@ -10,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 pub use beside::Mine;
+pub use foreign::interfaces;
 pub use reach::{Entrance, Gone};
 
 /// IPv4 or IPv6.

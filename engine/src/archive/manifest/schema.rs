@@ -32,7 +32,7 @@ pub(super) struct Outline {
 #[derive(Debug, Default)]
 pub(super) struct Large {
     /// `contents.configs`.
-    pub(super) configs: Vec<String>,
+    pub(super) configs: Option<Vec<String>>,
     /// `holdfast.entries`.
     pub(super) entries: Vec<(String, EntryFacts)>,
     /// `holdfast.wireguard`.
@@ -159,7 +159,7 @@ impl<'de> Visitor<'de> for At<'_, '_> {
                 (SchemaPlace::Contents, "configs") => {
                     members.next_value_seed(NameList(
                         "/contents/configs",
-                        &mut large.configs,
+                        large.configs.get_or_insert_default(),
                         most,
                     ))?;
                     json!([])
@@ -327,7 +327,7 @@ mod tests {
         assert_eq!(outline.large.entries.len(), 2000);
         assert!(outline.large.entries.iter().any(|(_, e)| e.size == 9));
         assert_eq!(outline.large.wireguard, [("0.conf".to_owned(), 7)]);
-        assert_eq!(outline.large.configs, ["0.conf"]);
+        assert_eq!(outline.large.configs.unwrap(), ["0.conf"]);
         assert_eq!(outline.value["holdfast"]["entries"], json!({}));
         assert_eq!(outline.value["holdfast"].get("unknown"), None);
         let said = Outline::read(&metadata(2000, &json!("x")), 2000).unwrap_err();

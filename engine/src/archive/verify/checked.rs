@@ -13,7 +13,7 @@ use crate::gateway::database::{Client, Origin};
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::DatabaseKind;
-use crate::text::iptables::Family;
+use crate::text::iptables::{Family, Rules};
 use crate::text::wg_config::Prefix;
 
 /// What is in a backup that is acceptable.
@@ -25,6 +25,8 @@ pub struct Checked {
     pub manifest: Option<Manifest>,
     /// The databases, by name.
     pub databases: BTreeMap<String, CheckedDatabase>,
+    /// Whether it says which configs there were: it has a list of them, also an empty one.
+    pub lists_configs: bool,
     /// The configs by file name, as `a.conf`.
     pub configs: BTreeMap<String, CheckedConfig>,
     /// The clients in its client database, without the places of their configs; none if it has no such database.
@@ -46,6 +48,8 @@ pub struct Checked {
     pub stays: BTreeSet<String>,
     /// The files in which the box keeps rules, as the backup has them.
     pub kept: BTreeMap<Family, FileInBackup>,
+    /// What stands in those of a backup from elsewhere.
+    pub kept_rules: BTreeMap<Family, Rules>,
 }
 
 /// The firewall rules of a backup, each family's if it has them.

@@ -19,7 +19,7 @@ use crate::files::whole;
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{self, Client, NotTaken, Origin, Terms};
 use crate::gateway::profile::{self, DatabaseKind, Profile};
-use crate::text::wording::{Named, name, of_problem};
+use crate::text::wording::{counted, name, names, of_problem};
 
 type Databases = (
     BTreeMap<String, CheckedDatabase>,
@@ -152,6 +152,7 @@ fn read_rows(
 ) -> Result<RowsRead, Problem> {
     let folders = folders(profile);
     // Where a config lies is said here and not kept: nobody else goes by it.
+    let mut astray = Vec::new();
     let take = |mut client: Client| {
         let at = std::mem::take(&mut client.config_path);
         let path = Path::new(&at);
@@ -159,17 +160,11 @@ fn read_rows(
         let plain = file.and_then(|n| n.strip_suffix(".conf")) == Some(&*client.name)
             && path.parent().is_some_and(|p| folders.contains(&p));
         if !plain {
-            let text = format!(
-                "the database says that the config of client {} lies at {}, which is not a place for it; Holdfast does not use that path, the gateway does",
-                Named(&client.name),
-                name(&at)
-            );
-            let note = Note::known(Code::CLIENT_ODD, text);
-            found.warnings.push(note.about(&client.name));
+            astray.push((client.name.clone(), at));
         }
         client
     };
-    Ok(match known.kind {
+    let read = match known.kind {
         DatabaseKind::Users => RowsRead {
             users: database::users_of_copy(made)?
                 .into_iter()
@@ -182,7 +177,35 @@ fn read_rows(
             clients: Some(database::each_client_of_copy(made, take)?),
             ..RowsRead::default()
         },
-    })
+    };
+    found.warnings.extend(configs_astray(&astray));
+    Ok(read)
+}
+
+/// Of clients, and where their rows say that their configs lie, if that is no place for them.
+fn configs_astray(astray: &[(String, String)]) -> Option<Note> {
+    const USED: &str = "Holdfast does not use that path, the gateway does";
+    match astray {
+        [] => None,
+        [(client, at)] => {
+            let text = format!(
+                "the database says that the config of client {} lies at {}, which is not a place for it; {USED}",
+                name(client),
+                name(at)
+            );
+            Some(Note::known(Code::CLIENT_ODD, text).about(client))
+        }
+        many => {
+            let text = format!(
+                "the database says of {} that their configs lie where none belongs on this gateway, of {} at {}; {USED}: {}",
+                counted(many.len(), "client"),
+                name(&many[0].0),
+                name(&many[0].1),
+                names(many.iter().map(|(client, _)| client))
+            );
+            Some(Note::known(Code::CLIENT_ODD, text))
+        }
+    }
 }
 
 /// A database of this box's own goes back as it is, whatever is in it, with what the application needs besides where that
@@ -324,4 +347,21 @@ pub(super) fn extract(archive: &Archive, entry: &str, path: &Path) -> Result<Ent
         "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )?;
     archive.copy(entry, &mut file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_configs_that_lie_where_none_belongs_one_line_says_how_many_and_where() {
+        let astray = |clients: &[&str]| {
+            let one = |c: &&str| ((*c).to_owned(), format!("/srv/old/{c}.conf"));
+            let all: Vec<(String, String)> = clients.iter().map(one).collect();
+            configs_astray(&all).map(|note| note.text)
+        };
+        assert_eq!(astray(&[]), None);
+        insta::assert_snapshot!(astray(&["a"]).unwrap_or_default(), @"the database says that the config of client a lies at /srv/old/a.conf, which is not a place for it; Holdfast does not use that path, the gateway does");
+        insta::assert_snapshot!(astray(&["a", "b", "c"]).unwrap_or_default(), @"the database says of 3 clients that their configs lie where none belongs on this gateway, of a at /srv/old/a.conf; Holdfast does not use that path, the gateway does: a, b, c");
+    }
 }

@@ -12,7 +12,7 @@ use crate::archive::{Archive, KEPT_V4, KEPT_V6};
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::database::Origin;
 use crate::gateway::parts::Part;
-use crate::text::iptables::{self, Family};
+use crate::text::iptables::{self, Family, Rules};
 use crate::text::octets;
 
 /// `iptables-save` of a gateway with 10,000 tunnels has about 3 MiB.
@@ -48,14 +48,19 @@ pub(super) fn rules(
     }
 }
 
+/// The files of kept rules, by family.
+type KeptFiles = BTreeMap<Family, FileInBackup>;
+/// What stands in those from elsewhere.
+type KeptRules = BTreeMap<Family, Rules>;
+
 /// The files in which the box keeps rules. They are loaded at each boot, as root: of those from elsewhere only what would be
-/// taken as rules is put in place.
+/// taken as rules is put in place. With these rules.
 pub(super) fn kept(
     archive: &Archive,
     origin: Origin,
     found: &mut Findings,
-) -> Result<BTreeMap<Family, FileInBackup>, Fault> {
-    let mut kept = BTreeMap::new();
+) -> Result<(KeptFiles, KeptRules), Fault> {
+    let (mut kept, mut rules) = (KeptFiles::new(), KeptRules::new());
     for (family, entry) in [(Family::V4, KEPT_V4), (Family::V6, KEPT_V6)] {
         let Some(size) = archive.entry(entry).map(|e| e.size) else {
             continue;
@@ -64,10 +69,10 @@ pub(super) fn kept(
             let text = std::str::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())?;
             // An empty file keeps no rules.
             let rules = match text.trim() {
-                "" => return Ok(()),
+                "" => return Ok(Rules::default()),
                 _ => iptables::parse(text, "it"),
             };
-            rules.map(drop).map_err(|p| format!("cannot {}", p.what))
+            rules.map_err(|p| format!("cannot {}", p.what))
         };
         let (facts, taken) = if origin == Origin::Elsewhere && size <= RULES_MOST {
             let mut bytes = Vec::new();
@@ -75,13 +80,14 @@ pub(super) fn kept(
             (facts, vetted(&bytes))
         } else {
             let taken = match origin {
-                Origin::Here => Ok(()),
+                Origin::Here => Ok(Rules::default()),
                 Origin::Elsewhere => Err(format!("it has over {RULES_MOST} bytes")),
             };
             (archive.copy(entry, &mut io::sink())?, taken)
         };
         match taken {
-            Ok(()) => {
+            Ok(read) => {
+                rules.insert(family, read);
                 kept.insert(family, FileInBackup::new(entry, facts));
             }
             Err(why) => {
@@ -95,5 +101,5 @@ pub(super) fn kept(
             }
         }
     }
-    Ok(kept)
+    Ok((kept, rules))
 }

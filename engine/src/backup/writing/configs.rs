@@ -92,7 +92,10 @@ impl Making<'_, '_> {
                     self.add(&entry, &sum, aside.get(place)?, Some(owner))?;
                 }
                 match (folder, plain) {
-                    (Folder::First, Some(plain)) => self.contents.configs.push(plain.to_owned()),
+                    (Folder::First, Some(plain)) => {
+                        let listed = &mut self.contents.configs;
+                        listed.get_or_insert_default().push(plain.to_owned());
+                    }
                     (Folder::Second, Some(plain)) => {
                         self.manifest.wireguard.insert(plain.to_owned(), owner);
                     }

@@ -52,7 +52,7 @@ pub(super) fn ask(query: &Query, input: &str) -> Result<Output, Problem> {
         Query::ServiceSettings(unit) => words(&[
             "systemctl",
             "show",
-            "--property=Environment,EnvironmentFiles,ExecStart,WorkingDirectory,MainPID,ControlGroup",
+            "--property=Environment,EnvironmentFiles,ExecStart,WorkingDirectory,MainPID,ControlGroup,LoadState,TimeoutStartUSec",
             "--",
             unit,
         ]),

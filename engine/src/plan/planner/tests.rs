@@ -6,6 +6,7 @@ use crate::archive;
 use crate::archive::manifest::{EntryFacts, Manifest};
 use crate::archive::verify::{CheckedDatabase, FileInBackup};
 use crate::gateway::database::{Client, Origin};
+use crate::gateway::parts::PartFate;
 use crate::gateway::profile::DatabaseKind;
 
 fn fenced(allowed: &[&str]) -> Vec<String> {
@@ -268,30 +269,58 @@ fn a_file_of_kept_rules_is_known_again_by_its_entry_whatever_name_a_link_gives_i
 }
 
 #[test]
-fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_it_does_not_say() {
-    let not_saved = || PartFate::NotSaved {
-        why: "the folder cannot be read".into(),
+fn configs_go_where_the_backup_says_that_there_were_none_and_stay_where_anything_in_it_says_otherwise()
+ {
+    let fate = |fate: &str| match fate {
+        "saved" => Some(PartFate::Saved),
+        "not there" => Some(PartFate::NotThere),
+        "not saved" => Some(PartFate::NotSaved {
+            why: "the folder cannot be read".into(),
+        }),
+        _ => None,
     };
-    for (fate, goes) in [
-        (Some(PartFate::Saved), true),
-        (Some(PartFate::NotThere), true),
-        (Some(not_saved()), false),
-        (None, false),
+    // Its list of configs is there; how many clients its database has, if that is there; what it says became of the configs.
+    for (lists, clients, says, goes) in [
+        (true, Some(0), "saved", true),
+        (true, Some(0), "not there", true),
+        (true, Some(0), "", true),
+        (true, Some(0), "not saved", false),
+        (true, Some(1), "saved", false),
+        (true, Some(1), "not there", false),
+        (true, Some(1), "", false),
+        (true, None, "saved", false),
+        (true, None, "", false),
+        (false, Some(0), "saved", false),
+        (false, Some(0), "", false),
     ] {
+        let shown = (lists, clients, says);
         let now = BTreeMap::from([("a.conf".to_owned(), held(8, 0o640))]);
-        let mut survey = survey(now);
+        let mut survey = survey(now.clone());
+        survey.wireguard = now;
         survey.clients = Some(Vec::new());
+        survey.facts.tunnels = vec!["a".into()];
         let mut backup = backup(&[]);
+        backup.checked.lists_configs = lists;
+        backup.checked.clients = clients.map(|n| {
+            let client = Client {
+                name: "b".into(),
+                config_path: String::new(),
+                subnet: String::new(),
+                status: "active".into(),
+            };
+            vec![client; n]
+        });
         let parts = &mut backup.manifest().parts;
-        parts.extend(fate.clone().map(|f| (Part::Configs, f)));
-        let removed = |backup: &BackupForPlan| {
+        parts.extend(fate(says).map(|f| (Part::Configs, f)));
+        let after = |backup: &BackupForPlan| {
             let plan = planned(&survey, backup).unwrap();
-            plan.files.iter().any(|f| f.change == Change::Remove)
+            let removed = plan.files.iter().any(|f| f.change == Change::Remove);
+            (removed, plan.tunnels_up.iter().any(|t| t.name == "a"))
         };
-        assert_eq!(removed(&backup), goes, "{fate:?}");
+        assert_eq!(after(&backup), (goes, !goes), "{shown:?}");
         // One that could not be taken was there.
         backup.manifest().left_out.insert("a.conf".into());
-        assert!(!removed(&backup), "{fate:?}");
+        assert_eq!(after(&backup), (false, true), "{shown:?}");
     }
 }
 

@@ -12,11 +12,12 @@ use crate::gateway::consent::Consent;
 use crate::gateway::kernel_facts::Facts;
 use crate::gateway::owner::{self, Owner};
 use crate::host::{Family, Host};
+use crate::plan::needs_here::InterfacesHere;
 use crate::plan::planner::{BackupForPlan, Choices};
 use crate::plan::rehearsal::{self, Tried};
 use crate::survey::Survey;
-use crate::text::octets;
 use crate::text::wording::in_a_line;
+use crate::text::{iptables, octets};
 
 /// The file of a restore's peers, in its folder `after/`.
 pub const PEERS: &str = "peers";
@@ -34,9 +35,13 @@ pub(super) fn for_plan(
     archive: ArchiveInfo,
     checked: Checked,
     consent: &Consent,
-    choices: &Choices,
+    (here, choices): (&InterfacesHere, &Choices),
 ) -> Result<(BackupForPlan, After), Fault> {
-    let (rules, mut after) = rules(host, &checked, &survey.facts, choices)?;
+    let Fitted {
+        rules,
+        mut after,
+        notes,
+    } = rules(host, &checked, &survey.facts, here, choices)?;
     let (owners, unknown) = owners(&checked, survey.owner);
     let mut peers = None;
     if !checked.peers.is_empty() {
@@ -60,7 +65,12 @@ pub(super) fn for_plan(
         owners,
         rules,
         peers,
-        found: consent.notes().into_iter().chain(unknown).collect(),
+        found: consent
+            .notes()
+            .into_iter()
+            .chain(unknown)
+            .chain(notes)
+            .collect(),
         said: Vec::new(),
     };
     Ok((backup, after))
@@ -91,13 +101,22 @@ fn owners(checked: &Checked, gateway: (u32, u32)) -> (Owners, BTreeSet<String>) 
 /// The rules that will be loaded, or why others will not be.
 type Loaded = BTreeMap<Family, Result<Digest, String>>;
 
+/// The same, with their text and what is said of it.
+#[derive(Default)]
+struct Fitted {
+    rules: Loaded,
+    after: After,
+    notes: Vec<Note>,
+}
+
 fn rules(
     host: &dyn Host,
     checked: &Checked,
     now: &Facts,
+    here: &InterfacesHere,
     choices: &Choices,
-) -> Result<(Loaded, After), Fault> {
-    let (mut loaded, mut after) = (Loaded::new(), After::new());
+) -> Result<Fitted, Fault> {
+    let mut fitted = Fitted::default();
     for (family, tried) in rehearsal::rules(host, &checked.rules)? {
         let rules = match tried {
             _ if now.rules(family).is_none() => Err(match now.lack_protocol(family) {
@@ -105,8 +124,12 @@ fn rules(
                 false => "the current ones cannot be read, and so could not be put back".to_owned(),
             }),
             Tried::Loaded(text) => {
+                let mut rules = iptables::parse(&text, "the rehearsed rules")?;
+                let note = here.fit(&mut rules);
+                let text = if note.is_some() { rules.text() } else { text };
+                fitted.notes.extend(note);
                 let rules = digest(&octets::bytes(&text));
-                after.insert(family.rules_file(), text);
+                fitted.after.insert(family.rules_file(), text);
                 Ok(rules)
             }
             Tried::Refused(mut problem) | Tried::Untried(mut problem) => {
@@ -121,7 +144,7 @@ fn rules(
                 ))
             }
         };
-        loaded.insert(family, rules);
+        fitted.rules.insert(family, rules);
     }
-    Ok((loaded, after))
+    Ok(fitted)
 }

@@ -1,0 +1,172 @@
+//! Whether there is room for a restore, known before the question: on each filesystem for what comes to lie there. Looks; makes
+//! no room.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use journal_format::{Change, Plan, Problem, size};
+
+use crate::error::{Code, Fault, bug, cannot};
+use crate::files::space::{RESERVE, whole_blocks};
+use crate::gateway::profile::Profile;
+use crate::host::Host;
+use crate::plan::side_files::side_files;
+use crate::survey::Survey;
+
+/// What a restore keeps for itself besides its plan: the reserve file, what is reserved of a journal, what it notes of the gateway.
+const OWN: u64 = 12 << 20;
+/// So many times the size of the plan is reserved in the journal.
+const OF_PLAN: u64 = 4;
+
+/// What comes to lie on a filesystem.
+#[derive(Default)]
+struct RoomNeeded {
+    /// A folder on it, the first that was met.
+    folder: PathBuf,
+    /// The new files, beside the old ones.
+    new: u64,
+    /// The safety backup, which is made before anything is replaced.
+    backup: u64,
+    /// Old files, where they go to another filesystem.
+    originals: u64,
+    /// Copies of databases, as long as they are worked on, and Holdfast's own records.
+    work: u64,
+}
+
+impl RoomNeeded {
+    fn bytes(&self) -> u64 {
+        let parts = [self.new, self.backup, self.originals, self.work];
+        parts.into_iter().fold(RESERVE, u64::saturating_add)
+    }
+
+    /// What of it is what, for whoever wonders.
+    fn parts(&self) -> String {
+        let parts = [
+            (self.new, "for new files"),
+            (self.backup, "for the safety backup"),
+            (self.originals, "for old files"),
+            (self.work, "to work with"),
+            (RESERVE, "in reserve"),
+        ];
+        let parts = parts.into_iter().filter(|(bytes, _)| *bytes > 0);
+        let parts: Vec<String> = parts
+            .map(|(n, what)| format!("{} {what}", size(n)))
+            .collect();
+        parts.join(", ")
+    }
+}
+
+/// Refuses, with the figures, what has no room.
+pub(super) fn enough(
+    profile: &Profile,
+    host: &dyn Host,
+    survey: &Survey,
+    plan: &Plan,
+) -> Result<(), Fault> {
+    let mut needed: BTreeMap<u64, RoomNeeded> = BTreeMap::new();
+    let mut at = |folder: &Path, device: u64, add: &dyn Fn(&mut RoomNeeded)| {
+        let new = || RoomNeeded {
+            folder: folder.to_owned(),
+            ..RoomNeeded::default()
+        };
+        add(needed.entry(device).or_insert_with(new));
+    };
+    let own = |folder: PathBuf| -> Result<(PathBuf, Option<u64>), Problem> {
+        let meta = match host.stat(&folder)? {
+            None => host.stat(&profile.state_dir)?,
+            there => there,
+        };
+        Ok((folder, meta.map(|meta| meta.dev)))
+    };
+    let (backups, restores, spool) = (
+        own(profile.backups_dir())?,
+        own(profile.restores_dir())?,
+        own(profile.spool_dir())?,
+    );
+    for target in plan.databases.iter().chain(&plan.files) {
+        let path = Path::new(&target.path);
+        let Some(dir) = path.parent() else { continue };
+        let Some(folder) = host.stat(dir)? else {
+            return Err(Fault::Refused(vec![cannot(
+                Code::NOT_THERE,
+                format!(
+                    "put {} in place: the folder {} is not there",
+                    target.path,
+                    dir.display()
+                ),
+                "make the folder, or name another place in the profile",
+            )]));
+        };
+        if let Some(new) = &target.new {
+            at(dir, folder.dev, &|needed| {
+                needed.new += whole_blocks(new.size)
+            });
+        }
+        if let (Some(device), true) = (restores.1, target.change != Change::Add)
+            && device != folder.dev
+        {
+            let old = host.stat(path)?.map_or(0, |old| whole_blocks(old.size));
+            at(&restores.0, device, &|needed| needed.originals += old);
+        }
+    }
+    let (databases, configs) = sizes(profile, host, survey)?;
+    if let Some(device) = backups.1 {
+        at(&backups.0, device, &|needed| {
+            needed.backup += databases + configs
+        });
+    }
+    if let Some(device) = spool.1 {
+        at(&spool.0, device, &|needed| needed.work += databases);
+    }
+    if let Some(device) = restores.1 {
+        let plan = serde_json::to_vec(plan).map_err(|e| bug(format!("measure the plan: {e}")))?;
+        let own = OWN + OF_PLAN * plan.len() as u64;
+        at(&restores.0, device, &|needed| needed.work += own);
+    }
+    let mut problems = Vec::new();
+    for needed in needed.values() {
+        let free = host.free_bytes(&needed.folder)?;
+        if free < needed.bytes() {
+            problems.push(short(profile, needed, free));
+        }
+    }
+    super::none(problems)
+}
+
+/// How large all databases are, with what is in their logs, and all configs: the safety backup is of the whole gateway.
+fn sizes(profile: &Profile, host: &dyn Host, survey: &Survey) -> Result<(u64, u64), Problem> {
+    let mut databases = 0u64;
+    for (name, meta) in &survey.databases {
+        databases = databases.saturating_add(meta.size);
+        let known = profile.gateway.database.iter().find(|d| d.name == *name);
+        if let Some(known) = known {
+            let [log, ..] = side_files(&known.path.display().to_string());
+            let log = host.stat(Path::new(&log))?.map_or(0, |log| log.size);
+            databases = databases.saturating_add(log);
+        }
+    }
+    let configs = survey.configs.values().chain(survey.wireguard.values());
+    let configs = configs.fold(0u64, |all, held| all.saturating_add(held.size));
+    Ok((databases, configs))
+}
+
+fn short(profile: &Profile, needed: &RoomNeeded, free: u64) -> Problem {
+    let folder = needed.folder.display();
+    let of_ours = needed.folder.starts_with(&profile.state_dir);
+    let prune = match of_ours || needed.backup > 0 {
+        true => "; `holdfast prune --dry-run` lists old backups that can go",
+        false => "",
+    };
+    cannot(
+        Code::NO_SPACE,
+        format!(
+            "restore: the filesystem of {folder} has {} free, and the restore needs {} there ({})",
+            size(free),
+            size(needed.bytes()),
+            needed.parts()
+        ),
+        format!(
+            "free some space there: `df -h {folder}` shows how much there is{prune}; nothing was changed"
+        ),
+    )
+}
