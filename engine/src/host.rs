@@ -2,8 +2,7 @@
 //! through these traits. Owns the closed sets of queries and commands; does nothing itself.
 //!
 //! [`Look`] reads. [`Act`] changes the gateway, and every function of it demands a [`Permit`]. [`Own`] is what belongs
-//! to Holdfast alone: its state files, its journal, what its dead processes left behind. Faults are tested with other
-//! implementations of these traits.
+//! to Holdfast alone: its state files, its journal, what its dead processes left behind. Tests implement them with faults.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Write};
