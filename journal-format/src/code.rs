@@ -284,8 +284,12 @@ codes! {
     LOCKED_OUT = "locked-out", "the INPUT rules of the backup";
     /// A tunnel of the backup takes a network that this box, or the admin, is in.
     NETWORK_TAKEN = "network-taken", "`AllowedIPs` of the config, `ip route`";
-    /// Rules or commands of the backup name network interfaces that this gateway lacks.
-    INTERFACE_MISSING = "interface-missing", "`ip -br link`, and the rules that are named";
+    /// Firewall rules of the backup name network interfaces that this gateway lacks.
+    INTERFACE_MISSING = "interface-missing", "`ip -br link`, `iptables-save`";
+    /// Rules that the backup has each boot load name network interfaces that this gateway lacks.
+    INTERFACE_MISSING_AT_BOOT = "interface-missing-at-boot", "`ip -br link`, the file that keeps the rules";
+    /// Commands of the backup's configs name network interfaces that this gateway lacks.
+    INTERFACE_MISSING_IN_CONFIGS = "interface-missing-in-configs", "`ip -br link`, `PostUp` of the configs";
     /// Rules that the gateway adds itself are loaded for the interface of this gateway's LAN.
     RULES_FOR_THIS_LAN = "rules-for-this-lan", "`ip route show default`";
     /// This gateway has no default route, which the start of its service needs.

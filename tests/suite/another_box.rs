@@ -26,7 +26,7 @@ fn of_another(gateway: &Gateway, name: &str) -> PathBuf {
     let active = &gateway.sample().active().unwrap()[1];
     let entry = format!("configs/{active}.conf");
     let config = String::from_utf8(backup.entry(&entry).unwrap().to_vec()).unwrap();
-    let hook = "PostUp = true -o lan9; true -i %i\n[Peer]";
+    let hook = "PostUp = true iptables -o lan9; true iptables -i %i; true sed -i lan8\n[Peer]";
     backup = backup.with(&entry, config.replacen("[Peer]", hook, 1).as_bytes());
     backup.metadata["holdfast"]["host"] = "elsewhere".into();
     let file = gateway.beside(name);

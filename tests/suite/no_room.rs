@@ -48,8 +48,8 @@ fn a_restore_without_room_for_its_safety_backup_is_refused_with_the_figures_befo
     let state_dir = path(&gateway.sample().state_dir()).to_owned();
     let said = &refused.stderr;
     for what in [
-        format!("the filesystem of {state_dir}"),
-        " free, and the restore needs ".to_owned(),
+        format!("not enough space in {state_dir}"),
+        " MiB needed (".to_owned(),
         " MiB for the safety backup, ".to_owned(),
         "16.0 MiB in reserve)".to_owned(),
         format!("`df -h {state_dir}"),
@@ -77,7 +77,7 @@ fn a_restore_without_room_beside_the_files_that_it_replaces_is_refused_with_the_
     assert_eq!(refused.code(), 3, "{refused}");
     let said = &refused.stderr;
     assert!(
-        said.contains(&format!("the filesystem of {}", path(&instance))),
+        said.contains(&format!("not enough space in {}: ", path(&instance))),
         "{said}"
     );
     gateway.run(&["rm", &filler]);

@@ -112,7 +112,7 @@ impl InterfacesHere {
                 named(&found, count)
             );
             let advice = "compare with `ip -br link`; after the restore, put this gateway's interface in that file";
-            (count > 0).then(|| Note::down(Code::INTERFACE_MISSING, text).advising(advice))
+            (count > 0).then(|| Note::down(Code::INTERFACE_MISSING_AT_BOOT, text).advising(advice))
         }));
         let (count, found) = self.in_hooks(survey, checked);
         if count > 0 {
@@ -123,7 +123,7 @@ impl InterfacesHere {
             );
             let advice = "compare with `ip -br link`; after the restore, put this gateway's interface in PreUp, PostUp, PreDown and \
                           PostDown of these configs";
-            said.push(Note::down(Code::INTERFACE_MISSING, text).advising(advice));
+            said.push(Note::down(Code::INTERFACE_MISSING_IN_CONFIGS, text).advising(advice));
         }
         said
     }
@@ -139,13 +139,7 @@ impl InterfacesHere {
             }
             let mut foreign = BTreeSet::new();
             for (_, command) in config.hooks() {
-                let command =
-                    String::from_utf8_lossy(command).replace([';', '&', '|', '"', '\''], " ");
-                let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
-                // What `wg-quick` or a shell puts in there is not known here.
-                let plain = |i: &&str| !i.contains(['%', '$', '`']);
-                let missing = interfaces(&words).filter(plain).filter(|i| !self.has(i));
-                foreign.extend(missing.map(str::to_owned));
+                foreign.extend(in_command(command).into_iter().filter(|i| !self.has(i)));
             }
             tunnels += usize::from(!foreign.is_empty());
             for interface in foreign {
@@ -234,23 +228,41 @@ impl InterfacesHere {
                 format!("set service_seconds = {enough} under [gateway] in the profile"),
             ),
         ];
+        // A start that takes nearly as long may take longer.
+        let too_short = |limit: &Duration| needs >= *limit * 3 / 4;
+        let (mut ends, mut does) = (Vec::new(), Vec::new());
         for (limit, who, advice) in limits {
-            // A start that takes nearly as long may take longer.
-            if let Some(limit) = limit.filter(|limit| needs >= *limit * 3 / 4) {
-                let text = format!(
-                    "the start of {unit} takes about {} s for {clients}, and {who} ends it after {} s",
-                    needs.as_secs(),
-                    limit.as_secs()
-                );
-                said.push(
-                    Note::down(Code::START_TOO_SLOW, text)
-                        .about(unit)
-                        .advising(advice),
-                );
+            if let Some(limit) = limit.filter(too_short) {
+                ends.push(format!("{who} ends it after {} s", limit.as_secs()));
+                does.push(advice);
             }
+        }
+        if !ends.is_empty() {
+            let text = format!(
+                "the start of {unit} takes about {} s for {clients}, and {}",
+                needs.as_secs(),
+                ends.join(", and ")
+            );
+            let note = Note::down(Code::START_TOO_SLOW, text).about(unit);
+            said.push(note.advising(does.join("; and ")));
         }
         said
     }
+}
+
+/// The interfaces that the `iptables` of a command name; not what `wg-quick` or a shell puts in there, which is not known here.
+fn in_command(command: &[u8]) -> BTreeSet<String> {
+    let command = String::from_utf8_lossy(command).replace(['"', '\''], " ");
+    let mut found = BTreeSet::new();
+    for one in command.split([';', '&', '|', '\n']) {
+        let words: Vec<String> = one.split_whitespace().map(str::to_owned).collect();
+        // To other programs these options mean something else.
+        if words.iter().any(|word| word.ends_with("tables")) {
+            let plain = |i: &&str| !i.contains(['%', '$', '`', '{']);
+            found.extend(interfaces(&words).filter(plain).map(str::to_owned));
+        }
+    }
+    found
 }
 
 /// `name eth0`, or `name eth0 (10) and docker0 (2)`.

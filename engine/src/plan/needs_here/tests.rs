@@ -45,6 +45,19 @@ fn a_start_that_needs_a_default_route_or_more_time_than_it_has_is_named_and_one_
 }
 
 #[test]
+fn a_start_that_is_too_slow_for_both_is_one_note_with_both_settings() {
+    let [line] = &said(Some("ens3"), "TimeoutStartUSec=1min 30s", 10_000)[..] else {
+        panic!("one line");
+    };
+    for part in [
+        "systemd ends it after 90 s, and Holdfast ends it after 120 s",
+        "TimeoutStartSec=700 under [Service]; and set service_seconds = 700",
+    ] {
+        assert!(line.contains(part), "{line}");
+    }
+}
+
+#[test]
 fn a_unit_that_is_not_installed_is_named_alone() {
     let [line] = &said(
         None,
@@ -78,4 +91,24 @@ fn a_name_with_a_plus_stands_for_all_that_begin_so() {
     let here = here(None);
     assert!(here.has("ens+") && here.has("+") && here.has("wg0") && here.has("lo"));
     assert!(!here.has("eth+") && !here.has("ens30") && !here.has("eth0"));
+}
+
+#[test]
+fn of_a_command_only_what_iptables_is_told_is_an_interface() {
+    let found = |command: &str| {
+        in_command(command.as_bytes())
+            .into_iter()
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(
+        found(
+            "iptables -A FORWARD -i %i -o eth0 -j ACCEPT; /usr/sbin/ip6tables -t nat -A POSTROUTING -o \"eth1\" -j MASQUERADE"
+        ),
+        ["eth0", "eth1"]
+    );
+    assert_eq!(
+        found("sed -i s/a/b/ /etc/x && curl -o /tmp/y $URL"),
+        [""; 0]
+    );
+    assert_eq!(found("iptables -D INPUT -i $LAN -j DROP"), [""; 0]);
 }

@@ -160,10 +160,10 @@ fn short(profile: &Profile, needed: &RoomNeeded, free: u64) -> Problem {
     cannot(
         Code::NO_SPACE,
         format!(
-            "restore: the filesystem of {folder} has {} free, and the restore needs {} there ({})",
-            size(free),
+            "restore: not enough space in {folder}: {} needed ({}), {} free",
             size(needed.bytes()),
-            needed.parts()
+            needed.parts(),
+            size(free)
         ),
         format!(
             "free some space there: `df -h {folder}` shows how much there is{prune}; nothing was changed"
