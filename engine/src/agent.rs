@@ -139,10 +139,11 @@ pub fn serve(profile: &Profile, config_file: &Path, socket: &Path) -> Result<(),
     spawn("orphans", move || recoveries::of_orphans(&keeper))?;
     let scheduled = profile.clone();
     spawn("schedule", move || {
+        let mut told_ms = None;
         loop {
             // First of all, so that what a boot catches up with has come by then.
             std::thread::sleep(SCHEDULE);
-            on_backup::tell_if_overdue(&scheduled, schedule::stands(&scheduled));
+            on_backup::tell_if_overdue(&scheduled, schedule::stands(&scheduled), &mut told_ms);
         }
     })?;
     tracing::info!("the agent listens on {}", socket.display());

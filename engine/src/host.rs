@@ -52,6 +52,8 @@ pub struct Meta {
     pub gid: u32,
     /// Permission bits.
     pub mode: u32,
+    /// When its bytes, or a folder's names, last changed, nanoseconds since 1970 UTC.
+    pub changed_ns: i64,
 }
 
 impl Meta {

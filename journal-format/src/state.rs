@@ -411,11 +411,12 @@ impl State {
             self.starts = 0;
             self.attempts.clear();
         }
-        // What a power cut ended says nothing against the step: over boots the starts alone are counted. Nor does what
-        // the end of its driver cut off.
+        // What a power cut ended says nothing against the step: over boots the starts alone are counted. Nor, on the way back, does
+        // what the end of its driver cut off: there is no other way. Forward there is one.
+        let cut_off = self.in_doubt.filter(|_| !self.stale);
         if *self.boot() != driver.boot {
             self.attempts.clear();
-        } else if let Some(cut_off) = self.in_doubt.filter(|_| !self.stale) {
+        } else if let Some(cut_off) = cut_off.filter(|m| m.direction == Direction::Back) {
             let attempts = self.attempts.get_mut(&(cut_off.step, cut_off.direction));
             attempts.into_iter().for_each(|n| *n = n.saturating_sub(1));
         }

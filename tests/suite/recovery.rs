@@ -433,7 +433,10 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
     std::fs::remove_file(&barrier).unwrap();
     let refused = two.holdfast(&["recover"]);
     assert_eq!(refused.code(), 5, "{refused}");
-    assert!(refused.stderr.contains("its restore marker is gone"), "{refused}");
+    assert!(
+        refused.stderr.contains("its restore marker is gone"),
+        "{refused}"
+    );
     let at_boot = two.holdfast(&["work", "boot"]);
     assert_eq!(at_boot.code(), 5, "{at_boot}");
     assert_eq!(

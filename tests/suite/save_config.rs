@@ -38,7 +38,8 @@ fn a_config_over_which_the_start_of_the_service_writes_is_back_after_both_ending
         let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
         assert_eq!(done.code(), status, "{done}");
         let said = format!("SaveConfig wrote over {}", config.display());
-        assert!(done.stdout.contains(&said), "{done}");
+        assert_eq!(done.stdout.matches(&said).count(), 1, "{done}");
+        assert!(!done.stdout.contains("changed by others"), "{done}");
         assert_eq!(std::fs::read(&config).unwrap(), was, "{done}");
         let mut differs = before.diff(&gateway.picture());
         // The time of the change is that of the row's last; and this test wrote to the file.

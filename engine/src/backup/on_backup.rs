@@ -24,24 +24,21 @@ pub fn tell_of_run(profile: &Profile, run: &ScheduledRun) -> Vec<Problem> {
         "not_pruned": run.not_pruned,
     });
     let result = Some(run.result);
-    tell(
-        profile,
-        schedule::stands(profile),
-        result,
-        run.began_ms,
-        document,
-    )
+    // Also where the disk did not take what this run says: the record is then of one before.
+    let stands = schedule::stands(profile).after(run.clone());
+    tell(profile, stands, result, run.began_ms, document)
 }
 
-/// Tells once that no run came, if so.
-pub fn tell_if_overdue(profile: &Profile, stands: Schedule) {
+/// Tells once that no run came, if so. `told_ms` is what this process told last, which a full disk may not have taken.
+pub fn tell_if_overdue(profile: &Profile, stands: Schedule, told_ms: &mut Option<i64>) {
     let Some(since_ms) = stands.overdue_since_ms else {
         return;
     };
     let is_it = |told: &ToldProgram| told.result.is_none() && told.since_ms == since_ms;
-    if stands.told.as_ref().is_some_and(is_it) {
+    if stands.told.as_ref().is_some_and(is_it) || *told_ms == Some(since_ms) {
         return;
     }
+    *told_ms = Some(since_ms);
     tracing::warn!("scheduled backup: {}", stands.line().unwrap_or_default());
     let document = json!({ "result": "overdue", "overdue_since": utc(since_ms) });
     for problem in tell(profile, stands, None, since_ms, document) {

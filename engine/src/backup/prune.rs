@@ -7,7 +7,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use jiff::tz::TimeZone;
 use journal_format::{Digest, RestoreId};
@@ -20,11 +20,15 @@ use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::profile::Profile;
 use crate::gateway::retention::KeepRule;
 use crate::host::Look;
+use crate::state_dir::audit::old::{self, OldAuditFile};
 use crate::state_dir::pins::PinsHeld;
-use crate::state_dir::{self, made, pins, traces};
+use crate::state_dir::{self, audit, made, pins, traces};
 
 /// What the folder of a restore is called while it is removed: no restore's name any more.
 const GOING: &str = ".pruned-";
+/// So many days every file of the audit log stays, whatever restores stay.
+const AUDIT_DAYS: i64 = 90;
+const DAY_MS: i64 = 86_400_000;
 
 /// Something that is removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -34,6 +38,19 @@ pub enum Pruned {
     Backup(String),
     /// What a restore kept, by its id.
     Restore(RestoreId),
+    /// A file of the audit log, by its number.
+    Audit(u64),
+}
+
+impl Pruned {
+    /// What it is called in a list.
+    pub fn name(&self) -> String {
+        match self {
+            Pruned::Backup(name) => name.clone(),
+            Pruned::Restore(id) => id.to_string(),
+            Pruned::Audit(number) => format!("audit/{number:06}.log"),
+        }
+    }
 }
 
 /// What the rules say of what is there now.
@@ -87,7 +104,37 @@ pub fn plan(
         }
     }
     pruning.going.reverse();
+    let oldest_stays = past
+        .iter()
+        .filter(|p| !pruning.removes(&p.id))
+        .map(|p| p.closed_ms)
+        .min();
+    let until_ms = oldest_stays
+        .unwrap_or(now_ms)
+        .min(now_ms - AUDIT_DAYS * DAY_MS);
+    let is_old = |file: &OldAuditFile| !rule.keeps_all() && file.last_ms < until_ms;
+    // One after the other from the oldest on: none is missing in between.
+    let files = audit_files(profile)?.into_iter().take_while(is_old);
+    pruning
+        .going
+        .extend(files.map(|file| (Pruned::Audit(file.number), file.size)));
     Ok(pruning)
+}
+
+fn audit_files(profile: &Profile) -> Result<Vec<OldAuditFile>, Problem> {
+    let dir = audit::dir(profile);
+    old::files(&dir).or_cannot(
+        Code::IO,
+        format!("read the audit log {}", dir.display()),
+        "see to the disk of the state folder",
+    )
+}
+
+impl Pruning {
+    fn removes(&self, id: &RestoreId) -> bool {
+        let mut going = self.going.iter();
+        going.any(|(what, _)| matches!(what, Pruned::Restore(going) if going == id))
+    }
 }
 
 /// The restores that a recovery or `undo` may still need: the open one, the newest one, and the newest one that was completed. Their ids
@@ -220,11 +267,24 @@ pub fn carry_out(profile: &Profile, pruning: &Pruning) -> Outcome {
 
 /// Removes one thing; false where somebody reads it.
 fn remove(profile: &Profile, what: &Pruned) -> Result<bool, Problem> {
-    let (path, remove): (PathBuf, fn(&Path) -> io::Result<bool>) = match what {
-        Pruned::Backup(name) => (profile.backups_dir().join(name), remove_backup),
-        Pruned::Restore(id) => (profile.restore_dir(id), remove_restore),
+    let (path, removed) = match what {
+        Pruned::Backup(name) => {
+            let path = profile.backups_dir().join(name);
+            let removed = remove_backup(&path);
+            (path, removed)
+        }
+        Pruned::Restore(id) => {
+            let path = profile.restore_dir(id);
+            let removed = remove_restore(&path);
+            (path, removed)
+        }
+        Pruned::Audit(number) => {
+            let dir = audit::dir(profile);
+            let removed = old::remove(&dir, *number).map(|()| true);
+            (audit::file(&dir, *number), removed)
+        }
     };
-    remove(&path).or_cannot(
+    removed.or_cannot(
         Code::IO,
         format!("remove {}", path.display()),
         "see to the disk of the state folder, then run `holdfast prune` again",

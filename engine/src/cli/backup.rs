@@ -77,7 +77,12 @@ fn audit(context: &Context, made: &Result<Made, Fault>) {
         .as_ref()
         .ok()
         .map(|made| made.path.display().to_string());
-    context.audited(AuditedDeed::Backup, path.as_deref(), AuditResult::of(made));
+    let result = AuditResult::of(made);
+    let result = match made {
+        Ok(made) if !made.lacks.is_empty() => AuditResult::Not(Code::BACKUP_INCOMPLETE),
+        Ok(_) | Err(_) => result,
+    };
+    context.audited(AuditedDeed::Backup, path.as_deref(), result);
 }
 
 /// The same for the timer, with all that belongs to a run of the schedule.

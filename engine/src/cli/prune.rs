@@ -76,6 +76,7 @@ pub(super) fn lines(outcome: &Outcome, verb: &str) -> Vec<String> {
         let what = match what {
             Pruned::Backup(name) => format!("the backup {}", visible(name)),
             Pruned::Restore(id) => format!("the journal and the old files of restore {id}"),
+            Pruned::Audit(number) => format!("file {number} of the audit log"),
         };
         format!("{verb} {what}, {}", size(*bytes))
     });
@@ -96,11 +97,7 @@ pub(super) fn problems(outcome: &Outcome) {
 /// Each thing that went, by its name; and that something did not go.
 pub(super) fn audit(context: &Context, outcome: &Outcome) {
     for (what, _) in &outcome.gone {
-        let name = match what {
-            Pruned::Backup(name) => name.as_str(),
-            Pruned::Restore(id) => id.as_str(),
-        };
-        context.audited(AuditedDeed::Prune, Some(name), AuditResult::Done);
+        context.audited(AuditedDeed::Prune, Some(&what.name()), AuditResult::Done);
     }
     if !outcome.failed.is_empty() {
         let result = AuditResult::by(&outcome.failed);
@@ -125,6 +122,13 @@ pub(super) fn pin(context: &Context, asked: &Path, pinned: bool) -> Result<u8, F
         )));
     };
     let changed = pins::set(profile, sha256, pinned)?;
+    if changed {
+        let deed = match pinned {
+            true => AuditedDeed::Pin,
+            false => AuditedDeed::Unpin,
+        };
+        context.audited(deed, Some(&listed.name), AuditResult::Done);
+    }
     let shown = visible(&listed.name);
     match (pinned, changed) {
         (true, true) => say!("pinned {shown}: no prune removes it"),

@@ -44,6 +44,35 @@ pub fn owed<'p>(env: &Env<'p>) -> Result<Vec<&'p Tunnel>, Problem> {
     Ok(all.filter(|t| names.contains(t.name.as_str())).collect())
 }
 
+fn coming_up(dir: &Path) -> PathBuf {
+    dir.join("coming-up")
+}
+
+/// Notes which tunnels come up now, after the verdict: whoever is cut off leaves some of them half up, and the others carry traffic.
+pub fn note_coming_up(env: &Env, tunnels: &BTreeSet<String>) -> Result<(), Problem> {
+    match tunnels.is_empty() {
+        true => env.host.discard(&coming_up(env.dir)),
+        false => {
+            let names: Vec<&str> = tunnels.iter().map(String::as_str).collect();
+            env.host
+                .keep(&coming_up(env.dir), names.join("\n").as_bytes())
+        }
+    }
+}
+
+/// The tunnels that a run brought up after the verdict that was cut off, or failed.
+pub fn were_coming_up(env: &Env) -> Result<BTreeSet<String>, Problem> {
+    let file = coming_up(env.dir);
+    if env.host.stat(&file)?.is_none() {
+        return Ok(BTreeSet::new());
+    }
+    let names = env.host.read(&file, NAMES_BYTES)?;
+    Ok(String::from_utf8_lossy(&names)
+        .lines()
+        .map(str::to_owned)
+        .collect())
+}
+
 /// Which of these tunnels are up and do not listen on the ports of their configs: in userspace WireGuard finds out that its port is
 /// taken only after `wg-quick` has ended well.
 pub fn not_listening<'t>(

@@ -14,6 +14,8 @@ use crate::restore::step::Env;
 pub const ORIGINALS: &str = "originals";
 /// What others left where the restore put a file, or in place of one.
 pub const FOUND: &str = "found";
+/// What `wg-quick` wrote over configs that say `SaveConfig`.
+pub const SAVED_OVER: &str = "found/by-saveconfig";
 
 /// How the names of copies end that are not yet whole.
 const HALF: &str = ".half";
@@ -99,9 +101,9 @@ impl<'a> Keeping<'a> {
             }
         }
         // An original is moved once; others may have left something there twice.
-        let free = match self.root.ends_with(FOUND) {
-            true => self.free(to.clone())?,
-            false => to.clone(),
+        let free = match self.root.ends_with(ORIGINALS) {
+            true => to.clone(),
+            false => self.free(to.clone())?,
         };
         // The kernel alone knows: two mounts of one filesystem have one device number.
         let kept = match (host.rename(permit, from, &free), meta.kind) {

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use journal_format::{Direction, Note};
 use serde::{Deserialize, Serialize};
 
-use super::keeping::{FOUND, Keeping};
+use super::keeping::{Keeping, SAVED_OVER};
 use super::step::Env;
 use crate::error::{Code, Problem, bug, cannot};
 use crate::host::{Kind, Meta, Owner, Permit, parent};
@@ -86,16 +86,9 @@ fn keep_all(env: &Env, direction: Direction, is_last: bool) -> Result<(), Proble
     if env.plan.services.is_empty() || env.host.stat(&file)?.is_some() {
         return Ok(());
     }
-    let tunnels = match direction {
-        Direction::Forward => &env.plan.tunnels_up,
-        Direction::Back => &env.plan.tunnels_down,
-    };
-    // A start also brings up active clients that were down.
-    let configs = tunnels.iter().map(|t| &t.config);
-    let files = env.plan.files.iter().map(|t| &t.path);
-    let configs: BTreeSet<&String> = configs.chain(files).collect();
+    let configs = configs(env, direction);
     let (mut all, mut unread) = (BTreeMap::new(), None);
-    for path in configs.into_iter().filter(|p| p.ends_with(".conf")) {
+    for path in configs {
         match as_it_is(env, Path::new(path)) {
             Ok(is) => all.extend(is.map(|is| (path, is))),
             Err(why) if is_last => unread = Some(why),
@@ -109,6 +102,17 @@ fn keep_all(env: &Env, direction: Direction, is_last: bool) -> Result<(), Proble
         env.host.keep(&file, &text)?;
     }
     unread.map_or(Ok(()), Err)
+}
+
+/// The configs over which a start of the services may write in this direction: one also brings up active clients that were down.
+fn configs<'e>(env: &'e Env, direction: Direction) -> BTreeSet<&'e String> {
+    let tunnels = match direction {
+        Direction::Forward => &env.plan.tunnels_up,
+        Direction::Back => &env.plan.tunnels_down,
+    };
+    let configs = tunnels.iter().map(|t| &t.config);
+    let all = configs.chain(env.plan.files.iter().map(|t| &t.path));
+    all.filter(|path| path.ends_with(".conf")).collect()
 }
 
 /// This config, if it says `SaveConfig`.
@@ -126,15 +130,14 @@ fn as_it_is(env: &Env, path: &Path) -> Result<Option<Kept>, Problem> {
     }))
 }
 
-/// Puts back the configs over which a start wrote, and says it. Where a run was cut off, the next one ends it. A restore that was
-/// left as it is stays so.
-pub fn put_back(env: &Env, permit: &Permit, direction: Direction) -> Result<Vec<Note>, Problem> {
+/// Puts back the configs over which a start wrote. Where a run was cut off, the next one ends it. A restore that was left as it is
+/// stays so.
+pub fn put_back(env: &Env, permit: &Permit, direction: Direction) -> Result<(), Problem> {
     let other = match direction {
         Direction::Forward => Direction::Back,
         Direction::Back => Direction::Forward,
     };
-    let mut found = Keeping::new(env, permit, FOUND);
-    let mut notes = Vec::new();
+    let mut written = Keeping::new(env, permit, SAVED_OVER);
     for set in [direction, other] {
         for (path, kept) in kept(env, set)? {
             let is_target = || env.plan.files.iter().any(|t| t.path == path);
@@ -142,41 +145,32 @@ pub fn put_back(env: &Env, permit: &Permit, direction: Direction) -> Result<Vec<
             let counts = set == direction || direction == Direction::Back && !is_target();
             // What differs later need not be a start's: an admin may have saved what runs.
             let counts = counts && !env.left && (!env.over || env.started);
-            notes.extend(put_one_back(
-                env,
-                permit,
-                &mut found,
-                (&path, &kept),
-                counts,
-            )?);
+            put_one_back(env, permit, &mut written, (&path, &kept), counts)?;
         }
     }
-    found.sync()?;
-    notes.append(&mut found.notes);
-    Ok(notes)
+    written.sync()
 }
 
 fn put_one_back(
     env: &Env,
     permit: &Permit,
-    found: &mut Keeping,
+    written: &mut Keeping,
     (path, kept): (&str, &Kept),
     counts: bool,
-) -> Result<Option<Note>, Problem> {
+) -> Result<(), Problem> {
     let (host, place) = (env.host, Path::new(path));
     let aside = aside(env, place)?;
     // Before the exchange it is some of what was kept; behind it what had been written.
-    let mut is_left = host.stat(&aside)?.is_some();
-    if is_left
+    if host.stat(&aside)?.is_some()
         && kept
             .bytes()
             .starts_with(&host.read(&aside, wg_config::MOST)?)
+        && !holds(env, place, kept)?
     {
         host.remove_file(permit, &aside)?;
-        is_left = false;
     }
     // Also where nothing is left: the run that was cut off may have moved it, and not synced that.
-    let mut written = found.take(&aside, path)?;
+    written.take(&aside, path)?;
     if counts && is_written_over(env, place, kept)? {
         let mut fill = |out: &mut dyn std::io::Write| {
             let filled = out.write_all(&kept.bytes());
@@ -186,24 +180,48 @@ fn put_one_back(
         host.sync_file(permit, &aside)?;
         host.exchange(permit, &aside, place)?;
         host.sync_dir(permit, parent(place)?)?;
-        written = found.take(&aside, path)?;
-        is_left = true;
+        written.take(&aside, path)?;
     }
-    Ok(is_left.then(|| {
-        let text = format!(
-            "the start of the services took a tunnel down, and its SaveConfig wrote over {path}: Holdfast has put that config back, and \
-             keeps what was written as {}",
-            written.display()
-        );
-        let note = Note::known(Code::CONFIG_PUT_BACK, text).about(path);
-        note.advising("see in the service's log why it took the tunnel down; its next start may do so again")
-    }))
+    Ok(())
+}
+
+/// What a person is told of the configs that were put back, by this run or an earlier one that was cut off before it could say it.
+pub fn notes(env: &Env, permit: &Permit) -> Result<Vec<Note>, Problem> {
+    let written = Keeping::new(env, permit, SAVED_OVER);
+    let mut notes = Vec::new();
+    if env.host.stat(written.root())?.is_none() {
+        return Ok(notes);
+    }
+    let mut all = configs(env, Direction::Forward);
+    all.append(&mut configs(env, Direction::Back));
+    for path in all {
+        for kept in written.kept_before(path)? {
+            let text = format!(
+                "the start of the services took a tunnel down, and its SaveConfig wrote over {path}: Holdfast has put that config \
+                 back, and keeps what was written as {}",
+                kept.display()
+            );
+            let note = Note::known(Code::CONFIG_PUT_BACK, text).about(path);
+            notes.push(note.advising(
+                "see in the service's log why it took the tunnel down; its next start may do so again",
+            ));
+        }
+    }
+    Ok(notes)
 }
 
 /// Where the config is made that is put back, and what was written lies once that is done.
 fn aside(env: &Env, place: &Path) -> Result<PathBuf, Problem> {
     let name = |path: &Path| path.file_name().unwrap_or_default().display().to_string();
     Ok(parent(place)?.join(format!(".{}.holdfast-{}", name(place), name(env.dir))))
+}
+
+/// Whether this config is as it was kept.
+fn holds(env: &Env, place: &Path, kept: &Kept) -> Result<bool, Problem> {
+    let is_there = env.host.stat(place)?;
+    let is_small = |m: &Meta| m.kind == Kind::File && m.size <= wg_config::MOST;
+    Ok(is_there.is_some_and(|m| is_small(&m))
+        && env.host.read(place, wg_config::MOST)? == *kept.bytes())
 }
 
 /// Whether `wg-quick` has written over this config.

@@ -283,7 +283,10 @@ fn started_again(service: &Service, holders: &[Holder]) -> Problem {
             parent,
         ))
     };
-    let child = holders.iter().find_map(child);
+    // Who sits at a terminal mostly reads.
+    let (reads, works): (Vec<&Holder>, Vec<&Holder>) =
+        holders.iter().partition(|holder| holder.at_a_terminal);
+    let child = works.into_iter().chain(reads).find_map(child);
     let mut what = format!("keep {} stopped: something starts it again", service.name);
     let meanwhile = "for as long as the restore takes";
     let advice = match (&service.control, child) {

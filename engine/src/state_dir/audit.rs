@@ -7,6 +7,7 @@
 
 pub mod check;
 pub mod entry;
+pub mod old;
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -141,7 +142,8 @@ fn locked(dir: &Path) -> io::Result<File> {
     }
 }
 
-fn file(dir: &Path, number: u64) -> PathBuf {
+/// One of its files.
+pub fn file(dir: &Path, number: u64) -> PathBuf {
     dir.join(format!("{number:06}{ENDING}"))
 }
 

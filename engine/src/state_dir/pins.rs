@@ -13,8 +13,11 @@ use crate::files::open::{if_there, lock_file};
 use crate::files::whole;
 use crate::gateway::profile::Profile;
 
+/// The file in the state folder.
+pub const PINNED: &str = "pinned";
+
 fn path(profile: &Profile) -> PathBuf {
-    profile.state_dir.join("pinned")
+    profile.state_dir.join(PINNED)
 }
 
 /// All of them. An error where they cannot be read: then it is not known of any backup that it is not pinned.

@@ -25,6 +25,8 @@ const ENABLED: &str = "/etc/systemd/system/timers.target.wants/holdfast-backup.t
 /// So many periods may pass without a run.
 const PERIODS: u64 = 2;
 const HOUR_MS: u64 = 3_600_000;
+/// Two clocks may differ by so much, as they are set again and again.
+const ALLOWED_AHEAD_MS: i64 = 3_600_000;
 const MAKE_ONE: &str = "`holdfast backup --scheduled`";
 
 /// How a run of the schedule ended.
@@ -86,6 +88,8 @@ pub struct Schedule {
     pub overdue_since_ms: Option<i64>,
     /// What `on_backup` was last told.
     pub told: Option<ToldProgram>,
+    /// The last run's backup is not in the folder for backups any more.
+    pub is_gone: bool,
     /// Why it is not known what the last run said.
     pub unreadable: Option<Problem>,
     now_ms: i64,
@@ -148,7 +152,9 @@ pub(crate) fn stands_at(profile: &Profile, enabled: &Path, now_ms: i64) -> Sched
         Ok(last) => (last, None),
         Err(problem) => (None, Some(problem)),
     };
+    // What the clock had wrong then, or has wrong now, is no run that came in time.
     let began_ms = last.as_ref().map(|run| run.began_ms);
+    let began_ms = began_ms.filter(|began| *began <= now_ms.saturating_add(ALLOWED_AHEAD_MS));
     let allowed_ms = profile
         .schedule
         .every_hours
@@ -169,6 +175,10 @@ pub(crate) fn stands_at(profile: &Profile, enabled: &Path, now_ms: i64) -> Sched
         overdue_since_ms: since_ms.filter(is_overdue),
         // What cannot be read was cut off by nobody, and says nothing.
         told: kept(&told(profile)).ok().flatten(),
+        is_gone: last.as_ref().is_some_and(|run| {
+            let name = run.backup.as_ref();
+            name.is_some_and(|name| !profile.backups_dir().join(name).exists())
+        }),
         last,
         unreadable,
         now_ms,
@@ -176,10 +186,23 @@ pub(crate) fn stands_at(profile: &Profile, enabled: &Path, now_ms: i64) -> Sched
 }
 
 impl Schedule {
+    /// The same, once this run has ended.
+    pub fn after(self, run: ScheduledRun) -> Schedule {
+        Schedule {
+            last: Some(run),
+            runs: false,
+            overdue_since_ms: None,
+            is_gone: false,
+            unreadable: None,
+            ..self
+        }
+    }
+
     /// Somebody has to do something: there is no backup of the last run, it lacks something, or no run came.
     pub fn needs_somebody(&self) -> bool {
         let is_bad = |run: &ScheduledRun| match run.result {
-            RunResult::Good => false,
+            // An old one may have been pruned where no other comes.
+            RunResult::Good => self.is_gone && self.in_force,
             RunResult::Begun => !self.runs,
             RunResult::Incomplete | RunResult::Failed => true,
         };
@@ -225,6 +248,9 @@ impl Schedule {
         let when = ago(run.began_ms, self.now_ms);
         let name = run.backup.as_deref().unwrap_or("its backup");
         match run.result {
+            RunResult::Good if self.is_gone => {
+                format!("good, {when}, but its backup is gone: {name}; run {MAKE_ONE}")
+            }
             RunResult::Good => format!("good, {when}: {name}"),
             RunResult::Incomplete => format!(
                 "INCOMPLETE, {when}: {name} {}; fix the cause, then run {MAKE_ONE}",
@@ -240,7 +266,7 @@ impl Schedule {
             }
             RunResult::Begun if self.runs => format!("runs, process {}", run.pid),
             RunResult::Begun => format!(
-                "FAILED, {when}: a power cut or a signal ended the run before its backup was made; run {MAKE_ONE}"
+                "FAILED, {when}: a power cut or a signal ended the run; `holdfast backups` shows whether its backup was made; run {MAKE_ONE}"
             ),
         }
     }

@@ -66,6 +66,8 @@ pub struct Inode {
     mount: u64,
     /// Its number, which is used again once it is gone.
     pub number: u64,
+    /// The newest object when names in this folder last changed: what programs see as a time.
+    pub changed: Object,
     /// What programs see.
     pub now: Held,
     durable: Held,
@@ -107,6 +109,7 @@ impl Disk {
             dev: 1,
             mount: 1,
             number: 2,
+            changed: 0,
             now: Held::fresh(0o755),
             durable: Held::fresh(0o755),
         };
@@ -248,6 +251,8 @@ impl Disk {
         let unsynced = changes.iter().map(|((dir, _), _)| *dir).collect();
         for (name, object) in &changes {
             bind(&mut self.names, name, *object);
+            let dir = self.inodes.get_mut(&name.0);
+            dir.into_iter().for_each(|d| d.changed = self.next - 1);
         }
         self.pending.push(Op::Names { changes, unsynced });
     }
@@ -283,6 +288,7 @@ impl Disk {
                 dev,
                 mount,
                 number,
+                changed: 0,
                 now: Held::fresh(mode),
                 durable: Held::fresh(mode),
             },
@@ -338,14 +344,10 @@ impl Disk {
     /// Gives a file other bytes.
     pub fn rewrite(&mut self, path: &Path, data: Vec<u8>) -> Result<(), String> {
         let object = self.find(path).ok_or_else(|| no("no such file", path))?;
-        let Some(inode) = self.inodes.get(&object) else {
-            return Err(no("no such file", path));
-        };
-        let after = Held {
-            data: data.into(),
-            ..inode.now.clone()
-        };
-        self.write(object, after);
+        let inode = self.inodes.get(&object);
+        let now = inode.ok_or_else(|| no("no such file", path))?.now.clone();
+        let data = data.into();
+        self.write(object, Held { data, ..now });
         Ok(())
     }
 

@@ -220,6 +220,8 @@ impl Scenario {
         watched: bool,
     ) -> Run {
         let is_over = world.disk.find(&self.places.journal).is_some();
+        let mut world = world;
+        world.orphan();
         let sim = Sim::new(world, &self.places, trouble, watched);
         if !is_over || start.stage == BootStage::BeforeNetwork {
             return finish(&sim, End::Idle);

@@ -1,9 +1,11 @@
 //! What a fresh driver finds undone or added, each by itself: it makes again what is the restore's own, with what it needs for
 //! it, and leaves alone what others did.
 
+use engine::restore::decide::ATTEMPTS;
 use journal_format::{Code, Direction, Entry, Fate, Policy, Step, Verdict, scan};
 use tests::oracle;
 use tests::sim::gateway::{Kind, Scenario};
+use tests::sim::host::Moment;
 use tests::sim::peers::{self, Setting};
 use tests::sim::trial::{End, Run, Start};
 use tests::sim::world::World;
@@ -163,4 +165,29 @@ fn a_peer_that_somebody_else_added_is_no_reason_to_make_a_step_again_and_stays()
             "{name}"
         );
     }
+}
+
+#[test]
+fn a_step_that_ends_its_driver_each_time_turns_the_restore_back() {
+    let s = scenario(Kind::Everything, Policy::Resume);
+    let mut run = s.restore(None, true);
+    for killed in 1..=ATTEMPTS {
+        let is_open = |m: &Moment| {
+            is_at(
+                &s,
+                &m.world,
+                Step::TunnelsUp,
+                Direction::Forward,
+                Fate::Open,
+            )
+        };
+        let mut moments = run.moments.into_iter().rev();
+        let cut_off = moments.find(is_open).expect("it is made again");
+        run = s.recover(cut_off.world, Start::AUTO, None, true);
+        let made = attempts(&s, &run, Step::TunnelsUp, Direction::Forward);
+        assert_eq!(made, (killed + 1).min(ATTEMPTS));
+    }
+    assert_eq!(run.end, End::Closed(Verdict::RolledBack));
+    let journal = oracle::Journal::of(&s, &run.world);
+    assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
 }

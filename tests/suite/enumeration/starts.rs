@@ -10,7 +10,7 @@ use tests::sim::trial::{Run, Start};
 use tests::sim::world::{ServiceStart, World};
 
 use super::every;
-use super::others::{holds_an_old_object, is_as_kept, kind, to_the_end, told};
+use super::others::{BY_HAND, holds_an_old_object, is_as_kept, kind, to_the_end, told};
 use super::tally::{Tally, each};
 
 const A_MINUTE: u64 = 60_000;
@@ -150,4 +150,29 @@ fn however_the_service_starts_a_restore_and_its_recoveries_end_as_this_table_say
         }
     }
     is_as_kept("starts", &table);
+}
+
+/// A service that lacks is started again, and that takes a tunnel down: whoever brings it up again may die before it is whole.
+#[test]
+fn a_retry_of_what_lacks_that_dies_anywhere_leaves_no_tunnel_half_up() {
+    let mut shape = Kind::Everything.shape();
+    shape.start = ServiceStart::polite();
+    let s = Scenario::of(&shape, Policy::Auto).expect("a plan");
+    let mut world = s.world.clone();
+    world.start = ServiceStart {
+        never_runs: true,
+        ..ServiceStart::lifelike(&["gone"], OLD)
+    };
+    let run = s.restore_on(world, None, false, Some(31));
+    assert!(oracle::lacks(&oracle::Journal::of(&s, &run.world)));
+    let mut retried = s.recover(run.world, BY_HAND, None, true);
+    let moments = std::mem::take(&mut retried.moments);
+    let tally = each(&moments, |moment, tally| {
+        let mut world = moment.world.clone();
+        world.start.times = 0;
+        let run = s.recover(world, BY_HAND, None, false);
+        judged(&s, run, tally);
+    });
+    assert!(tally.states() > 10, "{} moments", tally.states());
+    assert_eq!(tally.wrong, std::collections::BTreeMap::new());
 }

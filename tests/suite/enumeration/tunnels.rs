@@ -1,6 +1,7 @@
 //! Tunnels that cannot be brought up: what is named and nothing else is down, and everything else is one set's.
 
 use journal_format::Plan;
+use tests::sim::host::step_of;
 use tests::sim::trial::Run;
 
 use super::*;
@@ -95,4 +96,37 @@ fn one_that_a_service_brings_up_after_all_is_no_lack() {
     assert_eq!(lacks(&s, &run), (Some(Verdict::Restored), Vec::new()));
     let journal = oracle::Journal::of(&s, &run.world);
     assert_eq!(oracle::settled(&s, &journal, &run.world, false), [""; 0]);
+}
+
+#[test]
+fn what_was_set_by_hand_is_set_again_on_the_way_back_although_one_call_fails_whichever() {
+    let s = scenario(Kind::PartsMissing, Policy::Auto);
+    let had = s.world.kernel.tunnels["stay"].by_hand.clone();
+    assert_ne!(had, Default::default());
+    let back = s.restore_on(s.world.clone(), None, true, Some(31));
+    let is_coming_up = |m: &Moment| {
+        let journal = m.world.disk.read(&s.places.journal).unwrap_or_default();
+        step_of(&journal) == "tunnels-up back"
+    };
+    let mut moments = back.moments.into_iter();
+    let world = moments.find(is_coming_up).expect("it comes up again").world;
+    let recover = |trouble| s.recover(world.clone(), Start::AUTO, trouble, false);
+    let calls: Vec<u64> = (0..recover(None).calls).collect();
+    let tally = each(&calls, |at, tally| {
+        let run = recover(Some(Trouble {
+            at: *at,
+            for_ever: false,
+            how: How::AfterTheFact,
+        }));
+        if run.end == End::Closed(Verdict::RolledBack) {
+            tally.count("rolled back");
+            let is_there = run.world.kernel.tunnels["stay"].by_hand == had;
+            tally.judge(
+                "",
+                (!is_there).then(|| format!("{at}")).into_iter().collect(),
+            );
+        }
+    });
+    assert!(tally.states() > 20, "{}", tally.states());
+    assert_eq!(tally.wrong, BTreeMap::new());
 }

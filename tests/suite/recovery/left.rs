@@ -209,3 +209,21 @@ fn there_is_nothing_to_leave_where_no_restore_is_open_or_nothing_was_changed() {
     assert_eq!(two.holdfast(&["recover"]).code(), 4);
     assert_eq!(state(&journal).verdict(), Some(Verdict::NothingChanged));
 }
+
+#[test]
+fn a_restore_that_was_given_up_leaves_its_safety_backup_only_where_somebody_pinned_it() {
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    for pinned in [false, true] {
+        let journal = killed_in(&two, "stage");
+        let made = std::fs::read_to_string(journal.with_file_name("safety-backup")).unwrap();
+        assert!(Path::new(&made).exists(), "{made}");
+        if pinned {
+            two.holdfast(&["pin", &made]).ok().unwrap();
+        }
+        assert_eq!(two.holdfast(&["recover"]).code(), 4);
+        assert_eq!(state(&journal).verdict(), Some(Verdict::NothingChanged));
+        assert_eq!(Path::new(&made).exists(), pinned, "{made}");
+    }
+}

@@ -416,16 +416,12 @@ fn same_file(file: &OpenFile) -> std::io::Result<Option<File>> {
 }
 
 fn meta_of(meta: &std::fs::Metadata) -> Meta {
-    let born = meta
-        .created()
-        .ok()
-        .and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    let id = born
-        .and_then(|b| i64::try_from(b.as_nanos()).ok())
-        .map(|born_ns| FileId {
-            ino: meta.ino(),
-            born_ns,
-        });
+    let ns = |time: io::Result<SystemTime>| {
+        let since = time.ok()?.duration_since(UNIX_EPOCH).ok()?;
+        i64::try_from(since.as_nanos()).ok()
+    };
+    let ino = meta.ino();
+    let id = ns(meta.created()).map(|born_ns| FileId { ino, born_ns });
     Meta {
         kind: Kind::of(meta),
         id,
@@ -434,6 +430,7 @@ fn meta_of(meta: &std::fs::Metadata) -> Meta {
         uid: meta.uid(),
         gid: meta.gid(),
         mode: meta.mode() & 0o7777,
+        changed_ns: ns(meta.modified()).unwrap_or(i64::MIN),
     }
 }
 

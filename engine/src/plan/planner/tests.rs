@@ -62,6 +62,7 @@ pub(in crate::plan::planner) fn meta(uid: u32, mode: u32) -> crate::host::Meta {
         uid,
         gid: 9,
         mode,
+        changed_ns: 0,
     }
 }
 

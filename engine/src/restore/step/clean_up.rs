@@ -14,10 +14,13 @@ use crate::restore::decide::Observed;
 use crate::restore::keeping::{FOUND, Keeping, ORIGINALS};
 use crate::restore::{saved, served};
 use crate::state_dir::SAFETY_BACKUP;
+use crate::state_dir::pins::PINNED;
 use crate::text::wording::counted;
 
 /// A path is no longer.
 const PATH_BYTES: u64 = 1 << 16;
+/// A line each.
+const PINS_BYTES: u64 = 16 << 20;
 
 pub struct CleanUp;
 
@@ -54,22 +57,24 @@ fn with_what_starts_wrote(
 ) -> Result<Report, Problem> {
     let lifted = lift_fence(env, permit);
     let mut said = served::put_right(env, permit, direction);
-    let put_back = saved::put_back(env, permit, direction);
+    let put_back = saved::put_back(env, permit, direction).and_then(|()| saved::forget(env));
     let cleaned = lifted.and_then(|()| clean_up(env, permit));
-    let put_back = put_back.map(|notes| said.extend(notes));
-    let put_back = put_back.and_then(|()| saved::forget(env));
-    match cleaned.and_then(|report| put_back.map(|()| report)) {
-        Ok(mut report) => {
-            report.warnings.splice(..0, said);
-            Ok(report)
-        }
-        Err(mut problem) => {
-            for note in said {
-                problem.what += &format!("; besides, {}", note.text);
-            }
-            Err(problem)
-        }
+    let told = saved::notes(env, permit).map(|notes| said.extend(notes));
+    let (report, fault) = match cleaned {
+        Ok(report) => (report, put_back.and(told).err()),
+        Err(problem) => (Report::default(), Some(problem)),
+    };
+    said.extend(report.warnings);
+    let Some(mut problem) = fault else {
+        return Ok(Report {
+            warnings: said,
+            did: report.did,
+        });
+    };
+    for note in said {
+        problem.what += &format!("; besides, {}", note.text);
     }
+    Err(problem)
 }
 
 fn keep_originals(env: &Env, permit: &Permit) -> Result<Report, Problem> {
@@ -112,10 +117,25 @@ fn forget_new(env: &Env, permit: &Permit) -> Result<Report, Problem> {
 /// backup more, and no harm done.
 fn forget_safety_backup(env: &Env) {
     let made = env.host.read(&env.dir.join(SAFETY_BACKUP), PATH_BYTES);
-    if let Ok(path) = made {
-        let path = String::from_utf8_lossy(&path).into_owned();
-        let _ = env.host.discard(Path::new(&path));
+    let path = made.map(|path| PathBuf::from(String::from_utf8_lossy(&path).into_owned()));
+    if let Ok(path) = path
+        && is_pinned(env, &path) == Ok(false)
+    {
+        let _ = env.host.discard(&path);
     }
+}
+
+/// Whether a person pinned this backup meanwhile.
+fn is_pinned(env: &Env, backup: &Path) -> Result<bool, Problem> {
+    // The restore's folder lies in `restores` of the state folder.
+    let pinned = parent(parent(env.dir)?)?.join(PINNED);
+    if env.host.stat(&pinned)?.is_none() {
+        return Ok(false);
+    }
+    let digest = env.host.sha256(backup)?.to_string();
+    let pins = env.host.read(&pinned, PINS_BYTES)?;
+    let pins = String::from_utf8_lossy(&pins);
+    Ok(pins.lines().any(|pin| pin == digest))
 }
 
 /// A boot closes the fence by the barrier, also where the restore had lifted it. First of all: whatever else of the

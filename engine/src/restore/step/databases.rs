@@ -22,6 +22,8 @@ pub struct SwapDatabases;
 /// How long a holder is waited for, in tries of [`PAUSE_MS`].
 const TRIES: u32 = 25;
 const PAUSE_MS: u64 = 200;
+/// A path is no longer.
+const PATH_BYTES: u64 = 1 << 16;
 
 /// The databases that are there now.
 fn old<'a>(env: &'a Env) -> impl Iterator<Item = &'a Target> {
@@ -235,10 +237,13 @@ impl Beside<'_> {
         side_files(&exchange.path).into_iter().zip(aside)
     }
 
-    fn clear(&mut self, exchange: &Exchange) -> Result<(), Problem> {
+    /// Those that were made until then.
+    fn clear(&mut self, exchange: &Exchange, until_ns: i64) -> Result<(), Problem> {
         let (host, permit) = (self.env.host, self.permit);
         for (own, aside) in Self::names(exchange) {
-            if host.stat(Path::new(&own))?.is_some() {
+            let meta = host.stat(Path::new(&own))?;
+            // Where no time of birth is kept nothing is exchanged.
+            if meta.is_some_and(|m| m.id.is_none_or(|id| id.born_ns <= until_ns)) {
                 host.rename(permit, Path::new(&own), &aside)?;
                 self.settle(&own, &aside)?;
             }
@@ -267,6 +272,24 @@ impl Beside<'_> {
             .push(Note::known(Code::FOUND_KEPT, text).about(own));
         Ok(())
     }
+}
+
+/// The file that names the database which is going back to its place.
+fn going_back(env: &Env) -> PathBuf {
+    env.dir.join("going-back")
+}
+
+/// When a name in the staging of this database last changed: behind its exchange that is the time of it.
+fn staging_changed_ns(env: &Env, exchange: &Exchange) -> Result<i64, Problem> {
+    let staging = env.host.stat(parent(Path::new(&exchange.staged))?)?;
+    Ok(staging.map_or(i64::MIN, |meta| meta.changed_ns))
+}
+
+/// Whether the exchange of this database was cut off before what lay beside it was looked at.
+fn is_going_back(env: &Env, exchange: &Exchange) -> Result<bool, Problem> {
+    let file = going_back(env);
+    Ok(env.host.stat(&file)?.is_some()
+        && env.host.read(&file, PATH_BYTES)? == exchange.path.as_bytes())
 }
 
 fn databases<'e>(env: &Env<'e>) -> impl Iterator<Item = &'e Exchange> {
@@ -301,25 +324,33 @@ impl StepOps for SwapDatabases {
             notes: Vec::new(),
         };
         for exchange in databases(env) {
+            // Of an attempt that was cut off. What it does changes that time.
+            let cut_off_ns = staging_changed_ns(env, exchange)?;
             for (own, aside) in Beside::names(exchange) {
-                // Of an attempt that was cut off.
                 beside.settle(&own, &aside)?;
             }
-            if swap::stays(env.host, exchange)? {
+            let exchanged_ns = if !swap::stays(env.host, exchange)? {
+                // Each anew: a service may have been started since the last one.
+                no_holders(env, permit, std::iter::once(exchange.path.as_str()))?;
+                beside.clear(exchange, i64::MAX)?;
+                // A crash may come between the exchange and the look behind it.
+                env.host.keep(&going_back(env), exchange.path.as_bytes())?;
+                // At once: whoever opens the new database until then makes its side files anew.
+                put_back(env, permit, std::slice::from_ref(exchange))?;
+                staging_changed_ns(env, exchange)?
+            } else if is_going_back(env, exchange)? {
+                cut_off_ns
+            } else {
                 continue;
-            }
-            // Each anew: a service may have been started since the last one.
-            no_holders(env, permit, std::iter::once(exchange.path.as_str()))?;
-            beside.clear(exchange)?;
-            // At once: whoever opens the new database until then makes its side files anew.
-            put_back(env, permit, std::slice::from_ref(exchange))?;
-            // Somebody did, and has let go of it: what they wrote must not come into the old one. Who has the old one open by now made
-            // them, and needs them.
+            };
+            // Somebody did, and has let go of it: what they wrote must not come into the old one. Who opened the old one made theirs
+            // later, and needs them.
             let path = PathBuf::from(&exchange.path);
             let are_there = !side_files_there(env.host, &exchange.path)?.is_empty();
             if are_there && env.host.holders(&[path])?.is_empty() {
-                beside.clear(exchange)?;
+                beside.clear(exchange, exchanged_ns)?;
             }
+            env.host.discard(&going_back(env))?;
         }
         put_back(env, permit, env.exchanges)?;
         no_late_holders(env, permit)?;

@@ -58,14 +58,12 @@ fn bring_up_by_their_configs(
     permit: &Permit,
     direction: Direction,
 ) -> Result<Report, Problem> {
-    let put_back = match saved::put_back(env, permit, direction) {
+    match saved::put_back(env, permit, direction) {
         // What cannot be put back keeps nobody from going back: the clean-up tries it again, and says it.
-        Err(_) if direction == Direction::Back && env.attempt >= ATTEMPTS => Vec::new(),
+        Err(_) if direction == Direction::Back && env.attempt >= ATTEMPTS => {}
         tried => tried?,
-    };
-    let mut report = bring_up(env, permit, &mut TimeLeft::new(env.host), direction)?;
-    report.warnings.splice(..0, put_back);
-    Ok(report)
+    }
+    bring_up(env, permit, &mut TimeLeft::new(env.host), direction)
 }
 
 impl StepOps for TunnelsDown {
@@ -117,6 +115,10 @@ impl StepOps for TunnelsUp {
             |t: &&&Tunnel| !up.contains(&t.name) && !env.lacking.tunnels.contains(&t.name);
         let down = tunnels.iter().filter(is_down);
         let mut wrong: Vec<String> = down.map(|t| format!("{} is not up", t.name)).collect();
+        if env.over {
+            let half_up = expected_tunnels::were_coming_up(env)?.into_iter();
+            wrong.extend(half_up.map(|name| format!("{name} may be half up")));
+        }
         if wrong.is_empty() {
             for name in with_other_peers(env, direction, |_, _| Ok(()))? {
                 wrong.push(format!("{name} does not have the peers {whose}"));

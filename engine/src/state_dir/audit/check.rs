@@ -7,7 +7,7 @@ use journal_format::Chain;
 use serde_json::Value;
 
 use super::entry::AuditLine;
-use super::{LINE, claimed, file, locked, numbers, whole_lines};
+use super::{LINE, claimed, file, locked, numbers, old, whole_lines};
 
 /// What stands in the log, in order.
 #[derive(Debug)]
@@ -57,8 +57,9 @@ pub fn read(dir: &Path, mut each: impl FnMut(InAuditLog<'_>)) -> io::Result<Audi
         count: AuditCount::default(),
         each: &mut each,
     };
-    let mut expected = 1;
-    for number in numbers(dir)? {
+    let numbers = numbers(dir)?;
+    let mut expected = reader.goes_on_behind_old_ones(dir, &numbers)?;
+    for number in numbers {
         let path = file(dir, number);
         if number != expected {
             let missing = file(dir, expected);
@@ -82,6 +83,25 @@ struct AuditReader<'e> {
 }
 
 impl AuditReader<'_> {
+    /// The number of the first file that should be there. Where a prune removed older ones, the chain goes on behind them.
+    fn goes_on_behind_old_ones(&mut self, dir: &Path, numbers: &[u64]) -> io::Result<u64> {
+        let Some(first) = numbers.first().filter(|first| **first > 1) else {
+            return Ok(1);
+        };
+        let bytes = std::fs::read(file(dir, *first))?;
+        let line = bytes.split_inclusive(|b| *b == b'\n').next();
+        let Some((_, seq)) = line.and_then(claimed) else {
+            return Ok(1);
+        };
+        Ok(match old::before(dir, seq)? {
+            Some(chain) => {
+                (self.chain, self.seq) = (chain, seq);
+                *first
+            }
+            None => 1,
+        })
+    }
+
     fn file(&mut self, path: &Path, bytes: &[u8]) {
         self.count.files += 1;
         let whole = whole_lines(bytes);

@@ -69,13 +69,17 @@ pub enum AuditedDeed {
     Recovery,
     /// Access of other accounts is removed.
     Secure,
-    /// An old backup, or what a past restore kept, is removed.
+    /// An old backup, what a past restore kept, or an old file of this log is removed.
     Prune,
+    /// A backup is pinned: no prune removes it.
+    Pin,
+    /// A pin is taken away.
+    Unpin,
 }
 
 impl AuditedDeed {
     /// Every one of them.
-    pub const ALL: [AuditedDeed; 14] = [
+    pub const ALL: [AuditedDeed; 16] = [
         AuditedDeed::SignIn,
         AuditedDeed::SignOut,
         AuditedDeed::Access,
@@ -90,6 +94,8 @@ impl AuditedDeed {
         AuditedDeed::Recovery,
         AuditedDeed::Secure,
         AuditedDeed::Prune,
+        AuditedDeed::Pin,
+        AuditedDeed::Unpin,
     ];
 
     /// As it stands in the log, and in what is printed of it.
@@ -109,6 +115,8 @@ impl AuditedDeed {
             AuditedDeed::Recovery => "recovery",
             AuditedDeed::Secure => "secure",
             AuditedDeed::Prune => "prune",
+            AuditedDeed::Pin => "pin",
+            AuditedDeed::Unpin => "unpin",
         }
     }
 }

@@ -327,3 +327,42 @@ fn entries_of_many_processes_make_one_chain() {
     assert_eq!(by_process.len(), 3);
     assert!(by_process.values().all(|deeds| *deeds == whole));
 }
+
+#[test]
+fn of_old_files_the_oldest_go_and_the_chain_of_the_rest_is_vouched_for_wherever_a_crash_came() {
+    let log = Log::of(40, 1500);
+    let all = old::files(&log.dir()).unwrap();
+    let numbers_there = numbers(&log.dir()).unwrap();
+    assert_eq!(all.len() + 1, numbers_there.len());
+    let dates: Vec<i64> = all.iter().map(|f| f.last_ms).collect();
+    assert!(
+        dates.is_sorted() && dates.iter().all(|ms| *ms < 40),
+        "{dates:?}"
+    );
+    for gone in &all {
+        let kept = log.bytes(gone.number);
+        old::remove(&log.dir(), gone.number).unwrap();
+        let found = log.found();
+        assert!(found.is_sound(), "{found:?}");
+        assert_eq!(found.entries[0].at_ms, gone.last_ms + 1);
+        // A crash before the file went.
+        log.set(gone.number, &kept);
+        assert!(log.found().is_sound());
+        old::remove(&log.dir(), gone.number).unwrap();
+        assert!(log.found().is_sound());
+    }
+    append(&log.dir(), &deed(40), 40, 1500).unwrap();
+    assert!(log.found().is_sound());
+    // What goes without a prune is missed as before, and so is what is changed.
+    let log = Log::of(40, 1500);
+    old::remove(&log.dir(), 1).unwrap();
+    std::fs::remove_file(file(&log.dir(), 2)).unwrap();
+    assert!(!log.found().is_sound());
+    let log = Log::of(40, 1500);
+    old::remove(&log.dir(), 1).unwrap();
+    let changed = String::from_utf8(log.bytes(2))
+        .unwrap()
+        .replacen("backups", "nowhere", 1);
+    log.set(2, changed.as_bytes());
+    assert!(!log.found().is_sound());
+}

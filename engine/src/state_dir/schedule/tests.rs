@@ -43,7 +43,15 @@ impl Timetable {
             not_pruned: Vec::new(),
         };
         keep_run(&self.profile, &run).unwrap();
+        std::fs::create_dir_all(self.profile.backups_dir()).unwrap();
+        std::fs::write(self.backup(&run), "").unwrap();
         run
+    }
+
+    fn backup(&self, run: &ScheduledRun) -> PathBuf {
+        self.profile
+            .backups_dir()
+            .join(run.backup.as_ref().unwrap())
     }
 
     fn at(&self, later_ms: i64) -> Schedule {
@@ -175,4 +183,30 @@ fn a_record_that_cannot_be_read_is_no_good_run_and_the_next_run_writes_it_anew()
     }
     table.ran(RunResult::Good);
     assert!(!table.at(0).needs_somebody());
+}
+
+#[test]
+fn a_good_run_whose_backup_is_gone_or_whose_time_is_yet_to_come_is_not_called_good_alone() {
+    let table = Timetable::new();
+    table.enable();
+    let run = table.ran(RunResult::Good);
+    std::fs::remove_file(table.backup(&run)).unwrap();
+    assert!(table.at(0).needs_somebody());
+    assert!(
+        table.line(0).contains("but its backup is gone"),
+        "{}",
+        table.line(0)
+    );
+    table.ran(RunResult::Good);
+    assert!(!table.at(0).needs_somebody());
+    // The clock stood in the future, and no run came since the timer was enabled.
+    let link = table.link().symlink_metadata().unwrap().mtime() * 1000;
+    let run = ScheduledRun {
+        began_ms: link + 30 * DAY_MS,
+        ..table.ran(RunResult::Good)
+    };
+    keep_run(&table.profile, &run).unwrap();
+    let stands = |days| stands_at(&table.profile, &table.link(), link + days * DAY_MS);
+    assert!(!stands(1).needs_somebody());
+    assert_eq!(stands(3).overdue_since_ms, Some(link));
 }

@@ -3,7 +3,20 @@ use crate::sample::*;
 use crate::*;
 
 #[test]
-fn an_attempt_that_ended_with_its_driver_says_nothing_against_its_step() {
+fn forward_an_attempt_that_ended_with_its_driver_counts_against_its_step() {
+    let mut pen = Pen::forward_until(Step::TunnelsUp);
+    for killed in 1..=3 {
+        pen.begin(Step::TunnelsUp, Direction::Forward);
+        pen.write(driver(Role::Recover, 0));
+        assert_eq!(
+            pen.state.attempts(Step::TunnelsUp, Direction::Forward),
+            killed
+        );
+    }
+}
+
+#[test]
+fn going_back_an_attempt_that_ended_with_its_driver_says_nothing_against_its_step() {
     let attempts = |pen: &Pen| pen.state.attempts(Step::Fence, Direction::Back);
     let mut pen = Pen::forward_until(Step::TunnelsUp);
     pen.turn();

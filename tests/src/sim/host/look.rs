@@ -37,6 +37,7 @@ fn meta(inode: &Inode, object: u64) -> Meta {
         uid: inode.now.uid,
         gid: inode.now.gid,
         mode: inode.now.mode,
+        changed_ns: i64::try_from(inode.changed).unwrap_or(i64::MAX),
     }
 }
 

@@ -22,7 +22,7 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     let had = had.filter(|(name, _)| up.contains(*name));
     let had = had.map(|(name, had)| (name.clone(), had.less_routes_of(&config(env, name))));
     let had: BTreeMap<String, LinkSettings> = had.collect();
-    let lacking = match lacking(env, &had) {
+    let lacking = match look(env, &had) {
         Ok(none) if none.is_empty() => return Ok(()),
         Ok(lacking) => lacking,
         Err(why) => {
@@ -48,7 +48,7 @@ pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Resu
     report.did.push(format!(
         "gave {tunnels} again the addresses, MTU, port and routes that they had"
     ));
-    let left = match self::lacking(env, &had) {
+    let left = match look(env, &had) {
         Ok(left) => left,
         Err(why) => {
             report.warnings.push(not_seen(&why));
@@ -77,6 +77,14 @@ fn not_seen(why: &Problem) -> Note {
         why.what
     );
     Note::lost(Code::SET_BY_HAND, text)
+}
+
+/// The same, looked at again where that failed: it may pass, and there is no later attempt.
+fn look(
+    env: &Env,
+    had: &BTreeMap<String, LinkSettings>,
+) -> Result<Vec<(String, LinkChange)>, Problem> {
+    lacking(env, had).or_else(|_| lacking(env, had))
 }
 
 /// What these tunnels had and do not have now, in the order in which it can be set.

@@ -12,7 +12,7 @@ use super::time_left::TimeLeft;
 use super::{both, is_deleted, wanted};
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit};
-use crate::restore::expected_tunnels::not_listening;
+use crate::restore::expected_tunnels::{not_listening, note_coming_up, were_coming_up};
 use crate::text::wg_config;
 use crate::text::wording::{counted, names};
 
@@ -71,16 +71,20 @@ pub(super) fn bring_up(
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
     // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config.
     let doubtful = permit.r#move().attempt > 1 || direction == Direction::Forward;
-    // After the verdict only those may be half up that lack: the others carry traffic.
+    let mut half_up = may_be_half_up(env)?;
     let doubtful = tunnels
         .iter()
-        .filter(|t| doubtful && (!env.over || env.lacking.tunnels.contains(&t.name)));
+        .filter(|t| doubtful && (!env.over || half_up.contains(&t.name)));
     if !env.again && doubtful.clone().any(|t| up.contains(&t.name)) {
         take_down(env, permit, time_left, doubtful.copied())?;
         up = env.tunnels_up()?;
     }
     let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
     let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
+    if env.over {
+        half_up.extend(down.iter().map(|(t, _)| t.name.clone()));
+        note_coming_up(env, &half_up)?;
+    }
     let tools = Tools::of(env, permit);
     let mut report = Report::default();
     report.warnings.extend(gone(env)?);
@@ -127,7 +131,20 @@ pub(super) fn bring_up(
     if direction == Direction::Forward {
         report.warnings.extend(known_beforehand(env)?);
     }
+    if env.over {
+        note_coming_up(env, &BTreeSet::new())?;
+    }
     Ok(report)
+}
+
+/// After the verdict, those that lack or that a start of the services had taken down: the others carry traffic.
+fn may_be_half_up(env: &Env) -> Result<BTreeSet<String>, Problem> {
+    let mut half_up = match env.over {
+        true => were_coming_up(env)?,
+        false => BTreeSet::new(),
+    };
+    half_up.extend(env.lacking.tunnels.iter().cloned());
+    Ok(half_up)
 }
 
 /// Tunnels that lacked and were deleted since: they lack no more.
