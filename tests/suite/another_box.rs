@@ -55,7 +55,8 @@ fn rules_and_commands_that_name_an_interface_which_is_not_here_are_named_with_th
     };
     let backup = of_another(&gateway, "elsewhere.zip");
     // The application's start leaves its own where it finds no default route.
-    let said = gateway.told_by_restore(&backup);
+    let done = gateway.holdfast(&["restore", path(&backup), "--yes", "--verbose"]);
+    let said = done.stdout + &done.stderr;
     let at = |what: &str| said.find(what).unwrap_or_else(|| panic!("{what}\n{said}"));
     let rules =
         at("6 IPv4 firewall rules of the backup name lan9, and this gateway has no such interface");

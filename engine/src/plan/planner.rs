@@ -126,6 +126,20 @@ impl BackupForPlan {
     }
 }
 
+/// What is known of a backup, whatever the gateway.
+fn said_of(backup: &BackupForPlan) -> Vec<Note> {
+    let checked = &backup.checked;
+    let lost = checked.lost.iter().map(|lost| &lost.note);
+    let known = backup.found.iter().chain(&checked.warnings);
+    backup
+        .said
+        .iter()
+        .chain(lost)
+        .chain(known)
+        .cloned()
+        .collect()
+}
+
 /// The plan, or every reason why there is none.
 pub fn plan(
     profile: &Profile,
@@ -137,10 +151,7 @@ pub fn plan(
 ) -> Result<Plan, Vec<Problem>> {
     let mut problems = Vec::new();
     let checked = &backup.checked;
-    let mut warnings = backup.said.clone();
-    warnings.extend(checked.lost.iter().map(|lost| lost.note.clone()));
-    warnings.extend(backup.found.iter().cloned());
-    warnings.extend(checked.warnings.iter().cloned());
+    let mut warnings = said_of(backup);
     let (databases, files, strangers) = targets::targets(profile, survey, backup, id);
     problems.extend(strangers);
     let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
