@@ -224,7 +224,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<(), Problem
         .or_cannot(
             Code::UNFIT_SYSTEM,
             "start a thread",
-            "see how many processes and threads run on this box",
+            "check how many processes and threads run (`ps -eLf | wc -l`) and may run (`ulimit -u`)",
         )
 }
 

@@ -290,7 +290,7 @@ fn read_back(
 ) -> Result<(u64, Digest, Vec<Note>), Fault> {
     let what = "make a backup that can be read back";
     let advice =
-        "try again; if it happens again, the disk or the memory of this box may be failing";
+        "try again; if it happens again, the disk or the memory of this machine may be failing";
     let file = growing
         .reader()
         .or_cannot(Code::BACKUP_UNREADABLE, what, advice)?;

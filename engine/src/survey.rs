@@ -259,7 +259,7 @@ fn said_of(facts: &Facts) -> Vec<Note> {
         Note::known(Code::SERVICE_UNKNOWN, text).about(name)
     });
     let lacking = Family::BOTH.into_iter().filter(|f| facts.lack_protocol(*f));
-    let lacking = lacking.map(|f| format!("the kernel of this box has no {}", f.name()));
+    let lacking = lacking.map(|f| format!("the kernel of this machine has no {}", f.name()));
     let lacking = lacking.map(|text| Note::known(Code::UNFIT_SYSTEM, text));
     let beyond = facts.beyond.iter();
     let beyond = beyond.map(|said| Note::known(Code::NOT_SAVED, said));

@@ -249,6 +249,25 @@ pub fn progress_lines(record: &Record, state: &State, detail: Detail) -> Vec<Str
     }
 }
 
+/// The step that a record begins, for as long as it runs.
+pub fn running_line(record: &Record) -> Option<String> {
+    match &record.entry {
+        Entry::Intent { r#move, .. } => {
+            Some(format!("{}  {} ...", utc(record.at_ms), move_text(*r#move)))
+        }
+        Entry::Header(_)
+        | Entry::Plan(_)
+        | Entry::Driver(_)
+        | Entry::Armed { .. }
+        | Entry::Done { .. }
+        | Entry::Failed { .. }
+        | Entry::Turned { .. }
+        | Entry::Committed
+        | Entry::Stuck { .. }
+        | Entry::Closed { .. } => None,
+    }
+}
+
 /// Whether a step failed of that very problem: what stops a restore says it again, with the step's name behind it.
 fn failed_by(state: &State, what: &str) -> bool {
     let mut problems = state.moves.iter().filter_map(|m| m.problem.as_ref());

@@ -151,7 +151,7 @@ impl Browser {
         self.until("button.danger").await;
         let says = self.text("main").await;
         assert!(
-            says.contains("What will be overwritten") && says.contains("overwrites the database"),
+            says.contains("What will be overwritten") && says.contains("replaces 3 databases"),
             "{says}"
         );
         assert!(

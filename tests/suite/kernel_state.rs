@@ -94,7 +94,7 @@ fn a_kernel_without_ipv6_is_backed_up_whole_and_restored_to_without_it() {
     gateway.is_settled();
     let said = done.stdout;
     assert!(
-        said.contains("left out: the IPv6 forwarding: the kernel of this box has no IPv6"),
+        said.contains("left out: the IPv6 forwarding: the kernel of this machine has no IPv6"),
         "{said}"
     );
     assert_eq!(gateway.run(&["sysctl", "-n", FORWARDING[0]]), "1\n");

@@ -433,7 +433,10 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
     std::fs::remove_file(&barrier).unwrap();
     let refused = two.holdfast(&["recover"]);
     assert_eq!(refused.code(), 5, "{refused}");
-    assert!(refused.stderr.contains("its barrier is gone"), "{refused}");
+    assert!(
+        refused.stderr.contains("its restore marker is gone"),
+        "{refused}"
+    );
     let at_boot = two.holdfast(&["work", "boot"]);
     assert_eq!(at_boot.code(), 5, "{at_boot}");
     assert_eq!(
@@ -443,7 +446,7 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
     );
     let said = two.holdfast(&["work", "boot", "--said"]);
     assert_eq!(said.code(), 5, "{said}");
-    assert!(said.stderr.contains("its barrier is gone"), "{said}");
+    assert!(said.stderr.contains("its restore marker is gone"), "{said}");
     std::fs::write(&barrier, "who knows\n").unwrap();
     let refused = two.holdfast(&["recover", "--json"]);
     assert_eq!(refused.code(), 5, "{refused}");

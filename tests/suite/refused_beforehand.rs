@@ -87,7 +87,7 @@ fn to_be_refused<'c>(second: &'c str, other: &'c str) -> Vec<Case<'c>> {
             "strange-port",
             "ListenPort",
             "ListenPort = 61999",
-            "another tunnel of this box, wg-admin",
+            "another tunnel of this machine, wg-admin",
         ),
         (
             "same-key",

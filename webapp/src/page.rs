@@ -41,7 +41,7 @@ impl<'r> Responder<'r, 'static> for Page {
                     let again = fields.get("refresh") == Some(&true.into());
                     if again && request.method() != Method::Get {
                         fields.insert("refresh".into(), false.into());
-                        let first = json!({ "address": "/", "text": "To the first page" });
+                        let first = json!({ "address": "/", "text": "Back to the overview" });
                         fields.insert("link".into(), first);
                     }
                     fields.insert("version".into(), assets::version().into());
@@ -153,7 +153,7 @@ impl Page {
             "It does not carry what a form of this page carries, or it was sent from another site. Nothing was done.",
             "Go back to the first page, and send the form from there.",
         )
-        .link("/", "To the first page")
+        .link("/", "Back to the overview")
         .page(None)
     }
 
@@ -161,7 +161,7 @@ impl Page {
     pub fn wrong_host() -> Page {
         Message::new(
             Status::MisdirectedRequest,
-            "This page has another name",
+            "Host name not allowed",
             "It was asked for under a name that the profile does not know: a page elsewhere may have led here. Nothing was \
              done.",
             "Use the gateway's IP address or localhost, or list the name in hosts in the [web] table of the profile and \
@@ -180,7 +180,7 @@ impl Page {
             "Use the links and buttons of this page. Browsers say it only over HTTPS or on the gateway itself (localhost, or \
              127.0.0.1 through a tunnel of ssh).",
         )
-        .link("/", "To the first page")
+        .link("/", "Back to the overview")
         .page(None)
     }
 
@@ -224,7 +224,7 @@ impl Page {
             "There is no such page.",
             "",
         )
-        .link("/", "To the first page")
+        .link("/", "Back to the overview")
         .page(None)
     }
 
@@ -236,7 +236,7 @@ impl Page {
             "The request is not one that this page makes. Nothing was done.",
             "",
         )
-        .link("/", "To the first page")
+        .link("/", "Back to the overview")
         .page(None)
     }
 
@@ -249,7 +249,7 @@ impl Page {
             says,
             advice,
         )
-        .link("/", "To the first page")
+        .link("/", "Back to the overview")
         .page(None)
     }
 
@@ -265,8 +265,8 @@ impl Page {
         let mut message = Message::new(
             Status::ServiceUnavailable,
             "The agent does not answer",
-            format!("This page shows what Holdfast's agent tells it, and now: {away}."),
-            "A restore that runs is a process of its own and goes on. If it stays like this, look on the gateway: holdfast status; is holdfast agent running?",
+            format!("The Holdfast agent on this gateway does not answer: {away}."),
+            "On the gateway, run `systemctl status holdfast-agent`, and if the agent does not run, `systemctl restart holdfast-agent`. A restore that runs is a process of its own and continues.",
         );
         message.refresh = true;
         message.page(who)
@@ -303,19 +303,19 @@ impl Page {
                 let message =
                     Message::new(Status::Conflict, "Busy", says, "").problems(vec![problem]);
                 match restore {
-                    Some(id) => message.link(format!("/restores/{id}"), "To that restore"),
-                    None => message.link("/", "To the first page"),
+                    Some(id) => message.link(format!("/restores/{id}"), "Show that restore"),
+                    None => message.link("/", "Back to the overview"),
                 }
                 .page(who)
             }
             Refusal::Gone { problem } => Message::new(
                 Status::NotFound,
-                "Not here any more",
+                "No longer available",
                 "There is nothing to show.",
                 "",
             )
             .problems(vec![problem])
-            .link("/", "To the first page")
+            .link("/", "Back to the overview")
             .page(who),
             Refusal::Used { restore } => Message::new(
                 Status::Conflict,
@@ -323,13 +323,13 @@ impl Page {
                 "A confirmation counts once. This one has started a restore.",
                 "To restore from the same archive again, upload it again.",
             )
-            .link(format!("/restores/{restore}"), "To that restore")
+            .link(format!("/restores/{restore}"), "Show that restore")
             .page(who),
             Refusal::Failed { problem } => {
                 let says = "The agent tried and could not do it.";
                 Message::new(Status::InternalServerError, "That did not work", says, "")
                     .problems(vec![problem])
-                    .link("/", "To the first page")
+                    .link("/", "Back to the overview")
                     .page(who)
             }
         }

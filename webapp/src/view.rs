@@ -383,7 +383,7 @@ fn running(running: &Running) -> Value {
                 "title": runs,
                 "says": says,
                 "address": format!("/restores/{id}"),
-                "link": "To its live step list",
+                "link": "Show its steps live",
                 "id": id,
                 "now": now.as_ref().map(gateway_lines),
             })
@@ -394,7 +394,7 @@ fn running(running: &Running) -> Value {
             "title": "Something is not right since the last restore",
             "says": "It is named below, with what to do.",
             "address": format!("/restores/{id}"),
-            "link": "To its steps",
+            "link": "Show its steps",
             "id": id,
             "now": gateway_lines(now),
         }),

@@ -66,7 +66,7 @@ pub fn parts(names: &[String]) -> Result<BTreeSet<Part>, Refusal> {
             problems: vec![cannot(
                 Code::BAD_REQUEST,
                 what,
-                "go back to the first page and begin anew",
+                "go back to the overview and start again",
             )],
         }
     })

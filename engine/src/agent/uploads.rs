@@ -88,7 +88,7 @@ fn gone() -> Refusal {
     Refusal::Gone {
         problem: cannot(
             Code::NOT_THERE,
-            "find this upload: it was thrown away, or waited for more than an hour",
+            "find this upload: it was discarded, or waited for more than an hour",
             "upload it again",
         ),
     }

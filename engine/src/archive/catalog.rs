@@ -36,7 +36,7 @@ pub struct ListedBackup {
     pub name: String,
     /// Bytes.
     pub size: u64,
-    /// Milliseconds since 1970 UTC: by this box's clock when it made it, else as the backup says; none where it does not say.
+    /// Milliseconds since 1970 UTC: by this machine's clock when it made it, else as the backup says; none where it does not say.
     pub made_ms: Option<i64>,
     /// On what occasion; none where nobody says, or a newer version does.
     pub kind: Option<BackupKind>,

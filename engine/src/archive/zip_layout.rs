@@ -109,7 +109,9 @@ struct Directory {
 
 fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfit> {
     let Some(at) = file_size.checked_sub(END_LENGTH) else {
-        return refuse("it is too short for a zip archive");
+        return refuse(
+            "it is too short for a zip archive: it was cut off on its way here, or is another kind of file",
+        );
     };
     let mut b = [0u8; END_LENGTH as usize];
     cursor.exact(at, &mut b)?;
@@ -121,7 +123,7 @@ fn end(cursor: &mut Cursor, file_size: u64, most: u64) -> Result<Directory, Unfi
             ));
         }
         return refuse(
-            "it does not end with the end record of a zip archive: it is cut off, is no zip archive, or has a comment or other data after its end",
+            "it is not a complete zip archive: it was cut off on its way here, is another kind of file, or has other data behind its end",
         );
     }
     let disks = [u16_at(&b, 4), u16_at(&b, 6)];

@@ -26,7 +26,10 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
     let mut rows = Vec::new();
     for id in state_dir::restores(&context.profile)? {
         let view = match state_dir::read(&context.profile, &id) {
-            Ok(scan) => (soundness_words(&scan), scan.state.as_ref().map(View::of)),
+            Ok(scan) => {
+                let view = scan.state.as_ref().map(View::of);
+                (listed_words(context, &scan, view.as_ref()), view)
+            }
             Err(problem) => (problem.what, None),
         };
         rows.push((id, view));
@@ -52,6 +55,24 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
         }
     }
     Ok(0)
+}
+
+/// How a restore stands, for a list; how its journal stands only where that is not sound, or for a program.
+fn listed_words(context: &Context, scan: &Scan, view: Option<&View>) -> String {
+    match (&scan.tail, view) {
+        (Tail::Clean, Some(view)) if !context.json => {
+            let part = match view.left_out.is_empty() {
+                true => "",
+                false => " in part",
+            };
+            let open = match view.over {
+                true => "",
+                false => ", not over: `holdfast status`",
+            };
+            format!("{}{part}{open}", view.standing.words())
+        }
+        _ => soundness_words(scan),
+    }
 }
 
 /// A restore's id or its beginning, or a file.

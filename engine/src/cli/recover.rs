@@ -3,11 +3,10 @@
 use std::io::IsTerminal;
 
 use journal_format::{
-    Phase, Policy, RestoreId, Role, State, Verdict, View, left_out_lines, progress_lines,
-    record_json, visible,
+    Phase, Policy, RestoreId, Role, State, Verdict, View, left_out_lines, record_json, visible,
 };
 
-use super::watch::{Followed, Interrupts, watch};
+use super::watch::{Followed, Interrupts, LiveLines, watch};
 use super::{Context, RecoverArgs, print_json, print_json_on, status};
 use crate::error::{Code, Fault, cannot};
 use crate::host::Look;
@@ -55,6 +54,7 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
     let name = format!("recovery-{}", std::process::id());
     let worker = interrupts.launch(context, &name, &order)?;
     let json = context.json;
+    let mut live = LiveLines::new();
     let watched = watch(context, &worker, &interrupts, follower, |record, state| {
         // Not before it works: an output that nobody reads must not keep it from that.
         if let Some(before) = before.take() {
@@ -63,12 +63,11 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         if json {
             print_json_on(std::io::stderr().lock(), &record_json(record));
         } else {
-            for line in progress_lines(record, state, context.detail) {
-                say!("{line}");
-            }
+            live.show(context, record, state);
         }
-    })?;
-    let Followed { view, report } = watched;
+    });
+    live.clear();
+    let Followed { view, report } = watched?;
     if let (Some(view), Err(_)) = (&view, &report.outcome) {
         context.watched(&view.headline);
     }

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use journal_format::{
     Detail, Entry, NOTHING_CHANGED, Note, Plan, RestoreId, Standing, Verdict, View, Weight,
-    accepting, left_out_lines, note_lines, progress_lines, record_json, visible,
+    accepting, left_out_lines, note_lines, record_json, visible,
 };
 
-use super::watch::{Followed, Interrupts, watch};
+use super::watch::{Followed, Interrupts, LiveLines, watch};
 use super::{Context, RestoreOptions, print_json, recover, status};
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::files::open::if_there;
@@ -88,7 +88,7 @@ pub(super) fn to_undo(context: &Context) -> Result<PathBuf, Fault> {
         return Err(Fault::refused(cannot(
             Code::DATE_IN_FUTURE,
             format!(
-                "tell which restore is the newest: {id} began in the future, by this box's clock"
+                "tell which restore is the newest: {id} began in the future, by this machine's clock"
             ),
             "set the clock right, or restore the backup that you mean (`holdfast backups`; those of restores are of the kind safety)",
         )));
@@ -210,6 +210,7 @@ fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> 
     let follower = Follower::new(&context.profile, &id);
     let worker = interrupts.launch(context, &format!("restore-{id}"), order)?;
     let json = context.json;
+    let mut live = LiveLines::new();
     let follower = Some((id, follower));
     let watched = watch(context, &worker, &interrupts, follower, |record, state| {
         if let (Entry::Plan(plan), true) = (&record.entry, unseen) {
@@ -223,12 +224,11 @@ fn follow(context: &Context, id: RestoreId, order: &WorkOrder, unseen: bool) -> 
         if json {
             print_json(&record_json(record));
         } else if context.detail == Detail::Whole || !is_shown_as_plan(&record.entry) {
-            for line in progress_lines(record, state, context.detail) {
-                say!("{line}");
-            }
+            live.show(context, record, state);
         }
-    })?;
-    conclude(context, watched)
+    });
+    live.clear();
+    conclude(context, watched?)
 }
 
 /// Whether whoever watches was shown it as the plan, which says more.

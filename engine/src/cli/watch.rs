@@ -1,14 +1,16 @@
 //! Follows a worker: shows its records as they become durable, asks it to turn back, and says how it ended. Nothing that becomes
 //! of this process or of its output reaches the worker.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
-use journal_format::{Record, RestoreId, ScannedLine, State, View};
+use journal_format::{
+    Detail, Record, RestoreId, ScannedLine, State, View, progress_lines, running_line,
+};
 use nix::sys::signal::Signal;
 
 use super::Context;
@@ -61,7 +63,7 @@ impl Interrupts {
         thread.map(drop).or_cannot(
             Code::UNFIT_SYSTEM,
             "start a thread",
-            "see how many processes and threads run on this box; nothing was begun",
+            "check how many processes and threads run (`ps -eLf | wc -l`) and may run (`ulimit -u`); nothing was begun",
         )?;
         Ok(interrupts)
     }
@@ -126,7 +128,7 @@ impl Passed {
                     worker.turn_back();
                 }
                 say_aside(
-                    "rolling back, if the restore is not past that; Ctrl-C once more ends the watching alone",
+                    "Ctrl-C: the restore finishes what it is doing, then rolls back if it still can. Ctrl-C once more ends this display alone.",
                 );
             }
             // As the first process of a container it would take the worker along.
@@ -138,7 +140,7 @@ impl Passed {
                     }
                     Some(_) | None => "holdfast status".into(),
                 };
-                say_aside(&format!("it goes on by itself; to see it: {show}"));
+                say_aside(&format!("The work goes on by itself. To see it: {show}"));
                 std::thread::sleep(LAST_WORD);
                 std::process::exit(130);
             }
@@ -156,6 +158,44 @@ fn say_aside(text: &str) {
     let text = text.to_owned();
     // Without a thread it stays unsaid: said here it could stand in the way of the next signal.
     let _ = std::thread::Builder::new().spawn(move || tell!("{text}"));
+}
+
+/// The lines of a restore as it goes on. At a terminal the step that runs stands below them until it is done.
+pub(super) struct LiveLines {
+    terminal: bool,
+    running: bool,
+}
+
+impl LiveLines {
+    pub(super) fn new() -> LiveLines {
+        LiveLines {
+            terminal: std::io::stdout().is_terminal(),
+            running: false,
+        }
+    }
+
+    /// What a record tells.
+    pub(super) fn show(&mut self, context: &Context, record: &Record, state: &State) {
+        self.clear();
+        for line in progress_lines(record, state, context.detail) {
+            say!("{line}");
+        }
+        let brief = self.terminal && context.detail == Detail::Brief;
+        if let Some(line) = running_line(record).filter(|_| brief) {
+            let mut out = std::io::stdout();
+            let written = write!(out, "{line}").and_then(|()| out.flush());
+            self.running = written.is_ok();
+        }
+    }
+
+    /// Before anything else is printed.
+    pub(super) fn clear(&mut self) {
+        if std::mem::take(&mut self.running) {
+            let mut out = std::io::stdout();
+            // To the beginning of the line, and clears it; a terminal that is gone has nothing to clear.
+            let _ = write!(out, "\r\x1b[K").and_then(|()| out.flush());
+        }
+    }
 }
 
 /// What was seen of a worker.

@@ -271,7 +271,7 @@ pub(crate) fn settle(path: &Path) -> Result<Settled, Problem> {
         let of_file = || e.downcast_ref().map(cause);
         cannot(
             of_sqlite.or_else(of_file).unwrap_or(Code::DATABASE_HELD),
-            format!("settle the database {}: {e}", path.display()),
+            format!("checkpoint the database {}: {e}", path.display()),
             "stop whatever still uses it (fuser -v FILE), and check the file: sqlite3 FILE 'PRAGMA integrity_check'",
         )
     })

@@ -21,7 +21,7 @@ pub fn name(unit: &str) -> Result<&str, Problem> {
         false => Ok(unit),
         true => Err(cannot(
             Code::BAD_PROFILE,
-            format!("hold back the unit {unit:?}: that is no unit's name"),
+            format!("keep the unit {unit:?} from starting: that is no unit's name"),
             "correct `gateway.service` in the profile",
         )),
     }

@@ -399,7 +399,7 @@ fn give_up_root(uid: u32) -> Result<(), Problem> {
             cannot(
                 Code::UNFIT_SYSTEM,
                 format!("take the rights of user {uid}, whose database it is: {e}"),
-                "in a container, map that user id; else name an account of this box as `owner` under [gateway]",
+                "in a container, map that user id; else name an account of this machine as `owner` under [gateway]",
             )
         })
 }

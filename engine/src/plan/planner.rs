@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use journal_format::{
-    ArchiveInfo, Code, Digest, Firewall, Note, Plan, Policy, RestoreId, Service, Tunnel,
+    ArchiveInfo, Code, Digest, Firewall, Note, Plan, Policy, RestoreId, Service, Tunnel, Weight,
 };
 
 use crate::archive::verify::Checked;
@@ -126,6 +126,20 @@ impl BackupForPlan {
     }
 }
 
+/// What is known of a backup, whatever the gateway.
+fn said_of(backup: &BackupForPlan) -> Vec<Note> {
+    let checked = &backup.checked;
+    let lost = checked.lost.iter().map(|lost| &lost.note);
+    let known = backup.found.iter().chain(&checked.warnings);
+    backup
+        .said
+        .iter()
+        .chain(lost)
+        .chain(known)
+        .cloned()
+        .collect()
+}
+
 /// The plan, or every reason why there is none.
 pub fn plan(
     profile: &Profile,
@@ -137,10 +151,7 @@ pub fn plan(
 ) -> Result<Plan, Vec<Problem>> {
     let mut problems = Vec::new();
     let checked = &backup.checked;
-    let mut warnings = backup.said.clone();
-    warnings.extend(checked.lost.iter().map(|lost| lost.note.clone()));
-    warnings.extend(backup.found.iter().cloned());
-    warnings.extend(checked.warnings.iter().chain(&survey.warnings).cloned());
+    let mut warnings = said_of(backup);
     let (databases, files, strangers) = targets::targets(profile, survey, backup, id);
     problems.extend(strangers);
     let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
@@ -151,6 +162,8 @@ pub fn plan(
         return Err(problems);
     }
 
+    let found = survey.warnings.iter();
+    warnings.extend(found.map(|note| goes_with_its_tunnel(note, &tunnels_down, checked)));
     exposed(survey, &mut warnings);
     warnings.sort_by_key(|note| note.weight);
     let names: BTreeSet<&str> = tunnels_down
@@ -206,6 +219,23 @@ pub fn plan(
         left_out,
         warnings,
     })
+}
+
+/// What was set by hand of a tunnel goes with the tunnel, and is lost where the backup brings nothing of the kind.
+fn goes_with_its_tunnel(note: &Note, down: &[Tunnel], checked: &Checked) -> Note {
+    let tunnel = note
+        .name
+        .as_deref()
+        .filter(|name| down.iter().any(|t| t.name == **name));
+    let goes = tunnel.is_some_and(|tunnel| {
+        let peers = note.is(&Code::PEERS_BEYOND_CONFIG) && !checked.peers.contains_key(tunnel);
+        peers || note.is(&Code::SET_BY_HAND)
+    });
+    let weight = if goes { Weight::Lost } else { note.weight };
+    Note {
+        weight,
+        ..note.clone()
+    }
 }
 
 /// Those that the admin leaves down, and those that are down now: these are no worse off.

@@ -73,7 +73,7 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
         return Ok(Tried::Untried(cannot(
             Code::RULES_UNTRIED,
             format!(
-                "try the backup's {} firewall rules: the kernel of this box has no {0}",
+                "try the backup's {} firewall rules: the kernel of this machine has no {0}",
                 family.name()
             ),
             "restore on a box that has it, to have them",
@@ -94,12 +94,12 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
             Tried::Refused(out.problem(
                 Code::RULES_REFUSED,
                 "rehearse the backup's firewall rules",
-                "they cannot be loaded on this box: see which line, and which module or program is missing",
+                "they cannot be loaded on this machine: `iptables-restore --test` names the line; a kernel module or a program may be missing",
             ))
         } else {
             Tried::Untried(none.problem(
                 Code::RULES_UNTRIED,
-                "try the backup's firewall rules on this box",
+                "try the backup's firewall rules on this machine",
                 "run it as root, where network namespaces can be made (not in a plain container)",
             ))
         });
@@ -112,7 +112,7 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
 pub fn interfaces(host: &dyn Look) -> Result<Vec<(String, Prefix)>, Problem> {
     let shown = host.ask(&Query::Addresses, "")?.expect_ok(
         Code::QUERY_FAILED,
-        "list the addresses of this box",
+        "list the addresses of this machine",
         "install iproute2",
     )?;
     let link_local = |p: &Prefix| matches!(p.address, IpAddr::V6(a) if a.is_unicast_link_local());
@@ -212,7 +212,7 @@ fn in_the_way(
         let file = format!("{interface}.conf");
         managed.contains(&file) || checked.configs.contains_key(&file)
     };
-    let advice = "end what has it on this box, or change the tunnel on the gateway that was backed up, and back it up again";
+    let advice = "end what has it on this machine, or change the tunnel on the gateway that was backed up, and back it up again";
     let ports = host.ask(&Query::ListenPorts, "")?.expect_ok(
         Code::QUERY_FAILED,
         "list the ports of the tunnels",
@@ -240,7 +240,7 @@ fn in_the_way(
         {
             refuse(
                 format!(
-                    "its port is that of another tunnel of this box, {}",
+                    "its port is that of another tunnel of this machine, {}",
                     name(other)
                 ),
                 advice,
@@ -302,7 +302,7 @@ impl BoxLacks {
         }
         if config.needs_v6 && self.v6 {
             found.push((
-                "the config has addresses or networks of IPv6, which is switched off on this box",
+                "the config has addresses or networks of IPv6, which is switched off on this machine",
                 "switch it on: sysctl net.ipv6.conf.all.disable_ipv6=0",
             ));
         }

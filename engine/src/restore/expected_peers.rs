@@ -35,7 +35,7 @@ fn planned(env: &Env) -> Result<BTreeMap<String, Peers>, Problem> {
         cannot(
             Code::FACTS_CHANGED,
             format!("use {}: {why}", path.display()),
-            "someone changed it; `holdfast recover --roll-back` goes back without it",
+            "someone changed it; `holdfast recover --roll-back` rolls back without it",
         )
     };
     if env.host.sha256(&path)? != *digest {

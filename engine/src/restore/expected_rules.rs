@@ -70,7 +70,7 @@ pub fn expected(env: &Env, direction: Direction, family: Family) -> Result<Expec
                     return Err(cannot(
                         Code::FACTS_CHANGED,
                         format!("use {}: it is not what the plan names", path.display()),
-                        "someone changed it; `holdfast recover --roll-back` goes back without it",
+                        "someone changed it; `holdfast recover --roll-back` rolls back without it",
                     ));
                 }
                 Ok(Expected::Whole(after(env, family)?))

@@ -95,7 +95,7 @@ impl Drive<'_> {
             let why = failed.map_or_else(String::new, |p| format!(": cannot {}", p.what));
             return Err(cannot(
                 Code::FENCE_REFUSED,
-                format!("leave it as it is: the fence is not lifted{why}"),
+                format!("leave it as it is: tunnel traffic is still blocked{why}"),
                 "run `nft list tables` to see why it fails; `nft delete table inet holdfast` unblocks the traffic; then run this again",
             ));
         }

@@ -354,7 +354,7 @@ fn without_barrier(profile: &Profile, id: &RestoreId, chooses: bool) -> Problem 
     };
     cannot(
         Code::BARRIER_UNUSABLE,
-        format!("settle restore {id}: it has effects, but its barrier is gone"),
+        format!("recover restore {id}: it changed the gateway, and its restore marker is gone"),
         format!(
             "someone removed {}; look at `holdfast journal show {id}`, then {then}",
             profile.barrier().display()

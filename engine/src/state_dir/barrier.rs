@@ -62,7 +62,7 @@ fn held(state: &State) -> String {
 /// The restore that the barrier names.
 pub fn named(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
     let path = profile.barrier();
-    let what = format!("read the barrier {}", path.display());
+    let what = format!("read the restore marker {}", path.display());
     let text =
         if_there(std::fs::read_to_string(&path)).or_cannot(Code::IO, what, "run it as root")?;
     let Some(text) = text else {

@@ -109,7 +109,10 @@ pub fn remember(
     let path = path(profile);
     write().or_cannot(
         Code::IO,
-        format!("note in {} that this box made the backup", path.display()),
+        format!(
+            "note in {} that this machine made the backup",
+            path.display()
+        ),
         "check the disk: `df -h` shows whether it is full, `dmesg` whether it fails",
     )
 }

@@ -116,10 +116,8 @@ impl Traces {
             ),
         };
         let traffic = match self.fence {
-            true => {
-                "The fence is closed: forwarded traffic of the tunnels that it replaces is blocked"
-            }
-            false => "The fence is open: no traffic is blocked",
+            true => "Forwarded traffic of the tunnels that it replaces is blocked",
+            false => "No traffic is blocked",
         };
         let advice = format!(
             "nothing was changed. {} run in this order: {}",

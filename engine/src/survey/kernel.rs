@@ -183,7 +183,7 @@ fn rules(host: &dyn Host, family: Family) -> Result<String, Problem> {
         return Err(cannot(
             Code::GATEWAY_UNREADABLE,
             format!("take all of them: {program} shows rules that iptables-save does not"),
-            "two backends are mixed on this box; move all rules to one (see update-alternatives iptables)",
+            "two backends are mixed on this machine; move all rules to one (see update-alternatives iptables)",
         ));
     }
     Ok(iptables::parse(&text, "the loaded rules")?.text())

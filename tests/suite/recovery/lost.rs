@@ -51,7 +51,7 @@ fn is_lost(two: &TwoStates, profile: &Path, id: &RestoreId) {
         "cannot tell how the gateway stands",
         id.as_str(),
         path(&folder),
-        "The fence is closed",
+        "Forwarded traffic of the tunnels",
         "run `holdfast recover`",
         "`nft delete table inet holdfast`",
     ] {
@@ -103,7 +103,7 @@ fn a_restore_whose_state_dir_is_gone_is_never_taken_for_idle() {
     std::fs::create_dir(staging("20261122T185220Z-0a1b2c3d")).unwrap();
     let status = two.holdfast(&["status"]);
     assert!(status.stdout.contains("20261122T185220Z"), "{status}");
-    assert!(status.stdout.contains("The fence is open"), "{status}");
+    assert!(status.stdout.contains("No traffic is blocked"), "{status}");
 }
 
 #[test]

@@ -32,7 +32,7 @@ fn nothing_that_runs_as_root_is_cut_folded_or_blanked_on_the_page_that_asks() {
     );
     let page = admin.reach_confirmation(&with_config(&stage, "zz", &text));
     let (before, asked) = page.split_once("What will run as root").unwrap();
-    assert!(!before.contains("Know before you agree"), "it comes first");
+    assert!(!before.contains("</svg> Warnings<"), "it comes first");
     let (commands, _) = asked.split_once("</section>").unwrap();
     assert!(
         commands.contains("PostUp = exec -a token program-of-mine --password=mine<"),

@@ -69,7 +69,7 @@ fn a_second_name_in_an_extra_field_is_refused() {
 fn data_before_and_after_two_ends_and_comments_are_refused() {
     let good = with(&[]).bytes;
     assert!(open(&good).is_ok());
-    assert_refused(&[&good[..], b"x"].concat(), "after its end");
+    assert_refused(&[&good[..], b"x"].concat(), "behind its end");
     assert_refused(
         &[&good[..], &good[good.len() - 22..]].concat(),
         "does not end where",

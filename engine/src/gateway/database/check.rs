@@ -159,7 +159,7 @@ fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
     if let Err(Why::Unfit(found)) = header(path) {
         let found = found.into_iter();
         return found
-            .map(|why| format!("{why}; it goes back as it was"))
+            .map(|why| format!("{why}; it is put back as it was"))
             .collect();
     }
     let looked = (|| -> rusqlite::Result<Vec<String>> {
@@ -174,7 +174,7 @@ fn own(path: &Path, kind: DatabaseKind) -> Vec<String> {
         }
         Ok(said)
     })();
-    looked.unwrap_or_else(|e| vec![format!("{}; it goes back as it was", cut_off(&e))])
+    looked.unwrap_or_else(|e| vec![format!("{}; it is put back as it was", cut_off(&e))])
 }
 
 /// What a restore on another box would mind in this copy, which `super::snapshot` made: a sentence each.

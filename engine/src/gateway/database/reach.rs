@@ -50,7 +50,7 @@ pub(crate) fn to_read(path: &Path, uid: Option<u32>) -> Result<(), InTheWay> {
 
 /// Why this account cannot settle it; root can.
 pub(crate) fn to_settle(path: &Path, uid: Option<u32>) -> Result<(), InTheWay> {
-    reach(path, uid, READ | WRITE, "settle")
+    reach(path, uid, READ | WRITE, "checkpoint")
 }
 
 fn reach(path: &Path, uid: Option<u32>, wanted: u32, verb: &str) -> Result<(), InTheWay> {

@@ -311,7 +311,7 @@ fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option
             (Code::NOT_IN_BACKUP, why)
         }
         (Some(_), None) if survey.facts.lack_protocol(family) => {
-            let why = format!("the kernel of this box has no {}", family.name());
+            let why = format!("the kernel of this machine has no {}", family.name());
             (Code::UNFIT_SYSTEM, why)
         }
         (Some(_), None) => {

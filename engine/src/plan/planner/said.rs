@@ -338,7 +338,10 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
             ));
         }
     }
-    for (chain, lets) in [("INPUT", "into this box"), ("FORWARD", "through this box")] {
+    for (chain, lets) in [
+        ("INPUT", "into this machine"),
+        ("FORWARD", "through this machine"),
+    ] {
         if then.is_open(chain) && !now.is_open(chain) {
             said.push(Note::known(Code::RULES_OPEN, format!(
                 "the backup's {family} rules let everything {lets} ({chain} drops nothing); the current ones do not"
@@ -382,7 +385,7 @@ fn networks(
         }
     }
     for (found, what) in [
-        (own, "what lies in a network of this box itself"),
+        (own, "what lies in a network of this machine itself"),
         (admins, "the network that your SSH session comes from"),
     ] {
         if !found.is_empty() {

@@ -356,3 +356,28 @@ fn an_owner_or_a_group_without_a_part_in_the_gateway_is_refused_by_name() {
     let problems = planned(&survey(of_seven), &backup(7, 9)).unwrap_err();
     assert!(problems[0].what.contains("b.conf in place"), "{problems:?}");
 }
+
+#[test]
+fn what_was_set_by_hand_of_a_tunnel_that_goes_down_is_a_loss_unless_the_backup_brings_its_like() {
+    let tunnel = |name: &str| Tunnel {
+        name: name.into(),
+        config: format!("/etc/wireguard/{name}.conf"),
+    };
+    let down = [tunnel("wg0"), tunnel("wg1")];
+    let mut checked = Checked::default();
+    checked.peers.insert("wg1".into(), Default::default());
+    let weight = |code: &Code, name: &str| {
+        let note = Note::known(code.clone(), "x").about(name);
+        goes_with_its_tunnel(&note, &down, &checked).weight
+    };
+    let (peers, link) = (Code::PEERS_BEYOND_CONFIG, Code::SET_BY_HAND);
+    assert_eq!(weight(&peers, "wg0"), Weight::Lost);
+    assert_eq!(
+        weight(&peers, "wg1"),
+        Weight::Known,
+        "the backup has peers of it"
+    );
+    assert_eq!(weight(&peers, "wg9"), Weight::Known, "it stays up");
+    assert_eq!(weight(&link, "wg1"), Weight::Lost);
+    assert_eq!(weight(&Code::CLIENT_ODD, "wg0"), Weight::Known);
+}

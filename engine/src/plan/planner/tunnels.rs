@@ -73,7 +73,7 @@ pub(super) fn tunnels_up(
         if survey.links.contains(name) && !survey.facts.tunnels.contains(name) {
             problems.push(cannot(
                 Code::NAME_TAKEN,
-                format!("bring {name} up: this box has another interface of that name"),
+                format!("bring {name} up: this machine has another interface of that name"),
                 "rename that interface, or remove the client from the backup's gateway and back it up again",
             ));
             continue;

@@ -120,7 +120,7 @@ fn rules(
     for (family, tried) in rehearsal::rules(host, &checked.rules)? {
         let rules = match tried {
             _ if now.rules(family).is_none() => Err(match now.lack_protocol(family) {
-                true => format!("the kernel of this box has no {}", family.name()),
+                true => format!("the kernel of this machine has no {}", family.name()),
                 false => "the current ones cannot be read, and so could not be put back".to_owned(),
             }),
             Tried::Loaded(text) => {

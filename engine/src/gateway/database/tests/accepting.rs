@@ -148,7 +148,7 @@ fn a_database_of_this_box_is_taken_whatever_is_in_it() {
         std::fs::write(&path, bytes).unwrap();
         let judged = check(&path, "a.db", DatabaseKind::Clients, Origin::Here).unwrap();
         assert!(
-            judged.warnings[0].contains("goes back as it was"),
+            judged.warnings[0].contains("put back as it was"),
             "{judged:?}"
         );
         assert_eq!(std::fs::read(&path).unwrap(), bytes);

@@ -209,7 +209,7 @@ fn what_this_box_cannot_read_or_has_not_at_all_is_left_out_only_if_the_backup_ha
     });
     assert_eq!(neither, "");
     let only_there = said(without_v6, |backup| {
-        let why = "the kernel of this box has no IPv6";
+        let why = "the kernel of this machine has no IPv6";
         backup.rules.insert(Family::V6, Err(why.into()));
     });
     insta::assert_snapshot!([of_the_unread, only_there].join("\n---\n"));

@@ -61,7 +61,7 @@ fn tunnels_that_take_the_boxs_network_or_its_admins_are_named() {
     assert_eq!(
         said.iter().map(|n| &*n.text).collect::<Vec<_>>(),
         [
-            "AllowedIPs of the backup's configs lead a tunnel to what lies in a network of this box itself: \
+            "AllowedIPs of the backup's configs lead a tunnel to what lies in a network of this machine itself: \
              a (192.0.2.128/25, of eth0's 192.0.2.0/24)",
             "AllowedIPs of the backup's configs lead a tunnel to the network that your SSH session comes from: \
              b (198.51.100.0/24, 198.51.100.7)",
