@@ -139,8 +139,7 @@ pub fn plan(
     let checked = &backup.checked;
     let mut warnings = backup.said.clone();
     warnings.extend(checked.lost.iter().map(|lost| lost.note.clone()));
-    warnings.extend(backup.found.iter().cloned());
-    warnings.extend(checked.warnings.iter().cloned());
+    warnings.extend(backup.found.iter().chain(&checked.warnings).cloned());
     let (databases, files, strangers) = targets::targets(profile, survey, backup, id);
     problems.extend(strangers);
     let (tunnels_up, unfit) = tunnels_up(profile, survey, backup, &mut warnings);
@@ -151,8 +150,7 @@ pub fn plan(
         return Err(problems);
     }
 
-    let found = survey.warnings.iter();
-    warnings.extend(found.map(|note| goes_with_its_tunnel(note, &tunnels_down, checked)));
+    warnings.extend(found_here(survey, &tunnels_down, checked));
     exposed(survey, &mut warnings);
     warnings.sort_by_key(|note| note.weight);
     let names: BTreeSet<&str> = tunnels_down
@@ -208,6 +206,13 @@ pub fn plan(
         left_out,
         warnings,
     })
+}
+
+/// What the survey found, as a restore weighs it.
+fn found_here(survey: &Survey, down: &[Tunnel], checked: &Checked) -> Vec<Note> {
+    let found = survey.warnings.iter();
+    let weighed = found.map(|note| goes_with_its_tunnel(note, down, checked));
+    weighed.collect()
 }
 
 /// What was set by hand of a tunnel goes with the tunnel, and is lost where the backup brings nothing of the kind.
