@@ -60,7 +60,7 @@ pub fn alike(notes: &[Note]) -> Vec<AlikeNotes> {
 }
 
 /// Notes of one kind that are told each by itself.
-pub const ALIKE: usize = 2;
+pub const ALIKE: usize = 4;
 /// Names in a sentence.
 const NAMES: usize = 10;
 /// Characters of a line of names.
@@ -108,13 +108,12 @@ fn brief(kinds: &[&AlikeNotes], most: usize) -> Vec<String> {
     let mut spare = most - told;
     let mut lines = Vec::new();
     for kind in &kinds[..told] {
-        let alone = kind.count() <= ALIKE.min(1 + spare);
-        let each = if alone { kind.count() } else { 1 };
+        let each = told_each(kind, spare);
         spare -= each - 1;
-        for note in &kind.first[..each] {
+        for (at, note) in kind.first[..each].iter().enumerate() {
             let mut line = note_line(note);
-            if !alone {
-                line.push_str(&the_rest(kind));
+            if at + 1 == each && each < kind.count() {
+                line.push_str(&the_rest(kind, each));
             }
             lines.push(line);
             let lines_of_names = match note.weight {
@@ -140,10 +139,20 @@ fn brief(kinds: &[&AlikeNotes], most: usize) -> Vec<String> {
     lines
 }
 
-/// How many more of a kind there are, and the first names.
-pub(crate) fn the_rest(kind: &AlikeNotes) -> String {
-    let more = kind.count() - 1;
-    let named = kind.first[1..].iter().filter_map(|n| n.name.as_deref());
+/// How many of a kind are told each by itself. A loss is not told by another one's words: all are, as long as there is room.
+fn told_each(kind: &AlikeNotes, spare: usize) -> usize {
+    let room = kind.first.len().min(1 + spare);
+    match kind.weight() {
+        Weight::Lost => room,
+        Weight::Down | Weight::Known if kind.count() <= ALIKE.min(room) => kind.count(),
+        Weight::Down | Weight::Known => 1,
+    }
+}
+
+/// How many more of a kind there are than are told, and the first names.
+pub(crate) fn the_rest(kind: &AlikeNotes, told: usize) -> String {
+    let more = kind.count() - told;
+    let named = kind.first[told..].iter().filter_map(|n| n.name.as_deref());
     let mut named: Vec<String> = named.take(NAMES).map(visible).collect();
     named.dedup();
     let alike = if more == 1 { "one more" } else { "more" };

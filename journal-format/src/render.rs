@@ -144,7 +144,7 @@ fn entry_summary(entry: &Entry) -> String {
         Entry::Done { r#move, .. } => format!("{}: done", move_text(*r#move)),
         Entry::Failed { r#move, .. } => format!("{}: failed", move_text(*r#move)),
         Entry::Turned { .. } => "rolling back".into(),
-        Entry::Committed => "committed: the gateway is as the backup says".into(),
+        Entry::Committed => "committed: from here on a boot uses the new files".into(),
         Entry::Stuck { .. } => "stuck: an operator must fix the cause".into(),
         Entry::Closed { verdict, .. } => format!("closed: {verdict}"),
     }
@@ -255,7 +255,7 @@ pub fn left_out_lines(left_out: &[Note], detail: Detail) -> Vec<String> {
         };
         lines.extend(kind.first[..told].iter().map(line));
         if let (Some(last), false) = (lines.last_mut(), told == kind.count()) {
-            last.push_str(&the_rest(&kind));
+            last.push_str(&the_rest(&kind, told));
         }
     }
     lines

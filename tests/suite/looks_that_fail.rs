@@ -101,7 +101,7 @@ fn where_systemd_does_not_answer_databases_lack_and_a_restore_does_not_begin_bes
     assert!(
         refused
             .stderr
-            .contains("see whether the service sample.service runs"),
+            .contains("tell whether the service sample.service runs"),
         "{refused}"
     );
     assert!(gateway.restores().is_empty());

@@ -40,6 +40,7 @@ mod older_schemas;
 mod on_a_gateway;
 mod open_folders;
 mod others_rules;
+mod plain_words;
 mod planted_journal;
 mod pruned;
 mod random_gateways;

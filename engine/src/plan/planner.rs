@@ -162,8 +162,7 @@ pub fn plan(
         return Err(problems);
     }
 
-    let found = survey.warnings.iter();
-    warnings.extend(found.map(|note| goes_with_its_tunnel(note, &tunnels_down, checked)));
+    warnings.extend(found_here(survey, &tunnels_down, checked));
     exposed(survey, &mut warnings);
     warnings.sort_by_key(|note| note.weight);
     let names: BTreeSet<&str> = tunnels_down
@@ -219,6 +218,13 @@ pub fn plan(
         left_out,
         warnings,
     })
+}
+
+/// What the survey found, as a restore weighs it.
+fn found_here(survey: &Survey, down: &[Tunnel], checked: &Checked) -> Vec<Note> {
+    let found = survey.warnings.iter();
+    let weighed = found.map(|note| goes_with_its_tunnel(note, down, checked));
+    weighed.collect()
 }
 
 /// What was set by hand of a tunnel goes with the tunnel, and is lost where the backup brings nothing of the kind.

@@ -281,7 +281,7 @@ fn unread(facts: &Facts, choices: &Choices) -> Vec<Problem> {
     problems.extend(facts.unanswered.iter().map(|(service, why)| {
         cannot(
             Code::SERVICE_UNKNOWN,
-            format!("see whether the service {service} runs: {why}"),
+            format!("tell whether the service {service} runs: {why}"),
             "fix that (`systemctl status`), or name the service by its commands under `gateway.service` in the profile; then try again",
         )
     }));

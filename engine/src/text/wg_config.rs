@@ -181,7 +181,11 @@ pub fn read(bytes: &[u8]) -> Result<Config, Unvetted> {
 /// The same, with a problem that calls the config `name`.
 pub fn parse(name: &str, bytes: &[u8]) -> Result<Config, Problem> {
     let what = format!("vet the config {}", Named(name));
-    read(bytes).or_cannot(Code::NOT_UNDERSTOOD, what, "look into it by hand")
+    read(bytes).or_cannot(
+        Code::NOT_UNDERSTOOD,
+        what,
+        "look at its bytes with `cat -A`, and correct the line",
+    )
 }
 
 /// Whether going down by this config may write over it. Of one that cannot be vetted nobody knows.

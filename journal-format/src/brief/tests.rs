@@ -66,19 +66,37 @@ fn any_number_of_notes_of_any_number_of_kinds_takes_so_many_lines() {
 }
 
 #[test]
-fn two_of_a_kind_are_told_each_and_of_more_the_first_their_number_and_names() {
+fn a_few_of_a_kind_are_told_each_and_of_more_the_first_their_number_and_names() {
     let lines = |n| {
         note_lines(
             &of(Weight::Down, Code::TUNNEL_STAYS_DOWN, n).collect::<Vec<_>>(),
             Detail::Brief,
         )
     };
-    assert_eq!(lines(2).len(), 2);
+    assert_eq!(lines(4).len(), 4);
     assert_eq!(
-        lines(3),
+        lines(5),
         [
-            "does not work: the config c0 can never come up (and 2 more of this kind, for c1, c2; --verbose lists all)"
+            "does not work: the config c0 can never come up (and 4 more of this kind, for c1, c2, c3, c4; --verbose lists all)"
         ]
     );
     assert!(note_lines(&[], Detail::Brief).is_empty());
+}
+
+#[test]
+fn losses_of_one_kind_are_told_each_as_long_as_there_is_room() {
+    let lost = |n: usize| -> Vec<Note> {
+        let tables = (0..n).map(|i| format!("the backup has no table t{i}, which is here now"));
+        tables
+            .map(|text| Note::lost(Code::ROWS_LOST, text))
+            .collect()
+    };
+    assert_eq!(note_lines(&lost(5), Detail::Brief).len(), 5);
+    let lines = note_lines(&lost(400), Detail::Brief);
+    assert_eq!(lines.len(), most(Weight::Lost));
+    assert!(
+        lines[11]
+            .ends_with("t11, which is here now (and 388 more of this kind; --verbose lists all)"),
+        "{lines:?}"
+    );
 }

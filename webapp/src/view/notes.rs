@@ -41,6 +41,9 @@ impl NoteLine {
 /// Names that a sentence has itself.
 const IN_A_SENTENCE: usize = 10;
 
+/// Losses of one kind that no fold hides.
+const LOSSES: usize = 12;
+
 /// Notes of one kind as a page shows them: a line or two, and of more the first, with the rest in a fold.
 #[derive(Debug, Serialize)]
 pub(super) struct KindLines {
@@ -55,9 +58,11 @@ pub(super) struct KindLines {
 pub(super) fn kind_lines(kinds: &[AlikeNotes], line: fn(&Note) -> NoteLine) -> Vec<KindLines> {
     let lines = |notes: &[Note]| notes.iter().map(line).collect();
     let kind = |kind: &AlikeNotes| {
-        let alone = match kind.count() {
-            ..=ALIKE => kind.first.len(),
-            _ => kind.first.len().min(1),
+        let alone = match (kind.weight(), kind.count()) {
+            // A loss is not told by another one's words.
+            (Weight::Lost, _) => kind.first.len().min(LOSSES),
+            (Weight::Down | Weight::Known, ..=ALIKE) => kind.first.len(),
+            (Weight::Down | Weight::Known, _) => kind.first.len().min(1),
         };
         KindLines {
             lines: lines(&kind.first[..alone]),

@@ -112,7 +112,10 @@ fn planted(path: &Path, side: &FoundFile) -> Problem {
         Code::DATABASE_OUT_OF_REACH,
         path,
         &format!("{shown} beside it {why}; somebody else put it there"),
-        format!("if nobody needs it: rm {}", quoted_path(&side.path)),
+        format!(
+            "look at it with `ls -l`, then: rm {}",
+            quoted_path(&side.path)
+        ),
     )
 }
 

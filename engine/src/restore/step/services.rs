@@ -124,7 +124,7 @@ impl<'a> StartRound<'a> {
             }
             let text = format!("{} does not run, as it did not before", service.name);
             let note = Note::down(Code::SERVICE_DOES_NOT_START, text).about(&service.name);
-            note.advising(format!("read why in {}", log_of(service)))
+            note.advising(format!("see why in {}", log_of(service)))
         } else if may_lack {
             // Left to its manager it would be started over and over, and undo what is put right each time.
             self.env.stop_service(self.permit, service)?;
@@ -187,7 +187,7 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
 }
 
 fn does_not_start(service: &Service, start: Option<&Output>, direction: Direction) -> Problem {
-    let mut advice = format!("read why in {}", log_of(service));
+    let mut advice = format!("see why in {}", log_of(service));
     if direction == Direction::Forward {
         advice += ", or restore without it (--keep-going-without-services)";
     }
@@ -222,7 +222,7 @@ fn stays_down(service: &Service, start: Option<&Output>) -> Note {
     };
     let text = format!("{} does not run, though it ran before: {how}", service.name);
     let again = start_command(&service.control);
-    let advice = format!("read why in {}, then start it: {again}", log_of(service));
+    let advice = format!("see why in {}, then start it: {again}", log_of(service));
     let note = Note::down(Code::SERVICE_STAYS_DOWN, text).about(&service.name);
     note.advising(advice)
 }
