@@ -198,12 +198,21 @@ fn known(owner: Option<&(u32, u32)>) -> ([u32; 2], [u32; 2]) {
 }
 
 impl Exposure {
+    /// Whether this is a file that SQLite keeps beside a database which is as open. It comes and goes, and has that database's mode.
+    fn comes_and_goes(&self, file: &Exposed) -> bool {
+        self.exposed
+            .iter()
+            .any(|e| e.writable == file.writable && side_files(&e.path).contains(&file.path))
+    }
+
     /// What is too open, in a sentence for what others may write and one for what they may read, without full stops.
     pub fn sentences(&self) -> Vec<String> {
         [(true, "write to"), (false, "read")]
             .into_iter()
             .filter_map(|(writable, verb)| {
                 let of_kind = self.exposed.iter().filter(|e| e.writable == writable);
+                // An application that writes is no reason to tell it otherwise a moment later.
+                let of_kind = of_kind.filter(|e| !self.comes_and_goes(e));
                 let shown: Vec<String> = of_kind
                     .map(|e| format!("{} (mode {:04o})", e.path.display(), e.mode))
                     .collect();

@@ -9,6 +9,13 @@ use nix::fcntl::OFlag;
 use super::{Exposed, ExposedKind};
 use crate::error::{Problem, cannot, cause};
 use crate::files::open::open_without_links;
+use crate::gateway::database::side_files;
+
+/// Whether this is a file that SQLite keeps beside a database which is closed as well.
+fn is_beside(one: &Exposed, exposed: &[Exposed]) -> bool {
+    let mut databases = exposed.iter().map(|e| side_files(&e.path));
+    databases.any(|beside| beside.contains(&one.path))
+}
 
 /// Closes what was found; `done` is told of each that was. What is not the very object that was looked at is left alone.
 pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Problem> {
@@ -35,6 +42,10 @@ pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Pr
         let meta = file.metadata().map_err(failed)?;
         let plain = one.kind == ExposedKind::Folder || meta.is_file() && meta.nlink() == 1;
         let same = ((meta.dev(), meta.ino()), meta.mode() & 0o7777) == (one.object, one.mode);
+        if !same && is_beside(one, exposed) {
+            // Another one by now: it has the mode that its database has.
+            continue;
+        }
         if !plain || !same {
             return Err(failed(io::Error::other("somebody changed it meanwhile")));
         }

@@ -260,3 +260,26 @@ fn side_files_lists_and_folders_above_count_as_ways_in() {
         assert!(gateway.said().contains("setfacl -b"));
     }
 }
+
+/// Else a plan that was approved would be refused a moment later, for the application writes all the time.
+#[test]
+fn a_file_that_sqlite_keeps_beside_an_open_database_is_closed_with_it_and_changes_no_word() {
+    let Some(gateway) = installed() else { return };
+    let before = gateway.look().sentences();
+    let journal = "instance/configs.db-journal";
+    std::fs::write(gateway.at(journal), "x").unwrap();
+    gateway.set(journal, GATEWAY, 0o666);
+    let found = gateway.look();
+    assert_eq!(found.sentences(), before);
+    assert!(found.exposed.iter().any(|e| e.path.ends_with(journal)));
+    // By now it is another one.
+    std::fs::remove_file(gateway.at(journal)).unwrap();
+    std::fs::write(gateway.at("instance/other"), "keeps its number").unwrap();
+    std::fs::write(gateway.at(journal), "another").unwrap();
+    gateway.set(journal, GATEWAY, 0o660);
+    close(&found.exposed, |_| ()).unwrap();
+    // One that is open beside a closed database is told.
+    gateway.set(journal, GATEWAY, 0o666);
+    let said = gateway.look().sentences().join("\n");
+    assert!(said.contains("configs.db-journal"), "{said}");
+}
