@@ -50,6 +50,23 @@ fn survey_names_folder_and_file_and_the_one_command_that_closes_them() {
     assert!(!survey.contains("holdfast secure"), "{survey}");
     // The gateway's own account still gets at what is its own.
     gateway.holdfast(&["backup"]).ok().unwrap();
+    // Of many files the first are told, and the number.
+    for n in 0..30 {
+        let config = gateway.sample().configs_dir().join(format!("x{n}.conf"));
+        std::fs::write(&config, "").unwrap();
+        std::fs::set_permissions(config, PermissionsExt::from_mode(0o644)).unwrap();
+    }
+    for (words, lines) in [
+        (&["secure", "--dry-run"][..], 21),
+        (&["secure", "--verbose"], 30),
+    ] {
+        let told = gateway.holdfast(words).stdout;
+        assert_eq!(told.lines().count(), lines, "{told}");
+        assert_eq!(
+            told.contains("would close 10 more files (--verbose lists all)"),
+            lines == 21
+        );
+    }
 }
 
 #[test]

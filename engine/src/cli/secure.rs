@@ -1,6 +1,6 @@
 //! `holdfast secure`.
 
-use journal_format::visible;
+use journal_format::{Detail, visible};
 
 use super::{Context, print_json};
 use crate::error::{Code, Fault, Problem, cannot};
@@ -10,10 +10,12 @@ use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::survey;
 use crate::survey::exposure::{self, Exposed};
-use crate::text::wording::names;
+use crate::text::wording::{counted, names};
 
 /// Something is open, and was left so.
 const OPEN: u8 = 10;
+/// Changes that are told one by one; folders come first.
+const FIRST: usize = 20;
 
 pub(super) fn run(context: &Context, dry_run: bool) -> Result<u8, Fault> {
     let closed = close(context, dry_run);
@@ -74,8 +76,16 @@ fn tell_of(context: &Context, dry_run: bool, changes: &[String], problems: &[Pro
         return status;
     }
     let verb = if dry_run { "would close" } else { "closed" };
-    for change in changes {
+    let told = match context.detail {
+        Detail::Brief => changes.len().min(FIRST),
+        Detail::Whole => changes.len(),
+    };
+    for change in &changes[..told] {
         say!("{verb} {}", visible(change));
+    }
+    if told < changes.len() {
+        let more = counted(changes.len() - told, "more file");
+        say!("{verb} {more} (--verbose lists all)");
     }
     for problem in problems {
         tell!("holdfast: {}", journal_format::problem_text(problem));
