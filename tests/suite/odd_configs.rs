@@ -251,7 +251,7 @@ fn what_lies_in_the_folder_of_wg_quick_under_a_clients_name_and_is_no_file_is_na
     // Of rows that nobody can read none says whose it is.
     fs::write(sample.client_database(), "no database").unwrap();
     let made = gateway.holdfast(&["backup"]);
-    let said = format!("nobody can tell whether these in {}", second.display());
+    let said = format!("in {}: the clients cannot be read", second.display());
     assert_eq!(made.code(), 8, "{made}");
     assert!(made.stderr.contains(&said), "{made}");
     for path in [&link, &folder, &pipe] {

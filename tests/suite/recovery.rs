@@ -65,7 +65,7 @@ pub fn killed_in(two: &TwoStates, step: &str) -> PathBuf {
     restore.kill_worker().unwrap();
     let ended = restore.wait().unwrap();
     assert_eq!(ended.code(), 5, "{ended}");
-    assert!(ended.stderr.contains("nothing works on it"), "{ended}");
+    assert!(ended.stderr.contains("no process continues it"), "{ended}");
     two.journal(&two.fresh(&began).unwrap())
 }
 

@@ -135,10 +135,10 @@ pub fn live(
         None => view.headline.clone(),
         // What to do stands in the lines, and the buttons below them.
         Some(Halt::Interrupted) if now.is_some() => {
-            format!("{title}: nothing works on it, and it must be recovered.")
+            format!("{title}: no process continues it, and it must be recovered.")
         }
         Some(Halt::Interrupted) => {
-            format!("{title}: nothing works on it. On the gateway, run `holdfast recover`.")
+            format!("{title}: no process continues it. On the gateway, run `holdfast recover`.")
         }
         Some(Halt::Unreadable { .. }) => {
             format!(
@@ -369,7 +369,7 @@ fn running(running: &Running) -> Value {
                 Standing::Stuck => ("A restore is stuck", "Somebody has to see to it."),
                 _ if *interrupted => (
                     "A restore was interrupted",
-                    "It is open, and nothing works on it.",
+                    "It is open, and no process continues it.",
                 ),
                 Standing::Unknown => (
                     "A restore by a newer Holdfast",

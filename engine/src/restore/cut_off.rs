@@ -77,7 +77,7 @@ pub fn report(
             cut_off.problem(
                 Code::RESTORE_OPEN,
                 format!(
-                    "finish restore {}: {why}{unread}; nothing works on it",
+                    "finish restore {}: {why}{unread}; no process continues it",
                     open.id
                 ),
                 "run `holdfast recover`",

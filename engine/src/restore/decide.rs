@@ -109,7 +109,7 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
             ("not what either set looks like", Decision::Stick)
         }
         Phase::Forward if i.recovering && turns_back(i.policy, i.swaps) => {
-            ("recovery goes back", Decision::Turn)
+            ("recovery rolls back", Decision::Turn)
         }
         Phase::Forward | Phase::Back if i.anew && i.attempts_left => {
             ("what was done is gone", Decision::Anew)
@@ -384,7 +384,7 @@ mod tests {
         over
         prepare
         prepared
-        recovery goes back
+        recovery rolls back
         restored and clean
         started too often
         tried too often

@@ -369,7 +369,7 @@ impl Drive<'_> {
             None if (self.asked)() => asked("finish the restore"),
             None => cannot(
                 Code::INTERRUPTED,
-                format!("finish the restore: it ended half way ({label})"),
+                format!("finish the restore: it was interrupted ({label})"),
                 "find out what ended it (the power, a kill, a failing disk), then restore again",
             ),
         }
@@ -428,7 +428,7 @@ pub fn asked(what: &str) -> Problem {
 fn unlike(what: &str) -> Problem {
     cannot(
         Code::NOT_AS_EXPECTED,
-        format!("see it done: {what}"),
+        format!("finish this step: {what}"),
         "find out what changed it: `holdfast journal show` has the steps",
     )
 }

@@ -4,13 +4,11 @@
 use journal_format::Direction;
 
 use crate::error::{Code, Problem};
-use crate::host::{Family, GatewayCommand, Permit};
+use crate::host::{Family, GatewayCommand, Output, Permit};
 use crate::restore::expected_rules::{self, Expected};
 use crate::restore::step::Env;
 use crate::text::iptables::{Mine, Rules, without};
-
-/// What to do where rules cannot be loaded.
-pub const ADVICE: &str = "look at the line that it names; `iptables-save` shows what is loaded now";
+use crate::text::wording::quoted_path;
 
 /// How often rules are looked at and edited anew: others may have changed them in between.
 const LOOKS: u32 = 3;
@@ -70,8 +68,24 @@ fn run(env: &Env, permit: &Permit, command: &GatewayCommand, text: &str) -> Resu
         return Ok(());
     }
     let out = env.host.run(permit, command, text)?;
-    out.expect_ok(Code::RULES_REFUSED, "load the firewall rules", ADVICE)
-        .map(drop)
+    match out.ok() {
+        true => Ok(()),
+        false => Err(refused(env, &out, "load the firewall rules", text)),
+    }
+}
+
+/// Why rules are not loaded. What was refused is kept, since the reason names a line of it.
+pub fn refused(env: &Env, out: &Output, what: &str, text: &str) -> Problem {
+    let kept = env.dir.join("refused-rules");
+    let is_kept = env.host.keep(&kept, text.as_bytes()).is_ok();
+    let advice = match (out.stderr.trim().is_empty(), is_kept) {
+        (false, true) => format!(
+            "look at the line that it names, in {}; `iptables-save` shows what is loaded now",
+            quoted_path(&kept)
+        ),
+        (_, _) => "see which program changes firewall rules at the same time; `iptables-save` shows what is loaded now".into(),
+    };
+    out.problem(Code::RULES_REFUSED, what, advice)
 }
 
 /// Removes emptied tables, so that `iptables-save` prints what it printed then. `iptables-restore` cannot; and where its

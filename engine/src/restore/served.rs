@@ -170,9 +170,9 @@ fn told(
         Ok(()) if called.is_empty() => None,
         Ok(()) => {
             let text = format!(
-                "the start of the services called {which} inactive; Holdfast has set them active again"
+                "at its start the service marked {which} inactive; Holdfast has put the status right"
             );
-            let advice = "see in the service's log why it could not bring them up; its next start may call them inactive again";
+            let advice = "see in the service's log why it could not bring the tunnels up; its next start may do so again";
             Some(Note::known(Code::STATUS_PUT_RIGHT, text).advising(advice))
         }
         Err(trouble) if called.is_empty() && is_unreadable(&trouble) => None,

@@ -22,12 +22,14 @@ pub fn problem(profile: &Profile, id: &RestoreId, soundness: Soundness) -> Probl
         ),
         Soundness::Empty => (
             "it has no record, although the restore marker is there",
-            format!("put it back from a copy, then run `holdfast recover`. {last}"),
+            format!(
+                "put it back from a backup of this machine, if you have one, then run `holdfast recover`. {last}"
+            ),
         ),
         Soundness::Closed(_) | Soundness::Open | Soundness::Torn | Soundness::Corrupt => (
             "it is damaged",
             format!(
-                "`holdfast journal verify {id}` says what is wrong with it; put it back from a copy, then run \
+                "`holdfast journal verify {id}` says what is wrong with it; put it back from a backup of this machine, if you have one, then run \
                  `holdfast recover`. {last}"
             ),
         ),
@@ -50,7 +52,7 @@ pub fn gone(profile: &Profile, id: &RestoreId) -> Problem {
         path.display()
     );
     let advice = format!(
-        "put the restore's folder back from a copy, then run `holdfast recover`. The last way out, if there is none: `rm -f \
+        "put the restore's folder back from a backup of this machine, if you have one, then run `holdfast recover`. The last way out, if there is none: `rm -f \
          {}`, then `holdfast recover`, which names what to run next",
         quoted_path(&profile.barrier())
     );

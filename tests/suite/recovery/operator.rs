@@ -20,7 +20,7 @@ fn says_what_lacks(status: &fixtures::Finished) {
         "in place:    files and databases are as before the restore",
         "now:         the service sample-gateway is down, since ",
         "in the way:  restore ",
-        "what to do:  see why in the log that sample-gateway writes itself, then start it: ",
+        "what to do:  see why in the log of sample-gateway (its `start` command says where that is), then start it: ",
     ];
     for (line, said) in lines.iter().zip(said) {
         assert!(line.starts_with(said), "{said}: {status}");
@@ -51,7 +51,7 @@ fn a_service_lacks(by_recovery: bool) {
     let said = format!(
         "does not work: sample-gateway does not run, though it ran before: its start failed: exit \
          status 1: the sample gateway was told not to start; \
-         what to do: see why in the log that sample-gateway writes itself, then start it: {start}"
+         what to do: see why in the log of sample-gateway (its `start` command says where that is), then start it: {start}"
     );
     assert_eq!(note.unwrap().trim(), said);
     let verdict = state(&two.journal(&two.fresh(&began).unwrap())).verdict();

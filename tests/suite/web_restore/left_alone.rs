@@ -46,7 +46,7 @@ fn it_is_shown_as_interrupted_with_how_the_gateway_stands_and_a_button_that_reco
     assert_eq!(lines.matches("<dt>").count(), 4, "{lines}");
     for said in [
         "forwarded traffic of the tunnels is blocked",
-        "was interrupted, and nothing works on it",
+        "was interrupted, and no process continues it",
         "holdfast recover --leave-as-it-is",
         "holdfast restore ",
     ] {

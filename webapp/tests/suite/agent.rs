@@ -175,11 +175,11 @@ pub fn waits(recoveries: &[Policy]) -> GatewayLines {
             ),
             line(
                 "in the way",
-                "restore ID was interrupted, and nothing works on it",
+                "restore ID was interrupted, and no process continues it",
             ),
             line(
                 "what to do",
-                "use a button below; on the gateway, run `holdfast recover`. The last way out is `holdfast recover --leave-as-it-is`",
+                "use a button below, or, on the gateway, run `holdfast recover`. If that fails again, the last way out is `holdfast recover --leave-as-it-is`, which unblocks traffic and leaves the files as they are",
             ),
         ],
         recoveries: recoveries.to_vec(),

@@ -139,10 +139,10 @@ impl Making<'_, '_> {
         let shown = unknown.iter().map(|name| name.to_string_lossy().into());
         let shown: BTreeSet<String> = shown.collect();
         let why = format!(
-            "the clients cannot be read, and so nobody can tell whether these in {} are a client's; they are not saved, and a \
-             restore leaves them as they are: {}",
-            self.profile.gateway.wireguard_dir.display(),
-            names(&shown)
+            "{} in {}: the clients cannot be read, so Holdfast does not know whether such a config is a client's. It is not saved, \
+             and a restore leaves it as it is",
+            names(&shown),
+            self.profile.gateway.wireguard_dir.display()
         );
         let clients = self.profile.client_database();
         let clients = clients.map(|c| Part::Database(c.name.clone()));

@@ -138,9 +138,12 @@ pub(super) fn left_out(
     );
     lines.several(
         "client",
-        " whose row and files may be of different moments",
+        " that changed while the backup was made",
         &manifest.iter().flat_map(|m| &m.unpaired).collect(),
-        Note::known(Code::NOT_OF_ONE_MOMENT, "changed while the backup was made"),
+        Note::known(
+            Code::NOT_OF_ONE_MOMENT,
+            "the row and the files may be of different moments",
+        ),
     );
     lost(&checked.lost, &mut lines);
     lines.lines
@@ -175,7 +178,7 @@ fn tunnels(
         &down,
         Note::down(
             Code::TUNNEL_STAYS_DOWN,
-            "up in the backup, which has no config to bring it up with: down now",
+            "up in the backup, which has no config to bring it up with: down now, and stays down",
         ),
     );
 }
@@ -203,7 +206,7 @@ fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
         &not_taken.collect(),
         Note::known(
             Code::NOT_IN_BACKUP,
-            "there when the backup was made, and not in it: what is here under such a name stays as it is",
+            "there when the backup was made, but the backup lacks it: a current file of that name stays",
         ),
     );
     lines.several(
@@ -212,7 +215,7 @@ fn configs(backup: &BackupForPlan, lines: &mut LeftOutLines) {
         &backup.checked.stays,
         Note::known(
             Code::NOT_PUT_BACK,
-            "in the backup, and not put back: what is here under such a name stays as it is",
+            "in the backup, and not put back: a current file of that name stays",
         ),
     );
 }

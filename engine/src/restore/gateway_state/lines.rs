@@ -228,7 +228,7 @@ impl StateOfGateway {
             Condition::Interrupted => (
                 "in the way",
                 format!(
-                    "{restore} was interrupted, and nothing works on it. It had come to \"{}\"{}",
+                    "{restore} was interrupted, and no process continues it. It had come to \"{}\"{}",
                     at.trim_end_matches('.'),
                     self.marker()
                 ),
@@ -241,7 +241,10 @@ impl StateOfGateway {
                 let lacks: Vec<&str> = self.lacks.iter().map(|n| n.text.as_str()).collect();
                 (
                     "in the way",
-                    format!("{restore} is over, and lacks: {}", lacks.join("; ")),
+                    format!(
+                        "{restore} is over, but not all of it works: {}",
+                        lacks.join("; ")
+                    ),
                 )
             }
             Condition::Left => {
@@ -300,13 +303,16 @@ impl StateOfGateway {
             Condition::Lacking => {
                 let advice = self.lacks.iter().find_map(|n| n.advice.as_deref());
                 let advice = advice.map_or_else(String::new, |a| format!("{a}; or, "));
-                format!("{advice}once the cause is gone, {}", self.recover(reader))
+                format!(
+                    "{advice}once the cause is gone, {}, which tries it again",
+                    self.recover(reader)
+                )
             }
             Condition::Left => {
                 let advice: Vec<&str> =
                     self.lacks.iter().filter_map(|n| n.advice.as_deref()).collect();
                 format!(
-                    "{}. This stays until all of it is right, or until a later restore is completed",
+                    "{}. `holdfast status` ends with 7 until all of it is right, or until a later restore is completed",
                     advice.join("; ")
                 )
             }
@@ -353,22 +359,25 @@ impl StateOfGateway {
                 "run `holdfast recover`{leads}; --roll-back or --resume choose the direction"
             ),
             [Policy::RollBack, ..] => {
-                "run `holdfast recover --roll-back`, or `holdfast recover --resume`".into()
+                "run `holdfast recover --roll-back`, which puts the old files back, or `holdfast recover --resume`, which completes \
+                 the restore"
+                    .into()
             }
             [] | [Policy::Auto | Policy::Resume, ..] => format!("run `holdfast recover`{leads}"),
         };
         match (reader, self.recoveries.is_empty()) {
-            (Audience::Page, false) => format!("use a button below; on the gateway, {command}"),
+            (Audience::Page, false) => format!("use a button below, or, on the gateway, {command}"),
             (Audience::Page, true) => format!("on the gateway, {command}"),
             (Audience::Terminal, _) => command,
         }
     }
 
     fn way_out(&self) -> String {
-        let leave = "The last way out is `holdfast recover --leave-as-it-is`";
+        let leave = "If that fails again, the last way out is `holdfast recover --leave-as-it-is`, which unblocks traffic and leaves the \
+                     files as they are";
         match &self.safety_backup {
             Some(path) => format!(
-                "{leave}, and then the safety backup: `holdfast restore {}`; start the services of the gateway yourself, since \
+                "{leave}; then `holdfast restore {}`, which restores the safety backup; then start the gateway's services, since \
                  a restore starts only what ran before it",
                 quoted_path(path)
             ),

@@ -190,7 +190,9 @@ fn found_note(env: &Env, target: &Target, kept: &Path) -> Note {
     let (path, kept) = (&target.path, kept.display());
     let is_database = env.plan.databases.iter().any(|d| d.path == *path);
     let text = match is_database {
-        true => format!("{path} was written to while it was the backup's: that is kept as {kept}"),
+        true => {
+            format!("a program wrote to {path} during the restore: what it wrote is kept as {kept}")
+        }
         false => {
             format!(
                 "{path} was changed by others meanwhile: what they left there is kept as {kept}"

@@ -79,7 +79,7 @@ fn none(
                 first.path.display(),
                 all.collect::<Vec<_>>().join(", ")
             ),
-            "end these processes, or name their service in the profile so that it is stopped",
+            "end them (`kill PID`), or add their service to the profile under [[gateway.service]], so that a restore stops it",
         ));
     }
     Ok(())
@@ -183,7 +183,7 @@ fn untouched(env: &Env, permit: &Permit) -> Result<(), Problem> {
                 format!(
                     "replace {path}: {file} is there, so someone wrote to it since the checkpoint"
                 ),
-                "find out who opened it, and name their service in the profile so that it is stopped",
+                "find out who opened it (`fuser -v FILE`), and add their service to the profile under [[gateway.service]], so that a restore stops it",
             ));
         }
     }
@@ -265,7 +265,7 @@ impl Beside<'_> {
         host.sync_file(self.permit, aside)?;
         let kept = self.found.take(aside, own)?;
         let text = format!(
-            "{own} was written to while its database was the backup's: it is kept as {}",
+            "a program wrote to {own} during the restore: what it wrote is kept as {}",
             kept.display()
         );
         self.notes

@@ -7,7 +7,7 @@ use crate::error::{Code, Problem};
 use crate::host::{Family, GatewayCommand, Permit};
 use crate::restore::decide::Observed;
 use crate::restore::expected_rules;
-use crate::restore::loading::{ADVICE, load, stand};
+use crate::restore::loading::{load, refused, stand};
 use crate::text::iptables::{Rules, without};
 use crate::text::wording::{counted, in_a_line};
 
@@ -21,9 +21,12 @@ impl StepOps for ResetRules {
             let found = expected_rules::current(env.host, family)?.of_interfaces(&env.replaced());
             if !found.is_empty() {
                 count += found.values().map(Vec::len).sum::<usize>();
-                env.host
-                    .run(permit, &GatewayCommand::EditRules(family), &without(&found))?
-                    .expect_ok(Code::RULES_REFUSED, "take the tunnels' rules out", ADVICE)?;
+                let text = without(&found);
+                let edit = GatewayCommand::EditRules(family);
+                let out = env.host.run(permit, &edit, &text)?;
+                if !out.ok() {
+                    return Err(refused(env, &out, "remove the tunnels' rules", &text));
+                }
             }
         }
         Ok(Report::did(format!(

@@ -239,7 +239,10 @@ fn log_of(service: &Service) -> String {
     match &service.control {
         Control::Unit(unit) => format!("its log (journalctl -u {unit})"),
         // The profile names commands, and no log.
-        Control::Commands { .. } => format!("the log that {} writes itself", service.name),
+        Control::Commands { .. } => format!(
+            "the log of {} (its `start` command says where that is)",
+            service.name
+        ),
     }
 }
 

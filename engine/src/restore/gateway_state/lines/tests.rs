@@ -121,11 +121,11 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
         stderr: Some("iptables-restore: line 12 failed\n".into()),
         ..problem(
             "load the firewall rules: exit status 1 (going back, in the step \"load old firewall rules\": tried too often)",
-            "look at the line that it names; then run `holdfast recover`",
+            "look at the line that it names, in /var/lib/holdfast/restores/ID/refused-rules; then run `holdfast recover`",
         )
     };
     let tunnel = problem(
-        "see it done: c00000 is not up (going back, in the step \"verify the running gateway\": tried too often)",
+        "finish this step: c00000 is not up (going back, in the step \"verify the running gateway\": tried too often)",
         "run `wg-quick up /etc/wireguard/c00000.conf` and see what it says; then run `holdfast recover`",
     );
     let object = problem(
@@ -255,7 +255,7 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 tunnels: up(10),
                 ..lacking(
                     service,
-                    "see why in the log that the gateway writes itself, then start it: systemctl start wireguard-gateway",
+                    "see why in the log of the gateway (its `start` command says where that is), then start it: systemctl start wireguard-gateway",
                 )
             },
         ),
