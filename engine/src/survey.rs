@@ -352,7 +352,7 @@ fn beyond_configs(
             Ok(read) => read,
             Err(problem) => {
                 let text = format!(
-                    "whether the tunnel {} runs with other peers than those of its config could not be looked at: {}",
+                    "whether the peers of the tunnel {} are those of its config could not be looked at: {}",
                     name(tunnel),
                     in_a_line(&problem)
                 );
@@ -368,7 +368,7 @@ fn beyond_configs(
         let beyond = peers::beyond_config(facts.peers.get(tunnel).unwrap_or(&none), &config);
         if !beyond.is_nothing() {
             let text = format!(
-                "the tunnel {} runs with other peers than those of its config: {beyond}; a restore sets those of its backup",
+                "the peers of the tunnel {} are not those of its config: {beyond}; a restore replaces them with the backup's",
                 name(tunnel)
             );
             said.push(Note::known(Code::PEERS_BEYOND_CONFIG, text).about(tunnel));

@@ -87,7 +87,7 @@ pub(super) fn set_peers(
             let remove = GatewayCommand::PeerRemove(name.to_owned(), (*key).clone());
             env.host.run(permit, &remove, "")?.expect_ok(
                 Code::PEERS_REFUSED,
-                &format!("take a peer of {name} away"),
+                &format!("take a peer of the tunnel {name} away"),
                 &advice,
             )?;
         }
@@ -97,7 +97,7 @@ pub(super) fn set_peers(
                 .run(permit, &GatewayCommand::PeersAdd(name.to_owned()), &text)?
                 .expect_ok(
                     Code::PEERS_REFUSED,
-                    &format!("give {name} the peers {whose}"),
+                    &format!("give the tunnel {name} the peers {whose}"),
                     &advice,
                 )?;
         }
