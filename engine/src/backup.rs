@@ -229,7 +229,12 @@ pub fn make(
         size,
         made_ms: growing.at.timestamp().as_millisecond(),
         kind: Some(kind),
-        lacks: made.lacks.clone(),
+        lacks: made
+            .lacks
+            .iter()
+            .cloned()
+            .chain(unread(&made.warnings))
+            .collect(),
     };
     made::remember_in(profile, dest_dir, &sha256, note)?;
     let path = growing.publish()?;
@@ -242,6 +247,18 @@ pub fn make(
         unread: made.unread,
         warnings: made.warnings.into_iter().chain(more).collect(),
     })
+}
+
+/// The databases that SQLite could not read: the backup has their bytes, and nobody knows what those are good for.
+fn unread(warnings: &[Note]) -> impl Iterator<Item = Lack> {
+    let damaged = warnings
+        .iter()
+        .filter(|note| note.is(&Code::DATABASE_UNREADABLE));
+    let lack = |name: &String| Lack {
+        part: Part::Database(name.clone()),
+        why: "SQLite cannot read it; its bytes are in the backup as they are".into(),
+    };
+    damaged.filter_map(|note| note.name.as_ref()).map(lack)
 }
 
 /// What has to be of one moment; and, with the facts that go with it, all others: they have nothing to do with configs, and so

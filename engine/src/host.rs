@@ -227,7 +227,7 @@ pub fn stirs(host: &dyn Host, control: &Control) -> Result<bool, Problem> {
                 .problem(
                     Code::SERVICE_UNKNOWN,
                     what,
-                    "correct the service's `active` command in the profile",
+                    "make the service's `active` command answer; a restore keeps the command of the profile as it was when it began",
                 )),
             ExitKind::Exit(status) => Ok(status == 0),
         },

@@ -111,6 +111,8 @@ codes! {
     NOTHING_TO_BACK_UP = "nothing-to-back-up", "`holdfast survey`";
     /// The program that `on_backup` of the profile names did not end well.
     ON_BACKUP_FAILED = "on-backup-failed", "what the program said, `[schedule]` in the profile";
+    /// A service does not run before a restore, which does not start it.
+    SERVICE_IS_DOWN = "service-is-down", "the service's log, then `systemctl start`";
     /// A backup was made, and lacks parts.
     BACKUP_INCOMPLETE = "backup-incomplete", "`holdfast backups`, and what the backup said";
     /// No backup, or more than one, is what was asked for.

@@ -88,7 +88,7 @@ fn a_client_that_a_start_called_inactive_is_active_again_after_both_endings_and_
         }
         let done = gateway.holdfast(&["restore", path(&backup), "--yes"]);
         assert_eq!(done.code(), status, "{done}");
-        let named = format!("called 1 client ({}) inactive", active[0]);
+        let named = format!("marked 1 client ({}) inactive", active[0]);
         assert!(done.stdout.contains(&named), "{done}");
         assert_eq!(sample.active().unwrap(), active, "{done}");
         let mut differs = before.diff(&gateway.picture());

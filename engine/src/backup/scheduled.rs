@@ -6,10 +6,9 @@ use jiff::tz::TimeZone;
 use journal_format::Problem;
 
 use super::prune::{self, Outcome};
-use super::{Made, Progress, of_gateway};
-use crate::error::{Code, Fault};
+use super::{Made, Progress, of_gateway, unread};
+use crate::error::Fault;
 use crate::gateway::backup_kind::BackupKind;
-use crate::gateway::parts::{Lack, Part};
 use crate::gateway::profile::Profile;
 use crate::host::Host;
 use crate::state_dir;
@@ -82,7 +81,7 @@ fn under_lock(
             let name = made.path.file_name();
             run.backup = name.map(|name| name.to_string_lossy().into_owned());
             run.lacks = made.lacks.clone();
-            run.lacks.extend(unread(made));
+            run.lacks.extend(unread(&made.warnings));
             run.result = match run.lacks.is_empty() {
                 true => RunResult::Good,
                 false => RunResult::Incomplete,
@@ -100,19 +99,6 @@ fn under_lock(
     run.not_pruned = pruned.failed.clone();
     let unnoted = schedule::keep_run(profile, run).err();
     Ok((made.map(|(made, _lock)| made), pruned, unnoted))
-}
-
-/// The databases that SQLite could not read: the backup has their bytes, and nobody knows what those are good for.
-fn unread(made: &Made) -> impl Iterator<Item = Lack> {
-    let damaged = made
-        .warnings
-        .iter()
-        .filter(|note| note.is(&Code::DATABASE_UNREADABLE));
-    let lack = |name: &String| Lack {
-        part: Part::Database(name.clone()),
-        why: "SQLite cannot read it; its bytes are in the backup as they are".into(),
-    };
-    damaged.filter_map(|note| note.name.as_ref()).map(lack)
 }
 
 /// What the rules say is removed now. Nothing of that makes the backup a worse one.

@@ -17,13 +17,13 @@ use crate::archive::verify::Checked;
 use crate::error::Problem;
 use crate::gateway::owner::Owner;
 use crate::gateway::parts::Part;
-use crate::gateway::profile::Profile;
+use crate::gateway::profile::{Profile, ServiceProfile};
 use crate::plan::order;
 use crate::plan::planner::tunnels::{fence, tunnels_down, tunnels_up};
 use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wg_config::Prefix;
-use crate::text::wording::of_problem;
+use crate::text::wording::{of_problem, start_command};
 
 /// A checked backup, and what only this gateway tells of it.
 #[derive(Debug, Clone)]
@@ -163,7 +163,7 @@ pub fn plan(
     }
 
     warnings.extend(found_here(survey, &tunnels_down, checked));
-    exposed(survey, &mut warnings);
+    as_it_is(profile, survey, &mut warnings);
     warnings.sort_by_key(|note| note.weight);
     let names: BTreeSet<&str> = tunnels_down
         .iter()
@@ -257,13 +257,26 @@ fn parts(parts: &BTreeSet<Part>) -> Vec<String> {
 }
 
 fn services(profile: &Profile, survey: &Survey) -> Vec<Service> {
-    let all = profile
-        .gateway
-        .service
-        .iter()
-        .map(crate::gateway::profile::ServiceProfile::service);
+    let all = profile.gateway.service.iter().map(ServiceProfile::service);
     all.filter(|s| survey.facts.services.contains(&s.name))
         .collect()
+}
+
+/// Services that do not run now: a restore starts only what ran before it.
+fn stay_down(profile: &Profile, survey: &Survey) -> Vec<Note> {
+    let facts = &survey.facts;
+    let known =
+        |name: &String| facts.services.contains(name) || facts.unanswered.contains_key(name);
+    let all = profile.gateway.service.iter().map(ServiceProfile::service);
+    let down = all.filter(|service| !known(&service.name));
+    let note = |service: Service| {
+        let name = &service.name;
+        let text = format!("{name} does not run now, and this restore does not start it");
+        let start = start_command(&service.control);
+        let note = Note::down(Code::SERVICE_IS_DOWN, text).about(name);
+        note.advising(format!("start it first, or after the restore: {start}"))
+    };
+    down.map(note).collect()
 }
 
 /// What the backup says of forwarding, where that can be set here and put back.
@@ -273,7 +286,8 @@ fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option
 }
 
 /// The same words whatever is chosen: the choice is no part of what is approved.
-fn exposed(survey: &Survey, warnings: &mut Vec<Note>) {
+fn as_it_is(profile: &Profile, survey: &Survey, warnings: &mut Vec<Note>) {
+    warnings.extend(stay_down(profile, survey));
     let closes = "the restore closes that first, unless --keep-open-folders leaves it";
     let sentences = survey.exposure.sentences().into_iter();
     let open = |said| Note::known(Code::OPEN_TO_OTHERS, format!("{said}: {closes}"));

@@ -19,7 +19,7 @@ pub fn facts(host: &dyn Look, dir: &Path, state: &State) -> Result<Facts, Proble
         cannot(
             Code::FACTS_CHANGED,
             format!("use the kernel facts {}: {why}", path.display()),
-            "nothing was touched. Put the file back from a backup of this machine, if you have one, then run `holdfast recover`. Without one only the last way out is \
+            "this command changed nothing. Put the file back from a backup of this machine, if you have one, then run `holdfast recover`. Without one only the last way out is \
              left: `holdfast recover --leave-as-it-is`, and then the safety backup, which `holdfast status` names",
         )
     };

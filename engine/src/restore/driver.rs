@@ -345,7 +345,7 @@ impl Drive<'_> {
                 },
                 // A last line that was acknowledged and then damaged looks like one that was never written: what it
                 // permitted may have been done.
-                None if !swap::untouched(self.host, targets)? => return Ok(Swaps::Unknown),
+                None if swap::touched(self.host, targets)?.is_some() => return Ok(Swaps::Unknown),
                 None => all &= targets.is_empty(),
             }
         }
@@ -353,6 +353,21 @@ impl Drive<'_> {
             true => Swaps::AllInPlace,
             false => Swaps::NotAll,
         })
+    }
+
+    /// The first target whose swap was never noted and that looks as if it had been made.
+    fn unlike(&self, state: &State) -> Option<String> {
+        let plan = state.plan.as_ref()?;
+        let steps = [
+            (Step::SwapDatabases, &plan.databases),
+            (Step::SwapConfigs, &plan.files),
+        ];
+        let unnoted = steps
+            .into_iter()
+            .filter(|(step, _)| state.exchanges(*step).is_none());
+        let mut unlike =
+            unnoted.map(|(_, targets)| swap::touched(self.host, targets).ok().flatten());
+        unlike.find_map(|path| path.map(str::to_owned))
     }
 
     fn why_back(&self, journal: &JournalWriter, label: &str) -> Problem {
@@ -394,12 +409,20 @@ impl Drive<'_> {
                 advice: format!("{}; then run `holdfast recover`", p.advice),
                 ..p.clone()
             },
-            None => cannot(
-                Code::UNDECIDED,
-                format!("recover this restore: {label}"),
-                "compare with `holdfast journal show`, fix what differs, then run `holdfast recover`, with --resume or --roll-back \
-                 to choose the direction",
-            ),
+            None => {
+                let what = match self.unlike(state) {
+                    Some(path) => format!(
+                        "{path} is neither as before the restore nor as the backup says, or the journal lacks the record of its \
+                         replacement"
+                    ),
+                    None => label.to_owned(),
+                };
+                cannot(
+                    Code::UNDECIDED,
+                    format!("recover this restore: {what}"),
+                    "compare with `holdfast journal show`, fix what differs, then run `holdfast recover`",
+                )
+            }
         }
     }
 }

@@ -56,8 +56,8 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
     Ok(exchanges)
 }
 
-/// Whether none of these was swapped, as far as their contents tell: for a swap whose objects were never noted.
-pub fn untouched(host: &dyn Look, targets: &[Target]) -> Result<bool, Problem> {
+/// The first of these that is not as before its swap, as far as contents tell: for a swap whose objects were never noted.
+pub fn touched<'t>(host: &dyn Look, targets: &'t [Target]) -> Result<Option<&'t str>, Problem> {
     for target in targets {
         let (path, staged) = (Path::new(&target.path), Path::new(&target.staged));
         let as_staged = match (&target.new, host.stat(staged)?) {
@@ -66,10 +66,10 @@ pub fn untouched(host: &dyn Look, targets: &[Target]) -> Result<bool, Problem> {
             (Some(_), None) | (None, Some(_)) => false,
         };
         if !as_staged {
-            return Ok(false);
+            return Ok(Some(&target.path));
         }
     }
-    Ok(true)
+    Ok(None)
 }
 
 fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {

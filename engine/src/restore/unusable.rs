@@ -37,7 +37,7 @@ pub fn problem(profile: &Profile, id: &RestoreId, soundness: Soundness) -> Probl
     cannot(
         Code::JOURNAL_UNUSABLE,
         format!(
-            "use the journal {} of restore {id}: {why}. Nothing was touched",
+            "use the journal {} of restore {id}: {why}. This command changed nothing",
             path.display()
         ),
         advice,
@@ -48,7 +48,7 @@ pub fn problem(profile: &Profile, id: &RestoreId, soundness: Soundness) -> Probl
 pub fn gone(profile: &Profile, id: &RestoreId) -> Problem {
     let path = state_dir::journal(profile, id);
     let what = format!(
-        "use the journal {} of restore {id}: it is gone, although the restore marker is there. Nothing was touched",
+        "use the journal {} of restore {id}: it is gone, although the restore marker is there. This command changed nothing",
         path.display()
     );
     let advice = format!(

@@ -1,6 +1,7 @@
 //! The state of the gateway as people read it: four lines, for a terminal, a login and a page alike. Owns their wording; looks at
 //! nothing.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use journal_format::{Policy, duration, utc, visible};
@@ -301,8 +302,16 @@ impl StateOfGateway {
                 format!("{fix}; then {}", self.recover(reader))
             }
             Condition::Lacking => {
-                let advice = self.lacks.iter().find_map(|n| n.advice.as_deref());
-                let advice = advice.map_or_else(String::new, |a| format!("{a}; or, "));
+                let advice: BTreeSet<&str> =
+                    self.lacks.iter().filter_map(|n| n.advice.as_deref()).collect();
+                let advice = match advice.len() {
+                    0 => String::new(),
+                    // More would fill the screen; `recover` does them all.
+                    _ => {
+                        let first: Vec<&str> = advice.into_iter().take(2).collect();
+                        format!("{}; or, ", first.join("; "))
+                    }
+                };
                 format!(
                     "{advice}once the cause is gone, {}, which tries it again",
                     self.recover(reader)
@@ -311,9 +320,12 @@ impl StateOfGateway {
             Condition::Left => {
                 let advice: Vec<&str> =
                     self.lacks.iter().filter_map(|n| n.advice.as_deref()).collect();
+                let advice = match advice.is_empty() {
+                    true => "see `holdfast status --verbose`".to_owned(),
+                    false => advice.join("; "),
+                };
                 format!(
-                    "{}. `holdfast status` ends with 7 until all of it is right, or until a later restore is completed",
-                    advice.join("; ")
+                    "{advice}. `holdfast status` ends with 7 until all of it is right, or until a later restore is completed"
                 )
             }
             Condition::Lost if self.lost_in_place => {

@@ -330,7 +330,8 @@ fn bring_one_up(tools: Tools, time_left: &TimeLeft, tunnel: &Tunnel) -> Result<C
 fn what_it_says(stderr: &str) -> Option<String> {
     // wireguard-go draws a box.
     let is_said = |line: &&str| {
-        !line.starts_with("[#] ") && !line.trim().is_empty() && !line.starts_with(['┌', '│', '└'])
+        let of_wg_quick = ["[#] ", "[!] "].iter().any(|p| line.starts_with(p));
+        !of_wg_quick && !line.trim().is_empty() && !line.starts_with(['┌', '│', '└'])
     };
     let said = stderr.lines().rev().find(is_said);
     let commands = stderr.lines().filter_map(|line| line.strip_prefix("[#] "));
