@@ -383,14 +383,8 @@ fn running(running: &Running) -> Value {
             let at = step.as_ref().map_or_else(String::new, |s| format!(": {s}"));
             let steps = format!("{title}{at} ({done} of {total} steps done).");
             let (runs, says) = match standing {
-                Standing::Stuck => (
-                    "A restore is stuck",
-                    "An operator must fix the cause. Then a recovery finishes it.",
-                ),
-                _ if *interrupted => (
-                    "A restore was interrupted",
-                    "It is not finished, and no process works on it. It must be recovered.",
-                ),
+                Standing::Stuck => ("A restore is stuck", "An operator must fix the cause."),
+                _ if *interrupted => ("A restore was interrupted", "It must be recovered."),
                 Standing::Unknown => (
                     "A restore by a newer Holdfast",
                     "This program does not understand its journal. Run holdfast status on the gateway.",
