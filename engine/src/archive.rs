@@ -87,7 +87,7 @@ pub fn opened(path: &Path) -> Result<File, Problem> {
     open().or_cannot(
         Code::IO,
         format_args!("open the backup {}", path.display()),
-        "name an existing backup",
+        "name a backup that is there (`holdfast backups` lists them); nothing was changed",
     )
 }
 
@@ -185,7 +185,11 @@ impl Archive {
         let unpacked_most = limits.unpacked_mib.saturating_mul(1 << 20);
         let accepted = accept(listed, databases, unpacked_most).map_err(|whys| {
             let problem = |(code, why, advice): &(Code, String, Option<String>)| match advice {
-                Some(advice) => repacked(name, why, advice),
+                Some(advice) if *code == Code::ARCHIVE_REPACKED => repacked(name, why, advice),
+                Some(advice) => Problem {
+                    advice: format!("{advice} (`holdfast backups`); nothing was changed"),
+                    ..refused(code.clone(), name, why)
+                },
                 None => refused(code.clone(), name, why),
             };
             Fault::Refused(whys.iter().map(problem).collect())
@@ -228,7 +232,12 @@ impl Archive {
             let advice = "it was packed again or changed since it was made; if a tool added what is not listed, take that out of a \
                           copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*')";
             let problem = |why: &String| repacked(&self.name, why, advice);
-            return Err(Fault::Refused(found.iter().map(problem).collect()));
+            let mut problems: Vec<Problem> = found.iter().map(problem).collect();
+            // It is the same for all.
+            if let [others @ .., _] = problems.as_mut_slice() {
+                others.iter_mut().for_each(|other| other.advice.clear());
+            }
+            return Err(Fault::Refused(problems));
         }
         Ok(self)
     }
@@ -373,7 +382,7 @@ fn repacked(archive: &str, why: &str, advice: &str) -> Problem {
     cannot(
         Code::ARCHIVE_REPACKED,
         format!("accept the backup {}: {why}", name(archive)),
-        format!("{advice}; or take another backup; nothing was changed"),
+        format!("{advice}; or choose another backup (`holdfast backups`); nothing was changed"),
     )
 }
 

@@ -183,7 +183,7 @@ impl Output {
         let how = match self.end {
             ExitKind::Exit(status) => format!("exit status {status}"),
             ExitKind::Signal(signal) => format!("killed by signal {signal}"),
-            ExitKind::TimedOut => "no end within its time limit".to_string(),
+            ExitKind::TimedOut => "it did not end within its time limit".to_string(),
         };
         Problem {
             command: Some(self.shown.clone()),

@@ -158,8 +158,11 @@ impl Plan {
 pub(crate) fn named(left_out: &[Note]) -> String {
     let name = |note: &'_ Note| note.name.clone().unwrap_or_else(|| note.text.clone());
     let first: Vec<String> = left_out.iter().take(NAMED).map(name).collect();
-    match left_out.len().saturating_sub(NAMED) {
-        0 => first.join(", "),
-        more => format!("{} and {more} more", first.join(", ")),
+    match (first.as_slice(), left_out.len().saturating_sub(NAMED)) {
+        ([others @ .., last], 0) if !others.is_empty() => {
+            format!("{} and {last}", others.join(", "))
+        }
+        (_, 0) => first.join(", "),
+        (_, more) => format!("{} and {more} more", first.join(", ")),
     }
 }

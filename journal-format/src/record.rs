@@ -283,7 +283,8 @@ impl Problem {
 }
 
 impl std::fmt::Display for Problem {
-    /// `cannot WHAT`, the command and its standard error if there is one, and the advice, a line each.
+    /// `cannot WHAT`, the command and its standard error if there is one, and the advice, a line each. Advice of several lines is a
+    /// list of steps, set further in than anything else.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "cannot {}", self.what)?;
         if let Some(command) = &self.command {
@@ -295,7 +296,7 @@ impl std::fmt::Display for Problem {
             }
         }
         if !self.advice.is_empty() {
-            write!(f, "\n  what to do: {}", self.advice)?;
+            write!(f, "\n  what to do: {}", self.advice.replace('\n', "\n    "))?;
         }
         Ok(())
     }

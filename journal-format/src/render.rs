@@ -36,7 +36,7 @@ pub fn capitalized(words: &str) -> String {
     })
 }
 
-/// A problem as a terminal shows it: what, command, standard error, advice, a line each.
+/// A problem as a terminal shows it: what, command, standard error, advice, a line each; lines of its own within the latter two.
 pub fn problem_text(problem: &Problem) -> String {
     let lines = |text: &str| text.lines().map(visible).collect::<Vec<_>>().join("\n");
     let shown = Problem {
@@ -44,7 +44,7 @@ pub fn problem_text(problem: &Problem) -> String {
         what: visible(&problem.what),
         command: problem.command.as_deref().map(visible),
         stderr: problem.stderr.as_deref().map(lines),
-        advice: visible(&problem.advice),
+        advice: lines(&problem.advice),
         about: Vec::new(),
     };
     shown.to_string()

@@ -136,9 +136,10 @@ fn failure_at_login(gateway: &Gateway) -> String {
     assert_eq!(status.code(), 8, "{status}");
     assert!(status.stdout.lines().count() <= 15, "{status}");
     let mut lines = status.stdout.lines();
-    let line = lines.find(|l| l.starts_with("scheduled backup: FAILED, "));
+    let line =
+        lines.find(|l| l.starts_with("scheduled backup: NO TIMER ") && l.contains("FAILED, "));
     let line = line.expect("it does not say so").to_owned();
-    assert!(line.contains("what to do: "), "{line}");
+    assert!(line.contains("What to do: "), "{line}");
     let short = gateway.holdfast(&["status", "--short"]).stdout;
     assert!(
         short.contains(&line) && short.lines().count() <= 4,

@@ -199,7 +199,7 @@ fn a_hook_that_hangs_in_the_start_of_the_service_turns_the_restore_back_and_the_
     // The service brings up what is active in the backup, whatever the restore may leave down.
     let done = restore(&gateway, &backup, &["--leave-down", &hangs]);
     assert_eq!(done.code(), 4, "{done}");
-    let said = "start sample-gateway: no end within its time limit";
+    let said = "start sample-gateway: it did not end within its time limit";
     let limit = "it was ended after 12 s (`service_seconds` of the profile)";
     assert!(done.stderr.contains(said), "{done}");
     assert!(done.stderr.contains(limit), "{done}");

@@ -59,6 +59,8 @@
         say(link, "");
         if (summary.textContent !== news.summary) summary.textContent = news.summary;
         document.title = news.title;
+        const said = document.getElementById("plan-said");
+        if (said) said.textContent = live.dataset.planTitle;
         tick();
         if (over()) source.close();
       };

@@ -221,7 +221,7 @@ impl Page {
         Message::new(
             Status::NotFound,
             "Nothing here",
-            "There is no such page.",
+            "There is no such page. Nothing was changed.",
             "",
         )
         .link("/", "Back to the overview")
@@ -242,10 +242,10 @@ impl Page {
 
     /// This program failed.
     pub fn broken(says: impl Into<String>) -> Page {
-        let advice = "Try again. A restore that runs is not touched by this: it goes on by itself.";
+        let advice = "Try again. A restore that runs continues: it is a process of its own.";
         Message::new(
             Status::InternalServerError,
-            "That did not work",
+            "The request failed",
             says,
             advice,
         )
@@ -299,7 +299,10 @@ impl Page {
             .link("/system/restore", "Choose another file")
             .page(who),
             Refusal::Busy { problem, restore } => {
-                let says = "Something else runs, or must be finished first. Nothing was changed by this request.";
+                let says = match restore {
+                    Some(_) => "Another restore is not finished. This request changed nothing.",
+                    None => "Holdfast already works on the gateway. This request changed nothing.",
+                };
                 let message =
                     Message::new(Status::Conflict, "Busy", says, "").problems(vec![problem]);
                 match restore {
@@ -311,7 +314,7 @@ impl Page {
             Refusal::Gone { problem } => Message::new(
                 Status::NotFound,
                 "No longer available",
-                "There is nothing to show.",
+                "What this page would show is not there any more. This request changed nothing.",
                 "",
             )
             .problems(vec![problem])
@@ -326,8 +329,9 @@ impl Page {
             .link(format!("/restores/{restore}"), "Show that restore")
             .page(who),
             Refusal::Failed { problem } => {
-                let says = "The agent tried and could not do it.";
-                Message::new(Status::InternalServerError, "That did not work", says, "")
+                let says = "The agent on the gateway could not do what this page asked for. Read below why. The overview shows how the \
+                            gateway stands.";
+                Message::new(Status::InternalServerError, "The request failed", says, "")
                     .problems(vec![problem])
                     .link("/", "Back to the overview")
                     .page(who)

@@ -83,6 +83,8 @@ pub struct LiveRestore {
     left_out: Vec<NoteLine>,
     /// Parts that the safety backup lacked, where that ended it.
     unsaved: Vec<String>,
+    /// What heads the lines of the plan, by how it ended: nothing of them may read as if it were still to come.
+    plan_title: &'static str,
     plan_warnings: Vec<KindLines>,
     archive: String,
     done: usize,
@@ -135,10 +137,12 @@ pub fn live(
         None => view.headline.clone(),
         // What to do stands in the lines, and the buttons below them.
         Some(Halt::Interrupted) if now.is_some() => {
-            format!("{title}: no process continues it, and it must be recovered.")
+            format!("{title}: no process works on this restore, and it must be recovered.")
         }
         Some(Halt::Interrupted) => {
-            format!("{title}: no process continues it. On the gateway, run `holdfast recover`.")
+            format!(
+                "{title}: no process works on this restore. On the gateway, run `holdfast recover`."
+            )
         }
         Some(Halt::Unreadable { .. }) => {
             format!(
@@ -171,6 +175,19 @@ pub fn live(
         closing_warnings: view.leftovers.iter().map(NoteLine::by_itself).collect(),
         left_out: view.left_out.iter().map(NoteLine::below_heading).collect(),
         unsaved: view.unsaved.clone(),
+        plan_title: match view.standing {
+            Standing::RolledBack | Standing::NothingChanged => {
+                "The plan had said (nothing of this happened)"
+            }
+            Standing::Restored | Standing::Left | Standing::Finishing | Standing::Stuck => {
+                "The plan had said"
+            }
+            Standing::Starting
+            | Standing::Preparing
+            | Standing::Forward
+            | Standing::Back
+            | Standing::Unknown => "Known beforehand",
+        },
         plan_warnings: kind_lines(&alike(&view.warnings), NoteLine::by_itself),
         archive: {
             let made = moment_of(&view.archive_made);
@@ -366,14 +383,11 @@ fn running(running: &Running) -> Value {
             let at = step.as_ref().map_or_else(String::new, |s| format!(": {s}"));
             let steps = format!("{title}{at} ({done} of {total} steps done).");
             let (runs, says) = match standing {
-                Standing::Stuck => ("A restore is stuck", "Somebody has to see to it."),
-                _ if *interrupted => (
-                    "A restore was interrupted",
-                    "It is open, and no process continues it.",
-                ),
+                Standing::Stuck => ("A restore is stuck", "An operator must fix the cause."),
+                _ if *interrupted => ("A restore was interrupted", "It must be recovered."),
                 Standing::Unknown => (
                     "A restore by a newer Holdfast",
-                    "This program does not understand its journal. On the gateway: holdfast status.",
+                    "This program does not understand its journal. Run holdfast status on the gateway.",
                 ),
                 _ => ("A restore runs", steps.as_str()),
             };

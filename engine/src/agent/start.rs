@@ -79,7 +79,7 @@ pub fn check_quiet(agent: &Agent) -> Result<(), Refusal> {
             problem: cannot(
                 Code::RESTORE_OPEN,
                 format!("look at an archive now: restore {} is open", open.id),
-                "wait for its end; if no process works on it, run `holdfast recover`",
+                "wait for its end. If no process works on it, run `holdfast recover` on the gateway",
             ),
             restore: Some(open.id),
         });

@@ -50,8 +50,8 @@ impl Reasons {
                 n => format!("; so it is with {n} more entries"),
             };
             let code = match advice {
-                Some(_) => Code::ARCHIVE_REPACKED,
-                None => Code::ARCHIVE_DAMAGED,
+                Some(_) if why != LEADS_OUT => Code::ARCHIVE_REPACKED,
+                Some(_) | None => Code::ARCHIVE_DAMAGED,
             };
             (code, format!("its entry {shown} {why}{more}"), advice)
         })
@@ -63,6 +63,7 @@ pub(super) const NOT_KNOWN: &str =
     "is of a database that the profile does not know ([[gateway.database]])";
 const NO_CONFIG: &str = "is not a config: its name does not end in .conf";
 const NO_PLACE: &str = "has no place in a backup of a gateway";
+const LEADS_OUT: &str = "has no place in a backup of a gateway: its path leads out of the archive";
 const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8, as another's is";
 const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .";
 
@@ -70,6 +71,10 @@ const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from
 fn advice_on(why: &str, shown: &str) -> Option<String> {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"._=+-/ ".contains(&b);
     match why {
+        LEADS_OUT => Some(
+            "do not use this file: no tool that packs a folder adds such an entry. Choose another backup"
+                .to_owned(),
+        ),
         NO_PLACE if shown.bytes().all(plain) => Some(format!(
             "if you know that a tool added it, take it out of a copy of the file: zip -d FILE '{shown}'"
         )),
@@ -80,6 +85,15 @@ fn advice_on(why: &str, shown: &str) -> Option<String> {
             Some(PACK_AGAIN.to_owned())
         }
         _ => None,
+    }
+}
+
+/// What is said of an entry of this name that no backup has. One that leads out of the folder into which it is unpacked is no
+/// honest tool's.
+fn no_place(name: &str) -> &'static str {
+    match name.starts_with('/') || name.split('/').any(|piece| piece == "..") {
+        true => LEADS_OUT,
+        false => NO_PLACE,
     }
 }
 
@@ -333,7 +347,7 @@ fn raw_part(name: &str, databases: &[&str]) -> Result<What, String> {
     } else if let Some(escaped) = name.strip_prefix(RAW_DATABASES) {
         raw_file(escaped, databases)
     } else {
-        Err(NO_PLACE.into())
+        Err(no_place(name).into())
     }
 }
 
@@ -364,7 +378,7 @@ fn part(name: &str, databases: &[&str]) -> Result<What, String> {
             } else if could_be_a_database(name) {
                 Ok(What::UnknownDatabase)
             } else {
-                Err(NO_PLACE.into())
+                Err(no_place(name).into())
             }
         }
     }

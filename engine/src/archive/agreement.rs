@@ -154,12 +154,15 @@ impl Archive {
                 "it has its entry {shown} once more, in a form for the gateway's own reader"
             ));
         }
-        if unlisted {
-            found.push(format!("its metadata do not list its entry {shown}"));
-        }
-        if manifest.is_some() && entry.what != What::Metadata && entry.sha256.get().is_none() {
-            found.push(format!("its manifest does not list its entry {shown}"));
-        }
+        let unknown =
+            manifest.is_some() && entry.what != What::Metadata && entry.sha256.get().is_none();
+        let which = match (unlisted, unknown) {
+            (false, false) => return,
+            (true, false) => "its metadata do",
+            (false, true) => "its manifest does",
+            (true, true) => "its metadata and its manifest do",
+        };
+        found.push(format!("{which} not list its entry {shown}"));
     }
 
     /// The entry that holds the same file in its plain form, beside this raw one: nobody could say which of the two it is.

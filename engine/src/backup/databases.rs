@@ -93,7 +93,12 @@ pub(super) fn save(profile: &Profile, database: &Database) -> Saving {
             saving.fate = PartFate::Saved;
         }
         Err(trouble) => {
-            let why = format!("cannot {}", trouble.problem().what);
+            let what = &trouble.problem().what;
+            let why = match what.strip_prefix(&format!("copy the database {path}: ")) {
+                // Whoever reads it is told already that this database could not be saved.
+                Some(why) => why.to_owned(),
+                None => format!("cannot {what}"),
+            };
             saving.fate = match &trouble {
                 Trouble::Unreadable(_) => match raw(profile, database, &mut saving) {
                     Ok(()) => PartFate::SavedRaw { why },

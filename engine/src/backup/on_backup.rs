@@ -6,10 +6,13 @@ use std::time::Duration;
 use journal_format::{Problem, utc};
 use serde_json::{Value, json};
 
-use crate::error::Code;
+use crate::error::{Code, cannot};
 use crate::gateway::profile::Profile;
-use crate::host::{programs, this_box};
+use crate::host::{ExitKind, programs, this_box};
 use crate::state_dir::schedule::{self, RunResult, Schedule, ScheduledRun, ToldProgram};
+
+const BY_HAND: &str = "run the program by hand to see why, or change on_backup under [schedule] in the profile. The backup does not \
+                       depend on it";
 
 /// Tells how a run ended, which is noted already; what went wrong with that.
 pub fn tell_of_run(profile: &Profile, run: &ScheduledRun) -> Vec<Problem> {
@@ -75,15 +78,21 @@ fn run(profile: &Profile, document: &Value) -> Result<(), Problem> {
     let settings = &profile.schedule;
     let limit = Duration::from_secs(settings.on_backup_seconds);
     let ended = programs::told(&settings.on_backup, &format!("{document}\n"), limit)?;
-    let what = "run the program that on_backup names";
-    let advice =
-        "fix the program, or change [schedule] in the profile; the backup does not depend on it";
-    match ended.ok() {
-        true => Ok(()),
-        false => Err(Problem {
-            // An address of a webhook may hold a secret, and the line stands at login.
-            command: None,
-            ..ended.problem(Code::ON_BACKUP_FAILED, what, advice)
-        }),
-    }
+    let program = settings.on_backup.first().map_or("", String::as_str);
+    let seconds = settings.on_backup_seconds;
+    let (how, advice) = match ended.end {
+        ExitKind::Exit(0) => return Ok(()),
+        ExitKind::Exit(status) => (format!("ended with status {status}"), BY_HAND),
+        ExitKind::Signal(signal) => (format!("was killed by signal {signal}"), BY_HAND),
+        ExitKind::TimedOut => (
+            format!("did not end within {seconds} s and was ended"),
+            "make the program faster, or raise on_backup_seconds under [schedule] in the profile. The backup does not depend on it",
+        ),
+    };
+    // An address of a webhook may hold a secret, and the line stands at login: no word of the command but the first.
+    let what = format!("tell the program of on_backup how the backup went: {program} {how}");
+    Err(Problem {
+        stderr: Some(ended.stderr).filter(|said| !said.is_empty()),
+        ..cannot(Code::ON_BACKUP_FAILED, what, advice)
+    })
 }

@@ -114,11 +114,15 @@ fn verify(context: &Context) -> Result<u8, Fault> {
         flaws: wrong,
     } = count;
     let unsound = || {
+        let are = match wrong {
+            1 => "is not as it was written",
+            _ => "are not as they were written",
+        };
         let dir = dir(&context.profile);
         cannot(
             Code::AUDIT_UNSOUND,
             format!(
-                "vouch for the audit log {}: {wrong} of its lines or files are not as they were written",
+                "vouch for the audit log {}: {wrong} of its lines or files {are}",
                 dir.display()
             ),
             "the gateway works as before; find out who has root on this machine, and compare with a copy of the log",
@@ -136,7 +140,8 @@ fn verify(context: &Context) -> Result<u8, Fault> {
         0 if context.json => Ok(0),
         0 => {
             let lines = counted(entries, "line");
-            say!("sound: {lines} in {}", counted(files, "file"));
+            let the_other = if torn.is_empty() { "" } else { "the other " };
+            say!("sound: {the_other}{lines} in {}", counted(files, "file"));
             Ok(0)
         }
         _ if context.json => Ok(3),

@@ -11,6 +11,8 @@ use super::{Context, print_json, prune};
 use crate::backup::{self, Made, Progress, on_backup, scheduled};
 use crate::error::{Code, Fault, INCOMPLETE, Problem, cannot};
 use crate::gateway::backup_kind::BackupKind;
+use crate::gateway::parts::Part;
+use crate::gateway::profile::Profile;
 use crate::host::linux::Linux;
 use crate::state_dir;
 use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
@@ -155,12 +157,31 @@ fn tell_of(context: &Context, made: &Made, again: &str) -> u8 {
     if !complete {
         tell!(
             "holdfast: the backup is incomplete and does not count as a good one\n  \
-             what to do: fix what is named above, then run `{again}` again; what is in {} can be restored",
+             what to do: {}fix what is named above. Then run `{again}` again. The parts that are in {} can be restored",
+            users_of(&context.profile, made),
             made.path.display()
         );
     }
     context.tell_notes(&made.warnings);
     if complete { 0 } else { INCOMPLETE }
+}
+
+/// How to find who works on the databases that could not be saved.
+fn users_of(profile: &Profile, made: &Made) -> String {
+    let lacks = |name: &str| {
+        made.lacks
+            .iter()
+            .any(|lack| matches!(&lack.part, Part::Database(it) if it == name))
+    };
+    let databases = profile.gateway.database.iter().filter(|d| lacks(&d.name));
+    let paths: Vec<String> = databases.map(|d| quoted_path(&d.path)).collect();
+    match paths.is_empty() {
+        true => String::new(),
+        false => format!(
+            "`fuser -v {}` shows which processes have the database open; ",
+            paths.join(" ")
+        ),
+    }
 }
 
 #[cfg(test)]

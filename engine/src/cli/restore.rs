@@ -26,6 +26,7 @@ use crate::state_dir::audit::entry::{AuditResult, AuditedDeed};
 use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::text::octets;
+use crate::text::wording::quoted_path;
 
 pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> Result<u8, Fault> {
     let choices = Choices {
@@ -97,7 +98,11 @@ pub(super) fn to_undo(context: &Context) -> Result<PathBuf, Fault> {
         Fault::refused(cannot(
             Code::NO_SUCH_BACKUP,
             format!("undo restore {id}: the backup that it made of the gateway before is gone"),
-            "restore another one (`holdfast backups`); the old files themselves are in its originals/, if they were not removed",
+            format!(
+                "nothing was changed. `holdfast backups` lists the backups that are there: choose one made before that restore. \
+                 `ls {}` lists the old files that it replaced, unless a prune removed them",
+                quoted_path(&profile.restore_dir(id).join("originals"))
+            ),
         ))
     })
 }
@@ -126,7 +131,7 @@ fn whole_path(archive: &Path) -> Result<PathBuf, Fault> {
     let found = std::fs::canonicalize(archive).or_cannot(
         Code::IO,
         format_args!("open the backup {}", archive.display()),
-        "name an existing backup",
+        "name a backup that is there (`holdfast backups` lists them); nothing was changed",
     );
     found.map_err(Fault::refused)
 }
@@ -309,7 +314,7 @@ fn closed_lines(closed: &[String], detail: Detail) -> Vec<String> {
     const FIRST: usize = 4;
     let line = |one: &String| {
         let one = visible(one);
-        format!("closed to accounts that are not the gateway's: {one}")
+        format!("Removed other accounts' access: {one}")
     };
     let told = match detail {
         Detail::Brief if closed.len() > FIRST => FIRST - 1,

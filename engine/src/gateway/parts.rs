@@ -108,22 +108,25 @@ impl Part {
 /// A part of which a restore may begin though its safety backup lacks it; for any other, why not. What is replaced of files is
 /// kept besides, as the restore's originals; the rest is in the kernel alone, and going back needs it.
 pub fn done_without(name: &str) -> Result<Part, String> {
-    let nothing = |why: &str| Err(format!("of {name} there is nothing to accept: {why}"));
+    let nothing = |why: &str| Err(format!("--without-safety-backup-of {name} is {why}"));
     match name.parse::<Part>() {
         Ok(part @ (Part::Database(_) | Part::Configs | Part::Kept(_))) => Ok(part),
         Ok(Part::Rules(_)) => nothing(
-            "rules that cannot be read could not be put back if the restore fails; to restore all but the firewall, add \
+            "not possible: a restore that fails could not put back rules that cannot be read. To restore all but the firewall, add \
              --keep-going-without-firewall",
         ),
-        Ok(Part::Forwarding(_)) => nothing("where it cannot be read it stays as it is"),
-        Ok(Part::Tunnels | Part::Peers) => {
-            nothing("tunnels that cannot be looked at could not be put back if the restore fails")
-        }
-        Ok(Part::Unnamed(_) | Part::OtherDatabases) => {
-            nothing("a restore replaces no database that the profile does not name")
-        }
+        Ok(Part::Forwarding(_)) => nothing(
+            "not needed: a restore leaves forwarding as it is where it cannot be read. Leave this option out",
+        ),
+        Ok(Part::Tunnels | Part::Peers) => nothing(
+            "not possible: a restore that fails could not put back tunnels that cannot be read. Run `wg show` to see why, then restore without \
+             this option",
+        ),
+        Ok(Part::Unnamed(_) | Part::OtherDatabases) => nothing(
+            "not needed: a restore replaces no database that the profile does not name. Leave this option out",
+        ),
         Err(_) => Err(format!(
-            "{name:?} is no part of a gateway that can be accepted; these can: configs, kept-v4, kept-v6, and each database by \
+            "{name:?} is no part that --without-safety-backup-of takes. It takes configs, kept-v4, kept-v6, and each database by \
              its name, as configs.db"
         )),
     }

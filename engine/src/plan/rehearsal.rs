@@ -76,7 +76,7 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
                 "try the backup's {} firewall rules: the kernel of this machine has no {0}",
                 family.name()
             ),
-            "restore on a box that has it, to have them",
+            "restore on a machine whose kernel has it, to have these rules",
         )));
     }
     if let Some(program) = preflight::lacks_to_rehearse(host, family) {
@@ -100,7 +100,11 @@ fn some(host: &dyn Look, family: Family, text: &str) -> Result<Tried, Problem> {
             Tried::Untried(none.problem(
                 Code::RULES_UNTRIED,
                 "try the backup's firewall rules on this machine",
-                "run it as root, where network namespaces can be made (not in a plain container)",
+                format!(
+                    "nothing was changed. An empty ruleset does not load in a network namespace of its own here either. As root, \
+                     `unshare --net {} -S` shows why; a plain container allows no network namespace",
+                    family.of("iptables", "ip6tables")
+                ),
             ))
         });
     }

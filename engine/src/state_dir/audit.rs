@@ -100,7 +100,7 @@ fn append(dir: &Path, audited: &Audited, at_ms: i64, turns: u64) -> io::Result<(
     let beyond = newest.map_or(0, |newest| newest.beyond);
     if beyond > 0 {
         tracing::warn!(
-            "cut {beyond} bytes off {}: a line that was never whole",
+            "cut {beyond} bytes off {}: an incomplete last line, as a power cut leaves it",
             path.display()
         );
         file.set_len(whole)?;

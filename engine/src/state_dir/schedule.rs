@@ -211,62 +211,62 @@ impl Schedule {
             || self.last.as_ref().is_some_and(is_bad)
     }
 
-    /// One line for people; none where nobody ever made a scheduled backup and nothing will.
+    /// One line for people, the worst first, each fact a sentence with its command; none where nobody ever made a scheduled backup
+    /// and nothing will.
     pub fn line(&self) -> Option<String> {
         let last = match (&self.unreadable, &self.last) {
-            (Some(problem), _) => format!("{}: {}", in_a_line(problem), problem.advice),
+            (Some(problem), _) => told_of(problem),
             (None, Some(run)) => self.said(run),
-            (None, None) if self.in_force => "none yet".into(),
+            (None, None) if self.in_force => "none yet.".into(),
             (None, None) => return None,
         };
-        let mut line = match self.overdue_since_ms {
-            Some(since) => format!(
-                "OVERDUE, no run since {}: see `systemctl status holdfast-backup.timer`, or run {MAKE_ONE}; the last run: {last}",
+        let missing = match self.overdue_since_ms {
+            Some(since) => Some(format!(
+                "OVERDUE: no run since {}. `systemctl status holdfast-backup.timer` shows why. {MAKE_ONE} makes a backup now.",
                 utc(since)
-            ),
-            None => last,
+            )),
+            None => (!self.in_force).then(|| {
+                "NO TIMER makes the next one. `systemctl enable --now holdfast-backup.timer` enables it.".into()
+            }),
+        };
+        let mut sentences = match missing {
+            Some(missing) => vec![missing, format!("Last run: {last}")],
+            None => vec![last],
         };
         let run = self.last.as_ref();
-        if let Some(problem) = run.and_then(|run| run.not_pruned.first()) {
-            line += &format!(
-                "; old backups stay: {}: {}",
-                in_a_line(problem),
-                problem.advice
-            );
-        }
-        if let Some(problem) = self.told.as_ref().and_then(|told| told.problem.as_ref()) {
-            line += &format!("; on_backup: {}", in_a_line(problem));
-        }
-        if !self.in_force {
-            line += "; no timer makes the next one: `systemctl enable --now holdfast-backup.timer`";
-        }
-        Some(line)
+        let not_pruned = run.and_then(|run| run.not_pruned.first());
+        sentences.extend(not_pruned.map(|p| format!("Old backups stay: {}", told_of(p))));
+        let not_told = self.told.as_ref().and_then(|told| told.problem.as_ref());
+        sentences.extend(not_told.map(|p| format!("on_backup: {}", told_of(p))));
+        Some(sentences.join(" "))
     }
 
     /// What a run said.
     fn said(&self, run: &ScheduledRun) -> String {
-        let when = ago(run.began_ms, self.now_ms);
+        // What is overdue is so since that run began.
+        let when = match self.overdue_since_ms {
+            Some(since) if since == run.began_ms => String::new(),
+            Some(_) | None => format!(", {}", ago(run.began_ms, self.now_ms)),
+        };
         let name = run.backup.as_deref().unwrap_or("its backup");
         match run.result {
             RunResult::Good if self.is_gone => {
-                format!("good, {when}, but its backup is gone: {name}; run {MAKE_ONE}")
+                format!("good{when}, but its backup is gone: {name}. Run {MAKE_ONE}.")
             }
-            RunResult::Good => format!("good, {when}: {name}"),
+            RunResult::Good => format!("good{when}: {name}."),
             RunResult::Incomplete => format!(
-                "INCOMPLETE, {when}: {name} {}; fix the cause, then run {MAKE_ONE}",
+                "INCOMPLETE{when}: {name} {}. Fix the cause, then run {MAKE_ONE}.",
                 parts::incomplete(&run.lacks).trim_start_matches("incomplete: ")
             ),
             RunResult::Failed => {
                 let why: Vec<String> = run.problems.iter().map(in_a_line).collect();
                 let advice = run.problems.first().map_or("", |p| p.advice.as_str());
-                format!(
-                    "FAILED, {when}: {}; what to do: {advice}; then run {MAKE_ONE}",
-                    why.join("; ")
-                )
+                let why = sentence(&why.join("; "));
+                format!("FAILED{when}: {why}{} Then run {MAKE_ONE}.", to_do(advice))
             }
-            RunResult::Begun if self.runs => format!("runs, process {}", run.pid),
+            RunResult::Begun if self.runs => format!("runs, process {}.", run.pid),
             RunResult::Begun => format!(
-                "FAILED, {when}: a power cut or a signal ended the run; `holdfast backups` shows whether its backup was made; run {MAKE_ONE}"
+                "FAILED{when}: a power cut or a signal ended the run. `holdfast backups` shows whether its backup was made. Run {MAKE_ONE}."
             ),
         }
     }
@@ -284,6 +284,26 @@ impl Schedule {
             "text": self.line(),
         })
     }
+}
+
+/// A problem as sentences: what could not be done, and what to do.
+fn told_of(problem: &Problem) -> String {
+    format!(
+        "{}{}",
+        sentence(&in_a_line(problem)),
+        to_do(&problem.advice)
+    )
+}
+
+fn to_do(advice: &str) -> String {
+    match advice {
+        "" => String::new(),
+        advice => format!(" What to do: {}", sentence(advice)),
+    }
+}
+
+fn sentence(words: &str) -> String {
+    format!("{}.", words.trim_end().trim_end_matches('.'))
 }
 
 #[cfg(test)]

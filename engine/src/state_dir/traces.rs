@@ -98,7 +98,7 @@ fn staging_folders(profile: &Profile) -> Vec<(RestoreId, PathBuf)> {
 }
 
 impl Traces {
-    /// What cannot be said, why, and what to do.
+    /// What cannot be said, why, and what to do: a line each for the steps of the last way out.
     pub fn problem(&self, profile: &Profile) -> Problem {
         let ids: Vec<&str> = self.staging.keys().map(RestoreId::as_str).collect();
         let journals = profile.restores_dir();
@@ -119,31 +119,33 @@ impl Traces {
             true => "Forwarded traffic of the tunnels that it replaces is blocked",
             false => "No traffic is blocked",
         };
-        let advice = format!(
-            "nothing was changed. {} run in this order: {}",
-            self.ways_back(profile),
-            self.last_exit(profile).join("; ")
-        );
-        cannot(Code::RESTORE_LOST, format!("{what}. {traffic}"), advice)
+        let steps = self.last_exit(profile);
+        let steps = steps.iter().zip(1..);
+        let steps: String = steps.map(|(step, n)| format!("\n{n}. {step}")).collect();
+        let advice = format!("nothing was changed. {}{steps}", self.ways_back(profile));
+        cannot(
+            Code::RESTORE_LOST,
+            format!("{what}. {traffic}. Services and tunnels are as that restore left them"),
+            advice,
+        )
     }
 
     /// How its journal comes back; and when not.
-    pub fn ways_back(&self, profile: &Profile) -> String {
-        let gone: Vec<String> = self
-            .here
-            .iter()
-            .map(|id| journal(profile, id).display().to_string())
-            .collect();
-        match gone.is_empty() {
-            true => format!(
-                "Mount the disk of {}, or name the right state_dir in the profile; then run `holdfast recover`. Only if that \
-                 state_dir is lost for good,",
+    fn ways_back(&self, profile: &Profile) -> String {
+        let gone: Vec<PathBuf> = self.here.iter().map(|id| journal(profile, id)).collect();
+        let shown = |path: &PathBuf| path.display().to_string();
+        match gone.first().and_then(|journal| journal.parent()) {
+            None => format!(
+                "Mount the disk of {}, or name the right state_dir in the profile. Then run `holdfast recover`. Only if that \
+                 state_dir is lost for good, run these commands in this order:",
                 profile.state_dir.display()
             ),
             // Somebody moved the journal away, or removed it: no disk is missing.
-            false => format!(
-                "Put a sound copy of the journal back as {}, then run `holdfast recover`. If there is none,",
-                gone.join(", ")
+            Some(folder) => format!(
+                "Put a sound copy of the journal back as {}. It may lie beside it under another name: `ls {}`. Then run \
+                 `holdfast recover`. Only if there is no copy, run these commands in this order:",
+                gone.iter().map(shown).collect::<Vec<_>>().join(", "),
+                quoted_path(folder)
             ),
         }
     }
@@ -160,43 +162,61 @@ impl Traces {
         }
     }
 
-    /// The commands that lead out without the journal, in their order. What may be the only copy of an old file is copied first.
+    /// The steps that lead out without the journal, in their order: a command each, and what it does. What may be the only copy of
+    /// an old file is copied first. Another restore is refused while a folder or the fence is there, so traffic flows before it.
     fn last_exit(&self, profile: &Profile) -> Vec<String> {
         let folders: Vec<String> = self.folders().map(|f| quoted_path(f)).collect();
-        let mut commands = Vec::new();
+        let mut steps = Vec::new();
         if !folders.is_empty() {
             // From the root: some versions of cp copy no whole path with its parents' attributes.
             let below: Vec<String> = self
                 .folders()
                 .map(|f| quoted_path(f.strip_prefix("/").unwrap_or(f)))
                 .collect();
-            commands.push(format!(
-                "`mkdir -p {FOUND} && cd / && cp -a --parents {} {FOUND} && rm -r {}` (they may hold the only copy of an old file)",
-                below.join(" "),
+            steps.push(format!(
+                "`mkdir -p {FOUND} && cd / && cp -a --parents {} {FOUND}` copies the folders. They may contain the only copy of an \
+                 old file.",
+                below.join(" ")
+            ));
+            steps.push(format!(
+                "Only if step 1 printed no error: `rm -r {}` deletes them.",
                 folders.join(" ")
             ));
         }
         if self.fence {
-            commands.push("`nft delete table inet holdfast`".into());
+            steps.push(
+                "`nft delete table inet holdfast` unblocks the traffic. It flows under the firewall rules that are loaded now, until \
+                 the next step."
+                    .into(),
+            );
         }
-        let restore = match &self.safety_backup {
-            Some(path) => format!("`holdfast restore {} --yes`", quoted_path(path)),
-            None => "`holdfast restore BACKUP --yes`".into(),
+        let (backup, which) = match &self.safety_backup {
+            Some(path) => (
+                quoted_path(path),
+                "the safety backup that the lost restore made",
+            ),
+            None => (
+                "BACKUP".into(),
+                "the newest backup that was made before the lost restore",
+            ),
         };
-        commands.push(match &self.safety_backup {
-            Some(_) => format!("{restore} (the safety backup that the restore made)"),
-            None => format!("{restore} with the newest backup that you have from before"),
-        });
+        let restore = format!("`holdfast restore {backup} --yes`");
+        steps.push(format!(
+            "{restore} restores {which}. It blocks the traffic of the tunnels that it replaces until it is done."
+        ));
         // The restore that is lost had stopped them, and another one starts only what ran before it.
         for service in &profile.gateway.service {
-            commands.push(format!("`{}`", start_command(&service.service().control)));
-        }
-        if !profile.gateway.service.is_empty() {
-            commands.push(format!(
-                "{restore} once more (that start may have added rules twice)"
+            let start = start_command(&service.service().control);
+            steps.push(format!(
+                "`{start}` starts a service that the lost restore may have stopped."
             ));
         }
-        commands
+        if !profile.gateway.service.is_empty() {
+            steps.push(format!(
+                "{restore} again, since that start may have added firewall rules twice. Traffic is blocked again meanwhile."
+            ));
+        }
+        steps
     }
 }
 

@@ -120,13 +120,18 @@ fn a_restore_that_is_lost_for_good_is_left_by_the_commands_that_the_message_name
     let held = two.sandbox().inside(engine::state_dir::barrier::LOST);
     assert!(held.exists());
     let (_, last_exit) = told.stderr.split_once("lost for good").unwrap();
-    let last_exit = last_exit.lines().next().unwrap();
-    let commands: Vec<&str> = last_exit.split('`').skip(1).step_by(2).collect();
-    let [copy_and_remove, lift, restore, start, once_more] = commands.as_slice() else {
+    // One command to a step.
+    let steps = last_exit.lines().skip(1).zip(1..);
+    let numbered = |(line, n): &(&str, usize)| line.starts_with(&format!("    {n}. "));
+    let steps = steps.take_while(numbered);
+    let commands: Vec<&str> = steps
+        .filter_map(|(line, _)| line.split('`').nth(1))
+        .collect();
+    let [copy, remove, lift, restore, start, once_more] = commands.as_slice() else {
         panic!("{told}");
     };
     let kept = beside(&two, "kept");
-    for command in [copy_and_remove, lift] {
+    for command in [copy, remove, lift] {
         let command = command.replace("/root/holdfast-found", path(&kept));
         let ran = two.sandbox().run(&["bash", "-c", &command]).unwrap();
         ran.ok().unwrap();

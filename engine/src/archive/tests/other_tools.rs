@@ -54,7 +54,7 @@ fn what_a_tool_made_of_a_backup_is_refused_once_a_kind_with_what_undoes_it() {
         .collect();
     insta::assert_snapshot!(problems(&with(&extra).bytes), @r##"
     accept the backup test.zip: its entry notes-0.txt has no place in a backup of a gateway; so it is with 4 more entries
-      if you know that a tool added it, take it out of a copy of the file: zip -d FILE 'notes-0.txt'; or take another backup; nothing was changed
+      if you know that a tool added it, take it out of a copy of the file: zip -d FILE 'notes-0.txt'; or choose another backup (`holdfast backups`); nothing was changed
     "##);
     let around = build(&[
         Raw::new("backup/backup_metadata.json", &metadata(&[], &["a.conf"])),
@@ -63,7 +63,7 @@ fn what_a_tool_made_of_a_backup_is_refused_once_a_kind_with_what_undoes_it() {
     ]);
     insta::assert_snapshot!(problems(&around.bytes), @r##"
     accept the backup test.zip: everything in it lies in one folder, backup: a tool packed the folder, and not what is in it
-      unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .; or take another backup; nothing was changed
+      unpack it, and pack it again from inside that folder: cd FOLDER && zip -r ../again.zip .; or choose another backup (`holdfast backups`); nothing was changed
     "##);
     let mut comment = with(&[]).bytes;
     let at = comment.len() - 2;
@@ -71,23 +71,23 @@ fn what_a_tool_made_of_a_backup_is_refused_once_a_kind_with_what_undoes_it() {
     comment.extend(b"hello");
     insta::assert_snapshot!(problems(&comment), @r##"
     accept the backup test.zip: it has a comment of 5 bytes at its end
-      take the comment out of a copy of the file: zip -z FILE < /dev/null; then try again; or take another backup; nothing was changed
+      take the comment out of a copy of the file: zip -z FILE < /dev/null; then try again; or choose another backup (`holdfast backups`); nothing was changed
     "##);
     let mut unmarked = Raw::new("configs/\u{fc}.conf", CONFIG);
     unmarked.flags = 0;
     let mixed = with(&[unmarked, Raw::new("configs/\u{f6}.conf", CONFIG)]).bytes;
     insta::assert_snapshot!(problems(&mixed), @r##"
     accept the backup test.zip: its entry configs/ü.conf has a name beyond ASCII that is not marked as UTF-8, as another's is
-      two tools packed it, and one does not say how names are written; unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .; or take another backup; nothing was changed
+      two tools packed it, and one does not say how names are written; unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .; or choose another backup (`holdfast backups`); nothing was changed
     "##);
     let mut odd = Raw::new("configs/b.conf", CONFIG);
     odd.method = 14;
     insta::assert_snapshot!(problems(&with(&[odd]).bytes), @r##"
     accept the backup test.zip: its entry configs/b.conf is packed with method 14, and only stored and deflated are known
-      unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .; or take another backup; nothing was changed
+      unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .; or choose another backup (`holdfast backups`); nothing was changed
     "##);
     insta::assert_snapshot!(problems(&with(&[Raw::new("configs/._a.conf", b"x")]).bytes), @r##"
     accept the backup test.zip: its metadata do not list its entry configs/._a.conf
-      it was packed again or changed since it was made; if a tool added what is not listed, take that out of a copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*'); or take another backup; nothing was changed
+      it was packed again or changed since it was made; if a tool added what is not listed, take that out of a copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*'); or choose another backup (`holdfast backups`); nothing was changed
     "##);
 }

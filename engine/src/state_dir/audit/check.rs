@@ -121,7 +121,7 @@ impl AuditReader<'_> {
             0 => {}
             beyond @ 1..=LINE => {
                 let why = format!(
-                    "its last {beyond} bytes are a line that was never whole, as a power cut leaves it"
+                    "the line is incomplete ({beyond} bytes), as a power cut leaves it; the next entry takes its place"
                 );
                 (self.each)(InAuditLog::Torn(&flaw(path, number + 1, why)));
             }

@@ -116,8 +116,8 @@ fn of_a_gateway_without_a_schedule_nothing_is_said_and_of_each_end_of_a_run_what
         since_ms: BEGAN_MS,
         problem: Some(cannot(
             Code::ON_BACKUP_FAILED,
-            "run the program: exit status 3",
-            "",
+            "tell the program: it ended with status 3",
+            "run it by hand",
         )),
     };
     keep_told(&table.profile, &told).unwrap();
