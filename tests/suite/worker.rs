@@ -129,7 +129,7 @@ fn ctrl_c_turns_a_restore_back_whose_output_nobody_reads_whatever_step_it_is_in(
             1 | 4 => {
                 back += 1;
                 let why = [
-                    "it was asked to turn back",
+                    "it was stopped on request",
                     "it was ended before it changed anything",
                 ];
                 assert!(why.iter().any(|why| said.contains(why)), "{step}: {said}");
@@ -255,7 +255,7 @@ fn ctrl_c_once_more_ends_the_watching_alone() {
     let mut said = String::new();
     let mut end = std::fs::File::open(&pipe).unwrap();
     // One signal of a kind is as good as two, until it was taken.
-    while !said.contains("rolling back") {
+    while !said.contains("rolls back if it still can") {
         let mut bytes = [0; 4096];
         let n = end.read(&mut bytes).unwrap();
         said += &String::from_utf8_lossy(&bytes[..n]);

@@ -158,6 +158,13 @@ pub fn backup(
         databases: databases(building, shape, &clients),
         configs: configs(building, shape),
         tunnels_up: clients.iter().map(|c| (*c).to_owned()).collect(),
+        lists_configs: true,
+        // Of a gateway without clients; else nobody asks for them here.
+        clients: shape
+            .clients
+            .iter()
+            .all(|c| c.after.is_none())
+            .then(Vec::new),
         ..Checked::default()
     };
     let mut manifest = Manifest {
