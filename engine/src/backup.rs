@@ -229,12 +229,7 @@ pub fn make(
         size,
         made_ms: growing.at.timestamp().as_millisecond(),
         kind: Some(kind),
-        lacks: made
-            .lacks
-            .iter()
-            .cloned()
-            .chain(unread(&made.warnings))
-            .collect(),
+        lacks: not_good(&made.lacks, &made.warnings),
     };
     made::remember_in(profile, dest_dir, &sha256, note)?;
     let path = growing.publish()?;
@@ -247,6 +242,11 @@ pub fn make(
         unread: made.unread,
         warnings: made.warnings.into_iter().chain(more).collect(),
     })
+}
+
+/// Why a backup is no good one: what it lacks, and the databases in it that SQLite could not read.
+fn not_good(lacks: &[Lack], warnings: &[Note]) -> Vec<Lack> {
+    lacks.iter().cloned().chain(unread(warnings)).collect()
 }
 
 /// The databases that SQLite could not read: the backup has their bytes, and nobody knows what those are good for.

@@ -301,33 +301,8 @@ impl StateOfGateway {
                 let fix = fix.trim_end_matches("; then run `holdfast recover`");
                 format!("{fix}; then {}", self.recover(reader))
             }
-            Condition::Lacking => {
-                let advice: BTreeSet<&str> =
-                    self.lacks.iter().filter_map(|n| n.advice.as_deref()).collect();
-                let advice = match advice.len() {
-                    0 => String::new(),
-                    // More would fill the screen; `recover` does them all.
-                    _ => {
-                        let first: Vec<&str> = advice.into_iter().take(2).collect();
-                        format!("{}; or, ", first.join("; "))
-                    }
-                };
-                format!(
-                    "{advice}once the cause is gone, {}, which tries it again",
-                    self.recover(reader)
-                )
-            }
-            Condition::Left => {
-                let advice: Vec<&str> =
-                    self.lacks.iter().filter_map(|n| n.advice.as_deref()).collect();
-                let advice = match advice.is_empty() {
-                    true => "see `holdfast status --verbose`".to_owned(),
-                    false => advice.join("; "),
-                };
-                format!(
-                    "{advice}. `holdfast status` ends with 7 until all of it is right, or until a later restore is completed"
-                )
-            }
+            Condition::Lacking => self.mends_what_lacks(reader),
+            Condition::Left => self.mends_what_was_left(),
             Condition::Lost if self.lost_in_place => {
                 "put a sound copy of the journal back, then run `holdfast recover`. If there is none, `holdfast status` names the \
                  commands that lead out"
@@ -355,6 +330,39 @@ impl StateOfGateway {
             true => format!("{said}. {}", self.way_out()),
             false => said,
         })
+    }
+
+    fn mends_what_lacks(&self, reader: Audience) -> String {
+        let advice: BTreeSet<&str> = self
+            .lacks
+            .iter()
+            .filter_map(|n| n.advice.as_deref())
+            .collect();
+        // More would fill the screen; `recover` does them all.
+        let first: Vec<&str> = advice.into_iter().take(2).collect();
+        let first = match first.is_empty() {
+            true => String::new(),
+            false => format!("{}; or, ", first.join("; ")),
+        };
+        format!(
+            "{first}once the cause is gone, {}, which tries it again",
+            self.recover(reader)
+        )
+    }
+
+    fn mends_what_was_left(&self) -> String {
+        let advice: Vec<&str> = self
+            .lacks
+            .iter()
+            .filter_map(|n| n.advice.as_deref())
+            .collect();
+        let advice = match advice.is_empty() {
+            true => "see `holdfast status --verbose`".to_owned(),
+            false => advice.join("; "),
+        };
+        format!(
+            "{advice}. `holdfast status` ends with 7 until all of it is right, or until a later restore is completed"
+        )
     }
 
     /// The command, or the button, that starts a recovery, and the choice where there is one.
