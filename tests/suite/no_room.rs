@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use fixtures::{Sample, Shape};
+use fixtures::{Sample, Shape, program};
 
 use crate::on_a_gateway::{Gateway, codes, path};
 
@@ -81,4 +81,35 @@ fn a_restore_without_room_beside_the_files_that_it_replaces_is_refused_with_the_
         assert!(said.contains(what), "{what}: {said}");
     }
     gateway.run(&["rm", &filler]);
+}
+
+#[test]
+fn after_a_crash_on_a_disk_that_is_full_by_then_a_recovery_takes_the_room_that_the_restore_reserved()
+ {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let state_dir = gateway.sample().state_dir();
+    on_a_disk_of(&gateway, &state_dir, 64);
+    let crash = program("holdfast-crash").unwrap();
+    let profile = gateway.sample().profile();
+    let words = [
+        path(&crash),
+        path(&profile),
+        "before:60",
+        "restore",
+        path(&backup),
+    ];
+    gateway.sandbox.run(&words).unwrap();
+    let open = gateway.holdfast(&["status"]);
+    assert!(open.stdout.contains("interrupted"), "{open}");
+    let filler = path(&state_dir.join("filler")).to_owned();
+    let fill = format!("head -c 100M /dev/zero > {filler}; true");
+    gateway.sandbox.run(&["sh", "-c", &fill]).unwrap();
+    let recovered = gateway.holdfast(&["recover"]);
+    assert!([0, 4].contains(&recovered.code()), "{recovered}");
+    gateway.run(&["rm", &filler]);
+    let idle = gateway.holdfast(&["status"]);
+    assert!(idle.stdout.starts_with("idle"), "{idle}");
 }

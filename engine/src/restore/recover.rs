@@ -1,6 +1,8 @@
 //! Settles a restore that a crash or a power cut left open: finds it, mends a torn tail, ends what is left of the dead
 //! driver, and hands to the drive. Decides no direction: that is `decide`'s.
 
+use std::path::Path;
+
 use journal_format::{
     AskedBy, Note, Phase, Policy, RestoreId, Role, Scan, Soundness, State, Verdict,
 };
@@ -18,7 +20,7 @@ use crate::restore::driver::{BootStage, Drive, Ending};
 use crate::restore::journal::{DriverStart, JOURNAL_BYTES, JournalWriter};
 use crate::restore::leaving;
 use crate::restore::process;
-use crate::restore::step::Machine;
+use crate::restore::step::{BALLAST, Machine};
 use crate::restore::unusable;
 use crate::state_dir::{self, OpenRestore, traces};
 
@@ -244,7 +246,7 @@ fn settle_or_stick<'a>(
         leaving::may_be_left(&id, &state)?;
     }
     let path = state_dir::journal(profile, &id);
-    let mut journal = JournalWriter::reopen(host, &path, &bytes, scan, start)?;
+    let mut journal = reopened(host, &path, &bytes, scan, start)?;
     let barrier = profile.barrier();
     if journal.state().plan.is_none() {
         // Without a plan nothing was staged.
@@ -277,6 +279,23 @@ fn settle_or_stick<'a>(
     }
     let result = restore::conclude(ending, journal.state());
     Ok(Recovered::Settled { id, result })
+}
+
+/// Its journal to go on with. On a disk that is full the room is given up that the restore reserved for this.
+fn reopened<'h>(
+    host: &'h dyn Machine,
+    path: &Path,
+    bytes: &[u8],
+    scan: Scan,
+    start: DriverStart,
+) -> Result<JournalWriter<'h>, Problem> {
+    match JournalWriter::reopen(host, path, bytes, scan.clone(), start.clone()) {
+        Err(problem) if problem.is(&Code::NO_SPACE) => {
+            host.discard(&path.with_file_name(BALLAST))?;
+            JournalWriter::reopen(host, path, bytes, scan, start)
+        }
+        reopened => reopened,
+    }
 }
 
 /// What of an open restore there is to settle.

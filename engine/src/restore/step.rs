@@ -252,7 +252,7 @@ impl Env<'_> {
     /// Holds space on the disk while a restore is under way. Whoever goes back gives it up first: on a disk that is full
     /// the old services would not start either.
     pub fn ballast(&self) -> PathBuf {
-        self.dir.join("ballast")
+        self.dir.join(BALLAST)
     }
 
     /// The rules to load, as the rehearsal printed them.
@@ -304,6 +304,9 @@ fn started_again(service: &Service, holders: &[Holder]) -> Problem {
     };
     cannot(Code::SERVICE_STARTED_AGAIN, what, advice)
 }
+
+/// The file in the restore's folder that holds space on its disk.
+pub const BALLAST: &str = "ballast";
 
 /// What a move did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
