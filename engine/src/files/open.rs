@@ -11,15 +11,19 @@ use nix::libc;
 use nix::sys::stat::Mode;
 
 use crate::error::{Problem, cannot, cause};
+use crate::text::wording::quoted_path;
 
 /// What to say of a call that failed, with what helps.
 pub fn errno(what: impl std::fmt::Display, path: &Path, error: impl Into<io::Error>) -> Problem {
     let error = error.into();
+    let shown = quoted_path(path);
+    let as_root = format!(
+        "run it as root; as root, `lsattr -d {shown}` shows whether it is immutable (`chattr -i {shown}` ends that), and `findmnt -T \
+         {shown}` whether its mount is read-only"
+    );
     let advice = match error.raw_os_error() {
         Some(libc::ENOSPC) => "make room on that filesystem, then try again",
-        Some(libc::EACCES | libc::EPERM) => {
-            "run it as root; look for a read-only or immutable place"
-        }
+        Some(libc::EACCES | libc::EPERM) => as_root.as_str(),
         Some(libc::EROFS) => "that filesystem is mounted read-only: mount it for writing",
         Some(libc::ELOOP) => {
             "a part of that path is a symbolic link: name the real path in the profile"
