@@ -108,7 +108,7 @@ fn a_gateway_whose_client_database_nobody_can_read_is_restored_and_gets_every_by
     assert!(
         verified
             .stdout
-            .contains("lacks the configs (the clients cannot be read"),
+            .contains("lacks the configs (wg-admin.conf in "),
         "{verified}"
     );
 
