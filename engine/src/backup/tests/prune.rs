@@ -312,3 +312,23 @@ fn a_folder_that_a_prune_left_half_removed_goes_with_the_next_one() {
     let outcome = shelf.prune();
     assert!(outcome.failed.is_empty() && !half.exists());
 }
+
+#[test]
+fn of_the_audit_log_go_files_that_are_older_than_ninety_days_but_never_the_newest() {
+    let shelf = Shelf::new(Retention::default());
+    let dir = crate::state_dir::audit::dir(&shelf.gateway.profile);
+    std::fs::create_dir_all(&dir).unwrap();
+    let mut chain = journal_format::Chain::start();
+    for (number, days) in [(1_u64, 200_i64), (2, 91), (3, 89), (4, 300)] {
+        let line = serde_json::json!({ "seq": number - 1, "at_ms": NOW_MS - days * DAY_MS });
+        let line = chain.seal(journal_format::Seq(number - 1), &line).unwrap();
+        std::fs::write(dir.join(format!("{number:06}.log")), line).unwrap();
+    }
+    let going: Vec<String> = shelf
+        .plan()
+        .going
+        .iter()
+        .map(|(what, _)| what.name())
+        .collect();
+    assert_eq!(going, ["audit/000001.log", "audit/000002.log"]);
+}
