@@ -155,7 +155,7 @@ fn sets(host: &dyn Host, facts: &Facts, found: &mut Vec<String>) {
 /// Of what is not saved in any case, where it could not be looked for.
 fn not_known(what: &str, problem: &Problem) -> String {
     format!(
-        "whether {what} could not be looked at, and that is not saved: {}",
+        "Holdfast could not find out whether {what}; a backup does not save that: {}",
         in_a_line(problem)
     )
 }
