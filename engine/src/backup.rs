@@ -89,12 +89,19 @@ pub struct Made {
     pub sha256: Digest,
     /// When it was made, as its metadata say.
     pub created_at: String,
-    /// The parts that it should have and lacks. With one of them it is incomplete, and no good backup.
+    /// The parts that it should have and lacks.
     pub lacks: Vec<Lack>,
     /// The names of configs that could not be read, where it lacks only some of them; empty where it may lack any.
     pub unread: BTreeSet<String>,
     /// What else is not in it, and what a restore of it will say.
     pub warnings: Vec<Note>,
+}
+
+impl Made {
+    /// Why it is no good backup, and counts as incomplete: what it lacks, and the databases in it that SQLite could not read.
+    pub fn not_good(&self) -> Vec<Lack> {
+        not_good(&self.lacks, &self.warnings)
+    }
 }
 
 /// Makes a backup of the gateway as it is now in `dest_dir`; refused while a restore is open. The caller holds the lock.

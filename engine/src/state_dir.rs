@@ -22,6 +22,7 @@ use crate::files::access;
 use crate::files::open::{if_there, sync};
 use crate::gateway::profile::Profile;
 use crate::host::Look;
+use crate::state_dir::lock::{Lock, LockedFor};
 
 const JOURNAL: &str = "journal";
 /// How a person calls the newest restore.
@@ -156,8 +157,24 @@ pub fn safety_backup(profile: &Profile, host: &dyn Look, id: &RestoreId) -> Opti
 /// Reads a restore's journal whole; one that names another restore is corrupt here. Its records take as much again in
 /// memory.
 pub fn read(profile: &Profile, id: &RestoreId) -> Result<Scan, Problem> {
-    let bytes = bytes_of(&journal(profile, id))?;
+    let path = journal(profile, id);
+    let bytes = match std::fs::symlink_metadata(&path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(no_journal(&path, id)),
+        Ok(_) | Err(_) => bytes_of(&path)?,
+    };
     Ok(journal_format::scan_of(id, &bytes))
+}
+
+fn no_journal(path: &Path, id: &RestoreId) -> Problem {
+    cannot(
+        Code::IO,
+        format!("read the journal of restore {id}: there is none"),
+        format!(
+            "the restore ended before it wrote one and changed nothing, or somebody moved it away: `ls {}` shows what is there, \
+             `holdfast status` says how the gateway stands",
+            crate::text::wording::quoted_path(path.parent().unwrap_or(Path::new("/")))
+        ),
+    )
 }
 
 /// Reads a journal that lies anywhere, of whichever restore.
@@ -173,9 +190,18 @@ fn bytes_of(path: &Path) -> Result<Vec<u8>, Problem> {
     )
 }
 
-/// The restore that is not over: the barrier's, else one whose journal does not end with its closing.
+/// The restore that is not over: the barrier's, else one whose journal does not end with its closing. A barrier that names none, or
+/// one that is over while another is not, is somebody's edit and hides no restore.
 pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
-    if let Some(id) = barrier::named(profile)? {
+    let named = barrier::named(profile);
+    let is_over = |id: &RestoreId| {
+        let path = journal(profile, id);
+        path.exists() && end(&path) != JournalEnd::Open
+    };
+    if let Ok(Some(id)) = &named
+        && !is_over(id)
+    {
+        let id = id.clone();
         return Ok(Some(OpenRestore { id, barrier: true }));
     }
     for id in restores(profile)?.into_iter().rev() {
@@ -183,11 +209,14 @@ pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
         if path.exists() && end(&path) == JournalEnd::Open {
             let scan = read(profile, &id)?;
             if scan.state.as_ref().is_none_or(|s| s.verdict().is_none()) {
-                return Ok(Some(OpenRestore { id, barrier: false }));
+                let barrier = named
+                    .as_ref()
+                    .is_ok_and(|named| named.as_ref() == Some(&id));
+                return Ok(Some(OpenRestore { id, barrier }));
             }
         }
     }
-    Ok(None)
+    Ok(named?.map(|id| OpenRestore { id, barrier: true }))
 }
 
 /// Refuses while a restore is open, here or by its traces: `what` would work on a gateway that is neither as before nor as a
@@ -195,12 +224,25 @@ pub fn open_restore(profile: &Profile) -> Result<Option<OpenRestore>, Problem> {
 pub fn none_open(profile: &Profile, host: &dyn Look, what: &str) -> Result<(), Fault> {
     match open_restore(profile)? {
         None => traces::none_in_the_way(profile, host),
+        Some(open) if Lock::holder(profile).is_some_and(somebody_else) => Err(Fault::Busy(cannot(
+            Code::BUSY,
+            format!("{what}: restore {} runs", open.id),
+            format!(
+                "wait until it is over: `holdfast journal follow {}`",
+                open.id
+            ),
+        ))),
         Some(open) => Err(Fault::Busy(cannot(
             Code::RESTORE_OPEN,
             format!("{what}: restore {} is still open", open.id),
             "run `holdfast recover` first; `holdfast status` says where it stands",
         ))),
     }
+}
+
+/// Whether a holder of the lock is another process that works on a restore.
+fn somebody_else((pid, work): (u32, LockedFor)) -> bool {
+    pid != std::process::id() && matches!(work, LockedFor::Restore | LockedFor::Recovery)
 }
 
 /// A restore that is not over.

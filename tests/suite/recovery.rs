@@ -426,6 +426,10 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
     };
     let barrier = two.sample().state_dir().join("open");
     let began = two.restores();
+    let first = two.holdfast(&["restore", &two.other(), "--yes"]);
+    two.is_settled(&began, &first, "the first");
+    let over = two.fresh(&began).unwrap();
+    let began = two.restores();
     let journal = killed_in(&two, "swap-configs");
     let text = std::fs::read(&barrier).unwrap();
 
@@ -451,7 +455,12 @@ fn a_barrier_that_is_missing_left_over_or_unreadable_is_told_from_one_that_stand
     let refused = two.holdfast(&["recover", "--json"]);
     assert_eq!(refused.code(), 5, "{refused}");
     assert_eq!(codes(&refused), ["barrier-unusable"]);
-    std::fs::remove_file(&barrier).unwrap();
+    // A restore that is over is named in it: the other is open all the same, and its fence stays.
+    std::fs::write(&barrier, format!("# holdfast {over}\n")).unwrap();
+    let refused = two.holdfast(&["recover"]);
+    assert_eq!(refused.code(), 5, "{refused}");
+    let said = "its restore marker names another restore or none";
+    assert!(refused.stderr.contains(said), "{refused}");
     let recovered = two.holdfast(&["recover", "--roll-back"]);
     two.is_settled(&began, &recovered, "no barrier");
 

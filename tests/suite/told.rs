@@ -33,15 +33,18 @@ fn a_person_reads_what_is_what_will_be_and_what_was() {
         gateway.plain(&(done.stdout + &done.stderr))
     };
     insta::assert_snapshot!("survey", say(&["survey"]));
+    let none = "state_dir is GATEWAY/state, which is not there: no backup and no restore was made with this profile, or `state_dir` in \
+                GATEWAY/holdfast.toml names the wrong folder\n";
     assert_eq!(
         say(&["journal", "list"]),
-        "no restore has been made on this gateway; state_dir is GATEWAY/state, which is not there: no backup and no restore was \
-         made with this profile, or `state_dir` in GATEWAY/holdfast.toml names the wrong folder\n"
+        format!("no restore has been made on this gateway; {none}")
     );
     assert_eq!(
         say(&["recover"]),
-        "nothing to do: no restore is open; state_dir is GATEWAY/state\n"
+        format!("nothing to do: no restore is open; {none}")
     );
+    // The question makes no folder.
+    assert!(!gateway.sample().state_dir().exists());
     let backup = gateway.backup();
     insta::assert_snapshot!("verify", say(&["verify", path(&backup)]));
     insta::assert_snapshot!("restore", say(&["restore", path(&backup), "--yes"]));

@@ -176,12 +176,12 @@ pub fn live(
         left_out: view.left_out.iter().map(NoteLine::below_heading).collect(),
         unsaved: view.unsaved.clone(),
         plan_title: match view.standing {
-            Standing::RolledBack | Standing::NothingChanged => {
-                "The plan had said (nothing of this happened)"
-            }
-            Standing::Restored | Standing::Left | Standing::Finishing | Standing::Stuck => {
-                "The plan had said"
-            }
+            Standing::RolledBack
+            | Standing::NothingChanged
+            | Standing::Restored
+            | Standing::Left
+            | Standing::Finishing
+            | Standing::Stuck => "The plan had said",
             Standing::Starting
             | Standing::Preparing
             | Standing::Forward

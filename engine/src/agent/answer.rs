@@ -253,7 +253,7 @@ fn make_backup(
     let made = agent.backups.make(agent, ALIVE, alive)?;
     let path = made.path.display().to_string();
     tale.about(&path);
-    if made.lacks.is_empty() {
+    if made.not_good().is_empty() {
         let trail = &agent.trail;
         trail.tell_done(&agent.profile, tale, AuditedDeed::Backup, &path);
         tale.does(AuditedDeed::Download);

@@ -131,8 +131,9 @@ fn work(agent: &Agent, job: &Job) -> Result<Made, Refusal> {
     })?;
     let (path, size) = (made.path.display(), made.size);
     tracing::info!("made the backup {path}, {size} bytes");
-    if !made.lacks.is_empty() {
-        let incomplete = parts::incomplete(&made.lacks);
+    let lacks = made.not_good();
+    if !lacks.is_empty() {
+        let incomplete = parts::incomplete(&lacks);
         tracing::warn!("{}", journal_format::visible(&incomplete));
     }
     for warning in &made.warnings {

@@ -156,12 +156,15 @@ pub fn bounded_notes(notes: &[Note]) -> Vec<AlikeNotes> {
             let Some(note) = kind.first.get(round) else {
                 continue;
             };
-            let note = short_note(note);
-            let size = size(&note);
-            if size > left {
-                continue;
+            let mut note = short_note(note);
+            if size(&note) > left {
+                if round > 0 {
+                    continue;
+                }
+                // Of each kind the first one is sent, if need be without its names.
+                note.names.clear();
             }
-            left -= size;
+            left = left.saturating_sub(size(&note));
             match sent.get_mut(at) {
                 Some(kind) => kind.first.push(note),
                 None => sent.push(AlikeNotes {

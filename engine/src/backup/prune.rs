@@ -251,7 +251,12 @@ pub fn carry_out(profile: &Profile, pruning: &Pruning) -> Outcome {
     if let Err(problem) = sweep(profile) {
         outcome.failed.push(problem);
     }
+    let mut log_stays = false;
     for (what, size) in &pruning.going {
+        // Behind a file of the audit log that could not be removed the others stay: none may be missing in between.
+        if log_stays && matches!(what, Pruned::Audit(_)) {
+            continue;
+        }
         match remove(profile, what) {
             Ok(true) => outcome.gone.push((what.clone(), *size)),
             Ok(false) => {
@@ -259,7 +264,10 @@ pub fn carry_out(profile: &Profile, pruning: &Pruning) -> Outcome {
                     outcome.in_use.push(name.clone());
                 }
             }
-            Err(problem) => outcome.failed.push(problem),
+            Err(problem) => {
+                log_stays |= matches!(what, Pruned::Audit(_));
+                outcome.failed.push(problem);
+            }
         }
     }
     outcome

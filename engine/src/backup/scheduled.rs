@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use journal_format::Problem;
 
 use super::prune::{self, Outcome};
-use super::{Made, Progress, not_good, of_gateway};
+use super::{Made, Progress, of_gateway};
 use crate::error::Fault;
 use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::profile::Profile;
@@ -80,7 +80,7 @@ fn under_lock(
         Ok((made, _)) => {
             let name = made.path.file_name();
             run.backup = name.map(|name| name.to_string_lossy().into_owned());
-            run.lacks = not_good(&made.lacks, &made.warnings);
+            run.lacks = made.not_good();
             run.result = match run.lacks.is_empty() {
                 true => RunResult::Good,
                 false => RunResult::Incomplete,

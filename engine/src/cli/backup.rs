@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{Context, print_json, prune};
 use crate::backup::{self, Made, Progress, on_backup, scheduled};
 use crate::error::{Code, Fault, INCOMPLETE, Problem, cannot};
+use crate::files::space::RESERVE;
 use crate::gateway::backup_kind::BackupKind;
 use crate::gateway::parts::Part;
 use crate::gateway::profile::Profile;
@@ -81,7 +82,7 @@ fn audit(context: &Context, made: &Result<Made, Fault>) {
         .map(|made| made.path.display().to_string());
     let result = AuditResult::of(made);
     let result = match made {
-        Ok(made) if !made.lacks.is_empty() => AuditResult::Not(Code::BACKUP_INCOMPLETE),
+        Ok(made) if !made.not_good().is_empty() => AuditResult::Not(Code::BACKUP_INCOMPLETE),
         Ok(_) | Err(_) => result,
     };
     context.audited(AuditedDeed::Backup, path.as_deref(), result);
@@ -126,19 +127,21 @@ fn progress(progress: Progress<'_>) {
         && bytes > free / 4
     {
         tell!(
-            "The backup needs at most {}; {} are free there.",
+            "The backup needs at most {}, and {} stay in reserve; {} are free there.",
             size(bytes),
+            size(RESERVE),
             size(free)
         );
     }
 }
 
 fn as_json(made: &Made) -> Value {
+    let lacks = made.not_good();
     json!({
         "path": made.path.display().to_string(),
         "bytes": made.size,
-        "complete": made.lacks.is_empty(),
-        "lacks": made.lacks,
+        "complete": lacks.is_empty(),
+        "lacks": lacks,
         "warnings": made.warnings,
     })
 }
@@ -150,10 +153,11 @@ fn tell_of(context: &Context, made: &Made, again: &str) -> u8 {
         let line = [made.path.as_os_str().as_bytes(), b"\n"].concat();
         let _ = std::io::stdout().write_all(&line);
     }
-    for lack in &made.lacks {
+    let lacks = made.not_good();
+    for lack in &lacks {
         tell!("lacks: {}", visible(&lack.to_string()));
     }
-    let complete = made.lacks.is_empty();
+    let complete = lacks.is_empty();
     if !complete {
         tell!(
             "holdfast: the backup is incomplete and does not count as a good one\n  \

@@ -19,6 +19,8 @@ use crate::state_dir::follow::Follower;
 use crate::state_dir::lock::Lock;
 
 const POLL: Duration = Duration::from_millis(100);
+/// What a list says of a restore that left a folder and no journal.
+const NO_JOURNAL: &str = "no journal: it ended before it began, or somebody moved it away";
 /// How often it is looked whether the worker of a restore that is over has ended.
 const LOOKS: u32 = 50;
 
@@ -29,6 +31,9 @@ pub(super) fn list(context: &Context) -> Result<u8, Fault> {
             Ok(scan) => {
                 let view = scan.state.as_ref().map(View::of);
                 (listed_words(context, &scan, view.as_ref()), view)
+            }
+            Err(_) if !state_dir::journal(&context.profile, &id).exists() => {
+                (NO_JOURNAL.into(), None)
             }
             Err(problem) => (problem.what, None),
         };

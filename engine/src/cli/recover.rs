@@ -17,11 +17,14 @@ use crate::restore::gateway_state::StateOfGateway;
 use crate::restore::leaving;
 use crate::restore::order::{WorkOrder, WorkReport};
 use crate::restore::recover::{FoundAtRecovery, Recovered, RecoveryOrder, Tidied};
-use crate::state_dir;
 use crate::state_dir::follow::Follower;
+use crate::state_dir::{self, targets, traces};
 use crate::text::wording::{counted, in_a_line};
 
 pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
+    if is_none_here(context)? {
+        return say_report_of_none(context);
+    }
     let policy = match (args.resume, args.roll_back) {
         (true, _) => Some(Policy::Resume),
         (_, true) => Some(Policy::RollBack),
@@ -72,6 +75,26 @@ pub(super) fn run(context: &Context, args: &RecoverArgs) -> Result<u8, Fault> {
         context.watched(&view.headline);
     }
     say_report(context, report, view.as_ref())
+}
+
+/// Whether there is no `state_dir`, no trace of one that is lost, and nobody at work by another profile: then none is made for the
+/// question.
+fn is_none_here(context: &Context) -> Result<bool, Fault> {
+    let profile = &context.profile;
+    Ok(!profile.state_dir.exists()
+        && targets::worked_on(profile).is_none()
+        && traces::find(profile, &Linux::new(profile))?.is_none())
+}
+
+fn say_report_of_none(context: &Context) -> Result<u8, Fault> {
+    match context.json {
+        true => print_json(&as_json(&Recovered::Idle(Vec::new()), None, 0, None)),
+        false => say!(
+            "nothing to do: no restore is open; state_dir is {}",
+            super::state_dir_shown(context)
+        ),
+    }
+    Ok(0)
 }
 
 /// Says what would be left, and asks.

@@ -157,7 +157,12 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn say_aside(text: &str) {
     let text = text.to_owned();
     // Without a thread it stays unsaid: said here it could stand in the way of the next signal.
-    let _ = std::thread::Builder::new().spawn(move || tell!("{text}"));
+    let begin = match std::io::stderr().is_terminal() {
+        // Over the line of the step that runs.
+        true => "\r\x1b[K",
+        false => "",
+    };
+    let _ = std::thread::Builder::new().spawn(move || tell!("{begin}{text}"));
 }
 
 /// The lines of a restore as it goes on. At a terminal the step that runs stands below them until it is done.

@@ -14,7 +14,7 @@ use crate::gateway::route;
 use crate::host::{Look, Query};
 use crate::plan::planner::said::BothRules;
 use crate::survey::Survey;
-use crate::text::iptables::{Family, Rules, interfaces};
+use crate::text::iptables::{Family, Naming, Rules, interfaces};
 use crate::text::wording::{counted, name, names};
 
 /// What the gateway's start takes for each active client, measured.
@@ -64,11 +64,11 @@ impl InterfacesHere {
     }
 
     /// Makes the rules that the gateway's own start adds those of this LAN: that start adds them here in any case, and takes none
-    /// away.
-    pub fn fit(&self, rules: &mut Rules) -> Option<Note> {
+    /// away. Rules that stand `now` stay as they are: their interface is only away.
+    pub fn fit(&self, rules: &mut Rules, now: &Rules) -> Option<Note> {
         let lan = self.lan.as_ref()?;
         let tunnels = self.tunnels.iter().map(String::as_str).collect();
-        let changed = rules.for_lan(lan, &tunnels, |i| self.has(i));
+        let changed = rules.for_lan(lan, now, &tunnels, |i| self.has(i));
         let count = changed.values().sum();
         let text = || {
             format!(
@@ -86,17 +86,30 @@ impl InterfacesHere {
 
     /// What of the rules that will be loaded, and of the commands of configs, names an interface that is not here.
     pub fn said(&self, rules: &[BothRules], survey: &Survey, checked: &Checked) -> Vec<Note> {
-        let of_family = |both: &BothRules| {
-            let (count, found) = both.then.naming_foreign(&both.now, |i| self.has(i));
+        let of_family = |both: &BothRules, naming: Naming| {
+            let (count, found) = both.then.naming_foreign(naming, &both.now, |i| self.has(i));
             let rules = counted(count, &format!("{} firewall rule", both.family.name()));
-            let text = format!(
-                "{rules} of the backup {}, and this gateway has no such interface: no packet meets such a rule",
-                named(&found, count)
-            );
-            let advice = "compare with `ip -br link`; after the restore, add the rules for this gateway's interface";
+            let named = named(&found, count);
+            let (text, advice) = match naming {
+                Naming::Meets => (
+                    format!(
+                        "{rules} of the backup {named}, and this gateway has no such interface: no packet meets such a rule"
+                    ),
+                    "compare with `ip -br link`; after the restore, add the rules for this gateway's interface",
+                ),
+                Naming::Spares => (
+                    format!(
+                        "{rules} of the backup {named} as an exception (`!`), and this gateway has no such interface: such a rule \
+                         meets every packet"
+                    ),
+                    "compare with `ip -br link` before the restore: a rule that drops packets may lock you out; \
+                     --keep-going-without-firewall leaves the firewall as it is",
+                ),
+            };
             (count > 0).then(|| Note::down(Code::INTERFACE_MISSING, text).advising(advice))
         };
-        let mut said: Vec<Note> = rules.iter().filter_map(of_family).collect();
+        let of_both = |both| [Naming::Spares, Naming::Meets].map(|naming| of_family(both, naming));
+        let mut said: Vec<Note> = rules.iter().flat_map(of_both).flatten().collect();
         let changes = |family: &Family| {
             let mut now = survey.kept.iter().filter(|(f, _, _)| f == family);
             let then = checked.kept.get(family);
@@ -104,7 +117,7 @@ impl InterfacesHere {
         };
         let kept = checked.kept_rules.iter();
         said.extend(kept.filter(|(f, _)| changes(f)).filter_map(|(family, rules)| {
-            let (count, found) = rules.naming_foreign(&Rules::default(), |i| self.has(i));
+            let (count, found) = rules.naming_foreign(Naming::Meets, &Rules::default(), |i| self.has(i));
             let text = format!(
                 "{} in the backup's file that keeps {} rules over a reboot {}, and this gateway has no such interface",
                 counted(count, "rule"),
@@ -259,7 +272,11 @@ fn in_command(command: &[u8]) -> BTreeSet<String> {
         // To other programs these options mean something else.
         if words.iter().any(|word| word.ends_with("tables")) {
             let plain = |i: &&str| !i.contains(['%', '$', '`', '{']);
-            found.extend(interfaces(&words).filter(plain).map(str::to_owned));
+            found.extend(
+                interfaces(&words, Naming::Meets)
+                    .filter(plain)
+                    .map(str::to_owned),
+            );
         }
     }
     found

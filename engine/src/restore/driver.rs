@@ -355,7 +355,7 @@ impl Drive<'_> {
         })
     }
 
-    /// The first target whose swap was never noted and that looks as if it had been made.
+    /// Of the first target whose swap was never noted and that looks as if it had been made, what is seen.
     fn unlike(&self, state: &State) -> Option<String> {
         let plan = state.plan.as_ref()?;
         let steps = [
@@ -367,7 +367,17 @@ impl Drive<'_> {
             .filter(|(step, _)| state.exchanges(*step).is_none());
         let mut unlike =
             unnoted.map(|(_, targets)| swap::touched(self.host, targets).ok().flatten());
-        unlike.find_map(|path| path.map(str::to_owned))
+        let target = unlike.find_map(|target| target)?;
+        Some(match &target.new {
+            Some(_) => format!(
+                "{} may have been replaced: its new file {} is gone, or not as the restore made it",
+                target.path, target.staged
+            ),
+            None => format!(
+                "{} may have been removed: {} is there, or it is gone",
+                target.path, target.staged
+            ),
+        })
     }
 
     fn why_back(&self, journal: &JournalWriter, label: &str) -> Problem {
@@ -411,10 +421,7 @@ impl Drive<'_> {
             },
             None => {
                 let what = match self.unlike(state) {
-                    Some(path) => format!(
-                        "{path} is neither as before the restore nor as the backup says, or the journal lacks the record of its \
-                         replacement"
-                    ),
+                    Some(seen) => format!("{label}: {seen}; the journal has no record of that"),
                     None => label.to_owned(),
                 };
                 cannot(

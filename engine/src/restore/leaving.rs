@@ -165,17 +165,20 @@ impl Drive<'_> {
         });
         // Where that leads on it comes first: a start adds rules to those of two sets.
         let is_mixed = notes.iter().any(|n| n.name.as_deref() == Some(RULES)) || !is_one_set;
-        let first = match is_mixed {
-            true => "after the restore of the safety backup: ",
-            false => "",
+        let (first, again) = match is_mixed {
+            true => (
+                "after the restore of the safety backup: ",
+                ", then restore it again: that start may have added firewall rules twice",
+            ),
+            false => ("", ""),
         };
-        notes.extend(tunnels(&env, first)?);
+        notes.extend(tunnels(&env, is_mixed)?);
         for service in &plan.services {
             if !env.runs(service)? {
                 let text = format!("{} does not run", service.name);
                 let start = start_command(&service.control);
                 let note = down(text).about(&service.name);
-                notes.push(note.advising(format!("{first}`{start}`")));
+                notes.push(note.advising(format!("{first}`{start}`{again}")));
             }
         }
         Ok(notes)
@@ -228,7 +231,7 @@ fn files(env: &Env, exchanges: &[Exchange], what: &str) -> Result<FilesLeft, Pro
     Ok((said.collect(), whose))
 }
 
-fn tunnels(env: &Env, when: &str) -> Result<Vec<Note>, Problem> {
+fn tunnels(env: &Env, is_mixed: bool) -> Result<Vec<Note>, Problem> {
     let up = env.tunnels_up()?;
     let down_now: Vec<&str> = env
         .replaced()
@@ -251,7 +254,10 @@ fn tunnels(env: &Env, when: &str) -> Result<Vec<Note>, Problem> {
                 },
                 first.join(", ")
             );
-            let advice = format!("{when}bring up the ones that should be: wg-quick up NAME");
+            let advice = match is_mixed {
+                true => "the restore of the safety backup brings up those that were up before",
+                false => "bring up the ones that should be: `wg-quick up NAME`",
+            };
             vec![down(text).advising(advice)]
         }
     })

@@ -371,12 +371,17 @@ fn without_barrier(profile: &Profile, id: &RestoreId, chooses: bool) -> Problem 
         true => "choose: `holdfast recover --resume` or `holdfast recover --roll-back`",
         false => "run `holdfast recover`: it can only roll back",
     };
+    let path = profile.barrier();
+    let (is, did) = match path.exists() {
+        true => ("names another restore or none", "changed"),
+        false => ("is gone", "removed"),
+    };
     cannot(
         Code::BARRIER_UNUSABLE,
-        format!("recover restore {id}: it changed the gateway, and its restore marker is gone"),
+        format!("recover restore {id}: it changed the gateway, and its restore marker {is}"),
         format!(
-            "someone removed {}; look at `holdfast journal show {id}`, then {then}",
-            profile.barrier().display()
+            "someone {did} {}; look at `holdfast journal show {id}`, then {then}",
+            path.display()
         ),
     )
 }

@@ -57,7 +57,7 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
 }
 
 /// The first of these that is not as before its swap, as far as contents tell: for a swap whose objects were never noted.
-pub fn touched<'t>(host: &dyn Look, targets: &'t [Target]) -> Result<Option<&'t str>, Problem> {
+pub fn touched<'t>(host: &dyn Look, targets: &'t [Target]) -> Result<Option<&'t Target>, Problem> {
     for target in targets {
         let (path, staged) = (Path::new(&target.path), Path::new(&target.staged));
         let as_staged = match (&target.new, host.stat(staged)?) {
@@ -66,7 +66,7 @@ pub fn touched<'t>(host: &dyn Look, targets: &'t [Target]) -> Result<Option<&'t 
             (Some(_), None) | (None, Some(_)) => false,
         };
         if !as_staged {
-            return Ok(Some(&target.path));
+            return Ok(Some(target));
         }
     }
     Ok(None)

@@ -12,6 +12,7 @@ use crate::error::{Code, OrCannot, Problem, cannot};
 use crate::files::open::if_there;
 use crate::gateway::profile::Profile;
 use crate::text::fence_rules;
+use crate::text::wording::quoted_path;
 
 /// How a line of the barrier begins that names a tunnel.
 pub const HELD: &str = "# tunnel ";
@@ -77,9 +78,8 @@ pub fn named(profile: &Profile) -> Result<Option<RestoreId>, Problem> {
         let path = path.display();
         cannot(
             Code::BARRIER_UNUSABLE,
-            format!("tell which restore is open: {path} does not say"),
-            "someone changed it; find the open restore with `holdfast journal list`, and write `# holdfast ID` as its first \
-             line",
+            format!("tell which restore the restore marker {path} is of: its first line does not say, and no restore is open"),
+            format!("someone changed it; nothing needs it: `rm {}`, then `holdfast status`", quoted_path(&profile.barrier())),
         )
     })?;
     Ok(Some(named))

@@ -152,9 +152,17 @@ pub(crate) fn stands_at(profile: &Profile, enabled: &Path, now_ms: i64) -> Sched
         Ok(last) => (last, None),
         Err(problem) => (None, Some(problem)),
     };
-    // What the clock had wrong then, or has wrong now, is no run that came in time.
+    // A run that the clock puts into the future came all the same, at the latest when that was written down.
+    let noted = || {
+        let meta = std::fs::metadata(record(profile)).ok()?;
+        Some(meta.mtime().saturating_mul(1000).min(now_ms))
+    };
     let began_ms = last.as_ref().map(|run| run.began_ms);
-    let began_ms = began_ms.filter(|began| *began <= now_ms.saturating_add(ALLOWED_AHEAD_MS));
+    let is_ahead = |began: &i64| *began > now_ms.saturating_add(ALLOWED_AHEAD_MS);
+    let began_ms = match began_ms.filter(is_ahead) {
+        Some(_) => noted(),
+        None => began_ms,
+    };
     let allowed_ms = profile
         .schedule
         .every_hours

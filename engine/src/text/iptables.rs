@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 pub use beside::Mine;
-pub use foreign::interfaces;
+pub use foreign::{Naming, interfaces};
 pub use reach::{Entrance, Gone};
 
 /// IPv4 or IPv6.

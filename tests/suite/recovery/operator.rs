@@ -272,7 +272,10 @@ fn a_direction_that_has_no_effect_any_more_and_a_marker_that_is_gone_are_told() 
     let text = std::fs::read(&barrier).unwrap();
     std::fs::remove_file(&barrier).unwrap();
     let status = two.holdfast(&["status"]);
-    let gone = format!("Its restore marker {} is gone", path(&barrier));
+    let gone = format!(
+        "Somebody removed or changed its restore marker {}",
+        path(&barrier)
+    );
     assert!(status.stdout.contains(&gone), "{status}");
     std::fs::write(&barrier, text).unwrap();
     // A rollback is cut off.
@@ -314,7 +317,8 @@ fn without_its_marker_a_restore_asks_for_a_direction_only_where_two_are_open() {
     assert!(at_boot.stderr.contains(only), "{at_boot}");
     let status = two.holdfast(&["status"]);
     for words in [
-        "is gone: somebody removed it, so no recovery starts by itself",
+        "Somebody removed or changed its restore marker",
+        ", so no recovery starts by itself",
         "run `holdfast recover`, which rolls back",
     ] {
         assert!(status.stdout.contains(words), "{words}: {status}");

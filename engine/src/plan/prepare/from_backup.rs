@@ -125,7 +125,7 @@ fn rules(
             }),
             Tried::Loaded(text) => {
                 let mut rules = iptables::parse(&text, "the rehearsed rules")?;
-                let note = here.fit(&mut rules);
+                let note = here.fit(&mut rules, &now.parsed_rules(family)?);
                 let text = if note.is_some() { rules.text() } else { text };
                 fitted.notes.extend(note);
                 let rules = digest(&octets::bytes(&text));

@@ -56,13 +56,29 @@ impl RoomNeeded {
     }
 }
 
-/// Refuses, with the figures, what has no room.
-pub(super) fn enough(
-    profile: &Profile,
-    host: &dyn Host,
-    survey: &Survey,
-    plan: &Plan,
-) -> Result<(), Fault> {
+/// What comes to lie in a folder of this device, and what leaves it.
+#[derive(Debug, Clone)]
+struct Placed {
+    folder: PathBuf,
+    device: u64,
+    /// Bytes of the new file.
+    new: u64,
+    /// Bytes of the old one, which goes to the restore's folder.
+    old: u64,
+}
+
+/// Where Holdfast's own go, with the device, if that can be told; and how large they are, bytes.
+struct Own {
+    backups: (PathBuf, Option<u64>),
+    restores: (PathBuf, Option<u64>),
+    spool: (PathBuf, Option<u64>),
+    databases: u64,
+    configs: u64,
+    records: u64,
+}
+
+/// What each device needs.
+fn by_device(placed: &[Placed], own: &Own) -> BTreeMap<u64, RoomNeeded> {
     let mut needed: BTreeMap<u64, RoomNeeded> = BTreeMap::new();
     let mut at = |folder: &Path, device: u64, add: &dyn Fn(&mut RoomNeeded)| {
         let new = || RoomNeeded {
@@ -71,6 +87,37 @@ pub(super) fn enough(
         };
         add(needed.entry(device).or_insert_with(new));
     };
+    for one in placed {
+        at(&one.folder, one.device, &|needed| needed.new += one.new);
+        if let Some(device) = own.restores.1.filter(|device| *device != one.device) {
+            at(&own.restores.0, device, &|needed| {
+                needed.originals += one.old
+            });
+        }
+    }
+    if let Some(device) = own.backups.1 {
+        at(&own.backups.0, device, &|needed| {
+            needed.backup += own.databases + own.configs
+        });
+    }
+    if let Some(device) = own.spool.1 {
+        at(&own.spool.0, device, &|needed| needed.work += own.databases);
+    }
+    if let Some(device) = own.restores.1 {
+        at(&own.restores.0, device, &|needed| {
+            needed.work += own.records
+        });
+    }
+    needed
+}
+
+/// Refuses, with the figures, what has no room.
+pub(super) fn enough(
+    profile: &Profile,
+    host: &dyn Host,
+    survey: &Survey,
+    plan: &Plan,
+) -> Result<(), Fault> {
     let own = |folder: PathBuf| -> Result<(PathBuf, Option<u64>), Problem> {
         let meta = match host.stat(&folder)? {
             None => host.stat(&profile.state_dir)?,
@@ -78,11 +125,7 @@ pub(super) fn enough(
         };
         Ok((folder, meta.map(|meta| meta.dev)))
     };
-    let (backups, restores, spool) = (
-        own(profile.backups_dir())?,
-        own(profile.restores_dir())?,
-        own(profile.spool_dir())?,
-    );
+    let mut placed = Vec::new();
     for target in plan.databases.iter().chain(&plan.files) {
         let path = Path::new(&target.path);
         let Some(dir) = path.parent() else { continue };
@@ -97,34 +140,31 @@ pub(super) fn enough(
                 "make the folder, or name another place in the profile",
             )]));
         };
-        if let Some(new) = &target.new {
-            at(dir, folder.dev, &|needed| {
-                needed.new += whole_blocks(new.size)
-            });
-        }
-        if let (Some(device), true) = (restores.1, target.change != Change::Add)
-            && device != folder.dev
-        {
-            let old = host.stat(path)?.map_or(0, |old| whole_blocks(old.size));
-            at(&restores.0, device, &|needed| needed.originals += old);
-        }
-    }
-    let (databases, configs) = sizes(profile, host, survey)?;
-    if let Some(device) = backups.1 {
-        at(&backups.0, device, &|needed| {
-            needed.backup += databases + configs
+        let old = match target.change {
+            Change::Add => 0,
+            Change::Replace | Change::Remove => {
+                host.stat(path)?.map_or(0, |old| whole_blocks(old.size))
+            }
+        };
+        placed.push(Placed {
+            folder: dir.to_owned(),
+            device: folder.dev,
+            new: target.new.as_ref().map_or(0, |new| whole_blocks(new.size)),
+            old,
         });
     }
-    if let Some(device) = spool.1 {
-        at(&spool.0, device, &|needed| needed.work += databases);
-    }
-    if let Some(device) = restores.1 {
-        let plan = serde_json::to_vec(plan).map_err(|e| bug(format!("measure the plan: {e}")))?;
-        let own = OWN + OF_PLAN * plan.len() as u64;
-        at(&restores.0, device, &|needed| needed.work += own);
-    }
+    let (databases, configs) = sizes(profile, host, survey)?;
+    let text = serde_json::to_vec(plan).map_err(|e| bug(format!("measure the plan: {e}")))?;
+    let own = Own {
+        backups: own(profile.backups_dir())?,
+        restores: own(profile.restores_dir())?,
+        spool: own(profile.spool_dir())?,
+        databases,
+        configs,
+        records: OWN + OF_PLAN * text.len() as u64,
+    };
     let mut problems = Vec::new();
-    for needed in needed.values() {
+    for needed in by_device(&placed, &own).values() {
         let free = host.free_bytes(&needed.folder)?;
         if free < needed.bytes() {
             problems.push(short(profile, needed, free));
@@ -169,4 +209,68 @@ fn short(profile: &Profile, needed: &RoomNeeded, free: u64) -> Problem {
             "free some space there: `df -h {folder}` shows how much there is{prune}; nothing was changed"
         ),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_disk_needs_what_comes_to_lie_on_it_and_old_files_only_where_they_go_to_another() {
+        let one = |folder: &str, device, new, old| Placed {
+            folder: folder.into(),
+            device,
+            new,
+            old,
+        };
+        let own = |device| Own {
+            backups: ("/s/backups".into(), Some(device)),
+            restores: ("/s/restores".into(), Some(device)),
+            spool: ("/s/spool".into(), Some(device)),
+            databases: 1000,
+            configs: 200,
+            records: 30,
+        };
+        let placed = [
+            one("/etc/wireguard", 1, 7, 5),
+            one("/etc/wireguard", 1, 3, 0),
+            one("/i", 2, 4, 9),
+        ];
+        let said = |device| -> Vec<String> {
+            let needed = by_device(&placed, &own(device));
+            let text = |n: &RoomNeeded| {
+                format!(
+                    "{} {} {} {} {}",
+                    n.folder.display(),
+                    n.new,
+                    n.backup,
+                    n.originals,
+                    n.work
+                )
+            };
+            needed.values().map(text).collect()
+        };
+        assert_eq!(
+            said(3),
+            [
+                "/etc/wireguard 10 0 0 0",
+                "/i 4 0 0 0",
+                "/s/restores 0 1200 14 1030"
+            ]
+        );
+        assert_eq!(
+            said(2),
+            ["/etc/wireguard 10 0 0 0", "/s/restores 4 1200 5 1030"]
+        );
+        let all = RoomNeeded {
+            new: 1 << 20,
+            backup: 2 << 20,
+            ..RoomNeeded::default()
+        };
+        assert_eq!(all.bytes(), (3 << 20) + RESERVE);
+        assert_eq!(
+            all.parts(),
+            "1.0 MiB for new files, 2.0 MiB for the safety backup, 16.0 MiB in reserve"
+        );
+    }
 }

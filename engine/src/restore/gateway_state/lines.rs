@@ -191,7 +191,7 @@ impl StateOfGateway {
         }
     }
 
-    /// What is said of a restore marker that is gone.
+    /// What is said of a restore marker that is gone, or names another restore.
     fn marker(&self) -> String {
         let needs = match self.recoveries.contains(&Policy::RollBack) {
             true => "so a recovery needs a direction from you",
@@ -199,7 +199,7 @@ impl StateOfGateway {
         };
         self.marker_gone.as_ref().map_or_else(String::new, |path| {
             let path = path.display();
-            format!(". Its restore marker {path} is gone: somebody removed it, {needs}")
+            format!(". Somebody removed or changed its restore marker {path}, {needs}")
         })
     }
 

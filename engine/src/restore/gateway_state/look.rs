@@ -272,7 +272,7 @@ impl Found {
             (Condition::Idle | Condition::Busy, _) => SetInPlace::NotReplaced,
             (Condition::Lost, _) => unknown("the restore's journal is not here"),
             // What is readable of a damaged journal is older than what was done.
-            (Condition::Unreadable, _) => unknown("the restore's journal cannot be used"),
+            (Condition::Unreadable, _) => unknown("the restore's journal or marker cannot be used"),
             (_, None) => SetInPlace::NotReplaced,
             (_, Some(state)) => in_place(host, state, step),
         };

@@ -5,7 +5,7 @@ use journal_format::{Direction, Note, Step};
 
 use super::{Env, Report, StepOps, no_way_back};
 use crate::error::{Code, Fault, Problem, cannot};
-use crate::gateway::parts::{self, Lack};
+use crate::gateway::parts::{self, Lack, Part};
 use crate::host::Permit;
 use crate::plan::replaced::replaces;
 use crate::restore::decide::Observed;
@@ -20,6 +20,12 @@ fn could_not_bring_back(refused: &[&Lack]) -> Problem {
         1 => ("it", "that"),
         _ => ("them", "those"),
     };
+    let lock = match refused.iter().any(|l| matches!(l.part, Part::Database(_))) {
+        true => {
+            ". A database that another process keeps locked cannot be replaced either: end that process first"
+        }
+        false => "",
+    };
     let mend = format!("fix {them}, then restore again");
     let can_be_accepted = parts.iter().all(|part| parts::done_without(part).is_ok());
     let what = format!(
@@ -31,7 +37,7 @@ fn could_not_bring_back(refused: &[&Lack]) -> Problem {
     }
     let advice = format!(
         "{mend}; or accept that no backup has {it}, and that what is replaced is kept in the restore's originals/ alone: \
-         restore with {}",
+         restore with {}{lock}",
         journal_format::accepting(parts.clone())
     );
     Problem {

@@ -69,7 +69,9 @@ pub fn remove(dir: &Path, oldest: u64) -> io::Result<()> {
     };
     let last = last_line(&bytes).ok_or_else(|| io::Error::other("it has no whole line"))?;
     let before = if_there(std::fs::read(pruned(dir)))?.unwrap_or_default();
-    let before = last_line(&before).filter(|before| *before != last);
+    // Whoever tries again has its own line in it already, and needs the one before that as well.
+    let mut before = before.split_inclusive(|b| *b == b'\n');
+    let before = before.rfind(|line| *line != last && line.ends_with(b"\n"));
     let lines = [before.unwrap_or_default(), last].concat();
     whole::write(&pruned(dir), &lines, 0o600)?;
     std::fs::remove_file(&path)?;

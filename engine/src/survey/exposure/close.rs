@@ -42,8 +42,13 @@ pub fn close(exposed: &[Exposed], mut done: impl FnMut(String)) -> Result<(), Pr
         let meta = file.metadata().map_err(failed)?;
         let plain = one.kind == ExposedKind::Folder || meta.is_file() && meta.nlink() == 1;
         let same = ((meta.dev(), meta.ino()), meta.mode() & 0o7777) == (one.object, one.mode);
-        if !same && is_beside(one, exposed) {
-            // Another one by now: it has the mode that its database has.
+        if !same && is_beside(one, exposed) && meta.is_file() && meta.nlink() == 1 {
+            // Another one by now. One that was made after its database was closed has that mode; one from before has not.
+            if meta.mode() & 0o7777 & !one.closed != 0 {
+                file.set_permissions(PermissionsExt::from_mode(one.closed))
+                    .map_err(failed)?;
+                done(one.change());
+            }
             continue;
         }
         if !plain || !same {
