@@ -131,5 +131,9 @@ fn plain(message: &str) -> String {
             rest.map_or("", |(_, rest)| rest)
         );
     }
+    // The library does not say what it may be.
+    if text.contains("missing key `kind`") {
+        text.push_str(", which is \"clients\" or \"users\"");
+    }
     text
 }

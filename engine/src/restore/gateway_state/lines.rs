@@ -164,7 +164,18 @@ impl StateOfGateway {
         }
         let off = match self.forwarding_off.as_slice() {
             [] => String::new(),
-            off => format!("the kernel forwards nothing of {}", off.join(" and ")),
+            off => {
+                let key = |protocol: &&str| match *protocol {
+                    "IPv6" => "net.ipv6.conf.all.forwarding=1",
+                    _ => "net.ipv4.ip_forward=1",
+                };
+                let keys: Vec<&str> = off.iter().map(key).collect();
+                format!(
+                    "the kernel forwards nothing of {} (by hand: `sysctl -w {}`)",
+                    off.join(" and "),
+                    keys.join(" ")
+                )
+            }
         };
         let said = [said, off, and(&up)].into_iter().chain(unknown);
         said.filter(|s| !s.is_empty())

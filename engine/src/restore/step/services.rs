@@ -187,7 +187,10 @@ fn start(env: &Env, permit: &Permit, direction: Direction) -> Result<Report, Pro
 }
 
 fn does_not_start(service: &Service, start: Option<&Output>, direction: Direction) -> Problem {
-    let mut advice = format!("see why in {}", log_of(service));
+    let mut advice = format!(
+        "see why in {}; `df -h` shows whether a disk is full",
+        log_of(service)
+    );
     if direction == Direction::Forward {
         advice += ", or restore without it (--keep-going-without-services)";
     }
