@@ -5,6 +5,7 @@ pub mod again;
 pub mod aside;
 mod audited;
 pub mod before;
+mod copied;
 pub mod cut_off;
 pub mod decide;
 pub mod driver;

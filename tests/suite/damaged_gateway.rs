@@ -53,7 +53,7 @@ fn a_damaged_database_keeps_nothing_else_from_being_saved_and_is_replaced_by_a_r
     .unwrap();
 
     let made = holdfast(&sandbox, &["backup"]);
-    assert_eq!(made.code(), 0, "{made:?}");
+    assert_eq!(made.code(), 8, "{made:?}");
     let says = "SQLite cannot read app.db";
     assert!(made.stderr.contains(says), "{}", made.stderr);
 

@@ -128,7 +128,9 @@ fn from_elsewhere_a_database_that_is_bytes_alone_counts_as_absent_and_the_others
     let app = database(&gateway, "app.db");
     let sound = std::fs::read(&app).unwrap();
     std::fs::write(&app, b"SQLite format 3\0 and then nothing").unwrap();
-    let backup = gateway.backup();
+    let made = gateway.holdfast(&["backup"]);
+    assert_eq!(made.code(), 8, "{made}");
+    let backup = PathBuf::from(made.stdout.trim());
     std::fs::write(&app, sound).unwrap();
     let clients = database(&gateway, "configs.db");
     sql(&clients, "DELETE FROM clients");

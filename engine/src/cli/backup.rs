@@ -153,11 +153,11 @@ fn tell_of(context: &Context, made: &Made, again: &str) -> u8 {
         let line = [made.path.as_os_str().as_bytes(), b"\n"].concat();
         let _ = std::io::stdout().write_all(&line);
     }
-    let lacks = made.not_good();
-    for lack in &lacks {
+    // Of what SQLite could not read its own note tells.
+    for lack in &made.lacks {
         tell!("lacks: {}", visible(&lack.to_string()));
     }
-    let complete = lacks.is_empty();
+    let complete = made.not_good().is_empty();
     if !complete {
         tell!(
             "holdfast: the backup is incomplete and does not count as a good one\n  \

@@ -5,11 +5,12 @@ use std::path::Path;
 
 use journal_format::{
     BootId, Control, Direction, Fate, Move, MoveState, Note, Phase, Problem, Role, Service, State,
-    Step, Verdict,
+    Step, Target, Verdict,
 };
 
 use crate::error::{Code, bug, cannot};
 use crate::gateway::kernel_facts::Facts;
+use crate::restore::copied;
 use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
 use crate::restore::journal::JournalWriter;
 use crate::restore::next;
@@ -345,7 +346,7 @@ impl Drive<'_> {
                 },
                 // A last line that was acknowledged and then damaged looks like one that was never written: what it
                 // permitted may have been done.
-                None if swap::touched(self.host, targets)?.is_some() => return Ok(Swaps::Unknown),
+                None if self.touched(targets)?.is_some() => return Ok(Swaps::Unknown),
                 None => all &= targets.is_empty(),
             }
         }
@@ -353,6 +354,10 @@ impl Drive<'_> {
             true => Swaps::AllInPlace,
             false => Swaps::NotAll,
         })
+    }
+
+    fn touched<'t>(&self, targets: &'t [Target]) -> Result<Option<&'t Target>, Problem> {
+        copied::touched(self.host, targets, || copied::what_was(self.host, self.dir))
     }
 
     /// Of the first target whose swap was never noted and that looks as if it had been made, what is seen.
@@ -365,8 +370,7 @@ impl Drive<'_> {
         let unnoted = steps
             .into_iter()
             .filter(|(step, _)| state.exchanges(*step).is_none());
-        let mut unlike =
-            unnoted.map(|(_, targets)| swap::touched(self.host, targets).ok().flatten());
+        let mut unlike = unnoted.map(|(_, targets)| self.touched(targets).ok().flatten());
         let target = unlike.find_map(|target| target)?;
         Some(match &target.new {
             Some(_) => format!(

@@ -1,12 +1,13 @@
 //! The old files on the way back: puts them in their places, and says of what others put there whether it is what was there before.
 //! Owns the file that keeps what each old file was. Puts nothing in place by itself that is not the old object.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use journal_format::{Exchange, FileFacts, Note};
+use journal_format::{Direction, Exchange, FileFacts, Note, Target};
 
 use crate::error::{Code, Problem, bug};
+use crate::restore::copied::{Copied, Copies, DATABASES, FILES, WhatWas, what_was};
+use crate::restore::decide::Observed;
 use crate::restore::step::Env;
 use crate::restore::swap::{self, LeftToOthers};
 use crate::state_dir::SAFETY_BACKUP;
@@ -14,27 +15,26 @@ use crate::text::wording::quoted;
 
 /// A path that is noted in a file is no longer.
 const PATH_BYTES: u64 = 1 << 16;
-/// What is kept of a hundred thousand files takes less.
-const KEPT_BYTES: u64 = 256 << 20;
-
-/// What each file was, by its path.
-type WhatWas = BTreeMap<String, FileFacts>;
-
-fn kept(dir: &Path) -> PathBuf {
-    dir.join("before").join("files")
+/// Keeps what each file is that the restore will replace or remove.
+pub fn keep(env: &Env) -> Result<(), Problem> {
+    keep_of(env, &env.plan.files, FILES)
 }
 
-/// Keeps what each file is that the restore will replace or remove. Not of databases: their bytes change when they are settled.
-pub fn keep(env: &Env) -> Result<(), Problem> {
+/// The same of databases, once they are settled: that changes their bytes.
+pub fn keep_databases(env: &Env) -> Result<(), Problem> {
+    keep_of(env, &env.plan.databases, DATABASES)
+}
+
+fn keep_of(env: &Env, targets: &[Target], name: &str) -> Result<(), Problem> {
     let mut what_is = WhatWas::new();
-    for target in &env.plan.files {
+    for target in targets {
         if let Some(facts) = facts(env, &target.path)? {
             what_is.insert(target.path.clone(), facts);
         }
     }
     let text = serde_json::to_vec(&what_is);
     let text = text.map_err(|e| bug(format!("write down what the old files are: {e}")))?;
-    env.host.keep(&kept(env.dir), &text)
+    env.host.keep(&env.dir.join("before").join(name), &text)
 }
 
 fn facts(env: &Env, path: &str) -> Result<Option<FileFacts>, Problem> {
@@ -57,11 +57,21 @@ pub fn put_back(
     permit: &crate::host::Permit,
     exchanges: &[Exchange],
 ) -> Result<(), Problem> {
-    let Err(problem) = swap::back(env.host, permit, exchanges) else {
+    let copies = Copies::new(env);
+    let mut copies = exchanges.iter().map(|exchange| match copies.of(exchange)? {
+        Copied::No => Ok(()),
+        Copied::GoesBack => {
+            let (path, staged) = (Path::new(&exchange.path), Path::new(&exchange.staged));
+            env.host.exchange(permit, path, staged)
+        }
+        Copied::Lost => Err(swap::lost(exchange)),
+    });
+    let copies = copies.try_for_each(|done: Result<(), Problem>| done);
+    let Err(problem) = copies.and_then(|()| swap::back(env.host, permit, exchanges)) else {
         return Ok(());
     };
     let target = env.targets().find(|t| problem.about.contains(&t.path));
-    let was = target.and_then(|t| what_was(env).remove(&t.path));
+    let was = target.and_then(|t| what_was(env.host, env.dir).remove(&t.path));
     let Some((target, is)) = target.and_then(|t| Some((t, was.or_else(|| t.new.clone())?))) else {
         return Err(problem);
     };
@@ -79,7 +89,7 @@ pub fn put_back(
         None => from(&target.entry),
     };
     let advice = format!(
-        "somebody else removed it; the safety backup has a copy, if it was there: `{unzip} > /root/original && install -o {} -g \
+        "somebody else removed it; the safety backup has a copy, if it was there: `{unzip} > /root/original && install -D -o {} -g \
          {} -m {:o} /root/original {}`",
         is.uid,
         is.gid,
@@ -89,18 +99,31 @@ pub fn put_back(
     Err(Problem { advice, ..problem })
 }
 
-/// What was kept; nothing by a program that kept none, or where it cannot be read: then nothing can be told by it.
-fn what_was(env: &Env) -> WhatWas {
-    let bytes = env.host.read(&kept(env.dir), KEPT_BYTES);
-    let kept = bytes.ok().and_then(|b| serde_json::from_slice(&b).ok());
-    kept.unwrap_or_default()
+/// Where the files stand; [`Observed::After`] is where the direction leads.
+pub fn seen_from(env: &Env, direction: Direction) -> Result<Observed, Problem> {
+    if direction == Direction::Back {
+        let copies = Copies::new(env);
+        for exchange in env.exchanges {
+            match copies.of(exchange)? {
+                Copied::No => {}
+                Copied::GoesBack => {
+                    return Ok(Observed::Between(format!(
+                        "{} is not back in its place",
+                        exchange.path
+                    )));
+                }
+                Copied::Lost => return Ok(Observed::Unknown(swap::lost(exchange).what)),
+            }
+        }
+    }
+    swap::seen_from(env.host, direction, env.exchanges)
 }
 
 /// What the way back leaves as others left it, but for what is as it was before.
 pub fn left_to_others(env: &Env) -> Result<Vec<Note>, Problem> {
     let left = swap::left_to_others(env.host, env.exchanges)?;
     let mut was = match left.iter().any(|l| l.original_is_gone) {
-        true => what_was(env),
+        true => what_was(env.host, env.dir),
         false => WhatWas::new(),
     };
     let mut notes = Vec::new();

@@ -56,22 +56,6 @@ pub fn note(host: &dyn Host, targets: &[Target]) -> Result<Vec<Exchange>, Proble
     Ok(exchanges)
 }
 
-/// The first of these that is not as before its swap, as far as contents tell: for a swap whose objects were never noted.
-pub fn touched<'t>(host: &dyn Look, targets: &'t [Target]) -> Result<Option<&'t Target>, Problem> {
-    for target in targets {
-        let (path, staged) = (Path::new(&target.path), Path::new(&target.staged));
-        let as_staged = match (&target.new, host.stat(staged)?) {
-            (Some(new), Some(_)) => host.sha256(staged)? == new.sha256,
-            (None, None) => host.stat(path)?.is_some(),
-            (Some(_), None) | (None, Some(_)) => false,
-        };
-        if !as_staged {
-            return Ok(Some(target));
-        }
-    }
-    Ok(None)
-}
-
 fn object(host: &dyn Host, path: &str) -> Result<Option<FileId>, Problem> {
     let Some(meta) = host.stat(Path::new(path))? else {
         return Ok(None);
@@ -193,6 +177,18 @@ fn way_back_among(
     Ok(match way_back(exchange.old.is_some(), target, staged) {
         WayBack::Lost if database_of(exchange, exchanges).is_some() => WayBack::Stays,
         way => way,
+    })
+}
+
+/// Where something lies under the target that is neither object: whether another such thing is staged. None where an object is, or
+/// nothing lies there.
+pub fn foreign_over(host: &dyn Look, exchange: &Exchange) -> Result<Option<bool>, Problem> {
+    let target = lies(host, exchange, &exchange.path)?;
+    let staged = lies(host, exchange, &exchange.staged)?;
+    Ok(match (target, staged) {
+        (Lies::Foreign, Lies::Nothing) => Some(false),
+        (Lies::Foreign, Lies::Foreign) => Some(true),
+        _ => None,
     })
 }
 
@@ -356,7 +352,8 @@ pub fn back(host: &dyn Host, permit: &Permit, exchanges: &[Exchange]) -> Result<
     sync(host, permit, exchanges)
 }
 
-fn lost(exchange: &Exchange) -> Problem {
+/// Its old object is nowhere.
+pub fn lost(exchange: &Exchange) -> Problem {
     let problem = cannot(
         Code::OBJECT_REPLACED,
         format!(

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use engine::host::Family;
 
+use super::gateway::STATE;
 use super::kernel::{Hook, edit};
 use super::world::{WIREGUARD, World, side_files};
 
@@ -41,6 +42,8 @@ pub enum Deed {
     WritesARow,
     /// Forwarding of IPv4 is switched over.
     FlipsForwarding,
+    /// Somebody moves the gateway's folders to another disk: the same files, and other objects.
+    CopiesTheFolders,
 }
 
 /// Somebody who does something once, before one call of the seam.
@@ -54,7 +57,7 @@ pub struct Actor {
 
 impl Deed {
     /// All of them.
-    pub const ALL: [Deed; 10] = [
+    pub const ALL: [Deed; 11] = [
         Deed::SavesAnew,
         Deed::SavesInPlace,
         Deed::StartsTheService,
@@ -65,6 +68,7 @@ impl Deed {
         Deed::RulesAgain,
         Deed::WritesARow,
         Deed::FlipsForwarding,
+        Deed::CopiesTheFolders,
     ];
 
     /// Does it. What cannot be done then (no such file, no such tunnel) is not done.
@@ -111,6 +115,9 @@ impl Deed {
                 }
             }
             Deed::WritesARow => world.application_writes(ROW),
+            // Nobody takes them away from under a service.
+            Deed::CopiesTheFolders if world.kernel.running => {}
+            Deed::CopiesTheFolders => copies_the_folders(world),
             Deed::FlipsForwarding => {
                 let on = world.kernel.forwards.entry(Family::V4).or_default();
                 *on = !*on;
@@ -161,7 +168,8 @@ impl Deed {
             | Deed::TunnelGoes
             | Deed::TunnelComes
             | Deed::RulesAgain
-            | Deed::FlipsForwarding => false,
+            | Deed::FlipsForwarding
+            | Deed::CopiesTheFolders => false,
         }
     }
 
@@ -186,9 +194,29 @@ impl Deed {
             | Deed::TunnelGoes
             | Deed::TunnelComes
             | Deed::RulesAgain
-            | Deed::FlipsForwarding => {}
+            | Deed::FlipsForwarding
+            | Deed::CopiesTheFolders => {}
         }
         world
+    }
+}
+
+/// Every file below the gateway's folders becomes another object, and is synced.
+fn copies_the_folders(world: &mut World) {
+    let files: Vec<String> = world.disk.files().into_keys().collect();
+    for file in files.iter().filter(|f| !f.starts_with(STATE)) {
+        let path = Path::new(file);
+        let Some(there) = world.disk.get(path).map(|inode| inode.now.clone()) else {
+            continue;
+        };
+        let copy = format!("{file}~");
+        world.disk.put(&copy, &there.data, there.mode);
+        if let Some(object) = world.disk.find(Path::new(&copy)) {
+            world.disk.write(object, there);
+        }
+        let _ = world.disk.sync_file(Path::new(&copy));
+        let _ = world.disk.rename_over(Path::new(&copy), path);
+        let _ = path.parent().map(|dir| world.disk.sync_dir(dir));
     }
 }
 

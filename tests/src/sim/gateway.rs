@@ -36,7 +36,7 @@ const PEERS: [&str; 3] = [
 ];
 
 const CONFIGS: &str = "/opt/wireguard-gateway/instance/configs";
-const STATE: &str = "/var/lib/holdfast";
+pub(super) const STATE: &str = "/var/lib/holdfast";
 
 /// Which gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

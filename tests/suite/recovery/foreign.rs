@@ -142,3 +142,102 @@ fn what_an_editor_saved_before_the_exchange_stays_on_the_way_back_and_is_named()
         std::fs::write(&config, &before).unwrap();
     }
 }
+
+/// Whether a tunnel is up by its old config does not hang on what others made of that since: it goes down without it.
+#[test]
+fn a_config_that_others_made_something_else_of_holds_no_other_tunnel_down() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let name = two.sample().active().unwrap().remove(0);
+    let config = two.sample().config(&name);
+    for (what, edit, _) in editors(path(&config)) {
+        let began = two.restores();
+        killed_in(&two, "start-services");
+        two.sandbox()
+            .run(&["sh", "-c", &edit])
+            .unwrap()
+            .ok()
+            .unwrap();
+        let recovered = two.holdfast(&["recover", "--roll-back"]);
+        two.is_settled(&began, &recovered, what);
+    }
+}
+
+/// Whoever may write beside a database can put there what is no file of SQLite's.
+#[test]
+fn what_is_no_file_beside_a_database_is_moved_away_and_holds_nothing() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let database = two.sample().client_database();
+    for (side, made) in [
+        ("-wal", "mkdir"),
+        ("-journal", "ln -s /etc/hostname"),
+        ("-shm", "mkfifo"),
+    ] {
+        let began = two.restores();
+        killed_in(&two, "tunnels-up");
+        let beside = format!("{}{side}", path(&database));
+        let make = format!("{made} {beside}");
+        two.sandbox()
+            .run(&["sh", "-c", &make])
+            .unwrap()
+            .ok()
+            .unwrap();
+        let recovered = two.holdfast(&["recover", "--roll-back"]);
+        two.is_settled(&began, &recovered, &make);
+        let found = kept(&two, &began, Path::new(&beside));
+        assert!(found.symlink_metadata().is_ok(), "{make}: {recovered}");
+    }
+}
+
+/// A disk is moved, or a tree of files is put back from a backup of the machine: other objects, and the same files.
+#[test]
+fn whoever_copies_the_gateways_folders_between_a_crash_and_its_recovery_finds_one_set() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let instance = two.sample().root().join("instance");
+    let wireguard = two.sample().wireguard_dir();
+    for (step, folders) in [
+        ("tunnels-up", vec![&instance]),
+        ("start-services", vec![&instance, &wireguard]),
+        ("swap-configs", vec![&wireguard]),
+    ] {
+        let began = two.restores();
+        killed_in(&two, step);
+        let service = program("sample-gateway-service").unwrap();
+        let root = path(two.sample().root()).to_owned();
+        two.sandbox().run(&[path(&service), "stop", &root]).unwrap();
+        for folder in folders {
+            let folder = path(folder);
+            let copy =
+                format!("mv {folder} {folder}.o && cp -a {folder}.o {folder} && rm -r {folder}.o");
+            two.sandbox()
+                .run(&["sh", "-c", &copy])
+                .unwrap()
+                .ok()
+                .unwrap();
+        }
+        let recovered = two.holdfast(&["recover", "--roll-back"]);
+        two.is_settled(&began, &recovered, step);
+    }
+}
+
+#[test]
+fn where_the_staged_configs_are_gone_before_their_exchange_the_restore_rolls_back() {
+    let Some(mut two) = TwoStates::make(&small()) else {
+        return;
+    };
+    let began = two.restores();
+    killed_in(&two, "swap-databases");
+    let gone = format!("rm -rf {}/.holdfast-*", path(&two.sample().wireguard_dir()));
+    two.sandbox()
+        .run(&["sh", "-c", &gone])
+        .unwrap()
+        .ok()
+        .unwrap();
+    let recovered = two.holdfast(&["recover"]);
+    two.is_settled(&began, &recovered, "no staging");
+}

@@ -68,7 +68,7 @@ struct Placed {
 }
 
 /// Where Holdfast's own go, with the device, if that can be told; and how large they are, bytes.
-struct Own {
+struct OwnPlaces {
     backups: (PathBuf, Option<u64>),
     restores: (PathBuf, Option<u64>),
     spool: (PathBuf, Option<u64>),
@@ -78,7 +78,7 @@ struct Own {
 }
 
 /// What each device needs.
-fn by_device(placed: &[Placed], own: &Own) -> BTreeMap<u64, RoomNeeded> {
+fn by_device(placed: &[Placed], own: &OwnPlaces) -> BTreeMap<u64, RoomNeeded> {
     let mut needed: BTreeMap<u64, RoomNeeded> = BTreeMap::new();
     let mut at = |folder: &Path, device: u64, add: &dyn Fn(&mut RoomNeeded)| {
         let new = || RoomNeeded {
@@ -155,7 +155,7 @@ pub(super) fn enough(
     }
     let (databases, configs) = sizes(profile, host, survey)?;
     let text = serde_json::to_vec(plan).map_err(|e| bug(format!("measure the plan: {e}")))?;
-    let own = Own {
+    let own = OwnPlaces {
         backups: own(profile.backups_dir())?,
         restores: own(profile.restores_dir())?,
         spool: own(profile.spool_dir())?,
@@ -223,7 +223,7 @@ mod tests {
             new,
             old,
         };
-        let own = |device| Own {
+        let own = |device| OwnPlaces {
             backups: ("/s/backups".into(), Some(device)),
             restores: ("/s/restores".into(), Some(device)),
             spool: ("/s/spool".into(), Some(device)),

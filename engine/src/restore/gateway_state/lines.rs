@@ -42,6 +42,23 @@ impl std::fmt::Display for StateLine {
     }
 }
 
+/// Which protocols the kernel forwards nothing of, and how that is changed by hand.
+fn forwards_nothing(off: &[&str]) -> String {
+    let key = |protocol: &&str| match *protocol {
+        "IPv6" => "net.ipv6.conf.all.forwarding=1",
+        _ => "net.ipv4.ip_forward=1",
+    };
+    let keys: Vec<&str> = off.iter().map(key).collect();
+    match off {
+        [] => String::new(),
+        off => format!(
+            "the kernel forwards nothing of {} (by hand: `sysctl -w {}`)",
+            off.join(" and "),
+            keys.join(" ")
+        ),
+    }
+}
+
 impl StateOfGateway {
     /// The lines: what is in place, what is up, down and blocked, what stands in the way, what goes on. A line that would say nothing
     /// is left out.
@@ -162,21 +179,7 @@ impl StateOfGateway {
         {
             let _ = write!(said, ", since {}", moment(since));
         }
-        let off = match self.forwarding_off.as_slice() {
-            [] => String::new(),
-            off => {
-                let key = |protocol: &&str| match *protocol {
-                    "IPv6" => "net.ipv6.conf.all.forwarding=1",
-                    _ => "net.ipv4.ip_forward=1",
-                };
-                let keys: Vec<&str> = off.iter().map(key).collect();
-                format!(
-                    "the kernel forwards nothing of {} (by hand: `sysctl -w {}`)",
-                    off.join(" and "),
-                    keys.join(" ")
-                )
-            }
-        };
+        let off = forwards_nothing(&self.forwarding_off);
         let said = [said, off, and(&up)].into_iter().chain(unknown);
         said.filter(|s| !s.is_empty())
             .collect::<Vec<_>>()

@@ -7,7 +7,7 @@ use super::{Env, Report, StepOps};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::restore::decide::Observed;
-use crate::restore::old_files::{left_to_others, put_back};
+use crate::restore::old_files::{self, left_to_others, put_back};
 use crate::restore::swap;
 use crate::text::wording::counted;
 
@@ -37,6 +37,6 @@ impl StepOps for SwapConfigs {
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
-        swap::seen_from(env.host, direction, env.exchanges)
+        old_files::seen_from(env, direction)
     }
 }

@@ -1,6 +1,7 @@
 //! Settles the databases, so that each file alone is all of it, and swaps them. Between a swap's intent and its outcome
 //! no database is opened, not even to read: a stale side file would be replayed into the wrong one.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use journal_format::{Change, Direction, Exchange, Note, Target};
@@ -8,11 +9,12 @@ use journal_format::{Change, Direction, Exchange, Note, Target};
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Settled;
-use crate::host::{Holder, Permit, parent};
+use crate::host::{Holder, Kind, Permit, parent};
 use crate::plan::side_files::{side_files, side_files_there};
+use crate::restore::copied::{Copied, Copies};
 use crate::restore::decide::{ATTEMPTS, Observed};
 use crate::restore::keeping::{FOUND, Keeping};
-use crate::restore::old_files::{left_to_others, put_back};
+use crate::restore::old_files::{self, left_to_others, put_back};
 use crate::restore::{old_databases, swap};
 use crate::text::wording::counted;
 
@@ -71,15 +73,16 @@ fn none(
         if permit.r#move().direction == Direction::Back && env.attempt >= ATTEMPTS {
             break;
         }
-        let all = holders.iter().map(old_databases::named);
+        // A process may have several of the files open.
+        let all: BTreeSet<String> = holders.iter().map(old_databases::named).collect();
         return Err(cannot(
             Code::DATABASE_HELD,
             format!(
                 "replace {}: still held open by {}",
                 first.path.display(),
-                all.collect::<Vec<_>>().join(", ")
+                all.into_iter().collect::<Vec<_>>().join(", ")
             ),
-            "end them (`kill PID`), or add their service to the profile under [[gateway.service]], so that a restore stops it",
+            "end each process named above (`kill PID`), or add their service to the profile under [[gateway.service]], so that a restore stops it",
         ));
     }
     Ok(())
@@ -107,6 +110,7 @@ impl StepOps for SettleDatabases {
             // The unlinking of a side file must last: after a power cut it would be back beside the new file.
             env.host.sync_dir(permit, parent(path)?)?;
         }
+        old_files::keep_databases(env)?;
         Ok(report)
     }
 
@@ -255,19 +259,28 @@ impl Beside<'_> {
     /// Keeps or removes what was taken away.
     fn settle(&mut self, own: &str, aside: &Path) -> Result<(), Problem> {
         let host = self.env.host;
-        if host.stat(aside)?.is_none() {
+        let Some(meta) = host.stat(aside)? else {
             return Ok(());
-        }
-        if !holds_rows(self.env, own, aside)? {
+        };
+        let is_file = meta.kind == Kind::File;
+        if is_file && !holds_rows(self.env, own, aside)? {
             return host.remove_file(self.permit, aside);
         }
-        // Whoever wrote it need not have synced it.
-        host.sync_file(self.permit, aside)?;
+        if is_file {
+            // Whoever wrote it need not have synced it.
+            host.sync_file(self.permit, aside)?;
+        }
         let kept = self.found.take(aside, own)?;
-        let text = format!(
-            "a program wrote to {own} during the restore: what it wrote is kept as {}",
-            kept.display()
-        );
+        let kept = kept.display();
+        let text = match is_file {
+            true => format!(
+                "a program wrote to {own} during the restore; Holdfast kept that data as {kept}, and the gateway does not use it. \
+                 Look at it if you miss changes"
+            ),
+            false => format!(
+                "somebody put a folder, a link or the like at {own} during the restore; Holdfast moved it to {kept}"
+            ),
+        };
         self.notes
             .push(Note::known(Code::FOUND_KEPT, text).about(own));
         Ok(())
@@ -329,7 +342,8 @@ impl StepOps for SwapDatabases {
             for (own, aside) in Beside::names(exchange) {
                 beside.settle(&own, &aside)?;
             }
-            let exchanged_ns = if !swap::stays(env.host, exchange)? {
+            let is_a_copy = Copies::new(env).of(exchange)? == Copied::GoesBack;
+            let exchanged_ns = if is_a_copy || !swap::stays(env.host, exchange)? {
                 // Each anew: a service may have been started since the last one.
                 no_holders(env, permit, std::iter::once(exchange.path.as_str()))?;
                 beside.clear(exchange, i64::MAX)?;
@@ -364,7 +378,7 @@ impl StepOps for SwapDatabases {
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
-        let seen = swap::seen_from(env.host, direction, env.exchanges)?;
+        let seen = old_files::seen_from(env, direction)?;
         // On the way back the new database's side files went, durably, before it did: what lies beside the old one is its own.
         if seen != Observed::After || direction == Direction::Back {
             return Ok(seen);

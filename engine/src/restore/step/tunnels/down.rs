@@ -35,7 +35,8 @@ fn by_config_to_go_down<'p>(
     let is_exchanged = match &target.new {
         _ if host.stat(in_place)?.is_none() => true,
         Some(new) if may_be_exchanged => {
-            host.sha256(in_place)? == new.sha256 && host.sha256(staged)? != new.sha256
+            let is_new = |path| host.sha256(path).is_ok_and(|sha256| sha256 == new.sha256);
+            is_new(in_place) && !is_new(staged)
         }
         Some(_) | None => false,
     };
@@ -45,6 +46,9 @@ fn by_config_to_go_down<'p>(
     };
     Ok((tunnel, lies_at.clone()))
 }
+
+/// A config that runs nothing.
+const NO_COMMANDS: &[u8] = b"[Interface]\n";
 
 /// Takes them down that are up. One that does not go down keeps none of the others up.
 pub(super) fn take_down<'t>(
@@ -96,10 +100,13 @@ pub(super) fn take_one_down(
     let Tools {
         host, dir, permit, ..
     } = tools;
-    let bytes = host.read(Path::new(lies_at), CONFIG_BYTES)?;
+    let read = host.read(Path::new(lies_at), CONFIG_BYTES);
+    // What others put in the place of a config, or took away, holds no tunnel up: it goes without the commands of that config.
+    let unread = read.as_ref().err().map(|problem| problem.what.clone());
+    let bytes = read.unwrap_or_else(|_| NO_COMMANDS.to_vec());
     let parsed = wg_config::parse(&tunnel.name, &bytes);
     let saves = parsed.as_ref().map_or(true, |c| c.interface.save_config);
-    let config = if saves || *lies_at != tunnel.config {
+    let config = if saves || unread.is_some() || *lies_at != tunnel.config {
         let bytes = wg_config::without(&bytes, &["SaveConfig"]);
         keep_copy(host, dir, tunnel, &bytes)?
     } else {
@@ -111,7 +118,10 @@ pub(super) fn take_one_down(
     let mut left = !goes(host, &tunnel.name, GOES)?;
     if out.ok() {
         // What is left all the same is the observation's to name.
-        return Ok(None);
+        return Ok(unread.map(|why| {
+            let text = format!("{} went down without the PreDown and PostDown commands of its config: cannot {why}", tunnel.name);
+            Note::known(Code::HOOK_FAILED, text).about(&tunnel.name)
+        }));
     }
     // A PreDown that fails ends it before that. What it was to do may well be done, by hand or by an attempt that was
     // cut off; and held up by it, a gateway could neither go on nor back.
