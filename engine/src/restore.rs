@@ -16,6 +16,7 @@ pub mod journal;
 mod keeping;
 pub mod launch;
 pub mod leaving;
+mod links;
 mod loading;
 pub mod next;
 mod old_databases;

@@ -38,7 +38,12 @@ impl State {
 impl State {
     /// What a rollback could not make as it was before, or of which nobody can tell; nothing unless it ended so.
     pub fn not_as_before(&self) -> Vec<Note> {
-        let backs = [Step::SwapDatabases, Step::SwapConfigs, Step::TunnelsUp];
+        let backs = [
+            Step::SwapDatabases,
+            Step::SwapConfigs,
+            Step::TunnelsUp,
+            Step::VerifyRunning,
+        ];
         let rolled_back = self.phase == Phase::Closed(Verdict::RolledBack);
         let moves = backs.iter().filter(|_| rolled_back);
         let moves = moves.filter_map(|step| self.find(*step, Direction::Back));
@@ -49,7 +54,14 @@ impl State {
             Code::SET_BY_HAND,
         ];
         let is_other = |w: &&Note| codes.iter().any(|code| w.is(code));
-        notes.filter(is_other).cloned().collect()
+        let mut found: Vec<Note> = Vec::new();
+        for note in notes.filter(is_other) {
+            // The last look names again what an earlier step could not set either.
+            if !note.is(&Code::SET_BY_HAND) || !found.contains(note) {
+                found.push(note.clone());
+            }
+        }
+        found
     }
 }
 

@@ -8,11 +8,10 @@ use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::restore::decide::{ATTEMPTS, Observed};
-use crate::restore::{expected_tunnels, saved};
+use crate::restore::{expected_tunnels, links, saved};
 
 mod down;
 mod each;
-mod links;
 mod peers;
 mod time_left;
 mod up;

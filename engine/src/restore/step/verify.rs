@@ -1,5 +1,5 @@
-//! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes
-//! nothing.
+//! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes one thing, on
+//! the way back: tunnels that came up since Holdfast brought up its own get what was set by hand of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,7 @@ use crate::host::{Meta, Permit};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
 use crate::restore::expected_tunnels::not_listening;
-use crate::restore::{expected_peers, expected_rules, expected_tunnels, old_databases};
+use crate::restore::{expected_peers, expected_rules, expected_tunnels, links, old_databases};
 use crate::text::wording::counted;
 
 pub struct VerifyAtRest;
@@ -181,8 +181,8 @@ impl StepOps for VerifyRunning {
         })
     }
 
-    fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
-        Ok(Report {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        let mut report = Report {
             warnings: [
                 left_down(env)?,
                 come_up(env, Direction::Back)?,
@@ -192,7 +192,12 @@ impl StepOps for VerifyRunning {
             ..Report::did(
                 "compared services, tunnels, rules and forwarding with those from before the restore",
             )
-        })
+        };
+        // The start of a service may have brought a tunnel up, or down and up, and by its config alone.
+        if env.may_have_taken_down {
+            links::set_again(env, permit, &mut report)?;
+        }
+        Ok(report)
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
