@@ -13,6 +13,7 @@ use crate::restore::{expected_tunnels, links, saved};
 mod down;
 mod each;
 mod peers;
+mod says;
 mod time_left;
 mod up;
 
