@@ -31,6 +31,10 @@ impl State {
             let why = format!("{why}; the old ones stay, without those of replaced tunnels");
             Note::down(Code::RULES_NOT_LOADED, why).of("the firewall rules")
         }));
+        // What others changed between the check of the new files and the last look.
+        let looked = self.find(Step::VerifyRunning, Direction::Forward);
+        let seen = looked.iter().flat_map(|m| &m.warnings);
+        left_out.extend(seen.filter(|w| w.is(&Code::LEFT_TO_OTHERS)).cloned());
         left_out
     }
 }

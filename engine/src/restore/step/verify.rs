@@ -12,7 +12,9 @@ use crate::host::{Meta, Permit};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
 use crate::restore::expected_tunnels::not_listening;
-use crate::restore::{expected_peers, expected_rules, expected_tunnels, links, old_databases};
+use crate::restore::{
+    expected_peers, expected_rules, expected_tunnels, links, old_databases, saved,
+};
 use crate::text::wording::counted;
 
 pub struct VerifyAtRest;
@@ -132,11 +134,20 @@ fn changed_since(env: &Env) -> Result<Vec<Note>, Problem> {
             }
             Some(m) if !has(&m) || !is_database && m.size != new.size => {
                 let text = format!("{path} was changed by others while the restore ran");
-                Note::known(Code::LEFT_TO_OTHERS, text)
+                let note = Note::known(Code::LEFT_TO_OTHERS, text);
+                note.advising("look at that file; to have it as the backup says, restore again")
             }
             Some(_) => continue,
         };
         notes.push(note.about(path));
+    }
+    if !notes.is_empty() {
+        let written = saved::written_over(env, Direction::Forward)?;
+        notes.retain(|note| {
+            note.name
+                .as_ref()
+                .is_none_or(|path| !written.contains(path))
+        });
     }
     Ok(notes)
 }
