@@ -7,6 +7,7 @@ mod audited;
 pub mod before;
 pub mod cut_off;
 pub mod decide;
+mod doubts;
 pub mod driver;
 pub mod expected_peers;
 pub mod expected_rules;

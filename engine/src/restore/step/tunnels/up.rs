@@ -70,8 +70,11 @@ pub(super) fn bring_up(
     let tunnels = wanted(env, direction)?;
     let mut up = env.tunnels_up()?;
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
-    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config.
-    let doubtful = permit.r#move().attempt > 1 || direction == Direction::Forward;
+    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config. Back,
+    // a service that was started again meanwhile may have done so.
+    let may_be_a_services = || Ok::<bool, Problem>(!env.over && env.stirring()?.is_some());
+    let doubtful =
+        permit.r#move().attempt > 1 || direction == Direction::Forward || may_be_a_services()?;
     let mut half_up = may_be_half_up(env)?;
     let doubtful = tunnels
         .iter()
