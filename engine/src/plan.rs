@@ -2,6 +2,7 @@
 //! nothing.
 
 pub mod in_place;
+mod left_down;
 pub mod needs_here;
 pub mod order;
 pub mod planner;

@@ -364,6 +364,24 @@ pub fn newest_left(profile: &Profile) -> Result<Option<State>, Problem> {
     }
 }
 
+/// The newest restore that is over and changed something, whatever its verdict.
+pub fn last_with_effect(profile: &Profile) -> Result<Option<State>, Problem> {
+    for id in restores(profile)?.into_iter().rev() {
+        let path = journal(profile, &id);
+        let closing = tail(&path).map(|closing| closing.verdict);
+        if closing == Some(Verdict::NothingChanged) || !path.exists() {
+            continue;
+        }
+        let state = read(profile, &id)?.state;
+        if let Some(state) = state
+            && !matches!(state.verdict(), Some(Verdict::NothingChanged) | None)
+        {
+            return Ok(Some(state));
+        }
+    }
+    Ok(None)
+}
+
 /// How a journal ends, by its last line alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum JournalEnd {

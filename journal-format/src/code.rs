@@ -111,7 +111,7 @@ codes! {
     NOTHING_TO_BACK_UP = "nothing-to-back-up", "`holdfast survey`";
     /// The program that `on_backup` of the profile names did not end well.
     ON_BACKUP_FAILED = "on-backup-failed", "what the program said, `[schedule]` in the profile";
-    /// A service does not run before a restore, which does not start it.
+    /// A service does not run before a restore. The restore starts it only if the last restore stopped it.
     SERVICE_IS_DOWN = "service-is-down", "the service's log, then `systemctl start`";
     /// A backup was made, and lacks parts.
     BACKUP_INCOMPLETE = "backup-incomplete", "`holdfast backups`, and what the backup said";

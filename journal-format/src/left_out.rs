@@ -31,6 +31,10 @@ impl State {
             let why = format!("{why}; the old ones stay, without those of replaced tunnels");
             Note::down(Code::RULES_NOT_LOADED, why).of("the firewall rules")
         }));
+        // What others changed between the check of the new files and the last look.
+        let looked = self.find(Step::VerifyRunning, Direction::Forward);
+        let seen = looked.iter().flat_map(|m| &m.warnings);
+        left_out.extend(seen.filter(|w| w.is(&Code::LEFT_TO_OTHERS)).cloned());
         left_out
     }
 }
@@ -38,7 +42,12 @@ impl State {
 impl State {
     /// What a rollback could not make as it was before, or of which nobody can tell; nothing unless it ended so.
     pub fn not_as_before(&self) -> Vec<Note> {
-        let backs = [Step::SwapDatabases, Step::SwapConfigs, Step::TunnelsUp];
+        let backs = [
+            Step::SwapDatabases,
+            Step::SwapConfigs,
+            Step::TunnelsUp,
+            Step::VerifyRunning,
+        ];
         let rolled_back = self.phase == Phase::Closed(Verdict::RolledBack);
         let moves = backs.iter().filter(|_| rolled_back);
         let moves = moves.filter_map(|step| self.find(*step, Direction::Back));
@@ -49,7 +58,14 @@ impl State {
             Code::SET_BY_HAND,
         ];
         let is_other = |w: &&Note| codes.iter().any(|code| w.is(code));
-        notes.filter(is_other).cloned().collect()
+        let mut found: Vec<Note> = Vec::new();
+        for note in notes.filter(is_other) {
+            // The last look names again what an earlier step could not set either.
+            if !note.is(&Code::SET_BY_HAND) || !found.contains(note) {
+                found.push(note.clone());
+            }
+        }
+        found
     }
 }
 

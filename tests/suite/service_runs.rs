@@ -427,4 +427,24 @@ fn where_that_is_accepted_a_restore_ends_without_the_service_and_names_it() {
         "{done}"
     );
     assert!(journal(&gateway).contains("\"verdict\":\"restored\""));
+
+    // Whoever restores again has that service started, and is told if it does not run then either.
+    let still = gateway.holdfast(&["undo", "--yes", "--keep-going-without-services"]);
+    assert_eq!(still.code(), 7, "{still}");
+    assert!(
+        still.to_string().contains("this restore starts it"),
+        "{still}"
+    );
+    let status = gateway.holdfast(&["status"]);
+    assert_eq!(status.code(), 7, "{status}");
+    gateway.sample().behave().unwrap();
+    let undone = gateway.holdfast(&["undo", "--yes"]);
+    assert_eq!(undone.code(), 0, "{undone}");
+    assert_eq!(gateway.holdfast(&["status"]).code(), 0);
+    let runs = gateway.holdfast(&["--json", "survey"]).stdout;
+    assert!(
+        runs.contains("\"services_running\":[\"sample-gateway\"]"),
+        "{runs}"
+    );
+    gateway.is_settled();
 }

@@ -97,7 +97,9 @@ fn on_the_way_back_a_tunnel_that_cannot_come_up_lacks_and_everything_else_is_as_
     let done = restore(&gateway, &backup, &[]);
     assert_eq!(done.code(), 4, "{done}");
     assert_eq!(up(&gateway), [other.as_str()]);
-    let said = format!("{broken} is down, though it was up before: wg-quick says: it is broken");
+    let said = format!(
+        "{broken} is down, though it was up before: this command failed: echo it is broken >&2; false; it says: it is broken"
+    );
     assert_eq!(lacks(&gateway), [said.as_str()]);
     assert!(done.to_string().contains(&said), "{done}");
     leaves_nothing(&gateway, broken);

@@ -262,7 +262,7 @@ fn services(profile: &Profile, survey: &Survey) -> Vec<Service> {
         .collect()
 }
 
-/// Services that do not run now: a restore starts only what ran before it.
+/// Services that do not run now: a restore starts only what ran before it, or would run but for the last restore.
 fn stay_down(profile: &Profile, survey: &Survey) -> Vec<Note> {
     let facts = &survey.facts;
     let known =

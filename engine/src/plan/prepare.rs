@@ -21,12 +21,12 @@ use crate::gateway::kernel_facts::Facts;
 use crate::gateway::parts::{Lack, Part};
 use crate::gateway::profile::Profile;
 use crate::host::{Family, Host, this_box};
-use crate::plan::in_place;
 use crate::plan::needs_here::InterfacesHere;
 use crate::plan::planner::said::{self, BothRules, Here};
 use crate::plan::planner::{self, Choices};
 use crate::plan::preview::approval;
 use crate::plan::side_files::{beside, side_files_there};
+use crate::plan::{in_place, left_down};
 use crate::plan::{rehearsal, replaced};
 use crate::state_dir;
 use crate::survey::exposure::{self, Exposed};
@@ -216,7 +216,9 @@ fn surveyed(profile: &Profile, host: &dyn Host, checked: &Checked) -> Result<Sur
             .is_some_and(|n| clients.contains(n));
         client || checked.configs.contains_key(name)
     };
-    survey::survey(host, profile, &backed_up).map_err(Fault::Refused)
+    let mut survey = survey::survey(host, profile, &backed_up).map_err(Fault::Refused)?;
+    left_down::count_as_running(profile, host, &mut survey);
+    Ok(survey)
 }
 
 /// Databases that are here and that the gateway's account may not open.

@@ -4,14 +4,15 @@
 use std::path::Path;
 
 use journal_format::{
-    BootId, Control, Direction, Fate, Move, MoveState, Note, Phase, Problem, Role, Service, State,
-    Step, Target, Verdict,
+    BootId, Direction, Fate, Move, MoveState, Note, Phase, Problem, Role, State, Step, Target,
+    Verdict,
 };
 
 use crate::error::{Code, bug, cannot};
 use crate::gateway::kernel_facts::Facts;
 use crate::restore::copied;
 use crate::restore::decide::{self, ATTEMPTS, Decision, Inputs, Observed, STARTS, Swaps};
+use crate::restore::doubts::{self, unlike};
 use crate::restore::journal::JournalWriter;
 use crate::restore::next;
 use crate::restore::step::{Env, Lacking, Machine, Source, ops};
@@ -188,26 +189,17 @@ impl Drive<'_> {
         }
     }
 
-    /// The first step whose work is not there any more; none if all is. Without doubts it looks for one thing alone: services that
-    /// nothing holds back may be started by others while they must be down. Where a look fails, that step is the one: it is made
-    /// again and fails as a move, in the journal and with its ways out.
+    /// The first step whose work is not there any more; none if all is.
     fn lost(&self, journal: &JournalWriter, boot: &BootId, doubts: bool) -> Option<Step> {
         let state = journal.state();
         let plan = state.plan.as_ref()?;
-        let direction = match state.phase == Phase::Back {
-            true => Direction::Back,
-            false => Direction::Forward,
-        };
-        let env = self.env(plan, state, boot);
-        let is_lost =
-            |step: &Step| !matches!(ops(*step).observe(&env, direction), Ok(Observed::After));
-        let is_free = |service: &Service| matches!(service.control, Control::Commands { .. });
-        // Somebody who starts it over and over does not keep the restore from its end.
-        let may_be_started = plan.services.iter().any(is_free)
-            && state.attempts(Step::StopServices, direction) < ATTEMPTS;
-        let mut claims = next::claims(state, plan, boot);
-        claims.retain(|step| doubts || may_be_started && *step == Step::StopServices);
-        claims.into_iter().find(is_lost)
+        doubts::lost(&self.env(plan, state, boot), state, plan, boot, doubts)
+    }
+
+    /// The move that cannot be made again although what it did is gone, and why that is.
+    fn ran_out(&self, state: &State) -> Option<(Step, Direction, Problem)> {
+        let (plan, boot) = (state.plan.as_ref()?, self.host.boot().ok()?);
+        doubts::ran_out(&self.env(plan, state, &boot), state, plan, &boot)
     }
 
     /// What a step works with.
@@ -385,22 +377,26 @@ impl Drive<'_> {
     }
 
     fn why_back(&self, journal: &JournalWriter, label: &str) -> Problem {
-        match last_failure(journal.state()) {
-            Some((m, p)) => Problem {
-                what: format!(
-                    "{} (in the step \"{}\")",
-                    p.what,
-                    m.step.title(Direction::Forward)
-                ),
-                advice: format!("{}; then restore again", p.advice),
-                ..p.clone()
-            },
-            None if (self.asked)() => asked("finish the restore"),
-            None => cannot(
-                Code::INTERRUPTED,
-                format!("finish the restore: it was interrupted ({label})"),
-                "find out what ended it (the power, a kill, a failing disk), then restore again",
+        let in_step = |step: Step, p: Problem| Problem {
+            what: format!(
+                "{} (in the step \"{}\")",
+                p.what,
+                step.title(Direction::Forward)
             ),
+            advice: format!("{}; then restore again", p.advice),
+            ..p
+        };
+        match last_failure(journal.state()) {
+            Some((m, p)) => in_step(m.step, p.clone()),
+            None if (self.asked)() => asked("finish the restore"),
+            None => match self.ran_out(journal.state()) {
+                Some((step, _, p)) => in_step(step, p),
+                None => cannot(
+                    Code::INTERRUPTED,
+                    format!("finish the restore: it was interrupted ({label})"),
+                    "find out what ended it (the power, a kill, a failing disk), then restore again",
+                ),
+            },
         }
     }
 
@@ -409,19 +405,25 @@ impl Drive<'_> {
         if let Some(problem) = &state.stuck {
             return problem.clone();
         }
-        match last_failure(state) {
-            Some((m, p)) => Problem {
+        // What failed earlier did not keep the way back from going on.
+        let failed = || {
+            let (m, p) = last_failure(state)?;
+            Some((m.step, m.direction, p.clone()))
+        };
+        let ran_out = self.ran_out(state).filter(|_| state.phase == Phase::Back);
+        match ran_out.or_else(failed) {
+            Some((step, direction, p)) => Problem {
                 what: format!(
                     "{} ({}in the step \"{}\": {label})",
                     p.what,
-                    match m.direction {
+                    match direction {
                         Direction::Forward => "",
                         Direction::Back => "rolling back, ",
                     },
-                    m.step.title(m.direction)
+                    step.title(direction)
                 ),
                 advice: format!("{}; then run `holdfast recover`", p.advice),
-                ..p.clone()
+                ..p
             },
             None => {
                 let what = match self.unlike(state) {
@@ -456,14 +458,6 @@ pub fn asked(what: &str) -> Problem {
         Code::ASKED_TO_ROLL_BACK,
         format!("{what}: it was stopped on request (Ctrl-C, SIGINT or SIGTERM)"),
         "restore again when you want it",
-    )
-}
-
-fn unlike(what: &str) -> Problem {
-    cannot(
-        Code::NOT_AS_EXPECTED,
-        format!("finish this step: {what}"),
-        "find out what changed it: `holdfast journal show` has the steps",
     )
 }
 

@@ -163,22 +163,17 @@ impl Drive<'_> {
             .about(RULES)
             .advising(p.advice),
         });
-        // Where that leads on it comes first: a start adds rules to those of two sets.
+        // Where that leads on it comes first: a start adds rules to those of two sets, and a restore starts what is named here.
         let is_mixed = notes.iter().any(|n| n.name.as_deref() == Some(RULES)) || !is_one_set;
-        let (first, again) = match is_mixed {
-            true => (
-                "after the restore of the safety backup: ",
-                ", then restore it again: that start may have added firewall rules twice",
-            ),
-            false => ("", ""),
-        };
         notes.extend(tunnels(&env, is_mixed)?);
         for service in &plan.services {
             if !env.runs(service)? {
                 let text = format!("{} does not run", service.name);
-                let start = start_command(&service.control);
-                let note = down(text).about(&service.name);
-                notes.push(note.advising(format!("{first}`{start}`{again}")));
+                let advice = match is_mixed {
+                    true => "the restore of the safety backup starts it".to_owned(),
+                    false => format!("`{}`", start_command(&service.control)),
+                };
+                notes.push(down(text).about(&service.name).advising(advice));
             }
         }
         Ok(notes)

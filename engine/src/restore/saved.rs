@@ -236,6 +236,17 @@ fn is_written_over(env: &Env, place: &Path, kept: &Kept) -> Result<bool, Problem
     Ok(*kept.bytes() != bytes && wg_config::is_as_saved(&bytes))
 }
 
+/// The configs of this set over which a start has written, and which the clean-up puts back.
+pub fn written_over(env: &Env, set: Direction) -> Result<BTreeSet<String>, Problem> {
+    let mut written = BTreeSet::new();
+    for (path, kept) in kept(env, set)? {
+        if is_written_over(env, Path::new(&path), &kept)? {
+            written.insert(path);
+        }
+    }
+    Ok(written)
+}
+
 /// Lets go of what was kept, once it is put back: it has keys.
 pub fn forget(env: &Env) -> Result<(), Problem> {
     for set in [Direction::Forward, Direction::Back] {

@@ -27,6 +27,8 @@ mod stage;
 mod tunnels;
 mod verify;
 
+/// How often a service that runs again is stopped in one go: a loop with a pause gives way to that.
+const STOPS: u32 = 3;
 /// A pause before a service is stopped once more, ms.
 const AGAIN_MS: u64 = 200;
 
@@ -166,29 +168,30 @@ impl Env<'_> {
     /// Stops one, whether it runs or is about to.
     pub fn stop_service(&self, permit: &Permit, service: &Service) -> Result<(), Problem> {
         let stop = GatewayCommand::ServiceStop(service.control.clone());
-        let mut out = self.host.run(permit, &stop, "")?;
-        let mut seen = Vec::new();
-        if stirs(self.host, &service.control)? {
-            seen.push((self.run_of(service)?, self.holders()));
-            // A start of somebody else's may have been under way by then.
-            self.host.sleep(AGAIN_MS);
-            out = self.host.run(permit, &stop, "")?;
-        }
-        if stirs(self.host, &service.control)? {
-            seen.push((self.run_of(service)?, self.holders()));
-            if let [before, now] = &seen[..]
-                && is_another_run(before, now)
-            {
+        let mut before: Option<RunSeen> = None;
+        for tries in 1.. {
+            let out = self.host.run(permit, &stop, "")?;
+            if !stirs(self.host, &service.control)? {
+                break;
+            }
+            let now = (self.run_of(service)?, self.holders());
+            let is_another = before.is_some_and(|before| is_another_run(&before, &now));
+            if tries == STOPS && is_another {
                 return Err(started_again(service, &now.1));
             }
-            return Err(out.problem(
-                Code::SERVICE_DOES_NOT_STOP,
-                format!("stop {}: it still runs", service.name),
-                format!(
-                    "stop {} by hand, and find out why it does not stop",
-                    service.name
-                ),
-            ));
+            if tries == STOPS {
+                return Err(out.problem(
+                    Code::SERVICE_DOES_NOT_STOP,
+                    format!("stop {}: it still runs", service.name),
+                    format!(
+                        "stop {} by hand, and find out why it does not stop",
+                        service.name
+                    ),
+                ));
+            }
+            before = Some(now);
+            // A start of somebody else's may have been under way by then.
+            self.host.sleep(AGAIN_MS);
         }
         Ok(())
     }

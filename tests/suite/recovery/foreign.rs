@@ -240,4 +240,30 @@ fn where_the_staged_configs_are_gone_before_their_exchange_the_restore_rolls_bac
         .unwrap();
     let recovered = two.holdfast(&["recover"]);
     two.is_settled(&began, &recovered, "no staging");
+
+#[test]
+fn a_config_that_somebody_empties_before_the_recovery_is_named_in_the_headline_and_with_what_to_do()
+{
+    let Some(two) = TwoStates::make(&small()) else {
+        return;
+    };
+    killed_in(&two, "start-services");
+    let name = two.sample().active().unwrap().remove(0);
+    let config = two.sample().wireguard_dir().join(format!("{name}.conf"));
+    let opened = std::fs::OpenOptions::new().write(true).open(&config);
+    opened.unwrap().set_len(0).unwrap();
+    let recovered = two.holdfast(&["recover"]);
+    assert_eq!(recovered.code(), 0, "{recovered}");
+    let headline = format!(
+        "Restored in part: the gateway is as the backup says, but for {}.",
+        path(&config)
+    );
+    assert!(recovered.to_string().contains(&headline), "{recovered}");
+    let advice = "changed by others while the restore ran; what to do: look at that file; to have it as \
+                  the backup says, restore again";
+    assert!(recovered.to_string().contains(advice), "{recovered}");
+    let again = two.holdfast(&["restore", &two.other(), "--yes"]);
+    assert_eq!(again.code(), 0, "{again}");
+    assert!(again.stdout.contains("Restored: "), "{again}");
+    assert_ne!(std::fs::metadata(&config).unwrap().len(), 0);
 }

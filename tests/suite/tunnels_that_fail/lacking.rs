@@ -109,3 +109,44 @@ fn a_recovery_that_is_killed_while_it_tries_a_tunnel_again_leaves_it_lacking_and
     assert_eq!(gateway.holdfast(&["status"]).code(), 0);
     gateway.is_settled();
 }
+
+#[test]
+fn a_tunnel_that_a_service_brings_up_on_the_way_back_gets_what_was_set_by_hand_as_well() {
+    let Some(gateway) = Gateway::small() else {
+        return;
+    };
+    let backup = gateway.backup();
+    let tunnel = gateway.sample().active().unwrap().remove(0);
+    // It fails as often as Holdfast tries it; the start of the service is the next to try.
+    let tries = gateway.sample().root().join("tries");
+    let tries = path(&tries);
+    let hook = format!("PostUp = echo >> {tries}; [ $(wc -l < {tries}) -gt 2 ]");
+    with_line(&gateway, &tunnel, &hook);
+    gateway.run(&["ip", "link", "set", "dev", &tunnel, "mtu", "1333"]);
+    gateway.run(&["wg", "set", &tunnel, "listen-port", "45678"]);
+    gateway.run(&["ip", "address", "add", "10.199.0.1/24", "dev", &tunnel]);
+    gateway.run(&["ip", "route", "add", "10.209.0.0/24", "dev", &tunnel]);
+    let state = || {
+        let port = gateway.run(&["wg", "show", &tunnel, "listen-port"]);
+        let link = gateway.run(&["ip", "-o", "link", "show", "dev", &tunnel]);
+        let addresses = gateway.run(&["ip", "-o", "-4", "address", "show", "dev", &tunnel]);
+        let routes = gateway.run(&["ip", "-o", "route", "show", "dev", &tunnel]);
+        [
+            port.contains("45678"),
+            link.contains(" mtu 1333 "),
+            addresses.contains("10.199.0.1/24"),
+            routes.contains("10.209.0.0/24"),
+        ]
+    };
+    assert_eq!(state(), [true; 4]);
+    let fails = Misbehaviour::FailStart { times: Some(2) };
+    gateway.sample().misbehave(fails).unwrap();
+    let done = restore(&gateway, &backup, &[]);
+    assert_eq!(done.code(), 4, "{done}");
+    let up = format!("{tunnel} is up: something else brought it up");
+    assert!(done.to_string().contains(&up), "{done}");
+    assert_eq!(state(), [true; 4], "{done}");
+    assert!(done.stdout.contains("gave 1 tunnel again"), "{done}");
+    assert_eq!(lacks(&gateway), [""; 0]);
+    gateway.is_settled();
+}

@@ -134,10 +134,7 @@ fn stopped_note(service: &Service, restores_first: bool) -> Note {
     let text = format!("the service {} does not run", service.name);
     let start = start_command(&service.control);
     let advice = match restores_first {
-        true => format!(
-            "after that `{start}`: a restore starts only what ran before it, and this start adds the service's rules to those \
-             that are loaded"
-        ),
+        true => format!("that restore also starts {} again", service.name),
         false => format!("`{start}`"),
     };
     down(text).about(&service.name).advising(advice)

@@ -411,8 +411,8 @@ impl StateOfGateway {
                      files as they are";
         match &self.safety_backup {
             Some(path) => format!(
-                "{leave}; then `holdfast restore {}`, which restores the safety backup; then start the gateway's services, since \
-                 a restore starts only what ran before it",
+                "{leave}; then `holdfast restore {}`, which restores the safety backup and starts the services that this \
+                 restore stopped",
                 quoted_path(path)
             ),
             None => leave.into(),

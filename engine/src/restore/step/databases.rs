@@ -61,16 +61,21 @@ fn none(
     for tries in 1.. {
         let holders = look()?;
         let Some(first) = holders.first() else { break };
-        // What a service did meanwhile is the driver's to put right: it stops the service, and looks at everything again.
+        let is_last = permit.r#move().direction == Direction::Back && env.attempt >= ATTEMPTS;
+        // What a service did meanwhile is the driver's to put right: it stops the service, and looks at everything again. One that
+        // is started again each time is let be in the end: whoever starts the services stops it where it works on what is not in place.
         if let Some(service) = env.stirring()? {
-            return Err(env.started_again(service));
+            match is_last {
+                true => break,
+                false => return Err(env.started_again(service)),
+            }
         }
         if tries < TRIES {
             env.host.sleep(PAUSE_MS);
             continue;
         }
         // A process that never lets go keeps nothing from its place; the last look names it.
-        if permit.r#move().direction == Direction::Back && env.attempt >= ATTEMPTS {
+        if is_last {
             break;
         }
         // A process may have several of the files open.

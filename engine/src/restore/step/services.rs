@@ -9,7 +9,7 @@ use journal_format::{Control, Direction, Move, Note, Service, Step};
 use super::{Env, Report, StepOps, seen};
 use crate::error::{Code, Problem, cannot};
 use crate::host::{GatewayCommand, Output, Permit, Query, parent};
-use crate::restore::decide::Observed;
+use crate::restore::decide::{ATTEMPTS, Observed};
 use crate::restore::{expected_rules, expected_tunnels, loading, old_databases, saved, served};
 use crate::text::wording::start_command;
 
@@ -249,6 +249,12 @@ fn log_of(service: &Service) -> String {
     }
 }
 
+/// Whether a service that others start over and over is let be: nobody keeps the way back from its end by that. It is stopped once
+/// more before the services start, where it works on what is not in its place by then.
+fn is_let_be(env: &Env, direction: Direction) -> bool {
+    direction == Direction::Back && env.attempt >= ATTEMPTS
+}
+
 impl StepOps for StopServices {
     fn forward(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
         // A tunnel's unit may be part of a service, and a stop command may take tunnels down.
@@ -272,13 +278,29 @@ impl StepOps for StopServices {
     }
 
     fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
-        stop(env, permit)
+        match stop(env, permit) {
+            Err(p)
+                if p.code == Some(Code::SERVICE_STARTED_AGAIN)
+                    && is_let_be(env, Direction::Back) =>
+            {
+                let text = format!(
+                    "Holdfast cannot {}. The rollback goes on all the same",
+                    p.what
+                );
+                let note = Note::known(Code::SERVICE_STARTED_AGAIN, text).advising(p.advice);
+                Ok(Report {
+                    warnings: vec![note],
+                    ..Report::default()
+                })
+            }
+            stopped => stopped,
+        }
     }
 
-    fn observe(&self, env: &Env, _: Direction) -> Result<Observed, Problem> {
+    fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {
         match env.stirring()? {
-            None => Ok(Observed::After),
-            Some(service) => Err(env.started_again(service)),
+            Some(service) if !is_let_be(env, direction) => Err(env.started_again(service)),
+            None | Some(_) => Ok(Observed::After),
         }
     }
 }

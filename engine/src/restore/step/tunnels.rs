@@ -8,12 +8,12 @@ use super::{Env, Report, StepOps, seen};
 use crate::error::Problem;
 use crate::host::Permit;
 use crate::restore::decide::{ATTEMPTS, Observed};
-use crate::restore::{expected_tunnels, saved};
+use crate::restore::{expected_tunnels, links, saved};
 
 mod down;
 mod each;
-mod links;
 mod peers;
+mod says;
 mod time_left;
 mod up;
 

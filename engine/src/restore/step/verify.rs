@@ -1,5 +1,5 @@
-//! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes
-//! nothing.
+//! Looks at everything against the plan: while nothing else writes, and again with the services running. Changes one thing, on
+//! the way back: tunnels that came up since Holdfast brought up its own get what was set by hand of them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -12,7 +12,9 @@ use crate::host::{Meta, Permit};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::restore::decide::Observed;
 use crate::restore::expected_tunnels::not_listening;
-use crate::restore::{expected_peers, expected_rules, expected_tunnels, old_databases};
+use crate::restore::{
+    expected_peers, expected_rules, expected_tunnels, links, old_databases, saved,
+};
 use crate::text::wording::counted;
 
 pub struct VerifyAtRest;
@@ -132,11 +134,20 @@ fn changed_since(env: &Env) -> Result<Vec<Note>, Problem> {
             }
             Some(m) if !has(&m) || !is_database && m.size != new.size => {
                 let text = format!("{path} was changed by others while the restore ran");
-                Note::known(Code::LEFT_TO_OTHERS, text)
+                let note = Note::known(Code::LEFT_TO_OTHERS, text);
+                note.advising("look at that file; to have it as the backup says, restore again")
             }
             Some(_) => continue,
         };
         notes.push(note.about(path));
+    }
+    if !notes.is_empty() {
+        let written = saved::written_over(env, Direction::Forward)?;
+        notes.retain(|note| {
+            note.name
+                .as_ref()
+                .is_none_or(|path| !written.contains(path))
+        });
     }
     Ok(notes)
 }
@@ -181,8 +192,8 @@ impl StepOps for VerifyRunning {
         })
     }
 
-    fn back(&self, env: &Env, _: &Permit) -> Result<Report, Problem> {
-        Ok(Report {
+    fn back(&self, env: &Env, permit: &Permit) -> Result<Report, Problem> {
+        let mut report = Report {
             warnings: [
                 left_down(env)?,
                 come_up(env, Direction::Back)?,
@@ -192,7 +203,12 @@ impl StepOps for VerifyRunning {
             ..Report::did(
                 "compared services, tunnels, rules and forwarding with those from before the restore",
             )
-        })
+        };
+        // The start of a service may have brought a tunnel up, or down and up, and by its config alone.
+        if env.may_have_taken_down {
+            links::set_again(env, permit, &mut report)?;
+        }
+        Ok(report)
     }
 
     fn observe(&self, env: &Env, direction: Direction) -> Result<Observed, Problem> {

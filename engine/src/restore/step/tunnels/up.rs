@@ -8,6 +8,7 @@ use journal_format::{Direction, Note, Tunnel, leaving_down};
 use super::super::{Env, Report};
 use super::down::{GOES, POLL_MS, all_ended, goes, take_down, take_one_down};
 use super::each::{ByConfig, CONFIG_BYTES, Tools, each, keep_copy};
+use super::says::{unresolved_name, what_it_says};
 use super::time_left::TimeLeft;
 use super::{both, is_deleted, wanted};
 use crate::error::{Code, Problem, cannot};
@@ -69,8 +70,11 @@ pub(super) fn bring_up(
     let tunnels = wanted(env, direction)?;
     let mut up = env.tunnels_up()?;
     // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
-    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config.
-    let doubtful = permit.r#move().attempt > 1 || direction == Direction::Forward;
+    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config. Back,
+    // a service that was started again meanwhile may have done so.
+    let may_be_a_services = || Ok::<bool, Problem>(!env.over && env.stirring()?.is_some());
+    let doubtful =
+        permit.r#move().attempt > 1 || direction == Direction::Forward || may_be_a_services()?;
     let mut half_up = may_be_half_up(env)?;
     let doubtful = tunnels
         .iter()
@@ -325,21 +329,6 @@ fn bring_one_up(tools: Tools, time_left: &TimeLeft, tunnel: &Tunnel) -> Result<C
     })))
 }
 
-/// Why `wg-quick` failed, by its standard error: the last that a program said; or else its command that failed, which says
-/// nothing where it is a hook. The commands behind that take away again what it had made.
-fn what_it_says(stderr: &str) -> Option<String> {
-    // wireguard-go draws a box.
-    let is_said = |line: &&str| {
-        let of_wg_quick = ["[#] ", "[!] "].iter().any(|p| line.starts_with(p));
-        !of_wg_quick && !line.trim().is_empty() && !line.starts_with(['┌', '│', '└'])
-    };
-    let said = stderr.lines().rev().find(is_said);
-    let commands = stderr.lines().filter_map(|line| line.strip_prefix("[#] "));
-    let made = commands.take_while(|command| !command.starts_with("ip link delete"));
-    let failed = made.last().map(|c| format!("this command failed: {c}"));
-    said.map(|line| format!("wg-quick says: {line}")).or(failed)
-}
-
 fn failure(time_left: &TimeLeft, tunnel: &Tunnel, config: &[u8], out: &Output) -> Failure {
     let ended = time_left.ended(tunnel, config, out);
     let problem = out.problem(
@@ -386,43 +375,4 @@ fn nothing_is_left(
     }
     all_ended(host, &BTreeSet::from([name.as_str()]))?;
     Ok(true)
-}
-
-/// The endpoint that `wg` could not resolve, as it quotes it.
-fn unresolved_name(out: &Output) -> Option<String> {
-    let line = out.stderr.lines().rev().find(|l| {
-        [
-            "name resolution",
-            "Name or service not known",
-            "No address associated",
-            "nodename nor servname",
-        ]
-        .iter()
-        .any(|w| l.contains(w))
-    })?;
-    let quoted = &line[line.find('`')? + 1..];
-    Some(quoted[..quoted.find('\'')?].to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tunnel_that_does_not_come_up_says_what_failed_and_not_what_was_drawn_or_taken_away() {
-        let box_drawn = "┌──────┐\n│ Running wireguard-go is not required │\n└──────┘\n";
-        let hook = "[#] ip link add wg0 type wireguard\n[#] test -e /nowhere\n[#] ip link delete dev wg0\n";
-        let said = what_it_says(&format!("{box_drawn}{hook}"));
-        assert_eq!(
-            said.as_deref(),
-            Some("this command failed: test -e /nowhere")
-        );
-        let loud = "[#] cat /nowhere\ncat: /nowhere: No such file or directory\n[#] ip link delete dev wg0\n";
-        let said = what_it_says(&format!("{box_drawn}{loud}"));
-        assert_eq!(
-            said.as_deref(),
-            Some("wg-quick says: cat: /nowhere: No such file or directory")
-        );
-        assert_eq!(what_it_says(""), None);
-    }
 }

@@ -1,22 +1,22 @@
-//! What was set by hand of the tunnels' interfaces: their addresses, MTU, ports and routes.
+//! What was set by hand of the tunnels' interfaces: their addresses, MTU, ports and routes. Sets it again on the way back, whoever
+//! brought a tunnel up; brings none up and takes none down.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use journal_format::Note;
 
-use super::super::{Env, Report};
-use super::each::CONFIG_BYTES;
 use crate::error::{Code, Problem};
 use crate::gateway::link::{LinkChange, LinkSettings};
 use crate::host::{GatewayCommand, Permit};
+use crate::restore::step::{Env, Report};
 use crate::survey::link_settings;
 use crate::text::wg_config::{self, Config};
 use crate::text::wording::counted;
 
 /// Sets again what they had, as far as that can be done: the config alone brings a tunnel up, and nobody demands more of it. What
 /// is not there afterwards is named, whatever the commands said.
-pub(super) fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Result<(), Problem> {
+pub fn set_again(env: &Env, permit: &Permit, report: &mut Report) -> Result<(), Problem> {
     let up = env.tunnels_up()?;
     let had = env.facts.links.iter();
     let had = had.filter(|(name, _)| up.contains(*name));
@@ -106,7 +106,7 @@ fn lacking(
 /// The config that brought this tunnel up. One that cannot be read tells of no route, and what is there is not set again.
 fn config(env: &Env, name: &str) -> Config {
     let tunnel = env.plan.tunnels_down.iter().find(|t| t.name == name);
-    let read = tunnel.map(|t| env.host.read(Path::new(&t.config), CONFIG_BYTES));
+    let read = tunnel.map(|t| env.host.read(Path::new(&t.config), wg_config::FILE_MOST));
     let parsed = read.and_then(|read| wg_config::parse(name, &read.ok()?).ok());
     parsed.unwrap_or_default()
 }
