@@ -60,6 +60,8 @@ pub struct StateOfGateway {
     pub may_be_left: bool,
     /// The safety backup of the restore, if it is there.
     pub safety_backup: Option<PathBuf>,
+    /// The commands that start the gateway's services.
+    pub starts: Vec<String>,
 }
 
 /// What goes on.

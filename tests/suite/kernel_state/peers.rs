@@ -48,8 +48,7 @@ fn peers_that_are_in_no_file_are_named_and_backed_up_and_come_back_with_their_ke
     let was = peers(&gateway, &tunnel);
     let backup = gateway.backup();
     let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
-    let named =
-        format!("the peers of the tunnel {tunnel} are not those of its config: 1 is in no file");
+    let named = format!("the tunnel {tunnel} has 1 peer that is in no config file");
     assert!(surveyed.contains(&named), "{surveyed}");
 
     from_its_file(&gateway, &tunnel);

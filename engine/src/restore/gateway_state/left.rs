@@ -32,8 +32,15 @@ impl StateOfGateway {
             // Whoever follows the advice from its top restores first: what starts before that adds rules to those of two sets.
             let restores_first = !self.lacks.is_empty();
             self.lacks.extend(down);
-            let stopped = stopped.into_iter().map(|s| stopped_note(s, restores_first));
-            self.lacks.extend(stopped);
+            let last = stopped.len().saturating_sub(1);
+            for (n, service) in stopped.into_iter().enumerate() {
+                let again = match restores_first {
+                    true if n == last => Some(self.restore()),
+                    true | false => None,
+                };
+                let note = stopped_note(service, restores_first, again);
+                self.lacks.push(note);
+            }
         }
         self.is_idle_without_lacks();
     }
@@ -57,25 +64,32 @@ impl StateOfGateway {
                 | SetInPlace::Mixed { .. } => None,
             })
         {
-            let text = format!("Holdfast cannot tell whether files and databases are mixed: {why}");
-            return Some(Note::known(Code::LEFT_AS_IT_IS, text));
+            let text = format!(
+                "Holdfast does not know whether files and databases belong together: {why}"
+            );
+            return Some(Note::known(Code::LEFT_AS_IT_IS, text).advising(self.restores_all()));
         }
         let [files, databases] = sides;
         if !(files.0 || databases.0) || !(files.1 || databases.1) {
             return None;
         }
-        let text = "files and databases are mixed";
+        let text = "some files and databases are old, the others are from the backup";
         Some(Note::known(Code::LEFT_AS_IT_IS, text).advising(self.restores_all()))
     }
 
     fn restores_all(&self) -> String {
-        match &self.safety_backup {
-            Some(path) => format!(
-                "`holdfast restore {}` puts all of it back as it was before the restore",
-                quoted_path(path)
-            ),
-            None => "`holdfast restore BACKUP` makes all of it one set".into(),
-        }
+        let then = match &self.safety_backup {
+            Some(_) => "as before the restore",
+            None => "as that backup says",
+        };
+        let restore = self.restore();
+        format!("run {restore}: all files, databases and rules are then {then}")
+    }
+
+    fn restore(&self) -> String {
+        let path = self.safety_backup.as_deref();
+        let backup = path.map_or_else(|| "BACKUP".into(), quoted_path);
+        format!("`holdfast restore {backup}`")
     }
 
     /// What was said of the rules as it was left. Where files and databases are of two sets, what leads on is said already.
@@ -130,15 +144,16 @@ impl StateOfGateway {
     }
 }
 
-fn stopped_note(service: &Service, restores_first: bool) -> Note {
+/// `again`: the restore to be repeated behind the last start.
+fn stopped_note(service: &Service, restores_first: bool, again: Option<String>) -> Note {
     let text = format!("the service {} does not run", service.name);
     let start = start_command(&service.control);
-    let advice = match restores_first {
-        true => format!(
-            "after that `{start}`: a restore starts only what ran before it, and this start adds the service's rules to those \
-             that are loaded"
+    let advice = match (restores_first, again) {
+        (_, Some(restore)) => format!(
+            "then run `{start}`, then {restore} once more, since that start may add firewall rules twice"
         ),
-        false => format!("`{start}`"),
+        (true, None) => format!("then run `{start}`"),
+        (false, None) => format!("`{start}`"),
     };
     down(text).about(&service.name).advising(advice)
 }

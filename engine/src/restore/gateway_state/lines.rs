@@ -404,16 +404,35 @@ impl StateOfGateway {
     }
 
     fn way_out(&self) -> String {
-        let leave = "If that fails again, the last way out is `holdfast recover --leave-as-it-is`, which unblocks traffic and leaves the \
-                     files as they are";
-        match &self.safety_backup {
-            Some(path) => format!(
-                "{leave}; then `holdfast restore {}`, which restores the safety backup; then start the gateway's services, since \
-                 a restore starts only what ran before it",
-                quoted_path(path)
-            ),
-            None => leave.into(),
+        let leave =
+            "`holdfast recover --leave-as-it-is` unblocks traffic and leaves the files as they are";
+        let mut steps = vec![leave.to_owned()];
+        if let Some(path) = &self.safety_backup {
+            let restore = format!("`holdfast restore {}`", quoted_path(path));
+            steps.push(format!("{restore} restores the safety backup"));
+            // A restore starts only what ran before it.
+            if !self.starts.is_empty() {
+                let starts = self.starts.join(" && ");
+                let what = match self.starts.len() {
+                    1 => "starts the service",
+                    _ => "starts the services",
+                };
+                steps.push(format!("`{starts}` {what}"));
+                steps.push(format!(
+                    "{restore} again: that start may have added firewall rules twice"
+                ));
+            }
         }
+        if steps.len() > 1 {
+            let numbered = steps.iter().zip(1..);
+            steps = numbered.map(|(step, n)| format!("{n}. {step}")).collect();
+        }
+        let again = if self.condition == Condition::Stuck {
+            " again"
+        } else {
+            ""
+        };
+        format!("If that fails{again}: {}", steps.join(". "))
     }
 }
 

@@ -18,7 +18,7 @@ use crate::restore::decide::{self, Heading, Observed, Swaps};
 use crate::restore::{before, leaving, process, swap, unusable};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::state_dir::{self, OpenRestore, targets, traces};
-use crate::text::wording::in_a_line;
+use crate::text::wording::{in_a_line, start_command};
 
 /// Looks how the gateway stands.
 pub fn look(profile: &Profile, host: &dyn Look) -> StateOfGateway {
@@ -315,6 +315,10 @@ impl Found {
             problem: self.problem,
             pid,
             work: self.worker.map(|(_, work)| work),
+            starts: of_gateway
+                .iter()
+                .map(|s| start_command(&s.control))
+                .collect(),
             may_be_left: !self.recoveries.is_empty() && state.is_some_and(may_be_left),
             recoveries: self.recoveries,
             view,
