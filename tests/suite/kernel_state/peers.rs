@@ -102,7 +102,7 @@ fn a_peer_that_was_taken_away_while_its_tunnel_ran_stays_away_although_its_confi
     assert!(peers(&gateway, &tunnel).is_empty());
     let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
     assert!(
-        surveyed.contains("1 of the config is not there"),
+        surveyed.contains("lacks 1 peer of its config"),
         "{surveyed}"
     );
     let backup = gateway.backup();
