@@ -165,11 +165,7 @@ impl StateOfGateway {
         let off = match self.forwarding_off.as_slice() {
             [] => String::new(),
             off => {
-                let key = |protocol: &&str| match *protocol {
-                    "IPv6" => "net.ipv6.conf.all.forwarding=1",
-                    _ => "net.ipv4.ip_forward=1",
-                };
-                let keys: Vec<&str> = off.iter().map(key).collect();
+                let keys: Vec<&str> = off.iter().map(|p| forwarding_key(p)).collect();
                 format!(
                     "the kernel forwards nothing of {} (by hand: `sysctl -w {}`)",
                     off.join(" and "),
@@ -427,11 +423,8 @@ impl StateOfGateway {
             let numbered = steps.iter().zip(1..);
             steps = numbered.map(|(step, n)| format!("{n}. {step}")).collect();
         }
-        let again = if self.condition == Condition::Stuck {
-            " again"
-        } else {
-            ""
-        };
+        let is_stuck = self.condition == Condition::Stuck;
+        let again = if is_stuck { " again" } else { "" };
         format!("If that fails{again}: {}", steps.join(". "))
     }
 }
@@ -483,6 +476,13 @@ fn and(parts: &[String]) -> String {
         [] => String::new(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn forwarding_key(protocol: &str) -> &'static str {
+    match protocol {
+        "IPv6" => "net.ipv6.conf.all.forwarding=1",
+        _ => "net.ipv4.ip_forward=1",
     }
 }
 
