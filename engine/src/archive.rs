@@ -29,8 +29,9 @@ use sha2::{Digest as _, Sha256};
 use crate::error::{Code, Fault, OrCannot, Problem, cannot};
 use crate::gateway::profile::Limits;
 use crate::parallel;
-use crate::text::wording::name;
+use crate::text::wording::{name, quoted};
 use accept::accept;
+use agreement::NOT_LISTED;
 use cursor::Cursor;
 pub use entry::{
     ArchiveEntry, CONFIGS, EntryKind, KEPT, KEPT_V4, KEPT_V6, RAW, RAW_CONFIGS, RAW_DATABASES,
@@ -229,9 +230,20 @@ impl Archive {
         self.metadata = metadata?;
         let found = self.against_metadata();
         if !found.is_empty() {
-            let advice = "it was packed again or changed since it was made; if a tool added what is not listed, take that out of a \
-                          copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*')";
-            let problem = |why: &String| repacked(&self.name, why, advice);
+            let extra = found.iter().filter_map(|why| why.split_once(NOT_LISTED));
+            let extra: Vec<String> = extra.map(|(_, entry)| quoted(entry)).collect();
+            let remove = match extra.as_slice() {
+                [] => String::new(),
+                [one] => format!(
+                    ". If you trust it, copy it and remove the extra entry: `zip -d COPY {one}` (a Mac adds entries like '*/._*')"
+                ),
+                all => format!(
+                    ". If you trust it, copy it and remove the extra entries: `zip -d COPY {}` (a Mac adds entries like '*/._*')",
+                    all.join(" ")
+                ),
+            };
+            let advice = format!("the archive was repacked or changed{remove}");
+            let problem = |why: &String| repacked(&self.name, why, &advice);
             let mut problems: Vec<Problem> = found.iter().map(problem).collect();
             // It is the same for all.
             if let [others @ .., _] = problems.as_mut_slice() {

@@ -235,7 +235,7 @@ pub fn none_open(profile: &Profile, host: &dyn Look, what: &str) -> Result<(), F
         Some(open) => Err(Fault::Busy(cannot(
             Code::RESTORE_OPEN,
             format!("{what}: restore {} is still open", open.id),
-            "run `holdfast recover` first; `holdfast status` says where it stands",
+            "nothing was changed. Run `holdfast recover` first; `holdfast status` says where it stands",
         ))),
     }
 }

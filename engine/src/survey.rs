@@ -82,7 +82,7 @@ pub fn survey(
         let mut found = look(host, profile, backed_up)?;
         let moved = moved(host, profile, backed_up, &found).unwrap_or_else(|problem| {
             found.warnings.push(moved_meanwhile(format!(
-                "whether all of this is of one moment is not known: {}",
+                "Holdfast does not know whether clients changed while it inspected the gateway: {}",
                 in_a_line(&problem)
             )));
             BTreeSet::new()
@@ -93,7 +93,7 @@ pub fn survey(
         }
         if !moved.is_empty() {
             found.warnings.push(moved_meanwhile(format!(
-                "{} kept changing while the gateway was looked at; what is said of them here may be of two moments: {}",
+                "{} kept changing while Holdfast inspected the gateway; the row and the config file may not match: {}",
                 counted(moved.len(), "client"),
                 names(&moved)
             )));
@@ -368,10 +368,12 @@ fn beyond_configs(
         let beyond = peers::beyond_config(facts.peers.get(tunnel).unwrap_or(&none), &config);
         if !beyond.is_nothing() {
             let text = format!(
-                "the peers of the tunnel {} are not those of its config: {beyond}; a restore replaces them with the backup's",
+                "the tunnel {} {beyond}. A restore replaces the tunnel's peers with the backup's",
                 name(tunnel)
             );
-            said.push(Note::known(Code::PEERS_BEYOND_CONFIG, text).about(tunnel));
+            let note = Note::known(Code::PEERS_BEYOND_CONFIG, text).about(tunnel);
+            let shows = format!("`wg showconf {}` prints the current peers", quoted(tunnel));
+            said.push(note.advising(shows));
         }
         let by_hand = facts
             .links
@@ -386,7 +388,8 @@ fn beyond_configs(
                 false => "",
             };
             let text = format!(
-                "the tunnel {} runs with what its config lacks: {}; that is in no backup, and gone once the tunnel goes down{unless}",
+                "the tunnel {} has settings that are not in its config: {}. No backup has them. They are lost when the tunnel goes \
+                 down{unless}",
                 name(tunnel),
                 by_hand.join(", ")
             );

@@ -123,7 +123,7 @@ codes! {
     BACKUP_UNREADABLE = "backup-unreadable", "`dmesg`, memory and disk of this box";
     /// A backup is cut off, damaged, or says of itself what is not so.
     ARCHIVE_DAMAGED = "archive-damaged", "`holdfast verify`, and the file's checksum where it came from";
-    /// A backup was packed again or changed by an ordinary tool.
+    /// A backup was repacked or changed by an ordinary tool.
     ARCHIVE_REPACKED = "archive-repacked", "the command in the message";
     /// A backup is over a limit of the profile.
     ARCHIVE_TOO_LARGE = "archive-too-large", "`[limits]` in the profile";
@@ -157,7 +157,7 @@ codes! {
     NOT_ADMIN = "not-admin", "`admins` under `[web]` in the profile";
     /// A user made as many backups on the page within an hour as the profile allows.
     BACKUP_LIMIT = "backup-limit", "`backups_an_hour` under `[limits]` in the profile";
-    /// The audit log is not as it was written.
+    /// The audit log was changed.
     AUDIT_UNSOUND = "audit-unsound", "`holdfast audit verify`";
     /// A part of the gateway of now (tunnels, peers, rules, configs) cannot be read whole, and so could not be put back.
     GATEWAY_UNREADABLE = "gateway-unreadable", "`wg show`, `iptables-save`, `nft list ruleset`";
@@ -226,7 +226,7 @@ codes! {
 codes! {
     /// Every code that this program writes in notes alone; a note may have the code of a problem, too.
     OF_NOTES;
-    /// The firewall rules of the backup are not loaded, which was accepted.
+    /// The firewall rules of the backup are not loaded: somebody chose to continue without them.
     RULES_NOT_LOADED = "rules-not-loaded", "the reason in the note";
     /// A command of a tunnel's config failed, and the tunnel went down all the same.
     HOOK_FAILED = "hook-failed", "the commands in the tunnel's config";
@@ -336,7 +336,7 @@ codes! {
     SAID_WHEN_MADE = "said-when-made", "the gateway that made it";
     /// Something on the gateway is in no backup.
     NOT_SAVED = "not-saved", "the reason in the note";
-    /// Something changed while it was looked at: what is said or saved of it may be of two moments.
+    /// Something changed while Holdfast read it: what belongs together may not match.
     NOT_OF_ONE_MOMENT = "not-of-one-moment", "who works on the gateway meanwhile";
     /// A database has in it what the gateway does not make, or is changed so that the gateway can use it.
     DATABASE_ODD = "database-odd", "`holdfast verify`";

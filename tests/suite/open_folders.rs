@@ -84,7 +84,11 @@ fn a_restore_says_and_closes_what_is_open_and_it_stays_closed_when_the_restore_g
     let folder = open_places(&gateway)[0].clone();
     let planned = format!("may write to {} (mode 0777)", path(&folder));
     let closed = format!("{}: mode 0777 -> 0750", path(&folder));
-    for said in [planned.as_str(), "the restore closes that first", &closed] {
+    for said in [
+        planned.as_str(),
+        "A restore removes this access first",
+        &closed,
+    ] {
         assert!(back.stdout.contains(said), "{back}");
     }
     assert_eq!(modes(&gateway), CLOSED);

@@ -363,7 +363,7 @@ fn what_a_backup_changes_is_said_by_name_before_the_question() {
         &format!("new (id 1, then {name})"),
         "; now to mail.example:",
         "hand packets to somebody else where the current ones do not, 1 time: filter: -A FORWARD -j NFLOG",
-        "1 command of the backup's configs runs as root and does not today",
+        "the backup's configs run 1 command as root that the current configs do not run",
     ] {
         assert!(shown.contains(says), "{says}\n{shown}");
     }

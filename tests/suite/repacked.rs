@@ -113,7 +113,7 @@ fn a_backup_that_zip_packed_again_in_whatever_way_is_the_same_backup() {
     fs::write(inside.join("notes.txt"), "x").unwrap();
     let _ = fs::remove_file(&again);
     let said = read(&zip(&inside, "C.UTF-8", &["-r", &into, "."])).unwrap_err();
-    assert!(said.contains("zip -d FILE 'notes.txt'"), "{said}");
+    assert!(said.contains("zip -d COPY 'notes.txt'"), "{said}");
     let file = zip(&inside, "C.UTF-8", &["-d", &into, "notes.txt"]);
     assert_eq!(read(&file).unwrap(), sound);
     let commented = format!("echo hello | zip -z {into}");

@@ -371,7 +371,10 @@ fn rules_that_fail_in_the_rehearsal_are_refused_or_left_out_where_that_was_accep
         "Restored in part: the gateway is as the backup says, but for the IPv4 firewall rules.";
     let lines: Vec<&str> = done.stdout.lines().rev().take(2).collect();
     assert_eq!(lines[0], verdict, "{done}");
-    assert!(lines[1].starts_with("left out: the IPv4 firewall rules: they cannot be loaded here"));
+    assert!(
+        lines[1]
+            .starts_with("left out: the IPv4 firewall rules: those of the backup do not load here")
+    );
     assert!(
         !done
             .stdout

@@ -311,7 +311,7 @@ fn without_rules_in_the_backup_those_of_before_hold_less_replaced_tunnels_plus_w
     let said = restored(&gateway, &backup);
     assert!(
         said.contains(
-            "left out: the IPv4 firewall rules: the backup has none; the current ones stay"
+            "left out: the IPv4 firewall rules: the backup has none. The current rules stay"
         ),
         "{said}"
     );

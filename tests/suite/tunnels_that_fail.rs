@@ -459,8 +459,9 @@ fn what_was_set_by_hand_of_a_tunnel_is_named_beforehand_and_there_again_after_go
     gateway.sample().misbehave(fails).unwrap();
     let done = restore(&gateway, &backup, &[]);
     assert_eq!(done.code(), 4, "{done}");
-    let said =
-        format!("the tunnel {tunnel} runs with what its config lacks: the address 10.199.0.1/24");
+    let said = format!(
+        "the tunnel {tunnel} has settings that are not in its config: the address 10.199.0.1/24"
+    );
     assert!(done.to_string().contains(&said), "{done}");
     let two_ends = "the address 10.199.1.1 peer 10.199.1.2/32";
     assert!(done.to_string().contains(two_ends), "{done}");

@@ -329,8 +329,8 @@ impl Page {
             .link(format!("/restores/{restore}"), "Show that restore")
             .page(who),
             Refusal::Failed { problem } => {
-                let says = "The agent on the gateway could not do what this page asked for. Read below why. The overview shows how the \
-                            gateway stands.";
+                let says = "The agent on the gateway could not do what this page asked for. The reason is below. The overview \
+                            shows whether the gateway changed.";
                 Message::new(Status::InternalServerError, "The request failed", says, "")
                     .problems(vec![problem])
                     .link("/", "Back to the overview")

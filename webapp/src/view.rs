@@ -158,7 +158,7 @@ pub fn live(
     let count = match (total, view.direction()) {
         (0, _) => "No step has begun".into(),
         (_, Direction::Forward) => format!("{done} of {total} steps done"),
-        (_, Direction::Back) => format!("{done} of {total} steps back done"),
+        (_, Direction::Back) => format!("{done} of {total} rollback steps done"),
     };
     LiveRestore {
         id: view.id.to_string(),

@@ -308,7 +308,7 @@ fn told(agent: &Agent, sha256: &Digest) -> Result<(PathBuf, BackupLine), Refusal
         });
     };
     let path = agent.profile.backups_dir().join(&note.name);
-    Ok((path, overview::backup(sha256, &note)))
+    Ok((path, overview::backup(&agent.profile, sha256, &note)))
 }
 
 /// Gives a backup's bytes, as long as the session lasts.

@@ -11,12 +11,13 @@ use journal_format::{Digest, RestoreId, Seq, Standing, State, StepState, View};
 
 use super::refusal::paragraph;
 use super::{Agent, follow, gateway_lines, locked, now_ms, warned};
-use crate::gateway::parts;
+use crate::gateway::parts::{self, Part};
 use crate::gateway::profile::Profile;
 use crate::restore::gateway_state::Condition;
 use crate::restore::gateway_state::look::{condition, look};
 use crate::state_dir::lock::{Lock, LockedFor};
 use crate::state_dir::{self, made, schedule};
+use crate::text::wording::quoted_path;
 
 /// Restores that are listed.
 const LISTED: usize = 50;
@@ -49,7 +50,7 @@ fn backups(profile: &Profile) -> Backups {
     let last = warned(made::last(profile)).unwrap_or_default();
     let schedule = schedule::stands(profile);
     let needs_somebody = schedule.needs_somebody();
-    let told = |(sha256, note): (Digest, made::NotedBackup)| backup(&sha256, &note);
+    let told = |(sha256, note): (Digest, made::NotedBackup)| backup(profile, &sha256, &note);
     Backups {
         last_backup: last.good.map(told),
         incomplete_backup: last.incomplete.map(told),
@@ -62,8 +63,8 @@ fn backups(profile: &Profile) -> Backups {
 }
 
 /// A backup as it was noted.
-pub fn backup(sha256: &Digest, note: &made::NotedBackup) -> BackupLine {
-    let lacks = note.lacks.iter().map(lack);
+pub fn backup(profile: &Profile, sha256: &Digest, note: &made::NotedBackup) -> BackupLine {
+    let lacks = note.lacks.iter().map(|it| lack_with_way(profile, it));
     BackupLine {
         name: note.name.clone(),
         size: note.size,
@@ -81,6 +82,19 @@ pub fn lack(lack: &parts::Lack) -> LackLine {
         shown: lack.part.shown(),
         why: lack.why.clone(),
     }
+}
+
+/// The same, and how to find who keeps a database from being saved.
+fn lack_with_way(profile: &Profile, lacks: &parts::Lack) -> LackLine {
+    let mut line = lack(lacks);
+    let mut databases = profile.gateway.database.iter();
+    if let Some(database) = databases.find(|d| lacks.part == Part::Database(d.name.clone())) {
+        line.why += &format!(
+            ". `fuser -v {}` shows which processes have the database open",
+            quoted_path(&database.path)
+        );
+    }
+    line
 }
 
 fn running(agent: &Agent) -> Option<Running> {

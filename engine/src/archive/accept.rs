@@ -50,7 +50,7 @@ impl Reasons {
                 n => format!("; so it is with {n} more entries"),
             };
             let code = match advice {
-                Some(_) if why != LEADS_OUT => Code::ARCHIVE_REPACKED,
+                Some(_) if ![LEADS_OUT, SUBFOLDER].contains(&&*why) => Code::ARCHIVE_REPACKED,
                 Some(_) | None => Code::ARCHIVE_DAMAGED,
             };
             (code, format!("its entry {shown} {why}{more}"), advice)
@@ -64,6 +64,7 @@ pub(super) const NOT_KNOWN: &str =
 const NO_CONFIG: &str = "is not a config: its name does not end in .conf";
 const NO_PLACE: &str = "has no place in a backup of a gateway";
 const LEADS_OUT: &str = "has no place in a backup of a gateway: its path leads out of the archive";
+const SUBFOLDER: &str = "lies in a subfolder; Holdfast writes none";
 const NOT_MARKED: &str = "has a name beyond ASCII that is not marked as UTF-8, as another's is";
 const PACK_AGAIN: &str = "unpack it into an empty folder, and pack it again from inside: cd FOLDER && zip -r ../again.zip .";
 
@@ -75,8 +76,9 @@ fn advice_on(why: &str, shown: &str) -> Option<String> {
             "do not use this file: no tool that packs a folder adds such an entry. Choose another backup"
                 .to_owned(),
         ),
+        SUBFOLDER => Some("do not use this file. Choose another backup".to_owned()),
         NO_PLACE if shown.bytes().all(plain) => Some(format!(
-            "if you know that a tool added it, take it out of a copy of the file: zip -d FILE '{shown}'"
+            "if you trust the archive, copy it and remove this entry: `zip -d COPY '{shown}'`"
         )),
         NOT_MARKED => Some(format!(
             "two tools packed it, and one does not say how names are written; {PACK_AGAIN}"
@@ -358,6 +360,8 @@ fn part(name: &str, databases: &[&str]) -> Result<What, String> {
         let bad =
             stem.is_empty() || file.contains(['/', '\\']) || file.chars().any(char::is_control);
         match bad {
+            true if no_place(name) == LEADS_OUT => Err(LEADS_OUT.into()),
+            true if file.contains('/') => Err(SUBFOLDER.into()),
             true => Err("has a name that is not the name of a plain file".into()),
             false => Ok(what),
         }

@@ -13,6 +13,9 @@ use super::{
 use crate::gateway::parts::{Part, PartFate};
 use crate::text::wording::{self, Named};
 
+/// How it is said that an entry is not in the metadata; its name follows.
+pub(super) const NOT_LISTED: &str = " not list its entry ";
+
 impl Archive {
     /// What metadata and entries do not agree about. What they say of each entry goes to it.
     pub(super) fn against_metadata(&mut self) -> Vec<String> {
@@ -162,7 +165,7 @@ impl Archive {
             (false, true) => "its manifest does",
             (true, true) => "its metadata and its manifest do",
         };
-        found.push(format!("{which} not list its entry {shown}"));
+        found.push(format!("{which}{NOT_LISTED}{shown}"));
     }
 
     /// The entry that holds the same file in its plain form, beside this raw one: nobody could say which of the two it is.

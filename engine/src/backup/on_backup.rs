@@ -63,7 +63,7 @@ fn tell(
     document["text"] = json!(stands.line());
     let problem = match profile.schedule.on_backup.is_empty() {
         true => None,
-        false => run(profile, &document).err(),
+        false => run(profile, &document, result).err(),
     };
     let told = ToldProgram {
         result,
@@ -74,7 +74,7 @@ fn tell(
     told.problem.into_iter().chain(unnoted).collect()
 }
 
-fn run(profile: &Profile, document: &Value) -> Result<(), Problem> {
+fn run(profile: &Profile, document: &Value, result: Option<RunResult>) -> Result<(), Problem> {
     let settings = &profile.schedule;
     let limit = Duration::from_secs(settings.on_backup_seconds);
     let ended = programs::told(&settings.on_backup, &format!("{document}\n"), limit)?;
@@ -85,12 +85,18 @@ fn run(profile: &Profile, document: &Value) -> Result<(), Problem> {
         ExitKind::Exit(status) => (format!("ended with status {status}"), BY_HAND),
         ExitKind::Signal(signal) => (format!("was killed by signal {signal}"), BY_HAND),
         ExitKind::TimedOut => (
-            format!("did not end within {seconds} s and was ended"),
+            format!("ran longer than {seconds} s and was stopped"),
             "make the program faster, or raise on_backup_seconds under [schedule] in the profile. The backup does not depend on it",
         ),
     };
     // An address of a webhook may hold a secret, and the line stands at login: no word of the command but the first.
-    let what = format!("tell the program of on_backup how the backup went: {program} {how}");
+    let backup = match result {
+        Some(RunResult::Good) => "The backup is made",
+        Some(RunResult::Incomplete) => "The backup is made, and lacks parts",
+        Some(RunResult::Begun | RunResult::Failed) => "No backup was made",
+        None => "No scheduled backup came",
+    };
+    let what = format!("run the on_backup program to its end: {program} {how}. {backup}");
     Err(Problem {
         stderr: Some(ended.stderr).filter(|said| !said.is_empty()),
         ..cannot(Code::ON_BACKUP_FAILED, what, advice)

@@ -92,7 +92,10 @@ fn show(context: &Context, since: Option<i64>) -> Result<u8, Fault> {
         InAuditLog::Opaque(line) => {
             say!("(unknown to this version) {}", visible(&line.to_string()));
         }
-        InAuditLog::Flaw(flaw) => tell!("holdfast: not as it was written: {}", flaw_text(flaw)),
+        InAuditLog::Flaw(flaw) => tell!(
+            "holdfast: this differs from what Holdfast wrote: {}",
+            flaw_text(flaw)
+        ),
         InAuditLog::Torn(torn) => tell!("holdfast: {}", flaw_text(torn)),
     })?;
     if json {
@@ -114,15 +117,15 @@ fn verify(context: &Context) -> Result<u8, Fault> {
         flaws: wrong,
     } = count;
     let unsound = || {
-        let are = match wrong {
-            1 => "is not as it was written",
-            _ => "are not as they were written",
+        let differ = match wrong {
+            1 => "line or file differs",
+            _ => "lines or files differ",
         };
         let dir = dir(&context.profile);
         cannot(
             Code::AUDIT_UNSOUND,
             format!(
-                "vouch for the audit log {}: {wrong} of its lines or files {are}",
+                "trust the audit log {}: it was changed. {wrong} {differ} from what Holdfast wrote",
                 dir.display()
             ),
             "the gateway works as before; find out who has root on this machine, and compare with a copy of the log",

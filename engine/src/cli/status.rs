@@ -136,7 +136,14 @@ fn details(state: &StateOfGateway, verbose: bool) {
                 view.last
             );
             let problem = view.problem.as_ref().map(problem_text).unwrap_or_default();
-            let lines: Vec<&str> = problem.lines().collect();
+            let mut lines: Vec<&str> = problem.lines().collect();
+            if state.condition == Condition::Stuck {
+                // What it is and what to do stands in the lines above.
+                let more = lines.into_iter().skip(1);
+                lines = more
+                    .take_while(|l| !l.starts_with("  what to do: "))
+                    .collect();
+            }
             lines
                 .iter()
                 .take(PROBLEM_LINES)

@@ -136,22 +136,22 @@ impl Consent {
     /// was shown.
     pub fn notes(&self) -> Vec<Note> {
         let mut said = Vec::new();
-        let is = |n: usize| if n == 1 { "runs" } else { "run" };
         if !self.groups.is_empty() {
             let digest = Digest::of_json(&self.groups);
             let count = self.groups.len();
             said.push(format!(
-                "{} of the backup's configs {} as root and {} not today (digest of what is shown: {digest})",
-                counted(count, "command"),
-                is(count),
-                if count == 1 { "does" } else { "do" }
+                "the backup's configs run {} as root that the current configs do not run (digest of what is shown: {digest})",
+                counted(count, "command")
             ));
         }
         if self.in_force > 0 {
+            let same = match self.in_force {
+                1 => "one",
+                _ => "ones",
+            };
             said.push(format!(
-                "{} of the backup's configs {} as root as today",
-                counted(self.in_force, "command"),
-                is(self.in_force)
+                "the backup's configs run {} as root. The current configs run the same {same}",
+                counted(self.in_force, "command")
             ));
         }
         let note = |said| Note::known(Code::RUNS_AS_ROOT, said);
@@ -272,11 +272,9 @@ mod tests {
                 ("PreUp = a".to_owned(), "c2".to_owned())
             ]
         );
-        assert!(
-            found.notes()[1]
-                .text
-                .starts_with("1 command of the backup's configs runs as root as today")
-        );
+        assert!(found.notes()[1].text.starts_with(
+            "the backup's configs run 1 command as root. The current configs run the same one"
+        ));
         let twice = consent(&[("c0", [a(), a()].concat())], &[("c0", a())]);
         assert_eq!(twice.lines().len(), 1, "once more than today");
     }

@@ -2,6 +2,7 @@
 //! ran is in no file. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,7 +43,7 @@ impl LinkChange {
     pub fn shown(&self) -> String {
         match self {
             LinkChange::AddAddress(address) => format!("the address {address}"),
-            LinkChange::RemoveAddress(address) => format!("that {address} is gone"),
+            LinkChange::RemoveAddress(address) => format!("without the address {address}"),
             LinkChange::Mtu(mtu) => format!("the MTU {mtu}"),
             LinkChange::Port(port) => format!("the port {port}"),
             LinkChange::AddRoute(route) => format!("the route {route}"),
@@ -133,7 +134,12 @@ impl LinkSettings {
     pub fn beyond_config(&self, config: &Config) -> Vec<LinkChange> {
         let interface = &config.interface;
         let of_config = LinkSettings {
-            addresses: interface.addresses.iter().map(Prefix::to_string).collect(),
+            addresses: interface
+                .addresses
+                .iter()
+                .filter(|address| !is_of_link(address))
+                .map(Prefix::to_string)
+                .collect(),
             mtu: interface.mtu,
             port: interface.listen_port.filter(|port| *port != 0),
             routes: BTreeSet::new(),
@@ -152,6 +158,11 @@ impl LinkSettings {
         less.routes.retain(|route| !route::is_of(config, route));
         less
     }
+}
+
+/// Whether the kernel lists it with those that it gives a link itself, which are left out of [`of_tunnels`].
+fn is_of_link(prefix: &Prefix) -> bool {
+    matches!(prefix.address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// Whether a hook that runs as the tunnel comes up names this address.
@@ -210,7 +221,9 @@ mod tests {
             changes.iter().map(LinkChange::shown).collect::<Vec<_>>()
         };
         assert_eq!(
-            beyond("[Interface]\nAddress = 10.0.0.1/24\nListenPort = 51820\nMTU = 1420\n"),
+            beyond(
+                "[Interface]\nAddress = 10.0.0.1/24, fe80::5/64\nListenPort = 51820\nMTU = 1420\n"
+            ),
             [
                 "the address 10.98.0.1 peer 10.98.0.2/32",
                 "the address 10.99.0.1/24",

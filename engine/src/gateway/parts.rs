@@ -94,7 +94,7 @@ impl Part {
         match self {
             Part::Tunnels => "the tunnels of active clients come up instead",
             Part::Peers => "each tunnel has the peers of its config",
-            Part::Configs => "what is here and not in the backup stays as it is",
+            Part::Configs => "current configs that the backup lacks stay",
             Part::Database(_)
             | Part::Rules(_)
             | Part::Forwarding(_)

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::text::mark::Mark;
 use crate::text::wg_config::{self, Config, Prefix, is_key};
+use crate::text::wording::counted;
 
 /// The peers of one tunnel, by public key.
 pub type Peers = BTreeMap<String, RuntimePeer>;
@@ -115,17 +116,21 @@ impl Beyond {
 }
 
 impl fmt::Display for Beyond {
-    /// `1 that is in no file, 2 of the config that are not there`
+    /// What is said of the tunnel: `has 1 peer that is in no config file and lacks 2 peers of its config`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let be = |n: usize| if n == 1 { "is" } else { "are" };
+        let is = if self.more == 1 { "is" } else { "are" };
         let said = [
-            (self.more, "", "in no file"),
-            (self.fewer, "of the config ", "not there"),
-            (self.otherwise, "", "set otherwise"),
+            (self.more, "has", format!("that {is} in no config file")),
+            (self.fewer, "lacks", "of its config".into()),
+            (
+                self.otherwise,
+                "has",
+                "set otherwise than in its config".into(),
+            ),
         ];
         let said = said.into_iter().filter(|(n, ..)| *n > 0);
-        let said = said.map(|(n, of, what)| format!("{n} {of}{} {what}", be(n)));
-        f.write_str(&said.collect::<Vec<_>>().join(", "))
+        let said = said.map(|(n, verb, how)| format!("{verb} {} {how}", counted(n, "peer")));
+        f.write_str(&said.collect::<Vec<_>>().join(" and "))
     }
 }
 
@@ -275,22 +280,25 @@ mod tests {
         assert_eq!(said(&[plain]), "");
         assert_eq!(
             said(&[plain, (b, "(none)", "(none)", "off")]),
-            "1 is in no file"
+            "has 1 peer that is in no config file"
         );
-        assert_eq!(said(&[]), "1 of the config is not there");
+        assert_eq!(said(&[]), "lacks 1 peer of its config");
         for otherwise in [
             (a, psk, "10.0.0.2/32", "off"),
             (a, "(none)", "10.0.0.2/32", "7"),
             (a, "(none)", "10.0.0.3/32", "off"),
         ] {
-            assert_eq!(said(&[otherwise]), "1 is set otherwise");
+            assert_eq!(
+                said(&[otherwise]),
+                "has 1 peer set otherwise than in its config"
+            );
         }
         assert_eq!(
             said(&[
                 (b, "(none)", "(none)", "off"),
                 (psk, "(none)", "(none)", "off")
             ]),
-            "2 are in no file, 1 of the config is not there"
+            "has 2 peers that are in no config file and lacks 1 peer of its config"
         );
     }
 

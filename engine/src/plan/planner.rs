@@ -288,9 +288,9 @@ fn forwarding(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option
 /// The same words whatever is chosen: the choice is no part of what is approved.
 fn as_it_is(profile: &Profile, survey: &Survey, warnings: &mut Vec<Note>) {
     warnings.extend(stay_down(profile, survey));
-    let closes = "the restore closes that first, unless --keep-open-folders leaves it";
+    let closes = "A restore removes this access first, unless you add --keep-open-folders";
     let sentences = survey.exposure.sentences().into_iter();
-    let open = |said| Note::known(Code::OPEN_TO_OTHERS, format!("{said}: {closes}"));
+    let open = |said| Note::known(Code::OPEN_TO_OTHERS, format!("{said}. {closes}"));
     warnings.extend(sentences.map(open));
     warnings.extend(survey.exposure.problems.iter().map(of_problem));
 }

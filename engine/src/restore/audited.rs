@@ -7,7 +7,7 @@ use super::order::{WorkOrder, WorkReport};
 use super::recover::Recovered;
 use crate::error::{Code, Fault, Problem};
 use crate::gateway::profile::Profile;
-use crate::state_dir::audit::entry::{AuditResult, Audited, AuditedDeed};
+use crate::state_dir::audit::entry::{AuditEnd, AuditResult, Audited, AuditedDeed};
 use crate::state_dir::audit::note;
 
 /// A restore is planned, and from here on changes something.
@@ -55,12 +55,11 @@ impl Ordered {
         let Ordered { who, restore } = self;
         if let Some(id) = restore {
             let result = of_restore(report);
-            return vec![Audited::new(
-                who,
-                AuditedDeed::Restore,
-                Some(id.as_str()),
-                result,
-            )];
+            let restore = Audited::new(who, AuditedDeed::Restore, Some(id.as_str()), result);
+            return vec![Audited {
+                ended: ended(report),
+                ..restore
+            }];
         }
         let entry = |id: Option<&RestoreId>, result| {
             let id = id.map(RestoreId::as_str);
@@ -85,7 +84,10 @@ impl Ordered {
             // The second stage of the boot ends it.
             Ok(Recovered::BeforeNetwork(_)) => Vec::new(),
             Ok(Recovered::Over(..) | Recovered::TriedAgain { .. } | Recovered::Settled { .. })
-            | Err(_) => vec![entry(report.restore(), of_recovery(report))],
+            | Err(_) => vec![Audited {
+                ended: ended(report),
+                ..entry(report.restore(), of_recovery(report))
+            }],
         }
     }
 }
@@ -94,6 +96,17 @@ fn of_restore(report: &WorkReport) -> AuditResult {
     match (&report.outcome, &report.handed_over) {
         (Ok(Recovered::Over(..)), Some(problem)) => AuditResult::by(std::slice::from_ref(problem)),
         _ => of_recovery(report),
+    }
+}
+
+/// How it ended where it did not complete.
+fn ended(report: &WorkReport) -> Option<AuditEnd> {
+    match &report.outcome {
+        Err(fault)
+        | Ok(Recovered::Settled {
+            result: Err(fault), ..
+        }) => Some(AuditEnd::of(fault)),
+        Ok(_) => None,
     }
 }
 
@@ -131,7 +144,12 @@ mod tests {
             ..WorkReport::of(outcome)
         };
         let entries = ordered.entries(&report).into_iter();
-        let told = entries.map(|e| format!("{} {}", e.what.word(), String::from(e.result)));
+        let told = entries.map(|e| {
+            let text = e.to_string();
+            let words: Vec<&str> = text.split("  ").map(str::trim).collect();
+            let told = words.into_iter().filter(|w| !w.is_empty()).take(2);
+            told.collect::<Vec<_>>().join(" ")
+        });
         told.collect()
     }
 
@@ -148,13 +166,19 @@ mod tests {
                 by_hand(),
                 true,
                 settled(Err(Fault::RolledBack(problem()))),
-                vec!["restore no-space"],
+                vec!["restore rolled-back (no-space)"],
+            ),
+            (
+                by_hand(),
+                true,
+                settled(Err(Fault::Stuck(problem()))),
+                vec!["restore stuck (no-space)"],
             ),
             (
                 by_hand(),
                 true,
                 Err(Fault::Refused(vec![problem()])),
-                vec!["restore no-space"],
+                vec!["restore nothing-changed (no-space)"],
             ),
             (
                 by_hand(),
@@ -179,7 +203,7 @@ mod tests {
                 AskedBy::Agent,
                 false,
                 Err(Fault::Stuck(problem())),
-                vec!["recovery no-space"],
+                vec!["recovery stuck (no-space)"],
             ),
             (
                 AskedBy::Boot,

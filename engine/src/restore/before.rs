@@ -19,8 +19,8 @@ pub fn facts(host: &dyn Look, dir: &Path, state: &State) -> Result<Facts, Proble
         cannot(
             Code::FACTS_CHANGED,
             format!("use the kernel facts {}: {why}", path.display()),
-            "this command changed nothing. Put the file back from a backup of this machine, if you have one, then run `holdfast recover`. Without one only the last way out is \
-             left: `holdfast recover --leave-as-it-is`, and then the safety backup, which `holdfast status` names",
+            "this command changed nothing. Put the file back from a backup of this machine, if you have one, then run `holdfast recover`. \
+             Without one, `holdfast status` names the commands that lead out",
         )
     };
     if host.stat(&path)?.is_none() {

@@ -91,7 +91,7 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
     match i.phase {
         Phase::Closed(_) => return ("over", Decision::Finish),
         _ if i.stuck => return ("waits for the operator", Decision::Halt),
-        _ if !i.starts_left => return ("started too often", Decision::Stick),
+        _ if !i.starts_left => return ("started over 16 times", Decision::Stick),
         Phase::Opening | Phase::Preparing | Phase::Forward | Phase::Back | Phase::Committed => {}
     }
     match i.phase {
@@ -116,12 +116,12 @@ pub fn decide(i: &Inputs) -> (&'static str, Decision) {
         }
         Phase::Forward => match i.next {
             Some(step) if i.attempts_left => ("go on", Decision::Do(step, Forward)),
-            Some(_) => ("tried too often", Decision::Turn),
+            Some(_) => ("tried 3 times", Decision::Turn),
             None => ("all done", Decision::Commit),
         },
         Phase::Back => match i.next {
             Some(step) if i.attempts_left => ("go back", Decision::Do(step, Back)),
-            Some(_) => ("tried too often", Decision::Stick),
+            Some(_) => ("tried 3 times", Decision::Stick),
             None if i.cleaned => ("back and clean", Decision::Close(Verdict::RolledBack)),
             None => ("back", Decision::Do(Step::CleanUp, Back)),
         },
@@ -386,8 +386,8 @@ mod tests {
         prepared
         recovery rolls back
         restored and clean
-        started too often
-        tried too often
+        started over 16 times
+        tried 3 times
         waits for the operator
         what was done is gone
         ");

@@ -162,7 +162,7 @@ pub fn tidy(
         return Err(cannot(
             Code::CLEAN_UP_FAILS,
             format!(
-                "clean up after restore {id}: it was tried too often ({})",
+                "clean up after restore {id}: Holdfast started {STARTS} times on it, and the clean-up still fails ({})",
                 why.unwrap_or_default()
             ),
             "fix the reason, then run `holdfast recover`",

@@ -41,7 +41,7 @@ pub fn text(state: &State) -> String {
     let id = &state.header.restore;
     format!(
         "# holdfast {id}\n# This restore is open. `holdfast status` says where it stands; `holdfast recover` finishes it.\n\
-             # Until then `nft -f` of this file closes the fence, and a boot starts none of these tunnels.\n{}{closed}",
+             # Until then a boot starts none of these tunnels. `nft -f` of this file blocks their traffic.\n{}{closed}",
         held(state)
     )
 }

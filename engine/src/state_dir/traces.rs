@@ -193,11 +193,20 @@ impl Traces {
         let (backup, which) = match &self.safety_backup {
             Some(path) => (
                 quoted_path(path),
-                "the safety backup that the lost restore made",
+                "the safety backup that the lost restore made".to_owned(),
+            ),
+            // With state_dir its backups are gone.
+            None if self.here.is_empty() => (
+                "/PATH/TO/BACKUP.zip".into(),
+                format!(
+                    "a backup. Use the newest one made before the lost restore. The backups in {} are lost with state_dir: take a \
+                     copy that you keep elsewhere",
+                    profile.backups_dir().display()
+                ),
             ),
             None => (
                 "BACKUP".into(),
-                "the newest backup that was made before the lost restore",
+                "the newest backup that was made before the lost restore".into(),
             ),
         };
         let restore = format!("`holdfast restore {backup} --yes`");

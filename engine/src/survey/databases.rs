@@ -54,7 +54,7 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
                 match live.mail_relay(&database.path) {
                     Ok(relay) => now.mail.extend(relay.map(|r| (database.name.clone(), r))),
                     Err(p) => now.unreadable(format!(
-                        "whether a restore changes the mail relay in {} cannot be told: {}",
+                        "Holdfast does not know whether a restore changes the mail relay in {}: cannot {}",
                         database.path.display(),
                         p.problem().what
                     )),
@@ -69,11 +69,9 @@ pub(super) fn databases(host: &dyn Host, profile: &Profile) -> Result<DatabasesN
                 now.locked
                     .insert(Part::Database(database.name.clone()), why);
             }
-            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => now.unreadable(format!(
-                "{} cannot be read: {}",
-                database.path.display(),
-                p.what
-            )),
+            Err(Trouble::Unreadable(p) | Trouble::Failed(p)) => {
+                now.unreadable(format!("cannot {}", p.what));
+            }
         }
         // A backup would lack it.
         if let Err(problem) = live.may_be_copied(&database.path) {

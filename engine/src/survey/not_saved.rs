@@ -9,7 +9,7 @@ use crate::gateway::kernel_facts::Facts;
 use crate::host::{ExitKind, Family, Host, Query};
 use crate::text::fence_rules;
 use crate::text::iptables::Rules;
-use crate::text::wording::{counted, in_a_line, names};
+use crate::text::wording::{counted, names, why};
 
 const NFTABLES: &str = "/etc/nftables.conf";
 
@@ -58,7 +58,8 @@ fn nft_tables(host: &dyn Host, facts: &Facts, found: &mut Vec<String>) {
                 ),
                 Err(problem) => problem,
             };
-            found.push(not_known("nft has tables of its own", &problem));
+            let then = "If it has, a backup does not save them";
+            found.push(not_known("nft has tables of its own", then, &problem));
         }
     }
 }
@@ -82,10 +83,13 @@ fn nftables_at_boot(host: &dyn Host, found: &mut Vec<String>) {
         )),
         Err(problem) => found.push(not_known(
             "nftables.service loads rules at each boot",
+            "If it does, a backup does not save its file",
             &problem,
         )),
     }
 }
+
+const FIREWALLD: &str = "If it runs, a backup does not save its settings";
 
 fn firewalld(host: &dyn Host, found: &mut Vec<String>) {
     match host.ask(&Query::Firewalld, "") {
@@ -96,9 +100,9 @@ fn firewalld(host: &dyn Host, found: &mut Vec<String>) {
         ),
         Ok(out) => {
             let problem = out.problem(Code::QUERY_FAILED, "ask for firewalld", "see systemctl status");
-            found.push(not_known("firewalld runs", &problem));
+            found.push(not_known("firewalld runs", FIREWALLD, &problem));
         }
-        Err(problem) => found.push(not_known("firewalld runs", &problem)),
+        Err(problem) => found.push(not_known("firewalld runs", FIREWALLD, &problem)),
     }
 }
 
@@ -112,7 +116,10 @@ fn ufw(host: &dyn Host, found: &mut Vec<String>) {
             "ufw is enabled: what it is set to (/etc/ufw) is not saved, and it loads that at each boot".into(),
         ),
         Ok(_) => {}
-        Err(problem) => found.push(not_known("ufw is enabled", &problem)),
+        Err(problem) => {
+            let then = "If it is, a backup does not save its settings";
+            found.push(not_known("ufw is enabled", then, &problem));
+        }
     }
 }
 
@@ -132,7 +139,8 @@ fn sets(host: &dyn Host, facts: &Facts, found: &mut Vec<String>) {
         )
     });
     let sets = sets.unwrap_or_else(|problem| {
-        found.push(not_known("ipset has sets", &problem));
+        let then = "If it has, a backup does not save them";
+        found.push(not_known("ipset has sets", then, &problem));
         String::new()
     });
     let sets: BTreeSet<String> = sets
@@ -153,11 +161,13 @@ fn sets(host: &dyn Host, facts: &Facts, found: &mut Vec<String>) {
 }
 
 /// Of what is not saved in any case, where it could not be looked for.
-fn not_known(what: &str, problem: &Problem) -> String {
-    format!(
-        "Holdfast could not find out whether {what}; a backup does not save that: {}",
-        in_a_line(problem)
-    )
+fn not_known(what: &str, then: &str, problem: &Problem) -> String {
+    let why = why(problem);
+    let why = match &problem.command {
+        Some(command) => format!("`{command}` failed ({why})"),
+        None => why,
+    };
+    format!("Holdfast does not know whether {what}: {why}. {then}")
 }
 
 /// `1 table of nft is not saved: inet myfw`

@@ -83,6 +83,18 @@ pub fn first<T>(mut all: Vec<T>, most: usize, rest: impl FnOnce(usize) -> T) -> 
     all
 }
 
+/// Why it could not be done, without what: for a sentence that says that itself.
+pub fn why(problem: &Problem) -> String {
+    let why = problem.what.split_once(": ").map(|(_, why)| why);
+    let said = problem.stderr.as_deref();
+    let said = said.and_then(|s| s.lines().find(|l| !l.trim().is_empty()));
+    match (why, said) {
+        (Some(why), Some(said)) => format!("{why}: {}", said.trim()),
+        (Some(why), None) => why.to_owned(),
+        (None, _) => in_a_line(problem),
+    }
+}
+
 /// A path in a command as a person would type it in a shell.
 pub fn quoted_path(path: &Path) -> String {
     quoted(&path.display().to_string())

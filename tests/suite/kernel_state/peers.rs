@@ -48,8 +48,7 @@ fn peers_that_are_in_no_file_are_named_and_backed_up_and_come_back_with_their_ke
     let was = peers(&gateway, &tunnel);
     let backup = gateway.backup();
     let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
-    let named =
-        format!("the peers of the tunnel {tunnel} are not those of its config: 1 is in no file");
+    let named = format!("the tunnel {tunnel} has 1 peer that is in no config file");
     assert!(surveyed.contains(&named), "{surveyed}");
 
     from_its_file(&gateway, &tunnel);
@@ -103,7 +102,7 @@ fn a_peer_that_was_taken_away_while_its_tunnel_ran_stays_away_although_its_confi
     assert!(peers(&gateway, &tunnel).is_empty());
     let surveyed = gateway.holdfast(&["survey"]).ok().unwrap().stdout;
     assert!(
-        surveyed.contains("1 of the config is not there"),
+        surveyed.contains("lacks 1 peer of its config"),
         "{surveyed}"
     );
     let backup = gateway.backup();

@@ -240,6 +240,7 @@ fn where_the_staged_configs_are_gone_before_their_exchange_the_restore_rolls_bac
         .unwrap();
     let recovered = two.holdfast(&["recover"]);
     two.is_settled(&began, &recovered, "no staging");
+}
 
 #[test]
 fn a_config_that_somebody_empties_before_the_recovery_is_named_in_the_headline_and_with_what_to_do()

@@ -137,7 +137,7 @@ fn a_restore_that_is_lost_for_good_is_left_by_the_commands_that_the_message_name
         ran.ok().unwrap();
     }
     assert!(kept.is_dir());
-    assert_eq!(*restore, "holdfast restore BACKUP --yes");
+    assert_eq!(*restore, "holdfast restore /PATH/TO/BACKUP.zip --yes");
     let other = two.other();
     let restored = two.holdfast(&["restore", &other, "--yes"]);
     restored.ok().unwrap();

@@ -179,7 +179,7 @@ pub fn waits(recoveries: &[Policy]) -> GatewayLines {
             ),
             line(
                 "what to do",
-                "use a button below, or, on the gateway, run `holdfast recover`. If that fails again, the last way out is `holdfast recover --leave-as-it-is`, which unblocks traffic and leaves the files as they are",
+                "use a button below, or, on the gateway, run `holdfast recover`. If that fails: `holdfast recover --leave-as-it-is` unblocks traffic and leaves the files as they are",
             ),
         ],
         recoveries: recoveries.to_vec(),
@@ -252,7 +252,7 @@ pub fn preview() -> Preview {
             ),
             Note::down(
                 Code::LOCKED_OUT,
-                "the backup's IPv4 rules shut out SSH: nobody reaches port 22 any more",
+                "the backup's IPv4 rules block SSH: nobody can reach port 22 after the restore",
             )
             .advising("see that another way leads to <this> box"),
             "the config berlin_01ab runs a command as root: PostUp = iptables -A FORWARD".into(),

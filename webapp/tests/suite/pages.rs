@@ -287,7 +287,7 @@ fn a_restore_that_left_something_out_does_not_say_that_the_gateway_is_as_the_bac
     let journal = Journal::leaving_out(&[
         (
             "the IPv4 firewall rules",
-            "they cannot be loaded here, and that was accepted: no such set <x>; those of now stay",
+            "those of the backup do not load here (no such set <x>), and you chose to continue without them. The current rules stay",
         ),
         (
             "the database app.db",

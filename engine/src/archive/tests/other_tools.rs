@@ -54,7 +54,7 @@ fn what_a_tool_made_of_a_backup_is_refused_once_a_kind_with_what_undoes_it() {
         .collect();
     insta::assert_snapshot!(problems(&with(&extra).bytes), @r##"
     accept the backup test.zip: its entry notes-0.txt has no place in a backup of a gateway; so it is with 4 more entries
-      if you know that a tool added it, take it out of a copy of the file: zip -d FILE 'notes-0.txt'; or choose another backup (`holdfast backups`); nothing was changed
+      if you trust the archive, copy it and remove this entry: `zip -d COPY 'notes-0.txt'`; or choose another backup (`holdfast backups`); nothing was changed
     "##);
     let around = build(&[
         Raw::new("backup/backup_metadata.json", &metadata(&[], &["a.conf"])),
@@ -88,6 +88,6 @@ fn what_a_tool_made_of_a_backup_is_refused_once_a_kind_with_what_undoes_it() {
     "##);
     insta::assert_snapshot!(problems(&with(&[Raw::new("configs/._a.conf", b"x")]).bytes), @r##"
     accept the backup test.zip: its metadata do not list its entry configs/._a.conf
-      it was packed again or changed since it was made; if a tool added what is not listed, take that out of a copy of the file: zip -d FILE ENTRY (a Mac's are '*/._*'); or choose another backup (`holdfast backups`); nothing was changed
+      the archive was repacked or changed. If you trust it, copy it and remove the extra entry: `zip -d COPY configs/._a.conf` (a Mac adds entries like '*/._*'); or choose another backup (`holdfast backups`); nothing was changed
     "##);
 }

@@ -46,11 +46,15 @@ impl Making<'_, '_> {
             .map(|file| client_of(file).to_string_lossy().into_owned())
             .collect();
         if !unpaired.is_empty() {
+            let (file, row) = match unpaired.len() {
+                1 => ("its config file", "Its database row or its files"),
+                _ => ("their config files", "Their database rows or files"),
+            };
             let text = format!(
-                "row and files of {} may be of two moments: each of the {} times that the backup looked, they had changed since, or one of them was missing: {}",
+                "{} may not match {file}: {}. {row} changed, or one was missing, during each of {} attempts to read them",
                 counted(unpaired.len(), "client"),
-                moment::ANEW + 1,
-                names(&unpaired)
+                names(&unpaired),
+                moment::ANEW + 1
             );
             let note = Note::known(Code::NOT_OF_ONE_MOMENT, text);
             self.warnings.push(note);

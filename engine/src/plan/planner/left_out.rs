@@ -15,7 +15,7 @@ use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wording::{counted, names};
 
-const STAY: &str = "the current ones stay, without those of replaced tunnels, and tunnels and services add their own";
+const STAY: &str = "The current rules stay, except the rules of replaced tunnels. Tunnels and services add their own rules";
 
 /// Why a part that is not in the backup is not in it.
 fn why_not(backup: &BackupForPlan, part: &Part) -> String {
@@ -127,22 +127,23 @@ pub(super) fn left_out(
         }
     }
     tunnels(profile, survey, backup, tunnels_up, &mut lines);
-    lines.several(
-        "link",
-        " left alone",
-        &manifest.iter().flat_map(|m| m.links.keys()).collect(),
-        Note::known(
-            Code::NOT_IN_BACKUP,
-            "there when the backup was made: neither a link nor what it leads to is saved or touched",
-        ),
+    let links: BTreeSet<&String> = manifest.iter().flat_map(|m| m.links.keys()).collect();
+    let were = match links.len() {
+        1 => "it was a link",
+        _ => "they were links",
+    };
+    let why = format!(
+        "{were} when the backup was made. Holdfast saves and changes neither links nor their targets"
     );
+    let why = Note::known(Code::NOT_IN_BACKUP, why);
+    lines.several("link", " left alone", &links, why);
     lines.several(
         "client",
         " that changed while the backup was made",
         &manifest.iter().flat_map(|m| &m.unpaired).collect(),
         Note::known(
             Code::NOT_OF_ONE_MOMENT,
-            "the row and the files may be of different moments",
+            "the row and the config file may not match",
         ),
     );
     lost(&checked.lost, &mut lines);
@@ -172,15 +173,14 @@ fn tunnels(
             "up in the backup, and left as it is: what lies where the config belongs is no regular file (a link, a folder)",
         ),
     );
-    lines.several(
-        "tunnel",
-        "",
-        &down,
-        Note::down(
-            Code::TUNNEL_STAYS_DOWN,
-            "up in the backup, which has no config to bring it up with: down now, and stays down",
-        ),
-    );
+    let down_now = match down.len() {
+        1 => "up in the backup, which has no config to bring it up with: it is down and stays down",
+        _ => {
+            "up in the backup, which has no configs to bring them up with: they are down and stay down"
+        }
+    };
+    let why = Note::down(Code::TUNNEL_STAYS_DOWN, down_now);
+    lines.several("tunnel", "", &down, why);
 }
 
 /// Configs of which the backup does not say what they were.
@@ -245,7 +245,7 @@ fn no_files(profile: &Profile, survey: &Survey, backup: &BackupForPlan, lines: &
         &in_its_place,
         Note::known(
             Code::WRONG_KIND,
-            "in the backup, and not put back: what lies there now is no regular file (a link, a folder), and is left as it is",
+            "in the backup, and not put back: what lies there now is no regular file (a link, a folder), and is left as it is. To restore it, move the link or folder away and restore again",
         ),
     );
     lines.several(
@@ -270,9 +270,15 @@ fn lost(lost: &[Lost], lines: &mut LeftOutLines) {
         let Some(mut note) = said.next().map(|l| l.note.clone()) else {
             continue;
         };
+        // In the plan it stands alone, and names its database itself.
+        if let Some((name, rest)) = note.text.split_once(": ")
+            && what.split(' ').next_back() == Some(name)
+        {
+            note.text = rest.to_owned();
+        }
         let more = said.count();
         if more > 0 {
-            note.text += &format!("; and {more} more like it, named in the plan");
+            note.text += &format!("; the plan names {more} more");
         }
         lines.lines.push(note.of(what));
     }
@@ -287,9 +293,9 @@ fn rules(survey: &Survey, backup: &BackupForPlan, family: Family) -> Option<Note
     let part = Part::Rules(family);
     let not_loaded = |why: String| Note::down(Code::RULES_NOT_LOADED, why);
     Some(match (survey.facts.rules(family), refused) {
-        (Some(_), Some(why)) => not_loaded(format!("{why}; {STAY}")),
+        (Some(_), Some(why)) => not_loaded(format!("{why}. {STAY}")),
         (Some(_), None) => {
-            let why = format!("{}; {STAY}", why_not(backup, &part));
+            let why = format!("{}. {STAY}", why_not(backup, &part));
             Note::known(Code::NOT_IN_BACKUP, why)
         }
         (None, _) if survey.facts.unread.contains_key(&part) => Note::down(

@@ -329,12 +329,12 @@ fn of_rules(here: &Here, both: &BothRules, tunnels: &BTreeSet<&str>, said: &mut 
     doors.extend(here.page.map(|page| (page, "this page")));
     for (entrance, what) in doors {
         if then.shuts_out(entrance) && !now.shuts_out(entrance) {
-            said.push(Note::down(
-                Code::LOCKED_OUT,
-                format!(
-                    "the backup's {family} rules shut out {what}: nobody reaches port {} any more",
-                    entrance.port
-                ),
+            let text = format!(
+                "the backup's {family} rules block {what}: nobody can reach port {} after the restore",
+                entrance.port
+            );
+            said.push(Note::down(Code::LOCKED_OUT, text).advising(
+                "before you agree, make sure that you have console access to this gateway",
             ));
         }
     }

@@ -16,7 +16,7 @@ use crate::plan::needs_here::InterfacesHere;
 use crate::plan::planner::{BackupForPlan, Choices};
 use crate::plan::rehearsal::{self, Tried};
 use crate::survey::Survey;
-use crate::text::wording::in_a_line;
+use crate::text::wording::why;
 use crate::text::{iptables, octets};
 
 /// The file of a restore's peers, in its folder `after/`.
@@ -138,9 +138,9 @@ fn rules(
                         "; to restore all but the firewall, add --keep-going-without-firewall";
                     return Err(Fault::Refused(vec![problem]));
                 }
-                let why = in_a_line(&problem);
                 Err(format!(
-                    "they cannot be loaded here, and that was accepted: {why}"
+                    "those of the backup do not load here ({}), and you chose to continue without them",
+                    why(&problem)
                 ))
             }
         };

@@ -32,8 +32,9 @@ impl StateOfGateway {
             // Whoever follows the advice from its top restores first: what starts before that adds rules to those of two sets.
             let restores_first = !self.lacks.is_empty();
             self.lacks.extend(down);
-            let stopped = stopped.into_iter().map(|s| stopped_note(s, restores_first));
-            self.lacks.extend(stopped);
+            let stopped = stopped.into_iter();
+            self.lacks
+                .extend(stopped.map(|service| stopped_note(service, restores_first)));
         }
         self.is_idle_without_lacks();
     }
@@ -57,25 +58,27 @@ impl StateOfGateway {
                 | SetInPlace::Mixed { .. } => None,
             })
         {
-            let text = format!("Holdfast cannot tell whether files and databases are mixed: {why}");
-            return Some(Note::known(Code::LEFT_AS_IT_IS, text));
+            let text = format!(
+                "Holdfast does not know whether files and databases belong together: {why}"
+            );
+            return Some(Note::known(Code::LEFT_AS_IT_IS, text).advising(self.restores_all()));
         }
         let [files, databases] = sides;
         if !(files.0 || databases.0) || !(files.1 || databases.1) {
             return None;
         }
-        let text = "files and databases are mixed";
+        let text = "some files and databases are old, the others are from the backup";
         Some(Note::known(Code::LEFT_AS_IT_IS, text).advising(self.restores_all()))
     }
 
     fn restores_all(&self) -> String {
-        match &self.safety_backup {
-            Some(path) => format!(
-                "`holdfast restore {}` puts all of it back as it was before the restore",
-                quoted_path(path)
-            ),
-            None => "`holdfast restore BACKUP` makes all of it one set".into(),
-        }
+        let then = match &self.safety_backup {
+            Some(_) => "as before the restore",
+            None => "as that backup says",
+        };
+        let path = self.safety_backup.as_deref();
+        let backup = path.map_or_else(|| "BACKUP".into(), quoted_path);
+        format!("run `holdfast restore {backup}`: all files, databases and rules are then {then}")
     }
 
     /// What was said of the rules as it was left. Where files and databases are of two sets, what leads on is said already.

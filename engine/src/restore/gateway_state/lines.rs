@@ -42,23 +42,6 @@ impl std::fmt::Display for StateLine {
     }
 }
 
-/// Which protocols the kernel forwards nothing of, and how that is changed by hand.
-fn forwards_nothing(off: &[&str]) -> String {
-    let key = |protocol: &&str| match *protocol {
-        "IPv6" => "net.ipv6.conf.all.forwarding=1",
-        _ => "net.ipv4.ip_forward=1",
-    };
-    let keys: Vec<&str> = off.iter().map(key).collect();
-    match off {
-        [] => String::new(),
-        off => format!(
-            "the kernel forwards nothing of {} (by hand: `sysctl -w {}`)",
-            off.join(" and "),
-            keys.join(" ")
-        ),
-    }
-}
-
 impl StateOfGateway {
     /// The lines: what is in place, what is up, down and blocked, what stands in the way, what goes on. A line that would say nothing
     /// is left out.
@@ -179,7 +162,17 @@ impl StateOfGateway {
         {
             let _ = write!(said, ", since {}", moment(since));
         }
-        let off = forwards_nothing(&self.forwarding_off);
+        let off = match self.forwarding_off.as_slice() {
+            [] => String::new(),
+            off => {
+                let keys: Vec<&str> = off.iter().map(|p| forwarding_key(p)).collect();
+                format!(
+                    "the kernel forwards nothing of {} (by hand: `sysctl -w {}`)",
+                    off.join(" and "),
+                    keys.join(" ")
+                )
+            }
+        };
         let said = [said, off, and(&up)].into_iter().chain(unknown);
         said.filter(|s| !s.is_empty())
             .collect::<Vec<_>>()
@@ -407,15 +400,17 @@ impl StateOfGateway {
     }
 
     fn way_out(&self) -> String {
-        let leave = "If that fails again, the last way out is `holdfast recover --leave-as-it-is`, which unblocks traffic and leaves the \
-                     files as they are";
+        let leave =
+            "`holdfast recover --leave-as-it-is` unblocks traffic and leaves the files as they are";
+        let is_stuck = self.condition == Condition::Stuck;
+        let again = if is_stuck { " again" } else { "" };
         match &self.safety_backup {
             Some(path) => format!(
-                "{leave}; then `holdfast restore {}`, which restores the safety backup and starts the services that this \
-                 restore stopped",
+                "If that fails{again}: 1. {leave}. 2. `holdfast restore {}` restores the safety backup, and starts the services that \
+                 this restore stopped",
                 quoted_path(path)
             ),
-            None => leave.into(),
+            None => format!("If that fails{again}: {leave}"),
         }
     }
 }
@@ -467,6 +462,13 @@ fn and(parts: &[String]) -> String {
         [] => String::new(),
         [one] => one.clone(),
         [first @ .., last] => format!("{} and {last}", first.join(", ")),
+    }
+}
+
+fn forwarding_key(protocol: &str) -> &'static str {
+    match protocol {
+        "IPv6" => "net.ipv6.conf.all.forwarding=1",
+        _ => "net.ipv4.ip_forward=1",
     }
 }
 

@@ -189,17 +189,15 @@ fn keep_found(env: &Env, permit: &Permit) -> Result<Report, Problem> {
 fn found_note(env: &Env, target: &Target, kept: &Path) -> Note {
     let (path, kept) = (&target.path, kept.display());
     let is_database = env.plan.databases.iter().any(|d| d.path == *path);
-    let text = match is_database {
-        true => {
-            format!("a program wrote to {path} during the restore: what it wrote is kept as {kept}")
-        }
-        false => {
-            format!(
-                "{path} was changed by others meanwhile: what they left there is kept as {kept}"
-            )
-        }
+    let who = match is_database {
+        true => "a program wrote to",
+        false => "somebody else changed",
     };
-    Note::known(Code::FOUND_KEPT, text).about(path)
+    let text = format!(
+        "{who} {path} during the restore; Holdfast kept that data as {kept}, and the gateway does not use it"
+    );
+    let note = Note::known(Code::FOUND_KEPT, text).about(path);
+    note.advising(format!("look at {kept} if you miss changes"))
 }
 
 /// Whether what is staged is byte for byte what the plan put there, or nothing.

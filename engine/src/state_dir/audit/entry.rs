@@ -34,6 +34,9 @@ pub struct Audited {
     pub subject: Option<String>,
     /// What came of it.
     pub result: AuditResult,
+    /// How a restore or a recovery ended that did not complete; older programs do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<AuditEnd>,
     /// How often, since the last entry of this kind; none where it was once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub times: Option<u64>,
@@ -121,6 +124,42 @@ impl AuditedDeed {
     }
 }
 
+/// How a restore or a recovery ended that did not complete: its code alone does not say what became of the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum AuditEnd {
+    /// The gateway is as before.
+    RolledBack,
+    /// An operator must finish it.
+    Stuck,
+    /// It ended before it changed anything.
+    NothingChanged,
+}
+
+impl AuditEnd {
+    /// What a fault says of it.
+    pub fn of(fault: &Fault) -> AuditEnd {
+        match fault {
+            Fault::RolledBack(_) => AuditEnd::RolledBack,
+            Fault::Stuck(_) => AuditEnd::Stuck,
+            Fault::Failed(_)
+            | Fault::Declined
+            | Fault::Usage(_)
+            | Fault::Refused(_)
+            | Fault::Busy(_) => AuditEnd::NothingChanged,
+        }
+    }
+
+    /// As it stands in what is printed of the log.
+    fn word(self) -> &'static str {
+        match self {
+            AuditEnd::RolledBack => "rolled-back",
+            AuditEnd::Stuck => "stuck",
+            AuditEnd::NothingChanged => "nothing-changed",
+        }
+    }
+}
+
 /// What came of it: `done`, or the code of what stood in the way.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(from = "String", into = "String")]
@@ -185,6 +224,7 @@ impl Audited {
             what,
             subject: subject.map(|subject| subject.chars().take(SUBJECT).collect()),
             result,
+            ended: None,
             times: None,
         }
     }
@@ -193,7 +233,10 @@ impl Audited {
 impl std::fmt::Display for Audited {
     /// In one line, ready for a terminal.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let result = String::from(self.result.clone());
+        let mut result = String::from(self.result.clone());
+        if let Some(ended) = self.ended {
+            result = format!("{} ({result})", ended.word());
+        }
         write!(f, "{:<14}  {result:<22}  {}", self.what.word(), self.who)?;
         if let Some(subject) = &self.subject {
             write!(f, ": {}", visible(subject))?;

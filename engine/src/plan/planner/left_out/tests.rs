@@ -82,7 +82,7 @@ fn what_the_backup_has_not_and_the_gateway_has_is_left_out_with_the_reason() {
 fn what_the_backup_has_and_does_not_go_back_is_left_out_with_the_reason() {
     let shown = said(facts(), |backup| {
         backup.rules.clear();
-        let why = "they cannot be loaded here, and that was accepted: no such set";
+        let why = "those of the backup do not load here (no such set), and you chose to continue without them";
         backup.rules.insert(Family::V4, Err(why.into()));
         backup.checked.tunnels_up = vec!["wg0".into(), "wg1".into()];
         let manifest = backup.manifest();

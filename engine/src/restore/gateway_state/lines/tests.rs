@@ -120,12 +120,12 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
     let rules = Problem {
         stderr: Some("iptables-restore: line 12 failed\n".into()),
         ..problem(
-            "load the firewall rules: exit status 1 (going back, in the step \"load old firewall rules\": tried too often)",
+            "load the firewall rules: exit status 1 (going back, in the step \"load old firewall rules\": tried 3 times)",
             "look at the line that it names, in /var/lib/holdfast/restores/ID/refused-rules; then run `holdfast recover`",
         )
     };
     let tunnel = problem(
-        "finish this step: c00000 is not up (going back, in the step \"verify the running gateway\": tried too often)",
+        "finish this step: c00000 is not up (going back, in the step \"verify the running gateway\": tried 3 times)",
         "run `wg-quick up /etc/wireguard/c00000.conf` and see what it says; then run `holdfast recover`",
     );
     let object = problem(
@@ -205,14 +205,14 @@ fn states() -> Vec<(&'static str, StateOfGateway)> {
                 condition: Condition::Left,
                 traffic: Traffic::Open,
                 lacks: vec![
-                    Note::known(Code::LEFT_AS_IT_IS, "files and databases are mixed").advising(
-                        "`holdfast restore B` puts all of it back as it was before the restore",
+                    Note::known(Code::LEFT_AS_IT_IS, "some files and databases are old, the others are from the backup").advising(
+                        "run `holdfast restore B`: all files, databases and rules are then as before the restore",
                     ),
                     Note::down(
                         Code::LEFT_AS_IT_IS,
                         "the service wireguard-gateway.service does not run",
                     )
-                    .advising("`systemctl start wireguard-gateway.service`"),
+                    .advising("then run `systemctl start wireguard-gateway.service`, then `holdfast restore B` once more, since that start may add firewall rules twice"),
                 ],
                 recoveries: Vec::new(),
                 heading: None,
