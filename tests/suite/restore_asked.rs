@@ -363,10 +363,10 @@ fn rules_that_fail_in_the_rehearsal_are_refused_or_left_out_where_that_was_accep
     ]);
     assert_eq!(done.code(), 0, "{done}");
     is_restored_but_for_the_rules(&gateway, &then, &before, &["iptables-save"]);
-    insta::assert_snapshot!(
-        "accepted",
-        gateway.plain(&done.stdout.lines().take(16).collect::<Vec<_>>().join("\n"))
-    );
+    // Whether the gateway is seen to write just then is chance.
+    let told = done.stdout.lines().filter(|l| !l.contains("may not match"));
+    let told: Vec<&str> = told.take(16).collect();
+    insta::assert_snapshot!("accepted", gateway.plain(&told.join("\n")));
     let verdict =
         "Restored in part: the gateway is as the backup says, but for the IPv4 firewall rules.";
     let lines: Vec<&str> = done.stdout.lines().rev().take(2).collect();
