@@ -91,12 +91,12 @@ fn run(profile: &Profile, document: &Value, result: Option<RunResult>) -> Result
     };
     // An address of a webhook may hold a secret, and the line stands at login: no word of the command but the first.
     let backup = match result {
-        Some(RunResult::Good) => "The backup is made",
-        Some(RunResult::Incomplete) => "The backup is made, and lacks parts",
-        Some(RunResult::Begun | RunResult::Failed) => "No backup was made",
-        None => "No scheduled backup came",
+        Some(RunResult::Good) => "the backup is made",
+        Some(RunResult::Incomplete) => "the backup is made, and lacks parts",
+        Some(RunResult::Begun | RunResult::Failed) => "no backup was made",
+        None => "no scheduled backup came",
     };
-    let what = format!("run the on_backup program to its end: {program} {how}. {backup}");
+    let what = format!("run the on_backup program to its end ({backup}): {program} {how}");
     Err(Problem {
         stderr: Some(ended.stderr).filter(|said| !said.is_empty()),
         ..cannot(Code::ON_BACKUP_FAILED, what, advice)

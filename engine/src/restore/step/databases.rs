@@ -115,7 +115,17 @@ impl StepOps for SettleDatabases {
             // The unlinking of a side file must last: after a power cut it would be back beside the new file.
             env.host.sync_dir(permit, parent(path)?)?;
         }
-        old_files::keep_databases(env)?;
+        // Only whoever copies the folders before the end makes it needed: its lack stops nothing.
+        if let Err(problem) = old_files::keep_databases(env) {
+            let text = format!(
+                "if somebody copies the gateway's folders before this restore ends, a rollback cannot tell the old databases: cannot {}",
+                problem.what
+            );
+            let code = problem.code.unwrap_or(Code::IO);
+            report
+                .warnings
+                .push(Note::known(code, text).advising(problem.advice));
+        }
         Ok(report)
     }
 
