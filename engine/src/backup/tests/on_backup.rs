@@ -68,7 +68,7 @@ fn a_program_that_fails_is_noted_without_its_arguments_and_not_run_again() {
     let stands = later(&profile, 4);
     let line = stands.line().unwrap();
     assert!(
-        line.contains(" on_backup: cannot run the on_backup program to its end: /bin/sh ended with status 3. No scheduled backup came: no route."),
+        line.contains(" on_backup: cannot run the on_backup program to its end (no scheduled backup came): /bin/sh ended with status 3: no route."),
         "{line}"
     );
     assert!(!format!("{stands:?}").contains("SECRET"));
