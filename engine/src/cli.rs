@@ -229,6 +229,9 @@ struct RestoreOptions {
     /// Tunnels that are down now may stay down anyway.
     #[arg(long, value_name = "NAME")]
     leave_down: Vec<String>,
+    /// Replace databases and tunnels also where they are as the backup has them. Every tunnel then goes down and comes up.
+    #[arg(long)]
+    full_stop: bool,
 }
 
 /// Holdfast's own folder; where it is not there, that too: a slip in the profile looks like a gateway that was never restored.

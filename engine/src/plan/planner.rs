@@ -19,7 +19,8 @@ use crate::gateway::owner::Owner;
 use crate::gateway::parts::Part;
 use crate::gateway::profile::{Profile, ServiceProfile};
 use crate::plan::order;
-use crate::plan::planner::tunnels::{fence, tunnels_down, tunnels_up};
+use crate::plan::order::Work;
+use crate::plan::planner::tunnels::{fence, stays_up, tunnels_down, tunnels_up};
 use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wg_config::Prefix;
@@ -38,6 +39,8 @@ pub struct BackupForPlan {
     pub rules: BTreeMap<Family, Result<Digest, String>>,
     /// SHA-256 of the file with the peers that its tunnels had besides those of their configs.
     pub peers: Option<Digest>,
+    /// The databases of the gateway, by entry, whose rows are as those of the backup.
+    pub same_rows: BTreeSet<String>,
     /// What was found on the way to the plan: what its configs run, whose its files are.
     pub found: Vec<Note>,
     /// What [`said`] found when it compared it with the gateway.
@@ -59,6 +62,9 @@ pub struct Choices {
     pub keep_going_without_services: bool,
     /// Tunnels, by name, that may be down afterwards.
     pub leave_down: BTreeSet<String>,
+    /// Databases and tunnels that are as the backup has them are replaced as well.
+    #[serde(default)]
+    pub full_stop: bool,
 }
 
 impl BackupForPlan {
@@ -165,13 +171,15 @@ pub fn plan(
     warnings.extend(found_here(survey, &tunnels_down, checked));
     as_it_is(profile, survey, &mut warnings);
     warnings.sort_by_key(|note| note.weight);
-    let names: BTreeSet<&str> = tunnels_down
-        .iter()
-        .chain(&tunnels_up)
-        .map(|t| t.name.as_str())
-        .collect();
+    let stays_up = stays_up(
+        survey,
+        backup,
+        (&tunnels_down, &tunnels_up),
+        &files,
+        &choices,
+    );
     let fence = fence(
-        &names,
+        (&tunnels_down, &tunnels_up, &stays_up),
         networks_now
             .iter()
             .map(|(name, networks)| (name.as_str(), networks.as_slice()))
@@ -180,7 +188,12 @@ pub fn plan(
     );
     let may_stay_down = may_stay_down(survey, &tunnels_up, &choices);
     let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
-    let (forward, back) = order::lists();
+    let (forward, back) = order::lists(Work {
+        databases: !databases.is_empty(),
+        files: !files.is_empty(),
+        configs: files.iter().any(|f| f.path.ends_with(".conf")),
+        tunnels: !fence.interfaces.is_empty(),
+    });
     let services = services(profile, survey);
     let names = services.iter().map(|s| s.name.clone());
     let may_not_run = names
@@ -215,6 +228,7 @@ pub fn plan(
         without_safety_backup_of: parts(&choices.without_safety_backup_of),
         may_not_run,
         may_stay_down,
+        stays_up,
         left_out,
         warnings,
     })

@@ -24,7 +24,7 @@ use crate::host::{Family, Host, this_box};
 use crate::plan::needs_here::InterfacesHere;
 use crate::plan::planner::said::{self, BothRules, Here};
 use crate::plan::planner::{self, Choices};
-use crate::plan::preview::approval;
+use crate::plan::preview::{self, approval};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::plan::{in_place, left_down};
 use crate::plan::{rehearsal, replaced};
@@ -71,6 +71,7 @@ pub struct Prepared {
     /// Where the new files come from.
     pub(crate) contents: NewFiles,
     exposed: Vec<Exposed>,
+    changes_nothing: bool,
 }
 
 /// Where new files come from, as it was checked.
@@ -82,6 +83,11 @@ pub(crate) struct NewFiles {
 }
 
 impl Prepared {
+    /// Whether the gateway is as the backup says in all that is compared: then there is nothing to restore.
+    pub fn changes_nothing(&self) -> bool {
+        self.changes_nothing
+    }
+
     /// Whether [`Prepared::close_what_is_open`] has something to do.
     pub fn closes_something(&self) -> bool {
         !self.exposed.is_empty()
@@ -134,6 +140,9 @@ pub fn prepare(
         &consent,
         (&interfaces, &request.choices),
     )?;
+    if !request.choices.full_stop {
+        backup.same_rows = same_rows(host, profile, &survey, &backup.checked);
+    }
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     let said = &mut backup.found;
@@ -141,7 +150,8 @@ pub fn prepare(
     said.extend(interfaces.starts(host, profile, &survey, &backup.checked));
     backup.said = said::said(&here, &survey, &backup, &both);
     let networks = networks_now(host, profile, &survey)?;
-    let keep_open_folders = request.choices.keep_open_folders;
+    let (keep_open_folders, full_stop) =
+        (request.choices.keep_open_folders, request.choices.full_stop);
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
     drop(backup);
@@ -157,8 +167,10 @@ pub fn prepare(
             "look at what it would do now, and approve that",
         )]));
     }
+    let changes_nothing = !full_stop && preview::changes_nothing(&plan, &survey.facts, &both);
     Ok(Prepared {
         id,
+        changes_nothing,
         unsaved: replaced::unsaved(&plan, &survey.facts),
         plan: Arc::new(plan),
         consent,
@@ -198,6 +210,27 @@ fn unknown_tunnels(
         )
     };
     unknown.map(problem).collect()
+}
+
+/// The databases whose rows are as the backup has them. Where those of now cannot be read, that is not known, and they are replaced.
+fn same_rows(
+    host: &dyn Host,
+    profile: &Profile,
+    survey: &Survey,
+    checked: &Checked,
+) -> BTreeSet<String> {
+    let databases = profile.gateway.database.iter();
+    let there = databases.filter(|d| survey.databases.contains_key(&d.name));
+    let same = there.filter(|d| {
+        let then = checked
+            .databases
+            .get(&d.name)
+            .and_then(|then| then.rows.as_ref());
+        let now = then.and_then(|_| host.databases().row_sums(&d.path).ok());
+        then.zip(now)
+            .is_some_and(|(then, now)| then.differing(&now).is_empty())
+    });
+    same.map(|d| d.name.clone()).collect()
 }
 
 fn none(problems: Vec<Problem>) -> Result<(), Fault> {

@@ -17,7 +17,7 @@ use crate::files::open::{if_there, new_private};
 use crate::files::spool::Room;
 use crate::files::whole;
 use crate::gateway::account::{Account, MailRelay};
-use crate::gateway::database::{self, Client, NotTaken, Origin, Terms};
+use crate::gateway::database::{self, Client, NotTaken, OpenMode, Origin, Terms};
 use crate::gateway::profile::{self, DatabaseKind, Profile};
 use crate::text::wording::{counted, name, names, of_problem};
 
@@ -89,6 +89,8 @@ pub(super) fn check_databases(
         if known.kind == DatabaseKind::Clients {
             clients = read.clients;
         }
+        // An empty file is one that the application has not made its tables in yet.
+        let rows = database::row_sums(&made, OpenMode::Copy).ok();
         if !rebuilt.entries.contains(&known.name) {
             remove(&made)?;
         }
@@ -96,6 +98,7 @@ pub(super) fn check_databases(
             kind: known.kind,
             file: FileInBackup::new(&known.name, facts),
             beside: None,
+            rows,
             users: read.users,
             mail: read.mail,
         };
@@ -119,6 +122,7 @@ fn raw(archive: &Archive, known: &profile::Database) -> Result<CheckedDatabase, 
         kind: known.kind,
         file,
         beside: Some(files),
+        rows: None,
         users: Vec::new(),
         mail: None,
     })

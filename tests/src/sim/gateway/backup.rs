@@ -61,6 +61,7 @@ fn databases(
             files.collect()
         });
         let database = CheckedDatabase {
+            rows: None,
             kind: DatabaseKind::Clients,
             file,
             beside,
@@ -184,6 +185,7 @@ pub fn backup(
     }
     checked.manifest = Some(manifest);
     let backup = BackupForPlan {
+        same_rows: Default::default(),
         archive: ArchiveInfo {
             name: "backup.zip".into(),
             sha256: digest(b"archive"),

@@ -75,18 +75,22 @@ pub(super) fn bring_up(
     let may_be_a_services = || Ok::<bool, Problem>(!env.over && env.stirring()?.is_some());
     let doubtful =
         permit.r#move().attempt > 1 || direction == Direction::Forward || may_be_a_services()?;
+    // The others carry traffic.
+    let is_noted = |tunnel: &str| env.over || env.stays_up(tunnel);
     let mut half_up = may_be_half_up(env)?;
     let doubtful = tunnels
         .iter()
-        .filter(|t| doubtful && (!env.over || half_up.contains(&t.name)));
+        .filter(|t| doubtful && (!is_noted(&t.name) || half_up.contains(&t.name)));
     if !env.again && doubtful.clone().any(|t| up.contains(&t.name)) {
         take_down(env, permit, time_left, doubtful.copied())?;
         up = env.tunnels_up()?;
     }
     let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
     let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
-    if env.over {
-        half_up.extend(down.iter().map(|(t, _)| t.name.clone()));
+    let noted = down.iter().filter(|(t, _)| is_noted(&t.name));
+    half_up.extend(noted.map(|(t, _)| t.name.clone()));
+    let is_noted = env.over || !half_up.is_empty();
+    if is_noted {
         note_coming_up(env, &half_up)?;
     }
     let tools = Tools::of(env, permit);
@@ -135,18 +139,16 @@ pub(super) fn bring_up(
     if direction == Direction::Forward {
         report.warnings.extend(known_beforehand(env)?);
     }
-    if env.over {
+    if is_noted {
         note_coming_up(env, &BTreeSet::new())?;
     }
     Ok(report)
 }
 
-/// After the verdict, those that lack or that a start of the services had taken down: the others carry traffic.
+/// After the verdict, those that lack or that a start of the services had taken down; before it, those of the tunnels that are left
+/// alone that such a start had taken down.
 fn may_be_half_up(env: &Env) -> Result<BTreeSet<String>, Problem> {
-    let mut half_up = match env.over {
-        true => were_coming_up(env)?,
-        false => BTreeSet::new(),
-    };
+    let mut half_up = were_coming_up(env)?;
     half_up.extend(env.lacking.tunnels.iter().cloned());
     Ok(half_up)
 }
