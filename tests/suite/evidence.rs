@@ -118,7 +118,7 @@ fn put_by_hand(what: impl Fn(&[u8]) -> Vec<u8>) -> Option<(String, Finished)> {
     inside(&two, &format!("mv {} {like}", path(&original)));
     let stuck = two.holdfast(&["recover", "--roll-back"]);
     assert_eq!(stuck.code(), 5, "{stuck}");
-    assert!(stuck.stderr.contains("install -o"), "{stuck}");
+    assert!(stuck.stderr.contains("install -D -o"), "{stuck}");
     inside(&two, &format!("cp -a {like} {target}.new && rm {like}"));
     std::fs::write(format!("{target}.new"), what(&was)).unwrap();
     inside(&two, &format!("mv {target}.new {target}"));

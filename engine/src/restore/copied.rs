@@ -119,10 +119,16 @@ impl<'a> Copies<'a> {
                     false => Copied::No,
                 }
             }
-            Some(false) => match new {
-                Some(new) if self.holds(&exchange.path, &new.sha256)? => Copied::Lost,
-                Some(_) | None => Copied::No,
-            },
+            Some(false) => {
+                let was = self.was.get_or_init(|| what_was(env.host, env.dir));
+                // One that differs in its owner or mode alone may well be the old one.
+                let was = was.get(&exchange.path);
+                let new = new.filter(|new| was.is_none_or(|was| was.sha256 != new.sha256));
+                match new {
+                    Some(new) if self.holds(&exchange.path, &new.sha256)? => Copied::Lost,
+                    Some(_) | None => Copied::No,
+                }
+            }
         })
     }
 

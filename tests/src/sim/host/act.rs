@@ -230,8 +230,9 @@ impl Act for Sim {
             GatewayCommand::TunnelUp(..)
             | GatewayCommand::TunnelDown(..)
             | GatewayCommand::PeersAdd(_)
-            | GatewayCommand::SetLink(..)
             | GatewayCommand::PeerRemove(..) => true,
+            // What a service brought up meanwhile carries traffic already.
+            GatewayCommand::SetLink(..) => permit.r#move().step != Step::VerifyRunning,
             // Rules of tunnels that are down are missing meanwhile; what leads from one set to another at once loses nothing.
             GatewayCommand::EditRules(_) => permit.r#move().step == Step::ResetRules,
             GatewayCommand::Nft
