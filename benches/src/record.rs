@@ -124,7 +124,7 @@ fn of(took: Duration) -> Once {
 
 /// A plan that changes nothing: only the records count here.
 fn plan() -> Plan {
-    let (forward, back) = engine::plan::order::lists(engine::plan::order::Work::ALL);
+    let (forward, back) = engine::plan::order::lists(engine::plan::order::PlannedWork::ALL);
     Plan {
         archive: ArchiveInfo {
             name: "wireguard_backup_20261122_185220.zip".into(),

@@ -193,17 +193,12 @@ fn look(
     warnings.extend(beyond);
     let (kept, kept_at) = kept(host, profile, &mut aside).map_err(one)?;
     warnings.extend(aside.warnings);
-    warnings.extend(aside.no_files.iter().map(|path| {
-        let shown = path.display().to_string();
-        let text = format!(
-            "{shown} is not a regular file: neither it nor what it may lead to is saved or changed"
-        );
-        Note::known(Code::WRONG_KIND, text).about(shown)
-    }));
+    warnings.extend(aside.no_files.iter().map(|path| no_file(path)));
     let (what, advice) = ("list the interfaces", "install iproute2");
     let links = host.ask(&Query::Links, "").map_err(one)?;
-    let links = links.expect_ok(Code::QUERY_FAILED, what, advice);
-    let links = links.map_err(one)?;
+    let links = links
+        .expect_ok(Code::QUERY_FAILED, what, advice)
+        .map_err(one)?;
     let exposure = exposure::look(host, profile, &wireguard.keys().cloned().collect());
     Ok(Survey {
         boot: host.boot().map_err(one)?,
@@ -223,6 +218,14 @@ fn look(
         exposure,
         warnings,
     })
+}
+
+fn no_file(path: &Path) -> Note {
+    let shown = path.display().to_string();
+    let text = format!(
+        "{shown} is not a regular file: neither it nor what it may lead to is saved or changed"
+    );
+    Note::known(Code::WRONG_KIND, text).about(shown)
 }
 
 /// Without these there is nothing to look at: the profile's owner, whom this gives, and both folders of configs.

@@ -276,7 +276,7 @@ fn say_recovered(
             "nothing to do: no restore is open; state_dir is {}",
             super::state_dir_shown(context)
         ),
-        Recovered::NothingToDo(_) => say!("{}", super::restore::NOTHING_TO_DO),
+        Recovered::NothingToDo(_) => say!("{}", super::NOTHING_TO_DO),
         Recovered::Over(id, verdict) => say!(
             "restore {id} was over{}; nothing is left to recover",
             verdict.map_or_else(String::new, |v| format!(" ({v})"))

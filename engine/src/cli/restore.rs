@@ -36,7 +36,7 @@ pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> R
         without_safety_backup_of: args.without_safety_backup_of.iter().cloned().collect(),
         keep_going_without_services: args.keep_going_without_services,
         leave_down: args.leave_down.iter().cloned().collect(),
-        full_stop: args.full_stop,
+        full_stop: !args.changes_only,
     };
     let (id, approved) = match args.yes {
         true => (state_dir::new_id(&Linux::new(&context.profile))?, None),
@@ -114,15 +114,12 @@ pub(super) fn to_undo(context: &Context) -> Result<PathBuf, Fault> {
 
 /// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up
 /// again, since a question may stay open for long.
-/// What is said where a restore would change nothing.
-pub(super) const NOTHING_TO_DO: &str = "Nothing to do: the gateway is as the backup says. No restore was begun, and nothing was touched";
-
 fn say_nothing_to_do(context: &Context) {
     match context.json {
         true => print_json(
-            &serde_json::json!({ "verdict": null, "standing": "nothing-to-do", "headline": NOTHING_TO_DO }),
+            &serde_json::json!({ "verdict": null, "standing": "nothing-to-do", "headline": super::NOTHING_TO_DO }),
         ),
-        false => say!("{NOTHING_TO_DO}"),
+        false => say!("{}", super::NOTHING_TO_DO),
     }
 }
 

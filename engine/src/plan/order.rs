@@ -4,7 +4,7 @@
 //! while tunnels are down or their rules are not in force. Journals carry their own lists: one that an older program began
 //! is finished in the order that it was begun in.
 
-use journal_format::Step;
+use journal_format::{FenceRules, Step, Target};
 
 /// The steps of a restore that goes forward.
 pub const FORWARD: [Step; 16] = [
@@ -44,7 +44,7 @@ pub const BACK: [Step; 11] = [
 
 /// What a restore has to do.
 #[derive(Debug, Clone, Copy)]
-pub struct Work {
+pub struct PlannedWork {
     /// Databases are replaced.
     pub databases: bool,
     /// Files are replaced, added or removed.
@@ -55,14 +55,24 @@ pub struct Work {
     pub tunnels: bool,
 }
 
-impl Work {
+impl PlannedWork {
     /// All that a restore can have to do.
-    pub const ALL: Work = Work {
+    pub const ALL: PlannedWork = PlannedWork {
         databases: true,
         files: true,
         configs: true,
         tunnels: true,
     };
+
+    /// What these targets and this fence ask for.
+    pub fn of(databases: &[Target], files: &[Target], fence: &FenceRules) -> PlannedWork {
+        PlannedWork {
+            databases: !databases.is_empty(),
+            files: !files.is_empty(),
+            configs: files.iter().any(|f| f.path.ends_with(".conf")),
+            tunnels: !fence.interfaces.is_empty(),
+        }
+    }
 
     /// Whether a plan has this step. What takes something away is in it only where something must go; what puts right is always in it,
     /// and finds nothing to do: a reboot in the middle takes everything away.
@@ -86,7 +96,7 @@ impl Work {
 }
 
 /// Both lists as a plan carries them.
-pub fn lists(work: Work) -> (Vec<Step>, Vec<Step>) {
+pub fn lists(work: PlannedWork) -> (Vec<Step>, Vec<Step>) {
     let back = BACK.into_iter().chain([Step::CleanUp]);
     (
         FORWARD.into_iter().filter(|step| work.has(*step)).collect(),

@@ -19,7 +19,7 @@ use crate::gateway::owner::Owner;
 use crate::gateway::parts::Part;
 use crate::gateway::profile::{Profile, ServiceProfile};
 use crate::plan::order;
-use crate::plan::order::Work;
+use crate::plan::order::PlannedWork;
 use crate::plan::planner::tunnels::{fence, stays_up, tunnels_down, tunnels_up};
 use crate::survey::Survey;
 use crate::text::iptables::Family;
@@ -63,7 +63,6 @@ pub struct Choices {
     /// Tunnels, by name, that may be down afterwards.
     pub leave_down: BTreeSet<String>,
     /// Databases and tunnels that are as the backup has them are replaced as well.
-    #[serde(default)]
     pub full_stop: bool,
 }
 
@@ -171,40 +170,30 @@ pub fn plan(
     warnings.extend(found_here(survey, &tunnels_down, checked));
     as_it_is(profile, survey, &mut warnings);
     warnings.sort_by_key(|note| note.weight);
-    let stays_up = stays_up(
-        survey,
-        backup,
-        (&tunnels_down, &tunnels_up),
-        &files,
-        &choices,
-    );
+    let both = (&tunnels_down[..], &tunnels_up[..]);
+    let stays_up = stays_up(survey, backup, both, &files, &choices);
+    let now = networks_now
+        .iter()
+        .map(|(name, networks)| (name.as_str(), networks.as_slice()));
     let fence = fence(
         (&tunnels_down, &tunnels_up, &stays_up),
-        networks_now
-            .iter()
-            .map(|(name, networks)| (name.as_str(), networks.as_slice()))
-            .chain(checked.networks()),
+        now.chain(checked.networks()),
         survey.clients.iter().chain(&checked.clients).flatten(),
     );
     let may_stay_down = may_stay_down(survey, &tunnels_up, &choices);
     let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
-    let (forward, back) = order::lists(Work {
-        databases: !databases.is_empty(),
-        files: !files.is_empty(),
-        configs: files.iter().any(|f| f.path.ends_with(".conf")),
-        tunnels: !fence.interfaces.is_empty(),
-    });
+    let work = match choices.full_stop {
+        true => PlannedWork::ALL,
+        false => PlannedWork::of(&databases, &files, &fence),
+    };
+    let (forward, back) = order::lists(work);
     let services = services(profile, survey);
     let names = services.iter().map(|s| s.name.clone());
-    let may_not_run = names
-        .filter(|_| choices.keep_going_without_services)
-        .collect();
-    let mut staging = BTreeSet::new();
-    for target in databases.iter().chain(&files) {
-        if let Some(dir) = Path::new(&target.staged).parent() {
-            staging.insert(dir.display().to_string());
-        }
-    }
+    let may_not_run = names.filter(|_| choices.keep_going_without_services);
+    let may_not_run = may_not_run.collect();
+    let targets = databases.iter().chain(&files);
+    let staging = targets.filter_map(|t| Path::new(&t.staged).parent());
+    let staging: BTreeSet<String> = staging.map(|dir| dir.display().to_string()).collect();
     Ok(Plan {
         archive: backup.archive.clone(),
         forward,

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 
 use crate::archive::lost::Lost;
-use crate::archive::verify::{self, Checked, Rebuilt};
+use crate::archive::verify::{self, Checked, Opened, Rebuilt};
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
@@ -129,6 +129,10 @@ pub fn prepare(
     none(unfit)?;
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
+    let same_rows = match request.choices.full_stop {
+        true => BTreeSet::new(),
+        false => same_rows(host, profile, &survey, &opened, &checked)?,
+    };
     // Its tables are as large as the plan.
     drop(opened.archive);
     let interfaces = InterfacesHere::look(host, &survey, &checked)?;
@@ -140,9 +144,7 @@ pub fn prepare(
         &consent,
         (&interfaces, &request.choices),
     )?;
-    if !request.choices.full_stop {
-        backup.same_rows = same_rows(host, profile, &survey, &backup.checked);
-    }
+    backup.same_rows = same_rows;
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     let said = &mut backup.found;
@@ -158,15 +160,7 @@ pub fn prepare(
     none(left_beside(host, &plan)?)?;
     none(in_place::problems(host, &plan)?)?;
     room::enough(profile, host, &survey, &plan)?;
-    if let Some(approved) = &request.approved
-        && *approved != approval(&plan)
-    {
-        return Err(Fault::Refused(vec![cannot(
-            Code::PLAN_DRIFTED,
-            "restore: the gateway or the backup changed since the plan was approved",
-            "look at what it would do now, and approve that",
-        )]));
-    }
+    none(drifted(request.approved.as_ref(), &plan))?;
     let changes_nothing = !full_stop && preview::changes_nothing(&plan, &survey.facts, &both);
     Ok(Prepared {
         id,
@@ -185,6 +179,19 @@ pub fn prepare(
             false => survey.exposure.exposed,
         },
     })
+}
+
+/// Another plan than the one that was approved.
+fn drifted(approved: Option<&Digest>, plan: &Plan) -> Vec<Problem> {
+    let differs = approved.filter(|approved| **approved != approval(plan));
+    let problem = |_| {
+        cannot(
+            Code::PLAN_DRIFTED,
+            "restore: the gateway or the backup changed since the plan was approved",
+            "look at what it would do now, and approve that",
+        )
+    };
+    differs.map(problem).into_iter().collect()
 }
 
 /// Tunnels that are to be left down, and that the restore would not bring up anyway.
@@ -217,20 +224,19 @@ fn same_rows(
     host: &dyn Host,
     profile: &Profile,
     survey: &Survey,
+    opened: &Opened,
     checked: &Checked,
-) -> BTreeSet<String> {
+) -> Result<BTreeSet<String>, Fault> {
+    let then = verify::rows(&opened.archive, &opened.rebuilt, checked)?;
     let databases = profile.gateway.database.iter();
     let there = databases.filter(|d| survey.databases.contains_key(&d.name));
     let same = there.filter(|d| {
-        let then = checked
-            .databases
-            .get(&d.name)
-            .and_then(|then| then.rows.as_ref());
+        let then = then.get(&d.name);
         let now = then.and_then(|_| host.databases().row_sums(&d.path).ok());
         then.zip(now)
             .is_some_and(|(then, now)| then.differing(&now).is_empty())
     });
-    same.map(|d| d.name.clone()).collect()
+    Ok(same.map(|d| d.name.clone()).collect())
 }
 
 fn none(problems: Vec<Problem>) -> Result<(), Fault> {

@@ -164,7 +164,7 @@ mod tests {
                     without_safety_backup_of: [].into(),
                     keep_going_without_services: false,
                     leave_down: Default::default(),
-                    full_stop: false,
+                    full_stop: true,
                 },
                 approved: None,
                 asked_by: Some(AskedBy::Agent),

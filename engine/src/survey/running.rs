@@ -13,7 +13,7 @@ use crate::gateway::peers::{self, Peers};
 use crate::gateway::profile::Profile;
 use crate::host::{Look, Query};
 use crate::text::mark::Mark;
-use crate::text::wg_config;
+use crate::text::wg_config::{self, Config};
 use crate::text::wording::{in_a_line, name, quoted};
 
 /// The tunnels that are up and run as their configs say in all that can be told, and a note for each that has peers or settings which
@@ -63,42 +63,21 @@ pub(super) fn beyond_configs(
             let shows = format!("`wg showconf {}` prints the current peers", quoted(tunnel));
             said.push(note.advising(shows));
         }
-        let by_hand = facts
-            .links
-            .get(tunnel)
-            .map(|link| link.beyond_config(&config));
-        let is_seen = by_hand.is_some();
-        let by_hand = by_hand.unwrap_or_default();
         let link = facts.links.get(tunnel);
-        let has_its_key =
-            config.interface.key.is_some() && keys.get(tunnel) == config.interface.key.as_ref();
-        if has_its_key
-            && is_seen
+        let by_hand = link.map(|link| link.beyond_config(&config));
+        let runs_so = by_hand.as_ref().is_some_and(Vec::is_empty)
             && beyond.is_nothing()
-            && by_hand.is_empty()
+            && config.interface.key.is_some()
+            && keys.get(tunnel) == config.interface.key.as_ref()
             && config.interface.fwmark.is_none()
             && link.is_some_and(|link| {
                 let chosen = link.mtu.is_some_and(|mtu| usual.contains(&mtu));
                 (config.interface.mtu.is_some() || chosen) && link.has_routes_of(&config)
-            })
-        {
+            });
+        if runs_so {
             as_configured.insert(tunnel.clone());
         }
-        if !by_hand.is_empty() {
-            let by_hand: Vec<String> = by_hand.iter().map(LinkChange::shown).collect();
-            let has_hook = |when: &str| config.interface.hooks.iter().any(|(key, _)| key == when);
-            let unless = match has_hook("PreUp") || has_hook("PostUp") {
-                true => ", unless its hooks set it",
-                false => "",
-            };
-            let text = format!(
-                "the tunnel {} has settings that are not in its config: {}. No backup has them. They are lost when the tunnel goes \
-                 down{unless}",
-                name(tunnel),
-                by_hand.join(", ")
-            );
-            said.push(Note::known(Code::SET_BY_HAND, text).about(tunnel));
-        }
+        said.extend(by_hand.and_then(|by_hand| set_by_hand(tunnel, &config, &by_hand)));
     }
     (as_configured, said)
 }
@@ -123,6 +102,23 @@ fn usual_mtus(host: &dyn Look, facts: &Facts) -> BTreeSet<u32> {
         .filter_map(mtu)
         .chain([WITHOUT_A_WAY])
         .collect()
+}
+
+/// What is said of settings that are in no config.
+fn set_by_hand(tunnel: &str, config: &Config, by_hand: &[LinkChange]) -> Option<Note> {
+    let shown: Vec<String> = by_hand.iter().map(LinkChange::shown).collect();
+    let has_hook = |when: &str| config.interface.hooks.iter().any(|(key, _)| key == when);
+    let unless = match has_hook("PreUp") || has_hook("PostUp") {
+        true => ", unless its hooks set it",
+        false => "",
+    };
+    let text = format!(
+        "the tunnel {} has settings that are not in its config: {}. No backup has them. They are lost when the tunnel goes \
+         down{unless}",
+        name(tunnel),
+        shown.join(", ")
+    );
+    (!by_hand.is_empty()).then(|| Note::known(Code::SET_BY_HAND, text).about(tunnel))
 }
 
 /// What stands for the private key of each tunnel that is up, where that can be asked.

@@ -75,7 +75,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
                 without_safety_backup_of: Default::default(),
                 keep_going_without_services: false,
                 leave_down: Default::default(),
-                full_stop: false,
+                full_stop: std::env::var_os("HOLDFAST_CHANGES_ONLY").is_none(),
             },
             id: None,
             approved: None,

@@ -49,7 +49,7 @@ fn scenario_of_1_0() -> Scenario {
     let lists = (plan.forward.clone(), plan.back.clone());
     assert_ne!(
         lists,
-        engine::plan::order::lists(engine::plan::order::Work::ALL),
+        engine::plan::order::lists(engine::plan::order::PlannedWork::ALL),
         "the lists of today"
     );
     s

@@ -9,7 +9,7 @@ use crate::archive::lost::Lost;
 use crate::archive::manifest::{EntryFacts, Manifest};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::consent::{Consent, Hook};
-use crate::gateway::database::{Client, Origin, RowSums};
+use crate::gateway::database::{Client, Origin};
 use crate::gateway::parts::{Part, PartFate};
 use crate::gateway::peers::Peers;
 use crate::gateway::profile::DatabaseKind;
@@ -97,8 +97,6 @@ pub struct CheckedDatabase {
     pub file: FileInBackup,
     /// Of one that is there as bytes alone, the files beside it: what each name has behind the database's.
     pub beside: Option<Vec<(&'static str, FileInBackup)>>,
-    /// Its rows, to be compared with those of now; none where they cannot be read.
-    pub rows: Option<RowSums>,
     /// Its users, if it is of that kind.
     pub users: Vec<Account>,
     /// The mail relay that it names, if it is of that kind.

@@ -131,7 +131,6 @@ impl BackupForPlan {
 
     pub(in crate::plan::planner) fn add_database(&mut self, name: &str, file: FileInBackup) {
         let database = CheckedDatabase {
-            rows: None,
             kind: DatabaseKind::Clients,
             file,
             beside: None,
@@ -164,7 +163,7 @@ fn planned(survey: &Survey, backup: &BackupForPlan) -> Result<Plan, Vec<Problem>
         without_safety_backup_of: BTreeSet::new(),
         keep_going_without_services: false,
         leave_down: BTreeSet::new(),
-        full_stop: false,
+        full_stop: true,
     };
     let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
     let profile = Profile::default();

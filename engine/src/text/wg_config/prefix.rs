@@ -29,20 +29,21 @@ impl Prefix {
         };
         let inside = holes.range(first..=last).filter(|hole| self.contains(hole));
         let inside: BTreeSet<Prefix> = inside.copied().collect();
-        if inside.contains(&self) {
-            return Vec::new();
+        if inside.is_empty() || inside.contains(&self) {
+            return if inside.is_empty() {
+                vec![self]
+            } else {
+                Vec::new()
+            };
         }
+        // What has something else inside is longer than one address.
+        let length = self.length + 1;
         let half = Prefix {
-            length: self.length + 1,
+            length,
             ..self.network()
         };
-        match half.other_half().filter(|_| !inside.is_empty()) {
-            None => vec![self],
-            Some(other) => [half, other]
-                .iter()
-                .flat_map(|half| half.less(&inside))
-                .collect(),
-        }
+        let both = [Some(half), half.other_half()].into_iter().flatten();
+        both.flat_map(|half| half.less(&inside)).collect()
     }
 
     /// Reads `address` or `address/length`.

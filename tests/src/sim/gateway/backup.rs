@@ -61,7 +61,6 @@ fn databases(
             files.collect()
         });
         let database = CheckedDatabase {
-            rows: None,
             kind: DatabaseKind::Clients,
             file,
             beside,

@@ -69,12 +69,7 @@ pub(super) fn bring_up(
 ) -> Result<Report, Problem> {
     let tunnels = wanted(env, direction)?;
     let mut up = env.tunnels_up()?;
-    // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
-    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config. Back,
-    // a service that was started again meanwhile may have done so.
-    let may_be_a_services = || Ok::<bool, Problem>(!env.over && env.stirring()?.is_some());
-    let doubtful =
-        permit.r#move().attempt > 1 || direction == Direction::Forward || may_be_a_services()?;
+    let doubtful = is_doubtful(env, permit, direction)?;
     // The others carry traffic.
     let is_noted = |tunnel: &str| env.over || env.stays_up(tunnel);
     let mut half_up = may_be_half_up(env)?;
@@ -87,12 +82,11 @@ pub(super) fn bring_up(
     }
     let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
     let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
-    let noted = down.iter().filter(|(t, _)| is_noted(&t.name));
-    half_up.extend(noted.map(|(t, _)| t.name.clone()));
-    let is_noted = env.over || !half_up.is_empty();
-    if is_noted {
-        note_coming_up(env, &half_up)?;
-    }
+    let noted = down.iter().map(|(t, _)| t.name.clone());
+    let noted: BTreeSet<String> = noted.filter(|t| is_noted(t)).collect();
+    let is_noted = env.over || !noted.is_empty();
+    half_up.extend(noted);
+    note_coming_up_if(is_noted, env, &half_up)?;
     let tools = Tools::of(env, permit);
     let mut report = Report::default();
     report.warnings.extend(gone(env)?);
@@ -139,10 +133,24 @@ pub(super) fn bring_up(
     if direction == Direction::Forward {
         report.warnings.extend(known_beforehand(env)?);
     }
-    if is_noted {
-        note_coming_up(env, &BTreeSet::new())?;
-    }
+    note_coming_up_if(is_noted, env, &BTreeSet::new())?;
     Ok(report)
+}
+
+/// Whether a tunnel that is up may not be so as it should.
+fn is_doubtful(env: &Env, permit: &Permit, direction: Direction) -> Result<bool, Problem> {
+    // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
+    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config. Back,
+    // a service that was started again meanwhile may have done so.
+    let again = permit.r#move().attempt > 1 || direction == Direction::Forward;
+    Ok(again || !env.over && env.stirring()?.is_some())
+}
+
+fn note_coming_up_if(is_noted: bool, env: &Env, tunnels: &BTreeSet<String>) -> Result<(), Problem> {
+    match is_noted {
+        true => note_coming_up(env, tunnels),
+        false => Ok(()),
+    }
 }
 
 /// After the verdict, those that lack or that a start of the services had taken down; before it, those of the tunnels that are left
