@@ -124,7 +124,7 @@ fn of(took: Duration) -> Once {
 
 /// A plan that changes nothing: only the records count here.
 fn plan() -> Plan {
-    let (forward, back) = engine::plan::order::lists();
+    let (forward, back) = engine::plan::order::lists(engine::plan::order::PlannedWork::ALL);
     Plan {
         archive: ArchiveInfo {
             name: "wireguard_backup_20261122_185220.zip".into(),
@@ -150,6 +150,7 @@ fn plan() -> Plan {
         without_safety_backup_of: Vec::new(),
         may_not_run: Vec::new(),
         may_stay_down: Vec::new(),
+        stays_up: Vec::new(),
         left_out: Vec::new(),
         warnings: Vec::new(),
     }

@@ -229,7 +229,14 @@ struct RestoreOptions {
     /// Tunnels that are down now may stay down anyway.
     #[arg(long, value_name = "NAME")]
     leave_down: Vec<String>,
+    /// Replace only what differs from the backup. Databases with the same rows stay, and so do tunnels that run as the backup has
+    /// them, with every packet. Where nothing differs, nothing is done.
+    #[arg(long)]
+    changes_only: bool,
 }
+
+/// What is said where a restore would change nothing.
+const NOTHING_TO_DO: &str = "Nothing to do: the gateway is as the backup says. No restore was begun, and nothing was touched";
 
 /// Holdfast's own folder; where it is not there, that too: a slip in the profile looks like a gateway that was never restored.
 fn state_dir_shown(context: &Context) -> String {

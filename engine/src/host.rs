@@ -14,7 +14,7 @@ use journal_format::{BootId, Control, Digest, FileFacts, FileId};
 use crate::error::{Code, Problem, cannot};
 pub use crate::files::{Kind, access::FoundFile, attributes::Fixed};
 use crate::gateway::account::MailRelay;
-use crate::gateway::database::{Client, Rows, Settled, Shape, Trouble, User};
+use crate::gateway::database::{Client, RowSums, Rows, Settled, Shape, Trouble, User};
 use crate::gateway::link::LinkChange;
 pub use crate::gateway::owner::Owner;
 pub use crate::text::iptables::Family;
@@ -84,8 +84,7 @@ pub enum Query {
     Rules(Family),
     /// Rules of the backend that `iptables-save` does not show.
     LegacyRules(Family),
-    /// Loads the rules given on standard input in a network namespace made for it, and prints them as the kernel has
-    /// them then.
+    /// Loads the rules given on standard input in a network namespace made for it, and prints them as the kernel has them then.
     Rehearse(Family),
     /// `wg show interfaces`.
     Tunnels,
@@ -376,10 +375,11 @@ pub trait LiveDatabases {
     fn users(&self, path: &Path) -> Result<Vec<User>, Trouble>;
     /// The mail relay that it names, if it names one.
     fn mail_relay(&self, path: &Path) -> Result<Option<MailRelay>, Trouble>;
+    /// Its rows, to be compared with those of another.
+    fn row_sums(&self, path: &Path) -> Result<RowSums, Trouble>;
     /// Its tables and their columns.
     fn shape(&self, path: &Path) -> Result<Shape, Trouble>;
-    /// Whether SQLite may be let near it at all, its account's rights be had, and it be settled with them; if not,
-    /// neither can a restore do it.
+    /// Whether SQLite may be let near it at all, its account's rights be had, and it be settled with them; else no restore can.
     fn may_be_opened(&self, path: &Path) -> Result<(), Problem>;
     /// Whether a copy of it could be made: the account that makes it must be able to go to the spool.
     fn may_be_copied(&self, path: &Path) -> Result<(), Problem>;

@@ -7,6 +7,7 @@ pub mod kept_rules;
 mod kernel;
 mod not_saved;
 pub mod preflight;
+mod running;
 pub mod unnamed_databases;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -18,14 +19,11 @@ use crate::error::{Code, Problem, cannot};
 use crate::gateway::account::{Account, MailRelay};
 use crate::gateway::database::{self, Client};
 use crate::gateway::kernel_facts::Facts;
-use crate::gateway::link::LinkChange;
 use crate::gateway::parts::Part;
-use crate::gateway::peers::{self, Peers};
 use crate::gateway::profile::Profile;
 use crate::host::{self, Family, Host, Kind, Look, Meta, Query};
 use crate::survey::kept_rules::KeptPlace;
-use crate::text::wg_config;
-use crate::text::wording::{counted, in_a_line, name, names, quoted};
+use crate::text::wording::{counted, in_a_line, names, quoted};
 use databases::{DatabasesNow, databases};
 use exposure::Exposure;
 pub use kernel::link_settings;
@@ -38,6 +36,8 @@ pub struct Survey {
     pub boot: BootId,
     /// Kernel facts.
     pub facts: Facts,
+    /// Tunnels that are up and run as their configs say in all that Holdfast can tell: keys, peers, addresses, routes, MTU, port.
+    pub as_configured: BTreeSet<String>,
     /// `*.conf` in the folder of client configs.
     pub configs: BTreeMap<String, FileFacts>,
     /// Managed `*.conf` in the folder that `wg-quick` uses.
@@ -189,24 +189,21 @@ fn look(
         }
     }
     warnings.extend(said_of(&facts));
-    warnings.extend(beyond_configs(host, profile, &facts, &wireguard));
+    let (as_configured, beyond) = running::beyond_configs(host, profile, &facts, &wireguard);
+    warnings.extend(beyond);
     let (kept, kept_at) = kept(host, profile, &mut aside).map_err(one)?;
     warnings.extend(aside.warnings);
-    warnings.extend(aside.no_files.iter().map(|path| {
-        let shown = path.display().to_string();
-        let text = format!(
-            "{shown} is not a regular file: neither it nor what it may lead to is saved or changed"
-        );
-        Note::known(Code::WRONG_KIND, text).about(shown)
-    }));
+    warnings.extend(aside.no_files.iter().map(|path| no_file(path)));
     let (what, advice) = ("list the interfaces", "install iproute2");
     let links = host.ask(&Query::Links, "").map_err(one)?;
-    let links = links.expect_ok(Code::QUERY_FAILED, what, advice);
-    let links = links.map_err(one)?;
+    let links = links
+        .expect_ok(Code::QUERY_FAILED, what, advice)
+        .map_err(one)?;
     let exposure = exposure::look(host, profile, &wireguard.keys().cloned().collect());
     Ok(Survey {
         boot: host.boot().map_err(one)?,
         facts,
+        as_configured,
         configs,
         wireguard,
         no_files: aside.no_files,
@@ -221,6 +218,14 @@ fn look(
         exposure,
         warnings,
     })
+}
+
+fn no_file(path: &Path) -> Note {
+    let shown = path.display().to_string();
+    let text = format!(
+        "{shown} is not a regular file: neither it nor what it may lead to is saved or changed"
+    );
+    Note::known(Code::WRONG_KIND, text).about(shown)
 }
 
 /// Without these there is nothing to look at: the profile's owner, whom this gives, and both folders of configs.
@@ -328,75 +333,6 @@ fn no_folder(profile: &Profile, dir: &Path, is_there: bool) -> Problem {
              profile (--config)"
         ),
     )
-}
-
-/// Tunnels whose peers the kernel has otherwise than their config, a note each: that is in no file.
-fn beyond_configs(
-    host: &dyn Look,
-    profile: &Profile,
-    facts: &Facts,
-    wireguard: &BTreeMap<String, FileFacts>,
-) -> Vec<Note> {
-    let gateway = &profile.gateway;
-    let mut said = Vec::new();
-    if facts.unread.contains_key(&Part::Peers) {
-        return said;
-    }
-    for tunnel in &facts.tunnels {
-        let file = format!("{tunnel}.conf");
-        let dir = match wireguard.contains_key(&file) {
-            true => &gateway.wireguard_dir,
-            false => &gateway.configs_dir,
-        };
-        let read = match host.read(&dir.join(&file), wg_config::MOST) {
-            Ok(read) => read,
-            Err(problem) => {
-                let text = format!(
-                    "whether the peers of the tunnel {} are those of its config could not be looked at: {}",
-                    name(tunnel),
-                    in_a_line(&problem)
-                );
-                said.push(Note::known(Code::GATEWAY_UNREADABLE, text).about(tunnel));
-                continue;
-            }
-        };
-        // One that does not parse is warned of as that.
-        let Ok(config) = wg_config::parse(&file, &read) else {
-            continue;
-        };
-        let none = Peers::new();
-        let beyond = peers::beyond_config(facts.peers.get(tunnel).unwrap_or(&none), &config);
-        if !beyond.is_nothing() {
-            let text = format!(
-                "the tunnel {} {beyond}. A restore replaces the tunnel's peers with the backup's",
-                name(tunnel)
-            );
-            let note = Note::known(Code::PEERS_BEYOND_CONFIG, text).about(tunnel);
-            let shows = format!("`wg showconf {}` prints the current peers", quoted(tunnel));
-            said.push(note.advising(shows));
-        }
-        let by_hand = facts
-            .links
-            .get(tunnel)
-            .map(|link| link.beyond_config(&config));
-        let by_hand = by_hand.unwrap_or_default();
-        if !by_hand.is_empty() {
-            let by_hand: Vec<String> = by_hand.iter().map(LinkChange::shown).collect();
-            let has_hook = |when: &str| config.interface.hooks.iter().any(|(key, _)| key == when);
-            let unless = match has_hook("PreUp") || has_hook("PostUp") {
-                true => ", unless its hooks set it",
-                false => "",
-            };
-            let text = format!(
-                "the tunnel {} has settings that are not in its config: {}. No backup has them. They are lost when the tunnel goes \
-                 down{unless}",
-                name(tunnel),
-                by_hand.join(", ")
-            );
-            said.push(Note::known(Code::SET_BY_HAND, text).about(tunnel));
-        }
-    }
-    said
 }
 
 /// `2: eth0@if3: <BROADCAST,...`

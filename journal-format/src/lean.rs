@@ -76,6 +76,7 @@ impl Plan {
             without_safety_backup_of: self.without_safety_backup_of.clone(),
             may_not_run: self.may_not_run.clone(),
             may_stay_down: self.may_stay_down.clone(),
+            stays_up: self.stays_up.clone(),
             left_out: self.left_out.clone(),
             warnings: self.warnings.clone(),
         }

@@ -47,6 +47,10 @@ pub struct Plan {
     /// Tunnels, by name, that may be down afterwards: the admin accepts it, or they were down when the plan was made. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub may_stay_down: Vec<String>,
+    /// Tunnels, by name, that are up before and after and change in nothing: they are in both lists of tunnels, and the way forward
+    /// leaves them alone. After a reboot they are up no more, and are as any other. Since 1.1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stays_up: Vec<String>,
     /// What does not go back, or is not in the backup, though the gateway has such a thing. The verdict names it by the note's
     /// name, as a sentence calls it: `the IPv4 firewall rules`. Since 1.1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -214,6 +218,7 @@ impl Plan {
             without_safety_backup_of,
             may_not_run,
             may_stay_down,
+            stays_up,
             left_out,
             warnings,
         } = self;
@@ -222,6 +227,7 @@ impl Plan {
             && without_safety_backup_of.is_empty()
             && may_not_run.is_empty()
             && may_stay_down.is_empty()
+            && stays_up.is_empty()
             && left_out.is_empty()
             && warnings.iter().all(|w| w.format() == Format::FIRST);
         if plain { Format::FIRST } else { Format::V1_1 }

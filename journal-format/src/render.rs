@@ -179,8 +179,12 @@ fn plan_summary(plan: &Plan) -> String {
         visible(&plan.archive.name),
         count(databases, "database", "databases"),
         count(plan.files.len(), "file", "files"),
-        count(plan.tunnels_down.len(), "tunnel", "tunnels"),
-        plan.tunnels_up.len(),
+        count(
+            plan.tunnels_down.len().saturating_sub(plan.stays_up.len()),
+            "tunnel",
+            "tunnels"
+        ),
+        plan.tunnels_up.len().saturating_sub(plan.stays_up.len()),
     )
 }
 

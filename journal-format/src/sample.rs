@@ -106,6 +106,7 @@ pub fn plan() -> Plan {
         without_safety_backup_of: Vec::new(),
         may_not_run: Vec::new(),
         may_stay_down: Vec::new(),
+        stays_up: Vec::new(),
         left_out: Vec::new(),
         warnings: vec!["the backup has no app.db: it stays as it is".into()],
     }

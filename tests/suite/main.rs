@@ -65,6 +65,7 @@ mod told;
 mod traced;
 mod tunnels_that_fail;
 mod two_states;
+mod unchanged;
 mod unresolved_endpoint;
 mod web_restore;
 mod web_stage;

@@ -69,6 +69,7 @@ fn ordered(two: &TwoStates) -> WorkOrder {
             without_safety_backup_of: Default::default(),
             keep_going_without_services: false,
             leave_down: Default::default(),
+            full_stop: true,
         },
         approved: None,
         asked_by: None,

@@ -249,6 +249,7 @@ impl Starts {
                 without_safety_backup_of: approved.without_safety_backup_of.clone(),
                 keep_going_without_services: approved.keep_going_without_services,
                 leave_down: approved.leave_down.clone(),
+                full_stop: true,
             },
             approved: Some(approved.plan.clone()),
             asked_by: Some(asked_by),

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 pub use checked::{BackupRules, Checked, CheckedDatabase, FileInBackup};
 pub use configs::CheckedConfig;
+pub use databases::rows;
 use databases::{check_databases, digest, extract};
 use journal_format::{ArchiveInfo, Digest, Note};
 

@@ -246,6 +246,7 @@ fn as_json(
     let standing = serde_json::json!(last.map(|v| v.standing));
     let (found, id, verdict) = match recovered {
         Recovered::Idle(_) => ("idle", None, standing),
+        Recovered::NothingToDo(id) => ("nothing-to-do", Some(id), standing),
         Recovered::Over(id, verdict) => ("over", Some(id), serde_json::json!(verdict)),
         Recovered::BeforeNetwork(id) => ("before-network", Some(id), standing),
         Recovered::TriedAgain { id, .. } => ("tried-again", Some(id), standing),
@@ -275,6 +276,7 @@ fn say_recovered(
             "nothing to do: no restore is open; state_dir is {}",
             super::state_dir_shown(context)
         ),
+        Recovered::NothingToDo(_) => say!("{}", super::NOTHING_TO_DO),
         Recovered::Over(id, verdict) => say!(
             "restore {id} was over{}; nothing is left to recover",
             verdict.map_or_else(String::new, |v| format!(" ({v})"))

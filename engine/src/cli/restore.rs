@@ -36,6 +36,7 @@ pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> R
         without_safety_backup_of: args.without_safety_backup_of.iter().cloned().collect(),
         keep_going_without_services: args.keep_going_without_services,
         leave_down: args.leave_down.iter().cloned().collect(),
+        full_stop: !args.changes_only,
     };
     let (id, approved) = match args.yes {
         true => (state_dir::new_id(&Linux::new(&context.profile))?, None),
@@ -50,6 +51,10 @@ pub(super) fn run(context: &Context, archive: &Path, args: &RestoreOptions) -> R
             let result = AuditResult::of(&prepared);
             context.audited(AuditedDeed::Plan, Some(&named), result);
             let prepared = prepared?;
+            if prepared.changes_nothing() {
+                say_nothing_to_do(context);
+                return Ok(0);
+            }
             let besides = Besides {
                 commands: prepared.consent.lines(),
                 unsaved: prepared.unsaved,
@@ -109,6 +114,15 @@ pub(super) fn to_undo(context: &Context) -> Result<PathBuf, Fault> {
 
 /// Prepares under the lock, so that no database is looked into while another restore swaps it; and gives the lock up
 /// again, since a question may stay open for long.
+fn say_nothing_to_do(context: &Context) {
+    match context.json {
+        true => print_json(
+            &serde_json::json!({ "verdict": null, "standing": "nothing-to-do", "headline": super::NOTHING_TO_DO }),
+        ),
+        false => say!("{}", super::NOTHING_TO_DO),
+    }
+}
+
 fn look(context: &Context, archive: &Path, choices: Choices) -> Result<Prepared, Fault> {
     let _lock = Lock::take(&context.profile, LockedFor::Restore)?;
     let request = RestoreRequest {
@@ -277,6 +291,7 @@ fn conclude(context: &Context, watched: Followed) -> Result<u8, Fault> {
                 Err(fault) => tell!("holdfast: {}", super::fault_text(&fault, after.as_ref())),
             }
         }
+        Ok(Recovered::NothingToDo(_)) => say_nothing_to_do(context),
         Ok(
             Recovered::Idle(_)
             | Recovered::Over(..)
@@ -355,7 +370,9 @@ impl LastWord {
     /// Without a journal that can be read: a restore that could not even write its first record has none, once it is recovered.
     fn by_report(outcome: &Result<Recovered, Fault>) -> Option<LastWord> {
         let (id, standing) = match outcome.as_ref().ok()? {
-            Recovered::Idle(_) | Recovered::BeforeNetwork(_) => return None,
+            Recovered::Idle(_) | Recovered::BeforeNetwork(_) | Recovered::NothingToDo(_) => {
+                return None;
+            }
             Recovered::Over(id, verdict) => (
                 id,
                 Standing::after(verdict.unwrap_or(Verdict::NothingChanged)),

@@ -152,6 +152,28 @@ impl LinkSettings {
         beyond.changes_from(&of_config)
     }
 
+    /// Whether each network of the config's peers is reached through this interface; whoever removed a route by hand cut some off.
+    pub fn has_routes_of(&self, config: &Config) -> bool {
+        if config.interface.table.is_some() {
+            return false;
+        }
+        let networks = |texts: &BTreeSet<String>| -> Vec<Prefix> {
+            let first = texts
+                .iter()
+                .filter_map(|text| text.split_whitespace().next());
+            first
+                .filter_map(Prefix::parse)
+                .map(|p| p.network())
+                .collect()
+        };
+        // The kernel sets that of an address itself.
+        let reached = [networks(&self.addresses), networks(&self.routes)].concat();
+        let wanted = config.peers.iter().flat_map(|peer| &peer.allowed_ips);
+        wanted
+            .map(Prefix::network)
+            .all(|network| reached.contains(&network))
+    }
+
     /// The same without the routes that bringing the tunnel up by this config sets. Their table may be another one each time.
     pub fn less_routes_of(&self, config: &Config) -> LinkSettings {
         let mut less = self.clone();

@@ -1,8 +1,8 @@
-//! The gateway's own databases, in use or not: read, copied and settled with the rights of the account that
-//! `rights` finds, in a process of this program's that has given up root. Owns how that process is asked.
+//! The gateway's own databases, in use or not: read, copied and settled with the rights of the account that `rights` finds, in a
+//! process of this program's that has given up root. Owns how that process is asked.
 //!
-//! Whoever may write beside a database decides what SQLite does there; what comes back is therefore data, read with the
-//! care that an archive gets. Must not open a live database in a process that is root, but where root alone may write.
+//! Whoever may write beside a database decides what SQLite does there; what comes back is therefore data, read with the care that an
+//! archive gets. Must not open a live database in a process that is root, but where root alone may write.
 #![expect(clippy::disallowed_methods, reason = "runs without root")]
 
 use std::collections::BTreeSet;
@@ -22,7 +22,7 @@ use crate::gateway::account::MailRelay;
 use crate::gateway::database::reach;
 use crate::gateway::database::rights::{self, Rights};
 use crate::gateway::database::{
-    self, Client, OpenMode, Patience, Rows, Settled, Shape, Trouble, User,
+    self, Client, OpenMode, Patience, RowSums, Rows, Settled, Shape, Trouble, User,
 };
 use crate::gateway::owner;
 use crate::gateway::profile::{DatabaseKind, Profile};
@@ -72,13 +72,13 @@ enum Work {
     Rows,
     Users,
     Shape,
+    RowSums,
     MailRelay,
     /// Nothing but becoming that user.
     Probe,
     SnapshotOfClients,
     SnapshotOfUsers,
     Settle,
-    /// Those of these clients that are inactive.
     CallActive(BTreeSet<String>),
 }
 
@@ -101,6 +101,7 @@ enum Answer {
     Clients(Vec<Client>),
     Users(Vec<User>),
     Shape(Shape),
+    RowSums(RowSums),
     MailRelay(Option<MailRelay>),
     Probed,
     Rows(Rows),
@@ -267,6 +268,10 @@ impl LiveDatabases for Live<'_> {
 
     fn shape(&self, path: &Path) -> Result<Shape, Trouble> {
         told!(self, path, Shape)
+    }
+
+    fn row_sums(&self, path: &Path) -> Result<RowSums, Trouble> {
+        told!(self, path, RowSums)
     }
 
     fn may_be_opened(&self, path: &Path) -> Result<(), Problem> {
@@ -453,6 +458,7 @@ fn answer(
             )?)))
         }),
         Work::Users => read(&|p| Ok(Answer::Users(database::read_users(p, how)?))),
+        Work::RowSums => read(&|p| Ok(Answer::RowSums(database::row_sums(p, how)?))),
         Work::Shape => read(&|p| Ok(Answer::Shape(database::shape(p, how)?))),
         Work::MailRelay => read(&|p| Ok(Answer::MailRelay(database::mail::mail_relay(p, how)?))),
         Work::SnapshotOfClients => copied(DatabaseKind::Clients),

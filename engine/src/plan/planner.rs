@@ -19,7 +19,8 @@ use crate::gateway::owner::Owner;
 use crate::gateway::parts::Part;
 use crate::gateway::profile::{Profile, ServiceProfile};
 use crate::plan::order;
-use crate::plan::planner::tunnels::{fence, tunnels_down, tunnels_up};
+use crate::plan::order::PlannedWork;
+use crate::plan::planner::tunnels::{fence, stays_up, tunnels_down, tunnels_up};
 use crate::survey::Survey;
 use crate::text::iptables::Family;
 use crate::text::wg_config::Prefix;
@@ -38,6 +39,8 @@ pub struct BackupForPlan {
     pub rules: BTreeMap<Family, Result<Digest, String>>,
     /// SHA-256 of the file with the peers that its tunnels had besides those of their configs.
     pub peers: Option<Digest>,
+    /// The databases of the gateway, by entry, whose rows are as those of the backup.
+    pub same_rows: BTreeSet<String>,
     /// What was found on the way to the plan: what its configs run, whose its files are.
     pub found: Vec<Note>,
     /// What [`said`] found when it compared it with the gateway.
@@ -59,6 +62,8 @@ pub struct Choices {
     pub keep_going_without_services: bool,
     /// Tunnels, by name, that may be down afterwards.
     pub leave_down: BTreeSet<String>,
+    /// Databases and tunnels that are as the backup has them are replaced as well.
+    pub full_stop: bool,
 }
 
 impl BackupForPlan {
@@ -165,33 +170,30 @@ pub fn plan(
     warnings.extend(found_here(survey, &tunnels_down, checked));
     as_it_is(profile, survey, &mut warnings);
     warnings.sort_by_key(|note| note.weight);
-    let names: BTreeSet<&str> = tunnels_down
+    let both = (&tunnels_down[..], &tunnels_up[..]);
+    let stays_up = stays_up(survey, backup, both, &files, &choices);
+    let now = networks_now
         .iter()
-        .chain(&tunnels_up)
-        .map(|t| t.name.as_str())
-        .collect();
+        .map(|(name, networks)| (name.as_str(), networks.as_slice()));
     let fence = fence(
-        &names,
-        networks_now
-            .iter()
-            .map(|(name, networks)| (name.as_str(), networks.as_slice()))
-            .chain(checked.networks()),
+        (&tunnels_down, &tunnels_up, &stays_up),
+        now.chain(checked.networks()),
         survey.clients.iter().chain(&checked.clients).flatten(),
     );
     let may_stay_down = may_stay_down(survey, &tunnels_up, &choices);
     let left_out = left_out::left_out(profile, survey, backup, &tunnels_up);
-    let (forward, back) = order::lists();
+    let work = match choices.full_stop {
+        true => PlannedWork::ALL,
+        false => PlannedWork::of(&databases, &files, &fence),
+    };
+    let (forward, back) = order::lists(work);
     let services = services(profile, survey);
     let names = services.iter().map(|s| s.name.clone());
-    let may_not_run = names
-        .filter(|_| choices.keep_going_without_services)
-        .collect();
-    let mut staging = BTreeSet::new();
-    for target in databases.iter().chain(&files) {
-        if let Some(dir) = Path::new(&target.staged).parent() {
-            staging.insert(dir.display().to_string());
-        }
-    }
+    let may_not_run = names.filter(|_| choices.keep_going_without_services);
+    let may_not_run = may_not_run.collect();
+    let targets = databases.iter().chain(&files);
+    let staging = targets.filter_map(|t| Path::new(&t.staged).parent());
+    let staging: BTreeSet<String> = staging.map(|dir| dir.display().to_string()).collect();
     Ok(Plan {
         archive: backup.archive.clone(),
         forward,
@@ -215,6 +217,7 @@ pub fn plan(
         without_safety_backup_of: parts(&choices.without_safety_backup_of),
         may_not_run,
         may_stay_down,
+        stays_up,
         left_out,
         warnings,
     })

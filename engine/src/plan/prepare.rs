@@ -13,7 +13,7 @@ use std::sync::Arc;
 use journal_format::{Change, Digest, Plan, Problem, RestoreId};
 
 use crate::archive::lost::Lost;
-use crate::archive::verify::{self, Checked, Rebuilt};
+use crate::archive::verify::{self, Checked, Opened, Rebuilt};
 use crate::error::{Code, Fault, cannot};
 use crate::gateway::consent::{Consent, Hook};
 use crate::gateway::database::Origin;
@@ -24,7 +24,7 @@ use crate::host::{Family, Host, this_box};
 use crate::plan::needs_here::InterfacesHere;
 use crate::plan::planner::said::{self, BothRules, Here};
 use crate::plan::planner::{self, Choices};
-use crate::plan::preview::approval;
+use crate::plan::preview::{self, approval};
 use crate::plan::side_files::{beside, side_files_there};
 use crate::plan::{in_place, left_down};
 use crate::plan::{rehearsal, replaced};
@@ -71,6 +71,7 @@ pub struct Prepared {
     /// Where the new files come from.
     pub(crate) contents: NewFiles,
     exposed: Vec<Exposed>,
+    changes_nothing: bool,
 }
 
 /// Where new files come from, as it was checked.
@@ -82,6 +83,11 @@ pub(crate) struct NewFiles {
 }
 
 impl Prepared {
+    /// Whether the gateway is as the backup says in all that is compared: then there is nothing to restore.
+    pub fn changes_nothing(&self) -> bool {
+        self.changes_nothing
+    }
+
     /// Whether [`Prepared::close_what_is_open`] has something to do.
     pub fn closes_something(&self) -> bool {
         !self.exposed.is_empty()
@@ -123,6 +129,10 @@ pub fn prepare(
     none(unfit)?;
     leave_out_kept(host, profile, &mut checked)?;
     let consent = checked.consent(|tunnel| hooks_now(host, profile, &survey, tunnel));
+    let same_rows = match request.choices.full_stop {
+        true => BTreeSet::new(),
+        false => same_rows(host, profile, &survey, &opened, &checked)?,
+    };
     // Its tables are as large as the plan.
     drop(opened.archive);
     let interfaces = InterfacesHere::look(host, &survey, &checked)?;
@@ -134,6 +144,7 @@ pub fn prepare(
         &consent,
         (&interfaces, &request.choices),
     )?;
+    backup.same_rows = same_rows;
     let here = here(host, profile)?;
     let both = both_rules(&survey.facts, &after)?;
     let said = &mut backup.found;
@@ -141,24 +152,19 @@ pub fn prepare(
     said.extend(interfaces.starts(host, profile, &survey, &backup.checked));
     backup.said = said::said(&here, &survey, &backup, &both);
     let networks = networks_now(host, profile, &survey)?;
-    let keep_open_folders = request.choices.keep_open_folders;
+    let (keep_open_folders, full_stop) =
+        (request.choices.keep_open_folders, request.choices.full_stop);
     let plan = planner::plan(profile, &survey, &networks, &backup, &id, request.choices)
         .map_err(Fault::Refused)?;
     drop(backup);
     none(left_beside(host, &plan)?)?;
     none(in_place::problems(host, &plan)?)?;
     room::enough(profile, host, &survey, &plan)?;
-    if let Some(approved) = &request.approved
-        && *approved != approval(&plan)
-    {
-        return Err(Fault::Refused(vec![cannot(
-            Code::PLAN_DRIFTED,
-            "restore: the gateway or the backup changed since the plan was approved",
-            "look at what it would do now, and approve that",
-        )]));
-    }
+    none(drifted(request.approved.as_ref(), &plan))?;
+    let changes_nothing = !full_stop && preview::changes_nothing(&plan, &survey.facts, &both);
     Ok(Prepared {
         id,
+        changes_nothing,
         unsaved: replaced::unsaved(&plan, &survey.facts),
         plan: Arc::new(plan),
         consent,
@@ -173,6 +179,19 @@ pub fn prepare(
             false => survey.exposure.exposed,
         },
     })
+}
+
+/// Another plan than the one that was approved.
+fn drifted(approved: Option<&Digest>, plan: &Plan) -> Vec<Problem> {
+    let differs = approved.filter(|approved| **approved != approval(plan));
+    let problem = |_| {
+        cannot(
+            Code::PLAN_DRIFTED,
+            "restore: the gateway or the backup changed since the plan was approved",
+            "look at what it would do now, and approve that",
+        )
+    };
+    differs.map(problem).into_iter().collect()
 }
 
 /// Tunnels that are to be left down, and that the restore would not bring up anyway.
@@ -198,6 +217,26 @@ fn unknown_tunnels(
         )
     };
     unknown.map(problem).collect()
+}
+
+/// The databases whose rows are as the backup has them. Where those of now cannot be read, that is not known, and they are replaced.
+fn same_rows(
+    host: &dyn Host,
+    profile: &Profile,
+    survey: &Survey,
+    opened: &Opened,
+    checked: &Checked,
+) -> Result<BTreeSet<String>, Fault> {
+    let then = verify::rows(&opened.archive, &opened.rebuilt, checked)?;
+    let databases = profile.gateway.database.iter();
+    let there = databases.filter(|d| survey.databases.contains_key(&d.name));
+    let same = there.filter(|d| {
+        let then = then.get(&d.name);
+        let now = then.and_then(|_| host.databases().row_sums(&d.path).ok());
+        then.zip(now)
+            .is_some_and(|(then, now)| then.differing(&now).is_empty())
+    });
+    Ok(same.map(|d| d.name.clone()).collect())
 }
 
 fn none(problems: Vec<Problem>) -> Result<(), Fault> {

@@ -5,7 +5,10 @@ use journal_format::{
     moment_of,
 };
 
+use crate::gateway::kernel_facts::Facts;
+use crate::plan::planner::said::BothRules;
 use crate::plan::side_files::beside;
+use crate::text::iptables::Family;
 use crate::text::wording::{counted, names};
 
 /// What an admin approves: the plan's digest, less what differs between two restores of the same backup on the same
@@ -31,16 +34,39 @@ pub fn approval(plan: &Plan) -> Digest {
         without_safety_backup_of: _,
         may_not_run: _,
         may_stay_down: _,
+        stays_up,
         left_out,
         warnings,
     } = plan;
     Digest::of_json(&(
         (archive, forward, back, policy),
         (approved(databases), approved(files)),
-        (services, tunnels_down, tunnels_up, fence, firewall),
+        (
+            services,
+            tunnels_down,
+            tunnels_up,
+            stays_up,
+            fence,
+            firewall,
+        ),
         (peers, left_out),
         warnings,
     ))
+}
+
+/// Whether a plan leads to what is there: no file and no database is a target, no tunnel goes down or comes up, and rules and
+/// forwarding are as they will be.
+pub fn changes_nothing(plan: &Plan, now: &Facts, rules: &[BothRules]) -> bool {
+    let changes = |tunnels: &[Tunnel]| tunnels.iter().any(|t| !plan.stays_up.contains(&t.name));
+    let forwards =
+        |family: Family, then: Option<bool>| then.is_none() || then == now.forwards(family);
+    plan.databases.is_empty()
+        && plan.files.is_empty()
+        && !changes(&plan.tunnels_down)
+        && !changes(&plan.tunnels_up)
+        && rules.iter().all(|both| both.now.same_as(&both.then))
+        && forwards(Family::V4, plan.firewall.ip_forward)
+        && forwards(Family::V6, plan.firewall.ipv6_forward)
 }
 
 /// Targets as an admin approves them: less the names of staged files, which no two restores share.

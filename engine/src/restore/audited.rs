@@ -83,7 +83,12 @@ impl Ordered {
             }
             // The second stage of the boot ends it.
             Ok(Recovered::BeforeNetwork(_)) => Vec::new(),
-            Ok(Recovered::Over(..) | Recovered::TriedAgain { .. } | Recovered::Settled { .. })
+            Ok(
+                Recovered::Over(..)
+                | Recovered::NothingToDo(_)
+                | Recovered::TriedAgain { .. }
+                | Recovered::Settled { .. },
+            )
             | Err(_) => vec![Audited {
                 ended: ended(report),
                 ..entry(report.restore(), of_recovery(report))
@@ -118,9 +123,12 @@ fn of_recovery(report: &WorkReport) -> AuditResult {
             None => AuditResult::Done,
             Some(lack) => AuditResult::Not(lack.code.clone().unwrap_or(Code::INTERRUPTED)),
         },
-        Ok(Recovered::Idle(_) | Recovered::Over(..) | Recovered::BeforeNetwork(_)) => {
-            AuditResult::Done
-        }
+        Ok(
+            Recovered::Idle(_)
+            | Recovered::Over(..)
+            | Recovered::NothingToDo(_)
+            | Recovered::BeforeNetwork(_),
+        ) => AuditResult::Done,
     }
 }
 

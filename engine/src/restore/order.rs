@@ -83,6 +83,7 @@ impl WorkReport {
     pub fn restore(&self) -> Option<&RestoreId> {
         match &self.outcome {
             Ok(Recovered::Over(id, _) | Recovered::BeforeNetwork(id)) => Some(id),
+            Ok(Recovered::NothingToDo(_)) => None,
             Ok(Recovered::TriedAgain { id, .. } | Recovered::Settled { id, .. }) => Some(id),
             Ok(Recovered::Idle(_)) | Err(_) => self.found.as_ref().map(|found| &found.id),
         }
@@ -94,7 +95,7 @@ impl WorkReport {
         let of_restore = self.handed_over.is_some();
         match &self.outcome {
             Err(fault) => fault.exit_status(),
-            Ok(Recovered::Idle(_) | Recovered::BeforeNetwork(_)) => 0,
+            Ok(Recovered::Idle(_) | Recovered::BeforeNetwork(_) | Recovered::NothingToDo(_)) => 0,
             Ok(Recovered::Over(_, verdict)) => match verdict {
                 Some(Verdict::Restored | Verdict::Left) => 0,
                 Some(Verdict::RolledBack) => 4,
@@ -163,6 +164,7 @@ mod tests {
                     without_safety_backup_of: [].into(),
                     keep_going_without_services: false,
                     leave_down: Default::default(),
+                    full_stop: true,
                 },
                 approved: None,
                 asked_by: Some(AskedBy::Agent),

@@ -45,6 +45,8 @@ pub enum Recovered {
         /// What it lacks no more, for it was deleted since.
         gone: Vec<Note>,
     },
+    /// The gateway is as the backup says in all that a restore compares: none was begun.
+    NothingToDo(RestoreId),
     /// It is settled.
     Settled {
         /// The restore.

@@ -118,7 +118,13 @@ impl Env<'_> {
     /// Every tunnel that goes down or comes up.
     pub fn replaced(&self) -> BTreeSet<&str> {
         let both = self.plan.tunnels_down.iter().chain(&self.plan.tunnels_up);
-        both.map(|t| t.name.as_str()).collect()
+        let names = both.map(|t| t.name.as_str());
+        names.filter(|name| !self.stays_up(name)).collect()
+    }
+
+    /// Whether this tunnel is left alone: the plan changes nothing of it, and it was up when this boot's restore began.
+    pub fn stays_up(&self, tunnel: &str) -> bool {
+        self.same_boot && self.plan.stays_up.iter().any(|name| name == tunnel)
     }
 
     /// Every file that is replaced, added or removed: databases first.

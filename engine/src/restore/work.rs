@@ -153,6 +153,9 @@ fn restore(
     if asked() {
         return Err(driver::asked("begin the restore").into());
     }
+    if prepared.changes_nothing() {
+        return Ok(Recovered::NothingToDo(order.id));
+    }
     // None is lost, or the plan would not have been made.
     hold_back(false);
     audited::begins(profile, &order.id, order.asked_by.as_ref());

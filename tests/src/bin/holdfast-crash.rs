@@ -75,6 +75,7 @@ fn restore(profile: &Profile, host: &Crashing, archive: &Path) -> Result<(), Fau
                 without_safety_backup_of: Default::default(),
                 keep_going_without_services: false,
                 leave_down: Default::default(),
+                full_stop: std::env::var_os("HOLDFAST_CHANGES_ONLY").is_none(),
             },
             id: None,
             approved: None,
@@ -101,6 +102,7 @@ fn recover(profile: &Profile, host: &Crashing, policy: Option<Policy>) -> Result
     )?;
     match recovered {
         Recovered::Idle(_)
+        | Recovered::NothingToDo(_)
         | Recovered::Over(..)
         | Recovered::BeforeNetwork(_)
         | Recovered::TriedAgain { .. } => Ok(()),

@@ -297,6 +297,7 @@ impl Scenario {
             without_safety_backup_of: BTreeSet::new(),
             keep_going_without_services: false,
             leave_down: BTreeSet::new(),
+            full_stop: true,
         };
         let networks = BTreeMap::new();
         let plan = planner::plan(&profile, &survey, &networks, &backup, &id, choices)?;

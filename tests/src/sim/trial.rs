@@ -262,7 +262,7 @@ impl Scenario {
 
 fn of_recovered(recovered: Recovered) -> End {
     match recovered {
-        Recovered::Idle(_) => End::Idle,
+        Recovered::Idle(_) | Recovered::NothingToDo(_) => End::Idle,
         Recovered::Over(..) => End::Over,
         Recovered::BeforeNetwork(_) => End::BeforeNetwork,
         Recovered::TriedAgain { verdict, .. } => End::Closed(verdict),

@@ -66,6 +66,7 @@ impl Journal {
             without_safety_backup_of: Vec::new(),
             may_not_run: Vec::new(),
             may_stay_down: Vec::new(),
+            stays_up: Vec::new(),
             left_out: Vec::new(),
             warnings: vec![
                 Note::lost(

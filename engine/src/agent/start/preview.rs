@@ -41,6 +41,7 @@ pub fn preview(
             without_safety_backup_of: BTreeSet::new(),
             keep_going_without_services: false,
             leave_down,
+            full_stop: true,
         };
         let request = RestoreRequest {
             file: open()?,

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use journal_format::Note;
 
-use super::{CheckedDatabase, FileInBackup, Findings, Present, Rebuilt, folders};
+use super::{Checked, CheckedDatabase, FileInBackup, Findings, Present, Rebuilt, folders};
 use crate::archive::lost::Lost;
 use crate::archive::manifest::EntryFacts;
 use crate::archive::{Archive, SIDES, raw_database};
@@ -17,7 +17,7 @@ use crate::files::open::{if_there, new_private};
 use crate::files::spool::Room;
 use crate::files::whole;
 use crate::gateway::account::{Account, MailRelay};
-use crate::gateway::database::{self, Client, NotTaken, Origin, Terms};
+use crate::gateway::database::{self, Client, NotTaken, OpenMode, Origin, RowSums, Terms};
 use crate::gateway::profile::{self, DatabaseKind, Profile};
 use crate::text::wording::{counted, name, names, of_problem};
 
@@ -102,6 +102,30 @@ pub(super) fn check_databases(
         databases.insert(known.name.clone(), database);
     }
     Ok((found, (databases, clients, rebuilt)))
+}
+
+/// The rows of each database of a checked backup, to be compared with those of now; not of one that cannot be read.
+pub fn rows(
+    archive: &Archive,
+    rebuilt: &Rebuilt,
+    checked: &Checked,
+) -> Result<BTreeMap<String, RowSums>, Fault> {
+    let mut found = BTreeMap::new();
+    let whole = checked.databases.iter().filter(|(_, d)| d.beside.is_none());
+    for (name, _) in whole {
+        let rows = match rebuilt.entries.contains(name) {
+            true => database::row_sums(&rebuilt.place(name), OpenMode::Copy),
+            false => {
+                let path = rebuilt.room.file("to-compare");
+                extract(archive, name, &path)?;
+                let rows = database::row_sums(&path, OpenMode::Copy);
+                remove(&path)?;
+                rows
+            }
+        };
+        found.extend(rows.ok().map(|rows| (name.clone(), rows)));
+    }
+    Ok(found)
 }
 
 /// A database that SQLite could not read when it was saved goes back by its bytes, and so do the files beside it.

@@ -49,6 +49,14 @@ fn databases(
             mode: m.mode,
         });
         let given = owner(wanted, survey, backup, place, now, strangers);
+        // More open than the gateway's own it never is afterwards: that is `holdfast secure`'s.
+        let now = now.map(|now| Owner {
+            mode: now.mode & DATABASE_MODE,
+            ..now
+        });
+        if backup.same_rows.contains(&database.name) && now == Some(given) {
+            continue;
+        }
         targets.extend(target(&database.path, id, is_there, Some((wanted, given))));
         // Right behind their database, and so in place and away with it. What lies there now is gone by then: it is settled
         // into the database, or set aside.

@@ -15,7 +15,11 @@ fn fenced(allowed: &[&str]) -> Vec<String> {
     let networks = networks
         .iter()
         .map(|(n, p): (&String, &Vec<Prefix>)| (n.as_str(), &p[..]));
-    fence(&BTreeSet::from(["wg0"]), networks, std::iter::empty()).networks
+    let wg0 = [Tunnel {
+        name: "wg0".into(),
+        config: "wg0.conf".into(),
+    }];
+    fence((&wg0, &[], &[]), networks, std::iter::empty()).networks
 }
 
 #[test]
@@ -38,6 +42,7 @@ pub(in crate::plan::planner) fn survey(configs: BTreeMap<String, FileFacts>) -> 
     Survey {
         boot: journal_format::BootId::new("b").unwrap(),
         facts: crate::gateway::kernel_facts::Facts::default(),
+        as_configured: BTreeSet::new(),
         configs,
         wireguard: BTreeMap::new(),
         databases: BTreeMap::new(),
@@ -101,6 +106,7 @@ pub(in crate::plan::planner) fn backup(configs: &[(&str, FileInBackup)]) -> Back
         (owner, format!("u{uid}:g{gid}"))
     });
     BackupForPlan {
+        same_rows: BTreeSet::new(),
         archive: ArchiveInfo {
             name: "b.zip".into(),
             sha256: sha256(b"archive"),
@@ -157,6 +163,7 @@ fn planned(survey: &Survey, backup: &BackupForPlan) -> Result<Plan, Vec<Problem>
         without_safety_backup_of: BTreeSet::new(),
         keep_going_without_services: false,
         leave_down: BTreeSet::new(),
+        full_stop: true,
     };
     let id = RestoreId::new("20261122T185220Z-00000001").unwrap();
     let profile = Profile::default();

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use journal_format::{FenceRules, Note, Tunnel};
+use journal_format::{FenceRules, Note, Target, Tunnel};
 
-use super::BackupForPlan;
+use super::{BackupForPlan, Choices};
 use crate::error::{Code, Problem, cannot};
 use crate::gateway::database::Client;
 use crate::gateway::profile::Profile;
@@ -92,32 +92,65 @@ pub(super) fn tunnels_up(
     (tunnels, problems)
 }
 
+/// The tunnels that run as their configs say, and whose configs and peers are as the backup has them: nothing of them changes.
+pub(super) fn stays_up(
+    survey: &Survey,
+    backup: &BackupForPlan,
+    (down, up): (&[Tunnel], &[Tunnel]),
+    files: &[Target],
+    choices: &Choices,
+) -> Vec<String> {
+    if choices.full_stop {
+        return Vec::new();
+    }
+    let changed: BTreeSet<&str> = files.iter().map(|f| f.path.as_str()).collect();
+    let stays = |tunnel: &&Tunnel| {
+        survey.as_configured.contains(&tunnel.name)
+            && up.contains(tunnel)
+            && !changed.contains(tunnel.config.as_str())
+            && !backup.checked.peers.contains_key(&tunnel.name)
+    };
+    down.iter().filter(stays).map(|t| t.name.clone()).collect()
+}
+
 /// The widest networks that are a site's own. What is wider is a way out (a default route, also one in two halves): a
 /// fence around it would cut the box off, and its tunnel is fenced by name.
 const WIDEST_V4: u8 = 8;
 const WIDEST_V6: u8 = 16;
 
-/// Tunnels by name, and their clients' networks; never everything, or the fence would cut the admin off.
+/// The tunnels that go down or come up, and their networks less those of tunnels that stay up: of two networks the longer prefix wins,
+/// and of equal ones that of the tunnel that stays. Never everything, or the fence would cut the admin off.
 pub(super) fn fence<'c>(
-    names: &BTreeSet<&str>,
+    (down, up, stays_up): (&[Tunnel], &[Tunnel], &[String]),
     networks: impl Iterator<Item = (&'c str, &'c [Prefix])>,
     clients: impl Iterator<Item = &'c Client>,
 ) -> FenceRules {
-    let mut found: BTreeSet<Prefix> = BTreeSet::new();
-    for (_, prefixes) in networks.filter(|(name, _)| names.contains(name)) {
-        found.extend(prefixes.iter().map(Prefix::network));
+    let all: BTreeSet<&str> = down.iter().chain(up).map(|t| t.name.as_str()).collect();
+    let stays = |name: &str| stays_up.iter().any(|s| s == name);
+    let (mut found, mut spared) = (BTreeSet::new(), BTreeSet::new());
+    let mut of = |name: &str, network: Prefix| {
+        match stays(name) {
+            true => spared.insert(network),
+            false => found.insert(network),
+        };
+    };
+    for (name, prefixes) in networks.filter(|(name, _)| all.contains(name)) {
+        prefixes.iter().for_each(|p| of(name, p.network()));
     }
-    for client in clients.filter(|c| names.contains(c.name.as_str())) {
-        found.extend(
-            client
-                .subnet
-                .split(',')
-                .filter_map(|s| Prefix::parse(s.trim()))
-                .map(|p| p.network()),
-        );
+    for client in clients.filter(|c| all.contains(c.name.as_str())) {
+        let subnets = client
+            .subnet
+            .split(',')
+            .filter_map(|s| Prefix::parse(s.trim()));
+        subnets.for_each(|p| of(&client.name, p.network()));
     }
+    let found: BTreeSet<Prefix> = found.into_iter().flat_map(|p| p.less(&spared)).collect();
     FenceRules {
-        interfaces: names.iter().map(|n| (*n).to_owned()).collect(),
+        interfaces: all
+            .iter()
+            .filter(|n| !stays(n))
+            .map(|n| (*n).to_owned())
+            .collect(),
         networks: merged(found)
             .into_iter()
             .filter(|p| {

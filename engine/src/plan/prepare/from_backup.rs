@@ -65,6 +65,7 @@ pub(super) fn for_plan(
         owners,
         rules,
         peers,
+        same_rows: BTreeSet::new(),
         found: consent
             .notes()
             .into_iter()

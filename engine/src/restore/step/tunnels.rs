@@ -46,10 +46,11 @@ fn is_deleted(env: &Env, tunnel: &Tunnel) -> Result<bool, Problem> {
 }
 
 /// Every tunnel that goes down or comes up, once.
-fn both<'p>(env: &Env<'p>) -> impl Iterator<Item = &'p Tunnel> {
+fn both<'e, 'p>(env: &'e Env<'p>) -> impl Iterator<Item = &'p Tunnel> + use<'e, 'p> {
     let (down, up) = (&env.plan.tunnels_down, &env.plan.tunnels_up);
     let only_up = |t: &&Tunnel| !down.iter().any(|d| d.name == t.name);
-    down.iter().chain(up.iter().filter(only_up))
+    let both = down.iter().chain(up.iter().filter(only_up));
+    both.filter(|t| !env.stays_up(&t.name))
 }
 
 /// Brings up those that belong up, once the configs are back over which a start of the services wrote when it took a tunnel down.
@@ -115,10 +116,8 @@ impl StepOps for TunnelsUp {
             |t: &&&Tunnel| !up.contains(&t.name) && !env.lacking.tunnels.contains(&t.name);
         let down = tunnels.iter().filter(is_down);
         let mut wrong: Vec<String> = down.map(|t| format!("{} is not up", t.name)).collect();
-        if env.over {
-            let half_up = expected_tunnels::were_coming_up(env)?.into_iter();
-            wrong.extend(half_up.map(|name| format!("{name} may be half up")));
-        }
+        let half_up = expected_tunnels::were_coming_up(env)?.into_iter();
+        wrong.extend(half_up.map(|name| format!("{name} may be half up")));
         if wrong.is_empty() {
             for name in with_other_peers(env, direction, |_, _| Ok(()))? {
                 wrong.push(format!("{name} does not have the peers {whose}"));

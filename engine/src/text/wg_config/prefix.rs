@@ -14,6 +14,38 @@ pub struct Prefix {
 }
 
 impl Prefix {
+    /// What is left of this network without those of `holes` that lie in it, or are it.
+    pub fn less(self, holes: &BTreeSet<Prefix>) -> Vec<Prefix> {
+        let hosts = u128::MAX
+            .checked_shl(self.host_bits())
+            .map_or(u128::MAX, |mask| !mask);
+        let first = Prefix {
+            length: 0,
+            ..self.network()
+        };
+        let last = Prefix {
+            length: u8::MAX,
+            ..self.with_bits(|bits| bits | hosts)
+        };
+        let inside = holes.range(first..=last).filter(|hole| self.contains(hole));
+        let inside: BTreeSet<Prefix> = inside.copied().collect();
+        if inside.is_empty() || inside.contains(&self) {
+            return if inside.is_empty() {
+                vec![self]
+            } else {
+                Vec::new()
+            };
+        }
+        // What has something else inside is longer than one address.
+        let length = self.length + 1;
+        let half = Prefix {
+            length,
+            ..self.network()
+        };
+        let both = [Some(half), half.other_half()].into_iter().flatten();
+        both.flat_map(|half| half.less(&inside)).collect()
+    }
+
     /// Reads `address` or `address/length`.
     pub fn parse(text: &str) -> Option<Prefix> {
         let (address, length) = match text.split_once('/') {
@@ -106,6 +138,34 @@ pub fn merged(mut prefixes: BTreeSet<Prefix>) -> BTreeSet<Prefix> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+
+    #[test]
+    fn what_is_left_of_a_network_has_every_address_but_those_of_its_holes() {
+        let less = |network: &str, holes: &[&str]| -> Vec<String> {
+            let prefix = |text: &&str| Prefix::parse(text).unwrap();
+            let left = prefix(&network).less(&holes.iter().map(prefix).collect());
+            left.iter().map(Prefix::to_string).collect()
+        };
+        assert_eq!(less("10.0.0.0/8", &[]), ["10.0.0.0/8"]);
+        assert_eq!(less("10.0.0.0/8", &["10.0.0.0/8"]), [""; 0]);
+        assert_eq!(
+            less("10.0.0.0/30", &["10.0.0.1/32"]),
+            ["10.0.0.0/32", "10.0.0.2/31"]
+        );
+        // What is around it, or beside it, leaves it whole.
+        assert_eq!(
+            less("10.2.0.0/16", &["10.0.0.0/8", "10.3.0.0/16", "fd00::/8"]),
+            ["10.2.0.0/16"]
+        );
+        let left = less("10.0.0.0/8", &["10.2.7.0/24"]);
+        assert_eq!(left.len(), 16);
+        assert!(!left.iter().any(|p| {
+            Prefix::parse(p)
+                .unwrap()
+                .contains(&Prefix::parse("10.2.7.9").unwrap())
+        }));
+        assert_eq!(less("fd00::/64", &["fd00::/128"]).len(), 64);
+    }
 
     #[test]
     fn a_network_contains_what_is_in_it_and_of_its_own_family_alone() {

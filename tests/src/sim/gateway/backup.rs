@@ -184,6 +184,7 @@ pub fn backup(
     }
     checked.manifest = Some(manifest);
     let backup = BackupForPlan {
+        same_rows: Default::default(),
         archive: ArchiveInfo {
             name: "backup.zip".into(),
             sha256: digest(b"archive"),

@@ -69,26 +69,24 @@ pub(super) fn bring_up(
 ) -> Result<Report, Problem> {
     let tunnels = wanted(env, direction)?;
     let mut up = env.tunnels_up()?;
-    // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
-    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config. Back,
-    // a service that was started again meanwhile may have done so.
-    let may_be_a_services = || Ok::<bool, Problem>(!env.over && env.stirring()?.is_some());
-    let doubtful =
-        permit.r#move().attempt > 1 || direction == Direction::Forward || may_be_a_services()?;
+    let doubtful = is_doubtful(env, permit, direction)?;
+    // The others carry traffic.
+    let is_noted = |tunnel: &str| env.over || env.stays_up(tunnel);
     let mut half_up = may_be_half_up(env)?;
     let doubtful = tunnels
         .iter()
-        .filter(|t| doubtful && (!env.over || half_up.contains(&t.name)));
+        .filter(|t| doubtful && (!is_noted(&t.name) || half_up.contains(&t.name)));
     if !env.again && doubtful.clone().any(|t| up.contains(&t.name)) {
         take_down(env, permit, time_left, doubtful.copied())?;
         up = env.tunnels_up()?;
     }
     let tunnels = tunnels.into_iter().filter(|t| !up.contains(&t.name));
     let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
-    if env.over {
-        half_up.extend(down.iter().map(|(t, _)| t.name.clone()));
-        note_coming_up(env, &half_up)?;
-    }
+    let noted = down.iter().map(|(t, _)| t.name.clone());
+    let noted: BTreeSet<String> = noted.filter(|t| is_noted(t)).collect();
+    let is_noted = env.over || !noted.is_empty();
+    half_up.extend(noted);
+    note_coming_up_if(is_noted, env, &half_up)?;
     let tools = Tools::of(env, permit);
     let mut report = Report::default();
     report.warnings.extend(gone(env)?);
@@ -135,18 +133,30 @@ pub(super) fn bring_up(
     if direction == Direction::Forward {
         report.warnings.extend(known_beforehand(env)?);
     }
-    if env.over {
-        note_coming_up(env, &BTreeSet::new())?;
-    }
+    note_coming_up_if(is_noted, env, &BTreeSet::new())?;
     Ok(report)
 }
 
-/// After the verdict, those that lack or that a start of the services had taken down: the others carry traffic.
+/// Whether a tunnel that is up may not be so as it should.
+fn is_doubtful(env: &Env, permit: &Permit, direction: Direction) -> Result<bool, Problem> {
+    // An earlier attempt may have been cut off between the interface and its addresses, routes and hooks: what it left
+    // looks up and is not. And forward all were taken down: one that is up was brought up by others, with whatever config. Back,
+    // a service that was started again meanwhile may have done so.
+    let again = permit.r#move().attempt > 1 || direction == Direction::Forward;
+    Ok(again || !env.over && env.stirring()?.is_some())
+}
+
+fn note_coming_up_if(is_noted: bool, env: &Env, tunnels: &BTreeSet<String>) -> Result<(), Problem> {
+    match is_noted {
+        true => note_coming_up(env, tunnels),
+        false => Ok(()),
+    }
+}
+
+/// After the verdict, those that lack or that a start of the services had taken down; before it, those of the tunnels that are left
+/// alone that such a start had taken down.
 fn may_be_half_up(env: &Env) -> Result<BTreeSet<String>, Problem> {
-    let mut half_up = match env.over {
-        true => were_coming_up(env)?,
-        false => BTreeSet::new(),
-    };
+    let mut half_up = were_coming_up(env)?;
     half_up.extend(env.lacking.tunnels.iter().cloned());
     Ok(half_up)
 }
