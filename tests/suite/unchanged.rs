@@ -1,5 +1,7 @@
 //! A restore touches only what must change: what is as the backup has it stays as it is, with every packet.
 
+#![allow(clippy::unwrap_used)]
+
 use std::path::Path;
 
 use fixtures::{Finished, program};
