@@ -147,7 +147,8 @@ pub(super) fn take_one_down(
     let why = why.unwrap_or_else(|| format!("a command of its config failed: {last_line}"));
     let text = format!("{} is down, but {why}", tunnel.name);
     let note = Note::known(Code::HOOK_FAILED, text).about(&tunnel.name);
-    Ok(Some(note))
+    let advice = "nothing for firewall rules: the restore sets them itself. What else that command does, do by hand";
+    Ok(Some(note.advising(advice)))
 }
 
 /// How often a tunnel that is going is looked at, and what ran it, and how long not between two looks, ms.
