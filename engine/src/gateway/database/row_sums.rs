@@ -179,3 +179,55 @@ fn hash(column: &str, value: ValueRef) -> u64 {
     first.copy_from_slice(&hasher.finalize().as_bytes()[..8]);
     u64::from_le_bytes(first)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const CLIENTS: &str =
+        "CREATE TABLE clients (id TEXT PRIMARY KEY, name TEXT, status TEXT, last_handshake TEXT);
+        INSERT INTO clients VALUES ('a', 'one', 'active', '1'), ('b', 'two', 'inactive', NULL);";
+
+    fn sums(sql: &str) -> RowSums {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a.db");
+        Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+        row_sums(&path, OpenMode::Copy).unwrap()
+    }
+
+    #[test]
+    fn rows_are_compared_by_value_and_not_by_how_they_are_kept() {
+        let base = sums(CLIENTS);
+        assert_eq!(base.differing(&base), [""; 0]);
+        for same in [
+            "PRAGMA user_version = 7",
+            "CREATE INDEX by_name ON clients (name)",
+            "UPDATE clients SET last_handshake = 'now'",
+            "CREATE TABLE test_history (id INTEGER); INSERT INTO test_history VALUES (1)",
+            "CREATE TABLE bandwidth (id INTEGER)",
+            "ALTER TABLE clients ADD COLUMN note TEXT DEFAULT 'none'",
+            "ALTER TABLE clients ADD COLUMN weight INTEGER NOT NULL DEFAULT 3",
+            "CREATE TABLE c AS SELECT status, name, id, last_handshake FROM clients ORDER BY id DESC; DROP TABLE clients; ALTER TABLE c RENAME TO clients",
+        ] {
+            let other = sums(&format!("{CLIENTS}{same}"));
+            assert_eq!(
+                (base.differing(&other), other.differing(&base)),
+                (vec![], vec![]),
+                "{same}"
+            );
+        }
+        for differs in [
+            "UPDATE clients SET status = 'active' WHERE id = 'b'",
+            "UPDATE clients SET name = NULL WHERE id = 'b'",
+            "UPDATE clients SET name = CAST('two' AS BLOB) WHERE id = 'b'",
+            "DELETE FROM clients WHERE id = 'b'",
+            "INSERT INTO clients VALUES ('c', 'two', 'inactive', NULL)",
+            "ALTER TABLE clients ADD COLUMN note TEXT DEFAULT 'none'; UPDATE clients SET note = 'x' WHERE id = 'a'",
+            "ALTER TABLE clients RENAME COLUMN name TO title",
+        ] {
+            let other = sums(&format!("{CLIENTS}{differs}"));
+            assert_eq!(other.differing(&base), ["clients"], "{differs}");
+        }
+    }
+}
