@@ -236,7 +236,7 @@ struct RestoreOptions {
 }
 
 /// What is said where a restore would change nothing.
-const NOTHING_TO_DO: &str = "Nothing to do: the gateway is as the backup says. No restore was begun, and nothing was touched";
+const NOTHING_TO_DO: &str = "Nothing to do: the gateway is as the backup says. History and logs, which the gateway writes all the time, are not compared. No restore was begun, and nothing was touched";
 
 /// Holdfast's own folder; where it is not there, that too: a slip in the profile looks like a gateway that was never restored.
 fn state_dir_shown(context: &Context) -> String {

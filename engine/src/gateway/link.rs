@@ -169,9 +169,9 @@ impl LinkSettings {
         // The kernel sets that of an address itself.
         let reached = [networks(&self.addresses), networks(&self.routes)].concat();
         let wanted = config.peers.iter().flat_map(|peer| &peer.allowed_ips);
-        wanted
-            .map(Prefix::network)
-            .all(|network| reached.contains(&network))
+        // `wg-quick` adds no route where one covers it.
+        let is_reached = |network: Prefix| reached.iter().any(|r| r.contains(&network));
+        wanted.map(Prefix::network).all(is_reached)
     }
 
     /// The same without the routes that bringing the tunnel up by this config sets. Their table may be another one each time.

@@ -1,8 +1,8 @@
 //! A plan as an admin sees it beforehand, and what of it an approval binds. Pure; changes nothing.
 
 use journal_format::{
-    ArchiveInfo, Change, Code, Digest, FileFacts, Note, Plan, Target, Tunnel, ago, moment_in,
-    moment_of,
+    ArchiveInfo, Change, Code, Digest, FileFacts, Note, Plan, Step, Target, Tunnel, Weight, ago,
+    moment_in, moment_of,
 };
 
 use crate::gateway::kernel_facts::Facts;
@@ -60,7 +60,14 @@ pub fn changes_nothing(plan: &Plan, now: &Facts, rules: &[BothRules]) -> bool {
     let changes = |tunnels: &[Tunnel]| tunnels.iter().any(|t| !plan.stays_up.contains(&t.name));
     let forwards =
         |family: Family, then: Option<bool>| then.is_none() || then == now.forwards(family);
-    plan.databases.is_empty()
+    // What does not go back would have to be named, and a service that the last restore left down is started.
+    let starts = plan
+        .warnings
+        .iter()
+        .any(|note| note.is(&Code::SERVICE_IS_DOWN) && note.weight == Weight::Known);
+    plan.left_out.is_empty()
+        && !starts
+        && plan.databases.is_empty()
         && plan.files.is_empty()
         && !changes(&plan.tunnels_down)
         && !changes(&plan.tunnels_up)
@@ -162,15 +169,8 @@ pub fn preview(plan: &Plan, now_ms: i64) -> Vec<String> {
             removed.len()
         ),
     });
-    let tunnels = |tunnels: &[Tunnel]| match tunnels.is_empty() {
-        true => String::new(),
-        false => format!(": {}", names(tunnels.iter().map(|t| &t.name))),
-    };
-    let count = |tunnels: &[Tunnel]| counted(tunnels.len(), "tunnel");
-    let (down, up) = (&plan.tunnels_down, &plan.tunnels_up);
-    lines.push(format!("takes {} down{}", count(down), tunnels(down)));
-    lines.push(format!("brings {} up{}", count(up), tunnels(up)));
-    if !plan.services.is_empty() {
+    lines.extend(tunnel_lines(plan));
+    if !plan.services.is_empty() && plan.forward.contains(&Step::StopServices) {
         let services = names(plan.services.iter().map(|s| &s.name));
         lines.push(format!("stops and starts again: {services}"));
     }
@@ -185,6 +185,28 @@ pub fn preview(plan: &Plan, now_ms: i64) -> Vec<String> {
         lines.push(format!(
             "replaces all {loaded} firewall rules by the backup's"
         ));
+    }
+    lines
+}
+
+/// What becomes of the tunnels.
+fn tunnel_lines(plan: &Plan) -> Vec<String> {
+    let mut lines = Vec::new();
+    let moves = |tunnels: &[Tunnel]| -> Vec<Tunnel> {
+        let moves = tunnels.iter().filter(|t| !plan.stays_up.contains(&t.name));
+        moves.cloned().collect()
+    };
+    let tunnels = |tunnels: &[Tunnel]| match tunnels.is_empty() {
+        true => String::new(),
+        false => format!(": {}", names(tunnels.iter().map(|t| &t.name))),
+    };
+    let count = |tunnels: &[Tunnel]| counted(tunnels.len(), "tunnel");
+    let (down, up) = (moves(&plan.tunnels_down), moves(&plan.tunnels_up));
+    lines.push(format!("takes {} down{}", count(&down), tunnels(&down)));
+    lines.push(format!("brings {} up{}", count(&up), tunnels(&up)));
+    if !plan.stays_up.is_empty() {
+        let n = counted(plan.stays_up.len(), "tunnel");
+        lines.push(format!("leaves {n} as they are: up, and as in the backup"));
     }
     lines
 }

@@ -102,7 +102,10 @@ impl<'a> Copies<'a> {
             None => Copied::No,
             Some(true) => {
                 let was = self.was.get_or_init(|| what_was(env.host, env.dir));
-                let is_old = match was.get(&exchange.path) {
+                // Where both have the same bytes, they tell nothing.
+                let was = was.get(&exchange.path);
+                let was = was.filter(|was| new.is_none_or(|new| new.sha256 != was.sha256));
+                let is_old = match was {
                     Some(was) => self.holds(&exchange.staged, &was.sha256)?,
                     None => false,
                 };

@@ -228,11 +228,9 @@ fn files(env: &Env, exchanges: &[Exchange], what: &str) -> Result<FilesLeft, Pro
 
 fn tunnels(env: &Env, is_mixed: bool) -> Result<Vec<Note>, Problem> {
     let up = env.tunnels_up()?;
-    let down_now: Vec<&str> = env
-        .replaced()
-        .into_iter()
-        .filter(|n| !up.contains(*n))
-        .collect();
+    let both = env.plan.tunnels_down.iter().chain(&env.plan.tunnels_up);
+    let both: BTreeSet<&str> = both.map(|t| t.name.as_str()).collect();
+    let down_now: Vec<&str> = both.into_iter().filter(|n| !up.contains(*n)).collect();
     Ok(match down_now.as_slice() {
         [] => Vec::new(),
         some => {

@@ -70,6 +70,7 @@ pub(super) fn beyond_configs(
             && config.interface.key.is_some()
             && keys.get(tunnel) == config.interface.key.as_ref()
             && config.interface.fwmark.is_none()
+            && has_endpoints(facts.peers.get(tunnel).unwrap_or(&none), &config)
             && link.is_some_and(|link| {
                 let chosen = link.mtu.is_some_and(|mtu| usual.contains(&mtu));
                 (config.interface.mtu.is_some() || chosen) && link.has_routes_of(&config)
@@ -102,6 +103,15 @@ fn usual_mtus(host: &dyn Look, facts: &Facts) -> BTreeSet<u32> {
         .filter_map(mtu)
         .chain([WITHOUT_A_WAY])
         .collect()
+}
+
+/// Whether each peer that has an endpoint in the config has one in the kernel: a name may not have been resolved.
+fn has_endpoints(runs: &Peers, config: &Config) -> bool {
+    let mut named = config.peers.iter().filter(|p| p.endpoint.is_some());
+    named.all(|p| {
+        runs.get(&p.public_key)
+            .is_some_and(|p| p.endpoint.is_some())
+    })
 }
 
 /// What is said of settings that are in no config.

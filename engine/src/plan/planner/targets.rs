@@ -23,8 +23,14 @@ pub(super) fn targets(
     id: &RestoreId,
 ) -> (Vec<Target>, Vec<Target>, Vec<Problem>) {
     let mut strangers = Strangers::default();
-    let databases = databases(profile, survey, backup, id, &mut strangers);
     let files = files(profile, survey, backup, id, &mut strangers);
+    // A client is its row and its configs: where configs change, its rows go with them, whatever becomes of them meanwhile.
+    let clients = profile
+        .client_database()
+        .filter(|_| files.iter().any(|f| f.path.ends_with(".conf")));
+    let stays =
+        |name: &str| backup.same_rows.contains(name) && clients.is_none_or(|d| d.name != name);
+    let databases = databases(profile, survey, backup, id, (&stays, &mut strangers));
     (databases, files, strangers.problems(profile))
 }
 
@@ -33,7 +39,7 @@ fn databases(
     survey: &Survey,
     backup: &BackupForPlan,
     id: &RestoreId,
-    strangers: &mut Strangers,
+    (stays, strangers): (&dyn Fn(&str) -> bool, &mut Strangers),
 ) -> Vec<Target> {
     let mut targets = Vec::new();
     for database in &profile.gateway.database {
@@ -54,7 +60,7 @@ fn databases(
             mode: now.mode & DATABASE_MODE,
             ..now
         });
-        if backup.same_rows.contains(&database.name) && now == Some(given) {
+        if stays(&database.name) && now == Some(given) {
             continue;
         }
         targets.extend(target(&database.path, id, is_there, Some((wanted, given))));

@@ -144,23 +144,25 @@ pub(super) fn fence<'c>(
             .filter_map(|s| Prefix::parse(s.trim()));
         subnets.for_each(|p| of(&client.name, p.network()));
     }
-    let found: BTreeSet<Prefix> = found.into_iter().flat_map(|p| p.less(&spared)).collect();
+    let is_own = |p: &Prefix| {
+        let widest = if p.address.is_ipv4() {
+            WIDEST_V4
+        } else {
+            WIDEST_V6
+        };
+        p.length >= widest
+    };
+    // What is too wide is none, whatever is spared of it.
+    let own = merged(found).into_iter().filter(is_own);
+    let own: BTreeSet<Prefix> = own.flat_map(|p| p.less(&spared)).collect();
     FenceRules {
         interfaces: all
             .iter()
             .filter(|n| !stays(n))
             .map(|n| (*n).to_owned())
             .collect(),
-        networks: merged(found)
-            .into_iter()
-            .filter(|p| {
-                p.length
-                    >= if p.address.is_ipv4() {
-                        WIDEST_V4
-                    } else {
-                        WIDEST_V6
-                    }
-            })
+        networks: merged(own)
+            .iter()
             .map(|p| format!("{}/{}", p.address, p.length))
             .collect(),
     }

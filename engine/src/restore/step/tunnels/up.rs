@@ -84,7 +84,8 @@ pub(super) fn bring_up(
     let mut down: Vec<ByConfig> = tunnels.map(|t| (t, t.config.clone())).collect();
     let noted = down.iter().map(|(t, _)| t.name.clone());
     let noted: BTreeSet<String> = noted.filter(|t| is_noted(t)).collect();
-    let is_noted = env.over || !noted.is_empty();
+    // What is noted is forgotten at the end, whoever noted it: else it would say so for ever.
+    let is_noted = env.over || !noted.is_empty() || !half_up.is_empty();
     half_up.extend(noted);
     note_coming_up_if(is_noted, env, &half_up)?;
     let tools = Tools::of(env, permit);
