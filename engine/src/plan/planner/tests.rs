@@ -23,6 +23,36 @@ fn fenced(allowed: &[&str]) -> Vec<String> {
 }
 
 #[test]
+fn the_fence_spares_the_networks_of_tunnels_that_stay_and_is_no_wider_for_it() {
+    let tunnel = |name: &str| Tunnel {
+        name: name.into(),
+        config: format!("{name}.conf"),
+    };
+    let both = [tunnel("goes"), tunnel("stays")];
+    let prefix = |text: &str| Prefix::parse(text).unwrap();
+    let fenced = |goes: &[&str], stays: &[&str]| {
+        let (goes, stays): (Vec<Prefix>, Vec<Prefix>) = (
+            goes.iter().map(|p| prefix(p)).collect(),
+            stays.iter().map(|p| prefix(p)).collect(),
+        );
+        let networks = [("goes", &goes[..]), ("stays", &stays[..])];
+        let rules = fence(
+            (&both, &both, &["stays".to_owned()]),
+            networks.into_iter(),
+            std::iter::empty(),
+        );
+        assert_eq!(rules.interfaces, ["goes"]);
+        rules.networks
+    };
+    // Equal: that of the tunnel that stays. Nested: the longer prefix, on either side.
+    assert_eq!(fenced(&["10.2.0.0/16"], &["10.2.0.0/16"]), [""; 0]);
+    assert_eq!(fenced(&["10.2.7.0/24"], &["10.2.0.0/16"]), ["10.2.7.0/24"]);
+    assert_eq!(fenced(&["10.2.6.0/23"], &["10.2.7.0/24"]), ["10.2.6.0/24"]);
+    // What is too wide to be fenced is not fenced in pieces.
+    assert_eq!(fenced(&["0.0.0.0/0"], &["10.2.7.0/24"]), [""; 0]);
+}
+
+#[test]
 fn a_way_out_is_never_fenced_also_in_halves_and_a_sites_own_networks_are() {
     for way_out in [
         &["0.0.0.0/0", "::/0"][..],

@@ -70,9 +70,12 @@ pub(super) fn bring_up(
     let tunnels = wanted(env, direction)?;
     let mut up = env.tunnels_up()?;
     let doubtful = is_doubtful(env, permit, direction)?;
-    // The others carry traffic.
+    // After the verdict, and of tunnels that are left alone: all but those that lack, or were being brought up, carry traffic.
     let is_noted = |tunnel: &str| env.over || env.stays_up(tunnel);
-    let mut half_up = may_be_half_up(env)?;
+    let was_noted = were_coming_up(env)?;
+    let is_left = !was_noted.is_empty();
+    let lacking = env.lacking.tunnels.iter().cloned();
+    let mut half_up: BTreeSet<String> = was_noted.into_iter().chain(lacking).collect();
     let doubtful = tunnels
         .iter()
         .filter(|t| doubtful && (!is_noted(&t.name) || half_up.contains(&t.name)));
@@ -85,7 +88,7 @@ pub(super) fn bring_up(
     let noted = down.iter().map(|(t, _)| t.name.clone());
     let noted: BTreeSet<String> = noted.filter(|t| is_noted(t)).collect();
     // What is noted is forgotten at the end, whoever noted it: else it would say so for ever.
-    let is_noted = env.over || !noted.is_empty() || !half_up.is_empty();
+    let is_noted = env.over || !noted.is_empty() || is_left;
     half_up.extend(noted);
     note_coming_up_if(is_noted, env, &half_up)?;
     let tools = Tools::of(env, permit);
@@ -152,14 +155,6 @@ fn note_coming_up_if(is_noted: bool, env: &Env, tunnels: &BTreeSet<String>) -> R
         true => note_coming_up(env, tunnels),
         false => Ok(()),
     }
-}
-
-/// After the verdict, those that lack or that a start of the services had taken down; before it, those of the tunnels that are left
-/// alone that such a start had taken down.
-fn may_be_half_up(env: &Env) -> Result<BTreeSet<String>, Problem> {
-    let mut half_up = were_coming_up(env)?;
-    half_up.extend(env.lacking.tunnels.iter().cloned());
-    Ok(half_up)
 }
 
 /// Tunnels that lacked and were deleted since: they lack no more.
